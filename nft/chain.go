@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Chain is a list of rules. A chain is a value: to change one, give [Table.SetChain] another of the same name.
+type Chain struct {
+	Name    string
+	Comment string // fixed at creation: the kernel cannot change it
+	Base    *Base  // nil: a regular chain
+	Rules   []Rule
+}
+
+// Base makes a chain a base chain of type filter at the forward hook; its policy is accept. Base chains are made once and never
+// change: a `policy drop` that is the only drop leaks packets whenever the table is replaced.
+type Base struct {
+	Priority int // relative to "filter" (0), lower runs earlier
+}
+
+// text is the hook line of the base chain.
+func (b *Base) text() string {
+	priority := "filter"
+	if b.Priority != 0 {
+		sign, n := '+', b.Priority
+		if n < 0 {
+			sign, n = '-', -n
+		}
+		priority = fmt.Sprintf("filter %c %d", sign, n)
+	}
+	return "type filter hook forward priority " + priority + "; policy accept;"
+}
+
+// Rule is a list of statements. The kernel evaluates them in order, up to the first that does not match.
+type Rule struct {
+	Statements []Statement
+	Comment    string // at most [MaxComment] bytes
+}
+
+// R returns the rule of these statements.
+func R(statements ...Statement) Rule { return Rule{Statements: statements} }
+
+// String returns the rule as nft(8) writes it.
+func (r Rule) String() string {
+	parts := make([]string, 0, len(r.Statements)+1)
+	for _, s := range r.Statements {
+		parts = append(parts, s.String())
+	}
+	if r.Comment != "" {
+		parts = append(parts, fmt.Sprintf("comment %q", cleanComment(r.Comment)))
+	}
+	return strings.Join(parts, " ")
+}
+
+// VerdictKind is what happens to a packet.
+type VerdictKind uint8
+
+// The verdicts. Continue is the zero value: no verdict, evaluation goes on.
+const (
+	Continue VerdictKind = iota
+	Accept               // done in this base chain; the next one at the hook still sees the packet
+	Drop                 // done for good
+	Jump                 // to a chain, and back at its end
+	Goto                 // to a chain, and at its end back to where the calling chain was jumped to from
+	Reject               // drop, and tell the sender: ICMP administratively prohibited
+	Reset                // drop, and tell the sender: a TCP reset; only after a match of TCP
+)
+
+// Verdict is a statement that ends or redirects evaluation.
+type Verdict struct {
+	Kind  VerdictKind
+	Chain string // of Jump and Goto
+}
+
+// JumpTo and GotoChain return the verdicts that name a chain.
+func JumpTo(chain string) Verdict { return Verdict{Jump, chain} }
+
+// GotoChain returns the verdict that continues in a chain and does not come back.
+func GotoChain(chain string) Verdict { return Verdict{Goto, chain} }
+
+// String returns the verdict as nft(8) writes it.
+func (v Verdict) String() string {
+	switch v.Kind {
+	case Accept:
+		return "accept"
+	case Drop:
+		return "drop"
+	case Jump:
+		return "jump " + v.Chain
+	case Goto:
+		return "goto " + v.Chain
+	case Reject:
+		return "reject with icmpx admin-prohibited"
+	case Reset:
+		return "reject with tcp reset"
+	}
+	return "continue"
+}
+
+// denies says whether the packet goes no further.
+func (v Verdict) denies() bool { return v.Kind == Drop || v.Kind == Reject || v.Kind == Reset }

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+// delta pairs the map that is wanted with the map that the kernel holds. It stores the wanted one, and of the held one only
+// the keys where the two differ, so that in the steady state nothing is stored twice and the difference is always at hand.
+//
+//	          want                 held
+//	┌──────────────────────┬─────────────────────┐
+//	│ only wanted: add     │ only held: delete   │   differs[k] = what is held
+//	│              ┌───────┴──────┐              │
+//	│              │ both, unequal│: delete, add │   differs[k] = what is held
+//	│              │ both, equal  │: nothing     │   no entry
+//	└──────────────┴──────────────┴──────────────┘
+//
+// The zero value wants and holds nothing.
+type delta[K, V comparable] struct {
+	want    map[K]V
+	differs map[K]held[V]
+	known   bool // false: the kernel holds nothing of this, all of want is missing there
+}
+
+// held is the kernel's side of one key.
+type held[V any] struct {
+	value   V
+	present bool
+}
+
+// set wants v at k.
+func (d *delta[K, V]) set(k K, v V) {
+	if d.want == nil {
+		d.want = make(map[K]V)
+	}
+	old, had := d.want[k]
+	if had && old == v {
+		return
+	}
+	d.want[k] = v
+	d.note(k, held[V]{old, had}, held[V]{v, true})
+}
+
+// unset wants nothing at k.
+func (d *delta[K, V]) unset(k K) {
+	old, had := d.want[k]
+	if !had {
+		return
+	}
+	delete(d.want, k)
+	var zero V
+	d.note(k, held[V]{old, true}, held[V]{zero, false})
+}
+
+// note records that what is wanted at k went from one value to another.
+func (d *delta[K, V]) note(k K, from, to held[V]) {
+	if !d.known {
+		return
+	}
+	kernel, differed := d.differs[k]
+	if !differed {
+		kernel = from
+	}
+	if kernel == to {
+		delete(d.differs, k)
+		return
+	}
+	if d.differs == nil {
+		d.differs = make(map[K]held[V])
+	}
+	d.differs[k] = kernel
+}
+
+// pending calls drop for each key and value that the kernel holds and should not, then add for each that it lacks; from then on
+// the delta takes the wanted state as held. Either function may be nil.
+func (d *delta[K, V]) pending(drop, add func(K, V)) {
+	if !d.known {
+		d.known = true
+		for k, v := range d.want {
+			add(k, v)
+		}
+		return
+	}
+	for k, kernel := range d.differs {
+		if kernel.present {
+			drop(k, kernel.value)
+		}
+		if v, wanted := d.want[k]; wanted {
+			add(k, v)
+		}
+	}
+	d.differs = nil
+}
+
+// forget says that the kernel holds nothing.
+func (d *delta[K, V]) forget() {
+	d.known, d.differs = false, nil
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Fields says what the key of a set or map is made of.
+type Fields uint8
+
+// The keys that a table uses. Addresses are never in a concatenated interval: deleting one element from one of 10,000 of those
+// costs the kernel milliseconds, and overlaps are silently accepted.
+const (
+	Addr          Fields = iota // ip saddr
+	AddrRange                   // ip saddr, an interval: Key.Addr to Key.To, both inclusive
+	AddrAddr                    // ip saddr . ip daddr: Key.Addr and Key.To
+	AddrProtoPort               // ip saddr . meta l4proto . th dport
+)
+
+// SetType is the type of a set or, with Map, of a verdict map.
+type SetType struct {
+	Family  Family
+	Fields  Fields
+	Map     bool // elements carry verdicts
+	Counter bool // each element counts the packets that match it
+}
+
+// Key is what an element of a set is found by. Which fields count is the [Fields]' to say; the others are zero.
+type Key struct {
+	Addr  [16]byte // an IPv4 address in its IPv4-mapped form
+	To    [16]byte // AddrRange: the last address; AddrAddr: the second address
+	Proto uint8    // IANA protocol number
+	Port  uint16   // host byte order
+}
+
+// AddrKey returns the key of an address alone.
+func AddrKey(a netip.Addr) Key { return Key{Addr: a.As16()} }
+
+// PairKey returns the key of two addresses: an interval from a to b, or their concatenation.
+func PairKey(a, b netip.Addr) Key { return Key{Addr: a.As16(), To: b.As16()} }
+
+// PortKey returns the key of an address, a protocol and a destination port.
+func PortKey(a netip.Addr, proto uint8, port uint16) Key {
+	return Key{Addr: a.As16(), Proto: proto, Port: port}
+}
+
+// Value is what an element carries besides its key.
+type Value struct {
+	Verdict Verdict // of a map's element; zero in sets
+	Comment string  // at most [MaxComment] bytes; longer ones are cut when the element is wanted
+}
+
+// Element is one element of a set or map.
+type Element struct {
+	Key
+	Value
+}
+
+// Set is a named set, or a verdict map, of a table. Its elements may be edited until the table deletes it.
+type Set struct {
+	Name    string
+	Type    SetType
+	Comment string
+
+	table    *Table
+	elements delta[Key, Value]
+	wanted   bool // false: to be deleted from the kernel
+}
+
+// Want makes the set hold k with v. In an interval set the caller keeps the wanted intervals disjoint.
+func (s *Set) Want(k Key, v Value) {
+	v.Comment = cleanComment(v.Comment)
+	s.elements.set(k, v)
+	s.table.touch(s)
+}
+
+// Unwant makes the set hold no k.
+func (s *Set) Unwant(k Key) {
+	s.elements.unset(k)
+	s.table.touch(s)
+}
+
+// Len is the number of wanted elements.
+func (s *Set) Len() int { return len(s.elements.want) }
+
+// Get returns what is wanted at k.
+func (s *Set) Get(k Key) (Value, bool) {
+	v, ok := s.elements.want[k]
+	return v, ok
+}
+
+// Elements returns the wanted elements in the order of their keys.
+func (s *Set) Elements() []Element {
+	all := make([]Element, 0, len(s.elements.want))
+	for k, v := range s.elements.want {
+		all = append(all, Element{k, v})
+	}
+	sortElements(all)
+	return all
+}
+
+func sortElements(all []Element) {
+	slices.SortFunc(all, func(a, b Element) int { return a.compare(b.Key) })
+}
+
+func (k Key) compare(o Key) int {
+	return cmp.Or(
+		slices.Compare(k.Addr[:], o.Addr[:]),
+		slices.Compare(k.To[:], o.To[:]),
+		cmp.Compare(k.Proto, o.Proto),
+		cmp.Compare(k.Port, o.Port))
+}
+
+// find returns the element that a lookup of k in the set ends at: k itself or, among intervals, the one around k.Addr.
+func (s *Set) find(k Key) (Element, bool) {
+	if s.Type.Fields != AddrRange {
+		v, ok := s.Get(k)
+		return Element{k, v}, ok
+	}
+	for have, v := range s.elements.want {
+		if slices.Compare(have.Addr[:], k.Addr[:]) <= 0 && slices.Compare(k.Addr[:], have.To[:]) <= 0 {
+			return Element{have, v}, true
+		}
+	}
+	return Element{}, false
+}
+
+// text returns the key as nft(8) writes it in a set of type t.
+func (k Key) text(t SetType) string {
+	first, last := netip.AddrFrom16(k.Addr).Unmap(), netip.AddrFrom16(k.To).Unmap()
+	if t.Family == IPv6 { // an IPv4-mapped address is not an IPv4 one in an IPv6 set
+		first, last = netip.AddrFrom16(k.Addr), netip.AddrFrom16(k.To)
+	}
+	switch t.Fields {
+	case AddrRange:
+		return rangeText(first, last)
+	case AddrAddr:
+		return first.String() + " . " + last.String()
+	case AddrProtoPort:
+		return fmt.Sprintf("%s . %s . %d", first, ProtocolName(k.Proto), k.Port)
+	}
+	return first.String()
+}
+
+// rangeText writes an interval as nft(8) does: as an address or a prefix where it is one.
+func rangeText(first, last netip.Addr) string {
+	if first == last {
+		return first.String()
+	}
+	for bits := 0; bits < first.BitLen(); bits++ {
+		p := netip.PrefixFrom(first, bits)
+		if p.Masked() == p && LastAddr(p) == last {
+			return p.String()
+		}
+	}
+	return first.String() + "-" + last.String()
+}
+
+// LastAddr is the highest address in p.
+func LastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// text returns the element as nft(8) writes it.
+func (e Element) text(t SetType) string {
+	var b strings.Builder
+	b.WriteString(e.Key.text(t))
+	if e.Comment != "" {
+		fmt.Fprintf(&b, " comment %q", e.Comment)
+	}
+	if t.Map {
+		b.WriteString(" : " + e.Verdict.String())
+	}
+	return b.String()
+}
+
+// typeText is what follows "type" in the declaration of a set of type t.
+func (t SetType) typeText() string {
+	text := t.Family.addrType()
+	switch t.Fields {
+	case AddrAddr:
+		text += " . " + t.Family.addrType()
+	case AddrProtoPort:
+		text += " . inet_proto . inet_service"
+	}
+	if t.Map {
+		text += " : verdict"
+	}
+	return text
+}
+
+// keyword is what nft(8) calls an object of type t.
+func (t SetType) keyword() string {
+	if t.Map {
+		return "map"
+	}
+	return "set"
+}
+
+// MaxComment is the longest comment that `nft -f` loads (the kernel takes more).
+const MaxComment = 127
+
+// cleanComment makes s fit for a comment: nft(8) has no way to write a quote or a control character inside a string.
+func cleanComment(s string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r < ' ' || r == '"' || r == '\\' || r > '~' {
+			return '_'
+		}
+		return r
+	}, s)
+	if len(clean) > MaxComment {
+		clean = clean[:MaxComment-3] + "..."
+	}
+	return clean
+}

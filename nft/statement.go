@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Statement is one part of a rule: a match, an action or a verdict. The set of statements is closed; a new one needs its text
+// and its evaluation here and its encoding in nft/kernel.
+type Statement interface {
+	fmt.Stringer
+	// eval says whether evaluation of the rule goes on, and the verdict if the statement gives one.
+	eval(*trace) (bool, Verdict)
+}
+
+// CtState matches a packet whose conntrack state is one of the given: Established or Related.
+type CtState []State
+
+// State is a conntrack state. The values are the kernel's bits of `ct state`.
+type State uint8
+
+// The states that the rules name. The interpreter follows new connections only.
+const (
+	Established State = 2
+	Related     State = 4
+)
+
+// String returns the match as nft(8) writes it.
+func (s CtState) String() string {
+	names := make([]string, len(s))
+	for i, state := range s {
+		names[i] = map[State]string{Established: "established", Related: "related"}[state]
+	}
+	return "ct state " + strings.Join(names, ",")
+}
+
+// Side is the end of a flow whose address is looked up.
+type Side uint8
+
+// The two ends.
+const (
+	Source Side = iota
+	Destination
+)
+
+// Other returns the opposite end.
+func (s Side) Other() Side { return Destination - s }
+
+// field is nft(8)'s name of the address field.
+func (s Side) field(f Family) string {
+	if s == Source {
+		return f.protocol() + " saddr"
+	}
+	return f.protocol() + " daddr"
+}
+
+// Lookup looks the packet up in a set or map: an address of it and, by the set's type, its other fields. In a set it matches when
+// the set has the element; in a map the element's verdict follows, and a miss goes on with the next rule.
+type Lookup struct {
+	Side Side
+	Set  string
+	Type SetType // the set's
+}
+
+// LookupIn returns the lookup of one end of a flow in s.
+func LookupIn(side Side, s *Set) Lookup { return Lookup{Side: side, Set: s.Name, Type: s.Type} }
+
+// String returns the lookup as nft(8) writes it.
+func (l Lookup) String() string {
+	key := l.Side.field(l.Type.Family)
+	switch l.Type.Fields {
+	case AddrAddr:
+		key += " . " + l.Side.Other().field(l.Type.Family)
+	case AddrProtoPort:
+		key += " . meta l4proto . th dport"
+	}
+	if l.Type.Map {
+		key += " vmap"
+	}
+	return key + " @" + l.Set
+}
+
+// PortRange is the ports First to Last, both inclusive, of a protocol.
+type PortRange struct {
+	Proto       uint8 // IANA protocol number: TCP, UDP or SCTP
+	First, Last uint16
+}
+
+// Ports matches a packet by protocol and destination port. The ranges are sorted by protocol and port and do not overlap.
+type Ports []PortRange
+
+// Contains says whether one of the ranges has the port.
+func (p Ports) Contains(proto uint8, port uint16) bool {
+	return slices.ContainsFunc(p, func(r PortRange) bool {
+		return r.Proto == proto && r.First <= port && port <= r.Last
+	})
+}
+
+// SingleProto says whether all ranges are of one protocol.
+func (p Ports) SingleProto() bool { return len(p) > 0 && p[0].Proto == p[len(p)-1].Proto }
+
+// WholeProto says whether p is every port of one protocol.
+func (p Ports) WholeProto() bool { return len(p) == 1 && p[0].First == 0 && p[0].Last == 65535 }
+
+// String returns the match as nft(8) writes it: the shortest form for the ranges.
+func (p Ports) String() string {
+	if p.WholeProto() {
+		return "meta l4proto " + ProtocolName(p[0].Proto)
+	}
+	single := p.SingleProto()
+	items := make([]string, len(p))
+	for i, r := range p {
+		items[i] = r.text(!single)
+	}
+	list := strings.Join(items, ", ")
+	switch {
+	case single && len(p) == 1:
+		return ProtocolName(p[0].Proto) + " dport " + list
+	case single:
+		return ProtocolName(p[0].Proto) + " dport { " + list + " }"
+	}
+	return "meta l4proto . th dport { " + list + " }"
+}
+
+// text writes one range, with its protocol in front where the match names several.
+func (r PortRange) text(proto bool) string {
+	text := fmt.Sprint(r.First)
+	if r.First != r.Last {
+		text += fmt.Sprintf("-%d", r.Last)
+	}
+	if proto {
+		text = ProtocolName(r.Proto) + " . " + text
+	}
+	return text
+}
+
+// NeighbourDiscovery matches the ICMPv6 messages without which an IPv6 link does not work (RFC 4861).
+type NeighbourDiscovery struct{}
+
+// ICMPv6 types of neighbour discovery, RFC 4861 section 4; they are consecutive.
+const (
+	FirstNDType uint8 = 133 // router solicitation
+	LastNDType  uint8 = 137 // redirect
+)
+
+// String returns the match as nft(8) writes it.
+func (NeighbourDiscovery) String() string {
+	return "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }"
+}
+
+// Limit lets the rest of the rule see a packet at most Rate times a second, after a first Burst.
+type Limit struct {
+	Rate  uint64 // packets a second
+	Burst uint32 // packets
+}
+
+// String returns the limit as nft(8) writes it.
+func (l Limit) String() string {
+	return fmt.Sprintf("limit rate %d/second burst %d packets", l.Rate, l.Burst)
+}
+
+// Log sends the packet to a group of nfnetlink_log(7).
+type Log struct {
+	Prefix  string // at most [MaxComment] bytes, the kernel's own limit
+	Group   uint16
+	Snaplen uint32 // bytes of the packet that are sent
+}
+
+// String returns the log statement as nft(8) writes it.
+func (l Log) String() string {
+	return fmt.Sprintf("log prefix %q group %d snaplen %d", cleanComment(l.Prefix), l.Group, l.Snaplen)
+}
+
+// Counter counts the packets and bytes that reach it.
+type Counter struct{}
+
+// String returns the counter as nft(8) writes it in a ruleset to load.
+func (Counter) String() string { return "counter" }

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// Table is one table of the inet family: what should exist, and where the kernel differs. The zero value is not usable; see
+// [NewTable].
+type Table struct {
+	Name    string
+	Comment string // fixed at creation
+
+	sets   map[string]*Set
+	dirty  map[*Set]struct{} // sets that may differ from the kernel's
+	chains delta[string, *Chain]
+	known  bool // false: the next transaction replaces whatever the kernel has under this name
+}
+
+// NewTable returns an empty table that the kernel is not known to hold.
+func NewTable(name, comment string) *Table {
+	return &Table{
+		Name:    name,
+		Comment: cleanComment(comment),
+		sets:    make(map[string]*Set),
+		dirty:   make(map[*Set]struct{}),
+	}
+}
+
+// SetChain wants c, in place of the chain of that name if there is one. It is a no-op when c renders as before. The table keeps c;
+// the caller no longer changes it.
+func (t *Table) SetChain(c *Chain) {
+	if old := t.chains.want[c.Name]; old != nil && old.text() == c.text() {
+		return
+	}
+	t.chains.set(c.Name, c)
+}
+
+// DeleteChain wants no chain of that name. The caller also deletes what refers to it, before the next [Table.Pending].
+func (t *Table) DeleteChain(name string) { t.chains.unset(name) }
+
+// Chain returns the wanted chain of that name, or nil.
+func (t *Table) Chain(name string) *Chain { return t.chains.want[name] }
+
+// Set returns the wanted set of that name and makes an empty one if there is none. A name has one type and one comment for as long
+// as the table lives.
+func (t *Table) Set(name string, typ SetType, comment string) *Set {
+	s := t.sets[name]
+	if s == nil {
+		s = &Set{Name: name, Type: typ, Comment: cleanComment(comment), table: t}
+		t.sets[name] = s
+	}
+	if !s.wanted {
+		// The kernel may still hold it from before its deletion.
+		for k := range s.elements.want {
+			s.elements.unset(k)
+		}
+		s.wanted = true
+		t.touch(s)
+	}
+	return s
+}
+
+// DeleteSet wants no set of that name. Its [Set] must not be used any more.
+func (t *Table) DeleteSet(name string) {
+	s := t.sets[name]
+	if s == nil || !s.wanted {
+		return
+	}
+	s.wanted = false
+	t.touch(s)
+}
+
+// FindSet returns the wanted set of that name, or nil.
+func (t *Table) FindSet(name string) *Set {
+	if s := t.sets[name]; s != nil && s.wanted {
+		return s
+	}
+	return nil
+}
+
+// touch notes that s may differ from the kernel's.
+func (t *Table) touch(s *Set) { t.dirty[s] = struct{}{} }
+
+// Sets returns the wanted sets by name.
+func (t *Table) Sets() []*Set {
+	all := make([]*Set, 0, len(t.sets))
+	for _, s := range t.sets {
+		if s.wanted {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, bySetName)
+	return all
+}
+
+// Chains returns the wanted chains: base chains in the order in which the kernel runs them, then the others by name.
+func (t *Table) Chains() []*Chain {
+	return slices.SortedFunc(maps.Values(t.chains.want), byChain)
+}
+
+func bySetName(a, b *Set) int { return cmp.Compare(a.Name, b.Name) }
+
+func byChain(a, b *Chain) int {
+	switch {
+	case a.Base != nil && b.Base != nil && a.Base.Priority != b.Base.Priority:
+		return cmp.Compare(a.Base.Priority, b.Base.Priority)
+	case (a.Base == nil) != (b.Base == nil):
+		if a.Base != nil {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Compare(a.Name, b.Name)
+}
+
+// Forget says that nothing is known of what the kernel holds: the next [Table.Pending] replaces the whole table. It is the one way
+// back after a failed transaction or a change by somebody else.
+func (t *Table) Forget() {
+	t.known = false
+	t.chains.forget()
+	for name, s := range t.sets {
+		if !s.wanted {
+			delete(t.sets, name)
+			continue
+		}
+		s.elements.forget()
+	}
+}
+
+// Pending returns the transaction that makes the kernel hold what is wanted, or nil when nothing differs. Its cost is proportional
+// to the difference. From then on the table takes the transaction as committed; if it fails, call [Table.Forget].
+func (t *Table) Pending() *Transaction {
+	b := newBatch(t)
+	sets := slices.Collect(maps.Keys(t.dirty))
+	if !t.known {
+		sets = t.Sets()
+	}
+	slices.SortFunc(sets, bySetName)
+	clear(t.dirty)
+	for _, s := range sets {
+		b.set(s)
+	}
+	t.chains.pending(b.dropChain, b.addChain)
+	tx := b.transaction(!t.known)
+	t.known = true
+	return tx
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Flow is the first packet of a new connection as the forward hook sees it: the original source, and the destination after the
+// destination was translated.
+type Flow struct {
+	Src, Dst netip.Addr // of one family
+	Proto    uint8      // IANA protocol number
+	DstPort  uint16     // of protocols that have ports
+	ICMPType uint8      // of ICMP and ICMPv6
+}
+
+// String returns the flow as "10.0.0.1 -> 10.0.0.2 tcp/80".
+func (f Flow) String() string {
+	return fmt.Sprintf("%s -> %s %s/%d", f.Src, f.Dst, ProtocolName(f.Proto), f.DstPort)
+}
+
+// Step is one rule that a flow matched to its end, and its verdict.
+type Step struct {
+	Chain   string
+	Rule    Rule
+	Verdict Verdict
+
+	set   *Set // of the rule's last lookup, nil without one
+	found Element
+}
+
+// Element returns the element that the rule's last lookup found, in nft(8) syntax, or "" without a lookup.
+func (s Step) Element() string {
+	if s.set == nil {
+		return ""
+	}
+	return s.found.text(s.set.Type)
+}
+
+// Trace follows a new connection through the base chains, in the order in which the kernel runs them. It returns the rules that
+// matched, and Accept, Drop, Reject or Reset. A reference to a chain or set that is not in the table is an error, as it would be in the kernel.
+func (t *Table) Trace(f Flow) ([]Step, Verdict, error) {
+	tr := &trace{table: t, flow: f}
+	for _, c := range t.Chains() {
+		if c.Base == nil {
+			break
+		}
+		if v := tr.chain(c, 0); v.denies() || tr.err != nil {
+			return tr.steps, v, tr.err
+		}
+	}
+	return tr.steps, Verdict{Kind: Accept}, tr.err
+}
+
+// trace is one run of the interpreter.
+type trace struct {
+	table *Table
+	flow  Flow
+	steps []Step
+	set   *Set // of the rule's last lookup
+	found Element
+	err   error
+}
+
+// maxJumps is the kernel's depth of the jump stack (NFT_JUMP_STACK_SIZE).
+const maxJumps = 16
+
+// chain evaluates c and returns a final verdict, or Continue at its end.
+func (tr *trace) chain(c *Chain, depth int) Verdict {
+	if depth > maxJumps {
+		tr.err = fmt.Errorf("chain %s: jumps too deep", c.Name)
+		return Verdict{}
+	}
+	for _, r := range c.Rules {
+		v := tr.rule(c, r)
+		if tr.err != nil {
+			return Verdict{}
+		}
+		switch v.Kind {
+		case Accept, Drop, Reject, Reset:
+			return v
+		case Jump, Goto:
+			next := tr.table.Chain(v.Chain)
+			if next == nil {
+				tr.err = fmt.Errorf("chain %s: no chain %s", c.Name, v.Chain)
+				return Verdict{}
+			}
+			if end := tr.chain(next, depth+1); end.Kind != Continue || v.Kind == Goto || tr.err != nil {
+				return end
+			}
+		}
+	}
+	return Verdict{}
+}
+
+// rule evaluates the statements of r and returns its verdict, or Continue.
+func (tr *trace) rule(c *Chain, r Rule) Verdict {
+	tr.set = nil
+	for _, s := range r.Statements {
+		matched, v := s.eval(tr)
+		if !matched || tr.err != nil {
+			return Verdict{}
+		}
+		if v.Kind != Continue {
+			tr.steps = append(tr.steps, Step{c.Name, r, v, tr.set, tr.found})
+			return v
+		}
+	}
+	return Verdict{}
+}
+
+// eval is false: a new connection is in neither state.
+func (CtState) eval(*trace) (bool, Verdict) { return false, Verdict{} }
+
+func (l Lookup) eval(tr *trace) (bool, Verdict) {
+	s := tr.table.FindSet(l.Set)
+	if s == nil {
+		tr.err = fmt.Errorf("no set %s", l.Set)
+		return false, Verdict{}
+	}
+	if FamilyOf(tr.flow.Src) != l.Type.Family {
+		return false, Verdict{}
+	}
+	e, found := s.find(l.key(tr.flow))
+	if !found {
+		return false, Verdict{}
+	}
+	tr.set, tr.found = s, e
+	return true, e.Verdict
+}
+
+// key is what the lookup loads from the packet.
+func (l Lookup) key(f Flow) Key {
+	one, other := f.Src, f.Dst
+	if l.Side == Destination {
+		one, other = other, one
+	}
+	switch l.Type.Fields {
+	case AddrAddr:
+		return PairKey(one, other)
+	case AddrProtoPort:
+		return PortKey(one, f.Proto, f.DstPort)
+	}
+	return AddrKey(one)
+}
+
+func (p Ports) eval(tr *trace) (bool, Verdict) {
+	return p.Contains(tr.flow.Proto, tr.flow.DstPort), Verdict{}
+}
+
+func (NeighbourDiscovery) eval(tr *trace) (bool, Verdict) {
+	f := tr.flow
+	return f.Proto == ICMPv6 && FirstNDType <= f.ICMPType && f.ICMPType <= LastNDType, Verdict{}
+}
+
+// eval is true: the interpreter has no clock, and a packet that the limit holds back is only not logged.
+func (Limit) eval(*trace) (bool, Verdict)     { return true, Verdict{} }
+func (Log) eval(*trace) (bool, Verdict)       { return true, Verdict{} }
+func (Counter) eval(*trace) (bool, Verdict)   { return true, Verdict{} }
+func (v Verdict) eval(*trace) (bool, Verdict) { return true, v }

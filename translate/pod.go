@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// Pod is what policy needs to know of a pod.
+type Pod struct {
+	types.NamespacedName
+	Node        string            // spec.nodeName
+	Labels      map[string]string // not changed after the pod is given away
+	IPs         []netip.Addr      // status.podIPs; none while the pod has no address
+	Ports       []NamedPort       // of containers and sidecar init containers, by name and protocol
+	HostNetwork bool              // its addresses are the node's: never isolated, matched by ipBlock alone
+	Running     bool              // status.phase is Running
+	Created     time.Time         // metadata.creationTimestamp
+	Owner       string            // the controller as "ReplicaSet/web-5d9f", or ""
+}
+
+// NamedPort is a container port that has a name. A pod may use one name for several protocols.
+type NamedPort struct {
+	Name   string
+	Proto  uint8 // IANA protocol number
+	Number uint16
+}
+
+// PodFrom returns what policy needs to know of p, and false for a finished pod (Succeeded or Failed): its addresses may belong to
+// another pod at any time, so it must be deleted at once. An address that does not parse is left out; the error names the field.
+func PodFrom(p *corev1.Pod) (Pod, bool, error) {
+	pod := Pod{
+		NamespacedName: types.NamespacedName{Namespace: p.Namespace, Name: p.Name},
+		Node:           p.Spec.NodeName,
+		Labels:         p.Labels,
+		HostNetwork:    p.Spec.HostNetwork,
+		Running:        p.Status.Phase == corev1.PodRunning,
+		Created:        p.CreationTimestamp.Time,
+		Ports:          namedPorts(p.Spec),
+	}
+	for _, o := range p.OwnerReferences {
+		if o.Controller != nil && *o.Controller {
+			pod.Owner = o.Kind + "/" + o.Name
+		}
+	}
+	ips, err := podIPs(p.Status)
+	if err != nil {
+		err = fmt.Errorf("pod %s: %w", pod.NamespacedName, err)
+	}
+	pod.IPs = ips
+	finished := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	return pod, !finished, err
+}
+
+// podIPs returns the addresses of status.podIPs, or that of status.podIP where the list is empty.
+func podIPs(s corev1.PodStatus) ([]netip.Addr, error) {
+	var ips []netip.Addr
+	var err error
+	add := func(field, text string) {
+		a, parseErr := netip.ParseAddr(text)
+		switch {
+		case parseErr != nil || a.Zone() != "":
+			err = fmt.Errorf("%s: %q is not an IP address", field, text)
+		case !slices.Contains(ips, a.Unmap()):
+			ips = append(ips, a.Unmap())
+		}
+	}
+	for i, ip := range s.PodIPs {
+		add(fmt.Sprintf("status.podIPs[%d]", i), ip.IP)
+	}
+	if len(s.PodIPs) == 0 && s.PodIP != "" {
+		add("status.podIP", s.PodIP)
+	}
+	return ips, err
+}
+
+// namedPorts returns the named ports of containers and of sidecars, which are init containers that always restart (KEP-753).
+// Other init containers are gone by the time that a pod serves.
+func namedPorts(spec corev1.PodSpec) []NamedPort {
+	var ports []NamedPort
+	add := func(c corev1.Container) {
+		for _, p := range c.Ports {
+			proto, ok := protocol(p.Protocol)
+			if p.Name == "" || !ok || p.ContainerPort < 1 || p.ContainerPort > 65535 {
+				continue
+			}
+			ports = append(ports, NamedPort{p.Name, proto, uint16(p.ContainerPort)})
+		}
+	}
+	for _, c := range spec.Containers {
+		add(c)
+	}
+	for _, c := range spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			add(c)
+		}
+	}
+	slices.SortFunc(ports, func(a, b NamedPort) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Number, b.Number))
+	})
+	return slices.Compact(ports)
+}
+
+// protocol returns the IANA number of a Kubernetes protocol name; an absent one means TCP.
+func protocol(p corev1.Protocol) (uint8, bool) {
+	switch p {
+	case corev1.ProtocolTCP, "":
+		return nft.TCP, true
+	case corev1.ProtocolUDP:
+		return nft.UDP, true
+	case corev1.ProtocolSCTP:
+		return nft.SCTP, true
+	}
+	return 0, false
+}
