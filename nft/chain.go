@@ -50,7 +50,7 @@ func (r Rule) String() string {
 		parts = append(parts, s.String())
 	}
 	if r.Comment != "" {
-		parts = append(parts, fmt.Sprintf("comment %q", cleanComment(r.Comment)))
+		parts = append(parts, fmt.Sprintf("comment %q", CleanComment(r.Comment)))
 	}
 	return strings.Join(parts, " ")
 }

@@ -74,7 +74,7 @@ type Set struct {
 
 // Want makes the set hold k with v. In an interval set the caller keeps the wanted intervals disjoint.
 func (s *Set) Want(k Key, v Value) {
-	v.Comment = cleanComment(v.Comment)
+	v.Comment = CleanComment(v.Comment)
 	s.elements.set(k, v)
 	s.table.touch(s)
 }
@@ -210,8 +210,8 @@ func (t SetType) keyword() string {
 // MaxComment is the longest comment that `nft -f` loads (the kernel takes more).
 const MaxComment = 127
 
-// cleanComment makes s fit for a comment: nft(8) has no way to write a quote or a control character inside a string.
-func cleanComment(s string) string {
+// CleanComment makes s fit for a comment or a log prefix: nft(8) has no way to write a quote or a control character inside a string.
+func CleanComment(s string) string {
 	clean := strings.Map(func(r rune) rune {
 		if r < ' ' || r == '"' || r == '\\' || r > '~' {
 			return '_'

@@ -171,7 +171,7 @@ type Log struct {
 
 // String returns the log statement as nft(8) writes it.
 func (l Log) String() string {
-	return fmt.Sprintf("log prefix %q group %d snaplen %d", cleanComment(l.Prefix), l.Group, l.Snaplen)
+	return fmt.Sprintf("log prefix %q group %d snaplen %d", CleanComment(l.Prefix), l.Group, l.Snaplen)
 }
 
 // Counter counts the packets and bytes that reach it.

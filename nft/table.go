@@ -24,7 +24,7 @@ type Table struct {
 func NewTable(name, comment string) *Table {
 	return &Table{
 		Name:    name,
-		Comment: cleanComment(comment),
+		Comment: CleanComment(comment),
 		sets:    make(map[string]*Set),
 		dirty:   make(map[*Set]struct{}),
 	}
@@ -50,7 +50,7 @@ func (t *Table) Chain(name string) *Chain { return t.chains.want[name] }
 func (t *Table) Set(name string, typ SetType, comment string) *Set {
 	s := t.sets[name]
 	if s == nil {
-		s = &Set{Name: name, Type: typ, Comment: cleanComment(comment), table: t}
+		s = &Set{Name: name, Type: typ, Comment: CleanComment(comment), table: t}
 		t.sets[name] = s
 	}
 	if !s.wanted {

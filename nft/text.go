@@ -72,7 +72,7 @@ func (c *Chain) declaration() []string {
 		lines = append(lines, c.Base.text())
 	}
 	if c.Comment != "" {
-		lines = append(lines, fmt.Sprintf("comment %q;", cleanComment(c.Comment)))
+		lines = append(lines, fmt.Sprintf("comment %q;", CleanComment(c.Comment)))
 	}
 	return lines
 }
@@ -82,7 +82,7 @@ func (c *Chain) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\tchain %s {\n", c.Name)
 	if c.Comment != "" { // nft(8) lists it first
-		fmt.Fprintf(&b, "\t\tcomment %q\n", cleanComment(c.Comment))
+		fmt.Fprintf(&b, "\t\tcomment %q\n", CleanComment(c.Comment))
 	}
 	if c.Base != nil {
 		fmt.Fprintf(&b, "\t\t%s\n", c.Base.text())
