@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// What the tail of an isolation logs of the packets that it denies.
+const (
+	logRate    = 100 // packets a second, for each isolation
+	logBurst   = 200 // packets
+	logSnaplen = 128 // bytes: the headers, and where an ICMP error is about what it is about
+)
+
+// addFrame makes what every table has and what never changes: the base chains, the maps by which they dispatch, and what is always
+// allowed.
+func (s *State) addFrame() {
+	for priority, d := range Directions() {
+		c := &nft.Chain{
+			Name:    "forward-" + d.String(),
+			Comment: d.String() + " of the pods of this node",
+			Base:    &nft.Base{Priority: priority - 1},
+			Rules:   []nft.Rule{nft.R(nft.CtState{nft.Established, nft.Related}, accept())},
+		}
+		for _, f := range nft.Families() {
+			comment := "pods of this node that are isolated for " + d.String()
+			pods := s.table.Set(podsMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true}, comment)
+			c.Rules = append(c.Rules, nft.R(nft.LookupIn(d.Pod(), pods)))
+		}
+		s.table.SetChain(c)
+	}
+	always := &nft.Chain{
+		Name:    alwaysChain,
+		Comment: "what no policy can block",
+		Rules:   []nft.Rule{nft.R(nft.NeighbourDiscovery{}, accept())},
+	}
+	for _, f := range nft.Families() {
+		self := s.table.Set(selfSet(f), nft.SetType{Family: f, Fields: nft.AddrAddr}, "isolated pods, each to itself")
+		always.Rules = append(always.Rules, nft.R(nft.LookupIn(nft.Source, self), accept()))
+	}
+	s.table.SetChain(always)
+}
+
+// render makes the chain of the isolation, and drops the sets that have become empty. The chain looks each kind of match up once,
+// whatever the number of policies; what it does not allow it logs and denies.
+func (iso *isolation) render(s *State) {
+	for _, f := range nft.Families() {
+		for _, k := range setKinds() {
+			if set := s.table.FindSet(iso.setName(k, f)); set != nil && set.Len() == 0 {
+				s.table.DeleteSet(set.Name)
+			}
+		}
+	}
+	s.table.SetChain(iso.chain(s))
+}
+
+// chain returns the isolation's chain.
+func (iso *isolation) chain(s *State) *nft.Chain {
+	peer := iso.direction.Peer()
+	c := &nft.Chain{Name: iso.name, Comment: policyList(iso.policies)}
+	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
+	if iso.any.every {
+		add(accept())
+		return c
+	}
+	if !iso.any.empty() {
+		add(iso.any.ranges, accept())
+	}
+	for _, k := range []setKind{portsSet, podsSet, rangesSet} {
+		iso.lookUp(s, k, add)
+	}
+	for _, sel := range slices.SortedFunc(maps.Keys(iso.shared), bySelector) {
+		for _, f := range nft.Families() {
+			set := sel.sets[f]
+			switch ports := iso.shared[sel]; {
+			case set == nil:
+			case ports.every:
+				add(nft.LookupIn(peer, set), accept())
+			default:
+				add(nft.LookupIn(peer, set), ports.ranges, accept())
+			}
+		}
+	}
+	iso.lookUp(s, blocksSet, add)
+	add(nft.JumpTo(alwaysChain))
+	iso.deny(s, add)
+	return c
+}
+
+// lookUp adds the lookups of the isolation's sets of one kind.
+func (iso *isolation) lookUp(s *State, k setKind, add func(...nft.Statement)) {
+	for _, f := range nft.Families() {
+		set := s.table.FindSet(iso.setName(k, f))
+		switch {
+		case set == nil:
+		case set.Type.Map:
+			add(nft.LookupIn(iso.direction.Peer(), set))
+		default:
+			add(nft.LookupIn(iso.direction.Peer(), set), accept())
+		}
+	}
+}
+
+// deny adds the tail: log, count, deny.
+func (iso *isolation) deny(s *State, add func(...nft.Statement)) {
+	if s.options.LogGroup != 0 {
+		add(nft.Limit{Rate: logRate, Burst: logBurst}, nft.Log{Prefix: iso.name, Group: s.options.LogGroup, Snaplen: logSnaplen})
+	}
+	if s.options.Deny == nft.Reject {
+		add(nft.Counter{})
+		add(nft.Ports{{Proto: nft.TCP, First: 0, Last: 65535}}, nft.Verdict{Kind: nft.Reset})
+		add(nft.Verdict{Kind: nft.Reject})
+		return
+	}
+	add(nft.Counter{}, nft.Verdict{Kind: nft.Drop})
+}

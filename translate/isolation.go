@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// isolation is one distinct set of policies, and of the numbers that their named ports have in the isolated pods, that isolates
+// pods of this node in one direction. It is one chain, which pods of equal isolation share, and the sets that the chain looks up.
+type isolation struct {
+	key       string
+	name      string // of the chain
+	hash      string // in the names of the sets
+	direction Direction
+	policies  []types.NamespacedName // sorted
+	numbers   map[NamedPort]nft.Ports
+	users     map[*identity]struct{}
+
+	content                   // what the policies allow
+	grants  map[string]*grant // distinct port sets of identities, by their key
+}
+
+// isolate finds the isolations of a local identity, or of one that has ceased to be local.
+func (s *State) isolate(id *identity) {
+	changed := false
+	for _, d := range Directions() {
+		var next *isolation
+		if id.local > 0 {
+			next = s.isolationOf(id, d)
+		}
+		old := id.isolations[d]
+		if old == next {
+			continue
+		}
+		changed = true
+		id.isolations[d] = next
+		if next != nil {
+			next.users[id] = struct{}{}
+		}
+		if old != nil {
+			s.leave(id, old)
+		}
+	}
+	if changed {
+		for a, p := range id.addrs {
+			if p.Node == s.node {
+				s.dispatch(a, p)
+			}
+		}
+	}
+}
+
+// leave takes id out of the users of iso.
+func (s *State) leave(id *identity, iso *isolation) {
+	if delete(iso.users, id); len(iso.users) == 0 {
+		s.orphans[iso] = struct{}{}
+	}
+}
+
+// isolationOf returns the isolation that the policies of id's namespace imply in one direction, or nil.
+func (s *State) isolationOf(id *identity, d Direction) *isolation {
+	var policies []types.NamespacedName
+	for name, p := range id.namespace.policies {
+		if p.isolates[d] && p.pods.Matches(id.labels) {
+			policies = append(policies, name)
+		}
+	}
+	if len(policies) == 0 {
+		return nil
+	}
+	slices.SortFunc(policies, func(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) })
+	numbers := s.resolve(id, d, policies)
+	key := isolationKey(d, policies, numbers)
+	iso := s.isolations[key]
+	if iso == nil {
+		h := hash(key)
+		iso = &isolation{
+			key: key, hash: h, name: isolationName(d, h, policies),
+			direction: d, policies: policies, numbers: numbers,
+			users:  make(map[*identity]struct{}),
+			grants: make(map[string]*grant),
+		}
+		s.isolations[key] = iso
+		s.dirtyIsolations[iso] = struct{}{}
+	}
+	return iso
+}
+
+// resolve returns the numbers that the named ports of the policies' ingress rules have in the pods of id. An egress port's name is
+// the matter of each peer.
+func (s *State) resolve(id *identity, d Direction, policies []types.NamespacedName) map[NamedPort]nft.Ports {
+	if d == Egress {
+		return nil
+	}
+	numbers := make(map[NamedPort]nft.Ports)
+	for _, name := range policies {
+		for _, r := range s.policies[name].rules[d] {
+			for _, port := range r.ports.named {
+				numbers[port] = id.numbers(port)
+			}
+		}
+	}
+	return numbers
+}
+
+// numbers returns the ports that have that name and protocol in the pods of id.
+func (id *identity) numbers(port NamedPort) nft.Ports {
+	var numbers nft.Ports
+	for _, have := range id.ports {
+		if have.Name == port.Name && have.Proto == port.Proto {
+			numbers = append(numbers, nft.PortRange{Proto: have.Proto, First: have.Number, Last: have.Number})
+		}
+	}
+	return numbers
+}
+
+// isolationKey is equal for equal isolations and only for those.
+func isolationKey(d Direction, policies []types.NamespacedName, numbers map[NamedPort]nft.Ports) string {
+	fields := []string{d.String(), policies[0].Namespace}
+	for _, p := range policies {
+		fields = append(fields, p.Name)
+	}
+	var ports []string
+	for port, have := range numbers {
+		ports = append(ports, fmt.Sprintf("%s %d %v", port.Name, port.Proto, []nft.PortRange(have)))
+	}
+	slices.Sort(ports)
+	fields = append(append(fields, ""), ports...)
+	return strings.Join(fields, "\n") // no field has a line break: names are DNS names
+}
+
+// build brings what the isolation allows up to date with its policies.
+func (iso *isolation) build(s *State) {
+	for _, name := range iso.policies {
+		s.policies[name].isolations[iso] = struct{}{}
+	}
+	iso.replace(s, s.join(iso))
+}
+
+// discard removes the isolation, which no pod has any more, and all that is only there for it.
+func (iso *isolation) discard(s *State) {
+	for _, name := range iso.policies {
+		if p := s.policies[name]; p != nil {
+			delete(p.isolations, iso)
+		}
+	}
+	iso.replace(s, content{})
+	delete(s.isolations, iso.key)
+	delete(s.dirtyIsolations, iso)
+	delete(s.dirtyChains, iso)
+	for _, f := range nft.Families() {
+		for _, k := range setKinds() {
+			s.table.DeleteSet(iso.setName(k, f))
+		}
+	}
+	s.table.DeleteChain(iso.name)
+}
+
+// replace puts other content in the place of the isolation's, acquiring what is new before it releases what is not needed any more.
+func (iso *isolation) replace(s *State, next content) {
+	old := iso.content
+	iso.content = next
+	for sel := range next.merged {
+		sel.merged[iso] = struct{}{}
+	}
+	for sel := range next.shared {
+		s.addShare(sel, iso)
+	}
+	iso.putBlocks(s, old.blocks)
+	peers := make(map[*identity]struct{}) // that had a grant, or may get one
+	for _, selectors := range []map[*selector]allowed{old.merged, next.merged} {
+		for sel := range selectors {
+			maps.Copy(peers, sel.matches)
+		}
+	}
+	for id := range peers {
+		iso.grant(s, id)
+	}
+	for sel := range old.merged {
+		if _, still := next.merged[sel]; !still {
+			delete(sel.merged, iso)
+			s.dropSelector(sel)
+		}
+	}
+	for sel := range old.shared {
+		if _, still := next.shared[sel]; !still {
+			s.dropShare(sel, iso)
+		}
+	}
+	s.dirtyChains[iso] = struct{}{}
+}

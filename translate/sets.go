@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"iter"
+	"net/netip"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// setKind is a kind of match; each is at most one set or map of an isolation in a family.
+type setKind uint8
+
+const (
+	portsSet  setKind = iota // pods × a few exact ports
+	podsSet                  // pods, on every port
+	rangesSet                // pods × port ranges
+	blocksSet                // addresses
+)
+
+func setKinds() [4]setKind { return [...]setKind{portsSet, podsSet, rangesSet, blocksSet} }
+
+func (k setKind) String() string { return [...]string{"ports", "pods", "ranges", "blocks"}[k] }
+
+// comment begins the comment of the sets of a kind; the policies follow.
+func (k setKind) comment() string {
+	return [...]string{"pods by port, ", "pods, every port, ", "pods by port range, ", "ipBlocks, "}[k]
+}
+
+// setType is the type of the sets of a kind.
+func (k setKind) setType(f nft.Family) nft.SetType {
+	return nft.SetType{
+		Family: f,
+		Fields: [...]nft.Fields{nft.AddrProtoPort, nft.Addr, nft.Addr, nft.AddrRange}[k],
+		Map:    k == rangesSet || k == blocksSet,
+	}
+}
+
+// grant is a port set that an isolation opens to identities.
+type grant struct {
+	ports portSet
+	kind  setKind
+	chain string // of kind rangesSet
+	users int    // identities
+}
+
+// grant brings what the isolation opens to an identity, and the elements of its addresses, up to date.
+func (iso *isolation) grant(s *State, id *identity) {
+	ports := iso.portsOf(id)
+	old := id.grants[iso]
+	if old == nil && ports.empty() || old != nil && old.ports.key() == ports.key() {
+		return
+	}
+	var next *grant
+	if !ports.empty() {
+		next = iso.acquire(s, ports)
+	}
+	if old != nil {
+		for a := range id.addrs {
+			iso.unwant(s, a, old)
+		}
+		iso.release(s, id, old)
+	}
+	if next != nil {
+		id.grants[iso] = next
+		for a, p := range id.addrs {
+			iso.want(s, a, p, next)
+		}
+	}
+}
+
+// portsOf returns the union of what the isolation's merged selectors that match id open.
+func (iso *isolation) portsOf(id *identity) portSet {
+	var open []portSet
+	add := func(a allowed) {
+		open = append(open, a.open)
+		for _, port := range a.named {
+			open = append(open, portSet{ranges: id.numbers(port)})
+		}
+	}
+	if len(iso.merged) < len(id.selectors) {
+		for sel, a := range iso.merged {
+			if _, matches := id.selectors[sel]; matches {
+				add(a)
+			}
+		}
+		return union(open...)
+	}
+	for sel := range id.selectors {
+		if a, ok := iso.merged[sel]; ok {
+			add(a)
+		}
+	}
+	return union(open...)
+}
+
+// acquire returns the grant of ports for one more identity.
+func (iso *isolation) acquire(s *State, ports portSet) *grant {
+	key := ports.key()
+	g := iso.grants[key]
+	if g == nil {
+		g = &grant{ports: ports, kind: rangesSet}
+		switch {
+		case ports.every:
+			g.kind = podsSet
+		case ports.exact():
+			g.kind = portsSet
+		default:
+			g.chain = s.acquirePorts(ports).name
+		}
+		iso.grants[key] = g
+	}
+	g.users++
+	return g
+}
+
+// release takes g back from id.
+func (iso *isolation) release(s *State, id *identity, g *grant) {
+	delete(id.grants, iso)
+	if g.users--; g.users > 0 {
+		return
+	}
+	delete(iso.grants, g.ports.key())
+	if g.kind == rangesSet {
+		s.releasePorts(g.ports)
+	}
+}
+
+// elements yields the elements that open g to an address.
+func (g *grant) elements(a netip.Addr) iter.Seq2[nft.Key, nft.Value] {
+	return func(yield func(nft.Key, nft.Value) bool) {
+		switch g.kind {
+		case podsSet:
+			yield(nft.AddrKey(a), nft.Value{})
+		case rangesSet:
+			yield(nft.AddrKey(a), nft.Value{Verdict: nft.JumpTo(g.chain)})
+		default:
+			for _, r := range g.ports.ranges {
+				if !yield(nft.PortKey(a, r.Proto, r.First), nft.Value{}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// want adds an address of p to the set that g is of.
+func (iso *isolation) want(s *State, a netip.Addr, p *pod, g *grant) {
+	set := iso.set(s, g.kind, nft.FamilyOf(a))
+	for key, v := range g.elements(a) {
+		v.Comment = p.text
+		set.Want(key, v)
+	}
+}
+
+// unwant takes an address out of the set that g is of.
+func (iso *isolation) unwant(s *State, a netip.Addr, g *grant) {
+	for key := range g.elements(a) {
+		iso.drop(s, g.kind, nft.FamilyOf(a), key)
+	}
+}
+
+// setName names the isolation's set of a kind.
+func (iso *isolation) setName(k setKind, f nft.Family) string {
+	return fmt.Sprintf("%s-%s-%s-%s", iso.direction, iso.hash, k, f)
+}
+
+// set returns the isolation's set of a kind, which is there as long as it has elements.
+func (iso *isolation) set(s *State, k setKind, f nft.Family) *nft.Set {
+	name := iso.setName(k, f)
+	if set := s.table.FindSet(name); set != nil {
+		return set
+	}
+	s.dirtyChains[iso] = struct{}{}
+	return s.table.Set(name, k.setType(f), k.comment()+policyList(iso.policies))
+}
+
+// drop takes an element out of the isolation's set of a kind.
+func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
+	set := iso.set(s, k, f)
+	if set.Unwant(key); set.Len() == 0 {
+		s.dirtyChains[iso] = struct{}{}
+	}
+}
+
+// putBlocks wants the isolation's blocks in the place of old ones.
+func (iso *isolation) putBlocks(s *State, old []openRange) {
+	chains := make([]string, len(iso.blocks))
+	for i, b := range iso.blocks { // before the release below, which may be of the same chain
+		if !b.ports.every {
+			chains[i] = s.acquirePorts(b.ports).name
+		}
+	}
+	for _, b := range old {
+		iso.drop(s, blocksSet, nft.FamilyOf(b.first), nft.PairKey(b.first, b.last))
+		if !b.ports.every {
+			s.releasePorts(b.ports)
+		}
+	}
+	for i, b := range iso.blocks {
+		v := accept()
+		if chains[i] != "" {
+			v = nft.JumpTo(chains[i])
+		}
+		iso.set(s, blocksSet, nft.FamilyOf(b.first)).Want(nft.PairKey(b.first, b.last), nft.Value{Verdict: v})
+	}
+}
