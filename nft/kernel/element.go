@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// maxKey is the length of the longest key: two IPv6 addresses.
+const maxKey = 32
+
+// elements encodes
+//
+//	add element inet netpold s { 10.0.0.1 . tcp . 80 comment "...", 10.0.0.2 . udp . 53 }
+//	delete element inet netpold m { 10.0.0.0/8 }
+//
+// in as many messages as it takes. Adding what is there is refused, not ignored: of two intervals with the same end the kernel
+// would else keep one end, and the first one deleted would leave the other open to the top of the address space.
+func (e *encoder) elements(op *nft.Op) {
+	typ, flags := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	if op.Verb == nft.DeleteElements {
+		typ, flags = unix.NFT_MSG_DELSETELEM, 0
+	}
+	for i := 0; i < len(op.Elements); {
+		m := e.message()
+		m.element = i
+		e.command(m, typ, flags, func() {
+			e.str(unix.NFTA_SET_ELEM_LIST_TABLE, e.tx.Table)
+			e.str(unix.NFTA_SET_ELEM_LIST_SET, op.Set.Name)
+			e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
+				for start := len(e.buf); i < len(op.Elements) && len(e.buf)-start < maxElements; i++ {
+					e.modelElement(op, &op.Elements[i])
+				}
+			})
+		})
+	}
+}
+
+// modelElement appends one element of the model: one of the kernel, or in an interval set its start and its end.
+func (e *encoder) modelElement(op *nft.Op, el *nft.Element) {
+	var buf [maxKey]byte
+	key, err := appendKey(buf[:0], op.Set.Type, &el.Key)
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	e.element(rawElement{key: key}, func() {
+		if op.Verb == nft.AddElements {
+			e.value(op.Set.Type, &el.Value)
+		}
+	})
+	if op.Set.Type.Fields != nft.AddrRange {
+		return
+	}
+	key, err = appendEnd(buf[:0], op.Set.Type, &el.Key)
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	if len(key) > 0 {
+		e.element(rawElement{key: key, flags: unix.NFT_SET_ELEM_INTERVAL_END}, func() {})
+	}
+}
+
+// rawElement is an element in the kernel's form.
+type rawElement struct {
+	key, keyEnd []byte // keyEnd: the last key of a concatenated interval, else nil
+	flags       uint32
+}
+
+// element appends an element with the attributes that body adds to its key.
+func (e *encoder) element(el rawElement, body func()) {
+	e.nest(unix.NFTA_LIST_ELEM, func() {
+		if el.flags != 0 {
+			e.u32(unix.NFTA_SET_ELEM_FLAGS, el.flags)
+		}
+		e.nest(unix.NFTA_SET_ELEM_KEY, func() { e.attr(unix.NFTA_DATA_VALUE, el.key) })
+		if el.keyEnd != nil {
+			e.nest(elemKeyEnd, func() { e.attr(unix.NFTA_DATA_VALUE, el.keyEnd) })
+		}
+		body()
+	})
+}
+
+// value appends what an element of a set of type t carries.
+func (e *encoder) value(t nft.SetType, v *nft.Value) {
+	if t.Map {
+		e.elementVerdict(v.Verdict)
+	}
+	if v.Comment != "" {
+		e.elementComment(v.Comment)
+	}
+}
+
+// elementVerdict appends what a verdict map's element maps to.
+func (e *encoder) elementVerdict(v nft.Verdict) {
+	kind, err := verdictKind(v)
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	e.nest(unix.NFTA_SET_ELEM_DATA, func() {
+		e.nest(unix.NFTA_DATA_VERDICT, func() {
+			e.u32(unix.NFTA_VERDICT_CODE, uint32(kind))
+			if v.Chain != "" {
+				e.str(unix.NFTA_VERDICT_CHAIN, v.Chain)
+			}
+		})
+	})
+}
+
+// elementComment appends the comment of an element. The model has cleaned and cut it already.
+func (e *encoder) elementComment(text string) {
+	start := e.open(unix.NFTA_SET_ELEM_USERDATA)
+	e.buf = append(e.buf, byte(userdata.NFTNL_UDATA_SET_ELEM_COMMENT), byte(len(text)+1))
+	e.buf = append(e.buf, text...)
+	e.buf = append(e.buf, 0)
+	e.close(start)
+	if len(text) > nft.MaxComment {
+		e.fail(fmt.Errorf("comment of %d bytes, more than %d", len(text), nft.MaxComment))
+	}
+}
+
+// verdictKind returns the kernel's number of a verdict that is not a statement of its own.
+func verdictKind(v nft.Verdict) (expr.VerdictKind, error) {
+	switch v.Kind {
+	case nft.Continue:
+		return expr.VerdictContinue, nil
+	case nft.Accept:
+		return expr.VerdictAccept, nil
+	case nft.Drop:
+		return expr.VerdictDrop, nil
+	case nft.Jump:
+		return expr.VerdictJump, nil
+	case nft.Goto:
+		return expr.VerdictGoto, nil
+	}
+	return 0, fmt.Errorf("%s is not a verdict of a map", v)
+}
+
+// appendKey appends the key of an element to b, as the kernel compares it: the parts in network byte order, each padded to 4 bytes
+// at its end. Of an interval it is the first address.
+func appendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
+	b, err := appendAddr(b, t.Family, &k.Addr)
+	if err != nil {
+		return nil, err
+	}
+	switch t.Fields {
+	case nft.AddrAddr:
+		return appendAddr(b, t.Family, &k.To)
+	case nft.AddrProtoPort:
+		b = append(b, k.Proto, 0, 0, 0)
+		b = binary.BigEndian.AppendUint16(b, k.Port)
+		b = append(b, 0, 0)
+	}
+	return b, nil
+}
+
+// appendEnd appends the key of the element that ends an interval, which is the first address after it. An interval up to the top of
+// the address space has no end, and nothing is appended.
+func appendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
+	if bytes.Compare(k.To[:], k.Addr[:]) < 0 {
+		return nil, errors.New("interval ends before it starts")
+	}
+	n := len(b)
+	b, err := appendAddr(b, t.Family, &k.To)
+	if err != nil {
+		return nil, err
+	}
+	for i := len(b) - 1; i >= n; i-- {
+		b[i]++
+		if b[i] != 0 {
+			return b, nil
+		}
+	}
+	return b[:n], nil
+}
+
+// appendAddr appends an address in the length of its family.
+func appendAddr(b []byte, f nft.Family, a *[16]byte) ([]byte, error) {
+	if f == nft.IPv6 {
+		return append(b, a[:]...), nil
+	}
+	addr := netip.AddrFrom16(*a)
+	if !addr.Is4In6() {
+		return nil, fmt.Errorf("%s is not an IPv4 address", addr)
+	}
+	return append(b, a[12:]...), nil
+}

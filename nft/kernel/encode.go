@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// encoder encodes one transaction as a batch.
+type encoder struct {
+	batch
+	tx         *nft.Transaction
+	tableFlags uint32 // of a new table
+	op         int    // index of the operation in hand
+	sets       uint32 // sets declared so far, whose ids they are
+}
+
+// encode appends the messages of the whole transaction.
+func (e *encoder) encode() error {
+	e.begin()
+	for e.op = range e.tx.Ops {
+		op := &e.tx.Ops[e.op]
+		e.operation(op)
+		if e.err != nil {
+			return fmt.Errorf("%s: %w", describe(op), e.err)
+		}
+	}
+	e.acknowledge()
+	e.end()
+	return nil
+}
+
+func (e *encoder) operation(op *nft.Op) {
+	switch op.Verb {
+	case nft.AddTable:
+		e.addTable()
+	case nft.DeleteTable:
+		e.table(unix.NFT_MSG_DELTABLE, 0, func() {})
+	case nft.AddSet:
+		e.addSet(op.Set)
+	case nft.DeleteSet:
+		e.command(e.message(), unix.NFT_MSG_DELSET, 0, func() {
+			e.str(unix.NFTA_SET_TABLE, e.tx.Table)
+			e.str(unix.NFTA_SET_NAME, op.Set.Name)
+		})
+	case nft.AddChain:
+		e.addChain(op.Chain)
+	case nft.DeleteChain:
+		e.chain(unix.NFT_MSG_DELCHAIN, 0, op.Chain, func() {})
+	case nft.FlushChain: // deletes the rules of a chain: a rule deletion that names none
+		e.rule(unix.NFT_MSG_DELRULE, 0, op.Chain, func() {})
+	case nft.AddRule:
+		e.addRule(op.Chain, op.Rule)
+	case nft.AddElements, nft.DeleteElements:
+		e.elements(op)
+	default:
+		e.fail(fmt.Errorf("verb %d has no encoding", op.Verb))
+	}
+}
+
+// message is the message of the operation in hand.
+func (e *encoder) message() message { return message{op: e.op} }
+
+// table, chain and rule append a message about such an object, with the attributes that body adds to its name.
+func (e *encoder) table(typ, flags uint16, body func()) {
+	e.command(e.message(), typ, flags, func() {
+		e.str(unix.NFTA_TABLE_NAME, e.tx.Table)
+		body()
+	})
+}
+
+func (e *encoder) chain(typ, flags uint16, c *nft.Chain, body func()) {
+	e.command(e.message(), typ, flags, func() {
+		e.str(unix.NFTA_CHAIN_TABLE, e.tx.Table)
+		e.str(unix.NFTA_CHAIN_NAME, c.Name)
+		body()
+	})
+}
+
+func (e *encoder) rule(typ, flags uint16, c *nft.Chain, body func()) {
+	e.command(e.message(), typ, flags, func() {
+		e.str(unix.NFTA_RULE_TABLE, e.tx.Table)
+		e.str(unix.NFTA_RULE_CHAIN, c.Name)
+		body()
+	})
+}
+
+// addTable encodes
+//
+//	add table inet netpold { comment "..."; }
+//
+// A table that the next operation deletes is only added so that the deletion finds one. It names no flags: any table of the name
+// will do, whereas flags other than those of a table that is there are refused.
+func (e *encoder) addTable() {
+	if next := e.op + 1; next < len(e.tx.Ops) && e.tx.Ops[next].Verb == nft.DeleteTable {
+		e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func() {})
+		return
+	}
+	e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func() {
+		e.u32(unix.NFTA_TABLE_FLAGS, e.tableFlags)
+		e.comment(tableUserData, e.tx.Comment)
+	})
+}
+
+// addChain encodes
+//
+//	add chain inet netpold c { type filter hook forward priority filter; policy accept; comment "..."; }
+func (e *encoder) addChain(c *nft.Chain) {
+	e.chain(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, c, func() {
+		if c.Base != nil {
+			e.str(unix.NFTA_CHAIN_TYPE, "filter")
+			e.u32(unix.NFTA_CHAIN_POLICY, policyAccept)
+			e.nest(unix.NFTA_CHAIN_HOOK, func() {
+				e.u32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
+				e.u32(unix.NFTA_HOOK_PRIORITY, uint32(int32(c.Base.Priority)))
+			})
+		}
+		e.comment(chainUserData, c.Comment)
+	})
+}
+
+// addRule encodes
+//
+//	add rule inet netpold c ip saddr @s accept comment "..."
+//
+// with the anonymous sets of the rule, if any, in front of it.
+func (e *encoder) addRule(c *nft.Chain, r *nft.Rule) {
+	compiled := rule{nextSet: e.sets + 1}
+	if err := compiled.add(r.Statements); err != nil {
+		e.fail(err)
+		return
+	}
+	for i := range compiled.sets {
+		e.anonymousSet(&compiled.sets[i])
+	}
+	e.rule(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, c, func() {
+		e.nest(unix.NFTA_RULE_EXPRESSIONS, func() {
+			for _, x := range compiled.exprs {
+				e.expr(unix.NFTA_LIST_ELEM, x)
+			}
+		})
+		e.comment(unix.NFTA_RULE_USERDATA, r.Comment)
+	})
+}
+
+// expr appends an expression.
+func (e *encoder) expr(typ uint16, x expr.Any) {
+	data, err := expr.Marshal(unix.NFPROTO_INET, x)
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	e.attr(typ|nested, data)
+}
+
+// comment appends a comment as user data, which the kernel keeps and nft(8) shows. The number that says "comment" is 0 for tables,
+// chains, rules and elements, but not for sets.
+func (e *encoder) comment(typ uint16, text string) {
+	if text = nft.CleanComment(text); text != "" {
+		e.attr(typ, userdata.AppendString(nil, userdata.TypeComment, text))
+	}
+}
+
+// declaration is a set as the kernel wants it declared.
+type declaration struct {
+	name    string
+	flags   uint32 // NFT_SET_*
+	key     []nftables.SetDatatype
+	size    uint32 // most elements that it will have; 0: no limit
+	comment string
+	exprs   []expr.Any // that every element has one of
+}
+
+// addSet encodes
+//
+//	add set inet netpold s { type ipv4_addr . inet_proto . inet_service; counter; comment "..."; }
+//	add map inet netpold m { type ipv4_addr : verdict; flags interval; comment "..."; }
+func (e *encoder) addSet(s *nft.Set) {
+	d := declaration{name: s.Name, key: keyType(s.Type), comment: s.Comment}
+	if s.Type.Fields == nft.AddrRange {
+		d.flags |= unix.NFT_SET_INTERVAL
+	}
+	if s.Type.Map {
+		d.flags |= unix.NFT_SET_MAP
+	}
+	if s.Type.Counter {
+		d.exprs = []expr.Any{&expr.Counter{}}
+	}
+	e.declare(&d)
+}
+
+// anonymousSet appends a set that exists for one rule only, as
+//
+//	tcp dport { 80, 443 }
+//
+// has one. The kernel makes up its name; the rule refers to it by its id.
+func (e *encoder) anonymousSet(s *anonymous) {
+	e.declare(&s.declaration)
+	e.command(e.message(), unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
+		e.str(unix.NFTA_SET_ELEM_LIST_TABLE, e.tx.Table)
+		e.str(unix.NFTA_SET_ELEM_LIST_SET, s.name)
+		e.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, e.sets)
+		e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
+			for _, el := range s.elements {
+				e.element(el, func() {})
+			}
+		})
+	})
+}
+
+// declare appends the declaration of a set, with the next id.
+func (e *encoder) declare(d *declaration) {
+	e.sets++
+	typ, err := nftables.ConcatSetType(d.key...)
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	e.command(e.message(), unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
+		e.str(unix.NFTA_SET_TABLE, e.tx.Table)
+		e.str(unix.NFTA_SET_NAME, d.name)
+		e.u32(unix.NFTA_SET_FLAGS, d.flags)
+		e.u32(unix.NFTA_SET_KEY_TYPE, typ.GetNFTMagic())
+		e.u32(unix.NFTA_SET_KEY_LEN, d.keyLen(typ))
+		if d.flags&unix.NFT_SET_MAP != 0 {
+			e.u32(unix.NFTA_SET_DATA_TYPE, verdictType)
+			e.u32(unix.NFTA_SET_DATA_LEN, 0)
+		}
+		e.u32(unix.NFTA_SET_ID, e.sets)
+		e.describeSet(d)
+		e.attr(unix.NFTA_SET_USERDATA, d.userData())
+		for _, x := range d.exprs {
+			e.expr(setExpr, x)
+		}
+	})
+}
+
+// describeSet appends what helps the kernel to choose how it stores the set: the number of elements, and for concatenated
+// intervals the parts of the key.
+func (e *encoder) describeSet(d *declaration) {
+	if d.size == 0 {
+		return
+	}
+	e.nest(unix.NFTA_SET_DESC, func() {
+		e.u32(unix.NFTA_SET_DESC_SIZE, d.size)
+		if d.flags&setConcat == 0 {
+			return
+		}
+		e.nest(descConcat, func() {
+			for _, part := range d.key {
+				e.nest(unix.NFTA_LIST_ELEM, func() { e.u32(fieldLen, part.Bytes) })
+			}
+		})
+	})
+}
+
+// keyLen is the length of the key in bytes: the parts of a concatenation are padded, a single part is not.
+func (d *declaration) keyLen(typ nftables.SetDatatype) uint32 {
+	if len(d.key) == 1 {
+		return d.key[0].Bytes
+	}
+	return typ.Bytes
+}
+
+// userData is what nft(8) wants to know of a set: how to print its keys, and the comment.
+func (d *declaration) userData() []byte {
+	var order uint32 // of a concatenation: each part has its own
+	if len(d.key) == 1 {
+		order = byteOrderBig
+	}
+	data := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order)
+	if text := nft.CleanComment(d.comment); text != "" {
+		data = userdata.AppendString(data, userdata.NFTNL_UDATA_SET_COMMENT, text)
+	}
+	return data
+}
+
+// keyType returns the types of the parts of the keys of a set.
+func keyType(t nft.SetType) []nftables.SetDatatype {
+	addr := nftables.TypeIPAddr
+	if t.Family == nft.IPv6 {
+		addr = nftables.TypeIP6Addr
+	}
+	parts := []nftables.SetDatatype{addr}
+	switch t.Fields {
+	case nft.AddrAddr:
+		parts = append(parts, addr)
+	case nft.AddrProtoPort:
+		parts = append(parts, nftables.TypeInetProto, nftables.TypeInetService)
+	}
+	return parts
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+var (
+	// ErrStateUnknown says that the kernel may or may not have committed a transaction: its answer was lost. The caller forgets what it
+	// knows of the kernel ([nft.Table.Forget]) and commits the whole table.
+	ErrStateUnknown = errors.New("the kernel's answer was lost; its state is unknown")
+
+	// ErrOwned says that another process owns the table and alone may change it, until that process closes its connection: an
+	// older netpold that still runs, for one.
+	ErrOwned = errors.New("another netpold owns the table")
+
+	// ErrNotSupported says that the kernel lacks something netpold needs. The error that wraps it names that, and the Linux version
+	// that has it.
+	ErrNotSupported = errors.New("not supported by this kernel")
+)
+
+// Error is the kernel's refusal of a transaction. The kernel has changed nothing.
+type Error struct {
+	// Object is what was refused: the operation as [nft.Op.Describe] names it or, where the kernel says which of many elements is to
+	// blame, that element's command as nft(8) writes it.
+	Object string
+
+	// Errno is the kernel's reason. ENOENT: something that is referred to is missing. EEXIST: an element or set is there already, or an
+	// interval overlaps another. EBUSY: something that is deleted is still referred to. EPERM: see ErrOwned.
+	Errno unix.Errno
+
+	// Others is the number of further operations of the transaction that were refused.
+	Others int
+}
+
+// Error returns the refusal in one line.
+func (e *Error) Error() string {
+	text := fmt.Sprintf("%s: %s", e.Object, e.Errno.Error())
+	if errors.Is(e, ErrOwned) {
+		text += " (" + ErrOwned.Error() + ")"
+	}
+	if e.Others > 0 {
+		text += fmt.Sprintf(", and %d more operations refused", e.Others)
+	}
+	return text
+}
+
+// Unwrap returns the Errno.
+func (e *Error) Unwrap() error { return e.Errno }
+
+// Is makes EPERM be ErrOwned: what a lack of privileges refuses is not an operation but the whole batch, see [Conn.Apply].
+func (e *Error) Is(target error) bool { return target == ErrOwned && e.Errno == unix.EPERM }
+
+// maxObject is the length in bytes that the name of an object in an error is cut to: a rule can have hundreds of ports.
+const maxObject = 300
+
+// describe names an operation in an error.
+func describe(op *nft.Op) string { return shorten(op.Describe()) }
+
+// describeElement names one element of an operation in an error, as the command that would add or delete it alone.
+func describeElement(tx *nft.Transaction, op *nft.Op, i int) string {
+	one := *op
+	one.Elements = op.Elements[i : i+1]
+	single := nft.Transaction{Table: tx.Table, Ops: []nft.Op{one}}
+	return shorten(strings.TrimSpace(single.String()))
+}
+
+func shorten(s string) string {
+	if len(s) <= maxObject {
+		return s
+	}
+	return s[:maxObject] + "..."
+}

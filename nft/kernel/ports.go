@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// ports compiles a match of protocols and destination ports, in the form that nft(8) chooses for the text of [nft.Ports]:
+//
+//	meta l4proto tcp
+//	tcp dport 80
+//	tcp dport { 80, 8000-8999 }
+//	meta l4proto . th dport { tcp . 80, udp . 53 }
+func (r *rule) ports(p nft.Ports) error {
+	if err := checkPorts(p); err != nil {
+		return err
+	}
+	switch {
+	case p.WholeProto():
+		r.requireProtocol(p[0].Proto)
+	case !p.SingleProto():
+		r.protocolsAndPorts(p)
+	default:
+		r.requireProtocol(p[0].Proto)
+		r.push(loadDestPort(firstRegister))
+		r.portsOfOne(p)
+	}
+	return nil
+}
+
+// checkPorts refuses what the kernel would take for something else.
+func checkPorts(p nft.Ports) error {
+	if len(p) == 0 {
+		return errors.New("a match of no ports")
+	}
+	for _, r := range p {
+		if r.First > r.Last {
+			return fmt.Errorf("ports %d-%d: the first is after the last", r.First, r.Last)
+		}
+	}
+	return nil
+}
+
+// portsOfOne compiles the match of the loaded port with the ports of one protocol.
+func (r *rule) portsOfOne(p nft.Ports) {
+	switch {
+	case len(p) > 1:
+		r.lookupAnonymous(portSet(p))
+	case p[0].First == p[0].Last:
+		r.push(equal(port(p[0].First)...))
+	default:
+		r.push(
+			&expr.Cmp{Op: expr.CmpOpGte, Register: firstRegister, Data: port(p[0].First)},
+			&expr.Cmp{Op: expr.CmpOpLte, Register: firstRegister, Data: port(p[0].Last)})
+	}
+}
+
+// portSet returns the set of ports of one protocol: a hash of ports or, with a range among them, intervals.
+func portSet(p nft.Ports) anonymous {
+	s := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeInetService}}}
+	if !slices.ContainsFunc(p, isRange) {
+		for _, r := range p {
+			s.elements = append(s.elements, rawElement{key: port(r.First)})
+		}
+		return s
+	}
+	s.flags = unix.NFT_SET_INTERVAL
+	for _, r := range mergePorts(p) {
+		s.elements = append(s.elements, rawElement{key: port(r.First)})
+		if r.Last < 65535 {
+			s.elements = append(s.elements, rawElement{key: port(r.Last + 1), flags: unix.NFT_SET_ELEM_INTERVAL_END})
+		}
+	}
+	return s
+}
+
+// mergePorts joins adjacent ranges of one protocol, as nft(8) does in the intervals of an anonymous set.
+func mergePorts(p nft.Ports) nft.Ports {
+	merged := make(nft.Ports, 0, len(p))
+	for _, r := range p {
+		if last := len(merged) - 1; last >= 0 && int(r.First) <= int(merged[last].Last)+1 {
+			merged[last].Last = max(merged[last].Last, r.Last)
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged
+}
+
+// protocolsAndPorts compiles the match of protocol and port with those of several protocols: a hash or, with a range among them,
+// concatenated intervals (Linux 5.6).
+func (r *rule) protocolsAndPorts(p nft.Ports) {
+	s := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeInetProto, nftables.TypeInetService}}}
+	if slices.ContainsFunc(p, isRange) {
+		s.flags = unix.NFT_SET_INTERVAL | setConcat
+	}
+	for _, r := range p {
+		e := rawElement{key: protocolAndPort(r.Proto, r.First)}
+		if s.flags&setConcat != 0 {
+			e.keyEnd = protocolAndPort(r.Proto, r.Last)
+		}
+		s.elements = append(s.elements, e)
+	}
+	r.push(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: firstRegister}, loadDestPort(firstRegister+1))
+	r.lookupAnonymous(s)
+}
+
+func isRange(r nft.PortRange) bool { return r.First != r.Last }
+
+// port returns a port in network byte order.
+func port(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }
+
+// protocolAndPort returns the key of both, each padded to 4 bytes.
+func protocolAndPort(proto uint8, n uint16) []byte {
+	return []byte{proto, 0, 0, 0, byte(n >> 8), byte(n), 0, 0}
+}

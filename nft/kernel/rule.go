@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// firstRegister is the first of the registers, of 4 bytes each, that a rule loads what it compares into.
+const firstRegister = unix.NFT_REG32_00
+
+// rule is a rule compiled to expressions, as nft(8) compiles it, so that nft(8) also lists it as it was meant.
+type rule struct {
+	exprs   []expr.Any
+	sets    []anonymous // in the order of their ids
+	nextSet uint32      // id of the next anonymous set
+
+	// What the statements so far have made sure of; 0: nothing.
+	family   nft.Family
+	protocol uint8
+}
+
+// anonymous is a set that is part of a rule.
+type anonymous struct {
+	declaration
+	elements []rawElement
+}
+
+// add compiles statements.
+func (r *rule) add(statements []nft.Statement) error {
+	for _, s := range statements {
+		if err := r.statement(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *rule) statement(s nft.Statement) error {
+	switch s := s.(type) {
+	case nft.CtState:
+		r.ctState(s)
+	case nft.Lookup:
+		r.lookup(s)
+	case nft.Ports:
+		return r.ports(s)
+	case nft.NeighbourDiscovery:
+		r.neighbourDiscovery()
+	case nft.Limit:
+		r.push(&expr.Limit{Type: expr.LimitTypePkts, Rate: s.Rate, Unit: expr.LimitTimeSecond, Burst: s.Burst})
+	case nft.Log:
+		r.log(s)
+	case nft.Counter:
+		r.push(&expr.Counter{})
+	case nft.Verdict:
+		return r.verdict(s)
+	default:
+		return fmt.Errorf("statement %T has no encoding", s)
+	}
+	return nil
+}
+
+func (r *rule) push(exprs ...expr.Any) { r.exprs = append(r.exprs, exprs...) }
+
+// equal compares a register with data.
+func equal(data ...byte) expr.Any {
+	return &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: data}
+}
+
+// requireFamily compiles the check of the IP version, which nft(8) implies: without it the bytes of another version's header would be
+// taken for an address.
+//
+//	meta nfproto ipv4
+func (r *rule) requireFamily(f nft.Family) {
+	if r.family == f {
+		return
+	}
+	r.family = f
+	number := byte(unix.NFPROTO_IPV4)
+	if f == nft.IPv6 {
+		number = unix.NFPROTO_IPV6
+	}
+	r.push(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: firstRegister}, equal(number))
+}
+
+// requireProtocol compiles
+//
+//	meta l4proto tcp
+func (r *rule) requireProtocol(proto uint8) {
+	if r.protocol == proto {
+		return
+	}
+	r.protocol = proto
+	r.push(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: firstRegister}, equal(proto))
+}
+
+// ctState compiles
+//
+//	ct state established,related
+func (r *rule) ctState(states nft.CtState) {
+	var bits uint32
+	for _, s := range states {
+		bits |= uint32(s)
+	}
+	zero := make([]byte, 4)
+	r.push(
+		&expr.Ct{Key: expr.CtKeySTATE, Register: firstRegister},
+		&expr.Bitwise{
+			SourceRegister: firstRegister,
+			DestRegister:   firstRegister,
+			Len:            4,
+			Mask:           binary.NativeEndian.AppendUint32(nil, bits),
+			Xor:            zero,
+		},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: zero})
+}
+
+// lookup compiles
+//
+//	ip saddr @s
+//	ip saddr . meta l4proto . th dport @s
+//	ip saddr vmap @m
+func (r *rule) lookup(l nft.Lookup) {
+	f := l.Type.Family
+	r.requireFamily(f)
+	next := r.loadAddr(f, l.Side, firstRegister)
+	switch l.Type.Fields {
+	case nft.AddrAddr:
+		r.loadAddr(f, l.Side.Other(), next)
+	case nft.AddrProtoPort:
+		r.push(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: next}, loadDestPort(next+1))
+	}
+	// A map's verdict goes into the verdict register, which is number 0.
+	r.push(&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Type.Map})
+}
+
+// loadAddr compiles the load of an address into the registers from register on, and returns the register after it.
+func (r *rule) loadAddr(f nft.Family, side nft.Side, register uint32) uint32 {
+	load := expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}
+	if f == nft.IPv6 {
+		load.Offset, load.Len = 8, 16
+	}
+	if side == nft.Destination {
+		load.Offset += load.Len
+	}
+	r.push(&load)
+	return register + load.Len/4
+}
+
+// loadDestPort loads th dport.
+func loadDestPort(register uint32) expr.Any {
+	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}
+}
+
+// neighbourDiscovery compiles
+//
+//	icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }
+func (r *rule) neighbourDiscovery() {
+	set := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeICMP6Type}}}
+	for typ := nft.FirstNDType; typ <= nft.LastNDType; typ++ {
+		set.elements = append(set.elements, rawElement{key: []byte{typ}})
+	}
+	r.requireFamily(nft.IPv6)
+	r.requireProtocol(nft.ICMPv6)
+	r.push(&expr.Payload{DestRegister: firstRegister, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1})
+	r.lookupAnonymous(set)
+}
+
+// lookupAnonymous adds a set to the rule and compiles the lookup in it.
+func (r *rule) lookupAnonymous(s anonymous) {
+	s.name = "__set%d"
+	s.flags |= unix.NFT_SET_ANONYMOUS | unix.NFT_SET_CONSTANT
+	s.size = uint32(len(s.elements))
+	r.sets = append(r.sets, s)
+	r.push(&expr.Lookup{SourceRegister: firstRegister, SetName: s.name, SetID: r.nextSet})
+	r.nextSet++
+}
+
+// log compiles
+//
+//	log prefix "..." group 86 snaplen 128
+func (r *rule) log(l nft.Log) {
+	r.push(&expr.Log{
+		Key:     1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN,
+		Data:    []byte(nft.CleanComment(l.Prefix)),
+		Group:   l.Group,
+		Snaplen: l.Snaplen,
+	})
+}
+
+// verdict compiles
+//
+//	accept
+//	goto c
+//	reject with icmpx admin-prohibited
+//	reject with tcp reset
+func (r *rule) verdict(v nft.Verdict) error {
+	switch v.Kind {
+	case nft.Reject:
+		r.push(&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
+		return nil
+	case nft.Reset:
+		r.requireProtocol(nft.TCP)
+		r.push(&expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
+		return nil
+	}
+	kind, err := verdictKind(v)
+	if err != nil {
+		return err
+	}
+	r.push(&expr.Verdict{Kind: kind, Chain: v.Chain})
+	return nil
+}

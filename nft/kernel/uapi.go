@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import "golang.org/x/sys/unix"
+
+// What golang.org/x/sys/unix lacks of the kernel's include/uapi/linux/netfilter/nf_tables.h.
+const (
+	tableUserData = 6  // NFTA_TABLE_USERDATA
+	chainUserData = 12 // NFTA_CHAIN_USERDATA
+	setExpr       = 17 // NFTA_SET_EXPR
+	descConcat    = 2  // NFTA_SET_DESC_CONCAT
+	fieldLen      = 1  // NFTA_SET_FIELD_LEN
+	elemKeyEnd    = 10 // NFTA_SET_ELEM_KEY_END
+
+	setConcat = 0x80 // NFT_SET_CONCAT
+
+	tableOwner   = 0x2 // NFT_TABLE_F_OWNER, Linux 5.12
+	tablePersist = 0x4 // NFT_TABLE_F_PERSIST, Linux 6.9
+)
+
+// policyAccept is the policy of every base chain (NF_ACCEPT).
+const policyAccept = 1
+
+// nested marks an attribute that holds attributes.
+const nested = unix.NLA_F_NESTED
+
+// verdictType is the data type of a map's elements that are verdicts (NFT_DATA_VERDICT).
+const verdictType = 0xffffff00
+
+// byteOrderBig is what nft(8) notes in the user data of a set whose keys are in network byte order.
+const byteOrderBig = 2
