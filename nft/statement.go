@@ -37,6 +37,12 @@ func (s CtState) String() string {
 	return "ct state " + strings.Join(names, ",")
 }
 
+// CtReply matches a packet that goes against the direction of its connection's first packet.
+type CtReply struct{}
+
+// String returns the match as nft(8) writes it.
+func (CtReply) String() string { return "ct direction reply" }
+
 // Side is the end of a flow whose address is looked up.
 type Side uint8
 

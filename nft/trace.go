@@ -114,6 +114,9 @@ func (tr *trace) rule(c *Chain, r Rule) Verdict {
 // eval is false: a new connection is in neither state.
 func (CtState) eval(*trace) (bool, Verdict) { return false, Verdict{} }
 
+// eval is false: the first packet of a connection gives it its direction.
+func (CtReply) eval(*trace) (bool, Verdict) { return false, Verdict{} }
+
 func (l Lookup) eval(tr *trace) (bool, Verdict) {
 	s := tr.table.FindSet(l.Set)
 	if s == nil {

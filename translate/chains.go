@@ -24,7 +24,7 @@ func (s *State) addFrame() {
 			Name:    "forward-" + d.String(),
 			Comment: d.String() + " of the pods of this node",
 			Base:    &nft.Base{Priority: priority - 1},
-			Rules:   []nft.Rule{nft.R(nft.CtState{nft.Established, nft.Related}, accept())},
+			Rules:   s.early(),
 		}
 		for _, f := range nft.Families() {
 			comment := "pods of this node that are isolated for " + d.String()
@@ -43,6 +43,17 @@ func (s *State) addFrame() {
 		always.Rules = append(always.Rules, nft.R(nft.LookupIn(nft.Source, self), accept()))
 	}
 	s.table.SetChain(always)
+}
+
+// early is what passes without a look at the policies: what belongs to connections that they allowed.
+func (s *State) early() []nft.Rule {
+	if s.options.Established == Keep {
+		return []nft.Rule{nft.R(nft.CtState{nft.Established, nft.Related}, accept())}
+	}
+	return []nft.Rule{
+		nft.R(nft.CtState{nft.Related}, accept()),
+		nft.R(nft.CtState{nft.Established}, nft.CtReply{}, accept()),
+	}
 }
 
 // render makes the chain of the isolation, and drops the sets that have become empty. The chain looks each kind of match up once,

@@ -18,9 +18,19 @@ import (
 
 // Options are what an operator chooses about the table.
 type Options struct {
-	LogGroup uint16          // nfnetlink_log group that drops go to; 0 logs nothing
-	Deny     nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
+	LogGroup    uint16          // nfnetlink_log group that drops go to; 0 logs nothing
+	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
+	Established Established
 }
+
+// Established says what becomes of a connection that was allowed when it began; the specification leaves that to implementations.
+type Established uint8
+
+// What a change of policy means to live connections.
+const (
+	Keep    Established = iota // they keep flowing
+	Recheck                    // each packet of the original direction is held against the policies of the moment
+)
 
 // State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others, edit memory
 // in proportion to what they change; [State.Table] completes the table. Its content is a function of what the state holds, not of the

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// ParseFlows returns the flows that two arguments of `netpold explain` name: one for each family that both ends have. An end is
+// "namespace/pod" or an address; the destination goes on with ":PORT", ":PORT/PROTO" or ":icmp", and an IPv6 address there stands in
+// brackets. The protocol is tcp (the default), udp or sctp.
+func (c *Cluster) ParseFlows(src, dst string) ([]nft.Flow, error) {
+	host, port, err := splitDestination(dst)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := c.addresses(src)
+	if err != nil {
+		return nil, fmt.Errorf("source %q: %w", src, err)
+	}
+	destinations, err := c.addresses(host)
+	if err != nil {
+		return nil, fmt.Errorf("destination %q: %w", dst, err)
+	}
+	var flows []nft.Flow
+	for _, s := range sources {
+		for _, d := range destinations {
+			if nft.FamilyOf(s) != nft.FamilyOf(d) {
+				continue
+			}
+			f := port
+			f.Src, f.Dst = s, d
+			if f.Proto == nft.ICMP {
+				f.Proto, f.ICMPType = echoRequest(nft.FamilyOf(d))
+			}
+			flows = append(flows, f)
+		}
+	}
+	if len(flows) == 0 {
+		return nil, fmt.Errorf("%s and %s have no IP family in common", src, host)
+	}
+	return flows, nil
+}
+
+// echoRequest is the protocol and type of a ping.
+func echoRequest(f nft.Family) (proto, icmpType uint8) {
+	if f == nft.IPv6 {
+		return nft.ICMPv6, 128
+	}
+	return nft.ICMP, 8
+}
+
+// splitDestination splits "host:80/tcp"; the flow has the protocol and port.
+func splitDestination(dst string) (host string, f nft.Flow, err error) {
+	i := strings.LastIndexByte(dst, ':')
+	if i < 0 || strings.HasSuffix(dst, "]") {
+		return "", f, fmt.Errorf("destination %q: no port: want HOST:PORT, HOST:PORT/PROTO or HOST:icmp", dst)
+	}
+	host, service := dst[:i], dst[i+1:]
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		host = host[1 : len(host)-1]
+	} else if strings.Contains(host, ":") {
+		return "", f, fmt.Errorf("destination %q: an IPv6 address stands in brackets before the port, as [2001:db8::1]:80", dst)
+	}
+	if strings.EqualFold(service, "icmp") {
+		f.Proto = nft.ICMP
+		return host, f, nil
+	}
+	number, proto, named := strings.Cut(service, "/")
+	port, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || port == 0 {
+		return "", f, fmt.Errorf("destination %q: port %q is not a number from 1 to 65535", dst, number)
+	}
+	f.DstPort, f.Proto = uint16(port), nft.TCP
+	if named {
+		known := map[string]uint8{"tcp": nft.TCP, "udp": nft.UDP, "sctp": nft.SCTP}
+		if f.Proto = known[strings.ToLower(proto)]; f.Proto == 0 {
+			return "", f, fmt.Errorf("destination %q: protocol %q is not tcp, udp or sctp", dst, proto)
+		}
+	}
+	return host, f, nil
+}
+
+// addresses returns the addresses of "namespace/pod", or the one that text is.
+func (c *Cluster) addresses(text string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return []netip.Addr{a.Unmap()}, nil
+	}
+	for _, p := range c.Pods {
+		if p.String() != text {
+			continue
+		}
+		if len(p.IPs) == 0 {
+			return nil, fmt.Errorf("pod %s has no address yet", text)
+		}
+		return p.IPs, nil
+	}
+	if !strings.Contains(text, "/") {
+		return nil, fmt.Errorf("neither an address nor namespace/pod")
+	}
+	return nil, fmt.Errorf("no pod %s", text)
+}
+
+// NodeTrace is how the table of one node treats a flow.
+type NodeTrace struct {
+	Node    string
+	Steps   []nft.Step
+	Verdict nft.Verdict
+}
+
+// Trace follows the flow through the tables of the nodes of its pods, the source's first.
+func (c *Cluster) Trace(f nft.Flow, options Options) ([]NodeTrace, error) {
+	var traces []NodeTrace
+	seen := make(map[string]bool)
+	for _, a := range []netip.Addr{f.Src, f.Dst} {
+		for _, node := range c.nodesOf(a) {
+			if seen[node] {
+				continue
+			}
+			seen[node] = true
+			s := New(node, options)
+			c.AddTo(s) // its errors are the caller's to have seen
+			steps, v, err := s.Table().Trace(f)
+			if err != nil {
+				return nil, fmt.Errorf("trace on node %s: %w", node, err)
+			}
+			traces = append(traces, NodeTrace{node, steps, v})
+		}
+	}
+	return traces, nil
+}
+
+// nodesOf returns the nodes of the pods that claim an address.
+func (c *Cluster) nodesOf(a netip.Addr) []string {
+	var nodes []string
+	for _, p := range c.Pods {
+		for _, ip := range p.IPs {
+			if ip == a && !p.HostNetwork {
+				nodes = append(nodes, p.Node)
+			}
+		}
+	}
+	return nodes
+}
