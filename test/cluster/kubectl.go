@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Apply applies a folder with a kustomization.yaml as its user would: kubectl apply --server-side -k. A field that the API
+// server does not know is an error.
+func (c *Cluster) Apply(ctx context.Context, dir string) error {
+	_, err := c.Kubectl(ctx, "apply", "--server-side", "--kustomize="+dir)
+	return err
+}
+
+// Validate lets the API server check what Apply would apply, through defaulting, validation and admission, and keeps nothing of it.
+// Namespaces and definitions that the objects need must exist before, even if the folder has them.
+func (c *Cluster) Validate(ctx context.Context, dir string) error {
+	_, err := c.Kubectl(ctx, "apply", "--server-side", "--dry-run=server", "--kustomize="+dir)
+	return err
+}
+
+// Kubectl runs kubectl with all rights and returns what it prints. The error has what it printed as errors and warnings.
+func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
+	config, err := c.Kubeconfig(c.Admin)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, kubectlProgram), append(args, "--kubeconfig="+config)...)
+	cmd.Env = []string{"HOME=" + c.dir}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := c.thread.do(cmd.Start); err != nil {
+		return "", fmt.Errorf("start kubectl: %w", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		return "", fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, stderr.Bytes())
+	}
+	return stdout.String(), nil
+}
