@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package random
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// Kind is the kind of object that an event is about.
+type Kind uint8
+
+// The kinds of objects.
+const (
+	PodKind Kind = iota
+	NamespaceKind
+	PolicyKind
+)
+
+// Event is what a watch tells: an object was added or changed, or it is gone.
+type Event struct {
+	Kind   Kind
+	Name   types.NamespacedName
+	Delete bool
+
+	// What the object is from now on; only that of Kind is set, and none where Delete is.
+	Pod    translate.Pod
+	Labels map[string]string // of a namespace
+	Policy *networkingv1.NetworkPolicy
+}
+
+// String names the event's object and what happens to it.
+func (e Event) String() string {
+	verb := "set"
+	if e.Delete {
+		verb = "delete"
+	}
+	return fmt.Sprintf("%s %s %s", verb, [...]string{"pod", "namespace", "policy"}[e.Kind], e.Name)
+}
+
+// Apply tells s the event.
+func (e Event) Apply(s *translate.State) {
+	switch {
+	case e.Kind == PodKind && e.Delete:
+		s.DeletePod(e.Name)
+	case e.Kind == PodKind:
+		s.SetPod(e.Pod)
+	case e.Kind == NamespaceKind && e.Delete:
+		s.DeleteNamespace(e.Name.Name)
+	case e.Kind == NamespaceKind:
+		s.SetNamespace(e.Name.Name, e.Labels)
+	case e.Delete:
+		s.DeletePolicy(e.Name)
+	default:
+		_ = s.SetPolicy(e.Policy) // some do not compile, as they should
+	}
+}
+
+// ApplyTo makes the cluster what it is after the event. Objects are replaced, never edited.
+func (e Event) ApplyTo(c *translate.Cluster) {
+	switch e.Kind {
+	case PodKind:
+		c.Pods = slices.DeleteFunc(slices.Clone(c.Pods), func(p translate.Pod) bool { return p.NamespacedName == e.Name })
+		if !e.Delete {
+			c.Pods = append(c.Pods, e.Pod)
+		}
+	case NamespaceKind:
+		if c.Namespaces = maps.Clone(c.Namespaces); e.Delete {
+			delete(c.Namespaces, e.Name.Name)
+		} else {
+			c.Namespaces[e.Name.Name] = e.Labels
+		}
+	case PolicyKind:
+		c.Policies = slices.DeleteFunc(slices.Clone(c.Policies), func(p *networkingv1.NetworkPolicy) bool { return policyName(p) == e.Name })
+		if !e.Delete {
+			c.Policies = append(c.Policies, e.Policy)
+		}
+	}
+}
+
+// Undo returns the event that makes the event's object again what it is in c.
+func (e Event) Undo(c *translate.Cluster) Event {
+	for _, have := range Events(c) {
+		if have.Kind == e.Kind && have.Name == e.Name {
+			return have
+		}
+	}
+	return Event{Kind: e.Kind, Name: e.Name, Delete: true}
+}
+
+func policyName(np *networkingv1.NetworkPolicy) types.NamespacedName {
+	return types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
+}
+
+// Events returns the events that make c of nothing: namespaces, then pods, then policies.
+func Events(c *translate.Cluster) []Event {
+	var events []Event
+	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
+		events = append(events, Event{Kind: NamespaceKind, Name: types.NamespacedName{Name: name}, Labels: c.Namespaces[name]})
+	}
+	for _, p := range c.Pods {
+		events = append(events, Event{Kind: PodKind, Name: p.NamespacedName, Pod: p})
+	}
+	for _, np := range c.Policies {
+		events = append(events, Event{Kind: PolicyKind, Name: policyName(np), Policy: np})
+	}
+	return events
+}
+
+// Event returns a random event that can happen to c: an object of the universe comes, goes, or changes a little or altogether.
+func (g *Generator) Event(c *translate.Cluster) Event {
+	remove := g.chance(30)
+	switch n := g.r.IntN(10); {
+	case n < 5:
+		e := Event{Kind: PodKind, Delete: remove, Pod: g.pod(g.r.IntN(g.size.Pods))}
+		if len(c.Pods) > 0 && g.chance(60) {
+			e.Pod = g.change(pick(g.r, c.Pods...))
+		}
+		if e.Name = e.Pod.NamespacedName; remove {
+			e.Pod = translate.Pod{}
+		}
+		return e
+	case n < 7:
+		name := types.NamespacedName{Name: namespaceName(g.r.IntN(g.size.Namespaces))}
+		if remove {
+			return Event{Kind: NamespaceKind, Name: name, Delete: true}
+		}
+		return Event{Kind: NamespaceKind, Name: name, Labels: g.namespaceLabels()}
+	}
+	e := Event{Kind: PolicyKind, Delete: remove, Policy: g.policy(g.r.IntN(g.size.Policies))}
+	if len(c.Policies) > 0 && g.chance(60) {
+		e.Policy = g.changePolicy(pick(g.r, c.Policies...))
+	}
+	if e.Name = policyName(e.Policy); remove {
+		e.Policy = nil
+	}
+	return e
+}
+
+// change returns p with one thing about it changed.
+func (g *Generator) change(p translate.Pod) translate.Pod {
+	i, _ := strconv.Atoi(p.Name[strings.LastIndexByte(p.Name, '-')+1:])
+	other := g.pod(i)
+	switch g.r.IntN(7) {
+	case 0:
+		p.Labels = other.Labels
+	case 1:
+		p.IPs, p.HostNetwork = other.IPs, other.HostNetwork
+	case 2:
+		p.Node = other.Node
+	case 3:
+		p.Ports = other.Ports
+	case 4:
+		p.Running = !p.Running
+	case 5:
+		p.Created = other.Created
+	case 6:
+		if p.IPs = slices.Clone(p.IPs); len(p.IPs) > 0 { // dual-stack to single, or single to none
+			p.IPs = p.IPs[:len(p.IPs)-1]
+		}
+	}
+	return p
+}
+
+// changePolicy returns np with one thing about it changed.
+func (g *Generator) changePolicy(np *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
+	i, _ := strconv.Atoi(np.Name[strings.LastIndexByte(np.Name, '-')+1:])
+	changed, other := np.DeepCopy(), g.policy(i)
+	spec := &changed.Spec
+	switch g.r.IntN(6) {
+	case 0:
+		spec.PodSelector = other.Spec.PodSelector
+	case 1:
+		spec.PolicyTypes = other.Spec.PolicyTypes
+	case 2:
+		spec.Ingress = other.Spec.Ingress
+	case 3:
+		spec.Egress = other.Spec.Egress
+	case 4:
+		for i := range spec.Ingress {
+			spec.Ingress[i].Ports = g.ports()
+		}
+	case 5:
+		for i := range spec.Egress {
+			spec.Egress[i].To = g.peers()
+		}
+	}
+	return changed
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/translate"
+)
+
+const (
+	node   = "node-1"
+	rounds = 400 // clusters of each test in a plain run
+)
+
+// forSeeds runs check for fixed seeds; a failure names its seed.
+func forSeeds(t *testing.T, n int, check func(seed uint64) error) {
+	t.Helper()
+	if testing.Short() {
+		n /= 10
+	}
+	for seed := range uint64(n) {
+		if err := check(seed); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+// sizeOf is the size of the cluster of a seed.
+func sizeOf(seed uint64) random.Size {
+	if seed%8 == 7 {
+		return random.Large()
+	}
+	return random.Small()
+}
+
+// options returns the options of a seed.
+func options(seed uint64) translate.Options {
+	o := translate.Options{LogGroup: uint16(seed % 2)}
+	return o
+}
+
+// build returns the state of node that a cluster implies.
+func build(c *translate.Cluster, o translate.Options) *translate.State {
+	s := translate.New(node, o)
+	c.AddTo(s)
+	return s
+}
+
+// TestPathIndependence brings states to the same cluster on different ways and wants one table.
+func TestPathIndependence(t *testing.T) {
+	forSeeds(t, rounds, func(seed uint64) error {
+		r := random.Source(seed)
+		g := random.NewGenerator(r, sizeOf(seed))
+		c := g.Cluster()
+		want := build(c, options(seed)).Table().String()
+		for way := range 3 {
+			s := translate.New(node, options(seed))
+			wander(r, g, c, s)
+			if got := s.Table().String(); got != want {
+				return fmt.Errorf("way %d: the table depends on it:\n%s", way, diff(want, got))
+			}
+		}
+		return nil
+	})
+}
+
+// wander brings s to c: every object of it in any order, several times, with others that come and go in between.
+func wander(r *rand.Rand, g *random.Generator, c *translate.Cluster, s *translate.State) {
+	events := random.Events(c)
+	events = append(events, events...)
+	r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	var detours []random.Event
+	for _, e := range events {
+		for r.IntN(3) == 0 {
+			detour := g.Event(c)
+			detour.Apply(s)
+			detours = append(detours, detour)
+		}
+		e.Apply(s)
+		if r.IntN(4) == 0 {
+			s.Table()
+		}
+	}
+	r.Shuffle(len(detours), func(i, j int) { detours[i], detours[j] = detours[j], detours[i] })
+	for _, d := range detours {
+		d.Undo(c).Apply(s)
+		if r.IntN(6) == 0 {
+			s.Table().Pending()
+		}
+	}
+}
+
+// TestTransactions feeds a model of the kernel with the transactions of a changing cluster: it takes each one, and ends with what one
+// transaction from nothing makes.
+func TestTransactions(t *testing.T) {
+	forSeeds(t, rounds, func(seed uint64) error {
+		r := random.Source(seed)
+		g := random.NewGenerator(r, sizeOf(seed))
+		c := g.Cluster()
+		s := build(c, options(seed))
+		var kernel model
+		for step := range 30 {
+			for range 1 + r.IntN(3) {
+				e := g.Event(c)
+				e.Apply(s)
+				e.ApplyTo(c)
+				if r.IntN(3) == 0 {
+					s.Table()
+				}
+			}
+			if r.IntN(20) == 0 {
+				s.Table().Forget()
+			}
+			if tx := s.Table().Pending(); tx != nil {
+				if err := kernel.apply(tx); err != nil {
+					return fmt.Errorf("step %d: %w in\n%s", step, err, tx)
+				}
+			}
+			if err := sameAsNew(&kernel, s, c, options(seed)); err != nil {
+				return fmt.Errorf("step %d: %w", step, err)
+			}
+		}
+		return nil
+	})
+}
+
+// sameAsNew says whether kernel and state are what a new process would make of c.
+func sameAsNew(kernel *model, s *translate.State, c *translate.Cluster, o translate.Options) error {
+	fresh := build(c, o)
+	if want, got := fresh.Table().String(), s.Table().String(); got != want {
+		return fmt.Errorf("the table is not the one from scratch:\n%s", diff(want, got))
+	}
+	var whole model
+	if err := whole.apply(fresh.Table().Pending()); err != nil {
+		return fmt.Errorf("from scratch: %w", err)
+	}
+	if want, got := whole.String(), kernel.String(); got != want {
+		return fmt.Errorf("the kernel does not hold what it should:\n%s", diff(want, got))
+	}
+	if tx := s.Table().Pending(); tx != nil {
+		return fmt.Errorf("still pending:\n%s", tx)
+	}
+	return nil
+}
+
+// TestLeaks deletes everything again, in any order, and wants a state and a kernel as empty as new ones.
+func TestLeaks(t *testing.T) {
+	forSeeds(t, rounds, func(seed uint64) error {
+		r := random.Source(seed)
+		g := random.NewGenerator(r, sizeOf(seed))
+		c := g.Cluster()
+		s := translate.New(node, options(seed))
+		wander(r, g, c, s)
+		fresh := build(c, options(seed))
+		fresh.Table()
+		s.Table()
+		if want, got := fresh.Sizes(), s.Sizes(); !maps.Equal(want, got) {
+			return fmt.Errorf("the state remembers more than the cluster has: want %v, got %v", want, got)
+		}
+		events := random.Events(c)
+		r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+		for _, e := range events {
+			random.Event{Kind: e.Kind, Name: e.Name, Delete: true}.Apply(s)
+			if r.IntN(3) == 0 {
+				s.Table()
+			}
+		}
+		empty := translate.New(node, options(seed))
+		if want, got := empty.Table().String(), s.Table().String(); got != want {
+			return fmt.Errorf("the table is not empty:\n%s", diff(want, got))
+		}
+		if want, got := empty.Sizes(), s.Sizes(); !maps.Equal(want, got) {
+			return fmt.Errorf("the state is not empty: %v", got)
+		}
+		return nil
+	})
+}

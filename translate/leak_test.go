@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+// Sizes returns how many objects of each kind the state remembers, for the tests that look for leaks.
+func (s *State) Sizes() map[string]int {
+	sizes := map[string]int{
+		"pods": len(s.pods), "owners": len(s.owners), "rivals": len(s.rivals), "namespaces": len(s.namespaces),
+		"policies": len(s.policies), "selectors": len(s.selectors), "clusterSelectors": len(s.clusterSelectors),
+		"isolations": len(s.isolations), "portChains": len(s.portChains), "dirtyIdentities": len(s.dirtyIdentities),
+		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
+	}
+	for _, ns := range s.namespaces {
+		sizes["identities"] += len(ns.identities)
+	}
+	for _, id := range s.identities() {
+		sizes["addrs"] += len(id.addrs)
+		sizes["links"] += len(id.selectors)
+		sizes["grants"] += len(id.grants)
+		sizes["local"] += id.local
+	}
+	for _, sel := range s.selectors {
+		sizes["matches"] += len(sel.matches)
+		sizes["merged"] += len(sel.merged)
+		sizes["shares"] += len(sel.shares)
+		sizes["sharedSets"] += len(sel.sets)
+	}
+	for _, iso := range s.isolations {
+		sizes["users"] += len(iso.users)
+		sizes["isolationGrants"] += len(iso.grants)
+		for _, g := range iso.grants {
+			sizes["grantUsers"] += g.users
+		}
+	}
+	for _, p := range s.policies {
+		sizes["policyIsolations"] += len(p.isolations)
+	}
+	for _, c := range s.portChains {
+		sizes["portChainUsers"] += c.users
+	}
+	return sizes
+}
+
+func (s *State) identities() []*identity {
+	var all []*identity
+	for _, ns := range s.namespaces {
+		for _, id := range ns.identities {
+			all = append(all, id)
+		}
+	}
+	return all
+}
