@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/random"
 	"github.com/netpold/netpold/translate"
 )
@@ -41,11 +42,14 @@ func sizeOf(seed uint64) random.Size {
 // options returns the options of a seed.
 func options(seed uint64) translate.Options {
 	o := translate.Options{LogGroup: uint16(seed % 2)}
+	if seed%3 == 0 {
+		o.Deny = nft.Reject
+	}
 	return o
 }
 
-// build returns the state of node that a cluster implies.
-func build(c *translate.Cluster, o translate.Options) *translate.State {
+// build returns the state of a node that a cluster implies.
+func build(c *translate.Cluster, node string, o translate.Options) *translate.State {
 	s := translate.New(node, o)
 	c.AddTo(s)
 	return s
@@ -57,7 +61,7 @@ func TestPathIndependence(t *testing.T) {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, sizeOf(seed))
 		c := g.Cluster()
-		want := build(c, options(seed)).Table().String()
+		want := build(c, node, options(seed)).Table().String()
 		for way := range 3 {
 			s := translate.New(node, options(seed))
 			wander(r, g, c, s)
@@ -102,7 +106,7 @@ func TestTransactions(t *testing.T) {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, sizeOf(seed))
 		c := g.Cluster()
-		s := build(c, options(seed))
+		s := build(c, node, options(seed))
 		var kernel model
 		for step := range 30 {
 			for range 1 + r.IntN(3) {
@@ -131,7 +135,7 @@ func TestTransactions(t *testing.T) {
 
 // sameAsNew says whether kernel and state are what a new process would make of c.
 func sameAsNew(kernel *model, s *translate.State, c *translate.Cluster, o translate.Options) error {
-	fresh := build(c, o)
+	fresh := build(c, node, o)
 	if want, got := fresh.Table().String(), s.Table().String(); got != want {
 		return fmt.Errorf("the table is not the one from scratch:\n%s", diff(want, got))
 	}
@@ -156,7 +160,7 @@ func TestLeaks(t *testing.T) {
 		c := g.Cluster()
 		s := translate.New(node, options(seed))
 		wander(r, g, c, s)
-		fresh := build(c, options(seed))
+		fresh := build(c, node, options(seed))
 		fresh.Table()
 		s.Table()
 		if want, got := fresh.Sizes(), s.Sizes(); !maps.Equal(want, got) {

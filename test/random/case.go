@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package random
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+)
+
+// Case returns a cluster and a flow in the form of a golden case, to be kept with the others: the comment, cluster.yaml, and the flow
+// with the verdict that the policies say.
+func Case(comment string, c *translate.Cluster, f nft.Flow, allowed bool) string {
+	verdict := "deny "
+	if allowed {
+		verdict = "allow"
+	}
+	return fmt.Sprintf("# %s\n-- cluster.yaml --\n%s-- flows --\n%s %s\n", strings.ReplaceAll(comment, "\n", "\n# "), Manifest(c), verdict,
+		flowText(f))
+}
+
+// flowText writes a flow as the golden cases do.
+func flowText(f nft.Flow) string {
+	host := strings.TrimSuffix(net.JoinHostPort(f.Dst.String(), ""), ":")
+	switch f.Proto {
+	case nft.TCP, nft.UDP, nft.SCTP:
+		return fmt.Sprintf("%s -> %s:%d/%s", f.Src, host, f.DstPort, nft.ProtocolName(f.Proto))
+	case nft.ICMP, nft.ICMPv6:
+		text := fmt.Sprintf("%s -> %s:icmp", f.Src, host)
+		if f.ICMPType != 8 && f.ICMPType != 128 {
+			text += fmt.Sprintf("  # type %d", f.ICMPType)
+		}
+		return text
+	}
+	return fmt.Sprintf("%s -> %s  # protocol %d", f.Src, host, f.Proto)
+}
+
+// Manifest returns the objects of the cluster as YAML documents.
+func Manifest(c *translate.Cluster) string {
+	var objects []any
+	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
+		objects = append(objects, &corev1.Namespace{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: c.Namespaces[name]},
+		})
+	}
+	for _, p := range c.Pods {
+		objects = append(objects, Pod(p))
+	}
+	for _, np := range c.Policies {
+		objects = append(objects, np)
+	}
+	documents := make([]string, len(objects))
+	for i, o := range objects {
+		text, err := yaml.Marshal(o)
+		if err != nil {
+			text = []byte(fmt.Sprintf("# %v\n", err)) // no object of these types does not marshal
+		}
+		documents[i] = string(text)
+	}
+	return strings.Join(documents, "---\n")
+}
+
+// Pod returns the pod of the API of which translate.PodFrom makes p.
+func Pod(p translate.Pod) *corev1.Pod {
+	pod := &corev1.Pod{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, CreationTimestamp: metav1.Time{Time: p.Created},
+		},
+		Spec:   corev1.PodSpec{NodeName: p.Node, HostNetwork: p.HostNetwork, Containers: containers(p.Ports)},
+		Status: corev1.PodStatus{Phase: corev1.PodPending},
+	}
+	if p.Running {
+		pod.Status.Phase = corev1.PodRunning
+	}
+	for _, a := range p.IPs {
+		pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: a.String()})
+		pod.Status.PodIP = p.IPs[0].String()
+	}
+	return pod
+}
+
+// containers returns one container for each port: within one, a port's name is unique.
+func containers(ports []translate.NamedPort) []corev1.Container {
+	protocols := map[uint8]corev1.Protocol{nft.TCP: corev1.ProtocolTCP, nft.UDP: corev1.ProtocolUDP, nft.SCTP: corev1.ProtocolSCTP}
+	all := []corev1.Container{{Name: "main"}}
+	for i, port := range ports {
+		all = append(all, corev1.Container{
+			Name:  "c" + strconv.Itoa(i),
+			Ports: []corev1.ContainerPort{{Name: port.Name, Protocol: protocols[port.Proto], ContainerPort: int32(port.Number)}},
+		})
+	}
+	return all
+}

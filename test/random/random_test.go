@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package random_test
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/translate"
+)
+
+// TestSeed makes everything twice of one seed.
+func TestSeed(t *testing.T) {
+	run := func() string {
+		r := random.Source(7)
+		g := random.NewGenerator(r, random.Large())
+		c := g.Cluster()
+		var b strings.Builder
+		for range 200 {
+			e := g.Event(c)
+			e.ApplyTo(c)
+			fmt.Fprintln(&b, e)
+		}
+		b.WriteString(random.Manifest(c))
+		flows := random.NewFlows(r, c, nil)
+		for range 200 {
+			fmt.Fprintln(&b, flows.Next())
+		}
+		return b.String()
+	}
+	if run() != run() {
+		t.Error("one seed made two clusters")
+	}
+}
+
+// TestPod holds the pods of manifests against those that they are of.
+func TestPod(t *testing.T) {
+	for seed := range uint64(50) {
+		for _, p := range random.Cluster(random.Source(seed), random.Large()).Pods {
+			got, ok, err := translate.PodFrom(random.Pod(p))
+			if !ok || err != nil || fmt.Sprint(got) != fmt.Sprint(p) {
+				t.Errorf("seed %d: got %v, %t, %v; want %v", seed, got, ok, err, p)
+			}
+		}
+	}
+}
+
+// TestUndo does and undoes events.
+func TestUndo(t *testing.T) {
+	r := random.Source(1)
+	g := random.NewGenerator(r, random.Large())
+	c := g.Cluster()
+	for range 500 {
+		changed := *c
+		e := g.Event(c)
+		e.ApplyTo(&changed)
+		e.Undo(c).ApplyTo(&changed)
+		if len(changed.Pods) != len(c.Pods) || len(changed.Policies) != len(c.Policies) || !reflect.DeepEqual(changed.Namespaces, c.Namespaces) {
+			t.Fatalf("%s: not undone", e)
+		}
+	}
+}
+
+// TestMinimise looks for the smallest cluster in which a policy still has an except.
+func TestMinimise(t *testing.T) {
+	excepts := func(c *translate.Cluster) bool {
+		for _, np := range c.Policies {
+			for _, r := range np.Spec.Ingress {
+				for _, peer := range r.From {
+					if peer.IPBlock != nil && len(peer.IPBlock.Except) > 0 {
+						return true
+					}
+				}
+			}
+		}
+		return false
+	}
+	c := random.Minimise(random.Cluster(random.Source(2), random.Large()), excepts)
+	if !excepts(c) || len(c.Policies) != 1 || len(c.Pods) != 0 || len(c.Namespaces) != 0 {
+		t.Error(random.Manifest(c))
+	}
+	np := c.Policies[0].Spec
+	if len(np.Egress) != 0 || len(np.Ingress) != 1 || len(np.Ingress[0].Ports) != 0 || len(np.Ingress[0].From[0].IPBlock.Except) != 1 {
+		t.Error(random.Manifest(c))
+	}
+}
+
+// TestCoverage wants every kind of object, rule and error to be made often.
+func TestCoverage(t *testing.T) {
+	words := []string{
+		"must be a CIDR", "must be a strict subset", "may not specify both", "must specify a peer", "not a valid selector operator",
+		"must be specified when endPort", "may not be specified when port is a name", "must be between 1 and 65535", "must be between port",
+		"policyTypes", "ports[0].protocol", "for 'in', 'notin'", "must be empty", "matchLabels", "port: Invalid value: \"",
+	}
+	count := make(map[string]int)
+	for seed := range uint64(600) {
+		s := translate.New("node-1", translate.Options{})
+		for _, err := range random.Cluster(random.Source(seed), random.Small()).AddTo(s) {
+			for _, w := range words {
+				if strings.Contains(err.Error(), w) {
+					count[w]++
+				}
+			}
+		}
+	}
+	for _, w := range words {
+		if count[w] < 3 {
+			t.Errorf("%q: %d times", w, count[w])
+		}
+	}
+}
+
+// TestCase writes a golden case.
+func TestCase(t *testing.T) {
+	c := random.Cluster(random.Source(3), random.Small())
+	f := random.NewFlows(random.Source(3), c, nil).Next()
+	f.Proto, f.DstPort = nft.TCP, 80
+	text := random.Case("seed 3", c, f, true)
+	for _, want := range []string{"# seed 3\n-- cluster.yaml --\n", "kind: NetworkPolicy\n", "\n-- flows --\nallow ", ":80/tcp\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
