@@ -3,6 +3,7 @@
 package translate_test
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -13,18 +14,22 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-const (
-	node   = "node-1"
-	rounds = 400 // clusters of each test in a plain run
+const node = "node-1"
+
+// Flags to run other seeds, or one alone: go test ./translate -seed=7 -clusters=1
+var (
+	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
+	clusters  = flag.Uint64("clusters", 400, "how many random clusters each test makes")
 )
 
-// forSeeds runs check for fixed seeds; a failure names its seed.
-func forSeeds(t *testing.T, n int, check func(seed uint64) error) {
+// forSeeds runs check for some seeds, always the same ones without flags; a failure names its seed.
+func forSeeds(t *testing.T, check func(seed uint64) error) {
 	t.Helper()
+	n := *clusters
 	if testing.Short() {
 		n /= 10
 	}
-	for seed := range uint64(n) {
+	for seed := *firstSeed; seed < *firstSeed+n; seed++ {
 		if err := check(seed); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -57,7 +62,7 @@ func build(c *translate.Cluster, node string, o translate.Options) *translate.St
 
 // TestPathIndependence brings states to the same cluster on different ways and wants one table.
 func TestPathIndependence(t *testing.T) {
-	forSeeds(t, rounds, func(seed uint64) error {
+	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, sizeOf(seed))
 		c := g.Cluster()
@@ -102,7 +107,7 @@ func wander(r *rand.Rand, g *random.Generator, c *translate.Cluster, s *translat
 // TestTransactions feeds a model of the kernel with the transactions of a changing cluster: it takes each one, and ends with what one
 // transaction from nothing makes.
 func TestTransactions(t *testing.T) {
-	forSeeds(t, rounds, func(seed uint64) error {
+	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, sizeOf(seed))
 		c := g.Cluster()
@@ -154,7 +159,7 @@ func sameAsNew(kernel *model, s *translate.State, c *translate.Cluster, o transl
 
 // TestLeaks deletes everything again, in any order, and wants a state and a kernel as empty as new ones.
 func TestLeaks(t *testing.T) {
-	forSeeds(t, rounds, func(seed uint64) error {
+	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, sizeOf(seed))
 		c := g.Cluster()
