@@ -9,6 +9,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/netns"
 )
 
 // cases are tables that between them have everything the model has.
@@ -229,14 +230,12 @@ func sample() *nft.Table {
 func TestApplyIsWhatNftLoads(t *testing.T) {
 	for name, table := range cases() {
 		t.Run(name, func(t *testing.T) {
-			enter(t)
+			netns.Enter(t)
 			nftCommand(t, table.String(), "-f", "-")
 			want := list(t, table.Name)
 
-			enter(t)
-			if err := open(t, kernel.Config{}).Apply(t.Context(), table.Pending()); err != nil {
-				t.Fatalf("%v\n%s", err, table)
-			}
+			netns.Enter(t)
+			apply(t, open(t, kernel.Config{}), table)
 			if got := list(t, table.Name); got != want {
 				t.Errorf("Apply made\n%s\nnft -f made\n%s\nof\n%s", got, want, table)
 			}

@@ -10,18 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendSlack is what the kernel wants free in the send buffer besides the message.
-const sendSlack = 64
-
 // commit sends a batch and reads the kernel's verdict. The kernel works inside the send call: when it returns, all answers there
 // will ever be are in the receive buffer.
 func (c *Conn) commit(e *encoder) error {
-	if err := c.send(e.buf); err != nil {
+	if err := c.socket.send(e.buf); err != nil {
 		return err
 	}
 	v := verdict{encoder: e}
 	for {
-		n, err := c.receive()
+		n, err := c.socket.receive(c.answer)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return v.err()
@@ -35,56 +32,6 @@ func (c *Conn) commit(e *encoder) error {
 	}
 }
 
-// send sends a batch as one datagram. An error means that the kernel has seen nothing of it.
-func (c *Conn) send(b []byte) error {
-	if err := c.growWriteBuffer(len(b) + sendSlack); err != nil {
-		return err
-	}
-	var err error
-	control := c.raw.Control(func(fd uintptr) {
-		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-	})
-	if err = errors.Join(control, err); err != nil {
-		return fmt.Errorf("send %d bytes to nf_tables: %w", len(b), err)
-	}
-	return nil
-}
-
-// growWriteBuffer makes the socket accept a datagram of n bytes. Beyond net.core.wmem_max that takes CAP_NET_ADMIN in the initial
-// user namespace.
-func (c *Conn) growWriteBuffer(n int) error {
-	if n <= c.wmem {
-		return nil
-	}
-	if err := c.conn.SetWriteBuffer(n); err != nil {
-		return err
-	}
-	if err := c.readWriteBuffer(); err != nil {
-		return err
-	}
-	if n > c.wmem {
-		return fmt.Errorf("transaction of %d bytes, and the socket sends at most %d: "+
-			"raise net.core.wmem_max or run with CAP_NET_ADMIN in the initial user namespace: %w", n, c.wmem, unix.EMSGSIZE)
-	}
-	return nil
-}
-
-func (c *Conn) readWriteBuffer() error {
-	var err error
-	c.wmem, err = c.conn.WriteBuffer()
-	return err
-}
-
-// receive reads one datagram of answers, or EAGAIN when there is none.
-func (c *Conn) receive() (int, error) {
-	var n int
-	var err error
-	control := c.raw.Control(func(fd uintptr) {
-		n, _, err = unix.Recvfrom(int(fd), c.answer, unix.MSG_DONTWAIT)
-	})
-	return n, errors.Join(control, err)
-}
-
 // verdict gathers the kernel's answers to a batch.
 type verdict struct {
 	encoder   *encoder
@@ -95,30 +42,22 @@ type verdict struct {
 	lost      bool
 }
 
-// Lengths and offsets of NLMSG_ERROR, a netlink header, an error number and the header of the message that it is about.
-const (
-	errorNumber = unix.NLMSG_HDRLEN
-	errorAttrs  = errorNumber + 4 + unix.NLMSG_HDRLEN
-)
-
-// read takes one answer: NLMSG_ERROR, with error 0 when it only confirms.
+// read takes a datagram of answers: NLMSG_ERROR, whose error is 0 when it only confirms.
 func (v *verdict) read(b []byte) {
-	if len(b) < errorAttrs || binary.NativeEndian.Uint16(b[4:]) != unix.NLMSG_ERROR {
-		return
-	}
-	index := binary.NativeEndian.Uint32(b[8:]) - v.encoder.seq
-	if index >= uint32(len(v.encoder.messages)) {
-		return // of another batch
-	}
-	m := v.encoder.messages[index]
-	errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[errorNumber:])))
-	switch {
-	case errno == 0:
-		v.confirmed = true
-	case m.op == noOp:
-		v.failure = errno
-	default:
-		v.refuse(m, errno, faultOffset(b[errorAttrs:]))
+	for h, body := range messages(b) {
+		index := h.Sequence - v.encoder.seq
+		if h.Type != unix.NLMSG_ERROR || index >= uint32(len(v.encoder.messages)) {
+			continue
+		}
+		m := v.encoder.messages[index]
+		switch errno := errorNumber(body); {
+		case errno == 0:
+			v.confirmed = true
+		case m.op == noOp:
+			v.failure = errno
+		default:
+			v.refuse(m, errno, faultOffset(body))
+		}
 	}
 }
 

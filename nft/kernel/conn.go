@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"syscall"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
@@ -17,8 +15,8 @@ import (
 
 // Config says how to connect. The zero value is ready to use.
 type Config struct {
-	// NetNS is a file descriptor of the network namespace to connect to, which takes CAP_SYS_ADMIN and is used by Open and Watch
-	// only. 0: the calling thread's.
+	// NetNS is a file descriptor of the network namespace to connect to, which takes CAP_SYS_ADMIN; it is used by Open and Watch only.
+	// 0: the calling thread's.
 	NetNS int
 
 	// Own makes the connection the owner of the tables it creates, where the kernel can (Linux 6.9): nobody else may change them,
@@ -26,75 +24,79 @@ type Config struct {
 	Own bool
 }
 
-// Conn is a connection to nf_tables. It is safe for concurrent use; transactions are committed one after another.
+// Conn is a connection to nf_tables. It is safe for concurrent use: transactions are committed one after another, and reads do not
+// wait for them.
 type Conn struct {
 	config Config
+	port   uint32 // of the socket that writes
 	flags  uint32 // of new tables
+	reader reader
 
-	mu     sync.Mutex // guards the fields below
-	conn   *netlink.Conn
-	raw    syscall.RawConn
-	seq    uint32 // of the next message
-	buf    []byte // of the last batch, to be used again
-	marks  []message
-	answer []byte
-	wmem   int // size in bytes of the longest batch that the socket sends
+	mu       sync.Mutex // guards the fields below
+	socket   *socket
+	seq      uint32    // of the next message
+	buf      []byte    // of the last batch, to be used again
+	messages []message // of the last batch, to be used again
+	answer   []byte
 }
 
 const (
-	readBuffer  = 4 << 20  // bytes of answers that the socket holds: a refused batch has one for each of its messages
+	answers     = 4 << 20  // bytes of answers that the socket holds: a refused batch may have one for each of its messages
+	answerBytes = 16 << 10 // of one answer: a header and some attributes
 	keepBuffer  = 1 << 20  // bytes of a batch's buffer that are kept for the next one
-	answerBytes = 16 << 10 // an answer is a header and a few attributes
 )
 
-// Open connects to nf_tables.
+// Open connects to nf_tables in the network namespace of the calling thread, or of [Config].NetNS, and tries out what netpold needs
+// on a table of its own, which it deletes. The error says what is missing: CAP_NET_ADMIN, or something that the kernel lacks,
+// which is an ErrNotSupported and names the Linux version.
 func Open(config Config) (*Conn, error) {
-	c, err := dial(config)
+	c, err := connect(config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to nf_tables: %w", err)
 	}
+	if err := c.probe(); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
 	return c, nil
 }
 
-// dial opens the connection that writes.
-func dial(config Config) (*Conn, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: config.NetNS})
+// connect opens the sockets.
+func connect(config Config) (*Conn, error) {
+	writer, err := dial(config.NetNS)
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{config: config, conn: conn, seq: 1, answer: make([]byte, answerBytes)}
-	if err := c.setUp(); err != nil {
-		_ = conn.Close()
+	c := &Conn{
+		config: config,
+		port:   writer.conn.PID(),
+		socket: writer,
+		seq:    1,
+		answer: make([]byte, answerBytes),
+	}
+	if err = writer.conn.SetReadBuffer(answers); err == nil {
+		c.reader.socket, err = dial(config.NetNS)
+	}
+	if err != nil {
+		_ = writer.close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Conn) setUp() error {
-	// The kernel shall name the attribute at fault, and not send the faulty message back: that can be 64 KiB.
-	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.CapAcknowledge} {
-		if err := c.conn.SetOption(o, true); err != nil {
-			return err
-		}
-	}
-	if err := c.conn.SetReadBuffer(readBuffer); err != nil {
-		return err
-	}
-	var err error
-	if c.raw, err = c.conn.SyscallConn(); err != nil {
-		return err
-	}
-	return c.readWriteBuffer()
+// Close closes the connection. Tables that it owns stay in force without an owner.
+func (c *Conn) Close() error {
+	return errors.Join(c.socket.close(), c.reader.socket.close())
 }
 
-// Close closes the connection. A table that it owns stays in force without an owner.
-func (c *Conn) Close() error { return c.conn.Close() }
+// Owns says whether the connection owns the tables it creates: [Config].Own was set, and the kernel can.
+func (c *Conn) Owns() bool { return c.flags&tableOwner != 0 }
 
-// Apply commits a transaction: all of it or, with an error, nothing. No transaction, nil, is committed at once.
+// Apply commits a transaction: all of it or, with an error, nothing. A nil transaction is committed already.
 //
-// The kernel works while the caller waits, for some milliseconds per 10,000 elements, and cannot be interrupted: ctx counts until the
-// transaction is sent. What the kernel refuses is an [Error]. After ErrStateUnknown, and only then, the transaction may have been
-// committed. In either case the model that the transaction is from takes it for committed, and is put right by [nft.Table.Forget].
+// The kernel works while the caller waits, some 10 ms for 10,000 elements, and cannot be interrupted: ctx counts until the
+// transaction is sent. What the kernel refuses is an [*Error]. After [ErrStateUnknown], and only then, the transaction may have been
+// committed. The table that it is from takes it for committed in any case; after an error, [nft.Table.Forget] puts that right.
 func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) error {
 	if tx == nil || len(tx.Ops) == 0 {
 		return nil
@@ -105,7 +107,7 @@ func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) error {
 		return err
 	}
 	e := encoder{
-		batch:      batch{buf: c.buf[:0], messages: c.marks[:0], seq: c.seq},
+		batch:      batch{buf: c.buf[:0], messages: c.messages[:0], seq: c.seq},
 		tx:         tx,
 		tableFlags: c.flags,
 	}
@@ -117,16 +119,16 @@ func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) error {
 	return c.commit(&e)
 }
 
-// keep saves the memory of a batch for the next one, unless it is unusually large.
+// keep keeps the memory of a batch for the next one, unless it is unusually large.
 func (c *Conn) keep(b *batch) {
 	c.seq += uint32(len(b.messages))
-	c.buf, c.marks = b.buf, b.messages
+	c.buf, c.messages = b.buf, b.messages
 	if cap(b.buf) > keepBuffer {
-		c.buf, c.marks = nil, nil
+		c.buf, c.messages = nil, nil
 	}
 }
 
-// DeleteTable deletes a table. That there is none is not an error.
+// DeleteTable deletes a table of the inet family. That there is none is not an error.
 func (c *Conn) DeleteTable(ctx context.Context, name string) error {
 	tx := &nft.Transaction{Table: name, Ops: []nft.Op{{Verb: nft.DeleteTable}}}
 	if err := c.Apply(ctx, tx); !errors.Is(err, unix.ENOENT) {

@@ -6,8 +6,32 @@ import (
 	"encoding/binary"
 	"iter"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
+
+// messages ranges over the netlink messages in b: the header and the body of each, which shares b's memory. It ends before one
+// that is cut short.
+func messages(b []byte) iter.Seq2[netlink.Header, []byte] {
+	return func(yield func(netlink.Header, []byte) bool) {
+		for len(b) >= unix.NLMSG_HDRLEN {
+			h := netlink.Header{
+				Length:   binary.NativeEndian.Uint32(b),
+				Type:     netlink.HeaderType(binary.NativeEndian.Uint16(b[4:])),
+				Flags:    netlink.HeaderFlags(binary.NativeEndian.Uint16(b[6:])),
+				Sequence: binary.NativeEndian.Uint32(b[8:]),
+				PID:      binary.NativeEndian.Uint32(b[12:]),
+			}
+			if h.Length < unix.NLMSG_HDRLEN || uint64(h.Length) > uint64(len(b)) {
+				return
+			}
+			if !yield(h, b[unix.NLMSG_HDRLEN:h.Length]) {
+				return
+			}
+			b = b[min(align(int(h.Length)), len(b)):]
+		}
+	}
+}
 
 // attributes ranges over the netlink attributes in b: the type of each without its flags, and its value, which shares b's memory.
 // It ends before one that is cut short.
@@ -40,10 +64,22 @@ func attribute(b []byte, typ uint16) []byte {
 // align rounds a length up to the 4 bytes at which attributes start.
 func align(n int) int { return (n + 3) &^ 3 }
 
-// faultOffset returns the offset of the attribute at fault in a refused message, from the attributes of the refusal; 0 if it is not
-// in there.
-func faultOffset(b []byte) int {
-	if v := attribute(b, unix.NLMSGERR_ATTR_OFFS); len(v) == 4 {
+// errorNumber returns the error in the body of NLMSG_ERROR; 0 is success.
+func errorNumber(body []byte) unix.Errno {
+	if len(body) < 4 {
+		return unix.EBADMSG
+	}
+	return unix.Errno(-int32(binary.NativeEndian.Uint32(body)))
+}
+
+// faultOffset returns the offset of the attribute at fault in a refused message, from the body of NLMSG_ERROR; 0 if it does not
+// say. The body is the error, the header of the refused message, and attributes.
+func faultOffset(body []byte) int {
+	const attrs = 4 + unix.NLMSG_HDRLEN
+	if len(body) < attrs {
+		return 0
+	}
+	if v := attribute(body[attrs:], unix.NLMSGERR_ATTR_OFFS); len(v) == 4 {
 		return int(binary.NativeEndian.Uint32(v))
 	}
 	return 0
@@ -52,23 +88,16 @@ func faultOffset(b []byte) int {
 // elementAt returns which element of the model the attribute at an offset in an element message is of, counting from the message's
 // first; -1 for none. The end of an interval is of the element that starts before it.
 func elementAt(msg []byte, offset int) int {
-	pos, index := headerLen, -1
-	for typ, list := range attributes(msg[headerLen:]) {
-		if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-			pos += align(attrLen + len(list))
-			continue
+	list := attribute(msg[headerLen:], unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+	pos, index := len(msg)-align(len(list)), -1 // the list is the last attribute
+	for _, el := range attributes(list) {
+		if pos > offset {
+			break
 		}
-		pos += attrLen
-		for _, el := range attributes(list) {
-			if pos > offset {
-				break
-			}
-			if attribute(el, unix.NFTA_SET_ELEM_FLAGS) == nil {
-				index++
-			}
-			pos += align(attrLen + len(el))
+		if attribute(el, unix.NFTA_SET_ELEM_FLAGS) == nil {
+			index++
 		}
-		break
+		pos += align(attrLen + len(el))
 	}
 	return index
 }

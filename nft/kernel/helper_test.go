@@ -3,11 +3,11 @@
 package kernel_test
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -16,22 +16,10 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/netns"
 )
 
-// enter puts the test into a network namespace of its own. The test's goroutine keeps its thread, which dies with it.
-func enter(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
-}
+func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
 // open connects to the namespace of the calling thread.
 func open(t testing.TB, config kernel.Config) *kernel.Conn {
@@ -42,6 +30,18 @@ func open(t testing.TB, config kernel.Config) *kernel.Conn {
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// apply commits what the table has pending. Where the user may not send as much at once, the test is skipped.
+func apply(t testing.TB, c *kernel.Conn, table *nft.Table) {
+	t.Helper()
+	err := c.Apply(t.Context(), table.Pending())
+	if errors.Is(err, unix.EMSGSIZE) && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // nftCommand runs nft(8) in the namespace of the calling thread.
@@ -62,17 +62,21 @@ func list(t testing.TB, table string) string {
 	return canonical(nftCommand(t, "", "-s", "list", "table", "inet", table))
 }
 
-// anonymousSet is a set inside a rule, whose order is that of the kernel's hash.
-var anonymousSet = regexp.MustCompile(`\{ ([^{}\n]*) \}`)
+var (
+	tableComment = regexp.MustCompile(`(?m)^\tcomment .*$`)
+	continued    = regexp.MustCompile(`,\s*\n\s*`)      // a list of elements, on the next line
+	elementList  = regexp.MustCompile(`\{ [^{}\n]* \}`) // of a set or an anonymous set
+)
 
-// canonical sorts what the kernel keeps in an order of its own: blocks, elements and anonymous sets.
+// canonical sorts what the kernel keeps in an order of its own: blocks and elements.
 func canonical(listing string) string {
 	head, body, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(listing), "\n}"), "\n")
+	body = tableComment.ReplaceAllString(body, "$0\n") // a block of its own
 	blocks := strings.Split(body, "\n\n")
 	for i, block := range blocks {
 		block = strings.Trim(block, "\n")
-		block = regexp.MustCompile(`,\s*\n\s*`).ReplaceAllString(block, ", ")
-		blocks[i] = anonymousSet.ReplaceAllStringFunc(block, func(s string) string {
+		block = continued.ReplaceAllString(block, ", ")
+		blocks[i] = elementList.ReplaceAllStringFunc(block, func(s string) string {
 			items := strings.Split(strings.Trim(s, "{ }"), ", ")
 			slices.Sort(items)
 			return "{ " + strings.Join(items, ", ") + " }"
@@ -91,3 +95,19 @@ func span(prefix string) nft.Key {
 }
 
 func verdict(v nft.Verdict) nft.Value { return nft.Value{Verdict: v} }
+
+// diff returns the lines that are in only one of two texts.
+func diff(got, want string) string {
+	var b strings.Builder
+	only := func(sign string, lines, others []string) {
+		for _, l := range lines {
+			if !slices.Contains(others, l) {
+				b.WriteString(sign + l + "\n")
+			}
+		}
+	}
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	only("got  ", g, w)
+	only("want ", w, g)
+	return b.String()
+}

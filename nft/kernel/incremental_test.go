@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/netns"
+)
+
+// world is a table that is edited at random, and stays one that the kernel takes: rules and verdicts name what is there.
+type world struct {
+	*rand.Rand
+	chains map[int]*nft.Chain
+	sets   map[nft.SetType]map[nft.Key]nft.Value
+	types  []nft.SetType
+}
+
+func newWorld(seed uint64) *world {
+	return &world{
+		Rand:   rand.New(rand.NewPCG(seed, 0)),
+		chains: make(map[int]*nft.Chain),
+		sets:   make(map[nft.SetType]map[nft.Key]nft.Value),
+		types:  setTypes(),
+	}
+}
+
+const (
+	worldChains = 12
+	baseChains  = 2 // of these, the first ones
+)
+
+func chainName(i int) string { return fmt.Sprintf("chain-%d", i) }
+
+// edit changes one thing.
+func (w *world) edit() {
+	i := w.IntN(worldChains)
+	typ := w.types[w.IntN(len(w.types))]
+	switch n := w.IntN(10); {
+	case n == 0:
+		delete(w.chains, i)
+	case n < 3:
+		c := &nft.Chain{Name: chainName(i), Comment: "comment of " + chainName(i)}
+		if i < baseChains {
+			c.Base = &nft.Base{Priority: i * 10}
+		}
+		for range w.IntN(4) {
+			c.Rules = append(c.Rules, w.rule(i))
+		}
+		w.chains[i] = c
+	case n == 3:
+		delete(w.sets, typ)
+	default:
+		w.editSet(typ)
+	}
+}
+
+// rule returns a rule of chain i. Chains only refer to regular chains of higher numbers.
+func (w *world) rule(i int) nft.Rule {
+	all := slices.Sorted(maps.Keys(rules()))
+	for {
+		var statements []nft.Statement
+		for _, s := range rules()[all[w.IntN(len(all))]] {
+			if v, isVerdict := s.(nft.Verdict); isVerdict && v.Chain != "" {
+				v.Chain = chainName(max(baseChains, i+1) + w.IntN(worldChains))
+				s = v
+			}
+			statements = append(statements, s)
+		}
+		if r := nft.R(statements...); w.valid(i, r) {
+			r.Comment = fmt.Sprint("rule ", w.IntN(3))
+			return r
+		}
+	}
+}
+
+// valid says whether what a rule of chain i refers to is there.
+func (w *world) valid(i int, r nft.Rule) bool {
+	for _, s := range r.Statements {
+		switch s := s.(type) {
+		case nft.Lookup:
+			// Maps name the highest chains only.
+			if w.sets[s.Type] == nil || s.Type.Map && i >= worldChains-2 {
+				return false
+			}
+		case nft.Verdict:
+			if s.Chain != "" && !w.has(s.Chain) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (w *world) has(chain string) bool {
+	for _, c := range w.chains {
+		if c.Name == chain {
+			return true
+		}
+	}
+	return false
+}
+
+// editSet adds, changes or deletes an element.
+func (w *world) editSet(typ nft.SetType) {
+	if w.sets[typ] == nil {
+		w.sets[typ] = make(map[nft.Key]nft.Value)
+	}
+	k := keys(typ)[w.IntN(len(keys(typ)))]
+	if _, had := w.sets[typ][k]; had && w.IntN(2) == 0 {
+		delete(w.sets[typ], k)
+		return
+	}
+	v := nft.Value{Comment: fmt.Sprint("element ", w.IntN(2))}
+	if typ.Map {
+		v.Verdict = nft.Verdict{Kind: nft.Accept}
+		if last := chainName(worldChains - 1 - w.IntN(2)); w.has(last) {
+			v.Verdict = nft.GotoChain(last)
+		}
+	}
+	w.sets[typ][k] = v
+}
+
+// repair deletes what refers to what is not there.
+func (w *world) repair() {
+	for i, c := range w.chains {
+		rules := slices.Clone(c.Rules)
+		rules = slices.DeleteFunc(rules, func(r nft.Rule) bool { return !w.valid(i, r) })
+		w.chains[i] = &nft.Chain{Name: c.Name, Comment: c.Comment, Base: c.Base, Rules: rules}
+	}
+	for _, set := range w.sets {
+		maps.DeleteFunc(set, func(_ nft.Key, v nft.Value) bool { return v.Verdict.Chain != "" && !w.has(v.Verdict.Chain) })
+	}
+}
+
+// write makes the table want what the world is.
+func (w *world) write(t *nft.Table) {
+	for i := range worldChains {
+		if c := w.chains[i]; c != nil {
+			t.SetChain(c)
+		} else {
+			t.DeleteChain(chainName(i))
+		}
+	}
+	for _, typ := range w.types {
+		if w.sets[typ] == nil {
+			t.DeleteSet(setName(typ))
+			continue
+		}
+		s := t.Set(setName(typ), typ, "")
+		for _, e := range s.Elements() {
+			if _, wanted := w.sets[typ][e.Key]; !wanted {
+				s.Unwant(e.Key)
+			}
+		}
+		for k, v := range w.sets[typ] {
+			s.Want(k, v)
+		}
+	}
+}
+
+// Many transactions, each the difference to the one before, end at what one transaction makes of the whole.
+func TestIncrementsAddUp(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			ns := netns.Enter(t)
+			w, table := newWorld(seed), nft.NewTable("t", "incremental")
+			c := open(t, kernel.Config{})
+			for range 15 {
+				for range 20 {
+					for range 1 + w.IntN(6) {
+						w.edit()
+					}
+					w.repair()
+					w.write(table)
+					apply(t, c, table)
+				}
+				got := list(t, "t")
+				netns.Enter(t)
+				whole := nft.NewTable("t", "incremental")
+				w.write(whole)
+				apply(t, open(t, kernel.Config{}), whole)
+				if want := list(t, "t"); got != want {
+					t.Fatalf("lists differ:\n%s", diff(got, want))
+				}
+				ns.Join(t)
+			}
+		})
+	}
+}
+
+// randomRanges returns disjoint intervals among the first and last addresses of a family, some of them adjacent.
+func randomRanges(r *rand.Rand, f nft.Family) map[nft.Key]nft.Value {
+	const edge = 40 // addresses at each end of the address space that the intervals are of
+	address := func(i int) netip.Addr {
+		b := make([]byte, 16)
+		if i >= edge {
+			for j := range b {
+				b[j] = 0xff
+			}
+			i -= 2 * edge
+		}
+		b[15], b[3] = byte(i), byte(i)
+		if f == nft.IPv4 {
+			return netip.AddrFrom4([4]byte(b))
+		}
+		for j := 3; j < 4 && i >= 0; j++ {
+			b[j] = 0
+		}
+		if i < 0 {
+			b[3] = 0xff
+		}
+		return netip.AddrFrom16([16]byte(b))
+	}
+	ranges := make(map[nft.Key]nft.Value)
+	for i := r.IntN(4); i < 2*edge; {
+		last := min(i+r.IntN(1+r.IntN(2*edge)), 2*edge-1)
+		ranges[nft.PairKey(address(i), address(last))] = nft.Value{}
+		i = last + 1 + r.IntN(3)
+	}
+	return ranges
+}
+
+// rangeSet is an interval set that is changed at random.
+type rangeSet struct {
+	*rand.Rand
+	conn  *kernel.Conn
+	table *nft.Table
+	set   *nft.Set
+}
+
+// change makes the set want other intervals and commits that.
+func (s *rangeSet) change(t testing.TB) map[nft.Key]nft.Value {
+	t.Helper()
+	want := randomRanges(s.Rand, s.set.Type.Family)
+	for k := range want {
+		if s.set.Type.Map {
+			want[k] = nft.Value{Verdict: nft.Verdict{Kind: nft.Accept + nft.VerdictKind(s.IntN(2))}}
+		}
+	}
+	for _, e := range s.set.Elements() {
+		s.set.Unwant(e.Key)
+	}
+	for k, v := range want {
+		s.set.Want(k, v)
+	}
+	apply(t, s.conn, s.table)
+	return want
+}
+
+// Whatever disjoint intervals a set goes through, the kernel holds exactly the last ones.
+func TestRanges(t *testing.T) {
+	for _, typ := range setTypes() {
+		if typ.Fields != nft.AddrRange {
+			continue
+		}
+		t.Run(setName(typ), func(t *testing.T) {
+			netns.Enter(t)
+			s := rangeSet{Rand: rand.New(rand.NewPCG(1, 2)), conn: open(t, kernel.Config{}), table: nft.NewTable("t", "")}
+			s.set = s.table.Set("s", typ, "")
+			for i := range 500 {
+				want := s.change(t)
+				got := held(t, s.conn, s.set)
+				if !maps.Equal(got, want) {
+					t.Fatalf("transaction %d: kernel holds %s\nwant %s", i, show(got), show(want))
+				}
+			}
+		})
+	}
+}
+
+// held returns the elements that the kernel holds of a set of table t.
+func held(t testing.TB, c *kernel.Conn, s *nft.Set) map[nft.Key]nft.Value {
+	t.Helper()
+	elements, err := c.Elements(t.Context(), "t", s.Name, s.Type)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[nft.Key]nft.Value, len(elements))
+	for _, e := range elements {
+		if _, twice := all[e.Key]; twice {
+			t.Errorf("element %v twice", e.Key)
+		}
+		all[e.Key] = e.Value
+	}
+	return all
+}
+
+// show lists intervals.
+func show(ranges map[nft.Key]nft.Value) string {
+	var lines []string
+	for k, v := range ranges {
+		lines = append(lines, fmt.Sprintf("%s-%s %s", netip.AddrFrom16(k.Addr).Unmap(), netip.AddrFrom16(k.To).Unmap(), v.Verdict))
+	}
+	slices.Sort(lines)
+	return fmt.Sprint(lines)
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// requirement is something that netpold's tables cannot do without.
+type requirement struct {
+	what  string
+	since string             // the Linux version that has it, and the option it is built with
+	steps []func(*nft.Table) // edits of a table, each committed before the next
+}
+
+// requirements returns what Open tries out, each on an empty table.
+func requirements() []requirement {
+	v4 := nft.SetType{Family: nft.IPv4}
+	counted := nft.SetType{Family: nft.IPv6, Fields: nft.AddrProtoPort, Counter: true}
+	ports := nft.Ports{{Proto: nft.TCP, First: 1, Last: 2}, {Proto: nft.UDP, First: 1, Last: 1}}
+	return []requirement{
+		{"base chain of an inet table at the forward hook", "3.14, CONFIG_NF_TABLES_INET", steps(base)},
+		{"match of the conntrack state", "3.14, CONFIG_NFT_CT", ruleOf(nft.CtState{nft.Established})},
+		{"limit", "4.3, CONFIG_NFT_LIMIT", ruleOf(nft.Limit{Rate: 10, Burst: 20})},
+		{"log to a group", "3.14, CONFIG_NFT_LOG", ruleOf(nft.Log{Prefix: "p", Group: 86, Snaplen: 128})},
+		{"reject", "3.18, CONFIG_NFT_REJECT_INET", ruleOf(nft.Verdict{Kind: nft.Reject})},
+		{"set of addresses", "3.18", setOf(v4, nft.AddrKey(netip.IPv4Unspecified()))},
+		{"match of ranges of ports of several protocols", "5.6", ruleOf(ports)},
+		{"set whose elements count packets", "5.7", setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
+		{"deletion of a map's element and of the chain it names at once", "6.2", steps(mapped, unmapped)},
+		{"deletion of a map and of the chains it names at once", "6.5", steps(mapped, dropped)},
+	}
+}
+
+func steps(s ...func(*nft.Table)) []func(*nft.Table) { return s }
+
+func base(t *nft.Table) { t.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}}) }
+
+func ruleOf(s ...nft.Statement) []func(*nft.Table) {
+	return steps(func(t *nft.Table) { t.SetChain(&nft.Chain{Name: "chain", Rules: []nft.Rule{nft.R(s...)}}) })
+}
+
+func setOf(typ nft.SetType, k nft.Key) []func(*nft.Table) {
+	return steps(func(t *nft.Table) { t.Set("set", typ, "").Want(k, nft.Value{}) })
+}
+
+// ranges is a verdict map of intervals, and inMap its one element.
+func ranges(t *nft.Table) *nft.Set {
+	return t.Set("map", nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange, Map: true}, "")
+}
+
+func inMap() nft.Key {
+	p := netip.PrefixFrom(netip.IPv4Unspecified(), 8)
+	return nft.PairKey(p.Addr(), nft.LastAddr(p))
+}
+
+func mapped(t *nft.Table) {
+	t.SetChain(&nft.Chain{Name: "chain"})
+	ranges(t).Want(inMap(), nft.Value{Verdict: nft.GotoChain("chain")})
+}
+
+func unmapped(t *nft.Table) {
+	ranges(t).Unwant(inMap())
+	t.DeleteChain("chain")
+}
+
+func dropped(t *nft.Table) {
+	t.DeleteSet("map")
+	t.DeleteChain("chain")
+}
+
+// probe tries out what netpold needs, and whether tables can be owned if they are to be.
+func (c *Conn) probe() error {
+	ctx := context.Background()
+	name := fmt.Sprintf("netpold-probe-%d", c.port)
+	for _, r := range requirements() {
+		err := c.try(ctx, name, r.steps)
+		if deleted := c.DeleteTable(ctx, name); err == nil {
+			err = deleted
+		}
+		switch {
+		case errors.Is(err, unix.EPERM):
+			return err // privileges, not the kernel's abilities
+		case err != nil:
+			return fmt.Errorf("%s (Linux %s): %w: %w", r.what, r.since, ErrNotSupported, err)
+		}
+	}
+	if c.config.Own {
+		return c.probeOwn(ctx, name)
+	}
+	return nil
+}
+
+// try commits the steps on an empty table.
+func (c *Conn) try(ctx context.Context, name string, steps []func(*nft.Table)) error {
+	t := nft.NewTable(name, "")
+	for _, step := range steps {
+		step(t)
+		if err := c.Apply(ctx, t.Pending()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// probeOwn sets the flags of owned tables if the kernel takes them. Older kernels know an owner (5.12) but no persistence (6.9):
+// their tables vanish with the owner, which lets all traffic through, so they are not owned.
+func (c *Conn) probeOwn(ctx context.Context, name string) error {
+	c.flags = tableOwner | tablePersist
+	err := c.try(ctx, name, steps(func(*nft.Table) {}))
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		c.flags = 0
+		return nil
+	}
+	return errors.Join(err, c.DeleteTable(ctx, name))
+}

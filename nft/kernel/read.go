@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// Counter is what the kernel counted.
+type Counter struct {
+	Packets uint64
+	Bytes   uint64
+}
+
+// Element is an element of a set as the kernel holds it.
+type Element struct {
+	nft.Element
+	Counter // zero in sets whose type does not count
+}
+
+// Elements returns the elements of a set, which is of type t, in no order. They are those of one moment: when a transaction of anybody
+// comes in between, they are read again. It takes some 0.3 s for 100,000 elements.
+func (c *Conn) Elements(ctx context.Context, table, set string, t nft.SetType) ([]Element, error) {
+	var found []Element
+	err := c.reader.consistently(ctx, func() error {
+		d := elementDecoder{typ: t}
+		request := c.reader.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *batch) {
+			b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+			b.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+		})
+		if err := c.reader.exchange(ctx, request, d.message); err != nil {
+			return err
+		}
+		found = d.finish()
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read set %s: %w", set, err)
+	}
+	return found, nil
+}
+
+// ChainCounters returns the counters in the rules of a table, summed up by chain. Chains without a counter are not in it.
+func (c *Conn) ChainCounters(ctx context.Context, table string) (map[string]Counter, error) {
+	var found map[string]Counter
+	err := c.reader.consistently(ctx, func() error {
+		found = make(map[string]Counter)
+		request := c.reader.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(b *batch) {
+			b.str(unix.NFTA_RULE_TABLE, table)
+		})
+		return c.reader.exchange(ctx, request, func(attrs []byte) { addCounters(found, attrs) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read counters of table %s: %w", table, err)
+	}
+	return found, nil
+}
+
+// reader reads from nf_tables on a socket of its own, so that a long read does not keep a transaction waiting.
+type reader struct {
+	socket *socket
+
+	mu  sync.Mutex // guards the fields below, and is held for a whole exchange
+	seq uint32
+	buf []byte
+}
+
+// readChunk is the length in bytes of what the kernel sends at once; it sends no more than 32 KiB. The kernel starts each chunk by
+// walking the set from its beginning, so that small chunks cost the square of the number of elements.
+const readChunk = 64 << 10
+
+// maxReads is how often something is read until it does not change meanwhile.
+const maxReads = 10
+
+// errChanging says that the ruleset changed during each of maxReads reads.
+var errChanging = errors.New("nf_tables changed during every read of it")
+
+// consistently calls read until no transaction was committed while it ran. The kernel does not tell when a dump misses elements or
+// has some twice because others were added or deleted while it ran.
+func (r *reader) consistently(ctx context.Context, read func() error) error {
+	before, err := r.generation(ctx)
+	if err != nil {
+		return err
+	}
+	for range maxReads {
+		readErr := read()
+		after, err := r.generation(ctx)
+		if err != nil {
+			return err
+		}
+		if after == before {
+			return readErr
+		}
+		before = after
+	}
+	return errChanging
+}
+
+// generation returns the number of the ruleset, which every transaction in the network namespace increments.
+func (r *reader) generation(ctx context.Context) (uint32, error) {
+	var id uint32
+	request := r.request(unix.NFT_MSG_GETGEN, 0, func(*batch) {})
+	err := r.exchange(ctx, request, func(attrs []byte) {
+		if v := attribute(attrs, unix.NFTA_GEN_ID); len(v) == 4 {
+			id = binary.BigEndian.Uint32(v)
+		}
+	})
+	return id, err
+}
+
+// request returns a message that asks for something.
+func (r *reader) request(typ, flags uint16, attrs func(*batch)) *batch {
+	var b batch
+	b.command(message{}, typ, flags, func() { attrs(&b) })
+	return &b
+}
+
+// exchange sends a request and calls each with the attributes of each message of the reply. They are valid during the call.
+func (r *reader) exchange(ctx context.Context, request *batch, each func(attrs []byte)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.drain(); err != nil {
+		return err
+	}
+	r.seq++
+	binary.NativeEndian.PutUint32(request.buf[8:], r.seq)
+	if err := r.socket.send(request.buf); err != nil {
+		return err
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := r.socket.receive(r.buf) // never has to wait: the kernel answers inside the calls
+		if err != nil {
+			return err
+		}
+		if last, err := r.reply(r.buf[:n], each); err != nil || last {
+			return err
+		}
+	}
+}
+
+// drain reads what is left of a reply that was given up.
+func (r *reader) drain() error {
+	if r.buf == nil {
+		r.buf = make([]byte, readChunk)
+	}
+	for {
+		switch _, err := r.socket.receive(r.buf); {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case err != nil && !errors.Is(err, unix.ENOBUFS):
+			return err
+		}
+	}
+}
+
+// reply takes a datagram of a reply. It says whether that is the last one.
+func (r *reader) reply(b []byte, each func(attrs []byte)) (bool, error) {
+	const generic = headerLen - unix.NLMSG_HDRLEN // length of nfgenmsg
+	last := false
+	for h, body := range messages(b) {
+		switch {
+		case h.Sequence != r.seq:
+			continue
+		case h.Type == unix.NLMSG_ERROR || h.Type == unix.NLMSG_DONE:
+			if errno := errorNumber(body); errno != 0 {
+				return true, errno
+			}
+		case len(body) >= generic:
+			each(body[generic:])
+		}
+		last = h.Type == unix.NLMSG_DONE || h.Flags&unix.NLM_F_MULTI == 0
+	}
+	return last, nil
+}
+
+// addCounters adds the counters of one rule, by its attributes, to those of its chain.
+func addCounters(chains map[string]Counter, rule []byte) {
+	name := text(attribute(rule, unix.NFTA_RULE_CHAIN))
+	for _, x := range attributes(attribute(rule, unix.NFTA_RULE_EXPRESSIONS)) {
+		if n, ok := counterOf(x); ok {
+			sum := chains[name]
+			chains[name] = Counter{sum.Packets + n.Packets, sum.Bytes + n.Bytes}
+		}
+	}
+}
+
+// counterOf returns the values of an expression that is a counter.
+func counterOf(x []byte) (Counter, bool) {
+	if text(attribute(x, unix.NFTA_EXPR_NAME)) != "counter" {
+		return Counter{}, false
+	}
+	var n Counter
+	for typ, v := range attributes(attribute(x, unix.NFTA_EXPR_DATA)) {
+		switch {
+		case len(v) != 8:
+		case typ == unix.NFTA_COUNTER_PACKETS:
+			n.Packets = binary.BigEndian.Uint64(v)
+		case typ == unix.NFTA_COUNTER_BYTES:
+			n.Bytes = binary.BigEndian.Uint64(v)
+		}
+	}
+	return n, true
+}
+
+// text returns the string in an attribute.
+func text(v []byte) string {
+	if n := len(v); n > 0 && v[n-1] == 0 {
+		v = v[:n-1]
+	}
+	return string(v)
+}

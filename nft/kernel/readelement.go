@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// elementDecoder gathers the elements of a set of one type.
+type elementDecoder struct {
+	typ   nft.SetType
+	found []Element // of an interval set: only the starts, and To is not set yet
+	ends  []nft.Key // of an interval set: the addresses after the intervals
+}
+
+// message takes a message of elements, by its attributes.
+func (d *elementDecoder) message(attrs []byte) {
+	for _, el := range attributes(attribute(attrs, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
+		d.element(el)
+	}
+}
+
+// element takes one element.
+func (d *elementDecoder) element(el []byte) {
+	var e Element
+	var flags uint32
+	for typ, v := range attributes(el) {
+		switch typ {
+		case unix.NFTA_SET_ELEM_FLAGS:
+			flags = binary.BigEndian.Uint32(v)
+		case unix.NFTA_SET_ELEM_KEY:
+			e.Key = d.key(attribute(v, unix.NFTA_DATA_VALUE))
+		case unix.NFTA_SET_ELEM_DATA:
+			e.Verdict = verdictOf(attribute(v, unix.NFTA_DATA_VERDICT))
+		case unix.NFTA_SET_ELEM_USERDATA:
+			e.Comment, _ = userdata.GetString(v, userdata.NFTNL_UDATA_SET_ELEM_COMMENT)
+		case unix.NFTA_SET_ELEM_EXPR:
+			e.Counter, _ = counterOf(v)
+		}
+	}
+	if flags&unix.NFT_SET_ELEM_INTERVAL_END != 0 {
+		d.ends = append(d.ends, e.Key)
+		return
+	}
+	d.found = append(d.found, e)
+}
+
+// finish returns all elements.
+func (d *elementDecoder) finish() []Element {
+	if d.typ.Fields == nft.AddrRange {
+		d.pair()
+	}
+	return d.found
+}
+
+// pair gives each interval its last address: the one before the next end, or before the next interval, or the highest there is.
+func (d *elementDecoder) pair() {
+	slices.SortFunc(d.found, func(a, b Element) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
+	slices.SortFunc(d.ends, func(a, b nft.Key) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
+	top := d.key(bytes.Repeat([]byte{0xff}, addrLen(d.typ.Family))).Addr
+	ends := d.ends
+	for i := range d.found {
+		e := &d.found[i]
+		for len(ends) > 0 && bytes.Compare(ends[0].Addr[:], e.Addr[:]) <= 0 {
+			ends = ends[1:] // the end of the interval before
+		}
+		e.To = top
+		if len(ends) > 0 {
+			e.To = before(ends[0].Addr)
+		}
+		if i+1 < len(d.found) && bytes.Compare(d.found[i+1].Addr[:], e.To[:]) <= 0 {
+			e.To = before(d.found[i+1].Addr)
+		}
+	}
+}
+
+// before returns the address before a, which is not the lowest.
+func before(a [16]byte) [16]byte {
+	for i := len(a) - 1; i >= 0; i-- {
+		a[i]--
+		if a[i] != 0xff {
+			break
+		}
+	}
+	return a
+}
+
+// key decodes a key, see appendKey.
+func (d *elementDecoder) key(b []byte) nft.Key {
+	var k nft.Key
+	n := addrLen(d.typ.Family)
+	b = append(b[:len(b):len(b)], make([]byte, max(0, maxKey-len(b)))...) // one that is too short decodes to zeros
+	k.Addr = addrOf(b[:n])
+	switch b = b[n:]; d.typ.Fields {
+	case nft.AddrAddr:
+		k.To = addrOf(b[:n])
+	case nft.AddrProtoPort:
+		k.Proto, k.Port = b[0], binary.BigEndian.Uint16(b[4:])
+	}
+	return k
+}
+
+// addrLen is the length in bytes of an address.
+func addrLen(f nft.Family) int {
+	if f == nft.IPv6 {
+		return 16
+	}
+	return 4
+}
+
+// addrOf returns an address of 4 or 16 bytes in the form of [nft.Key].
+func addrOf(b []byte) [16]byte {
+	a := [16]byte{10: 0xff, 11: 0xff}
+	if len(b) == 16 {
+		clear(a[:])
+	}
+	copy(a[16-len(b):], b)
+	return a
+}
+
+// verdictOf decodes the verdict of a map's element.
+func verdictOf(b []byte) nft.Verdict {
+	v := nft.Verdict{Chain: text(attribute(b, unix.NFTA_VERDICT_CHAIN))}
+	code := attribute(b, unix.NFTA_VERDICT_CODE)
+	if len(code) != 4 {
+		return v
+	}
+	switch expr.VerdictKind(int32(binary.BigEndian.Uint32(code))) {
+	case expr.VerdictAccept:
+		v.Kind = nft.Accept
+	case expr.VerdictDrop:
+		v.Kind = nft.Drop
+	case expr.VerdictJump:
+		v.Kind = nft.Jump
+	case expr.VerdictGoto:
+		v.Kind = nft.Goto
+	}
+	return v
+}

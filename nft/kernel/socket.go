@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// socket is a netlink socket of nfnetlink. It sends and reads bytes: github.com/mdlayher/netlink has no way to send a batch from one
+// buffer, nor to read without waiting.
+type socket struct {
+	conn *netlink.Conn
+	raw  syscall.RawConn
+	wmem int // bytes of the longest datagram it sends
+}
+
+// sendSlack is what the kernel wants free in the send buffer besides the datagram.
+const sendSlack = 64
+
+// dial opens a socket in a network namespace, see [Config].
+func dial(netns int) (*socket, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: netns})
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil, fmt.Errorf("netfilter over netlink (CONFIG_NETFILTER_NETLINK): %w: %w", ErrNotSupported, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &socket{conn: conn}
+	if err := s.setUp(); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *socket) setUp() error {
+	// The kernel shall name the attribute at fault (Linux 4.12), and not send the faulty message back: that can be 64 KiB.
+	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.CapAcknowledge} {
+		if err := s.conn.SetOption(o, true); err != nil {
+			return err
+		}
+	}
+	var err error
+	if s.raw, err = s.conn.SyscallConn(); err != nil {
+		return err
+	}
+	s.wmem, err = s.conn.WriteBuffer()
+	return err
+}
+
+func (s *socket) close() error { return s.conn.Close() }
+
+// send sends b as one datagram. An error means that the kernel has seen nothing of it.
+func (s *socket) send(b []byte) error {
+	if err := s.growWriteBuffer(len(b) + sendSlack); err != nil {
+		return err
+	}
+	var err error
+	control := s.raw.Control(func(fd uintptr) {
+		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	})
+	if err := cmp.Or(control, err); err != nil {
+		return fmt.Errorf("send %d bytes to nf_tables: %w", len(b), err)
+	}
+	return nil
+}
+
+// growWriteBuffer makes the socket accept a datagram of n bytes. Beyond net.core.wmem_max that takes CAP_NET_ADMIN in the initial
+// user namespace.
+func (s *socket) growWriteBuffer(n int) error {
+	if n <= s.wmem {
+		return nil
+	}
+	if err := s.conn.SetWriteBuffer(n); err != nil {
+		return err
+	}
+	var err error
+	if s.wmem, err = s.conn.WriteBuffer(); err != nil {
+		return err
+	}
+	if n > s.wmem {
+		return fmt.Errorf("transaction of %d bytes, but the socket sends at most %d; raise net.core.wmem_max "+
+			"or run with CAP_NET_ADMIN in the initial user namespace: %w", n, s.wmem, unix.EMSGSIZE)
+	}
+	return nil
+}
+
+// receive reads one datagram into b, or returns EAGAIN when there is none.
+func (s *socket) receive(b []byte) (int, error) {
+	var n int
+	var err error
+	control := s.raw.Control(func(fd uintptr) {
+		n, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+	})
+	return n, cmp.Or(control, err)
+}
+
+// wait is receive, except that it waits for a datagram until the connection's read deadline.
+func (s *socket) wait(b []byte) (int, error) {
+	var n int
+	var err error
+	control := s.raw.Read(func(fd uintptr) bool {
+		n, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	return n, cmp.Or(control, err)
+}
