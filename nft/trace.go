@@ -155,7 +155,7 @@ func (p Ports) eval(tr *trace) (bool, Verdict) {
 
 func (NeighbourDiscovery) eval(tr *trace) (bool, Verdict) {
 	f := tr.flow
-	return f.Proto == ICMPv6 && FirstNDType <= f.ICMPType && f.ICMPType <= LastNDType, Verdict{}
+	return FamilyOf(f.Src) == IPv6 && f.Proto == ICMPv6 && FirstNDType <= f.ICMPType && f.ICMPType <= LastNDType, Verdict{}
 }
 
 // eval is true: the interpreter has no clock, and a packet that the limit holds back is only not logged.
