@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"iter"
 
+	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -59,6 +60,41 @@ func attribute(b []byte, typ uint16) []byte {
 		}
 	}
 	return nil
+}
+
+// u32 and u64 return the number in an attribute; 0 if it is of another length.
+func u32(v []byte) uint32 {
+	if len(v) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(v)
+}
+
+func u64(v []byte) uint64 {
+	if len(v) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
+}
+
+// text returns the string in an attribute.
+func text(v []byte) string {
+	if n := len(v); n > 0 && v[n-1] == 0 {
+		v = v[:n-1]
+	}
+	return string(v)
+}
+
+// comment returns the comment in the user data of an element; "" if there is none.
+func comment(data []byte) string {
+	for len(data) >= 2 && len(data) >= 2+int(data[1]) {
+		typ, value := data[0], data[2:2+int(data[1])]
+		if typ == byte(userdata.NFTNL_UDATA_SET_ELEM_COMMENT) {
+			return text(value)
+		}
+		data = data[2+len(value):]
+	}
+	return ""
 }
 
 // align rounds a length up to the 4 bytes at which attributes start.

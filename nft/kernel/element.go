@@ -25,21 +25,31 @@ const maxKey = 32
 //	delete element inet netpold m { 10.0.0.0/8 }
 //
 // in as many messages as it takes. Adding what is there is refused, not ignored: of two intervals with the same end the kernel
-// would else keep one end, and the first one deleted would leave the other open to the top of the address space.
+// would else keep one end, and the first one deleted would leave the other open to the top of the address space. It also makes the
+// kernel refuse most overlaps, but not that of an interval without an end, see appendEnd: to keep intervals disjoint is the
+// model's duty.
 func (e *encoder) elements(op *nft.Op) {
 	typ, flags := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	if op.Verb == nft.DeleteElements {
 		typ, flags = unix.NFT_MSG_DELSETELEM, 0
 	}
-	for i := 0; i < len(op.Elements); {
+	e.list(typ, flags, op.Set.Name, 0, len(op.Elements), func(i int) { e.modelElement(op, &op.Elements[i]) })
+}
+
+// list appends the messages of n elements of a set, each of which one appends. id is that of a set which has no name yet, else 0.
+func (e *encoder) list(typ, flags uint16, set string, id uint32, n int, one func(i int)) {
+	for i := 0; i < n; {
 		m := e.message()
 		m.element = i
 		e.command(m, typ, flags, func() {
 			e.str(unix.NFTA_SET_ELEM_LIST_TABLE, e.tx.Table)
-			e.str(unix.NFTA_SET_ELEM_LIST_SET, op.Set.Name)
+			e.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+			if id != 0 {
+				e.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, id)
+			}
 			e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
-				for start := len(e.buf); i < len(op.Elements) && len(e.buf)-start < maxElements; i++ {
-					e.modelElement(op, &op.Elements[i])
+				for start := len(e.buf); i < n && len(e.buf)-start < maxElements; i++ {
+					one(i)
 				}
 			})
 		})

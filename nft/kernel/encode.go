@@ -203,15 +203,8 @@ func (e *encoder) addSet(s *nft.Set) {
 // has one. The kernel makes up its name; the rule refers to it by its id.
 func (e *encoder) anonymousSet(s *anonymous) {
 	e.declare(&s.declaration)
-	e.command(e.message(), unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
-		e.str(unix.NFTA_SET_ELEM_LIST_TABLE, e.tx.Table)
-		e.str(unix.NFTA_SET_ELEM_LIST_SET, s.name)
-		e.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, e.sets)
-		e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
-			for _, el := range s.elements {
-				e.element(el, func() {})
-			}
-		})
+	e.list(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.name, e.sets, len(s.elements), func(i int) {
+		e.element(s.elements[i], func() {})
 	})
 }
 

@@ -201,24 +201,15 @@ func TestIncrementsAddUp(t *testing.T) {
 func randomRanges(r *rand.Rand, f nft.Family) map[nft.Key]nft.Value {
 	const edge = 40 // addresses at each end of the address space that the intervals are of
 	address := func(i int) netip.Addr {
-		b := make([]byte, 16)
-		if i >= edge {
-			for j := range b {
-				b[j] = 0xff
-			}
-			i -= 2 * edge
+		a := nft.LastAddr(netip.PrefixFrom(netip.IPv6Unspecified(), 0)).As16()
+		a[15] = byte(0xff - (2*edge - 1 - i))
+		if i < edge {
+			a = [16]byte{15: byte(i)}
 		}
-		b[15], b[3] = byte(i), byte(i)
 		if f == nft.IPv4 {
-			return netip.AddrFrom4([4]byte(b))
+			return netip.AddrFrom4([4]byte(a[12:]))
 		}
-		for j := 3; j < 4 && i >= 0; j++ {
-			b[j] = 0
-		}
-		if i < 0 {
-			b[3] = 0xff
-		}
-		return netip.AddrFrom16([16]byte(b))
+		return netip.AddrFrom16(a)
 	}
 	ranges := make(map[nft.Key]nft.Value)
 	for i := r.IntN(4); i < 2*edge; {

@@ -109,9 +109,7 @@ func (r *reader) generation(ctx context.Context) (uint32, error) {
 	var id uint32
 	request := r.request(unix.NFT_MSG_GETGEN, 0, func(*batch) {})
 	err := r.exchange(ctx, request, func(attrs []byte) {
-		if v := attribute(attrs, unix.NFTA_GEN_ID); len(v) == 4 {
-			id = binary.BigEndian.Uint32(v)
-		}
+		id = u32(attribute(attrs, unix.NFTA_GEN_ID))
 	})
 	return id, err
 }
@@ -200,23 +198,9 @@ func counterOf(x []byte) (Counter, bool) {
 	if text(attribute(x, unix.NFTA_EXPR_NAME)) != "counter" {
 		return Counter{}, false
 	}
-	var n Counter
-	for typ, v := range attributes(attribute(x, unix.NFTA_EXPR_DATA)) {
-		switch {
-		case len(v) != 8:
-		case typ == unix.NFTA_COUNTER_PACKETS:
-			n.Packets = binary.BigEndian.Uint64(v)
-		case typ == unix.NFTA_COUNTER_BYTES:
-			n.Bytes = binary.BigEndian.Uint64(v)
-		}
-	}
-	return n, true
-}
-
-// text returns the string in an attribute.
-func text(v []byte) string {
-	if n := len(v); n > 0 && v[n-1] == 0 {
-		v = v[:n-1]
-	}
-	return string(v)
+	data := attribute(x, unix.NFTA_EXPR_DATA)
+	return Counter{
+		Packets: u64(attribute(data, unix.NFTA_COUNTER_PACKETS)),
+		Bytes:   u64(attribute(data, unix.NFTA_COUNTER_BYTES)),
+	}, true
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
@@ -35,13 +34,13 @@ func (d *elementDecoder) element(el []byte) {
 	for typ, v := range attributes(el) {
 		switch typ {
 		case unix.NFTA_SET_ELEM_FLAGS:
-			flags = binary.BigEndian.Uint32(v)
+			flags = u32(v)
 		case unix.NFTA_SET_ELEM_KEY:
 			e.Key = d.key(attribute(v, unix.NFTA_DATA_VALUE))
 		case unix.NFTA_SET_ELEM_DATA:
 			e.Verdict = verdictOf(attribute(v, unix.NFTA_DATA_VERDICT))
 		case unix.NFTA_SET_ELEM_USERDATA:
-			e.Comment, _ = userdata.GetString(v, userdata.NFTNL_UDATA_SET_ELEM_COMMENT)
+			e.Comment = comment(v)
 		case unix.NFTA_SET_ELEM_EXPR:
 			e.Counter, _ = counterOf(v)
 		}
@@ -129,11 +128,7 @@ func addrOf(b []byte) [16]byte {
 // verdictOf decodes the verdict of a map's element.
 func verdictOf(b []byte) nft.Verdict {
 	v := nft.Verdict{Chain: text(attribute(b, unix.NFTA_VERDICT_CHAIN))}
-	code := attribute(b, unix.NFTA_VERDICT_CODE)
-	if len(code) != 4 {
-		return v
-	}
-	switch expr.VerdictKind(int32(binary.BigEndian.Uint32(code))) {
+	switch expr.VerdictKind(int32(u32(attribute(b, unix.NFTA_VERDICT_CODE)))) {
 	case expr.VerdictAccept:
 		v.Kind = nft.Accept
 	case expr.VerdictDrop:

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/mdlayher/netlink"
@@ -18,6 +20,8 @@ type socket struct {
 	conn *netlink.Conn
 	raw  syscall.RawConn
 	wmem int // bytes of the longest datagram it sends
+
+	closed atomic.Bool
 }
 
 // sendSlack is what the kernel wants free in the send buffer besides the datagram.
@@ -55,7 +59,18 @@ func (s *socket) setUp() error {
 	return err
 }
 
-func (s *socket) close() error { return s.conn.Close() }
+func (s *socket) close() error {
+	s.closed.Store(true)
+	return s.conn.Close()
+}
+
+// outcome returns the error of a system call, or why it was not made.
+func (s *socket) outcome(control, call error) error {
+	if control != nil && s.closed.Load() {
+		return net.ErrClosed
+	}
+	return cmp.Or(control, call)
+}
 
 // send sends b as one datagram. An error means that the kernel has seen nothing of it.
 func (s *socket) send(b []byte) error {
@@ -66,7 +81,7 @@ func (s *socket) send(b []byte) error {
 	control := s.raw.Control(func(fd uintptr) {
 		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	})
-	if err := cmp.Or(control, err); err != nil {
+	if err := s.outcome(control, err); err != nil {
 		return fmt.Errorf("send %d bytes to nf_tables: %w", len(b), err)
 	}
 	return nil
@@ -99,7 +114,7 @@ func (s *socket) receive(b []byte) (int, error) {
 	control := s.raw.Control(func(fd uintptr) {
 		n, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
 	})
-	return n, cmp.Or(control, err)
+	return n, s.outcome(control, err)
 }
 
 // wait is receive, except that it waits for a datagram until the connection's read deadline.
@@ -110,5 +125,5 @@ func (s *socket) wait(b []byte) (int, error) {
 		n, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
 		return !errors.Is(err, unix.EAGAIN)
 	})
-	return n, cmp.Or(control, err)
+	return n, s.outcome(control, err)
 }

@@ -69,7 +69,7 @@ func (w *Watcher) subscribe() error {
 	return w.socket.conn.JoinGroup(unix.NFNLGRP_NFTABLES)
 }
 
-// Close stops the watcher. A Next that waits returns an error that is os.ErrClosed.
+// Close stops the watcher. A Next that waits returns an error that is net.ErrClosed.
 func (w *Watcher) Close() error { return w.socket.close() }
 
 // Next waits for the next event, until ctx is done or the watcher is closed.
@@ -103,19 +103,12 @@ func (w *Watcher) decode(b []byte) (Event, bool) {
 		if h.PID == w.own || len(body) < headerLen-unix.NLMSG_HDRLEN {
 			continue
 		}
-		var e Event
-		for typ, v := range attributes(body[headerLen-unix.NLMSG_HDRLEN:]) {
-			switch {
-			case typ == unix.NFTA_GEN_PROC_NAME:
-				e.Program = text(v)
-			case len(v) != 4:
-			case typ == unix.NFTA_GEN_ID:
-				e.Generation = binary.BigEndian.Uint32(v)
-			case typ == unix.NFTA_GEN_PROC_PID:
-				e.PID = binary.BigEndian.Uint32(v)
-			}
-		}
-		return e, true
+		attrs := body[headerLen-unix.NLMSG_HDRLEN:]
+		return Event{
+			Generation: u32(attribute(attrs, unix.NFTA_GEN_ID)),
+			PID:        u32(attribute(attrs, unix.NFTA_GEN_PROC_PID)),
+			Program:    text(attribute(attrs, unix.NFTA_GEN_PROC_NAME)),
+		}, true
 	}
 	return Event{}, false
 }
