@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package prober
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	inName      = "pods-in"
+	outName     = "pods-out"
+	queueLength = 8192 // packets
+)
+
+// openTUN makes a TUN device in the calling thread's network namespace. It goes when the descriptor, whose reads do not block, is closed.
+func openTUN(name string) (int, error) {
+	const device = "/dev/net/tun"
+	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", device, err)
+	}
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("make device %s: %w", name, err)
+	}
+	return fd, nil
+}
+
+// configure makes the calling thread's network namespace a router from the one device to the other.
+func configure() error {
+	if err := set("ipv6/conf/all/disable_ipv6", "0"); err != nil {
+		return err
+	}
+	v4, v6 := NodeAddr()
+	// Neither addresses nor multicast groups on the links, or the kernel announces them there, any time in the first seconds. It has to be so
+	// before they are up, and before forwarding makes the node a member of the group of routers.
+	cmd := exec.Command("ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(fmt.Sprintf(`
+link set dev %[1]s multicast off addrgenmode none
+link set dev %[2]s multicast off addrgenmode none txqueuelen %[3]d
+link set dev %[1]s up
+link set dev %[2]s up
+address add %[4]s dev lo
+address add %[5]s dev lo nodad
+route add 0.0.0.0/0 dev %[2]s
+route add ::/0 dev %[2]s
+`, inName, outName, queueLength, v4, v6))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("ip: %w: %s", err, out)
+	}
+	for _, path := range []string{"ipv4/conf/all/rp_filter", "ipv4/conf/" + inName + "/rp_filter"} { // the larger one counts
+		if err := set(path, "0"); err != nil {
+			return err
+		}
+	}
+	for _, path := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
+		if err := set(path, "1"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// set sets a sysctl of the calling thread's network namespace: the directory is that of whoever opens the file.
+func set(path, value string) error {
+	if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
+		return fmt.Errorf("set sysctl: %w", err)
+	}
+	return nil
+}
+
+// pin keeps the calling goroutine on the CPU it is on, until unpin is called.
+func pin() (unpin func(), err error) {
+	runtime.LockOSThread()
+	defer func() {
+		if err != nil {
+			runtime.UnlockOSThread()
+		}
+	}()
+	var before, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return nil, fmt.Errorf("get affinity: %w", err)
+	}
+	var cpu uint32
+	if _, _, errno := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0); errno != 0 {
+		return nil, fmt.Errorf("getcpu: %w", errno)
+	}
+	one.Set(int(cpu))
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return nil, fmt.Errorf("set affinity: %w", err)
+	}
+	return func() {
+		_ = unix.SchedSetaffinity(0, &before)
+		runtime.UnlockOSThread()
+	}, nil
+}
