@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// maxManifest is the size of the largest manifest that is read, in bytes.
+const maxManifest = 256 << 20
+
+// LoadManifests returns the objects of a file of manifests, or of all *.yaml, *.yml and *.json files of a folder and its
+// subfolders, where names that begin with a dot are passed over. They are what kubectl prints, in YAML or JSON: Pods, Namespaces and
+// NetworkPolicies, and lists of them; other kinds are passed over. A namespace that objects are in exists without saying so.
+//
+// The list holds a [*ManifestError] for each thing that is wrong with them, in the order of files and lines: the cluster is without
+// it. The last error is that nothing could be read.
+func LoadManifests(path string) (*translate.Cluster, []error, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read manifests: %w", err)
+	}
+	if !info.IsDir() {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read manifests: %w", err)
+		}
+		defer f.Close() //nolint:errcheck // nothing was written
+		cluster, errs := ReadManifests(path, f)
+		return cluster, errs, nil
+	}
+	files := make(map[string]manifest)
+	w := walker{
+		enter: func(string) error { return nil },
+		file:  func(path string) { files[path] = readManifest(path) },
+		fail:  func(path string, err error) { files[path] = unreadable(path, err) },
+	}
+	w.walk(path)
+	cluster, errs := clusterOf(files)
+	return cluster, errs, nil
+}
+
+// ReadManifests is [LoadManifests] of one stream, which errors call name.
+func ReadManifests(name string, r io.Reader) (*translate.Cluster, []error) {
+	data, err := readAll(r)
+	if err != nil {
+		return clusterOf(map[string]manifest{name: unreadable(name, err)})
+	}
+	return clusterOf(map[string]manifest{name: parseManifest(name, data)})
+}
+
+// clusterOf returns the objects of files as a cluster, and what is wrong with them.
+func clusterOf(files map[string]manifest) (*translate.Cluster, []error) {
+	objects, problems := merge(files)
+	c := &translate.Cluster{Namespaces: make(map[string]map[string]string)}
+	for _, key := range slices.SortedFunc(maps.Keys(objects), compareKeys) {
+		switch o := objects[key]; key.kind {
+		case kindPod:
+			c.Pods = append(c.Pods, o.pod)
+		case kindNamespace:
+			c.Namespaces[key.Name] = o.labels
+		case kindPolicy:
+			c.Policies = append(c.Policies, o.policy)
+		}
+	}
+	errs := make([]error, len(problems))
+	for i, p := range problems {
+		errs[i] = p
+	}
+	return c, errs
+}
+
+// merge returns the objects of all files, the namespaces that they are in, and what is wrong with them. Of an object that is there
+// twice the first one counts, in the order of file names and lines.
+func merge(files map[string]manifest) (map[objectKey]*object, []*ManifestError) {
+	objects := make(map[objectKey]*object)
+	var problems []*ManifestError
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		problems = append(problems, files[file].problems...)
+		for _, o := range files[file].objects {
+			first, twice := objects[o.key]
+			if !twice {
+				objects[o.key] = o
+				continue
+			}
+			problems = append(problems, &ManifestError{File: o.file, Line: o.line, Object: o.key.String(),
+				Problem: fmt.Sprintf("is in %s:%d too, which counts", first.file, first.line)})
+		}
+	}
+	for _, key := range slices.Collect(maps.Keys(objects)) {
+		ns := objectKey{kindNamespace, types.NamespacedName{Name: key.Namespace}}
+		if _, exists := objects[ns]; !exists && key.Namespace != "" {
+			objects[ns] = &object{key: ns, labels: namespaceLabels(key.Namespace, nil)}
+		}
+	}
+	return objects, problems
+}
+
+func compareKeys(a, b objectKey) int {
+	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+// walker walks a folder of manifests.
+type walker struct {
+	enter func(dir string) error       // each folder, before it is read
+	file  func(path string)            // each file that is a manifest by its name
+	fail  func(path string, err error) // what cannot be read
+}
+
+// walk walks the folder and its subfolders. It follows symbolic links: a mounted ConfigMap is made of them.
+func (w walker) walk(dir string) { w.walkBelow(dir, nil) }
+
+// walkBelow walks a folder that is inside of ancestors, and not a second time where a link leads back to one of them.
+func (w walker) walkBelow(dir string, ancestors []fs.FileInfo) {
+	info, err := os.Stat(dir)
+	if err == nil && slices.ContainsFunc(ancestors, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
+		return
+	}
+	if err == nil {
+		err = w.enter(dir)
+	}
+	var entries []fs.DirEntry
+	if err == nil {
+		entries, err = os.ReadDir(dir)
+	}
+	if err != nil {
+		w.fail(dir, err)
+		return
+	}
+	ancestors = append(slices.Clip(ancestors), info)
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		info, err := os.Stat(path)
+		switch {
+		case strings.HasPrefix(entry.Name(), "."):
+		case err == nil && info.IsDir():
+			w.walkBelow(path, ancestors)
+		case isManifest(path):
+			w.file(path)
+		}
+	}
+}
+
+// isManifest says whether a file is a manifest by its name.
+func isManifest(path string) bool {
+	if strings.HasPrefix(filepath.Base(path), ".") {
+		return false
+	}
+	return slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path))
+}
+
+// readManifest returns what a regular file holds.
+func readManifest(path string) manifest {
+	data, err := readFile(path)
+	if err != nil {
+		return unreadable(path, err)
+	}
+	return parseManifest(path, data)
+}
+
+// unreadable is a file that cannot be read.
+func unreadable(path string, err error) manifest {
+	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
+		err = pathErr.Err // the rest of it is the name of the file
+	}
+	return brokenManifest(&ManifestError{File: path, Problem: err.Error()})
+}
+
+// readFile reads a regular file. It does not wait for the other end of a pipe.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	return readAll(f)
+}
+
+// readAll reads what is not too large to be a manifest.
+func readAll(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
+	if err == nil && len(data) > maxManifest {
+		err = fmt.Errorf("larger than %d MiB", maxManifest>>20)
+	}
+	return data, err
+}

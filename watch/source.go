@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package watch feeds the cluster's objects, from an API server or from a folder of manifests, to a [Sink].
+package watch
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// Source is where a cluster's objects come from: a [ManifestSource] or an [APISource].
+type Source interface {
+	// Run feeds sink until ctx ends, and returns nil then. It returns an error only when it cannot go on: what passes by itself, as
+	// an API server that is away or a manifest that does not parse, is logged and the last state stays.
+	Run(ctx context.Context, sink Sink) error
+}
+
+// Sink takes what a source tells. Its methods may be called by several goroutines at once.
+type Sink interface {
+	// Update calls edit at once, with objects that are valid until edit returns. All that one edit does is one event: what belongs
+	// together, as the objects of one file or the pods of one list, is never seen in part.
+	Update(edit func(Objects))
+
+	// Synced says that pods, namespaces and policies have all been told once. A source calls it once.
+	Synced()
+}
+
+// Objects are the cluster's objects. To set an object as it is, or to delete one that is not there, changes nothing. What is given
+// is the receiver's: a source does not change it afterwards.
+type Objects interface {
+	SetPod(translate.Pod)
+	DeletePod(types.NamespacedName)
+	SetNamespace(name string, labels map[string]string)
+	DeleteNamespace(name string)
+	SetPolicy(*networkingv1.NetworkPolicy)
+	DeletePolicy(types.NamespacedName)
+}
