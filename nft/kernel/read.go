@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,8 +27,8 @@ type Element struct {
 	Counter // zero in sets whose type does not count
 }
 
-// Elements returns the elements of a set, which is of type t, in no order. They are those of one moment: when a transaction of anybody
-// comes in between, they are read again. It takes some 0.3 s for 100,000 elements.
+// Elements returns the elements of a set, which is of type t, in no order. They are those of one moment: a read that something came
+// in between is repeated, some times within about a second. It takes some 0.3 s for 100,000 elements.
 func (c *Conn) Elements(ctx context.Context, table, set string, t nft.SetType) ([]Element, error) {
 	var found []Element
 	err := c.reader.consistently(ctx, func() error {
@@ -40,7 +41,7 @@ func (c *Conn) Elements(ctx context.Context, table, set string, t nft.SetType) (
 			return err
 		}
 		found = d.finish()
-		return nil
+		return d.err()
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read set %s: %w", set, err)
@@ -77,31 +78,47 @@ type reader struct {
 // walking the set from its beginning, so that small chunks cost the square of the number of elements.
 const readChunk = 64 << 10
 
-// maxReads is how often something is read until it does not change meanwhile.
-const maxReads = 10
+// maxReads is how often something is read until nothing comes in between. The pause before each read but the first is twice that of
+// the one before.
+const (
+	maxReads   = 10
+	firstPause = time.Millisecond
+)
 
-// errChanging says that the ruleset changed during each of maxReads reads.
-var errChanging = errors.New("nf_tables changed during every read of it")
+// errTorn says that a read is not that of one moment.
+var errTorn = errors.New("nf_tables changed during every read of it")
 
-// consistently calls read until no transaction was committed while it ran. The kernel does not tell when a dump misses elements or
-// has some twice because others were added or deleted while it ran.
+// consistently calls read until it returns no errTorn and no transaction was committed while it ran. The kernel does not tell when a
+// dump misses elements or has some twice because others were added or deleted meanwhile.
 func (r *reader) consistently(ctx context.Context, read func() error) error {
-	before, err := r.generation(ctx)
-	if err != nil {
-		return err
-	}
-	for range maxReads {
+	for i := range maxReads {
+		before, err := r.generation(ctx)
+		if err != nil {
+			return err
+		}
 		readErr := read()
 		after, err := r.generation(ctx)
 		if err != nil {
 			return err
 		}
-		if after == before {
+		if after == before && !errors.Is(readErr, errTorn) {
 			return readErr
 		}
-		before = after
+		if err := pause(ctx, firstPause<<i); err != nil {
+			return err
+		}
 	}
-	return errChanging
+	return errTorn
+}
+
+// pause waits.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // generation returns the number of the ruleset, which every transaction in the network namespace increments.

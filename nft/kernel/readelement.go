@@ -60,6 +60,19 @@ func (d *elementDecoder) finish() []Element {
 	return d.found
 }
 
+// err returns errTorn if an element was there twice, and so another one probably was not. After many insertions the kernel moves a
+// hash set into a larger table, in the background and whatever is being read; that is no transaction.
+func (d *elementDecoder) err() error {
+	seen := make(map[nft.Key]struct{}, len(d.found))
+	for i := range d.found {
+		seen[d.found[i].Key] = struct{}{}
+	}
+	if len(seen) < len(d.found) {
+		return errTorn
+	}
+	return nil
+}
+
 // pair gives each interval its last address: the one before the next end, or before the next interval, or the highest there is.
 func (d *elementDecoder) pair() {
 	slices.SortFunc(d.found, func(a, b Element) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
