@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"github.com/netpold/netpold/nft"
@@ -19,7 +20,7 @@ const node = "node-1"
 // Flags to run other seeds, or one alone: go test ./translate -seed=7 -clusters=1
 var (
 	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
-	clusters  = flag.Uint64("clusters", 400, "how many random clusters each test makes")
+	clusters  = flag.Uint64("clusters", 128, "how many random clusters each test makes")
 )
 
 // forSeeds runs check for some seeds, always the same ones without flags; a failure names its seed.
@@ -36,19 +37,14 @@ func forSeeds(t *testing.T, check func(seed uint64) error) {
 	}
 }
 
-// sizeOf is the size of the cluster of a seed.
-func sizeOf(seed uint64) random.Size {
-	if seed%8 == 7 {
-		return random.Large()
-	}
-	return random.Small()
-}
-
 // options returns the options of a seed.
 func options(seed uint64) translate.Options {
 	o := translate.Options{LogGroup: uint16(seed % 2)}
 	if seed%3 == 0 {
 		o.Deny = nft.Reject
+	}
+	if seed%5 == 0 {
+		o.Established = translate.Recheck
 	}
 	return o
 }
@@ -64,7 +60,7 @@ func build(c *translate.Cluster, node string, o translate.Options) *translate.St
 func TestPathIndependence(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
-		g := random.NewGenerator(r, sizeOf(seed))
+		g := random.NewGenerator(r, random.SizeOf(seed))
 		c := g.Cluster()
 		want := build(c, node, options(seed)).Table().String()
 		for way := range 3 {
@@ -109,7 +105,7 @@ func wander(r *rand.Rand, g *random.Generator, c *translate.Cluster, s *translat
 func TestTransactions(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
-		g := random.NewGenerator(r, sizeOf(seed))
+		g := random.NewGenerator(r, random.SizeOf(seed))
 		c := g.Cluster()
 		s := build(c, node, options(seed))
 		var kernel model
@@ -138,18 +134,15 @@ func TestTransactions(t *testing.T) {
 	})
 }
 
-// sameAsNew says whether kernel and state are what a new process would make of c.
+// sameAsNew says whether the kernel holds what a new process would make of c.
 func sameAsNew(kernel *model, s *translate.State, c *translate.Cluster, o translate.Options) error {
 	fresh := build(c, node, o)
-	if want, got := fresh.Table().String(), s.Table().String(); got != want {
-		return fmt.Errorf("the table is not the one from scratch:\n%s", diff(want, got))
-	}
 	var whole model
 	if err := whole.apply(fresh.Table().Pending()); err != nil {
 		return fmt.Errorf("from scratch: %w", err)
 	}
-	if want, got := whole.String(), kernel.String(); got != want {
-		return fmt.Errorf("the kernel does not hold what it should:\n%s", diff(want, got))
+	if !reflect.DeepEqual(&whole, kernel) {
+		return fmt.Errorf("the kernel does not hold what it should:\n%s", diff(whole.String(), kernel.String()))
 	}
 	if tx := s.Table().Pending(); tx != nil {
 		return fmt.Errorf("still pending:\n%s", tx)
@@ -161,7 +154,7 @@ func sameAsNew(kernel *model, s *translate.State, c *translate.Cluster, o transl
 func TestLeaks(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
-		g := random.NewGenerator(r, sizeOf(seed))
+		g := random.NewGenerator(r, random.SizeOf(seed))
 		c := g.Cluster()
 		s := translate.New(node, options(seed))
 		wander(r, g, c, s)

@@ -84,12 +84,12 @@ func (m *model) setOp(op nft.Op) error {
 			if have, found := set.elements[e.Key]; found {
 				return fmt.Errorf("element %v exists with %v", e, have)
 			}
+			if name := e.Verdict.Chain; name != "" && m.chains[name] == nil {
+				return fmt.Errorf("element %v refers to a chain that is not there", e)
+			}
 			set.elements[e.Key] = e.Value
 		}
-		if err := set.disjoint(); err != nil {
-			return err
-		}
-		return m.intact()
+		return set.disjoint()
 	case nft.DeleteElements:
 		for _, e := range op.Elements {
 			if have, found := set.elements[e.Key]; !found || have != e.Value {
@@ -148,6 +148,9 @@ func (m *model) chainOp(op nft.Op) error {
 // intact says whether everything that is referred to exists.
 func (m *model) intact() error {
 	for name, s := range m.sets {
+		if !s.typ.Map {
+			continue
+		}
 		for k, v := range s.elements {
 			if v.Verdict.Chain != "" && m.chains[v.Verdict.Chain] == nil {
 				return fmt.Errorf("element %v of %s refers to chain %s, which is not there", k, name, v.Verdict.Chain)

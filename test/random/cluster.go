@@ -16,10 +16,24 @@ type Size struct {
 }
 
 // Small is the size at which most clusters have every object interact with every other.
-func Small() Size { return Size{Namespaces: 3, Pods: 8, Policies: 4} }
+func Small() Size { return Size{Namespaces: 3, Pods: 9, Policies: 6} }
 
 // Large is the size at which isolations of many policies and many selectors are frequent.
 func Large() Size { return Size{Namespaces: 5, Pods: 40, Policies: 16} }
+
+// Huge is the size at which sets have hundreds of elements, and overlapping blocks make intervals by the dozen.
+func Huge() Size { return Size{Namespaces: 6, Pods: 160, Policies: 40} }
+
+// SizeOf is the size that the cluster of a seed has in the tests: most are small, and some are huge.
+func SizeOf(seed uint64) Size {
+	switch {
+	case seed%32 == 31:
+		return Huge()
+	case seed%8 == 7:
+		return Large()
+	}
+	return Small()
+}
 
 // Nodes are the names of the nodes that pods are on.
 func Nodes() [2]string { return [...]string{"node-1", "node-2"} }

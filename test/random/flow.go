@@ -5,8 +5,8 @@ package random
 import (
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -15,81 +15,79 @@ import (
 )
 
 // Flows makes flows between the places of a cluster where verdicts change: its pods' addresses, the edges of blocks and excepts and
-// the addresses beside them, the ends of the address space; the edges of port ranges and the ports beside them.
+// the addresses beside them, the ends of the address space; the edges of port ranges and the ports beside them. Half of the flows aim
+// at one rule of a policy.
 type Flows struct {
 	r     *rand.Rand
 	use   func(netip.Addr) bool
-	pods  [2][]netip.Addr // IPv4, IPv6
-	all   [2][]netip.Addr // of pods and others
+	pods  ends
+	all   ends // of pods and others
 	ports []uint16
+	aims  []aim
+}
+
+// ends are addresses: IPv4, IPv6.
+type ends [2][]netip.Addr
+
+// aim is what flows that a rule is about have in common.
+type aim struct {
+	egress   bool
+	pods     ends // of the policy's namespace
+	blocks   ends // the edges of the rule's blocks
+	services []service
+}
+
+// service is a protocol and a port that a rule names, or is near to one.
+type service struct {
+	proto uint8
+	port  uint16 // 0: any
 }
 
 // NewFlows returns a source of flows of c, with only the addresses that use wants; nil wants all.
 func NewFlows(r *rand.Rand, c *translate.Cluster, use func(netip.Addr) bool) *Flows {
-	f := &Flows{r: r, use: use}
+	f := &Flows{r: r, use: use, ports: []uint16{1, 80, 443, 65535}}
+	of := make(map[string]ends) // the pods of namespaces
 	for _, p := range c.Pods {
+		pods := of[p.Namespace]
 		for _, a := range p.IPs {
 			f.add(&f.pods, a)
-			f.addAround(a)
+			f.add(&pods, a)
+			f.add(&f.all, a.Prev(), a, a.Next())
 		}
+		of[p.Namespace] = pods
 		for _, port := range p.Ports {
-			f.addPort(int(port.Number))
+			f.ports = append(f.ports, port.Number)
 		}
 	}
 	for _, np := range c.Policies {
 		for _, r := range np.Spec.Ingress {
-			f.addRule(r.From, r.Ports)
+			f.addRule(aim{pods: of[np.Namespace]}, r.From, r.Ports)
 		}
 		for _, r := range np.Spec.Egress {
-			f.addRule(r.To, r.Ports)
+			f.addRule(aim{pods: of[np.Namespace], egress: true}, r.To, r.Ports)
 		}
 	}
-	for _, a := range addrs("0.0.0.0", "255.255.255.255", "8.8.8.8", "0.0.0.1", "223.255.255.254", "::", "2001:db8::1", "::2",
-		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "feff:ffff:ffff:ffff:ffff:ffff:ffff:fffe") {
-		f.add(&f.all, a)
-	}
-	for _, port := range []int{1, 80, 443, 65535} {
-		f.addPort(port)
-	}
-	for family := range f.all { // the order of what is drawn must not depend on how often it was added
-		slices.SortFunc(f.all[family], netip.Addr.Compare)
-		f.all[family] = slices.Compact(f.all[family])
-	}
-	slices.Sort(f.ports)
-	f.ports = slices.Compact(f.ports)
+	f.add(&f.all, addrs("0.0.0.0", "255.255.255.255", "8.8.8.8", "0.0.0.1", "223.255.255.254", "::", "2001:db8::1", "::2",
+		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "feff:ffff:ffff:ffff:ffff:ffff:ffff:fffe")...)
 	return f
 }
 
-// add notes an address, unless it is one of no flow.
-func (f *Flows) add(list *[2][]netip.Addr, a netip.Addr) {
-	if !a.IsValid() || a.Is4In6() || f.use != nil && !f.use(a) {
-		return
-	}
-	family := 0
-	if a.Is6() {
-		family = 1
-	}
-	list[family] = append(list[family], a)
-}
-
-// addAround notes an address and its neighbours.
-func (f *Flows) addAround(a netip.Addr) {
-	for _, a := range []netip.Addr{a.Prev(), a, a.Next()} {
-		f.add(&f.all, a)
-	}
-}
-
-// addPort notes a port and its neighbours.
-func (f *Flows) addPort(n int) {
-	for _, n := range []int{n - 1, n, n + 1} {
-		if n > 0 && n < 65536 {
-			f.ports = append(f.ports, uint16(n))
+// add notes addresses but for those of no flow.
+func (f *Flows) add(list *ends, addresses ...netip.Addr) {
+	for _, a := range addresses {
+		if !a.IsValid() || a.Is4In6() || f.use != nil && !f.use(a) {
+			continue
 		}
+		family := 0
+		if a.Is6() {
+			family = 1
+		}
+		list[family] = append(list[family], a)
 	}
 }
 
 // addRule notes the edges of a rule. What does not parse has none.
-func (f *Flows) addRule(peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
+func (f *Flows) addRule(a aim, peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
 	for _, peer := range peers {
 		if peer.IPBlock == nil {
 			continue
@@ -102,21 +100,60 @@ func (f *Flows) addRule(peers []networkingv1.NetworkPolicyPeer, ports []networki
 			if p.Addr().Is4In6() && p.Bits() >= 96 {
 				p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 			}
-			f.addAround(p.Masked().Addr())
-			f.addAround(nft.LastAddr(p))
+			first, last := p.Masked().Addr(), nft.LastAddr(p)
+			f.add(&a.blocks, first.Prev(), first, first.Next(), last.Prev(), last, last.Next())
 		}
+	}
+	for family, edges := range a.blocks {
+		f.all[family] = append(f.all[family], edges...)
 	}
 	for _, port := range ports {
-		if port.Port != nil && port.Port.Type == intstr.Int {
-			f.addPort(port.Port.IntValue())
+		numbers := edges(port)
+		f.ports = append(f.ports, numbers...)
+		if len(numbers) == 0 { // a name, or every port
+			numbers = []uint16{0}
 		}
-		if port.EndPort != nil {
-			f.addPort(int(*port.EndPort))
+		for _, n := range numbers {
+			a.services = append(a.services, service{protocolOf(port), n})
 		}
 	}
+	f.aims = append(f.aims, a)
 }
 
-// Next returns a flow. Most have a pod at one end at least; some have the same address at both.
+// edges returns the ports at the edges of a policy's port that has a number, and beside them.
+func edges(port networkingv1.NetworkPolicyPort) []uint16 {
+	var numbers []int
+	if port.Port != nil && port.Port.Type == intstr.Int {
+		n := port.Port.IntValue()
+		numbers = append(numbers, n, n, n-1, n+1)
+	}
+	if port.EndPort != nil {
+		n := int(*port.EndPort)
+		numbers = append(numbers, n, n-1, n+1)
+	}
+	var valid []uint16
+	for _, n := range numbers {
+		if 0 < n && n < 65536 {
+			valid = append(valid, uint16(n))
+		}
+	}
+	return valid
+}
+
+// protocolOf returns the number of a policy's port's protocol, or 0 if it is not one.
+func protocolOf(port networkingv1.NetworkPolicyPort) uint8 {
+	switch {
+	case port.Protocol == nil || *port.Protocol == corev1.ProtocolTCP:
+		return nft.TCP
+	case *port.Protocol == corev1.ProtocolUDP:
+		return nft.UDP
+	case *port.Protocol == corev1.ProtocolSCTP:
+		return nft.SCTP
+	}
+	return 0
+}
+
+// Next returns a flow.
 func (f *Flows) Next() nft.Flow {
 	family := f.r.IntN(2)
 	if len(f.pods[family]) == 0 {
@@ -127,39 +164,75 @@ func (f *Flows) Next() nft.Flow {
 		pods = all
 	}
 	flow := nft.Flow{Src: pick(f.r, pods...), Dst: pick(f.r, pods...)}
+	if flow.Src == flow.Dst {
+		flow.Dst = pick(f.r, pods...) // still the same at times
+	}
 	switch n := f.r.IntN(100); {
-	case n < 30:
+	case n < 20:
 		flow.Src = pick(f.r, all...)
-	case n < 60:
+	case n < 40:
 		flow.Dst = pick(f.r, all...)
-	case n < 62:
+	case n < 42:
 		flow.Dst = flow.Src
 	}
-	switch n := f.r.IntN(100); {
-	case n < 45:
-		flow.Proto = nft.TCP
-	case n < 65:
-		flow.Proto = nft.UDP
-	case n < 80:
-		flow.Proto = nft.SCTP
-	case n < 98:
-		flow.Proto, flow.ICMPType = f.icmp(family == 1)
-		return flow
-	default: // the other family's ICMP, and a protocol without ports
-		if flow.Proto = 47; f.r.IntN(2) == 0 {
-			flow.Proto, flow.ICMPType = f.icmp(family == 0)
-		}
-		return flow
-	}
-	if flow.DstPort = pick(f.r, f.ports...); f.r.IntN(20) == 0 {
-		flow.DstPort = uint16(1 + f.r.IntN(65535))
+	flow.Proto, flow.DstPort, flow.ICMPType = f.service(family)
+	if len(f.aims) > 0 && f.r.IntN(2) == 0 {
+		f.aim(&flow, pick(f.r, f.aims...), family)
 	}
 	return flow
 }
 
+// aim makes the flow one that a rule may be about: between a pod of its namespace and an edge of its blocks, if it has some, on
+// one of its ports.
+func (f *Flows) aim(flow *nft.Flow, a aim, family int) {
+	pod, peer := &flow.Dst, &flow.Src
+	if a.egress {
+		pod, peer = peer, pod
+	}
+	if len(a.pods[family]) > 0 {
+		*pod = pick(f.r, a.pods[family]...)
+	}
+	if len(a.blocks[family]) > 0 && f.r.IntN(2) == 0 {
+		*peer = pick(f.r, a.blocks[family]...)
+	}
+	if len(a.services) > 0 && f.r.IntN(8) > 0 {
+		s := pick(f.r, a.services...)
+		if s.port == 0 {
+			s.port = pick(f.r, f.ports...)
+		}
+		if s.proto != 0 {
+			flow.Proto, flow.DstPort, flow.ICMPType = s.proto, s.port, 0
+		}
+	}
+}
+
+// service returns any protocol and a port or an ICMP type of it.
+func (f *Flows) service(family int) (proto uint8, port uint16, icmpType uint8) {
+	switch n := f.r.IntN(100); {
+	case n < 50:
+		proto = nft.TCP
+	case n < 70:
+		proto = nft.UDP
+	case n < 80:
+		proto = nft.SCTP
+	case n < 97:
+		proto, icmpType = f.icmp(family)
+		return proto, 0, icmpType
+	case n < 98: // the other family's
+		proto, icmpType = f.icmp(1 - family)
+		return proto, 0, icmpType
+	default: // without ports
+		return 47, 0, 0
+	}
+	if port = pick(f.r, f.ports...); f.r.IntN(20) == 0 {
+		port = uint16(1 + f.r.IntN(65535))
+	}
+	return proto, port, 0
+}
+
 // icmp returns the protocol and type of an ICMP message of a family.
-func (f *Flows) icmp(v6 bool) (proto, icmpType uint8) {
-	if v6 {
+func (f *Flows) icmp(family int) (proto, icmpType uint8) {
+	if family == 1 {
 		return nft.ICMPv6, pick[uint8](f.r, 128, 128, 129, 1, 132, 133, 134, 135, 136, 137, 138)
 	}
 	return nft.ICMP, pick[uint8](f.r, 8, 8, 0, 3, 13, 135)

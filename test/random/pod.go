@@ -21,7 +21,7 @@ func podsIPv4() []netip.Addr {
 	pool := addrs("10.0.0.1", "10.0.0.2", "10.0.0.127", "10.0.0.128", "10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1",
 		"10.0.255.255", "10.1.0.0", "10.255.255.255", "11.0.0.0", "127.255.255.254", "128.0.0.0", "192.168.0.1", "0.0.0.1",
 		"255.255.255.254", "223.255.255.255")
-	for i := range 64 {
+	for i := range 200 {
 		pool = append(pool, netip.AddrFrom4([4]byte{10, 0, 2, byte(i)}))
 	}
 	return pool
@@ -32,7 +32,7 @@ func podsIPv6() []netip.Addr {
 	pool := addrs("fd00::1", "fd00::2", "fd00::7f", "fd00::80", "fd00::fe", "fd00::ff", "fd00::100", "fd00::ffff", "fd00::1:0",
 		"fd00:0:0:1::", "fd00::ffff:ffff:ffff:ffff", "7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "8000::", "2001:db8::1", "::a00:1",
 		"feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "64:ff9b::a00:1")
-	for i := range 64 {
+	for i := range 200 {
 		pool = append(pool, netip.AddrFrom16([16]byte{0: 0xfd, 13: 2, 15: byte(i)}))
 	}
 	return pool
@@ -86,7 +86,7 @@ func (g *Generator) namedPorts() []translate.NamedPort {
 	for range g.few(4) {
 		ports = append(ports, translate.NamedPort{
 			Name:   pick(g.r, "http", "http", "dns", "admin"),
-			Proto:  pick(g.r, nft.TCP, nft.TCP, nft.UDP, nft.SCTP),
+			Proto:  pick(g.r, nft.TCP, nft.TCP, nft.TCP, nft.UDP, nft.SCTP),
 			Number: pick[uint16](g.r, 80, 8080, 8081, 53, 65535, 1),
 		})
 	}

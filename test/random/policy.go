@@ -18,7 +18,7 @@ func (g *Generator) policy(i int) *networkingv1.NetworkPolicy {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceName(i % g.size.Namespaces), Name: fmt.Sprintf("policy-%d", i)},
 	}
-	if g.chance(60) {
+	if g.chance(50) {
 		np.Spec.PodSelector = *g.podSelector()
 	}
 	np.Spec.PolicyTypes = g.policyTypes()
@@ -28,7 +28,7 @@ func (g *Generator) policy(i int) *networkingv1.NetworkPolicy {
 			np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: g.peers(), Ports: g.ports()})
 		}
 	}
-	if g.chance(50) {
+	if g.chance(65) {
 		np.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{}
 		for range g.few(4) {
 			np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: g.peers(), Ports: g.ports()})
@@ -79,10 +79,10 @@ func (g *Generator) peer() networkingv1.NetworkPolicyPeer {
 	case g.bad(5):
 		return networkingv1.NetworkPolicyPeer{IPBlock: g.ipBlock(), PodSelector: g.podSelector()}
 	}
-	switch g.r.IntN(7) {
+	switch g.r.IntN(10) {
 	case 0, 1, 2:
 		return networkingv1.NetworkPolicyPeer{IPBlock: g.ipBlock()}
-	case 3:
+	case 3, 6:
 		return networkingv1.NetworkPolicyPeer{PodSelector: g.podSelector(), NamespaceSelector: g.namespaceSelector()}
 	case 4:
 		return networkingv1.NetworkPolicyPeer{NamespaceSelector: g.namespaceSelector()}
@@ -93,11 +93,11 @@ func (g *Generator) peer() networkingv1.NetworkPolicyPeer {
 }
 
 func (g *Generator) podSelector() *metav1.LabelSelector {
-	return g.selector(map[string][]string{"app": {"web", "db", "cache", "none"}, "tier": {"front", "back", ""}, "absent": {"x"}})
+	return g.selector(map[string][]string{"app": {"web", "web", "db", "db", "cache", "none"}, "tier": {"front", "back", ""}, "absent": {"x"}})
 }
 
 func (g *Generator) namespaceSelector() *metav1.LabelSelector {
-	return g.selector(map[string][]string{"team": {"red", "blue", "green", "none"}, "env": {"prod", "test", ""}, "absent": {"x"}})
+	return g.selector(map[string][]string{"team": {"red", "red", "blue", "green", "none"}, "env": {"prod", "test", ""}, "absent": {"x"}})
 }
 
 // selector returns a selector over the values of some keys: empty, by labels, by expressions or both.
@@ -105,7 +105,7 @@ func (g *Generator) selector(values map[string][]string) *metav1.LabelSelector {
 	sel := &metav1.LabelSelector{}
 	key := func() string {
 		for { // the order of a map is not the seed's
-			if k := pick(g.r, "app", "app", "tier", "team", "team", "env", "absent"); values[k] != nil {
+			if k := pick(g.r, "app", "app", "app", "tier", "team", "team", "team", "env", "absent"); values[k] != nil {
 				return k
 			}
 		}
@@ -113,14 +113,14 @@ func (g *Generator) selector(values map[string][]string) *metav1.LabelSelector {
 	if g.chance(15) {
 		return sel
 	}
-	if g.chance(55) {
+	if g.chance(50) {
 		k := key()
 		sel.MatchLabels = map[string]string{k: pick(g.r, values[k]...)}
 		if g.bad(4) {
 			sel.MatchLabels[pick(g.r, "-bad", "app")] = "bad value"
 		}
 	}
-	for range g.few(2) {
+	for range (1 - len(sel.MatchLabels)) + g.few(2)*g.few(1) {
 		k := key()
 		sel.MatchExpressions = append(sel.MatchExpressions, g.requirement(k, values[k]))
 	}
@@ -183,14 +183,14 @@ func (g *Generator) port() networkingv1.NetworkPolicyPort {
 		return g.badPort()
 	}
 	var p networkingv1.NetworkPolicyPort
-	if g.chance(70) {
+	if g.chance(60) {
 		p.Protocol = pointer(pick(g.r, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP))
 	}
-	switch first := pick(g.r, 1, 53, 79, 80, 81, 1000, 8080, 8081, 65534, 65535); g.r.IntN(10) {
+	switch first := pick(g.r, 80, 80, 80, 8080, 8080, 53, 1, 79, 81, 1000, 8081, 65534, 65535); g.r.IntN(16) {
 	case 0: // every port of the protocol
-	case 1, 2, 3:
+	case 1, 2, 3, 4:
 		p.Port = name(pick(g.r, "http", "http", "dns", "admin", "nobody"))
-	case 4, 5:
+	case 5, 6:
 		p.Port = number(first)
 		p.EndPort = pointer(int32(min(65535, first+pick(g.r, 0, 1, 2, 100, 8000, 65535))))
 	default:
