@@ -51,6 +51,8 @@ func (r *rule) statement(s nft.Statement) error {
 		r.lookup(s)
 	case nft.Ports:
 		return r.ports(s)
+	case nft.CtReply:
+		r.ctReply()
 	case nft.NeighbourDiscovery:
 		r.neighbourDiscovery()
 	case nft.Limit:
@@ -120,6 +122,14 @@ func (r *rule) ctState(states nft.CtState) {
 			Xor:            zero,
 		},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: zero})
+}
+
+// ctReply compiles
+//
+//	ct direction reply
+func (r *rule) ctReply() {
+	const reply = 1 // IP_CT_DIR_REPLY
+	r.push(&expr.Ct{Key: expr.CtKeyDIRECTION, Register: firstRegister}, equal(reply))
 }
 
 // lookup compiles
