@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/translate"
+)
+
+// Flags to run other seeds, or one alone: go test ./test/kernel -run=Random -seed=7 -flows=1
+var (
+	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
+	flowCount = flag.Int("flows", 1_000_000, "how many flows of random clusters are held against the kernel")
+)
+
+const (
+	node     = "node-1"
+	steps    = 8   // tables of a cluster that are probed: the first, and those after some events
+	perTable = 300 // flows through each
+)
+
+// TestRandom asks two for their verdict on flows of random clusters: the interpreter of the rules and the kernel, which gets the rules of a changing cluster by incremental transactions.
+func TestRandom(t *testing.T) {
+	f := &fuzz{T: t, prober: prober.New(t)}
+	conn, err := kernel.Open(kernel.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	f.conn = conn
+	seed := *firstSeed
+	for ; f.flows < *flowCount && !t.Failed(); seed++ {
+		f.cluster(seed)
+	}
+	t.Logf("seeds %d to %d: %d flows, %d of them allowed, %d transactions", *firstSeed, seed-1, f.flows, f.allowed, f.transactions)
+}
+
+// fuzz is a run of TestRandom.
+type fuzz struct {
+	*testing.T
+	prober *prober.Prober
+	conn   *kernel.Conn
+
+	flows, allowed, transactions int
+}
+
+// cluster changes the cluster of one seed and probes each of its tables.
+func (f *fuzz) cluster(seed uint64) {
+	r := random.Source(seed)
+	g := random.NewGenerator(r, random.SizeOf(seed))
+	options := optionsOf(seed)
+	c := g.Cluster()
+	s := translate.New(node, options)
+	c.AddTo(s)
+	for step := range steps {
+		for range min(step, 1) * (1 + r.IntN(4)) {
+			e := g.Event(c)
+			e.Apply(s)
+			e.ApplyTo(c)
+		}
+		if f.commit(s.Table()); f.Failed() {
+			f.Fatalf("seed %d, step %d", seed, step)
+		}
+		f.probe(fmt.Sprintf("seed %d, step %d", seed, step), r, c, s.Table())
+	}
+	if seed%8 == 0 {
+		f.sameListing(seed, c, options)
+	}
+}
+
+// optionsOf returns the options of a seed.
+func optionsOf(seed uint64) translate.Options {
+	options := translate.Options{LogGroup: 86 * uint16(seed%2)}
+	if seed%3 == 0 {
+		options.Deny = nft.Reject
+	}
+	if seed%5 == 0 {
+		options.Established = translate.Recheck
+	}
+	return options
+}
+
+// commit brings the kernel up to date. What it refuses is a bug.
+func (f *fuzz) commit(table *nft.Table) {
+	tx := table.Pending()
+	if tx == nil {
+		return
+	}
+	f.transactions++
+	if err := f.conn.Apply(f.Context(), tx); err != nil {
+		f.Errorf("the kernel refuses a transaction: %+v\n%s", err, tx)
+	}
+}
+
+// probe sends flows and compares the verdicts. The first that differs is minimised and kept as a golden case.
+func (f *fuzz) probe(where string, r *rand.Rand, c *translate.Cluster, table *nft.Table) {
+	source := random.NewFlows(r, c, routable)
+	flows := make([]nft.Flow, perTable)
+	for i := range flows {
+		flows[i] = source.Next()
+	}
+	flows = unrelated(flows)
+	forwarded, err := send(f.prober, flows)
+	if err != nil {
+		f.Fatalf("%s: %v", where, err)
+	}
+	for i, flow := range flows {
+		f.flows++
+		if forwarded[i] {
+			f.allowed++
+		}
+		steps, verdict, err := table.Trace(flow)
+		rules := verdict.Kind == nft.Accept
+		if err != nil || rules != forwarded[i] {
+			f.keep(where, c, flow, !rules)
+			f.Fatalf("%s: %s, type %d: the kernel forwards it: %t; the rules: %t by %v %v\n%s", where, flow, flow.ICMPType,
+				forwarded[i], rules, steps, err, table)
+		}
+	}
+}
+
+// keep writes the case to the directory for temporary files.
+func (f *fuzz) keep(where string, c *translate.Cluster, flow nft.Flow, allowed bool) {
+	path := filepath.Join(os.TempDir(), "netpold-"+strings.NewReplacer(" ", "-", ",", "").Replace(where)+".txtar")
+	if err := os.WriteFile(path, []byte(random.Case(where, c, flow, allowed)), 0o600); err != nil {
+		f.Error(err)
+	}
+	f.Logf("kept as %s", path)
+}
+
+// routable says whether a router forwards packets from and to an address.
+func routable(a netip.Addr) bool {
+	v4, v6 := prober.NodeAddr()
+	switch {
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a.IsLinkLocalUnicast(), a == v4, a == v6:
+		return false
+	}
+	return !a.Is4() || a.As4()[0] != 0 && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// tracked says whether the prober makes the first packet of a new connection of the flow.
+func tracked(flow nft.Flow) bool {
+	switch flow.Proto {
+	case nft.TCP, nft.UDP, nft.SCTP:
+		return true
+	case nft.ICMP:
+		return flow.Src.Is4() && flow.ICMPType == 8
+	}
+	return flow.Proto == nft.ICMPv6 && flow.Src.Is6() && flow.ICMPType == 128
+}
+
+// unrelated leaves out flows that conntrack takes for the other direction of one before: where a protocol has neither ports nor ids,
+// that is all between two addresses.
+func unrelated(flows []nft.Flow) []nft.Flow {
+	seen := make(map[[2]netip.Addr]bool)
+	return slices.DeleteFunc(flows, func(flow nft.Flow) bool {
+		if tracked(flow) || flow.Proto == nft.ICMP || flow.Proto == nft.ICMPv6 {
+			return false
+		}
+		pair := [2]netip.Addr{flow.Src, flow.Dst}
+		slices.SortFunc(pair[:], netip.Addr.Compare)
+		again := seen[pair]
+		seen[pair] = true
+		return again
+	})
+}
+
+// send returns which of the flows the kernel forwards, each as a new connection.
+func send(p *prober.Prober, flows []nft.Flow) ([]bool, error) {
+	var probes []prober.Probe
+	var packets [][]byte
+	for i, flow := range flows {
+		if tracked(flow) {
+			probes = append(probes, prober.Probe{Src: flow.Src, Dst: flow.Dst, Proto: flow.Proto, DstPort: flow.DstPort})
+			continue
+		}
+		packets = append(packets, single(flow, uint16(i)))
+	}
+	if err := p.Forget(); err != nil { // what was between two addresses before
+		return nil, err
+	}
+	connections, err := p.Run(probes)
+	if err != nil {
+		return nil, err
+	}
+	singles, err := p.Forwarded(packets...)
+	if err != nil {
+		return nil, err
+	}
+	forwarded := make([]bool, len(flows))
+	for i, flow := range flows {
+		from := &singles
+		if tracked(flow) {
+			from = &connections
+		}
+		forwarded[i], *from = (*from)[0], (*from)[1:]
+	}
+	return forwarded, nil
+}
+
+// single returns a packet that begins no connection; id makes it unlike others, and is none that the prober gives echo requests.
+func single(flow nft.Flow, id uint16) []byte {
+	rest := uint32(id) << 16
+	if flow.Proto == nft.ICMP && flow.Src.Is4() || flow.Proto == nft.ICMPv6 && flow.Src.Is6() {
+		return prober.ICMP(flow.Src, flow.Dst, prober.Message{Type: flow.ICMPType, Rest: rest})
+	}
+	return prober.IP(flow.Src, flow.Dst, flow.Proto, binary.BigEndian.AppendUint32([]byte{flow.ICMPType, 0, 0, 0}, rest))
+}
+
+// sameListing holds what the kernel got by increments against what it gets at once.
+func (f *fuzz) sameListing(seed uint64, c *translate.Cluster, options translate.Options) {
+	got := listing(f)
+	s := translate.New(node, options)
+	c.AddTo(s)
+	f.commit(s.Table())
+	if want := listing(f); got != want {
+		f.Fatalf("seed %d: the incremental table has\n%s\nthe one from scratch has\n%s", seed, without(got, want), without(want, got))
+	}
+}
+
+// listing returns what nft(8) lists of the table, in one order.
+func listing(t testing.TB) string {
+	out, err := exec.Command("nft", "--stateless", "list", "table", "inet", translate.TableName).CombinedOutput()
+	if err != nil {
+		t.Fatalf("nft: %v: %s", err, out)
+	}
+	body := strings.TrimSuffix(strings.TrimSpace(string(out)), "}")
+	body = regexp.MustCompile(`(?m)^\tcomment ".*"$`).ReplaceAllString(body, "$0\n") // the table's, before the first block
+	blocks := strings.Split(body, "\n\n")
+	for i, b := range blocks {
+		b = regexp.MustCompile(`,\s*\n\s*`).ReplaceAllString(strings.Trim(b, "\n"), ", ")
+		blocks[i] = regexp.MustCompile(`\{ ([^{}\n]*) \}`).ReplaceAllStringFunc(b, func(set string) string {
+			items := strings.Split(strings.Trim(set, "{ }"), ", ")
+			slices.Sort(items)
+			return "{ " + strings.Join(items, ", ") + " }"
+		})
+	}
+	slices.Sort(blocks)
+	return strings.Join(blocks, "\n\n")
+}
+
+// without returns the lines of one text that another does not have.
+func without(text, other string) string {
+	lines := strings.Split(text, "\n")
+	have := strings.Split(other, "\n")
+	return strings.Join(slices.DeleteFunc(lines, func(line string) bool { return slices.Contains(have, line) }), "\n")
+}
