@@ -69,6 +69,9 @@ func TestPathIndependence(t *testing.T) {
 			if got := s.Table().String(); got != want {
 				return fmt.Errorf("way %d: the table depends on it:\n%s", way, diff(want, got))
 			}
+			if got := build(s.Cluster(), node, options(seed)).Table().String(); got != want {
+				return fmt.Errorf("way %d: the state's own objects make another table:\n%s", way, diff(want, got))
+			}
 		}
 		return nil
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 
 	"github.com/netpold/netpold/translate"
 )
@@ -102,6 +103,14 @@ func (g *Generator) few(limit int) int {
 }
 
 func namespaceName(i int) string { return fmt.Sprintf("ns-%d", i) }
+
+// objectName is the i-th name of a kind of objects. Some are as long as names may be, and have dots as these may.
+func objectName(kind string, i int) string {
+	if i%7 == 5 {
+		kind = strings.Repeat("long.", 48) + kind // 250 bytes at most, of the 253 that a DNS subdomain may have
+	}
+	return fmt.Sprintf("%s-%d", kind, i)
+}
 
 // namespaceLabels returns labels of a namespace.
 func (g *Generator) namespaceLabels() map[string]string {

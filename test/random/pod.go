@@ -4,7 +4,6 @@ package random
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -49,7 +48,7 @@ func addrs(texts ...string) []netip.Addr {
 // pod returns a pod with the i-th name of the universe. Both its namespace and its name follow from i.
 func (g *Generator) pod(i int) translate.Pod {
 	p := translate.Pod{
-		NamespacedName: types.NamespacedName{Namespace: namespaceName(i % g.size.Namespaces), Name: fmt.Sprintf("pod-%d", i)},
+		NamespacedName: types.NamespacedName{Namespace: namespaceName(i % g.size.Namespaces), Name: objectName("pod", i)},
 		Node:           pick(g.r, Nodes()[0], Nodes()[0], Nodes()[1]),
 		Labels:         g.podLabels(),
 		Ports:          g.namedPorts(),

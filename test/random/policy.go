@@ -3,8 +3,6 @@
 package random
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,7 +14,7 @@ func (g *Generator) policy(i int) *networkingv1.NetworkPolicy {
 	g.valid = g.chance(85)
 	np := &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceName(i % g.size.Namespaces), Name: fmt.Sprintf("policy-%d", i)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceName(i % g.size.Namespaces), Name: objectName("policy", i)},
 	}
 	if g.chance(50) {
 		np.Spec.PodSelector = *g.podSelector()
