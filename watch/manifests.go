@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -45,11 +44,11 @@ func LoadManifests(path string) (*translate.Cluster, []error, error) {
 	}
 	files := make(map[string]manifest)
 	w := walker{
-		enter: func(string) error { return nil },
+		enter: func(string) {},
 		file:  func(path string) { files[path] = readManifest(path) },
 		fail:  func(path string, err error) { files[path] = unreadable(path, err) },
 	}
-	w.walk(path)
+	w.walk(path, path)
 	cluster, errs := clusterOf(files)
 	return cluster, errs, nil
 }
@@ -116,13 +115,22 @@ func compareKeys(a, b objectKey) int {
 
 // walker walks a folder of manifests.
 type walker struct {
-	enter func(dir string) error       // each folder, before it is read
+	enter func(dir string)             // each folder, before it is read
 	file  func(path string)            // each file that is a manifest by its name
 	fail  func(path string, err error) // what cannot be read
 }
 
-// walk walks the folder and its subfolders. It follows symbolic links: a mounted ConfigMap is made of them.
-func (w walker) walk(dir string) { w.walkBelow(dir, nil) }
+// walk walks a folder, which is root or below it, and its subfolders. It follows symbolic links: a mounted ConfigMap is made of them.
+func (w walker) walk(dir, root string) {
+	var ancestors []fs.FileInfo
+	for path := dir; path != root && isBelow(path, root); {
+		path = filepath.Dir(path)
+		if info, err := os.Stat(path); err == nil {
+			ancestors = append(ancestors, info)
+		}
+	}
+	w.walkBelow(dir, ancestors)
+}
 
 // walkBelow walks a folder that is inside of ancestors, and not a second time where a link leads back to one of them.
 func (w walker) walkBelow(dir string, ancestors []fs.FileInfo) {
@@ -131,7 +139,7 @@ func (w walker) walkBelow(dir string, ancestors []fs.FileInfo) {
 		return
 	}
 	if err == nil {
-		err = w.enter(dir)
+		w.enter(dir)
 	}
 	var entries []fs.DirEntry
 	if err == nil {
@@ -165,7 +173,12 @@ func isManifest(path string) bool {
 
 // readManifest returns what a regular file holds.
 func readManifest(path string) manifest {
-	data, err := readFile(path)
+	f, err := openManifest(path)
+	if err != nil {
+		return unreadable(path, err)
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	data, err := readAll(f)
 	if err != nil {
 		return unreadable(path, err)
 	}
@@ -178,23 +191,6 @@ func unreadable(path string, err error) manifest {
 		err = pathErr.Err // the rest of it is the name of the file
 	}
 	return brokenManifest(&ManifestError{File: path, Problem: err.Error()})
-}
-
-// readFile reads a regular file. It does not wait for the other end of a pipe.
-func readFile(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
-	return readAll(f)
 }
 
 // readAll reads what is not too large to be a manifest.

@@ -17,6 +17,7 @@ type manifest struct {
 	objects  []*object
 	problems []*ManifestError
 	broken   bool // an object is missing, or is less than the file means it to be: better keep what the file said before
+	held     bool // objects are those of an earlier state of the file, since then it is broken
 }
 
 // parseManifest returns the objects of a file, and what is wrong with it.
@@ -41,7 +42,7 @@ func parseManifest(file string, data []byte) manifest {
 	slices.SortFunc(r.problems, func(a, b *ManifestError) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), strings.Compare(a.Error(), b.Error()))
 	})
-	return manifest{r.objects, r.problems, r.broken}
+	return manifest{objects: r.objects, problems: r.problems, broken: r.broken}
 }
 
 // brokenManifest is a file of which nothing can be told.

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// watchMask has no IN_MODIFY: what is being written is read when it is closed. That is why this is not fsnotify, which tells of each
+// write and not of the last one: half a policy may well parse.
+const watchMask = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
+	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+
+// inotify watches folders. One goroutine uses it; interrupt may be called by any.
+type inotify struct {
+	file *os.File // in the runtime's poller
+	conn syscall.RawConn
+	dirs map[string]int32   // watch of each folder
+	wds  map[int32][]string // the way back: by a symbolic link a folder may have several names
+}
+
+// inotifyEvent is something that happened to name in dir, or to dir itself if there is no name.
+type inotifyEvent struct {
+	dir, name string
+	mask      uint32
+}
+
+func newInotify() (*inotify, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("inotify: %w", err) // EMFILE: fs.inotify.max_user_instances
+	}
+	file := os.NewFile(uintptr(fd), "inotify")
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	return &inotify{file: file, conn: conn, dirs: make(map[string]int32), wds: make(map[int32][]string)}, nil
+}
+
+func (i *inotify) close() error { return i.file.Close() }
+
+// add watches a folder under the name of dir.
+func (i *inotify) add(dir string) error {
+	var wd int
+	var err error
+	if connErr := i.conn.Control(func(fd uintptr) { wd, err = unix.InotifyAddWatch(int(fd), dir, watchMask) }); connErr != nil {
+		return connErr
+	}
+	if err != nil {
+		return fmt.Errorf("inotify: %w", err) // ENOSPC: fs.inotify.max_user_watches
+	}
+	if old, watched := i.dirs[dir]; watched && old != int32(wd) {
+		i.remove(dir)
+	}
+	i.dirs[dir] = int32(wd)
+	if !slices.Contains(i.wds[int32(wd)], dir) {
+		i.wds[int32(wd)] = append(i.wds[int32(wd)], dir)
+	}
+	return nil
+}
+
+// watches says whether dir is the name of a watched folder.
+func (i *inotify) watches(dir string) bool {
+	_, watched := i.dirs[dir]
+	return watched
+}
+
+// remove ends the watches of dir and of what is below it.
+func (i *inotify) remove(dir string) {
+	for path, wd := range i.dirs {
+		if !isBelow(path, dir) {
+			continue
+		}
+		delete(i.dirs, path)
+		i.wds[wd] = slices.DeleteFunc(i.wds[wd], func(name string) bool { return name == path })
+		if len(i.wds[wd]) == 0 {
+			delete(i.wds, wd)
+			_ = i.conn.Control(func(fd uintptr) {
+				_, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) // fails if the folder is gone, and its watch with it
+			})
+		}
+	}
+}
+
+// isBelow says whether path is dir or in it.
+func isBelow(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// queued returns the events that have happened.
+func (i *inotify) queued() ([]inotifyEvent, error) {
+	var events []inotifyEvent
+	var err error
+	if connErr := i.conn.Control(func(fd uintptr) { events, err = i.drain(fd) }); connErr != nil {
+		return nil, connErr
+	}
+	return events, err
+}
+
+// read waits for events and returns all that are queued by then, or [os.ErrDeadlineExceeded] after timeout, if there is one, and
+// when ctx ends.
+func (i *inotify) read(ctx context.Context, timeout time.Duration) ([]inotifyEvent, error) {
+	var deadline time.Time
+	if timeout > 0 {
+		deadline = time.Now().Add(timeout)
+	}
+	if err := i.file.SetReadDeadline(deadline); err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = i.file.SetReadDeadline(time.Unix(1, 0)) })() // fails for a closed file
+	var events []inotifyEvent
+	var err error
+	connErr := i.conn.Read(func(fd uintptr) bool {
+		events, err = i.drain(fd)
+		return err != nil || len(events) > 0
+	})
+	if connErr != nil {
+		return nil, connErr
+	}
+	return events, err
+}
+
+// drain reads events until there are no more.
+func (i *inotify) drain(fd uintptr) ([]inotifyEvent, error) {
+	var events []inotifyEvent
+	for buf := make([]byte, 16<<10); ; {
+		n, err := unix.Read(int(fd), buf)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			return events, nil
+		case err != nil:
+			return events, fmt.Errorf("inotify: %w", err)
+		default:
+			events = append(events, i.decode(buf[:n])...)
+		}
+	}
+}
+
+// decode returns the events of a buffer that read(2) has filled: see inotify(7).
+func (i *inotify) decode(buf []byte) []inotifyEvent {
+	var events []inotifyEvent
+	for len(buf) >= unix.SizeofInotifyEvent {
+		wd, mask := int32(binary.NativeEndian.Uint32(buf)), binary.NativeEndian.Uint32(buf[4:])
+		end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(buf[12:]))
+		if end > len(buf) {
+			break // the kernel returns whole events only
+		}
+		name, _, _ := bytes.Cut(buf[unix.SizeofInotifyEvent:end], []byte{0})
+		if mask&unix.IN_Q_OVERFLOW != 0 {
+			events = append(events, inotifyEvent{mask: mask})
+		}
+		for _, dir := range i.wds[wd] {
+			events = append(events, inotifyEvent{dir, string(name), mask})
+		}
+		if mask&unix.IN_IGNORED != 0 {
+			for _, dir := range i.wds[wd] {
+				delete(i.dirs, dir)
+			}
+			delete(i.wds, wd)
+		}
+		buf = buf[end:]
+	}
+	return events
+}
+
+var (
+	errUnsettled = errors.New("open for writing") //nolint:gochecknoglobals // a sentinel error: try again
+	errUnclosed  = errors.New("just created")     //nolint:gochecknoglobals // a sentinel error: wait for IN_CLOSE_WRITE
+)
+
+// readSettled reads a regular file that nobody is writing. A read lease (F_SETLEASE of fcntl(2)) tells, and whoever opens the file
+// for writing meanwhile waits until it has been read: half of a file is never seen, not even in a folder that is just being copied
+// into place. (The kernel sends SIGIO then, which Go passes over.)
+//
+// Not every file system has leases, and they take the file's owner or CAP_LEASE. Without one, a file that was just created, and is
+// no link to one that was there before, is about to be written.
+func readSettled(path string, created bool) ([]byte, error) {
+	f, err := openManifest(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written; it ends the lease
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var leaseErr error
+	if err := conn.Control(func(fd uintptr) { _, leaseErr = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_RDLCK) }); err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case errors.Is(leaseErr, unix.EAGAIN):
+		return nil, errUnsettled
+	case created && leaseErr != nil && ok && stat.Nlink == 1:
+		return nil, errUnclosed
+	case created && leaseErr == nil && info.Size() == 0:
+		return nil, errUnsettled // the kernel tells of a new file before it counts who created it as a writer
+	}
+	return readAll(f)
+}
+
+// openManifest opens a regular file. It does not wait for the other end of a pipe.
+func openManifest(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: filepath.Clean(path), Err: errors.New("not a regular file")}
+	}
+	if err != nil {
+		_ = f.Close() // nothing was written
+		return nil, err
+	}
+	return f, nil
+}

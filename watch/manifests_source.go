@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ManifestSource feeds the manifests of a folder, as [LoadManifests] reads them, and each change of them at once.
+//
+// What is being written counts when it is closed. All that is changed by the time that a change is seen is one event: objects never
+// go and come back, and what two files say together is not seen in part, if they were moved into place together.
+//
+// A file that does not parse, or that has an object of which nobody can tell what it is, is not taken in part: what it said last
+// stays in force, for nobody knows which of its objects are still meant to be there. When there is no such state, at the start, what
+// can be read counts. A policy that can be told and has problems in its spec narrows at once; see [LoadManifests].
+//
+// Objects of a deleted file go. When the folder itself is gone, or new and still empty, its last state stays, until there are
+// manifests in its place.
+type ManifestSource struct {
+	Dir string
+	Log *slog.Logger
+}
+
+// Run feeds sink until ctx ends. It returns an error if there is no folder to begin with, or no more inotify instances.
+func (s *ManifestSource) Run(ctx context.Context, sink Sink) error {
+	dir, err := filepath.Abs(s.Dir)
+	if err == nil {
+		_, err = os.ReadDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("watch manifests: %w", err)
+	}
+	f := &folder{dir: dir, log: s.Log, sink: sink}
+	for ctx.Err() == nil {
+		if err := f.watch(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("watch manifests: %w", err)
+		}
+	}
+	return nil
+}
+
+// folder is what is known of a folder of manifests.
+type folder struct {
+	dir     string
+	log     *slog.Logger
+	sink    Sink
+	inotify *inotify
+
+	files     map[string]manifest // by path; a folder that cannot be watched is here, too
+	unsettled map[string]struct{} // files that were open for writing
+	delay     time.Duration       // before another look at them
+	changed   time.Time           // when the first change was seen that the sink has not been told; zero if there is none
+	gone      bool                // the folder is not there, or was not and is empty: files are its last state
+	synced    bool                // the sink has been told
+	objects   map[objectKey]*object
+	problems  map[string]bool // that have been logged
+}
+
+// watch reads the folder and what changes, until it has to be read anew: it was replaced, or there were more events than the kernel
+// keeps.
+func (f *folder) watch(ctx context.Context) error {
+	in, err := newInotify()
+	if err != nil {
+		return err
+	}
+	defer in.close() //nolint:errcheck // nothing was written
+	f.inotify, f.unsettled, f.delay = in, make(map[string]struct{}), 0
+	f.readAll()
+	f.changed = time.Now()
+	for {
+		events, err := f.next(ctx)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(events, f.outdates) {
+			return nil
+		}
+		if f.refresh(events) && f.changed.IsZero() {
+			f.changed = time.Now()
+		}
+	}
+}
+
+// next returns the next events, and before it waits for them, it tells the sink what has changed. While events are queued there is
+// more to see, and what has been read may be older than what they say; while a file is open for writing, its event is close.
+func (f *folder) next(ctx context.Context) ([]inotifyEvent, error) {
+	events, err := f.inotify.queued()
+	gathered := time.Since(f.changed)
+	if err != nil || len(events) > 0 && (f.changed.IsZero() || gathered < maxGather) {
+		return events, err
+	}
+	wait := f.retry()
+	if !f.changed.IsZero() && (wait == 0 || gathered >= patience) {
+		f.tell()
+		f.changed = time.Time{}
+	}
+	if len(events) > 0 {
+		return events, nil
+	}
+	events, err = f.inotify.read(ctx, wait)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ctx.Err()
+	}
+	return events, err
+}
+
+// How long to wait before another look at a file that was open for writing. There is an event when it is closed; but the kernel sends
+// it a moment before it stops to count the writer, and it sends none when a folder is new and the watch comes too late.
+const (
+	minRetry = 100 * time.Microsecond
+	maxRetry = 100 * time.Millisecond
+)
+
+// How long a change waits for others that belong to it: for a file that is open for writing, and for events that do not end.
+const (
+	patience  = 3 * time.Millisecond
+	maxGather = 100 * time.Millisecond
+)
+
+// retry returns how long to wait for events: 0 is for ever.
+func (f *folder) retry() time.Duration {
+	switch {
+	case len(f.unsettled) == 0:
+		f.delay = 0
+	case f.delay == 0:
+		f.delay = minRetry
+	case f.delay < maxRetry:
+		if f.delay *= 2; f.delay >= maxRetry {
+			f.log.Warn("manifests are open for writing, they count when they are closed", "files", slices.Sorted(maps.Keys(f.unsettled)))
+		}
+	}
+	return f.delay
+}
+
+// readAll reads the folder. The folder that it is in is watched first, and tells when this one is replaced.
+func (f *folder) readAll() {
+	parent, err := filepath.Dir(f.dir), error(nil)
+	for err = f.inotify.add(parent); errors.Is(err, fs.ErrNotExist) && parent != "/"; err = f.inotify.add(parent) {
+		parent = filepath.Dir(parent)
+	}
+	if err != nil {
+		f.log.Warn("a replacement of the folder of manifests would not be seen", "folder", f.dir, "err", err)
+	}
+	files := f.scan(f.dir)
+	_, err = os.Stat(f.dir)
+	gone := f.synced && (err != nil || f.gone && len(files) == 0)
+	switch {
+	case gone && !f.gone:
+		f.log.Error("the folder of manifests is gone, its last state stays in force", "folder", f.dir, "err", err)
+	case !gone && f.gone:
+		f.log.Info("the folder of manifests is back", "folder", f.dir)
+	}
+	if f.gone = gone; !gone {
+		f.files = files
+	}
+}
+
+// outdates says whether after the event the folder has to be read anew.
+func (f *folder) outdates(e inotifyEvent) bool {
+	switch {
+	case e.mask&unix.IN_Q_OVERFLOW != 0:
+		f.log.Warn("more changes at once than the kernel keeps, reading the folder anew", "folder", f.dir)
+		return true
+	case e.dir == f.dir:
+		return e.mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_UNMOUNT|unix.IN_IGNORED) != 0
+	}
+	return isBelow(f.dir, e.dir) && isBelow(f.dir, filepath.Join(e.dir, e.name)) // a folder that leads here
+}
+
+// refresh reads what the events name, if anything. They say where to look, not what is there: only the last event of a file counts.
+func (f *folder) refresh(events []inotifyEvent) bool {
+	last := make(map[string]uint32)
+	for _, e := range events {
+		switch {
+		case e.name == "" || !isBelow(e.dir, f.dir):
+		case strings.HasPrefix(e.name, "."):
+			f.links(e.dir, last)
+		default:
+			last[filepath.Join(e.dir, e.name)] = e.mask
+		}
+	}
+	for path := range f.unsettled {
+		if _, known := last[path]; !known {
+			last[path] = unix.IN_CLOSE_WRITE
+		}
+	}
+	clear(f.unsettled)
+	if f.gone && len(last) > 0 { // there is something in its place
+		f.readAll()
+		return true
+	}
+	for _, path := range slices.Sorted(maps.Keys(last)) {
+		f.refreshPath(path, last[path]&unix.IN_CREATE != 0)
+	}
+	return len(last) > 0
+}
+
+// links adds the symbolic links of a folder in which a hidden name has changed: the files of a mounted ConfigMap are links into
+// "..data", and the kubelet updates them all by replacing that.
+func (f *folder) links(dir string, last map[string]uint32) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // the folder is gone, as another event says
+	}
+	for _, entry := range entries {
+		if entry.Type()&fs.ModeSymlink != 0 && !strings.HasPrefix(entry.Name(), ".") {
+			last[filepath.Join(dir, entry.Name())] = unix.IN_MOVED_TO
+		}
+	}
+}
+
+// refreshPath reads what there is at path now. created says that nothing happened to it since it was created.
+func (f *folder) refreshPath(path string, created bool) {
+	info, err := os.Lstat(path)
+	created = created && err == nil && info.Mode().IsRegular()
+	if err == nil {
+		info, err = os.Stat(path)
+	}
+	if err == nil && info.IsDir() {
+		files := f.scan(path)
+		f.forget(path)
+		maps.Copy(f.files, files)
+		return
+	}
+	m, known := f.read(path, created)
+	if !isManifest(path) || f.inotify.watches(path) { // it may have been a folder
+		f.inotify.remove(path)
+		f.forget(path)
+	}
+	delete(f.files, path)
+	if known {
+		f.files[path] = m
+	}
+}
+
+// forget forgets the files of a folder.
+func (f *folder) forget(dir string) {
+	maps.DeleteFunc(f.files, func(file string, _ manifest) bool { return isBelow(file, dir) })
+}
+
+// scan watches the folder and its subfolders, and then returns what is in them: a file that comes in between is seen twice, not
+// missed.
+func (f *folder) scan(dir string) map[string]manifest {
+	files := make(map[string]manifest)
+	note := func(path string, err error) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // an event says that it is gone
+			files[path] = unreadable(path, err)
+		}
+	}
+	f.inotify.remove(dir)
+	walker{
+		enter: func(dir string) { note(dir, f.inotify.add(dir)) },
+		file: func(path string) {
+			if m, known := f.read(path, false); known {
+				files[path] = m
+			}
+		},
+		fail: func(path string, err error) {
+			for file, m := range f.files {
+				if isBelow(file, path) {
+					files[file] = m
+				}
+			}
+			note(path, err)
+		},
+	}.walk(dir, f.dir)
+	return files
+}
+
+// read returns what a file says: now or, if that is broken or still being written, what it said last. It returns false for a file
+// that says nothing, for it is gone, is no manifest, or has not been closed yet.
+func (f *folder) read(path string, created bool) (manifest, bool) {
+	if !isManifest(path) {
+		return manifest{}, false
+	}
+	data, err := readSettled(path, created)
+	old, known := f.files[path]
+	var m manifest
+	switch {
+	case errors.Is(err, errUnsettled):
+		f.unsettled[path] = struct{}{}
+		return old, known
+	case errors.Is(err, errUnclosed):
+		return old, known
+	case errors.Is(err, fs.ErrNotExist):
+		return manifest{}, false
+	case err != nil:
+		m = unreadable(path, err)
+	default:
+		m = parseManifest(path, data)
+	}
+	if m.broken && known && !old.broken {
+		m.objects, m.broken = old.objects, false
+		m.held = true
+	}
+	return m, true
+}
+
+// tell gives the sink what has changed, as one event, and logs problems that are new.
+func (f *folder) tell() {
+	objects, problems := merge(f.files)
+	var edits []func(Objects)
+	for key, o := range objects {
+		if old, told := f.objects[key]; !told || old != o && !old.equal(o) {
+			edits = append(edits, o.set)
+		}
+	}
+	for key := range f.objects {
+		if _, stays := objects[key]; !stays {
+			edits = append(edits, key.remove)
+		}
+	}
+	f.objects = objects
+	if len(edits) > 0 {
+		f.sink.Update(func(objects Objects) {
+			for _, edit := range edits {
+				edit(objects)
+			}
+		})
+		f.log.Debug("manifests changed", "objects", len(edits))
+	}
+	f.report(problems)
+	if !f.synced {
+		f.synced = true
+		f.sink.Synced()
+	}
+}
+
+// report logs the problems that are new.
+func (f *folder) report(problems []*ManifestError) {
+	logged := make(map[string]bool, len(problems))
+	for _, p := range problems {
+		text := p.Error()
+		if !f.problems[text] && !logged[text] {
+			message := "manifest: what is wrong with it is not in force"
+			if f.files[p.File].held {
+				message = "manifest: what it said before stays in force"
+			}
+			f.log.Error(message, "err", p)
+		}
+		logged[text] = true
+	}
+	if len(problems) == 0 && len(f.problems) > 0 {
+		f.log.Info("manifests are in order again", "folder", f.dir)
+	}
+	f.problems = logged
+}
