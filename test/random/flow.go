@@ -23,6 +23,7 @@ type Flows struct {
 	pods  ends
 	all   ends // of pods and others
 	ports []uint16
+	named map[string][]service // by the name that pods have for them
 	aims  []aim
 }
 
@@ -45,7 +46,7 @@ type service struct {
 
 // NewFlows returns a source of flows of c, with only the addresses that use wants; nil wants all.
 func NewFlows(r *rand.Rand, c *translate.Cluster, use func(netip.Addr) bool) *Flows {
-	f := &Flows{r: r, use: use, ports: []uint16{1, 80, 443, 65535}}
+	f := &Flows{r: r, use: use, ports: []uint16{1, 80, 443, 65535}, named: make(map[string][]service)}
 	of := make(map[string]ends) // the pods of namespaces
 	for _, p := range c.Pods {
 		pods := of[p.Namespace]
@@ -57,6 +58,7 @@ func NewFlows(r *rand.Rand, c *translate.Cluster, use func(netip.Addr) bool) *Fl
 		of[p.Namespace] = pods
 		for _, port := range p.Ports {
 			f.ports = append(f.ports, port.Number)
+			f.named[port.Name] = append(f.named[port.Name], service{port.Proto, port.Number})
 		}
 	}
 	for _, np := range c.Policies {
@@ -110,11 +112,14 @@ func (f *Flows) addRule(a aim, peers []networkingv1.NetworkPolicyPeer, ports []n
 	for _, port := range ports {
 		numbers := edges(port)
 		f.ports = append(f.ports, numbers...)
-		if len(numbers) == 0 { // a name, or every port
-			numbers = []uint16{0}
-		}
 		for _, n := range numbers {
 			a.services = append(a.services, service{protocolOf(port), n})
+		}
+		switch {
+		case port.Port == nil:
+			a.services = append(a.services, service{proto: protocolOf(port)})
+		case port.Port.Type == intstr.String: // of the other protocols too
+			a.services = append(a.services, f.named[port.Port.StrVal]...)
 		}
 	}
 	f.aims = append(f.aims, a)
