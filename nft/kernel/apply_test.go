@@ -22,13 +22,18 @@ func cases() map[string]*nft.Table {
 		"sample":  sample(),
 	}
 	for name, statements := range rules() {
-		table := nft.NewTable("t", "")
-		table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(statements...)}})
-		table.SetChain(&nft.Chain{Name: "other"})
-		declareSets(table)
-		all["rule "+name] = table
+		all["rule "+name] = ruleTable(statements)
 	}
 	return all
+}
+
+// ruleTable returns a table with one rule, and all that it may refer to.
+func ruleTable(statements []nft.Statement) *nft.Table {
+	t := nft.NewTable("t", "")
+	t.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(statements...)}})
+	t.SetChain(&nft.Chain{Name: "other"})
+	declareSets(t)
+	return t
 }
 
 // setTypes has each type of set once.
@@ -241,4 +246,34 @@ func TestApplyIsWhatNftLoads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A rule compiles to the very expressions and registers that nft(8) compiles it to.
+func TestExpressionsAreThoseOfNft(t *testing.T) {
+	for name, statements := range rules() {
+		t.Run(name, func(t *testing.T) {
+			table := ruleTable(statements)
+			netns.Enter(t)
+			nftCommand(t, table.String(), "-f", "-")
+			want := expressions(t)
+
+			netns.Enter(t)
+			apply(t, open(t, kernel.Config{}), table)
+			if got := expressions(t); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// expressions returns those of the rules of table t. nft(8) has one that does nothing, a change of byte order of a single byte.
+func expressions(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(nftCommand(t, "", "--debug=netlink", "list", "table", "inet", "t")) {
+		if strings.HasPrefix(line, "  [ ") && !strings.HasPrefix(line, "  [ byteorder") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }

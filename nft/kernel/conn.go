@@ -38,6 +38,7 @@ type Conn struct {
 	buf      []byte    // of the last batch, to be used again
 	messages []message // of the last batch, to be used again
 	answer   []byte
+	watchers map[*Watcher]struct{}
 }
 
 const (
@@ -73,6 +74,8 @@ func connect(config Config) (*Conn, error) {
 		socket: writer,
 		seq:    1,
 		answer: make([]byte, answerBytes),
+
+		watchers: make(map[*Watcher]struct{}),
 	}
 	if err = writer.conn.SetReadBuffer(answers); err == nil {
 		c.reader.socket, err = dial(config.NetNS)
@@ -115,6 +118,9 @@ func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) error {
 	c.keep(&e.batch)
 	if err != nil {
 		return fmt.Errorf("encode transaction: %w", err)
+	}
+	if len(c.watchers) > 0 && tx.Len() > maxListened {
+		return c.commitUnwatched(ctx, &e)
 	}
 	return c.commit(&e)
 }

@@ -168,13 +168,13 @@ func (w *world) write(t *nft.Table) {
 
 // Many transactions, each the difference to the one before, end at what one transaction makes of the whole.
 func TestIncrementsAddUp(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			ns := netns.Enter(t)
 			w, table := newWorld(seed), nft.NewTable("t", "incremental")
 			c := open(t, kernel.Config{})
-			for range 15 {
+			for range 8 {
 				for range 20 {
 					for range 1 + w.IntN(6) {
 						w.edit()

@@ -81,21 +81,28 @@ func (c *Conn) probe() error {
 	ctx := context.Background()
 	name := fmt.Sprintf("netpold-probe-%d", c.port)
 	for _, r := range requirements() {
-		err := c.try(ctx, name, r.steps)
+		err := c.require(ctx, name, r)
 		if deleted := c.DeleteTable(ctx, name); err == nil {
 			err = deleted
 		}
-		switch {
-		case errors.Is(err, unix.EPERM):
-			return err // privileges, not the kernel's abilities
-		case err != nil:
-			return fmt.Errorf("%s (Linux %s): %w: %w", r.what, r.since, ErrNotSupported, err)
+		if err != nil {
+			return err
 		}
 	}
 	if c.config.Own {
 		return c.probeOwn(ctx, name)
 	}
 	return nil
+}
+
+// require tries out one requirement.
+func (c *Conn) require(ctx context.Context, name string, r requirement) error {
+	switch err := c.try(ctx, name, r.steps); {
+	case err == nil, errors.Is(err, unix.EPERM): // privileges, not the kernel's abilities
+		return err
+	default:
+		return fmt.Errorf("%s (Linux %s): %w: %w", r.what, r.since, ErrNotSupported, err)
+	}
 }
 
 // try commits the steps on an empty table.

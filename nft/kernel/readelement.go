@@ -105,17 +105,17 @@ func before(a [16]byte) [16]byte {
 	return a
 }
 
-// key decodes a key, see appendKey.
-func (d *elementDecoder) key(b []byte) nft.Key {
-	var k nft.Key
+// key decodes a key, see appendKey. One that is too short is taken for one of zeros at its end.
+func (d *elementDecoder) key(v []byte) nft.Key {
+	var b [maxKey]byte
+	copy(b[:], v)
 	n := addrLen(d.typ.Family)
-	b = append(b[:len(b):len(b)], make([]byte, max(0, maxKey-len(b)))...) // one that is too short decodes to zeros
-	k.Addr = addrOf(b[:n])
-	switch b = b[n:]; d.typ.Fields {
+	k := nft.Key{Addr: addrOf(b[:n])}
+	switch rest := b[n:]; d.typ.Fields {
 	case nft.AddrAddr:
-		k.To = addrOf(b[:n])
+		k.To = addrOf(rest[:n])
 	case nft.AddrProtoPort:
-		k.Proto, k.Port = b[0], binary.BigEndian.Uint16(b[4:])
+		k.Proto, k.Port = rest[0], binary.BigEndian.Uint16(rest[4:])
 	}
 	return k
 }

@@ -79,7 +79,7 @@ func (s *socket) send(b []byte) error {
 	}
 	var err error
 	control := s.raw.Control(func(fd uintptr) {
-		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		_, err = unix.Write(int(fd), b) // to the kernel: the socket is connected to nobody else
 	})
 	if err := s.outcome(control, err); err != nil {
 		return fmt.Errorf("send %d bytes to nf_tables: %w", len(b), err)
@@ -112,7 +112,7 @@ func (s *socket) receive(b []byte) (int, error) {
 	var n int
 	var err error
 	control := s.raw.Control(func(fd uintptr) {
-		n, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+		n, err = unix.Read(int(fd), b) // the socket does not block
 	})
 	return n, s.outcome(control, err)
 }
@@ -122,7 +122,7 @@ func (s *socket) wait(b []byte) (int, error) {
 	var n int
 	var err error
 	control := s.raw.Read(func(fd uintptr) bool {
-		n, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+		n, err = unix.Read(int(fd), b)
 		return !errors.Is(err, unix.EAGAIN)
 	})
 	return n, s.outcome(control, err)

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,20 +46,24 @@ func TestWatch(t *testing.T) {
 	table := standing()
 	apply(t, c, table)
 	last := uint32(0)
-	for i, command := range [][]string{
-		{"add", "table", "inet", "foreign"},
-		{"add element inet t hash { 10.1.0.0, 10.1.0.1, 10.1.0.2 }"},
-		{"flush", "ruleset"},
-		{"delete", "table", "inet", "t"},
+	for _, test := range []struct{ command, tables string }{
+		{"add table inet foreign", "foreign"},
+		{"add table ip t", ""},
+		{"add table inet t2; add chain inet t2 c; add set inet t2 s { type ipv4_addr; }", "t2"},
+		{"add element inet t hash { 10.1.0.0, 10.1.0.1, 10.1.0.2 }", "t"},
+		{"add rule inet t c accept", "t"},
+		{"add chain inet foreign c; flush chain inet t c", "foreign t"},
+		{"flush ruleset", "foreign t t2"},
+		{"delete table inet t", "t"},
 	} {
-		nftCommand(t, "", command...)
+		nftCommand(t, "", test.command)
 		e := next(t, w)
-		if e.Program != "nft" || e.PID == 0 || e.Generation <= last || e.Lost {
-			t.Errorf("after nft %v got %+v", command, e)
+		slices.Sort(e.Tables)
+		if e.Program != "nft" || e.PID == 0 || e.Generation <= last || e.Lost || strings.Join(e.Tables, " ") != test.tables {
+			t.Errorf("after nft %v got %+v", test.command, e)
 		}
 		last = e.Generation
-		for j := range 3 { // of our own: no events
-			table.Set("hash", nft.SetType{Family: nft.IPv4}, "").Want(nft.AddrKey(v4(100*i+j)), nft.Value{})
+		for range 3 { // of our own: no events
 			table.Forget()
 			apply(t, c, table)
 		}
@@ -79,7 +85,7 @@ func TestWatchOverrun(t *testing.T) {
 	c, foreign := open(t, kernel.Config{}), open(t, kernel.Config{})
 	w := watch(t, c)
 	table := standing()
-	const transactions = 5000
+	const transactions = 20000
 	for i := range transactions {
 		table.FindSet("hash").Want(nft.AddrKey(v4(i+1)), nft.Value{})
 		apply(t, foreign, table)
@@ -108,6 +114,52 @@ func TestWatchOverrun(t *testing.T) {
 	if e := next(t, w); e.Lost || e.Program != "nft" {
 		t.Errorf("got %+v", e)
 	}
+}
+
+// A large transaction of our own is no event, and what others commit meanwhile is not missed.
+func TestWatchWhileLarge(t *testing.T) {
+	netns.Enter(t)
+	c, foreign := open(t, kernel.Config{}), open(t, kernel.Config{})
+	w := watch(t, c)
+	table, other := nft.NewTable("t", ""), nft.NewTable("other", "")
+	s := table.Set("s", nft.SetType{Family: nft.IPv4}, "")
+	for i := range 20000 {
+		s.Want(nft.AddrKey(v4(i)), nft.Value{})
+	}
+	apply(t, c, table)
+	apply(t, foreign, other)
+	if e := next(t, w); e.Lost || !slices.Equal(e.Tables, []string{"other"}) {
+		t.Errorf("got %+v", e)
+	}
+
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		committed := make(chan int)
+		go func() {
+			n := 0
+			for ; ctx.Err() == nil; n++ {
+				other.Forget()
+				if err := foreign.Apply(t.Context(), other.Pending()); err != nil {
+					t.Error(err)
+				}
+			}
+			committed <- n
+		}()
+		table.Forget()
+		apply(t, c, table)
+		cancel()
+		seen, lost := 0, false
+		n := <-committed
+		for !lost && seen < n {
+			e := next(t, w)
+			seen++
+			lost = e.Lost
+		}
+		if lost {
+			return
+		}
+	}
+	t.Error("in 100 transactions nobody else committed while the watcher did not listen")
 }
 
 func TestWatchClose(t *testing.T) {
