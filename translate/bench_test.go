@@ -135,4 +135,3 @@ func heap(s *translate.State) uint64 {
 	runtime.KeepAlive(s)
 	return m.HeapAlloc
 }
-

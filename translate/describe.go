@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// Near is the rule that comes nearest to allowing a flow, and the first part of it that does not fit.
+type Near struct {
+	RuleRef
+	Reason string // in words for an operator
+}
+
+// Nearest returns the rule that comes nearest to allowing a denied flow in one direction: one that names the peer before one that names
+// the port. It is nil when the isolating policies have no rule.
+func (c *Cluster) Nearest(f nft.Flow, d Direction) *Near {
+	e := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
+	pod, _, _ := e.of(d)
+	var nearest *Near
+	best := -1
+	for _, np := range c.isolating(d, pod) {
+		for i, r := range rulesOf(np, d) {
+			if rank, reason := c.misfit(np, d, r, e); rank > best {
+				best, nearest = rank, &Near{RuleRef{nameOf(np), d, i}, reason}
+			}
+		}
+	}
+	return nearest
+}
+
+// misfit says how near a rule comes, and what does not fit.
+func (c *Cluster) misfit(np *networkingv1.NetworkPolicy, d Direction, r policyRule, e ends) (rank int, reason string) {
+	peers, ports, both := c.fit(np, d, r, e)
+	_, peer, addr := e.of(d)
+	fault := r.fault()
+	switch {
+	case fault != "" && (peers || ports):
+		return 3, "the rule is not valid and allows nothing: " + fault
+	case both || peers && !ports:
+		return 2, "it allows " + portsText(r.ports) + ", not " + serviceOf(e.flow)
+	case ports && peers:
+		return 2, "a named port is a pod's, and " + addr.String() + " is allowed by an ipBlock only"
+	case ports:
+		return 1, "its peers do not include " + c.peerText(peer, addr)
+	case fault != "":
+		return 0, "the rule is not valid and allows nothing: " + fault
+	}
+	return 0, "it allows neither " + serviceOf(e.flow) + " nor this peer"
+}
+
+// Describe returns the explanation of a flow in lines for an operator.
+func (c *Cluster) Describe(e Explanation) string {
+	verdict := "denied"
+	if e.Allowed {
+		verdict = "allowed"
+	}
+	return fmt.Sprintf("%s -> %s %s: %s\n  %s\n  %s\n", end(e.Egress.Pod, e.Flow.Src), end(e.Ingress.Pod, e.Flow.Dst), serviceOf(e.Flow), verdict,
+		c.describe(e.Flow, e.Egress, e.Flow.Src), c.describe(e.Flow, e.Ingress, e.Flow.Dst))
+}
+
+// describe returns one direction's decision in a line; a is the address at its end.
+func (c *Cluster) describe(f nft.Flow, d Decision, a netip.Addr) string {
+	subject := fmt.Sprintf("%s of %s: ", d.Direction, end(d.Pod, a))
+	isolated := "isolated by " + policyList(d.Policies)
+	switch {
+	case d.Exempt != "":
+		return subject + "allowed: " + d.Exempt
+	case !d.Isolated:
+		return subject + "allowed: no policy isolates it for " + d.Direction.String()
+	case d.AllowedBy != nil:
+		return subject + "allowed: " + isolated + "; allowed by " + d.AllowedBy.String()
+	}
+	near := c.Nearest(f, d.Direction)
+	if near == nil {
+		return subject + "denied: " + isolated + ", which allow nothing"
+	}
+	return fmt.Sprintf("%sdenied: %s; no rule allows it (nearest: %s: %s)", subject, isolated, near.RuleRef, near.Reason)
+}
+
+// end names one end of a flow.
+func end(p *Pod, a netip.Addr) string {
+	if p == nil {
+		return a.String()
+	}
+	return fmt.Sprintf("%s (%s)", p.NamespacedName, a)
+}
+
+// portsText names ports for an operator, a few of them.
+func portsText(ports []networkingv1.NetworkPolicyPort) string {
+	const most = 4
+	var names []string
+	for i, p := range ports {
+		if i == most {
+			names = append(names, fmt.Sprintf("%d more", len(ports)-most))
+			break
+		}
+		proto := "TCP"
+		if p.Protocol != nil {
+			proto = string(*p.Protocol)
+		}
+		switch {
+		case p.Port == nil:
+			names = append(names, "every "+proto+" port")
+		case p.EndPort != nil:
+			names = append(names, fmt.Sprintf("%s %s-%d", proto, p.Port, *p.EndPort))
+		default:
+			names = append(names, proto+" "+p.Port.String())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// serviceOf names what a flow wants, as portsText does.
+func serviceOf(f nft.Flow) string {
+	name := strings.ToUpper(nft.ProtocolName(f.Proto))
+	if f.Proto == nft.ICMP || f.Proto == nft.ICMPv6 {
+		return name
+	}
+	return fmt.Sprintf("%s %d", name, f.DstPort)
+}
+
+// peerText names a peer, with what selectors look at.
+func (c *Cluster) peerText(p *Pod, a netip.Addr) string {
+	if p == nil {
+		return a.String() + ", which belongs to no pod"
+	}
+	return fmt.Sprintf("%s (labels %s; namespace labels %s)", p.NamespacedName, labelText(p.Labels), labelText(c.Namespaces[p.Namespace]))
+}

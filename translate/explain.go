@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// Explanation answers whether the cluster's policies allow a flow. A flow is allowed when both directions allow it.
+type Explanation struct {
+	Flow    nft.Flow
+	Allowed bool
+	Egress  Decision // of the source
+	Ingress Decision // of the destination
+}
+
+// Decision is the answer for one direction of a flow.
+type Decision struct {
+	Direction Direction
+	Pod       *Pod                   // at this end of the flow; nil when the address belongs to no pod that policy can select
+	Isolated  bool                   // a policy selects Pod for Direction
+	Policies  []types.NamespacedName // that isolate Pod for Direction, sorted
+	Allowed   bool
+	AllowedBy *RuleRef // nil unless Isolated and a rule allows the flow
+	Exempt    string   // why no policy could block the flow in this direction, or ""
+}
+
+// RuleRef names a rule of a policy.
+type RuleRef struct {
+	Policy    types.NamespacedName
+	Direction Direction
+	Index     int // in spec.ingress or spec.egress
+}
+
+// String returns the rule as "namespace/policy spec.ingress[0]".
+func (r RuleRef) String() string {
+	return fmt.Sprintf("%s spec.%s[%d]", r.Policy, r.Direction, r.Index)
+}
+
+// Explain answers whether the policies allow a flow, and why, by walking the policies' own text. It is the second opinion against which
+// the compiled rules are held, so it shares nothing with them: no index, no rules, no canonical form.
+func (c *Cluster) Explain(f nft.Flow) Explanation {
+	ends := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
+	e := Explanation{Flow: f, Egress: c.decide(Egress, ends), Ingress: c.decide(Ingress, ends)}
+	e.Allowed = e.Egress.Allowed && e.Ingress.Allowed
+	return e
+}
+
+// ends are a flow and the pods that own its addresses, nil where none does.
+type ends struct {
+	flow     nft.Flow
+	src, dst *Pod
+}
+
+// of returns the pod that policies of a direction select, and the peer with its address.
+func (e ends) of(d Direction) (pod, peer *Pod, peerAddr netip.Addr) {
+	if d == Egress {
+		return e.src, e.dst, e.flow.Dst
+	}
+	return e.dst, e.src, e.flow.Src
+}
+
+// podAt returns the pod that owns an address, or nil. Of several, a running one does, then the newest, then the first by name.
+func (c *Cluster) podAt(a netip.Addr) *Pod {
+	var owner *Pod
+	for i := range c.Pods {
+		p := &c.Pods[i]
+		if !p.HostNetwork && slices.Contains(p.IPs, a) && (owner == nil || p.before(owner)) {
+			owner = p
+		}
+	}
+	return owner
+}
+
+// before says whether p owns an address that q claims as well.
+func (p *Pod) before(q *Pod) bool {
+	switch {
+	case p.Running != q.Running:
+		return p.Running
+	case !p.Created.Equal(q.Created):
+		return p.Created.After(q.Created)
+	}
+	return p.String() < q.String()
+}
+
+// decide answers for one direction.
+func (c *Cluster) decide(d Direction, e ends) Decision {
+	pod, _, _ := e.of(d)
+	answer := Decision{Direction: d, Pod: pod}
+	isolating := c.isolating(d, pod)
+	for _, np := range isolating {
+		answer.Policies = append(answer.Policies, nameOf(np))
+	}
+	answer.Isolated = len(isolating) > 0
+	if answer.Exempt = c.exempt(d, e); answer.Exempt != "" || !answer.Isolated {
+		answer.Allowed = true
+		return answer
+	}
+	// "traffic is allowed to a pod if ... it matches at least one rule": policies only ever add.
+	for _, np := range isolating {
+		for i, rule := range rulesOf(np, d) {
+			if _, _, fits := c.fit(np, d, rule, e); fits && rule.fault() == "" {
+				answer.Allowed, answer.AllowedBy = true, &RuleRef{nameOf(np), d, i}
+				return answer
+			}
+		}
+	}
+	return answer
+}
+
+// exempt says why no policy can block the flow in this direction, or "".
+func (c *Cluster) exempt(d Direction, e ends) string {
+	f := e.flow
+	pod, _, _ := e.of(d)
+	own := f.Src
+	if d == Ingress {
+		own = f.Dst
+	}
+	switch {
+	case f.Src == f.Dst:
+		return "a pod cannot block access to itself"
+	case f.Proto == nft.ICMPv6 && f.ICMPType >= nft.FirstNDType && f.ICMPType <= nft.LastNDType:
+		return "IPv6 neighbour discovery is always allowed"
+	case pod != nil:
+		return ""
+	}
+	for i := range c.Pods {
+		if c.Pods[i].HostNetwork && slices.Contains(c.Pods[i].IPs, own) {
+			return "pods with hostNetwork are never isolated"
+		}
+	}
+	return "no pod has this address"
+}
+
+// isolating returns the policies that select the pod for a direction, sorted by name.
+func (c *Cluster) isolating(d Direction, pod *Pod) []*networkingv1.NetworkPolicy {
+	if pod == nil {
+		return nil
+	}
+	var all []*networkingv1.NetworkPolicy
+	for _, np := range c.Policies {
+		if np.Namespace == pod.Namespace && appliesTo(np, d) && selectsAtLeast(&np.Spec.PodSelector, pod.Labels) {
+			all = append(all, np)
+		}
+	}
+	slices.SortFunc(all, func(a, b *networkingv1.NetworkPolicy) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// appliesTo says whether a policy isolates in a direction. "If no policyTypes are specified on a NetworkPolicy then by default Ingress
+// will always be set and Egress will be set if the NetworkPolicy has any egress rules."
+func appliesTo(np *networkingv1.NetworkPolicy, d Direction) bool {
+	listed := np.Spec.PolicyTypes
+	if len(listed) == 0 {
+		return d == Ingress || len(np.Spec.Egress) > 0
+	}
+	want := map[Direction]networkingv1.PolicyType{Ingress: networkingv1.PolicyTypeIngress, Egress: networkingv1.PolicyTypeEgress}[d]
+	for _, t := range listed {
+		known := t == networkingv1.PolicyTypeIngress || t == networkingv1.PolicyTypeEgress
+		if t == want || !known { // what is unknown may mean either
+			return true
+		}
+	}
+	return false
+}
+
+func nameOf(np *networkingv1.NetworkPolicy) types.NamespacedName {
+	return types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
+}
+
+// policyRule is an ingress or egress rule: the two differ in the names of their fields only.
+type policyRule struct {
+	peers []networkingv1.NetworkPolicyPeer
+	ports []networkingv1.NetworkPolicyPort
+}
+
+// rulesOf returns a policy's rules for a direction.
+func rulesOf(np *networkingv1.NetworkPolicy, d Direction) []policyRule {
+	var rules []policyRule
+	if d == Ingress {
+		for _, r := range np.Spec.Ingress {
+			rules = append(rules, policyRule{r.From, r.Ports})
+		}
+		return rules
+	}
+	for _, r := range np.Spec.Egress {
+		rules = append(rules, policyRule{r.To, r.Ports})
+	}
+	return rules
+}

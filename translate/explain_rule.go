@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// fit says whether a rule's peers include the flow's, whether its ports have the flow's, and whether both do together. It does not ask
+// whether the rule is valid: see fault.
+func (c *Cluster) fit(np *networkingv1.NetworkPolicy, d Direction, r policyRule, e ends) (peers, ports, both bool) {
+	_, peer, addr := e.of(d)
+	ports = r.hasPort(e)
+	if len(r.peers) == 0 { // "If this field is empty or missing, this rule matches all sources (traffic not restricted by source)."
+		return true, ports, ports
+	}
+	for _, p := range r.peers {
+		includes, open := c.selects(np.Namespace, p, peer), ports
+		if p.IPBlock != nil {
+			includes = blockHas(p.IPBlock, addr)
+			if d == Egress { // the names of ports are a pod's, and a block is of addresses
+				open = r.hasNumber(e.flow)
+			}
+		}
+		peers = peers || includes
+		both = both || includes && open
+	}
+	return peers, ports, both
+}
+
+// selects says whether a peer with selectors includes a pod.
+func (c *Cluster) selects(namespace string, p networkingv1.NetworkPolicyPeer, pod *Pod) bool {
+	if pod == nil {
+		return false
+	}
+	if p.NamespaceSelector == nil { // "the pods matching PodSelector in the policy's own namespace"
+		return pod.Namespace == namespace && selectorMatches(p.PodSelector, pod.Labels)
+	}
+	labels, known := c.Namespaces[pod.Namespace]
+	if !known || !selectorMatches(p.NamespaceSelector, labels) {
+		return false
+	}
+	return p.PodSelector == nil || selectorMatches(p.PodSelector, pod.Labels)
+}
+
+// hasPort says whether the rule's ports have the flow's, by number or by the name that it has in the pod at the destination.
+func (r policyRule) hasPort(e ends) bool {
+	if r.hasNumber(e.flow) {
+		return true
+	}
+	for _, p := range r.ports {
+		if p.Port == nil || p.Port.Type != intstr.String || e.dst == nil {
+			continue
+		}
+		for _, have := range e.dst.Ports {
+			if have.Name == p.Port.StrVal && have.Proto == protoOf(p) && have.Proto == e.flow.Proto && have.Number == e.flow.DstPort {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasNumber says whether the rule's ports have the flow's by number.
+func (r policyRule) hasNumber(f nft.Flow) bool {
+	if len(r.ports) == 0 { // "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
+		return true
+	}
+	for _, p := range r.ports {
+		switch {
+		case protoOf(p) != f.Proto:
+		case p.Port == nil: // "If this field is not provided, this matches all port names and numbers."
+			return true
+		case p.Port.Type == intstr.String:
+		case p.EndPort == nil && p.Port.IntVal == int32(f.DstPort):
+			return true
+		case p.EndPort != nil && p.Port.IntVal <= int32(f.DstPort) && int32(f.DstPort) <= *p.EndPort:
+			return true
+		}
+	}
+	return false
+}
+
+// protoOf returns the IANA number of a port's protocol. "If not specified, this field defaults to TCP."
+func protoOf(p networkingv1.NetworkPolicyPort) uint8 {
+	if p.Protocol == nil {
+		return nft.TCP
+	}
+	return map[corev1.Protocol]uint8{"": nft.TCP, "TCP": nft.TCP, "UDP": nft.UDP, "SCTP": nft.SCTP}[*p.Protocol]
+}
+
+// network reads a CIDR by the standard library's older parser, after leading zeros of decimal fields are gone.
+func network(text string) *net.IPNet {
+	addr, bits, ok := strings.Cut(text, "/")
+	if ok && !strings.Contains(addr, ":") {
+		fields := strings.Split(addr, ".")
+		for i := range fields {
+			for len(fields[i]) > 1 && fields[i][0] == '0' {
+				fields[i] = fields[i][1:]
+			}
+		}
+		addr = strings.Join(fields, ".")
+	}
+	_, n, err := net.ParseCIDR(addr + "/" + bits)
+	if err != nil {
+		return nil
+	}
+	return n
+}
+
+// blockHas says whether an ipBlock has an address: in the cidr and in none of the excepts.
+func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
+	ip := net.IP(a.AsSlice())
+	has := func(text string) bool {
+		n := network(text)
+		return n != nil && n.Contains(ip)
+	}
+	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has)
+}
+
+// fault returns what is not valid in the rule, or "". A rule with anything that is not valid allows nothing.
+func (r policyRule) fault() string {
+	for i, p := range r.ports {
+		if fault := portFault(p); fault != "" {
+			return fmt.Sprintf("ports[%d]: %s", i, fault)
+		}
+	}
+	for i, p := range r.peers {
+		if fault := peerFault(p); fault != "" {
+			return fmt.Sprintf("peer %d: %s", i, fault)
+		}
+	}
+	return ""
+}
+
+func portFault(p networkingv1.NetworkPolicyPort) string {
+	switch {
+	case protoOf(p) == 0:
+		return "unknown protocol " + string(*p.Protocol)
+	case p.Port == nil && p.EndPort != nil:
+		return "endPort without port"
+	case p.Port == nil:
+		return ""
+	case p.Port.Type == intstr.String && p.EndPort != nil:
+		return "endPort with a port name"
+	case p.Port.Type == intstr.String && len(validation.IsValidPortName(p.Port.StrVal)) > 0:
+		return fmt.Sprintf("%q is not a port name", p.Port.StrVal)
+	case p.Port.Type == intstr.String:
+		return ""
+	case len(validation.IsValidPortNum(int(p.Port.IntVal))) > 0:
+		return fmt.Sprintf("%d is not a port", p.Port.IntVal)
+	case p.EndPort != nil && (*p.EndPort < p.Port.IntVal || len(validation.IsValidPortNum(int(*p.EndPort))) > 0):
+		return fmt.Sprintf("endPort %d", *p.EndPort)
+	}
+	return ""
+}
+
+func peerFault(p networkingv1.NetworkPolicyPeer) string {
+	switch {
+	case p.IPBlock == nil && p.PodSelector == nil && p.NamespaceSelector == nil:
+		return "it names nothing"
+	case p.IPBlock != nil && (p.PodSelector != nil || p.NamespaceSelector != nil):
+		return "ipBlock with a selector"
+	case p.IPBlock != nil:
+		return blockFault(p.IPBlock)
+	case p.PodSelector != nil && selectorFault(p.PodSelector) != "":
+		return "podSelector: " + selectorFault(p.PodSelector)
+	case p.NamespaceSelector != nil && selectorFault(p.NamespaceSelector) != "":
+		return "namespaceSelector: " + selectorFault(p.NamespaceSelector)
+	}
+	return ""
+}
+
+func blockFault(b *networkingv1.IPBlock) string {
+	n := network(b.CIDR)
+	if n == nil {
+		return fmt.Sprintf("%q is not a CIDR", b.CIDR)
+	}
+	outer, width := n.Mask.Size()
+	for _, text := range b.Except {
+		e := network(text)
+		if e == nil {
+			return fmt.Sprintf("except %q is not a CIDR", text)
+		}
+		inner, w := e.Mask.Size()
+		if w-inner >= width-outer || (e.IP.To4() == nil) != (n.IP.To4() == nil) || !n.Contains(e.IP) {
+			return fmt.Sprintf("except %s is not inside %s", text, b.CIDR)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+// Summary counts what a state holds and what its table enforces.
+type Summary struct {
+	Pods       int    // of the cluster
+	LocalPods  int    // of this node, with an address that policy may know them by
+	Isolated   [2]int // pods of this node that a policy selects, by [Direction]
+	Policies   int    // of the cluster
+	InEffect   int    // policies that isolate a pod of this node and compile in full
+	Rejected   int    // policies that do not compile in full
+	Isolations int    // chains of policies
+	Sets       int    // sets and maps of the table
+	Elements   int    // in all of them
+}
+
+// Summary counts. Its cost is proportional to the number of pods.
+func (s *State) Summary() Summary {
+	sum := Summary{Pods: len(s.pods), Policies: len(s.policies), Isolations: len(s.isolations)}
+	for _, p := range s.pods {
+		if p.Node != s.node || p.identity == nil {
+			continue
+		}
+		sum.LocalPods++
+		for _, d := range Directions() {
+			if p.identity.isolations[d] != nil {
+				sum.Isolated[d]++
+			}
+		}
+	}
+	for _, p := range s.policies {
+		switch {
+		case p.err != nil:
+			sum.Rejected++
+		case len(p.isolations) > 0:
+			sum.InEffect++
+		}
+	}
+	for _, set := range s.table.Sets() {
+		sum.Sets++
+		sum.Elements += set.Len()
+	}
+	return sum
+}
