@@ -4,6 +4,9 @@ package kernel_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -131,6 +134,7 @@ func rules() map[string][]nft.Statement {
 		"reset bare":   {nft.Verdict{Kind: nft.Reset}},
 		"established":  {nft.CtState{nft.Established}, accept},
 		"est,related":  {nft.CtState{nft.Established, nft.Related}, accept},
+		"reply":        {nft.CtState{nft.Established}, nft.CtReply{}, accept},
 		"nd":           {nft.NeighbourDiscovery{}, accept},
 		"limit":        {nft.Limit{Rate: 10, Burst: 20}, nft.Log{Prefix: "p", Group: 86, Snaplen: 128}},
 		"limit small":  {nft.Limit{Rate: 1, Burst: 5}},
@@ -245,6 +249,37 @@ func TestApplyIsWhatNftLoads(t *testing.T) {
 				t.Errorf("Apply made\n%s\nnft -f made\n%s\nof\n%s", got, want, table)
 			}
 		})
+	}
+}
+
+// The tables of the other tests have every statement there is, so that one which is new in the model cannot be forgotten here.
+func TestRulesHaveEveryStatement(t *testing.T) {
+	tested := make(map[string]bool)
+	for _, statements := range rules() {
+		for _, s := range statements {
+			tested[strings.TrimPrefix(fmt.Sprintf("%T", s), "nft.")] = true
+		}
+	}
+	files, err := filepath.Glob("../*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	evaluated := regexp.MustCompile(`(?m)^func \((?:\w+ )?(\w+)\) eval\(`) // the method that makes a type a statement
+	found := 0
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range evaluated.FindAllStringSubmatch(string(source), -1) {
+			found++
+			if !tested[m[1]] {
+				t.Errorf("no rule has a statement of type nft.%s", m[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("found no statements")
 	}
 }
 

@@ -48,7 +48,9 @@ func TestOwn(t *testing.T) {
 	if got := listed(t); got != want {
 		t.Errorf("flush ruleset changed\n%s", diff(got, want))
 	}
-	for _, args := range []string{"delete table inet t", "add chain inet t c2", "flush chain inet t c", "add element inet t hash { 10.9.9.9 }"} {
+	for _, args := range []string{
+		"delete table inet t", "add chain inet t c2", "flush chain inet t c", "add element inet t hash { 10.9.9.9 }",
+	} {
 		if !refuses(args) {
 			t.Errorf("nft %s went through", args)
 		}

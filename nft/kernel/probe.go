@@ -35,7 +35,7 @@ func requirements() []requirement {
 		{"match of ranges of ports of several protocols", "5.6", ruleOf(ports)},
 		{"set whose elements count packets", "5.7", setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
 		{"deletion of a map's element and of the chain it names at once", "6.2", steps(mapped, unmapped)},
-		{"deletion of a map and of the chains it names at once", "6.5", steps(mapped, dropped)},
+		{"deletion of a map and of the chains it names at once", "6.4", steps(mapped, dropped)},
 	}
 }
 
