@@ -127,7 +127,7 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 	switch {
 	case f.Src == f.Dst:
 		return "a pod cannot block access to itself"
-	case f.Proto == nft.ICMPv6 && f.ICMPType >= nft.FirstNDType && f.ICMPType <= nft.LastNDType:
+	case nft.FamilyOf(f.Src) == nft.IPv6 && f.Proto == nft.ICMPv6 && f.ICMPType >= nft.FirstNDType && f.ICMPType <= nft.LastNDType:
 		return "IPv6 neighbour discovery is always allowed"
 	case pod != nil:
 		return ""

@@ -26,12 +26,12 @@ func (c *Cluster) fit(np *networkingv1.NetworkPolicy, d Direction, r policyRule,
 		return true, ports, ports
 	}
 	for _, p := range r.peers {
-		includes, open := c.selects(np.Namespace, p, peer), ports
-		if p.IPBlock != nil {
-			includes = blockHas(p.IPBlock, addr)
-			if d == Egress { // the names of ports are a pod's, and a block is of addresses
-				open = r.hasNumber(e.flow)
-			}
+		var includes bool
+		open := ports
+		if p.IPBlock == nil {
+			includes = c.selects(np.Namespace, p, peer)
+		} else if includes = blockHas(p.IPBlock, addr); d == Egress { // the names of ports are a pod's, and a block is of addresses
+			open = r.hasNumber(e.flow)
 		}
 		peers = peers || includes
 		both = both || includes && open
@@ -39,9 +39,9 @@ func (c *Cluster) fit(np *networkingv1.NetworkPolicy, d Direction, r policyRule,
 	return peers, ports, both
 }
 
-// selects says whether a peer with selectors includes a pod.
+// selects says whether a peer with selectors includes a pod. One without any, which is not valid, includes none.
 func (c *Cluster) selects(namespace string, p networkingv1.NetworkPolicyPeer, pod *Pod) bool {
-	if pod == nil {
+	if pod == nil || p.PodSelector == nil && p.NamespaceSelector == nil {
 		return false
 	}
 	if p.NamespaceSelector == nil { // "the pods matching PodSelector in the policy's own namespace"

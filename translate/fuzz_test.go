@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 
@@ -54,6 +56,79 @@ func build(c *translate.Cluster, node string, o translate.Options) *translate.St
 	s := translate.New(node, o)
 	c.AddTo(s)
 	return s
+}
+
+// TestExplain holds the policies' own text against the compiled rules, by the flows of many clusters.
+func TestExplain(t *testing.T) {
+	forSeeds(t, func(seed uint64) error {
+		explainAgrees(t, seed)
+		return nil
+	})
+}
+
+// FuzzCluster is TestExplain for seeds without end:
+//
+//	go test -run=^$ -fuzz=FuzzCluster ./translate
+func FuzzCluster(f *testing.F) {
+	f.Add(uint64(0))
+	f.Add(uint64(7))
+	f.Fuzz(explainAgrees)
+}
+
+// explainAgrees compares the two answers for the flows of one cluster, on every node. What differs is made as small as can be and kept
+// as a golden case.
+func explainAgrees(t *testing.T, seed uint64) {
+	r := random.Source(seed)
+	c := random.Cluster(r, random.SizeOf(seed))
+	flows := random.NewFlows(r, c, nil)
+	states := make(map[string]*nft.Table)
+	for _, node := range random.Nodes() {
+		states[node] = build(c, node, options(seed)).Table()
+	}
+	for range 300 {
+		f := flows.Next()
+		for node, table := range states {
+			err := agree(c, node, table, f)
+			if err == nil {
+				continue
+			}
+			smallest := random.Minimise(c, func(c *translate.Cluster) bool {
+				return agree(c, node, build(c, node, options(seed)).Table(), f) != nil
+			})
+			comment := fmt.Sprintf("Seed %d, on %s: %v.", seed, node, agree(smallest, node, build(smallest, node, options(seed)).Table(), f))
+			keep(t, fmt.Sprintf("seed-%d.txtar", seed), random.Case(comment, smallest, f, smallest.Explain(f).Allowed))
+		}
+	}
+}
+
+// keep ends the test with a golden case, which it also writes to the directory for temporary files.
+func keep(t *testing.T, name, text string) {
+	t.Helper()
+	path := filepath.Join(os.TempDir(), "netpold-"+name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Error(err)
+	}
+	t.Fatalf("kept as %s:\n%s", path, text)
+}
+
+// agree says whether the policies of c allow f in the directions that are node's to decide exactly when the table of node does.
+func agree(c *translate.Cluster, node string, table *nft.Table, f nft.Flow) error {
+	steps, v, err := table.Trace(f)
+	if err != nil {
+		return err
+	}
+	e := c.Explain(f)
+	if e.Allowed != (e.Egress.Allowed && e.Ingress.Allowed) {
+		return fmt.Errorf("%s: allowed is %t, of %+v", f, e.Allowed, e)
+	}
+	allowed := true
+	for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+		allowed = allowed && (d.Pod == nil || d.Pod.Node != node || d.Allowed)
+	}
+	if allowed != (v.Kind == nft.Accept) {
+		return fmt.Errorf("%s: Explain allows it: %t, the rules: %s by %v", f, allowed, v, steps)
+	}
+	return nil
 }
 
 // TestPathIndependence brings states to the same cluster on different ways and wants one table.

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+
+IMAGE      ?= netpold
+IMAGE_TOOL ?= docker
+LINT       := .cache/bin/golangci-lint
+
+.DEFAULT_GOAL := help
+.PHONY: help build test test-cluster demo bench fuzz golden lint fmt image clean
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/netpold, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -buildvcs=auto -o bin/ ./cmd/netpold
+
+test: ## Run the tests, those on the kernel in network namespaces of their own
+	go vet ./...
+	go test -timeout 20m ./...
+
+test-cluster: ## Run the tests against a real API server; builds it first, which takes minutes
+	go test -tags cluster -timeout 40m -count 1 ./test/cluster/...
+
+demo: build ## Show netpold at work on this kernel, in namespaces of its own
+	go run ./test/demo -netpold bin/netpold
+
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./nft/... ./translate/...
+
+fuzz: ## Fuzz each fuzz target for a while (FUZZTIME=30s)
+	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
+	  for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' "$$dir"/*_test.go 2>/dev/null); do \
+	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) "$$dir" || exit 1; done; done
+
+golden: ## Write the golden files anew; review what changes
+	go test ./nft ./translate -run 'Golden|Text' -update
+
+lint: $(LINT) ## Run the linters
+	$(LINT) run ./...
+
+fmt: $(LINT) ## Format the code
+	$(LINT) fmt ./...
+
+$(LINT): test/tools/go.mod
+	go -C test/tools build -o $(CURDIR)/$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+image: build ## Build the container image (IMAGE=netpold IMAGE_TOOL=docker, podman or buildah)
+	$(IMAGE_TOOL) build -t $(IMAGE) .
+
+clean: ## Remove what was built
+	rm -rf bin .cache
