@@ -35,7 +35,8 @@ const (
 	perTable = 300 // flows through each
 )
 
-// TestRandom asks two for their verdict on flows of random clusters: the interpreter of the rules and the kernel, which gets the rules of a changing cluster by incremental transactions.
+// TestRandom asks three for their verdict on flows of random clusters: the policies' own text, the interpreter of the rules, and the
+// kernel, which gets the rules of a changing cluster by incremental transactions.
 func TestRandom(t *testing.T) {
 	f := &fuzz{T: t, prober: prober.New(t)}
 	conn, err := kernel.Open(kernel.Config{})
@@ -127,12 +128,24 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *translate.Cluster, table *nf
 		}
 		steps, verdict, err := table.Trace(flow)
 		rules := verdict.Kind == nft.Accept
-		if err != nil || rules != forwarded[i] {
-			f.keep(where, c, flow, !rules)
-			f.Fatalf("%s: %s, type %d: the kernel forwards it: %t; the rules: %t by %v %v\n%s", where, flow, flow.ICMPType,
-				forwarded[i], rules, steps, err, table)
+		policies := allows(c, flow)
+		if err != nil || rules != forwarded[i] || policies != forwarded[i] {
+			f.keep(where, c, flow, policies)
+			f.Fatalf("%s: %s, type %d: the kernel forwards it: %t; the rules: %t by %v %v; the policies: %t\n%s", where, flow, flow.ICMPType,
+				forwarded[i], rules, steps, err, policies, table)
 		}
 	}
+}
+
+// allows says whether the policies allow a flow in the directions that are the node's to decide.
+func allows(c *translate.Cluster, flow nft.Flow) bool {
+	e := c.Explain(flow)
+	for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+		if d.Pod != nil && d.Pod.Node == node && !d.Allowed {
+			return false
+		}
+	}
+	return true
 }
 
 // keep writes the case to the directory for temporary files.
