@@ -24,8 +24,8 @@ type Config struct {
 	Own bool
 }
 
-// Conn is a connection to nf_tables. It is safe for concurrent use: transactions are committed one after another, and reads do not
-// wait for them.
+// Conn is a connection to nf_tables. It is safe for concurrent use: transactions are committed one after another, and reads go on
+// meanwhile.
 type Conn struct {
 	config Config
 	port   uint32 // of the socket that writes
@@ -87,7 +87,7 @@ func connect(config Config) (*Conn, error) {
 	return c, nil
 }
 
-// Close closes the connection. Tables that it owns stay in force without an owner.
+// Close closes the connection, but not its watchers. Tables that it owns stay in force without an owner.
 func (c *Conn) Close() error {
 	return errors.Join(c.socket.close(), c.reader.socket.close())
 }
