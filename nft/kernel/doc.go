@@ -2,7 +2,7 @@
 
 // Package kernel commits the transactions of package nft to nf_tables over netlink, and reads back what the kernel counted.
 //
-// One [nft.Transaction] is one netlink datagram and one commit: the kernel takes all of it or nothing. Nothing is read from the
+// One [nft.Transaction] is one netlink datagram and one commit: the kernel takes all of it or nothing. No table is read from the
 // kernel before a write. An error names the object that the kernel refused, see [Error].
 //
 // The expressions of rules are encoded by github.com/google/nftables/expr. The messages around them are written here, since that
