@@ -96,7 +96,7 @@ func explainAgrees(t *testing.T, seed uint64) {
 				return agree(c, node, build(c, node, options(seed)).Table(), f) != nil
 			})
 			comment := fmt.Sprintf("Seed %d, on %s: %v.", seed, node, agree(smallest, node, build(smallest, node, options(seed)).Table(), f))
-			keep(t, fmt.Sprintf("seed-%d.txtar", seed), random.Case(comment, smallest, f, smallest.Explain(f).Allowed))
+			keep(t, fmt.Sprintf("seed-%d.txtar", seed), random.Case(comment, smallest.Explain(f), smallest))
 		}
 	}
 }
@@ -121,8 +121,14 @@ func agree(c *translate.Cluster, node string, table *nft.Table, f nft.Flow) erro
 	if e.Allowed != (e.Egress.Allowed && e.Ingress.Allowed) {
 		return fmt.Errorf("%s: allowed is %t, of %+v", f, e.Allowed, e)
 	}
+	if c.Describe(e) == "" {
+		return fmt.Errorf("%s: no description of %+v", f, e)
+	}
 	allowed := true
 	for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+		if by := d.Allowed && d.Isolated && d.Exempt == ""; by != (d.AllowedBy != nil) {
+			return fmt.Errorf("%s: allowed by no rule, or by one for nothing: %+v", f, d)
+		}
 		allowed = allowed && (d.Pod == nil || d.Pod.Node != node || d.Allowed)
 	}
 	if allowed != (v.Kind == nft.Accept) {

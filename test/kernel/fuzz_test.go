@@ -109,7 +109,7 @@ func (f *fuzz) commit(table *nft.Table) {
 	}
 }
 
-// probe sends flows and compares the verdicts. The first that differs is minimised and kept as a golden case.
+// probe sends flows and compares the verdicts. The case of the first that differs is kept.
 func (f *fuzz) probe(where string, r *rand.Rand, c *translate.Cluster, table *nft.Table) {
 	source := random.NewFlows(r, c, routable)
 	flows := make([]nft.Flow, perTable)
@@ -130,7 +130,7 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *translate.Cluster, table *nf
 		rules := verdict.Kind == nft.Accept
 		policies := allows(c, flow)
 		if err != nil || rules != forwarded[i] || policies != forwarded[i] {
-			f.keep(where, c, flow, policies)
+			f.keep(where, c, flow)
 			f.Fatalf("%s: %s, type %d: the kernel forwards it: %t; the rules: %t by %v %v; the policies: %t\n%s", where, flow, flow.ICMPType,
 				forwarded[i], rules, steps, err, policies, table)
 		}
@@ -148,13 +148,25 @@ func allows(c *translate.Cluster, flow nft.Flow) bool {
 	return true
 }
 
-// keep writes the case to the directory for temporary files.
-func (f *fuzz) keep(where string, c *translate.Cluster, flow nft.Flow, allowed bool) {
+// keep writes a golden case to the directory for temporary files: the smallest cluster of which the kernel, given its table at once,
+// still says something else than the policies. If it does not of c, the increments are at fault, and c is kept as it is.
+func (f *fuzz) keep(where string, c *translate.Cluster, flow nft.Flow) {
+	differs := func(c *translate.Cluster) bool {
+		s := translate.New(node, translate.Options{})
+		c.AddTo(s)
+		f.commit(s.Table())
+		forwarded, err := send(f.prober, []nft.Flow{flow})
+		return err == nil && forwarded[0] != allows(c, flow)
+	}
+	if differs(c) {
+		c = random.Minimise(c, differs)
+	}
+	text := random.Case(where, c.Explain(flow), c)
 	path := filepath.Join(os.TempDir(), "netpold-"+strings.NewReplacer(" ", "-", ",", "").Replace(where)+".txtar")
-	if err := os.WriteFile(path, []byte(random.Case(where, c, flow, allowed)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		f.Error(err)
 	}
-	f.Logf("kept as %s", path)
+	f.Logf("kept as %s:\n%s", path, text)
 }
 
 // routable says whether a router forwards packets from and to an address.

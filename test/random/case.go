@@ -19,14 +19,11 @@ import (
 )
 
 // Case returns a cluster and a flow in the form of a golden case, to be kept with the others: the comment, cluster.yaml, and the flow
-// with the verdict that the policies say.
-func Case(comment string, c *translate.Cluster, f nft.Flow, allowed bool) string {
-	verdict := "deny "
-	if allowed {
-		verdict = "allow"
-	}
-	return fmt.Sprintf("# %s\n-- cluster.yaml --\n%s-- flows --\n%s %s\n", strings.ReplaceAll(comment, "\n", "\n# "), Manifest(c), verdict,
-		flowText(f))
+// with the answer of the policies.
+func Case(comment string, e translate.Explanation, c *translate.Cluster) string {
+	verdict := map[bool]string{true: "allow", false: "deny "}[e.Allowed]
+	comment = strings.ReplaceAll(comment, "\n", "\n# ")
+	return fmt.Sprintf("# %s\n-- cluster.yaml --\n%s-- flows --\n%s %s\n", comment, Manifest(c), verdict, flowText(e.Flow))
 }
 
 // flowText writes a flow as the golden cases do.

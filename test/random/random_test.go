@@ -119,7 +119,7 @@ func TestCase(t *testing.T) {
 	c := random.Cluster(random.Source(3), random.Small())
 	f := random.NewFlows(random.Source(3), c, nil).Next()
 	f.Proto, f.DstPort = nft.TCP, 80
-	text := random.Case("seed 3", c, f, true)
+	text := random.Case("seed 3", translate.Explanation{Flow: f, Allowed: true}, c)
 	for _, want := range []string{"# seed 3\n-- cluster.yaml --\n", "kind: NetworkPolicy\n", "\n-- flows --\nallow ", ":80/tcp\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
