@@ -24,11 +24,12 @@ type recorder struct {
 	mu      sync.Mutex
 	updates chan string
 	synced  chan struct{}
+	away    chan error
 	lines   []string // of the update in progress
 }
 
 func newRecorder() *recorder {
-	return &recorder{updates: make(chan string, 1000), synced: make(chan struct{})}
+	return &recorder{updates: make(chan string, 1000), synced: make(chan struct{}), away: make(chan error, 1000)}
 }
 
 func (r *recorder) Update(edit func(Objects)) {
@@ -41,6 +42,8 @@ func (r *recorder) Update(edit func(Objects)) {
 }
 
 func (r *recorder) Synced() { close(r.synced) }
+
+func (r *recorder) Away(err error) { r.away <- err }
 
 func (r *recorder) note(format string, args ...any) {
 	r.lines = append(r.lines, strings.TrimSpace(fmt.Sprintf(format, args...)))

@@ -26,6 +26,10 @@ type Sink interface {
 	// together, as the objects of one file or the pods of one list, is never seen in part.
 	Update(edit func(Objects))
 
+	// Away says that the source does not answer, and why, so that its objects may be old; nil says that it answers again. It may be
+	// called with the same again.
+	Away(err error)
+
 	// Synced says that pods, namespaces and policies have all been told once. A source calls it once.
 	Synced()
 }

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/watchlist"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// APISource feeds the pods, namespaces and policies of a cluster.
+//
+// An informer would hold each object, a kilobyte and more of it even when trimmed, beside what the sink makes of it. This is the
+// half of one that is needed: a reflector for each kind lists, watches, backs off and lists again, and its store is a [feed], which
+// knows names and nothing else.
+type APISource struct {
+	Client kubernetes.Interface
+	Log    *slog.Logger
+}
+
+// Run feeds sink until ctx ends. While the API server is away it says so to the sink and goes on trying.
+func (s *APISource) Run(ctx context.Context, sink Sink) error {
+	contact := &contact{sink: sink, problems: make(map[string]error)}
+	resources := s.resources()
+	var reflectors sync.WaitGroup
+	var incomplete atomic.Int32
+	incomplete.Store(int32(len(resources)))
+	for _, r := range resources {
+		f := newFeed(r, sink, s.Log)
+		f.answered = func(err error) { contact.answered(r.name, err) }
+		f.complete = sync.OnceFunc(func() {
+			if incomplete.Add(-1) == 0 {
+				sink.Synced()
+			}
+		})
+		reflector := cache.NewReflectorWithOptions(f, nil, f, cache.ReflectorOptions{Name: "netpold", TypeDescription: r.name})
+		reflectors.Go(func() { reflector.RunWithContext(ctx) })
+	}
+	reflectors.Wait()
+	return nil
+}
+
+// resource is one kind of object: how to get it, and what a sink needs of it.
+type resource struct {
+	name     string // as kubectl calls it
+	list     func(context.Context, metav1.ListOptions) (runtime.Object, error)
+	watch    func(context.Context, metav1.ListOptions) (watch.Interface, error)
+	set      func(Objects, runtime.Object) error // keeps nothing but what it gives; an error says what was left out
+	remove   func(Objects, types.NamespacedName)
+	noStream bool // the client cannot stream lists: a fake one
+}
+
+// unfinished selects the pods that are not over. One that is over has no address any more; the server says that it is deleted.
+const unfinished = "status.phase!=" + string(corev1.PodSucceeded) + ",status.phase!=" + string(corev1.PodFailed)
+
+func (s *APISource) resources() []resource {
+	pods, namespaces := s.Client.CoreV1().Pods(metav1.NamespaceAll), s.Client.CoreV1().Namespaces()
+	policies := s.Client.NetworkingV1().NetworkPolicies(metav1.NamespaceAll)
+	list := []resource{{
+		name: "pods",
+		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = unfinished
+			return pods.List(ctx, o)
+		},
+		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = unfinished
+			return pods.Watch(ctx, o)
+		},
+		set:    setPod,
+		remove: Objects.DeletePod,
+	}, {
+		name: "namespaces",
+		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return namespaces.List(ctx, o)
+		},
+		watch:  namespaces.Watch,
+		set:    setNamespace,
+		remove: func(objects Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) },
+	}, {
+		name:   "networkpolicies",
+		list:   func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return policies.List(ctx, o) },
+		watch:  policies.Watch,
+		set:    setPolicy,
+		remove: Objects.DeletePolicy,
+	}}
+	for i := range list {
+		list[i].noStream = watchlist.DoesClientNotSupportWatchListSemantics(s.Client)
+	}
+	return list
+}
+
+func setPod(objects Objects, obj runtime.Object) error {
+	p, ok := obj.(*corev1.Pod)
+	if !ok {
+		return fmt.Errorf("want a pod, not %T", obj)
+	}
+	pod, alive, err := translate.PodFrom(p)
+	if !alive {
+		objects.DeletePod(pod.NamespacedName)
+		return nil
+	}
+	objects.SetPod(pod)
+	return err
+}
+
+func setNamespace(objects Objects, obj runtime.Object) error {
+	ns, ok := obj.(*corev1.Namespace)
+	if !ok {
+		return fmt.Errorf("want a namespace, not %T", obj)
+	}
+	objects.SetNamespace(ns.Name, ns.Labels)
+	return nil
+}
+
+func setPolicy(objects Objects, obj runtime.Object) error {
+	np, ok := obj.(*networkingv1.NetworkPolicy)
+	if !ok {
+		return fmt.Errorf("want a NetworkPolicy, not %T", obj)
+	}
+	objects.SetPolicy(&networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: np.Namespace, Name: np.Name},
+		Spec:       np.Spec,
+	})
+	return nil
+}
+
+// contact tells a sink whether the API server answers: it does when all kinds of objects come from it.
+type contact struct {
+	sink Sink
+
+	mu       sync.Mutex
+	problems map[string]error // by resource
+}
+
+// answered notes that the server answered about a resource, or why it did not.
+func (c *contact) answered(resource string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := len(c.problems)
+	if err != nil {
+		c.problems[resource] = err
+		c.sink.Away(fmt.Errorf("%s: %w", resource, err))
+		return
+	}
+	delete(c.problems, resource)
+	if before > 0 && len(c.problems) == 0 {
+		c.sink.Away(nil)
+	}
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/cache"
+)
+
+// apiPod is a running pod of namespace shop.
+func apiPod(name, ip string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, ResourceVersion: "1"},
+		Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: ip}}},
+	}
+}
+
+// bookmark is the end of the initial events.
+func bookmark(version int) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{ResourceVersion: strconv.Itoa(version),
+		Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"}}}
+}
+
+// server is an API server that answers with the watches of a test.
+type server struct {
+	watches chan metav1.ListOptions
+	streams chan watch.Interface
+	pages   map[string]*corev1.PodList // by continue token
+}
+
+func newServer() *server {
+	return &server{watches: make(chan metav1.ListOptions, 10), streams: make(chan watch.Interface, 10)}
+}
+
+// pods is the server's only resource.
+func (s *server) pods() resource {
+	return resource{
+		name: "pods",
+		list: func(_ context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			page := s.pages[o.Continue]
+			if page == nil {
+				return nil, apierrors.NewInternalError(errors.New("no etcd"))
+			}
+			return page, nil
+		},
+		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			s.watches <- o
+			select {
+			case w := <-s.streams:
+				return w, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		},
+		set:    setPod,
+		remove: Objects.DeletePod,
+	}
+}
+
+// startFeed runs a reflector of the resource until the test ends.
+func startFeed(t *testing.T, r resource, sink *recorder) {
+	t.Helper()
+	f := newFeed(r, sink, slog.New(slog.DiscardHandler))
+	f.complete = sync.OnceFunc(sink.Synced)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	reflector := cache.NewReflectorWithOptions(f, nil, f, cache.ReflectorOptions{Name: "test"})
+	go func() {
+		reflector.RunWithContext(ctx)
+		close(done)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+func TestFeedStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, sink := newServer(), newRecorder()
+		startFeed(t, s.pods(), sink)
+		first := watch.NewFake()
+		s.streams <- first
+		if o := <-s.watches; o.SendInitialEvents == nil || !*o.SendInitialEvents {
+			t.Fatalf("no list is streamed: %+v", o)
+		}
+		first.Add(apiPod("a", "10.0.0.1"))
+		sink.next(t, "set pod shop/a  [10.0.0.1]")
+		first.Add(apiPod("b", "10.0.0.2"))
+		sink.next(t, "set pod shop/b  [10.0.0.2]")
+		first.Modify(apiPod("b", "10.0.0.3")) // the server may send what changes before the list ends
+		sink.next(t, "set pod shop/b  [10.0.0.3]")
+		first.Delete(apiPod("a", "10.0.0.1"))
+		sink.next(t, "delete pod shop/a")
+		first.Action(watch.Bookmark, bookmark(7))
+		sink.next(t, "") // nothing was known before
+
+		first.Add(apiPod("c", "10.0.0.4"))
+		sink.next(t, "set pod shop/c  [10.0.0.4]")
+		first.Delete(apiPod("b", "10.0.0.3"))
+		sink.next(t, "delete pod shop/b")
+
+		// The stream ends, and the next one begins where it ended.
+		second := watch.NewFake()
+		s.streams <- second
+		first.Stop()
+		if o := <-s.watches; o.SendInitialEvents != nil || o.ResourceVersion != "1" {
+			t.Fatalf("watch from %+v, want from version 1", o)
+		}
+		second.Add(apiPod("d", "10.0.0.5"))
+		sink.next(t, "set pod shop/d  [10.0.0.5]")
+
+		// The version is too old: everything is listed anew, and what is gone goes at the end.
+		third := watch.NewFake()
+		s.streams <- third
+		gone := apierrors.NewResourceExpired("too old resource version").Status()
+		second.Error(&gone)
+		if o := <-s.watches; o.SendInitialEvents == nil {
+			t.Fatalf("no list is streamed: %+v", o)
+		}
+		third.Add(apiPod("d", "10.0.0.5"))
+		sink.next(t, "set pod shop/d  [10.0.0.5]")
+		third.Action(watch.Bookmark, bookmark(9))
+		sink.next(t, "delete pod shop/c")
+	})
+}
+
+// TestFeedStreamBreaks ends a stream before all of the list is there: what it told stays known, and goes with the next list.
+func TestFeedStreamBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, sink := newServer(), newRecorder()
+		startFeed(t, s.pods(), sink)
+		first, second := watch.NewFake(), watch.NewFake()
+		s.streams <- first
+		<-s.watches
+		first.Add(apiPod("a", "10.0.0.1"))
+		sink.next(t, "set pod shop/a  [10.0.0.1]")
+		s.streams <- second
+		first.Stop()
+		<-s.watches
+		second.Add(apiPod("b", "10.0.0.2"))
+		sink.next(t, "set pod shop/b  [10.0.0.2]")
+		select {
+		case <-sink.synced:
+			t.Error("synced without a whole list")
+		default:
+		}
+		second.Action(watch.Bookmark, bookmark(3))
+		sink.next(t, "delete pod shop/a")
+		<-sink.synced
+	})
+}
+
+func TestFeedLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, sink := newServer(), newRecorder()
+		s.pages = map[string]*corev1.PodList{
+			"": {ListMeta: metav1.ListMeta{ResourceVersion: "5", Continue: "more"},
+				Items: []corev1.Pod{*apiPod("a", "10.0.0.1"), *apiPod("b", "10.0.0.2")}},
+			"more": {ListMeta: metav1.ListMeta{ResourceVersion: "5"}, Items: []corev1.Pod{*apiPod("c", "10.0.0.3")}},
+		}
+		r := s.pods()
+		r.noStream = true
+		startFeed(t, r, sink)
+		sink.next(t, "set pod shop/a  [10.0.0.1]", "set pod shop/b  [10.0.0.2]")
+		sink.next(t, "set pod shop/c  [10.0.0.3]")
+		sink.next(t, "")
+		if o := <-s.watches; o.ResourceVersion != "5" {
+			t.Errorf("watch from %+v, want from version 5", o)
+		}
+	})
+}
+
+// TestFeedSuperseded: an event of a stream that was given up is older than what the next one said.
+func TestFeedSuperseded(t *testing.T) {
+	sink := newRecorder()
+	f := newFeed(newServer().pods(), sink, slog.New(slog.DiscardHandler))
+	old := f.begin()
+	next := f.begin()
+	if !f.initial(next, watch.Event{Type: watch.Added, Object: apiPod("a", "10.0.0.2")}) {
+		t.Error("an initial event is left to the reflector")
+	}
+	sink.next(t, "set pod shop/a  [10.0.0.2]")
+	f.initial(old, watch.Event{Type: watch.Added, Object: apiPod("a", "10.0.0.1")})
+	if len(sink.updates) > 0 {
+		t.Errorf("told: %s", <-sink.updates)
+	}
+	if f.initial(next, watch.Event{Type: watch.Bookmark, Object: bookmark(1)}) {
+		t.Error("a bookmark is kept from the reflector")
+	}
+}
+
+func TestFeedStore(t *testing.T) {
+	sink, log := newRecorder(), make(logLines, 10)
+	f := newFeed(newServer().pods(), sink, slog.New(slog.NewTextHandler(log, nil)))
+	if err := f.Replace(nil, ""); err == nil {
+		t.Error("Replace without a list: no error")
+	}
+	bad := apiPod("a", "10.0.0.256")
+	for range 2 {
+		if err := f.Update(bad); err != nil {
+			t.Fatal(err)
+		}
+		sink.next(t, "set pod shop/a  []")
+	}
+	log.expect(t, "level=WARN", "resource=pods", `pod shop/a: status.podIPs[0]: \"10.0.0.256\" is not an IP address`)
+	if len(log) > 0 {
+		t.Errorf("logged twice: %s", <-log)
+	}
+	done := apiPod("a", "10.0.0.1")
+	done.Status.Phase = corev1.PodSucceeded
+	if err := f.Update(done); err != nil {
+		t.Fatal(err)
+	}
+	sink.next(t, "delete pod shop/a")
+	if err := f.Add("text"); err == nil {
+		t.Error("Add of a string: no error")
+	}
+	if err := f.Add(&corev1.Node{}); err != nil {
+		t.Errorf("Add of a node: %v, want a line in the log", err)
+	}
+	log.expect(t, "want a pod, not *v1.Node")
+}
+
+func TestStreamStops(t *testing.T) {
+	w := watch.NewFakeWithChanSize(1, false)
+	s := newStream(w, func(watch.Event) bool { return false })
+	w.Add(apiPod("a", "10.0.0.1"))
+	s.Stop()
+	s.Stop()
+	for range s.ResultChan() { // ends
+	}
+}
+
+func TestContact(t *testing.T) {
+	sink := newRecorder()
+	c := contact{sink: sink, problems: make(map[string]error)}
+	c.answered("pods", nil)
+	c.answered("pods", errors.New("connection refused"))
+	c.answered("namespaces", errors.New("connection refused"))
+	c.answered("pods", nil)
+	c.answered("namespaces", nil)
+	c.answered("namespaces", nil)
+	close(sink.away)
+	var got []string
+	for err := range sink.away {
+		if err == nil {
+			got = append(got, "back")
+			continue
+		}
+		got = append(got, err.Error())
+	}
+	want := "pods: connection refused, namespaces: connection refused, back"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAPISource(t *testing.T) {
+	client := fake.NewClientset(apiPod("a", "10.0.0.1"),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"team": "a"}}},
+		&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "deny"}})
+	sink := newRecorder()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	source := &APISource{Client: client, Log: slog.New(slog.DiscardHandler)}
+	go func() { done <- source.Run(ctx, sink) }()
+	<-sink.synced
+	var got []string
+	for len(sink.updates) > 0 {
+		if update := <-sink.updates; update != "" {
+			got = append(got, update)
+		}
+	}
+	for _, want := range []string{"set pod shop/a  [10.0.0.1]", "set namespace shop team=a", "set policy shop/deny selects"} {
+		if !strings.Contains(strings.Join(got, "\n"), want) {
+			t.Errorf("%q is not told, but %q", want, got)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestNewClient(t *testing.T) {
+	dir := t.TempDir()
+	valid, broken := filepath.Join(dir, "valid"), filepath.Join(dir, "broken")
+	for path, text := range map[string]string{
+		valid: `{"apiVersion":"v1","kind":"Config","current-context":"a","contexts":[{"name":"a","context":{"cluster":"a"}}],
+"clusters":[{"name":"a","cluster":{"server":"https://192.0.2.1"}}]}`,
+		broken: "a: b: c",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct{ name, flag, env, want string }{
+		{"flag", valid, "", ""},
+		{"flag before environment", valid, broken, ""},
+		{"environment", "", valid, ""},
+		{"several files", "", filepath.Join(dir, "none") + ":" + valid, ""},
+		{"no file", filepath.Join(dir, "none"), "", "none: no such file"},
+		{"broken", "", broken, "broken of $KUBECONFIG: "},
+		{"nothing", "", "", "--kubeconfig is not given, $KUBECONFIG is not set"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("KUBECONFIG", tt.env)
+			t.Setenv("KUBERNETES_SERVICE_HOST", "")
+			_, err := NewClient(tt.flag)
+			switch {
+			case tt.want == "" && err != nil:
+				t.Error(err)
+			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
