@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+)
+
+// Kernel commits transactions: all of one or nothing of it. After an error the loop takes nothing as known of what the kernel
+// holds, and replaces the whole table.
+type Kernel interface {
+	Apply(ctx context.Context, tx *nft.Transaction) error
+}
+
+// Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock, and one
+// transaction is in flight at a time; what arrives meanwhile makes the next.
+type Loop struct {
+	LoopConfig
+	started time.Time
+	wake    chan struct{} // capacity 1: something may be pending
+
+	mu        sync.Mutex
+	rejected  map[types.NamespacedName]string // policies that do not compile, and why
+	status    Status
+	oldest    time.Time // when the oldest event came that no transaction has; zero without one
+	reason    string    // of the next replacement of the whole table
+	awaySince time.Time // when the source went away; zero while it answers
+	awayError string
+}
+
+// LoopConfig is what a loop needs.
+type LoopConfig struct {
+	Kernel  Kernel
+	State   *translate.State // the loop's from then on
+	Metrics *Metrics
+	Log     *slog.Logger
+
+	// What reports say.
+	Version, Node, Source string
+
+	// Findings returns what keeps traffic from the policies, given the number of pods on the node.
+	Findings func(pods int) []Finding
+}
+
+// Status is how far the loop has come.
+type Status struct {
+	Synced       bool // the source has told everything once
+	InSync       bool // the kernel holds what the state says, or did before the newest event
+	Transactions int  // committed
+	Recoveries   int  // how often the whole table was replaced after the start
+
+	// Of the last committed transaction; zero before the first.
+	LastCommit     time.Time
+	LastElapsed    time.Duration
+	LastOperations int
+
+	LastError error // of the last transaction, nil if it was committed
+}
+
+// Backoff of failed transactions: each replaces the whole table and holds the kernel's commit lock while it does.
+const (
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 30 * time.Second
+)
+
+// NewLoop returns a loop that has not begun.
+func NewLoop(config LoopConfig) *Loop {
+	return &Loop{
+		LoopConfig: config,
+		started:    time.Now(),
+		wake:       make(chan struct{}, 1),
+		rejected:   make(map[types.NamespacedName]string),
+	}
+}
+
+// Run commits what is pending until ctx ends, and nothing before the source is synced: until then the rules of a previous
+// process stay in force. The table stays in the kernel when Run returns.
+func (l *Loop) Run(ctx context.Context) {
+	backoff := minBackoff
+	wake := l.wake
+	var retry <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		case <-retry:
+		}
+		wake, retry = l.wake, nil
+		if err := l.commit(ctx); err != nil && ctx.Err() == nil {
+			l.Log.Error("transaction failed, the whole table will be replaced", "err", err, "retry", backoff)
+			wake, retry = nil, time.After(backoff) // events wait for the replacement, which has them all
+			backoff = min(2*backoff, maxBackoff)
+			continue
+		}
+		backoff = minBackoff
+	}
+}
+
+// commit brings the kernel what is pending, if anything is.
+func (l *Loop) commit(ctx context.Context) error {
+	tx, oldest := l.pending()
+	if tx == nil {
+		return nil
+	}
+	start := time.Now()
+	err := l.Kernel.Apply(ctx, tx)
+	end := time.Now()
+	elapsed := end.Sub(start)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.status.LastError = err
+	if err != nil {
+		l.Metrics.failed()
+		l.forget(ReasonTransaction)
+		return err
+	}
+	l.Metrics.committed(end, elapsed, end.Sub(oldest))
+	if l.status.Transactions == 0 {
+		l.Log.Info("policies are in force", "operations", tx.Len(), "elapsed", elapsed)
+	} else if tx.Replaces() {
+		l.status.Recoveries++
+		l.Metrics.recovered(l.reason)
+		l.Log.Info("the table is in force again", "reason", l.reason, "operations", tx.Len(), "elapsed", elapsed)
+	}
+	l.status.InSync = true
+	l.status.Transactions++
+	l.status.LastCommit, l.status.LastElapsed, l.status.LastOperations = end, elapsed, tx.Len()
+	l.Log.Debug("transaction", "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
+	return nil
+}
+
+// pending returns the next transaction, or nil, and when its oldest event came.
+func (l *Loop) pending() (*nft.Transaction, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.status.Synced {
+		return nil, time.Time{}
+	}
+	oldest := l.oldest
+	l.oldest = time.Time{}
+	tx := l.State.Table().Pending()
+	if tx != nil {
+		l.status.InSync = false
+	}
+	return tx, oldest
+}
+
+// forget makes the next transaction replace the whole table.
+func (l *Loop) forget(reason string) {
+	l.reason = reason
+	l.status.InSync = false
+	l.State.Table().Forget()
+	if l.oldest.IsZero() {
+		l.oldest = time.Now()
+	}
+}
+
+// Drifted says that somebody else changed the table, and who. The loop replaces it at once.
+func (l *Loop) Drifted(program string) {
+	l.mu.Lock()
+	l.forget(ReasonDrift)
+	l.mu.Unlock()
+	l.Log.Warn("somebody else changed the table, it is replaced", "program", program)
+	l.poke()
+}
+
+// Update lets edit change the objects, as one event: no transaction has a part of it.
+func (l *Loop) Update(edit func(Objects)) {
+	l.mu.Lock()
+	if l.oldest.IsZero() {
+		l.oldest = time.Now()
+	}
+	edit(objects{l.State, l})
+	l.mu.Unlock()
+	l.poke()
+}
+
+// Away notes that the source does not answer, and why; nil, that it does again. The last state stays in force meanwhile.
+func (l *Loop) Away(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil && !l.awaySince.IsZero():
+		l.Log.Info("source is back", "source", l.Source, "away", time.Since(l.awaySince).Round(time.Millisecond))
+		l.awaySince, l.awayError = time.Time{}, ""
+	case err != nil && l.awaySince.IsZero():
+		l.Log.Warn("source is away, the last state stays in force", "source", l.Source, "err", err)
+		l.awaySince, l.awayError = time.Now(), err.Error()
+	case err != nil:
+		l.awayError = err.Error()
+	}
+}
+
+// Synced says that the source has told all there is. The loop starts to commit.
+func (l *Loop) Synced() {
+	l.mu.Lock()
+	l.status.Synced = true
+	l.mu.Unlock()
+	l.poke()
+}
+
+// poke wakes the loop if it sleeps.
+func (l *Loop) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
+// Status returns how far the loop has come.
+func (l *Loop) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status
+}
+
+// objects edits the loop's state while its lock is held.
+type objects struct {
+	*translate.State
+	loop *Loop
+}
+
+// SetPolicy reports what does not compile, once.
+func (o objects) SetPolicy(np *networkingv1.NetworkPolicy) {
+	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
+	err := o.State.SetPolicy(np)
+	if err == nil {
+		delete(o.loop.rejected, name)
+		return
+	}
+	if text := err.Error(); o.loop.rejected[name] != text {
+		o.loop.rejected[name] = text
+		o.loop.Log.Warn("policy is in force without what does not compile", "policy", name, "err", err)
+	}
+}
+
+// DeletePolicy forgets what was wrong with the policy, too.
+func (o objects) DeletePolicy(name types.NamespacedName) {
+	delete(o.loop.rejected, name)
+	o.State.DeletePolicy(name)
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// Reasons of a recovery, which replaces the whole table; values of the label "reason".
+const (
+	ReasonTransaction = "transaction" // a transaction failed
+	ReasonDrift       = "drift"       // somebody else changed the table
+)
+
+// Metrics are what the loop measures. No label has values that a user of the cluster chooses.
+type Metrics struct {
+	transactions  *prometheus.CounterVec
+	duration      prometheus.Histogram
+	eventToKernel prometheus.Histogram
+	recoveries    *prometheus.CounterVec
+	lastCommit    prometheus.Gauge
+}
+
+// NewMetrics registers the metrics of a loop with reg.
+func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		transactions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "netpold_transactions_total",
+			Help: "Transactions sent to the kernel, by result: committed or failed.",
+		}, []string{"result"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "netpold_transaction_duration_seconds",
+			Help:    "Time that the kernel took to commit a transaction.",
+			Buckets: prometheus.ExponentialBuckets(0.000_02, 4, 10), // 20 µs to 5 s
+		}),
+		eventToKernel: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "netpold_event_to_kernel_seconds",
+			Help:    "Time from an event's arrival to the commit of the transaction that has it.",
+			Buckets: prometheus.ExponentialBuckets(0.000_05, 4, 10), // 50 µs to 13 s
+		}),
+		recoveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "netpold_recoveries_total",
+			Help: "Replacements of the whole table after the start, by reason: transaction (one failed) or drift (somebody else changed the table).",
+		}, []string{"reason"}),
+		lastCommit: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "netpold_last_commit_timestamp_seconds",
+			Help: "Unix time of the last committed transaction.",
+		}),
+	}
+	for _, result := range []string{"committed", "failed"} {
+		m.transactions.WithLabelValues(result)
+	}
+	for _, reason := range []string{ReasonTransaction, ReasonDrift} {
+		m.recoveries.WithLabelValues(reason)
+	}
+	for _, c := range []prometheus.Collector{m.transactions, m.duration, m.eventToKernel, m.recoveries, m.lastCommit} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// committed counts a committed transaction: when, how long the kernel took, and how long after its oldest event.
+func (m *Metrics) committed(at time.Time, elapsed, latency time.Duration) {
+	m.transactions.WithLabelValues("committed").Inc()
+	m.duration.Observe(elapsed.Seconds())
+	m.eventToKernel.Observe(latency.Seconds())
+	m.lastCommit.Set(float64(at.UnixNano()) / 1e9)
+}
+
+func (m *Metrics) failed() { m.transactions.WithLabelValues("failed").Inc() }
+
+func (m *Metrics) recovered(reason string) { m.recoveries.WithLabelValues(reason).Inc() }
+
+// stateCollector reads the loop's state when it is scraped.
+type stateCollector struct {
+	loop      *Loop
+	policies  *prometheus.Desc
+	isolated  *prometheus.Desc
+	elements  *prometheus.Desc
+	preflight *prometheus.Desc
+}
+
+// NewStateCollector returns the collector of what the loop's table enforces.
+func NewStateCollector(l *Loop) prometheus.Collector {
+	return &stateCollector{
+		loop: l,
+		policies: prometheus.NewDesc("netpold_policies",
+			"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not compile in full), or idle.",
+			[]string{"state"}, nil),
+		isolated: prometheus.NewDesc("netpold_isolated_pods",
+			"Pods of this node that a policy isolates, by direction.", []string{"direction"}, nil),
+		elements: prometheus.NewDesc("netpold_set_elements",
+			"Elements of all sets and maps of the table.", nil, nil),
+		preflight: prometheus.NewDesc("netpold_preflight_findings",
+			"What keeps traffic from the policies on this node, by check: 1 where something was found.", []string{"check"}, nil),
+	}
+}
+
+// Describe sends the descriptions of the metrics.
+func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.policies, c.isolated, c.elements, c.preflight} {
+		ch <- d
+	}
+}
+
+// Collect sends the metrics as of now.
+func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
+	r := c.loop.Report()
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	gauge(c.policies, r.Policies.InEffect, "effective")
+	gauge(c.policies, len(r.Policies.Rejected), "rejected")
+	gauge(c.policies, r.Policies.Total-r.Policies.InEffect-len(r.Policies.Rejected), "idle")
+	for _, d := range translate.Directions() {
+		gauge(c.isolated, r.IsolatedPods[d.String()], d.String())
+	}
+	gauge(c.elements, r.Table.Elements)
+	found := make(map[string]bool)
+	for _, f := range r.Preflight {
+		found[f.Check] = true
+	}
+	for _, check := range Checks() {
+		n := 0
+		if found[check] {
+			n = 1
+		}
+		gauge(c.preflight, n, check)
+	}
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// Report is the state of a daemon, as `netpold status` shows it. Its JSON form is what the endpoint /status answers.
+type Report struct {
+	Version         string            `json:"version"`
+	Node            string            `json:"node"`
+	Started         time.Time         `json:"started"`
+	Synced          bool              `json:"synced"` // the source has told everything once
+	InSync          bool              `json:"inSync"` // and the kernel holds what follows from it
+	Source          SourceReport      `json:"source"`
+	IsolatedPods    map[string]int    `json:"isolatedPods"` // of this node, by direction
+	Pods            PodsReport        `json:"pods"`
+	Policies        PoliciesReport    `json:"policies"`
+	Table           TableReport       `json:"table"`
+	LastTransaction TransactionReport `json:"lastTransaction"`
+	Transactions    int               `json:"transactions"` // committed
+	Recoveries      int               `json:"recoveries"`   // replacements of the whole table after the start
+	Preflight       []Finding         `json:"preflight"`
+}
+
+// SourceReport is where the objects come from, and whether it answers.
+type SourceReport struct {
+	Name      string     `json:"name"`
+	AwaySince *time.Time `json:"awaySince,omitempty"` // nil while it answers
+	Error     string     `json:"error,omitempty"`     // why it does not
+}
+
+// PodsReport counts pods.
+type PodsReport struct {
+	Cluster int `json:"cluster"`
+	Node    int `json:"node"`
+}
+
+// PoliciesReport counts policies; the rejected ones are in force without what does not compile.
+type PoliciesReport struct {
+	Total    int              `json:"total"`
+	InEffect int              `json:"inEffect"`
+	Rejected []RejectedPolicy `json:"rejected"`
+}
+
+// RejectedPolicy is a policy that does not compile in full, and why.
+type RejectedPolicy struct {
+	Policy string `json:"policy"`
+	Reason string `json:"reason"`
+}
+
+// TableReport counts what the table should hold.
+type TableReport struct {
+	Name       string `json:"name"`
+	Isolations int    `json:"isolations"`
+	Sets       int    `json:"sets"`
+	Elements   int    `json:"elements"`
+}
+
+// TransactionReport is the newest transaction.
+type TransactionReport struct {
+	Time       time.Time `json:"time,omitzero"`
+	Operations int       `json:"operations"`
+	Seconds    float64   `json:"seconds"`
+	Error      string    `json:"error,omitempty"`
+}
+
+// Report returns the state of the loop as of now.
+func (l *Loop) Report() Report {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sum := l.State.Summary()
+	r := Report{
+		Version: l.Version, Node: l.Node, Started: l.started,
+		Synced: l.status.Synced, InSync: l.status.InSync,
+		Source:       SourceReport{Name: l.Source},
+		IsolatedPods: make(map[string]int),
+		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.LocalPods},
+		Policies:     PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Rejected: []RejectedPolicy{}},
+		Table:        TableReport{Name: "inet " + translate.TableName, Isolations: sum.Isolations, Sets: sum.Sets, Elements: sum.Elements},
+		Transactions: l.status.Transactions, Recoveries: l.status.Recoveries,
+		LastTransaction: TransactionReport{
+			Time: l.status.LastCommit, Operations: l.status.LastOperations, Seconds: l.status.LastElapsed.Seconds(),
+		},
+		Preflight: slices.Concat([]Finding{}, l.Findings(sum.LocalPods)),
+	}
+	if err := l.status.LastError; err != nil {
+		r.LastTransaction.Error = err.Error()
+	}
+	if !l.awaySince.IsZero() {
+		since := l.awaySince
+		r.Source.AwaySince, r.Source.Error = &since, l.awayError
+	}
+	for _, d := range translate.Directions() {
+		r.IsolatedPods[d.String()] = sum.Isolated[d]
+	}
+	for name, reason := range l.rejected {
+		r.Policies.Rejected = append(r.Policies.Rejected, RejectedPolicy{name.String(), reason})
+	}
+	slices.SortFunc(r.Policies.Rejected, func(a, b RejectedPolicy) int { return cmp.Compare(a.Policy, b.Policy) })
+	return r
+}
