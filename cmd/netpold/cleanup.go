@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/translate"
+)
+
+func cleanupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove the table from this node",
+		Long: `Remove the table "inet netpold" from this node, and with it every restriction that netpold enforces. A node without the table
+is left as it is. Stop "netpold run" first: a running one writes the table again.`,
+		Example: `  netpold cleanup`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conn, err := kernel.Open(kernel.Config{})
+			if err != nil {
+				return err
+			}
+			defer conn.Close() //nolint:errcheck // the process ends
+			return conn.DeleteTable(cmd.Context(), translate.TableName)
+		},
+	}
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
+)
+
+// tableFlags are what an operator chooses about the table.
+type tableFlags struct {
+	deny, established string
+	logGroup          uint16
+}
+
+func (t *tableFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&t.deny, "deny", "drop", "what denied packets meet: drop, or reject (TCP reset, ICMP administratively prohibited)")
+	cmd.Flags().StringVar(&t.established, "established", "keep",
+		"live connections when a policy changes: keep them, or recheck each packet of their original direction")
+	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86, "nfnetlink_log group that denied packets are logged to; 0 logs none")
+}
+
+func (t *tableFlags) options() (translate.Options, error) {
+	verdicts := map[string]nft.VerdictKind{"drop": nft.Drop, "reject": nft.Reject}
+	deny, known := verdicts[t.deny]
+	if !known {
+		return translate.Options{}, fmt.Errorf("--deny=%s: want drop or reject", t.deny)
+	}
+	kinds := map[string]translate.Established{"keep": translate.Keep, "recheck": translate.Recheck}
+	established, known := kinds[t.established]
+	if !known {
+		return translate.Options{}, fmt.Errorf("--established=%s: want keep or recheck", t.established)
+	}
+	return translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established}, nil
+}
+
+// addSourceFlag adds -f.
+func addSourceFlag(cmd *cobra.Command, source *string) {
+	cmd.Flags().StringVarP(source, "filename", "f", "", "folder or file of manifests, YAML or JSON; - reads standard input (required)")
+	_ = cmd.MarkFlagRequired("filename") // fails for a flag that is not there
+}
+
+// loadCluster reads manifests. The errors of the list name what was left out.
+func loadCluster(source string, stdin io.Reader) (*translate.Cluster, []error, error) {
+	if source == "-" {
+		c, errs := watch.ReadManifests("standard input", stdin)
+		return c, errs, nil
+	}
+	return watch.LoadManifests(source)
+}

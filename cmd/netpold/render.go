@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/translate"
+)
+
+func renderCommand() *cobra.Command {
+	var source, node string
+	var table tableFlags
+	cmd := &cobra.Command{
+		Use:   "render -f DIR|FILE|- --node NODE",
+		Short: "Print the ruleset that a node gets for manifests",
+		Long: `Print the ruleset that the node gets for the pods, namespaces and policies of the manifests, as "nft -f" loads it and
+"nft list table" prints it. It needs no root, no kernel and no cluster. What does not compile is reported on standard error.
+
+Exit status: 0 all compiled, 1 printed without what did not compile, 2 error.`,
+		Example: `  # What would node worker-1 enforce?
+  kubectl get -A pods,namespaces,networkpolicies -o yaml | netpold render -f - --node worker-1
+
+  # Load it in an empty network namespace, to look at it
+  netpold render -f manifests/ --node worker-1 > netpold.nft && unshare -rn nft -f netpold.nft`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			options, err := table.options()
+			if err != nil {
+				return err
+			}
+			cluster, errs, err := loadCluster(source, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			state := translate.New(node, options)
+			errs = append(errs, cluster.AddTo(state)...)
+			for _, err := range errs {
+				fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
+			}
+			if _, err := state.Table().WriteTo(cmd.OutOrStdout()); err != nil {
+				return fmt.Errorf("print the ruleset: %w", err)
+			}
+			if len(errs) > 0 {
+				return errNo
+			}
+			return nil
+		},
+	}
+	addSourceFlag(cmd, &source)
+	addNodeFlag(cmd, &node)
+	table.add(cmd)
+	return cmd
+}
+
+// addNodeFlag adds --node, whose default is $NODE_NAME or else the name of the host.
+func addNodeFlag(cmd *cobra.Command, node *string) {
+	name := os.Getenv("NODE_NAME")
+	if name == "" {
+		name, _ = os.Hostname() // without one, the flag is to be given
+	}
+	cmd.Flags().StringVar(node, "node", name, "name of the node, as spec.nodeName of its pods (default $NODE_NAME, then the host name)")
+}

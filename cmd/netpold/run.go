@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
+)
+
+// runFlags are the flags of `netpold run`.
+type runFlags struct {
+	node, manifests, kubeconfig, listen string
+	log                                 logFlags
+	table                               tableFlags
+}
+
+func runCommand() *cobra.Command {
+	var flags runFlags
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Enforce the policies on this node",
+		Long: `Enforce the policies on this node until SIGTERM or SIGINT: policies, pods and namespaces come from the API server or, with
+--manifests, from a folder. The rules of a previous netpold stay in force until everything is known, and the rules stay in force when
+netpold ends; "netpold cleanup" removes them. It takes CAP_NET_ADMIN in the network namespace of the node.`,
+		Example: `  # On a node of a cluster
+  netpold run --kubeconfig /etc/netpold/kubeconfig --node worker-1
+
+  # Without a cluster: enforce the manifests of a folder, and each change of it at once
+  netpold run --manifests /etc/netpold/manifests --node worker-1`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), flags, cmd.ErrOrStderr()) },
+	}
+	cmd.Flags().StringVar(&flags.manifests, "manifests", "", "folder of manifests to enforce, in place of an API server")
+	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG, then the pod's service account)")
+	addListenFlag(cmd, &flags.listen, "address of /metrics, /livez, /readyz and /status; empty for none")
+	addNodeFlag(cmd, &flags.node)
+	flags.log.add(cmd)
+	flags.table.add(cmd)
+	cmd.MarkFlagsMutuallyExclusive("manifests", "kubeconfig")
+	return cmd
+}
+
+// run wires source, state, loop and kernel together.
+func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
+	log, err := flags.log.logger(stderr)
+	if err != nil {
+		return err
+	}
+	klog.SetSlogLogger(log)
+	options, err := flags.table.options()
+	if err != nil {
+		return err
+	}
+	if flags.node == "" {
+		return errors.New("--node is not given, and the host has no name")
+	}
+	release, err := lockNode(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	conn, err := kernel.Open(kernel.Config{Own: true})
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // the process ends
+	registry := prometheus.NewRegistry()
+	metrics, err := watch.NewMetrics(registry)
+	if err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	loop := watch.NewLoop(watch.LoopConfig{
+		Kernel: conn, State: translate.New(flags.node, options), Metrics: metrics, Log: log,
+		Version: version(), Node: flags.node, Source: flags.sourceName(),
+		Findings: func(pods int) []watch.Finding { return watch.Preflight(os.DirFS("/"), pods) },
+	})
+	for _, c := range []prometheus.Collector{
+		watch.NewStateCollector(loop), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := registry.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	source, err := flags.source(log)
+	if err != nil {
+		return err
+	}
+	listener, err := flags.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName())
+	err = together(ctx,
+		func(ctx context.Context) error { return source.Run(ctx, loop) },
+		func(ctx context.Context) error { loop.Run(ctx); return nil },
+		func(ctx context.Context) error { return serve(ctx, listener, watch.Handler(loop, registry)) },
+	)
+	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
+	return err
+}
+
+// lockNode makes sure that no other netpold runs in this network namespace: two would undo each other's table. The lock is an
+// abstract unix socket, which belongs to the network namespace and is gone with the process, however that ends.
+func lockNode(ctx context.Context) (release func(), err error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", "@netpold")
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, errors.New("another netpold runs on this node (in this network namespace); stop it first")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the node: %w", err)
+	}
+	return func() { _ = l.Close() }, nil
+}
+
+// together runs the functions at once. When one returns, the context of all is cancelled; the first error is returned.
+func together(ctx context.Context, run ...func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, f := range run {
+		group.Go(func() error {
+			defer cancel()
+			return f(ctx)
+		})
+	}
+	return group.Wait()
+}
+
+// open opens the address of the endpoints. To enforce is more than to be asked: where the default address cannot be had, as in a network
+// namespace without loopback, the daemon runs without endpoints and says so. An address that was asked for is needed.
+func (f runFlags) open(ctx context.Context, log *slog.Logger) (net.Listener, error) {
+	if f.listen == "" {
+		return nil, nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", f.listen)
+	if err != nil && f.listen == defaultListen {
+		log.Warn("no endpoints: /metrics, /livez, /readyz and /status are not served", "listen", f.listen, "err", err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--listen=%s: %w", f.listen, err)
+	}
+	return l, nil
+}
+
+// serve answers on l, if there is one, until ctx ends.
+func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
+	if l == nil {
+		<-ctx.Done()
+		return nil
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// source returns where the objects come from.
+func (f runFlags) source(log *slog.Logger) (watch.Source, error) {
+	if f.manifests != "" {
+		return &watch.ManifestSource{Dir: f.manifests, Log: log}, nil
+	}
+	client, err := watch.NewClient(f.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	return &watch.APISource{Client: client, Log: log}, nil
+}
+
+// sourceName is what reports call the source.
+func (f runFlags) sourceName() string {
+	if f.manifests != "" {
+		return "folder " + f.manifests
+	}
+	return "API server"
+}
+
+// logFlags say how the daemon logs.
+type logFlags struct{ level, format string }
+
+func (f *logFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
+	cmd.Flags().StringVar(&f.format, "log-format", "text", "text or json")
+}
+
+func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.level)); err != nil {
+		return nil, fmt.Errorf("--log-level=%s: want debug, info, warn or error", f.level)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch f.format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	}
+	return nil, fmt.Errorf("--log-format=%s: want text or json", f.format)
+}

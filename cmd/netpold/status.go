@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/watch"
+)
+
+// defaultListen is where the daemon answers; the program's own commands ask there.
+const defaultListen = "127.0.0.1:9911"
+
+func statusCommand() *cobra.Command {
+	var listen, output string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show whether the daemon on this node is in sync, and what it enforces",
+		Long: `Show the state of the daemon on this node: whether the kernel holds what the policies say, how many pods are isolated, which
+policies are rejected and why, and what on this node keeps traffic from the policies.
+
+Exit status: 0 in sync, 1 not in sync, 2 no daemon answers.`,
+		Example: `  netpold status
+  kubectl -n kube-system exec ds/netpold -- netpold status -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("--output=%s: want text or json", output)
+			}
+			var report watch.Report
+			if err := ask(cmd.Context(), listen, "/status", &report); err != nil {
+				return err
+			}
+			if err := printStatus(cmd.OutOrStdout(), output, report); err != nil {
+				return fmt.Errorf("print the status: %w", err)
+			}
+			if !report.InSync {
+				return errNo
+			}
+			return nil
+		},
+	}
+	addListenFlag(cmd, &listen, "address of the daemon's endpoints")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+// addListenFlag adds --listen, whose default is $NETPOLD_LISTEN or else the loopback address.
+func addListenFlag(cmd *cobra.Command, listen *string, usage string) {
+	address := os.Getenv("NETPOLD_LISTEN")
+	if address == "" {
+		address = defaultListen
+	}
+	cmd.Flags().StringVar(listen, "listen", address, usage+" (default $NETPOLD_LISTEN, then "+defaultListen+")")
+}
+
+// askTimeout bounds a question to the daemon, which is on this node.
+const askTimeout = 10 * time.Second
+
+// ask gets a JSON answer from the daemon.
+func ask(ctx context.Context, listen, path string, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+path, nil)
+	if err != nil {
+		return fmt.Errorf("--listen=%s: %w", listen, err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if refused := (*net.OpError)(nil); errors.As(err, &refused) {
+		return fmt.Errorf("no daemon answers on %s (is `netpold run` running, and with this --listen?): %w", listen, refused.Err)
+	}
+	if err != nil {
+		return fmt.Errorf("ask the daemon: %w", err)
+	}
+	defer response.Body.Close() //nolint:errcheck // only read from
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 1000)) // best effort: the status says enough
+		return fmt.Errorf("ask the daemon: %s: %s", response.Status, text)
+	}
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return nil
+}
+
+func printStatus(w io.Writer, output string, r watch.Report) error {
+	if output == "json" {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+":\t"+format+"\n", args...) }
+	row("Node", "%s", r.Node)
+	row("Version", "%s, up %s", r.Version, time.Since(r.Started).Round(time.Second))
+	row("In sync", "%s", syncText(r))
+	row("Source", "%s", sourceText(r.Source))
+	row("Pods", "%d in the cluster, %d on this node", r.Pods.Cluster, r.Pods.Node)
+	row("Isolated", "%d pods for ingress, %d for egress", r.IsolatedPods["ingress"], r.IsolatedPods["egress"])
+	row("Policies", "%d, of which %d in effect on this node, %d rejected in part", r.Policies.Total, r.Policies.InEffect, len(r.Policies.Rejected))
+	for _, p := range r.Policies.Rejected {
+		row("  rejected", "%s", p.Reason)
+	}
+	row("Table", "%s: %d isolations, %d sets, %d elements", r.Table.Name, r.Table.Isolations, r.Table.Sets, r.Table.Elements)
+	if !r.LastTransaction.Time.IsZero() {
+		took := time.Duration(r.LastTransaction.Seconds * float64(time.Second))
+		row("Last transaction", "%s ago, %d operations in %s", time.Since(r.LastTransaction.Time).Round(time.Second),
+			r.LastTransaction.Operations, took.Round(time.Microsecond))
+	}
+	row("Transactions", "%d, %d recoveries", r.Transactions, r.Recoveries)
+	for _, f := range r.Preflight {
+		row("Not enforced", "%s: %s", f.Check, f.Problem)
+		row("  to mend it", "%s", f.Remedy)
+	}
+	return t.Flush()
+}
+
+func syncText(r watch.Report) string {
+	switch {
+	case r.InSync:
+		return "yes"
+	case !r.Synced:
+		return "no: waiting for the source"
+	case r.LastTransaction.Error != "":
+		return "no: the last transaction failed: " + r.LastTransaction.Error
+	}
+	return "no: a transaction is on its way"
+}
+
+func sourceText(s watch.SourceReport) string {
+	if s.AwaySince == nil {
+		return s.Name
+	}
+	return fmt.Sprintf("%s, away for %s: %s", s.Name, time.Since(*s.AwaySince).Round(time.Second), s.Error)
+}

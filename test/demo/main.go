@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command demo shows netpold at work on the real kernel: network namespaces stand for pods, with real TCP servers in them, and
+// `netpold run --manifests` enforces policies between them. Everything happens in namespaces of its own, as root or as an ordinary
+// user, and is gone when it ends.
+package main
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// What the demo runs itself as, in its first argument.
+const (
+	roleNode = "node" // inside the demo's own namespaces
+	rolePod  = "pod"  // inside a pod's network namespace
+)
+
+func main() {
+	netpold := flag.String("netpold", "bin/netpold", "the netpold program")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch flag.Arg(0) {
+	case rolePod:
+		err = servePod(ctx, os.Stdin, os.Stdout)
+	case roleNode:
+		err = runNode(ctx, *netpold)
+	default:
+		err = enterNamespaces(ctx, *netpold)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop has run
+	}
+}
+
+// enterNamespaces runs the demo again as the root of new user (for ordinary users), network and mount namespaces.
+func enterNamespaces(ctx context.Context, netpold string) error {
+	path, err := filepath.Abs(netpold)
+	if err != nil {
+		return fmt.Errorf("find netpold: %w", err)
+	}
+	cmd := again(ctx, "-netpold", path, roleNode)
+	cmd.Stdin, cmd.Stdout = nil, os.Stdout
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
+	if uid := os.Getuid(); uid != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("run in new namespaces (as an ordinary user, unprivileged user namespaces must be allowed): %w", err)
+	}
+	return nil
+}
+
+// again returns the command that runs this program with other arguments, and dies with it.
+func again(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 2 * time.Second
+	return cmd
+}
+
+// runNode is the node: it starts the pods and netpold, and tells the stories.
+func runNode(ctx context.Context, netpold string) error {
+	dir, err := os.MkdirTemp("", "netpold-demo-")
+	if err != nil {
+		return fmt.Errorf("make a folder for the manifests: %w", err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // nothing to be done about it
+	out := newScreen(os.Stdout)
+	for _, story := range stories() {
+		if err := tell(ctx, out, netpold, dir, story); err != nil {
+			return fmt.Errorf("%s: %w", story.title, err)
+		}
+	}
+	return nil
+}
+
+// agent is a running netpold.
+type agent struct {
+	cmd   *exec.Cmd
+	lines chan string // what it logs; closed when it ends
+}
+
+// startAgent starts netpold for the manifests in dir.
+func startAgent(ctx context.Context, netpold, dir string) (*agent, error) {
+	cmd := exec.CommandContext(ctx, netpold, "run", "--manifests", dir, "--node", nodeName, "--log-level", "debug")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start netpold: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start netpold: %w", err)
+	}
+	a := &agent{cmd: cmd, lines: make(chan string, 1000)}
+	go func() {
+		defer close(a.lines)
+		for scanner := bufio.NewScanner(log); scanner.Scan(); {
+			a.lines <- scanner.Text()
+		}
+	}()
+	return a, nil
+}
+
+// await waits until netpold logs a line with that text.
+func (a *agent) await(text string) error {
+	var last string
+	for deadline := time.After(10 * time.Second); ; {
+		select {
+		case line, open := <-a.lines:
+			switch {
+			case !open:
+				return fmt.Errorf("netpold ended: %s", last)
+			case strings.Contains(line, text):
+				return nil
+			}
+			last = line
+		case <-deadline:
+			return fmt.Errorf("netpold did not say %q; the last it said: %s", text, last)
+		}
+	}
+}
+
+// stop ends netpold; its table stays until the next one starts.
+func (a *agent) stop() error {
+	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop netpold: %w", err)
+	}
+	for range a.lines {
+	}
+	return a.cmd.Wait()
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+)
+
+// screen prints the demo, in colour on a terminal.
+type screen struct {
+	w      io.Writer
+	colour bool
+}
+
+func newScreen(f *os.File) *screen {
+	info, err := f.Stat()
+	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
+	return &screen{f, terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+}
+
+// ANSI colours.
+const (
+	bold  = "\x1b[1m"
+	green = "\x1b[32m"
+	red   = "\x1b[31m"
+	dim   = "\x1b[2m"
+	reset = "\x1b[0m"
+)
+
+func (s *screen) paint(colour, text string) string {
+	if !s.colour {
+		return text
+	}
+	return colour + text + reset
+}
+
+func (s *screen) title(text string) { fmt.Fprintf(s.w, "\n%s\n", s.paint(bold, "━━━ "+text)) }
+func (s *screen) say(text string)   { fmt.Fprintf(s.w, "\n%s\n", text) }
+
+// block prints a file or a listing, indented.
+func (s *screen) block(text string) {
+	for line := range strings.Lines(strings.Trim(text, "\n")) {
+		fmt.Fprint(s.w, s.paint(dim, "    "+strings.TrimRight(line, "\n")), "\n")
+	}
+}
+
+// target is a server that clients try to reach.
+type target struct {
+	pod  *pod
+	port int
+}
+
+func (t target) String() string { return fmt.Sprintf("%s:%d", t.pod.name, t.port) }
+
+// reach has every pod try every target at once and returns who got an answer.
+func reach(pods []*pod, targets []target) ([][]bool, error) {
+	addresses := make([]string, len(targets))
+	for i, t := range targets {
+		addresses[i] = fmt.Sprintf("%s:%d", t.pod.address, t.port)
+	}
+	got := make([][]bool, len(pods))
+	errs := make([]error, len(pods))
+	var wg sync.WaitGroup
+	for i, p := range pods {
+		wg.Go(func() {
+			a, err := p.ask(request{Dial: addresses})
+			got[i], errs[i] = a.Reached, err
+		})
+	}
+	wg.Wait()
+	return got, errors.Join(errs...)
+}
+
+// matrix prints who reaches whom.
+func (s *screen) matrix(pods []*pod, targets []target, got [][]bool) {
+	width := 0
+	for _, p := range pods {
+		width = max(width, len(p.String()))
+	}
+	fmt.Fprintf(s.w, "    %-*s", width, "from \\ to")
+	for _, t := range targets {
+		fmt.Fprintf(s.w, "  %s", t)
+	}
+	fmt.Fprintln(s.w)
+	for i, p := range pods {
+		fmt.Fprintf(s.w, "    %-*s", width, p)
+		for j, t := range targets {
+			cell := fmt.Sprintf("%-*s", len(t.String()), "✗")
+			colour := red
+			if got[i][j] {
+				cell, colour = fmt.Sprintf("%-*s", len(t.String()), "✓"), green
+			}
+			if p == t.pod {
+				cell, colour = fmt.Sprintf("%-*s", len(t.String()), "·"), dim
+			}
+			fmt.Fprint(s.w, "  ", s.paint(colour, cell))
+		}
+		fmt.Fprintln(s.w)
+	}
+}

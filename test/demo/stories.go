@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// story is pods, and what happens to them step by step.
+type story struct {
+	title string
+	about string
+	pods  []*pod
+	steps []step
+}
+
+// step is one change of the manifests. What it expects is checked: a demo that shows something else fails.
+type step struct {
+	say     string
+	file    string // that is written, or removed when content is empty
+	content string
+	relabel map[string]string // labels by pod name
+	list    bool              // also show the table as the kernel has it
+	reach   []string          // "client server:port" that must get an answer; all others must not
+}
+
+// tell plays one story.
+func tell(ctx context.Context, out *screen, netpold, dir string, st story) error {
+	dir = filepath.Join(dir, strings.Fields(st.title)[0])
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("make a folder for the manifests: %w", err)
+	}
+	out.title(st.title)
+	out.say(st.about)
+	defer func() {
+		for _, p := range st.pods {
+			p.stop()
+		}
+	}()
+	if err := st.startPods(ctx); err != nil {
+		return err
+	}
+	if err := st.writePods(dir); err != nil {
+		return err
+	}
+	if err := st.show(out, step{reach: st.everything()}); err != nil {
+		return err
+	}
+	a, err := startAgent(ctx, netpold, dir)
+	if err != nil {
+		return err
+	}
+	if err := a.await("msg=transaction"); err != nil {
+		return err
+	}
+	for _, s := range st.steps {
+		if err := st.play(ctx, out, a, dir, s); err != nil {
+			return err
+		}
+	}
+	if err := a.stop(); err != nil {
+		return err
+	}
+	return shell(ctx, netpold+" cleanup")
+}
+
+// startPods starts the story's pods on a node that forwards between them.
+func (st story) startPods(ctx context.Context) error {
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+		return fmt.Errorf("let the node forward: %w", err)
+	}
+	if err := shell(ctx, "ip link set lo up"); err != nil {
+		return err
+	}
+	for i, p := range st.pods {
+		if err := p.start(ctx, fmt.Sprintf("veth%d", i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// play does one step, waits until the kernel has it and shows who reaches whom.
+func (st story) play(ctx context.Context, out *screen, a *agent, dir string, s step) error {
+	out.say(s.say)
+	for _, p := range st.pods {
+		if labels, ok := s.relabel[p.name]; ok {
+			p.labels = labels
+			fmt.Fprintf(out.w, "    kubectl label: pod %s now has {%s}\n", p, labels)
+		}
+	}
+	if s.relabel != nil {
+		if err := st.writePods(dir); err != nil {
+			return err
+		}
+	}
+	if s.file != "" {
+		out.block(s.content)
+		if err := replaceFile(filepath.Join(dir, s.file), s.content); err != nil {
+			return err
+		}
+	}
+	if err := a.await("msg=transaction"); err != nil {
+		return err
+	}
+	if err := st.show(out, s); err != nil {
+		return err
+	}
+	if !s.list {
+		return nil
+	}
+	out.say("The table as the kernel has it (nft list table inet netpold):")
+	table, err := exec.CommandContext(ctx, "nft", "list", "table", "inet", "netpold").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("nft list table: %w: %s", err, table)
+	}
+	out.block(string(table))
+	return nil
+}
+
+// show prints who reaches whom, and checks it.
+func (st story) show(out *screen, s step) error {
+	targets := st.targets()
+	var got [][]bool
+	var wrong error
+	for range attempts {
+		var err error
+		if got, err = reach(st.pods, targets); err != nil {
+			return err
+		}
+		if wrong = s.check(st.pods, targets, got); wrong == nil {
+			break
+		}
+	}
+	out.matrix(st.pods, targets, got)
+	return wrong
+}
+
+// attempts is how often a matrix that is not as expected is asked for again: on a busy machine an answer may come late.
+const attempts = 4
+
+// check says whether who reached whom is what the step expects.
+func (s step) check(pods []*pod, targets []target, got [][]bool) error {
+	for i, p := range pods {
+		for j, t := range targets {
+			if p != t.pod && got[i][j] != slices.Contains(s.reach, p.name+" "+t.String()) {
+				return fmt.Errorf("%s to %s: reached: %t, which is not what the policies say", p, t, got[i][j])
+			}
+		}
+	}
+	return nil
+}
+
+// targets returns every server of the story.
+func (st story) targets() []target {
+	var all []target
+	for _, p := range st.pods {
+		for _, port := range p.ports {
+			all = append(all, target{p, port})
+		}
+	}
+	return all
+}
+
+// everything is what is reached without a policy.
+func (st story) everything() []string {
+	var all []string
+	for _, p := range st.pods {
+		for _, t := range st.targets() {
+			all = append(all, p.name+" "+t.String())
+		}
+	}
+	return all
+}
+
+// writePods writes the pods and their namespaces as kubectl get prints them.
+func (st story) writePods(dir string) error {
+	var b strings.Builder
+	var namespaces []string
+	for _, p := range st.pods {
+		if !slices.Contains(namespaces, p.namespace) {
+			namespaces = append(namespaces, p.namespace)
+			fmt.Fprintf(&b, "apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {project: %s}}\n---\n", p.namespace, p.namespace)
+		}
+		fmt.Fprintf(&b, `apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: %s, labels: {%s}}
+spec: {nodeName: %s, containers: [{name: app, image: demo}]}
+status: {phase: Running, podIP: %s, podIPs: [{ip: %s}]}
+---
+`, p.name, p.namespace, p.labels, nodeName, p.address, p.address)
+	}
+	return replaceFile(filepath.Join(dir, "pods.yaml"), b.String())
+}
+
+// replaceFile writes a file whole, as editors do, or removes it.
+func replaceFile(path, content string) error {
+	if content == "" {
+		return os.Remove(path)
+	}
+	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
+		return fmt.Errorf("write manifests: %w", err)
+	}
+	return os.Rename(path+".new", path)
+}

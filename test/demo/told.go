@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// stories returns what the demo tells.
+func stories() []story { return []story{tiers(), sample(), relabel()} }
+
+// tiers is the three-tier application: the presentation is public on 80, the middle and data tiers are not.
+func tiers() story {
+	p := func(name, tier, address string, ports ...int) *pod {
+		return &pod{namespace: "shop", name: name, labels: "tier: " + tier, address: address, ports: ports}
+	}
+	return story{
+		title: "1. Three tiers",
+		about: "A shop of three tiers. Without a policy, everybody reaches everything:",
+		pods: []*pod{
+			p("web", "presentation", "10.244.1.1", 80, 8080), p("api", "middle", "10.244.1.2", 8080), p("db", "data", "10.244.1.3", 6379, 22),
+			{namespace: "other", name: "stranger", labels: "app: stranger", address: "10.244.1.4"},
+		},
+		steps: []step{{
+			say:  "Three policies: presentation is reachable on 80, middle only from presentation, data only from middle on 6379.",
+			file: "policies.yaml",
+			content: `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: presentation, namespace: shop}
+spec:
+  podSelector: {matchLabels: {tier: presentation}}
+  ingress: [{ports: [{port: 80}]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: middle, namespace: shop}
+spec:
+  podSelector: {matchLabels: {tier: middle}}
+  ingress: [{from: [{podSelector: {matchLabels: {tier: presentation}}}]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: data, namespace: shop}
+spec:
+  podSelector: {matchLabels: {tier: data}}
+  ingress: [{from: [{podSelector: {matchLabels: {tier: middle}}}], ports: [{port: 6379}]}]
+`,
+			reach: []string{"web api:8080", "api web:80", "api db:6379", "db web:80", "stranger web:80"},
+		}},
+	}
+}
+
+// sample is the policy of the Kubernetes documentation.
+func sample() story {
+	p := func(namespace, name, labels, address string, ports ...int) *pod {
+		return &pod{namespace: namespace, name: name, labels: labels, address: address, ports: ports}
+	}
+	return story{
+		title: "2. The documentation's sample",
+		about: `The policy that the Kubernetes documentation explains: pods with role=db let in 172.17.0.0/16 except 172.17.1.0/24, the
+namespaces with project=myproject and the pods with role=frontend, on TCP 6379; they may connect to 10.0.0.0/24 on TCP 5978.`,
+		pods: []*pod{
+			p("default", "db", "role: db", "10.244.2.1", 6379, 80), p("default", "frontend", "role: frontend", "10.244.2.2", 5978),
+			p("default", "backend", "role: backend", "10.244.2.3"), p("myproject", "worker", "app: worker", "10.244.2.4"),
+			p("outside", "client", "", "172.17.0.7"), p("outside", "excepted", "", "172.17.1.7"),
+			p("outside", "peer", "", "10.0.0.9", 5978, 5979),
+		},
+		steps: []step{{
+			say:  "The policy, and what becomes of it:",
+			file: "policy.yaml",
+			content: `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: test-network-policy, namespace: default}
+spec:
+  podSelector: {matchLabels: {role: db}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+  - from:
+    - ipBlock: {cidr: 172.17.0.0/16, except: [172.17.1.0/24]}
+    - namespaceSelector: {matchLabels: {project: myproject}}
+    - podSelector: {matchLabels: {role: frontend}}
+    ports: [{protocol: TCP, port: 6379}]
+  egress:
+  - to: [{ipBlock: {cidr: 10.0.0.0/24}}]
+    ports: [{protocol: TCP, port: 5978}]
+`,
+			list: true,
+			reach: []string{
+				"frontend db:6379", "worker db:6379", "client db:6379", "db peer:5978",
+				"frontend peer:5978", "frontend peer:5979", "backend peer:5978", "backend peer:5979", "worker peer:5978",
+				"worker peer:5979", "client peer:5978", "client peer:5979", "excepted peer:5978", "excepted peer:5979",
+				"backend frontend:5978", "worker frontend:5978", "client frontend:5978", "excepted frontend:5978", "peer frontend:5978",
+			},
+		}},
+	}
+}
+
+// relabel is the workshop's story: nothing is restarted, only labels change.
+func relabel() story {
+	return story{
+		title: "3. Deny all, allow by label, relabel",
+		about: "A server and a client. The client reaches the server:",
+		pods: []*pod{
+			{namespace: "work", name: "server", labels: "app: server", address: "10.244.3.1", ports: []int{80}},
+			{namespace: "work", name: "client", labels: "app: client", address: "10.244.3.2"},
+		},
+		steps: []step{{
+			say:  "Deny all ingress in the namespace:",
+			file: "deny-all.yaml",
+			content: `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny-all, namespace: work}
+spec: {podSelector: {}, policyTypes: [Ingress]}
+`,
+		}, {
+			say:  "Allow clients with access=granted. The client does not have the label, so it is still blocked:",
+			file: "allow.yaml",
+			content: `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: allow-granted, namespace: work}
+spec:
+  podSelector: {matchLabels: {app: server}}
+  ingress: [{from: [{podSelector: {matchLabels: {access: granted}}}], ports: [{port: 80}]}]
+`,
+		}, {
+			say:     "Label the client. It works at once, nothing was restarted:",
+			relabel: map[string]string{"client": "app: client, access: granted"},
+			reach:   []string{"client server:80"},
+		}, {
+			say:  "Remove both policies: everything is open again.",
+			file: "allow.yaml",
+		}, {
+			say:   "",
+			file:  "deny-all.yaml",
+			reach: []string{"client server:80"},
+		}},
+	}
+}
