@@ -10,15 +10,15 @@ import (
 // Chain is a list of rules. A chain is a value: to change one, give [Table.SetChain] another of the same name.
 type Chain struct {
 	Name    string
-	Comment string // fixed at creation: the kernel cannot change it
-	Base    *Base  // nil: a regular chain
+	Comment string // at most [MaxComment] bytes; fixed at creation: the kernel cannot change it
+	Base    *Base  // nil: a regular chain; fixed at creation
 	Rules   []Rule
 }
 
 // Base makes a chain a base chain of type filter at the forward hook; its policy is accept. Base chains are made once and never
 // change: a `policy drop` that is the only drop leaks packets whenever the table is replaced.
 type Base struct {
-	Priority int // relative to "filter" (0), lower runs earlier
+	Priority int // relative to "filter" (0), at most 10 from it; lower runs earlier
 }
 
 // text is the hook line of the base chain.
@@ -75,7 +75,7 @@ type Verdict struct {
 	Chain string // of Jump and Goto
 }
 
-// JumpTo and GotoChain return the verdicts that name a chain.
+// JumpTo returns the verdict that continues in a chain and comes back at its end.
 func JumpTo(chain string) Verdict { return Verdict{Jump, chain} }
 
 // GotoChain returns the verdict that continues in a chain and does not come back.

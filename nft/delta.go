@@ -70,7 +70,9 @@ func (d *delta[K, V]) note(k K, from, to held[V]) {
 }
 
 // pending calls drop for each key and value that the kernel holds and should not, then add for each that it lacks; from then on
-// the delta takes the wanted state as held. Either function may be nil.
+// the delta takes the wanted state as held. Its cost is that of the calls.
+//
+// A key whose value changes is dropped just before it is added. Until the first call, and after forget, there is nothing to drop.
 func (d *delta[K, V]) pending(drop, add func(K, V)) {
 	if !d.known {
 		d.known = true

@@ -3,6 +3,7 @@
 package nft
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"net/netip"
@@ -61,7 +62,7 @@ type Element struct {
 	Value
 }
 
-// Set is a named set, or a verdict map, of a table. Its elements may be edited until the table deletes it.
+// Set is a named set, or a verdict map, of a table; [Table.Set] makes it. Its elements may be edited until the table deletes it.
 type Set struct {
 	Name    string
 	Type    SetType
@@ -70,6 +71,7 @@ type Set struct {
 	table    *Table
 	elements delta[Key, Value]
 	wanted   bool // false: to be deleted from the kernel
+	dirty    bool // in the table's list of such
 }
 
 // Want makes the set hold k with v. In an interval set the caller keeps the wanted intervals disjoint.
@@ -109,9 +111,11 @@ func sortElements(all []Element) {
 }
 
 func (k Key) compare(o Key) int {
+	if c := bytes.Compare(k.Addr[:], o.Addr[:]); c != 0 { // nearly always
+		return c
+	}
 	return cmp.Or(
-		slices.Compare(k.Addr[:], o.Addr[:]),
-		slices.Compare(k.To[:], o.To[:]),
+		bytes.Compare(k.To[:], o.To[:]),
 		cmp.Compare(k.Proto, o.Proto),
 		cmp.Compare(k.Port, o.Port))
 }
@@ -123,7 +127,7 @@ func (s *Set) find(k Key) (Element, bool) {
 		return Element{k, v}, ok
 	}
 	for have, v := range s.elements.want {
-		if slices.Compare(have.Addr[:], k.Addr[:]) <= 0 && slices.Compare(k.Addr[:], have.To[:]) <= 0 {
+		if bytes.Compare(have.Addr[:], k.Addr[:]) <= 0 && bytes.Compare(k.Addr[:], have.To[:]) <= 0 {
 			return Element{have, v}, true
 		}
 	}
@@ -140,29 +144,41 @@ func (k Key) text(t SetType) string {
 	case AddrRange:
 		return rangeText(first, last)
 	case AddrAddr:
-		return first.String() + " . " + last.String()
+		return addrText(first) + " . " + addrText(last)
 	case AddrProtoPort:
-		return fmt.Sprintf("%s . %s . %d", first, ProtocolName(k.Proto), k.Port)
+		return fmt.Sprintf("%s . %s . %d", addrText(first), ProtocolName(k.Proto), k.Port)
 	}
-	return first.String()
+	return addrText(first)
+}
+
+// addrText writes an address as nft(8) does, which is inet_ntop(3)'s way: unlike [netip.Addr.String] it has ::1.2.3.4 for ::102:304.
+func addrText(a netip.Addr) string {
+	b := a.As16()
+	if a.Is6() && [12]byte(b[:12]) == [12]byte{} && (b[12] != 0 || b[13] != 0) {
+		return "::" + netip.AddrFrom4([4]byte(b[12:])).String()
+	}
+	return a.String()
 }
 
 // rangeText writes an interval as nft(8) does: as an address or a prefix where it is one.
 func rangeText(first, last netip.Addr) string {
 	if first == last {
-		return first.String()
+		return addrText(first)
 	}
 	for bits := 0; bits < first.BitLen(); bits++ {
 		p := netip.PrefixFrom(first, bits)
 		if p.Masked() == p && LastAddr(p) == last {
-			return p.String()
+			return fmt.Sprintf("%s/%d", addrText(first), bits)
 		}
 	}
-	return first.String() + "-" + last.String()
+	return addrText(first) + "-" + addrText(last)
 }
 
-// LastAddr is the highest address in p.
+// LastAddr is the highest address in p, or the zero Addr if p is not valid.
 func LastAddr(p netip.Prefix) netip.Addr {
+	if !p.IsValid() {
+		return netip.Addr{}
+	}
 	b := p.Addr().AsSlice()
 	for i := p.Bits(); i < len(b)*8; i++ {
 		b[i/8] |= 0x80 >> (i % 8)
@@ -175,6 +191,9 @@ func LastAddr(p netip.Prefix) netip.Addr {
 func (e Element) text(t SetType) string {
 	var b strings.Builder
 	b.WriteString(e.Key.text(t))
+	if t.Counter {
+		b.WriteString(" counter")
+	}
 	if e.Comment != "" {
 		fmt.Fprintf(&b, " comment %q", e.Comment)
 	}

@@ -12,8 +12,8 @@ import (
 // and its evaluation here and its encoding in nft/kernel.
 type Statement interface {
 	fmt.Stringer
-	// eval says whether evaluation of the rule goes on, and the verdict if the statement gives one.
-	eval(*trace) (bool, Verdict)
+	// eval says whether evaluation of the rule goes on. A verdict is left in the trace.
+	eval(*trace) bool
 }
 
 // CtState matches a packet whose conntrack state is one of the given: Established or Related.
@@ -95,7 +95,8 @@ type PortRange struct {
 	First, Last uint16
 }
 
-// Ports matches a packet by protocol and destination port. The ranges are sorted by protocol and port and do not overlap.
+// Ports matches a packet by protocol and destination port. The ranges are sorted by protocol and port and do not overlap; there is at
+// least one. (nft(8) joins ranges that touch when it loads the text, so it lists them as one.)
 type Ports []PortRange
 
 // Contains says whether one of the ranges has the port.
@@ -119,7 +120,10 @@ func (p Ports) String() string {
 	single := p.SingleProto()
 	items := make([]string, len(p))
 	for i, r := range p {
-		items[i] = r.text(!single)
+		items[i] = r.text()
+		if !single {
+			items[i] = ProtocolName(r.Proto) + " . " + items[i]
+		}
 	}
 	list := strings.Join(items, ", ")
 	switch {
@@ -131,16 +135,12 @@ func (p Ports) String() string {
 	return "meta l4proto . th dport { " + list + " }"
 }
 
-// text writes one range, with its protocol in front where the match names several.
-func (r PortRange) text(proto bool) string {
-	text := fmt.Sprint(r.First)
-	if r.First != r.Last {
-		text += fmt.Sprintf("-%d", r.Last)
+// text writes the ports without their protocol.
+func (r PortRange) text() string {
+	if r.First == r.Last {
+		return fmt.Sprint(r.First)
 	}
-	if proto {
-		text = ProtocolName(r.Proto) + " . " + text
-	}
-	return text
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
 // NeighbourDiscovery matches the ICMPv6 messages without which an IPv6 link does not work (RFC 4861).
@@ -157,14 +157,20 @@ func (NeighbourDiscovery) String() string {
 	return "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }"
 }
 
-// Limit lets the rest of the rule see a packet at most Rate times a second, after a first Burst.
+// Limit lets the rest of the rule see a packet at most Rate times a second, after a first Burst. Neither is zero.
 type Limit struct {
 	Rate  uint64 // packets a second
 	Burst uint32 // packets
 }
 
+// defaultBurst is the burst of a limit that names none.
+const defaultBurst = 5
+
 // String returns the limit as nft(8) writes it.
 func (l Limit) String() string {
+	if l.Burst == defaultBurst {
+		return fmt.Sprintf("limit rate %d/second", l.Rate)
+	}
 	return fmt.Sprintf("limit rate %d/second burst %d packets", l.Rate, l.Burst)
 }
 

@@ -14,8 +14,8 @@ type Table struct {
 	Name    string
 	Comment string // fixed at creation
 
-	sets   map[string]*Set
-	dirty  map[*Set]struct{} // sets that may differ from the kernel's
+	sets   map[string]*Set // also those that are to be deleted from the kernel
+	dirty  []*Set          // those of sets that may differ from the kernel's
 	chains delta[string, *Chain]
 	known  bool // false: the next transaction replaces whatever the kernel has under this name
 }
@@ -26,15 +26,18 @@ func NewTable(name, comment string) *Table {
 		Name:    name,
 		Comment: CleanComment(comment),
 		sets:    make(map[string]*Set),
-		dirty:   make(map[*Set]struct{}),
 	}
 }
 
 // SetChain wants c, in place of the chain of that name if there is one. It is a no-op when c renders as before. The table keeps c;
-// the caller no longer changes it.
+// the caller no longer changes it. The kernel cannot change the comment nor the base of a chain: a name has the same ones until a
+// transaction has deleted it.
 func (t *Table) SetChain(c *Chain) {
-	if old := t.chains.want[c.Name]; old != nil && old.text() == c.text() {
-		return
+	for _, old := range [...]*Chain{t.chains.want[c.Name], t.chains.differs[c.Name].value} {
+		if old != nil && old.text() == c.text() {
+			c = old // so that a chain which changes to and fro is left alone, and its counters too
+			break
+		}
 	}
 	t.chains.set(c.Name, c)
 }
@@ -45,8 +48,8 @@ func (t *Table) DeleteChain(name string) { t.chains.unset(name) }
 // Chain returns the wanted chain of that name, or nil.
 func (t *Table) Chain(name string) *Chain { return t.chains.want[name] }
 
-// Set returns the wanted set of that name and makes an empty one if there is none. A name has one type and one comment for as long
-// as the table lives.
+// Set returns the wanted set of that name and makes an empty one if there is none. A name has the same type and comment until a
+// transaction has deleted it.
 func (t *Table) Set(name string, typ SetType, comment string) *Set {
 	s := t.sets[name]
 	if s == nil {
@@ -64,7 +67,8 @@ func (t *Table) Set(name string, typ SetType, comment string) *Set {
 	return s
 }
 
-// DeleteSet wants no set of that name. Its [Set] must not be used any more.
+// DeleteSet wants no set of that name. The caller also deletes what refers to it, before the next [Table.Pending], and uses its
+// [Set] no more.
 func (t *Table) DeleteSet(name string) {
 	s := t.sets[name]
 	if s == nil || !s.wanted {
@@ -83,7 +87,12 @@ func (t *Table) FindSet(name string) *Set {
 }
 
 // touch notes that s may differ from the kernel's.
-func (t *Table) touch(s *Set) { t.dirty[s] = struct{}{} }
+func (t *Table) touch(s *Set) {
+	if !s.dirty {
+		s.dirty = true
+		t.dirty = append(t.dirty, s)
+	}
+}
 
 // Sets returns the wanted sets by name.
 func (t *Table) Sets() []*Set {
@@ -122,11 +131,7 @@ func byChain(a, b *Chain) int {
 func (t *Table) Forget() {
 	t.known = false
 	t.chains.forget()
-	for name, s := range t.sets {
-		if !s.wanted {
-			delete(t.sets, name)
-			continue
-		}
+	for _, s := range t.sets {
 		s.elements.forget()
 	}
 }
@@ -135,17 +140,18 @@ func (t *Table) Forget() {
 // to the difference. From then on the table takes the transaction as committed; if it fails, call [Table.Forget].
 func (t *Table) Pending() *Transaction {
 	b := newBatch(t)
-	sets := slices.Collect(maps.Keys(t.dirty))
+	sets := t.dirty
 	if !t.known {
-		sets = t.Sets()
+		sets = slices.Collect(maps.Values(t.sets))
 	}
 	slices.SortFunc(sets, bySetName)
-	clear(t.dirty)
 	for _, s := range sets {
+		s.dirty = false
 		b.set(s)
 	}
+	t.dirty = nil
 	t.chains.pending(b.dropChain, b.addChain)
-	tx := b.transaction(!t.known)
+	tx := b.transaction()
 	t.known = true
 	return tx
 }

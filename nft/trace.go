@@ -40,7 +40,8 @@ func (s Step) Element() string {
 }
 
 // Trace follows a new connection through the base chains, in the order in which the kernel runs them. It returns the rules that
-// matched, and Accept, Drop, Reject or Reset. A reference to a chain or set that is not in the table is an error, as it would be in the kernel.
+// matched, and Accept, Drop, Reject or Reset. If the flow comes to a reference to a chain or set that is not in the table, or more
+// than 16 chains deep, that is an error, as it would be to the kernel; the verdict then means nothing.
 func (t *Table) Trace(f Flow) ([]Step, Verdict, error) {
 	tr := &trace{table: t, flow: f}
 	for _, c := range t.Chains() {
@@ -59,18 +60,22 @@ type trace struct {
 	table *Table
 	flow  Flow
 	steps []Step
-	set   *Set // of the rule's last lookup
-	found Element
 	err   error
+
+	// Of the rule that is evaluated:
+	verdict Verdict // so far
+	set     *Set    // of the last lookup that found something
+	found   Element
 }
 
-// maxJumps is the kernel's depth of the jump stack (NFT_JUMP_STACK_SIZE).
-const maxJumps = 16
+// maxDepth is how many chains deep a packet may be, its base chain included: the kernel refuses a table in which jumps or gotos lead
+// deeper, or in a circle (NFT_JUMP_STACK_SIZE).
+const maxDepth = 16
 
-// chain evaluates c and returns a final verdict, or Continue at its end.
+// chain evaluates c, which is depth chains below its base chain, and returns a final verdict, or Continue at its end.
 func (tr *trace) chain(c *Chain, depth int) Verdict {
-	if depth > maxJumps {
-		tr.err = fmt.Errorf("chain %s: jumps too deep", c.Name)
+	if depth == maxDepth {
+		tr.err = fmt.Errorf("chain %s: more than %d chains deep", c.Name, maxDepth)
 		return Verdict{}
 	}
 	for _, r := range c.Rules {
@@ -97,41 +102,43 @@ func (tr *trace) chain(c *Chain, depth int) Verdict {
 
 // rule evaluates the statements of r and returns its verdict, or Continue.
 func (tr *trace) rule(c *Chain, r Rule) Verdict {
-	tr.set = nil
+	tr.verdict, tr.set = Verdict{}, nil
 	for _, s := range r.Statements {
-		matched, v := s.eval(tr)
-		if !matched || tr.err != nil {
+		if !s.eval(tr) {
 			return Verdict{}
 		}
-		if v.Kind != Continue {
-			tr.steps = append(tr.steps, Step{c.Name, r, v, tr.set, tr.found})
-			return v
+		if tr.verdict.Kind != Continue {
+			tr.steps = append(tr.steps, Step{c.Name, r, tr.verdict, tr.set, tr.found})
+			return tr.verdict
 		}
 	}
 	return Verdict{}
 }
 
 // eval is false: a new connection is in neither state.
-func (CtState) eval(*trace) (bool, Verdict) { return false, Verdict{} }
+func (CtState) eval(*trace) bool { return false }
 
 // eval is false: the first packet of a connection gives it its direction.
-func (CtReply) eval(*trace) (bool, Verdict) { return false, Verdict{} }
+func (CtReply) eval(*trace) bool { return false }
 
-func (l Lookup) eval(tr *trace) (bool, Verdict) {
+func (l Lookup) eval(tr *trace) bool {
 	s := tr.table.FindSet(l.Set)
-	if s == nil {
-		tr.err = fmt.Errorf("no set %s", l.Set)
-		return false, Verdict{}
+	if s == nil || s.Type != l.Type {
+		tr.err = fmt.Errorf("no %s %s of type %s", l.Type.keyword(), l.Set, l.Type.typeText())
+		return false
 	}
 	if FamilyOf(tr.flow.Src) != l.Type.Family {
-		return false, Verdict{}
+		return false
 	}
 	e, found := s.find(l.key(tr.flow))
 	if !found {
-		return false, Verdict{}
+		return false
 	}
 	tr.set, tr.found = s, e
-	return true, e.Verdict
+	if l.Type.Map {
+		tr.verdict = e.Verdict
+	}
+	return true
 }
 
 // key is what the lookup loads from the packet.
@@ -149,17 +156,19 @@ func (l Lookup) key(f Flow) Key {
 	return AddrKey(one)
 }
 
-func (p Ports) eval(tr *trace) (bool, Verdict) {
-	return p.Contains(tr.flow.Proto, tr.flow.DstPort), Verdict{}
-}
+func (p Ports) eval(tr *trace) bool { return p.Contains(tr.flow.Proto, tr.flow.DstPort) }
 
-func (NeighbourDiscovery) eval(tr *trace) (bool, Verdict) {
+func (NeighbourDiscovery) eval(tr *trace) bool {
 	f := tr.flow
-	return FamilyOf(f.Src) == IPv6 && f.Proto == ICMPv6 && FirstNDType <= f.ICMPType && f.ICMPType <= LastNDType, Verdict{}
+	return FamilyOf(f.Src) == IPv6 && f.Proto == ICMPv6 && FirstNDType <= f.ICMPType && f.ICMPType <= LastNDType
 }
 
 // eval is true: the interpreter has no clock, and a packet that the limit holds back is only not logged.
-func (Limit) eval(*trace) (bool, Verdict)     { return true, Verdict{} }
-func (Log) eval(*trace) (bool, Verdict)       { return true, Verdict{} }
-func (Counter) eval(*trace) (bool, Verdict)   { return true, Verdict{} }
-func (v Verdict) eval(*trace) (bool, Verdict) { return true, v }
+func (Limit) eval(*trace) bool   { return true }
+func (Log) eval(*trace) bool     { return true }
+func (Counter) eval(*trace) bool { return true }
+
+func (v Verdict) eval(tr *trace) bool {
+	tr.verdict = v
+	return true
+}

@@ -93,6 +93,9 @@ func (op Op) text(tx *Transaction) string {
 	table := "inet " + tx.Table
 	switch op.Verb {
 	case AddTable:
+		if tx.Comment == "" {
+			return "add table " + table
+		}
 		return fmt.Sprintf("add table %s { comment %q; }", table, tx.Comment)
 	case DeleteTable:
 		return "delete table " + table
@@ -141,6 +144,9 @@ func newBatch(t *Table) *batch { return &batch{table: t, delChains: make(map[str
 
 // set gathers what one set needs.
 func (b *batch) set(s *Set) {
+	if b.table.sets[s.Name] != s { // deleted long ago, and yet edited
+		return
+	}
 	held := s.elements.known
 	switch {
 	case !s.wanted && held:
@@ -182,7 +188,7 @@ func (b *batch) addChain(name string, c *Chain) {
 }
 
 // transaction puts the phases in order. This is the only place that knows it.
-func (b *batch) transaction(replace bool) *Transaction {
+func (b *batch) transaction() *Transaction {
 	tx := &Transaction{Table: b.table.Name, Comment: b.table.Comment}
 	slices.SortFunc(b.addChains, byChain)
 	slices.SortFunc(b.changed, byChain)
@@ -192,7 +198,7 @@ func (b *batch) transaction(replace bool) *Transaction {
 	}
 	slices.SortFunc(deleted, byChain)
 
-	if replace { // add before delete: deleting a table that is not there fails
+	if !b.table.known { // add before delete: deleting a table that is not there fails
 		tx.Ops = append(tx.Ops, Op{Verb: AddTable}, Op{Verb: DeleteTable}, Op{Verb: AddTable})
 	}
 	tx.Ops = append(tx.Ops, b.addSets...)

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"maps"
+	"math/rand/v2"
+	"testing"
+)
+
+// deltaModel is a delta beside what it stands for: two plain maps.
+type deltaModel struct {
+	t          *testing.T
+	delta      delta[uint8, uint8]
+	want, held map[uint8]uint8
+}
+
+func newDeltaModel(t *testing.T) *deltaModel {
+	t.Helper()
+	return &deltaModel{t: t, want: make(map[uint8]uint8), held: make(map[uint8]uint8)}
+}
+
+// edit does the operation that three bytes stand for. The keys and values are few, so that operations meet.
+func (m *deltaModel) edit(op, k, v uint8) {
+	k, v = k%16, v%3
+	switch {
+	case op < 120:
+		m.delta.set(k, v)
+		m.want[k] = v
+	case op < 230:
+		m.delta.unset(k)
+		delete(m.want, k)
+	case op < 250:
+		m.commit()
+	default:
+		m.delta.forget()
+		clear(m.held)
+	}
+	m.check()
+}
+
+// commit does to the held map what pending says, strictly, and holds that this makes it the wanted one.
+func (m *deltaModel) commit() {
+	differ, calls := m.differ(), 0
+	m.delta.pending(
+		func(k, v uint8) {
+			calls++
+			if have, ok := m.held[k]; !ok || have != v {
+				m.t.Errorf("drop of %d = %d; held is %d, %t", k, v, have, ok)
+			}
+			delete(m.held, k)
+		},
+		func(k, v uint8) {
+			calls++
+			if have, ok := m.held[k]; ok {
+				m.t.Errorf("add of %d = %d; %d is still held", k, v, have)
+			}
+			m.held[k] = v
+		})
+	if calls < differ || calls > 2*differ {
+		m.t.Errorf("%d calls for %d keys that differ", calls, differ)
+	}
+	if !maps.Equal(m.held, m.want) {
+		m.t.Errorf("held %v, want %v", m.held, m.want)
+	}
+}
+
+// differ counts the keys at which the maps differ.
+func (m *deltaModel) differ() int {
+	n := 0
+	for k := range uint8(16) {
+		w, wanted := m.want[k]
+		h, held := m.held[k]
+		if wanted != held || w != h {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *deltaModel) check() {
+	if !maps.Equal(m.delta.want, m.want) {
+		m.t.Errorf("wants %v, want %v", m.delta.want, m.want)
+	}
+	if n := m.differ(); m.delta.known && len(m.delta.differs) != n {
+		m.t.Errorf("knows of %d keys that differ, not of %d", len(m.delta.differs), n)
+	}
+}
+
+// TestDelta edits a delta at random.
+func TestDelta(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		m := newDeltaModel(t)
+		for range 500 {
+			m.edit(uint8(r.Uint32()), uint8(r.Uint32()), uint8(r.Uint32()))
+		}
+		m.commit()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func FuzzDelta(f *testing.F) {
+	f.Add([]byte{0, 1, 1, 240, 0, 0, 0, 1, 2, 130, 1, 0, 0, 1, 1, 240, 0, 0, 255, 0, 0})
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		m := newDeltaModel(t)
+		for ; len(ops) >= 3; ops = ops[3:] {
+			m.edit(ops[0], ops[1], ops[2])
+		}
+		m.commit()
+	})
+}
+
+// TestDeltaOfNothing holds that the zero value is usable.
+func TestDeltaOfNothing(*testing.T) {
+	var d delta[string, int]
+	d.unset("a")
+	d.forget()
+	d.pending(nil, nil)
+	d.unset("a")
+	d.pending(nil, nil)
+}
+
+// TestDeltaCost holds that a small change of a large map costs a small number of calls.
+func TestDeltaCost(t *testing.T) {
+	const size = 100_000
+	var d delta[int, int]
+	calls := 0
+	count := func(int, int) { calls++ }
+	for i := range size {
+		d.set(i, 0)
+	}
+	d.pending(count, count)
+	if calls != size {
+		t.Errorf("%d calls for the first %d elements", calls, size)
+	}
+	for name, row := range map[string]struct {
+		edit func()
+		want int
+	}{
+		"nothing":   {func() {}, 0},
+		"no change": {func() { d.set(1, 0) }, 0},
+		"to and fro": {func() {
+			d.set(1, 1)
+			d.set(1, 0)
+			d.unset(2)
+			d.set(2, 0)
+			d.set(-1, 0)
+			d.unset(-1)
+		}, 0},
+		"add and delete":  {func() { d.set(size, 0); d.unset(10) }, 2},
+		"change":          {func() { d.set(20, 1) }, 2},
+		"change, deleted": {func() { d.set(30, 1); d.unset(30) }, 1},
+		"added, changed":  {func() { d.set(size+1, 1); d.set(size+1, 2) }, 1},
+	} {
+		calls = 0
+		row.edit()
+		d.pending(count, count)
+		if calls != row.want {
+			t.Errorf("%s: %d calls, want %d", name, calls, row.want)
+		}
+	}
+}
