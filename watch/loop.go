@@ -97,6 +97,7 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-retry:
 		}
 		wake, retry = l.wake, nil
+		first := l.Status().Transactions == 0
 		if err := l.commit(ctx); err != nil && ctx.Err() == nil {
 			l.Log.Error("transaction failed, the whole table will be replaced", "err", err, "retry", backoff)
 			wake, retry = nil, time.After(backoff) // events wait for the replacement, which has them all
@@ -104,6 +105,11 @@ func (l *Loop) Run(ctx context.Context) {
 			continue
 		}
 		backoff = minBackoff
+		if first && l.Status().Transactions > 0 {
+			for _, f := range l.Report().Preflight {
+				l.Log.Warn("not all traffic meets the policies", "check", f.Check, "problem", f.Problem, "remedy", f.Remedy)
+			}
+		}
 	}
 }
 
@@ -170,6 +176,10 @@ func (l *Loop) forget(reason string) {
 // Drifted says that somebody else changed the table, and who. The loop replaces it at once.
 func (l *Loop) Drifted(program string) {
 	l.mu.Lock()
+	if l.status.Transactions == 0 { // what it changed is a previous process's, which the first transaction replaces
+		l.mu.Unlock()
+		return
+	}
 	l.forget(ReasonDrift)
 	l.mu.Unlock()
 	l.Log.Warn("somebody else changed the table, it is replaced", "program", program)

@@ -72,6 +72,13 @@ type TransactionReport struct {
 
 // Report returns the state of the loop as of now.
 func (l *Loop) Report() Report {
+	r := l.report()
+	r.Preflight = append([]Finding{}, l.Findings(r.Pods.Node)...)
+	return r
+}
+
+// report is Report without what is read from files.
+func (l *Loop) report() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	sum := l.State.Summary()
@@ -87,7 +94,6 @@ func (l *Loop) Report() Report {
 		LastTransaction: TransactionReport{
 			Time: l.status.LastCommit, Operations: l.status.LastOperations, Seconds: l.status.LastElapsed.Seconds(),
 		},
-		Preflight: slices.Concat([]Finding{}, l.Findings(sum.LocalPods)),
 	}
 	if err := l.status.LastError; err != nil {
 		r.LastTransaction.Error = err.Error()

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 // runFlags are the flags of `netpold run`.
 type runFlags struct {
 	node, manifests, kubeconfig, listen string
+	own, manageBridges                  bool
 	log                                 logFlags
 	table                               tableFlags
 }
@@ -51,6 +53,8 @@ netpold ends; "netpold cleanup" removes them. It takes CAP_NET_ADMIN in the netw
 	cmd.Flags().StringVar(&flags.manifests, "manifests", "", "folder of manifests to enforce, in place of an API server")
 	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG, then the pod's service account)")
 	addListenFlag(cmd, &flags.listen, "address of /metrics, /livez, /readyz and /status; empty for none")
+	cmd.Flags().BoolVar(&flags.own, "own-table", true, "own the table where the kernel can (6.9): nobody else can change or flush it")
+	cmd.Flags().BoolVar(&flags.manageBridges, "manage-br-netfilter", false, "set the sysctls that send bridged traffic through the forward hook")
 	addNodeFlag(cmd, &flags.node)
 	flags.log.add(cmd)
 	flags.table.add(cmd)
@@ -72,12 +76,17 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	if flags.node == "" {
 		return errors.New("--node is not given, and the host has no name")
 	}
+	if flags.manageBridges {
+		if err := watch.ManageBridges("/"); err != nil {
+			return err
+		}
+	}
 	release, err := lockNode(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	conn, err := kernel.Open(kernel.Config{Own: true})
+	conn, err := kernel.Open(kernel.Config{Own: flags.own})
 	if err != nil {
 		return err
 	}
@@ -103,6 +112,11 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	watcher, err := conn.Watch()
+	if err != nil {
+		return err
+	}
+	defer watcher.Close() //nolint:errcheck // the process ends
 	listener, err := flags.open(ctx, log)
 	if err != nil {
 		return err
@@ -111,10 +125,20 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	err = together(ctx,
 		func(ctx context.Context) error { return source.Run(ctx, loop) },
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
+		func(ctx context.Context) error { return followDrift(ctx, loop, conn, watcher) },
 		func(ctx context.Context) error { return serve(ctx, listener, watch.Handler(loop, registry)) },
 	)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
 	return err
+}
+
+// followDrift tells the loop of what others change.
+func followDrift(ctx context.Context, loop *watch.Loop, conn *kernel.Conn, watcher *kernel.Watcher) error {
+	next := func(ctx context.Context) (watch.Change, error) {
+		e, err := watcher.Next(ctx)
+		return watch.Change{Program: e.Program, Table: slices.Contains(e.Tables, translate.TableName), Lost: e.Lost}, err
+	}
+	return loop.FollowDrift(ctx, next, conn.Owns())
 }
 
 // lockNode makes sure that no other netpold runs in this network namespace: two would undo each other's table. The lock is an
