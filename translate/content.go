@@ -139,7 +139,7 @@ func (s *State) addShare(sel *selector, iso *isolation) {
 	}
 	for id := range sel.matches {
 		for a := range id.addrs {
-			s.share(sel, a, true)
+			s.share(sel, a)
 		}
 	}
 }

@@ -41,16 +41,16 @@ func (c *Cluster) misfit(np *networkingv1.NetworkPolicy, d Direction, r policyRu
 	_, peer, addr := e.of(d)
 	fault := r.fault()
 	switch {
-	case fault != "" && (peers || ports):
+	case fault != "" && peers:
 		return 3, "the rule is not valid and allows nothing: " + fault
-	case both || peers && !ports:
-		return 2, "it allows " + portsText(r.ports) + ", not " + serviceOf(e.flow)
-	case ports && peers:
-		return 2, "a named port is a pod's, and " + addr.String() + " is allowed by an ipBlock only"
-	case ports:
-		return 1, "its peers do not include " + c.peerText(peer, addr)
+	case peers && !ports:
+		return 3, "it allows " + portsText(r.ports) + ", not " + serviceOf(e.flow)
+	case peers && !both:
+		return 3, "the name of a port is a pod's, and " + addr.String() + " is let in by an ipBlock"
 	case fault != "":
-		return 0, "the rule is not valid and allows nothing: " + fault
+		return 1, "the rule is not valid and allows nothing: " + fault
+	case ports:
+		return 2, "its peers do not include " + c.peerText(peer, addr)
 	}
 	return 0, "it allows neither " + serviceOf(e.flow) + " nor this peer"
 }

@@ -154,8 +154,8 @@ func (p podPeer) covers(ns *namespace) bool {
 	return true
 }
 
-// share adds an address to the sets of sel, or takes it out, if isolations look the selector up there.
-func (s *State) share(sel *selector, a netip.Addr, holds bool) {
+// share adds an address to the set of sel, if isolations look the selector up there.
+func (s *State) share(sel *selector, a netip.Addr) {
 	if len(sel.shares) == 0 {
 		return
 	}
@@ -165,18 +165,21 @@ func (s *State) share(sel *selector, a netip.Addr, holds bool) {
 		typ := nft.SetType{Family: f, Fields: nft.Addr}
 		set = s.table.Set("namespaces-"+hash(sel.key)+"-"+f.String(), typ, sel.key)
 		sel.sets[f] = set
+		maps.Copy(s.dirtyChains, sel.shares)
 	}
-	before := set.Len()
-	if holds {
-		set.Want(nft.AddrKey(a), nft.Value{}) // no comment: there may be as many as there are pods
-	} else {
-		set.Unwant(nft.AddrKey(a))
+	set.Want(nft.AddrKey(a), nft.Value{}) // no comment: there may be as many as there are pods
+}
+
+// unshare takes an address out of the set of sel, which is there as long as it has elements.
+func (s *State) unshare(sel *selector, a netip.Addr) {
+	f := nft.FamilyOf(a)
+	set := sel.sets[f]
+	if set == nil {
+		return
 	}
-	if set.Len() == 0 {
+	if set.Unwant(nft.AddrKey(a)); set.Len() == 0 {
 		s.table.DeleteSet(set.Name)
 		delete(sel.sets, f)
-	}
-	if before != set.Len() && before*set.Len() == 0 {
 		maps.Copy(s.dirtyChains, sel.shares)
 	}
 }
@@ -188,15 +191,17 @@ func (s *State) match(sel *selector, id *identity) {
 	if linked == holds {
 		return
 	}
+	link := s.share
 	if holds {
 		id.selectors[sel] = struct{}{}
 		sel.matches[id] = struct{}{}
 	} else {
+		link = s.unshare
 		delete(id.selectors, sel)
 		delete(sel.matches, id)
 	}
 	for a := range id.addrs {
-		s.share(sel, a, holds)
+		link(sel, a)
 	}
 	for iso := range sel.merged {
 		iso.grant(s, id)

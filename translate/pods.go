@@ -130,7 +130,7 @@ func (s *State) attach(a netip.Addr, p *pod) {
 	id := p.identity
 	id.addrs[a] = p
 	for sel := range id.selectors {
-		s.share(sel, a, true)
+		s.share(sel, a)
 	}
 	for iso, g := range id.grants {
 		iso.want(s, a, p, g)
@@ -149,7 +149,7 @@ func (s *State) detach(a netip.Addr, p *pod) {
 	id := p.identity
 	delete(id.addrs, a)
 	for sel := range id.selectors {
-		s.share(sel, a, false)
+		s.unshare(sel, a)
 	}
 	for iso, g := range id.grants {
 		iso.unwant(s, a, g)

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -47,8 +48,12 @@ Exit status: 0 allowed, 1 denied, 2 error.`,
 		for _, f := range flows {
 			answer := cluster.Explain(f)
 			fmt.Fprint(cmd.OutOrStdout(), cluster.Describe(answer))
-			if err := checkRules(cmd.OutOrStdout(), cluster, answer, *rules); err != nil {
+			traces, err := rulesOf(cluster, answer)
+			if err != nil {
 				return err
+			}
+			if *rules {
+				printTraces(cmd.OutOrStdout(), traces)
 			}
 			allowed = allowed && answer.Allowed
 		}
@@ -60,34 +65,29 @@ Exit status: 0 allowed, 1 denied, 2 error.`,
 	return cmd
 }
 
-// checkRules follows the flow through the rules of the nodes that enforce it, prints them if asked to, and holds their verdict
-// against the policies' own.
-func checkRules(w io.Writer, cluster *translate.Cluster, answer translate.Explanation, show bool) error {
+// rulesOf follows the flow through the rules of the nodes that enforce it, and holds their verdict against the policies' own.
+func rulesOf(cluster *translate.Cluster, answer translate.Explanation) ([]translate.NodeTrace, error) {
 	traces, err := cluster.Trace(answer.Flow, translate.Options{})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	accepted := true
-	for _, t := range traces {
-		accepted = accepted && t.Verdict.Kind == nft.Accept
-		if show {
-			printTrace(w, t)
-		}
+	denied := slices.ContainsFunc(traces, func(t translate.NodeTrace) bool { return t.Verdict.Kind != nft.Accept })
+	if denied == answer.Allowed {
+		return nil, fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it", answer.Flow)
 	}
-	if accepted != answer.Allowed {
-		return fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it", answer.Flow)
-	}
-	return nil
+	return traces, nil
 }
 
-func printTrace(w io.Writer, t translate.NodeTrace) {
-	fmt.Fprintf(w, "  rules on node %s:\n", t.Node)
-	for _, step := range t.Steps {
-		fmt.Fprintf(w, "    %s: %s", step.Chain, step.Rule)
-		if e := step.Element(); e != "" {
-			fmt.Fprintf(w, " { %s }", e)
+func printTraces(w io.Writer, traces []translate.NodeTrace) {
+	for _, t := range traces {
+		fmt.Fprintf(w, "  rules on node %s:\n", t.Node)
+		for _, step := range t.Steps {
+			fmt.Fprintf(w, "    %s: %s", step.Chain, step.Rule)
+			if e := step.Element(); e != "" {
+				fmt.Fprintf(w, " { %s }", e)
+			}
+			fmt.Fprintln(w)
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintf(w, "    verdict: %s\n", t.Verdict)
 	}
-	fmt.Fprintf(w, "    verdict: %s\n", t.Verdict)
 }
