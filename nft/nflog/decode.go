@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nflog
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// Packet is what a rule logged.
+type Packet struct {
+	Prefix string    // of the rule, at most 127 bytes
+	Time   time.Time // when the rule logged it, to the microsecond; zero if the kernel did not say
+
+	InIface, OutIface uint32 // indices of the interfaces; 0 is none
+
+	// Src and Dst are of one family, as on the wire: an IPv4-mapped address is that of an IPv6 packet, and nobody's IPv4 address.
+	Src, Dst netip.Addr
+
+	// Proto is the IANA protocol number, behind extension headers. It is what `meta l4proto` matches: with AH that is AH's own.
+	Proto uint8
+
+	SrcPort, DstPort   uint16 // of TCP, UDP and SCTP
+	ICMPType, ICMPCode uint8  // of ICMP in IPv4 and ICMPv6 in IPv6
+	TCPFlags           uint8  // FIN, SYN and so on
+
+	// Fragment says that this is a fragment other than the first, so that it has no ports, type or flags.
+	Fragment bool
+
+	// Truncated says that the bytes end before the ports, type or flags; those not reached are zero. Either the kernel did not copy
+	// more, or there is no more. If they end within an extension header, Proto is that of the header.
+	Truncated bool
+
+	// Undecodable says that this is not an IP packet, or not enough of one to have addresses. Nothing but the fields before them is set.
+	Undecodable bool
+}
+
+// TCP flags.
+const (
+	FIN uint8 = 1 << iota
+	SYN
+	RST
+	PSH
+	ACK
+)
+
+// Flow returns the packet as the first of a connection, which it may not be.
+func (p Packet) Flow() nft.Flow {
+	return nft.Flow{Src: p.Src, Dst: p.Dst, Proto: p.Proto, DstPort: p.DstPort, ICMPType: p.ICMPType}
+}
+
+// Why a packet has no addresses.
+var (
+	errProtocol = errors.New("decode packet: neither IPv4 nor IPv6")
+	errHeader   = errors.New("decode packet: the IP header is malformed")
+	errShort    = errors.New("decode packet: it ends within the IP header")
+)
+
+const (
+	ipv4Header = 20 // bytes without options
+	ipv6Header = 40
+)
+
+// Decode decodes the first bytes of an IP packet, of whatever origin; etherType is unix.ETH_P_IP or ETH_P_IPV6. On error the packet
+// is Undecodable. It neither keeps payload nor allocates.
+func Decode(payload []byte, etherType uint16) (Packet, error) {
+	var p Packet
+	err := p.decode(payload, etherType)
+	return p, err
+}
+
+// decode sets the fields from the addresses on, which are zero before.
+func (p *Packet) decode(b []byte, etherType uint16) error {
+	err := errProtocol
+	switch etherType {
+	case unix.ETH_P_IP:
+		err = p.decodeIPv4(b)
+	case unix.ETH_P_IPV6:
+		err = p.decodeIPv6(b)
+	}
+	p.Undecodable = err != nil
+	return err
+}
+
+func (p *Packet) decodeIPv4(b []byte) error {
+	if len(b) < ipv4Header {
+		return errShort
+	}
+	header := int(b[0]&0xf) * 4
+	if b[0]>>4 != 4 || header < ipv4Header {
+		return errHeader
+	}
+	p.Src = netip.AddrFrom4([4]byte(b[12:16]))
+	p.Dst = netip.AddrFrom4([4]byte(b[16:20]))
+	p.Proto = b[9]
+	p.Fragment = binary.BigEndian.Uint16(b[6:])&0x1fff != 0
+	// The length is 0 in a packet beyond 64 KiB, which segmentation offload makes (Linux 6.3).
+	if total := int(binary.BigEndian.Uint16(b[2:])); total != 0 {
+		b = b[:min(total, len(b))]
+	}
+	p.decodeTransport(b[min(header, len(b)):])
+	return nil
+}
+
+func (p *Packet) decodeIPv6(b []byte) error {
+	if len(b) < ipv6Header {
+		return errShort
+	}
+	if b[0]>>4 != 6 {
+		return errHeader
+	}
+	p.Src = netip.AddrFrom16([16]byte(b[8:24]))
+	p.Dst = netip.AddrFrom16([16]byte(b[24:40]))
+	p.Proto = b[6]
+	payload := b[ipv6Header:]
+	if n := int(binary.BigEndian.Uint16(b[4:])); n != 0 { // as in IPv4
+		payload = payload[:min(n, len(payload))]
+	}
+	p.decodeTransport(p.skipExtensions(payload))
+	return nil
+}
+
+// skipExtensions returns what follows the IPv6 extension headers at the start of b, and sets the protocol to that. It skips those
+// that the kernel does (ipv6_ext_hdr), which are 8 bytes or longer, but not AH, which the kernel stops at for nf_tables.
+func (p *Packet) skipExtensions(b []byte) []byte {
+	for {
+		length := 8
+		switch p.Proto {
+		case unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_DSTOPTS:
+			if len(b) >= 2 {
+				length += 8 * int(b[1])
+			}
+		case unix.IPPROTO_FRAGMENT:
+			if len(b) >= 4 {
+				p.Fragment = binary.BigEndian.Uint16(b[2:])&^7 != 0
+			}
+		default:
+			return b
+		}
+		if len(b) < 4 {
+			p.Truncated = true
+			return nil
+		}
+		p.Proto = b[0]
+		b = b[min(length, len(b)):]
+		if p.Fragment {
+			return nil // what follows is no header, whatever its number
+		}
+	}
+}
+
+// decodeTransport decodes the start of the protocol's own header.
+func (p *Packet) decodeTransport(b []byte) {
+	if p.Fragment || p.Truncated {
+		return
+	}
+	switch {
+	case p.Proto == nft.TCP, p.Proto == nft.UDP, p.Proto == nft.SCTP:
+		if len(b) < 4 {
+			p.Truncated = true
+			return
+		}
+		p.SrcPort = binary.BigEndian.Uint16(b)
+		p.DstPort = binary.BigEndian.Uint16(b[2:])
+		if p.Proto != nft.TCP {
+			return
+		}
+		if p.Truncated = len(b) < 14; !p.Truncated {
+			p.TCPFlags = b[13]
+		}
+	case p.Proto == nft.ICMP && p.Src.Is4(), p.Proto == nft.ICMPv6 && p.Src.Is6():
+		if p.Truncated = len(b) < 2; !p.Truncated {
+			p.ICMPType, p.ICMPCode = b[0], b[1]
+		}
+	}
+}

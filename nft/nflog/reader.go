@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nflog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrBusy is in the error of Open if somebody else reads the group. The group is free once that process ends or closes its reader, so
+// in a rolling update it helps to try again.
+var ErrBusy = errors.New("another process reads the group")
+
+// Config says what to read.
+type Config struct {
+	Group uint16 // of `log group`
+
+	// NetNS is a file descriptor of the network namespace whose rules log, which takes CAP_SYS_ADMIN; it is used by Open only.
+	// 0: the calling thread's.
+	NetNS int
+
+	// Snaplen is the number of bytes that the kernel copies of each packet; a rule's own `snaplen` can lower it. 0: 128, which is
+	// headers and 48 bytes of IPv6 extension headers.
+	Snaplen uint32
+
+	// Buffer is the number of bytes of packets that wait in the kernel. 0: 8 MiB, some 50,000 packets. Beyond net.core.rmem_max that takes
+	// CAP_NET_ADMIN in the initial user namespace; without it, rmem_max is what there is.
+	Buffer int
+}
+
+// The defaults of Config.
+const (
+	defaultSnaplen = 128
+	defaultBuffer  = 8 << 20
+)
+
+// Stats are numbers since Open.
+type Stats struct {
+	Packets uint64 // that Read returned
+
+	// Lost is the number of packets that the kernel logged and could not deliver, up to the last packet read: those lost after it
+	// show with the next one.
+	Lost uint64
+
+	// Overruns is how many times the buffer was full. Each time at least one packet was lost, and it lasted until the buffer was empty.
+	Overruns uint64
+}
+
+// Reader reads the packets of a group. It is for one goroutine; Stats and Close may be called from others.
+type Reader struct {
+	group uint16
+	conn  *netlink.Conn
+	raw   syscall.RawConn
+
+	buf      []byte            // for one datagram
+	rest     []byte            // of buf, not decoded yet
+	next     uint32            // number of the next packet if none is lost
+	prefixes map[string]string // seen before
+
+	// The system call that receive makes: its code, made once, and what it is given and returns.
+	read    func(fd uintptr) bool
+	wait    bool
+	readLen int
+	readErr error
+
+	closed                  atomic.Bool
+	packets, lost, overruns atomic.Uint64
+}
+
+// Open makes the calling process the one that reads a group, in the network namespace of the calling thread or of [Config].NetNS. If
+// there is one already, that is an [ErrBusy]. What was logged before is not told of.
+func Open(config Config) (*Reader, error) {
+	r, err := open(config)
+	if err != nil {
+		return nil, fmt.Errorf("open log group %d: %w", config.Group, err)
+	}
+	return r, nil
+}
+
+func open(config Config) (*Reader, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: config.NetNS})
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{
+		group:    config.Group,
+		conn:     conn,
+		buf:      make([]byte, datagram),
+		prefixes: make(map[string]string),
+	}
+	r.read = r.readOnce
+	if err := r.setUp(config); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Reader) setUp(config Config) error {
+	var err error
+	if r.raw, err = r.conn.SyscallConn(); err != nil {
+		return err
+	}
+	if err := r.conn.SetReadBuffer(cmp.Or(config.Buffer, defaultBuffer)); err != nil {
+		return err
+	}
+	return r.bind(config.Group, cmp.Or(config.Snaplen, defaultSnaplen))
+}
+
+// Close lets go of the group. A Read that waits returns an error that is net.ErrClosed; the group is free when it has.
+func (r *Reader) Close() error {
+	r.closed.Store(true)
+	return r.conn.Close()
+}
+
+// Stats returns the numbers so far.
+func (r *Reader) Stats() Stats {
+	return Stats{Packets: r.packets.Load(), Lost: r.lost.Load(), Overruns: r.overruns.Load()}
+}
+
+// Read waits until there are packets, and returns how many of them it has put at the start of batch: at most a datagram's, which is 100.
+// That some were lost is no error, see [Stats]. It ends with ctx's error when ctx is done, and can be called again. Whatever else is an
+// error stays one.
+func (r *Reader) Read(ctx context.Context, batch []Packet) (int, error) {
+	for len(batch) > 0 {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if n := r.decode(batch); n > 0 {
+			return n, nil
+		}
+		if err := r.fill(ctx); err != nil {
+			return 0, fmt.Errorf("read log group %d: %w", r.group, err)
+		}
+	}
+	return 0, nil
+}
+
+// fill reads the next datagram, or returns when ctx is done.
+func (r *Reader) fill(ctx context.Context) error {
+	n, err := r.receive(false) // a ctx costs memory, so first without
+	if errors.Is(err, unix.EAGAIN) {
+		stop := context.AfterFunc(ctx, func() { _ = r.conn.SetReadDeadline(time.Unix(1, 0)) })
+		n, err = r.receive(true)
+		stop()
+	}
+	switch {
+	case errors.Is(err, unix.ENOBUFS):
+		r.overruns.Add(1)
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Of ctx, or set late by the one of the call before.
+		return r.conn.SetReadDeadline(time.Time{})
+	case err != nil:
+		return err
+	}
+	r.rest = r.buf[:n]
+	return nil
+}
+
+// receive reads one datagram into r.buf. If there is none it waits, or returns EAGAIN.
+func (r *Reader) receive(wait bool) (int, error) {
+	r.wait, r.readLen, r.readErr = wait, 0, nil
+	err := r.raw.Read(r.read)
+	if err != nil && r.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	return r.readLen, cmp.Or(err, r.readErr)
+}
+
+// readOnce is what receive does with the socket, which does not block. It says whether that is all.
+func (r *Reader) readOnce(fd uintptr) bool {
+	r.readLen, r.readErr = unix.Read(int(fd), r.buf)
+	return !r.wait || !errors.Is(r.readErr, unix.EAGAIN)
+}

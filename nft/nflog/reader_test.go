@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nflog_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/nflog"
+	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/prober"
+)
+
+// read reads n packets, which are to come soon.
+func read(t testing.TB, r *nflog.Reader, n int) []nflog.Packet {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	batch := make([]nflog.Packet, 64)
+	var got []nflog.Packet
+	for len(got) < n {
+		m, err := r.Read(ctx, batch[:min(len(batch), n-len(got))])
+		if err != nil {
+			t.Fatalf("after %d of %d packets, %+v: %v", len(got), n, r.Stats(), err)
+		}
+		got = append(got, batch[:m]...)
+	}
+	return got
+}
+
+// drain reads until no packet has come for a while, and returns how many have.
+func drain(t testing.TB, r *nflog.Reader) int {
+	t.Helper()
+	batch, total := make([]nflog.Packet, 256), 0
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		n, err := r.Read(ctx, batch)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return total
+		}
+		if err != nil {
+			t.Error(err)
+			return total
+		}
+		total += n
+	}
+}
+
+// discard reads n packets that wait already, without allocating. Where the user may not have the buffer that they need, the test is
+// skipped.
+func discard(ctx context.Context, t testing.TB, r *nflog.Reader, n int) {
+	t.Helper()
+	var batch [64]nflog.Packet
+	for n > 0 {
+		m, err := r.Read(ctx, batch[:])
+		if s := r.Stats(); s.Overruns > 0 && os.Getenv("CI") == "" {
+			t.Skipf("net.core.rmem_max is too low: %+v", s)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n -= m
+	}
+}
+
+// counted returns how many packets the ruleset's first rule with a counter has seen.
+func counted(t testing.TB) uint64 {
+	t.Helper()
+	m := regexp.MustCompile(`counter packets (\d+)`).FindStringSubmatch(nftCommand(t, "", "list", "ruleset"))
+	if m == nil {
+		t.Fatal("no counter")
+	}
+	n, _ := strconv.ParseUint(m[1], 10, 64)
+	return n
+}
+
+func iface(t *testing.T, name string) uint32 {
+	t.Helper()
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint32(i.Index)
+}
+
+// Every kind of packet that is dropped is read once, in order, as it was sent.
+func TestRead(t *testing.T) {
+	p := prober.New(t)
+	load(t,
+		`ip version 4 log prefix "drop ingress pod/0f3a" group 86 drop`,
+		`log prefix "drop egress pod/77aa" group 86 drop`)
+	r := open(t, nflog.Config{})
+	in, out := iface(t, "pods-in"), iface(t, "pods-out")
+	before := time.Now()
+	all := samples()
+	send(t, p, packets(all)...)
+	got := read(t, r, len(all))
+	for i, s := range all {
+		// The clock that the packet's time is cut from is not that of the process to the microsecond.
+		if at := got[i].Time; at.Before(before.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
+			t.Errorf("%s: logged %s, sent after %s", s.name, at, before)
+		}
+		got[i].Time = time.Time{}
+		want := s.want
+		want.InIface, want.OutIface, want.Prefix = in, out, "drop ingress pod/0f3a"
+		if want.Src.Is6() {
+			want.Prefix = "drop egress pod/77aa"
+		}
+		if got[i] != want {
+			t.Errorf("%s:\ngot  %+v\nwant %+v", s.name, got[i], want)
+		}
+	}
+	drain(t, r)
+	if s := r.Stats(); s != (nflog.Stats{Packets: uint64(len(all))}) {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// What is decoded is what the rules match: the kernel follows extension headers as the decoder does.
+func TestReadAsMatched(t *testing.T) {
+	p := prober.New(t)
+	protos := []uint8{nft.TCP, nft.UDP, nft.SCTP, nft.ICMP, nft.ICMPv6,
+		unix.IPPROTO_GRE, unix.IPPROTO_ESP, unix.IPPROTO_AH, unix.IPPROTO_NONE, 135, 253}
+	var rules []string
+	for _, proto := range protos {
+		n := strconv.Itoa(int(proto))
+		if proto == nft.TCP || proto == nft.UDP || proto == nft.SCTP {
+			rules = append(rules, "meta l4proto "+n+` th sport 40000 th dport 8080 log prefix "`+n+` with ports" group 86 drop`)
+		}
+		rules = append(rules, "meta l4proto "+n+` log prefix "`+n+`" group 86 drop`)
+	}
+	load(t, append(rules, `log prefix "unknown" group 86 drop`)...)
+	r := open(t, nflog.Config{})
+	all := samples()
+	send(t, p, packets(all)...)
+	for i, got := range read(t, r, len(all)) {
+		want := strconv.Itoa(int(got.Proto))
+		if got.DstPort == 8080 && got.SrcPort == 40000 {
+			want += " with ports"
+		}
+		if got.Fragment && got.Proto == unix.IPPROTO_DSTOPTS {
+			want = "unknown" // nft(8) has no name for it
+		}
+		if got.Prefix != want {
+			t.Errorf("%s: the kernel matched %q, decoded %q", all[i].name, got.Prefix, want)
+		}
+	}
+}
+
+// A rule's or the configuration's snaplen cuts what is decoded, and conntrack puts fragments together before they are logged.
+func TestReadCut(t *testing.T) {
+	p := prober.New(t)
+	src, dst := ends[1].src, ends[1].dst
+	load(t, `udp dport 8080 log prefix "rule" group 86 snaplen 42 drop`, `tcp dport 8080 log group 86 drop`, "ct state invalid drop",
+		`log prefix "whole" group 86 drop`)
+	r := open(t, nflog.Config{Snaplen: 50})
+	long := prober.UDP(src, netip.AddrPortFrom(dst.Addr(), 81), make([]byte, 2000))
+	send(t, p, prober.UDP(src, dst, nil))
+	send(t, p, prober.TCP(src, dst, prober.Segment{Flags: prober.SYN}))
+	send(t, p, prober.Fragments(long, 3, 512)...)
+	got := read(t, r, 3)
+	if g := got[0]; !g.Truncated || g.Proto != nft.UDP || g.SrcPort != 0 || g.DstPort != 0 || g.Prefix != "rule" {
+		t.Errorf("42 bytes of UDP: got %+v", g)
+	}
+	if g := got[1]; !g.Truncated || g.Proto != nft.TCP || g.DstPort != 8080 || g.TCPFlags != 0 || g.Prefix != "" {
+		t.Errorf("50 bytes of TCP: got %+v", g)
+	}
+	if g := got[2]; g.Truncated || g.Fragment || g.Proto != nft.UDP || g.DstPort != 81 || g.Prefix != "whole" {
+		t.Errorf("reassembled: got %+v", g)
+	}
+}
+
+// A batch smaller than a datagram gets the rest of it with the next calls.
+func TestReadSmallBatch(t *testing.T) {
+	p := prober.New(t)
+	load(t, `log group 86 drop`)
+	r := open(t, nflog.Config{})
+	if n, err := r.Read(t.Context(), nil); n != 0 || err != nil {
+		t.Errorf("without a batch: got %d, %v", n, err)
+	}
+	var packets [][]byte
+	for i := range 250 {
+		packets = append(packets, prober.UDP(ends[0].src, netip.AddrPortFrom(ends[0].dst.Addr(), uint16(i)), nil))
+	}
+	send(t, p, packets...)
+	batch := make([]nflog.Packet, 7)
+	for i := 0; i < len(packets); {
+		n, err := r.Read(t.Context(), batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range batch[:n] {
+			if g.DstPort != uint16(i) {
+				t.Fatalf("packet %d: got %+v", i, g)
+			}
+			i++
+		}
+	}
+}
+
+// A reader that does not keep up loses packets, and knows how many once the next one comes; the rules drop them all the same.
+func TestReadOverrun(t *testing.T) {
+	p := prober.New(t)
+	load(t, `udp dport 9 log prefix "end" group 86 drop`, `counter log prefix "flood" group 86 drop`)
+	r := open(t, nflog.Config{Buffer: 64 << 10})
+	flood := make([][]byte, 20_000)
+	for i := range flood {
+		flood[i] = prober.UDP(ends[i%2].src, ends[i%2].dst, nil)
+	}
+	for round := range uint64(3) {
+		send(t, p, flood...)
+		drain(t, r)
+		if s := r.Stats(); s.Overruns <= round {
+			t.Errorf("got %+v, want an overrun a round", s)
+		}
+	}
+	send(t, p, prober.UDP(ends[0].src, netip.AddrPortFrom(ends[0].dst.Addr(), 9), nil))
+	if got := read(t, r, 1)[0]; got.Prefix != "end" {
+		t.Errorf("got %+v", got)
+	}
+	s, dropped := r.Stats(), counted(t)
+	if dropped != uint64(3*len(flood)) || s.Lost == 0 || s.Packets-1+s.Lost != dropped {
+		t.Errorf("got %+v, of %d dropped", s, dropped)
+	}
+	t.Logf("%+v", s)
+}
+
+// A flood within the buffer is read whole, and its memory is used again: the waiting is what allocates, if anything.
+func TestReadFlood(t *testing.T) {
+	p := prober.New(t)
+	load(t, `ip version 4 counter log prefix "drop one" group 86 drop`, `log prefix "drop two" group 86 drop`)
+	r := open(t, nflog.Config{})
+	const rounds, size = 40, 5000
+	flood := make([][]byte, size)
+	for i := range flood {
+		flood[i] = prober.TCP(ends[i%2].src, ends[i%2].dst, prober.Segment{Flags: prober.SYN})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var allocated uint64
+	for round := range rounds {
+		send(t, p, flood...)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		discard(ctx, t, r, size)
+		runtime.ReadMemStats(&after)
+		if round > 0 {
+			allocated += after.Mallocs - before.Mallocs
+		}
+	}
+	const total = rounds * size
+	if s := r.Stats(); s != (nflog.Stats{Packets: total}) || counted(t) != total/2 {
+		t.Errorf("got %+v", s)
+	}
+	t.Logf("%d allocations for %d packets", allocated, total)
+	if allocated > total/100 {
+		t.Errorf("%d allocations for %d packets", allocated, total)
+	}
+}
+
+// A reader that reads while the flood goes on: packets and losses are all of it, and Stats may be called meanwhile.
+func TestReadMeanwhile(t *testing.T) {
+	p := prober.New(t)
+	load(t, `udp dport 9 log prefix "end" group 86 drop`, `counter log prefix "flood" group 86 drop`)
+	r := open(t, nflog.Config{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		drain(t, r)
+	}()
+	flood := make([][]byte, 5000)
+	for i := range flood {
+		flood[i] = prober.SCTP(ends[i%2].src, ends[i%2].dst, 0, prober.InitChunk(1))
+	}
+	last := uint64(0)
+	for range 10 {
+		send(t, p, flood...)
+		s := r.Stats()
+		if s.Packets+s.Lost < last {
+			t.Errorf("got %+v after %d", s, last)
+		}
+		last = s.Packets + s.Lost
+	}
+	<-done
+	drain(t, r) // if the flood paused
+	send(t, p, prober.UDP(ends[0].src, netip.AddrPortFrom(ends[0].dst.Addr(), 9), nil))
+	if got := read(t, r, 1)[0]; got.Prefix != "end" {
+		t.Errorf("got %+v", got)
+	}
+	if s, want := r.Stats(), counted(t); s.Packets-1+s.Lost != want {
+		t.Errorf("got %+v, of %d dropped", s, want)
+	}
+}
+
+// One process reads a group; the next can once that one closes it.
+func TestOpenBusy(t *testing.T) {
+	netns.Enter(t)
+	first := open(t, nflog.Config{})
+	for range 2 {
+		_, err := nflog.Open(nflog.Config{Group: 86})
+		if !errors.Is(err, nflog.ErrBusy) || !errors.Is(err, unix.EPERM) {
+			t.Errorf("got %v", err)
+		}
+		const want = "open log group 86: another process reads the group: operation not permitted"
+		if err != nil && err.Error() != want {
+			t.Errorf("got %q, want %q", err, want)
+		}
+	}
+	other, err := nflog.Open(nflog.Config{Group: 87})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for range 3 {
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		first = open(t, nflog.Config{})
+	}
+}
+
+// The kernel has taken the settings, all that it shows of them: copy mode 2 is packets, and the timeout is 10 times 10 ms.
+func TestOpenSettings(t *testing.T) {
+	netns.Enter(t)
+	for snaplen, want := range map[uint32]string{0: "2 128 10", 200: "2 200 10"} {
+		r := open(t, nflog.Config{Snaplen: snaplen})
+		b, err := os.ReadFile("/proc/thread-self/net/netfilter/nfnetlink_log")
+		netns.Require(t, err)
+		// group, port, packets waiting, copy mode, copy range, timeout, references
+		if f := strings.Fields(string(b)); len(f) != 7 || f[0] != "86" || strings.Join(f[3:6], " ") != want {
+			t.Errorf("got %q, want %s", b, want)
+		}
+		_ = r.Close()
+	}
+}
+
+// A reader in a namespace of which there is a file descriptor.
+func TestOpenNetNS(t *testing.T) {
+	p := prober.New(t)
+	load(t, `log group 86 drop`)
+	f, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var r *nflog.Reader
+	done := make(chan error)
+	go func() { // on a thread of the first namespace
+		var err error
+		r, err = nflog.Open(nflog.Config{Group: 86, NetNS: int(f.Fd())})
+		done <- err
+	}()
+	netns.Require(t, <-done)
+	defer r.Close()
+	send(t, p, prober.Echo(ends[0].src.Addr(), ends[0].dst.Addr(), 1, 1))
+	if got := read(t, r, 1)[0]; got.Proto != nft.ICMP {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// Without CAP_NET_ADMIN the error says so, and not that the group is taken.
+func TestOpenForbidden(t *testing.T) {
+	netns.Enter(t) // locks the thread, which ends with the test
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	data[0].Effective &^= 1 << unix.CAP_NET_ADMIN
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	_, err := nflog.Open(nflog.Config{Group: 86})
+	if errors.Is(err, nflog.ErrBusy) || !errors.Is(err, unix.EPERM) {
+		t.Errorf("got %v", err)
+	}
+	const want = "open log group 86: CAP_NET_ADMIN is missing: operation not permitted"
+	if err != nil && err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+// Read ends when its context does, or the reader is closed, and otherwise goes on waiting.
+func TestReadEnd(t *testing.T) {
+	p := prober.New(t)
+	load(t, `log group 86 drop`)
+	r := open(t, nflog.Config{})
+	batch := make([]nflog.Packet, 10)
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel)
+		if n, err := r.Read(ctx, batch); n != 0 || !errors.Is(err, context.Canceled) {
+			t.Errorf("got %d, %v", n, err)
+		}
+		if n, err := r.Read(ctx, batch); n != 0 || !errors.Is(err, context.Canceled) {
+			t.Errorf("canceled before: got %d, %v", n, err)
+		}
+	}
+	send(t, p, prober.UDP(ends[0].src, ends[0].dst, nil))
+	if got := read(t, r, 1)[0]; got.DstPort != 8080 {
+		t.Errorf("got %+v", got)
+	}
+	time.AfterFunc(20*time.Millisecond, func() { _ = r.Close() })
+	for range 2 {
+		if n, err := r.Read(t.Context(), batch); n != 0 || !errors.Is(err, net.ErrClosed) {
+			t.Errorf("got %d, %v", n, err)
+		}
+	}
+	open(t, nflog.Config{}) // the group is free
+}
+
+// BenchmarkRead measures the reader alone, a packet at a time, with the flood in the socket's buffer before.
+func BenchmarkRead(b *testing.B) {
+	p := prober.New(b)
+	load(b, `log prefix "drop ingress pod/0f3a" group 86 drop`)
+	r := open(b, nflog.Config{})
+	flood := make([][]byte, 5000)
+	for i := range flood {
+		flood[i] = prober.TCP(ends[i%2].src, ends[i%2].dst, prober.Segment{Flags: prober.SYN})
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for left := b.N; left > 0; left -= len(flood) {
+		b.StopTimer()
+		send(b, p, flood...)
+		b.StartTimer()
+		discard(b.Context(), b, r, len(flood))
+	}
+	b.StopTimer()
+	if s := r.Stats(); s.Lost+s.Overruns != 0 {
+		b.Errorf("got %+v", s)
+	}
+}
