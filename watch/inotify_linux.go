@@ -216,7 +216,7 @@ func readSettled(path string, created bool) ([]byte, error) {
 	case created && leaseErr == nil && info.Size() == 0:
 		return nil, errUnsettled // the kernel tells of a new file before it counts who created it as a writer
 	}
-	return readAll(f)
+	return readAll(f, maxWatched)
 }
 
 // openManifest opens a regular file. It does not wait for the other end of a pipe.

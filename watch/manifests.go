@@ -19,8 +19,12 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// maxManifest is the size of the largest manifest that is read, in bytes.
-const maxManifest = 256 << 20
+// How large a file may be, in bytes. To parse YAML takes some 25 times as much memory for a moment: the daemon, which shares a node,
+// does not do that for a file that somebody put into its folder by mistake.
+const (
+	maxWatched = 64 << 20
+	maxLoaded  = 1 << 30
+)
 
 // LoadManifests returns the objects of a file of manifests, or of all *.yaml, *.yml and *.json files of a folder and its
 // subfolders, where names that begin with a dot are passed over. They are what kubectl prints, in YAML or JSON: Pods, Namespaces and
@@ -55,7 +59,7 @@ func LoadManifests(path string) (*translate.Cluster, []error, error) {
 
 // ReadManifests is [LoadManifests] of one stream, which errors call name.
 func ReadManifests(name string, r io.Reader) (*translate.Cluster, []error) {
-	data, err := readAll(r)
+	data, err := readAll(r, maxLoaded)
 	if err != nil {
 		return clusterOf(map[string]manifest{name: unreadable(name, err)})
 	}
@@ -178,7 +182,7 @@ func readManifest(path string) manifest {
 		return unreadable(path, err)
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
-	data, err := readAll(f)
+	data, err := readAll(f, maxLoaded)
 	if err != nil {
 		return unreadable(path, err)
 	}
@@ -193,11 +197,11 @@ func unreadable(path string, err error) manifest {
 	return brokenManifest(&ManifestError{File: path, Problem: err.Error()})
 }
 
-// readAll reads what is not too large to be a manifest.
-func readAll(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
-	if err == nil && len(data) > maxManifest {
-		err = fmt.Errorf("larger than %d MiB", maxManifest>>20)
+// readAll reads up to limit bytes. More are an error.
+func readAll(r io.Reader, limit int) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err == nil && len(data) > limit {
+		err = fmt.Errorf("larger than %d bytes", limit)
 	}
 	return data, err
 }

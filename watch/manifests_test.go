@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/netpold/netpold/translate"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/manifests")
+
+// describeCluster returns a line for each object of a cluster.
+func describeCluster(c *translate.Cluster) string {
+	var b strings.Builder
+	for _, p := range c.Pods {
+		fmt.Fprintf(&b, "pod %s on %s %s %v", p.NamespacedName, p.Node, labelText(p.Labels), p.IPs)
+		for _, port := range p.Ports {
+			fmt.Fprintf(&b, " %s/%d:%d", port.Name, port.Proto, port.Number)
+		}
+		if p.Running {
+			b.WriteString(" running")
+		}
+		if p.Owner != "" {
+			fmt.Fprintf(&b, " %s %s", p.Owner, p.Created.UTC().Format(time.RFC3339))
+		}
+		b.WriteString("\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
+		if c.Namespaces[name]["kubernetes.io/metadata.name"] != name {
+			b.WriteString("without its name: ")
+		}
+		fmt.Fprintf(&b, "namespace %s %s\n", name, labelText(c.Namespaces[name]))
+	}
+	for _, np := range c.Policies {
+		fmt.Fprintf(&b, "policy %s/%s %v podSelector %s; %d ingress, %d egress\n", np.Namespace, np.Name, np.Spec.PolicyTypes,
+			metav1.FormatLabelSelector(&np.Spec.PodSelector), len(np.Spec.Ingress), len(np.Spec.Egress))
+	}
+	return strings.ReplaceAll(b.String(), " \n", "\n")
+}
+
+// TestLoadManifests loads the files of each case as a folder. What the case says of them are its last two files.
+func TestLoadManifests(t *testing.T) {
+	cases, err := filepath.Glob("testdata/manifests/*.txtar")
+	if err != nil || len(cases) == 0 {
+		t.Fatal("no cases", err)
+	}
+	for _, path := range cases {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			want := make(map[string]string)
+			var files []txtar.File
+			for _, f := range archive.Files {
+				if f.Name == "cluster" || f.Name == "errors" {
+					want[f.Name] = string(f.Data)
+					continue
+				}
+				files = append(files, f)
+				name := filepath.Join(dir, f.Name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, f.Data, 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c, errs, err := LoadManifests(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]string{"cluster": describeCluster(c)}
+			for _, err := range errs {
+				got["errors"] += strings.ReplaceAll(err.Error(), dir+"/", "") + "\n"
+			}
+			if *update {
+				archive.Files = append(files, txtar.File{Name: "cluster", Data: []byte(got["cluster"])})
+				if got["errors"] != "" {
+					archive.Files = append(archive.Files, txtar.File{Name: "errors", Data: []byte(got["errors"])})
+				}
+				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestReadManifests(t *testing.T) {
+	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"
+	bomb := "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+	for c := 'b'; c < 'k'; c++ {
+		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat("*"+string(c-1)+", ", 10), ", "))
+	}
+	rules := "&r " + `{ports: [&p {port: 1}, ` + strings.Repeat("*p, ", 500) + "]}"
+	for _, tt := range []struct{ name, text, cluster, errs string }{
+		{"empty", "", "", ""},
+		{"only comments", "# a\n---\n# b\n", "", ""},
+		{"byte order mark and CRLF", "\ufeff" + strings.ReplaceAll(pod, "\n", "\r\n"), "pod default/a", ""},
+		{"UTF-16", "\xff\xfea\x00", "", "in:1: not UTF-8 text"},
+		{"binary", "apiVersion: v1\n\x00\x01", "", "in:2: not UTF-8 text"},
+		{"unknown anchor", "a: b\nc: *d\n", "", "in:2: unknown anchor 'd' referenced"},
+		{"unclosed bracket", "a: [1,\n2\nb: c\n", "", "in:3: did not find expected ',' or ']'"},
+		{"unclosed quote", "a: b\nc: \"d\ne: f\n", "", "in:2: found unexpected end of stream"},
+		{"wrong indent", "a:\n  b: c\n d: e\n", "", "in:3: did not find expected key"},
+		{"flow mapping", "{apiVersion: v1, kind: Pod, metadata: {name: a}}", "pod default/a", ""},
+		{"broken JSON", "{\"kind\": \"Pod\",\n \"a\": ]}", "", "in:2: invalid character ']'"},
+		{"deep YAML", pod + "spec: " + strings.Repeat("[", 20_000), "", "in:4: exceeded max depth of 10000"},
+		{"deep JSON", `{"a":` + strings.Repeat("[", 20_000), "", "in:1: nested too deep"},
+		{"alias bomb where nobody looks", pod + bomb, "pod default/a", ""},
+		{"alias bomb of rules", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec:\n  ingress: [" +
+			rules + ", " + strings.Repeat("*r, ", 500) + "]\n", "", "in: its aliases stand for too much"},
+		{"alias of itself", "&a {apiVersion: v1, kind: List, items: [*a]}", "", "in:1: a list inside a list"},
+		{"merge of itself", "&a {<<: *a, apiVersion: v1, kind: Pod, metadata: {name: a}}", "pod default/a", "too many merge keys"},
+		{"two of a kind", pod + "---\n" + pod, "pod default/a", "in:5: pod default/a: is in in:1 too, which counts"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, errs := ReadManifests("in", strings.NewReader(tt.text))
+			if got := describeCluster(c); !strings.HasPrefix(got, tt.cluster) || tt.cluster == "" && got != "" {
+				t.Errorf("got %q, want %q", got, tt.cluster)
+			}
+			if err := errors.Join(errs...); (tt.errs == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.errs) {
+				t.Errorf("got errors:\n%v\nwant %q", err, tt.errs)
+			}
+		})
+	}
+}
+
+func TestLoadManifestsFails(t *testing.T) {
+	if _, err := readAll(strings.NewReader("12345"), 4); err == nil || err.Error() != "larger than 4 bytes" {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := LoadManifests(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want %v", err, os.ErrNotExist)
+	}
+}
+
+// FuzzReadManifests: whatever a file holds, the loader returns, and no name that it lets through breaks a line or a quote.
+func FuzzReadManifests(f *testing.F) {
+	cases, _ := filepath.Glob("testdata/manifests/*.txtar")
+	for _, path := range cases {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range archive.Files {
+			f.Add(file.Data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, errs := ReadManifests("in", strings.NewReader(string(data)))
+		for _, line := range strings.Split(strings.TrimSuffix(describeCluster(c), "\n"), "\n") {
+			if line != "" && !slices.Contains([]string{"pod", "namespace", "policy"}, strings.Fields(line)[0]) {
+				t.Errorf("line %q in the cluster", line)
+			}
+		}
+		for _, err := range errs {
+			if strings.ContainsAny(err.Error(), "\n\r\x1b") {
+				t.Errorf("error of several lines: %q", err)
+			}
+		}
+	})
+}
