@@ -33,13 +33,12 @@ func flowText(f nft.Flow) string {
 	case nft.TCP, nft.UDP, nft.SCTP:
 		return fmt.Sprintf("%s -> %s:%d/%s", f.Src, host, f.DstPort, nft.ProtocolName(f.Proto))
 	case nft.ICMP, nft.ICMPv6:
-		text := fmt.Sprintf("%s -> %s:icmp", f.Src, host)
-		if f.ICMPType != 8 && f.ICMPType != 128 {
-			text += fmt.Sprintf("  # type %d", f.ICMPType)
+		if (f.Proto == nft.ICMP) != f.Dst.Is4() { // the other family's, which to this one is nothing but a number
+			break
 		}
-		return text
+		return fmt.Sprintf("%s -> %s:icmp/%d", f.Src, host, f.ICMPType)
 	}
-	return fmt.Sprintf("%s -> %s  # protocol %d", f.Src, host, f.Proto)
+	return fmt.Sprintf("%s -> %s:protocol/%d", f.Src, host, f.Proto)
 }
 
 // Manifest returns the objects of the cluster as YAML documents.

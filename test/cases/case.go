@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cases
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
+)
+
+// The sections of a file.
+const (
+	clusterSection = "cluster.yaml"
+	flowsSection   = "flows"
+	errorsSection  = "errors"
+	tableSection   = "table.nft"
+)
+
+// Case is one golden case.
+type Case struct {
+	Name    string // of the file, without .txtar
+	File    string // its path
+	Title   string // the first line of its comment
+	Node    string // whose ruleset it shows
+	Options translate.Options
+	Cluster *translate.Cluster
+	Flows   []Flow
+	Table   string   // as the file has it
+	Errors  []string // as the file has them
+
+	readErrors []error // of the manifests
+	archive    *txtar.Archive
+}
+
+// Load reads all cases of a folder, in the order of their names.
+func Load(dir string) ([]*Case, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
+	if err != nil {
+		return nil, fmt.Errorf("cases: %w", err)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("cases: none in %s", dir)
+	}
+	var all []*Case
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("cases: %w", err)
+		}
+		c, err := Parse(file, data)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// Parse reads the case that a file holds. Errors begin with file:line.
+func Parse(file string, data []byte) (*Case, error) {
+	c := &Case{
+		Name:    strings.TrimSuffix(filepath.Base(file), ".txtar"),
+		File:    file,
+		Options: translate.Options{LogGroup: 86},
+		archive: txtar.Parse(data),
+	}
+	if err := c.parseHeader(); err != nil {
+		return nil, err
+	}
+	for _, f := range c.archive.Files {
+		switch f.Name {
+		case clusterSection:
+			c.Cluster, c.readErrors = watch.ReadManifests(clusterSection, bytes.NewReader(f.Data))
+		case tableSection:
+			c.Table = string(f.Data)
+		case errorsSection:
+			c.Errors = slices.Collect(lines(f.Data))
+		case flowsSection:
+		default:
+			return nil, fmt.Errorf("%s: unknown section %q", file, f.Name)
+		}
+	}
+	if c.Cluster == nil {
+		return nil, fmt.Errorf("%s: no section %s", file, clusterSection)
+	}
+	if c.Node == "" && len(c.Cluster.Pods) > 0 {
+		c.Node = c.firstNode()
+	}
+	if c.Node == "" {
+		return nil, fmt.Errorf("%s: no pod is on a node, and no line says node: NAME", file)
+	}
+	return c, c.parseFlows(data)
+}
+
+// parseHeader reads what stands before the first section.
+func (c *Case) parseHeader() error {
+	number := 0
+	for line := range strings.Lines(string(c.archive.Comment)) {
+		number++
+		line = strings.TrimSpace(line)
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch {
+		case strings.HasPrefix(line, "#"):
+			if c.Title == "" {
+				c.Title = strings.TrimSpace(strings.TrimLeft(line, "#"))
+			}
+		case line == "":
+		case key == "node":
+			c.Node = value
+		case key == "flags":
+			if err := c.parseFlags(value); err != nil {
+				return fmt.Errorf("%s:%d: %w", c.File, number, err)
+			}
+		default:
+			return fmt.Errorf("%s:%d: want # text, node: NAME or flags: FLAGS", c.File, number)
+		}
+	}
+	if c.Title == "" {
+		return fmt.Errorf("%s:1: no # line says what it shows", c.File)
+	}
+	return nil
+}
+
+// parseFlags reads flags of `netpold render`.
+func (c *Case) parseFlags(text string) error {
+	for flag := range strings.FieldsSeq(text) {
+		switch flag {
+		case "--deny=drop", "--established=keep", "--log-group=86":
+		case "--deny=reject":
+			c.Options.Deny = nft.Reject
+		case "--established=recheck":
+			c.Options.Established = translate.Recheck
+		case "--log-group=0":
+			c.Options.LogGroup = 0
+		default:
+			return fmt.Errorf("unknown flag %s", flag)
+		}
+	}
+	return nil
+}
+
+// firstNode returns the node of the pod that the file has first.
+func (c *Case) firstNode() string {
+	_, after, _ := strings.Cut(string(c.section(clusterSection)), "nodeName:")
+	after, _, _ = strings.Cut(after, "\n")
+	return strings.FieldsFunc(after+" ", func(r rune) bool { return strings.ContainsRune(" ,}\"", r) })[0]
+}
+
+// section returns the text of a section.
+func (c *Case) section(name string) []byte {
+	for _, f := range c.archive.Files {
+		if f.Name == name {
+			return f.Data
+		}
+	}
+	return nil
+}
+
+// Nodes returns the nodes of the cluster's pods, and that of the case, sorted.
+func (c *Case) Nodes() []string {
+	nodes := []string{c.Node}
+	for _, p := range c.Cluster.Pods {
+		nodes = append(nodes, p.Node)
+	}
+	slices.Sort(nodes)
+	return slices.DeleteFunc(slices.Compact(nodes), func(node string) bool { return node == "" })
+}
+
+// State returns the state of one node that the cluster implies, and what `netpold render` reports.
+func (c *Case) State(node string) (*translate.State, []string) {
+	s := translate.New(node, c.Options)
+	var text []string
+	for _, err := range append(slices.Clone(c.readErrors), c.Cluster.AddTo(s)...) {
+		text = append(text, err.Error())
+	}
+	return s, text
+}
+
+// Format returns the case's file with other content of the sections that are not written by hand.
+func (c *Case) Format(table string, errs []string) []byte {
+	a := &txtar.Archive{Comment: c.archive.Comment}
+	for _, f := range c.archive.Files {
+		if f.Name != errorsSection && f.Name != tableSection {
+			a.Files = append(a.Files, f)
+		}
+	}
+	if len(errs) > 0 {
+		a.Files = append(a.Files, txtar.File{Name: errorsSection, Data: []byte(strings.Join(errs, "\n") + "\n")})
+	}
+	a.Files = append(a.Files, txtar.File{Name: tableSection, Data: []byte(table)})
+	return txtar.Format(a)
+}
