@@ -4,8 +4,10 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"sync"
 	"sync/atomic"
 
@@ -34,7 +36,7 @@ type APISource struct {
 
 // Run feeds sink until ctx ends. While the API server is away it says so to the sink and goes on trying.
 func (s *APISource) Run(ctx context.Context, sink Sink) error {
-	contact := &contact{sink: sink, problems: make(map[string]error)}
+	contact := &contact{sink: sink, waiting: make(map[string]struct{})}
 	resources := s.resources()
 	var reflectors sync.WaitGroup
 	var incomplete atomic.Int32
@@ -142,22 +144,25 @@ func setPolicy(objects Objects, obj runtime.Object) error {
 type contact struct {
 	sink Sink
 
-	mu       sync.Mutex
-	problems map[string]error // by resource
+	mu      sync.Mutex
+	waiting map[string]struct{} // the resources that it does not answer about
 }
 
 // answered notes that the server answered about a resource, or why it did not.
 func (c *contact) answered(resource string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := len(c.problems)
+	before := len(c.waiting)
 	if err != nil {
-		c.problems[resource] = err
+		if request := (*url.Error)(nil); errors.As(err, &request) {
+			err = request.Err // the rest is a long URL
+		}
+		c.waiting[resource] = struct{}{}
 		c.sink.Away(fmt.Errorf("%s: %w", resource, err))
 		return
 	}
-	delete(c.problems, resource)
-	if before > 0 && len(c.problems) == 0 {
+	delete(c.waiting, resource)
+	if before > 0 && len(c.waiting) == 0 {
 		c.sink.Away(nil)
 	}
 }

@@ -5,7 +5,9 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -248,9 +250,9 @@ func TestStreamStops(t *testing.T) {
 
 func TestContact(t *testing.T) {
 	sink := newRecorder()
-	c := contact{sink: sink, problems: make(map[string]error)}
+	c := contact{sink: sink, waiting: make(map[string]struct{})}
 	c.answered("pods", nil)
-	c.answered("pods", errors.New("connection refused"))
+	c.answered("pods", fmt.Errorf("list: %w", &url.Error{Op: "Get", URL: "https://a/very/long/one", Err: errors.New("connection refused")}))
 	c.answered("namespaces", errors.New("connection refused"))
 	c.answered("pods", nil)
 	c.answered("namespaces", nil)
