@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// String returns the table in nft(8) syntax: what `nft -f` loads and `nft list table` prints, sets before chains, each by name,
-// one element a line.
+// String returns the table in nft(8) syntax: what `nft -f` loads and, of a table loaded so, `nft -s list table` of version 1.0.6 prints, but
+// for the order of elements. Sets come before chains, each by name.
 func (t *Table) String() string {
 	var b strings.Builder
 	_, _ = t.WriteTo(&b) // a Builder does not fail
@@ -18,17 +18,18 @@ func (t *Table) String() string {
 
 // WriteTo writes the text of [Table.String] to w.
 func (t *Table) WriteTo(w io.Writer) (int64, error) {
-	blocks := make([]string, 0, len(t.sets)+len(t.chains.want)+1)
+	comment := ""
 	if t.Comment != "" {
-		blocks = append(blocks, fmt.Sprintf("\tcomment %q\n", t.Comment))
+		comment = fmt.Sprintf("\tcomment %q\n", t.Comment)
 	}
+	blocks := make([]string, 0, len(t.sets)+len(t.chains.want))
 	for _, s := range t.Sets() {
 		blocks = append(blocks, s.text())
 	}
 	for _, c := range t.Chains() {
 		blocks = append(blocks, c.text())
 	}
-	n, err := fmt.Fprintf(w, "table inet %s {\n%s}\n", t.Name, strings.Join(blocks, "\n"))
+	n, err := fmt.Fprintf(w, "table inet %s {\n%s%s}\n", t.Name, comment, strings.Join(blocks, "\n"))
 	return int64(n), err
 }
 

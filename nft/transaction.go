@@ -201,8 +201,8 @@ func (b *batch) transaction() *Transaction {
 	if !b.table.known { // add before delete: deleting a table that is not there fails
 		tx.Ops = append(tx.Ops, Op{Verb: AddTable}, Op{Verb: DeleteTable}, Op{Verb: AddTable})
 	}
+	tx.chains(AddChain, b.addChains) // before the sets: nft 1.0.6 adds the elements of a new interval map together with the map
 	tx.Ops = append(tx.Ops, b.addSets...)
-	tx.chains(AddChain, b.addChains)
 	tx.Ops = append(tx.Ops, b.delElements...)
 	tx.chains(FlushChain, b.changed)
 	tx.chains(FlushChain, deleted)

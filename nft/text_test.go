@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/netns"
+)
+
+// everything is a table that has each thing there is at least once.
+func everything() *nft.Table {
+	t := nft.NewTable("everything", `all of the model; a "quote" is cleaned`)
+	fillSets(t)
+	set := func(name string) nft.Lookup { return nft.LookupIn(nft.Source, t.FindSet(name)) }
+	to := func(name string) nft.Lookup { return nft.LookupIn(nft.Destination, t.FindSet(name)) }
+	t.SetChain(&nft.Chain{Name: "forward-egress", Comment: "the earlier one", Base: &nft.Base{Priority: -1}, Rules: []nft.Rule{
+		nft.R(nft.CtState{nft.Established, nft.Related}, accept()),
+		nft.R(set("verdicts-4")),
+		nft.R(set("verdicts-6")),
+	}})
+	t.SetChain(&nft.Chain{Name: "forward-ingress", Base: &nft.Base{}, Rules: []nft.Rule{
+		nft.R(nft.CtState{nft.Related}, accept()),
+		nft.R(nft.CtState{nft.Established}, nft.CtReply{}, accept()),
+		nft.R(to("verdicts-4")),
+		nft.R(to("verdicts-6")),
+	}})
+	t.SetChain(&nft.Chain{Name: "last", Base: &nft.Base{Priority: 10}})
+	t.SetChain(&nft.Chain{Name: "ingress-7F3A9C2Q-default/web.v1_a", Comment: "1 pod; default/web", Rules: []nft.Rule{
+		{Statements: []nft.Statement{nft.NeighbourDiscovery{}, accept()}, Comment: "RFC 4861"},
+		nft.R(set("addresses-4"), accept()),
+		nft.R(set("addresses-6"), ports(nft.TCP, 80), accept()),
+		nft.R(set("pairs-4"), accept()),
+		nft.R(to("pairs-6"), accept()),
+		nft.R(set("ports-4"), accept()),
+		nft.R(to("ports-6"), accept()),
+		nft.R(set("ranges-4")),
+		nft.R(to("ranges-6")),
+		nft.R(nft.GotoChain("ports")),
+	}})
+	t.SetChain(&nft.Chain{Name: "ports", Rules: []nft.Rule{
+		nft.R(ports(nft.UDP, 53), accept()),
+		nft.R(nft.Ports{{Proto: nft.SCTP, First: 8000, Last: 9000}}, accept()),
+		nft.R(nft.Ports{{Proto: nft.SCTP, First: 0, Last: 65535}}, accept()),
+		nft.R(ports(nft.TCP, 80, 443), accept()),
+		nft.R(nft.Ports{{Proto: nft.TCP, First: 0, Last: 79}, {Proto: nft.TCP, First: 8000, Last: 65535}}, accept()),
+		nft.R(nft.Ports{{Proto: nft.TCP, First: 80, Last: 90}, {Proto: nft.UDP, First: 53, Last: 53}}, nft.Counter{}),
+		nft.R(nft.JumpTo("tail")),
+	}})
+	t.SetChain(&nft.Chain{Name: "tail", Rules: []nft.Rule{
+		nft.R(nft.Limit{Rate: 100, Burst: 200}, nft.Log{Prefix: `ingress "7F3A" `, Group: 86, Snaplen: 128}),
+		nft.R(nft.Limit{Rate: 1, Burst: 5}, nft.Verdict{}),
+		nft.R(nft.Ports{{Proto: nft.TCP, First: 0, Last: 65535}}, nft.Verdict{Kind: nft.Reset}),
+		nft.R(nft.Counter{}, nft.Verdict{Kind: nft.Reject}),
+		{Statements: []nft.Statement{nft.Counter{}, drop()}, Comment: "never " + strings.Repeat("reached ", 20)},
+	}})
+	return t
+}
+
+// fillSets gives the table a set of each kind.
+func fillSets(t *nft.Table) {
+	empty := nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange}
+	t.Set("empty", empty, "nothing in it")
+	for i, f := range nft.Families() {
+		a := []string{"10.0.0.1", "fd00::1"}[i]
+		b := []string{"192.168.0.255", "::192.168.0.255"}[i]
+		name := func(s string) string { return s + "-" + f.String() }
+
+		s := t.Set(name("addresses"), nft.SetType{Family: f, Counter: true}, "pods of all namespaces")
+		s.Want(key(a), nft.Value{})
+		s.Want(key(b), nft.Value{Comment: "default/b"})
+		s = t.Set(name("pairs"), nft.SetType{Family: f, Fields: nft.AddrAddr}, "")
+		s.Want(nft.PairKey(addr(a), addr(b)), nft.Value{Comment: "a to b"})
+		s = t.Set(name("ports"), nft.SetType{Family: f, Fields: nft.AddrProtoPort}, "")
+		for _, proto := range []uint8{nft.ICMP, nft.TCP, nft.UDP, nft.ICMPv6, nft.SCTP, 200} {
+			s.Want(nft.PortKey(addr(a), proto, 80), nft.Value{})
+		}
+		s = t.Set(name("verdicts"), nft.SetType{Family: f, Map: true}, "")
+		s.Want(key(a), nft.Value{Verdict: nft.GotoChain("ingress-7F3A9C2Q-default/web.v1_a"), Comment: "default/a"})
+		s.Want(key(b), nft.Value{Verdict: drop()})
+		s = t.Set(name("ranges"), nft.SetType{Family: f, Fields: nft.AddrRange, Map: true, Counter: true}, "blocks")
+		for n, r := range [][][2]string{
+			{{"0.0.0.0", "127.255.255.255"}, {"192.168.0.1", "192.168.0.255"}, {"255.255.255.255", "255.255.255.255"}},
+			{{"::", "::1"}, {"fd00::", "fd00:0:ffff:ffff:ffff:ffff:ffff:ffff"}, {"ffff::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}},
+		}[i] {
+			v := []nft.Verdict{accept(), nft.JumpTo("ports"), {}}[n]
+			s.Want(nft.PairKey(addr(r[0]), addr(r[1])), nft.Value{Verdict: v, Comment: []string{"", "b", ""}[n]})
+		}
+	}
+	for f, prefix := range map[nft.Family]string{nft.IPv4: "0.0.0.0/0", nft.IPv6: "::/0"} {
+		all := t.Set("all-"+f.String(), nft.SetType{Family: f, Fields: nft.AddrRange}, "")
+		all.Want(span(prefix), nft.Value{})
+	}
+}
+
+// golden compares text with a file in testdata, or with -update writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, string(want))
+}
+
+// same reports the lines that only one of two texts has.
+func same(t *testing.T, got, want string) {
+	t.Helper()
+	if got == want {
+		return
+	}
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for _, line := range g {
+		if !slices.Contains(w, line) {
+			t.Errorf("got  %s", line)
+		}
+	}
+	for _, line := range w {
+		if !slices.Contains(g, line) {
+			t.Errorf("want %s", line)
+		}
+	}
+	if !t.Failed() {
+		t.Errorf("the lines are in another order; got\n%s", got)
+	}
+}
+
+func TestGoldenTable(t *testing.T) {
+	table := everything()
+	golden(t, "everything.nft", table.String())
+	golden(t, "everything-replace.nft", table.Pending().String())
+	change(table)
+	golden(t, "everything-change.nft", table.Pending().String())
+	golden(t, "empty.nft", nft.NewTable("t", "").String())
+	golden(t, "empty-replace.nft", nft.NewTable("t", "").Pending().String())
+}
+
+// change edits everything, a bit of each.
+func change(t *nft.Table) {
+	t.FindSet("addresses-4").Unwant(key("10.0.0.1"))
+	t.FindSet("addresses-6").Want(key("fd00::7"), nft.Value{Comment: "new"})
+	t.FindSet("ports-4").Unwant(nft.PortKey(addr("10.0.0.1"), nft.TCP, 80))
+	blocks := t.FindSet("ranges-4")
+	blocks.Unwant(nft.PairKey(addr("0.0.0.0"), addr("127.255.255.255")))
+	blocks.Want(span("0.0.0.0/2"), nft.Value{Verdict: accept()})
+	blocks.Want(span("64.0.0.0/2"), nft.Value{Verdict: nft.GotoChain("new")})
+	t.FindSet("verdicts-6").Want(key("fd00::1"), nft.Value{Verdict: nft.GotoChain("new")})
+	t.DeleteSet("pairs-4")
+	t.DeleteSet("pairs-6")
+	t.Set("late", nft.SetType{Family: nft.IPv6}, "").Want(key("fd00::8"), nft.Value{})
+	t.SetChain(&nft.Chain{Name: "new", Rules: []nft.Rule{nft.R(accept())}})
+	t.SetChain(&nft.Chain{Name: "ports"})
+	t.DeleteChain("tail")
+	c := *t.Chain("ingress-7F3A9C2Q-default/web.v1_a")
+	c.Rules = []nft.Rule{nft.R(nft.LookupIn(nft.Source, t.FindSet("late")), nft.GotoChain("new"))}
+	t.SetChain(&c)
+}
+
+// TestNftText holds that nft(8) loads what we write, and lists what it loaded as we write it.
+func TestNftText(t *testing.T) {
+	for _, table := range []*nft.Table{everything(), nft.NewTable("everything", "")} {
+		netns.Enter(t)
+		load(t, table.String())
+		same(t, list(t), canonical(table.String()))
+	}
+}
+
+// TestNftTransaction holds that the text of a transaction does, loaded by nft(8), what the transaction should.
+func TestNftTransaction(t *testing.T) {
+	netns.Enter(t)
+	table := everything()
+	load(t, table.Pending().String())
+	same(t, list(t), canonical(table.String()))
+
+	change(table)
+	load(t, table.Pending().String())
+	same(t, sorted(list(t)), sorted(canonical(table.String())))
+
+	table.Forget()
+	load(t, table.Pending().String())
+	same(t, list(t), canonical(table.String()))
+}
+
+// TestNftDepth holds that the kernel takes chains that are as deep as the interpreter follows them, and not deeper.
+func TestNftDepth(t *testing.T) {
+	for _, down := range []func(string) nft.Verdict{nft.JumpTo, nft.GotoChain} {
+		netns.Enter(t)
+		load(t, ladder(maxLadder, down).Pending().String())
+		if out, err := run(t, ladder(maxLadder+1, down).Pending().String(), "-f", "-"); err == nil {
+			t.Errorf("the kernel takes %d chains below the other\n%s", maxLadder+1, out)
+		}
+	}
+}
+
+// run runs nft(8) in the namespace of the calling thread.
+func run(t *testing.T, stdin string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.Command("nft", args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		netns.Require(t, err)
+	}
+	return string(out), err
+}
+
+func load(t *testing.T, script string) {
+	t.Helper()
+	if out, err := run(t, script, "-f", "-"); err != nil {
+		t.Fatalf("nft -f: %v\n%s", err, out)
+	}
+}
+
+// list returns nft(8)'s listing of the one table, without the values of counters.
+func list(t *testing.T) string {
+	t.Helper()
+	out, err := run(t, "", "-s", "list", "table", "inet", "everything")
+	if err != nil {
+		t.Fatalf("nft list: %v\n%s", err, out)
+	}
+	return canonical(out)
+}
+
+var (
+	continued = regexp.MustCompile(`,\n\s+`)
+	elements  = regexp.MustCompile(`elements = \{ .* \}`)
+)
+
+// canonical writes a set's elements in one line, in a fixed order.
+func canonical(table string) string {
+	return elements.ReplaceAllStringFunc(continued.ReplaceAllString(table, ", "), func(list string) string {
+		items := strings.Split(strings.TrimSuffix(strings.TrimPrefix(list, "elements = { "), " }"), ", ")
+		slices.Sort(items)
+		return fmt.Sprintf("elements = { %s }", strings.Join(items, ", "))
+	})
+}
+
+// sorted puts the blocks of a table in order: the kernel lists what is younger further down.
+func sorted(table string) string {
+	blocks := strings.Split(strings.TrimSuffix(table, "}\n"), "\n\n")
+	slices.SortFunc(blocks[1:], strings.Compare)
+	for i := range blocks {
+		blocks[i] = strings.TrimSuffix(blocks[i], "\n")
+	}
+	return strings.Join(blocks, "\n\n")
+}
