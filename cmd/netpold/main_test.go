@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/netpold/netpold/watch"
+)
+
+const cluster = `apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: db, namespace: shop, labels: {app: db}}
+  spec: {nodeName: worker-1, containers: [{name: a, image: a}]}
+  status: {phase: Running, podIP: 10.0.0.1}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: web, namespace: shop, labels: {app: web}}
+  spec: {nodeName: worker-2, containers: [{name: a, image: a}]}
+  status: {phase: Running, podIP: 10.0.0.2}
+- apiVersion: networking.k8s.io/v1
+  kind: NetworkPolicy
+  metadata: {name: db, namespace: shop}
+  spec:
+    podSelector: {matchLabels: {app: db}}
+    ingress:
+    - from: [{podSelector: {matchLabels: {app: web}}}]
+      ports: [{port: 5432}]
+`
+
+const badPolicy = `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: bad, namespace: shop}
+spec:
+  podSelector: {}
+  ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/33}}]}]
+`
+
+// TestCommands runs commands as a user would: what they print, what they complain of, and their exit status.
+func TestCommands(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"good/cluster.yaml": cluster, "bad/cluster.yaml": cluster, "bad/bad.yaml": badPolicy} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good, bad := filepath.Join(dir, "good"), filepath.Join(dir, "bad")
+	for name, tc := range map[string]struct {
+		args   []string
+		stdin  string
+		exit   int
+		stdout string
+		stderr string
+	}{
+		"render":                 {args: []string{"render", "-f", good, "--node", "worker-1"}, stdout: "table inet netpold {"},
+		"render stdin":           {args: []string{"render", "-f", "-", "--node", "worker-1"}, stdin: cluster, stdout: "10.0.0.2 . tcp . 5432 comment \"shop/web\""},
+		"render file":            {args: []string{"render", "-f", filepath.Join(good, "cluster.yaml"), "--node", "worker-1"}, stdout: "shop/db"},
+		"render another node":    {args: []string{"render", "-f", good, "--node", "worker-2"}, stdout: "chain forward-ingress"},
+		"render bad":             {args: []string{"render", "-f", bad, "--node", "worker-1"}, exit: 1, stdout: "shop/bad+1", stderr: "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.0/33\""},
+		"render reject":          {args: []string{"render", "-f", good, "--node", "worker-1", "--deny", "reject"}, stdout: "reject with tcp reset"},
+		"render recheck":         {args: []string{"render", "-f", good, "--node", "worker-1", "--established=recheck"}, stdout: "ct state established ct direction reply accept"},
+		"render no log":          {args: []string{"render", "-f", good, "--node", "worker-1", "--log-group=0"}, stdout: "counter drop"},
+		"render bad flag":        {args: []string{"render", "-f", good, "--deny", "maybe"}, exit: 2, stderr: "--deny=maybe: want drop or reject"},
+		"render no file":         {args: []string{"render", "--node", "worker-1"}, exit: 2, stderr: "\"filename\" not set"},
+		"render nothing there":   {args: []string{"render", "-f", filepath.Join(dir, "none")}, exit: 2, stderr: "no such file"},
+		"explain allowed":        {args: []string{"explain", "-f", good, "shop/web", "shop/db:5432"}, stdout: "allowed by shop/db spec.ingress[0]"},
+		"explain denied":         {args: []string{"explain", "-f", good, "shop/web", "shop/db:5433/tcp"}, exit: 1, stdout: "it allows TCP 5432, not TCP 5433"},
+		"explain rules":          {args: []string{"explain", "-f", good, "--rules", "shop/web", "shop/db:5432"}, stdout: "ip saddr . meta l4proto . th dport @ingress-"},
+		"explain ICMP":           {args: []string{"explain", "-f", good, "192.0.2.1", "shop/db:icmp"}, exit: 1, stdout: "ICMP: denied"},
+		"explain out":            {args: []string{"explain", "-f", good, "shop/db", "192.0.2.1:53/udp"}, stdout: "no policy isolates it for egress"},
+		"explain no such pod":    {args: []string{"explain", "-f", good, "shop/nobody", "shop/db:80"}, exit: 2, stderr: "no pod shop/nobody"},
+		"explain no port":        {args: []string{"explain", "-f", good, "shop/web", "shop/db"}, exit: 2, stderr: "no port"},
+		"explain no such proto":  {args: []string{"explain", "-f", good, "shop/web", "shop/db:80/tpc"}, exit: 2, stderr: "\"tpc\" is not tcp, udp or sctp"},
+		"explain bare IPv6":      {args: []string{"explain", "-f", good, "shop/web", "fd00::1:80"}, exit: 2, stderr: "in brackets"},
+		"explain mixed families": {args: []string{"explain", "-f", good, "fd00::1", "shop/db:80"}, exit: 2, stderr: "no IP family in common"},
+		"run without a source":   {args: []string{"run", "--manifests", good, "--kubeconfig", "x"}, exit: 2, stderr: "none of the others can be"},
+		"run bad level":          {args: []string{"run", "--manifests", good, "--log-level", "loud"}, exit: 2, stderr: "--log-level=loud"},
+		"status without daemon":  {args: []string{"status", "--listen", "127.0.0.1:1"}, exit: 2, stderr: "no daemon answers on 127.0.0.1:1"},
+		"version":                {args: []string{"version"}, stdout: "netpold "},
+		"no such command":        {args: []string{"rendre"}, exit: 2, stderr: "unknown command"},
+		"help":                   {args: []string{"explain", "--help"}, stdout: "Exit status: 0 allowed, 1 denied, 2 error."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, exit := execute(t.Context(), tc.stdin, tc.args...)
+			if exit != tc.exit || !strings.Contains(stdout, tc.stdout) || !strings.Contains(stderr, tc.stderr) {
+				t.Errorf("netpold %v: exit %d, want %d\nstdout: %s\nstderr: %s", tc.args, exit, tc.exit, stdout, stderr)
+			}
+			if (exit == exitError) != (stdout == "") {
+				t.Errorf("netpold %v: exit %d and stdout %q", tc.args, exit, stdout)
+			}
+		})
+	}
+}
+
+// execute runs a command and returns what main would print and exit with.
+func execute(ctx context.Context, stdin string, args ...string) (stdout, stderr string, exit int) {
+	var out, errs bytes.Buffer
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetIn(strings.NewReader(stdin))
+	root.SetOut(&out)
+	root.SetErr(&errs)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case errors.Is(err, errNo):
+		exit = exitNo
+	case err != nil:
+		exit = exitError
+		errs.WriteString(err.Error())
+	}
+	return out.String(), errs.String(), exit
+}
+
+// TestStatus shows the report of a daemon.
+func TestStatus(t *testing.T) {
+	report := watch.Report{
+		Node: "worker-1", Synced: true, InSync: true, Source: watch.SourceReport{Name: "API server"},
+		IsolatedPods: map[string]int{"ingress": 2},
+		Policies:     watch.PoliciesReport{Total: 3, InEffect: 1, Rejected: []watch.RejectedPolicy{{Policy: "ns/bad", Reason: "NetworkPolicy ns/bad: spec.x"}}},
+		Preflight:    []watch.Finding{{Check: watch.CheckBridge, Problem: "a bridge", Remedy: "mend it"}},
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(report)
+	}))
+	defer server.Close()
+	listen := strings.TrimPrefix(server.URL, "http://")
+	stdout, stderr, exit := execute(t.Context(), "", "status", "--listen", listen)
+	if exit != 0 || stderr != "" {
+		t.Errorf("in sync: exit %d, stderr %s", exit, stderr)
+	}
+	for _, want := range []string{"worker-1", "yes", "2 pods for ingress, 0 for egress", "NetworkPolicy ns/bad: spec.x", "bridge: a bridge", "mend it"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("status lacks %q:\n%s", want, stdout)
+		}
+	}
+	report.InSync = false
+	report.LastTransaction.Error = "no buffer space"
+	if stdout, _, exit := execute(t.Context(), "", "status", "--listen", listen); exit != exitNo || !strings.Contains(stdout, "no: the last transaction failed: no buffer space") {
+		t.Errorf("not in sync: exit %d, stdout %s", exit, stdout)
+	}
+	stdout, _, _ = execute(t.Context(), "", "status", "--listen", listen, "-o", "json")
+	var got watch.Report
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Node != "worker-1" {
+		t.Errorf("status -o json: %v, %s", err, stdout)
+	}
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+)
+
+// kernelFunc is a kernel that is a function.
+type kernelFunc func(context.Context, *nft.Transaction) error
+
+func (f kernelFunc) Apply(ctx context.Context, tx *nft.Transaction) error { return f(ctx, tx) }
+
+// newTestLoop returns a loop that runs in the bubble of a synctest, and its registry.
+func newTestLoop(t *testing.T, kernel Kernel) (*Loop, *prometheus.Registry) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	metrics, err := NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := NewLoop(LoopConfig{
+		Kernel: kernel, State: translate.New("node", translate.Options{}), Metrics: metrics, Log: slog.New(slog.DiscardHandler),
+		Node: "node", Source: "test", Findings: func(int) []Finding { return nil },
+	})
+	if err := registry.Register(NewStateCollector(l)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); l.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return l, registry
+}
+
+func setPodAt(l *Loop, name, ip string) {
+	l.Update(func(o Objects) {
+		o.SetPod(translate.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "node",
+			IPs: []netip.Addr{netip.MustParseAddr(ip)}, Running: true,
+		})
+	})
+}
+
+func denyAll(l *Loop, name string) {
+	l.Update(func(o Objects) {
+		o.SetPolicy(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}})
+	})
+}
+
+// TestNothingBeforeSynced: the rules of a previous process stay until the source has told everything.
+func TestNothingBeforeSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var txs []*nft.Transaction
+		l, _ := newTestLoop(t, kernelFunc(func(_ context.Context, tx *nft.Transaction) error {
+			txs = append(txs, tx)
+			return nil
+		}))
+		setPodAt(l, "a", "10.0.0.1")
+		denyAll(l, "deny")
+		synctest.Wait()
+		if len(txs) != 0 {
+			t.Fatalf("%d transactions before the source is synced", len(txs))
+		}
+		if text, ready := l.Ready(); ready || !strings.Contains(text, "waiting") {
+			t.Errorf("ready before the source is synced: %s", text)
+		}
+		l.Synced()
+		synctest.Wait()
+		if len(txs) != 1 || !txs[0].Replaces() {
+			t.Fatalf("want one transaction that replaces the table, have %d", len(txs))
+		}
+		if text, ready := l.Ready(); !ready {
+			t.Errorf("not ready after the first transaction: %s", text)
+		}
+	})
+}
+
+// TestEventsDuringCommit: what comes while a transaction is in flight makes one more, with nothing lost.
+func TestEventsDuringCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, finish := make(chan *nft.Transaction), make(chan error)
+		l, _ := newTestLoop(t, kernelFunc(func(_ context.Context, tx *nft.Transaction) error {
+			begun <- tx
+			return <-finish
+		}))
+		denyAll(l, "deny")
+		l.Synced()
+		<-begun
+		for i, ip := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"} {
+			setPodAt(l, string(rune('a'+i)), ip)
+		}
+		finish <- nil
+		tx := <-begun
+		finish <- nil
+		if text := tx.String(); tx.Replaces() || strings.Count(text, "goto") != 3 {
+			t.Errorf("want one small transaction with three pods, have %s", text)
+		}
+		synctest.Wait()
+		if s := l.Status(); s.Transactions != 2 || !s.InSync {
+			t.Errorf("status: %+v", s)
+		}
+	})
+}
+
+// TestRecovery: a transaction that fails, or a table that somebody else changed, is answered by replacing the whole table.
+func TestRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var txs []*nft.Transaction
+		var fail error
+		l, registry := newTestLoop(t, kernelFunc(func(_ context.Context, tx *nft.Transaction) error {
+			txs = append(txs, tx)
+			return fail
+		}))
+		denyAll(l, "deny")
+		l.Synced()
+		synctest.Wait()
+		fail = errors.New("add element to map: no buffer space available")
+		setPodAt(l, "a", "10.0.0.1")
+		synctest.Wait()
+		if text, ready := l.Ready(); ready || !strings.Contains(text, "no buffer space") {
+			t.Errorf("after a failed transaction: ready %t, %s", ready, text)
+		}
+		setPodAt(l, "b", "10.0.0.2") // waits for the replacement
+		synctest.Wait()
+		if len(txs) != 2 {
+			t.Fatalf("%d transactions, want no more before the back-off is over", len(txs))
+		}
+		fail = nil
+		l.waitFor(t, func(s Status) bool { return s.InSync && s.Recoveries == 1 })
+		last := txs[len(txs)-1]
+		if !last.Replaces() || strings.Count(last.String(), "goto ingress") != 2 {
+			t.Errorf("want the whole table with both pods, have %s", last)
+		}
+		l.Drifted("nft")
+		l.waitFor(t, func(s Status) bool { return s.InSync && s.Recoveries == 2 })
+		if last := txs[len(txs)-1]; !last.Replaces() {
+			t.Errorf("want the whole table after a drift, have %s", last)
+		}
+		for reason, want := range map[string]float64{ReasonTransaction: 1, ReasonDrift: 1} {
+			if got := testutil.ToFloat64(l.Metrics.recoveries.WithLabelValues(reason)); got != want {
+				t.Errorf("recoveries by reason %s: %v, want %v", reason, got, want)
+			}
+		}
+		problems, err := testutil.GatherAndLint(registry)
+		if err != nil || len(problems) > 0 {
+			t.Errorf("metrics: %v %v", problems, err)
+		}
+	})
+}
+
+// waitFor waits, in the bubble's time, until the status is as wanted.
+func (l *Loop) waitFor(t *testing.T, good func(Status) bool) {
+	t.Helper()
+	for range 100 {
+		synctest.Wait()
+		if good(l.Status()) {
+			return
+		}
+		time.Sleep(minBackoff) // the bubble's clock: it takes no time
+	}
+	t.Fatalf("status stays %+v", l.Status())
+}
+
+// TestRejected: what does not compile is reported, and forgotten with its policy.
+func TestRejected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := newTestLoop(t, kernelFunc(func(context.Context, *nft.Transaction) error { return nil }))
+		bad := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "bad"}}
+		bad.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{}}}}
+		l.Update(func(o Objects) { o.SetPolicy(bad) })
+		l.Synced()
+		synctest.Wait()
+		r := l.Report()
+		if len(r.Policies.Rejected) != 1 || !strings.Contains(r.Policies.Rejected[0].Reason, "spec.ingress[0].from[0]") {
+			t.Errorf("rejected: %+v", r.Policies.Rejected)
+		}
+		l.Update(func(o Objects) { o.DeletePolicy(types.NamespacedName{Namespace: "ns", Name: "bad"}) })
+		if r := l.Report(); len(r.Policies.Rejected) != 0 {
+			t.Errorf("rejected after the policy is gone: %+v", r.Policies.Rejected)
+		}
+	})
+}
+
+// TestHandler asks the endpoints.
+func TestHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, registry := newTestLoop(t, kernelFunc(func(context.Context, *nft.Transaction) error { return nil }))
+		h := Handler(l, registry)
+		get := func(path string) (int, string) {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			body, _ := io.ReadAll(w.Body)
+			return w.Code, string(body)
+		}
+		if code, body := get("/readyz"); code != http.StatusServiceUnavailable {
+			t.Errorf("/readyz before synced: %d %s", code, body)
+		}
+		l.Synced()
+		synctest.Wait()
+		l.Away(errors.New("connection refused"))
+		for path, want := range map[string]string{
+			"/livez": "ok", "/readyz": "ok; test away since", "/metrics": "netpold_transactions_total", "/status": `"inSync":true`,
+		} {
+			if code, body := get(path); code != http.StatusOK || !strings.Contains(body, want) {
+				t.Errorf("%s: %d %.200s", path, code, body)
+			}
+		}
+		l.Away(nil)
+		if _, body := get("/readyz"); strings.Contains(body, "away") {
+			t.Errorf("/readyz after the source is back: %s", body)
+		}
+	})
+}
