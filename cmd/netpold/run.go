@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,14 +123,26 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName())
+	// The source is not waited for: while the API server is away, it takes long to notice the end.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		defer cancel()
+		ended <- source.Run(ctx, loop)
+	}()
 	err = together(ctx,
-		func(ctx context.Context) error { return source.Run(ctx, loop) },
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, conn, watcher) },
 		func(ctx context.Context) error { return serve(ctx, listener, watch.Handler(loop, registry)) },
 	)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
-	return err
+	select {
+	case failed := <-ended:
+		return cmp.Or(err, failed)
+	default:
+		return err
+	}
 }
 
 // followDrift tells the loop of what others change.
