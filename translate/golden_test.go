@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate_test
+
+import (
+	"flag"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/cases"
+	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/translate"
+)
+
+var update = flag.Bool("update", false, "rewrite table.nft and errors of testdata; flows and their verdicts are written by hand")
+
+// load reads the golden cases.
+func load(t *testing.T) []*cases.Case {
+	t.Helper()
+	all, err := cases.Load("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestGolden holds each case's table and errors against its file, and its flows against the two answers that need no kernel: the
+// rules of the nodes, and the policies' own text.
+func TestGolden(t *testing.T) {
+	for _, c := range load(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			goldenTable(t, c)
+			tables := make(map[string]*nft.Table)
+			for _, node := range c.Nodes() {
+				s, _ := c.State(node)
+				tables[node] = s.Table()
+			}
+			for _, f := range c.Flows {
+				if !f.Local() {
+					goldenFlow(t, c, tables, f)
+				}
+			}
+		})
+	}
+}
+
+// goldenTable compares what the file has of the table and the errors, or writes them.
+func goldenTable(t *testing.T, c *cases.Case) {
+	t.Helper()
+	s, errs := c.State(c.Node)
+	table := s.Table().String()
+	if table == c.Table && slices.Equal(errs, c.Errors) {
+		return
+	}
+	if *update {
+		if err := os.WriteFile(c.File, c.Format(table, errs), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if !slices.Equal(errs, c.Errors) {
+		t.Errorf("%s: errors are\n%q, want\n%q", c.File, errs, c.Errors)
+	}
+	if table != c.Table {
+		t.Errorf("%s: the table is another (go test ./translate -run Golden -update writes it):\n%s", c.File, diff(c.Table, table))
+	}
+}
+
+// goldenFlow asks the policies, and the tables of all nodes, about a flow. A node that has neither end does not see it.
+func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cases.Flow) {
+	t.Helper()
+	if e := c.Cluster.Explain(f.Flow); e.Allowed != f.Allow {
+		t.Errorf("%s: Explain: %s", f, c.Cluster.Describe(e))
+	}
+	allow := true
+	var path []nft.Step
+	for node, table := range tables {
+		steps, v, err := table.Trace(f.Flow)
+		if err != nil {
+			t.Errorf("%s: node %s: %v", f, node, err)
+		}
+		allow = allow && v.Kind == nft.Accept
+		path = append(path, steps...)
+	}
+	if allow != f.Allow {
+		t.Errorf("%s: the rules say %s: %v", f, cases.Verdict(allow), path)
+	}
+}
+
+// TestGoldenPaths brings the state of each case's node to the case by way of another case's cluster: objects come in any order, twice,
+// go, and come again. The table is the golden one, and the transactions on the way leave a model of the kernel with just that.
+func TestGoldenPaths(t *testing.T) {
+	all := load(t)
+	for seed, c := range all {
+		t.Run(c.Name, func(t *testing.T) {
+			r := random.Source(uint64(seed))
+			var kernel model
+			s := translate.New(c.Node, c.Options)
+			for i, e := range detour(r, all[r.IntN(len(all))].Cluster, c.Cluster) {
+				if e.Apply(s); r.IntN(3) > 0 {
+					continue
+				}
+				if tx := s.Table().Pending(); tx != nil {
+					if err := kernel.apply(tx); err != nil {
+						t.Fatalf("event %d: %v in\n%s", i, err, tx)
+					}
+				}
+			}
+			if got := s.Table().String(); got != c.Table {
+				t.Errorf("the table depends on the way to it:\n%s", diff(c.Table, got))
+			}
+			if tx := s.Table().Pending(); tx != nil {
+				if err := kernel.apply(tx); err != nil {
+					t.Fatalf("%v in\n%s", err, tx)
+				}
+			}
+			var whole model
+			fresh, _ := c.State(c.Node)
+			if err := whole.apply(fresh.Table().Pending()); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(whole, kernel) {
+				t.Errorf("the kernel does not hold what it should:\n%s", diff(whole.String(), kernel.String()))
+			}
+		})
+	}
+}
+
+// detour returns events that end with the objects of a cluster, and no others.
+func detour(r *rand.Rand, other, end *translate.Cluster) []random.Event {
+	remove := func(e random.Event) random.Event { return random.Event{Kind: e.Kind, Name: e.Name, Delete: true} }
+	shuffled := func(events []random.Event) []random.Event {
+		r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+		return events
+	}
+	theirs, ours := random.Events(other), random.Events(end)
+	var first, last []random.Event
+	for _, e := range theirs {
+		first = append(first, e, e, remove(e))
+		if !slices.ContainsFunc(ours, func(o random.Event) bool { return o.Kind == e.Kind && o.Name == e.Name }) {
+			last = append(last, remove(e))
+		}
+	}
+	for _, e := range ours {
+		first = append(first, e, e, remove(e))
+		last = append(last, e, e)
+	}
+	return append(shuffled(first), shuffled(last)...)
+}
