@@ -53,8 +53,8 @@ func FuzzRangeText(f *testing.F) {
 		from, to := text, text
 		if p, err := netip.ParsePrefix(text); err == nil {
 			from, to = p.Addr().String(), LastAddr(p).String()
-		} else if dash := strings.IndexByte(text, '-'); dash >= 0 {
-			from, to = text[:dash], text[dash+1:]
+		} else if a, b, found := strings.Cut(text, "-"); found {
+			from, to = a, b
 		}
 		if netip.MustParseAddr(from) != first || netip.MustParseAddr(to) != last {
 			t.Errorf("%s to %s: %s", first, last, text)
