@@ -79,7 +79,8 @@ func (st story) startPods(ctx context.Context) error {
 		return err
 	}
 	for i, p := range st.pods {
-		if err := p.start(ctx, fmt.Sprintf("veth%d", i)); err != nil {
+		// A name of its own: the devices of the story before go some time after its pods.
+		if err := p.start(ctx, fmt.Sprintf("veth%c-%d", st.title[0], i)); err != nil {
 			return err
 		}
 	}

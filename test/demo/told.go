@@ -123,10 +123,10 @@ spec:
 			relabel: map[string]string{"client": "app: client, access: granted"},
 			reach:   []string{"client server:80"},
 		}, {
-			say:  "Remove both policies: everything is open again.",
+			say:  "Remove the permission: blocked again.",
 			file: "allow.yaml",
 		}, {
-			say:   "",
+			say:   "Remove deny-all, too: no policy selects the server, everything is open.",
 			file:  "deny-all.yaml",
 			reach: []string{"client server:80"},
 		}},
