@@ -37,12 +37,13 @@ func hash(fields ...string) string {
 // maxName keeps a chain's name short enough for the log prefix, which is the name.
 const maxName = nft.MaxComment
 
-// isolationName is "<direction>-<hash>-<namespace>/<policy>", and "+N" when N more policies share the isolation.
+// isolationName is "<direction>-<hash>-<namespace>/<policy>", and "/and-N-more" when N more policies share the isolation: nft(8) loads
+// names of letters, digits and "/-_." only.
 func isolationName(d Direction, hash string, policies []types.NamespacedName) string {
 	name := fmt.Sprintf("%s-%s-%s", d, hash, policies[0])
 	more := ""
 	if n := len(policies) - 1; n > 0 {
-		more = fmt.Sprintf("+%d", n)
+		more = fmt.Sprintf("/and-%d-more", n)
 	}
 	if len(name)+len(more) > maxName {
 		name = name[:maxName-len(more)]

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/cases"
+	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/prober"
+)
+
+// golden reads the golden cases.
+func golden(t *testing.T) []*cases.Case {
+	t.Helper()
+	all, err := cases.Load("../../translate/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// open returns a connection to the nf_tables of the test's network namespace.
+func open(t *testing.T) *kernel.Conn {
+	t.Helper()
+	conn, err := kernel.Open(kernel.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// TestGolden asks the kernel for its verdict on the flows of the golden cases. The one machine is each node of a case in turn, and a
+// flow is allowed when all of them forward it.
+func TestGolden(t *testing.T) {
+	p := prober.New(t)
+	conn := open(t)
+	flows := 0
+	for _, c := range golden(t) {
+		flows += len(c.Flows)
+		t.Run(c.Name, func(t *testing.T) {
+			p.Join(t)
+			allowed := make([]bool, len(c.Flows))
+			for i := range allowed {
+				allowed[i] = true
+			}
+			for _, node := range c.Nodes() {
+				s, _ := c.State(node)
+				if err := conn.Apply(t.Context(), s.Table().Pending()); err != nil {
+					t.Fatalf("node %s: %+v", node, err)
+				}
+				meet(t, p, c.Flows, allowed)
+			}
+			for i, f := range c.Flows {
+				if allowed[i] != f.Allow {
+					t.Errorf("%s: the kernel says %s", f, cases.Verdict(allowed[i]))
+				}
+			}
+		})
+	}
+	t.Logf("%d flows", flows)
+}
+
+// meet sends the flows through the ruleset of the moment and notes which it denies.
+func meet(t *testing.T, p *prober.Prober, flows []cases.Flow, allowed []bool) {
+	t.Helper()
+	for i, f := range flows { // one by one: each is to be a connection that no other has to do with
+		var passes []bool
+		var err error
+		switch {
+		case f.FromNode():
+			passes, err = fromNode(p, f.Flow)
+		case f.ToNode():
+			passes, err = toNode(p, f.Flow)
+		default:
+			passes, err = send(p, []nft.Flow{f.Flow})
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		allowed[i] = allowed[i] && passes[0]
+	}
+}
+
+// nodeAddr returns the address of the prober's node in the family of another.
+func nodeAddr(a netip.Addr) netip.Addr {
+	v4, v6 := prober.NodeAddr()
+	if a.Is4() {
+		return v4
+	}
+	return v6
+}
+
+// toNode says whether the node answers what a pod asks it.
+func toNode(p *prober.Prober, f nft.Flow) ([]bool, error) {
+	f.Dst = nodeAddr(f.Src)
+	request := prober.TCP(netip.AddrPortFrom(f.Src, 40000), netip.AddrPortFrom(f.Dst, f.DstPort), prober.Segment{Flags: prober.SYN})
+	switch f.Proto {
+	case nft.TCP:
+	case nft.ICMP, nft.ICMPv6:
+		request = prober.Echo(f.Src, f.Dst, 1, 1)
+	default:
+		return nil, errors.New("a node answers TCP and pings only")
+	}
+	return comesOut(p, f.Dst, f.Src, request)
+}
+
+// fromNode says whether a packet of the node gets to a pod.
+func fromNode(p *prober.Prober, f nft.Flow) ([]bool, error) {
+	kinds := map[uint8]int{nft.TCP: unix.SOCK_STREAM, nft.UDP: unix.SOCK_DGRAM}
+	kind, known := kinds[f.Proto]
+	if !known {
+		return nil, errors.New("a node speaks TCP and UDP only")
+	}
+	family := unix.AF_INET
+	var to unix.Sockaddr = &unix.SockaddrInet4{Port: int(f.DstPort), Addr: [4]byte(f.Dst.AsSlice())}
+	if f.Dst.Is6() {
+		family, to = unix.AF_INET6, &unix.SockaddrInet6{Port: int(f.DstPort), Addr: f.Dst.As16()}
+	}
+	s, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	defer func() { _ = unix.Close(s) }()
+	if err := unix.Connect(s, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	if f.Proto == nft.UDP {
+		if _, err := unix.Write(s, []byte("probe")); err != nil {
+			return nil, fmt.Errorf("write: %w", err)
+		}
+	}
+	return comesOut(p, netip.Addr{}, f.Dst)
+}
+
+// comesOut sends packets, or none, and says whether one from src, or from anywhere, to dst comes out.
+func comesOut(p *prober.Prober, src, dst netip.Addr, packets ...[]byte) ([]bool, error) {
+	if len(packets) == 0 { // what has been sent otherwise is read with the answer to another packet
+		stranger := netip.AddrFrom4([4]byte{198, 51, 100, 254})
+		packets = append(packets, prober.Echo(stranger, nodeAddr(stranger), 2, 1))
+	}
+	out, err := p.Send(packets...)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range out {
+		from, to := addresses(b)
+		if to == dst && (from == src || !src.IsValid()) {
+			return []bool{true}, nil
+		}
+	}
+	return []bool{false}, nil
+}
+
+// addresses returns source and destination of an IP packet.
+func addresses(b []byte) (src, dst netip.Addr) {
+	if b[0]>>4 == 4 {
+		return netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
+	}
+	return netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
+}
+
+// TestText holds what netpold writes to the kernel against what nft(8) makes of the text that `netpold render` prints.
+func TestText(t *testing.T) {
+	for _, c := range golden(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			for _, node := range c.Nodes() {
+				s, _ := c.State(node)
+				netns.Enter(t)
+				if err := open(t).Apply(t.Context(), s.Table().Pending()); err != nil {
+					t.Fatalf("node %s: %+v", node, err)
+				}
+				written := listing(t)
+				netns.Enter(t)
+				loadText(t, s.Table())
+				if loaded := listing(t); loaded != written {
+					t.Errorf("node %s: nft(8) makes of the text what is not written:\n%s\nand not what is:\n%s", node,
+						without(loaded, written), without(written, loaded))
+				}
+			}
+		})
+	}
+}
+
+// loadText loads the text of a table with nft(8).
+func loadText(t *testing.T, table *nft.Table) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(table.String())
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		t.Fatalf("nft -f: %v: %s", err, out)
+	}
+	netns.Require(t, err)
+}
