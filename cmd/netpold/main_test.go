@@ -72,7 +72,7 @@ func TestCommands(t *testing.T) {
 		"render stdin":           {args: []string{"render", "-f", "-", "--node", "worker-1"}, stdin: cluster, stdout: "10.0.0.2 . tcp . 5432 comment \"shop/web\""},
 		"render file":            {args: []string{"render", "-f", filepath.Join(good, "cluster.yaml"), "--node", "worker-1"}, stdout: "shop/db"},
 		"render another node":    {args: []string{"render", "-f", good, "--node", "worker-2"}, stdout: "chain forward-ingress"},
-		"render bad":             {args: []string{"render", "-f", bad, "--node", "worker-1"}, exit: 1, stdout: "shop/bad+1", stderr: "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.0/33\""},
+		"render bad":             {args: []string{"render", "-f", bad, "--node", "worker-1"}, exit: 1, stdout: "shop/bad/and-1-more", stderr: "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.0/33\""},
 		"render reject":          {args: []string{"render", "-f", good, "--node", "worker-1", "--deny", "reject"}, stdout: "reject with tcp reset"},
 		"render recheck":         {args: []string{"render", "-f", good, "--node", "worker-1", "--established=recheck"}, stdout: "ct state established ct direction reply accept"},
 		"render no log":          {args: []string{"render", "-f", good, "--node", "worker-1", "--log-group=0"}, stdout: "counter drop"},
@@ -158,5 +158,17 @@ func TestStatus(t *testing.T) {
 	var got watch.Report
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Node != "worker-1" {
 		t.Errorf("status -o json: %v, %s", err, stdout)
+	}
+}
+
+// TestListenAddress brings addresses into the form that package net wants.
+func TestListenAddress(t *testing.T) {
+	for address, want := range map[string]string{
+		"127.0.0.1:9911": "127.0.0.1:9911", "fd00::1:9911": "[fd00::1]:9911", "[fd00::1]:9911": "[fd00::1]:9911", ":9911": ":9911",
+		"localhost:1": "localhost:1", "": "",
+	} {
+		if got := listenAddress(address); got != want {
+			t.Errorf("listenAddress(%q) = %q, want %q", address, got, want)
+		}
 	}
 }

@@ -187,7 +187,7 @@ func (f runFlags) open(ctx context.Context, log *slog.Logger) (net.Listener, err
 	if f.listen == "" {
 		return nil, nil
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", f.listen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listenAddress(f.listen))
 	if err != nil && f.listen == defaultListen {
 		log.Warn("no endpoints: /metrics, /livez, /readyz and /status are not served", "listen", f.listen, "err", err)
 		return nil, nil

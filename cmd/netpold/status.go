@@ -10,7 +10,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -65,6 +67,19 @@ func addListenFlag(cmd *cobra.Command, listen *string, usage string) {
 	cmd.Flags().StringVar(listen, "listen", address, usage+" (default $NETPOLD_LISTEN, then "+defaultListen+")")
 }
 
+// listenAddress returns address in the form that package net wants. An IPv6 address without brackets, as the downward API gives it for
+// "$(HOST_IP):9911", gets them.
+func listenAddress(address string) string {
+	i := strings.LastIndexByte(address, ':')
+	if i < 0 {
+		return address
+	}
+	if a, err := netip.ParseAddr(address[:i]); err == nil && a.Is6() {
+		return net.JoinHostPort(a.String(), address[i+1:])
+	}
+	return address
+}
+
 // askTimeout bounds a question to the daemon, which is on this node.
 const askTimeout = 10 * time.Second
 
@@ -72,7 +87,7 @@ const askTimeout = 10 * time.Second
 func ask(ctx context.Context, listen, path string, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listenAddress(listen)+path, nil)
 	if err != nil {
 		return fmt.Errorf("--listen=%s: %w", listen, err)
 	}
