@@ -27,25 +27,26 @@ type syntaxError struct {
 
 func (e *syntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.line, e.problem) }
 
-// parseDocuments returns the documents of a YAML or JSON file, each with the lines that it was written in. JSON is not left to the
-// YAML parser, although YAML claims to hold it: a pair of escaped surrogates and concatenated documents are beyond that.
-func parseDocuments(data []byte) ([]*yaml.Node, *syntaxError) {
+// parser gives each the documents of a file, one after the other, each with the lines that it was written in.
+type parser func(data []byte, each func(*yaml.Node)) *syntaxError
+
+// parsersOf returns the parsers to try on a file, the first whose error counts. JSON is not left to the YAML parser, although YAML claims
+// to hold it: a pair of escaped surrogates and concatenated documents are beyond that. But what begins like JSON may be a flow mapping,
+// as {kind: Pod}.
+func parsersOf(data []byte) []parser {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return []parser{parseJSON, parseYAML}
+	}
+	return []parser{parseYAML}
+}
+
+// checkText returns data without a byte order mark, and an error if it is not text.
+func checkText(data []byte) ([]byte, *syntaxError) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if bad := bytes.IndexFunc(data, notText); bad >= 0 {
 		return nil, &syntaxError{lineOf(data, bad), "not UTF-8 text"}
 	}
-	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
-		return parseYAML(data)
-	}
-	docs, jsonErr := parseJSON(data)
-	if jsonErr == nil {
-		return docs, nil
-	}
-	docs, err := parseYAML(data) // a flow mapping, as {kind: Pod}
-	if err != nil {
-		return nil, jsonErr
-	}
-	return docs, nil
+	return data, nil
 }
 
 // notText says whether r is what no text holds: a byte that is not UTF-8, or a control character.
@@ -56,24 +57,29 @@ func notText(r rune) bool {
 // lineOf returns the line of the byte at offset, counted from 1.
 func lineOf(data []byte, offset int) int { return 1 + bytes.Count(data[:offset], []byte("\n")) }
 
-func parseYAML(data []byte) (docs []*yaml.Node, bad *syntaxError) {
-	defer func() {
-		if r := recover(); r != nil { // the parser has panicked on hostile input before, and a file must not end the daemon
-			docs, bad = nil, &syntaxError{1, fmt.Sprint(r)}
-		}
-	}()
-	d := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		doc := new(yaml.Node)
-		err := d.Decode(doc)
+// parseYAML is the parser of YAML.
+func parseYAML(data []byte, each func(*yaml.Node)) *syntaxError {
+	for d := yaml.NewDecoder(bytes.NewReader(data)); ; {
+		doc, err := decodeYAML(d)
 		if errors.Is(err, io.EOF) {
-			return docs, nil
+			return nil
 		}
 		if err != nil {
-			return nil, yamlError(data, err)
+			return yamlError(data, err)
 		}
-		docs = append(docs, doc)
+		each(doc.Content[0])
 	}
+}
+
+// decodeYAML returns the next document. The parser has panicked on hostile input before, and a file must not end the daemon.
+func decodeYAML(d *yaml.Decoder) (doc *yaml.Node, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("yaml: %v", r)
+		}
+	}()
+	doc = new(yaml.Node)
+	return doc, d.Decode(doc)
 }
 
 // yamlError finds the line of a YAML error, which is a part of its text or missing: what is in the first line, and aliases.
@@ -94,20 +100,19 @@ func yamlError(data []byte, err error) *syntaxError {
 	return &syntaxError{1, problem}
 }
 
-// parseJSON returns the JSON documents as the nodes that YAML would have.
-func parseJSON(data []byte) ([]*yaml.Node, *syntaxError) {
+// parseJSON is the parser of JSON. Its documents are the nodes that YAML would have.
+func parseJSON(data []byte, each func(*yaml.Node)) *syntaxError {
 	p := jsonParser{data: data, decoder: json.NewDecoder(bytes.NewReader(data)), line: 1}
 	p.decoder.UseNumber()
-	var docs []*yaml.Node
 	for {
 		n, err := p.value(maxNesting)
 		if errors.Is(err, io.EOF) {
-			return docs, nil
+			return nil
 		}
 		if err != nil {
-			return nil, p.syntaxError(err)
+			return p.syntaxError(err)
 		}
-		docs = append(docs, &yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{n}, Line: n.Line})
+		each(n)
 	}
 }
 

@@ -26,15 +26,13 @@ type manifest struct {
 // a policy are problems, for a misspelt one that is passed over would widen. Unknown fields of pods and namespaces are not: the API
 // server that wrote them may be newer than this program. Other kinds are passed over.
 func parseManifest(file string, data []byte) manifest {
-	docs, bad := parseDocuments(data)
+	data, bad := checkText(data)
 	if bad != nil {
 		return brokenManifest(&ManifestError{File: file, Line: bad.line, Problem: bad.problem})
 	}
-	r := reader{decoder: newDecoder(file, len(data))}
-	for _, doc := range docs {
-		if content := r.spend(doc.Content[0]); !isNull(content) {
-			r.document(content, nil)
-		}
+	r, bad := readDocuments(file, data)
+	if bad != nil {
+		return brokenManifest(&ManifestError{File: file, Line: bad.line, Problem: bad.problem})
 	}
 	if r.budget < 0 {
 		return brokenManifest(&ManifestError{File: file, Problem: "its aliases stand for too much"})
@@ -43,6 +41,26 @@ func parseManifest(file string, data []byte) manifest {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), strings.Compare(a.Error(), b.Error()))
 	})
 	return manifest{objects: r.objects, problems: r.problems, broken: r.broken}
+}
+
+// readDocuments reads a file one document at a time, so that never more than one is in memory as nodes.
+func readDocuments(file string, data []byte) (*reader, *syntaxError) {
+	var first *syntaxError
+	for _, parse := range parsersOf(data) {
+		r := &reader{decoder: newDecoder(file, len(data))}
+		bad := parse(data, func(n *yaml.Node) {
+			if content := r.spend(n); !isNull(content) {
+				r.document(content, nil)
+			}
+		})
+		if bad == nil {
+			return r, nil
+		}
+		if first == nil {
+			first = bad
+		}
+	}
+	return nil, first
 }
 
 // brokenManifest is a file of which nothing can be told.
