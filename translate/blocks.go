@@ -138,8 +138,8 @@ func parseCIDR(text string) (netip.Prefix, bool) {
 	if !found {
 		return netip.Prefix{}, false
 	}
-	if !strings.Contains(addr, ":") {
-		fields := strings.Split(addr, ".")
+	decimal := strings.LastIndexByte(addr, ':') + 1 // also behind ::ffff:
+	if fields := strings.Split(addr[decimal:], "."); len(fields) == 4 {
 		for i, f := range fields {
 			if trimmed := strings.TrimLeft(f, "0"); trimmed != "" || f == "" {
 				fields[i] = trimmed
@@ -147,7 +147,7 @@ func parseCIDR(text string) (netip.Prefix, bool) {
 				fields[i] = "0"
 			}
 		}
-		addr = strings.Join(fields, ".")
+		addr = addr[:decimal] + strings.Join(fields, ".")
 	}
 	p, err := netip.ParsePrefix(addr + "/" + bits)
 	if err != nil || p.Addr().Zone() != "" {
