@@ -4,10 +4,12 @@ package translate_test
 
 import (
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/netpold/netpold/nft"
@@ -77,17 +79,19 @@ func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cas
 		t.Errorf("%s: Explain: %s", f, c.Cluster.Describe(e))
 	}
 	allow := true
-	var path []nft.Step
+	var path []string
 	for node, table := range tables {
 		steps, v, err := table.Trace(f.Flow)
 		if err != nil {
 			t.Errorf("%s: node %s: %v", f, node, err)
 		}
 		allow = allow && v.Kind == nft.Accept
-		path = append(path, steps...)
+		for _, s := range steps {
+			path = append(path, fmt.Sprintf("%s: %s: %s { %s }", node, s.Chain, s.Rule, s.Element()))
+		}
 	}
 	if allow != f.Allow {
-		t.Errorf("%s: the rules say %s: %v", f, cases.Verdict(allow), path)
+		t.Errorf("%s: the rules allow it: %t\n%s", f, allow, strings.Join(path, "\n"))
 	}
 }
 

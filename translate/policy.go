@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -155,7 +157,7 @@ func compileSelector(sel *metav1.LabelSelector, path *field.Path) (labels.Select
 	add := func(path *field.Path, key string, op selection.Operator, values []string) {
 		r, err := labels.NewRequirement(key, op, values, field.WithPath(path))
 		if err != nil {
-			errs = append(errs, field.Invalid(path, key, err.Error()))
+			errs = append(errs, requirementErrors(path, key, err)...)
 			return
 		}
 		selector = selector.Add(*r)
@@ -177,6 +179,23 @@ func compileSelector(sel *metav1.LabelSelector, path *field.Path) (labels.Select
 		add(path, e.Key, op, slices.Clone(e.Values))
 	}
 	return selector, errs
+}
+
+// requirementErrors returns what is wrong with a requirement of a selector. The errors know their paths already.
+func requirementErrors(path *field.Path, key string, err error) field.ErrorList {
+	var errs field.ErrorList
+	all := []error{err}
+	if several := utilerrors.Aggregate(nil); errors.As(err, &several) {
+		all = several.Errors()
+	}
+	for _, err := range all {
+		if one := (*field.Error)(nil); errors.As(err, &one) {
+			errs = append(errs, one)
+			continue
+		}
+		errs = append(errs, field.Invalid(path, key, err.Error()))
+	}
+	return errs
 }
 
 // compileBlock compiles an ipBlock.

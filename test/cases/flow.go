@@ -34,14 +34,6 @@ func (f Flow) FromNode() bool { return !f.Src.IsValid() }
 // Local says whether one end of the flow is the node itself: only a kernel can tell what becomes of it.
 func (f Flow) Local() bool { return f.ToNode() || f.FromNode() }
 
-// Verdict returns "allow" or "deny".
-func Verdict(allow bool) string {
-	if allow {
-		return "allow"
-	}
-	return "deny"
-}
-
 // lines yields the lines of a section without their ends.
 func lines(data []byte) iter.Seq[string] {
 	return func(yield func(string) bool) {
