@@ -5,7 +5,11 @@ IMAGE_TOOL ?= docker
 LINT       := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-cluster demo bench fuzz golden lint fmt image clean
+.PHONY: help build test test-kernel test-cluster demo bench fuzz golden lint fmt image clean
+
+# The packages that have goroutines, and the race detector for them where there is a C compiler, which it needs.
+CONCURRENT := ./cmd/... ./nft/kernel/... ./nft/nflog/... ./watch/...
+RACE       := $(shell command -v $$(go env CC) >/dev/null && echo -race)
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,8 +18,11 @@ build: ## Build bin/netpold, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -buildvcs=auto -o bin/ ./cmd/netpold
 
 test: ## Run the tests, those on the kernel in network namespaces of their own
-	go vet ./...
 	go test -timeout 20m ./...
+	$(if $(RACE),go test -timeout 20m -race $(CONCURRENT))
+
+test-kernel: ## Run again what asks the kernel, whatever has changed
+	go test -timeout 20m -count 1 ./nft/... ./test/...
 
 test-cluster: ## Run the tests against a real API server; builds it first, which takes minutes
 	go test -tags cluster -timeout 40m -count 1 ./test/cluster/...
@@ -24,7 +31,7 @@ demo: build ## Show netpold at work on this kernel, in namespaces of its own
 	go run ./test/demo -netpold bin/netpold
 
 bench: ## Run the benchmarks
-	go test -run '^$$' -bench . -benchmem ./nft/... ./translate/...
+	go test -run '^$$' -bench . -benchmem ./...
 
 fuzz: ## Fuzz each fuzz target for a while (FUZZTIME=30s)
 	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
@@ -32,7 +39,7 @@ fuzz: ## Fuzz each fuzz target for a while (FUZZTIME=30s)
 	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) "$$dir" || exit 1; done; done
 
 golden: ## Write the golden files anew; review what changes
-	go test ./nft ./translate -run 'Golden|Text' -update
+	go test ./nft ./translate ./watch -update
 
 lint: $(LINT) ## Run the linters
 	$(LINT) run ./...
