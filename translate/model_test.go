@@ -209,16 +209,16 @@ func (m *model) String() string {
 // diff returns the lines that only one of two texts has.
 func diff(want, got string) string {
 	count := make(map[string]int)
-	for _, line := range strings.Split(want, "\n") {
+	for line := range strings.SplitSeq(want, "\n") {
 		count[line]++
 	}
 	var b strings.Builder
-	for _, line := range strings.Split(got, "\n") {
+	for line := range strings.SplitSeq(got, "\n") {
 		if count[line]--; count[line] < 0 {
 			fmt.Fprintf(&b, "only got:  %s\n", line)
 		}
 	}
-	for _, line := range strings.Split(want, "\n") {
+	for line := range strings.SplitSeq(want, "\n") {
 		if count[line] > 0 {
 			fmt.Fprintf(&b, "only want: %s\n", line)
 			count[line] = 0

@@ -238,7 +238,7 @@ func TestFeedStore(t *testing.T) {
 	log.expect(t, "want a pod, not *v1.Node")
 }
 
-func TestStreamStops(t *testing.T) {
+func TestStreamStops(*testing.T) {
 	w := watch.NewFakeWithChanSize(1, false)
 	s := newStream(w, func(watch.Event) bool { return false })
 	w.Add(apiPod("a", "10.0.0.1"))

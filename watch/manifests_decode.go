@@ -97,7 +97,7 @@ func (d *decoder) value(n *yaml.Node, path *field.Path, v reflect.Value) {
 	if isNull(n) {
 		return
 	}
-	if number, ok := v.Addr().Interface().(*intstr.IntOrString); ok {
+	if number, ok := reflect.TypeAssert[*intstr.IntOrString](v.Addr()); ok {
 		d.intOrString(n, path, number)
 		return
 	}

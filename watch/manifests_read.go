@@ -76,8 +76,8 @@ type reader struct {
 }
 
 // reject notes a problem for which an object is missing, or is less than it was meant to be.
-func (r *reader) reject(n *yaml.Node, path *field.Path, format string, args ...any) {
-	r.fail(n, path, format, args...)
+func (r *reader) reject(n *yaml.Node, format string, args ...any) {
+	r.fail(n, nil, format, args...)
 	r.broken = true
 }
 
@@ -99,17 +99,17 @@ func (r *reader) document(n *yaml.Node, inherited *typeMeta) {
 	case !ok:
 		r.broken = true
 	case t.Kind == "":
-		r.reject(n, nil, "kind is missing")
+		r.reject(n, "kind is missing")
 	case t.APIVersion == "":
-		r.reject(n, nil, "apiVersion is missing")
+		r.reject(n, "apiVersion is missing")
 	case isList && inherited != nil:
-		r.reject(n, nil, "a list inside a list")
+		r.reject(n, "a list inside a list")
 	case isList:
 		r.items(n, top["items"].value, item)
 	case problem != "" && t.foreign():
 		r.fail(n, nil, "%s", problem)
 	case problem != "":
-		r.reject(n, nil, "%s", problem)
+		r.reject(n, "%s", problem)
 	case kind != "":
 		r.read(kind, n, top)
 	}
@@ -118,7 +118,7 @@ func (r *reader) document(n *yaml.Node, inherited *typeMeta) {
 // items reads the items of a list.
 func (r *reader) items(n, items *yaml.Node, item typeMeta) {
 	if items == nil {
-		r.reject(n, nil, "items is missing")
+		r.reject(n, "items is missing")
 		return
 	}
 	before := len(r.problems)

@@ -167,7 +167,7 @@ func FuzzReadManifests(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, errs := ReadManifests("in", strings.NewReader(string(data)))
-		for _, line := range strings.Split(strings.TrimSuffix(describeCluster(c), "\n"), "\n") {
+		for line := range strings.SplitSeq(strings.TrimSuffix(describeCluster(c), "\n"), "\n") {
 			if line != "" && !slices.Contains([]string{"pod", "namespace", "policy"}, strings.Fields(line)[0]) {
 				t.Errorf("line %q in the cluster", line)
 			}

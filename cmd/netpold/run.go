@@ -63,7 +63,7 @@ netpold ends; "netpold cleanup" removes them. It takes CAP_NET_ADMIN in the netw
 	return cmd
 }
 
-// run wires source, state, loop and kernel together.
+// run checks the flags, takes the node and runs a daemon on it.
 func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	log, err := flags.log.logger(stderr)
 	if err != nil {
@@ -76,6 +76,10 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	}
 	if flags.node == "" {
 		return errors.New("--node is not given, and the host has no name")
+	}
+	source, err := flags.source(log)
+	if err != nil {
+		return err
 	}
 	if flags.manageBridges {
 		if err := watch.ManageBridges("/"); err != nil {
@@ -92,27 +96,6 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // the process ends
-	registry := prometheus.NewRegistry()
-	metrics, err := watch.NewMetrics(registry)
-	if err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
-	loop := watch.NewLoop(watch.LoopConfig{
-		Kernel: conn, State: translate.New(flags.node, options), Metrics: metrics, Log: log,
-		Version: version(), Node: flags.node, Source: flags.sourceName(),
-		Findings: func(pods int) []watch.Finding { return watch.Preflight(os.DirFS("/"), pods) },
-	})
-	for _, c := range []prometheus.Collector{
-		watch.NewStateCollector(loop), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
-		if err := registry.Register(c); err != nil {
-			return fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	source, err := flags.source(log)
-	if err != nil {
-		return err
-	}
 	watcher, err := conn.Watch()
 	if err != nil {
 		return err
@@ -123,20 +106,53 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName())
+	d := daemon{conn: conn, watcher: watcher, listener: listener, source: source, log: log}
+	err = d.run(ctx, flags, options)
+	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
+	return err
+}
+
+// daemon is what a running netpold holds open.
+type daemon struct {
+	conn     *kernel.Conn
+	watcher  *kernel.Watcher
+	listener net.Listener // nil without endpoints
+	source   watch.Source
+	log      *slog.Logger
+}
+
+// run wires source, state, loop and kernel together, until ctx ends or one of them fails.
+func (d daemon) run(ctx context.Context, flags runFlags, options translate.Options) error {
+	registry := prometheus.NewRegistry()
+	metrics, err := watch.NewMetrics(registry)
+	if err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	loop := watch.NewLoop(watch.LoopConfig{
+		Kernel: d.conn, State: translate.New(flags.node, options), Metrics: metrics, Log: d.log,
+		Version: version(), Node: flags.node, Source: flags.sourceName(),
+		Findings: func(pods int) []watch.Finding { return watch.Preflight(os.DirFS("/"), pods) },
+	})
+	for _, c := range []prometheus.Collector{
+		watch.NewStateCollector(loop), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := registry.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
 	// The source is not waited for: while the API server is away, it takes long to notice the end.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
 		defer cancel()
-		ended <- source.Run(ctx, loop)
+		ended <- d.source.Run(ctx, loop)
 	}()
 	err = together(ctx,
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
-		func(ctx context.Context) error { return followDrift(ctx, loop, conn, watcher) },
-		func(ctx context.Context) error { return serve(ctx, listener, watch.Handler(loop, registry)) },
+		func(ctx context.Context) error { return followDrift(ctx, loop, d.conn, d.watcher) },
+		func(ctx context.Context) error { return serve(ctx, d.listener, watch.Handler(loop, registry)) },
 	)
-	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
 	select {
 	case failed := <-ended:
 		return cmp.Or(err, failed)

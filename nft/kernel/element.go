@@ -33,22 +33,30 @@ func (e *encoder) elements(op *nft.Op) {
 	if op.Verb == nft.DeleteElements {
 		typ, flags = unix.NFT_MSG_DELSETELEM, 0
 	}
-	e.list(typ, flags, op.Set.Name, 0, len(op.Elements), func(i int) { e.modelElement(op, &op.Elements[i]) })
+	e.list(elementList{typ: typ, flags: flags, set: op.Set.Name, n: len(op.Elements)}, func(i int) { e.modelElement(op, &op.Elements[i]) })
 }
 
-// list appends the messages of n elements of a set, each of which one appends. id is that of a set which has no name yet, else 0.
-func (e *encoder) list(typ, flags uint16, set string, id uint32, n int, one func(i int)) {
-	for i := 0; i < n; {
+// elementList is what is done with elements of one set.
+type elementList struct {
+	typ, flags uint16 // of the messages
+	set        string
+	id         uint32 // of a set which has no name yet, else 0
+	n          int    // of elements
+}
+
+// list appends the messages of a list, each element of which one appends.
+func (e *encoder) list(l elementList, one func(i int)) {
+	for i := 0; i < l.n; {
 		m := e.message()
 		m.element = i
-		e.command(m, typ, flags, func() {
+		e.command(m, l.typ, l.flags, func() {
 			e.str(unix.NFTA_SET_ELEM_LIST_TABLE, e.tx.Table)
-			e.str(unix.NFTA_SET_ELEM_LIST_SET, set)
-			if id != 0 {
-				e.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, id)
+			e.str(unix.NFTA_SET_ELEM_LIST_SET, l.set)
+			if l.id != 0 {
+				e.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, l.id)
 			}
 			e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
-				for start := len(e.buf); i < n && len(e.buf)-start < maxElements; i++ {
+				for start := len(e.buf); i < l.n && len(e.buf)-start < maxElements; i++ {
 					one(i)
 				}
 			})

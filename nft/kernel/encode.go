@@ -203,7 +203,10 @@ func (e *encoder) addSet(s *nft.Set) {
 // has one. The kernel makes up its name; the rule refers to it by its id.
 func (e *encoder) anonymousSet(s *anonymous) {
 	e.declare(&s.declaration)
-	e.list(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.name, e.sets, len(s.elements), func(i int) {
+	list := elementList{
+		typ: unix.NFT_MSG_NEWSETELEM, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, set: s.name, id: e.sets, n: len(s.elements),
+	}
+	e.list(list, func(i int) {
 		e.element(s.elements[i], func() {})
 	})
 }

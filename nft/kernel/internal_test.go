@@ -171,7 +171,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(e.buf[m.start:])
 		f.Add(e.buf[m.start+headerLen:])
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(func(_ *testing.T, b []byte) {
 		v := verdict{encoder: e}
 		v.read(b)
 		_ = v.err()

@@ -39,7 +39,7 @@ func (t *thread) start(program, log string, args ...string) (*process, error) {
 	}
 	p := &process{name: name, log: log, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		cmd.Wait()
+		_ = cmd.Wait() // killed, as a rule
 		close(p.done)
 	}()
 	return p, nil

@@ -173,7 +173,8 @@ func number(n int) *intstr.IntOrString { v := intstr.FromInt32(int32(n)); return
 
 func name(s string) *intstr.IntOrString { v := intstr.FromString(s); return &v }
 
-func pointer[T any](v T) *T { return &v }
+//go:fix inline
+func pointer[T any](v T) *T { return new(v) }
 
 // port returns a port of any kind.
 func (g *Generator) port() networkingv1.NetworkPolicyPort {
@@ -182,7 +183,7 @@ func (g *Generator) port() networkingv1.NetworkPolicyPort {
 	}
 	var p networkingv1.NetworkPolicyPort
 	if g.chance(60) {
-		p.Protocol = pointer(pick(g.r, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP))
+		p.Protocol = new(pick(g.r, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP))
 	}
 	switch first := pick(g.r, 80, 80, 80, 8080, 8080, 53, 1, 79, 81, 1000, 8081, 65534, 65535); g.r.IntN(16) {
 	case 0: // every port of the protocol
@@ -190,7 +191,7 @@ func (g *Generator) port() networkingv1.NetworkPolicyPort {
 		p.Port = name(pick(g.r, "http", "http", "dns", "admin", "nobody"))
 	case 5, 6:
 		p.Port = number(first)
-		p.EndPort = pointer(int32(min(65535, first+pick(g.r, 0, 1, 2, 100, 8000, 65535))))
+		p.EndPort = new(int32(min(65535, first+pick(g.r, 0, 1, 2, 100, 8000, 65535))))
 	default:
 		p.Port = number(first)
 	}

@@ -32,7 +32,7 @@ func TestSeed(t *testing.T) {
 		}
 		return b.String()
 	}
-	if run() != run() {
+	if first, second := run(), run(); first != second {
 		t.Error("one seed made two clusters")
 	}
 }
