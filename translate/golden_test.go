@@ -50,6 +50,26 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestGoldenIndex holds testdata/README.md against the titles of the cases, or writes it.
+func TestGoldenIndex(t *testing.T) {
+	const file = "testdata/README.md"
+	text := "# Golden cases\n\nWhat policies mean, one file each: a cluster, flows with their verdicts, and the ruleset of a node. " +
+		"[doc.go](../../test/cases/doc.go) says\nhow to read them.\n\n"
+	for _, c := range load(t) {
+		text += fmt.Sprintf("- [%s](%s.txtar): %s\n", c.Name, c.Name, c.Title)
+	}
+	have, err := os.ReadFile(file)
+	switch {
+	case string(have) == text:
+	case *update:
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("%s is out of date (go test ./translate -run Golden -update writes it): %v\n%s", file, err, diff(text, string(have)))
+	}
+}
+
 // goldenTable compares what the file has of the table and the errors, or writes them.
 func goldenTable(t *testing.T, c *cases.Case) {
 	t.Helper()

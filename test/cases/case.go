@@ -29,7 +29,7 @@ const (
 type Case struct {
 	Name    string // of the file, without .txtar
 	File    string // its path
-	Title   string // the first line of its comment
+	Title   string // the first sentence of its comment
 	Node    string // whose ruleset it shows
 	Options translate.Options
 	Cluster *translate.Cluster
@@ -104,6 +104,7 @@ func Parse(file string, data []byte) (*Case, error) {
 // parseHeader reads what stands before the first section.
 func (c *Case) parseHeader() error {
 	number := 0
+	var prose []string
 	for line := range strings.Lines(string(c.archive.Comment)) {
 		number++
 		line = strings.TrimSpace(line)
@@ -111,9 +112,7 @@ func (c *Case) parseHeader() error {
 		value = strings.TrimSpace(value)
 		switch {
 		case strings.HasPrefix(line, "#"):
-			if c.Title == "" {
-				c.Title = strings.TrimSpace(strings.TrimLeft(line, "#"))
-			}
+			prose = append(prose, strings.TrimSpace(strings.TrimLeft(line, "#")))
 		case line == "":
 		case key == "node":
 			c.Node = value
@@ -125,7 +124,9 @@ func (c *Case) parseHeader() error {
 			return fmt.Errorf("%s:%d: want # text, node: NAME or flags: FLAGS", c.File, number)
 		}
 	}
-	if c.Title == "" {
+	paragraph, _, _ := strings.Cut(strings.Join(prose, " ")+"  ", "  ") // an empty line is between two spaces
+	c.Title, _, _ = strings.Cut(paragraph+" ", ". ")
+	if c.Title = strings.TrimRight(c.Title, " ."); c.Title == "" {
 		return fmt.Errorf("%s:1: no # line says what it shows", c.File)
 	}
 	return nil

@@ -13,7 +13,8 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-const sample = `# What it shows.
+const sample = `# What it shows,
+# over two lines. And how.
 #
 # More of it.
 flags: --deny=reject
@@ -55,7 +56,7 @@ func TestFlows(t *testing.T) {
 		if strings.Join(got, ", ") != want {
 			t.Errorf("%s: got %s, want %s", line, got, want)
 		}
-		if where := fmt.Sprintf("x.txtar:%d", 16+strings.Count(line, "\n")); c.Flows[0].Where != where {
+		if where := fmt.Sprintf("x.txtar:%d", 17+strings.Count(line, "\n")); c.Flows[0].Where != where {
 			t.Errorf("%s: is at %s, not %s", line, where, c.Flows[0].Where)
 		}
 	}
@@ -69,13 +70,13 @@ func TestRefusal(t *testing.T) {
 		"allow shop/four -> shop/web:80", "allow shop/four -> shop/web:http/tcp", "allow shop/four -> shop/web:80000/tcp",
 		"allow shop/four -> shop/web:icmp/256", "allow shop/four -> shop/web:80/gre",
 	} {
-		if _, err := cases.Parse("x.txtar", []byte(sample+line+"\n")); err == nil || !strings.HasPrefix(err.Error(), "x.txtar:16: ") {
+		if _, err := cases.Parse("x.txtar", []byte(sample+line+"\n")); err == nil || !strings.HasPrefix(err.Error(), "x.txtar:17: ") {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
 	for _, text := range []string{
 		"", "# Title.\n", sample, "what: it shows\n" + sample, "flags: --deny=maybe\n" + sample, sample + "-- more --\n",
-		strings.TrimPrefix(sample, "# What it shows.\n#\n# More of it.\n"),
+		strings.TrimPrefix(sample, "# What it shows,\n# over two lines. And how.\n#\n# More of it.\n"),
 	} {
 		if c, err := cases.Parse("x.txtar", []byte(text)); err == nil {
 			t.Errorf("%q is taken for %v", text, c)
@@ -89,7 +90,7 @@ func TestCase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "name" || c.Title != "What it shows." || c.Node != "worker-2" || fmt.Sprint(c.Nodes()) != "[worker-1 worker-2]" ||
+	if c.Name != "name" || c.Title != "What it shows, over two lines" || c.Node != "worker-2" || fmt.Sprint(c.Nodes()) != "[worker-1 worker-2]" ||
 		c.Options != (translate.Options{LogGroup: 86, Deny: nft.Reject}) {
 		t.Errorf("%+v", c)
 	}

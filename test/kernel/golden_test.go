@@ -172,6 +172,8 @@ func addresses(b []byte) (src, dst netip.Addr) {
 
 // TestText holds what netpold writes to the kernel against what nft(8) makes of the text that `netpold render` prints.
 func TestText(t *testing.T) {
+	_, err := exec.LookPath("nft")
+	netns.Require(t, err)
 	for _, c := range golden(t) {
 		t.Run(c.Name, func(t *testing.T) {
 			for _, node := range c.Nodes() {
@@ -197,9 +199,7 @@ func loadText(t *testing.T, table *nft.Table) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(table.String())
-	out, err := cmd.CombinedOutput()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("nft -f: %v: %s", err, out)
 	}
-	netns.Require(t, err)
 }
