@@ -16,7 +16,7 @@ import (
 
 // Explanation answers whether the cluster's policies allow a flow. A flow is allowed when both directions allow it.
 type Explanation struct {
-	Flow    nft.Flow
+	Flow    nft.Flow // as on the wire: an IPv4-mapped IPv6 address is IPv4
 	Allowed bool
 	Egress  Decision // of the source
 	Ingress Decision // of the destination
@@ -48,6 +48,7 @@ func (r RuleRef) String() string {
 // Explain answers whether the policies allow a flow, and why, by walking the policies' own text. It is the second opinion against which
 // the compiled rules are held, so it shares nothing with them: no index, no rules, no canonical form.
 func (c *Cluster) Explain(f nft.Flow) Explanation {
+	f.Src, f.Dst = f.Src.Unmap(), f.Dst.Unmap()
 	ends := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
 	e := Explanation{Flow: f, Egress: c.decide(Egress, ends), Ingress: c.decide(Ingress, ends)}
 	e.Allowed = e.Egress.Allowed && e.Ingress.Allowed
@@ -73,11 +74,16 @@ func (c *Cluster) podAt(a netip.Addr) *Pod {
 	var owner *Pod
 	for i := range c.Pods {
 		p := &c.Pods[i]
-		if !p.HostNetwork && slices.Contains(p.IPs, a) && (owner == nil || p.before(owner)) {
+		if !p.HostNetwork && p.claims(a) && (owner == nil || p.before(owner)) {
 			owner = p
 		}
 	}
 	return owner
+}
+
+// claims says whether an address is among the pod's.
+func (p *Pod) claims(a netip.Addr) bool {
+	return slices.ContainsFunc(p.IPs, func(ip netip.Addr) bool { return ip.Unmap() == a.Unmap() })
 }
 
 // before says whether p owns an address that q claims as well.
@@ -104,7 +110,8 @@ func (c *Cluster) decide(d Direction, e ends) Decision {
 		answer.Allowed = true
 		return answer
 	}
-	// "traffic is allowed to a pod if ... it matches at least one rule": policies only ever add.
+	// "Traffic is allowed to a pod if ... the traffic matches at least one ingress rule across all of the NetworkPolicy objects whose
+	// podSelector matches the pod": policies only ever add.
 	for _, np := range isolating {
 		for i, rule := range rulesOf(np, d) {
 			if _, _, fits := c.fit(np, d, rule, e); fits && rule.fault() == "" {
@@ -133,7 +140,7 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 		return ""
 	}
 	for i := range c.Pods {
-		if c.Pods[i].HostNetwork && slices.Contains(c.Pods[i].IPs, own) {
+		if c.Pods[i].HostNetwork && c.Pods[i].claims(own) {
 			return "pods with hostNetwork are never isolated"
 		}
 	}
@@ -155,17 +162,25 @@ func (c *Cluster) isolating(d Direction, pod *Pod) []*networkingv1.NetworkPolicy
 	return all
 }
 
-// appliesTo says whether a policy isolates in a direction. "If no policyTypes are specified on a NetworkPolicy then by default Ingress
-// will always be set and Egress will be set if the NetworkPolicy has any egress rules."
+// appliesTo says whether a policy isolates in a direction. "If this field is not specified, it will default based on the existence of
+// ingress or egress rules; policies that contain an egress section are assumed to affect egress, and all policies (whether or not they
+// contain an ingress section) are assumed to affect ingress." The API server takes an empty egress section for none.
 func appliesTo(np *networkingv1.NetworkPolicy, d Direction) bool {
 	listed := np.Spec.PolicyTypes
 	if len(listed) == 0 {
 		return d == Ingress || len(np.Spec.Egress) > 0
 	}
-	want := map[Direction]networkingv1.PolicyType{Ingress: networkingv1.PolicyTypeIngress, Egress: networkingv1.PolicyTypeEgress}[d]
 	for _, t := range listed {
-		known := t == networkingv1.PolicyTypeIngress || t == networkingv1.PolicyTypeEgress
-		if t == want || !known { // what is unknown may mean either
+		switch t {
+		case networkingv1.PolicyTypeIngress:
+			if d == Ingress {
+				return true
+			}
+		case networkingv1.PolicyTypeEgress:
+			if d == Egress {
+				return true
+			}
+		default: // what is unknown may mean either
 			return true
 		}
 	}
@@ -178,6 +193,7 @@ func nameOf(np *networkingv1.NetworkPolicy) types.NamespacedName {
 
 // policyRule is an ingress or egress rule: the two differ in the names of their fields only.
 type policyRule struct {
+	d     Direction
 	peers []networkingv1.NetworkPolicyPeer
 	ports []networkingv1.NetworkPolicyPort
 }
@@ -187,12 +203,12 @@ func rulesOf(np *networkingv1.NetworkPolicy, d Direction) []policyRule {
 	var rules []policyRule
 	if d == Ingress {
 		for _, r := range np.Spec.Ingress {
-			rules = append(rules, policyRule{r.From, r.Ports})
+			rules = append(rules, policyRule{d, r.From, r.Ports})
 		}
 		return rules
 	}
 	for _, r := range np.Spec.Egress {
-		rules = append(rules, policyRule{r.To, r.Ports})
+		rules = append(rules, policyRule{d, r.To, r.Ports})
 	}
 	return rules
 }

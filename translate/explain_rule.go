@@ -22,7 +22,7 @@ import (
 func (c *Cluster) fit(np *networkingv1.NetworkPolicy, d Direction, r policyRule, e ends) (peers, ports, both bool) {
 	_, peer, addr := e.of(d)
 	ports = r.hasPort(e)
-	if len(r.peers) == 0 { // "If this field is empty or missing, this rule matches all sources (traffic not restricted by source)."
+	if len(r.peers) == 0 { // "If this field is empty or missing, this rule matches all sources" (or destinations)
 		return true, ports, ports
 	}
 	for _, p := range r.peers {
@@ -44,9 +44,11 @@ func (c *Cluster) selects(namespace string, p networkingv1.NetworkPolicyPeer, po
 	if pod == nil || p.PodSelector == nil && p.NamespaceSelector == nil {
 		return false
 	}
-	if p.NamespaceSelector == nil { // "the pods matching PodSelector in the policy's own namespace"
+	if p.NamespaceSelector == nil { // "Otherwise it selects the pods matching podSelector in the policy's own namespace."
 		return pod.Namespace == namespace && selectorMatches(p.PodSelector, pod.Labels)
 	}
+	// "If podSelector is also set, then the NetworkPolicyPeer as a whole selects the pods matching podSelector in the namespaces selected
+	// by namespaceSelector. Otherwise it selects all pods in the namespaces selected by namespaceSelector."
 	labels, known := c.Namespaces[pod.Namespace]
 	if !known || !selectorMatches(p.NamespaceSelector, labels) {
 		return false
@@ -85,6 +87,7 @@ func (r policyRule) hasNumber(f nft.Flow) bool {
 		case p.Port.Type == intstr.String:
 		case p.EndPort == nil && p.Port.IntVal == int32(f.DstPort):
 			return true
+		// "indicates that the range of ports from port to endPort if set, inclusive, should be allowed by the policy"
 		case p.EndPort != nil && p.Port.IntVal <= int32(f.DstPort) && int32(f.DstPort) <= *p.EndPort:
 			return true
 		}
@@ -92,25 +95,35 @@ func (r policyRule) hasNumber(f nft.Flow) bool {
 	return false
 }
 
-// protoOf returns the IANA number of a port's protocol. "If not specified, this field defaults to TCP."
+// protoOf returns the IANA number of a port's protocol, or 0. "If not specified, this field defaults to TCP."
 func protoOf(p networkingv1.NetworkPolicyPort) uint8 {
 	if p.Protocol == nil {
 		return nft.TCP
 	}
-	return map[corev1.Protocol]uint8{"": nft.TCP, "TCP": nft.TCP, "UDP": nft.UDP, "SCTP": nft.SCTP}[*p.Protocol]
+	switch *p.Protocol {
+	case corev1.ProtocolTCP, "":
+		return nft.TCP
+	case corev1.ProtocolUDP:
+		return nft.UDP
+	case corev1.ProtocolSCTP:
+		return nft.SCTP
+	}
+	return 0
 }
 
-// network reads a CIDR by the standard library's older parser, after leading zeros of decimal fields are gone.
+// network reads a CIDR by the standard library's older parser, after leading zeros of decimal fields are gone: the API server has taken
+// them since before Go refused them. An IPv4-mapped network is one of IPv4 for [net.IPNet.Contains].
 func network(text string) *net.IPNet {
-	addr, bits, ok := strings.Cut(text, "/")
-	if ok && !strings.Contains(addr, ":") {
-		fields := strings.Split(addr, ".")
-		for i := range fields {
-			for len(fields[i]) > 1 && fields[i][0] == '0' {
-				fields[i] = fields[i][1:]
+	addr, bits, _ := strings.Cut(text, "/")
+	decimal := strings.LastIndex(addr, ":") + 1 // also the end of ::ffff:10.1.2.0
+	if fields := strings.Split(addr[decimal:], "."); len(fields) > 1 {
+		for i, field := range fields {
+			for len(field) > 1 && field[0] == '0' {
+				field = field[1:]
 			}
+			fields[i] = field
 		}
-		addr = strings.Join(fields, ".")
+		addr = addr[:decimal] + strings.Join(fields, ".")
 	}
 	_, n, err := net.ParseCIDR(addr + "/" + bits)
 	if err != nil {
@@ -119,7 +132,7 @@ func network(text string) *net.IPNet {
 	return n
 }
 
-// blockHas says whether an ipBlock has an address: in the cidr and in none of the excepts.
+// blockHas says whether an ipBlock has an address: in the cidr and in none of the excepts, "CIDRs that should not be included".
 func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
 	ip := net.IP(a.AsSlice())
 	has := func(text string) bool {
@@ -129,73 +142,84 @@ func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
 	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has)
 }
 
-// fault returns what is not valid in the rule, or "". A rule with anything that is not valid allows nothing.
+// fault returns what is not valid in the rule, as the path of the field and what is wrong, or "". A rule with anything that is not valid
+// allows nothing.
 func (r policyRule) fault() string {
 	for i, p := range r.ports {
 		if fault := portFault(p); fault != "" {
-			return fmt.Sprintf("ports[%d]: %s", i, fault)
+			return fmt.Sprintf("ports[%d]%s", i, fault)
 		}
+	}
+	field := "from"
+	if r.d == Egress {
+		field = "to"
 	}
 	for i, p := range r.peers {
 		if fault := peerFault(p); fault != "" {
-			return fmt.Sprintf("peer %d: %s", i, fault)
+			return fmt.Sprintf("%s[%d]%s", field, i, fault)
 		}
 	}
 	return ""
 }
 
+// portFault returns what is not valid in a port. Of endPort: "This field cannot be defined if the port field is not defined or if the
+// port field is defined as a named (string) port. The endPort must be equal or greater than port."
 func portFault(p networkingv1.NetworkPolicyPort) string {
 	switch {
 	case protoOf(p) == 0:
-		return "unknown protocol " + string(*p.Protocol)
+		return fmt.Sprintf(".protocol: %q is not TCP, UDP or SCTP", *p.Protocol)
 	case p.Port == nil && p.EndPort != nil:
-		return "endPort without port"
+		return ".endPort: there is no port"
 	case p.Port == nil:
 		return ""
 	case p.Port.Type == intstr.String && p.EndPort != nil:
-		return "endPort with a port name"
+		return ".endPort: the port is a name"
 	case p.Port.Type == intstr.String && len(validation.IsValidPortName(p.Port.StrVal)) > 0:
-		return fmt.Sprintf("%q is not a port name", p.Port.StrVal)
+		return fmt.Sprintf(".port: %q is not a port name", p.Port.StrVal)
 	case p.Port.Type == intstr.String:
 		return ""
 	case len(validation.IsValidPortNum(int(p.Port.IntVal))) > 0:
-		return fmt.Sprintf("%d is not a port", p.Port.IntVal)
-	case p.EndPort != nil && (*p.EndPort < p.Port.IntVal || len(validation.IsValidPortNum(int(*p.EndPort))) > 0):
-		return fmt.Sprintf("endPort %d", *p.EndPort)
+		return fmt.Sprintf(".port: %d is not in 1-65535", p.Port.IntVal)
+	case p.EndPort != nil && *p.EndPort < p.Port.IntVal:
+		return fmt.Sprintf(".endPort: %d is less than port %d", *p.EndPort, p.Port.IntVal)
+	case p.EndPort != nil && len(validation.IsValidPortNum(int(*p.EndPort))) > 0:
+		return fmt.Sprintf(".endPort: %d is not in 1-65535", *p.EndPort)
 	}
 	return ""
 }
 
+// peerFault returns what is not valid in a peer. Of ipBlock: "If this field is set then neither of the other fields can be."
 func peerFault(p networkingv1.NetworkPolicyPeer) string {
 	switch {
 	case p.IPBlock == nil && p.PodSelector == nil && p.NamespaceSelector == nil:
-		return "it names nothing"
+		return ": it has no podSelector, namespaceSelector or ipBlock"
 	case p.IPBlock != nil && (p.PodSelector != nil || p.NamespaceSelector != nil):
-		return "ipBlock with a selector"
+		return ".ipBlock: it is beside a selector"
 	case p.IPBlock != nil:
 		return blockFault(p.IPBlock)
 	case p.PodSelector != nil && selectorFault(p.PodSelector) != "":
-		return "podSelector: " + selectorFault(p.PodSelector)
+		return ".podSelector: " + selectorFault(p.PodSelector)
 	case p.NamespaceSelector != nil && selectorFault(p.NamespaceSelector) != "":
-		return "namespaceSelector: " + selectorFault(p.NamespaceSelector)
+		return ".namespaceSelector: " + selectorFault(p.NamespaceSelector)
 	}
 	return ""
 }
 
+// blockFault returns what is not valid in an ipBlock. "Except values will be rejected if they are outside the cidr range".
 func blockFault(b *networkingv1.IPBlock) string {
 	n := network(b.CIDR)
 	if n == nil {
-		return fmt.Sprintf("%q is not a CIDR", b.CIDR)
+		return fmt.Sprintf(".ipBlock.cidr: %q is not a CIDR", b.CIDR)
 	}
 	outer, width := n.Mask.Size()
-	for _, text := range b.Except {
+	for i, text := range b.Except {
 		e := network(text)
 		if e == nil {
-			return fmt.Sprintf("except %q is not a CIDR", text)
+			return fmt.Sprintf(".ipBlock.except[%d]: %q is not a CIDR", i, text)
 		}
 		inner, w := e.Mask.Size()
 		if w-inner >= width-outer || (e.IP.To4() == nil) != (n.IP.To4() == nil) || !n.Contains(e.IP) {
-			return fmt.Sprintf("except %s is not inside %s", text, b.CIDR)
+			return fmt.Sprintf(".ipBlock.except[%d]: %s is not inside %s", i, text, b.CIDR)
 		}
 	}
 	return ""

@@ -45,7 +45,8 @@ func (r requirement) holds(labels map[string]string) bool {
 	return !has
 }
 
-// fault returns what is not valid in the condition, or "".
+// fault returns what is not valid in the condition, or "". "If the operator is In or NotIn, the values array must be non-empty. If the
+// operator is Exists or DoesNotExist, the values array must be empty."
 func (r requirement) fault() string {
 	if wrong := validation.IsQualifiedName(r.key); len(wrong) > 0 {
 		return fmt.Sprintf("key %q: %s", r.key, wrong[0])
@@ -83,7 +84,9 @@ func selectsAtLeast(s *metav1.LabelSelector, labels map[string]string) bool {
 
 // selectorFault returns what is not valid in a selector, or "".
 func selectorFault(s *metav1.LabelSelector) string {
-	for _, r := range requirementsOf(s) {
+	all := requirementsOf(s)
+	slices.SortStableFunc(all, func(a, b requirement) int { return strings.Compare(a.key, b.key) }) // of several faults, always the same
+	for _, r := range all {
 		if fault := r.fault(); fault != "" {
 			return fault
 		}
