@@ -141,15 +141,11 @@ func parseCIDR(text string) (netip.Prefix, bool) {
 	decimal := strings.LastIndexByte(addr, ':') + 1 // also behind ::ffff:
 	if fields := strings.Split(addr[decimal:], "."); len(fields) == 4 {
 		for i, f := range fields {
-			if trimmed := strings.TrimLeft(f, "0"); trimmed != "" || f == "" {
-				fields[i] = trimmed
-			} else {
-				fields[i] = "0"
-			}
+			fields[i] = trimZeros(f)
 		}
 		addr = addr[:decimal] + strings.Join(fields, ".")
 	}
-	p, err := netip.ParsePrefix(addr + "/" + bits)
+	p, err := netip.ParsePrefix(addr + "/" + trimZeros(bits))
 	if err != nil || p.Addr().Zone() != "" {
 		return netip.Prefix{}, false
 	}
@@ -157,4 +153,12 @@ func parseCIDR(text string) (netip.Prefix, bool) {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	return p.Masked(), true
+}
+
+// trimZeros removes the leading zeros of a decimal number.
+func trimZeros(number string) string {
+	if trimmed := strings.TrimLeft(number, "0"); trimmed != "" || number == "" {
+		return trimmed
+	}
+	return "0"
 }

@@ -69,7 +69,7 @@ func compile(np *networkingv1.NetworkPolicy) *policy {
 	p.pods, errs = compileSelector(&np.Spec.PodSelector, spec.Child("podSelector"))
 	errs = append(errs, p.compileTypes(np.Spec, spec.Child("policyTypes"))...)
 	add := func(d Direction, path *field.Path, ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) {
-		r, bad := compileRule(np.Namespace, path, d, ports, peers)
+		r, bad := place{np.Namespace, d, path}.compileRule(ports, peers)
 		if errs = append(errs, bad...); len(bad) == 0 {
 			p.rules[d] = append(p.rules[d], r)
 		}
@@ -108,17 +108,23 @@ func (p *policy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.P
 	return errs
 }
 
-// compileRule compiles one rule; path is where it stands in the policy.
-func compileRule(namespace string, path *field.Path, d Direction, ports []networkingv1.NetworkPolicyPort,
-	peers []networkingv1.NetworkPolicyPeer) (rule, field.ErrorList) {
+// place is where a rule stands.
+type place struct {
+	namespace string
+	direction Direction
+	path      *field.Path
+}
+
+// compileRule compiles one rule.
+func (at place) compileRule(ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) (rule, field.ErrorList) {
 	var r rule
 	var errs field.ErrorList
-	r.ports, errs = compilePorts(ports, path.Child("ports"))
-	path = path.Child(map[Direction]string{Ingress: "from", Egress: "to"}[d])
+	r.ports, errs = compilePorts(ports, at.path.Child("ports"))
+	path := at.path.Child(map[Direction]string{Ingress: "from", Egress: "to"}[at.direction])
 	// "If this field is empty or missing, this rule matches all sources (traffic not restricted by source)."
 	r.anyPeer = len(peers) == 0
 	for i, peer := range peers {
-		errs = append(errs, r.addPeer(namespace, peer, path.Index(i))...)
+		errs = append(errs, r.addPeer(at.namespace, peer, path.Index(i))...)
 	}
 	return r, errs
 }

@@ -173,9 +173,6 @@ func number(n int) *intstr.IntOrString { v := intstr.FromInt32(int32(n)); return
 
 func name(s string) *intstr.IntOrString { v := intstr.FromString(s); return &v }
 
-//go:fix inline
-func pointer[T any](v T) *T { return new(v) }
-
 // port returns a port of any kind.
 func (g *Generator) port() networkingv1.NetworkPolicyPort {
 	if g.bad(8) {
@@ -202,19 +199,19 @@ func (g *Generator) port() networkingv1.NetworkPolicyPort {
 func (g *Generator) badPort() networkingv1.NetworkPolicyPort {
 	switch g.r.IntN(8) {
 	case 0:
-		return networkingv1.NetworkPolicyPort{Protocol: pointer(corev1.Protocol("ICMP"))}
+		return networkingv1.NetworkPolicyPort{Protocol: new(corev1.Protocol("ICMP"))}
 	case 1:
-		return networkingv1.NetworkPolicyPort{EndPort: pointer[int32](80)}
+		return networkingv1.NetworkPolicyPort{EndPort: new(int32(80))}
 	case 2:
 		return networkingv1.NetworkPolicyPort{Port: number(pick(g.r, 0, -1, 65536))}
 	case 3:
-		return networkingv1.NetworkPolicyPort{Port: number(80), EndPort: pointer[int32](79)}
+		return networkingv1.NetworkPolicyPort{Port: number(80), EndPort: new(int32(79))}
 	case 4:
-		return networkingv1.NetworkPolicyPort{Port: number(80), EndPort: pointer[int32](65536)}
+		return networkingv1.NetworkPolicyPort{Port: number(80), EndPort: new(int32(65536))}
 	case 5:
-		return networkingv1.NetworkPolicyPort{Port: name("http"), EndPort: pointer[int32](80)}
+		return networkingv1.NetworkPolicyPort{Port: name("http"), EndPort: new(int32(80))}
 	case 6:
-		return networkingv1.NetworkPolicyPort{Protocol: pointer(corev1.Protocol("tcp")), Port: number(80)}
+		return networkingv1.NetworkPolicyPort{Protocol: new(corev1.Protocol("tcp")), Port: number(80)}
 	}
 	return networkingv1.NetworkPolicyPort{Port: name(pick(g.r, "Not_A_Name", "", "a--b", "123"))}
 }
