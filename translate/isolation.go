@@ -89,7 +89,7 @@ func (s *State) isolationOf(id *identity, d Direction) *isolation {
 			users:  make(map[*identity]struct{}),
 			grants: make(map[string]*grant),
 		}
-		s.isolations[key] = iso
+		s.isolations[key], s.chains[iso.name] = iso, iso
 		s.dirtyIsolations[iso] = struct{}{}
 	}
 	return iso
@@ -155,6 +155,7 @@ func (iso *isolation) discard(s *State) {
 	}
 	iso.replace(s, content{})
 	delete(s.isolations, iso.key)
+	delete(s.chains, iso.name)
 	delete(s.dirtyIsolations, iso)
 	delete(s.dirtyChains, iso)
 	for _, f := range nft.Families() {

@@ -48,6 +48,7 @@ type State struct {
 	selectors        map[string]*selector
 	clusterSelectors map[*selector]struct{} // those with a namespaceSelector
 	isolations       map[string]*isolation
+	chains           map[string]*isolation // the same, by the names of their chains
 	portChains       map[string]*portChain
 
 	// What Table has yet to complete.
@@ -71,6 +72,7 @@ func New(node string, options Options) *State {
 		selectors:        make(map[string]*selector),
 		clusterSelectors: make(map[*selector]struct{}),
 		isolations:       make(map[string]*isolation),
+		chains:           make(map[string]*isolation),
 		portChains:       make(map[string]*portChain),
 		dirtyIdentities:  make(map[*identity]struct{}),
 		dirtyIsolations:  make(map[*isolation]struct{}),

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// Isolation is what the chain of an isolation stands for. The prefix of a logged packet is the name of its chain.
+type Isolation struct {
+	Direction Direction
+	Policies  []types.NamespacedName // sorted; not to be changed
+	More      int                    // policies beyond them, of which nothing but the number is known
+}
+
+// IsolationOf returns what a chain stands for, and false for a name that no isolation can have. Of a chain that is not in the table
+// any more, or was a previous process's, the name itself tells the first policy and how many more there were.
+func (s *State) IsolationOf(chain string) (Isolation, bool) {
+	if iso := s.chains[chain]; iso != nil {
+		return Isolation{Direction: iso.direction, Policies: iso.policies}, true
+	}
+	return parseIsolationName(chain)
+}
+
+// DirectionOf returns the direction of the isolation that has a chain of that name, and false for a name that none can have.
+func DirectionOf(chain string) (Direction, bool) {
+	for _, d := range Directions() {
+		if rest, ok := strings.CutPrefix(chain, d.String()+"-"); ok && len(rest) > hashLen && rest[hashLen] == '-' {
+			return d, true
+		}
+	}
+	return 0, false
+}
+
+// parseIsolationName reads what isolationName wrote. The name of the policy may have been cut.
+func parseIsolationName(chain string) (Isolation, bool) {
+	d, ok := DirectionOf(chain)
+	if !ok {
+		return Isolation{}, false
+	}
+	namespace, name, ok := strings.Cut(chain[len(d.String())+1+hashLen+1:], "/")
+	if !ok {
+		return Isolation{}, false
+	}
+	iso := Isolation{Direction: d}
+	if policy, more, found := strings.Cut(name, "/and-"); found {
+		name = policy
+		iso.More, _ = strconv.Atoi(strings.TrimSuffix(more, "-more")) // 0 in a name that we did not write
+	}
+	iso.Policies = []types.NamespacedName{{Namespace: namespace, Name: name}}
+	return iso, true
+}
+
+// PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4 address.
+func (s *State) PodAt(a netip.Addr) (Pod, bool) {
+	p := s.owners[a]
+	if p == nil {
+		return Pod{}, false
+	}
+	return p.Pod, true
+}
+
+// Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the policies that isolate
+// those of this node. Its cost does not depend on the size of the cluster.
+func (s *State) Excerpt(f nft.Flow) *Cluster {
+	c := &Cluster{Namespaces: make(map[string]map[string]string)}
+	var names []types.NamespacedName
+	for _, a := range []netip.Addr{f.Src, f.Dst} {
+		p := s.owners[a]
+		if p == nil {
+			continue
+		}
+		if len(c.Pods) == 0 || c.Pods[0].NamespacedName != p.NamespacedName {
+			c.Pods = append(c.Pods, p.Pod)
+		}
+		if ns := p.identity.namespace; ns.known {
+			c.Namespaces[ns.name] = ns.labels
+		}
+		for _, iso := range p.identity.isolations {
+			if iso != nil {
+				names = append(names, iso.policies...)
+			}
+		}
+	}
+	slices.SortFunc(names, func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
+	for _, name := range slices.Compact(names) {
+		if p := s.policies[name]; p != nil { // deleted since the isolation was made
+			c.Policies = append(c.Policies, p.source)
+		}
+	}
+	return c
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate_test
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// TestExcerpt: what decides about a flow at a pod of the node is all in the excerpt, and explained by it as by the cluster.
+func TestExcerpt(t *testing.T) {
+	denied := 0
+	for _, c := range load(t) {
+		s, _ := c.State(c.Node)
+		s.Table()
+		for _, f := range c.Flows {
+			small := s.Excerpt(f.Flow)
+			want, got := c.Cluster.Explain(f.Flow), small.Explain(f.Flow)
+			for _, pair := range [][2]translate.Decision{{want.Egress, got.Egress}, {want.Ingress, got.Ingress}} {
+				want, got := pair[0], pair[1]
+				if want.Pod == nil || want.Pod.Node != c.Node {
+					continue
+				}
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("%s: %s: the excerpt says\n%+v, want\n%+v", f, want.Direction, got, want)
+				}
+				if want.Allowed {
+					continue
+				}
+				denied++
+				d := want.Direction
+				if got, want := small.Nearest(f.Flow, d), c.Cluster.Nearest(f.Flow, d); !reflect.DeepEqual(got, want) {
+					t.Errorf("%s: %s: nearest in the excerpt: %v, want %v", f, d, got, want)
+				}
+			}
+		}
+	}
+	if denied == 0 {
+		t.Error("no flow is denied")
+	}
+}
+
+// TestIsolationOf: a chain's name says what it stands for, less so when the chain is not there.
+func TestIsolationOf(t *testing.T) {
+	chains := 0
+	for _, c := range load(t) {
+		s, _ := c.State(c.Node)
+		for _, chain := range s.Table().Chains() {
+			iso, ok := s.IsolationOf(chain.Name)
+			if d, is := translate.DirectionOf(chain.Name); is != ok || d != iso.Direction {
+				t.Errorf("%s: %s: DirectionOf: %v, %t", c.Name, chain.Name, d, is)
+			}
+			if !ok {
+				continue
+			}
+			chains++
+			var names []string
+			for _, p := range iso.Policies {
+				names = append(names, p.String())
+			}
+			if text := strings.Join(names, ", "); !strings.HasPrefix(text, chain.Comment) && !strings.HasPrefix(chain.Comment, text) {
+				t.Errorf("%s: %s: policies %q, the comment is %q", c.Name, chain.Name, names, chain.Comment)
+			}
+			gone, ok := translate.New("other", translate.Options{}).IsolationOf(chain.Name)
+			if !ok || len(gone.Policies) != 1 || gone.More+1 != len(iso.Policies) || gone.Direction != iso.Direction ||
+				!strings.HasPrefix(iso.Policies[0].String(), gone.Policies[0].String()) {
+				t.Errorf("%s: %s: by its name %+v, want %+v", c.Name, chain.Name, gone, iso)
+			}
+		}
+	}
+	if chains == 0 {
+		t.Error("no isolation")
+	}
+	for _, name := range []string{"", "egress", "ingress-", "ingress-000000000000", "ingress-000000000000-", "mine: ", "ports-000000000000"} {
+		if iso, ok := translate.New("node", translate.Options{}).IsolationOf(name); ok {
+			t.Errorf("%q is %+v", name, iso)
+		}
+	}
+}
+
+// TestPodAt: an IPv4-mapped address is not the IPv4 address.
+func TestPodAt(t *testing.T) {
+	s := translate.New("node", translate.Options{})
+	s.SetPod(translate.Pod{
+		NamespacedName: types.NamespacedName{Namespace: "ns", Name: "a"}, IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
+	})
+	for text, want := range map[string]bool{"10.0.0.1": true, "10.0.0.2": false, "::ffff:10.0.0.1": false} {
+		if p, ok := s.PodAt(netip.MustParseAddr(text)); ok != want || ok && p.Name != "a" {
+			t.Errorf("%s: %v, %t", text, p, ok)
+		}
+	}
+}
