@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults_test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience ends a test in which nothing happens; no test measures time by it.
+const patience = time.Minute
+
+// What netpold logs.
+const (
+	inForce     = `msg="policies are in force"`
+	again       = `msg="the table is in force again"`
+	transaction = "msg=transaction"
+)
+
+// A daemon is `netpold run` on a folder of manifests, in the network namespace of the test, which must be locked to its thread.
+type daemon struct {
+	t             *testing.T
+	program, root string
+	flags         []string
+	idle          func() // called over and over while something is awaited
+
+	process *exec.Cmd
+	lines   chan string   // of its log; closed at its end
+	ended   chan struct{} // closed when it was waited for
+}
+
+// newDaemon returns a daemon that has not been started. idle is what the test does while it waits.
+func newDaemon(t *testing.T, program string, idle func(), flags ...string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, program: program, root: t.TempDir(), flags: flags, idle: idle}
+	if err := os.Mkdir(d.folder(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if d.process != nil {
+			_ = d.process.Process.Kill()
+			<-d.ended
+		}
+	})
+	return d
+}
+
+// folder is where the manifests are.
+func (d *daemon) folder() string { return filepath.Join(d.root, "manifests") }
+
+// write puts a manifest into its place at once.
+func (d *daemon) write(name, manifest string) {
+	d.t.Helper()
+	draft := filepath.Join(d.root, name)
+	if err := os.WriteFile(draft, []byte(manifest), 0o644); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.Rename(draft, filepath.Join(d.folder(), name)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// start starts the daemon and returns when policies are in force.
+func (d *daemon) start() {
+	d.t.Helper()
+	args := append([]string{"run", "--node=node-1", "--log-level=debug", "--manifests=" + d.folder()}, d.flags...)
+	d.process = exec.Command(d.program, args...)
+	d.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // the thread is the test's
+	// A pipe of the test's own: Wait must not close it before all is read.
+	r, w, err := os.Pipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.process.Stderr = w
+	if err := d.process.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	_ = w.Close()
+	lines, ended, process := make(chan string, 1<<16), make(chan struct{}), d.process
+	go func() {
+		defer close(ended)
+		defer r.Close()
+		for s := bufio.NewScanner(r); s.Scan(); {
+			lines <- s.Text()
+		}
+		close(lines)
+		_ = process.Wait()
+	}()
+	d.lines, d.ended = lines, ended
+	d.await(inForce)
+	d.await(transaction)
+}
+
+// await returns the next line of the log that contains text.
+func (d *daemon) await(text string) string {
+	d.t.Helper()
+	var log []string
+	for deadline := time.Now().Add(patience); ; {
+		select {
+		case line, open := <-d.lines:
+			if !open {
+				d.t.Fatalf("netpold ended before it logged %s:\n%s", text, strings.Join(log, "\n"))
+			}
+			if log = append(log, line); strings.Contains(line, text) {
+				return line
+			}
+		default:
+			if time.Now().After(deadline) {
+				d.t.Fatalf("netpold did not log %s:\n%s", text, strings.Join(log, "\n"))
+			}
+			d.idle()
+		}
+	}
+}
+
+// signal sends a signal.
+func (d *daemon) signal(s os.Signal) {
+	d.t.Helper()
+	if err := d.process.Process.Signal(s); err != nil {
+		d.t.Fatalf("send %s: %v", s, err)
+	}
+}
+
+// end ends the daemon by a signal and returns when it is gone.
+func (d *daemon) end(s os.Signal) {
+	d.t.Helper()
+	d.signal(s)
+	d.until(d.ended)
+}
+
+// until waits for done.
+func (d *daemon) until(done <-chan struct{}) {
+	d.t.Helper()
+	for deadline := time.Now().Add(patience); ; d.idle() {
+		select {
+		case <-done:
+			return
+		default:
+			if time.Now().After(deadline) {
+				d.t.Fatal("what was awaited did not end")
+			}
+		}
+	}
+}
+
+// nft runs nft in the namespace, as another process than netpold, and returns what it prints.
+func (d *daemon) nft(args ...string) (string, error) {
+	d.t.Helper()
+	var out strings.Builder
+	cmd := exec.Command("nft", args...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = cmd.Wait()
+	}()
+	d.until(done)
+	return out.String(), err
+}
