@@ -3,11 +3,15 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 )
 
 // Finding is something on the node that keeps traffic from the policies.
@@ -28,71 +32,125 @@ const (
 // Checks returns all checks.
 func Checks() []string { return []string{CheckForwarding, CheckBridge, CheckIPVS, CheckNode} }
 
-// The sysctls that send what a bridge forwards through the hooks of IP, and those that let the node forward.
-func bridgeSysctls() []string {
-	return []string{"proc/sys/net/bridge/bridge-nf-call-iptables", "proc/sys/net/bridge/bridge-nf-call-ip6tables"}
-}
-
 // Preflight looks for what keeps traffic from the policies, in the files of the network namespace that it runs in: root has its proc
-// and sys. Pods is how many pods are on this node by what the source says; negative when it has not said yet.
+// and sys. Pods is how many pods are on this node by what the source says; negative when it has not said yet. What cannot be read is
+// no finding.
 func Preflight(root fs.FS, pods int) []Finding {
-	var found []Finding
-	add := func(check, problem, remedy string) { found = append(found, Finding{check, problem, remedy}) }
-	if isZero(root, "proc/sys/net/ipv4/ip_forward") {
-		add(CheckForwarding, "net.ipv4.ip_forward is 0: this node forwards no IPv4 packet between pods, so there is nothing to enforce",
-			"sysctl -w net.ipv4.ip_forward=1, and make it permanent")
-	}
-	ports, _ := fs.Glob(root, "sys/class/net/*/brport") // the pattern is right
-	if off := bridgesSkipHook(root); len(ports) > 0 && off != "" {
-		add(CheckBridge, fmt.Sprintf("%s is a port of a bridge and %s: traffic between pods on one bridge skips netpold",
-			filepath.Base(filepath.Dir(ports[0])), off),
-			"start netpold with --manage-br-netfilter, or: modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1")
-	}
-	if usesIPVS(root) {
-		add(CheckIPVS, "kube-proxy runs in IPVS mode: traffic to Services is delivered without the forward hook, so policies do not see it",
-			"run kube-proxy in nftables or iptables mode")
-	}
-	if pods == 0 {
-		add(CheckNode, "no pod of the cluster is on a node of this name, so no policy applies here",
-			"check --node (or $NODE_NAME) against the names that `kubectl get nodes` lists; a new node has none for a moment")
-	}
-	return found
+	return slices.Concat(checkForwarding(root), checkBridges(root), checkIPVS(root), checkNode(pods))
 }
 
-// bridgesSkipHook says why bridged traffic does not pass the forward hook, or "".
-func bridgesSkipHook(root fs.FS) string {
-	for _, path := range bridgeSysctls() {
-		text, err := fs.ReadFile(root, path)
-		switch {
-		case err != nil:
-			return "br_netfilter is not loaded"
-		case strings.TrimSpace(string(text)) == "0":
-			return "net.bridge." + filepath.Base(path) + " is 0"
+// checkForwarding looks for a node that forwards nothing. One family that is not forwarded is no finding: the cluster may not use it.
+func checkForwarding(root fs.FS) []Finding {
+	const ipv4, ipv6 = "proc/sys/net/ipv4/ip_forward", "proc/sys/net/ipv6/conf/all/forwarding"
+	// Without IPv6 in the kernel the second file is missing.
+	if setting(root, ipv4) != "0" || (setting(root, ipv6) != "0" && exists(root, ipv6)) {
+		return nil
+	}
+	return []Finding{{CheckForwarding,
+		"net.ipv4.ip_forward is 0, and IPv6 is not forwarded either: this node routes no packet to or from pods, so no policy ever sees one",
+		"on the node: sysctl -w net.ipv4.ip_forward=1, for IPv6 net.ipv6.conf.all.forwarding=1; and the same in /etc/sysctl.d"}}
+}
+
+// bridgeSwitches are what sends a family's bridged packets through the hooks of IP: a sysctl for all bridges, or an option of one.
+type bridgeSwitches struct{ family, sysctl, option string }
+
+const bridgeSysctls = "proc/sys/net/bridge" // there once the kernel module br_netfilter is loaded
+
+func bridgeFamilies() []bridgeSwitches {
+	return []bridgeSwitches{
+		{"IPv4", "bridge-nf-call-iptables", "nf_call_iptables"},
+		{"IPv6", "bridge-nf-call-ip6tables", "nf_call_ip6tables"},
+	}
+}
+
+// checkBridges looks for bridges whose ports reach each other without the forward hook.
+func checkBridges(root fs.FS) []Finding {
+	loaded := exists(root, bridgeSysctls)
+	var families, found, off []string
+	for _, f := range bridgeFamilies() {
+		skip := slices.DeleteFunc(bridgesWithPorts(root), func(b string) bool { return loaded && f.on(root, b) })
+		if len(skip) > 0 {
+			families, found, off = append(families, f.family), append(found, skip...), append(off, "net.bridge."+f.sysctl+"=1")
 		}
 	}
-	return ""
-}
-
-// usesIPVS says whether virtual services of IPVS exist. The file's first three lines are its heading.
-func usesIPVS(root fs.FS) bool {
-	if _, err := fs.Stat(root, "sys/class/net/kube-ipvs0"); err == nil {
-		return true
+	if len(found) == 0 {
+		return nil
 	}
-	text, err := fs.ReadFile(root, "proc/net/ip_vs")
-	return err == nil && strings.Count(strings.TrimSpace(string(text)), "\n") >= 3
+	slices.Sort(found)
+	problem := fmt.Sprintf("%s traffic between pods on one bridge (%s) does not cross the forward hook, so no policy applies to it: ",
+		strings.Join(families, " and "), strings.Join(slices.Compact(found), ", "))
+	if !loaded {
+		return []Finding{{CheckBridge, problem + "the kernel module br_netfilter is not loaded",
+			"on the node: modprobe br_netfilter, which sets its sysctls to 1; and name it in /etc/modules-load.d for the next boot"}}
+	}
+	return []Finding{{CheckBridge, problem + "bridge-nf-call is off",
+		"on the node: sysctl -w " + strings.Join(off, " ") + ", and the same in /etc/sysctl.d; or start netpold with --manage-br-netfilter"}}
 }
 
-func isZero(root fs.FS, path string) bool {
-	text, err := fs.ReadFile(root, path)
-	return err == nil && strings.TrimSpace(string(text)) == "0"
+// on says whether the family's packets from port to port of a bridge meet the hooks of IP.
+func (s bridgeSwitches) on(root fs.FS, bridge string) bool {
+	return setting(root, path.Join(bridgeSysctls, s.sysctl)) == "1" ||
+		setting(root, path.Join("sys/class/net", bridge, "bridge", s.option)) == "1"
 }
 
-// ManageBridges sets the sysctls that send what a bridge forwards through the forward hook, below root ("/").
+// bridgesWithPorts returns the names of the bridges that have ports.
+func bridgesWithPorts(root fs.FS) []string {
+	var names []string
+	links, _ := fs.ReadDir(root, "sys/class/net") // no sysfs, no bridges
+	for _, link := range links {
+		ports, err := fs.ReadDir(root, path.Join("sys/class/net", link.Name(), "brif")) // only bridges have it
+		if err == nil && len(ports) > 0 {
+			names = append(names, link.Name())
+		}
+	}
+	return names
+}
+
+// checkIPVS looks for virtual services of IPVS. They take a packet at the input hook and send it on from the output hook.
+func checkIPVS(root fs.FS) []Finding {
+	const heading = 3 // lines at the top of the file
+	services, _ := fs.ReadFile(root, "proc/net/ip_vs")
+	if strings.Count(string(services), "\n") <= heading && !exists(root, "sys/class/net/kube-ipvs0") {
+		return nil
+	}
+	return []Finding{{CheckIPVS,
+		"IPVS (kube-proxy's mode ipvs) sends traffic to Services on without the forward hook: on this node no egress policy applies to it, " +
+			"and no ingress policy of a pod here that it is sent to",
+		"run kube-proxy in mode nftables or iptables, and remove what the old mode left: kube-proxy --cleanup, or reboot the node"}}
+}
+
+func checkNode(pods int) []Finding {
+	if pods != 0 {
+		return nil
+	}
+	return []Finding{{CheckNode, "no pod of the cluster is on a node of this name, so no policy applies here",
+		"compare --node (or $NODE_NAME) with `kubectl get nodes`; a node that is new, or drained, has no pods for a while"}}
+}
+
+func exists(root fs.FS, name string) bool {
+	_, err := fs.Stat(root, name)
+	return err == nil
+}
+
+// setting returns what a file of sysctl or sysfs holds, or "" if it cannot be read.
+func setting(root fs.FS, name string) string {
+	text, _ := fs.ReadFile(root, name)
+	return strings.TrimSpace(string(text))
+}
+
+// ManageBridges sets the sysctls that send what a bridge forwards through the forward hook, below root ("/"), where they are not set yet.
 func ManageBridges(root string) error {
-	for _, path := range bridgeSysctls() {
-		err := os.WriteFile(filepath.Join(root, path), []byte("1\n"), 0o644) //nolint:gosec // a sysctl has its own mode
-		if os.IsNotExist(err) {
-			return fmt.Errorf("--manage-br-netfilter: /%s is not there: load the kernel module br_netfilter", path)
+	for _, f := range bridgeFamilies() {
+		file := filepath.Join(root, bridgeSysctls, f.sysctl)
+		text, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("--manage-br-netfilter: %s is missing: load the kernel module br_netfilter", file)
+		}
+		if err == nil && strings.TrimSpace(string(text)) != "1" {
+			err = os.WriteFile(file, []byte("1\n"), 0o644) //nolint:gosec // a sysctl has its own mode
+		}
+		if errors.Is(err, syscall.EROFS) {
+			return fmt.Errorf("--manage-br-netfilter: %w: only privileged containers may write it; set the sysctl on the node", err)
 		}
 		if err != nil {
 			return fmt.Errorf("--manage-br-netfilter: %w", err)
