@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+)
+
+// Bounds of what a line has of others' choosing.
+const (
+	maxNamedPolicies = 8
+	maxNearest       = 400 // bytes
+)
+
+// dropParty is who a drop is about, at its time.
+type dropParty struct {
+	isolation translate.Isolation // that denied it
+	src, dst  dropEnd
+}
+
+// dropEnd is the pod at an end of a drop.
+type dropEnd struct {
+	pod      translate.Pod
+	found    bool
+	external bool // there is none, for sure
+}
+
+// dropParty looks up who a drop is about.
+func (l *Loop) dropParty(d Drop) dropParty {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	isolation, _ := l.State.IsolationOf(d.Prefix)
+	end := func(a netip.Addr) dropEnd {
+		pod, found := l.State.PodAt(a)
+		return dropEnd{pod, found, !found && l.status.Synced}
+	}
+	who := dropParty{isolation, end(d.Src), end(d.Dst)}
+	if isolation.Direction == translate.Egress { // whoever is isolated is a pod, or was
+		who.src.external = false
+	} else {
+		who.dst.external = false
+	}
+	return who
+}
+
+// isolated returns the end that is isolated, and its address.
+func (p dropParty) isolated(d Drop) (dropEnd, netip.Addr) {
+	if p.isolation.Direction == translate.Egress {
+		return p.src, d.Src
+	}
+	return p.dst, d.Dst
+}
+
+// logDrop writes the line of an entry.
+func (l *Loop) logDrop(e *dropEntry, suffix string) {
+	d, who := e.drop, e.who
+	policies := policyNames(who.isolation)
+	attrs := []slog.Attr{
+		slog.String("direction", who.isolation.Direction.String()),
+		slog.String("protocol", nft.ProtocolName(d.Proto)),
+		slog.String("src", d.Src.String()), slog.String("dst", d.Dst.String()),
+	}
+	switch {
+	case d.Partial:
+	case hasPorts(d.Proto):
+		attrs = append(attrs, slog.Int("srcPort", int(d.SrcPort)), slog.Int("dstPort", int(d.DstPort)))
+	case isICMP(d.Proto):
+		attrs = append(attrs, slog.Int("icmpType", int(d.ICMPType)), slog.Int("icmpCode", int(d.ICMPCode)))
+	}
+	attrs = append(attrs, who.src.attrs("src")...)
+	attrs = append(attrs, who.dst.attrs("dst")...)
+	attrs = append(attrs, slog.Any("policies", policies), slog.Int("count", e.count))
+	text := fmt.Sprintf("%s from %s to %s %s%s", packetText(d), who.src.text(d, d.Src, d.SrcPort), who.dst.text(d, d.Dst, d.DstPort),
+		l.whyDropped(d, who, strings.Join(policies, ", ")), suffix)
+	l.Log.LogAttrs(context.Background(), slog.LevelInfo, text, attrs...)
+}
+
+// whyDropped says why the policies deny a drop, or that they do not any more.
+func (l *Loop) whyDropped(d Drop, who dropParty, policies string) string {
+	direction := who.isolation.Direction
+	end, address := who.isolated(d)
+	subject := fmt.Sprintf("ingress of %s", end.name(address))
+	if direction == translate.Egress {
+		subject = fmt.Sprintf("egress of %s", end.name(address))
+	}
+	plain := fmt.Sprintf("blocked: %s is isolated by %s and no rule allows it", subject, policies)
+	if d.Partial || d.Src.Is4In6() || d.Dst.Is4In6() { // what the policies say of it takes what is not known, or is of another family
+		return plain
+	}
+	flow := nft.Flow{Src: d.Src, Dst: d.Dst, Proto: d.Proto, DstPort: d.DstPort, ICMPType: d.ICMPType}
+	l.mu.Lock()
+	excerpt := l.State.Excerpt(flow)
+	l.mu.Unlock()
+	explanation := excerpt.Explain(flow)
+	now := explanation.Ingress
+	if direction == translate.Egress {
+		now = explanation.Egress
+	}
+	was := fmt.Sprintf("was blocked: %s was isolated by %s", subject, policies)
+	switch {
+	case now.Pod == nil || end.found && now.Pod.NamespacedName != end.pod.NamespacedName:
+		return was + "; the pod does not have the address any more"
+	case now.Allowed:
+		return was + "; the policies of now allow it"
+	}
+	nearest := excerpt.Nearest(flow, direction)
+	if nearest == nil {
+		return plain + " (there are no rules)"
+	}
+	reason := nearest.Reason
+	if len(reason) > maxNearest {
+		reason = reason[:maxNearest] + "…"
+	}
+	return fmt.Sprintf("%s (nearest: %s: %s)", plain, nearest.RuleRef, reason)
+}
+
+// policyNames names the policies of an isolation, a few of them.
+func policyNames(i translate.Isolation) []string {
+	named := i.Policies[:min(len(i.Policies), maxNamedPolicies)]
+	names := make([]string, 0, len(named)+1)
+	for _, p := range named {
+		names = append(names, p.String())
+	}
+	if more := i.More + len(i.Policies) - len(named); more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return names
+}
+
+// name names the end in a sentence.
+func (e dropEnd) name(a netip.Addr) string {
+	if e.found {
+		return e.pod.String()
+	}
+	return a.String()
+}
+
+// text is the end as the line has it.
+func (e dropEnd) text(d Drop, a netip.Addr, port uint16) string {
+	address := a.String()
+	if hasPorts(d.Proto) && !d.Partial {
+		address = netip.AddrPortFrom(a, port).String()
+	}
+	switch {
+	case e.found:
+		return fmt.Sprintf("%s (%s)", e.pod.NamespacedName, address)
+	case e.external:
+		return address + " (external)"
+	}
+	return address
+}
+
+// attrs are what is known of the pod.
+func (e dropEnd) attrs(end string) []slog.Attr {
+	if !e.found {
+		return nil
+	}
+	attrs := []slog.Attr{slog.String(end+"Pod", e.pod.String())}
+	if e.pod.Owner != "" {
+		attrs = append(attrs, slog.String(end+"Owner", e.pod.Owner))
+	}
+	return attrs
+}
+
+// packetText says what was dropped.
+func packetText(d Drop) string {
+	const echo4, echo6 = 8, 128
+	switch {
+	case d.Partial:
+		return strings.ToUpper(nft.ProtocolName(d.Proto)) + " packet of unknown port"
+	case d.Proto == nft.TCP && d.Opens:
+		return "TCP connection"
+	case d.Proto == nft.ICMP && d.ICMPType == echo4:
+		return "ICMP echo request"
+	case d.Proto == nft.ICMPv6 && d.ICMPType == echo6:
+		return "ICMPv6 echo request"
+	case d.Proto == nft.ICMP:
+		return "ICMP message of type " + strconv.Itoa(int(d.ICMPType))
+	case d.Proto == nft.ICMPv6:
+		return "ICMPv6 message of type " + strconv.Itoa(int(d.ICMPType))
+	case hasPorts(d.Proto):
+		return strings.ToUpper(nft.ProtocolName(d.Proto)) + " packet"
+	}
+	return "packet of protocol " + nft.ProtocolName(d.Proto)
+}
+
+func hasPorts(proto uint8) bool { return proto == nft.TCP || proto == nft.UDP || proto == nft.SCTP }
+
+func isICMP(proto uint8) bool { return proto == nft.ICMP || proto == nft.ICMPv6 }
