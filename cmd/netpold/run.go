@@ -23,6 +23,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/nft/nflog"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 )
@@ -106,7 +107,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName())
-	d := daemon{conn: conn, watcher: watcher, listener: listener, source: source, log: log}
+	d := daemon{conn: conn, watcher: watcher, drops: openDrops(flags.table.logGroup, log), listener: listener, source: source, log: log}
 	err = d.run(ctx, flags, options)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
 	return err
@@ -116,7 +117,8 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 type daemon struct {
 	conn     *kernel.Conn
 	watcher  *kernel.Watcher
-	listener net.Listener // nil without endpoints
+	drops    *nflog.Reader // nil if denied packets are not told of
+	listener net.Listener  // nil without endpoints
 	source   watch.Source
 	log      *slog.Logger
 }
@@ -151,6 +153,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	err = together(ctx,
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.conn, d.watcher) },
+		func(ctx context.Context) error { followDrops(ctx, loop, d.drops); return nil },
 		func(ctx context.Context) error { return serve(ctx, d.listener, watch.Handler(loop, registry)) },
 	)
 	select {
