@@ -42,8 +42,8 @@ const (
 	dropBatch    = 100  // records read at once
 )
 
-// FollowDrops logs who was blocked, by which policies and why, until ctx ends. Drops of equal source, destination, protocol, port and
-// direction are one line when the first comes, and one more at the end of each window that has more of them.
+// FollowDrops logs who was blocked, by which policies and why, until ctx ends. Drops of equal source, destination, protocol, port,
+// direction and policies are one line when the first comes, and one more at the end of each window that has more of them.
 func (l *Loop) FollowDrops(ctx context.Context, drops Drops) error {
 	log := &dropLog{loop: l, entries: make(map[dropKey]*dropEntry)}
 	defer log.close()
@@ -63,12 +63,13 @@ func (l *Loop) FollowDrops(ctx context.Context, drops Drops) error {
 	}
 }
 
-// dropKey is what the drops of one line have in common.
+// dropKey is what the drops of one line have in common. The chain is the direction and the policies: when others isolate the pod, what
+// there is to say is another thing.
 type dropKey struct {
-	src, dst  netip.Addr
-	proto     uint8
-	dstPort   uint16
-	direction translate.Direction
+	src, dst netip.Addr
+	proto    uint8
+	dstPort  uint16
+	chain    string
 }
 
 // dropEntry is a key of the window.
@@ -114,12 +115,11 @@ func (g *dropLog) add(drops []Drop, lost uint64) {
 
 // one counts a drop, and writes a line if it is the first of its kind.
 func (g *dropLog) one(d Drop) {
-	direction, ok := translate.DirectionOf(d.Prefix)
-	if !ok || !d.Src.IsValid() || !d.Dst.IsValid() {
+	if _, ok := translate.DirectionOf(d.Prefix); !ok || !d.Src.IsValid() || !d.Dst.IsValid() {
 		g.foreign++
 		return
 	}
-	key := dropKey{d.Src, d.Dst, d.Proto, d.DstPort, direction}
+	key := dropKey{d.Src, d.Dst, d.Proto, d.DstPort, d.Prefix}
 	e := g.entries[key]
 	switch {
 	case e == nil && len(g.entries) >= maxDropKeys:

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -137,6 +138,36 @@ func (a *agent) await(text string) error {
 			return fmt.Errorf("netpold did not say %q; the last it said: %s", text, last)
 		}
 	}
+}
+
+// drops returns what netpold has said about blocked attempts since the last time. It says so after at most 100 ms, which is less than an
+// attempt takes to give up.
+func (a *agent) drops() []string {
+	var drops []string
+	for {
+		select {
+		case line, open := <-a.lines:
+			if !open {
+				return drops
+			}
+			if text := message(line); strings.Contains(text, " blocked: ") {
+				drops = append(drops, text)
+			}
+		default:
+			return drops
+		}
+	}
+}
+
+// message returns the message of a line that slog wrote.
+func message(line string) string {
+	_, rest, _ := strings.Cut(line, " msg=")
+	quoted, err := strconv.QuotedPrefix(rest)
+	if err != nil {
+		return ""
+	}
+	text, _ := strconv.Unquote(quoted) // which is one
+	return text
 }
 
 // stop ends netpold; its table stays until the next one starts.

@@ -103,3 +103,19 @@ func (s *screen) matrix(pods []*pod, targets []target, got [][]bool) {
 		fmt.Fprintln(s.w)
 	}
 }
+
+// drops prints a few lines of netpold's about blocked attempts.
+func (s *screen) drops(lines []string) {
+	const few = 3
+	if len(lines) == 0 {
+		return
+	}
+	fmt.Fprintln(s.w, "    netpold says:")
+	for i, line := range lines {
+		if i == few {
+			fmt.Fprintf(s.w, "      … and %d more\n", len(lines)-few)
+			break
+		}
+		fmt.Fprintf(s.w, "      %s\n", s.paint(dim, line))
+	}
+}

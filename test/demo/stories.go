@@ -113,6 +113,7 @@ func (st story) play(ctx context.Context, out *screen, a *agent, dir string, s s
 	if err := st.show(out, s); err != nil {
 		return err
 	}
+	out.drops(a.drops())
 	if !s.list {
 		return nil
 	}
