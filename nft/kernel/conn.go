@@ -95,17 +95,27 @@ func (c *Conn) Close() error {
 // Owns says whether the connection owns the tables it creates: [Config].Own was set, and the kernel can.
 func (c *Conn) Owns() bool { return c.flags&tableOwner != 0 }
 
-// Apply commits a transaction: all of it or, with an error, nothing. A nil transaction is committed already.
+// Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits in two steps what
+// [nft.Transaction.Staged] splits. A nil transaction is committed already.
 //
 // The kernel works while the caller waits, some 10 ms for 10,000 elements, and cannot be interrupted: ctx counts until the
 // transaction is sent. What the kernel refuses is an [*Error]. After [ErrStateUnknown], and only then, the transaction may have been
 // committed. The table that it is from takes it for committed in any case; after an error, [nft.Table.Forget] puts that right.
 func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) error {
-	if tx == nil || len(tx.Ops) == 0 {
-		return nil
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	first, second := tx.Staged()
+	if err := c.apply(ctx, first); err != nil {
+		return err
+	}
+	return c.apply(ctx, second)
+}
+
+// apply commits a transaction as it is.
+func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) error {
+	if tx == nil {
+		return nil
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
