@@ -19,6 +19,7 @@ func ride(t *testing.T, program string, flags ...string) (*train, *daemon) {
 	d.write("world.yaml", world)
 	d.write("permission.yaml", permission)
 	d.start()
+	r.count = count{} // nothing was in force at first
 	return r, d
 }
 
@@ -42,6 +43,14 @@ func testOwned(t *testing.T, program string) {
 func testShared(t *testing.T, program string) {
 	r, d := ride(t, program, "--own-table=false")
 	restarts(r, d)
+	r.replaced("100 times another process adds a chain, and the table is replaced", 100, func() {
+		for i := range 100 {
+			if out, err := d.nft("add", "chain", "inet", "netpold", fmt.Sprint("stranger-", i)); err != nil {
+				t.Errorf("nft add chain: %v: %s", err, out)
+			}
+			d.await(again)
+		}
+	})
 	for _, change := range []string{"flush ruleset", "delete table inet netpold"} {
 		for range 3 {
 			r.during(change+", shared table", func() {
@@ -57,12 +66,11 @@ func testShared(t *testing.T, program string) {
 
 // restarts ends, stops and starts the daemon, and changes policies under it.
 func restarts(r *train, d *daemon) {
-	changes := 0
 	change := func() {
-		d.write("change.yaml", bystanding(changes))
-		changes++
+		r.change++
+		d.write("change.yaml", bystanding(r.change))
 	}
-	r.unharmed("3 times kill -9 and restart", func() {
+	r.replaced("3 times kill -9 and restart", 3, func() {
 		for range 3 {
 			change() // it may or may not get to it
 			d.end(syscall.SIGKILL)
@@ -70,7 +78,7 @@ func restarts(r *train, d *daemon) {
 			d.start()
 		}
 	})
-	r.unharmed("3 times SIGTERM and restart", func() {
+	r.replaced("3 times SIGTERM and restart", 3, func() {
 		for range 3 {
 			change()
 			d.end(syscall.SIGTERM)

@@ -48,6 +48,8 @@ type train struct {
 	probes []prober.Probe
 	passes []bool // by probe
 
+	change int // the last that was made
+
 	count
 }
 
@@ -97,8 +99,10 @@ func (r *train) step() {
 		switch {
 		case ok && !r.passes[i]:
 			r.leaked++
+			r.wrong("leaked", i)
 		case !ok && r.passes[i]:
 			r.dropped++
+			r.wrong("dropped", i)
 		}
 	}
 	if r.leaked+r.dropped == before {
@@ -108,6 +112,14 @@ func (r *train) step() {
 		r.first = start
 	}
 	r.last = time.Now()
+}
+
+// wrong logs the first few wrong verdicts.
+func (r *train) wrong(what string, i int) {
+	r.t.Helper()
+	if r.change > 0 && r.leaked+r.dropped <= 3 {
+		r.t.Logf("%s: %s, change %d", what, r.probes[i], r.change)
+	}
 }
 
 // steps sends all probes n times.
@@ -131,7 +143,15 @@ func (r *train) during(name string, fault func()) count {
 // unharmed fails the test if the fault lets a packet through, or drops one, that it should not.
 func (r *train) unharmed(name string, fault func()) {
 	r.t.Helper()
-	if c := r.during(name, fault); c.leaked+c.dropped > 0 {
-		r.t.Errorf("%s: %d leaked, %d wrongly dropped; want none of either", name, c.leaked, c.dropped)
+	r.replaced(name, 0, fault)
+}
+
+// replaced is unharmed for a fault after which netpold replaces the whole table some times. There the kernel itself may let one packet
+// slip each time: where both tables are hooked, the new one comes first, and a packet under way can meet the new table before and the
+// old one after the commit, both of them empty. It is seen in one or two replacements of a hundred, with packets back to back.
+func (r *train) replaced(name string, times int, fault func()) {
+	r.t.Helper()
+	if c := r.during(name, fault); c.leaked > times || c.dropped > 0 {
+		r.t.Errorf("%s: %d leaked, %d wrongly dropped; want at most %d and none", name, c.leaked, c.dropped, times)
 	}
 }
