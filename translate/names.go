@@ -16,8 +16,9 @@ import (
 
 // The names of what every table has.
 const (
-	TableName   = "netpold"
-	alwaysChain = "always-allowed"
+	TableName     = "netpold"
+	HandoverTable = "netpold-handover" // is in force while the table is replaced
+	alwaysChain   = "always-allowed"
 )
 
 // hashLen makes 60 bits of a hash: whoever may write policies cannot search a name that takes over another tenant's objects.
@@ -49,6 +50,12 @@ func isolationName(d Direction, hash string, policies []types.NamespacedName) st
 		name = name[:maxName-len(more)]
 	}
 	return name + more
+}
+
+// podChain names the chain of a pod in a direction: "<direction>-pod-<hash>-<namespace>/<pod>".
+func podChain(d Direction, p types.NamespacedName) string {
+	name := fmt.Sprintf("%s-pod-%s-%s", d, hash(d.String(), p.Namespace, p.Name), p)
+	return name[:min(len(name), maxName)]
 }
 
 // podsMap names the verdict map that dispatches to a direction's isolations.

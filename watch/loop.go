@@ -20,6 +20,8 @@ import (
 // holds, and replaces the whole table.
 type Kernel interface {
 	Apply(ctx context.Context, tx *nft.Transaction) error
+	// DeleteTable deletes a table of the inet family, if it is there.
+	DeleteTable(ctx context.Context, name string) error
 }
 
 // Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock, and one
@@ -120,7 +122,7 @@ func (l *Loop) commit(ctx context.Context) error {
 		return nil
 	}
 	start := time.Now()
-	err := l.Kernel.Apply(ctx, tx)
+	err := l.apply(ctx, tx)
 	end := time.Now()
 	elapsed := end.Sub(start)
 
@@ -145,6 +147,24 @@ func (l *Loop) commit(ctx context.Context) error {
 	l.status.LastCommit, l.status.LastElapsed, l.status.LastOperations = end, elapsed, tx.Len()
 	l.Log.Debug("transaction", "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
 	return nil
+}
+
+// apply brings the kernel a transaction. A packet that is on its way through a table while that is replaced may find its rules and miss
+// their maps, and pass. So the new table is in force under another name first, and until the old one has been replaced: what both allow
+// passes, what one denies does not.
+func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
+	if !tx.Replaces() {
+		return l.Kernel.Apply(ctx, tx)
+	}
+	handover := *tx
+	handover.Table, handover.Comment = translate.HandoverTable, "in force while inet "+tx.Table+" is replaced"
+	if err := l.Kernel.Apply(ctx, &handover); err != nil {
+		return err
+	}
+	if err := l.Kernel.Apply(ctx, tx); err != nil {
+		return err
+	}
+	return l.Kernel.DeleteTable(ctx, handover.Table)
 }
 
 // pending returns the next transaction, or nil, and when its oldest event came.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -25,10 +26,51 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// kernelFunc is a kernel that is a function.
+// kernelFunc is a kernel that is a function of the transactions on the table; those of the handover go by.
 type kernelFunc func(context.Context, *nft.Transaction) error
 
-func (f kernelFunc) Apply(ctx context.Context, tx *nft.Transaction) error { return f(ctx, tx) }
+func (f kernelFunc) Apply(ctx context.Context, tx *nft.Transaction) error {
+	if tx.Table == translate.HandoverTable {
+		return nil
+	}
+	return f(ctx, tx)
+}
+
+func (f kernelFunc) DeleteTable(context.Context, string) error { return nil }
+
+// recordingKernel notes what it is asked for.
+type recordingKernel struct{ calls []string }
+
+func (k *recordingKernel) Apply(_ context.Context, tx *nft.Transaction) error {
+	verb := "change"
+	if tx.Replaces() {
+		verb = "replace"
+	}
+	k.calls = append(k.calls, verb+" "+tx.Table)
+	return nil
+}
+
+func (k *recordingKernel) DeleteTable(_ context.Context, name string) error {
+	k.calls = append(k.calls, "delete "+name)
+	return nil
+}
+
+// TestHandover: while the table is replaced another one is in force; a change needs none.
+func TestHandover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &recordingKernel{}
+		l, _ := newTestLoop(t, k)
+		denyAll(l, "deny")
+		l.Synced()
+		synctest.Wait()
+		setPodAt(l, "a", "10.0.0.1")
+		synctest.Wait()
+		want := []string{"replace netpold-handover", "replace netpold", "delete netpold-handover", "change netpold"}
+		if !slices.Equal(k.calls, want) {
+			t.Errorf("the kernel was asked to %v, want %v", k.calls, want)
+		}
+	})
+}
 
 // newTestLoop returns a loop that runs in the bubble of a synctest, and its registry.
 func newTestLoop(t *testing.T, kernel Kernel) (*Loop, *prometheus.Registry) {
@@ -112,7 +154,7 @@ func TestEventsDuringCommit(t *testing.T) {
 		finish <- nil
 		tx := <-begun
 		finish <- nil
-		if text := tx.String(); tx.Replaces() || strings.Count(text, "goto") != 3 {
+		if text := tx.String(); tx.Replaces() || strings.Count(text, "add element inet netpold ingress-pods-4") != 1 || strings.Count(text, ": goto") != 3 {
 			t.Errorf("want one small transaction with three pods, have %s", text)
 		}
 		synctest.Wait()
@@ -148,7 +190,7 @@ func TestRecovery(t *testing.T) {
 		fail = nil
 		l.waitFor(t, func(s Status) bool { return s.InSync && s.Recoveries == 1 })
 		last := txs[len(txs)-1]
-		if !last.Replaces() || strings.Count(last.String(), "goto ingress") != 2 {
+		if !last.Replaces() || strings.Count(last.String(), ": goto ingress") != 2 {
 			t.Errorf("want the whole table with both pods, have %s", last)
 		}
 		l.Drifted("nft")

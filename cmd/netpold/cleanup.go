@@ -3,6 +3,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/netpold/netpold/nft/kernel"
@@ -23,7 +25,10 @@ is left as it is. Stop "netpold run" first: a running one writes the table again
 				return err
 			}
 			defer conn.Close() //nolint:errcheck // the process ends
-			return conn.DeleteTable(cmd.Context(), translate.TableName)
+			return errors.Join(
+				conn.DeleteTable(cmd.Context(), translate.TableName),
+				conn.DeleteTable(cmd.Context(), translate.HandoverTable), // of a netpold that was killed while it replaced the table
+			)
 		},
 	}
 }
