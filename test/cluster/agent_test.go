@@ -418,8 +418,7 @@ func (a *agent) makeBurstObject(i, pods int) error {
 func (a *agent) listing() string {
 	a.Helper()
 	out, err := exec.Command("nft", "-s", "list", "table", "inet", "netpold").Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		a.Fatalf("nft list: %s", exit.Stderr)
 	}
 	a.must(err)
