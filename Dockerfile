@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# The image is the static binary and nothing else: `make image` builds both.
+# The static binary and nothing else; `make image` builds both. Nothing is run while the image is built and nothing is pulled.
 FROM scratch
-COPY bin/netpold /netpold
-ENTRYPOINT ["/netpold"]
+LABEL org.opencontainers.image.title="netpold" \
+      org.opencontainers.image.description="Enforces Kubernetes NetworkPolicy with one nftables table" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY bin/netpold /bin/netpold
+# So that `kubectl exec ds/netpold -- netpold status` finds it.
+ENV PATH=/bin
+ENTRYPOINT ["/bin/netpold"]
