@@ -167,3 +167,6 @@ func (d *daemon) nft(args ...string) (string, error) {
 	d.until(done)
 	return out.String(), err
 }
+
+// pause is for tests that have nothing to do while they wait.
+func pause() { time.Sleep(time.Millisecond) }

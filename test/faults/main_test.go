@@ -22,7 +22,7 @@ func TestFaults(t *testing.T) {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	for name, test := range map[string]func(*testing.T, string){
-		"owned": testOwned, "shared": testShared,
+		"owned": testOwned, "shared": testShared, "keep": testKeep, "recheck": testRecheck, "text": testText,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
 	}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/netpold/netpold/test/netns"
+)
+
+// testText compares what run wrote over netlink with what render prints and nft loads.
+func testText(t *testing.T, program string) {
+	netns.Enter(t)
+	d := newDaemon(t, program, pause, "--own-table=false")
+	d.write("world.yaml", world)
+	d.write("permission.yaml", permission)
+	d.start()
+	same(t, d)
+	for i := 1; i <= 11; i++ {
+		d.write("change.yaml", bystanding(i))
+		d.await(transaction)
+	}
+	same(t, d)
+}
+
+// same fails the test unless the table of the daemon is the one that render prints for its folder.
+func same(t *testing.T, d *daemon) {
+	t.Helper()
+	running := listing(t, d)
+	script := filepath.Join(t.TempDir(), "netpold.nft")
+	render, err := exec.Command(d.program, "render", "--node=node-1", "-f", d.folder()).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(script, render, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("loaded", func(t *testing.T) {
+		netns.Enter(t)
+		if out, err := d.nft("-f", script); err != nil {
+			t.Fatalf("nft -f: %v: %s", err, out)
+		}
+		loaded := listing(t, d)
+		for _, b := range missing(running, loaded) {
+			t.Errorf("only run wrote:\n%s", b)
+		}
+		for _, b := range missing(loaded, running) {
+			t.Errorf("only render printed:\n%s", b)
+		}
+	})
+}
+
+// missing returns the sets and chains of one listing that are not in the other. The kernel lists them in the order in which they were
+// added; elements of one set it lists in any.
+func missing(from, in string) []string {
+	known := make(map[string]bool)
+	for _, b := range blocks(in) {
+		known[b] = true
+	}
+	return slices.DeleteFunc(blocks(from), func(b string) bool { return known[b] })
+}
+
+// blocks are the sets and chains of a listing, each with the words of its elements in order.
+func blocks(listing string) []string {
+	listing = strings.TrimSuffix(strings.TrimSpace(listing), "}")
+	table, comment, rest := cutLines(listing)
+	all := []string{table, comment}
+	for b := range strings.SplitSeq(rest, "\n\n") {
+		if before, after, ok := strings.Cut(b, "elements = {"); ok {
+			elements := strings.FieldsFunc(after, func(r rune) bool { return strings.ContainsRune(",{}\n\t", r) })
+			for i := range elements {
+				elements[i] = strings.TrimSpace(elements[i])
+			}
+			slices.Sort(elements)
+			b = before + strings.Join(elements, "\n")
+		}
+		all = append(all, strings.TrimSpace(b))
+	}
+	return all
+}
+
+// listing is the table as nft lists it, without counts.
+func listing(t *testing.T, d *daemon) string {
+	t.Helper()
+	out, err := d.nft("-s", "list", "table", "inet", "netpold")
+	if err != nil || !strings.Contains(out, "chain") {
+		t.Fatalf("nft list table: %v: %s", err, out)
+	}
+	return out
+}
+
+// cutLines cuts off the first two lines.
+func cutLines(s string) (first, second, rest string) {
+	first, rest, _ = strings.Cut(s, "\n")
+	second, rest, _ = strings.Cut(rest, "\n")
+	return first, second, rest
+}
