@@ -35,7 +35,6 @@ func (s *State) Sizes() map[string]int {
 	for _, p := range s.policies {
 		sizes["policyIsolations"] += len(p.isolations)
 	}
-	sizes["podChains"] = len(s.podChains)
 	for _, c := range s.portChains {
 		sizes["portChainUsers"] += c.users
 	}

@@ -52,12 +52,6 @@ func isolationName(d Direction, hash string, policies []types.NamespacedName) st
 	return name + more
 }
 
-// podChain names the chain of a pod in a direction: "<direction>-pod-<hash>-<namespace>/<pod>".
-func podChain(d Direction, p types.NamespacedName) string {
-	name := fmt.Sprintf("%s-pod-%s-%s", d, hash(d.String(), p.Namespace, p.Name), p)
-	return name[:min(len(name), maxName)]
-}
-
 // podsMap names the verdict map that dispatches to a direction's isolations.
 func podsMap(d Direction, f nft.Family) string { return fmt.Sprintf("%s-pods-%s", d, f) }
 

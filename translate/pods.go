@@ -165,17 +165,18 @@ func (s *State) detach(a netip.Addr, p *pod) {
 
 // dispatch sends what the pod at a local address sends and gets to the isolations of its identity.
 func (s *State) dispatch(a netip.Addr, p *pod) {
+	f := nft.FamilyOf(a)
 	isolated := false
 	for _, d := range Directions() {
+		dispatch := s.table.FindSet(podsMap(d, f))
 		iso := p.identity.isolations[d]
 		if iso == nil {
-			s.release(d, a)
+			dispatch.Unwant(nft.AddrKey(a))
 			continue
 		}
 		isolated = true
-		s.route(d, a, p, iso)
+		dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(iso.name), Comment: p.text})
 	}
-	f := nft.FamilyOf(a)
 	self := s.table.FindSet(selfSet(f))
 	if isolated {
 		self.Want(nft.PairKey(a, a), nft.Value{Comment: p.text})
@@ -186,41 +187,9 @@ func (s *State) dispatch(a netip.Addr, p *pod) {
 
 // undispatch takes a local address out of the maps.
 func (s *State) undispatch(a netip.Addr) {
+	f := nft.FamilyOf(a)
 	for _, d := range Directions() {
-		s.release(d, a)
+		s.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
 	}
-	s.table.FindSet(selfSet(nft.FamilyOf(a))).Unwant(nft.PairKey(a, a))
-}
-
-// route sends a direction of a local address by the pod's chain to an isolation. The chain is between them because the kernel changes
-// the rules of a chain in one step, but an element of a map in two: a packet that looks it up at the wrong moment does not find it, and
-// would pass. As long as the pod is isolated its element stays the same, whatever its policies are.
-func (s *State) route(d Direction, a netip.Addr, p *pod, iso *isolation) {
-	name := podChain(d, p.NamespacedName)
-	value := nft.Value{Verdict: nft.GotoChain(name), Comment: p.text}
-	dispatch := s.table.FindSet(podsMap(d, nft.FamilyOf(a)))
-	if have, ok := dispatch.Get(nft.AddrKey(a)); ok && have != value {
-		s.release(d, a)
-	}
-	dispatch.Want(nft.AddrKey(a), value)
-	if s.podChains[name] == nil {
-		s.podChains[name] = make(map[netip.Addr]struct{})
-	}
-	s.podChains[name][a] = struct{}{}
-	s.table.SetChain(&nft.Chain{Name: name, Rules: []nft.Rule{nft.R(nft.GotoChain(iso.name))}})
-}
-
-// release takes a local address out of a direction's map, and drops its pod's chain if it was the last.
-func (s *State) release(d Direction, a netip.Addr) {
-	dispatch := s.table.FindSet(podsMap(d, nft.FamilyOf(a)))
-	value, ok := dispatch.Get(nft.AddrKey(a))
-	if !ok {
-		return
-	}
-	dispatch.Unwant(nft.AddrKey(a))
-	name := value.Verdict.Chain
-	if delete(s.podChains[name], a); len(s.podChains[name]) == 0 {
-		delete(s.podChains, name)
-		s.table.DeleteChain(name)
-	}
+	s.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
 }

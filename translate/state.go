@@ -50,7 +50,6 @@ type State struct {
 	isolations       map[string]*isolation
 	chains           map[string]*isolation // the same, by the names of their chains
 	portChains       map[string]*portChain
-	podChains        map[string]map[netip.Addr]struct{} // the local addresses that go to a pod's chain, by its name
 
 	// What Table has yet to complete.
 	dirtyIdentities map[*identity]struct{}  // local ones, whose policies may be others now
@@ -75,7 +74,6 @@ func New(node string, options Options) *State {
 		isolations:       make(map[string]*isolation),
 		chains:           make(map[string]*isolation),
 		portChains:       make(map[string]*portChain),
-		podChains:        make(map[string]map[netip.Addr]struct{}),
 		dirtyIdentities:  make(map[*identity]struct{}),
 		dirtyIsolations:  make(map[*isolation]struct{}),
 		dirtyChains:      make(map[*isolation]struct{}),
