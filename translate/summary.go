@@ -5,6 +5,7 @@ package translate
 // Summary counts what a state holds and what its table enforces.
 type Summary struct {
 	Pods       int    // of the cluster
+	NodePods   int    // of this node, those of the host network too
 	LocalPods  int    // of this node, with an address that policy may know them by
 	Isolated   [2]int // pods of this node that a policy selects, by [Direction]
 	Policies   int    // of the cluster
@@ -19,7 +20,11 @@ type Summary struct {
 func (s *State) Summary() Summary {
 	sum := Summary{Pods: len(s.pods), Policies: len(s.policies), Isolations: len(s.isolations)}
 	for _, p := range s.pods {
-		if p.Node != s.node || p.identity == nil {
+		if p.Node != s.node {
+			continue
+		}
+		sum.NodePods++
+		if p.identity == nil {
 			continue
 		}
 		sum.LocalPods++

@@ -87,7 +87,7 @@ func (l *Loop) report() Report {
 		Synced: l.status.Synced, InSync: l.status.InSync,
 		Source:       SourceReport{Name: l.Source},
 		IsolatedPods: make(map[string]int),
-		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.LocalPods},
+		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
 		Policies:     PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Rejected: []RejectedPolicy{}},
 		Table:        TableReport{Name: "inet " + translate.TableName, Isolations: sum.Isolations, Sets: sum.Sets, Elements: sum.Elements},
 		Transactions: l.status.Transactions, Recoveries: l.status.Recoveries,
