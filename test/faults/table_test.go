@@ -43,7 +43,7 @@ func testOwned(t *testing.T, program string) {
 func testShared(t *testing.T, program string) {
 	r, d := ride(t, program, "--own-table=false")
 	restarts(r, d)
-	r.replaced("100 times another process adds a chain, and the table is replaced", 100, func() {
+	r.unharmed("100 times another process adds a chain, and the table is replaced", func() {
 		for i := range 100 {
 			if out, err := d.nft("add", "chain", "inet", "netpold", fmt.Sprint("stranger-", i)); err != nil {
 				t.Errorf("nft add chain: %v: %s", err, out)
@@ -70,7 +70,7 @@ func restarts(r *train, d *daemon) {
 		r.change++
 		d.write("change.yaml", bystanding(r.change))
 	}
-	r.replaced("3 times kill -9 and restart", 3, func() {
+	r.unharmed("3 times kill -9 and restart", func() {
 		for range 3 {
 			change() // it may or may not get to it
 			d.end(syscall.SIGKILL)
@@ -78,7 +78,7 @@ func restarts(r *train, d *daemon) {
 			d.start()
 		}
 	})
-	r.replaced("3 times SIGTERM and restart", 3, func() {
+	r.unharmed("3 times SIGTERM and restart", func() {
 		for range 3 {
 			change()
 			d.end(syscall.SIGTERM)
