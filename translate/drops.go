@@ -67,6 +67,38 @@ func (s *State) PodAt(a netip.Addr) (Pod, bool) {
 	return p.Pod, true
 }
 
+// host is a node, as far as pods of the host network tell.
+type host struct {
+	name string
+	pods int // that have the address
+}
+
+// HostAt returns the name of the node that has an address, as far as its pods of the host network tell.
+func (s *State) HostAt(a netip.Addr) (string, bool) {
+	h, ok := s.hosts[a]
+	return h.name, ok
+}
+
+// replaceHost takes the addresses of old from its node and gives those of next to its; either may be nil.
+func (s *State) replaceHost(old, next *pod) {
+	if next != nil && next.HostNetwork {
+		for _, a := range next.IPs {
+			s.hosts[a] = host{next.Node, s.hosts[a].pods + 1}
+		}
+	}
+	if old == nil || !old.HostNetwork {
+		return
+	}
+	for _, a := range old.IPs {
+		h := s.hosts[a]
+		if h.pods--; h.pods > 0 {
+			s.hosts[a] = h
+		} else {
+			delete(s.hosts, a)
+		}
+	}
+}
+
 // Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the policies that isolate
 // those of this node. Its cost does not depend on the size of the cluster.
 func (s *State) Excerpt(f nft.Flow) *Cluster {

@@ -84,6 +84,35 @@ func TestIsolationOf(t *testing.T) {
 	}
 }
 
+// TestHostAt: an address is a node's as long as one of its pods of the host network has it.
+func TestHostAt(t *testing.T) {
+	s := translate.New("node", translate.Options{})
+	first, second := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	set := func(name string, hostNetwork bool, ips ...netip.Addr) {
+		s.SetPod(translate.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "other", HostNetwork: hostNetwork, IPs: ips,
+		})
+	}
+	expect := func(a netip.Addr, want bool) {
+		t.Helper()
+		if name, ok := s.HostAt(a); ok != want || ok && name != "other" {
+			t.Errorf("%s: %q, %t", a, name, ok)
+		}
+	}
+	set("a", true, first)
+	set("b", true, first)
+	set("c", false, second)
+	expect(first, true)
+	expect(second, false)
+	s.DeletePod(types.NamespacedName{Namespace: "ns", Name: "a"})
+	expect(first, true)
+	set("b", true, second)
+	expect(first, false)
+	expect(second, true)
+	s.DeletePod(types.NamespacedName{Namespace: "ns", Name: "b"})
+	expect(second, false)
+}
+
 // TestPodAt: an IPv4-mapped address is not the IPv4 address.
 func TestPodAt(t *testing.T) {
 	s := translate.New("node", translate.Options{})

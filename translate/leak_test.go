@@ -5,7 +5,7 @@ package translate
 // Sizes returns how many objects of each kind the state remembers, for the tests that look for leaks.
 func (s *State) Sizes() map[string]int {
 	sizes := map[string]int{
-		"pods": len(s.pods), "owners": len(s.owners), "rivals": len(s.rivals), "namespaces": len(s.namespaces),
+		"pods": len(s.pods), "owners": len(s.owners), "rivals": len(s.rivals), "hosts": len(s.hosts), "namespaces": len(s.namespaces),
 		"policies": len(s.policies), "selectors": len(s.selectors), "clusterSelectors": len(s.clusterSelectors),
 		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.portChains), "dirtyIdentities": len(s.dirtyIdentities),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),

@@ -63,6 +63,7 @@ func (s *State) DeletePod(name types.NamespacedName) {
 
 // replacePod moves the claims of old to next; either may be nil.
 func (s *State) replacePod(old, next *pod) {
+	s.replaceHost(old, next)
 	for _, a := range next.claims() {
 		s.contend(a, old, next)
 	}

@@ -43,6 +43,7 @@ type State struct {
 	pods             map[types.NamespacedName]*pod
 	owners           map[netip.Addr]*pod
 	rivals           map[netip.Addr][]*pod // all that claim an address, where there are several
+	hosts            map[netip.Addr]host   // nodes, by the addresses of their pods of the host network
 	namespaces       map[string]*namespace
 	policies         map[types.NamespacedName]*policy
 	selectors        map[string]*selector
@@ -67,6 +68,7 @@ func New(node string, options Options) *State {
 		pods:             make(map[types.NamespacedName]*pod),
 		owners:           make(map[netip.Addr]*pod),
 		rivals:           make(map[netip.Addr][]*pod),
+		hosts:            make(map[netip.Addr]host),
 		namespaces:       make(map[string]*namespace),
 		policies:         make(map[types.NamespacedName]*policy),
 		selectors:        make(map[string]*selector),

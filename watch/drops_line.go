@@ -30,7 +30,8 @@ type dropParty struct {
 type dropEnd struct {
 	pod      translate.Pod
 	found    bool
-	external bool // there is none, for sure
+	node     string // that has the address, if no pod does
+	external bool   // nobody has it, for sure
 }
 
 // dropParty looks up who a drop is about.
@@ -40,7 +41,8 @@ func (l *Loop) dropParty(d Drop) dropParty {
 	isolation, _ := l.State.IsolationOf(d.Prefix)
 	end := func(a netip.Addr) dropEnd {
 		pod, found := l.State.PodAt(a)
-		return dropEnd{pod, found, !found && l.status.Synced}
+		node, isNode := l.State.HostAt(a)
+		return dropEnd{pod, found, node, !found && !isNode && l.status.Synced}
 	}
 	who := dropParty{isolation, end(d.Src), end(d.Dst)}
 	if isolation.Direction == translate.Egress { // whoever is isolated is a pod, or was
@@ -152,6 +154,8 @@ func (e dropEnd) text(d Drop, a netip.Addr, port uint16) string {
 	switch {
 	case e.found:
 		return fmt.Sprintf("%s (%s)", e.pod.NamespacedName, address)
+	case e.node != "":
+		return fmt.Sprintf("%s (node %s)", address, e.node)
 	case e.external:
 		return address + " (external)"
 	}

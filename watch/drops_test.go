@@ -198,6 +198,12 @@ func TestDropLine(t *testing.T) {
 		{"external", func(_ *dropTest, d *Drop) { d.Src, d.DstPort = netip.MustParseAddr("192.0.2.1"), 5432 }, nil,
 			`msg="TCP connection from 192.0.2.1:56648 (external) to shop/db-0 (10.0.0.1:5432) blocked: ` + isolated +
 				` (nearest: shop/db-allow spec.ingress[0]: its peers do not include 192.0.2.1, which belongs to no pod)"`},
+		{"node", func(_ *dropTest, d *Drop) { d.Src = netip.MustParseAddr("192.0.2.9") }, func(o Objects) {
+			o.SetPod(translate.Pod{
+				NamespacedName: types.NamespacedName{Namespace: "kube-system", Name: "proxy"}, Node: "far", HostNetwork: true,
+				IPs: []netip.Addr{netip.MustParseAddr("192.0.2.9")},
+			})
+		}, `from 192.0.2.9:56648 (node far) to shop/db-0 (10.0.0.1:6379) blocked: `},
 		{"mapped", func(_ *dropTest, d *Drop) {
 			d.Src, d.Dst = netip.MustParseAddr("::ffff:10.0.0.0"), netip.MustParseAddr("fd00::1")
 		}, nil, `from [::ffff:10.0.0.0]:56648 (external) to shop/db-0 ([fd00::1]:6379) blocked: ` + isolated + `" direction`},
