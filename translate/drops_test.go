@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
 )
 
@@ -123,5 +124,20 @@ func TestPodAt(t *testing.T) {
 		if p, ok := s.PodAt(netip.MustParseAddr(text)); ok != want || ok && p.Name != "a" {
 			t.Errorf("%s: %v, %t", text, p, ok)
 		}
+	}
+}
+
+// BenchmarkDrop is what one line about a drop costs: the lookups under the daemon's lock, and the nearest rule.
+func BenchmarkDrop(b *testing.B) {
+	for _, sc := range []scale{{1000, 100}, {100_000, 10_000}} {
+		b.Run(sc.String(), func(b *testing.B) {
+			s := translate.New("node-0", translate.Options{})
+			sc.fill(s)
+			s.Table()
+			f := nft.Flow{Src: sc.pod(1).IPs[0], Dst: sc.pod(0).IPs[0], Proto: nft.TCP, DstPort: 9}
+			for b.Loop() {
+				s.Excerpt(f).Nearest(f, translate.Ingress)
+			}
+		})
 	}
 }
