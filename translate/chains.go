@@ -16,8 +16,8 @@ const (
 	logSnaplen = 128 // bytes: the headers, and where an ICMP error is about what it is about
 )
 
-// addFrame makes what every table has and what never changes: the base chains, the maps by which they dispatch, and what is always
-// allowed.
+// addFrame makes what every table has and what never changes: the base chains, the maps by which they dispatch, what is always
+// allowed, and how what is not allowed is denied.
 func (s *State) addFrame() {
 	for priority, d := range Directions() {
 		c := &nft.Chain{
@@ -32,6 +32,7 @@ func (s *State) addFrame() {
 			c.Rules = append(c.Rules, nft.R(nft.LookupIn(d.Pod(), pods)))
 		}
 		s.table.SetChain(c)
+		s.table.SetChain(s.denyChain(d))
 	}
 	always := &nft.Chain{
 		Name:    alwaysChain,
@@ -121,11 +122,23 @@ func (iso *isolation) deny(s *State, add func(...nft.Statement)) {
 	if s.options.LogGroup != 0 {
 		add(nft.Limit{Rate: logRate, Burst: logBurst}, nft.Log{Prefix: iso.name, Group: s.options.LogGroup, Snaplen: logSnaplen})
 	}
+	add(nft.Counter{}, nft.GotoChain(denyChain(iso.direction)))
+}
+
+// denyChain returns the chain in which the isolations of a direction end. It counts for each pod: a set keeps its counts when an
+// isolation's chain changes, or the pod gets another isolation.
+func (s *State) denyChain(d Direction) *nft.Chain {
+	c := &nft.Chain{Name: denyChain(d), Comment: "what no policy allows; counts it in the pod's element"}
+	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
+	for _, f := range nft.Families() {
+		t := nft.SetType{Family: f, Fields: nft.Addr, Counter: true}
+		add(nft.LookupIn(d.Pod(), s.table.Set(deniedSet(d, f), t, "packets that were denied, by pod of this node")))
+	}
 	if s.options.Deny == nft.Reject {
-		add(nft.Counter{})
 		add(nft.Ports{{Proto: nft.TCP, First: 0, Last: 65535}}, nft.Verdict{Kind: nft.Reset})
 		add(nft.Verdict{Kind: nft.Reject})
-		return
+		return c
 	}
-	add(nft.Counter{}, nft.Verdict{Kind: nft.Drop})
+	add(nft.Verdict{Kind: nft.Drop})
+	return c
 }

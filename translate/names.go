@@ -55,6 +55,10 @@ func isolationName(d Direction, hash string, policies []types.NamespacedName) st
 // podsMap names the verdict map that dispatches to a direction's isolations.
 func podsMap(d Direction, f nft.Family) string { return fmt.Sprintf("%s-pods-%s", d, f) }
 
+// deniedSet names the set that counts what a direction's isolations deny, and denyChain the chain that looks a packet up in it.
+func deniedSet(d Direction, f nft.Family) string { return fmt.Sprintf("%s-denied-%s", d, f) }
+func denyChain(d Direction) string               { return "deny-" + d.String() }
+
 // selfSet names the set of isolated pods' addresses, each paired with itself.
 func selfSet(f nft.Family) string { return "self-" + f.String() }
 

@@ -169,13 +169,15 @@ func (s *State) dispatch(a netip.Addr, p *pod) {
 	f := nft.FamilyOf(a)
 	isolated := false
 	for _, d := range Directions() {
-		dispatch := s.table.FindSet(podsMap(d, f))
+		dispatch, denied := s.table.FindSet(podsMap(d, f)), s.table.FindSet(deniedSet(d, f))
 		iso := p.identity.isolations[d]
 		if iso == nil {
 			dispatch.Unwant(nft.AddrKey(a))
+			denied.Unwant(nft.AddrKey(a))
 			continue
 		}
 		isolated = true
+		denied.Want(nft.AddrKey(a), nft.Value{Comment: p.text})
 		dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(iso.name), Comment: p.text})
 	}
 	self := s.table.FindSet(selfSet(f))
@@ -191,6 +193,7 @@ func (s *State) undispatch(a netip.Addr) {
 	f := nft.FamilyOf(a)
 	for _, d := range Directions() {
 		s.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
+		s.table.FindSet(deniedSet(d, f)).Unwant(nft.AddrKey(a))
 	}
 	s.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
 }

@@ -75,7 +75,7 @@ func TestCommands(t *testing.T) {
 		"render bad":             {args: []string{"render", "-f", bad, "--node", "worker-1"}, exit: 1, stdout: "shop/bad/and-1-more", stderr: "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.0/33\""},
 		"render reject":          {args: []string{"render", "-f", good, "--node", "worker-1", "--deny", "reject"}, stdout: "reject with tcp reset"},
 		"render recheck":         {args: []string{"render", "-f", good, "--node", "worker-1", "--established=recheck"}, stdout: "ct state established ct direction reply accept"},
-		"render no log":          {args: []string{"render", "-f", good, "--node", "worker-1", "--log-group=0"}, stdout: "counter drop"},
+		"render no log":          {args: []string{"render", "-f", good, "--node", "worker-1", "--log-group=0"}, stdout: "counter goto deny-ingress"},
 		"render bad flag":        {args: []string{"render", "-f", good, "--deny", "maybe"}, exit: 2, stderr: "--deny=maybe: want drop or reject"},
 		"render no file":         {args: []string{"render", "--node", "worker-1"}, exit: 2, stderr: "\"filename\" not set"},
 		"render nothing there":   {args: []string{"render", "-f", filepath.Join(dir, "none")}, exit: 2, stderr: "no such file"},
