@@ -54,40 +54,6 @@ func (tx *Transaction) Len() int {
 // Replaces says whether the transaction replaces the whole table.
 func (tx *Transaction) Replaces() bool { return len(tx.Ops) > 0 && tx.Ops[0].Verb == AddTable }
 
-// Staged splits the transaction in two, to be committed one after the other: what nothing refers to yet, new chains and sets with what
-// is in them, and the rest, which brings it to use. Both are nil or have operations.
-//
-// A packet that is under way while the kernel commits takes the rules of the generation that it began with, but looks elements up in
-// that of the moment. It can find the new element that leads to a new chain, and that chain without rules, so it returns and is
-// accepted. Once the chain is there from the commit before, both generations have its rules.
-func (tx *Transaction) Staged() (first, second *Transaction) {
-	if tx == nil || len(tx.Ops) == 0 {
-		return nil, nil
-	}
-	if tx.Replaces() {
-		return nil, tx
-	}
-	var unused, rest []Op
-	chains, sets := make(map[*Chain]bool), make(map[*Set]bool)
-	for _, op := range tx.Ops {
-		switch {
-		case op.Verb == AddChain && op.Chain.Base == nil:
-			chains[op.Chain] = true
-		case op.Verb == AddSet:
-			sets[op.Set] = true
-		case op.Verb == AddRule && chains[op.Chain], op.Verb == AddElements && sets[op.Set]:
-		default:
-			rest = append(rest, op)
-			continue
-		}
-		unused = append(unused, op)
-	}
-	if len(unused) == 0 || len(rest) == 0 {
-		return nil, tx
-	}
-	return &Transaction{tx.Table, tx.Comment, unused}, &Transaction{tx.Table, tx.Comment, rest}
-}
-
 // String returns the transaction as a script for `nft -f`.
 func (tx *Transaction) String() string {
 	var b strings.Builder

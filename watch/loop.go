@@ -19,7 +19,7 @@ import (
 // Kernel commits transactions: all of one or nothing of it. After an error the loop takes nothing as known of what the kernel
 // holds, and replaces the whole table.
 type Kernel interface {
-	Apply(ctx context.Context, tx *nft.Transaction) error
+	Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error)
 	// DeleteTable deletes a table of the inet family, if it is there.
 	DeleteTable(ctx context.Context, name string) error
 }
@@ -154,14 +154,15 @@ func (l *Loop) commit(ctx context.Context) error {
 // passes, what one denies does not.
 func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
 	if !tx.Replaces() {
-		return l.Kernel.Apply(ctx, tx)
+		_, err := l.Kernel.Apply(ctx, tx)
+		return err
 	}
 	handover := *tx
 	handover.Table, handover.Comment = translate.HandoverTable, "in force while inet "+tx.Table+" is replaced"
-	if err := l.Kernel.Apply(ctx, &handover); err != nil {
+	if _, err := l.Kernel.Apply(ctx, &handover); err != nil {
 		return err
 	}
-	if err := l.Kernel.Apply(ctx, tx); err != nil {
+	if _, err := l.Kernel.Apply(ctx, tx); err != nil {
 		return err
 	}
 	return l.Kernel.DeleteTable(ctx, handover.Table)

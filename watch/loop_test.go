@@ -29,11 +29,11 @@ import (
 // kernelFunc is a kernel that is a function of the transactions on the table; those of the handover go by.
 type kernelFunc func(context.Context, *nft.Transaction) error
 
-func (f kernelFunc) Apply(ctx context.Context, tx *nft.Transaction) error {
+func (f kernelFunc) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	if tx.Table == translate.HandoverTable {
-		return nil
+		return nft.Result{}, nil
 	}
-	return f(ctx, tx)
+	return nft.Result{}, f(ctx, tx)
 }
 
 func (f kernelFunc) DeleteTable(context.Context, string) error { return nil }
@@ -41,13 +41,13 @@ func (f kernelFunc) DeleteTable(context.Context, string) error { return nil }
 // recordingKernel notes what it is asked for.
 type recordingKernel struct{ calls []string }
 
-func (k *recordingKernel) Apply(_ context.Context, tx *nft.Transaction) error {
+func (k *recordingKernel) Apply(_ context.Context, tx *nft.Transaction) (nft.Result, error) {
 	verb := "change"
 	if tx.Replaces() {
 		verb = "replace"
 	}
 	k.calls = append(k.calls, verb+" "+tx.Table)
-	return nil
+	return nft.Result{}, nil
 }
 
 func (k *recordingKernel) DeleteTable(_ context.Context, name string) error {

@@ -113,7 +113,7 @@ func BenchmarkElements(b *testing.B) {
 
 func commit(b *testing.B, c *Conn, table *nft.Table) {
 	b.Helper()
-	if err := c.Apply(b.Context(), table.Pending()); err != nil {
+	if _, err := c.Apply(b.Context(), table.Pending()); err != nil {
 		b.Fatal(err)
 	}
 }

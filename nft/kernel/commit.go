@@ -6,26 +6,29 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
 )
 
 // commit sends a batch and reads the kernel's verdict. The kernel works inside the send call: when it returns, all answers there
 // will ever be are in the receive buffer.
-func (c *Conn) commit(e *encoder) error {
+func (c *Conn) commit(e *encoder) (nft.Result, error) {
 	if err := c.socket.send(e.buf); err != nil {
-		return err
+		return nft.Result{}, err
 	}
 	v := verdict{encoder: e}
 	for {
 		n, err := c.socket.receive(c.answer)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
-			return v.err()
+			return nft.Result{Deleted: v.deleted}, v.err()
 		case errors.Is(err, unix.ENOBUFS):
 			v.lost = true
 		case err != nil:
-			return fmt.Errorf("%w: %w", ErrStateUnknown, err)
+			return nft.Result{}, fmt.Errorf("%w: %w", ErrStateUnknown, err)
 		default:
 			v.read(c.answer[:n])
 		}
@@ -40,11 +43,17 @@ type verdict struct {
 	lastOp    int        // that was refused
 	confirmed bool
 	lost      bool
+
+	deleted map[string][]nft.Counted // that were asked to be echoed
 }
 
-// read takes a datagram of answers: NLMSG_ERROR, whose error is 0 when it only confirms.
+// read takes a datagram of answers: NLMSG_ERROR, whose error is 0 when it only confirms, and echoes of deletions.
 func (v *verdict) read(b []byte) {
 	for h, body := range messages(b) {
+		if h.Type == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELSETELEM {
+			v.echo(body)
+			continue
+		}
 		index := h.Sequence - v.encoder.seq
 		if h.Type != unix.NLMSG_ERROR || index >= uint32(len(v.encoder.messages)) {
 			continue
@@ -59,6 +68,26 @@ func (v *verdict) read(b []byte) {
 			v.refuse(m, errno, faultOffset(body))
 		}
 	}
+}
+
+// echo takes the kernel's copy of deleted elements, which has their counters. It has no sequence number.
+func (v *verdict) echo(body []byte) {
+	const generic = headerLen - unix.NLMSG_HDRLEN // length of nfgenmsg
+	if len(body) < generic {
+		return
+	}
+	attrs := body[generic:]
+	name := text(attribute(attrs, unix.NFTA_SET_ELEM_LIST_SET))
+	i := slices.IndexFunc(v.encoder.tx.Ops, func(op nft.Op) bool { return op.Verb == nft.DeleteElements && op.Set.Name == name })
+	if i < 0 {
+		return
+	}
+	d := elementDecoder{typ: v.encoder.tx.Ops[i].Set.Type}
+	d.message(attrs)
+	if v.deleted == nil {
+		v.deleted = make(map[string][]nft.Counted)
+	}
+	v.deleted[name] = append(v.deleted[name], d.finish()...)
 }
 
 // refuse takes the refusal of a message. offset is where in the message the fault is, or 0.

@@ -95,29 +95,31 @@ func (c *Conn) Close() error {
 // Owns says whether the connection owns the tables it creates: [Config].Own was set, and the kernel can.
 func (c *Conn) Owns() bool { return c.flags&tableOwner != 0 }
 
-// Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits in two steps what
-// [nft.Transaction.Staged] splits. A nil transaction is committed already.
+// Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits one after the other what
+// [nft.Transaction.Stages] splits. A nil transaction is committed already.
 //
-// The kernel works while the caller waits, some 10 ms for 10,000 elements, and cannot be interrupted: ctx counts until the
-// transaction is sent. What the kernel refuses is an [*Error]. After [ErrStateUnknown], and only then, the transaction may have been
-// committed. The table that it is from takes it for committed in any case; after an error, [nft.Table.Forget] puts that right.
-func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) error {
+// The kernel works while the caller waits, some 10 ms for 10,000 elements, and cannot be interrupted: ctx counts until a stage is
+// sent. What the kernel refuses is an [*Error]. After [ErrStateUnknown], and only then, the transaction may have been
+// committed. The table that it is from takes it for committed in any case; after an error, [nft.Table.Forget] puts that right. With an
+// error, too, the result has what was deleted before.
+func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	first, second := tx.Staged()
-	if err := c.apply(ctx, first); err != nil {
-		return err
+	var result nft.Result
+	for _, stage := range tx.Stages() {
+		r, err := c.apply(ctx, stage)
+		result.Merge(r)
+		if err != nil {
+			return result, err
+		}
 	}
-	return c.apply(ctx, second)
+	return result, nil
 }
 
 // apply commits a transaction as it is.
-func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) error {
-	if tx == nil {
-		return nil
-	}
+func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nft.Result{}, err
 	}
 	e := encoder{
 		batch:      batch{buf: c.buf[:0], messages: c.messages[:0], seq: c.seq},
@@ -127,7 +129,7 @@ func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) error {
 	err := e.encode()
 	c.keep(&e.batch)
 	if err != nil {
-		return fmt.Errorf("encode transaction: %w", err)
+		return nft.Result{}, fmt.Errorf("encode transaction: %w", err)
 	}
 	if len(c.watchers) > 0 && tx.Len() > maxListened {
 		return c.commitUnwatched(ctx, &e)
@@ -147,7 +149,7 @@ func (c *Conn) keep(b *batch) {
 // DeleteTable deletes a table of the inet family. That there is none is not an error.
 func (c *Conn) DeleteTable(ctx context.Context, name string) error {
 	tx := &nft.Transaction{Table: name, Ops: []nft.Op{{Verb: nft.DeleteTable}}}
-	if err := c.Apply(ctx, tx); !errors.Is(err, unix.ENOENT) {
+	if _, err := c.Apply(ctx, tx); !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	return nil

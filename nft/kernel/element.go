@@ -32,6 +32,9 @@ func (e *encoder) elements(op *nft.Op) {
 	typ, flags := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	if op.Verb == nft.DeleteElements {
 		typ, flags = unix.NFT_MSG_DELSETELEM, 0
+		if op.Set.Type.Counter {
+			flags = unix.NLM_F_ECHO // of what they have counted
+		}
 	}
 	e.list(elementList{typ: typ, flags: flags, set: op.Set.Name, n: len(op.Elements)}, func(i int) { e.modelElement(op, &op.Elements[i]) })
 }

@@ -148,7 +148,7 @@ func TestRefused(t *testing.T) {
 			}
 			before := list(t, "t")
 			test.edit(table)
-			err := c.Apply(t.Context(), table.Pending())
+			_, err := c.Apply(t.Context(), table.Pending())
 			var refused *kernel.Error
 			if !errors.As(err, &refused) || !errors.Is(err, test.errno) || err.Error() != test.want {
 				t.Errorf("got  %v\nwant %s", err, test.want)
@@ -183,7 +183,7 @@ func TestTooLongForAnAttribute(t *testing.T) {
 		many[i] = nft.Counter{}
 	}
 	table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(many...)}})
-	err := c.Apply(t.Context(), table.Pending())
+	_, err := c.Apply(t.Context(), table.Pending())
 	if err == nil || !strings.Contains(err.Error(), "add rule to chain c: counter counter") ||
 		!strings.HasSuffix(err.Error(), "more than 65535") || len(err.Error()) > 500 {
 		t.Errorf("got error %v", err)
@@ -219,7 +219,7 @@ func TestNotEncodable(t *testing.T) {
 	} {
 		table := nft.NewTable("t", "")
 		test.edit(table)
-		err := c.Apply(t.Context(), table.Pending())
+		_, err := c.Apply(t.Context(), table.Pending())
 		if err == nil || err.Error() != "encode transaction: "+test.want {
 			t.Errorf("got %v, want %q", err, test.want)
 		}
@@ -234,20 +234,20 @@ func TestDone(t *testing.T) {
 	c := open(t, kernel.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := c.Apply(ctx, standing().Pending()); !errors.Is(err, context.Canceled) {
+	if _, err := c.Apply(ctx, standing().Pending()); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := c.Elements(ctx, "t", "s", nft.SetType{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if err := c.Apply(ctx, nil); err != nil {
+	if _, err := c.Apply(ctx, nil); err != nil {
 		t.Error(err)
 	}
 	apply(t, c, standing())
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := c.Apply(t.Context(), standing().Pending()); !errors.Is(err, net.ErrClosed) {
+	if _, err := c.Apply(t.Context(), standing().Pending()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -333,7 +333,7 @@ func TestTooLongForTheSocket(t *testing.T) {
 	for i := range 100000 { // 15 MB
 		s.Want(nft.AddrKey(v4(i)), nft.Value{Comment: strings.Repeat("c", nft.MaxComment)})
 	}
-	err := c.Apply(t.Context(), table.Pending())
+	_, err := c.Apply(t.Context(), table.Pending())
 	if !errors.Is(err, unix.EMSGSIZE) || !strings.Contains(fmt.Sprint(err), "wmem_max") {
 		t.Errorf("got %v", err)
 	}

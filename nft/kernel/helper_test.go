@@ -35,7 +35,7 @@ func open(t testing.TB, config kernel.Config) *kernel.Conn {
 // apply commits what the table has pending. Where the user may not send as much at once, the test is skipped.
 func apply(t testing.TB, c *kernel.Conn, table *nft.Table) {
 	t.Helper()
-	err := c.Apply(t.Context(), table.Pending())
+	_, err := c.Apply(t.Context(), table.Pending())
 	if errors.Is(err, unix.EMSGSIZE) && os.Getenv("CI") == "" {
 		t.Skip(err)
 	}

@@ -52,14 +52,14 @@ func TestAnswerLost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := c.Apply(t.Context(), table.Pending()); !errors.Is(err, ErrStateUnknown) {
+	if _, err := c.Apply(t.Context(), table.Pending()); !errors.Is(err, ErrStateUnknown) {
 		t.Errorf("got %v", err)
 	}
 	if elements, err := c.Elements(t.Context(), "t", "s", nft.SetType{Family: nft.IPv4}); err != nil || len(elements) != 10 {
 		t.Errorf("%d elements, %v", len(elements), err)
 	}
 	table.Forget()
-	if err := c.Apply(t.Context(), table.Pending()); err != nil {
+	if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
 		t.Errorf("after Forget: %v", err)
 	}
 }
@@ -114,12 +114,12 @@ func TestManyRefusals(t *testing.T) {
 	for range 20000 {
 		tx.Ops = append(tx.Ops, nft.Op{Verb: nft.DeleteChain, Chain: &nft.Chain{Name: "missing"}})
 	}
-	err := c.Apply(t.Context(), tx)
+	_, err := c.Apply(t.Context(), tx)
 	var refused *Error
 	if !errors.As(err, &refused) || refused.Object != "delete chain missing" || refused.Errno != unix.ENOENT || refused.Others < 1000 {
 		t.Errorf("got %v", err)
 	}
-	if err := c.Apply(t.Context(), &nft.Transaction{Table: "t", Ops: tx.Ops[:1]}); err != nil {
+	if _, err := c.Apply(t.Context(), &nft.Transaction{Table: "t", Ops: tx.Ops[:1]}); err != nil {
 		t.Errorf("the next transaction: %v", err)
 	}
 }
@@ -129,7 +129,7 @@ func TestReadGivenUp(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)
 	table, s := hash(20000)
-	if err := c.Apply(t.Context(), table.Pending()); err != nil {
+	if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -177,7 +177,7 @@ func FuzzDecode(f *testing.F) {
 		_ = v.err()
 		w := Watcher{}
 		w.decode(b)
-		addCounters(make(map[string]Counter), b)
+		counterOf(b)
 		comment(b)
 		if len(b) >= headerLen {
 			elementAt(b, len(b)/2)

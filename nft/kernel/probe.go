@@ -110,7 +110,7 @@ func (c *Conn) try(ctx context.Context, name string, steps []func(*nft.Table)) e
 	t := nft.NewTable(name, "")
 	for _, step := range steps {
 		step(t)
-		if err := c.Apply(ctx, t.Pending()); err != nil {
+		if _, err := c.Apply(ctx, t.Pending()); err != nil {
 			return err
 		}
 	}

@@ -15,23 +15,11 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Counter is what the kernel counted.
-type Counter struct {
-	Packets uint64
-	Bytes   uint64
-}
-
-// Element is an element of a set as the kernel holds it.
-type Element struct {
-	nft.Element
-	Counter // zero in sets whose type does not count
-}
-
 // Elements returns the elements of a set, which is of type t, in no order. They are those of one moment: a read that something came
 // in between is repeated, some times within about a second, and in the end with our own transactions held up. One read takes some
 // 0.3 s for 100,000 elements.
-func (c *Conn) Elements(ctx context.Context, table, set string, t nft.SetType) ([]Element, error) {
-	var found []Element
+func (c *Conn) Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error) {
+	var found []nft.Counted
 	err := c.consistently(ctx, func() error {
 		d := elementDecoder{typ: t}
 		request := c.reader.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *batch) {
@@ -50,20 +38,29 @@ func (c *Conn) Elements(ctx context.Context, table, set string, t nft.SetType) (
 	return found, nil
 }
 
-// ChainCounters returns the counters in the rules of a table, summed up by chain. Chains without a counter are not in it.
-func (c *Conn) ChainCounters(ctx context.Context, table string) (map[string]Counter, error) {
-	var found map[string]Counter
-	err := c.consistently(ctx, func() error {
-		found = make(map[string]Counter)
-		request := c.reader.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(b *batch) {
-			b.str(unix.NFTA_RULE_TABLE, table)
-		})
-		return c.reader.exchange(ctx, request, func(attrs []byte) { addCounters(found, attrs) })
+// Hooked says whether a table has a chain of that name: of a base chain, whether packets meet it.
+func (c *Conn) Hooked(ctx context.Context, table, chain string) (bool, error) {
+	request := c.reader.request(unix.NFT_MSG_GETCHAIN, 0, func(b *batch) {
+		b.str(unix.NFTA_CHAIN_TABLE, table)
+		b.str(unix.NFTA_CHAIN_NAME, chain)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("read counters of table %s: %w", table, err)
+	err := c.reader.exchange(ctx, request, func([]byte) {})
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
 	}
-	return found, nil
+	if err != nil {
+		return false, fmt.Errorf("read chain %s of table %s: %w", chain, table, err)
+	}
+	return true, nil
+}
+
+// Generation returns the number of the ruleset, which every transaction in the network namespace raises, whoever commits it.
+func (c *Conn) Generation(ctx context.Context) (uint32, error) {
+	id, err := c.reader.generation(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the generation of nf_tables: %w", err)
+	}
+	return id, nil
 }
 
 // reader reads from nf_tables on a socket of its own, so that a long read does not keep a transaction waiting.
@@ -220,24 +217,13 @@ func (r *reader) reply(b []byte, each func(attrs []byte)) (bool, error) {
 	return last, nil
 }
 
-// addCounters adds the counters of one rule, by its attributes, to those of its chain.
-func addCounters(chains map[string]Counter, rule []byte) {
-	name := text(attribute(rule, unix.NFTA_RULE_CHAIN))
-	for _, x := range attributes(attribute(rule, unix.NFTA_RULE_EXPRESSIONS)) {
-		if n, ok := counterOf(x); ok {
-			sum := chains[name]
-			chains[name] = Counter{sum.Packets + n.Packets, sum.Bytes + n.Bytes}
-		}
-	}
-}
-
 // counterOf returns the values of an expression that is a counter.
-func counterOf(x []byte) (Counter, bool) {
+func counterOf(x []byte) (nft.Count, bool) {
 	if text(attribute(x, unix.NFTA_EXPR_NAME)) != "counter" {
-		return Counter{}, false
+		return nft.Count{}, false
 	}
 	data := attribute(x, unix.NFTA_EXPR_DATA)
-	return Counter{
+	return nft.Count{
 		Packets: u64(attribute(data, unix.NFTA_COUNTER_PACKETS)),
 		Bytes:   u64(attribute(data, unix.NFTA_COUNTER_BYTES)),
 	}, true

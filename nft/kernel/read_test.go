@@ -155,26 +155,37 @@ func TestCounters(t *testing.T) {
 		send(t, fmt.Sprintf("127.0.0.%d:9", 10+i), packets)
 	}
 
+	want := map[byte]nft.Count{10: {}, 11: {Packets: 1, Bytes: 32}, 12: {Packets: 5, Bytes: 160}}
+	byAddress := func(elements []nft.Counted) map[byte]nft.Count {
+		got := make(map[byte]nft.Count)
+		for _, e := range elements {
+			got[e.Addr[15]] = e.Count
+		}
+		return got
+	}
 	for _, s := range table.Sets() {
 		elements, err := c.Elements(t.Context(), "t", s.Name, s.Type)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := make(map[byte]kernel.Counter)
-		for _, e := range elements {
-			got[e.Addr[15]] = e.Counter
-		}
-		want := map[byte]kernel.Counter{10: {}, 11: {Packets: 1, Bytes: 32}, 12: {Packets: 5, Bytes: 160}}
-		if !maps.Equal(got, want) {
+		if got := byAddress(elements); !maps.Equal(got, want) {
 			t.Errorf("%s: got %v, want %v", s.Name, got, want)
 		}
+		for _, e := range elements {
+			s.Unwant(e.Key)
+		}
 	}
-	chains, err := c.ChainCounters(t.Context(), "t")
+	result, err := c.Apply(t.Context(), table.Pending())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := map[string]kernel.Counter{"one": {Packets: 12, Bytes: 384}}; !maps.Equal(chains, want) {
-		t.Errorf("got %v, want %v", chains, want)
+	if len(result.Deleted) != len(table.Sets()) {
+		t.Errorf("deletions of %d sets were told of, want %d", len(result.Deleted), len(table.Sets()))
+	}
+	for set, elements := range result.Deleted {
+		if got := byAddress(elements); !maps.Equal(got, want) {
+			t.Errorf("deleted from %s: got %v, want %v", set, got, want)
+		}
 	}
 }
 
@@ -215,7 +226,7 @@ func TestElementsUnderChange(t *testing.T) {
 		for i := n; ctx.Err() == nil; i++ {
 			s.Want(nft.AddrKey(v4(i)), nft.Value{})
 			s.Unwant(nft.AddrKey(v4(i - 1)))
-			if err := c.Apply(t.Context(), table.Pending()); err != nil {
+			if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
 				t.Error(err)
 			}
 			time.Sleep(time.Millisecond)

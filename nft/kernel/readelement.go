@@ -16,8 +16,8 @@ import (
 // elementDecoder gathers the elements of a set of one type.
 type elementDecoder struct {
 	typ   nft.SetType
-	found []Element // of an interval set: only the starts, and To is not set yet
-	ends  []nft.Key // of an interval set: the addresses after the intervals
+	found []nft.Counted // of an interval set: only the starts, and To is not set yet
+	ends  []nft.Key     // of an interval set: the addresses after the intervals
 }
 
 // message takes a message of elements, by its attributes.
@@ -29,7 +29,7 @@ func (d *elementDecoder) message(attrs []byte) {
 
 // element takes one element.
 func (d *elementDecoder) element(el []byte) {
-	var e Element
+	var e nft.Counted
 	var flags uint32
 	for typ, v := range attributes(el) {
 		switch typ {
@@ -42,7 +42,7 @@ func (d *elementDecoder) element(el []byte) {
 		case unix.NFTA_SET_ELEM_USERDATA:
 			e.Comment = comment(v)
 		case unix.NFTA_SET_ELEM_EXPR:
-			e.Counter, _ = counterOf(v)
+			e.Count, _ = counterOf(v)
 		}
 	}
 	if flags&unix.NFT_SET_ELEM_INTERVAL_END != 0 {
@@ -53,7 +53,7 @@ func (d *elementDecoder) element(el []byte) {
 }
 
 // finish returns all elements.
-func (d *elementDecoder) finish() []Element {
+func (d *elementDecoder) finish() []nft.Counted {
 	if d.typ.Fields == nft.AddrRange {
 		d.pair()
 	}
@@ -75,7 +75,7 @@ func (d *elementDecoder) err() error {
 
 // pair gives each interval its last address: the one before the next end, or before the next interval, or the highest there is.
 func (d *elementDecoder) pair() {
-	slices.SortFunc(d.found, func(a, b Element) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
+	slices.SortFunc(d.found, func(a, b nft.Counted) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
 	slices.SortFunc(d.ends, func(a, b nft.Key) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
 	top := d.key(bytes.Repeat([]byte{0xff}, addrLen(d.typ.Family))).Addr
 	ends := d.ends

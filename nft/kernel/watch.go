@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
 )
 
 // Event is a transaction that somebody else committed in the network namespace.
@@ -68,15 +70,15 @@ func (c *Conn) Watch() (*Watcher, error) {
 
 // commitUnwatched commits a batch while the watchers do not listen. The number of the ruleset tells whether somebody else committed
 // meanwhile.
-func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) error {
+func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) (nft.Result, error) {
 	want, err := c.reader.generation(ctx)
 	if err != nil {
-		return fmt.Errorf("read the generation of nf_tables: %w", err)
+		return nft.Result{}, fmt.Errorf("read the generation of nf_tables: %w", err)
 	}
 	for w := range c.watchers {
 		w.leave()
 	}
-	err = c.commit(e)
+	result, err := c.commit(e)
 	for w := range c.watchers {
 		w.rejoin()
 	}
@@ -89,7 +91,7 @@ func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) error {
 			w.miss()
 		}
 	}
-	return err
+	return result, err
 }
 
 // subscribe joins the group of nf_tables' notifications: one for each object that changed, many in a datagram, and one that ends

@@ -139,7 +139,7 @@ func TestWatchWhileLarge(t *testing.T) {
 			n := 0
 			for ; ctx.Err() == nil; n++ {
 				other.Forget()
-				if err := foreign.Apply(t.Context(), other.Pending()); err != nil {
+				if _, err := foreign.Apply(t.Context(), other.Pending()); err != nil {
 					t.Error(err)
 				}
 			}

@@ -104,7 +104,7 @@ func (f *fuzz) commit(table *nft.Table) {
 		return
 	}
 	f.transactions++
-	if err := f.conn.Apply(f.Context(), tx); err != nil {
+	if _, err := f.conn.Apply(f.Context(), tx); err != nil {
 		f.Errorf("the kernel refuses a transaction: %+v\n%s", err, tx)
 	}
 }

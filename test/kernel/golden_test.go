@@ -56,7 +56,7 @@ func TestGolden(t *testing.T) {
 			}
 			for _, node := range c.Nodes() {
 				s, _ := c.State(node)
-				if err := conn.Apply(t.Context(), s.Table().Pending()); err != nil {
+				if _, err := conn.Apply(t.Context(), s.Table().Pending()); err != nil {
 					t.Fatalf("node %s: %+v", node, err)
 				}
 				meet(t, p, c.Flows, allowed)
@@ -179,7 +179,7 @@ func TestText(t *testing.T) {
 			for _, node := range c.Nodes() {
 				s, _ := c.State(node)
 				netns.Enter(t)
-				if err := open(t).Apply(t.Context(), s.Table().Pending()); err != nil {
+				if _, err := open(t).Apply(t.Context(), s.Table().Pending()); err != nil {
 					t.Fatalf("node %s: %+v", node, err)
 				}
 				written := listing(t)

@@ -68,7 +68,7 @@ func (l *limits) allow(name, to, from string, port int) {
 // commit brings the kernel what is pending.
 func (l *limits) commit() {
 	l.Helper()
-	if err := l.conn.Apply(l.Context(), l.state.Table().Pending()); err != nil {
+	if _, err := l.conn.Apply(l.Context(), l.state.Table().Pending()); err != nil {
 		l.Fatal(err)
 	}
 }

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+// Count is what the kernel has counted.
+type Count struct {
+	Packets uint64
+	Bytes   uint64
+}
+
+// Counted is an element as the kernel holds it, or held it until it was deleted.
+type Counted struct {
+	Element
+	Count // zero in sets whose type does not count
+}
+
+// Result is what the kernel says of a transaction that it has committed.
+type Result struct {
+	// Deleted has the elements that were deleted from sets that count, by set: with what they have counted, to the last packet.
+	Deleted map[string][]Counted
+}
+
+// Merge takes the result of a later transaction into r.
+func (r *Result) Merge(later Result) {
+	if r.Deleted == nil {
+		r.Deleted = later.Deleted
+		return
+	}
+	for set, elements := range later.Deleted {
+		r.Deleted[set] = append(r.Deleted[set], elements...)
+	}
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+// maxStage is the number of operations of a stage, each element counting as one. The kernel holds up all other writers of the network
+// namespace while it commits one, for some 30 ms.
+const maxStage = 20_000
+
+// Stages splits the transaction into those to be committed one after the other: what nothing refers to yet, new chains and sets with
+// what is in them, in portions, and in the last the rest, which brings it to use. What replaces the whole table is one stage.
+//
+// A packet that is under way while the kernel commits takes the rules of the generation that it began with, but looks elements up in
+// that of the moment. It can find the new element that leads to a new chain, and that chain without rules, so it returns and is
+// accepted. Once the chain is there from the commit before, both generations have its rules.
+func (tx *Transaction) Stages() []*Transaction {
+	switch {
+	case tx == nil || len(tx.Ops) == 0:
+		return nil
+	case tx.Replaces():
+		return []*Transaction{tx}
+	}
+	return tx.split()
+}
+
+// Detached splits a transaction that replaces the whole table in another way: the first stage deletes the old table, and the last one
+// makes the base chains, so that no packet meets the new table before all of it is there, and no stage holds up other writers for
+// long. Between the two the table denies nothing: another one has to, with the same rules.
+func (tx *Transaction) Detached() []*Transaction {
+	if tx == nil || !tx.Replaces() {
+		return tx.Stages()
+	}
+	return tx.split()
+}
+
+// split splits the transaction into portions of what no packet meets yet, and the rest.
+func (tx *Transaction) split() []*Transaction {
+	var unused, rest []Op
+	chains, sets := make(map[*Chain]bool), make(map[*Set]bool)
+	for _, op := range tx.Ops {
+		switch {
+		case op.Verb == AddTable, op.Verb == DeleteTable:
+		case op.Verb == AddChain && op.Chain.Base == nil:
+			chains[op.Chain] = true
+		case op.Verb == AddSet:
+			sets[op.Set] = true
+		case op.Verb == AddRule && chains[op.Chain], op.Verb == AddElements && sets[op.Set]:
+		default:
+			rest = append(rest, op)
+			continue
+		}
+		unused = append(unused, op)
+	}
+	stages := tx.portions(unused)
+	if len(rest) > 0 {
+		stages = append(stages, tx.with(rest))
+	}
+	return stages
+}
+
+// portions returns transactions of at most maxStage operations each.
+func (tx *Transaction) portions(ops []Op) []*Transaction {
+	var stages []*Transaction
+	var portion []Op
+	room := maxStage
+	for len(ops) > 0 {
+		op := ops[0]
+		if n := len(op.Elements); n > room { // so much of it as fits
+			op.Elements, ops[0].Elements = op.Elements[:room], op.Elements[room:]
+		} else {
+			ops = ops[1:]
+		}
+		portion = append(portion, op)
+		if room -= max(1, len(op.Elements)); room == 0 || len(ops) == 0 {
+			stages = append(stages, tx.with(portion))
+			portion, room = nil, maxStage
+		}
+	}
+	return stages
+}
+
+// with returns a transaction of other operations on the same table.
+func (tx *Transaction) with(ops []Op) *Transaction { return &Transaction{tx.Table, tx.Comment, ops} }

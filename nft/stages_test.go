@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// TestStages has a pod go from one chain to a new one: the new one is committed before anything leads to it.
+func TestStages(t *testing.T) {
+	table := nft.NewTable("t", "")
+	one, two := &nft.Chain{Name: "one"}, &nft.Chain{Name: "two"}
+	for _, c := range []*nft.Chain{one, two} {
+		c.Rules = []nft.Rule{{}}
+	}
+	table.SetChain(one)
+	if stages := table.Pending().Stages(); len(stages) != 1 || !stages[0].Replaces() {
+		t.Errorf("the replacement of a table is split into %v", stages)
+	}
+	table.SetChain(two)
+	if stages := table.Pending().Stages(); len(stages) != 1 {
+		t.Errorf("what has nothing else to wait for it is split into %v", stages)
+	}
+	three := &nft.Chain{Name: "three", Rules: []nft.Rule{{}}}
+	table.SetChain(three)
+	table.DeleteChain("one")
+	stages := table.Pending().Stages()
+	if len(stages) != 2 {
+		t.Fatalf("got %v, want two stages", stages)
+	}
+	if s := stages[0].String(); !strings.Contains(s, "add rule inet t three") || strings.Contains(s, "one") {
+		t.Errorf("first:\n%s", s)
+	}
+	if s := stages[1].String(); !strings.Contains(s, "delete chain inet t one") || strings.Contains(s, "three") {
+		t.Errorf("second:\n%s", s)
+	}
+	if stages := (*nft.Transaction)(nil).Stages(); len(stages) != 0 {
+		t.Errorf("nothing is split into %v", stages)
+	}
+}
+
+// TestDetached has portions of bounded size, everything once and in order, and the base chains in the last one.
+func TestDetached(t *testing.T) {
+	table := nft.NewTable("t", "")
+	const elements = 50_000
+	want := 0
+	for _, name := range []string{"a", "b", "c"} {
+		s := table.Set(name, nft.SetType{Family: nft.IPv4}, "")
+		for i := range elements {
+			s.Want(nft.AddrKey(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})), nft.Value{})
+		}
+		want += 1 + elements
+	}
+	lookup := nft.R(nft.LookupIn(nft.Source, table.FindSet("a")), nft.JumpTo("other"))
+	table.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{lookup}})
+	table.SetChain(&nft.Chain{Name: "other", Rules: []nft.Rule{{}}})
+	tx := table.Pending()
+	before := tx.String()
+	var ops []string
+	got := 0
+	stages := tx.Detached()
+	for i, stage := range stages {
+		if n := stage.Len(); n > 20_000 {
+			t.Errorf("stage %d of %d has %d operations", i+1, len(stages), n)
+		}
+		if i > 0 && stage.Replaces() {
+			t.Errorf("stage %d replaces the table, too", i+1)
+		}
+		hooks := slices.ContainsFunc(stage.Ops, func(op nft.Op) bool { return op.Chain != nil && op.Chain.Base != nil })
+		if last := i == len(stages)-1; hooks != last {
+			t.Errorf("stage %d of %d hooks: %t", i+1, len(stages), hooks)
+		}
+		for _, op := range stage.Ops {
+			ops = append(ops, fmt.Sprintf("%s %d", op.Describe(), len(op.Elements)))
+		}
+		got += stage.Len()
+	}
+	if want += 3 + 4; got != want { // the table, and two chains with a rule each
+		t.Errorf("got %d operations, want %d:\n%s", got, want, strings.Join(ops, "\n"))
+	}
+	if tx.String() != before {
+		t.Error("the transaction itself was changed")
+	}
+}
