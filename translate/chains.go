@@ -130,9 +130,10 @@ func (iso *isolation) deny(s *State, add func(...nft.Statement)) {
 func (s *State) denyChain(d Direction) *nft.Chain {
 	c := &nft.Chain{Name: denyChain(d), Comment: "what no policy allows; counts it in the pod's element"}
 	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
-	for _, f := range nft.Families() {
-		t := nft.SetType{Family: f, Fields: nft.Addr, Counter: true}
-		add(nft.LookupIn(d.Pod(), s.table.Set(deniedSet(d, f), t, "packets that were denied, by pod of this node")))
+	for _, set := range DeniedSets() {
+		if set.Direction == d {
+			add(nft.LookupIn(d.Pod(), s.table.Set(set.Name, set.Type, "packets that were denied, by pod of this node")))
+		}
 	}
 	if s.options.Deny == nft.Reject {
 		add(nft.Ports{{Proto: nft.TCP, First: 0, Last: 65535}}, nft.Verdict{Kind: nft.Reset})
@@ -141,4 +142,23 @@ func (s *State) denyChain(d Direction) *nft.Chain {
 	}
 	add(nft.Verdict{Kind: nft.Drop})
 	return c
+}
+
+// DeniedSet is a set of the isolated pods of the node, in whose elements the kernel counts what is denied in a direction. The comment of an
+// element is the pod, as namespace/name.
+type DeniedSet struct {
+	Name      string
+	Type      nft.SetType
+	Direction Direction
+}
+
+// DeniedSets returns the sets that count, which every table has.
+func DeniedSets() []DeniedSet {
+	var sets []DeniedSet
+	for _, d := range Directions() {
+		for _, f := range nft.Families() {
+			sets = append(sets, DeniedSet{deniedSet(d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true}, d})
+		}
+	}
+	return sets
 }

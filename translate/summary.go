@@ -48,3 +48,6 @@ func (s *State) Summary() Summary {
 	}
 	return sum
 }
+
+// HasNamespace says whether there is a namespace of that name, or a pod or policy in it.
+func (s *State) HasNamespace(name string) bool { return s.namespaces[name] != nil }

@@ -16,20 +16,16 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// Kernel commits transactions: all of one or nothing of it. After an error the loop takes nothing as known of what the kernel
-// holds, and replaces the whole table.
-type Kernel interface {
-	Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error)
-	// DeleteTable deletes a table of the inet family, if it is there.
-	DeleteTable(ctx context.Context, name string) error
-}
-
 // Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock, and one
 // transaction is in flight at a time; what arrives meanwhile makes the next.
 type Loop struct {
 	LoopConfig
 	started time.Time
 	wake    chan struct{} // capacity 1: something may be pending
+
+	kernelMu sync.Mutex // held while a transaction is in flight, and what was denied is read; taken before mu
+	denied   denied
+	built    map[string]bool // tables of this process that the kernel holds
 
 	mu        sync.Mutex
 	rejected  map[types.NamespacedName]string // policies that do not compile, and why
@@ -82,6 +78,8 @@ func NewLoop(config LoopConfig) *Loop {
 		started:    time.Now(),
 		wake:       make(chan struct{}, 1),
 		rejected:   make(map[types.NamespacedName]string),
+		denied:     newDenied(),
+		built:      make(map[string]bool),
 	}
 }
 
@@ -147,25 +145,6 @@ func (l *Loop) commit(ctx context.Context) error {
 	l.status.LastCommit, l.status.LastElapsed, l.status.LastOperations = end, elapsed, tx.Len()
 	l.Log.Debug("transaction", "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
 	return nil
-}
-
-// apply brings the kernel a transaction. A packet that is on its way through a table while that is replaced may find its rules and miss
-// their maps, and pass. So the new table is in force under another name first, and until the old one has been replaced: what both allow
-// passes, what one denies does not.
-func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
-	if !tx.Replaces() {
-		_, err := l.Kernel.Apply(ctx, tx)
-		return err
-	}
-	handover := *tx
-	handover.Table, handover.Comment = translate.HandoverTable, "in force while inet "+tx.Table+" is replaced"
-	if _, err := l.Kernel.Apply(ctx, &handover); err != nil {
-		return err
-	}
-	if _, err := l.Kernel.Apply(ctx, tx); err != nil {
-		return err
-	}
-	return l.Kernel.DeleteTable(ctx, handover.Table)
 }
 
 // pending returns the next transaction, or nil, and when its oldest event came.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -26,49 +27,129 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// kernelFunc is a kernel that is a function of the transactions on the table; those of the handover go by.
-type kernelFunc func(context.Context, *nft.Transaction) error
-
-func (f kernelFunc) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
-	if tx.Table == translate.HandoverTable {
-		return nft.Result{}, nil
-	}
-	return nft.Result{}, f(ctx, tx)
+// fakeKernel holds nothing but which tables have base chains, and denied packets of one pod.
+type fakeKernel struct {
+	apply  func(context.Context, *nft.Transaction) error // on the table; not called for what is about the handover
+	hooked map[string]bool
+	calls  []string
+	denied uint64
 }
 
-func (f kernelFunc) DeleteTable(context.Context, string) error { return nil }
+// kernelFunc returns a kernel that is a function of the transactions on the table.
+func kernelFunc(apply func(context.Context, *nft.Transaction) error) *fakeKernel {
+	return &fakeKernel{apply: apply, hooked: make(map[string]bool)}
+}
 
-// recordingKernel notes what it is asked for.
-type recordingKernel struct{ calls []string }
-
-func (k *recordingKernel) Apply(_ context.Context, tx *nft.Transaction) (nft.Result, error) {
+func (k *fakeKernel) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	verb := "change"
-	if tx.Replaces() {
-		verb = "replace"
+	for _, op := range tx.Ops {
+		base := op.Chain != nil && op.Chain.Base != nil
+		switch {
+		case base && op.Verb == nft.AddChain:
+			k.hooked[tx.Table], verb = true, "hook"
+		case base && op.Verb == nft.DeleteChain:
+			k.hooked[tx.Table], verb = false, "unhook"
+		case op.Verb == nft.AddTable:
+			k.hooked[tx.Table], verb = false, "replace"
+		}
 	}
 	k.calls = append(k.calls, verb+" "+tx.Table)
-	return nft.Result{}, nil
+	if k.apply == nil || tx.Table == translate.HandoverTable || verb == "hook" || verb == "unhook" {
+		return nft.Result{}, nil
+	}
+	return nft.Result{}, k.apply(ctx, tx)
 }
 
-func (k *recordingKernel) DeleteTable(_ context.Context, name string) error {
+func (k *fakeKernel) DeleteTable(_ context.Context, name string) error {
 	k.calls = append(k.calls, "delete "+name)
+	delete(k.hooked, name)
 	return nil
 }
 
-// TestHandover: while the table is replaced another one is in force; a change needs none.
+func (k *fakeKernel) Hooked(_ context.Context, table, _ string) (bool, error) {
+	return k.hooked[table], nil
+}
+
+func (k *fakeKernel) Elements(_ context.Context, table, set string, _ nft.SetType) ([]nft.Counted, error) {
+	if set != "ingress-denied-4" || table != translate.TableName {
+		return nil, fs.ErrNotExist
+	}
+	e := nft.Element{Key: nft.AddrKey(netip.MustParseAddr("10.0.0.1")), Value: nft.Value{Comment: "ns/a"}}
+	return []nft.Counted{{Element: e, Count: nft.Count{Packets: k.denied}}}, nil
+}
+
+func (k *fakeKernel) Generation(context.Context) (uint32, error) { return uint32(len(k.calls)), nil }
+
+// TestHandover: while the table is replaced another one is in force; a change needs none, nor does a kernel without a table. What a
+// killed netpold has left in force is not touched before the new table is.
 func TestHandover(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		before []string // in force
+		want   []string
+	}{
+		{"none", nil, []string{"delete netpold", "replace netpold", "hook netpold", "delete netpold-handover", "change netpold"}},
+		{
+			"table",
+			[]string{"netpold"},
+			[]string{
+				"replace netpold-handover", "hook netpold-handover", "delete netpold", "replace netpold", "hook netpold",
+				"unhook netpold-handover", "delete netpold-handover", "change netpold",
+			},
+		},
+		{
+			"killed",
+			[]string{"netpold-handover"},
+			[]string{"delete netpold", "replace netpold", "hook netpold", "delete netpold-handover", "change netpold"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := kernelFunc(nil)
+				for _, table := range test.before {
+					k.hooked[table] = true
+				}
+				l, _ := newTestLoop(t, k)
+				denyAll(l, "deny")
+				l.Synced()
+				synctest.Wait()
+				setPodAt(l, "a", "10.0.0.1")
+				synctest.Wait()
+				if !slices.Equal(k.calls, test.want) {
+					t.Errorf("the kernel was asked to %v, want %v", k.calls, test.want)
+				}
+			})
+		})
+	}
+}
+
+// TestDenied: the total of denied packets goes on from one table to the next.
+func TestDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := &recordingKernel{}
+		k := kernelFunc(nil)
 		l, _ := newTestLoop(t, k)
+		k.denied = 1000 // in a table of before
+		want := func(packets uint64) {
+			t.Helper()
+			totals, err := l.Denied(t.Context())
+			if got := totals[translate.Ingress]["ns"]; err != nil || got != packets {
+				t.Errorf("got %d packets, %v, want %d", got, err, packets)
+			}
+		}
+		want(0)
 		denyAll(l, "deny")
+		setPodAt(l, "a", "10.0.0.1")
 		l.Synced()
 		synctest.Wait()
-		setPodAt(l, "a", "10.0.0.1")
+		k.denied = 5
+		want(5)
+		k.denied = 7
+		l.Drifted("test")
 		synctest.Wait()
-		want := []string{"replace netpold-handover", "replace netpold", "delete netpold-handover", "change netpold"}
-		if !slices.Equal(k.calls, want) {
-			t.Errorf("the kernel was asked to %v, want %v", k.calls, want)
-		}
+		k.denied = 0
+		want(7)
+		k.denied = 2
+		want(9)
 	})
 }
 

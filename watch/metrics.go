@@ -3,6 +3,8 @@
 package watch
 
 import (
+	"context"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -103,6 +105,9 @@ type stateCollector struct {
 	isolated  *prometheus.Desc
 	elements  *prometheus.Desc
 	preflight *prometheus.Desc
+	denied    *prometheus.Desc
+	ready     *prometheus.Desc
+	build     *prometheus.Desc
 }
 
 // NewStateCollector returns the collector of what the loop's table enforces.
@@ -118,12 +123,19 @@ func NewStateCollector(l *Loop) prometheus.Collector {
 			"Elements of all sets and maps of the table.", nil, nil),
 		preflight: prometheus.NewDesc("netpold_preflight_findings",
 			"What keeps traffic from the policies on this node, by check: 1 where something was found.", []string{"check"}, nil),
+		denied: prometheus.NewDesc("netpold_dropped_packets_total",
+			"Packets denied by the policies of this node's pods, every one, by direction and by namespace of the isolated pod.",
+			[]string{"direction", "namespace"}, nil),
+		ready: prometheus.NewDesc("netpold_ready",
+			"1 when the source is synced and the kernel holds what follows from it, as /readyz says; else 0.", nil, nil),
+		build: prometheus.NewDesc("netpold_build_info",
+			"1, by the version of netpold and of Go.", []string{"version", "goversion"}, nil),
 	}
 }
 
 // Describe sends the descriptions of the metrics.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.policies, c.isolated, c.elements, c.preflight} {
+	for _, d := range []*prometheus.Desc{c.policies, c.isolated, c.elements, c.preflight, c.denied, c.ready, c.build} {
 		ch <- d
 	}
 }
@@ -141,15 +153,34 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.isolated, r.IsolatedPods[d.String()], d.String())
 	}
 	gauge(c.elements, r.Table.Elements)
+	gauge(c.build, 1, r.Version, runtime.Version())
+	_, ready := c.loop.Ready()
+	number := map[bool]int{true: 1}
+	gauge(c.ready, number[ready])
 	found := make(map[string]bool)
 	for _, f := range r.Preflight {
 		found[f.Check] = true
 	}
 	for _, check := range Checks() {
-		n := 0
-		if found[check] {
-			n = 1
+		gauge(c.preflight, number[found[check]], check)
+	}
+	c.collectDenied(ch)
+}
+
+// deniedTimeout bounds the reading of the kernel's counts, which waits for a transaction that is in flight.
+const deniedTimeout = 5 * time.Second
+
+// collectDenied sends the totals of denied packets.
+func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), deniedTimeout)
+	defer cancel()
+	totals, err := c.loop.Denied(ctx)
+	if err != nil {
+		c.loop.Log.Warn("the metric of denied packets is not of now", "err", err)
+	}
+	for d, namespaces := range totals {
+		for ns, packets := range namespaces {
+			ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets), d.String(), ns)
 		}
-		gauge(c.preflight, n, check)
 	}
 }

@@ -4,6 +4,7 @@ package watch
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 
@@ -25,6 +26,7 @@ type Report struct {
 	LastTransaction TransactionReport `json:"lastTransaction"`
 	Transactions    int               `json:"transactions"` // committed
 	Recoveries      int               `json:"recoveries"`   // replacements of the whole table after the start
+	Generation      uint32            `json:"generation"`   // of the ruleset now, which everybody's transactions raise; 0: not known
 	Preflight       []Finding         `json:"preflight"`
 }
 
@@ -74,6 +76,10 @@ type TransactionReport struct {
 func (l *Loop) Report() Report {
 	r := l.report()
 	r.Preflight = append([]Finding{}, l.Findings(r.Pods.Node)...)
+	generation, err := l.Kernel.Generation(context.Background()) // answered in the call
+	if err == nil {
+		r.Generation = generation
+	}
 	return r
 }
 

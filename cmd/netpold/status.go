@@ -133,7 +133,7 @@ func printStatus(w io.Writer, output string, r watch.Report) error {
 		row("Last transaction", "%s ago, %d operations in %s", time.Since(r.LastTransaction.Time).Round(time.Second),
 			r.LastTransaction.Operations, took.Round(time.Microsecond))
 	}
-	row("Transactions", "%d, %d recoveries", r.Transactions, r.Recoveries)
+	row("Transactions", "%d, %d recoveries; generation %d of the ruleset", r.Transactions, r.Recoveries, r.Generation)
 	for _, f := range r.Preflight {
 		row("Not enforced", "%s: %s", f.Check, f.Problem)
 		row("  to mend it", "%s", f.Remedy)

@@ -217,14 +217,14 @@ func (r *reader) reply(b []byte, each func(attrs []byte)) (bool, error) {
 	return last, nil
 }
 
-// counterOf returns the values of an expression that is a counter.
-func counterOf(x []byte) (nft.Count, bool) {
+// counterOf returns the values of an expression that is a counter, or zero.
+func counterOf(x []byte) nft.Count {
 	if text(attribute(x, unix.NFTA_EXPR_NAME)) != "counter" {
-		return nft.Count{}, false
+		return nft.Count{}
 	}
 	data := attribute(x, unix.NFTA_EXPR_DATA)
 	return nft.Count{
 		Packets: u64(attribute(data, unix.NFTA_COUNTER_PACKETS)),
 		Bytes:   u64(attribute(data, unix.NFTA_COUNTER_BYTES)),
-	}, true
+	}
 }

@@ -42,7 +42,7 @@ func (d *elementDecoder) element(el []byte) {
 		case unix.NFTA_SET_ELEM_USERDATA:
 			e.Comment = comment(v)
 		case unix.NFTA_SET_ELEM_EXPR:
-			e.Count, _ = counterOf(v)
+			e.Count = counterOf(v)
 		}
 	}
 	if flags&unix.NFT_SET_ELEM_INTERVAL_END != 0 {

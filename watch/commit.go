@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+)
+
+// Kernel holds tables of the inet family. After an error the loop takes nothing as known of what the kernel holds, and replaces the
+// whole table.
+type Kernel interface {
+	// Apply commits a transaction: all of it or nothing that a packet meets.
+	Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error)
+	// DeleteTable deletes a table, if it is there.
+	DeleteTable(ctx context.Context, name string) error
+	// Hooked says whether a table has a base chain of that name.
+	Hooked(ctx context.Context, table, chain string) (bool, error)
+	// Elements returns the elements of a set with their counts. That the set is not there is an error that is fs.ErrNotExist.
+	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
+	// Generation returns the number of the ruleset.
+	Generation(ctx context.Context) (uint32, error)
+}
+
+// apply brings the kernel a transaction.
+func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
+	l.kernelMu.Lock()
+	defer l.kernelMu.Unlock()
+	if tx.Replaces() {
+		return l.replace(ctx, tx)
+	}
+	result, err := l.Kernel.Apply(ctx, tx)
+	l.denied.deleted(tx.Table, result.Deleted)
+	return err
+}
+
+// replace brings the kernel a whole table. A large one takes many transactions, so that others may write meanwhile; and even in one, a
+// packet that is on its way through the old table while that is deleted may find its rules and miss its maps, and pass. So another table
+// of the same content, the handover, is in force before the old one is deleted and until the new one is:
+//
+//	old table   ────────────┤ deleted
+//	handover           ├─────────────────────────────┤ deleted
+//	new table                      building ├────────────────
+//
+// A netpold that is killed in between leaves one of them in force, and the next one goes on from there. Where neither is there is
+// nothing to hand over, and no time to lose.
+func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
+	handover := *tx
+	handover.Table, handover.Comment = translate.HandoverTable, "in force while inet "+tx.Table+" is replaced"
+	covered, err := l.inForce(ctx, &handover)
+	if err != nil {
+		return err
+	}
+	old, err := l.inForce(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if old && !covered {
+		if err := l.build(ctx, &handover); err != nil {
+			return err
+		}
+	}
+	if err := l.retire(ctx, tx); err != nil {
+		return err
+	}
+	if err := l.build(ctx, tx); err != nil {
+		return err
+	}
+	return l.retire(ctx, &handover)
+}
+
+// inForce says whether packets meet the base chains that tx has, in the table that the kernel holds. They are made last, so the rest of
+// the table is there, too.
+func (l *Loop) inForce(ctx context.Context, tx *nft.Transaction) (bool, error) {
+	for _, c := range baseChains(tx) {
+		hooked, err := l.Kernel.Hooked(ctx, tx.Table, c.Name)
+		if err != nil || !hooked {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// build makes a whole table, stage by stage. It is in force from the last one on.
+func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
+	for _, stage := range tx.Detached() {
+		if _, err := l.Kernel.Apply(ctx, stage); err != nil {
+			return err
+		}
+	}
+	l.built[tx.Table] = true
+	return nil
+}
+
+// retire deletes the table that tx replaces. One of this process first loses its base chains: then nothing is counted in it any more,
+// and what was is known to the packet.
+func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
+	if l.built[tx.Table] {
+		delete(l.built, tx.Table)
+		unhook := &nft.Transaction{Table: tx.Table}
+		for _, c := range baseChains(tx) {
+			unhook.Ops = append(unhook.Ops, nft.Op{Verb: nft.DeleteChain, Chain: c})
+		}
+		if _, err := l.Kernel.Apply(ctx, unhook); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		l.denied.retired(ctx, l.Kernel, tx.Table)
+	}
+	return l.Kernel.DeleteTable(ctx, tx.Table)
+}
+
+// baseChains returns the base chains that tx makes.
+func baseChains(tx *nft.Transaction) []*nft.Chain {
+	var chains []*nft.Chain
+	for _, op := range tx.Ops {
+		if op.Verb == nft.AddChain && op.Chain.Base != nil {
+			chains = append(chains, op.Chain)
+		}
+	}
+	return chains
+}
