@@ -193,6 +193,7 @@ func TestDrops(t *testing.T) {
 	}
 	for name, test := range map[string]func(*testing.T, string){
 		"lines": testLines, "repeats": testRepeats, "policies change": testChange, "group is taken": testBusy, "no group": testNoGroup,
+		"counts": testCounts, "flood": testFlood,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
 	}
