@@ -2,9 +2,12 @@
 
 package nft
 
-// maxStage is the number of operations of a stage, each element counting as one. The kernel holds up all other writers of the network
-// namespace while it commits one, for some 30 ms.
-const maxStage = 20_000
+// A stage has operations of a weight of maxStage: an element weighs 1, and a chain, set or rule, which costs the kernel as much as some
+// elements, perObject. The kernel holds up all other writers of the network namespace while it commits a stage, for some 30 ms.
+const (
+	maxStage  = 20_000
+	perObject = 10
+)
 
 // Stages splits the transaction into those to be committed one after the other: what nothing refers to yet, new chains and sets with
 // what is in them, in portions, and in the last the rest, which brings it to use. What replaces the whole table is one stage.
@@ -57,7 +60,7 @@ func (tx *Transaction) split() []*Transaction {
 	return stages
 }
 
-// portions returns transactions of at most maxStage operations each.
+// portions returns transactions of at most maxStage each.
 func (tx *Transaction) portions(ops []Op) []*Transaction {
 	var stages []*Transaction
 	var portion []Op
@@ -70,7 +73,7 @@ func (tx *Transaction) portions(ops []Op) []*Transaction {
 			ops = ops[1:]
 		}
 		portion = append(portion, op)
-		if room -= max(1, len(op.Elements)); room == 0 || len(ops) == 0 {
+		if room -= op.weight(); room <= 0 || len(ops) == 0 {
 			stages = append(stages, tx.with(portion))
 			portion, room = nil, maxStage
 		}
@@ -80,3 +83,19 @@ func (tx *Transaction) portions(ops []Op) []*Transaction {
 
 // with returns a transaction of other operations on the same table.
 func (tx *Transaction) with(ops []Op) *Transaction { return &Transaction{tx.Table, tx.Comment, ops} }
+
+// weight is how much of a stage the operation takes.
+func (op Op) weight() int {
+	if len(op.Elements) > 0 {
+		return len(op.Elements)
+	}
+	weight := perObject
+	if op.Rule != nil {
+		for _, statement := range op.Rule.Statements {
+			if ports, ok := statement.(Ports); ok {
+				weight += len(ports) * perObject / 2 // elements of an interval set
+			}
+		}
+	}
+	return weight
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
+)
+
+// TestLarge: a thousand isolations of 500 peers each, and a policy of 5,000 ports, are in force at a start and after a replacement of the
+// table, and other writers of nf_tables get their turn meanwhile.
+func TestLarge(t *testing.T) {
+	const isolations, groups, perGroup, ports = 1000, 10, 500, 5000
+	l := newLimits(t)
+	for i := range groups * perGroup {
+		l.pod(fmt.Sprintf("client-%d", i), fmt.Sprintf("client-%d", i%groups), "other", 10_000+i)
+	}
+	db := make([]netip.Addr, isolations)
+	for i := range db {
+		name := fmt.Sprintf("db-%d", i)
+		db[i] = l.pod(name, name, node, i)
+		l.allow(name, name, fmt.Sprintf("client-%d", i%groups), 5432)
+	}
+	if err := l.state.SetPolicy(manyPorts(ports)); err != nil {
+		t.Fatal(err)
+	}
+
+	others := newOtherWriter(t)
+	loop := l.loop()
+	loop.Synced()
+	others.until(func() bool { return loop.Status().InSync })
+	others.report("start")
+	l.check(db)
+	loop.Drifted("test")
+	others.until(func() bool { s := loop.Status(); return s.InSync && s.Recoveries == 1 })
+	others.report("replacement")
+	l.check(db)
+}
+
+// manyPorts returns a policy that lets all pods into db-0 on every second port from 20000.
+func manyPorts(n int) *networkingv1.NetworkPolicy {
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ports"}}
+	np.Spec.PodSelector.MatchLabels = map[string]string{"app": "db-0"}
+	rule := networkingv1.NetworkPolicyIngressRule{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}
+	for i := range n {
+		number := intstr.FromInt(20_000 + 2*i)
+		rule.Ports = append(rule.Ports, networkingv1.NetworkPolicyPort{Port: &number})
+	}
+	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{rule}
+	return np
+}
+
+// loop returns a loop that runs on the state.
+func (l *limits) loop() *watch.Loop {
+	l.Helper()
+	metrics, err := watch.NewMetrics(prometheus.NewRegistry())
+	if err != nil {
+		l.Fatal(err)
+	}
+	loop := watch.NewLoop(watch.LoopConfig{
+		Kernel: l.conn, State: l.state, Metrics: metrics, Log: slog.New(slog.DiscardHandler), Source: "test",
+		Findings: func(int) []watch.Finding { return nil },
+	})
+	ctx, cancel := context.WithCancel(l.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); loop.Run(ctx) }()
+	l.Cleanup(func() { cancel(); <-done })
+	return loop
+}
+
+// check counts the elements in the kernel, and sends packets.
+func (l *limits) check(db []netip.Addr) {
+	l.Helper()
+	total := 0
+	for _, set := range l.state.Table().Sets() {
+		elements, err := l.conn.Elements(l.Context(), translate.TableName, set.Name, set.Type)
+		if err != nil || len(elements) != set.Len() {
+			l.Fatalf("set %s has %d elements in the kernel (%v), want %d", set.Name, len(elements), err, set.Len())
+		}
+		total += len(elements)
+	}
+	if total < 500_000 {
+		l.Errorf("%d elements, want 500,000", total)
+	}
+	client := func(i int) netip.Addr { n := 10_000 + i; return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }
+	var probes []prober.Probe
+	var want []bool
+	for i, a := range db {
+		probes = append(probes,
+			prober.Probe{Src: client(i % 10), Dst: a, Proto: nft.TCP, DstPort: 5432},
+			prober.Probe{Src: client((i + 1) % 10), Dst: a, Proto: nft.TCP, DstPort: 5432})
+		want = append(want, true, false)
+	}
+	for i := range uint16(10_000) {
+		probes = append(probes, prober.Probe{Src: client(7), Dst: db[0], Proto: nft.TCP, DstPort: 20_000 + i})
+		want = append(want, i%2 == 0)
+	}
+	got, err := l.prober.Run(probes)
+	if err != nil {
+		l.Fatal(err)
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			l.Fatalf("%s: forwarded %t", probes[i], got[i])
+		}
+	}
+}
+
+// otherWriter is somebody else who changes a table of his own all the time, as kube-proxy does.
+type otherWriter struct {
+	*testing.T
+	conn    *kernel.Conn
+	table   *nft.Table
+	set     *nft.Set
+	writes  int
+	longest time.Duration
+}
+
+func newOtherWriter(t *testing.T) *otherWriter {
+	conn, err := kernel.Open(kernel.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	w := &otherWriter{T: t, conn: conn, table: nft.NewTable("other", "")}
+	w.set = w.table.Set("set", nft.SetType{Family: nft.IPv4}, "")
+	return w
+}
+
+// until writes until done.
+func (w *otherWriter) until(done func() bool) {
+	w.Helper()
+	key := nft.AddrKey(netip.IPv4Unspecified())
+	for deadline := time.Now().Add(time.Minute); !done(); {
+		if w.set.Len() == 0 {
+			w.set.Want(key, nft.Value{})
+		} else {
+			w.set.Unwant(key)
+		}
+		began := time.Now()
+		if _, err := w.conn.Apply(w.Context(), w.table.Pending()); err != nil {
+			w.Fatal(err)
+		}
+		w.longest = max(w.longest, time.Since(began))
+		w.writes++
+		if time.Now().After(deadline) {
+			w.Fatal("the table is not in force after a minute")
+		}
+	}
+}
+
+// report says how long a write took.
+func (w *otherWriter) report(what string) {
+	w.Logf("%s: another writer made %d changes, the longest took %v", what, w.writes, w.longest)
+	w.writes, w.longest = 0, 0
+}
