@@ -5,7 +5,7 @@ IMAGE_TOOL ?= docker
 LINT       := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-kernel test-cluster demo bench fuzz golden lint fmt image clean
+.PHONY: help build test test-kernel test-cluster demo bench microbench fuzz golden lint fmt image clean
 
 # The packages that have goroutines, and the race detector for them where there is a C compiler, which it needs.
 CONCURRENT := ./cmd/... ./nft/kernel/... ./nft/nflog/... ./watch/...
@@ -30,7 +30,12 @@ test-cluster: ## Run the tests against a real API server; builds it first, which
 demo: build ## Show netpold at work on this kernel, in namespaces of its own
 	go run ./test/demo -netpold bin/netpold
 
-bench: ## Run the benchmarks
+bench: build ## Measure this machine and write docs/benchmarks.md (BENCH=-quick: in two minutes, less exactly)
+	@mkdir -p docs
+	go run ./test/bench -out docs/benchmarks.json $(BENCH)
+	go -C test/plot run . -in $(CURDIR)/docs/benchmarks.json -out $(CURDIR)/docs
+
+microbench: ## Run the benchmarks of the packages
 	go test -run '^$$' -bench . -benchmem ./...
 
 fuzz: ## Fuzz each fuzz target for a while (FUZZTIME=30s)

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures netpold on this machine, in network namespaces of its own, and writes what it found as JSON; test/plot makes
+// docs/benchmarks.md of that. `make bench` runs both.
+//
+// What it compares it measures in turn within one run, in several rounds, and it keeps the figure of every round, so that the spread is
+// there to be seen.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is a run.
+type bench struct {
+	quick  bool
+	start  time.Time
+	report Report
+}
+
+// section is a part of a run that can be asked for.
+type section struct {
+	name string
+	run  func(*bench, context.Context) error
+}
+
+func sections() []section {
+	return []section{
+		{"packet", (*bench).packetPath},
+		{"established", (*bench).established},
+		{"throughput", (*bench).throughput},
+	}
+}
+
+// inside, in the environment, says that the process is in namespaces of its own.
+const inside = "NETPOLD_BENCH_INSIDE"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop has run
+	}
+}
+
+func run(ctx context.Context) error {
+	var only, out string
+	b := &bench{start: time.Now()}
+	flag.BoolVar(&b.quick, "quick", false, "fewer points and rounds: to see that it works, not for publication")
+	flag.StringVar(&only, "only", "", "sections to run, with commas between them (default all)")
+	flag.StringVar(&out, "out", "-", "file to write the JSON to")
+	flag.Parse()
+	if os.Getenv(inside) == "" {
+		return again(ctx)
+	}
+	chosen, err := choose(only)
+	if err != nil {
+		return err
+	}
+	b.report.Quick, b.report.Machine = b.quick, thisMachine()
+	for _, s := range chosen {
+		before := len(b.report.Measures)
+		if err := s.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		for i := range b.report.Measures[before:] {
+			b.report.Measures[before+i].Command = "go run ./test/bench -only " + s.name
+		}
+	}
+	b.progress("done")
+	return b.report.write(out)
+}
+
+// choose returns the sections of those names, or all.
+func choose(only string) ([]section, error) {
+	all := sections()
+	if only == "" {
+		return all, nil
+	}
+	var chosen []section
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(all, func(s section) bool { return s.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-only=%s: there is no section %q", only, name)
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
+}
+
+// again runs this program anew in new network and, for ordinary users, user namespaces.
+func again(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if uid := os.Getuid(); uid != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return fmt.Errorf("the run ended with %w", err)
+	}
+	return err
+}
+
+// add takes a measure into the report.
+func (b *bench) add(m Measure) { b.report.Measures = append(b.report.Measures, m) }
+
+// progress says on the standard error what has been done.
+func (b *bench) progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(b.start).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// summary is the last point of each series of a measure, in words.
+func summary(m *Measure, baseline float64) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%.4g %s", baseline, m.Unit)
+	for _, series := range m.Series {
+		p := series.Points[len(series.Points)-1]
+		fmt.Fprintf(&s, "; %s %.4g (%.4g..%.4g)", series.Name, p.Median, p.Min, p.Max)
+	}
+	return s.String()
+}

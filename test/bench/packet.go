@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"runtime/debug"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// A curve is the cost of a new connection against one number.
+type curve struct {
+	id, title, x string
+	at           []int
+	quick        []int
+	world        func(n int) *world
+	note         string
+}
+
+func curves() []curve {
+	return []curve{
+		{"policies", "Policies on the pod", "policies on the pod", []int{1, 3, 10, 30, 100, 300, 1000}, []int{1, 100}, withPolicies,
+			"Each policy lets in another client; the policy in the middle lets in the one that connects."},
+		{"rules", "Rules in a policy", "rules of the policy", []int{1, 10, 100, 1000}, []int{1, 100}, withRules,
+			"Each rule lets in another client on a port of its own; the rule in the middle lets in the one that connects."},
+		{"peers", "Peers of a rule", "pods that the rule lets in", []int{10, 100, 1000, 10_000, 100_000}, []int{10, 10_000}, withPeers,
+			"The connections come from up to 1,024 of the pods in turn."},
+		{"blocks", "CIDRs of a rule", "ipBlocks of the rule", []int{1, 10, 100, 1000, 5000}, []int{1, 1000}, withBlocks,
+			"The blocks neither touch nor overlap; the connections come from up to 1,024 of them in turn."},
+		{"local", "Pods of the node", "pods of the node, each with a policy of its own", []int{1, 10, 50, 110, 250}, []int{1, 110}, withLocalPods, ""},
+		{"outside", "Pods that no policy has to do with", "pods of the cluster outside any policy", []int{0, 1000, 10_000, 100_000}, []int{0, 10_000}, withOutsiders, ""},
+	}
+}
+
+// The names of the series of the packet path.
+const (
+	seriesNetpold = "netpold"
+	seriesFree    = "netpold, pod without policy"
+	seriesChains  = "a chain per policy"
+	seriesAgain   = "the same again"
+)
+
+// effort is how much is measured.
+type effort struct {
+	rounds, slices, packets int // packets of a slice
+}
+
+func (b *bench) packetEffort() effort {
+	if b.quick {
+		return effort{rounds: 5, slices: 8, packets: 128}
+	}
+	return effort{rounds: 11, slices: 24, packets: 256}
+}
+
+// contender is one thing that a comparison measures. The first one is what the others are compared with.
+type contender struct {
+	series string
+	space  *space
+	load   load
+}
+
+// packetPath measures the cost of new connections.
+func (b *bench) packetPath(ctx context.Context) error {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nothing here is worth collecting while a packet is on its way
+	for _, c := range curves() {
+		at := c.at
+		if b.quick {
+			at = c.quick
+		}
+		m := Measure{
+			ID: "packet/" + c.id, Title: c.title, Note: c.note, X: c.x, Unit: "ns",
+			Y: "added CPU time",
+		}
+		base := Measure{ID: "packet/" + c.id + "/baseline", Title: c.title + ": conntrack alone", X: c.x, Y: "CPU time", Unit: "ns"}
+		for _, n := range at {
+			if err := b.packetPoint(ctx, c.world(n), float64(n), &m, &base); err != nil {
+				return fmt.Errorf("%s, %d: %w", c.title, n, err)
+			}
+		}
+		b.add(m)
+		b.add(base)
+		debug.FreeOSMemory()
+	}
+	return nil
+}
+
+// packetPoint measures one world. It has a goroutine, that is a thread, of its own, which ends in the last of the spaces.
+func (b *bench) packetPoint(ctx context.Context, w *world, x float64, m, base *Measure) error {
+	return thread(func() error {
+		contenders, err := b.contenders(ctx, w)
+		for _, c := range contenders {
+			defer closeQuietly(c.space)
+		}
+		if err != nil {
+			return err
+		}
+		costs, err := compare(ctx, contenders, b.packetEffort())
+		if err != nil {
+			return err
+		}
+		base.add("conntrack alone", point(x, costs[0]))
+		for i, c := range contenders[1:] {
+			m.add(c.series, point(x, minus(costs[i+1], costs[0])))
+		}
+		b.progress("%-18s %6.0f: conntrack alone %s", m.ID, x, summary(m, median(costs[0])))
+		return nil
+	})
+}
+
+// contenders makes the spaces of a world: conntrack alone, netpold, a chain per policy, and conntrack alone once more, which shows what
+// differences mean nothing.
+func (b *bench) contenders(ctx context.Context, w *world) ([]contender, error) {
+	state := translate.New(nodeName, translate.Options{LogGroup: 86})
+	if errs := w.AddTo(state); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	reference, err := chainPerPolicy(&w.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	in, free := datagrams(w.clients, w.server), datagrams(w.clients, w.free)
+	var list []contender
+	for _, one := range []struct {
+		series string
+		load   load
+		fill   func(*space) error
+	}{
+		{"", in, func(s *space) error { return s.loadText(baseline) }},
+		{seriesNetpold, in, func(s *space) error {
+			return errors.Join(s.loadText(baseline), s.loadTable(ctx, state.Table()))
+		}},
+		{seriesChains, in, func(s *space) error { return s.loadText(baseline + "\n" + reference) }},
+		{seriesAgain, in, func(s *space) error { return s.loadText(baseline) }},
+	} {
+		s, err := newSpace()
+		if err != nil {
+			return list, err
+		}
+		list = append(list, contender{one.series, s, one.load})
+		if err := one.fill(s); err != nil {
+			return list, err
+		}
+		if one.series == seriesNetpold {
+			list = append(list, contender{seriesFree, s, free})
+		}
+	}
+	return list, check(list, w)
+}
+
+// check makes sure that what is measured is what is allowed, by tables that deny what is not.
+func check(list []contender, w *world) error {
+	stranger := datagrams([]netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1})}, w.server)
+	for _, c := range list {
+		ok, err := c.space.forwards(c.load)
+		if err == nil && !ok {
+			err = errors.New("a connection is not allowed")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.series, err)
+		}
+		denies := c.series == seriesNetpold || c.series == seriesChains
+		ok, err = c.space.forwards(stranger)
+		if err == nil && ok == denies && c.series != seriesFree {
+			err = fmt.Errorf("a stranger's connection is allowed: %t", ok)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.series, err)
+		}
+	}
+	return nil
+}
+
+// compare measures the contenders in turn, slice by slice, and returns for each the nanoseconds of a packet in each round: the median of the
+// round's slices.
+func compare(ctx context.Context, list []contender, e effort) ([][]float64, error) {
+	if err := pin(); err != nil {
+		return nil, err
+	}
+	costs := make([][]float64, len(list))
+	for round := range e.rounds + 1 {
+		for _, c := range list {
+			if err := c.space.begin(c.load); err != nil {
+				return nil, err
+			}
+		}
+		slices := make([][]float64, len(list))
+		for range e.slices {
+			for i, c := range list {
+				took, err := c.space.burst(c.load, e.packets)
+				if err != nil {
+					return nil, err
+				}
+				slices[i] = append(slices[i], float64(took)/float64(e.packets))
+			}
+		}
+		for i := range list {
+			if round > 0 { // the first is to warm up
+				costs[i] = append(costs[i], median(slices[i]))
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return costs, nil
+}
+
+// minus is a - b, round by round.
+func minus(a, b []float64) []float64 {
+	out := make([]float64, len(a))
+	for i := range a {
+		out[i] = a[i] - b[i]
+	}
+	return out
+}
+
+// thread runs f on a goroutine of its own, whose thread ends with it.
+func thread(f func() error) error {
+	result := make(chan error)
+	go func() { result <- f() }()
+	return <-result
+}
+
+func closeQuietly(c io.Closer) { _ = c.Close() }

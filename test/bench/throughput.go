@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/translate"
+)
+
+// throughput measures a TCP connection between two network namespaces through a third one, with and without the table there.
+func (b *bench) throughput(ctx context.Context) error {
+	ratio := Measure{
+		ID: "throughput", Title: "TCP throughput", X: "what crosses the router", Y: "of the throughput without a table", Unit: "×",
+		Note: "One connection to a pod with one policy, sender and receiver on the machine's own cores.",
+	}
+	rate := Measure{ID: "throughput/baseline", Title: "TCP throughput without a table", X: ratio.X, Y: "conntrack alone", Unit: "Gbit/s"}
+	for _, unit := range []unit{segments, packets} {
+		err := thread(func() error {
+			rates, err := b.route(ctx, unit)
+			if err != nil {
+				return err
+			}
+			place := func(rounds []float64) Point {
+				p := point(float64(unit), rounds)
+				p.Label = unit.String()
+				return p
+			}
+			rate.add("conntrack alone", place(rates[0]))
+			for i, mode := range modes()[1:] {
+				ratio.add(mode.series, place(over(rates[i+1], rates[0])))
+			}
+			b.progress("throughput, %s: %.1f Gbit/s, of which %s", unit, median(rates[0]), summary(&ratio, 1))
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("throughput: %w", err)
+		}
+	}
+	b.add(ratio)
+	b.add(rate)
+	return nil
+}
+
+// mode is what rules a router has.
+type mode struct {
+	series      string
+	table       bool
+	established translate.Established
+}
+
+func modes() []mode {
+	return []mode{{series: ""}, {"keep", true, translate.Keep}, {"recheck", true, translate.Recheck}, {series: seriesAgain}}
+}
+
+// route measures one route in all modes and returns the rates in Gbit/s of each round. It is one route, for two are never quite equally
+// fast; the table comes and goes.
+func (b *bench) route(ctx context.Context, unit unit) ([][]float64, error) {
+	r, err := newRoute(unit)
+	if err != nil {
+		return nil, err
+	}
+	defer closeQuietly(r)
+	if err := r.router.loadText(baseline); err != nil {
+		return nil, err
+	}
+	conn, err := kernel.Open(kernel.Config{Own: true})
+	if err != nil {
+		return nil, err
+	}
+	defer closeQuietly(conn)
+	rounds, slices := 11, 16
+	if b.quick {
+		rounds, slices = 5, 4
+	}
+	rates := make([][]float64, len(modes()))
+	for round := range rounds + 1 { // the first is to warm up
+		took, err := r.round(ctx, conn, slices)
+		if err != nil {
+			return nil, err
+		}
+		for i := range rates {
+			if round > 0 {
+				rates[i] = append(rates[i], took[i])
+			}
+		}
+	}
+	return rates, nil
+}
+
+// round sends some slices in each mode, which take turns in being the first, and returns the median rates.
+func (r *route) round(ctx context.Context, conn *kernel.Conn, slices int) ([]float64, error) {
+	const slice = 60 * time.Millisecond
+	list := modes()
+	samples := make([][]float64, len(list))
+	for turn := range slices {
+		for i := range list {
+			i = (i + turn) % len(list)
+			if err := list[i].set(ctx, conn); err != nil {
+				return nil, err
+			}
+			rate, err := r.send(slice)
+			if err != nil {
+				return nil, err
+			}
+			samples[i] = append(samples[i], rate)
+		}
+	}
+	var rates []float64
+	for _, s := range samples {
+		rates = append(rates, median(s))
+	}
+	return rates, ctx.Err()
+}
+
+// set loads the table of the mode, or removes it.
+func (m mode) set(ctx context.Context, conn *kernel.Conn) error {
+	if !m.table {
+		return conn.DeleteTable(ctx, translate.TableName)
+	}
+	client, server := routeEnds()
+	w := newWorld()
+	w.Pods[0].IPs = []netip.Addr{server}
+	w.pod("other", "client")
+	w.Pods[len(w.Pods)-1].IPs = []netip.Addr{client}
+	w.policy("server", everyPort(pods("client")))
+	state := translate.New(nodeName, translate.Options{LogGroup: 86, Established: m.established})
+	if errs := w.AddTo(state); len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	_, err := conn.Apply(ctx, state.Table().Pending())
+	return err
+}
+
+// send sends for a while and returns the rate, in Gbit/s, up to the arrival of the last byte.
+func (r *route) send(d time.Duration) (float64, error) {
+	const last = 1 // the first byte of the last block
+	sent := make(chan error, 1)
+	begin := time.Now()
+	go func() {
+		block := make([]byte, 128<<10)
+		for block[0] != last {
+			if time.Since(begin) >= d {
+				block[0] = last
+			}
+			if _, err := r.sender.Write(block); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	block := make([]byte, 128<<10)
+	total := 0
+	for block[0] != last {
+		n, err := io.ReadFull(r.target, block)
+		if err != nil {
+			return 0, errors.Join(err, r.sender.Close())
+		}
+		total += n
+	}
+	took := time.Since(begin)
+	return float64(total) * 8 / float64(took.Nanoseconds()), <-sent
+}
+
+// over is a / b, round by round.
+func over(a, b []float64) []float64 {
+	out := make([]float64, len(a))
+	for i := range a {
+		out[i] = a[i] / b[i]
+	}
+	return out
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// document is benchmarks.md as it comes to be.
+type document struct {
+	report *report
+	folder string
+	text   strings.Builder
+}
+
+func (d *document) printf(format string, args ...any) { fmt.Fprintf(&d.text, format, args...) }
+
+// write writes the document and its plots.
+func (d *document) write() error {
+	m := d.report.Machine
+	mitigation, _, _ := strings.Cut(strings.ToLower(m.Mitigations), ";")
+	d.printf("# Benchmarks\n\n%s\n\n", opening)
+	if d.report.Quick {
+		d.printf("**This is of a quick run: fewer points and rounds than `make bench` takes.**\n\n")
+	}
+	d.printf("| | |\n|---|---|\n| date, commit | %s UTC, %s |\n| kernel | Linux %s, Spectre v2: %s |\n", m.Date, m.Commit, m.Kernel,
+		mitigation)
+	d.printf("| machine | %s, %d cores, %d GiB, load average at the start %s |\n| compiler | %s |\n\n", m.CPU, m.Cores, (m.MemoryMiB+512)/1024,
+		m.Load, m.Go)
+	d.goals()
+	for _, c := range chapters() {
+		if err := d.chapter(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goals writes what was to be reached, and what was.
+func (d *document) goals() {
+	d.printf("## Goals\n\n| figure | goal | measured | reached |\n|---|---|---|---|\n")
+	for _, g := range goals() {
+		text, reached := "not measured", "?"
+		if v, ok := g.measured(d.report); ok {
+			text, reached = g.text(v), "yes"
+			if v.Median > g.limit && !g.least || g.least && v.Median < g.limit {
+				reached = "**no**"
+				if g.why != "" {
+					reached += ": " + g.why
+				}
+			}
+		}
+		d.printf("| %s | %s | %s | %s |\n", g.figure, g.goal, text, reached)
+	}
+	d.printf("\n")
+}
+
+// chapter writes a chapter, if anything in it was measured.
+func (d *document) chapter(c chapter) error {
+	if !slices.ContainsFunc(c.figures, func(f figure) bool { return d.report.measure(f.id) != nil }) {
+		return nil
+	}
+	d.printf("## %s\n\n%s\n\n", c.title, c.text)
+	for _, f := range c.figures {
+		m := d.report.measure(f.id)
+		if m == nil {
+			continue
+		}
+		d.printf("### %s\n\n", m.Title)
+		if m.Note != "" {
+			d.printf("%s\n\n", m.Note)
+		}
+		shown := slices.DeleteFunc(slices.Clone(m.Series), func(s series) bool { return slices.Contains(f.hidden, s.Name) })
+		if !f.noPlot && len(shown) > 0 && len(shown[0].Points) > 1 {
+			if err := drawMeasure(m, shown, filepath.Join(d.folder, plots, fileOf(m.ID))); err != nil {
+				return err
+			}
+			d.printf("![%s](%s/%s)\n\n", m.Title, plots, fileOf(m.ID))
+		}
+		d.table(m, d.report.measure(f.beside))
+	}
+	return nil
+}
+
+// table writes all points of a measure, with those of another one, if it is not nil, in the first columns.
+func (d *document) table(m, beside *measure) {
+	list := m.Series
+	if beside != nil {
+		list = slices.Concat(beside.Series, list)
+	}
+	d.printf("%s in %s: median (least – greatest of %d rounds). `%s`\n\n", m.Y, m.Unit, len(list[0].Points[0].Rounds), m.Command)
+	d.printf("| %s |", m.X)
+	for _, s := range list {
+		d.printf(" %s |", s.Name)
+	}
+	d.printf("\n|%s\n", strings.Repeat("---:|", len(list)+1))
+	for _, x := range axesOf(list).xs {
+		label := ""
+		var row strings.Builder
+		for _, s := range list {
+			p := s.at(x)
+			if p == nil {
+				row.WriteString(" |")
+				continue
+			}
+			label = p.Label
+			fmt.Fprintf(&row, " %s |", p)
+		}
+		if label == "" {
+			label = number(x)
+		}
+		d.printf("| %s |%s\n", label, row.String())
+	}
+	d.printf("\n")
+}
+
+// String writes a point as "median (min – max)".
+func (p *point) String() string {
+	if len(p.Rounds) < 2 {
+		return number(p.Median)
+	}
+	return fmt.Sprintf("%s (%s – %s)", number(p.Median), number(p.Min), number(p.Max))
+}
+
+// number writes a value with three significant digits at least, and commas between thousands.
+func number(v float64) string {
+	digits := 0
+	for limit := 100.0; digits < 3 && v != float64(int64(v)) && abs(v) < limit; limit /= 10 {
+		digits++
+	}
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	sign, rest := "", text
+	if strings.HasPrefix(rest, "-") {
+		sign, rest = "-", rest[1:]
+	}
+	whole, fraction, _ := strings.Cut(rest, ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if fraction != "" {
+		whole += "." + fraction
+	}
+	return sign + whole
+}
+
+func abs(v float64) float64 { return max(v, -v) }

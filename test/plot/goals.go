@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// goal is what a figure was to be, and how to find what it is.
+type goal struct {
+	figure, goal string
+	limit        float64 // in unit
+	least        bool    // the figure is to be no less; otherwise no more
+	unit         string
+	measured     func(*report) (point, bool)
+	why          string // it is missed, if it is
+}
+
+func (g goal) text(p point) string {
+	if g.unit == "" {
+		return p.String()
+	}
+	return p.String() + " " + g.unit
+}
+
+// The names of series that goals are about.
+const (
+	netpold = "netpold"
+	free    = "netpold, pod without policy"
+)
+
+func goals() []goal {
+	return []goal{
+		{
+			figure: "new connection, 1 policy on the pod", goal: "≤ 0.5 µs above conntrack alone", limit: 0.5, unit: "µs",
+			measured: scaled(0.001, one("packet/policies", netpold, 1)),
+		},
+		{
+			figure: "the same", goal: "≤ 0.25 µs above a pod no policy selects", limit: 0.25, unit: "µs",
+			measured: scaled(0.001, minus(one("packet/policies", netpold, 1), one("packet/policies", free, 1))),
+		},
+		{
+			figure: "1,000 policies on the pod / 1 policy", goal: "≤ 1.1 ×", limit: 1.1, unit: "×",
+			measured: ratio(one("packet/policies", netpold, 1000), one("packet/policies", netpold, 1)),
+		},
+		{
+			figure: "established TCP throughput", goal: "≥ 0.99 × without table", limit: 0.99, least: true, unit: "×",
+			measured: one("throughput", "keep", 0),
+		},
+	}
+}
+
+// finder finds a figure in a report.
+type finder = func(*report) (point, bool)
+
+// one finds a point.
+func one(id, name string, x float64) finder {
+	return func(r *report) (point, bool) {
+		if p := r.point(id, name, x); p != nil {
+			return *p, true
+		}
+		return point{}, false
+	}
+}
+
+// scaled finds a figure in another unit.
+func scaled(factor float64, f finder) finder {
+	return func(r *report) (point, bool) {
+		p, ok := f(r)
+		return p.each(func(_ int, v float64) float64 { return v * factor }), ok
+	}
+}
+
+// minus finds the difference of two figures of the same rounds.
+func minus(a, b finder) finder {
+	return pair(a, b, func(v, w float64) float64 { return v - w })
+}
+
+// ratio finds the ratio of two figures: of the medians, and round by round.
+func ratio(a, b finder) finder {
+	return pair(a, b, func(v, w float64) float64 { return v / w })
+}
+
+func pair(a, b finder, f func(v, w float64) float64) finder {
+	return func(r *report) (point, bool) {
+		p, ok := a(r)
+		q, also := b(r)
+		if !ok || !also {
+			return point{}, false
+		}
+		out := p.each(func(i int, v float64) float64 { return f(v, q.Rounds[min(i, len(q.Rounds)-1)]) })
+		out.Median = f(p.Median, q.Median)
+		return out, true
+	}
+}
+
+// each changes every round of a point.
+func (p point) each(f func(i int, v float64) float64) point {
+	if len(p.Rounds) == 0 {
+		return p
+	}
+	var out point
+	for i, v := range p.Rounds {
+		out.Rounds = append(out.Rounds, f(i, v))
+	}
+	out.summarise()
+	return out
+}
