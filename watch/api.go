@@ -17,9 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/watchlist"
 
 	"github.com/netpold/netpold/translate"
 )
@@ -30,7 +28,7 @@ import (
 // half of one that is needed: a reflector for each kind lists, watches, backs off and lists again, and its store is a [feed], which
 // knows names and nothing else.
 type APISource struct {
-	Client kubernetes.Interface
+	Client *Client
 	Log    *slog.Logger
 }
 
@@ -58,51 +56,27 @@ func (s *APISource) Run(ctx context.Context, sink Sink) error {
 
 // resource is one kind of object: how to get it, and what a sink needs of it.
 type resource struct {
-	name     string // as kubectl calls it
-	list     func(context.Context, metav1.ListOptions) (runtime.Object, error)
-	watch    func(context.Context, metav1.ListOptions) (watch.Interface, error)
-	set      func(Objects, runtime.Object) error // keeps nothing but what it gives; an error says what was left out
-	remove   func(Objects, types.NamespacedName)
-	noStream bool // the client cannot stream lists: a fake one
+	name   string // as kubectl calls it
+	list   func(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
+	watch  func(context.Context, metav1.ListOptions) (watch.Interface, error)
+	set    func(Objects, runtime.Object) error // keeps nothing but what it gives; an error says what was left out
+	remove func(Objects, types.NamespacedName)
 }
 
 // unfinished selects the pods that are not over. One that is over has no address any more; the server says that it is deleted.
 const unfinished = "status.phase!=" + string(corev1.PodSucceeded) + ",status.phase!=" + string(corev1.PodFailed)
 
 func (s *APISource) resources() []resource {
-	pods, namespaces := s.Client.CoreV1().Pods(metav1.NamespaceAll), s.Client.CoreV1().Namespaces()
-	policies := s.Client.NetworkingV1().NetworkPolicies(metav1.NamespaceAll)
-	list := []resource{{
-		name: "pods",
-		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = unfinished
-			return pods.List(ctx, o)
-		},
-		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = unfinished
-			return pods.Watch(ctx, o)
-		},
-		set:    setPod,
-		remove: Objects.DeletePod,
-	}, {
-		name: "namespaces",
-		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return namespaces.List(ctx, o)
-		},
-		watch:  namespaces.Watch,
-		set:    setNamespace,
-		remove: func(objects Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) },
-	}, {
-		name:   "networkpolicies",
-		list:   func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return policies.List(ctx, o) },
-		watch:  policies.Watch,
-		set:    setPolicy,
-		remove: Objects.DeletePolicy,
-	}}
-	for i := range list {
-		list[i].noStream = watchlist.DoesClientNotSupportWatchListSemantics(s.Client)
+	c := s.Client
+	pods := endpoint{c.core, c.codecs, "pods", "Pod", unfinished, func() message { return new(corev1.Pod) }}
+	namespaces := endpoint{c.core, c.codecs, "namespaces", "Namespace", "", func() message { return new(corev1.Namespace) }}
+	policies := endpoint{c.networking, c.codecs, "networkpolicies", "NetworkPolicy", "", func() message { return new(networkingv1.NetworkPolicy) }}
+	removeNamespace := func(objects Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) }
+	return []resource{
+		{pods.resource, pods.list, pods.watch, setPod, Objects.DeletePod},
+		{namespaces.resource, namespaces.list, namespaces.watch, setNamespace, removeNamespace},
+		{policies.resource, policies.list, policies.watch, setPolicy, Objects.DeletePolicy},
 	}
-	return list
 }
 
 func setPod(objects Objects, obj runtime.Object) error {

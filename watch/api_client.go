@@ -3,20 +3,35 @@
 package watch
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
+// Client asks an API server for pods, namespaces and policies. A clientset, which can ask for everything, would be a third of the
+// program.
+type Client struct {
+	core, networking rest.Interface
+	codecs           codecs
+}
+
 // NewClient returns a client for the API server that kubeconfig names. If it is empty, $KUBECONFIG does, which may list several files,
 // and without that, the service account of the pod that the process runs in. It does not ask the server for anything.
-func NewClient(kubeconfig string) (kubernetes.Interface, error) {
+func NewClient(kubeconfig string) (*Client, error) {
 	config, err := clientConfig(kubeconfig)
 	if err != nil {
 		return nil, err
@@ -24,11 +39,29 @@ func NewClient(kubeconfig string) (kubernetes.Interface, error) {
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	config.UserAgent = rest.DefaultKubernetesUserAgent()
-	client, err := kubernetes.NewForConfig(config)
+	c := &Client{codecs: newCodecs()}
+	config.NegotiatedSerializer = c.codecs
+	connections, err := rest.HTTPClientFor(config)
+	if err == nil {
+		c.core, err = groupClient(config, connections, corev1.SchemeGroupVersion)
+	}
+	if err == nil {
+		c.networking, err = groupClient(config, connections, networkingv1.SchemeGroupVersion)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", config.Host, err)
 	}
-	return client, nil
+	return c, nil
+}
+
+// groupClient returns a client for the resources of one API group.
+func groupClient(config *rest.Config, connections *http.Client, group schema.GroupVersion) (*rest.RESTClient, error) {
+	config = rest.CopyConfig(config)
+	config.GroupVersion, config.APIPath = &group, "/apis"
+	if group.Group == "" {
+		config.APIPath = "/api"
+	}
+	return rest.RESTClientForConfigAndClient(config, connections)
 }
 
 func clientConfig(kubeconfig string) (*rest.Config, error) {
@@ -56,4 +89,64 @@ func clientConfig(kubeconfig string) (*rest.Config, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return config, nil
+}
+
+// codecs decode the objects of a client, without what policy does not need of them.
+type codecs struct {
+	serializer.WithoutConversionCodecFactory
+	types []runtime.SerializerInfo
+	kept  map[string]fields
+}
+
+func newCodecs() codecs {
+	scheme := runtime.NewScheme()
+	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{}, &corev1.NamespaceList{})
+	scheme.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{})
+	for _, group := range []schema.GroupVersion{corev1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {
+		metav1.AddToGroupVersion(scheme, group)
+	}
+	factory := serializer.NewCodecFactory(scheme)
+	c := codecs{serializer.WithoutConversionCodecFactory{CodecFactory: factory}, slices.Clone(factory.SupportedMediaTypes()), keptFields()}
+	for i, info := range c.types {
+		if info.MediaType == runtime.ContentTypeProtobuf {
+			c.types[i].Serializer = trimmer{info.Serializer, c.kept}
+		}
+	}
+	return c
+}
+
+// SupportedMediaTypes returns how objects may be encoded.
+func (c codecs) SupportedMediaTypes() []runtime.SerializerInfo { return c.types }
+
+// endpoint is where the API server has the objects of one kind.
+type endpoint struct {
+	client   rest.Interface
+	codecs   codecs
+	resource string         // as in the path
+	kind     string         // of an object
+	selector string         // of fields
+	newItem  func() message // an empty object
+}
+
+func (e endpoint) get(o metav1.ListOptions) *rest.Request {
+	o.FieldSelector = e.selector
+	return e.client.Get().Resource(e.resource).VersionedParams(&o, metav1.ParameterCodec)
+}
+
+// list lists the objects of all namespaces, or a page of them, and returns where the list ends.
+func (e endpoint) list(ctx context.Context, o metav1.ListOptions, each func(runtime.Object) error) (metav1.ListMeta, error) {
+	body, err := e.get(o).Stream(ctx)
+	if err != nil {
+		return metav1.ListMeta{}, err
+	}
+	defer body.Close() //nolint:errcheck // it is read only
+	l := listReader{keep: e.codecs.kept[e.kind], newItem: e.newItem, decoder: e.codecs.UniversalDeserializer(), each: each}
+	err = l.read(body)
+	return l.end, err
+}
+
+// watch watches the objects of all namespaces.
+func (e endpoint) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	o.Watch = true
+	return e.get(o).Watch(ctx)
 }

@@ -53,9 +53,6 @@ func newFeed(r resource, sink Sink, log *slog.Logger) *feed {
 		answered: func(error) {}, complete: func() {}}
 }
 
-// IsWatchListSemanticsUnSupported says, by client-go's name for it, that the client cannot stream lists.
-func (f *feed) IsWatchListSemanticsUnSupported() bool { return f.noStream }
-
 // List and Watch are of the interface that reflectors take, for those who have no context.
 func (f *feed) List(o metav1.ListOptions) (runtime.Object, error) {
 	return f.ListWithContext(context.Background(), o)
@@ -71,24 +68,17 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 	if o.Continue == "" {
 		f.begin()
 	}
-	page, err := f.list(ctx, o)
+	end, err := f.list(ctx, o, func(obj runtime.Object) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.sink.Update(func(objects Objects) { f.current.see(f.tell(objects, obj)) })
+		return nil
+	})
 	f.heard(ctx, err)
 	if err != nil {
 		return nil, err
 	}
-	end, err := meta.ListAccessor(page)
-	if err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.sink.Update(func(objects Objects) {
-		err = meta.EachListItem(page, func(obj runtime.Object) error {
-			f.current.see(f.tell(objects, obj))
-			return nil
-		})
-	})
-	return &metav1.List{ListMeta: metav1.ListMeta{ResourceVersion: end.GetResourceVersion(), Continue: end.GetContinue()}}, err
+	return &metav1.List{ListMeta: metav1.ListMeta{ResourceVersion: end.ResourceVersion, Continue: end.Continue}}, nil
 }
 
 // WatchWithContext watches. Where the stream begins with all the objects there are, these go to the sink, and the reflector gets

@@ -23,7 +23,7 @@ type Source interface {
 // Sink takes what a source tells. Its methods may be called by several goroutines at once.
 type Sink interface {
 	// Update calls edit at once, with objects that are valid until edit returns. All that one edit does is one event: what belongs
-	// together, as the objects of one file or the pods of one list, is never seen in part.
+	// together, as the objects of one file, is never seen in part.
 	Update(edit func(Objects))
 
 	// Away says that the source does not answer, and why, so that its objects may be old; nil says that it answers again. It may be

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// listReader reads a list as the API server sends it, and gives each item away before it reads the next one. A server that cannot stream
+// lists sends all pods of the cluster in one list: gigabytes, if it were decoded as a whole.
+type listReader struct {
+	keep    fields                     // of an item
+	newItem func() message             // an empty item
+	decoder runtime.Decoder            // of lists that are not in protobuf
+	each    func(runtime.Object) error // takes an item
+
+	end           metav1.ListMeta // where the list ends, and the next page begins
+	item, trimmed []byte          // of one item, to be used again
+}
+
+// message is an object of the API that can be read from protobuf.
+type message interface {
+	runtime.Object
+	Unmarshal([]byte) error
+}
+
+// Fields of every list.
+const (
+	listMeta  protowire.Number = 1
+	listItems protowire.Number = 2
+)
+
+// maxField is more than an object can have in the API server's store.
+const maxField = 16 << 20
+
+// read reads a list to its end.
+func (l *listReader) read(body io.Reader) error {
+	r := bufio.NewReader(body)
+	magic, err := r.Peek(len(protobufMagic))
+	if err != nil {
+		return fmt.Errorf("read a list: %w", err)
+	}
+	if string(magic) != protobufMagic {
+		return l.readOther(r)
+	}
+	_, _ = r.Discard(len(protobufMagic)) // it has been peeked
+	missing := true
+	err = eachField(r, func(number protowire.Number, size int64) error {
+		if number != unknownRaw {
+			_, err := io.CopyN(io.Discard, r, size)
+			return err
+		}
+		missing = false
+		raw := &io.LimitedReader{R: r, N: size}
+		buffered := bufio.NewReaderSize(raw, 64<<10)
+		err := eachField(buffered, func(number protowire.Number, size int64) error { return l.field(buffered, number, size) })
+		if err == nil && raw.N > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	})
+	if err == nil && missing {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("read a list: %w", err)
+	}
+	return nil
+}
+
+// eachField calls f for each field of a message that has strings, bytes and messages only; f reads the field, which has that size.
+func eachField(r *bufio.Reader, f func(number protowire.Number, size int64) error) error {
+	for {
+		tag, err := binary.ReadUvarint(r)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		number, typ := protowire.DecodeTag(tag)
+		if typ != protowire.BytesType {
+			return fmt.Errorf("field %d has type %d, which no list has", number, typ)
+		}
+		size, err := binary.ReadUvarint(r)
+		if err != nil {
+			return unexpected(err)
+		}
+		if err := f(number, int64(size)); err != nil {
+			return unexpected(err)
+		}
+	}
+}
+
+// unexpected returns what the end of a message is before its last field's.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// field takes one field of the list.
+func (l *listReader) field(r io.Reader, number protowire.Number, size int64) error {
+	if size < 0 || size > maxField {
+		return fmt.Errorf("field %d has %d bytes", number, size)
+	}
+	l.item = slices.Grow(l.item[:0], int(size))[:size]
+	if _, err := io.ReadFull(r, l.item); err != nil {
+		return err
+	}
+	switch number {
+	case listMeta:
+		return l.end.Unmarshal(l.item)
+	case listItems:
+		var err error
+		if l.trimmed, err = l.keep.trim(l.trimmed[:0], l.item); err != nil {
+			return err
+		}
+		item := l.newItem()
+		if err := item.Unmarshal(l.trimmed); err != nil {
+			return err
+		}
+		return l.each(item)
+	}
+	return nil
+}
+
+// readOther reads a list in JSON, all at once.
+func (l *listReader) readOther(r io.Reader) error {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("read a list: %w", err)
+	}
+	list, err := runtime.Decode(l.decoder, text)
+	if err != nil {
+		return fmt.Errorf("read a list: %w", err)
+	}
+	end, err := meta.ListAccessor(list)
+	if err != nil {
+		return fmt.Errorf("read a list: %w", err)
+	}
+	l.end = metav1.ListMeta{ResourceVersion: end.GetResourceVersion(), Continue: end.GetContinue()}
+	return meta.EachListItem(list, l.each)
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// deployed is a pod as API servers have them: of six kilobytes in protobuf, policy needs half of one.
+func deployed(t testing.TB) *corev1.Pod {
+	t.Helper()
+	text, err := os.ReadFile("testdata/pod.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := new(corev1.Pod)
+	if err := json.Unmarshal(text, p); err != nil {
+		t.Fatal(err)
+	}
+	p.APIVersion, p.Kind = "", ""
+	return p
+}
+
+// enveloped returns an object as the API server sends it.
+func enveloped(t testing.TB, version, kind string, obj interface{ Marshal() ([]byte, error) }) []byte {
+	t.Helper()
+	raw, err := obj.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: version, Kind: kind}, Raw: raw}
+	message, err := unknown.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]byte(protobufMagic), message...)
+}
+
+// decoded decodes an object as clients do.
+func decoded(t testing.TB, c codecs, data []byte) runtime.Object {
+	t.Helper()
+	for _, info := range c.SupportedMediaTypes() {
+		if info.MediaType != runtime.ContentTypeProtobuf {
+			continue
+		}
+		obj, err := runtime.Decode(info.Serializer, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return obj
+	}
+	t.Fatal("no protobuf")
+	return nil
+}
+
+// TestTrim holds what is left of an object against all of it: policy must not see the difference.
+func TestTrim(t *testing.T) {
+	always, controller := corev1.ContainerRestartPolicyAlways, true
+	full := deployed(t)
+	full.Spec.HostNetwork = true
+	full.Spec.InitContainers = []corev1.Container{{Name: "sidecar", RestartPolicy: &always, Ports: []corev1.ContainerPort{
+		{Name: "admin", ContainerPort: 65535, Protocol: corev1.ProtocolUDP}}}}
+	full.OwnerReferences = append(full.OwnerReferences, metav1.OwnerReference{Kind: "Node", Name: "other", Controller: &controller})
+	full.Status.PodIPs = append(full.Status.PodIPs, corev1.PodIP{IP: "2001:db8::1"})
+	for _, p := range []*corev1.Pod{full, deployed(t), apiPod("a", "10.0.0.1"), {}} {
+		want, wantAlive, _ := translate.PodFrom(p)
+		got, alive, err := translate.PodFrom(decoded(t, newCodecs(), enveloped(t, "v1", "Pod", p)).(*corev1.Pod))
+		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" || err != nil || alive != wantAlive {
+			t.Errorf("pod %s (-all of it +trimmed): %v\n%s", p.Name, err, diff)
+		}
+	}
+	trimmed := decoded(t, newCodecs(), enveloped(t, "v1", "Pod", full)).(*corev1.Pod)
+	if trimmed.ManagedFields != nil || trimmed.Spec.Volumes != nil || trimmed.ResourceVersion != full.ResourceVersion {
+		t.Errorf("trimmed to %v", trimmed)
+	}
+	mark := decoded(t, newCodecs(), enveloped(t, "v1", "Pod", bookmark(7))).(*corev1.Pod)
+	if diff := cmp.Diff(bookmark(7).Annotations, mark.Annotations); diff != "" {
+		t.Errorf("bookmark (-want +got):\n%s", diff)
+	}
+	np := &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "deny", UID: "1"},
+		Spec:       networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Egress"}},
+	}
+	got := decoded(t, newCodecs(), enveloped(t, "networking.k8s.io/v1", "NetworkPolicy", np)).(*networkingv1.NetworkPolicy)
+	if np.UID = ""; !cmp.Equal(np.Spec, got.Spec, cmpopts.EquateEmpty()) || !cmp.Equal(np.ObjectMeta, got.ObjectMeta) {
+		t.Errorf("policy trimmed to %v", got)
+	}
+	status := decoded(t, newCodecs(), enveloped(t, "v1", "Status", &metav1.Status{Code: 410, Reason: "Expired"})).(*metav1.Status)
+	if status.Code != 410 || status.Reason != "Expired" {
+		t.Errorf("status trimmed to %v", status)
+	}
+}
+
+// FuzzTrim trims and reads what no API server would send.
+func FuzzTrim(f *testing.F) {
+	f.Add(enveloped(f, "v1", "Pod", deployed(f)))
+	f.Add(enveloped(f, "v1", "PodList", &corev1.PodList{Items: []corev1.Pod{*deployed(f)}}))
+	f.Add([]byte(protobufMagic + "\x0a\x00\x12\xff"))
+	kept := keptFields()
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		_, _ = trimmer{kept: kept}.trim(data)
+		l := listReader{keep: kept["Pod"], newItem: func() message { return new(corev1.Pod) }, each: func(runtime.Object) error { return nil }}
+		if bytes.HasPrefix(data, []byte(protobufMagic)) {
+			_ = l.read(bytes.NewReader(data))
+		}
+	})
+}
+
+// podReader reads lists of pods.
+func podReader(each func(runtime.Object) error) *listReader {
+	return &listReader{keep: keptFields()["Pod"], newItem: func() message { return new(corev1.Pod) }, decoder: newCodecs().UniversalDeserializer(), each: each}
+}
+
+// podList is a page of a list.
+func podList(names ...string) *corev1.PodList {
+	l := &corev1.PodList{ListMeta: metav1.ListMeta{ResourceVersion: "5", Continue: "more"}}
+	for i, name := range names {
+		l.Items = append(l.Items, *apiPod(name, fmt.Sprintf("10.0.0.%d", i+1)))
+	}
+	return l
+}
+
+func TestListReader(t *testing.T) {
+	data := enveloped(t, "v1", "PodList", podList("a", "b", "c"))
+	text, err := json.Marshal(struct {
+		APIVersion, Kind string
+		*corev1.PodList
+	}{"v1", "PodList", podList("a", "b", "c")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range [][]byte{data, text} {
+		var names []string
+		l := podReader(func(obj runtime.Object) error { names = append(names, obj.(*corev1.Pod).Name); return nil })
+		if err := l.read(bytes.NewReader(body)); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Join(names, " ") != "a b c" || l.end.ResourceVersion != "5" || l.end.Continue != "more" {
+			t.Errorf("read %q, end %v", names, l.end)
+		}
+	}
+	for n := range len(data) { // wherever the connection breaks
+		l := podReader(func(runtime.Object) error { return nil })
+		if err := l.read(bytes.NewReader(data[:n])); err == nil && l.end.ResourceVersion == "" {
+			t.Errorf("%d of %d bytes are a list", n, len(data))
+		}
+	}
+	full := errors.New("full")
+	l := podReader(func(runtime.Object) error { return full })
+	if err := l.read(bytes.NewReader(data)); !errors.Is(err, full) {
+		t.Errorf("got %v, want the error of each", err)
+	}
+	for _, bad := range []string{"\x10\x01", "\x12\x06\x12\xff\xff\xff\xff\x7f", "\x12\x02\x12\x00"} {
+		l := podReader(func(runtime.Object) error { return nil })
+		if err := l.read(strings.NewReader(protobufMagic + bad)); bad != "\x12\x02\x12\x00" && err == nil {
+			t.Errorf("%q is a list", bad)
+		}
+	}
+}
+
+// TestListStreams reads a list that is sent no further until each item has been taken: no list is in memory as a whole.
+func TestListStreams(t *testing.T) {
+	pods := make([]string, 50)
+	for i := range pods {
+		pods[i] = fmt.Sprintf("pod-%d-%s", i, strings.Repeat("x", 100<<10))
+	}
+	data := enveloped(t, "v1", "PodList", podList(pods...))
+	sent, taken := 0, 0
+	l := podReader(func(runtime.Object) error { taken++; return nil })
+	body := readFunc(func(p []byte) (int, error) {
+		if ahead := sent - taken*100<<10; ahead > 1<<20 {
+			t.Fatalf("%d bytes read, %d items taken", sent, taken)
+		}
+		if sent == len(data) {
+			return 0, io.EOF
+		}
+		n := copy(p, data[sent:])
+		sent += n
+		return n, nil
+	})
+	if err := l.read(body); err != nil || taken != len(pods) {
+		t.Errorf("%d items taken, want %d: %v", taken, len(pods), err)
+	}
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// wireServer answers in protobuf with one object of each kind, as a streamed list where it can.
+type wireServer struct {
+	t       *testing.T
+	streams bool
+	queries chan string
+}
+
+func (s *wireServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	s.queries <- r.URL.Path + "?fieldSelector=" + q.Get("fieldSelector")
+	var kind, version string
+	var object, list interface{ Marshal() ([]byte, error) }
+	switch r.URL.Path {
+	case "/api/v1/pods":
+		kind, version, object, list = "Pod", "v1", apiPod("a", "10.0.0.1"), podList("a")
+		list.(*corev1.PodList).Continue = ""
+	case "/api/v1/namespaces":
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"team": "a"}}}
+		kind, version, object, list = "Namespace", "v1", ns, &corev1.NamespaceList{ListMeta: metav1.ListMeta{ResourceVersion: "5"}, Items: []corev1.Namespace{*ns}}
+	case "/apis/networking.k8s.io/v1/networkpolicies":
+		np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "deny"}}
+		kind, version, object = "NetworkPolicy", "networking.k8s.io/v1", np
+		list = &networkingv1.NetworkPolicyList{ListMeta: metav1.ListMeta{ResourceVersion: "5"}, Items: []networkingv1.NetworkPolicy{*np}}
+	default:
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+	switch {
+	case q.Get("watch") == "":
+		_, _ = w.Write(enveloped(s.t, version, kind+"List", list))
+		return
+	case q.Get("sendInitialEvents") == "" || s.streams:
+		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf+";stream=watch")
+	default:
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		_, _ = w.Write(enveloped(s.t, "v1", "Status", &metav1.Status{Status: "Failure", Reason: metav1.StatusReasonInvalid, Code: 422}))
+		return
+	}
+	if q.Get("sendInitialEvents") != "" {
+		s.event(w, "ADDED", enveloped(s.t, version, kind, object))
+		s.event(w, "BOOKMARK", enveloped(s.t, version, kind, bookmark(5)))
+	}
+	w.(http.Flusher).Flush()
+	<-r.Context().Done()
+}
+
+// event writes one event of a watch.
+func (s *wireServer) event(w io.Writer, typ string, object []byte) {
+	data, err := (&metav1.WatchEvent{Type: typ, Object: runtime.RawExtension{Raw: object}}).Marshal()
+	if err != nil {
+		s.t.Error(err)
+	}
+	_, _ = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
+}
+
+// TestAPISource feeds a sink over HTTP, from a server that streams lists and from one that does not.
+func TestAPISource(t *testing.T) {
+	for _, streams := range []bool{true, false} {
+		t.Run(fmt.Sprintf("streams=%v", streams), func(t *testing.T) {
+			handler := &wireServer{t, streams, make(chan string, 100)}
+			server := httptest.NewServer(handler)
+			t.Cleanup(server.Close)
+			client := clientOf(t, server.URL)
+			sink := newRecorder()
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			source := &APISource{Client: client, Log: slog.New(slog.DiscardHandler)}
+			go func() { done <- source.Run(ctx, sink) }()
+			select {
+			case <-sink.synced:
+			case <-time.After(30 * time.Second):
+				t.Fatal("not synced")
+			}
+			var got []string
+			for len(sink.updates) > 0 {
+				if update := <-sink.updates; update != "" {
+					got = append(got, update)
+				}
+			}
+			slices.Sort(got)
+			want := []string{"set namespace shop team=a", "set pod shop/a  [10.0.0.1]", "set policy shop/deny selects"}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("told (-want +got):\n%s", diff)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			for len(handler.queries) > 0 {
+				if q := <-handler.queries; strings.HasPrefix(q, "/api/v1/pods") && q != "/api/v1/pods?fieldSelector="+unfinished {
+					t.Errorf("%s asks for more than it needs", q)
+				}
+			}
+		})
+	}
+}
+
+// clientOf returns a client for a server.
+func clientOf(t *testing.T, url string) *Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"a","contexts":[{"name":"a","context":{"cluster":"a"}}],
+"clusters":[{"name":"a","cluster":{"server":%q}}]}`, url)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client, err := NewClient(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// BenchmarkDecodePod is what a pod costs before it is known whether policy needs it.
+func BenchmarkDecodePod(b *testing.B) {
+	data := enveloped(b, "v1", "Pod", deployed(b))
+	c := newCodecs()
+	b.Run("trimmed", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			decoded(b, c, data)
+		}
+	})
+	b.Run("whole", func(b *testing.B) {
+		c.types = c.CodecFactory.SupportedMediaTypes()
+		b.ReportAllocs()
+		for b.Loop() {
+			decoded(b, c, data)
+		}
+	})
+}
