@@ -129,6 +129,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	l.status.LastError = err
 	if err != nil {
 		l.Metrics.failed()
+		l.oldest = oldest // it still waits
 		l.forget(ReasonTransaction)
 		return err
 	}
@@ -155,6 +156,9 @@ func (l *Loop) pending() (*nft.Transaction, time.Time) {
 		return nil, time.Time{}
 	}
 	oldest := l.oldest
+	if oldest.IsZero() { // to be synced is an event, too
+		oldest = time.Now()
+	}
 	l.oldest = time.Time{}
 	tx := l.State.Table().Pending()
 	if tx != nil {
