@@ -91,6 +91,7 @@ func TestCommands(t *testing.T) {
 		"explain mixed families": {args: []string{"explain", "-f", good, "fd00::1", "shop/db:80"}, exit: 2, stderr: "no IP family in common"},
 		"run without a source":   {args: []string{"run", "--manifests", good, "--kubeconfig", "x"}, exit: 2, stderr: "none of the others can be"},
 		"run bad level":          {args: []string{"run", "--manifests", good, "--log-level", "loud"}, exit: 2, stderr: "--log-level=loud"},
+		"status, nobody there":   {args: []string{"status"}, exit: 2, stderr: "no daemon answers in this network namespace"},
 		"status without daemon":  {args: []string{"status", "--listen", "127.0.0.1:1"}, exit: 2, stderr: "no daemon answers on 127.0.0.1:1"},
 		"version":                {args: []string{"version"}, stdout: "netpold "},
 		"no such command":        {args: []string{"rendre"}, exit: 2, stderr: "unknown command"},
@@ -170,5 +171,35 @@ func TestListenAddress(t *testing.T) {
 		if got := listenAddress(address); got != want {
 			t.Errorf("listenAddress(%q) = %q, want %q", address, got, want)
 		}
+	}
+}
+
+// TestSocket asks the daemon's socket, as its own user and as another one.
+func TestSocket(t *testing.T) {
+	l, err := listenNode(t.Context())
+	if err != nil {
+		t.Skip(err) // a netpold runs in this network namespace
+	}
+	if _, err := listenNode(t.Context()); err == nil || !strings.Contains(err.Error(), "another netpold runs on this node") {
+		t.Errorf("a second daemon: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		done <- serve(ctx, l, private(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(watch.Report{Node: "worker-1", InSync: true})
+		})))
+	}()
+	if stdout, stderr, exit := execute(t.Context(), "", "status"); exit != 0 || !strings.Contains(stdout, "worker-1") {
+		t.Errorf("exit %d, stdout %s, stderr %s", exit, stdout, stderr)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	stranger := httptest.NewRecorder()
+	private(http.NotFoundHandler()).ServeHTTP(stranger, httptest.NewRequest(http.MethodGet, "/status", nil))
+	if stranger.Code != http.StatusForbidden {
+		t.Errorf("who is not known gets %d", stranger.Code)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,7 +53,7 @@ netpold ends; "netpold cleanup" removes them. It takes CAP_NET_ADMIN in the netw
 	}
 	cmd.Flags().StringVar(&flags.manifests, "manifests", "", "folder of manifests to enforce, in place of an API server")
 	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG, then the pod's service account)")
-	addListenFlag(cmd, &flags.listen, "address of /metrics, /livez, /readyz and /status; empty for none")
+	addListenFlag(cmd, &flags.listen)
 	cmd.Flags().BoolVar(&flags.own, "own-table", true, "own the table where the kernel can (6.9): nobody else can change or flush it")
 	cmd.Flags().BoolVar(&flags.manageBridges, "manage-br-netfilter", false, "set the sysctls that send bridged traffic through the forward hook")
 	addNodeFlag(cmd, &flags.node)
@@ -62,6 +61,19 @@ netpold ends; "netpold cleanup" removes them. It takes CAP_NET_ADMIN in the netw
 	flags.table.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("manifests", "kubeconfig")
 	return cmd
+}
+
+// defaultListen is where the daemon's endpoints are.
+const defaultListen = "127.0.0.1:9911"
+
+// addListenFlag adds --listen, whose default is $NETPOLD_LISTEN or else the loopback address.
+func addListenFlag(cmd *cobra.Command, listen *string) {
+	address := os.Getenv("NETPOLD_LISTEN")
+	if address == "" {
+		address = defaultListen
+	}
+	usage := "address of /metrics, /livez, /readyz and /status; empty for none (default $NETPOLD_LISTEN, then " + defaultListen + ")"
+	cmd.Flags().StringVar(listen, "listen", address, usage)
 }
 
 // run checks the flags, takes the node and runs a daemon on it.
@@ -87,11 +99,11 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 			return err
 		}
 	}
-	release, err := lockNode(ctx)
+	socket, err := listenNode(ctx)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer socket.Close() //nolint:errcheck // the process ends
 	conn, err := kernel.Open(kernel.Config{Own: flags.own})
 	if err != nil {
 		return err
@@ -107,7 +119,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName())
-	d := daemon{conn: conn, watcher: watcher, drops: openDrops(flags.table.logGroup, log), listener: listener, source: source, log: log}
+	d := daemon{conn: conn, watcher: watcher, drops: openDrops(flags.table.logGroup, log), socket: socket, listener: listener, source: source, log: log}
 	err = d.run(ctx, flags, options)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
 	return err
@@ -118,6 +130,7 @@ type daemon struct {
 	conn     *kernel.Conn
 	watcher  *kernel.Watcher
 	drops    *nflog.Reader // nil if denied packets are not told of
+	socket   net.Listener  // for the program's own commands
 	listener net.Listener  // nil without endpoints
 	source   watch.Source
 	log      *slog.Logger
@@ -154,6 +167,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.conn, d.watcher) },
 		func(ctx context.Context) error { followDrops(ctx, loop, d.drops); return nil },
+		func(ctx context.Context) error { return serve(ctx, d.socket, private(watch.Handler(loop, registry))) },
 		func(ctx context.Context) error { return serve(ctx, d.listener, watch.Handler(loop, registry)) },
 	)
 	select {
@@ -171,19 +185,6 @@ func followDrift(ctx context.Context, loop *watch.Loop, conn *kernel.Conn, watch
 		return watch.Change{Program: e.Program, Table: slices.Contains(e.Tables, translate.TableName), Lost: e.Lost}, err
 	}
 	return loop.FollowDrift(ctx, next, conn.Owns())
-}
-
-// lockNode makes sure that no other netpold runs in this network namespace: two would undo each other's table. The lock is an
-// abstract unix socket, which belongs to the network namespace and is gone with the process, however that ends.
-func lockNode(ctx context.Context) (release func(), err error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "unix", "@netpold")
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, errors.New("another netpold runs on this node (in this network namespace); stop it first")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("lock the node: %w", err)
-	}
-	return func() { _ = l.Close() }, nil
 }
 
 // together runs the functions at once. When one returns, the context of all is cancelled; the first error is returned.
@@ -223,7 +224,7 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 		<-ctx.Done()
 		return nil
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -20,9 +19,6 @@ import (
 
 	"github.com/netpold/netpold/watch"
 )
-
-// defaultListen is where the daemon answers; the program's own commands ask there.
-const defaultListen = "127.0.0.1:9911"
 
 func statusCommand() *cobra.Command {
 	var listen, output string
@@ -53,18 +49,14 @@ Exit status: 0 in sync, 1 not in sync, 2 no daemon answers.`,
 			return nil
 		},
 	}
-	addListenFlag(cmd, &listen, "address of the daemon's endpoints")
+	addDaemonFlag(cmd, &listen)
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }
 
-// addListenFlag adds --listen, whose default is $NETPOLD_LISTEN or else the loopback address.
-func addListenFlag(cmd *cobra.Command, listen *string, usage string) {
-	address := os.Getenv("NETPOLD_LISTEN")
-	if address == "" {
-		address = defaultListen
-	}
-	cmd.Flags().StringVar(listen, "listen", address, usage+" (default $NETPOLD_LISTEN, then "+defaultListen+")")
+// addDaemonFlag adds --listen to a command that asks the daemon.
+func addDaemonFlag(cmd *cobra.Command, listen *string) {
+	cmd.Flags().StringVar(listen, "listen", "", "ask the daemon at this address of its endpoints (default the daemon of this network namespace)")
 }
 
 // listenAddress returns address in the form that package net wants. An IPv6 address without brackets, as the downward API gives it for
@@ -83,17 +75,24 @@ func listenAddress(address string) string {
 // askTimeout bounds a question to the daemon, which is on this node.
 const askTimeout = 10 * time.Second
 
-// ask gets a JSON answer from the daemon.
+// ask gets a JSON answer from the daemon: over its socket or, if listen is not empty, from its endpoints.
 func ask(ctx context.Context, listen, path string, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listenAddress(listen)+path, nil)
+	client, where := http.DefaultClient, listen
+	if listen == "" {
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", nodeSocket)
+		}
+		client, where = &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, "localhost"
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listenAddress(where)+path, nil)
 	if err != nil {
 		return fmt.Errorf("--listen=%s: %w", listen, err)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if refused := (*net.OpError)(nil); errors.As(err, &refused) {
-		return fmt.Errorf("no daemon answers on %s (is `netpold run` running, and with this --listen?): %w", listen, refused.Err)
+		return noDaemon(listen, refused.Err)
 	}
 	if err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
@@ -107,6 +106,14 @@ func ask(ctx context.Context, listen, path string, answer any) error {
 		return fmt.Errorf("read the daemon's answer: %w", err)
 	}
 	return nil
+}
+
+// noDaemon says that the daemon cannot be reached.
+func noDaemon(listen string, err error) error {
+	if listen != "" {
+		return fmt.Errorf("no daemon answers on %s (is `netpold run` running, and with this --listen?): %w", listen, err)
+	}
+	return fmt.Errorf("no daemon answers in this network namespace (is `netpold run` running?): %w", err)
 }
 
 func printStatus(w io.Writer, output string, r watch.Report) error {
