@@ -27,12 +27,20 @@ func (tx *Transaction) Stages() []*Transaction {
 
 // Detached splits a transaction that replaces the whole table in another way: the first stage deletes the old table, and the last one
 // makes the base chains, so that no packet meets the new table before all of it is there, and no stage holds up other writers for
-// long. Between the two the table denies nothing: another one has to, with the same rules.
+// long. Between the two the table denies nothing: another one has to, with the same rules. A small table is one stage.
 func (tx *Transaction) Detached() []*Transaction {
-	if tx == nil || !tx.Replaces() {
+	if tx == nil || !tx.Replaces() || tx.weight() <= maxStage {
 		return tx.Stages()
 	}
 	return tx.split()
+}
+
+func (tx *Transaction) weight() int {
+	sum := 0
+	for _, op := range tx.Ops {
+		sum += op.weight()
+	}
+	return sum
 }
 
 // split splits the transaction into portions of what no packet meets yet, and the rest.

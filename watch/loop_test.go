@@ -42,19 +42,22 @@ func kernelFunc(apply func(context.Context, *nft.Transaction) error) *fakeKernel
 
 func (k *fakeKernel) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	verb := "change"
+	if tx.Replaces() {
+		verb = "replace"
+	}
 	for _, op := range tx.Ops {
-		base := op.Chain != nil && op.Chain.Base != nil
-		switch {
-		case base && op.Verb == nft.AddChain:
-			k.hooked[tx.Table], verb = true, "hook"
-		case base && op.Verb == nft.DeleteChain:
+		if op.Chain == nil || op.Chain.Base == nil {
+			continue
+		}
+		switch op.Verb {
+		case nft.AddChain:
+			k.hooked[tx.Table] = true
+		case nft.DeleteChain:
 			k.hooked[tx.Table], verb = false, "unhook"
-		case op.Verb == nft.AddTable:
-			k.hooked[tx.Table], verb = false, "replace"
 		}
 	}
 	k.calls = append(k.calls, verb+" "+tx.Table)
-	if k.apply == nil || tx.Table == translate.HandoverTable || verb == "hook" || verb == "unhook" {
+	if k.apply == nil || tx.Table == translate.HandoverTable || verb == "unhook" {
 		return nft.Result{}, nil
 	}
 	return nft.Result{}, k.apply(ctx, tx)
@@ -88,19 +91,19 @@ func TestHandover(t *testing.T) {
 		before []string // in force
 		want   []string
 	}{
-		{"none", nil, []string{"delete netpold", "replace netpold", "hook netpold", "delete netpold-handover", "change netpold"}},
+		{"none", nil, []string{"delete netpold", "replace netpold", "delete netpold-handover", "change netpold"}},
 		{
 			"table",
 			[]string{"netpold"},
 			[]string{
-				"replace netpold-handover", "hook netpold-handover", "delete netpold", "replace netpold", "hook netpold",
+				"replace netpold-handover", "delete netpold", "replace netpold",
 				"unhook netpold-handover", "delete netpold-handover", "change netpold",
 			},
 		},
 		{
 			"killed",
 			[]string{"netpold-handover"},
-			[]string{"delete netpold", "replace netpold", "hook netpold", "delete netpold-handover", "change netpold"},
+			[]string{"delete netpold", "replace netpold", "delete netpold-handover", "change netpold"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

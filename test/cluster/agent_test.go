@@ -422,7 +422,10 @@ func (a *agent) listing() string {
 		a.Fatalf("nft list: %s", exit.Stderr)
 	}
 	a.must(err)
-	blocks := strings.Split(string(out), "\n\n")
+	blocks := strings.Split(strings.TrimSuffix(string(out), "}\n"), "\n\n")
+	for i := range blocks {
+		blocks[i] = strings.TrimSuffix(blocks[i], "\n")
+	}
 	slices.Sort(blocks)
 	return strings.Join(blocks, "\n\n")
 }
