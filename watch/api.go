@@ -29,6 +29,7 @@ import (
 // knows names and nothing else.
 type APISource struct {
 	Client *Client
+	Events *Events // gets to know the pods of this node; may be nil
 	Log    *slog.Logger
 }
 
@@ -71,9 +72,17 @@ func (s *APISource) resources() []resource {
 	pods := endpoint{c.core, c.codecs, "pods", "Pod", unfinished, func() message { return new(corev1.Pod) }}
 	namespaces := endpoint{c.core, c.codecs, "namespaces", "Namespace", "", func() message { return new(corev1.Namespace) }}
 	policies := endpoint{c.networking, c.codecs, "networkpolicies", "NetworkPolicy", "", func() message { return new(networkingv1.NetworkPolicy) }}
+	tellPod := func(objects Objects, obj runtime.Object) error {
+		s.Events.setPod(obj)
+		return setPod(objects, obj)
+	}
+	removePod := func(objects Objects, name types.NamespacedName) {
+		s.Events.deletePod(name)
+		objects.DeletePod(name)
+	}
 	removeNamespace := func(objects Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) }
 	return []resource{
-		{pods.resource, pods.list, pods.watch, setPod, Objects.DeletePod},
+		{pods.resource, pods.list, pods.watch, tellPod, removePod},
 		{namespaces.resource, namespaces.list, namespaces.watch, setNamespace, removeNamespace},
 		{policies.resource, policies.list, policies.watch, setPolicy, Objects.DeletePolicy},
 	}
@@ -108,7 +117,7 @@ func setPolicy(objects Objects, obj runtime.Object) error {
 		return fmt.Errorf("want a NetworkPolicy, not %T", obj)
 	}
 	objects.SetPolicy(&networkingv1.NetworkPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: np.Namespace, Name: np.Name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: np.Namespace, Name: np.Name, UID: np.UID}, // events name the UID
 		Spec:       np.Spec,
 	})
 	return nil

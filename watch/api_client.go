@@ -22,10 +22,11 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Client asks an API server for pods, namespaces and policies. A clientset, which can ask for everything, would be a third of the
+// Client asks an API server for pods, namespaces and policies, and writes events. A clientset, which can ask for everything, would be a third of the
 // program.
 type Client struct {
 	core, networking rest.Interface
+	events           rest.Interface // with a rate limit of its own: they do not hold up what is watched
 	codecs           codecs
 }
 
@@ -44,6 +45,9 @@ func NewClient(kubeconfig string) (*Client, error) {
 	connections, err := rest.HTTPClientFor(config)
 	if err == nil {
 		c.core, err = groupClient(config, connections, corev1.SchemeGroupVersion)
+	}
+	if err == nil {
+		c.events, err = groupClient(config, connections, corev1.SchemeGroupVersion)
 	}
 	if err == nil {
 		c.networking, err = groupClient(config, connections, networkingv1.SchemeGroupVersion)
@@ -100,7 +104,8 @@ type codecs struct {
 
 func newCodecs() codecs {
 	scheme := runtime.NewScheme()
-	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{}, &corev1.NamespaceList{})
+	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{}, &corev1.NamespaceList{},
+		&corev1.Event{})
 	scheme.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{})
 	for _, group := range []schema.GroupVersion{corev1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {
 		metav1.AddToGroupVersion(scheme, group)

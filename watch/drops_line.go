@@ -80,9 +80,10 @@ func (l *Loop) logDrop(e *dropEntry, suffix string) {
 	attrs = append(attrs, who.src.attrs("src")...)
 	attrs = append(attrs, who.dst.attrs("dst")...)
 	attrs = append(attrs, slog.Any("policies", policies), slog.Int("count", e.count))
-	text := fmt.Sprintf("%s from %s to %s %s%s", packetText(d), who.src.text(d, d.Src, d.SrcPort), who.dst.text(d, d.Dst, d.DstPort),
-		l.whyDropped(d, who, strings.Join(policies, ", ")), suffix)
-	l.Log.LogAttrs(context.Background(), slog.LevelInfo, text, attrs...)
+	text := fmt.Sprintf("%s from %s to %s %s", packetText(d), who.src.text(d, d.Src, d.SrcPort), who.dst.text(d, d.Dst, d.DstPort),
+		l.whyDropped(d, who, strings.Join(policies, ", ")))
+	l.Log.LogAttrs(context.Background(), slog.LevelInfo, text+suffix, attrs...)
+	l.Events.blocked(e, text)
 }
 
 // whyDropped says why the policies deny a drop, or that they do not any more.

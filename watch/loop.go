@@ -41,6 +41,7 @@ type LoopConfig struct {
 	Kernel  Kernel
 	State   *translate.State // the loop's from then on
 	Metrics *Metrics
+	Events  *Events // nil tells nothing
 	Log     *slog.Logger
 
 	// What reports say.
@@ -250,6 +251,7 @@ type objects struct {
 func (o objects) SetPolicy(np *networkingv1.NetworkPolicy) {
 	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
 	err := o.State.SetPolicy(np)
+	o.loop.Events.setPolicy(np, err)
 	if err == nil {
 		delete(o.loop.rejected, name)
 		return
@@ -263,5 +265,6 @@ func (o objects) SetPolicy(np *networkingv1.NetworkPolicy) {
 // DeletePolicy forgets what was wrong with the policy, too.
 func (o objects) DeletePolicy(name types.NamespacedName) {
 	delete(o.loop.rejected, name)
+	o.loop.Events.deletePolicy(name)
 	o.State.DeletePolicy(name)
 }

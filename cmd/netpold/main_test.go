@@ -92,6 +92,8 @@ func TestCommands(t *testing.T) {
 		"run without a source":   {args: []string{"run", "--manifests", good, "--kubeconfig", "x"}, exit: 2, stderr: "none of the others can be"},
 		"run bad level":          {args: []string{"run", "--manifests", good, "--log-level", "loud"}, exit: 2, stderr: "--log-level=loud"},
 		"status, nobody there":   {args: []string{"status"}, exit: 2, stderr: "no daemon answers in this network namespace"},
+		"run events of a folder": {args: []string{"run", "--manifests", good, "--drop-events"}, exit: 2, stderr: "none of the others can be"},
+		"run events without log": {args: []string{"run", "--drop-events", "--log-group", "0"}, exit: 2, stderr: "--drop-events needs the log"},
 		"status without daemon":  {args: []string{"status", "--listen", "127.0.0.1:1"}, exit: 2, stderr: "no daemon answers on 127.0.0.1:1"},
 		"version":                {args: []string{"version"}, stdout: "netpold "},
 		"no such command":        {args: []string{"rendre"}, exit: 2, stderr: "unknown command"},

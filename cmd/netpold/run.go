@@ -30,7 +30,7 @@ import (
 // runFlags are the flags of `netpold run`.
 type runFlags struct {
 	node, manifests, kubeconfig, listen string
-	own, manageBridges                  bool
+	own, manageBridges, dropEvents      bool
 	log                                 logFlags
 	table                               tableFlags
 }
@@ -56,10 +56,12 @@ netpold ends; "netpold cleanup" removes them. It takes CAP_NET_ADMIN in the netw
 	addListenFlag(cmd, &flags.listen)
 	cmd.Flags().BoolVar(&flags.own, "own-table", true, "own the table where the kernel can (6.9): nobody else can change or flush it")
 	cmd.Flags().BoolVar(&flags.manageBridges, "manage-br-netfilter", false, "set the sysctls that send bridged traffic through the forward hook")
+	cmd.Flags().BoolVar(&flags.dropEvents, "drop-events", false, "also write Kubernetes Events of the isolated pods about what was blocked")
 	addNodeFlag(cmd, &flags.node)
 	flags.log.add(cmd)
 	flags.table.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("manifests", "kubeconfig")
+	cmd.MarkFlagsMutuallyExclusive("manifests", "drop-events")
 	return cmd
 }
 
@@ -90,7 +92,10 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	if flags.node == "" {
 		return errors.New("--node is not given, and the host has no name")
 	}
-	source, err := flags.source(log)
+	if flags.dropEvents && flags.table.logGroup == 0 {
+		return errors.New("--drop-events needs the log of denied packets, which --log-group=0 turns off")
+	}
+	source, events, err := flags.source(log)
 	if err != nil {
 		return err
 	}
@@ -119,7 +124,8 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName())
-	d := daemon{conn: conn, watcher: watcher, drops: openDrops(flags.table.logGroup, log), socket: socket, listener: listener, source: source, log: log}
+	d := daemon{conn: conn, watcher: watcher, drops: openDrops(flags.table.logGroup, log), socket: socket, listener: listener, log: log}
+	d.source, d.events = source, events
 	err = d.run(ctx, flags, options)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
 	return err
@@ -133,6 +139,7 @@ type daemon struct {
 	socket   net.Listener  // for the program's own commands
 	listener net.Listener  // nil without endpoints
 	source   watch.Source
+	events   *watch.Events // nil without an API server
 	log      *slog.Logger
 }
 
@@ -144,7 +151,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	loop := watch.NewLoop(watch.LoopConfig{
-		Kernel: d.conn, State: translate.New(flags.node, options), Metrics: metrics, Log: d.log,
+		Kernel: d.conn, State: translate.New(flags.node, options), Metrics: metrics, Events: d.events, Log: d.log,
 		Version: version(), Node: flags.node, Source: flags.sourceName(),
 		Findings: func(pods int) []watch.Finding { return watch.Preflight(os.DirFS("/"), pods) },
 	})
@@ -168,6 +175,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.conn, d.watcher) },
 		func(ctx context.Context) error { followDrops(ctx, loop, d.drops); return nil },
 		func(ctx context.Context) error { return serve(ctx, d.socket, private(watch.Handler(loop, registry))) },
+		func(ctx context.Context) error { d.events.Run(ctx); return nil },
 		func(ctx context.Context) error { return serve(ctx, d.listener, watch.Handler(loop, registry)) },
 	)
 	select {
@@ -233,16 +241,17 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 	return nil
 }
 
-// source returns where the objects come from.
-func (f runFlags) source(log *slog.Logger) (watch.Source, error) {
+// source returns where the objects come from, and who tells their users what they should know.
+func (f runFlags) source(log *slog.Logger) (watch.Source, *watch.Events, error) {
 	if f.manifests != "" {
-		return &watch.ManifestSource{Dir: f.manifests, Log: log}, nil
+		return &watch.ManifestSource{Dir: f.manifests, Log: log}, nil, nil
 	}
 	client, err := watch.NewClient(f.kubeconfig)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &watch.APISource{Client: client, Log: log}, nil
+	events := watch.NewEvents(watch.EventsConfig{Writer: client.Events(), Node: f.node, Drops: f.dropEvents, Log: log})
+	return &watch.APISource{Client: client, Events: events, Log: log}, events, nil
 }
 
 // sourceName is what reports call the source.

@@ -44,6 +44,7 @@ type agent struct {
 	prober     *prober.Prober
 	program    string
 	kubeconfig string
+	flags      []string // of netpold run, beyond what all tests have
 	process    *exec.Cmd
 	known      int // requests that were forbidden by an API server that was not ready
 }
@@ -51,9 +52,9 @@ type agent struct {
 const agentNode = "node-1"
 
 // newAgent starts a cluster and netpold in the prober's network namespace, on whose thread the test must stay.
-func newAgent(t *testing.T) *agent {
+func newAgent(t *testing.T, flags ...string) *agent {
 	t.Helper()
-	a := &agent{T: t, program: filepath.Join(t.TempDir(), "netpold")}
+	a := &agent{T: t, flags: flags, program: filepath.Join(t.TempDir(), "netpold")}
 	if out, err := exec.Command("go", "build", "-o", a.program, "../../cmd/netpold").CombinedOutput(); err != nil {
 		t.Fatalf("build netpold: %v: %s", err, out)
 	}
@@ -78,7 +79,8 @@ func newAgent(t *testing.T) *agent {
 // start starts netpold and waits until it is ready.
 func (a *agent) start() {
 	a.Helper()
-	a.process = exec.Command(a.program, "run", "--kubeconfig", a.kubeconfig, "--node", agentNode, "--own-table=false")
+	args := []string{"run", "--kubeconfig", a.kubeconfig, "--node", agentNode, "--own-table=false"}
+	a.process = exec.Command(a.program, append(args, a.flags...)...)
 	a.process.Stderr = os.Stderr
 	a.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // the thread is the test's
 	if err := a.process.Start(); err != nil {

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 const (
@@ -50,6 +52,18 @@ func (c *Cluster) Compact(ctx context.Context) error {
 	}
 	var answer struct{}
 	return c.callEtcd(ctx, "/v3/kv/compaction", map[string]any{"revision": revision, "physical": true}, &answer)
+}
+
+// Store puts an object into etcd as it is, past the checks of the API server: as one that an API server of another version let in. The
+// object has its apiVersion, kind, namespace, name and uid; resource is the plural, as networkpolicies.
+func (c *Cluster) Store(ctx context.Context, resource string, object metav1.Object) error {
+	value, err := json.Marshal(object)
+	if err != nil {
+		return fmt.Errorf("encode %s %s/%s: %w", resource, object.GetNamespace(), object.GetName(), err)
+	}
+	key := "/registry/" + resource + "/" + object.GetNamespace() + "/" + object.GetName()
+	var answer struct{}
+	return c.callEtcd(ctx, "/v3/kv/put", map[string][]byte{"key": []byte(key), "value": value}, &answer)
 }
 
 // newRevision makes a revision by writing a key of no meaning, and returns it, as text since the gateway writes 64-bit numbers so.

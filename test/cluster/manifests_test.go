@@ -157,7 +157,7 @@ func checkRules(t *testing.T, account kubernetes.Interface) {
 		got = append(got, strings.Join(r.Verbs, ",")+" "+strings.Join(r.APIGroups, ",")+"/"+strings.Join(r.Resources, ","))
 	}
 	slices.Sort(got)
-	want := []string{"get,list,watch /pods,namespaces", "get,list,watch networking.k8s.io/networkpolicies"}
+	want := []string{"create,patch /events", "get,list,watch /pods,namespaces", "get,list,watch networking.k8s.io/networkpolicies"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}
@@ -198,8 +198,12 @@ func checkAccount(t *testing.T, account kubernetes.Interface) {
 			return err
 		}, true},
 		"make an event": {func(ctx context.Context) error {
-			_, err := core.Events("default").Create(ctx, &corev1.Event{}, metav1.CreateOptions{})
+			_, err := core.Events("default").Create(ctx, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{})
 			return err
+		}, false},
+		"list events": {func(ctx context.Context) error { _, err := core.Events("").List(ctx, all); return err }, true},
+		"delete an event": {func(ctx context.Context) error {
+			return core.Events("default").Delete(ctx, "x", metav1.DeleteOptions{})
 		}, true},
 	} {
 		if err := tc.ask(t.Context()); apierrors.IsForbidden(err) != tc.refused || err != nil && !tc.refused {

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// How an event is written.
+const (
+	eventTimeout  = 10 * time.Second
+	minEventRetry = time.Second // then four times as long
+	maxEventRetry = 16 * time.Second
+)
+
+// eventQueue are events that wait to be written, one after another.
+type eventQueue struct {
+	records chan *eventRecord
+	pace    func(context.Context) error // waits until one may be written
+}
+
+func newEventQueue(size int, pace func(context.Context) error) *eventQueue {
+	return &eventQueue{records: make(chan *eventRecord, size), pace: pace}
+}
+
+// offer puts a record into the queue if there is room. The caller holds the lock of the record's events.
+func (q *eventQueue) offer(r *eventRecord) {
+	if r.queued {
+		return
+	}
+	select {
+	case q.records <- r:
+		r.queued = true
+	default:
+	}
+}
+
+// spread returns a pace of random pauses up to longest: a crowd that it is set on does not arrive at once.
+func spread(longest time.Duration) func(context.Context) error {
+	return func(ctx context.Context) error { return pause(ctx, rand.N(longest)) }
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// Run writes events until ctx ends.
+func (e *Events) Run(ctx context.Context) {
+	if e == nil {
+		<-ctx.Done()
+		return
+	}
+	var group sync.WaitGroup
+	for _, q := range []*eventQueue{e.rejections, e.drops} {
+		group.Go(func() { e.drain(ctx, q) })
+	}
+	group.Go(func() { e.repeatRejections(ctx) })
+	group.Wait()
+}
+
+// drain writes what is in the queue until ctx ends.
+func (e *Events) drain(ctx context.Context, q *eventQueue) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-q.records:
+			if e.dismissed(r) {
+				continue
+			}
+			if q.pace(ctx) != nil {
+				return
+			}
+			e.deliver(ctx, r)
+		}
+	}
+}
+
+// dismissed says whether there is nothing to write of a record any more.
+func (e *Events) dismissed(r *eventRecord) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r.over {
+		r.queued = false
+		e.discard(r)
+	}
+	return r.over
+}
+
+// deliver writes what is new of a record. What cannot be written now is tried again a few times; when that fails, the record waits until
+// it is offered again.
+func (e *Events) deliver(ctx context.Context, r *eventRecord) {
+	for retry := minEventRetry; ; retry *= 4 {
+		err := e.write(ctx, r)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return
+		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+			e.Log.Debug("no event: its namespace is about to go", "err", err)
+			return
+		case !passing(err) || retry > maxEventRetry:
+			e.failure.Do(func() {
+				e.Log.Warn("events are not written, this is not said again for an hour; the policies are in force", "err", err)
+			})
+			return
+		}
+		if pause(ctx, retry) != nil {
+			return
+		}
+	}
+}
+
+// write writes what is new of a record. That the event is there is as good as written: another node did it, or an attempt whose answer
+// was lost.
+func (e *Events) write(ctx context.Context, r *eventRecord) error {
+	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
+	defer cancel()
+	e.mu.Lock()
+	r.queued = false
+	e.discard(r)
+	over, written, event := r.over, r.written, r.event.DeepCopy()
+	e.mu.Unlock()
+	if over {
+		return nil
+	}
+	name := types.NamespacedName{Namespace: event.Namespace, Name: event.Name}
+	if written {
+		patch, err := json.Marshal(eventPatch{event.Count, event.LastTimestamp, event.Message})
+		if err != nil {
+			return fmt.Errorf("encode the patch of event %s: %w", name, err)
+		}
+		if err := e.Writer.Patch(ctx, name, patch); !apierrors.IsNotFound(err) { // else it has expired
+			return err
+		}
+	}
+	if err := e.Writer.Create(ctx, event); err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r.written = r.event.Name == event.Name // else it is about something else by now, which is in the queue
+	return nil
+}
+
+// eventPatch is what a repeated event changes.
+type eventPatch struct {
+	Count         int32       `json:"count"`
+	LastTimestamp metav1.Time `json:"lastTimestamp"`
+	Message       string      `json:"message"`
+}
+
+// passing says whether an error may pass by itself: the server did not answer, or that it cannot now.
+func passing(err error) bool {
+	return apierrors.ReasonForError(err) == metav1.StatusReasonUnknown || apierrors.IsTooManyRequests(err) || apierrors.IsServerTimeout(err) ||
+		apierrors.IsTimeout(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err)
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// fakeWriter holds events as an API server does.
+type fakeWriter struct {
+	mu       sync.Mutex
+	events   map[types.NamespacedName]*corev1.Event
+	requests []string
+	fail     []error       // of the next requests; nil lets one through
+	hold     chan struct{} // if it is not nil, requests wait for it
+}
+
+func newFakeWriter() *fakeWriter {
+	return &fakeWriter{events: make(map[types.NamespacedName]*corev1.Event)}
+}
+
+// ask notes a request and returns what it fails with.
+func (f *fakeWriter) ask(ctx context.Context, verb string) error {
+	if f.hold != nil {
+		select {
+		case <-f.hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests = append(f.requests, verb)
+	if len(f.fail) == 0 {
+		return nil
+	}
+	err := f.fail[0]
+	f.fail = f.fail[1:]
+	return err
+}
+
+func (f *fakeWriter) Create(ctx context.Context, e *corev1.Event) error {
+	if err := f.ask(ctx, "create"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := types.NamespacedName{Namespace: e.Namespace, Name: e.Name}
+	if f.events[name] != nil {
+		return apierrors.NewAlreadyExists(schema.GroupResource{Resource: "events"}, e.Name)
+	}
+	f.events[name] = e
+	return nil
+}
+
+func (f *fakeWriter) Patch(ctx context.Context, name types.NamespacedName, patch []byte) error {
+	if err := f.ask(ctx, "patch"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e := f.events[name]
+	if e == nil {
+		return apierrors.NewNotFound(schema.GroupResource{Resource: "events"}, name.Name)
+	}
+	return json.Unmarshal(patch, e)
+}
+
+// take returns the requests since the last time.
+func (f *fakeWriter) take() string {
+	synctest.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := strings.Join(f.requests, " ")
+	f.requests = nil
+	return all
+}
+
+// expire forgets the events, as an API server does after a while.
+func (f *fakeWriter) expire() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.events)
+}
+
+// texts returns the events as "namespace/object uid reason ×count: message", by the names of their objects.
+func (f *fakeWriter) texts() map[string][]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make(map[string][]string)
+	for _, e := range f.events {
+		o := e.InvolvedObject
+		all[o.Name] = append(all[o.Name], fmt.Sprintf("%s %s %s/%s %s %s ×%d: %s", o.APIVersion, o.Kind, o.Namespace, o.Name, o.UID, e.Reason, e.Count, e.Message))
+	}
+	return all
+}
+
+// newTestEvents returns events that are written to w, in the bubble of a synctest, and what they log.
+func newTestEvents(t *testing.T, w EventWriter) (*Events, *lines) {
+	t.Helper()
+	logged := new(lines)
+	e := NewEvents(EventsConfig{Writer: w, Node: "node", Drops: true, Log: slog.New(slog.NewTextHandler(logged, nil))})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); e.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return e, logged
+}
+
+// badPolicy is a policy with a CIDR as it is given, and its error.
+func badPolicy(name, uid, cidr string) (*networkingv1.NetworkPolicy, error) {
+	np := &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(uid)},
+		Spec: networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{{
+			From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: cidr}}},
+		}}},
+	}
+	return np, translate.New("node", translate.Options{}).SetPolicy(np)
+}
+
+// reject tells of a policy as a loop does, and waits until that has had its turn.
+func reject(e *Events, name, uid, cidr string) {
+	np, err := badPolicy(name, uid, cidr)
+	e.setPolicy(np, err)
+	time.Sleep(rejectionSpread)
+	synctest.Wait()
+}
+
+// TestRejectedOnce: one event for each thing that is wrong with a policy, however many nodes tell of it, and however often.
+func TestRejectedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWriter()
+		e, logged := newTestEvents(t, w)
+		reject(e, "db", "u1", "10.0.0.0/33")
+		reject(e, "db", "u1", "10.0.0.0/33")
+		if got := w.take(); got != "create" {
+			t.Errorf("told twice: %s", got)
+		}
+		const want = `networking.k8s.io/v1 NetworkPolicy shop/db u1 NetworkPolicyRejected ×1: in force without what does not compile: ` +
+			`spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33": must be a CIDR, as 10.9.8.0/24 or 2001:db8::/64`
+		if got := w.texts()["db"]; len(got) != 1 || got[0] != want {
+			t.Errorf("events\n%s\nwant\n%s", got, want)
+		}
+		other, _ := newTestEvents(t, w)
+		reject(other, "db", "u1", "10.0.0.0/33")
+		if got := w.take(); got != "create" {
+			t.Errorf("another node: %s", got)
+		}
+		reject(e, "db", "u1", "10.0.0.0/24") // mended
+		reject(e, "db", "u1", "10.0.0.0/33")
+		if got, n := w.take(), len(w.texts()["db"]); got != "create" || n != 1 {
+			t.Errorf("the same again: %s, %d events", got, n)
+		}
+		reject(e, "db", "u1", "10.0.0/24")
+		reject(e, "db", "u2", "10.0.0/24")
+		if got, n := w.take(), len(w.texts()["db"]); got != "create create" || n != 3 {
+			t.Errorf("another reason, another policy of that name: %s, %d events", got, n)
+		}
+		if got := logged.take(); len(got) > 0 {
+			t.Errorf("logged %s", got)
+		}
+	})
+}
+
+// TestRejectionsRepeat: what is still so is told again when the server may have forgotten it, and nothing else is.
+func TestRejectionsRepeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWriter()
+		e, _ := newTestEvents(t, w)
+		np, err := badPolicy("gone", "u0", "10.0.0.0/33")
+		e.setPolicy(np, err)
+		reject(e, "db", "u1", "10.0.0.0/33")
+		time.Sleep(rejectionSpread)
+		reject(e, "mended", "u2", "10.0.0.0/33")
+		e.deletePolicy(types.NamespacedName{Namespace: "shop", Name: "gone"})
+		reject(e, "mended", "u2", "10.0.0.0/24")
+		if got := w.take(); got != "create create create" {
+			t.Errorf("requests %s", got)
+		}
+		w.expire()
+		time.Sleep(rejectionsRepeat)
+		if got, texts := w.take(), w.texts(); got != "create" || len(texts["db"]) != 1 {
+			t.Errorf("requests %s, events %v", got, texts)
+		}
+		time.Sleep(rejectionsRepeat)
+		if got := w.take(); got != "create" {
+			t.Errorf("the event that is there is not touched: %s", got)
+		}
+	})
+}
+
+// TestRejectionMendedInTime: what is not so any more when its turn comes is not told.
+func TestRejectionMendedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWriter()
+		e, _ := newTestEvents(t, w)
+		for i := range 2 * maxRejections { // were they written, that would take hours
+			np, err := badPolicy("db", "u1", fmt.Sprintf("10.0.0.0/%d", 33+i))
+			e.setPolicy(np, err)
+			synctest.Wait()
+		}
+		time.Sleep(3 * rejectionSpread)
+		if got := w.take(); strings.Count(got, "create") > 1 || len(w.texts()["db"]) != 1 {
+			t.Errorf("requests %q, events %v", got, w.texts())
+		}
+	})
+}
+
+// TestEventBounds: whoever tells never waits, whatever the server does, and what is kept is bounded.
+func TestEventBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWriter()
+		w.hold = make(chan struct{})
+		e, logged := newTestEvents(t, w)
+		for i := range 2 * maxRejections {
+			np, err := badPolicy(fmt.Sprint("policy-", i), fmt.Sprint(i), "10.0.0.0/33")
+			e.setPolicy(np, err)
+		}
+		time.Sleep(time.Hour) // attempts end by themselves
+		if got := len(e.rejected) + len(e.rejections.records); got > 2*maxRejections {
+			t.Errorf("%d kept", got)
+		}
+		if got := logged.take(); len(got) == 0 || len(got) > 2 {
+			t.Errorf("%d lines in an hour: %s", len(got), got)
+		}
+	})
+}
+
+// TestEventErrors: what may pass is tried again, what will not is said once.
+func TestEventErrors(t *testing.T) {
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "x", errors.New("no rule"))
+	terminating := apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "x", errors.New("going"))
+	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	away, busy := errors.New("connection refused"), apierrors.NewTooManyRequests("later", 1)
+	for _, row := range []struct {
+		name     string
+		fail     []error
+		requests string
+		logged   int
+	}{
+		{"away and back", []error{away, away}, "create create create", 0},
+		{"busy", []error{busy}, "create create", 0},
+		{"away", []error{away, away, away, away, away, away}, "create create create create", 1},
+		{"forbidden", []error{forbidden}, "create", 1},
+		{"namespace goes", []error{terminating}, "create", 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newFakeWriter()
+				w.fail = row.fail
+				e, logged := newTestEvents(t, w)
+				reject(e, "db", "u1", "10.0.0.0/33")
+				time.Sleep(4 * maxEventRetry)
+				if got := w.take(); got != row.requests {
+					t.Errorf("requests %s, want %s", got, row.requests)
+				}
+				w.fail = []error{forbidden}
+				reject(e, "web", "u2", "10.0.0.0/33")
+				if got := logged.take(); len(got) != max(row.logged, 1) || !strings.Contains(got[0], "level=WARN") {
+					t.Errorf("logged %s", got)
+				}
+			})
+		})
+	}
+}
+
+// TestNoEvents: a folder of manifests has none.
+func TestNoEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e *Events
+		np, err := badPolicy("db", "u1", "10.0.0.0/33")
+		e.setPolicy(np, err)
+		e.deletePolicy(types.NamespacedName{})
+		e.setPod(&corev1.Pod{})
+		e.deletePod(types.NamespacedName{})
+		e.blocked(nil, "")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		e.Run(ctx)
+	})
+}
+
+// TestEventNames: names and messages are what an API server takes, whatever the objects are.
+func TestEventNames(t *testing.T) {
+	long := corev1.ObjectReference{Name: strings.Repeat("a.b-", 63) + "z", UID: "u"}
+	if got := eventName(long, "r", "x"); len(got) > 253 || strings.Contains(got, "..") || strings.Contains(got, "-.") {
+		t.Errorf("name %s of %d bytes", got, len(got))
+	}
+	if eventName(long, "r", "x") == eventName(long, "r", "y") {
+		t.Error("one name for two things")
+	}
+	for n := range 4 {
+		got := eventMessage(strings.Repeat("x", n) + strings.Repeat("…", maxEventMessage))
+		if len(got) > maxEventMessage || len(got) < maxEventMessage-5 || bytes.ContainsRune([]byte(got), '�') {
+			t.Errorf("message of %d bytes", len(got))
+		}
+	}
+}
+
+// TestAPIEvents: what is asked of an API server, and what its answers become.
+func TestAPIEvents(t *testing.T) {
+	var asked, body []string
+	status := http.StatusCreated
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, err := io.ReadAll(r.Body)
+		asked, body = append(asked, r.Method+" "+r.URL.String()+" "+r.Header.Get("Content-Type")), append(body, string(data))
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		answer := metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Code: int32(status)}
+		if status == http.StatusConflict {
+			answer.Reason = metav1.StatusReasonAlreadyExists
+		}
+		if err := errors.Join(err, json.NewEncoder(w).Encode(answer)); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(server.Close)
+	w := clientOf(t, server.URL).Events()
+	e := newEvent(corev1.ObjectReference{Namespace: "shop", Name: "db-0", Kind: "Pod", UID: "u1"}, EventBlocked, "x")
+	if err := w.Create(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	name := types.NamespacedName{Namespace: e.Namespace, Name: e.Name}
+	status = http.StatusOK
+	if err := w.Patch(t.Context(), name, []byte(`{"count":7}`)); err != nil {
+		t.Fatal(err)
+	}
+	status = http.StatusConflict
+	if err := w.Create(t.Context(), e); !apierrors.IsAlreadyExists(err) {
+		t.Errorf("again: %v", err)
+	}
+	status = http.StatusNotFound
+	if err := w.Patch(t.Context(), name, nil); !apierrors.IsNotFound(err) {
+		t.Errorf("one that is not there: %v", err)
+	}
+	const path = "/api/v1/namespaces/shop/events"
+	if want := []string{"POST " + path + " " + runtime.ContentTypeProtobuf, "PATCH " + path + "/" + e.Name + " application/merge-patch+json"}; !slices.Equal(asked[:2], want) {
+		t.Errorf("asked %q, want %q", asked[:2], want)
+	}
+	var unknown runtime.Unknown
+	var got corev1.Event
+	if err := errors.Join(unknown.Unmarshal([]byte(strings.TrimPrefix(body[0], protobufMagic))), got.Unmarshal(unknown.Raw)); err != nil {
+		t.Fatal(err)
+	}
+	if unknown.Kind != "Event" || got.Name != e.Name || got.InvolvedObject != e.InvolvedObject || body[1] != `{"count":7}` {
+		t.Errorf("sent %s %+v, then %s", unknown.Kind, got, body[1])
+	}
+}
