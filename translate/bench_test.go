@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -23,42 +24,62 @@ type scale struct{ pods, policies int }
 const (
 	podsPerIdentity = 10
 	podsPerNode     = 110
+	teams           = 10 // values of the namespaces' label that policies select by
 )
+
+func (sc scale) String() string { return fmt.Sprintf("pods=%d/policies=%d", sc.pods, sc.policies) }
 
 func (sc scale) namespaces() int { return max(1, sc.pods/1000) }
 
+// apps is how many applications, of an identity each, a namespace has.
+func (sc scale) apps() int { return max(1, sc.pods/sc.namespaces()/podsPerIdentity) }
+
+func (sc scale) namespace(i int) string { return fmt.Sprintf("team-%03d", i%sc.namespaces()) }
+
+// local is the number of the i-th pod of the node.
+func (sc scale) local(i int) int { return i % podsPerNode * max(1, sc.pods/podsPerNode) }
+
+// pod is a Deployment's pod. All strings are its own, as they are when they have been decoded.
 func (sc scale) pod(i int) translate.Pod {
-	node := "other"
+	app := fmt.Sprintf("app-%d", i/sc.namespaces()/podsPerIdentity)
+	hash := fmt.Sprintf("%08x", uint32(i/sc.namespaces()/podsPerIdentity*2654435761+i%sc.namespaces()))
+	node := fmt.Sprintf("ip-10-128-%d-%d.eu-central-1.compute.internal", i/30%250, i/30/250)
 	if stride := max(1, sc.pods/podsPerNode); i%stride == 0 && i/stride < podsPerNode {
 		node = "node"
 	}
 	return translate.Pod{
-		NamespacedName: types.NamespacedName{
-			Namespace: fmt.Sprintf("ns-%d", i%sc.namespaces()),
-			Name:      fmt.Sprintf("app-%d-%d", i/podsPerIdentity, i),
+		NamespacedName: types.NamespacedName{Namespace: sc.namespace(i), Name: fmt.Sprintf("%s-%s-%05x", app, hash, i)},
+		Node:           node,
+		Labels: map[string]string{
+			fmt.Sprint("app.kubernetes.io/", "name"):      app,
+			fmt.Sprint("app.kubernetes.io/", "instance"):  app + "-prod",
+			fmt.Sprint("app.kubernetes.io/", "component"): "server",
+			fmt.Sprint("app.kubernetes.io/", "version"):   "v1.42.7",
+			fmt.Sprint("pod-template", "-hash"):           hash,
 		},
-		Node:    node,
-		Labels:  map[string]string{"app": fmt.Sprintf("app-%d", i/sc.namespaces()/podsPerIdentity), "tier": []string{"web", "db"}[i%2]},
 		IPs:     []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})},
+		Ports:   []translate.NamedPort{{Name: "http", Proto: 6, Number: 8080}},
 		Running: true,
+		Created: time.Unix(int64(i), 0),
+		Owner:   fmt.Sprintf("ReplicaSet/%s-%s", app, hash),
 	}
 }
 
-// policy lets in one application of the namespace, a whole namespace and a CIDR.
+// policy lets in one application of the namespace, the namespaces of a team and a CIDR.
 func (sc scale) policy(i int) *networkingv1.NetworkPolicy {
 	app := func(n int) *metav1.LabelSelector {
-		return &metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprintf("app-%d", n)}}
+		return &metav1.LabelSelector{MatchLabels: map[string]string{fmt.Sprint("app.kubernetes.io/", "name"): fmt.Sprintf("app-%d", n%sc.apps())}}
 	}
 	port, tcp := intstr.FromInt32(int32(8000+i%100)), corev1.ProtocolTCP
-	apps := max(1, sc.pods/sc.namespaces()/podsPerIdentity)
 	return &networkingv1.NetworkPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: fmt.Sprintf("ns-%d", i%sc.namespaces()), Name: fmt.Sprintf("policy-%d", i)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: sc.namespace(i), Name: fmt.Sprintf("policy-%d", i)},
 		Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: *app(i / sc.namespaces() % apps),
+			PodSelector: *app(i / sc.namespaces()),
+			PolicyTypes: []networkingv1.PolicyType{"Ingress"},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
 				From: []networkingv1.NetworkPolicyPeer{
-					{PodSelector: app((i + 1) % apps)},
-					{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": fmt.Sprint(i % 10)}}},
+					{PodSelector: app(i/sc.namespaces() + 1)},
+					{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": fmt.Sprint(i % teams)}}},
 					{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("192.0.%d.0/24", i%256)}},
 				},
 				Ports: []networkingv1.NetworkPolicyPort{{Protocol: &tcp, Port: &port}},
@@ -67,9 +88,22 @@ func (sc scale) policy(i int) *networkingv1.NetworkPolicy {
 	}
 }
 
+// setNamespace sets the i-th namespace, of a team.
+func (sc scale) setNamespace(s *translate.State, i int, team string) {
+	s.SetNamespace(sc.namespace(i), map[string]string{"team": team, "kubernetes.io/metadata.name": sc.namespace(i)})
+}
+
+// state is the state of a node of the cluster, of which everything is committed.
+func (sc scale) state() *translate.State {
+	s := translate.New("node", translate.Options{})
+	sc.fill(s)
+	s.Table().Pending()
+	return s
+}
+
 func (sc scale) fill(s *translate.State) {
 	for i := range sc.namespaces() {
-		s.SetNamespace(fmt.Sprintf("ns-%d", i), map[string]string{"team": fmt.Sprint(i % 10)})
+		sc.setNamespace(s, i, fmt.Sprint(i%teams))
 	}
 	for i := range sc.pods {
 		s.SetPod(sc.pod(i))
@@ -79,59 +113,162 @@ func (sc scale) fill(s *translate.State) {
 	}
 }
 
-var scales = []scale{{1_000, 100}, {100_000, 1_000}, {100_000, 10_000}}
-
-func (sc scale) String() string { return fmt.Sprintf("pods=%d/policies=%d", sc.pods, sc.policies) }
+func scales() []scale { return []scale{{1_000, 100}, {100_000, 1_000}, {100_000, 10_000}} }
 
 // BenchmarkBuild is a start: all objects in, the whole table out.
 func BenchmarkBuild(b *testing.B) {
-	for _, sc := range scales {
+	for _, sc := range scales() {
 		b.Run(sc.String(), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
+				sc.state()
+			}
+		})
+	}
+}
+
+// BenchmarkSynced is what is left to do when all objects are there: the table.
+func BenchmarkSynced(b *testing.B) {
+	for _, sc := range scales() {
+		b.Run(sc.String(), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
 				s := translate.New("node", translate.Options{})
 				sc.fill(s)
-				if s.Table().Pending() == nil {
-					b.Fatal("no table")
-				}
+				b.StartTimer()
+				s.Table().Pending()
 			}
 		})
 	}
 }
 
-// BenchmarkPodEvent is one pod of a known kind that comes or goes, up to the transaction.
-func BenchmarkPodEvent(b *testing.B) {
-	for _, sc := range scales {
+// BenchmarkMemory is what the state of a node keeps, by pod and by policy.
+func BenchmarkMemory(b *testing.B) {
+	for _, sc := range scales() {
 		b.Run(sc.String(), func(b *testing.B) {
-			s := translate.New("node", translate.Options{})
-			sc.fill(s)
-			s.Table().Pending()
-			b.ReportMetric(float64(heap(s)), "heap-B")
-			operations, i := 0, 0
-			b.ReportAllocs()
-			b.ResetTimer()
+			var perPod, perPolicy, all float64
 			for b.Loop() {
-				p := sc.pod(i / 2 % sc.pods)
-				if i%2 == 0 {
-					s.DeletePod(p.NamespacedName)
-				} else {
-					s.SetPod(p)
-				}
-				i++
-				if tx := s.Table().Pending(); tx != nil {
-					operations += tx.Len()
-				}
+				perPod, perPolicy, all = sc.memory()
 			}
-			b.ReportMetric(float64(operations)/float64(i), "operations/op")
+			b.ReportMetric(perPod, "B/pod")
+			b.ReportMetric(perPolicy, "B/policy")
+			b.ReportMetric(all/(1<<20), "MiB")
+			b.ReportMetric(0, "ns/op")
 		})
 	}
 }
 
-// heap is what s keeps in memory, with all else that lives.
-func heap(s *translate.State) uint64 {
+// memory returns the bytes that a state keeps for a pod and for a policy, without the table, and for all with the table.
+func (sc scale) memory() (perPod, perPolicy, all float64) {
+	empty := heap()
+	s := translate.New("node", translate.Options{})
+	scale{sc.pods, 0}.fill(s)
+	pods := heap()
+	for i := range sc.policies {
+		_ = s.SetPolicy(sc.policy(i))
+	}
+	policies := heap()
+	s.Table().Pending()
+	full := heap()
+	runtime.KeepAlive(s)
+	return (pods - empty) / float64(sc.pods), (policies - pods) / float64(sc.policies), full - empty
+}
+
+// heap returns the bytes that live.
+func heap() float64 {
 	runtime.GC()
+	runtime.GC() // what finalizers and weak pointers held
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	runtime.KeepAlive(s)
-	return m.HeapAlloc
+	return float64(m.HeapAlloc)
+}
+
+// event is something that happens to a cluster, and then is undone, so that a benchmark can go on and on.
+type event struct {
+	name   string
+	do, un func(s *translate.State, i int)
+}
+
+// distinct is how many objects of a cluster its events are about.
+const distinct = 50
+
+func (sc scale) events() []event {
+	var remote, local, relabelled [distinct]translate.Pod
+	var policies [distinct]*networkingv1.NetworkPolicy
+	for i := range distinct {
+		remote[i], local[i], relabelled[i] = sc.pod(i*sc.pods/distinct+1), sc.pod(sc.local(i)), sc.pod(sc.local(i))
+		relabelled[i].Labels["app.kubernetes.io/version"] = "v2.0.0"
+		policies[i] = sc.policy(i * sc.policies / distinct)
+	}
+	set := func(pods [distinct]translate.Pod) func(*translate.State, int) {
+		return func(s *translate.State, i int) { s.SetPod(pods[i%distinct]) }
+	}
+	remove := func(pods [distinct]translate.Pod) func(*translate.State, int) {
+		return func(s *translate.State, i int) { s.DeletePod(pods[i%distinct].NamespacedName) }
+	}
+	setPolicy := func(s *translate.State, i int) { _ = s.SetPolicy(policies[i%distinct]) }
+	removePolicy := func(s *translate.State, i int) {
+		np := policies[i%distinct]
+		s.DeletePolicy(types.NamespacedName{Namespace: np.Namespace, Name: np.Name})
+	}
+	return []event{
+		{"remote", remove(remote), set(remote)},
+		{"local", remove(local), set(local)},
+		{"relabel", set(relabelled), set(local)},
+		{"heartbeat", set(remote), set(local)},
+		{"policy", removePolicy, setPolicy},
+	}
+}
+
+// BenchmarkEvent is an event up to the transaction.
+func BenchmarkEvent(b *testing.B) {
+	for _, sc := range scales() {
+		s := sc.state()
+		for _, e := range sc.events() {
+			b.Run(sc.String()+"/"+e.name, func(b *testing.B) {
+				operations, i := 0, 0
+				b.ReportAllocs()
+				for b.Loop() {
+					if i%2 == 0 {
+						e.do(s, i/2)
+					} else {
+						e.un(s, i/2)
+					}
+					i++
+					if tx := s.Table().Pending(); tx != nil {
+						operations += tx.Len()
+					}
+				}
+				if i%2 == 1 {
+					e.un(s, i/2)
+				}
+				b.ReportMetric(float64(operations)/float64(i), "operations/op")
+			})
+		}
+	}
+}
+
+// BenchmarkRelabel moves a namespace of 10,000 pods to another team and back: all of them change sets.
+func BenchmarkRelabel(b *testing.B) {
+	sc := scale{100_000, 10_000}
+	s := translate.New("node", translate.Options{})
+	sc.fill(s)
+	for i := range 9 { // the pods of nine namespaces more
+		for n := range 1000 {
+			p := sc.pod((n*sc.namespaces() + i + 1) % sc.pods)
+			s.DeletePod(p.NamespacedName)
+			p.Namespace = sc.namespace(0)
+			s.SetPod(p)
+		}
+	}
+	s.Table().Pending()
+	operations, i := 0, 0
+	b.ReportAllocs()
+	for b.Loop() {
+		i++
+		sc.setNamespace(s, 0, fmt.Sprint(i%2))
+		operations += s.Table().Pending().Len()
+	}
+	b.ReportMetric(float64(operations)/float64(i), "operations/op")
 }
