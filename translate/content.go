@@ -62,7 +62,7 @@ func (s *State) join(iso *isolation) content {
 func (iso *isolation) rules(s *State) iter.Seq[rule] {
 	return func(yield func(rule) bool) {
 		for _, name := range iso.policies {
-			for _, r := range s.policies[name].rules[iso.direction] {
+			for _, r := range s.policy(name).rules(iso.direction) {
 				if iso.direction == Ingress {
 					r.ports = iso.numbered(r.ports)
 				}
@@ -138,7 +138,7 @@ func (s *State) addShare(sel *selector, iso *isolation) {
 		return
 	}
 	for id := range sel.matches {
-		for a := range id.addrs {
+		for a := range s.addresses(id) {
 			s.share(sel, a)
 		}
 	}

@@ -64,7 +64,7 @@ func (s *State) PodAt(a netip.Addr) (Pod, bool) {
 	if p == nil {
 		return Pod{}, false
 	}
-	return p.Pod, true
+	return p.public(), true
 }
 
 // host is a node, as far as pods of the host network tell.
@@ -81,15 +81,15 @@ func (s *State) HostAt(a netip.Addr) (string, bool) {
 
 // replaceHost takes the addresses of old from its node and gives those of next to its; either may be nil.
 func (s *State) replaceHost(old, next *pod) {
-	if next != nil && next.HostNetwork {
-		for _, a := range next.IPs {
-			s.hosts[a] = host{next.Node, s.hosts[a].pods + 1}
+	if next != nil && next.host {
+		for _, a := range next.ips {
+			s.hosts[a] = host{next.node.Value(), s.hosts[a].pods + 1}
 		}
 	}
-	if old == nil || !old.HostNetwork {
+	if old == nil || !old.host {
 		return
 	}
-	for _, a := range old.IPs {
+	for _, a := range old.ips {
 		h := s.hosts[a]
 		if h.pods--; h.pods > 0 {
 			s.hosts[a] = h
@@ -109,8 +109,8 @@ func (s *State) Excerpt(f nft.Flow) *Cluster {
 		if p == nil {
 			continue
 		}
-		if len(c.Pods) == 0 || c.Pods[0].NamespacedName != p.NamespacedName {
-			c.Pods = append(c.Pods, p.Pod)
+		if pod := p.public(); len(c.Pods) == 0 || c.Pods[0].NamespacedName != pod.NamespacedName {
+			c.Pods = append(c.Pods, pod)
 		}
 		if ns := p.identity.namespace; ns.known {
 			c.Namespaces[ns.name] = ns.labels
@@ -123,8 +123,8 @@ func (s *State) Excerpt(f nft.Flow) *Cluster {
 	}
 	slices.SortFunc(names, func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
 	for _, name := range slices.Compact(names) {
-		if p := s.policies[name]; p != nil { // deleted since the isolation was made
-			c.Policies = append(c.Policies, p.source)
+		if p := s.policy(name); p != nil { // else deleted since the isolation was made
+			c.Policies = append(c.Policies, p.source())
 		}
 	}
 	return c

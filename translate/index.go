@@ -3,14 +3,15 @@
 package translate
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
 )
@@ -20,24 +21,25 @@ type namespace struct {
 	name       string
 	known      bool // its object exists; if not, no namespaceSelector matches it
 	labels     labels.Set
-	identities map[string]*identity
-	policies   map[types.NamespacedName]*policy
+	pods       map[string]*pod // by name, as policies are
+	identities map[identityKey]*identity
+	policies   map[string]*policy
 	selectors  map[*selector]struct{} // of its own pods
 }
 
 // identity is what pods have in common that policy cannot tell apart: namespace, labels and named ports. Selectors are evaluated
 // once for each identity, and each isolation grants ports to identities.
 type identity struct {
-	key       string
+	key       identityKey
 	namespace *namespace
 	labels    labels.Set
 	ports     []NamedPort
-	pods      int                 // that have it
-	addrs     map[netip.Addr]*pod // that its pods own
-	local     int                 // how many of addrs are of pods of this node
+	idle      bool // its pods have no addresses of their own: nothing matches it
+	pods      []*pod
+	local     map[netip.Addr]*pod // the pods of this node, by the addresses that they own; nil without one
 
-	selectors  map[*selector]struct{} // that match it
-	grants     map[*isolation]*grant  // what isolations allow it, as a peer
+	selectors  map[*selector]struct{} // that match it; nil without one
+	grants     map[*isolation]*grant  // what isolations allow it, as a peer; nil without one
 	isolations [2]*isolation          // of its local pods, by Direction; nil where not isolated
 }
 
@@ -57,8 +59,9 @@ func (s *State) namespaceOf(name string) *namespace {
 	if ns == nil {
 		ns = &namespace{
 			name:       name,
-			identities: make(map[string]*identity),
-			policies:   make(map[types.NamespacedName]*policy),
+			pods:       make(map[string]*pod),
+			identities: make(map[identityKey]*identity),
+			policies:   make(map[string]*policy),
 			selectors:  make(map[*selector]struct{}),
 		}
 		s.namespaces[name] = ns
@@ -68,38 +71,47 @@ func (s *State) namespaceOf(name string) *namespace {
 
 // dropNamespace forgets ns if nothing speaks of it any more.
 func (s *State) dropNamespace(ns *namespace) {
-	if !ns.known && len(ns.identities) == 0 && len(ns.policies) == 0 && len(ns.selectors) == 0 {
+	if !ns.known && len(ns.pods) == 0 && len(ns.policies) == 0 && len(ns.selectors) == 0 {
 		delete(s.namespaces, ns.name)
 	}
 }
 
-// identityOf returns the identity of p for one more pod, new if p is the first of its kind.
+// identityOf returns the identity of p, new if p is the first of its kind; a new one goes when its last pod leaves it.
 func (s *State) identityOf(p *Pod) *identity {
 	ns := s.namespaceOf(p.Namespace)
-	key := identityKey(p)
+	key := keyOf(p)
 	id := ns.identities[key]
-	if id == nil {
-		id = &identity{
-			key: key, namespace: ns, labels: p.Labels, ports: p.Ports,
-			addrs:     make(map[netip.Addr]*pod),
-			selectors: make(map[*selector]struct{}),
-			grants:    make(map[*isolation]*grant),
-		}
-		ns.identities[key] = id
-		for sel := range ns.selectors {
-			s.match(sel, id)
-		}
-		for sel := range s.clusterSelectors {
-			s.match(sel, id)
-		}
+	if id != nil {
+		return id
 	}
-	id.pods++
+	id = &identity{key: key, namespace: ns, labels: interned(p.Labels), ports: p.Ports, idle: p.idle()}
+	ns.identities[key] = id
+	for sel := range ns.selectors {
+		s.match(sel, id)
+	}
+	for sel := range s.clusterSelectors {
+		s.match(sel, id)
+	}
 	return id
 }
 
-// dropIdentity takes back one [State.identityOf].
-func (s *State) dropIdentity(id *identity) {
-	if id.pods--; id.pods > 0 {
+// interned returns labels in strings that identities share, those at least that are made between two garbage collections, as at the
+// start: the same keys, and most values, are in many of them.
+func interned(from map[string]string) labels.Set {
+	set := make(labels.Set, len(from))
+	for k, v := range from {
+		set[unique.Make(k).Value()] = unique.Make(v).Value()
+	}
+	return set
+}
+
+// leaveIdentity takes p out of the pods of its identity, which goes with the last.
+func (s *State) leaveIdentity(p *pod) {
+	id := p.identity
+	last := id.pods[len(id.pods)-1]
+	id.pods[p.index], last.index = last, p.index
+	id.pods[len(id.pods)-1] = nil
+	if id.pods = id.pods[:len(id.pods)-1]; len(id.pods) > 0 {
 		return
 	}
 	for sel := range id.selectors {
@@ -118,29 +130,47 @@ func (s *State) dropIdentity(id *identity) {
 	s.dropNamespace(id.namespace)
 }
 
-// identityKey is equal for pods that policy cannot tell apart, within a namespace.
-func identityKey(p *Pod) string {
-	var b strings.Builder
+// addresses yields the addresses that pods of id own.
+func (s *State) addresses(id *identity) iter.Seq2[netip.Addr, *pod] {
+	return func(yield func(netip.Addr, *pod) bool) {
+		for _, p := range id.pods {
+			for _, a := range p.claims() {
+				if s.owners[a] == p && !yield(a, p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// identityKey is equal for pods that policy cannot tell apart, within a namespace. It is a hash: with ten pods of a kind, the text would
+// be a tenth of all memory.
+type identityKey [sha256.Size]byte
+
+// keyOf returns the key of p's identity.
+func keyOf(p *Pod) identityKey {
+	b := make([]byte, 0, 512)
 	text := func(s string) {
-		b.WriteString(strconv.Itoa(len(s)))
-		b.WriteByte(':')
-		b.WriteString(s)
+		b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
+		b = append(b, s...)
 	}
 	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
 		text(k)
 		text(p.Labels[k])
 	}
-	b.WriteByte('/')
+	if b = append(b, '/'); p.idle() {
+		b = append(b, '/')
+	}
 	for _, port := range p.Ports {
 		text(port.Name)
-		b.Write([]byte{port.Proto, byte(port.Number >> 8), byte(port.Number)})
+		b = append(b, port.Proto, byte(port.Number>>8), byte(port.Number))
 	}
-	return b.String()
+	return sha256.Sum256(b)
 }
 
 // holds says whether the selector matches id by what is known now.
 func (sel *selector) holds(id *identity) bool {
-	return sel.covers(id.namespace) && sel.pods.Matches(id.labels)
+	return !id.idle && sel.covers(id.namespace) && sel.pods.Matches(id.labels)
 }
 
 // covers says whether the peer's pods may be in ns, by what is known now.
@@ -193,6 +223,9 @@ func (s *State) match(sel *selector, id *identity) {
 	}
 	link := s.share
 	if holds {
+		if id.selectors == nil {
+			id.selectors = make(map[*selector]struct{})
+		}
 		id.selectors[sel] = struct{}{}
 		sel.matches[id] = struct{}{}
 	} else {
@@ -200,7 +233,7 @@ func (s *State) match(sel *selector, id *identity) {
 		delete(id.selectors, sel)
 		delete(sel.matches, id)
 	}
-	for a := range id.addrs {
+	for a := range s.addresses(id) {
 		link(sel, a)
 	}
 	for iso := range sel.merged {

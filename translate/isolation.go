@@ -34,7 +34,7 @@ func (s *State) isolate(id *identity) {
 	changed := false
 	for _, d := range Directions() {
 		var next *isolation
-		if id.local > 0 {
+		if len(id.local) > 0 {
 			next = s.isolationOf(id, d)
 		}
 		old := id.isolations[d]
@@ -51,10 +51,8 @@ func (s *State) isolate(id *identity) {
 		}
 	}
 	if changed {
-		for a, p := range id.addrs {
-			if p.Node == s.node {
-				s.dispatch(a, p)
-			}
+		for a, p := range id.local {
+			s.dispatch(a, p)
 		}
 	}
 }
@@ -69,9 +67,9 @@ func (s *State) leave(id *identity, iso *isolation) {
 // isolationOf returns the isolation that the policies of id's namespace imply in one direction, or nil.
 func (s *State) isolationOf(id *identity, d Direction) *isolation {
 	var policies []types.NamespacedName
-	for name, p := range id.namespace.policies {
+	for _, p := range id.namespace.policies {
 		if p.isolates[d] && p.pods.Matches(id.labels) {
-			policies = append(policies, name)
+			policies = append(policies, p.name)
 		}
 	}
 	if len(policies) == 0 {
@@ -103,7 +101,7 @@ func (s *State) resolve(id *identity, d Direction, policies []types.NamespacedNa
 	}
 	numbers := make(map[NamedPort]nft.Ports)
 	for _, name := range policies {
-		for _, r := range s.policies[name].rules[d] {
+		for _, r := range s.policy(name).rules(d) {
 			for _, port := range r.ports.named {
 				numbers[port] = id.numbers(port)
 			}
@@ -141,7 +139,7 @@ func isolationKey(d Direction, policies []types.NamespacedName, numbers map[Name
 // build brings what the isolation allows up to date with its policies.
 func (iso *isolation) build(s *State) {
 	for _, name := range iso.policies {
-		s.policies[name].isolations[iso] = struct{}{}
+		s.policy(name).join(iso)
 	}
 	iso.replace(s, s.join(iso))
 }
@@ -149,8 +147,8 @@ func (iso *isolation) build(s *State) {
 // discard removes the isolation, which no pod has any more, and all that is only there for it.
 func (iso *isolation) discard(s *State) {
 	for _, name := range iso.policies {
-		if p := s.policies[name]; p != nil {
-			delete(p.isolations, iso)
+		if p := s.policy(name); p != nil {
+			p.leave(iso)
 		}
 	}
 	iso.replace(s, content{})

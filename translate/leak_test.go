@@ -5,19 +5,24 @@ package translate
 // Sizes returns how many objects of each kind the state remembers, for the tests that look for leaks.
 func (s *State) Sizes() map[string]int {
 	sizes := map[string]int{
-		"pods": len(s.pods), "owners": len(s.owners), "rivals": len(s.rivals), "hosts": len(s.hosts), "namespaces": len(s.namespaces),
-		"policies": len(s.policies), "selectors": len(s.selectors), "clusterSelectors": len(s.clusterSelectors),
+		"nodePods": len(s.nodePods), "owners": len(s.owners), "rivals": len(s.rivals), "hosts": len(s.hosts), "namespaces": len(s.namespaces),
+		"selectors": len(s.selectors), "clusterSelectors": len(s.clusterSelectors),
 		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.portChains), "dirtyIdentities": len(s.dirtyIdentities),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
 	}
 	for _, ns := range s.namespaces {
+		sizes["pods"] += len(ns.pods)
+		sizes["policies"] += len(ns.policies)
+		for _, p := range ns.policies {
+			sizes["policyIsolations"] += len(p.isolations)
+		}
 		sizes["identities"] += len(ns.identities)
 	}
 	for _, id := range s.identities() {
-		sizes["addrs"] += len(id.addrs)
+		sizes["identityPods"] += len(id.pods)
 		sizes["links"] += len(id.selectors)
 		sizes["grants"] += len(id.grants)
-		sizes["local"] += id.local
+		sizes["local"] += len(id.local)
 	}
 	for _, sel := range s.selectors {
 		sizes["matches"] += len(sel.matches)
@@ -31,9 +36,6 @@ func (s *State) Sizes() map[string]int {
 		for _, g := range iso.grants {
 			sizes["grantUsers"] += g.users
 		}
-	}
-	for _, p := range s.policies {
-		sizes["policyIsolations"] += len(p.isolations)
 	}
 	for _, c := range s.portChains {
 		sizes["portChainUsers"] += c.users

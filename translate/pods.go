@@ -7,57 +7,112 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
 )
 
-// pod is a pod of the state. It is not edited but replaced.
+// pod is a pod of the state. It is not edited but replaced. There are as many as the cluster has, so what many have in common is
+// stored once: namespace, labels and ports in the identity, the names of nodes and owners as handles.
 type pod struct {
-	Pod
-	text     string    // namespace/name
-	identity *identity // nil while it claims no address
+	text     string // namespace/name
+	identity *identity
+	ips      []netip.Addr
+	node     unique.Handle[string]
+	owner    unique.Handle[string]
+	created  int64 // microseconds since 1970
+	index    int32 // in the pods of the identity
+	host     bool  // of the host network
+	running  bool
+}
+
+// newPod returns p with an identity that counts it already.
+func (s *State) newPod(p *Pod, id *identity) *pod {
+	next := &pod{
+		text: p.String(), identity: id, ips: p.IPs,
+		node: unique.Make(p.Node), owner: unique.Make(p.Owner), created: p.Created.UnixMicro(),
+		host: p.HostNetwork, running: p.Running,
+	}
+	next.index = int32(len(id.pods))
+	id.pods = append(id.pods, next)
+	return next
+}
+
+// name is the name of the pod in its namespace.
+func (p *pod) name() string { return p.text[len(p.identity.namespace.name)+1:] }
+
+// public returns the pod as it was given.
+func (p *pod) public() Pod {
+	return Pod{
+		NamespacedName: types.NamespacedName{Namespace: p.identity.namespace.name, Name: p.name()},
+		Node:           p.node.Value(),
+		Labels:         p.identity.labels,
+		IPs:            p.ips,
+		Ports:          p.identity.ports,
+		HostNetwork:    p.host,
+		Running:        p.running,
+		Created:        time.UnixMicro(p.created).UTC(),
+		Owner:          p.owner.Value(),
+	}
 }
 
 // claims returns the addresses at which policy may know the pod.
 func (p *pod) claims() []netip.Addr {
-	if p == nil || p.HostNetwork {
+	if p == nil || p.host {
 		return nil
 	}
-	return p.IPs
+	return p.ips
 }
 
-// equal says whether policy cannot tell p from q.
-func (p *Pod) equal(q *Pod) bool {
-	return p.NamespacedName == q.NamespacedName && p.Node == q.Node && p.HostNetwork == q.HostNetwork &&
-		p.Running == q.Running && p.Created.Equal(q.Created) && p.Owner == q.Owner &&
-		slices.Equal(p.IPs, q.IPs) && slices.Equal(p.Ports, q.Ports) && maps.Equal(p.Labels, q.Labels)
+// is says whether policy cannot tell p from q, which has its name.
+func (p *pod) is(q *Pod) bool {
+	return p.identity.is(q) && slices.Equal(p.ips, q.IPs) && p.host == q.HostNetwork && p.running == q.Running &&
+		p.created == q.Created.UnixMicro() && p.node.Value() == q.Node && p.owner.Value() == q.Owner
+}
+
+// is says whether p, of the namespace of id, has the identity.
+func (id *identity) is(p *Pod) bool {
+	return id.idle == p.idle() && maps.Equal(id.labels, p.Labels) && slices.Equal(id.ports, p.Ports)
+}
+
+// idle says whether policy knows the pod at no address.
+func (p *Pod) idle() bool { return p.HostNetwork || len(p.IPs) == 0 }
+
+// pod returns the pod of that name, or nil.
+func (s *State) pod(name types.NamespacedName) *pod {
+	if ns := s.namespaces[name.Namespace]; ns != nil {
+		return ns.pods[name.Name]
+	}
+	return nil
 }
 
 // SetPod adds p or replaces the pod of its name. The state keeps p's labels and slices; they are not changed afterwards.
 func (s *State) SetPod(p Pod) {
-	old := s.pods[p.NamespacedName]
-	if old != nil && old.equal(&p) {
+	old := s.pod(p.NamespacedName)
+	if old != nil && old.is(&p) {
 		return
 	}
-	next := &pod{Pod: p, text: p.String()}
-	next.Namespace, next.Name = next.text[:len(p.Namespace)], next.text[len(p.Namespace)+1:] // one string in memory, not three
-	if len(next.claims()) > 0 {
-		next.identity = s.identityOf(&p)
-		next.Labels, next.Ports = next.identity.labels, next.identity.ports
+	var id *identity
+	if old != nil && old.identity.is(&p) {
+		id = old.identity
+	} else {
+		id = s.identityOf(&p)
 	}
-	s.pods[next.NamespacedName] = next
+	next := s.newPod(&p, id)
+	id.namespace.pods[next.name()] = next
 	s.replacePod(old, next)
 }
 
 // DeletePod forgets a pod.
 func (s *State) DeletePod(name types.NamespacedName) {
-	old := s.pods[name]
+	old := s.pod(name)
 	if old == nil {
 		return
 	}
-	delete(s.pods, name)
+	delete(old.identity.namespace.pods, name.Name)
 	s.replacePod(old, nil)
 }
 
@@ -72,8 +127,12 @@ func (s *State) replacePod(old, next *pod) {
 			s.contend(a, old, nil)
 		}
 	}
-	if old != nil && old.identity != nil {
-		s.dropIdentity(old.identity)
+	if next != nil && next.node == s.node {
+		s.nodePods[next] = struct{}{}
+	}
+	if old != nil {
+		delete(s.nodePods, old)
+		s.leaveIdentity(old)
 	}
 }
 
@@ -106,12 +165,12 @@ func (s *State) contend(a netip.Addr, old, next *pod) {
 // foremost orders the pods that claim one address: running ones, then the newest, then by name so that the order is total.
 func foremost(p, q *pod) int {
 	running := func(p *pod) int {
-		if p.Running {
+		if p.running {
 			return 0
 		}
 		return 1
 	}
-	return cmp.Or(cmp.Compare(running(p), running(q)), q.Created.Compare(p.Created), cmp.Compare(p.text, q.text))
+	return cmp.Or(cmp.Compare(running(p), running(q)), cmp.Compare(q.created, p.created), cmp.Compare(p.text, q.text))
 }
 
 // setOwner takes an address from one pod and gives it to another; either may be nil.
@@ -129,17 +188,19 @@ func (s *State) setOwner(a netip.Addr, from, to *pod) {
 // attach adds an address of p to everything that its identity is in.
 func (s *State) attach(a netip.Addr, p *pod) {
 	id := p.identity
-	id.addrs[a] = p
 	for sel := range id.selectors {
 		s.share(sel, a)
 	}
 	for iso, g := range id.grants {
 		iso.want(s, a, p, g)
 	}
-	if p.Node != s.node {
+	if p.node != s.node {
 		return
 	}
-	if id.local++; id.local == 1 {
+	if id.local == nil {
+		id.local = make(map[netip.Addr]*pod)
+	}
+	if id.local[a] = p; len(id.local) == 1 {
 		s.dirtyIdentities[id] = struct{}{}
 	}
 	s.dispatch(a, p)
@@ -148,17 +209,16 @@ func (s *State) attach(a netip.Addr, p *pod) {
 // detach removes an address of p from everything that its identity is in.
 func (s *State) detach(a netip.Addr, p *pod) {
 	id := p.identity
-	delete(id.addrs, a)
 	for sel := range id.selectors {
 		s.unshare(sel, a)
 	}
 	for iso, g := range id.grants {
 		iso.unwant(s, a, g)
 	}
-	if p.Node != s.node {
+	if p.node != s.node {
 		return
 	}
-	if id.local--; id.local == 0 {
+	if delete(id.local, a); len(id.local) == 0 {
 		s.dirtyIdentities[id] = struct{}{}
 	}
 	s.undispatch(a)

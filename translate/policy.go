@@ -22,16 +22,47 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// policy is a compiled NetworkPolicy.
+// policy is a NetworkPolicy of the state. Most policies select no pod of this node: of them it keeps what tells that, and the text in
+// its shortest form.
 type policy struct {
 	name     types.NamespacedName
-	source   *networkingv1.NetworkPolicy
+	spec     []byte // as protobuf
 	pods     labels.Selector
-	isolates [2]bool   // by Direction
-	rules    [2][]rule // by Direction
-	err      error     // what does not compile
+	isolates [2]bool // by Direction
+	err      error   // what does not compile
 
-	isolations map[*isolation]struct{} // that it is part of
+	isolations map[*isolation]struct{} // that it is part of; nil without one
+	compiled   *[2][]rule              // by Direction; nil if not needed at the moment
+}
+
+// source returns the policy as it was given.
+func (p *policy) source() *networkingv1.NetworkPolicy {
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: p.name.Namespace, Name: p.name.Name}}
+	_ = np.Spec.Unmarshal(p.spec) // it was marshalled here
+	return np
+}
+
+// rules returns what the policy allows in a direction.
+func (p *policy) rules(d Direction) []rule {
+	if p.compiled == nil {
+		p.compiled = compile(p.source(), p.spec).compiled
+	}
+	return p.compiled[d]
+}
+
+// join makes the policy part of an isolation.
+func (p *policy) join(iso *isolation) {
+	if p.isolations == nil {
+		p.isolations = make(map[*isolation]struct{})
+	}
+	p.isolations[iso] = struct{}{}
+}
+
+// leave ends [policy.join].
+func (p *policy) leave(iso *isolation) {
+	if delete(p.isolations, iso); len(p.isolations) == 0 {
+		p.isolations, p.compiled = nil, nil
+	}
 }
 
 // rule is one compiled ingress or egress rule.
@@ -55,30 +86,30 @@ type podPeer struct {
 	pods       labels.Selector
 }
 
-// compile returns the policy that np says. What it cannot compile is an error that names the field, and narrows: a bad rule allows
-// nothing, a bad requirement of spec.podSelector is left out so that it selects no fewer pods, and an unknown policy type isolates
-// both ways.
-func compile(np *networkingv1.NetworkPolicy) *policy {
+// compile returns the policy that np says; spec is its, as protobuf. What it cannot compile is an error that names the field, and narrows:
+// a bad rule allows nothing, a bad requirement of spec.podSelector is left out so that it selects no fewer pods, and an unknown policy type
+// isolates both ways.
+func compile(np *networkingv1.NetworkPolicy, spec []byte) *policy {
 	p := &policy{
-		name:       types.NamespacedName{Namespace: np.Namespace, Name: np.Name},
-		source:     np,
-		isolations: make(map[*isolation]struct{}),
+		name:     types.NamespacedName{Namespace: np.Namespace, Name: np.Name},
+		spec:     spec,
+		compiled: new([2][]rule),
 	}
-	spec := field.NewPath("spec")
+	path := field.NewPath("spec")
 	var errs field.ErrorList
-	p.pods, errs = compileSelector(&np.Spec.PodSelector, spec.Child("podSelector"))
-	errs = append(errs, p.compileTypes(np.Spec, spec.Child("policyTypes"))...)
+	p.pods, errs = compileSelector(&np.Spec.PodSelector, path.Child("podSelector"))
+	errs = append(errs, p.compileTypes(np.Spec, path.Child("policyTypes"))...)
 	add := func(d Direction, path *field.Path, ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) {
 		r, bad := place{np.Namespace, d, path}.compileRule(ports, peers)
 		if errs = append(errs, bad...); len(bad) == 0 {
-			p.rules[d] = append(p.rules[d], r)
+			p.compiled[d] = append(p.compiled[d], r)
 		}
 	}
 	for i, r := range np.Spec.Ingress {
-		add(Ingress, spec.Child("ingress").Index(i), r.Ports, r.From)
+		add(Ingress, path.Child("ingress").Index(i), r.Ports, r.From)
 	}
 	for i, r := range np.Spec.Egress {
-		add(Egress, spec.Child("egress").Index(i), r.Ports, r.To)
+		add(Egress, path.Child("egress").Index(i), r.Ports, r.To)
 	}
 	if len(errs) > 0 {
 		p.err = fmt.Errorf("NetworkPolicy %s: %w", p.name, errs.ToAggregate())

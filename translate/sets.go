@@ -58,14 +58,17 @@ func (iso *isolation) grant(s *State, id *identity) {
 		next = iso.acquire(s, ports)
 	}
 	if old != nil {
-		for a := range id.addrs {
+		for a := range s.addresses(id) {
 			iso.unwant(s, a, old)
 		}
 		iso.release(s, id, old)
 	}
 	if next != nil {
+		if id.grants == nil {
+			id.grants = make(map[*isolation]*grant)
+		}
 		id.grants[iso] = next
-		for a, p := range id.addrs {
+		for a, p := range s.addresses(id) {
 			iso.want(s, a, p, next)
 		}
 	}

@@ -3,12 +3,14 @@
 package translate
 
 import (
+	"bytes"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"unique"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -36,16 +38,15 @@ const (
 // in proportion to what they change; [State.Table] completes the table. Its content is a function of what the state holds, not of the
 // order of events.
 type State struct {
-	node    string
+	node    unique.Handle[string]
 	options Options
 	table   *nft.Table
 
-	pods             map[types.NamespacedName]*pod
+	nodePods         map[*pod]struct{} // the pods of this node
 	owners           map[netip.Addr]*pod
 	rivals           map[netip.Addr][]*pod // all that claim an address, where there are several
 	hosts            map[netip.Addr]host   // nodes, by the addresses of their pods of the host network
 	namespaces       map[string]*namespace
-	policies         map[types.NamespacedName]*policy
 	selectors        map[string]*selector
 	clusterSelectors map[*selector]struct{} // those with a namespaceSelector
 	isolations       map[string]*isolation
@@ -62,15 +63,14 @@ type State struct {
 // New returns the empty state of the node of that name.
 func New(node string, options Options) *State {
 	s := &State{
-		node:             node,
+		node:             unique.Make(node),
 		options:          options,
 		table:            nft.NewTable(TableName, "NetworkPolicy on node "+node+", written by netpold; manual changes are undone"),
-		pods:             make(map[types.NamespacedName]*pod),
+		nodePods:         make(map[*pod]struct{}),
 		owners:           make(map[netip.Addr]*pod),
 		rivals:           make(map[netip.Addr][]*pod),
 		hosts:            make(map[netip.Addr]host),
 		namespaces:       make(map[string]*namespace),
-		policies:         make(map[types.NamespacedName]*policy),
 		selectors:        make(map[string]*selector),
 		clusterSelectors: make(map[*selector]struct{}),
 		isolations:       make(map[string]*isolation),
@@ -91,8 +91,7 @@ func (s *State) SetNamespace(name string, labels map[string]string) {
 	if ns.known && maps.Equal(ns.labels, labels) {
 		return
 	}
-	ns.known, ns.labels = true, labels
-	s.rematch(ns)
+	s.replaceLabels(ns, true, labels)
 }
 
 // DeleteNamespace forgets a namespace. Its pods, if there still are any, are matched by no namespaceSelector from now on.
@@ -101,56 +100,81 @@ func (s *State) DeleteNamespace(name string) {
 	if ns == nil || !ns.known {
 		return
 	}
-	ns.known, ns.labels = false, nil
-	s.rematch(ns)
+	s.replaceLabels(ns, false, nil)
 	s.dropNamespace(ns)
 }
 
-// rematch holds the pods of ns against every namespaceSelector.
-func (s *State) rematch(ns *namespace) {
+// replaceLabels changes what is known of ns, and holds its pods against the namespaceSelectors that judge it otherwise now.
+func (s *State) replaceLabels(ns *namespace, known bool, labels map[string]string) {
+	before := *ns
+	ns.known, ns.labels = known, labels
 	for sel := range s.clusterSelectors {
-		s.matchNamespace(sel, ns)
+		if sel.covers(&before) != sel.covers(ns) {
+			s.matchNamespace(sel, ns)
+		}
 	}
 }
 
-// SetPolicy adds np or replaces the policy of its name; np is not changed afterwards. The error names what does not compile; the
-// policy is in force all the same, narrowed: see [compile].
+// SetPolicy adds np or replaces the policy of its name; np is not kept. The error names what does not compile; the policy is in force
+// all the same, narrowed: see [compile].
 func (s *State) SetPolicy(np *networkingv1.NetworkPolicy) error {
 	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
-	if old := s.policies[name]; old != nil && equality.Semantic.DeepEqual(old.source.Spec, np.Spec) {
+	spec, err := np.Spec.Marshal()
+	if err != nil {
+		return fmt.Errorf("NetworkPolicy %s: %w", name, err)
+	}
+	if old := s.policy(name); old != nil && bytes.Equal(old.spec, spec) {
 		return old.err
 	}
-	p := compile(np)
+	p := compile(np, spec)
 	s.replacePolicy(name, p)
 	return p.err
 }
 
 // DeletePolicy forgets a policy.
 func (s *State) DeletePolicy(name types.NamespacedName) {
-	if s.policies[name] == nil {
+	if s.policy(name) == nil {
 		return
 	}
 	s.replacePolicy(name, nil)
 }
 
+// policy returns the policy of that name, or nil.
+func (s *State) policy(name types.NamespacedName) *policy {
+	if ns := s.namespaces[name.Namespace]; ns != nil {
+		return ns.policies[name.Name]
+	}
+	return nil
+}
+
 // replacePolicy puts p, or nothing, in the place of the policy of that name.
 func (s *State) replacePolicy(name types.NamespacedName, p *policy) {
 	ns := s.namespaceOf(name.Namespace)
-	old := s.policies[name]
+	old := ns.policies[name.Name]
 	if old != nil {
 		for iso := range old.isolations {
 			s.dirtyIsolations[iso] = struct{}{}
 		}
-		delete(s.policies, name)
-		delete(ns.policies, name)
+		delete(ns.policies, name.Name)
 	}
 	if p != nil {
-		s.policies[name], ns.policies[name] = p, p
+		ns.policies[name.Name] = p
 	}
-	for _, id := range ns.identities {
-		if id.local > 0 && (old != nil && old.pods.Matches(id.labels) || p != nil && p.pods.Matches(id.labels)) {
-			s.dirtyIdentities[id] = struct{}{}
+	affects := func(p *policy) bool {
+		selects := false
+		for _, id := range ns.identities {
+			if len(id.local) > 0 && p.pods.Matches(id.labels) {
+				s.dirtyIdentities[id] = struct{}{}
+				selects = true
+			}
 		}
+		return selects
+	}
+	if old != nil {
+		affects(old)
+	}
+	if p != nil && !affects(p) {
+		p.compiled = nil // most policies are of no use on this node
 	}
 	s.dropNamespace(ns)
 }
@@ -183,16 +207,16 @@ func (s *State) Table() *nft.Table {
 // Cluster returns the state as plain objects.
 func (s *State) Cluster() *Cluster {
 	c := &Cluster{Namespaces: make(map[string]map[string]string)}
-	for _, p := range s.pods {
-		c.Pods = append(c.Pods, p.Pod)
-	}
 	for name, ns := range s.namespaces {
 		if ns.known {
 			c.Namespaces[name] = ns.labels
 		}
-	}
-	for _, p := range s.policies {
-		c.Policies = append(c.Policies, p.source)
+		for _, p := range ns.pods {
+			c.Pods = append(c.Pods, p.public())
+		}
+		for _, p := range ns.policies {
+			c.Policies = append(c.Policies, p.source())
+		}
 	}
 	return c
 }

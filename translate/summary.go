@@ -16,15 +16,11 @@ type Summary struct {
 	Elements   int    // in all of them
 }
 
-// Summary counts. Its cost is proportional to the number of pods.
+// Summary counts. Its cost is proportional to the number of policies and of namespaces, not to that of pods.
 func (s *State) Summary() Summary {
-	sum := Summary{Pods: len(s.pods), Policies: len(s.policies), Isolations: len(s.isolations)}
-	for _, p := range s.pods {
-		if p.Node != s.node {
-			continue
-		}
-		sum.NodePods++
-		if p.identity == nil {
+	sum := Summary{NodePods: len(s.nodePods), Isolations: len(s.isolations)}
+	for p := range s.nodePods {
+		if p.identity.idle {
 			continue
 		}
 		sum.LocalPods++
@@ -34,12 +30,16 @@ func (s *State) Summary() Summary {
 			}
 		}
 	}
-	for _, p := range s.policies {
-		switch {
-		case p.err != nil:
-			sum.Rejected++
-		case len(p.isolations) > 0:
-			sum.InEffect++
+	for _, ns := range s.namespaces {
+		sum.Pods += len(ns.pods)
+		sum.Policies += len(ns.policies)
+		for _, p := range ns.policies {
+			switch {
+			case p.err != nil:
+				sum.Rejected++
+			case len(p.isolations) > 0:
+				sum.InEffect++
+			}
 		}
 	}
 	for _, set := range s.table.Sets() {
