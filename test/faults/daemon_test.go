@@ -168,5 +168,13 @@ func (d *daemon) nft(args ...string) (string, error) {
 	return out.String(), err
 }
 
+// mustNFT runs nft, which has to succeed.
+func (d *daemon) mustNFT(args ...string) {
+	d.t.Helper()
+	if out, err := d.nft(args...); err != nil {
+		d.t.Fatalf("nft %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
 // pause is for tests that have nothing to do while they wait.
 func pause() { time.Sleep(time.Millisecond) }

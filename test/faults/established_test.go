@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/train"
 )
 
 // talk is a TCP connection and a UDP exchange from the client to web, under way.
@@ -87,8 +88,8 @@ func testRecheck(t *testing.T, program string) { established(t, program, "rechec
 func established(t *testing.T, program, mode string, stays bool) {
 	p := prober.New(t)
 	d := newDaemon(t, program, pause, "--established="+mode)
-	d.write("world.yaml", world)
-	d.write("permission.yaml", permission)
+	d.write("world.yaml", train.World)
+	d.write("permission.yaml", train.Permission)
 	d.start()
 	talks := []talk{
 		{t, p, netip.MustParseAddr("10.0.2.1"), netip.MustParseAddr("10.0.1.1")},
@@ -97,12 +98,12 @@ func established(t *testing.T, program, mode string, stays bool) {
 	for _, k := range talks {
 		k.open()
 	}
-	d.write("permission.yaml", strings.ReplaceAll(permission, "app: client", "app: nobody"))
+	d.write("permission.yaml", strings.ReplaceAll(train.Permission, "app: client", "app: nobody"))
 	d.await(transaction)
 	for _, k := range talks {
 		k.want("original direction after the change, "+mode, stays, k.data(false, 1), k.udp(false))
 	}
-	d.write("permission.yaml", permission)
+	d.write("permission.yaml", train.Permission)
 	d.await(transaction)
 	for _, k := range talks {
 		k.want("all after the permission is back, "+mode, true, k.data(false, 1), k.data(true, 0), k.udp(false), k.udp(true), k.unreachable())

@@ -11,18 +11,19 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/train"
 )
 
 // testText compares what run wrote over netlink with what render prints and nft loads.
 func testText(t *testing.T, program string) {
 	netns.Enter(t)
 	d := newDaemon(t, program, pause, "--own-table=false")
-	d.write("world.yaml", world)
-	d.write("permission.yaml", permission)
+	d.write("world.yaml", train.World)
+	d.write("permission.yaml", train.Permission)
 	d.start()
 	same(t, d)
 	for i := 1; i <= 11; i++ {
-		d.write("change.yaml", bystanding(i))
+		d.write("change.yaml", train.Bystanding(i))
 		d.await(transaction)
 	}
 	same(t, d)
