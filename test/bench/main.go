@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,9 +24,10 @@ import (
 
 // bench is a run.
 type bench struct {
-	quick  bool
-	start  time.Time
-	report Report
+	quick   bool
+	program string // of netpold
+	start   time.Time
+	report  Report
 }
 
 // section is a part of a run that can be asked for.
@@ -39,6 +41,8 @@ func sections() []section {
 		{"packet", (*bench).packetPath},
 		{"established", (*bench).established},
 		{"throughput", (*bench).throughput},
+		{"control", (*bench).controlPath},
+		{"memory", (*bench).memory},
 	}
 }
 
@@ -56,14 +60,22 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	var only, out string
+	var only, out, table string
 	b := &bench{start: time.Now()}
 	flag.BoolVar(&b.quick, "quick", false, "fewer points and rounds: to see that it works, not for publication")
 	flag.StringVar(&only, "only", "", "sections to run, with commas between them (default all)")
+	flag.StringVar(&b.program, "netpold", "bin/netpold", "the netpold program")
+	flag.StringVar(&table, "table-memory", "", "for the program itself: print what a table takes of the kernel's memory")
 	flag.StringVar(&out, "out", "-", "file to write the JSON to")
 	flag.Parse()
 	if os.Getenv(inside) == "" {
 		return again(ctx)
+	}
+	if table != "" {
+		return printTableMemory(ctx, table)
+	}
+	if err := command("link set dev lo up\n", "ip", "-batch", "-"); err != nil {
+		return err
 	}
 	chosen, err := choose(only)
 	if err != nil {
@@ -136,4 +148,12 @@ func summary(m *Measure, baseline float64) string {
 		fmt.Fprintf(&s, "; %s %.4g (%.4g..%.4g)", series.Name, p.Median, p.Min, p.Max)
 	}
 	return s.String()
+}
+
+// thousands writes a number with commas between its thousands.
+func thousands(n int) string {
+	if n < 1000 {
+		return strconv.Itoa(n)
+	}
+	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
 }

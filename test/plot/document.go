@@ -92,7 +92,15 @@ func (d *document) table(m, beside *measure) {
 	if beside != nil {
 		list = slices.Concat(beside.Series, list)
 	}
-	d.printf("%s in %s: median (least – greatest of %d rounds). `%s`\n\n", m.Y, m.Unit, len(list[0].Points[0].Rounds), m.Command)
+	unit := ", " + m.Unit
+	if m.Unit == "1" {
+		unit = ""
+	}
+	spread := ""
+	if rounds := len(list[0].Points[0].Rounds); rounds > 1 {
+		spread = fmt.Sprintf(": median (least – greatest of %d rounds)", rounds)
+	}
+	d.printf("%s%s%s. `%s`\n\n", capital(m.Y), unit, spread, m.Command)
 	d.printf("| %s |", m.X)
 	for _, s := range list {
 		d.printf(" %s |", s.Name)
@@ -110,7 +118,7 @@ func (d *document) table(m, beside *measure) {
 			label = p.Label
 			fmt.Fprintf(&row, " %s |", p)
 		}
-		if label == "" {
+		if label == "" && m.X != "" {
 			label = number(x)
 		}
 		d.printf("| %s |%s\n", label, row.String())
@@ -146,5 +154,8 @@ func number(v float64) string {
 	}
 	return sign + whole
 }
+
+// capital begins a sentence.
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func abs(v float64) float64 { return max(v, -v) }

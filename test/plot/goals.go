@@ -40,6 +40,54 @@ func goals() []goal {
 			measured: ratio(one("packet/policies", netpold, 1000), one("packet/policies", netpold, 1)),
 		},
 		{
+			figure: "pod event → kernel at 100k pods, 10k policies, p50", goal: "≤ 0.3 ms", limit: 0.3, unit: "ms",
+			measured: one("control/pod", "10,000 policies, p50", 100_000),
+		},
+		{
+			figure: "the same, p99", goal: "≤ 5 ms", limit: 5, unit: "ms",
+			measured: one("control/pod", "10,000 policies, p99", 100_000),
+		},
+		{
+			figure: "500 pod events/s at 100k pods, 10k policies", goal: "≤ 10 % of a core", limit: 10, unit: "%",
+			measured: one("memory/cpu", "10,000 policies", 100_000),
+		},
+		{
+			figure: "caches synced → enforced, 100k pods, 10k policies", goal: "≤ 1 s", limit: 1, unit: "s",
+			measured: scaled(0.001, one("control/start", "10,000 policies", 100_000)),
+		},
+		{
+			figure: "RSS at 100k pods, 10k policies", goal: "≤ 150 MiB", limit: 150, unit: "MiB",
+			measured: one("memory/rss", "10,000 policies", 100_000),
+		},
+		{
+			figure: "RSS at 1k pods, 100 policies", goal: "≤ 30 MiB", limit: 30, unit: "MiB",
+			measured: one("memory/rss", "100 policies", 1000),
+		},
+		{
+			figure: "30 isolations with `namespaceSelector: {}`, 150k pods: sets", goal: "one, shared", limit: 1,
+			measured: one("memory/shared/sets", netpold, 0),
+		},
+		{
+			figure: "the same, kernel memory", goal: "≤ 15 MiB", limit: 15, unit: "MiB",
+			measured: one("memory/shared", netpold, 0),
+		},
+		{
+			figure: "namespace relabel flipping 10,000 pods: transactions", goal: "one", limit: 1,
+			measured: one("control/relabel/transactions", netpold, 0),
+		},
+		{
+			figure: "the same, time", goal: "≤ 100 ms", limit: 100, unit: "ms",
+			measured: one("control/relabel", "pods come in", 0),
+		},
+		{
+			figure: "the same, pods selected by label as well", goal: "≤ 100 ms", limit: 100, unit: "ms",
+			measured: one("control/relabel", "pods come in", 1),
+		},
+		{
+			figure: "static binary, stripped", goal: "≤ 40 MiB", limit: 40, unit: "MiB",
+			measured: one("memory/binary", netpold, 0),
+		},
+		{
 			figure: "established TCP throughput", goal: "≥ 0.99 × without table", limit: 0.99, least: true, unit: "×",
 			measured: one("throughput", "keep", 0),
 		},

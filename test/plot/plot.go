@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -35,14 +36,20 @@ func drawMeasure(m *measure, list []series, file string) error {
 	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
 	p := plot.New()
 	p.Title.Text = m.Title
-	p.X.Label.Text = m.X
-	p.Y.Label.Text = m.Y + ", " + m.Unit
+	p.X.Label.Text = capital(m.X)
+	p.Y.Label.Text = capital(m.Y) + ", " + m.Unit
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Legend.Padding = vg.Points(3)
 	p.Add(plotter.NewGrid())
 	a := axesOf(list)
-	for i, s := range list {
-		if err := a.add(p, s, i); err != nil {
+	styles := make(map[string]int)
+	for _, s := range list {
+		name, quantile, _ := strings.Cut(s.Name, ", p")
+		if _, ok := styles[name]; !ok {
+			styles[name] = len(styles)
+		}
+		style := style{number: styles[name], dashed: quantile == "99"}
+		if err := a.add(p, s, style); err != nil {
 			return fmt.Errorf("plot %s: %w", m.ID, err)
 		}
 	}
@@ -58,6 +65,12 @@ func drawMeasure(m *measure, list []series, file string) error {
 	// The font of the measures of the text, and where it is not installed, one like it.
 	text := bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans"), []byte("font-family:Liberation Sans,Arial,sans-serif"))
 	return os.WriteFile(file, text, 0o644)
+}
+
+// style is how a series looks.
+type style struct {
+	number int
+	dashed bool
 }
 
 // axes is how values become places.
@@ -109,7 +122,7 @@ func (a axes) y(v float64) float64 {
 }
 
 // add draws one series.
-func (a axes) add(p *plot.Plot, s series, i int) error {
+func (a axes) add(p *plot.Plot, s series, style style) error {
 	var points struct {
 		plotter.XYs
 		plotter.YErrors
@@ -127,9 +140,12 @@ func (a axes) add(p *plot.Plot, s series, i int) error {
 	if err != nil {
 		return err
 	}
-	c := colors()[i%len(colors())]
+	c := colors()[style.number%len(colors())]
 	line.Color, line.Width, bars.Color, dots.Color = c, vg.Points(1.5), c, c
-	dots.Shape = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}}[i%4]
+	dots.Shape = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}}[style.number%4]
+	if style.dashed {
+		line.Dashes = []vg.Length{vg.Points(4), vg.Points(3)}
+	}
 	p.Add(line, bars, dots)
 	p.Legend.Add(s.Name, line, dots)
 	return nil
@@ -150,10 +166,21 @@ func (a axes) scale(p *plot.Plot) {
 		p.X.Scale = plot.LogScale{}
 	}
 	if a.logY {
-		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(logTicks)
 		p.Y.Max *= 3 // room for the legend
 		return
 	}
 	p.Y.Min = min(p.Y.Min, 0)
 	p.Y.Max += 0.35 * (p.Y.Max - p.Y.Min)
+}
+
+// logTicks marks as gonum does, in this document's way to write numbers.
+func logTicks(low, high float64) []plot.Tick {
+	ticks := plot.LogTicks{}.Ticks(low, high)
+	for i := range ticks {
+		if ticks[i].Label != "" {
+			ticks[i].Label = number(ticks[i].Value)
+		}
+	}
+	return ticks
 }

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/translate"
+)
+
+// tableMemory is what a process of its own finds out about a table.
+type tableMemory struct {
+	MiB      float64 // of kernel memory
+	Elements int
+	Shared   int // sets of whole namespaces
+}
+
+// kernelMemory measures the kernel's memory of tables. Each is made by a process of its own in a memory cgroup, to which the kernel
+// charges it, as it charges it to the cgroup of a daemon.
+func (b *bench) kernelMemory(ctx context.Context) error {
+	m := Measure{
+		ID: "memory/kernel", Title: "Memory of the kernel for the table", X: "pods in the cluster", Y: "charged to the memory cgroup", Unit: "MiB",
+		Note: "The tables of hash sets, 8 bytes a bucket and up to two buckets an element, are not charged to cgroups and not in it.",
+	}
+	list := sizes()
+	if b.quick {
+		list = []size{{1000, 100}, {10_000, 1000}}
+	}
+	rounds := 3
+	for _, z := range list {
+		values, _, err := b.tableMemory(ctx, rounds, fmt.Sprintf("%d/%d", z.pods, z.policies))
+		if err != nil {
+			return err
+		}
+		m.add(thousands(z.policies)+" policies", point(float64(z.pods), values))
+	}
+	b.progress("kernel memory: %s", summary(&m, 0))
+	b.add(m)
+
+	shared := Measure{
+		ID: "memory/shared", Title: "30 isolations that let every namespace in", X: "", Y: "charged to the memory cgroup", Unit: "MiB",
+		Note: "Thirty pods of the node have a policy each, with namespaceSelector: {}, in a cluster of 150,000 pods.",
+	}
+	sets := Measure{ID: "memory/shared/sets", Title: shared.Title + ": sets", X: "", Y: "sets of whole namespaces", Unit: "1"}
+	values, last, err := b.tableMemory(ctx, rounds, everyNamespace)
+	if err != nil {
+		return err
+	}
+	shared.add(seriesNetpold, point(0, values))
+	sets.add(seriesNetpold, point(0, []float64{float64(last.Shared)}))
+	b.progress("30 isolations, every namespace: %s; %d sets, %d elements", summary(&shared, 0), last.Shared, last.Elements)
+	b.add(shared)
+	b.add(sets)
+	return nil
+}
+
+// everyNamespace asks for the table of the thirty isolations.
+const everyNamespace = "every-namespace"
+
+// tableMemory measures one table some times, in a process each.
+func (b *bench) tableMemory(ctx context.Context, rounds int, what string) (mib []float64, last tableMemory, err error) {
+	for range rounds {
+		cmd := exec.CommandContext(ctx, "/proc/self/exe", "-table-memory", what)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, last, fmt.Errorf("kernel memory of %s: %w", what, err)
+		}
+		if err := json.Unmarshal(out, &last); err != nil {
+			return nil, last, fmt.Errorf("kernel memory of %s: %w", what, err)
+		}
+		mib = append(mib, last.MiB)
+	}
+	return mib, last, nil
+}
+
+// printTableMemory is that process.
+func printTableMemory(ctx context.Context, what string) error {
+	group, err := enterCgroup()
+	if err != nil {
+		return err
+	}
+	state := translate.New(nodeName, translate.Options{LogGroup: 86})
+	if what == everyNamespace {
+		err = fillEveryNamespace(state)
+	} else {
+		var z size
+		if _, err = fmt.Sscanf(what, "%d/%d", &z.pods, &z.policies); err == nil {
+			err = z.fill(state)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return thread(func() error {
+		result, err := measureTable(ctx, group, state.Table())
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(result)
+	})
+}
+
+// fillEveryNamespace makes 30 local pods with a policy each that lets all namespaces in.
+func fillEveryNamespace(s *translate.State) error {
+	z := size{150_000, 0}
+	if err := z.fill(s); err != nil {
+		return err
+	}
+	for _, i := range z.localPods()[:30] {
+		p, _, err := translate.PodFrom(z.pod(i))
+		if err != nil {
+			return err
+		}
+		np := z.extraPolicy(p)
+		np.Spec.Ingress[0].From = everyPod()
+		if err := s.SetPolicy(np); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureTable commits a table and deletes it, and returns what it took in between.
+func measureTable(ctx context.Context, group *cgroup, table *nft.Table) (tableMemory, error) {
+	var result tableMemory
+	space, err := netns.New()
+	if err != nil {
+		return result, err
+	}
+	defer closeQuietly(space)
+	conn, err := kernel.Open(kernel.Config{Own: true})
+	if err != nil {
+		return result, err
+	}
+	defer closeQuietly(conn)
+	if _, err := conn.Apply(ctx, table.Pending()); err != nil {
+		return result, err
+	}
+	with, err := group.settled()
+	if err != nil {
+		return result, err
+	}
+	without, err := 0.0, conn.DeleteTable(ctx, table.Name)
+	if err == nil {
+		without, err = group.settled()
+	}
+	for _, s := range table.Sets() {
+		result.Elements += s.Len()
+		if strings.HasPrefix(s.Name, "namespaces-") && s.Len() > 0 {
+			result.Shared++
+		}
+	}
+	result.MiB = (with - without) / (1 << 20)
+	return result, errors.Join(err, ctx.Err())
+}
+
+// settled is the kernel memory of the cgroup when it has stopped changing: the kernel frees what a transaction needed a little later.
+func (g *cgroup) settled() (float64, error) {
+	last := -1.0
+	for range 100 {
+		now, err := g.kernel()
+		if err != nil || now == last {
+			return now, err
+		}
+		last = now
+		time.Sleep(200 * time.Millisecond)
+	}
+	return last, nil
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"time"
+
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// eventsPerSecond is the rate of the burst.
+const eventsPerSecond = 500
+
+// memory measures what the program takes: size, heap, memory of the process, of the kernel, and CPU while events come.
+func (b *bench) memory(ctx context.Context) error {
+	mib, err := programSize(b.program)
+	if err != nil {
+		return err
+	}
+	binary := Measure{ID: "memory/binary", Title: "Program", X: "", Y: "size of the static binary, stripped", Unit: "MiB"}
+	binary.add(seriesNetpold, point(0, []float64{mib}))
+	b.add(binary)
+	if err := b.heap(); err != nil {
+		return err
+	}
+	if err := b.daemons(ctx); err != nil {
+		return err
+	}
+	return b.kernelMemory(ctx)
+}
+
+// heap measures what translate.State keeps of a pod and of a policy.
+func (b *bench) heap() error {
+	m := Measure{
+		ID: "memory/heap", Title: "Heap of the state", X: "", Y: "heap after a collection", Unit: "B",
+		Note: "What translate.State holds of an object, whether or not the node has to do with it.",
+	}
+	z := size{100_000, 10_000}
+	if b.quick {
+		z = size{10_000, 1000}
+	}
+	fewPods, err := heapOf(size{pods: 1000})
+	if err != nil {
+		return err
+	}
+	withPods, err := heapOf(size{pods: z.pods})
+	if err != nil {
+		return err
+	}
+	withPolicies, err := heapOf(z)
+	if err != nil {
+		return err
+	}
+	for i, p := range []struct {
+		label string
+		bytes float64
+	}{
+		{"pod", (withPods - fewPods) / float64(z.pods-1000)},
+		{"policy", (withPolicies - withPods) / float64(z.policies)},
+	} {
+		q := point(float64(i), []float64{p.bytes})
+		q.Label = p.label
+		m.add(fmt.Sprintf("of %s pods, %s policies", thousands(z.pods), thousands(z.policies)), q)
+		b.progress("heap per %s: %.0f B", p.label, p.bytes)
+	}
+	b.add(m)
+	return nil
+}
+
+// heapOf is the heap that the state of a cluster takes, with its table, in bytes.
+func heapOf(z size) (float64, error) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s := translate.New(nodeName, translate.Options{LogGroup: 86})
+	if err := z.fill(s); err != nil {
+		return 0, err
+	}
+	s.Table().Pending()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(s)
+	return float64(after.HeapAlloc) - float64(before.HeapAlloc), nil
+}
+
+// daemons measures the program as operators run it, against a server that stands in for an API server.
+func (b *bench) daemons(ctx context.Context) error {
+	rounds, list := 3, sizes()
+	if b.quick {
+		rounds, list = 1, []size{{1000, 100}, {10_000, 1000}}
+	}
+	const x, series = "pods in the cluster", "%s policies"
+	measures := []Measure{
+		{ID: "memory/rss", Title: "Memory of the process", X: x, Y: "resident after the events", Unit: "MiB"},
+		{ID: "memory/peak", Title: "Memory of the process, peak", X: x, Y: "most that was resident", Unit: "MiB"},
+		{ID: "memory/cpu", Title: fmt.Sprintf("CPU at %d pod events a second", eventsPerSecond), X: x, Y: "of a core", Unit: "%",
+			Note: "Pods of the whole cluster, at random, are deleted and created again; the program receives and decodes them from the API server."},
+	}
+	values := make([]map[size][]float64, len(measures))
+	for range rounds {
+		for _, z := range list {
+			got, err := b.daemon(ctx, z)
+			if err != nil {
+				return fmt.Errorf("%s: %w", z, err)
+			}
+			for i, v := range got {
+				if values[i] == nil {
+					values[i] = make(map[size][]float64)
+				}
+				values[i][z] = append(values[i][z], v)
+			}
+			b.progress("daemon, %s: RSS %.0f MiB, peak %.0f, CPU %.1f %%", z, got[0], got[1], got[2])
+		}
+	}
+	for i, m := range measures {
+		for _, z := range list {
+			m.add(fmt.Sprintf(series, thousands(z.policies)), point(float64(z.pods), values[i][z]))
+		}
+		b.add(m)
+	}
+	return nil
+}
+
+// daemon runs the program once, and returns what the measures of daemons are.
+func (b *bench) daemon(ctx context.Context, z size) ([3]float64, error) {
+	var got [3]float64
+	folder, err := os.MkdirTemp("", "netpold-bench-")
+	if err != nil {
+		return got, err
+	}
+	defer os.RemoveAll(folder) //nolint:errcheck // nothing to be done about it
+	server := newAPIServer(z)
+	defer server.Close()
+	defer server.CloseClientConnections()
+	kubeconfig, err := server.kubeconfig(folder)
+	if err != nil {
+		return got, err
+	}
+	d, err := startDaemon(ctx, b.program, kubeconfig)
+	if err != nil {
+		return got, err
+	}
+	cpu, err1 := b.burst(ctx, server, d)
+	rss, err2 := d.memory("VmRSS")
+	peak, err3 := d.memory("VmHWM")
+	return [3]float64{rss, peak, cpu}, errors.Join(err1, err2, err3, d.stop())
+}
+
+// burst sends events for a while and returns the daemon's CPU time for them, in percent of a core.
+func (b *bench) burst(ctx context.Context, server *apiServer, d *daemon) (float64, error) {
+	length := 6 * time.Second
+	if b.quick {
+		length = 3 * time.Second
+	}
+	before, err := d.cpu()
+	if err != nil {
+		return 0, err
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	begin := time.Now()
+	for n := 0; time.Since(begin) < length && ctx.Err() == nil; n += 2 {
+		p := typedPod(server.pod(random.IntN(server.size.pods)))
+		server.events <- watch.Event{Type: watch.Deleted, Object: p}
+		time.Sleep(time.Until(begin.Add(time.Duration(n+1) * time.Second / eventsPerSecond)))
+		server.events <- watch.Event{Type: watch.Added, Object: p}
+		time.Sleep(time.Until(begin.Add(time.Duration(n+2) * time.Second / eventsPerSecond)))
+	}
+	took := time.Since(begin)
+	after, err := d.cpu()
+	return 100 * float64(after-before) / float64(took), err
+}

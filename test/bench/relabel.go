@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
+)
+
+// flipped is how many pods a namespace has that is relabelled.
+const flipped = 10_000
+
+// relabel measures a namespace whose new labels put all of its pods into the rules here, or take them out.
+func (b *bench) relabel(ctx context.Context) error {
+	rounds := 7
+	if b.quick {
+		rounds = 5
+	}
+	took := Measure{
+		ID: "control/relabel", Title: "Namespace relabelled", X: "what policies here select", Y: "from the event to the commit", Unit: "ms",
+		Note: fmt.Sprintf("Its new labels put its %s pods into what policies of this node select, or take them out again; in a cluster of 10,000 more pods and 1,000 policies.", thousands(flipped)),
+	}
+	transactions := Measure{ID: "control/relabel/transactions", Title: "Namespace relabelled: transactions", X: took.X, Y: "transactions of the kernel", Unit: "1"}
+	for i, shape := range []struct {
+		label string
+		peer  networkingv1.NetworkPolicyPeer
+	}{
+		{"whole namespaces", networkingv1.NetworkPolicyPeer{NamespaceSelector: selector("team", "chosen")}},
+		{"pods of namespaces, on one port", networkingv1.NetworkPolicyPeer{NamespaceSelector: selector("team", "chosen"), PodSelector: selector("role", "client")}},
+	} {
+		state, err := relabelled(shape.peer)
+		if err != nil {
+			return err
+		}
+		err = withLoop(ctx, state, func(l *runningLoop) error {
+			if _, err := l.start(); err != nil {
+				return err
+			}
+			times := make(map[string][]float64)
+			var count []float64
+			for range rounds {
+				for _, to := range []string{"chosen", "other"} {
+					ms, n, err := l.relabel(ctx, to)
+					if err != nil {
+						return err
+					}
+					times[to], count = append(times[to], ms), append(count, n)
+				}
+			}
+			for _, p := range []struct {
+				m      *Measure
+				series string
+				rounds []float64
+			}{{&took, "pods come in", times["chosen"]}, {&took, "pods go out", times["other"]}, {&transactions, seriesNetpold, count}} {
+				q := point(float64(i), p.rounds)
+				q.Label = shape.label
+				p.m.add(p.series, q)
+			}
+			b.progress("namespace relabelled, %s: %s", shape.label, summary(&took, 0))
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("namespace relabelled: %w", err)
+		}
+	}
+	b.add(took)
+	b.add(transactions)
+	return nil
+}
+
+// relabelled is a cluster with one large namespace, and one policy on a pod of the node that lets the peer in.
+func relabelled(peer networkingv1.NetworkPolicyPeer) (*translate.State, error) {
+	state := translate.New(nodeName, translate.Options{LogGroup: 86})
+	z := size{10_000, 1000}
+	if err := z.fill(state); err != nil {
+		return nil, err
+	}
+	state.SetNamespace("large", map[string]string{"team": "other"})
+	more := size{z.pods + flipped, z.policies} // for addresses that follow
+	for i := range flipped {
+		state.SetPod(translate.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "large", Name: fmt.Sprintf("pod-%d", i)}, Node: "other", Running: true,
+			Labels: map[string]string{"role": "client", "app": fmt.Sprintf("app-%d", i/podsPerApp)}, IPs: more.ips(z.pods + i),
+		})
+	}
+	local, _, err := translate.PodFrom(z.pod(z.localPods()[0]))
+	if err != nil {
+		return nil, err
+	}
+	return state, state.SetPolicy(&networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: local.Namespace, Name: "let-team-in"},
+		Spec:       ingress(selector(appLabel, local.Labels[appLabel]), rulePorts(number(8080)), peer),
+	})
+}
+
+// relabel changes the label and returns how long it took until the kernel had it, in milliseconds, and in how many transactions.
+func (l *runningLoop) relabel(ctx context.Context, team string) (ms, transactions float64, err error) {
+	before, err := l.kernel.Generation(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	took, err := l.event(func(o watch.Objects) { o.SetNamespace("large", map[string]string{"team": team}) })
+	if err != nil {
+		return 0, 0, err
+	}
+	after, err := l.kernel.Generation(ctx)
+	return milliseconds(took), float64(after - before), err
+}
