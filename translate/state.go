@@ -5,6 +5,7 @@ package translate
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -202,6 +203,40 @@ func (s *State) Table() *nft.Table {
 	clear(s.dirtyChains)
 	clear(s.orphans)
 	return s.table
+}
+
+// Pods yields the names of all pods.
+func (s *State) Pods() iter.Seq[types.NamespacedName] {
+	return names(s, func(ns *namespace) map[string]*pod { return ns.pods })
+}
+
+// Policies yields the names of all policies.
+func (s *State) Policies() iter.Seq[types.NamespacedName] {
+	return names(s, func(ns *namespace) map[string]*policy { return ns.policies })
+}
+
+// names yields the names of what namespaces have.
+func names[T any](s *State, in func(*namespace) map[string]T) iter.Seq[types.NamespacedName] {
+	return func(yield func(types.NamespacedName) bool) {
+		for _, ns := range s.namespaces {
+			for name := range in(ns) {
+				if !yield(types.NamespacedName{Namespace: ns.name, Name: name}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Namespaces yields the names of all namespaces, in Name, that have been set.
+func (s *State) Namespaces() iter.Seq[types.NamespacedName] {
+	return func(yield func(types.NamespacedName) bool) {
+		for _, ns := range s.namespaces {
+			if ns.known && !yield(types.NamespacedName{Name: ns.name}) {
+				return
+			}
+		}
+	}
 }
 
 // Cluster returns the state as plain objects.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/url"
 	"sync"
@@ -26,7 +27,7 @@ import (
 //
 // An informer would hold each object, a kilobyte and more of it even when trimmed, beside what the sink makes of it. This is the
 // half of one that is needed: a reflector for each kind lists, watches, backs off and lists again, and its store is a [feed], which
-// knows names and nothing else.
+// keeps nothing.
 type APISource struct {
 	Client *Client
 	Events *Events // gets to know the pods of this node; may be nil
@@ -62,6 +63,7 @@ type resource struct {
 	watch  func(context.Context, metav1.ListOptions) (watch.Interface, error)
 	set    func(Objects, runtime.Object) error // keeps nothing but what it gives; an error says what was left out
 	remove func(Objects, types.NamespacedName)
+	names  func(Objects) iter.Seq[types.NamespacedName] // of all there are
 }
 
 // unfinished selects the pods that are not over. One that is over has no address any more; the server says that it is deleted.
@@ -82,9 +84,9 @@ func (s *APISource) resources() []resource {
 	}
 	removeNamespace := func(objects Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) }
 	return []resource{
-		{pods.resource, pods.list, pods.watch, tellPod, removePod},
-		{namespaces.resource, namespaces.list, namespaces.watch, setNamespace, removeNamespace},
-		{policies.resource, policies.list, policies.watch, setPolicy, Objects.DeletePolicy},
+		{pods.resource, pods.list, pods.watch, tellPod, removePod, Objects.Pods},
+		{namespaces.resource, namespaces.list, namespaces.watch, setNamespace, removeNamespace, Objects.Namespaces},
+		{policies.resource, policies.list, policies.watch, setPolicy, Objects.DeletePolicy, Objects.Policies},
 	}
 }
 

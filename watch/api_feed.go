@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,14 +32,14 @@ type feed struct {
 	complete func()      // a list is
 
 	mu      sync.Mutex
-	known   map[string]struct{} // namespace/name of the objects that the sink has
-	current *listing            // the newest
-	skipped map[string]string   // what was left out of an object, as logged
+	current *listing                        // the newest
+	skipped map[types.NamespacedName]string // what was left out of an object, as logged
 }
 
 // listing is one attempt to list everything. What comes of it after the next has begun is old and passed over.
 type listing struct {
-	seen map[string]struct{} // namespace/name of the objects so far; nil when it is complete
+	stale    map[types.NamespacedName]struct{} // what the sink had before, as far as the list has not told it again
+	complete bool
 }
 
 var (
@@ -49,7 +48,7 @@ var (
 )
 
 func newFeed(r resource, sink Sink, log *slog.Logger) *feed {
-	return &feed{resource: r, sink: sink, log: log, known: make(map[string]struct{}), skipped: make(map[string]string),
+	return &feed{resource: r, sink: sink, log: log, skipped: make(map[types.NamespacedName]string),
 		answered: func(error) {}, complete: func() {}}
 }
 
@@ -71,7 +70,7 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 	end, err := f.list(ctx, o, func(obj runtime.Object) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.sink.Update(func(objects Objects) { f.current.see(f.tell(objects, obj)) })
+		f.sink.Update(func(objects Objects) { delete(f.current.stale, f.tell(objects, obj)) })
 		return nil
 	})
 	f.heard(ctx, err)
@@ -84,15 +83,12 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 // WatchWithContext watches. Where the stream begins with all the objects there are, these go to the sink, and the reflector gets
 // what comes after.
 func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-	var l *listing
-	if o.SendInitialEvents != nil && *o.SendInitialEvents {
-		l = f.begin()
-	}
 	w, err := f.watch(ctx, o)
 	f.heard(ctx, err)
-	if err != nil || l == nil {
+	if err != nil || o.SendInitialEvents == nil || !*o.SendInitialEvents {
 		return w, err
 	}
+	l := f.begin()
 	return newStream(w, func(e watch.Event) bool { return f.initial(l, e) }), nil
 }
 
@@ -113,7 +109,12 @@ func (f *feed) heard(ctx context.Context, err error) {
 func (f *feed) begin() *listing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.current = &listing{seen: make(map[string]struct{}, len(f.known))}
+	f.current = &listing{stale: make(map[types.NamespacedName]struct{})}
+	f.sink.Update(func(objects Objects) {
+		for name := range f.names(objects) {
+			f.current.stale[name] = struct{}{}
+		}
+	})
 	return f.current
 }
 
@@ -124,41 +125,33 @@ func (f *feed) initial(l *listing, e watch.Event) bool {
 	switch {
 	case f.current != l:
 		return true // of an earlier stream, and nobody reads it any more
-	case l.seen == nil:
+	case l.complete:
 		return false
 	case e.Type == watch.Added || e.Type == watch.Modified:
-		f.sink.Update(func(objects Objects) { l.see(f.tell(objects, e.Object)) })
+		f.sink.Update(func(objects Objects) { delete(l.stale, f.tell(objects, e.Object)) })
 		return true
 	case e.Type == watch.Deleted:
-		f.sink.Update(func(objects Objects) { delete(l.seen, f.untell(objects, e.Object)) })
+		f.sink.Update(func(objects Objects) { f.untell(objects, e.Object) })
 		return true
 	}
 	return false // a bookmark or an error, which are the reflector's
-}
-
-// see notes that an object is there.
-func (l *listing) see(key string) {
-	if l != nil && l.seen != nil && key != "" {
-		l.seen[key] = struct{}{}
-	}
 }
 
 // Replace ends the listing: what was not in it goes. The reflector's own list is empty, for the objects have been told.
 func (f *feed) Replace([]any, string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.current == nil || f.current.seen == nil {
+	l := f.current
+	if l == nil || l.complete {
 		return errors.New("no list has begun")
 	}
 	f.sink.Update(func(objects Objects) {
-		for key := range f.known {
-			if _, seen := f.current.seen[key]; !seen {
-				f.remove(objects, nameOf(key))
-				delete(f.skipped, key)
-			}
+		for name := range l.stale {
+			f.remove(objects, name)
+			delete(f.skipped, name)
 		}
 	})
-	f.known, f.current.seen = f.current.seen, nil
+	l.stale, l.complete = nil, true
 	f.complete()
 	return nil
 }
@@ -175,7 +168,7 @@ func (f *feed) Delete(obj any) error { return f.event(obj, f.untell) }
 // Resync does nothing: there is nobody who could have lost an event.
 func (f *feed) Resync() error { return nil }
 
-func (f *feed) event(obj any, tell func(Objects, runtime.Object) string) error {
+func (f *feed) event(obj any, tell func(Objects, runtime.Object) types.NamespacedName) error {
 	object, ok := obj.(runtime.Object)
 	if !ok {
 		return fmt.Errorf("want an object, not %T", obj)
@@ -186,47 +179,38 @@ func (f *feed) event(obj any, tell func(Objects, runtime.Object) string) error {
 	return nil
 }
 
-// tell sets an object and returns its key. What is left out of it is logged once. The caller holds the lock, as for untell.
-func (f *feed) tell(objects Objects, obj runtime.Object) string {
-	key, err := keyOf(obj)
+// tell sets an object and returns its name. What is left out of it is logged once. The caller holds the lock, as for untell.
+func (f *feed) tell(objects Objects, obj runtime.Object) types.NamespacedName {
+	name, err := nameOf(obj)
 	if err == nil {
-		f.known[key] = struct{}{}
 		err = f.set(objects, obj)
 	}
 	switch {
 	case err == nil:
-		delete(f.skipped, key)
-	case f.skipped[key] != err.Error():
-		f.skipped[key] = err.Error()
+		delete(f.skipped, name)
+	case f.skipped[name] != err.Error():
+		f.skipped[name] = err.Error()
 		f.log.Warn("object counts without what is wrong with it", "resource", f.name, "err", err)
 	}
-	return key
+	return name
 }
 
-// untell removes an object and returns its key.
-func (f *feed) untell(objects Objects, obj runtime.Object) string {
-	key, err := keyOf(obj)
-	if err != nil {
-		return ""
+// untell removes an object and returns its name.
+func (f *feed) untell(objects Objects, obj runtime.Object) types.NamespacedName {
+	name, err := nameOf(obj)
+	if err == nil {
+		delete(f.skipped, name)
+		f.remove(objects, name)
 	}
-	delete(f.known, key)
-	delete(f.skipped, key)
-	f.remove(objects, nameOf(key))
-	return key
+	return name
 }
 
-// keyOf returns namespace/name.
-func keyOf(obj runtime.Object) (string, error) {
+func nameOf(obj runtime.Object) (types.NamespacedName, error) {
 	m, err := meta.Accessor(obj)
 	if err != nil {
-		return "", err
+		return types.NamespacedName{}, err
 	}
-	return m.GetNamespace() + "/" + m.GetName(), nil
-}
-
-func nameOf(key string) types.NamespacedName {
-	namespace, name, _ := strings.Cut(key, "/")
-	return types.NamespacedName{Namespace: namespace, Name: name}
+	return types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}, nil
 }
 
 // stream is a watch of which take keeps some events to itself. Unlike [watch.Filter], it ends when it is stopped while an event is

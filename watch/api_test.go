@@ -76,6 +76,7 @@ func (s *server) pods() resource {
 		},
 		set:    setPod,
 		remove: Objects.DeletePod,
+		names:  Objects.Pods,
 	}
 }
 
@@ -112,7 +113,7 @@ func TestFeedStreams(t *testing.T) {
 		first.Delete(apiPod("a", "10.0.0.1"))
 		sink.next(t, "delete pod shop/a")
 		first.Action(watch.Bookmark, bookmark(7))
-		sink.next(t, "") // nothing was known before
+		<-sink.synced
 
 		first.Add(apiPod("c", "10.0.0.4"))
 		sink.next(t, "set pod shop/c  [10.0.0.4]")
@@ -182,7 +183,7 @@ func TestFeedLists(t *testing.T) {
 		sink.next(t, "set pod shop/a  [10.0.0.1]")
 		sink.next(t, "set pod shop/b  [10.0.0.2]")
 		sink.next(t, "set pod shop/c  [10.0.0.3]")
-		sink.next(t, "")
+		<-sink.synced
 		if o := <-s.watches; o.ResourceVersion != "5" {
 			t.Errorf("watch from %+v, want from version 5", o)
 		}

@@ -16,8 +16,8 @@ import (
 // types are part of the API and never change.
 type fields map[protowire.Number]fields
 
-// metaFields are those of an ObjectMeta that a watch needs: name, namespace, uid for events, resourceVersion, labels, and annotations, where the end of
-// the initial events is told.
+// metaFields are those of an ObjectMeta that a watch needs: name, namespace, uid for events, resourceVersion, labels, and annotations,
+// where the end of the initial events is told.
 func metaFields() fields { return fields{1: nil, 3: nil, 5: nil, 6: nil, 11: nil, 12: nil} }
 
 // keptFields are the fields of objects that policy needs, by kind. A pod has six kilobytes and more, most of it managed fields, volumes,

@@ -4,6 +4,7 @@ package watch
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -25,11 +26,13 @@ type recorder struct {
 	updates chan string
 	synced  chan struct{}
 	away    chan error
-	lines   []string // of the update in progress
+	lines   []string                                     // of the update in progress
+	has     map[string]map[types.NamespacedName]struct{} // names, by kind
 }
 
 func newRecorder() *recorder {
-	return &recorder{updates: make(chan string, 1000), synced: make(chan struct{}), away: make(chan error, 1000)}
+	return &recorder{updates: make(chan string, 1000), synced: make(chan struct{}), away: make(chan error, 1000),
+		has: map[string]map[types.NamespacedName]struct{}{"pod": {}, "namespace": {}, "policy": {}}}
 }
 
 func (r *recorder) Update(edit func(Objects)) {
@@ -37,6 +40,9 @@ func (r *recorder) Update(edit func(Objects)) {
 	defer r.mu.Unlock()
 	r.lines = nil
 	edit(r)
+	if len(r.lines) == 0 {
+		return
+	}
 	slices.Sort(r.lines)
 	r.updates <- strings.Join(r.lines, "\n")
 }
@@ -50,17 +56,33 @@ func (r *recorder) note(format string, args ...any) {
 }
 
 func (r *recorder) SetPod(p translate.Pod) {
-	r.note("set pod %s %s %v", p.NamespacedName, labelText(p.Labels), p.IPs)
+	r.set("pod", p.NamespacedName, "%s %v", labelText(p.Labels), p.IPs)
 }
-func (r *recorder) DeletePod(name types.NamespacedName) { r.note("delete pod %s", name) }
 func (r *recorder) SetNamespace(name string, labels map[string]string) {
-	r.note("set namespace %s %s", name, labelText(labels))
+	r.set("namespace", types.NamespacedName{Name: name}, "%s", labelText(labels))
 }
-func (r *recorder) DeleteNamespace(name string) { r.note("delete namespace %s", name) }
 func (r *recorder) SetPolicy(np *networkingv1.NetworkPolicy) {
-	r.note("set policy %s/%s selects %s", np.Namespace, np.Name, labelText(np.Spec.PodSelector.MatchLabels))
+	r.set("policy", types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, "selects %s", labelText(np.Spec.PodSelector.MatchLabels))
 }
-func (r *recorder) DeletePolicy(name types.NamespacedName) { r.note("delete policy %s", name) }
+func (r *recorder) DeletePod(name types.NamespacedName) { r.delete("pod", name) }
+func (r *recorder) DeleteNamespace(name string) {
+	r.delete("namespace", types.NamespacedName{Name: name})
+}
+func (r *recorder) DeletePolicy(name types.NamespacedName) { r.delete("policy", name) }
+
+func (r *recorder) Pods() iter.Seq[types.NamespacedName]       { return maps.Keys(r.has["pod"]) }
+func (r *recorder) Namespaces() iter.Seq[types.NamespacedName] { return maps.Keys(r.has["namespace"]) }
+func (r *recorder) Policies() iter.Seq[types.NamespacedName]   { return maps.Keys(r.has["policy"]) }
+
+func (r *recorder) set(kind string, name types.NamespacedName, format string, args ...any) {
+	r.has[kind][name] = struct{}{}
+	r.note("set %s %s %s", kind, strings.TrimPrefix(name.String(), "/"), fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) delete(kind string, name types.NamespacedName) {
+	delete(r.has[kind], name)
+	r.note("delete %s %s", kind, strings.TrimPrefix(name.String(), "/"))
+}
 
 // labelText returns labels as "a=b,c=d", without the one that every namespace has.
 func labelText(labels map[string]string) string {

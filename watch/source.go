@@ -5,6 +5,7 @@ package watch
 
 import (
 	"context"
+	"iter"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -43,4 +44,9 @@ type Objects interface {
 	DeleteNamespace(name string)
 	SetPolicy(*networkingv1.NetworkPolicy)
 	DeletePolicy(types.NamespacedName)
+
+	// The names of all there are; a namespace's is in Name.
+	Pods() iter.Seq[types.NamespacedName]
+	Namespaces() iter.Seq[types.NamespacedName]
+	Policies() iter.Seq[types.NamespacedName]
 }
