@@ -23,9 +23,10 @@ func (f Flow) String() string {
 
 // Step is one rule that a flow matched to its end, and its verdict.
 type Step struct {
-	Chain   string
-	Rule    Rule
-	Verdict Verdict
+	Chain    string
+	Position int // of the rule in its chain, from 0
+	Rule     Rule
+	Verdict  Verdict
 
 	set   *Set // of the rule's last lookup, nil without one
 	found Element
@@ -38,6 +39,9 @@ func (s Step) Element() string {
 	}
 	return s.found.text(s.set.Type)
 }
+
+// Lookup returns the set of the rule's last lookup and the element that it found there, or nil without a lookup.
+func (s Step) Lookup() (*Set, Element) { return s.set, s.found }
 
 // Trace follows a new connection through the base chains, in the order in which the kernel runs them. It returns the rules that
 // matched, and Accept, Drop, Reject or Reset. If the flow comes to a reference to a chain or set that is not in the table, or more
@@ -78,8 +82,8 @@ func (tr *trace) chain(c *Chain, depth int) Verdict {
 		tr.err = fmt.Errorf("chain %s: more than %d chains deep", c.Name, maxDepth)
 		return Verdict{}
 	}
-	for _, r := range c.Rules {
-		v := tr.rule(c, r)
+	for i := range c.Rules {
+		v := tr.rule(c, i)
 		if tr.err != nil {
 			return Verdict{}
 		}
@@ -100,15 +104,16 @@ func (tr *trace) chain(c *Chain, depth int) Verdict {
 	return Verdict{}
 }
 
-// rule evaluates the statements of r and returns its verdict, or Continue.
-func (tr *trace) rule(c *Chain, r Rule) Verdict {
+// rule evaluates the statements of the rule at position i of c and returns its verdict, or Continue.
+func (tr *trace) rule(c *Chain, i int) Verdict {
+	r := c.Rules[i]
 	tr.verdict, tr.set = Verdict{}, nil
 	for _, s := range r.Statements {
 		if !s.eval(tr) {
 			return Verdict{}
 		}
 		if tr.verdict.Kind != Continue {
-			tr.steps = append(tr.steps, Step{c.Name, r, tr.verdict, tr.set, tr.found})
+			tr.steps = append(tr.steps, Step{c.Name, i, r, tr.verdict, tr.set, tr.found})
 			return tr.verdict
 		}
 	}

@@ -100,7 +100,7 @@ func (s *State) replaceHost(old, next *pod) {
 }
 
 // Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the policies that isolate
-// those of this node. Its cost does not depend on the size of the cluster.
+// them. Its cost does not depend on the size of the cluster, but for a pod of another node on the number of policies in its namespace.
 func (s *State) Excerpt(f nft.Flow) *Cluster {
 	c := &Cluster{Namespaces: make(map[string]map[string]string)}
 	var names []types.NamespacedName
@@ -115,11 +115,7 @@ func (s *State) Excerpt(f nft.Flow) *Cluster {
 		if ns := p.identity.namespace; ns.known {
 			c.Namespaces[ns.name] = ns.labels
 		}
-		for _, iso := range p.identity.isolations {
-			if iso != nil {
-				names = append(names, iso.policies...)
-			}
-		}
+		names = append(names, s.isolating(p)...)
 	}
 	slices.SortFunc(names, func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
 	for _, name := range slices.Compact(names) {
@@ -128,4 +124,23 @@ func (s *State) Excerpt(f nft.Flow) *Cluster {
 		}
 	}
 	return c
+}
+
+// isolating returns the policies that select a pod, some of them twice. Isolations are made for pods of this node only.
+func (s *State) isolating(p *pod) []types.NamespacedName {
+	var names []types.NamespacedName
+	if p.node == s.node {
+		for _, iso := range p.identity.isolations {
+			if iso != nil {
+				names = append(names, iso.policies...)
+			}
+		}
+		return names
+	}
+	for _, policy := range p.identity.namespace.policies {
+		if policy.pods.Matches(p.identity.labels) {
+			names = append(names, policy.name)
+		}
+	}
+	return names
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/netpold/netpold/nft"
 )
 
@@ -15,15 +17,39 @@ import (
 // "namespace/pod" or an address; the destination goes on with ":PORT", ":PORT/PROTO" or ":icmp", and an IPv6 address there stands in
 // brackets. The protocol is tcp (the default), udp or sctp.
 func (c *Cluster) ParseFlows(src, dst string) ([]nft.Flow, error) {
+	return parseFlows(src, dst, func(name string) ([]netip.Addr, bool) {
+		for _, p := range c.Pods {
+			if p.String() == name {
+				return p.IPs, true
+			}
+		}
+		return nil, false
+	})
+}
+
+// ParseFlows is as [Cluster.ParseFlows].
+func (s *State) ParseFlows(src, dst string) ([]nft.Flow, error) {
+	return parseFlows(src, dst, func(name string) ([]netip.Addr, bool) {
+		namespace, pod, _ := strings.Cut(name, "/")
+		p := s.pod(types.NamespacedName{Namespace: namespace, Name: pod})
+		if p == nil {
+			return nil, false
+		}
+		return p.ips, true
+	})
+}
+
+// parseFlows parses flows; podIPs returns the addresses of the pod of a name, if there is one.
+func parseFlows(src, dst string, podIPs func(name string) ([]netip.Addr, bool)) ([]nft.Flow, error) {
 	host, port, err := splitDestination(dst)
 	if err != nil {
 		return nil, err
 	}
-	sources, err := c.addresses(src)
+	sources, err := addresses(src, podIPs)
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", src, err)
 	}
-	destinations, err := c.addresses(host)
+	destinations, err := addresses(host, podIPs)
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", dst, err)
 	}
@@ -87,23 +113,21 @@ func splitDestination(dst string) (host string, f nft.Flow, err error) {
 }
 
 // addresses returns the addresses of "namespace/pod", or the one that text is.
-func (c *Cluster) addresses(text string) ([]netip.Addr, error) {
+func addresses(text string, podIPs func(name string) ([]netip.Addr, bool)) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return []netip.Addr{a.Unmap()}, nil
-	}
-	for _, p := range c.Pods {
-		if p.String() != text {
-			continue
-		}
-		if len(p.IPs) == 0 {
-			return nil, fmt.Errorf("pod %s has no address yet", text)
-		}
-		return p.IPs, nil
 	}
 	if !strings.Contains(text, "/") {
 		return nil, fmt.Errorf("neither an address nor namespace/pod")
 	}
-	return nil, fmt.Errorf("no pod %s", text)
+	ips, found := podIPs(text)
+	switch {
+	case !found:
+		return nil, fmt.Errorf("no pod %s", text)
+	case len(ips) == 0:
+		return nil, fmt.Errorf("pod %s has no address yet", text)
+	}
+	return ips, nil
 }
 
 // NodeTrace is how the table of one node treats a flow.

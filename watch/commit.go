@@ -22,6 +22,8 @@ type Kernel interface {
 	Hooked(ctx context.Context, table, chain string) (bool, error)
 	// Elements returns the elements of a set with their counts. That the set is not there is an error that is fs.ErrNotExist.
 	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
+	// Rules returns the handles of a chain's rules, in their order.
+	Rules(ctx context.Context, table, chain string) ([]uint64, error)
 	// Generation returns the number of the ruleset.
 	Generation(ctx context.Context) (uint32, error)
 }

@@ -115,12 +115,14 @@ func (g *dropLog) add(drops []Drop, lost uint64) {
 
 // one counts a drop, and writes a line if it is the first of its kind.
 func (g *dropLog) one(d Drop) {
-	if _, ok := translate.DirectionOf(d.Prefix); !ok || !d.Src.IsValid() || !d.Dst.IsValid() {
+	direction, ok := translate.DirectionOf(d.Prefix)
+	if !ok || !d.Src.IsValid() || !d.Dst.IsValid() {
 		g.foreign++
 		return
 	}
 	key := dropKey{d.Src, d.Dst, d.Proto, d.DstPort, d.Prefix}
 	e := g.entries[key]
+	g.loop.countPair(d, direction)
 	switch {
 	case e == nil && len(g.entries) >= maxDropKeys:
 		g.suppress()

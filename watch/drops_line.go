@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
@@ -63,27 +64,57 @@ func (p dropParty) isolated(d Drop) (dropEnd, netip.Addr) {
 
 // logDrop writes the line of an entry.
 func (l *Loop) logDrop(e *dropEntry, suffix string) {
+	r := l.dropRecord(e)
+	l.Events.blocked(e, r.Text)
+	r.Text += suffix
+	l.Log.LogAttrs(context.Background(), slog.LevelInfo, r.Text, r.attrs()...)
+	l.history.add(r)
+}
+
+// dropRecord returns what there is to say of an entry.
+func (l *Loop) dropRecord(e *dropEntry) DropRecord {
 	d, who := e.drop, e.who
-	policies := policyNames(who.isolation)
-	attrs := []slog.Attr{
-		slog.String("direction", who.isolation.Direction.String()),
-		slog.String("protocol", nft.ProtocolName(d.Proto)),
-		slog.String("src", d.Src.String()), slog.String("dst", d.Dst.String()),
+	r := DropRecord{
+		Time: time.Now(), Direction: who.isolation.Direction.String(), Protocol: nft.ProtocolName(d.Proto),
+		Src: who.src.peer(d.Src), Dst: who.dst.peer(d.Dst),
+		Policies: policyNames(who.isolation), Count: e.count,
 	}
 	switch {
 	case d.Partial:
 	case hasPorts(d.Proto):
-		attrs = append(attrs, slog.Int("srcPort", int(d.SrcPort)), slog.Int("dstPort", int(d.DstPort)))
+		r.Src.Port, r.Dst.Port = d.SrcPort, d.DstPort
 	case isICMP(d.Proto):
-		attrs = append(attrs, slog.Int("icmpType", int(d.ICMPType)), slog.Int("icmpCode", int(d.ICMPCode)))
+		r.ICMPType, r.ICMPCode = &d.ICMPType, &d.ICMPCode
 	}
-	attrs = append(attrs, who.src.attrs("src")...)
-	attrs = append(attrs, who.dst.attrs("dst")...)
-	attrs = append(attrs, slog.Any("policies", policies), slog.Int("count", e.count))
-	text := fmt.Sprintf("%s from %s to %s %s", packetText(d), who.src.text(d, d.Src, d.SrcPort), who.dst.text(d, d.Dst, d.DstPort),
-		l.whyDropped(d, who, strings.Join(policies, ", ")))
-	l.Log.LogAttrs(context.Background(), slog.LevelInfo, text+suffix, attrs...)
-	l.Events.blocked(e, text)
+	r.Text = fmt.Sprintf("%s from %s to %s %s", packetText(d), who.src.text(d, d.Src, d.SrcPort), who.dst.text(d, d.Dst, d.DstPort),
+		l.whyDropped(d, who, strings.Join(r.Policies, ", ")))
+	return r
+}
+
+// attrs are the fields of the line.
+func (r DropRecord) attrs() []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("direction", r.Direction), slog.String("protocol", r.Protocol),
+		slog.String("src", r.Src.Address.String()), slog.String("dst", r.Dst.Address.String()),
+	}
+	if r.Dst.Port != 0 || r.Src.Port != 0 {
+		attrs = append(attrs, slog.Int("srcPort", int(r.Src.Port)), slog.Int("dstPort", int(r.Dst.Port)))
+	}
+	if r.ICMPType != nil {
+		attrs = append(attrs, slog.Int("icmpType", int(*r.ICMPType)), slog.Int("icmpCode", int(*r.ICMPCode)))
+	}
+	for _, end := range []struct {
+		name string
+		DropPeer
+	}{{"src", r.Src}, {"dst", r.Dst}} {
+		if end.Pod != "" {
+			attrs = append(attrs, slog.String(end.name+"Pod", end.Pod))
+		}
+		if end.Owner != "" {
+			attrs = append(attrs, slog.String(end.name+"Owner", end.Owner))
+		}
+	}
+	return append(attrs, slog.Any("policies", r.Policies), slog.Int("count", r.Count))
 }
 
 // whyDropped says why the policies deny a drop, or that they do not any more.
@@ -125,6 +156,17 @@ func (l *Loop) whyDropped(d Drop, who dropParty, policies string) string {
 	return fmt.Sprintf("%s (nearest: %s: %s)", plain, nearest.RuleRef, reason)
 }
 
+// countPair counts a drop among the top pairs. The names are those of the moment when the pair is new.
+func (l *Loop) countPair(d Drop, direction translate.Direction) {
+	key := pairKey{d.Src, d.Dst, d.Proto, d.DstPort, direction.String()}
+	l.history.count(key, func() DropPair {
+		who := l.dropParty(d)
+		p := DropPair{Direction: key.direction, Protocol: nft.ProtocolName(d.Proto), Src: who.src.peer(d.Src), Dst: who.dst.peer(d.Dst)}
+		p.Dst.Port = d.DstPort
+		return p
+	})
+}
+
 // policyNames names the policies of an isolation, a few of them.
 func policyNames(i translate.Isolation) []string {
 	named := i.Policies[:min(len(i.Policies), maxNamedPolicies)]
@@ -163,16 +205,13 @@ func (e dropEnd) text(d Drop, a netip.Addr, port uint16) string {
 	return address
 }
 
-// attrs are what is known of the pod.
-func (e dropEnd) attrs(end string) []slog.Attr {
-	if !e.found {
-		return nil
+// peer is the end as records have it.
+func (e dropEnd) peer(a netip.Addr) DropPeer {
+	p := DropPeer{Address: a}
+	if e.found {
+		p.Pod, p.Owner, p.Namespace = e.pod.String(), e.pod.Owner, e.pod.Namespace
 	}
-	attrs := []slog.Attr{slog.String(end+"Pod", e.pod.String())}
-	if e.pod.Owner != "" {
-		attrs = append(attrs, slog.String(end+"Owner", e.pod.Owner))
-	}
-	return attrs
+	return p
 }
 
 // packetText says what was dropped.

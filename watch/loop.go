@@ -27,6 +27,8 @@ type Loop struct {
 	denied   denied
 	built    map[string]bool // tables of this process that the kernel holds
 
+	history *dropHistory
+
 	mu        sync.Mutex
 	rejected  map[types.NamespacedName]string // policies that do not compile, and why
 	status    Status
@@ -81,6 +83,7 @@ func NewLoop(config LoopConfig) *Loop {
 		rejected:   make(map[types.NamespacedName]string),
 		denied:     newDenied(),
 		built:      make(map[string]bool),
+		history:    newDropHistory(),
 	}
 }
 

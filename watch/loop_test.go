@@ -81,6 +81,8 @@ func (k *fakeKernel) Elements(_ context.Context, table, set string, _ nft.SetTyp
 	return []nft.Counted{{Element: e, Count: nft.Count{Packets: k.denied}}}, nil
 }
 
+func (k *fakeKernel) Rules(context.Context, string, string) ([]uint64, error) { return nil, nil }
+
 func (k *fakeKernel) Generation(context.Context) (uint32, error) { return uint32(len(k.calls)), nil }
 
 // TestHandover: while the table is replaced another one is in force; a change needs none, nor does a kernel without a table. What a

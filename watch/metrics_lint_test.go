@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,21 +90,26 @@ func TestSourceUp(t *testing.T) {
 // was no event.
 func TestEventLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var fail error
-		l, registry := newTestLoop(t, kernelFunc(func(context.Context, *nft.Transaction) error { return fail }))
+		var failing atomic.Bool
+		l, registry := newTestLoop(t, kernelFunc(func(context.Context, *nft.Transaction) error {
+			if failing.Load() {
+				return errors.New("no buffer space available")
+			}
+			return nil
+		}))
 		latency := func() float64 { return gathered(t, registry, "netpold_event_to_kernel_seconds") }
 		l.Synced()
 		synctest.Wait()
 		if got := latency(); got != 0 {
 			t.Errorf("%v s without an event", got)
 		}
-		fail = errors.New("no buffer space available")
+		failing.Store(true)
 		denyAll(l, "deny")
 		setPodAt(l, "a", "10.0.0.1")
 		synctest.Wait()
 		const wait = 10 * time.Second // of the bubble's clock
 		time.Sleep(wait)
-		fail = nil
+		failing.Store(false)
 		l.waitFor(t, func(s Status) bool { return s.Recoveries == 1 })
 		if got := latency(); got < wait.Seconds() {
 			t.Errorf("%v s, want at least %v", got, wait)

@@ -4,62 +4,160 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"log/slog"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"text/tabwriter"
+	"time"
 
-	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/nft/nflog"
+	"github.com/spf13/cobra"
+
 	"github.com/netpold/netpold/watch"
 )
 
-// openDrops opens the kernel's log of denied packets; group 0 is none. To enforce is more than to explain: where the log cannot be had, the
-// daemon goes on without it and says so.
-func openDrops(group uint16, log *slog.Logger) *nflog.Reader {
-	if group == 0 {
-		return nil
+// dropsFlags are the flags of `netpold drops`.
+type dropsFlags struct {
+	listen, namespace, output string
+	follow                    bool
+	top                       int
+}
+
+func dropsCommand() *cobra.Command {
+	var flags dropsFlags
+	cmd := &cobra.Command{
+		Use:   "drops",
+		Short: "Show which connections were blocked on this node, and why",
+		Long: `Show the newest lines about blocked connections that the daemon on this node has written, up to 1,000 of them; with --follow,
+also those to come. With --top, show who was blocked most since the daemon's start: of the packets that the kernel logs, which it does
+at most 100 times a second for each set of policies.
+
+Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
+		Example: `  netpold drops --follow --namespace shop
+  netpold drops --top
+  netpold drops -o json | jq -r '.dst.pod' | sort | uniq -c
+  kubectl -n kube-system exec ds/netpold -- netpold drops`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if flags.output != "text" && flags.output != "json" {
+				return fmt.Errorf("--output=%s: want text or json", flags.output)
+			}
+			if flags.top > 0 {
+				return flags.printTop(cmd.Context(), cmd.OutOrStdout())
+			}
+			return flags.printLines(cmd.Context(), cmd.OutOrStdout())
+		},
 	}
-	reader, err := nflog.Open(nflog.Config{Group: group})
-	if err == nil {
-		return reader
+	addDaemonFlag(cmd, &flags.listen)
+	cmd.Flags().BoolVarP(&flags.follow, "follow", "f", false, "go on with the lines to come, until interrupted")
+	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "", "only what is from or to pods of this namespace")
+	cmd.Flags().StringVarP(&flags.output, "output", "o", "text", "text, or json: an object for each line")
+	cmd.Flags().IntVar(&flags.top, "top", 0, "show the pairs that were blocked most, this many")
+	cmd.Flags().Lookup("top").NoOptDefVal = "20"
+	cmd.MarkFlagsMutuallyExclusive("follow", "top")
+	return cmd
+}
+
+// path returns the path to ask for.
+func (f dropsFlags) path(path string) string {
+	query := url.Values{}
+	if f.namespace != "" {
+		query.Set("namespace", f.namespace)
 	}
-	remedy := "the kernel needs CONFIG_NETFILTER_NETLINK_LOG"
-	if errors.Is(err, nflog.ErrBusy) {
-		remedy = "stop the other process, or choose another group with --log-group"
+	if f.follow {
+		query.Set("follow", "true")
 	}
-	log.Warn("denied packets are not told of; the policies are in force", "group", group, "err", err, "remedy", remedy)
+	return path + "?" + query.Encode()
+}
+
+// printLines prints lines as they come. To be interrupted is how following ends.
+func (f dropsFlags) printLines(ctx context.Context, w io.Writer) error {
+	body, err := open(ctx, f.listen, f.path("/drops"))
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // only read from
+	printed := 0
+	for lines := json.NewDecoder(body); ; {
+		var line watch.DropLine
+		switch err := lines.Decode(&line); {
+		case errors.Is(err, io.EOF) || ctx.Err() != nil:
+			if printed == 0 {
+				return errNo
+			}
+			return nil
+		case err != nil:
+			return fmt.Errorf("read the daemon's answer: %w", err)
+		}
+		if err := f.printLine(w, line); err != nil {
+			return err
+		}
+		printed++
+	}
+}
+
+func (f dropsFlags) printLine(w io.Writer, line watch.DropLine) error {
+	if f.output == "json" {
+		return json.NewEncoder(w).Encode(line)
+	}
+	if line.DropRecord == nil {
+		_, err := fmt.Fprintf(w, "(%d lines missed: they came faster than they were read)\n", line.Missed)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s %s\n", line.Time.Local().Format(time.DateTime), line.Text)
+	return err
+}
+
+// printTop prints the table of the top pairs.
+func (f dropsFlags) printTop(ctx context.Context, w io.Writer) error {
+	var top watch.TopDrops
+	if err := ask(ctx, f.listen, f.path("/drops/top"), &top); err != nil {
+		return err
+	}
+	top.Pairs = top.Pairs[:min(f.top, len(top.Pairs))]
+	if err := f.printPairs(w, top); err != nil {
+		return err
+	}
+	if len(top.Pairs) == 0 {
+		return errNo
+	}
 	return nil
 }
 
-// followDrops logs who was blocked until ctx ends, and longer than the kernel's log if that fails.
-func followDrops(ctx context.Context, loop *watch.Loop, reader *nflog.Reader) {
-	if reader != nil {
-		defer reader.Close() //nolint:errcheck // the process ends
-		if err := loop.FollowDrops(ctx, &dropReader{reader: reader}); err != nil {
-			loop.Log.Warn("denied packets are not told of any more; the policies are in force", "err", err)
-		}
+func (f dropsFlags) printPairs(w io.Writer, top watch.TopDrops) error {
+	if f.output == "json" {
+		return json.NewEncoder(w).Encode(top)
 	}
-	<-ctx.Done()
-}
-
-// dropReader reads drops from the log of the kernel.
-type dropReader struct {
-	reader *nflog.Reader
-	batch  [100]nflog.Packet
-}
-
-// Read waits until there are some.
-func (r *dropReader) Read(ctx context.Context, batch []watch.Drop) (int, error) {
-	n, err := r.reader.Read(ctx, r.batch[:min(len(batch), len(r.batch))])
-	for i, p := range r.batch[:n] {
-		batch[i] = watch.Drop{
-			Prefix: p.Prefix, Src: p.Src, Dst: p.Dst, Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort,
-			ICMPType: p.ICMPType, ICMPCode: p.ICMPCode,
-			Opens:   p.Proto == nft.TCP && p.TCPFlags&(nflog.SYN|nflog.ACK) == nflog.SYN,
-			Partial: p.Fragment || p.Truncated,
-		}
+	if len(top.Pairs) == 0 {
+		return nil
 	}
-	return n, err
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "PACKETS\tLAST\tDIRECTION\tSOURCE\tDESTINATION\tPROTOCOL\n")
+	for _, p := range top.Pairs {
+		count := strconv.FormatUint(p.Count, 10)
+		if p.Excess > 0 {
+			count = fmt.Sprintf("%d-%d", p.Count-p.Excess, p.Count)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", count, p.Last.Local().Format(time.DateTime), p.Direction, peerText(p.Src), peerText(p.Dst), p.Protocol)
+	}
+	return t.Flush()
 }
 
-// Lost returns how many packets were logged and lost.
-func (r *dropReader) Lost() uint64 { return r.reader.Stats().Lost }
+// peerText is an end in the table: the pod, or else the address, and the port.
+func peerText(p watch.DropPeer) string {
+	name := p.Pod
+	if name == "" {
+		name = p.Address.String()
+		if p.Port != 0 {
+			return net.JoinHostPort(name, strconv.Itoa(int(p.Port)))
+		}
+		return name
+	}
+	if p.Port != 0 {
+		name += ":" + strconv.Itoa(int(p.Port))
+	}
+	return name
+}

@@ -174,7 +174,9 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.conn, d.watcher) },
 		func(ctx context.Context) error { followDrops(ctx, loop, d.drops); return nil },
-		func(ctx context.Context) error { return serve(ctx, d.socket, private(watch.Handler(loop, registry))) },
+		func(ctx context.Context) error {
+			return serve(ctx, d.socket, private(watch.NodeHandler(loop, registry)))
+		},
 		func(ctx context.Context) error { d.events.Run(ctx); return nil },
 		func(ctx context.Context) error { return serve(ctx, d.listener, watch.Handler(loop, registry)) },
 	)

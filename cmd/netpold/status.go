@@ -75,10 +75,26 @@ func listenAddress(address string) string {
 // askTimeout bounds a question to the daemon, which is on this node.
 const askTimeout = 10 * time.Second
 
-// ask gets a JSON answer from the daemon: over its socket or, if listen is not empty, from its endpoints.
+// maxAnswer is how much of an error is printed, in bytes.
+const maxAnswer = 1000
+
+// ask gets a JSON answer from the daemon, see open.
 func ask(ctx context.Context, listen, path string, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	body, err := open(ctx, listen, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // only read from
+	if err := json.NewDecoder(body).Decode(answer); err != nil {
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return nil
+}
+
+// open asks the daemon over its socket or, if listen is not empty, its endpoints.
+func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 	client, where := http.DefaultClient, listen
 	if listen == "" {
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -88,24 +104,27 @@ func ask(ctx context.Context, listen, path string, answer any) error {
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listenAddress(where)+path, nil)
 	if err != nil {
-		return fmt.Errorf("--listen=%s: %w", listen, err)
+		return nil, fmt.Errorf("--listen=%s: %w", listen, err)
 	}
 	response, err := client.Do(request)
 	if refused := (*net.OpError)(nil); errors.As(err, &refused) {
-		return noDaemon(listen, refused.Err)
+		return nil, noDaemon(listen, refused.Err)
 	}
 	if err != nil {
-		return fmt.Errorf("ask the daemon: %w", err)
+		return nil, fmt.Errorf("ask the daemon: %w", err)
 	}
-	defer response.Body.Close() //nolint:errcheck // only read from
-	if response.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 1000)) // best effort: the status says enough
-		return fmt.Errorf("ask the daemon: %s: %s", response.Status, text)
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
 	}
-	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return fmt.Errorf("read the daemon's answer: %w", err)
+	defer response.Body.Close()                                     //nolint:errcheck // only read from
+	text, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer)) // best effort: the status says enough
+	switch response.StatusCode {
+	case http.StatusBadRequest: // says what is wrong with the question
+		return nil, errors.New(strings.TrimSpace(string(text)))
+	case http.StatusNotFound:
+		return nil, fmt.Errorf("the endpoints at %s do not answer this; ask the daemon of this network namespace, without --listen", listen)
 	}
-	return nil
+	return nil, fmt.Errorf("ask the daemon: %s: %s", response.Status, text)
 }
 
 // noDaemon says that the daemon cannot be reached.

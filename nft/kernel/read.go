@@ -54,6 +54,27 @@ func (c *Conn) Hooked(ctx context.Context, table, chain string) (bool, error) {
 	return true, nil
 }
 
+// Rules returns the handles of a chain's rules, in their order; `nft -a list chain` shows them. A chain that is not there has none.
+func (c *Conn) Rules(ctx context.Context, table, chain string) ([]uint64, error) {
+	var found []uint64
+	err := c.consistently(ctx, func() error {
+		found = nil
+		request := c.reader.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(b *batch) {
+			b.str(unix.NFTA_RULE_TABLE, table)
+			b.str(unix.NFTA_RULE_CHAIN, chain)
+		})
+		return c.reader.exchange(ctx, request, func(attrs []byte) {
+			if text(attribute(attrs, unix.NFTA_RULE_CHAIN)) == chain {
+				found = append(found, u64(attribute(attrs, unix.NFTA_RULE_HANDLE)))
+			}
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read chain %s: %w", chain, err)
+	}
+	return found, nil
+}
+
 // Generation returns the number of the ruleset, which every transaction in the network namespace raises, whoever commits it.
 func (c *Conn) Generation(ctx context.Context) (uint32, error) {
 	id, err := c.reader.generation(ctx)
