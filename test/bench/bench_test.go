@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"iter"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -130,6 +132,10 @@ func (s *sink) SetNamespace(name string, _ map[string]string) {
 func (s *sink) SetPolicy(np *networkingv1.NetworkPolicy) {
 	s.policies[types.NamespacedName{Namespace: np.Namespace, Name: np.Name}] = true
 }
+
+func (s *sink) Pods() iter.Seq[types.NamespacedName]       { return maps.Keys(s.pods) }
+func (s *sink) Namespaces() iter.Seq[types.NamespacedName] { return maps.Keys(s.namespaces) }
+func (s *sink) Policies() iter.Seq[types.NamespacedName]   { return maps.Keys(s.policies) }
 
 // TestAPIServer: the source gets everything from the server that stands in for an API server.
 func TestAPIServer(t *testing.T) {
