@@ -136,6 +136,9 @@ func (t *Table) Forget() {
 	}
 }
 
+// Changed says whether the next [Table.Pending] may have something to do. It costs nothing.
+func (t *Table) Changed() bool { return !t.known || len(t.dirty) > 0 || len(t.chains.differs) > 0 }
+
 // Pending returns the transaction that makes the kernel hold what is wanted, or nil when nothing differs. Its cost is proportional
 // to the difference. From then on the table takes the transaction as committed; if it fails, call [Table.Forget].
 func (t *Table) Pending() *Transaction {

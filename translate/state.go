@@ -205,6 +205,12 @@ func (s *State) Table() *nft.Table {
 	return s.table
 }
 
+// Changed says whether the table may be another than when its [nft.Table.Pending] was last asked for. It costs nothing: most events of a
+// large cluster change nothing on a node.
+func (s *State) Changed() bool {
+	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 || len(s.orphans) > 0 || s.table.Changed()
+}
+
 // Pods yields the names of all pods.
 func (s *State) Pods() iter.Seq[types.NamespacedName] {
 	return names(s, func(ns *namespace) map[string]*pod { return ns.pods })

@@ -196,13 +196,17 @@ func (l *Loop) Drifted(program string) {
 
 // Update lets edit change the objects, as one event: no transaction has a part of it.
 func (l *Loop) Update(edit func(Objects)) {
+	arrived := time.Now()
 	l.mu.Lock()
-	if l.oldest.IsZero() {
-		l.oldest = time.Now()
-	}
 	edit(objects{l.State, l})
+	changed := l.State.Changed()
+	if changed && l.oldest.IsZero() {
+		l.oldest = arrived
+	}
 	l.mu.Unlock()
-	l.poke()
+	if changed {
+		l.poke()
+	}
 }
 
 // Away notes that the source does not answer, and why; nil, that it does again. The last state stays in force meanwhile.

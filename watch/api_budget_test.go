@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// woken says whether an update has woken the loop, and lets it sleep again.
+func (l *Loop) woken() bool {
+	select {
+	case <-l.wake:
+		return true
+	default:
+		return false
+	}
+}
+
+// TestUnneededUpdates: what changes of an object that policy does not ask for costs no look at the table.
+func TestUnneededUpdates(t *testing.T) {
+	loop := NewLoop(LoopConfig{State: translate.New("node", translate.Options{}), Log: slog.New(slog.DiscardHandler)})
+	loop.Synced()
+	resources := (&APISource{Client: &Client{codecs: newCodecs()}}).resources()
+	var feeds []*feed
+	for _, r := range resources {
+		feeds = append(feeds, newFeed(r, loop, loop.Log))
+	}
+	pod := deployed(t)
+	pod.Spec.NodeName = "node"
+	objects := []runtime.Object{
+		pod,
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: pod.Namespace, Labels: map[string]string{"team": "a"}}},
+		&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: "deny"}},
+	}
+	unneeded := []func(obj runtime.Object, i int){
+		func(obj runtime.Object, i int) {
+			p := obj.(*corev1.Pod)
+			p.Status.Conditions[0].LastProbeTime.Time = p.Status.Conditions[0].LastProbeTime.Add(1)
+			p.Status.ContainerStatuses[0].RestartCount = int32(i)
+			p.ResourceVersion, p.Annotations = fmt.Sprint(i), map[string]string{"touched": fmt.Sprint(i)}
+		},
+		func(obj runtime.Object, i int) {
+			ns := obj.(*corev1.Namespace)
+			ns.ResourceVersion, ns.Annotations = fmt.Sprint(i), map[string]string{"touched": fmt.Sprint(i)}
+		},
+		func(obj runtime.Object, i int) {
+			np := obj.(*networkingv1.NetworkPolicy)
+			np.ResourceVersion, np.Annotations = fmt.Sprint(i), map[string]string{"touched": fmt.Sprint(i)}
+		},
+	}
+	update := func(kind int) {
+		if err := feeds[kind].Update(objects[kind]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit := func() {
+		loop.pending()
+		loop.woken()
+	}
+	for kind := range feeds {
+		update(kind)
+	}
+	commit()
+	for kind, touch := range unneeded {
+		for i := range 3 {
+			touch(objects[kind], i)
+			update(kind)
+			if loop.woken() || loop.State.Changed() || !loop.oldest.IsZero() {
+				t.Errorf("%s: an update without anything new wakes the loop", feeds[kind].name)
+				commit()
+			}
+		}
+		// Of a pod, its own record is made before it is known to be the same.
+		if allocations := testing.AllocsPerRun(100, func() { update(kind) }); allocations > 12 {
+			t.Errorf("%s: %v allocations for an update without anything new", feeds[kind].name, allocations)
+		} else {
+			t.Logf("%s: %v allocations", feeds[kind].name, allocations)
+		}
+	}
+	pod.Labels["app"] = "other"
+	pod.Status.PodIPs = []corev1.PodIP{{IP: "10.0.0.99"}}
+	if update(0); !loop.woken() {
+		t.Error("a new address does not wake the loop")
+	}
+}
