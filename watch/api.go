@@ -60,8 +60,8 @@ func (s *APISource) Run(ctx context.Context, sink Sink) error {
 type resource struct {
 	name   string // as kubectl calls it
 	list   func(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
-	watch  func(context.Context, metav1.ListOptions) (watch.Interface, error)
-	set    func(Objects, runtime.Object) error // keeps nothing but what it gives; an error says what was left out
+	watch  func(context.Context, metav1.ListOptions, func(watch.Event) bool) (watch.Interface, error) // the function takes events for itself
+	set    func(Objects, runtime.Object) error                                                        // keeps nothing but what it gives; an error says what was left out
 	remove func(Objects, types.NamespacedName)
 	names  func(Objects) iter.Seq[types.NamespacedName] // of all there are
 }

@@ -3,16 +3,17 @@
 package watch
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,14 +21,15 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 )
 
-// Client asks an API server for pods, namespaces and policies, and writes events. A clientset, which can ask for everything, would be a third of the
-// program.
+// Client asks an API server for pods, namespaces and policies, and writes events. A clientset, which can ask for everything, would be a
+// third of the program.
 type Client struct {
 	core, networking rest.Interface
 	events           rest.Interface // with a rate limit of its own: they do not hold up what is watched
-	codecs           codecs
+	codecs           serializer.CodecFactory
 }
 
 // NewClient returns a client for the API server that kubeconfig names. If it is empty, $KUBECONFIG does, which may list several files,
@@ -41,7 +43,7 @@ func NewClient(kubeconfig string) (*Client, error) {
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	config.UserAgent = rest.DefaultKubernetesUserAgent()
 	c := &Client{codecs: newCodecs()}
-	config.NegotiatedSerializer = c.codecs
+	config.NegotiatedSerializer = c.codecs.WithoutConversion()
 	connections, err := rest.HTTPClientFor(config)
 	if err == nil {
 		c.core, err = groupClient(config, connections, corev1.SchemeGroupVersion)
@@ -95,14 +97,8 @@ func clientConfig(kubeconfig string) (*rest.Config, error) {
 	return config, nil
 }
 
-// codecs decode the objects of a client, without what policy does not need of them.
-type codecs struct {
-	serializer.WithoutConversionCodecFactory
-	types []runtime.SerializerInfo
-	kept  map[string]fields
-}
-
-func newCodecs() codecs {
+// newCodecs returns what encodes and decodes the objects of a client.
+func newCodecs() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{}, &corev1.NamespaceList{},
 		&corev1.Event{})
@@ -110,32 +106,26 @@ func newCodecs() codecs {
 	for _, group := range []schema.GroupVersion{corev1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {
 		metav1.AddToGroupVersion(scheme, group)
 	}
-	factory := serializer.NewCodecFactory(scheme)
-	c := codecs{serializer.WithoutConversionCodecFactory{CodecFactory: factory}, slices.Clone(factory.SupportedMediaTypes()), keptFields()}
-	for i, info := range c.types {
-		if info.MediaType == runtime.ContentTypeProtobuf {
-			c.types[i].Serializer = trimmer{info.Serializer, c.kept}
-		}
-	}
-	return c
+	return serializer.NewCodecFactory(scheme)
 }
-
-// SupportedMediaTypes returns how objects may be encoded.
-func (c codecs) SupportedMediaTypes() []runtime.SerializerInfo { return c.types }
 
 // endpoint is where the API server has the objects of one kind.
 type endpoint struct {
 	client   rest.Interface
-	codecs   codecs
+	codecs   serializer.CodecFactory
 	resource string         // as in the path
 	kind     string         // of an object
 	selector string         // of fields
-	newItem  func() message // an empty object
+	empty    func() message // a new object
 }
 
 func (e endpoint) get(o metav1.ListOptions) *rest.Request {
 	o.FieldSelector = e.selector
 	return e.client.Get().Resource(e.resource).VersionedParams(&o, metav1.ParameterCodec)
+}
+
+func (e endpoint) decoder() wireDecoder {
+	return wireDecoder{kind: e.kind, empty: e.empty, keep: keptFields(e.kind), others: e.codecs.UniversalDeserializer()}
 }
 
 // list lists the objects of all namespaces, or a page of them, and returns where the list ends.
@@ -145,13 +135,20 @@ func (e endpoint) list(ctx context.Context, o metav1.ListOptions, each func(runt
 		return metav1.ListMeta{}, err
 	}
 	defer body.Close() //nolint:errcheck // it is read only
-	l := listReader{keep: e.codecs.kept[e.kind], newItem: e.newItem, decoder: e.codecs.UniversalDeserializer(), each: each}
+	l := listReader{items: e.decoder(), each: each}
 	err = l.read(body)
 	return l.end, err
 }
 
-// watch watches the objects of all namespaces.
-func (e endpoint) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+// watch watches the objects of all namespaces. What take takes is not for the watcher.
+func (e endpoint) watch(ctx context.Context, o metav1.ListOptions, take func(watch.Event) bool) (watch.Interface, error) {
 	o.Watch = true
-	return e.get(o).Watch(ctx)
+	body, err := e.get(o).Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	json, _ := runtime.SerializerInfoForMediaType(e.codecs.SupportedMediaTypes(), runtime.ContentTypeJSON)
+	events := &eventReader{items: e.decoder(), json: json.StreamSerializer, take: take, body: body, r: bufio.NewReader(body)}
+	reporter := apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding")
+	return watch.NewStreamWatcherWithLogger(klog.FromContext(ctx), events, reporter), nil
 }

@@ -75,6 +75,7 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 	})
 	f.heard(ctx, err)
 	if err != nil {
+		f.abandon()
 		return nil, err
 	}
 	return &metav1.List{ListMeta: metav1.ListMeta{ResourceVersion: end.ResourceVersion, Continue: end.Continue}}, nil
@@ -83,13 +84,17 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 // WatchWithContext watches. Where the stream begins with all the objects there are, these go to the sink, and the reflector gets
 // what comes after.
 func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-	w, err := f.watch(ctx, o)
-	f.heard(ctx, err)
-	if err != nil || o.SendInitialEvents == nil || !*o.SendInitialEvents {
-		return w, err
+	var take func(watch.Event) bool
+	if o.SendInitialEvents != nil && *o.SendInitialEvents {
+		l := f.begin()
+		take = func(e watch.Event) bool { return f.initial(l, e) }
 	}
-	l := f.begin()
-	return newStream(w, func(e watch.Event) bool { return f.initial(l, e) }), nil
+	w, err := f.watch(ctx, o, take)
+	f.heard(ctx, err)
+	if err != nil && take != nil {
+		f.abandon()
+	}
+	return w, err
 }
 
 // heard notes whether the server answers. It does, too, when it says that a version is too old or that it cannot stream lists: the
@@ -116,6 +121,13 @@ func (f *feed) begin() *listing {
 		}
 	})
 	return f.current
+}
+
+// abandon ends a listing that has failed. What it has told stays until another one ends.
+func (f *feed) abandon() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.current = &listing{complete: true}
 }
 
 // initial takes an event of a stream if it is of the initial ones, which end with a bookmark.
@@ -211,44 +223,4 @@ func nameOf(obj runtime.Object) (types.NamespacedName, error) {
 		return types.NamespacedName{}, err
 	}
 	return types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}, nil
-}
-
-// stream is a watch of which take keeps some events to itself. Unlike [watch.Filter], it ends when it is stopped while an event is
-// on its way.
-type stream struct {
-	watch.Interface
-	take    func(watch.Event) bool
-	result  chan watch.Event
-	stop    func()
-	stopped chan struct{}
-}
-
-func newStream(w watch.Interface, take func(watch.Event) bool) *stream {
-	s := &stream{Interface: w, take: take, result: make(chan watch.Event), stopped: make(chan struct{})}
-	s.stop = sync.OnceFunc(func() { close(s.stopped) })
-	go s.run()
-	return s
-}
-
-// ResultChan returns the other events.
-func (s *stream) ResultChan() <-chan watch.Event { return s.result }
-
-// Stop ends the stream.
-func (s *stream) Stop() {
-	s.stop()
-	s.Interface.Stop()
-}
-
-func (s *stream) run() {
-	defer close(s.result)
-	for e := range s.Interface.ResultChan() {
-		if s.take(e) {
-			continue
-		}
-		select {
-		case s.result <- e:
-		case <-s.stopped:
-			return
-		}
-	}
 }

@@ -19,19 +19,10 @@ import (
 // listReader reads a list as the API server sends it, and gives each item away before it reads the next one. A server that cannot stream
 // lists sends all pods of the cluster in one list: gigabytes, if it were decoded as a whole.
 type listReader struct {
-	keep    fields                     // of an item
-	newItem func() message             // an empty item
-	decoder runtime.Decoder            // of lists that are not in protobuf
-	each    func(runtime.Object) error // takes an item
-
-	end           metav1.ListMeta // where the list ends, and the next page begins
-	item, trimmed []byte          // of one item, to be used again
-}
-
-// message is an object of the API that can be read from protobuf.
-type message interface {
-	runtime.Object
-	Unmarshal([]byte) error
+	items wireDecoder
+	each  func(runtime.Object) error // takes an item
+	end   metav1.ListMeta            // where the list ends, and the next page begins
+	field []byte                     // the one that is read, to be used again
 }
 
 // Fields of every list.
@@ -63,7 +54,7 @@ func (l *listReader) read(body io.Reader) error {
 		missing = false
 		raw := &io.LimitedReader{R: r, N: size}
 		buffered := bufio.NewReaderSize(raw, 64<<10)
-		err := eachField(buffered, func(number protowire.Number, size int64) error { return l.field(buffered, number, size) })
+		err := eachField(buffered, func(number protowire.Number, size int64) error { return l.readField(buffered, number, size) })
 		if err == nil && raw.N > 0 {
 			err = io.ErrUnexpectedEOF
 		}
@@ -110,28 +101,24 @@ func unexpected(err error) error {
 	return err
 }
 
-// field takes one field of the list.
-func (l *listReader) field(r io.Reader, number protowire.Number, size int64) error {
+// readField takes one field of the list.
+func (l *listReader) readField(r io.Reader, number protowire.Number, size int64) error {
 	if size < 0 || size > maxField {
 		return fmt.Errorf("field %d has %d bytes", number, size)
 	}
-	l.item = slices.Grow(l.item[:0], int(size))[:size]
-	if _, err := io.ReadFull(r, l.item); err != nil {
+	l.field = slices.Grow(l.field[:0], int(size))[:size]
+	if _, err := io.ReadFull(r, l.field); err != nil {
 		return err
 	}
 	switch number {
 	case listMeta:
-		return l.end.Unmarshal(l.item)
+		return l.end.Unmarshal(l.field)
 	case listItems:
-		var err error
-		if l.trimmed, err = l.keep.trim(l.trimmed[:0], l.item); err != nil {
+		obj, err := l.items.item(l.field)
+		if err != nil {
 			return err
 		}
-		item := l.newItem()
-		if err := item.Unmarshal(l.trimmed); err != nil {
-			return err
-		}
-		return l.each(item)
+		return l.each(obj)
 	}
 	return nil
 }
@@ -142,7 +129,7 @@ func (l *listReader) readOther(r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("read a list: %w", err)
 	}
-	list, err := runtime.Decode(l.decoder, text)
+	list, err := runtime.Decode(l.items.others, text)
 	if err != nil {
 		return fmt.Errorf("read a list: %w", err)
 	}

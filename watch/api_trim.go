@@ -4,12 +4,10 @@ package watch
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // fields says which fields of a protobuf message are kept, by number; of those with fields of their own, which of these. Numbers and
@@ -20,21 +18,22 @@ type fields map[protowire.Number]fields
 // where the end of the initial events is told.
 func metaFields() fields { return fields{1: nil, 3: nil, 5: nil, 6: nil, 11: nil, 12: nil} }
 
-// keptFields are the fields of objects that policy needs, by kind. A pod has six kilobytes and more, most of it managed fields, volumes,
-// probes and environments: to decode them takes longer than all that follows, and they are garbage at once.
-func keptFields() map[string]fields {
-	pod := metaFields()
-	pod[8], pod[13] = nil, nil // creationTimestamp, ownerReferences
-	container := fields{6: nil, 24: nil}
-	return map[string]fields{
-		"Pod": {
-			1: pod,
+// keptFields are the fields of an object that policy needs. A pod has six kilobytes and more, most of it managed fields, volumes, probes and
+// environments: to decode them takes longer than all that follows, and they are garbage at once.
+func keptFields(kind string) fields {
+	switch kind {
+	case "Pod":
+		metadata, container := metaFields(), fields{6: nil, 24: nil} // ports, restartPolicy
+		metadata[8], metadata[13] = nil, nil                         // creationTimestamp, ownerReferences
+		return fields{
+			1: metadata,
 			2: {2: container, 10: nil, 11: nil, 20: container}, // containers, nodeName, hostNetwork, initContainers
 			3: {1: nil, 6: nil, 12: nil},                       // phase, podIP, podIPs
-		},
-		"Namespace":     {1: metaFields()},
-		"NetworkPolicy": {1: metaFields(), 2: nil},
+		}
+	case "Namespace":
+		return fields{1: metaFields()}
 	}
+	return fields{1: metaFields(), 2: nil} // spec
 }
 
 // trim appends to dst what of a message is kept.
@@ -69,59 +68,75 @@ func (keep fields) trim(dst, message []byte) ([]byte, error) {
 // protobufMagic begins an object of the API in protobuf; a message runtime.Unknown follows.
 const protobufMagic = "k8s\x00"
 
-// Fields of a runtime.Unknown, and of the TypeMeta in it.
+// Fields of the messages that an object is wrapped in: runtime.Unknown, and in a watch, around that, metav1.WatchEvent and
+// runtime.RawExtension.
 const (
-	unknownType protowire.Number = 1
-	unknownRaw  protowire.Number = 2
-	typeKind    protowire.Number = 2
+	unknownType  protowire.Number = 1
+	unknownRaw   protowire.Number = 2
+	typeKind     protowire.Number = 2 // of unknownType
+	eventType    protowire.Number = 1
+	eventObject  protowire.Number = 2
+	extensionRaw protowire.Number = 1
 )
 
-// trimmer decodes objects in protobuf without the fields that policy does not need.
-type trimmer struct {
-	runtime.Serializer
-	kept map[string]fields
+// message is an object of the API that can be read from protobuf.
+type message interface {
+	runtime.Object
+	Unmarshal([]byte) error
 }
 
-// Decode decodes an object. Of a kind that is not known, as an error's status, it decodes everything.
-func (t trimmer) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
-	trimmed, err := t.trim(data)
-	if err != nil {
-		return nil, nil, fmt.Errorf("decode an object of the API: %w", err)
-	}
-	return t.Serializer.Decode(trimmed, defaults, into)
+// wireDecoder decodes objects of one kind in protobuf, without the fields that policy does not need. It is for one goroutine.
+type wireDecoder struct {
+	kind   string
+	empty  func() message // a new object
+	keep   fields
+	others runtime.Decoder // of other kinds, as the status of an error, and of other encodings
+
+	trimmed []byte // of one object, to be used again
 }
 
-func (t trimmer) trim(data []byte) ([]byte, error) {
-	unknown, ok := bytes.CutPrefix(data, []byte(protobufMagic))
-	if !ok {
-		return data, nil // the serializer says what is wrong
+// object decodes an object that is wrapped.
+func (d *wireDecoder) object(data []byte) (runtime.Object, error) {
+	if unknown, ok := bytes.CutPrefix(data, []byte(protobufMagic)); ok {
+		kind, err := submessage(unknown, unknownType, typeKind)
+		if err != nil {
+			return nil, err
+		}
+		if string(kind) == d.kind {
+			raw, err := submessage(unknown, unknownRaw)
+			if err != nil {
+				return nil, err
+			}
+			return d.item(raw)
+		}
 	}
-	typ, err := submessage(unknown, unknownType)
-	if err != nil {
+	return runtime.Decode(d.others, data)
+}
+
+// item decodes an object.
+func (d *wireDecoder) item(data []byte) (runtime.Object, error) {
+	var err error
+	if d.trimmed, err = d.keep.trim(d.trimmed[:0], data); err != nil {
 		return nil, err
 	}
-	kind, err := submessage(typ, typeKind)
-	if err != nil {
-		return nil, err
-	}
-	keep := t.kept[string(kind)]
-	if keep == nil {
-		return data, nil
-	}
-	return fields{unknownType: nil, unknownRaw: keep}.trim([]byte(protobufMagic), unknown)
+	obj := d.empty()
+	return obj, obj.Unmarshal(d.trimmed)
 }
 
-// submessage returns the content of a field of strings, bytes or messages, or nil if the message has none of that number.
-func submessage(message []byte, want protowire.Number) ([]byte, error) {
+// submessage returns what a field of strings, bytes or messages has, the last of them in the one before; nil if there is none.
+func submessage(message []byte, path ...protowire.Number) ([]byte, error) {
 	for len(message) > 0 {
 		number, typ, tag := protowire.ConsumeTag(message)
 		n := protowire.ConsumeFieldValue(number, typ, message[max(tag, 0):])
 		if tag < 0 || n < 0 {
 			return nil, protowire.ParseError(min(tag, n))
 		}
-		if number == want && typ == protowire.BytesType {
+		if number == path[0] && typ == protowire.BytesType {
 			content, _ := protowire.ConsumeBytes(message[tag:])
-			return content, nil
+			if len(path) == 1 {
+				return content, nil
+			}
+			return submessage(content, path[1:]...)
 		}
 		message = message[tag+n:]
 	}

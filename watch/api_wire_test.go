@@ -3,6 +3,7 @@
 package watch
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -27,6 +28,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/netpold/netpold/translate"
 )
@@ -61,21 +64,21 @@ func enveloped(t testing.TB, version, kind string, obj interface{ Marshal() ([]b
 	return append([]byte(protobufMagic), message...)
 }
 
-// decoded decodes an object as clients do.
-func decoded(t testing.TB, c codecs, data []byte) runtime.Object {
+// wireResource returns the decoder of a resource.
+func wireResource(kind string, empty func() message) wireDecoder {
+	return endpoint{codecs: newCodecs(), kind: kind, empty: empty}.decoder()
+}
+
+func podDecoder() wireDecoder { return wireResource("Pod", func() message { return new(corev1.Pod) }) }
+
+// decoded decodes an object.
+func decoded(t testing.TB, d wireDecoder, data []byte) runtime.Object {
 	t.Helper()
-	for _, info := range c.SupportedMediaTypes() {
-		if info.MediaType != runtime.ContentTypeProtobuf {
-			continue
-		}
-		obj, err := runtime.Decode(info.Serializer, data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return obj
+	obj, err := d.object(data)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no protobuf")
-	return nil
+	return obj
 }
 
 // TestTrim holds what is left of an object against all of it: policy must not see the difference.
@@ -89,16 +92,16 @@ func TestTrim(t *testing.T) {
 	full.Status.PodIPs = append(full.Status.PodIPs, corev1.PodIP{IP: "2001:db8::1"})
 	for _, p := range []*corev1.Pod{full, deployed(t), apiPod("a", "10.0.0.1"), {}} {
 		want, wantAlive, _ := translate.PodFrom(p)
-		got, alive, err := translate.PodFrom(decoded(t, newCodecs(), enveloped(t, "v1", "Pod", p)).(*corev1.Pod))
+		got, alive, err := translate.PodFrom(decoded(t, podDecoder(), enveloped(t, "v1", "Pod", p)).(*corev1.Pod))
 		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" || err != nil || alive != wantAlive {
 			t.Errorf("pod %s (-all of it +trimmed): %v\n%s", p.Name, err, diff)
 		}
 	}
-	trimmed := decoded(t, newCodecs(), enveloped(t, "v1", "Pod", full)).(*corev1.Pod)
+	trimmed := decoded(t, podDecoder(), enveloped(t, "v1", "Pod", full)).(*corev1.Pod)
 	if trimmed.ManagedFields != nil || trimmed.Spec.Volumes != nil || trimmed.ResourceVersion != full.ResourceVersion {
 		t.Errorf("trimmed to %v", trimmed)
 	}
-	mark := decoded(t, newCodecs(), enveloped(t, "v1", "Pod", bookmark(7))).(*corev1.Pod)
+	mark := decoded(t, podDecoder(), enveloped(t, "v1", "Pod", bookmark(7))).(*corev1.Pod)
 	if diff := cmp.Diff(bookmark(7).Annotations, mark.Annotations); diff != "" {
 		t.Errorf("bookmark (-want +got):\n%s", diff)
 	}
@@ -106,11 +109,12 @@ func TestTrim(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "deny", UID: "1"},
 		Spec:       networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Egress"}},
 	}
-	got := decoded(t, newCodecs(), enveloped(t, "networking.k8s.io/v1", "NetworkPolicy", np)).(*networkingv1.NetworkPolicy)
+	policies := wireResource("NetworkPolicy", func() message { return new(networkingv1.NetworkPolicy) })
+	got := decoded(t, policies, enveloped(t, "networking.k8s.io/v1", "NetworkPolicy", np)).(*networkingv1.NetworkPolicy)
 	if !cmp.Equal(np.Spec, got.Spec, cmpopts.EquateEmpty()) || !cmp.Equal(np.ObjectMeta, got.ObjectMeta) {
 		t.Errorf("policy trimmed to %v", got)
 	}
-	status := decoded(t, newCodecs(), enveloped(t, "v1", "Status", &metav1.Status{Code: 410, Reason: "Expired"})).(*metav1.Status)
+	status := decoded(t, podDecoder(), enveloped(t, "v1", "Status", &metav1.Status{Code: 410, Reason: "Expired"})).(*metav1.Status)
 	if status.Code != 410 || status.Reason != "Expired" {
 		t.Errorf("status trimmed to %v", status)
 	}
@@ -121,19 +125,28 @@ func FuzzTrim(f *testing.F) {
 	f.Add(enveloped(f, "v1", "Pod", deployed(f)))
 	f.Add(enveloped(f, "v1", "PodList", &corev1.PodList{Items: []corev1.Pod{*deployed(f)}}))
 	f.Add([]byte(protobufMagic + "\x0a\x00\x12\xff"))
-	kept := keptFields()
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		_, _ = trimmer{kept: kept}.trim(data)
-		l := listReader{keep: kept["Pod"], newItem: func() message { return new(corev1.Pod) }, each: func(runtime.Object) error { return nil }}
-		if bytes.HasPrefix(data, []byte(protobufMagic)) {
-			_ = l.read(bytes.NewReader(data))
+		items := wireDecoder{kind: "Pod", empty: func() message { return new(corev1.Pod) }, keep: keptFields("Pod"), others: noDecoder{}}
+		_, _ = items.object(data)
+		l := listReader{items: items, each: func(runtime.Object) error { return nil }}
+		_ = l.read(bytes.NewReader(data))
+		e := eventReader{items: items, r: bufio.NewReader(bytes.NewReader(data))}
+		if !bytes.HasPrefix(data, []byte("{")) {
+			_, _, _ = e.Decode()
 		}
 	})
 }
 
+// noDecoder decodes nothing.
+type noDecoder struct{}
+
+func (noDecoder) Decode([]byte, *schema.GroupVersionKind, runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	return nil, nil, errors.New("no decoder")
+}
+
 // podReader reads lists of pods.
 func podReader(each func(runtime.Object) error) *listReader {
-	return &listReader{keep: keptFields()["Pod"], newItem: func() message { return new(corev1.Pod) }, decoder: newCodecs().UniversalDeserializer(), each: each}
+	return &listReader{items: podDecoder(), each: each}
 }
 
 // podList is a page of a list.
@@ -252,18 +265,19 @@ func (s *wireServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if q.Get("sendInitialEvents") != "" {
-		s.event(w, "ADDED", enveloped(s.t, version, kind, object))
-		s.event(w, "BOOKMARK", enveloped(s.t, version, kind, bookmark(5)))
+		writeEvent(s.t, w, "ADDED", enveloped(s.t, version, kind, object))
+		writeEvent(s.t, w, "BOOKMARK", enveloped(s.t, version, kind, bookmark(5)))
 	}
 	w.(http.Flusher).Flush()
 	<-r.Context().Done()
 }
 
-// event writes one event of a watch.
-func (s *wireServer) event(w io.Writer, typ string, object []byte) {
+// writeEvent writes one event of a watch.
+func writeEvent(t testing.TB, w io.Writer, typ string, object []byte) {
+	t.Helper()
 	data, err := (&metav1.WatchEvent{Type: typ, Object: runtime.RawExtension{Raw: object}}).Marshal()
 	if err != nil {
-		s.t.Error(err)
+		t.Error(err)
 	}
 	_, _ = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
 }
@@ -326,21 +340,86 @@ func clientOf(t *testing.T, url string) *Client {
 	return client
 }
 
+// TestEventReader reads a watch in both encodings.
+func TestEventReader(t *testing.T) {
+	gone := &metav1.Status{Status: "Failure", Reason: metav1.StatusReasonExpired, Code: 410}
+	var frames, lines bytes.Buffer
+	writeEvent(t, &frames, "ADDED", enveloped(t, "v1", "Pod", apiPod("a", "10.0.0.1")))
+	writeEvent(t, &frames, "MODIFIED", enveloped(t, "v1", "Pod", deployed(t)))
+	writeEvent(t, &frames, "ERROR", enveloped(t, "v1", "Status", gone))
+	lines.WriteString(`{"type":"ADDED","object":{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"shop","name":"a"}}}
+{"type":"MODIFIED","object":{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"shop","name":"` + deployed(t).Name + `"}}}
+{"type":"ERROR","object":{"apiVersion":"v1","kind":"Status","status":"Failure","reason":"Expired","code":410}}
+`)
+	json, _ := runtime.SerializerInfoForMediaType(newCodecs().SupportedMediaTypes(), runtime.ContentTypeJSON)
+	for _, stream := range []*bytes.Buffer{&frames, &lines} {
+		data := slices.Clone(stream.Bytes())
+		read := func(stream io.Reader, take func(watch.Event) bool) (texts []string, err error) {
+			e := &eventReader{items: podDecoder(), json: json.StreamSerializer, take: take, r: bufio.NewReader(stream)}
+			for {
+				typ, obj, err := e.Decode()
+				if err != nil {
+					return texts, err
+				}
+				switch obj := obj.(type) {
+				case *corev1.Pod:
+					texts = append(texts, string(typ)+" "+obj.Namespace+"/"+obj.Name)
+				case *metav1.Status:
+					texts = append(texts, string(typ)+" "+string(obj.Reason))
+				}
+			}
+		}
+		got, err := read(bytes.NewReader(data), nil)
+		want := []string{"ADDED shop/a", "MODIFIED shop/" + deployed(t).Name, "ERROR Expired"}
+		if diff := cmp.Diff(want, got); diff != "" || !errors.Is(err, io.EOF) {
+			t.Errorf("%v (-want +got):\n%s", err, diff)
+		}
+		taken := 0
+		got, _ = read(bytes.NewReader(data), func(e watch.Event) bool { taken++; return e.Type != watch.Error })
+		if diff := cmp.Diff(want[2:], got); diff != "" || taken != 3 {
+			t.Errorf("%d seen (-want +got):\n%s", taken, diff)
+		}
+		if _, err := read(bytes.NewReader(data[:len(data)-5]), nil); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+			t.Errorf("an event that is cut: %v", err)
+		}
+	}
+	e := &eventReader{items: podDecoder(), r: bufio.NewReader(strings.NewReader("\x7f\xff\xff\xff"))}
+	if _, _, err := e.Decode(); err == nil {
+		t.Error("an event of 2 GB is read")
+	}
+}
+
+// TestStreamStops stops a watch while it waits for the server.
+func TestStreamStops(t *testing.T) {
+	handler := &wireServer{t, true, make(chan string, 100)}
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	e := endpoint{client: clientOf(t, server.URL).core, codecs: newCodecs(), resource: "pods", kind: "Pod", empty: func() message { return new(corev1.Pod) }}
+	w, err := e.watch(t.Context(), metav1.ListOptions{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Stop()
+	w.Stop()
+	for range w.ResultChan() { // ends
+	}
+}
+
 // BenchmarkDecodePod is what a pod costs before it is known whether policy needs it.
 func BenchmarkDecodePod(b *testing.B) {
 	data := enveloped(b, "v1", "Pod", deployed(b))
-	c := newCodecs()
 	b.Run("trimmed", func(b *testing.B) {
+		d := podDecoder()
 		b.ReportAllocs()
 		for b.Loop() {
-			decoded(b, c, data)
+			decoded(b, d, data)
 		}
 	})
 	b.Run("whole", func(b *testing.B) {
-		c.types = c.CodecFactory.SupportedMediaTypes()
+		d := wireDecoder{others: newCodecs().UniversalDeserializer()}
 		b.ReportAllocs()
 		for b.Loop() {
-			decoded(b, c, data)
+			decoded(b, d, data)
 		}
 	})
 }
