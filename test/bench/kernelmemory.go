@@ -30,7 +30,7 @@ type tableMemory struct {
 func (b *bench) kernelMemory(ctx context.Context) error {
 	m := Measure{
 		ID: "memory/kernel", Title: "Memory of the kernel for the table", X: "pods in the cluster", Y: "charged to the memory cgroup", Unit: "MiB",
-		Note: "The tables of hash sets, 8 bytes a bucket and up to two buckets an element, are not charged to cgroups and not in it.",
+		Note: "The buckets of the hash sets, 8 bytes each and at most some three for an element, are not charged to cgroups and not in it.",
 	}
 	list := sizes()
 	if b.quick {
@@ -56,8 +56,8 @@ func (b *bench) kernelMemory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	shared.add(seriesNetpold, point(0, values))
-	sets.add(seriesNetpold, point(0, []float64{float64(last.Shared)}))
+	shared.add("MiB", point(0, values))
+	sets.add("sets", point(0, []float64{float64(last.Shared)}))
 	b.progress("30 isolations, every namespace: %s; %d sets, %d elements", summary(&shared, 0), last.Shared, last.Elements)
 	b.add(shared)
 	b.add(sets)

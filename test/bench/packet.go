@@ -30,7 +30,7 @@ func curves() []curve {
 			"Each rule lets in another client on a port of its own; the rule in the middle lets in the one that connects."},
 		{"peers", "Peers of a rule", "pods that the rule lets in", []int{10, 100, 1000, 10_000, 100_000}, []int{10, 10_000}, withPeers,
 			"The connections come from up to 1,024 of the pods in turn."},
-		{"blocks", "CIDRs of a rule", "ipBlocks of the rule", []int{1, 10, 100, 1000, 5000}, []int{1, 1000}, withBlocks,
+		{"blocks", "CIDRs of a rule", "CIDRs that the rule lets in", []int{1, 10, 100, 1000, 5000}, []int{1, 1000}, withBlocks,
 			"The blocks neither touch nor overlap; the connections come from up to 1,024 of them in turn."},
 		{"local", "Pods of the node", "pods of the node, each with a policy of its own", []int{1, 10, 50, 110, 250}, []int{1, 110}, withLocalPods, ""},
 		{"outside", "Pods that no policy has to do with", "pods of the cluster outside any policy", []int{0, 1000, 10_000, 100_000}, []int{0, 10_000}, withOutsiders, ""},
@@ -86,7 +86,7 @@ func (b *bench) packetPath(ctx context.Context) error {
 		b.add(base)
 		debug.FreeOSMemory()
 	}
-	return nil
+	return b.parts(ctx)
 }
 
 // packetPoint measures one world. It has a goroutine, that is a thread, of its own, which ends in the last of the spaces.

@@ -27,6 +27,7 @@ func chapters() []chapter {
 			figures: []figure{
 				packetFigure("policies"), packetFigure("rules"), packetFigure("peers"),
 				packetFigure("blocks"), packetFigure("local"), packetFigure("outside"),
+				{id: "packet/parts", noPlot: true},
 			},
 		},
 		{

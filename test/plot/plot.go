@@ -35,20 +35,20 @@ func colors() []color.Color {
 func drawMeasure(m *measure, list []series, file string) error {
 	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
 	p := plot.New()
-	p.Title.Text = m.Title
-	p.X.Label.Text = capital(m.X)
-	p.Y.Label.Text = capital(m.Y) + ", " + m.Unit
+	p.Title.Text = m.Title + ": " + m.Y
+	p.X.Label.Text = m.X
+	p.Y.Label.Text = m.Unit
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Legend.Padding = vg.Points(3)
 	p.Add(plotter.NewGrid())
 	a := axesOf(list)
 	styles := make(map[string]int)
 	for _, s := range list {
-		name, quantile, _ := strings.Cut(s.Name, ", p")
+		name := strings.TrimSuffix(strings.TrimSuffix(s.Name, p99), p50)
 		if _, ok := styles[name]; !ok {
 			styles[name] = len(styles)
 		}
-		style := style{number: styles[name], dashed: quantile == "99"}
+		style := style{number: styles[name], dashed: strings.HasSuffix(s.Name, p99)}
 		if err := a.add(p, s, style); err != nil {
 			return fmt.Errorf("plot %s: %w", m.ID, err)
 		}
@@ -67,6 +67,12 @@ func drawMeasure(m *measure, list []series, file string) error {
 	return os.WriteFile(file, text, 0o644)
 }
 
+// Two series whose names differ by these look alike but for the dashes.
+const (
+	p50 = ", p50"
+	p99 = ", p99"
+)
+
 // style is how a series looks.
 type style struct {
 	number int
@@ -80,11 +86,12 @@ type axes struct {
 	logX     bool
 	logY     bool
 	low, top float64 // of the positive values
+	series   int     // how many
 }
 
 // axesOf chooses scales that show all points apart.
 func axesOf(list []series) axes {
-	a := axes{labels: make(map[float64]string), low: math.Inf(1)}
+	a := axes{labels: make(map[float64]string), low: math.Inf(1), series: len(list)}
 	for _, s := range list {
 		for _, p := range s.Points {
 			a.xs = append(a.xs, p.X)
@@ -162,16 +169,20 @@ func (a axes) scale(p *plot.Plot) {
 		marks = append(marks, plot.Tick{Value: a.x(x), Label: label})
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(marks)
-	if a.logX {
+	if a.logX { // and room for the last mark
 		p.X.Scale = plot.LogScale{}
+		p.X.Max *= math.Pow(p.X.Max/p.X.Min, 0.03)
+	} else {
+		p.X.Max += 0.03 * (p.X.Max - p.X.Min)
 	}
+	legend := 0.12 * float64(a.series) // of the height
 	if a.logY {
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(logTicks)
-		p.Y.Max *= 3 // room for the legend
+		p.Y.Max *= math.Pow(p.Y.Max/p.Y.Min, legend) // room for the legend
 		return
 	}
 	p.Y.Min = min(p.Y.Min, 0)
-	p.Y.Max += 0.35 * (p.Y.Max - p.Y.Min)
+	p.Y.Max += legend * (p.Y.Max - p.Y.Min)
 }
 
 // logTicks marks as gonum does, in this document's way to write numbers.
