@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/netpold/netpold/translate"
@@ -103,6 +105,8 @@ func (b *bench) daemons(ctx context.Context) error {
 		{ID: "memory/peak", Title: "Memory of the process, peak", X: x, Y: "most that was resident", Unit: "MiB"},
 		{ID: "memory/cpu", Title: fmt.Sprintf("CPU at %d pod events a second", eventsPerSecond), X: x, Y: "of a core", Unit: "%",
 			Note: "Pods of the whole cluster, at random, are deleted and created again; the program receives and decodes them from the API server."},
+		{ID: "memory/cpu/heartbeats", Title: fmt.Sprintf("CPU at %d pod updates a second that no policy has to do with", eventsPerSecond), X: x, Y: "of a core", Unit: "%",
+			Note: "Only the status of pods changes: what remains is to receive and decode them."},
 	}
 	values := make([]map[size][]float64, len(measures))
 	for range rounds {
@@ -117,7 +121,7 @@ func (b *bench) daemons(ctx context.Context) error {
 				}
 				values[i][z] = append(values[i][z], v)
 			}
-			b.progress("daemon, %s: RSS %.0f MiB, peak %.0f, CPU %.1f %%", z, got[0], got[1], got[2])
+			b.progress("daemon, %s: RSS %.0f MiB, peak %.0f, CPU %.1f and %.1f %%", z, got[0], got[1], got[2], got[3])
 		}
 	}
 	for i, m := range measures {
@@ -130,8 +134,8 @@ func (b *bench) daemons(ctx context.Context) error {
 }
 
 // daemon runs the program once, and returns what the measures of daemons are.
-func (b *bench) daemon(ctx context.Context, z size) ([3]float64, error) {
-	var got [3]float64
+func (b *bench) daemon(ctx context.Context, z size) ([4]float64, error) {
+	var got [4]float64
 	folder, err := os.MkdirTemp("", "netpold-bench-")
 	if err != nil {
 		return got, err
@@ -148,30 +152,43 @@ func (b *bench) daemon(ctx context.Context, z size) ([3]float64, error) {
 	if err != nil {
 		return got, err
 	}
-	cpu, err1 := b.burst(ctx, server, d)
-	rss, err2 := d.memory("VmRSS")
-	peak, err3 := d.memory("VmHWM")
-	return [3]float64{rss, peak, cpu}, errors.Join(err1, err2, err3, d.stop())
+	random := rand.New(rand.NewPCG(1, 1))
+	pod := func() *corev1.Pod { return typedPod(z.pod(random.IntN(z.pods))) }
+	changes, err1 := b.burst(ctx, d, func() [2]func() {
+		p := pod()
+		return [2]func(){
+			func() { server.events <- watch.Event{Type: watch.Deleted, Object: p} },
+			func() { server.events <- watch.Event{Type: watch.Added, Object: p} },
+		}
+	})
+	heartbeat := func() {
+		p := pod()
+		p.Status.Conditions[0].LastTransitionTime = metav1.Now()
+		server.events <- watch.Event{Type: watch.Modified, Object: p}
+	}
+	heartbeats, err2 := b.burst(ctx, d, func() [2]func() { return [2]func(){heartbeat, heartbeat} })
+	rss, err3 := d.memory("VmRSS")
+	peak, err4 := d.memory("VmHWM")
+	return [4]float64{rss, peak, changes, heartbeats}, errors.Join(err1, err2, err3, err4, d.stop())
 }
 
-// burst sends events for a while and returns the daemon's CPU time for them, in percent of a core.
-func (b *bench) burst(ctx context.Context, server *apiServer, d *daemon) (float64, error) {
-	length := 6 * time.Second
+// burst makes events for a while, two at a time, and returns the daemon's CPU time for them, in percent of a core.
+func (b *bench) burst(ctx context.Context, d *daemon, next func() [2]func()) (float64, error) {
+	length := 5 * time.Second
 	if b.quick {
-		length = 3 * time.Second
+		length = 2 * time.Second
 	}
 	before, err := d.cpu()
 	if err != nil {
 		return 0, err
 	}
-	random := rand.New(rand.NewPCG(1, 1))
 	begin := time.Now()
-	for n := 0; time.Since(begin) < length && ctx.Err() == nil; n += 2 {
-		p := typedPod(server.pod(random.IntN(server.size.pods)))
-		server.events <- watch.Event{Type: watch.Deleted, Object: p}
-		time.Sleep(time.Until(begin.Add(time.Duration(n+1) * time.Second / eventsPerSecond)))
-		server.events <- watch.Event{Type: watch.Added, Object: p}
-		time.Sleep(time.Until(begin.Add(time.Duration(n+2) * time.Second / eventsPerSecond)))
+	for n := time.Duration(0); time.Since(begin) < length && ctx.Err() == nil; {
+		for _, event := range next() {
+			event()
+			n++
+			time.Sleep(time.Until(begin.Add(n * time.Second / eventsPerSecond)))
+		}
 	}
 	took := time.Since(begin)
 	after, err := d.cpu()

@@ -47,7 +47,7 @@ func chapters() []chapter {
 		{
 			title: "The program", text: memoryText,
 			figures: []figure{
-				{id: "memory/rss"}, {id: "memory/peak", noPlot: true}, {id: "memory/cpu"}, {id: "memory/heap", noPlot: true},
+				{id: "memory/rss"}, {id: "memory/peak", noPlot: true}, {id: "memory/cpu"}, {id: "memory/cpu/heartbeats", noPlot: true}, {id: "memory/heap", noPlot: true},
 				{id: "memory/kernel"}, {id: "memory/shared", beside: "memory/shared/sets", noPlot: true}, {id: "memory/binary", noPlot: true},
 			},
 		},
