@@ -46,7 +46,8 @@ type agent struct {
 	kubeconfig string
 	flags      []string // of netpold run, beyond what all tests have
 	process    *exec.Cmd
-	known      int // requests that were forbidden by an API server that was not ready
+	idle       func() // called over and over while something is awaited
+	known      int    // requests that were forbidden by an API server that was not ready
 }
 
 const agentNode = "node-1"
@@ -54,7 +55,7 @@ const agentNode = "node-1"
 // newAgent starts a cluster and netpold in the prober's network namespace, on whose thread the test must stay.
 func newAgent(t *testing.T, flags ...string) *agent {
 	t.Helper()
-	a := &agent{T: t, flags: flags, program: filepath.Join(t.TempDir(), "netpold")}
+	a := &agent{T: t, flags: flags, program: filepath.Join(t.TempDir(), "netpold"), idle: func() { time.Sleep(10 * time.Millisecond) }}
 	if out, err := exec.Command("go", "build", "-o", a.program, "../../cmd/netpold").CombinedOutput(); err != nil {
 		t.Fatalf("build netpold: %v: %s", err, out)
 	}
@@ -79,6 +80,13 @@ func newAgent(t *testing.T, flags ...string) *agent {
 // start starts netpold and waits until it is ready.
 func (a *agent) start() {
 	a.Helper()
+	a.launch()
+	a.until("netpold is ready", func() bool { return exec.Command(a.program, "status").Run() == nil })
+}
+
+// launch starts netpold.
+func (a *agent) launch() {
+	a.Helper()
 	args := []string{"run", "--kubeconfig", a.kubeconfig, "--node", agentNode, "--own-table=false"}
 	a.process = exec.Command(a.program, append(args, a.flags...)...)
 	a.process.Stderr = os.Stderr
@@ -86,7 +94,6 @@ func (a *agent) start() {
 	if err := a.process.Start(); err != nil {
 		a.Fatal(err)
 	}
-	a.until("netpold is ready", func() bool { return exec.Command(a.program, "status").Run() == nil })
 }
 
 // kill ends netpold as a crash would.
@@ -98,7 +105,7 @@ func (a *agent) kill() {
 // until waits until good is true.
 func (a *agent) until(what string, good func() bool) {
 	a.Helper()
-	for deadline := time.Now().Add(patience); !good(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !good(); a.idle() {
 		if time.Now().After(deadline) {
 			a.Fatalf("%s: not so after %s", what, patience)
 		}
