@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,36 +20,39 @@ type cgroup struct {
 // cgroupRoots are where the memory controllers usually are: of version 2, and of version 1.
 func cgroupRoots() []string { return []string{"/sys/fs/cgroup", "/sys/fs/cgroup/memory"} }
 
-// enterCgroup moves this process into a new memory cgroup.
-func enterCgroup() (*cgroup, error) {
-	var reason error
+// newCgroup makes a memory cgroup, without processes.
+func newCgroup() (*cgroup, error) {
+	var reasons error
 	for _, root := range cgroupRoots() {
 		g := &cgroup{folder: filepath.Join(root, fmt.Sprintf("netpold-bench-%d", os.Getpid()))}
-		if err := os.Mkdir(g.folder, 0o755); err != nil {
-			reason = err
-			continue
+		err := os.Mkdir(g.folder, 0o755)
+		if err == nil {
+			if err = g.find(); err == nil {
+				return g, nil
+			}
+			_ = g.remove()
 		}
-		if err := g.enter(); err != nil {
-			reason = err
-			_ = os.Remove(g.folder)
-			continue
-		}
-		return g, nil
+		reasons = errors.Join(reasons, err)
 	}
-	return nil, fmt.Errorf("no memory cgroup can be made: %w", reason)
+	return nil, fmt.Errorf("no memory cgroup can be made: %w", reasons)
 }
 
-func (g *cgroup) enter() error {
+// find finds out where the kernel memory is said.
+func (g *cgroup) find() error {
 	if _, err := os.Stat(filepath.Join(g.folder, "memory.kmem.usage_in_bytes")); err != nil {
-		if text := field(filepath.Join(g.folder, "memory.stat"), "kernel"); text == "" {
-			g.field = "kernel"
-		}
-		if _, err := g.kernel(); err != nil {
-			return err
-		}
+		g.field = "kernel"
 	}
+	_, err := g.kernel()
+	return err
+}
+
+// enter moves this process into the cgroup.
+func (g *cgroup) enter() error {
 	return os.WriteFile(filepath.Join(g.folder, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
 }
+
+// remove removes the cgroup, in which no process is any more.
+func (g *cgroup) remove() error { return os.Remove(g.folder) }
 
 // kernel is the kernel memory that is charged to the cgroup, in bytes.
 func (g *cgroup) kernel() (float64, error) {

@@ -32,11 +32,18 @@ func (b *bench) kernelMemory(ctx context.Context) error {
 		ID: "memory/kernel", Title: "Memory of the kernel for the table", X: "pods in the cluster", Y: "charged to the memory cgroup", Unit: "MiB",
 		Note: "The buckets of the hash sets, 8 bytes each and at most some three for an element, are not charged to cgroups and not in it.",
 	}
-	list := sizes()
+	rounds, list := 3, sizes()
 	if b.quick {
-		list = []size{{1000, 100}, {10_000, 1000}}
+		rounds, list = 1, []size{{1000, 100}, {10_000, 1000}}
 	}
-	rounds := 3
+	group, err := newCgroup()
+	if err != nil { // an ordinary user may make none
+		b.progress("the kernel's memory is not measured: %v", err)
+		return nil
+	}
+	if err := group.remove(); err != nil {
+		return err
+	}
 	for _, z := range list {
 		values, _, err := b.tableMemory(ctx, rounds, fmt.Sprintf("%d/%d", z.pods, z.policies))
 		if err != nil {
@@ -70,13 +77,17 @@ const everyNamespace = "every-namespace"
 // tableMemory measures one table some times, in a process each.
 func (b *bench) tableMemory(ctx context.Context, rounds int, what string) (mib []float64, last tableMemory, err error) {
 	for range rounds {
-		cmd := exec.CommandContext(ctx, "/proc/self/exe", "-table-memory", what)
+		group, err := newCgroup()
+		if err != nil {
+			return nil, last, err
+		}
+		cmd := exec.CommandContext(ctx, "/proc/self/exe", "-table-memory", what, "-cgroup", group.folder)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
-		if err != nil {
-			return nil, last, fmt.Errorf("kernel memory of %s: %w", what, err)
+		if err == nil {
+			err = json.Unmarshal(out, &last)
 		}
-		if err := json.Unmarshal(out, &last); err != nil {
+		if err = errors.Join(err, group.remove()); err != nil {
 			return nil, last, fmt.Errorf("kernel memory of %s: %w", what, err)
 		}
 		mib = append(mib, last.MiB)
@@ -85,8 +96,9 @@ func (b *bench) tableMemory(ctx context.Context, rounds int, what string) (mib [
 }
 
 // printTableMemory is that process.
-func printTableMemory(ctx context.Context, what string) error {
-	group, err := enterCgroup()
+func printTableMemory(ctx context.Context, what, folder string) error {
+	group := &cgroup{folder: folder}
+	err := errors.Join(group.find(), group.enter())
 	if err != nil {
 		return err
 	}
@@ -167,14 +179,20 @@ func measureTable(ctx context.Context, group *cgroup, table *nft.Table) (tableMe
 
 // settled is the kernel memory of the cgroup when it has stopped changing: the kernel frees what a transaction needed a little later.
 func (g *cgroup) settled() (float64, error) {
-	last := -1.0
-	for range 100 {
+	const still, near = 5, 16 << 10 // readings, and bytes between them
+	last, same := -1.0, 0
+	for range 200 {
 		now, err := g.kernel()
-		if err != nil || now == last {
-			return now, err
+		if err != nil {
+			return 0, err
 		}
-		last = now
-		time.Sleep(200 * time.Millisecond)
+		if same++; now < last-near || now > last+near {
+			last, same = now, 0
+		}
+		if same == still {
+			return now, nil
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	return last, nil
+	return 0, errors.New("the kernel memory does not stop changing")
 }

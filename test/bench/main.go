@@ -60,19 +60,20 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	var only, out, table string
+	var only, out, table, group string
 	b := &bench{start: time.Now()}
 	flag.BoolVar(&b.quick, "quick", false, "fewer points and rounds: to see that it works, not for publication")
 	flag.StringVar(&only, "only", "", "sections to run, with commas between them (default all)")
 	flag.StringVar(&b.program, "netpold", "bin/netpold", "the netpold program")
 	flag.StringVar(&table, "table-memory", "", "for the program itself: print what a table takes of the kernel's memory")
+	flag.StringVar(&group, "cgroup", "", "for the program itself: in this memory cgroup")
 	flag.StringVar(&out, "out", "-", "file to write the JSON to")
 	flag.Parse()
 	if os.Getenv(inside) == "" {
 		return again(ctx)
 	}
 	if table != "" {
-		return printTableMemory(ctx, table)
+		return printTableMemory(ctx, table, group)
 	}
 	if err := command("link set dev lo up\n", "ip", "-batch", "-"); err != nil {
 		return err
