@@ -152,8 +152,13 @@ func (d *daemon) until(done <-chan struct{}) {
 // nft runs nft in the namespace, as another process than netpold, and returns what it prints.
 func (d *daemon) nft(args ...string) (string, error) {
 	d.t.Helper()
+	return d.run(exec.Command("nft", args...))
+}
+
+// run runs a command in the namespace and returns all that it prints.
+func (d *daemon) run(cmd *exec.Cmd) (string, error) {
+	d.t.Helper()
 	var out strings.Builder
-	cmd := exec.Command("nft", args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		d.t.Fatal(err)

@@ -17,13 +17,20 @@ func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 // TestFaults builds the program once for all.
 func TestFaults(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "netpold")
-	build := exec.Command("go", "build", "-o", program, "github.com/netpold/netpold/cmd/netpold")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	build(t, program)
 	for name, test := range map[string]func(*testing.T, string){
 		"owned": testOwned, "shared": testShared, "keep": testKeep, "recheck": testRecheck, "text": testText,
+		"takeover": testTakeover,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
+	}
+}
+
+// build builds the program.
+func build(t *testing.T, program string, flags ...string) {
+	t.Helper()
+	args := append([]string{"build", "-o", program}, flags...)
+	if out, err := exec.Command("go", append(args, "github.com/netpold/netpold/cmd/netpold")...).CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
 	}
 }

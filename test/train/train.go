@@ -143,6 +143,6 @@ func (r *Train) Unharmed(name string, fault func()) {
 	r.name = ""
 	r.t.Logf("%s: %d probes, %d leaked, %d wrongly dropped", name, c.Probes, c.Leaked, c.Dropped)
 	if c.Wrong() > 0 {
-		r.t.Errorf("%s: wrong verdicts for %s; want none", name, c.Window())
+		r.t.Errorf("%s: wrong verdicts within %s; want none", name, c.Window())
 	}
 }
