@@ -21,9 +21,9 @@ import (
 
 // dropsFlags are the flags of `netpold drops`.
 type dropsFlags struct {
-	listen, namespace, output string
-	follow                    bool
-	top                       int
+	namespace, output string
+	follow            bool
+	top               int
 }
 
 func dropsCommand() *cobra.Command {
@@ -51,7 +51,6 @@ Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
 			return flags.printLines(cmd.Context(), cmd.OutOrStdout())
 		},
 	}
-	addDaemonFlag(cmd, &flags.listen)
 	cmd.Flags().BoolVarP(&flags.follow, "follow", "f", false, "go on with the lines to come, until interrupted")
 	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "", "only what is from or to pods of this namespace")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "text", "text, or json: an object for each line")
@@ -75,7 +74,7 @@ func (f dropsFlags) path(path string) string {
 
 // printLines prints lines as they come. To be interrupted is how following ends.
 func (f dropsFlags) printLines(ctx context.Context, w io.Writer) error {
-	body, err := open(ctx, f.listen, f.path("/drops"))
+	body, err := open(ctx, "", f.path("/drops"))
 	if err != nil {
 		return err
 	}
@@ -114,7 +113,7 @@ func (f dropsFlags) printLine(w io.Writer, line watch.DropLine) error {
 // printTop prints the table of the top pairs.
 func (f dropsFlags) printTop(ctx context.Context, w io.Writer) error {
 	var top watch.TopDrops
-	if err := ask(ctx, f.listen, f.path("/drops/top"), &top); err != nil {
+	if err := ask(ctx, "", f.path("/drops/top"), &top); err != nil {
 		return err
 	}
 	top.Pairs = top.Pairs[:min(f.top, len(top.Pairs))]

@@ -18,8 +18,8 @@ import (
 
 // explainFlags are the flags of `netpold explain`.
 type explainFlags struct {
-	source, listen string
-	rules, verify  bool
+	source        string
+	rules, verify bool
 }
 
 func explainCommand() *cobra.Command {
@@ -51,9 +51,7 @@ Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else,
 	cmd.Flags().StringVarP(&flags.source, "filename", "f", "", "folder or file of manifests, YAML or JSON; - reads standard input (default ask the daemon)")
 	cmd.Flags().BoolVar(&flags.rules, "rules", false, "also print the nftables rules that the flow matches")
 	cmd.Flags().BoolVar(&flags.verify, "verify", false, "also print the rules, and what the kernel holds of them")
-	addDaemonFlag(cmd, &flags.listen)
 	cmd.MarkFlagsMutuallyExclusive("filename", "verify")
-	cmd.MarkFlagsMutuallyExclusive("filename", "listen")
 	return cmd
 }
 
@@ -94,7 +92,7 @@ func (f explainFlags) read(cmd *cobra.Command, src, dst string) error {
 func (f explainFlags) askDaemon(cmd *cobra.Command, src, dst string) error {
 	query := url.Values{"src": {src}, "dst": {dst}, "verify": {strconv.FormatBool(f.verify)}}
 	var answer watch.Explanation
-	if err := ask(cmd.Context(), f.listen, "/explain?"+query.Encode(), &answer); err != nil {
+	if err := ask(cmd.Context(), "", "/explain?"+query.Encode(), &answer); err != nil {
 		return err
 	}
 	missing := 0

@@ -49,14 +49,9 @@ Exit status: 0 in sync, 1 not in sync, 2 no daemon answers.`,
 			return nil
 		},
 	}
-	addDaemonFlag(cmd, &listen)
+	cmd.Flags().StringVar(&listen, "listen", "", "ask the daemon at this address of its endpoints (default the daemon of this network namespace)")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
-}
-
-// addDaemonFlag adds --listen to a command that asks the daemon.
-func addDaemonFlag(cmd *cobra.Command, listen *string) {
-	cmd.Flags().StringVar(listen, "listen", "", "ask the daemon at this address of its endpoints (default the daemon of this network namespace)")
 }
 
 // listenAddress returns address in the form that package net wants. An IPv6 address without brackets, as the downward API gives it for
@@ -118,11 +113,8 @@ func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 	}
 	defer response.Body.Close()                                     //nolint:errcheck // only read from
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer)) // best effort: the status says enough
-	switch response.StatusCode {
-	case http.StatusBadRequest: // says what is wrong with the question
+	if response.StatusCode == http.StatusBadRequest { // says what is wrong with the question
 		return nil, errors.New(strings.TrimSpace(string(text)))
-	case http.StatusNotFound:
-		return nil, fmt.Errorf("the endpoints at %s do not answer this; ask the daemon of this network namespace, without --listen", listen)
 	}
 	return nil, fmt.Errorf("ask the daemon: %s: %s", response.Status, text)
 }
