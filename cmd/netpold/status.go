@@ -113,7 +113,7 @@ func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 	}
 	defer response.Body.Close()                                     //nolint:errcheck // only read from
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer)) // best effort: the status says enough
-	if response.StatusCode == http.StatusBadRequest { // says what is wrong with the question
+	if response.StatusCode == http.StatusBadRequest {               // says what is wrong with the question
 		return nil, errors.New(strings.TrimSpace(string(text)))
 	}
 	return nil, fmt.Errorf("ask the daemon: %s: %s", response.Status, text)
