@@ -29,6 +29,7 @@ type daemon struct {
 	program, root string
 	flags         []string
 	idle          func() // called over and over while something is awaited
+	trap          *trap  // that it runs under, or nil
 
 	process *exec.Cmd
 	lines   chan string   // of its log; closed at its end
@@ -78,6 +79,10 @@ func (d *daemon) start() {
 		d.t.Fatal(err)
 	}
 	d.process.Stderr = w
+	serve := func() {}
+	if d.trap != nil {
+		serve = d.trap.launch(d.process)
+	}
 	if err := d.process.Start(); err != nil {
 		d.t.Fatal(err)
 	}
@@ -93,6 +98,7 @@ func (d *daemon) start() {
 		_ = process.Wait()
 	}()
 	d.lines, d.ended = lines, ended
+	serve()
 	d.await(inForce)
 	d.await(transaction)
 }

@@ -12,7 +12,12 @@ import (
 	"github.com/netpold/netpold/test/netns"
 )
 
-func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
+func TestMain(m *testing.M) {
+	if program := os.Getenv(launched); program != "" {
+		becomeLaunched(program)
+	}
+	os.Exit(netns.Run(m))
+}
 
 // TestFaults builds the program once for all.
 func TestFaults(t *testing.T) {
@@ -20,7 +25,7 @@ func TestFaults(t *testing.T) {
 	build(t, program)
 	for name, test := range map[string]func(*testing.T, string){
 		"owned": testOwned, "shared": testShared, "keep": testKeep, "recheck": testRecheck, "text": testText,
-		"takeover": testTakeover,
+		"takeover": testTakeover, "netlink": testNetlink,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
 	}

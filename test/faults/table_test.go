@@ -24,8 +24,15 @@ type ride struct {
 
 func newRide(t *testing.T, program string, flags ...string) *ride {
 	t.Helper()
+	return newRideUnder(t, program, nil, flags...)
+}
+
+// newRideUnder is newRide with the daemon under a trap.
+func newRideUnder(t *testing.T, program string, p *trap, flags ...string) *ride {
+	t.Helper()
 	r := train.New(t, prober.New(t))
 	d := newDaemon(t, program, r.Step, flags...)
+	d.trap = p
 	d.write("world.yaml", train.World)
 	d.write("permission.yaml", train.Permission)
 	d.start()

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/test/netns"
+)
+
+// launched names, in the environment of this test binary, the program that it is to become under a filter.
+const launched = "NETPOLD_FAULTS_LAUNCH"
+
+// hotline is the launcher's end of the socket that takes the listener to the test.
+const hotline = 3
+
+// A trap stops each call by which netpold sends or receives, and lets it go on unless a fault is set: then the call fails where it is on a
+// netfilter netlink socket. The kernel tells of the calls by seccomp's user notification, so it is the real binary, and the real kernel but
+// for the answer.
+type trap struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	fault   fault
+	sends   int             // on netlink since the fault was set
+	pending map[string]bool // sockets of which the next answer is lost
+	failed  int             // calls
+}
+
+// A fault says which calls on netlink fail, and how. The zero value is none.
+type fault struct {
+	errno   unix.Errno
+	answers bool             // the kernel does what is sent, and its answer is lost; else the kernel never sees it
+	at      func(n int) bool // whether that happens to the n-th that is sent
+}
+
+// set makes calls fail from now on.
+func (p *trap) set(f fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault, p.sends, p.failed, p.pending = f, 0, 0, make(map[string]bool)
+}
+
+// clear ends the fault, and returns how many calls have failed and how many there were.
+func (p *trap) clear() (failed, sends int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = fault{}
+	return p.failed, p.sends
+}
+
+// launch makes cmd start its program under the trap; the trap works from the start. It returns what is to be called after that.
+func (p *trap) launch(cmd *exec.Cmd) (serve func()) {
+	p.t.Helper()
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	theirs := os.NewFile(uintptr(ends[1]), "hotline")
+	cmd.Env = append(os.Environ(), launched+"="+cmd.Path)
+	cmd.Path = "/proc/self/exe"
+	cmd.ExtraFiles = []*os.File{theirs}
+	return func() {
+		p.t.Helper()
+		_ = theirs.Close()
+		defer unix.Close(ends[0])
+		listener, err := receiveListener(ends[0])
+		netns.Require(p.t, err)
+		go p.serve(listener)
+	}
+}
+
+// receiveListener takes the launcher's word: a file descriptor, or the number of an error.
+func receiveListener(socket int) (int, error) {
+	word, rights := make([]byte, 4), make([]byte, unix.CmsgSpace(4))
+	n, m, _, _, err := unix.Recvmsg(socket, word, rights, unix.MSG_CMSG_CLOEXEC)
+	if err != nil || n != len(word) {
+		return 0, fmt.Errorf("the launcher died: %v", err)
+	}
+	if errno := unix.Errno(binary.NativeEndian.Uint32(word)); errno != 0 {
+		return 0, fmt.Errorf("seccomp with user notification: %w", errno)
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:m])
+	if err != nil {
+		return 0, err
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil {
+		return 0, err
+	}
+	return fds[0], nil
+}
+
+// becomeLaunched is the launcher: it puts itself under the filter, hands over the listener, and becomes the program. It does not return.
+func becomeLaunched(program string) {
+	runtime.LockOSThread()
+	unix.CloseOnExec(hotline)
+	// The filter holds for this thread alone, and for what it becomes. Another has to send, or it would wait for itself.
+	ready, listener, sent := make(chan struct{}), make(chan uintptr), make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		close(ready)
+		sent <- unix.Sendmsg(hotline, make([]byte, 4), unix.UnixRights(int(<-listener)), nil, 0)
+	}()
+	<-ready
+	fd, err := filter()
+	if err == nil {
+		listener <- fd
+		if err = <-sent; err == nil {
+			err = unix.Exec(program, os.Args, os.Environ())
+		}
+	}
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		errno = unix.EINVAL
+	}
+	_ = unix.Sendmsg(hotline, binary.NativeEndian.AppendUint32(nil, uint32(errno)), nil, nil, 0)
+	os.Exit(1)
+}
+
+var (
+	sending   = []uint32{unix.SYS_WRITE, unix.SYS_SENDTO, unix.SYS_SENDMSG}
+	receiving = []uint32{unix.SYS_READ, unix.SYS_RECVFROM, unix.SYS_RECVMSG}
+)
+
+// filter puts the calling thread under the filter, and returns the listener.
+func filter() (uintptr, error) {
+	calls := slices.Concat(sending, receiving)
+	program := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}} // the number of the call
+	for i, call := range calls {
+		program = append(program, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jt: uint8(len(calls) - i)})
+	}
+	program = append(program,
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF})
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return 0, err
+	}
+	// Signals, of which Go's scheduler sends many, shall not interrupt a call that the test has been told of.
+	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+	all := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&all)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return fd, nil
+}
+
+// notification is struct seccomp_notif, and reply struct seccomp_notif_resp.
+type notification struct {
+	id         uint64
+	pid, flags uint32
+	call, arch uint32
+	pointer    uint64
+	args       [6]uint64
+}
+
+type reply struct {
+	id           uint64
+	value        int64
+	error, flags int32
+}
+
+// serve answers until the program has ended.
+func (p *trap) serve(listener int) {
+	defer unix.Close(listener)
+	for {
+		poll := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
+		if _, err := unix.Poll(poll, -1); err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+		if poll[0].Revents&unix.POLLHUP != 0 {
+			return
+		}
+		var n notification
+		if !ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)) {
+			continue // it was killed meanwhile
+		}
+		r := reply{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+		if errno := p.judge(n); errno != 0 {
+			r.error, r.flags = -int32(errno), 0
+		}
+		ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+	}
+}
+
+func ioctl(fd int, request uintptr, argument unsafe.Pointer) bool {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(argument))
+	return errno == 0
+}
+
+// judge says with what a call fails, or 0.
+func (p *trap) judge(n notification) syscall.Errno {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fault.at == nil {
+		return 0
+	}
+	socket, ok := netfilterSocket(n.pid, n.args[0])
+	if !ok {
+		return 0
+	}
+	fails := p.pending[socket]
+	if slices.Contains(sending, n.call) {
+		fails = p.fault.at(p.sends)
+		p.sends++
+		if p.fault.answers {
+			p.pending[socket], fails = fails, false
+		}
+	} else {
+		p.pending[socket] = false
+	}
+	if !fails {
+		return 0
+	}
+	p.failed++
+	return p.fault.errno
+}
+
+// netfilterSocket returns what /proc calls a file of a process, if it is a netlink socket of netfilter.
+func netfilterSocket(pid uint32, fd uint64) (string, bool) {
+	name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
+	inode, ok := strings.CutPrefix(name, "socket:[")
+	if err != nil || !ok {
+		return "", false
+	}
+	inode = strings.TrimSuffix(inode, "]")
+	sockets, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/netlink", pid)) // gone with the process
+	for line := range strings.Lines(string(sockets)) {
+		columns := strings.Fields(line)
+		if columns[1] == fmt.Sprint(unix.NETLINK_NETFILTER) && columns[len(columns)-1] == inode {
+			return name, true
+		}
+	}
+	return "", false
+}
