@@ -3,6 +3,7 @@
 package nft
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 )
@@ -28,9 +29,27 @@ type Step struct {
 	Rule     Rule
 	Verdict  Verdict
 
-	set   *Set // of the rule's last lookup, nil without one
-	found Element
+	set    *Set // of the rule's last lookup, nil without one
+	found  Element
+	missed []Miss
 }
+
+// Miss is a lookup that found nothing.
+type Miss struct {
+	Set *Set
+	Key Key // of a set of intervals: the address, in Addr
+}
+
+// Finds says whether a lookup of k in a set of type t ends at the element of a key: that is k or, among intervals, around it.
+func (t SetType) Finds(k, element Key) bool {
+	if t.Fields != AddrRange {
+		return k == element
+	}
+	return bytes.Compare(element.Addr[:], k.Addr[:]) <= 0 && bytes.Compare(k.Addr[:], element.To[:]) <= 0
+}
+
+// Missed returns the lookups that found nothing since the step before.
+func (s Step) Missed() []Miss { return s.missed }
 
 // Element returns the element that the rule's last lookup found, in nft(8) syntax, or "" without a lookup.
 func (s Step) Element() string {
@@ -65,6 +84,8 @@ type trace struct {
 	flow  Flow
 	steps []Step
 	err   error
+
+	missed []Miss // since the last step
 
 	// Of the rule that is evaluated:
 	verdict Verdict // so far
@@ -113,7 +134,8 @@ func (tr *trace) rule(c *Chain, i int) Verdict {
 			return Verdict{}
 		}
 		if tr.verdict.Kind != Continue {
-			tr.steps = append(tr.steps, Step{c.Name, i, r, tr.verdict, tr.set, tr.found})
+			tr.steps = append(tr.steps, Step{c.Name, i, r, tr.verdict, tr.set, tr.found, tr.missed})
+			tr.missed = nil
 			return tr.verdict
 		}
 	}
@@ -135,8 +157,10 @@ func (l Lookup) eval(tr *trace) bool {
 	if FamilyOf(tr.flow.Src) != l.Type.Family {
 		return false
 	}
-	e, found := s.find(l.key(tr.flow))
+	key := l.key(tr.flow)
+	e, found := s.find(key)
 	if !found {
+		tr.missed = append(tr.missed, Miss{s, key})
 		return false
 	}
 	tr.set, tr.found = s, e

@@ -35,7 +35,7 @@ type RuleText struct {
 	Rule    string `json:"rule"`
 	Element string `json:"element,omitempty"` // that the rule's lookup finds
 	Kernel  string `json:"kernel,omitempty"`  // what the kernel holds of it, if that was asked for
-	Missing bool   `json:"missing,omitempty"` // the kernel holds something else
+	Missing bool   `json:"missing,omitempty"` // the kernel holds something else, as Kernel says
 }
 
 // QuestionError says that a question cannot be answered as it is put: the fault is the asker's.
@@ -135,40 +135,59 @@ func (l *Loop) elsewhere(e translate.Explanation) string {
 	return b.String()
 }
 
-// verify reads from the kernel what a step takes: the element that a lookup finds, and the rule.
+// verify reads from the kernel what a step takes: the element that a lookup finds, that lookups before it find none, and the rule.
 func (l *Loop) verify(ctx context.Context, step nft.Step, rule *RuleText) error {
-	if set, want := step.Lookup(); set != nil {
-		held, err := l.held(ctx, set, want)
+	for _, miss := range step.Missed() {
+		held, err := l.held(ctx, miss.Set, func(e nft.Counted) bool { return miss.Set.Type.Finds(miss.Key, e.Key) })
 		if err != nil {
 			return err
 		}
-		rule.Kernel = fmt.Sprintf("%s has the element", set.Name)
-		if !held {
-			rule.Kernel, rule.Missing = fmt.Sprintf("%s does not have the element", set.Name), true
+		if held {
+			rule.Kernel, rule.Missing = miss.Set.Name+" has an element for this flow that should not be there", true
 			return nil
 		}
 	}
-	handles, err := l.Kernel.Rules(ctx, translate.TableName, step.Chain)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return err
-	case step.Position >= len(handles):
-		rule.Kernel, rule.Missing = fmt.Sprintf("chain %s has %d rules and not this one", step.Chain, len(handles)), true
-	case rule.Kernel == "":
-		rule.Kernel = fmt.Sprintf("the rule has handle %d", handles[step.Position])
-	default:
-		rule.Kernel += fmt.Sprintf(", the rule has handle %d", handles[step.Position])
+	if set, want := step.Lookup(); set != nil {
+		held, err := l.held(ctx, set, func(e nft.Counted) bool {
+			return e.Key == want.Key && (!set.Type.Map || e.Verdict == want.Verdict)
+		})
+		if err != nil {
+			return err
+		}
+		if !held {
+			rule.Kernel, rule.Missing = set.Name+" does not have the element", true
+			return nil
+		}
+		rule.Kernel = set.Name + " has the element, "
 	}
+	return l.verifyRule(ctx, step, rule)
+}
+
+// verifyRule looks for a rule at its place in a chain of as many rules as there should be. What is in it is not compared.
+func (l *Loop) verifyRule(ctx context.Context, step nft.Step, rule *RuleText) error {
+	handles, err := l.Kernel.Rules(ctx, translate.TableName, step.Chain)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l.mu.Lock()
+	want := 0
+	if c := l.State.Table().Chain(step.Chain); c != nil {
+		want = len(c.Rules)
+	}
+	l.mu.Unlock()
+	if len(handles) != want || step.Position >= len(handles) {
+		rule.Kernel, rule.Missing = fmt.Sprintf("chain %s has %d rules, not %d", step.Chain, len(handles), want), true
+		return nil
+	}
+	rule.Kernel += fmt.Sprintf("the rule has handle %d", handles[step.Position])
 	return nil
 }
 
-// held says whether the kernel has an element, with its verdict.
-func (l *Loop) held(ctx context.Context, set *nft.Set, want nft.Element) (bool, error) {
+// held says whether a set in the kernel has an element like that.
+func (l *Loop) held(ctx context.Context, set *nft.Set, like func(nft.Counted) bool) (bool, error) {
 	elements, err := l.Kernel.Elements(ctx, translate.TableName, set.Name, set.Type)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return slices.ContainsFunc(elements, func(e nft.Counted) bool {
-		return e.Key == want.Key && (!set.Type.Map || e.Verdict == want.Verdict)
-	}), err
+	return slices.ContainsFunc(elements, like), err
 }

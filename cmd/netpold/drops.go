@@ -83,18 +83,22 @@ func (f dropsFlags) printLines(ctx context.Context, w io.Writer) error {
 	for lines := json.NewDecoder(body); ; {
 		var line watch.DropLine
 		switch err := lines.Decode(&line); {
-		case errors.Is(err, io.EOF) || ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, io.EOF) && !f.follow:
 			if printed == 0 {
 				return errNo
 			}
 			return nil
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return errors.New("the daemon has ended")
 		case err != nil:
 			return fmt.Errorf("read the daemon's answer: %w", err)
 		}
 		if err := f.printLine(w, line); err != nil {
 			return err
 		}
-		printed++
+		if line.DropRecord != nil {
+			printed++
+		}
 	}
 }
 

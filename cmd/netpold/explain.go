@@ -118,7 +118,7 @@ func printRules(w io.Writer, node string, flow watch.FlowText) (missing int) {
 		printRule(w, rule.Chain, rule.Rule, rule.Element)
 		switch {
 		case rule.Missing:
-			fmt.Fprintf(w, "      kernel: MISSING: %s\n", rule.Kernel)
+			fmt.Fprintf(w, "      kernel: DIFFERS: %s\n", rule.Kernel)
 			missing++
 		case rule.Kernel != "":
 			fmt.Fprintf(w, "      kernel: %s\n", rule.Kernel)

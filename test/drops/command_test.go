@@ -73,7 +73,7 @@ func testCommands(t *testing.T, program string) {
 	expect(2, "no daemon answers in this network namespace", "drops")
 }
 
-// testVerify: an element that somebody else took out of the kernel is missed, before netpold knows.
+// testVerify: an element that somebody else took out of the kernel is missed, if netpold is asked before it has put that right.
 func testVerify(t *testing.T, program string) {
 	prober.New(t)
 	d := start(t, program, "--own-table=false")
@@ -97,10 +97,10 @@ func testVerify(t *testing.T, program string) {
 	d.await(t, "in force again")
 	d.await(t, "transaction")
 	// Which of the two netpold does first is not known; it may be in order again.
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) != strings.Contains(out.String(), "MISSING") {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) != strings.Contains(out.String(), "DIFFERS") {
 		t.Errorf("%v:\n%s", err, out.String())
 	}
-	if text, exit := ask(t, program, "explain", "--verify", "shop/web", "shop/db:5432"); exit != 0 || strings.Contains(text, "MISSING") {
+	if text, exit := ask(t, program, "explain", "--verify", "shop/web", "shop/db:5432"); exit != 0 || strings.Contains(text, "DIFFERS") {
 		t.Errorf("after the recovery: exit %d:\n%s", exit, text)
 	}
 	d.stop(t)
