@@ -5,6 +5,7 @@ package faults_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -57,7 +58,7 @@ func (r *ride) outage(p *trap, f fault) {
 		InSync          bool
 		LastTransaction struct{ Error string }
 	}
-	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 {
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
 		r.t.Errorf("netpold status: %v, want exit status 1", err)
 	} else if err := json.Unmarshal([]byte(out), &report); err != nil || report.InSync || report.LastTransaction.Error == "" {
 		r.t.Errorf("netpold status: %v: %s", err, out)

@@ -87,8 +87,11 @@ func (p *trap) launch(cmd *exec.Cmd) (serve func()) {
 func receiveListener(socket int) (int, error) {
 	word, rights := make([]byte, 4), make([]byte, unix.CmsgSpace(4))
 	n, m, _, _, err := unix.Recvmsg(socket, word, rights, unix.MSG_CMSG_CLOEXEC)
-	if err != nil || n != len(word) {
-		return 0, fmt.Errorf("the launcher died: %v", err)
+	if err == nil && n != len(word) {
+		err = errors.New("it died")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("wait for the launcher: %w", err)
 	}
 	if errno := unix.Errno(binary.NativeEndian.Uint32(word)); errno != 0 {
 		return 0, fmt.Errorf("seccomp with user notification: %w", errno)
