@@ -69,7 +69,7 @@ type Set struct {
 	Comment string
 
 	table    *Table
-	elements delta[Key, Value]
+	elements elements
 	wanted   bool // false: to be deleted from the kernel
 	dirty    bool // in the table's list of such
 }
@@ -88,18 +88,15 @@ func (s *Set) Unwant(k Key) {
 }
 
 // Len is the number of wanted elements.
-func (s *Set) Len() int { return len(s.elements.want) }
+func (s *Set) Len() int { return s.elements.len() }
 
 // Get returns what is wanted at k.
-func (s *Set) Get(k Key) (Value, bool) {
-	v, ok := s.elements.want[k]
-	return v, ok
-}
+func (s *Set) Get(k Key) (Value, bool) { return s.elements.get(k) }
 
 // Elements returns the wanted elements in the order of their keys.
 func (s *Set) Elements() []Element {
-	all := make([]Element, 0, len(s.elements.want))
-	for k, v := range s.elements.want {
+	all := make([]Element, 0, s.Len())
+	for k, v := range s.elements.all() {
 		all = append(all, Element{k, v})
 	}
 	sortElements(all)
@@ -126,7 +123,7 @@ func (s *Set) find(k Key) (Element, bool) {
 		v, ok := s.Get(k)
 		return Element{k, v}, ok
 	}
-	for have, v := range s.elements.want {
+	for have, v := range s.elements.all() {
 		if bytes.Compare(have.Addr[:], k.Addr[:]) <= 0 && bytes.Compare(k.Addr[:], have.To[:]) <= 0 {
 			return Element{have, v}, true
 		}

@@ -233,3 +233,36 @@ func TestSetAllocates(t *testing.T) {
 		}
 	}
 }
+
+// TestElementChanges gives an address a comment and takes it away: it is one element all the time.
+func TestElementChanges(t *testing.T) {
+	table := NewTable("t", "")
+	s := table.Set("s", SetType{Family: IPv4}, "")
+	k := AddrKey(netip.MustParseAddr("10.0.0.1"))
+	s.Want(k, Value{})
+	table.Pending()
+	for _, row := range []struct {
+		edit func()
+		want string
+	}{
+		{func() { s.Want(k, Value{}) }, ""},
+		{func() { s.Want(k, Value{Comment: "web"}) }, "delete element inet t s { 10.0.0.1 }\nadd element inet t s { 10.0.0.1 comment \"web\" }\n"},
+		{func() { s.Want(k, Value{}); s.Want(k, Value{Comment: "web"}) }, ""},
+		{func() { s.Want(k, Value{}) }, "delete element inet t s { 10.0.0.1 }\nadd element inet t s { 10.0.0.1 }\n"},
+		{func() { s.Want(k, Value{Comment: "web"}); s.Unwant(k) }, "delete element inet t s { 10.0.0.1 }\n"},
+		{func() { s.Want(k, Value{Comment: "web"}); s.Want(k, Value{}) }, "add element inet t s { 10.0.0.1 }\n"},
+	} {
+		row.edit()
+		got := ""
+		if tx := table.Pending(); tx != nil {
+			got = tx.String()
+		}
+		if got != row.want {
+			t.Errorf("got %q, want %q", got, row.want)
+		}
+		v, ok := s.Get(k)
+		if e := s.Elements(); ok && (len(e) != 1 || s.Len() != 1 || e[0] != (Element{k, v})) || !ok && s.Len() != 0 {
+			t.Errorf("elements %v, want one of %v", e, v)
+		}
+	}
+}

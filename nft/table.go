@@ -58,9 +58,7 @@ func (t *Table) Set(name string, typ SetType, comment string) *Set {
 	}
 	if !s.wanted {
 		// The kernel may still hold it from before its deletion.
-		for k := range s.elements.want {
-			s.elements.unset(k)
-		}
+		s.elements.clear()
 		s.wanted = true
 		t.touch(s)
 	}

@@ -147,7 +147,7 @@ func (b *batch) set(s *Set) {
 	if b.table.sets[s.Name] != s { // deleted long ago, and yet edited
 		return
 	}
-	held := s.elements.known
+	held := s.elements.known()
 	switch {
 	case !s.wanted && held:
 		b.delSets = append(b.delSets, Op{Verb: DeleteSet, Set: s})
