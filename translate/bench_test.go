@@ -19,7 +19,10 @@ import (
 )
 
 // scale is the size of a synthetic cluster: pods in identities of ten, spread over namespaces, 110 of them on the node.
-type scale struct{ pods, policies int }
+type scale struct {
+	pods, policies int
+	unlike         bool // each pod is of its own identity, as those of StatefulSets
+}
 
 const (
 	podsPerIdentity = 10
@@ -27,7 +30,13 @@ const (
 	teams           = 10 // values of the namespaces' label that policies select by
 )
 
-func (sc scale) String() string { return fmt.Sprintf("pods=%d/policies=%d", sc.pods, sc.policies) }
+func (sc scale) String() string {
+	name := fmt.Sprintf("pods=%d/policies=%d", sc.pods, sc.policies)
+	if sc.unlike {
+		name += "/unlike"
+	}
+	return name
+}
 
 func (sc scale) namespaces() int { return max(1, sc.pods/1000) }
 
@@ -47,7 +56,7 @@ func (sc scale) pod(i int) translate.Pod {
 	if stride := max(1, sc.pods/podsPerNode); i%stride == 0 && i/stride < podsPerNode {
 		node = "node"
 	}
-	return translate.Pod{
+	p := translate.Pod{
 		NamespacedName: types.NamespacedName{Namespace: sc.namespace(i), Name: fmt.Sprintf("%s-%s-%05x", app, hash, i)},
 		Node:           node,
 		Labels: map[string]string{
@@ -63,6 +72,10 @@ func (sc scale) pod(i int) translate.Pod {
 		Created: time.Unix(int64(i), 0),
 		Owner:   fmt.Sprintf("ReplicaSet/%s-%s", app, hash),
 	}
+	if sc.unlike {
+		p.Labels[fmt.Sprint("statefulset.kubernetes.io/", "pod-name")] = p.Name + ""
+	}
+	return p
 }
 
 // policy lets in one application of the namespace, the namespaces of a team and a CIDR.
@@ -113,7 +126,9 @@ func (sc scale) fill(s *translate.State) {
 	}
 }
 
-func scales() []scale { return []scale{{1_000, 100}, {100_000, 1_000}, {100_000, 10_000}} }
+func scales() []scale {
+	return []scale{{1_000, 100, false}, {100_000, 1_000, false}, {100_000, 10_000, false}}
+}
 
 // BenchmarkBuild is a start: all objects in, the whole table out.
 func BenchmarkBuild(b *testing.B) {
@@ -145,7 +160,7 @@ func BenchmarkSynced(b *testing.B) {
 
 // BenchmarkMemory is what the state of a node keeps, by pod and by policy.
 func BenchmarkMemory(b *testing.B) {
-	for _, sc := range scales() {
+	for _, sc := range append(scales(), scale{100_000, 10_000, true}) {
 		b.Run(sc.String(), func(b *testing.B) {
 			var perPod, perPolicy, all float64
 			for b.Loop() {
@@ -163,7 +178,7 @@ func BenchmarkMemory(b *testing.B) {
 func (sc scale) memory() (perPod, perPolicy, all float64) {
 	empty := heap()
 	s := translate.New("node", translate.Options{})
-	scale{sc.pods, 0}.fill(s)
+	scale{sc.pods, 0, sc.unlike}.fill(s)
 	pods := heap()
 	for i := range sc.policies {
 		_ = s.SetPolicy(sc.policy(i))
@@ -251,7 +266,7 @@ func BenchmarkEvent(b *testing.B) {
 
 // BenchmarkRelabel moves a namespace of 10,000 pods to another team and back: all of them change sets.
 func BenchmarkRelabel(b *testing.B) {
-	sc := scale{100_000, 10_000}
+	sc := scale{pods: 100_000, policies: 10_000}
 	s := translate.New("node", translate.Options{})
 	sc.fill(s)
 	for i := range 9 { // the pods of nine namespaces more

@@ -129,9 +129,9 @@ func TestPodAt(t *testing.T) {
 
 // BenchmarkDrop is what one line about a drop costs: the lookups under the daemon's lock, and the nearest rule.
 func BenchmarkDrop(b *testing.B) {
-	for _, sc := range []scale{{1000, 100}, {100_000, 10_000}} {
+	for _, sc := range scales() {
 		b.Run(sc.String(), func(b *testing.B) {
-			s := translate.New("node-0", translate.Options{})
+			s := translate.New("node", translate.Options{})
 			sc.fill(s)
 			s.Table()
 			f := nft.Flow{Src: sc.pod(1).IPs[0], Dst: sc.pod(0).IPs[0], Proto: nft.TCP, DstPort: 9}

@@ -3,13 +3,10 @@
 package translate
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"iter"
 	"maps"
 	"net/netip"
 	"slices"
-	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -25,6 +22,7 @@ type namespace struct {
 	identities map[identityKey]*identity
 	policies   map[string]*policy
 	selectors  map[*selector]struct{} // of its own pods
+	recent     *identity              // the newest, which the next one is likely to resemble; may be nil
 }
 
 // identity is what pods have in common that policy cannot tell apart: namespace, labels and named ports. Selectors are evaluated
@@ -32,13 +30,13 @@ type namespace struct {
 type identity struct {
 	key       identityKey
 	namespace *namespace
-	labels    labels.Set
+	labels    labelList
 	ports     []NamedPort
 	idle      bool // its pods have no addresses of their own: nothing matches it
 	pods      []*pod
 	local     map[netip.Addr]*pod // the pods of this node, by the addresses that they own; nil without one
 
-	selectors  map[*selector]struct{} // that match it; nil without one
+	selectors  []*selector           // that match it
 	grants     map[*isolation]*grant  // what isolations allow it, as a peer; nil without one
 	isolations [2]*isolation          // of its local pods, by Direction; nil where not isolated
 }
@@ -84,8 +82,11 @@ func (s *State) identityOf(p *Pod) *identity {
 	if id != nil {
 		return id
 	}
-	id = &identity{key: key, namespace: ns, labels: interned(p.Labels), ports: p.Ports, idle: p.idle()}
-	ns.identities[key] = id
+	id = &identity{key: key, namespace: ns, labels: listOf(p.Labels), ports: p.Ports, idle: p.idle()}
+	if ns.recent != nil {
+		id.share(ns.recent)
+	}
+	ns.identities[key], ns.recent = id, id
 	for sel := range ns.selectors {
 		s.match(sel, id)
 	}
@@ -93,16 +94,6 @@ func (s *State) identityOf(p *Pod) *identity {
 		s.match(sel, id)
 	}
 	return id
-}
-
-// interned returns labels in strings that identities share, those at least that are made between two garbage collections, as at the
-// start: the same keys, and most values, are in many of them.
-func interned(from map[string]string) labels.Set {
-	set := make(labels.Set, len(from))
-	for k, v := range from {
-		set[unique.Make(k).Value()] = unique.Make(v).Value()
-	}
-	return set
 }
 
 // leaveIdentity takes p out of the pods of its identity, which goes with the last.
@@ -114,7 +105,7 @@ func (s *State) leaveIdentity(p *pod) {
 	if id.pods = id.pods[:len(id.pods)-1]; len(id.pods) > 0 {
 		return
 	}
-	for sel := range id.selectors {
+	for _, sel := range id.selectors {
 		delete(sel.matches, id)
 	}
 	for iso, g := range id.grants {
@@ -127,6 +118,9 @@ func (s *State) leaveIdentity(p *pod) {
 	}
 	delete(s.dirtyIdentities, id)
 	delete(id.namespace.identities, id.key)
+	if id.namespace.recent == id {
+		id.namespace.recent = nil
+	}
 	s.dropNamespace(id.namespace)
 }
 
@@ -141,31 +135,6 @@ func (s *State) addresses(id *identity) iter.Seq2[netip.Addr, *pod] {
 			}
 		}
 	}
-}
-
-// identityKey is equal for pods that policy cannot tell apart, within a namespace. It is a hash: with ten pods of a kind, the text would
-// be a tenth of all memory.
-type identityKey [sha256.Size]byte
-
-// keyOf returns the key of p's identity.
-func keyOf(p *Pod) identityKey {
-	b := make([]byte, 0, 512)
-	text := func(s string) {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
-		b = append(b, s...)
-	}
-	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
-		text(k)
-		text(p.Labels[k])
-	}
-	if b = append(b, '/'); p.idle() {
-		b = append(b, '/')
-	}
-	for _, port := range p.Ports {
-		text(port.Name)
-		b = append(b, port.Proto, byte(port.Number>>8), byte(port.Number))
-	}
-	return sha256.Sum256(b)
 }
 
 // holds says whether the selector matches id by what is known now.
@@ -216,21 +185,18 @@ func (s *State) unshare(sel *selector, a netip.Addr) {
 
 // match brings the link between sel and id, and what follows from it, up to date.
 func (s *State) match(sel *selector, id *identity) {
-	_, linked := id.selectors[sel]
+	_, linked := sel.matches[id]
 	holds := sel.holds(id)
 	if linked == holds {
 		return
 	}
 	link := s.share
 	if holds {
-		if id.selectors == nil {
-			id.selectors = make(map[*selector]struct{})
-		}
-		id.selectors[sel] = struct{}{}
+		id.selectors = append(id.selectors, sel)
 		sel.matches[id] = struct{}{}
 	} else {
 		link = s.unshare
-		delete(id.selectors, sel)
+		id.unlink(sel)
 		delete(sel.matches, id)
 	}
 	for a := range s.addresses(id) {
@@ -239,6 +205,14 @@ func (s *State) match(sel *selector, id *identity) {
 	for iso := range sel.merged {
 		iso.grant(s, id)
 	}
+}
+
+// unlink takes sel out of the selectors that match id.
+func (id *identity) unlink(sel *selector) {
+	last := len(id.selectors) - 1
+	id.selectors[slices.Index(id.selectors, sel)] = id.selectors[last]
+	id.selectors[last] = nil
+	id.selectors = id.selectors[:last]
 }
 
 // selectorOf returns the selector of peer, matched against every identity if it is new.
@@ -283,7 +257,7 @@ func (s *State) dropSelector(sel *selector) {
 		return
 	}
 	for id := range sel.matches {
-		delete(id.selectors, sel)
+		id.unlink(sel)
 	}
 	delete(s.selectors, sel.key)
 	if sel.namespace == "" {

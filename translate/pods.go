@@ -4,7 +4,6 @@ package translate
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -49,7 +48,7 @@ func (p *pod) public() Pod {
 	return Pod{
 		NamespacedName: types.NamespacedName{Namespace: p.identity.namespace.name, Name: p.name()},
 		Node:           p.node.Value(),
-		Labels:         p.identity.labels,
+		Labels:         p.identity.labels.set(),
 		IPs:            p.ips,
 		Ports:          p.identity.ports,
 		HostNetwork:    p.host,
@@ -75,7 +74,7 @@ func (p *pod) is(q *Pod) bool {
 
 // is says whether p, of the namespace of id, has the identity.
 func (id *identity) is(p *Pod) bool {
-	return id.idle == p.idle() && maps.Equal(id.labels, p.Labels) && slices.Equal(id.ports, p.Ports)
+	return id.idle == p.idle() && id.labels.equal(p.Labels) && slices.Equal(id.ports, p.Ports)
 }
 
 // idle says whether policy knows the pod at no address.
@@ -188,7 +187,7 @@ func (s *State) setOwner(a netip.Addr, from, to *pod) {
 // attach adds an address of p to everything that its identity is in.
 func (s *State) attach(a netip.Addr, p *pod) {
 	id := p.identity
-	for sel := range id.selectors {
+	for _, sel := range id.selectors {
 		s.share(sel, a)
 	}
 	for iso, g := range id.grants {
@@ -209,7 +208,7 @@ func (s *State) attach(a netip.Addr, p *pod) {
 // detach removes an address of p from everything that its identity is in.
 func (s *State) detach(a netip.Addr, p *pod) {
 	id := p.identity
-	for sel := range id.selectors {
+	for _, sel := range id.selectors {
 		s.unshare(sel, a)
 	}
 	for iso, g := range id.grants {

@@ -85,13 +85,13 @@ func (iso *isolation) portsOf(id *identity) portSet {
 	}
 	if len(iso.merged) < len(id.selectors) {
 		for sel, a := range iso.merged {
-			if _, matches := id.selectors[sel]; matches {
+			if _, matches := sel.matches[id]; matches {
 				add(a)
 			}
 		}
 		return union(open...)
 	}
-	for sel := range id.selectors {
+	for _, sel := range id.selectors {
 		if a, ok := iso.merged[sel]; ok {
 			add(a)
 		}
