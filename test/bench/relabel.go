@@ -25,7 +25,8 @@ func (b *bench) relabel(ctx context.Context) error {
 	}
 	took := Measure{
 		ID: "control/relabel", Title: "Namespace relabelled", X: "what policies here select", Y: "from the event to the commit", Unit: "ms",
-		Note: fmt.Sprintf("Its new labels put its %s pods into what policies of this node select, or take them out again; in a cluster of 10,000 more pods and 1,000 policies.", thousands(flipped)),
+		Note: fmt.Sprintf("Its new labels put its %s pods into what policies of this node select, or take them out again; ", thousands(flipped)) +
+			"in a cluster of 10,000 more pods and 1,000 policies.",
 	}
 	transactions := Measure{ID: "control/relabel/transactions", Title: "Namespace relabelled: transactions", X: took.X, Y: "transactions of the kernel", Unit: "1"}
 	for i, shape := range []struct {
@@ -40,25 +41,15 @@ func (b *bench) relabel(ctx context.Context) error {
 			return err
 		}
 		err = withLoop(ctx, state, func(l *runningLoop) error {
-			if _, err := l.start(); err != nil {
+			in, out, count, err := l.relabels(ctx, rounds)
+			if err != nil {
 				return err
-			}
-			times := make(map[string][]float64)
-			var count []float64
-			for range rounds {
-				for _, to := range []string{"chosen", "other"} {
-					ms, n, err := l.relabel(ctx, to)
-					if err != nil {
-						return err
-					}
-					times[to], count = append(times[to], ms), append(count, n)
-				}
 			}
 			for _, p := range []struct {
 				m      *Measure
 				series string
 				rounds []float64
-			}{{&took, "pods come in", times["chosen"]}, {&took, "pods go out", times["other"]}, {&transactions, seriesNetpold, count}} {
+			}{{&took, "pods come in", in}, {&took, "pods go out", out}, {&transactions, seriesNetpold, count}} {
 				q := point(float64(i), p.rounds)
 				q.Label = shape.label
 				p.m.add(p.series, q)
@@ -73,6 +64,25 @@ func (b *bench) relabel(ctx context.Context) error {
 	b.add(took)
 	b.add(transactions)
 	return nil
+}
+
+// relabels changes the label there and back some times. It returns how long it took until the pods were in, and out, and the transactions.
+func (l *runningLoop) relabels(ctx context.Context, rounds int) (in, out, count []float64, err error) {
+	if _, err := l.start(); err != nil {
+		return nil, nil, nil, err
+	}
+	for range rounds {
+		came, n, err := l.relabel(ctx, "chosen")
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		went, m, err := l.relabel(ctx, "other")
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		in, out, count = append(in, came), append(out, went), append(count, n, m)
+	}
+	return in, out, count, nil
 }
 
 // relabelled is a cluster with one large namespace, and one policy on a pod of the node that lets the peer in.
