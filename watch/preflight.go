@@ -23,7 +23,7 @@ type Finding struct {
 
 // The checks; also the values of the label "check" of netpold_preflight_findings.
 const (
-	CheckForwarding = "ip-forward" // the node does not forward
+	CheckForwarding = "ip-forward" // the node does not forward a family that pods have
 	CheckBridge     = "bridge"     // traffic between ports of a bridge skips the forward hook
 	CheckIPVS       = "ipvs"       // traffic to Services skips the forward hook
 	CheckNode       = "node"       // no pod is on a node of this name
@@ -37,18 +37,6 @@ func Checks() []string { return []string{CheckForwarding, CheckBridge, CheckIPVS
 // no finding.
 func Preflight(root fs.FS, pods int) []Finding {
 	return slices.Concat(checkForwarding(root), checkBridges(root), checkIPVS(root), checkNode(pods))
-}
-
-// checkForwarding looks for a node that forwards nothing. One family that is not forwarded is no finding: the cluster may not use it.
-func checkForwarding(root fs.FS) []Finding {
-	const ipv4, ipv6 = "proc/sys/net/ipv4/ip_forward", "proc/sys/net/ipv6/conf/all/forwarding"
-	// Without IPv6 in the kernel the second file is missing.
-	if setting(root, ipv4) != "0" || (setting(root, ipv6) != "0" && exists(root, ipv6)) {
-		return nil
-	}
-	return []Finding{{CheckForwarding,
-		"net.ipv4.ip_forward is 0, and IPv6 is not forwarded either: this node routes no packet to or from pods, so no policy ever sees one",
-		"on the node: sysctl -w net.ipv4.ip_forward=1, for IPv6 net.ipv6.conf.all.forwarding=1; and the same in /etc/sysctl.d"}}
 }
 
 // bridgeSwitches are what sends a family's bridged packets through the hooks of IP: a sysctl for all bridges, or an option of one.
