@@ -114,11 +114,12 @@ func (r *ride) restartServer() {
 	r.changes(20)
 }
 
-// inVain lets netpold try to reach the API server a few times.
+// inVain lets netpold try to reach the API server, behind a proxy that accepts all connections as load balancers do, and wants it to say so.
 func (r *ride) inVain() {
 	r.Helper()
 	before := r.proxy.failures()
 	r.until("netpold tries to reach the API server", func() bool { return r.proxy.failures() >= before+5 })
+	r.until("netpold says that the API server is away", func() bool { return r.status().Source.AwaySince != nil })
 	r.train.Steps(100)
 }
 
