@@ -37,8 +37,8 @@ type identity struct {
 	local     map[netip.Addr]*pod // the pods of this node, by the addresses that they own; nil without one
 
 	selectors  []*selector           // that match it
-	grants     map[*isolation]*grant  // what isolations allow it, as a peer; nil without one
-	isolations [2]*isolation          // of its local pods, by Direction; nil where not isolated
+	grants     map[*isolation]*grant // what isolations allow it, as a peer; nil without one
+	isolations [2]*isolation         // of its local pods, by Direction; nil where not isolated
 }
 
 // selector is one distinct selector of pods that rules in the kernel use.
