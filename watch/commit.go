@@ -105,10 +105,18 @@ func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 		delete(l.built, tx.Table)
 		unhook := &nft.Transaction{Table: tx.Table}
 		for _, c := range baseChains(tx) {
-			unhook.Ops = append(unhook.Ops, nft.Op{Verb: nft.DeleteChain, Chain: c})
+			hooked, err := l.Kernel.Hooked(ctx, tx.Table, c.Name)
+			if err != nil {
+				return err
+			}
+			if hooked { // somebody else may have been faster, and to be refused takes long
+				unhook.Ops = append(unhook.Ops, nft.Op{Verb: nft.DeleteChain, Chain: c})
+			}
 		}
-		if _, err := l.Kernel.Apply(ctx, unhook); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if len(unhook.Ops) > 0 {
+			if _, err := l.Kernel.Apply(ctx, unhook); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 		l.denied.retired(ctx, l.Kernel, tx.Table)
 	}

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/netpold/netpold/nft"
 )
 
@@ -148,9 +146,8 @@ func (c *Conn) keep(b *batch) {
 
 // DeleteTable deletes a table of the inet family. That there is none is not an error.
 func (c *Conn) DeleteTable(ctx context.Context, name string) error {
-	tx := &nft.Transaction{Table: name, Ops: []nft.Op{{Verb: nft.DeleteTable}}}
-	if _, err := c.Apply(ctx, tx); !errors.Is(err, unix.ENOENT) {
-		return err
-	}
-	return nil
+	// To add it first is faster than to be refused: the kernel waits for its readers, some 10 ms, before it answers ENOENT.
+	tx := &nft.Transaction{Table: name, Ops: []nft.Op{{Verb: nft.AddTable}, {Verb: nft.DeleteTable}}}
+	_, err := c.Apply(ctx, tx)
+	return err
 }
