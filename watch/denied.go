@@ -47,12 +47,21 @@ func countOf(set translate.DeniedSet, e nft.Counted) deniedCount {
 	return deniedCount{deniedBy{set.Direction, namespace}, e.Packets}
 }
 
+// leave adds the last count of an element to the totals. Most are zero, and must not be remembered: nobody may ever ask for the totals, which
+// is when namespaces that are gone are forgotten.
+func (d *denied) leave(count deniedCount) {
+	if count.packets > 0 {
+		count.by.namespace = strings.Clone(count.by.namespace) // not the whole comment
+		d.gone[count.by] += count.packets
+	}
+}
+
 // deleted takes the last counts of elements that a transaction deleted.
 func (d *denied) deleted(table string, elements map[string][]nft.Counted) {
 	for _, set := range translate.DeniedSets() {
 		for _, e := range elements[set.Name] {
 			count := countOf(set, e)
-			d.gone[count.by] += count.packets
+			d.leave(count)
 			delete(d.held, deniedPod{table, set.Name, e.Key})
 		}
 	}
@@ -64,7 +73,7 @@ func (d *denied) retired(ctx context.Context, kernel Kernel, table string) {
 	_ = d.read(ctx, kernel, table)
 	for pod, count := range d.held {
 		if pod.table == table {
-			d.gone[count.by] += count.packets
+			d.leave(count)
 			delete(d.held, pod)
 		}
 	}

@@ -97,9 +97,6 @@ func (c *churn) events(n int) {
 		if c.next++; c.next%5 == 0 {
 			c.until("the kernel has all events", c.rests)
 		}
-		if c.next%100 == 0 {
-			c.scrape()
-		}
 	}
 	c.until("the kernel has all events", c.rests)
 }
@@ -127,18 +124,9 @@ func (f footprint) String() string {
 	return fmt.Sprintf("%d bytes of heap, %d goroutines, %d lines of table", f.heap, f.goroutines, f.objects)
 }
 
-// scrape reads metrics, as Prometheus does: totals of namespaces that are gone are kept until then.
-func (c *churn) scrape() {
-	c.Helper()
-	if _, err := c.loop.Denied(c.Context()); err != nil {
-		c.Fatal(err)
-	}
-}
-
 // measure returns what is there when nothing happens.
 func (c *churn) measure() footprint {
 	c.Helper()
-	c.scrape()
 	out, err := exec.Command("nft", "-s", "list", "table", "inet", translate.TableName).Output()
 	netns.Require(c, err)
 	lines := strings.Count(string(out), "\n")
