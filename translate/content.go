@@ -26,6 +26,11 @@ type allowed struct {
 	named []NamedPort
 }
 
+// equal says whether two open the same; what nothing merges opens nothing.
+func (a allowed) equal(b allowed) bool {
+	return a.open.key() == b.open.key() && slices.Equal(a.named, b.named)
+}
+
 // maxShared is how many selectors of whole namespaces an isolation looks up in the sets that it shares with others. What exceeds it
 // is copied into the isolation's own sets, so that no policy makes the chain longer.
 const maxShared = 4

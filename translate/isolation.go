@@ -175,9 +175,14 @@ func (iso *isolation) replace(s *State, next content) {
 		s.addShare(sel, iso)
 	}
 	iso.putBlocks(s, old.blocks)
-	peers := make(map[*identity]struct{}) // that had a grant, or may get one
-	for _, selectors := range []map[*selector]allowed{old.merged, next.merged} {
-		for sel := range selectors {
+	peers := make(map[*identity]struct{}) // that had another grant, or may get one
+	for sel, a := range old.merged {
+		if !a.equal(next.merged[sel]) {
+			maps.Copy(peers, sel.matches)
+		}
+	}
+	for sel, a := range next.merged {
+		if !a.equal(old.merged[sel]) {
 			maps.Copy(peers, sel.matches)
 		}
 	}

@@ -128,6 +128,7 @@ func (s *State) SetPolicy(np *networkingv1.NetworkPolicy) error {
 		return old.err
 	}
 	p := compile(np, spec)
+	p.compiled = nil // most policies are of no use on this node
 	s.replacePolicy(name, p)
 	return p.err
 }
@@ -161,21 +162,10 @@ func (s *State) replacePolicy(name types.NamespacedName, p *policy) {
 	if p != nil {
 		ns.policies[name.Name] = p
 	}
-	affects := func(p *policy) bool {
-		selects := false
-		for _, id := range ns.identities {
-			if len(id.local) > 0 && p.pods.Matches(id.labels) {
-				s.dirtyIdentities[id] = struct{}{}
-				selects = true
-			}
+	for _, id := range ns.identities {
+		if len(id.local) > 0 && (old != nil && old.pods.Matches(id.labels) || p != nil && p.pods.Matches(id.labels)) {
+			s.dirtyIdentities[id] = struct{}{}
 		}
-		return selects
-	}
-	if old != nil {
-		affects(old)
-	}
-	if p != nil && !affects(p) {
-		p.compiled = nil // most policies are of no use on this node
 	}
 	s.dropNamespace(ns)
 }
