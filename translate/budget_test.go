@@ -5,7 +5,6 @@ package translate_test
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"testing"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -17,224 +16,300 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// Budgets that hold without a clock: what an event costs, by operations and allocations, is the same in a cluster of a hundred times the
-// pods and policies, and a connection's way through the rules is as long.
+// The budgets hold without a clock that an event costs what it changes, whatever the size of the cluster around it.
 
-// sizes are clusters of the same shape.
-func sizes() []scale { return []scale{{1_000, 100, false}, {50_000, 5_000, false}} }
+// crowd is a cluster of a size around a shop whose pods and policies are always the same. All pods of the crowd are peers of the shop:
+// they are in the set of all namespaces, and every tenth in one that the shop has for itself.
+type crowd int
 
-// newcomer is a pod of a known application that some policy of its namespace lets in on the node.
-func (sc scale) newcomer(i int) translate.Pod {
-	p := sc.pod(sc.local(0))
-	p.Name, p.Node = fmt.Sprintf("newcomer-%d", i), "other"
-	p.IPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 250, byte(i >> 8), byte(i)})}
-	return p
+func (n crowd) pod(i int) translate.Pod {
+	return translate.Pod{
+		NamespacedName: types.NamespacedName{Namespace: fmt.Sprintf("crowd-%d", i%10), Name: fmt.Sprintf("pod-%d", i)},
+		Node:           "elsewhere", Running: true,
+		Labels: map[string]string{"app": fmt.Sprintf("app-%d", i/10), "client": fmt.Sprint(i%10 == 0)},
+		IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})},
+	}
 }
 
-// budget is what an event may cost: its own edit and the transaction that follows.
-type budget struct {
-	name        string
-	edit        func(s *translate.State, sc scale, i int) // undone by the one after it, for i odd
-	operations  int                                       // of a transaction, at most
-	allocations float64                                   // of an event and its transaction, at most
+func shopPod(i int, labels map[string]string) translate.Pod {
+	return translate.Pod{
+		NamespacedName: types.NamespacedName{Namespace: "shop", Name: fmt.Sprintf("web-%d", i)},
+		Node:           "node", Running: true, Labels: labels,
+		IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i))},
+	}
 }
 
-func budgets() []budget {
-	return []budget{
-		{
-			"pod of another node comes and goes", func(s *translate.State, sc scale, i int) {
-				if i%2 == 0 {
-					s.SetPod(sc.newcomer(0))
-				} else {
-					s.DeletePod(sc.newcomer(0).NamespacedName)
-				}
-			}, 20, 150,
-		},
-		{
-			"pod of this node comes and goes", func(s *translate.State, sc scale, i int) {
-				p := sc.newcomer(1)
-				p.Node = "node"
-				if i%2 == 0 {
-					s.SetPod(p)
-				} else {
-					s.DeletePod(p.NamespacedName)
-				}
-			}, 20, 200,
-		},
-		{
-			"pod is relabelled", func(s *translate.State, sc scale, i int) {
-				p := sc.newcomer(2)
-				if i%2 == 0 {
-					p.Labels = map[string]string{"app.kubernetes.io/name": "none"}
-				}
-				s.SetPod(p)
-			}, 20, 200,
-		},
-		{
-			"policy that selects nobody here comes and goes", func(s *translate.State, sc scale, i int) {
-				np := sc.policy(0)
-				np.Name, np.Spec.PodSelector = "nobody", metav1.LabelSelector{MatchLabels: map[string]string{"app": "nobody"}}
-				if i%2 == 0 {
-					_ = s.SetPolicy(np)
-				} else {
-					s.DeletePolicy(types.NamespacedName{Namespace: np.Namespace, Name: np.Name})
-				}
-			}, 0, 400,
+// shopPolicy lets pods of the shop be reached by clients of all namespaces, by all namespaces on another port, and by each other.
+func shopPolicy(name string, port int32) *networkingv1.NetworkPolicy {
+	ports := func(n int32) []networkingv1.NetworkPolicyPort {
+		number := intstr.FromInt32(n)
+		return []networkingv1.NetworkPolicyPort{{Port: &number}}
+	}
+	labelled := func(key, value string) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchLabels: map[string]string{key: value}}
+	}
+	clients, web := labelled("client", "true"), labelled("app", "web")
+	return &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name},
+		Spec: networkingv1.NetworkPolicySpec{
+			PodSelector: *labelled("app", "web"),
+			Ingress: []networkingv1.NetworkPolicyIngressRule{
+				{From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}, PodSelector: clients}}, Ports: ports(80)},
+				{From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}}, Ports: ports(443)},
+				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: web}}, Ports: ports(port)},
+			},
 		},
 	}
 }
 
-// TestBudget holds events against their budgets, in a small and in a large cluster.
-func TestBudget(t *testing.T) {
-	cost := make(map[string][]int) // operations, by size
-	for _, sc := range sizes() {
-		s := sc.state()
-		for _, b := range budgets() {
-			t.Run(fmt.Sprintf("%s/%s", b.name, sc), func(t *testing.T) {
-				worst, i := 0, 0
-				event := func() {
-					b.edit(s, sc, i)
-					i++
-					if tx := s.Table().Pending(); tx != nil {
-						worst = max(worst, tx.Len())
-					}
-				}
-				for range 4 { // what is made once for all events of the kind
-					event()
-				}
-				worst = 0
-				allocations := testing.AllocsPerRun(100, event)
-				if worst > b.operations || allocations > b.allocations {
-					t.Errorf("%d operations, %.0f allocations; the budget is %d and %.0f", worst, allocations, b.operations, b.allocations)
-				}
-				t.Logf("%d operations, %.0f allocations", worst, allocations)
-				cost[b.name] = append(cost[b.name], worst)
-			})
+func (n crowd) state() *translate.State {
+	s := translate.New("node", translate.Options{})
+	s.SetNamespace("shop", nil)
+	s.SetNamespace("small", nil)
+	for i := range 10 {
+		s.SetNamespace(fmt.Sprintf("crowd-%d", i), nil)
+	}
+	for i := range int(n) {
+		s.SetPod(n.pod(i))
+		if i%10 == 0 {
+			np := shopPolicy(fmt.Sprintf("policy-%d", i), 80)
+			np.Namespace = fmt.Sprintf("crowd-%d", i%10)
+			_ = s.SetPolicy(np)
 		}
 	}
-	for name, operations := range cost {
-		if operations[0] != operations[1] {
-			t.Errorf("%s: %d operations in the small cluster, %d in the large one", name, operations[0], operations[1])
+	s.SetPod(shopPod(20, map[string]string{"app": "other"}))
+	for i := range 5 {
+		s.SetPod(shopPod(i, map[string]string{"app": "web"}))
+		p := shopPod(10+i, map[string]string{"app": "small"})
+		p.Namespace, p.Node = "small", "elsewhere"
+		s.SetPod(p)
+	}
+	_ = s.SetPolicy(shopPolicy("first", 81))
+	_ = s.SetPolicy(shopPolicy("second", 82))
+	s.Table().Pending()
+	return s
+}
+
+// turn is an event and the one that undoes it.
+type turn struct {
+	name   string
+	do, un func(*translate.State)
+}
+
+func turns() []turn {
+	others := shopPolicy("third", 83)
+	others.Spec.PodSelector.MatchLabels["app"] = "other"
+	others.Spec.Ingress = others.Spec.Ingress[1:] // clients are copied into the set of each isolation
+	set := func(p translate.Pod) func(*translate.State) { return func(s *translate.State) { s.SetPod(p) } }
+	remove := func(p translate.Pod) func(*translate.State) {
+		return func(s *translate.State) { s.DeletePod(p.NamespacedName) }
+	}
+	web, other := map[string]string{"app": "web"}, map[string]string{"app": "other"}
+	client := crowd(0).pod(0)
+	stranger := client
+	stranger.Labels = map[string]string{"app": "app-0", "client": "false"}
+	return []turn{
+		{"local pod added", set(shopPod(9, web)), remove(shopPod(9, web))},
+		{"local pod relabelled", set(shopPod(1, other)), set(shopPod(1, web))},
+		{"peer removed", remove(client), set(client)},
+		{"peer relabelled", set(stranger), set(client)},
+		{
+			"policy added",
+			func(s *translate.State) { _ = s.SetPolicy(others) },
+			func(s *translate.State) { s.DeletePolicy(types.NamespacedName{Namespace: "shop", Name: "third"}) },
+		},
+		{
+			"policy changed",
+			func(s *translate.State) { _ = s.SetPolicy(shopPolicy("first", 91)) },
+			func(s *translate.State) { _ = s.SetPolicy(shopPolicy("first", 81)) },
+		},
+		{
+			"policy of others added",
+			func(s *translate.State) {
+				_ = s.SetPolicy(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "crowd-1", Name: "deny"}})
+			},
+			func(s *translate.State) {
+				s.DeletePolicy(types.NamespacedName{Namespace: "crowd-1", Name: "deny"})
+			},
+		},
+		{
+			"namespace relabelled",
+			func(s *translate.State) { s.SetNamespace("small", map[string]string{"team": "a"}) },
+			func(s *translate.State) { s.SetNamespace("small", nil) },
+		},
+		{"nothing new", set(client), set(client)},
+	}
+}
+
+// cost is what an event takes: operations of its transaction, looks of selectors at labels, allocations.
+type cost struct {
+	operations, matches int
+	allocations         float64
+}
+
+// costOf returns what a turn takes, both ways.
+func costOf(s *translate.State, looks *int, e turn) cost {
+	commit := func() int {
+		if tx := s.Table().Pending(); tx != nil {
+			return tx.Len()
+		}
+		return 0
+	}
+	var c cost
+	both := func() {
+		e.do(s)
+		c.operations = commit()
+		e.un(s)
+		c.operations += commit()
+	}
+	both() // maps have grown
+	*looks = 0
+	both()
+	c.matches = *looks
+	c.allocations = testing.AllocsPerRun(20, both)
+	return c
+}
+
+// TestEventBudget: ten times as many pods and policies around it change nothing about what an event costs.
+func TestEventBudget(t *testing.T) {
+	small, large := crowd(1_000).state(), crowd(10_000).state()
+	var looksSmall, looksLarge int
+	small.CountMatches(&looksSmall)
+	large.CountMatches(&looksLarge)
+	budgets := map[string]cost{ // of both ways together
+		"local pod added":        {20, 0, 140},
+		"local pod relabelled":   {16, 0, 160},
+		"peer removed":           {4, 4, 60},
+		"peer relabelled":        {2, 8, 70},
+		"policy added":           {35, 4, 480},
+		"policy changed":         {65, 2, 1200},
+		"policy of others added": {0, 0, 20},
+		"namespace relabelled":   {0, 8, 10},
+		"nothing new":            {0, 0, 5},
+	}
+	for _, e := range turns() {
+		at1k, at10k := costOf(small, &looksSmall, e), costOf(large, &looksLarge, e)
+		t.Logf("%s: %+v at 1,000 pods, %+v at 10,000", e.name, at1k, at10k)
+		budget := budgets[e.name]
+		if at10k.operations > budget.operations || at10k.matches > budget.matches || at10k.allocations > budget.allocations {
+			t.Errorf("%s: %+v, budget %+v", e.name, at10k, budget)
+		}
+		if at1k.operations != at10k.operations || at1k.matches != at10k.matches || at10k.allocations > 1.1*at1k.allocations+2 {
+			t.Errorf("%s: %+v at 1,000 pods, %+v at 10,000", e.name, at1k, at10k)
 		}
 	}
 }
 
-// TestBudgetOfMemory: a pod and a policy of no node that matters are some hundred bytes.
-func TestBudgetOfMemory(t *testing.T) {
-	const perPod, perPolicy = 500, 800 // bytes of heap; 349 and 473 were measured
-	heap := func() uint64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
+// TestMemoryBudget: what a state keeps of a pod and of a policy that its node has nothing to do with.
+func TestMemoryBudget(t *testing.T) {
+	for _, row := range []struct {
+		scale
+		perPod, perPolicy float64
+	}{
+		{scale{20_000, 2_000, false}, 420, 600},
+		{scale{20_000, 2_000, true}, 800, 600}, // each pod has a label of its own
+	} {
+		perPod, perPolicy, _ := row.memory()
+		t.Logf("%s: %.0f bytes a pod, %.0f a policy", row.scale, perPod, perPolicy)
+		if perPod > row.perPod || perPolicy > row.perPolicy {
+			t.Errorf("%s: %.0f bytes a pod, %.0f a policy, budget %.0f and %.0f", row.scale, perPod, perPolicy, row.perPod, row.perPolicy)
+		}
 	}
-	sc := scale{50_000, 5_000, false}
-	before := heap()
-	s := translate.New("nowhere", translate.Options{})
-	for i := range sc.namespaces() {
-		sc.setNamespace(s, i, fmt.Sprint(i%teams))
-	}
-	for i := range sc.pods {
-		s.SetPod(sc.pod(i))
-	}
-	pods := heap()
-	for i := range sc.policies {
-		_ = s.SetPolicy(sc.policy(i))
-	}
-	policies := heap()
-	if got := (pods - before) / uint64(sc.pods); got > perPod {
-		t.Errorf("a pod takes %d bytes, more than %d", got, perPod)
-	}
-	if got := (policies - pods) / uint64(sc.policies); got > perPolicy {
-		t.Errorf("a policy takes %d bytes, more than %d", got, perPolicy)
-	}
-	runtime.KeepAlive(s)
 }
 
-// TestBudgetOfLookups: the longest way of a new connection through an isolation is as long with a thousand policies as with one. It is
-// counted as the rules that the kernel may look at, in the isolation's chain and in those that it leads to.
-func TestBudgetOfLookups(t *testing.T) {
-	const budget = 30
-	longest := make(map[int]int)
-	for _, policies := range []int{1, 10, 1000} {
+// TestPathBudget: the longest way of a packet through an isolation does not grow with policies, rules, peers, ports and blocks.
+func TestPathBudget(t *testing.T) {
+	for _, size := range []int{1, 20, 200} {
 		s := translate.New("node", translate.Options{LogGroup: 86})
-		s.SetNamespace("ns", map[string]string{"team": "a"})
-		for i := range 100 {
-			s.SetPod(translate.Pod{
-				NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("pod-", i)}, Node: []string{"node", "other"}[min(i, 1)],
-				Labels: map[string]string{"app": fmt.Sprint(i)}, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})}, Running: true,
-			})
+		for i := range size {
+			s.SetNamespace(fmt.Sprintf("team-%d", i), map[string]string{"team": fmt.Sprint(i)})
+			p := shopPod(i, map[string]string{"app": "web", "number": fmt.Sprint(i)})
+			p.Namespace = fmt.Sprintf("team-%d", i)
+			s.SetPod(p)
 		}
-		for i := range policies {
-			_ = s.SetPolicy(everyKind(i))
+		s.SetPod(shopPod(250, map[string]string{"app": "web"}))
+		for i := range size {
+			if err := s.SetPolicy(everyKind(i)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		table := s.Table()
 		for _, c := range table.Chains() {
-			if c.Base != nil {
-				longest[policies] = max(longest[policies], longestWay(t, table, c.Name))
+			iso, ok := s.IsolationOf(c.Name)
+			if !ok {
+				continue
+			}
+			if len(iso.Policies) != size {
+				t.Fatalf("chain of %d policies, want %d", len(iso.Policies), size)
+			}
+			rules, lookups := longest(table, c)
+			t.Logf("%d policies: %d rules, %d lookups", size, rules, lookups)
+			// Of each family: three kinds of pods, four of namespaces, blocks, one set for what is always allowed, one that counts.
+			if rules > 32 || lookups > 2*(3+4+1+1+1) {
+				t.Errorf("%d policies: %d rules, %d lookups on the longest way", size, rules, lookups)
 			}
 		}
-		if longest[policies] > budget {
-			t.Errorf("%d policies: %d rules on the longest way, more than %d", policies, longest[policies], budget)
-		}
-	}
-	if longest[1000] > longest[1] || longest[10] > longest[1] {
-		t.Errorf("the longest way has, by the number of policies, %v rules", longest)
 	}
 }
 
-// everyKind is a policy of pod-0 whose rules need every kind of match, each for others than those of the other policies.
+// everyKind is a policy with peers of every kind, of both families, on ports of every kind.
 func everyKind(i int) *networkingv1.NetworkPolicy {
-	port := func(first, last int32) []networkingv1.NetworkPolicyPort {
+	port := func(first, last int32) networkingv1.NetworkPolicyPort {
 		number := intstr.FromInt32(first)
-		return []networkingv1.NetworkPolicyPort{{Port: &number, EndPort: &last}}
+		if first == last {
+			return networkingv1.NetworkPolicyPort{Port: &number}
+		}
+		return networkingv1.NetworkPolicyPort{Port: &number, EndPort: &last}
 	}
-	app := func(n int) []networkingv1.NetworkPolicyPeer {
-		return []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprint(1 + n%99)}}}}
+	labelled := func(key string, i int) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchLabels: map[string]string{key: fmt.Sprint(i)}}
 	}
-	n := int32(i % 1000)
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("policy-", i)}}
-	np.Spec.PodSelector.MatchLabels = map[string]string{"app": "0"}
-	single := port(1000+n, 1000+n)
-	single[0].EndPort = nil
-	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{
-		{From: app(i), Ports: single},
-		{From: app(i + 33)},
-		{From: app(i + 66), Ports: port(2000+n, 3000+n)},
-		{From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}}}}, Ports: port(40_000, 41_000)},
-		{From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("192.0.%d.%d/32", i/256, i%256)}}}, Ports: port(5000+n, 6000+n)},
-		{Ports: port(50_000+n, 50_000+n)},
+	n := int32(i)
+	peers := []networkingv1.NetworkPolicyPeer{
+		{NamespaceSelector: labelled("team", i)},
+		{NamespaceSelector: &metav1.LabelSelector{}, PodSelector: labelled("number", i)},
+		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("172.16.%d.0/24", i), Except: []string{fmt.Sprintf("172.16.%d.64/26", i)}}},
+		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("2001:db8:%x::/48", i)}},
 	}
-	np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyType("Ingress")}
-	return np
+	rules := []networkingv1.NetworkPolicyIngressRule{
+		{Ports: []networkingv1.NetworkPolicyPort{port(5000+2*n, 5000+2*n)}}, // of everybody
+		{From: peers[1:2]}, // every port
+		{From: peers, Ports: []networkingv1.NetworkPolicyPort{port(80+n, 80+n)}},
+		{From: peers, Ports: []networkingv1.NetworkPolicyPort{port(10000+10*n, 10005+10*n)}},
+	}
+	if i%2 == 1 { // not every pod on every port
+		rules = append(rules[:1], rules[2:]...)
+	}
+	return &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("policy-%d", i)},
+		Spec:       networkingv1.NetworkPolicySpec{Ingress: rules},
+	}
 }
 
-// longestWay counts the rules on the longest way from the start of a chain.
-func longestWay(t *testing.T, table *nft.Table, name string) int {
-	t.Helper()
-	c := table.Chain(name)
-	if c == nil {
-		t.Fatalf("no chain %s", name)
-	}
-	rules := 0
+// longest returns how many rules and lookups a packet meets at most on its way through a chain and those that it leads to.
+func longest(t *nft.Table, c *nft.Chain) (rules, lookups int) {
 	for _, r := range c.Rules {
 		rules++
-		next := 0
+		targets := make(map[string]bool)
 		for _, statement := range r.Statements {
-			switch s := statement.(type) {
+			switch x := statement.(type) {
 			case nft.Verdict:
-				if s.Chain != "" {
-					next = longestWay(t, table, s.Chain)
-				}
+				targets[x.Chain] = true
 			case nft.Lookup:
-				for _, e := range table.FindSet(s.Set).Elements() {
-					if e.Verdict.Chain != "" {
-						next = max(next, longestWay(t, table, e.Verdict.Chain))
-					}
+				lookups++
+				for _, e := range t.FindSet(x.Set).Elements() {
+					targets[e.Verdict.Chain] = true
 				}
 			}
 		}
-		rules += next
+		deepRules, deepLookups := 0, 0
+		for name := range targets {
+			if target := t.Chain(name); target != nil {
+				n, l := longest(t, target)
+				deepRules, deepLookups = max(deepRules, n), max(deepLookups, l)
+			}
+		}
+		rules, lookups = rules+deepRules, lookups+deepLookups
 	}
-	return rules
+	return rules, lookups
 }

@@ -2,6 +2,8 @@
 
 package translate
 
+import "k8s.io/apimachinery/pkg/labels"
+
 // Sizes returns how many objects of each kind the state remembers, for the tests that look for leaks.
 func (s *State) Sizes() map[string]int {
 	sizes := map[string]int{
@@ -15,6 +17,9 @@ func (s *State) Sizes() map[string]int {
 		sizes["policies"] += len(ns.policies)
 		for _, p := range ns.policies {
 			sizes["policyIsolations"] += len(p.isolations)
+			if p.compiled != nil {
+				sizes["compiled"]++
+			}
 		}
 		sizes["identities"] += len(ns.identities)
 	}
@@ -51,4 +56,31 @@ func (s *State) identities() []*identity {
 		}
 	}
 	return all
+}
+
+// counting is a selector that counts how often it looks at labels.
+type counting struct {
+	labels.Selector
+	looks *int
+}
+
+// Matches counts and looks.
+func (c counting) Matches(l labels.Labels) bool {
+	*c.looks++
+	return c.Selector.Matches(l)
+}
+
+// CountMatches makes all selectors and policies of the moment count in looks how often they look at labels.
+func (s *State) CountMatches(looks *int) {
+	for _, sel := range s.selectors {
+		sel.pods = counting{sel.pods, looks}
+		if sel.namespaces != nil {
+			sel.namespaces = counting{sel.namespaces, looks}
+		}
+	}
+	for _, ns := range s.namespaces {
+		for _, p := range ns.policies {
+			p.pods = counting{p.pods, looks}
+		}
+	}
 }
