@@ -35,7 +35,7 @@ func shopPod(i int, labels map[string]string) translate.Pod {
 	return translate.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "shop", Name: fmt.Sprintf("web-%d", i)},
 		Node:           "node", Running: true, Labels: labels,
-		IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i))},
+		IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i))},
 	}
 }
 
@@ -219,7 +219,7 @@ func TestMemoryBudget(t *testing.T) {
 
 // TestPathBudget: the longest way of a packet through an isolation does not grow with policies, rules, peers, ports and blocks.
 func TestPathBudget(t *testing.T) {
-	for _, size := range []int{1, 20, 200} {
+	for _, size := range []int{1, 20, 1000} {
 		s := translate.New("node", translate.Options{LogGroup: 86})
 		for i := range size {
 			s.SetNamespace(fmt.Sprintf("team-%d", i), map[string]string{"team": fmt.Sprint(i)})
@@ -227,7 +227,7 @@ func TestPathBudget(t *testing.T) {
 			p.Namespace = fmt.Sprintf("team-%d", i)
 			s.SetPod(p)
 		}
-		s.SetPod(shopPod(250, map[string]string{"app": "web"}))
+		s.SetPod(shopPod(5000, map[string]string{"app": "web"}))
 		for i := range size {
 			if err := s.SetPolicy(everyKind(i)); err != nil {
 				t.Fatal(err)
@@ -268,7 +268,7 @@ func everyKind(i int) *networkingv1.NetworkPolicy {
 	peers := []networkingv1.NetworkPolicyPeer{
 		{NamespaceSelector: labelled("team", i)},
 		{NamespaceSelector: &metav1.LabelSelector{}, PodSelector: labelled("number", i)},
-		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("172.16.%d.0/24", i), Except: []string{fmt.Sprintf("172.16.%d.64/26", i)}}},
+		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("172.%d.%d.0/24", 16+i/256, i%256), Except: []string{fmt.Sprintf("172.%d.%d.64/26", 16+i/256, i%256)}}},
 		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("2001:db8:%x::/48", i)}},
 	}
 	rules := []networkingv1.NetworkPolicyIngressRule{
