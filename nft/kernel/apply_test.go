@@ -240,7 +240,7 @@ func TestApplyIsWhatNftLoads(t *testing.T) {
 	for name, table := range cases() {
 		t.Run(name, func(t *testing.T) {
 			netns.Enter(t)
-			nftCommand(t, table.String(), "-f", "-")
+			netns.NFT(t, table.String(), "-f", "-")
 			want := list(t, table.Name)
 
 			netns.Enter(t)
@@ -289,7 +289,7 @@ func TestExpressionsAreThoseOfNft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			table := ruleTable(statements)
 			netns.Enter(t)
-			nftCommand(t, table.String(), "-f", "-")
+			netns.NFT(t, table.String(), "-f", "-")
 			want := expressions(t)
 
 			netns.Enter(t)
@@ -305,7 +305,7 @@ func TestExpressionsAreThoseOfNft(t *testing.T) {
 func expressions(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	for line := range strings.Lines(nftCommand(t, "", "--debug=netlink", "list", "table", "inet", "t")) {
+	for line := range strings.Lines(netns.NFT(t, "", "--debug=netlink", "list", "table", "inet", "t")) {
 		if strings.HasPrefix(line, "  [ ") && !strings.HasPrefix(line, "  [ byteorder") {
 			b.WriteString(line)
 		}

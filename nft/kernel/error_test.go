@@ -144,7 +144,7 @@ func TestRefused(t *testing.T) {
 			c, table := open(t, kernel.Config{}), standing()
 			apply(t, c, table)
 			if test.behind != "" {
-				nftCommand(t, "", strings.Fields(test.behind)...)
+				netns.NFT(t, "", strings.Fields(test.behind)...)
 			}
 			before := list(t, "t")
 			test.edit(table)
@@ -224,7 +224,7 @@ func TestNotEncodable(t *testing.T) {
 			t.Errorf("got %v, want %q", err, test.want)
 		}
 	}
-	if tables := nftCommand(t, "", "list", "tables"); tables != "" {
+	if tables := netns.NFT(t, "", "list", "tables"); tables != "" {
 		t.Errorf("tables:\n%s", tables)
 	}
 }
@@ -260,7 +260,7 @@ func TestDeleteTable(t *testing.T) {
 		if err := c.DeleteTable(t.Context(), "t"); err != nil {
 			t.Fatal(err)
 		}
-		if tables := nftCommand(t, "", "list", "tables"); tables != "" {
+		if tables := netns.NFT(t, "", "list", "tables"); tables != "" {
 			t.Errorf("tables:\n%s", tables)
 		}
 	}
@@ -297,11 +297,11 @@ func TestOpenWithoutPrivileges(t *testing.T) {
 func TestOpen(t *testing.T) {
 	for _, config := range []kernel.Config{{}, {Own: true}} {
 		netns.Enter(t)
-		nftCommand(t, "", "add table inet netpold")
+		netns.NFT(t, "", "add table inet netpold")
 		for range 3 {
 			open(t, config)
 		}
-		if got, want := nftCommand(t, "", "list", "ruleset"), "table inet netpold {\n}\n"; got != want {
+		if got, want := netns.NFT(t, "", "list", "ruleset"), "table inet netpold {\n}\n"; got != want {
 			t.Errorf("got\n%s", got)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,22 +43,10 @@ func apply(t testing.TB, c *kernel.Conn, table *nft.Table) {
 	}
 }
 
-// nftCommand runs nft(8) in the namespace of the calling thread.
-func nftCommand(t testing.TB, stdin string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("nft", args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
 // list returns nft(8)'s stateless listing of the table, in a canonical order.
 func list(t testing.TB, table string) string {
 	t.Helper()
-	return canonical(nftCommand(t, "", "-s", "list", "table", "inet", table))
+	return canonical(netns.NFT(t, "", "-s", "list", "table", "inet", table))
 }
 
 var (

@@ -36,7 +36,7 @@ func TestOwn(t *testing.T) {
 	table := standing()
 	apply(t, first, table)
 	want := listed(t)
-	if header := nftCommand(t, "", "list", "table", "inet", "t"); !strings.Contains(header, "flags owner") {
+	if header := netns.NFT(t, "", "list", "table", "inet", "t"); !strings.Contains(header, "flags owner") {
 		t.Errorf("not owned:\n%s", header)
 	}
 	table.FindSet("hash").Want(nft.AddrKey(v4(1)), nft.Value{})
@@ -44,7 +44,7 @@ func TestOwn(t *testing.T) {
 	table.FindSet("hash").Unwant(nft.AddrKey(v4(1)))
 	apply(t, first, table)
 
-	nftCommand(t, "", "flush", "ruleset")
+	netns.NFT(t, "", "flush", "ruleset")
 	if got := listed(t); got != want {
 		t.Errorf("flush ruleset changed\n%s", diff(got, want))
 	}
@@ -93,7 +93,7 @@ func TestOwn(t *testing.T) {
 // listed is the listing of table t without what says who owns it.
 func listed(t *testing.T) string {
 	t.Helper()
-	lines := strings.Split(nftCommand(t, "", "list", "table", "inet", "t"), "\n")
+	lines := strings.Split(netns.NFT(t, "", "list", "table", "inet", "t"), "\n")
 	kept := lines[:0]
 	for i, l := range lines {
 		if strings.HasPrefix(l, "\tflags") {
@@ -111,8 +111,8 @@ func listed(t *testing.T) string {
 func TestOwnWhatWasNot(t *testing.T) {
 	netns.Enter(t)
 	c := owner(t)
-	nftCommand(t, "", "add table inet t")
-	nftCommand(t, "", "add chain inet t leftover")
+	netns.NFT(t, "", "add table inet t")
+	netns.NFT(t, "", "add chain inet t leftover")
 	apply(t, c, standing())
 	if got := listed(t); strings.Contains(got, "leftover") {
 		t.Errorf("got\n%s", got)
@@ -134,7 +134,7 @@ func TestDeleteOrphan(t *testing.T) {
 	if err := open(t, kernel.Config{}).DeleteTable(t.Context(), "t"); err != nil {
 		t.Error(err)
 	}
-	if tables := nftCommand(t, "", "list", "tables"); tables != "" {
+	if tables := netns.NFT(t, "", "list", "tables"); tables != "" {
 		t.Errorf("tables:\n%s", tables)
 	}
 }

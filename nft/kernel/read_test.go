@@ -150,7 +150,7 @@ func TestCounters(t *testing.T) {
 		script += fmt.Sprintf("add rule inet t out %s\n", nft.R(nft.LookupIn(nft.Destination, s)))
 	}
 	apply(t, c, table)
-	nftCommand(t, script, "-f", "-")
+	netns.NFT(t, script, "-f", "-")
 	for i, packets := range []int{0, 1, 5} {
 		send(t, fmt.Sprintf("127.0.0.%d:9", 10+i), packets)
 	}

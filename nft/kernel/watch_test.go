@@ -56,7 +56,7 @@ func TestWatch(t *testing.T) {
 		{"flush ruleset", "foreign t t2"},
 		{"delete table inet t", "t"},
 	} {
-		nftCommand(t, "", test.command)
+		netns.NFT(t, "", test.command)
 		e := next(t, w)
 		slices.Sort(e.Tables)
 		if e.Program != "nft" || e.PID == 0 || e.Generation <= last || e.Lost || strings.Join(e.Tables, " ") != test.tables {
@@ -73,7 +73,7 @@ func TestWatch(t *testing.T) {
 	if e, err := w.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %+v, %v", e, err)
 	}
-	nftCommand(t, "", "add", "table", "inet", "foreign") // the context of the call before does not matter any more
+	netns.NFT(t, "", "add", "table", "inet", "foreign") // the context of the call before does not matter any more
 	if e := next(t, w); e.Generation <= last {
 		t.Errorf("got %+v", e)
 	}
@@ -110,7 +110,7 @@ func TestWatchOverrun(t *testing.T) {
 	if lost != 1 || seen == 0 || seen >= transactions {
 		t.Errorf("lost %d times, seen %d of %d", lost, seen, transactions)
 	}
-	nftCommand(t, "", "flush", "ruleset")
+	netns.NFT(t, "", "flush", "ruleset")
 	if e := next(t, w); e.Lost || e.Program != "nft" {
 		t.Errorf("got %+v", e)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -101,20 +100,8 @@ func withOptions(packet []byte, n int) []byte {
 // load makes a ruleset of a chain at the forward hook with the rules.
 func load(t testing.TB, rules ...string) {
 	t.Helper()
-	nftCommand(t, "flush ruleset\ntable inet t { chain forward { type filter hook forward priority filter\n"+
+	netns.NFT(t, "flush ruleset\ntable inet t { chain forward { type filter hook forward priority filter\n"+
 		strings.Join(rules, "\n")+"\n}\n}\n", "-f", "-")
-}
-
-// nftCommand runs nft(8) in the namespace of the calling thread.
-func nftCommand(t testing.TB, stdin string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("nft", args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }
 
 // open reads the group 86 of the calling thread's namespace.

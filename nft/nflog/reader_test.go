@@ -79,7 +79,7 @@ func discard(ctx context.Context, t testing.TB, r *nflog.Reader, n int) {
 // counted returns how many packets the ruleset's first rule with a counter has seen.
 func counted(t testing.TB) uint64 {
 	t.Helper()
-	m := regexp.MustCompile(`counter packets (\d+)`).FindStringSubmatch(nftCommand(t, "", "list", "ruleset"))
+	m := regexp.MustCompile(`counter packets (\d+)`).FindStringSubmatch(netns.NFT(t, "", "list", "ruleset"))
 	if m == nil {
 		t.Fatal("no counter")
 	}

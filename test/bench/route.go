@@ -97,7 +97,7 @@ route add %[3]s/32 dev pod%[1]d
 			return err
 		}
 	}
-	if err := setSysctl("ipv4/ip_forward", "1"); err != nil {
+	if err := netns.SetSysctl("ipv4/ip_forward", "1"); err != nil {
 		return err
 	}
 	return r.connect(netip.AddrPortFrom(server, 80))

@@ -59,10 +59,10 @@ func newSpace() (*space, error) {
 }
 
 func (s *space) setUp() (err error) {
-	if s.in, err = openTUN("pods-in"); err != nil {
+	if s.in, err = netns.OpenTUN("pods-in"); err != nil {
 		return err
 	}
-	if s.out, err = openTUN("pods-out"); err != nil {
+	if s.out, err = netns.OpenTUN("pods-out"); err != nil {
 		return err
 	}
 	err = command(`
@@ -78,7 +78,7 @@ route add 0.0.0.0/0 dev pods-out
 	for path, value := range map[string]string{
 		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/pods-in/rp_filter": "0", "ipv4/conf/all/send_redirects": "0", "ipv4/ip_forward": "1",
 	} {
-		if err := setSysctl(path, value); err != nil {
+		if err := netns.SetSysctl(path, value); err != nil {
 			return err
 		}
 	}

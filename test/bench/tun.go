@@ -4,39 +4,11 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// openTUN makes a TUN device in the calling thread's network namespace. It goes when the descriptor, whose reads do not block, is closed.
-func openTUN(name string) (int, error) {
-	const device = "/dev/net/tun"
-	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open %s: %w", device, err)
-	}
-	request, err := unix.NewIfreq(name)
-	if err == nil {
-		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("make device %s: %w", name, err)
-	}
-	return fd, nil
-}
-
-// setSysctl sets a sysctl of the calling thread's network namespace: the directory is that of whoever opens the file.
-func setSysctl(path, value string) error {
-	if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
-		return fmt.Errorf("set sysctl: %w", err)
-	}
-	return nil
-}
 
 // pin keeps the calling goroutine on one thread, and that on the CPU it is on, for good.
 func pin() error {

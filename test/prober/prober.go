@@ -56,10 +56,10 @@ func Open() (*Prober, error) {
 
 // setUp makes what the namespace lacks.
 func (p *Prober) setUp() (err error) {
-	if p.in, err = openTUN(inName); err != nil {
+	if p.in, err = netns.OpenTUN(inName); err != nil {
 		return err
 	}
-	if p.out, err = openTUN(outName); err != nil {
+	if p.out, err = netns.OpenTUN(outName); err != nil {
 		return err
 	}
 	if err := configure(); err != nil {

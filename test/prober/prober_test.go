@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -33,29 +32,17 @@ var (
 	a6, b6 = netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")
 )
 
-// nft runs nft(8) in the namespace of the calling thread.
-func nft(t testing.TB, stdin string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("nft", args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
 // load replaces the ruleset by a chain at the forward hook with the rules.
 func load(t testing.TB, rules ...string) {
 	t.Helper()
-	nft(t, "flush ruleset\ntable inet test { chain forward { type filter hook forward priority filter\n"+
+	netns.NFT(t, "flush ruleset\ntable inet test { chain forward { type filter hook forward priority filter\n"+
 		strings.Join(rules, "\n")+"\n}\n}\n", "-f", "-")
 }
 
 // counter returns the packets seen by the rule with the comment.
 func counter(t testing.TB, comment string) string {
 	t.Helper()
-	m := regexp.MustCompile(`counter packets (\d+) .*comment "` + comment + `"`).FindStringSubmatch(nft(t, "", "list", "ruleset"))
+	m := regexp.MustCompile(`counter packets (\d+) .*comment "` + comment + `"`).FindStringSubmatch(netns.NFT(t, "", "list", "ruleset"))
 	if m == nil {
 		t.Fatalf("no counter %q", comment)
 	}

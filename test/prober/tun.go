@@ -4,13 +4,14 @@ package prober
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/test/netns"
 )
 
 const (
@@ -19,28 +20,9 @@ const (
 	queueLength = 8192 // packets
 )
 
-// openTUN makes a TUN device in the calling thread's network namespace. It goes when the descriptor, whose reads do not block, is closed.
-func openTUN(name string) (int, error) {
-	const device = "/dev/net/tun"
-	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open %s: %w", device, err)
-	}
-	request, err := unix.NewIfreq(name)
-	if err == nil {
-		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("make device %s: %w", name, err)
-	}
-	return fd, nil
-}
-
 // configure makes the calling thread's network namespace a router from the one device to the other.
 func configure() error {
-	if err := set("ipv6/conf/all/disable_ipv6", "0"); err != nil {
+	if err := netns.SetSysctl("ipv6/conf/all/disable_ipv6", "0"); err != nil {
 		return err
 	}
 	v4, v6 := NodeAddr()
@@ -61,22 +43,14 @@ route add ::/0 dev %[2]s
 		return fmt.Errorf("ip: %w: %s", err, out)
 	}
 	for _, path := range []string{"ipv4/conf/all/rp_filter", "ipv4/conf/" + inName + "/rp_filter"} { // the larger one counts
-		if err := set(path, "0"); err != nil {
+		if err := netns.SetSysctl(path, "0"); err != nil {
 			return err
 		}
 	}
 	for _, path := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
-		if err := set(path, "1"); err != nil {
+		if err := netns.SetSysctl(path, "1"); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// set sets a sysctl of the calling thread's network namespace: the directory is that of whoever opens the file.
-func set(path, value string) error {
-	if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
-		return fmt.Errorf("set sysctl: %w", err)
 	}
 	return nil
 }
