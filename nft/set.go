@@ -124,7 +124,7 @@ func (s *Set) find(k Key) (Element, bool) {
 		return Element{k, v}, ok
 	}
 	for have, v := range s.elements.all() {
-		if bytes.Compare(have.Addr[:], k.Addr[:]) <= 0 && bytes.Compare(k.Addr[:], have.To[:]) <= 0 {
+		if s.Type.Finds(k, have) {
 			return Element{have, v}, true
 		}
 	}

@@ -58,6 +58,9 @@ func (d *denied) leave(count deniedCount) {
 
 // deleted takes the last counts of elements that a transaction deleted.
 func (d *denied) deleted(table string, elements map[string][]nft.Counted) {
+	if len(elements) == 0 { // of nearly all transactions
+		return
+	}
 	for _, set := range translate.DeniedSets() {
 		for _, e := range elements[set.Name] {
 			count := countOf(set, e)

@@ -3,7 +3,6 @@
 package watch
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -32,8 +31,7 @@ func Handler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 		_, _ = fmt.Fprintln(w, text)
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(l.Report())
+		answer(w, l.Report())
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	return mux

@@ -71,9 +71,9 @@ func (c *Conn) Watch() (*Watcher, error) {
 // commitUnwatched commits a batch while the watchers do not listen. The number of the ruleset tells whether somebody else committed
 // meanwhile.
 func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) (nft.Result, error) {
-	want, err := c.reader.generation(ctx)
+	want, err := c.Generation(ctx)
 	if err != nil {
-		return nft.Result{}, fmt.Errorf("read the generation of nf_tables: %w", err)
+		return nft.Result{}, err
 	}
 	for w := range c.watchers {
 		w.leave()
