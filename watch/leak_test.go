@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -22,7 +23,10 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/netns"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch/preflight"
 )
+
+func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
 // TestNothingLeaks sends 10,000 events to a loop on the real kernel, of pods, policies and namespaces that are new each time and go again,
 // and wants memory, goroutines and table to be what they were.
@@ -66,7 +70,7 @@ func newKernelLoop(t *testing.T, k Kernel) *Loop {
 	}
 	return NewLoop(LoopConfig{
 		Kernel: k, State: translate.New("node", translate.Options{LogGroup: 86}), Metrics: metrics, Log: slog.New(slog.DiscardHandler),
-		Findings: func(int) []Finding { return nil },
+		Findings: func(int) []preflight.Finding { return nil },
 	})
 }
 

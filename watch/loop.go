@@ -14,6 +14,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch/preflight"
 )
 
 // Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock, and one
@@ -50,7 +51,7 @@ type LoopConfig struct {
 	Version, Node, Source string
 
 	// Findings returns what keeps traffic from the policies, given the number of pods on the node.
-	Findings func(pods int) []Finding
+	Findings func(pods int) []preflight.Finding
 }
 
 // Status is how far the loop has come.

@@ -25,6 +25,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch/preflight"
 )
 
 // fakeKernel holds nothing but which tables have base chains, and denied packets of one pod.
@@ -168,7 +169,7 @@ func newTestLoop(t *testing.T, kernel Kernel) (*Loop, *prometheus.Registry) {
 	}
 	l := NewLoop(LoopConfig{
 		Kernel: kernel, State: translate.New("node", translate.Options{}), Metrics: metrics, Log: slog.New(slog.DiscardHandler),
-		Node: "node", Source: "test", Findings: func(int) []Finding { return nil },
+		Node: "node", Source: "test", Findings: func(int) []preflight.Finding { return nil },
 	})
 	if err := registry.Register(NewStateCollector(l)); err != nil {
 		t.Fatal(err)

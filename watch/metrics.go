@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch/preflight"
 )
 
 // Reasons of a recovery, which replaces the whole table; values of the label "reason".
@@ -171,7 +172,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, f := range r.Preflight {
 		found[f.Check] = true
 	}
-	for _, check := range Checks() {
+	for _, check := range preflight.Checks() {
 		gauge(c.preflight, number[found[check]], check)
 	}
 	c.collectDenied(ch)

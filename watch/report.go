@@ -9,25 +9,26 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch/preflight"
 )
 
 // Report is the state of a daemon, as `netpold status` shows it. Its JSON form is what the endpoint /status answers.
 type Report struct {
-	Version         string            `json:"version"`
-	Node            string            `json:"node"`
-	Started         time.Time         `json:"started"`
-	Synced          bool              `json:"synced"` // the source has told everything once
-	InSync          bool              `json:"inSync"` // and the kernel holds what follows from it
-	Source          SourceReport      `json:"source"`
-	IsolatedPods    map[string]int    `json:"isolatedPods"` // of this node, by direction
-	Pods            PodsReport        `json:"pods"`
-	Policies        PoliciesReport    `json:"policies"`
-	Table           TableReport       `json:"table"`
-	LastTransaction TransactionReport `json:"lastTransaction"`
-	Transactions    int               `json:"transactions"` // committed
-	Recoveries      int               `json:"recoveries"`   // replacements of the whole table after the start
-	Generation      uint32            `json:"generation"`   // of the ruleset now, which everybody's transactions raise; 0: not known
-	Preflight       []Finding         `json:"preflight"`
+	Version         string              `json:"version"`
+	Node            string              `json:"node"`
+	Started         time.Time           `json:"started"`
+	Synced          bool                `json:"synced"` // the source has told everything once
+	InSync          bool                `json:"inSync"` // and the kernel holds what follows from it
+	Source          SourceReport        `json:"source"`
+	IsolatedPods    map[string]int      `json:"isolatedPods"` // of this node, by direction
+	Pods            PodsReport          `json:"pods"`
+	Policies        PoliciesReport      `json:"policies"`
+	Table           TableReport         `json:"table"`
+	LastTransaction TransactionReport   `json:"lastTransaction"`
+	Transactions    int                 `json:"transactions"` // committed
+	Recoveries      int                 `json:"recoveries"`   // replacements of the whole table after the start
+	Generation      uint32              `json:"generation"`   // of the ruleset now, which everybody's transactions raise; 0: not known
+	Preflight       []preflight.Finding `json:"preflight"`
 }
 
 // SourceReport is where the objects come from, and whether it answers.
@@ -75,7 +76,7 @@ type TransactionReport struct {
 // Report returns the state of the loop as of now.
 func (l *Loop) Report() Report {
 	r := l.report()
-	r.Preflight = append([]Finding{}, l.Findings(r.Pods.Node)...)
+	r.Preflight = append([]preflight.Finding{}, l.Findings(r.Pods.Node)...)
 	generation, err := l.Kernel.Generation(context.Background()) // answered in the call
 	if err == nil {
 		r.Generation = generation

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/preflight"
 )
 
 const cluster = `apiVersion: v1
@@ -136,7 +137,7 @@ func TestStatus(t *testing.T) {
 		Node: "worker-1", Synced: true, InSync: true, Source: watch.SourceReport{Name: "API server"},
 		IsolatedPods: map[string]int{"ingress": 2},
 		Policies:     watch.PoliciesReport{Total: 3, InEffect: 1, Rejected: []watch.RejectedPolicy{{Policy: "ns/bad", Reason: "NetworkPolicy ns/bad: spec.x"}}},
-		Preflight:    []watch.Finding{{Check: watch.CheckBridge, Problem: "a bridge", Remedy: "mend it"}},
+		Preflight:    []preflight.Finding{{Check: preflight.Bridge, Problem: "a bridge", Remedy: "mend it"}},
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(report)

@@ -26,6 +26,7 @@ import (
 	"github.com/netpold/netpold/nft/nflog"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/preflight"
 )
 
 // runFlags are the flags of `netpold run`.
@@ -108,7 +109,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	if flags.manageBridges {
-		if err := watch.ManageBridges("/"); err != nil {
+		if err := preflight.ManageBridges("/"); err != nil {
 			return err
 		}
 	}
@@ -161,7 +162,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	loop := watch.NewLoop(watch.LoopConfig{
 		Kernel: d.conn, State: translate.New(flags.node, options), Metrics: metrics, Events: d.events, Log: d.log,
 		Version: version(), Node: flags.node, Source: flags.sourceName(),
-		Findings: func(pods int) []watch.Finding { return watch.Preflight(os.DirFS("/"), pods) },
+		Findings: func(pods int) []preflight.Finding { return preflight.Check(os.DirFS("/"), pods) },
 	})
 	for _, c := range []prometheus.Collector{
 		watch.NewStateCollector(loop), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/test/netns"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/preflight"
 )
 
 // observedKernel is the kernel, and tells of what it has committed.
@@ -59,7 +60,7 @@ func withLoop(ctx context.Context, state *translate.State, use func(*runningLoop
 		l := &runningLoop{kernel: observedKernel{conn, make(chan time.Time, 1<<16)}}
 		l.Loop = watch.NewLoop(watch.LoopConfig{
 			Kernel: l.kernel, State: state, Metrics: metrics, Log: slog.New(slog.DiscardHandler), Node: nodeName, Source: "bench",
-			Findings: func(int) []watch.Finding { return nil },
+			Findings: func(int) []preflight.Finding { return nil },
 		})
 		ctx, cancel := context.WithCancel(ctx)
 		ended := make(chan struct{})

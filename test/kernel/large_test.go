@@ -20,6 +20,7 @@ import (
 	"github.com/netpold/netpold/test/prober"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/preflight"
 )
 
 // TestLarge: a thousand isolations of 500 peers each, and a policy of 5,000 ports, are in force at a start and after a replacement of the
@@ -74,7 +75,7 @@ func (l *limits) loop() *watch.Loop {
 	}
 	loop := watch.NewLoop(watch.LoopConfig{
 		Kernel: l.conn, State: l.state, Metrics: metrics, Log: slog.New(slog.DiscardHandler), Source: "test",
-		Findings: func(int) []watch.Finding { return nil },
+		Findings: func(int) []preflight.Finding { return nil },
 	})
 	ctx, cancel := context.WithCancel(l.Context())
 	done := make(chan struct{})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package preflight
 
 import (
 	"os"
@@ -39,31 +39,31 @@ func TestPreflight(t *testing.T) {
 		"both families forwarded":     {files{forward4: "1\n", forward6: "1\n"}, 3, nil},
 		"a cluster of IPv4":           {files{forward4: "1\n", forward6: "0\n"}, 3, nil},
 		"a cluster of IPv6":           {files{forward4: "0\n", forward6: "1\n"}, 3, nil},
-		"nothing forwarded":           {files{forward4: "0\n", forward6: "0\n"}, 3, map[string]string{CheckForwarding: notForwarded}},
-		"nothing forwarded, no IPv6":  {files{forward4: "0\n"}, 3, map[string]string{CheckForwarding: notForwarded}},
-		"a bridge, no br_netfilter":   {files{port: ""}, 3, map[string]string{CheckBridge: "IPv4 and IPv6 traffic between pods on one bridge (cni0)"}},
+		"nothing forwarded":           {files{forward4: "0\n", forward6: "0\n"}, 3, map[string]string{Forwarding: notForwarded}},
+		"nothing forwarded, no IPv6":  {files{forward4: "0\n"}, 3, map[string]string{Forwarding: notForwarded}},
+		"a bridge, no br_netfilter":   {files{port: ""}, 3, map[string]string{Bridge: "IPv4 and IPv6 traffic between pods on one bridge (cni0)"}},
 		"a bridge, sysctls on":        {files{port: "", call4: "1\n", call6: "1\n"}, 3, nil},
-		"a bridge, sysctls off":       {files{port: "", call4: "0\n", call6: "0\n"}, 3, map[string]string{CheckBridge: "bridge-nf-call is off"}},
-		"a bridge, IPv6 off":          {files{port: "", call4: "1\n", call6: "0\n"}, 3, map[string]string{CheckBridge: "IPv6 traffic"}},
+		"a bridge, sysctls off":       {files{port: "", call4: "0\n", call6: "0\n"}, 3, map[string]string{Bridge: "bridge-nf-call is off"}},
+		"a bridge, IPv6 off":          {files{port: "", call4: "1\n", call6: "0\n"}, 3, map[string]string{Bridge: "IPv6 traffic"}},
 		"a bridge, its options on":    {files{port: "", call4: "0\n", call6: "0\n", option4: "1\n", option6: "1\n"}, 3, nil},
-		"options, no br_netfilter":    {files{port: "", option4: "1\n", option6: "1\n"}, 3, map[string]string{CheckBridge: "not loaded"}},
+		"options, no br_netfilter":    {files{port: "", option4: "1\n", option6: "1\n"}, 3, map[string]string{Bridge: "not loaded"}},
 		"a bridge without ports":      {files{"sys/class/net/cni0/bridge/stp_state": "0\n", call4: "0\n", call6: "0\n"}, 3, nil},
 		"no bridge, sysctls off":      {files{call4: "0\n", call6: "0\n"}, 3, nil},
-		"two bridges, one option on":  {files{port: "", "sys/class/net/br1/brif/veth2": "", call4: "0\n", call6: "1\n", option4: "1\n"}, 3, map[string]string{CheckBridge: "IPv4 traffic between pods on one bridge (br1)"}},
+		"two bridges, one option on":  {files{port: "", "sys/class/net/br1/brif/veth2": "", call4: "0\n", call6: "1\n", option4: "1\n"}, 3, map[string]string{Bridge: "IPv4 traffic between pods on one bridge (br1)"}},
 		"IPVS loaded but not in use":  {files{ipvs: ipvsHeading}, 3, nil},
-		"IPVS with a service":         {files{ipvs: ipvsHeading + ipvsService}, 3, map[string]string{CheckIPVS: "IPVS"}},
-		"IPVS with kube-proxy's link": {files{ipvsLink: "1500\n"}, 3, map[string]string{CheckIPVS: "IPVS"}},
-		"no pods":                     {nil, 0, map[string]string{CheckNode: "no pod of the cluster"}},
+		"IPVS with a service":         {files{ipvs: ipvsHeading + ipvsService}, 3, map[string]string{IPVS: "IPVS"}},
+		"IPVS with kube-proxy's link": {files{ipvsLink: "1500\n"}, 3, map[string]string{IPVS: "IPVS"}},
+		"no pods":                     {nil, 0, map[string]string{Node: "no pod of the cluster"}},
 		"pods are not known yet":      {nil, -1, nil},
 		"everything at once": {files{forward4: "0\n", forward6: "0\n", port: "", ipvs: ipvsHeading + ipvsService}, 0,
-			map[string]string{CheckForwarding: "", CheckBridge: "", CheckIPVS: "", CheckNode: ""}},
+			map[string]string{Forwarding: "", Bridge: "", IPVS: "", Node: ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := fstest.MapFS{}
 			for path, content := range tc.files {
 				tree[path] = &fstest.MapFile{Data: []byte(content)}
 			}
-			checkFindings(t, Preflight(tree, tc.pods), tc.want)
+			checkFindings(t, Check(tree, tc.pods), tc.want)
 		})
 	}
 }
@@ -97,7 +97,7 @@ func TestManageBridges(t *testing.T) {
 	if err := ManageBridges(root); err != nil {
 		t.Fatal(err)
 	}
-	checkFindings(t, Preflight(os.DirFS(root), 1), nil)
+	checkFindings(t, Check(os.DirFS(root), 1), nil)
 }
 
 // TestManageBridgesUnchanged: what is set already is not written, for which a container lacks the permission.

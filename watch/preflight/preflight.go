@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+// Package preflight looks for what keeps a node's traffic from the policies. It reads files of proc and sys and changes nothing, but
+// for the sysctls that [ManageBridges] sets when it is asked to.
+package preflight
 
 import (
 	"errors"
@@ -23,19 +25,19 @@ type Finding struct {
 
 // The checks; also the values of the label "check" of netpold_preflight_findings.
 const (
-	CheckForwarding = "ip-forward" // the node does not forward a family that pods have
-	CheckBridge     = "bridge"     // traffic between ports of a bridge skips the forward hook
-	CheckIPVS       = "ipvs"       // traffic to Services skips the forward hook
-	CheckNode       = "node"       // no pod is on a node of this name
+	Forwarding = "ip-forward" // the node does not forward a family that pods have
+	Bridge     = "bridge"     // traffic between ports of a bridge skips the forward hook
+	IPVS       = "ipvs"       // traffic to Services skips the forward hook
+	Node       = "node"       // no pod is on a node of this name
 )
 
 // Checks returns all checks.
-func Checks() []string { return []string{CheckForwarding, CheckBridge, CheckIPVS, CheckNode} }
+func Checks() []string { return []string{Forwarding, Bridge, IPVS, Node} }
 
-// Preflight looks for what keeps traffic from the policies, in the files of the network namespace that it runs in: root has its proc
+// Check looks for what keeps traffic from the policies, in the files of the network namespace that it runs in: root has its proc
 // and sys. Pods is how many pods are on this node by what the source says; negative when it has not said yet. What cannot be read is
 // no finding.
-func Preflight(root fs.FS, pods int) []Finding {
+func Check(root fs.FS, pods int) []Finding {
 	return slices.Concat(checkForwarding(root), checkBridges(root), checkIPVS(root), checkNode(pods))
 }
 
@@ -68,10 +70,10 @@ func checkBridges(root fs.FS) []Finding {
 	problem := fmt.Sprintf("%s traffic between pods on one bridge (%s) does not cross the forward hook, so no policy applies to it: ",
 		strings.Join(families, " and "), strings.Join(slices.Compact(found), ", "))
 	if !loaded {
-		return []Finding{{CheckBridge, problem + "the kernel module br_netfilter is not loaded",
+		return []Finding{{Bridge, problem + "the kernel module br_netfilter is not loaded",
 			"on the node: modprobe br_netfilter, which sets its sysctls to 1; and name it in /etc/modules-load.d for the next boot"}}
 	}
-	return []Finding{{CheckBridge, problem + "bridge-nf-call is off",
+	return []Finding{{Bridge, problem + "bridge-nf-call is off",
 		"on the node: sysctl -w " + strings.Join(off, " ") + ", and the same in /etc/sysctl.d; or start netpold with --manage-br-netfilter"}}
 }
 
@@ -101,7 +103,7 @@ func checkIPVS(root fs.FS) []Finding {
 	if strings.Count(string(services), "\n") <= heading && !exists(root, "sys/class/net/kube-ipvs0") {
 		return nil
 	}
-	return []Finding{{CheckIPVS,
+	return []Finding{{IPVS,
 		"IPVS (kube-proxy's mode ipvs) sends traffic to Services on without the forward hook: on this node no egress policy applies to it, " +
 			"and no ingress policy of a pod here that it is sent to",
 		"run kube-proxy in mode nftables or iptables, and remove what the old mode left: kube-proxy --cleanup, or reboot the node"}}
@@ -111,7 +113,7 @@ func checkNode(pods int) []Finding {
 	if pods != 0 {
 		return nil
 	}
-	return []Finding{{CheckNode, "no pod of the cluster is on a node of this name, so no policy applies here",
+	return []Finding{{Node, "no pod of the cluster is on a node of this name, so no policy applies here",
 		"compare --node (or $NODE_NAME) with `kubectl get nodes`; a node that is new, or drained, has no pods for a while"}}
 }
 

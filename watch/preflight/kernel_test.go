@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package preflight
 
 import (
 	"bytes"
@@ -30,10 +30,10 @@ func TestPreflightKernel(t *testing.T) {
 	netns.Enter(t)
 	root := kernelFiles(t)
 	writeFile(t, filepath.Join(root, forward4), "1")
-	checkFindings(t, Preflight(os.DirFS(root), 1), nil)
+	checkFindings(t, Check(os.DirFS(root), 1), nil)
 	writeFile(t, filepath.Join(root, forward4), "0")
 	writeFile(t, filepath.Join(root, forward6), "0")
-	checkFindings(t, Preflight(os.DirFS(root), 1), map[string]string{CheckForwarding: notForwarded})
+	checkFindings(t, Check(os.DirFS(root), 1), map[string]string{Forwarding: notForwarded})
 	writeFile(t, filepath.Join(root, forward6), "1")
 
 	run(t, "ip link add cni0 up type bridge",
@@ -72,11 +72,11 @@ var onBridge = struct{ src, dst netip.AddrPort }{netip.MustParseAddrPort("192.0.
 // checkBridge sends a packet over the bridge and compares what the forward hook sees with what preflight finds.
 func checkBridge(t *testing.T, root, name string, want bool) {
 	t.Helper()
-	findings := map[string]string{CheckBridge: "IPv4 traffic between pods on one bridge (cni0)"}
+	findings := map[string]string{Bridge: "IPv4 traffic between pods on one bridge (cni0)"}
 	if want {
 		findings = nil
 	}
-	checkFindings(t, Preflight(os.DirFS(root), 1), findings)
+	checkFindings(t, Check(os.DirFS(root), 1), findings)
 	before := counted(t)
 	crossBridge(t)
 	if after := counted(t); (after > before) != want {

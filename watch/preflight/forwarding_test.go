@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package preflight
 
 import (
 	"io/fs"
@@ -75,14 +75,14 @@ func TestForwarding(t *testing.T) {
 // checkForwardingText compares the problem that preflight finds, or its absence, and looks for the sysctls in the remedy.
 func checkForwardingText(t *testing.T, root fs.FS, want string) {
 	t.Helper()
-	findings := Preflight(root, 1)
+	findings := Check(root, 1)
 	if want == "" {
 		if len(findings) > 0 {
 			t.Errorf("findings %+v, want none", findings)
 		}
 		return
 	}
-	if len(findings) != 1 || findings[0].Check != CheckForwarding || findings[0].Problem != want {
+	if len(findings) != 1 || findings[0].Check != Forwarding || findings[0].Problem != want {
 		t.Fatalf("findings %+v, want %q", findings, want)
 	}
 	for _, f := range forwardings() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package preflight
 
 import (
 	"fmt"
@@ -58,7 +58,7 @@ func checkForwarding(root fs.FS) []Finding {
 	for _, f := range on {
 		rest = append(rest, "; "+f.family+" is forwarded")
 	}
-	return []Finding{{CheckForwarding,
+	return []Finding{{Forwarding,
 		fmt.Sprintf("%s: this node routes no %s packet to or from pods%s, so no policy ever sees one%s",
 			strings.Join(zero, " and "), strings.Join(families, " or "), behind(links), strings.Join(rest, "")),
 		"on the node: sysctl -w " + strings.Join(set, " ") + "; and the same in /etc/sysctl.d"}}
