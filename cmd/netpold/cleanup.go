@@ -20,7 +20,7 @@ is left as it is. Stop "netpold run" first: a running one writes the table again
 		Example: `  netpold cleanup`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			conn, err := kernel.Open(kernel.Config{})
+			conn, err := kernel.Open(kernel.Config{}) // to delete a table needs nothing that a kernel might lack
 			if err != nil {
 				return err
 			}

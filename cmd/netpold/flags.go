@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 )
@@ -38,6 +39,18 @@ func (t *tableFlags) options() (translate.Options, error) {
 		return translate.Options{}, fmt.Errorf("--established=%s: want keep or recheck", t.established)
 	}
 	return translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established}, nil
+}
+
+// needs returns what tables with the options need of the kernel.
+func needs(o translate.Options) kernel.Needs {
+	n := kernel.Policies
+	if o.LogGroup != 0 {
+		n |= kernel.Log
+	}
+	if o.Deny == nft.Reject {
+		n |= kernel.Reject
+	}
+	return n
 }
 
 // addSourceFlag adds -f.

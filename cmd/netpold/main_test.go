@@ -14,6 +14,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"
 )
@@ -207,5 +210,44 @@ func TestSocket(t *testing.T) {
 	private(http.NotFoundHandler()).ServeHTTP(stranger, httptest.NewRequest(http.MethodGet, "/status", nil))
 	if stranger.Code != http.StatusForbidden {
 		t.Errorf("who is not known gets %d", stranger.Code)
+	}
+}
+
+// The kernel is asked for what the tables have, whatever the flags.
+func TestNeeds(t *testing.T) {
+	for _, flags := range []tableFlags{
+		{deny: "drop", established: "keep", logGroup: 86},
+		{deny: "drop", established: "recheck"},
+		{deny: "reject", established: "keep"},
+		{deny: "reject", established: "recheck", logGroup: 1},
+	} {
+		options, err := flags.options()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, errs := watch.ReadManifests("cluster", strings.NewReader(cluster))
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		state := translate.New("worker-1", options)
+		all.AddTo(state)
+		want := kernel.Policies
+		for _, c := range state.Table().Chains() {
+			for _, r := range c.Rules {
+				for _, s := range r.Statements {
+					switch s := s.(type) {
+					case nft.Log, nft.Limit:
+						want |= kernel.Log
+					case nft.Verdict:
+						if s.Kind == nft.Reject || s.Kind == nft.Reset {
+							want |= kernel.Reject
+						}
+					}
+				}
+			}
+		}
+		if got := needs(options); got != want {
+			t.Errorf("%+v: needs %b, and the table has %b", flags, got, want)
+		}
 	}
 }

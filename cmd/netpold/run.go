@@ -118,7 +118,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	defer socket.Close() //nolint:errcheck // the process ends
-	conn, err := kernel.Open(kernel.Config{Own: flags.own})
+	conn, err := kernel.Open(kernel.Config{Needs: needs(options), Own: flags.own})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,9 @@ import (
 
 // Config says how to connect. The zero value is ready to use.
 type Config struct {
+	// Needs is what the tables will need of the kernel: Open tries each of it, and nothing else.
+	Needs Needs
+
 	// NetNS is a file descriptor of the network namespace to connect to, which takes CAP_SYS_ADMIN; it is used by Open and Watch only.
 	// 0: the calling thread's.
 	NetNS int
@@ -45,9 +48,9 @@ const (
 	keepBuffer  = 1 << 20  // bytes of a batch's buffer that are kept for the next one
 )
 
-// Open connects to nf_tables in the network namespace of the calling thread, or of [Config].NetNS, and tries out what netpold needs
-// on a table of its own, which it deletes. The error says what is missing: CAP_NET_ADMIN, or something that the kernel lacks,
-// which is an ErrNotSupported and names the Linux version.
+// Open connects to nf_tables in the network namespace of the calling thread, or of [Config].NetNS, and tries out what [Config] says
+// will be needed on a table of its own, which it deletes. The error says what is missing: CAP_NET_ADMIN, or something that the kernel
+// lacks, which is an ErrNotSupported and names the Linux version.
 func Open(config Config) (*Conn, error) {
 	c, err := connect(config)
 	if err != nil {

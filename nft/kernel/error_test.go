@@ -283,7 +283,7 @@ func dropCapability(t *testing.T, capability uint) {
 func TestOpenWithoutPrivileges(t *testing.T) {
 	netns.Enter(t)
 	dropCapability(t, unix.CAP_NET_ADMIN)
-	c, err := kernel.Open(kernel.Config{})
+	c, err := kernel.Open(kernel.Config{Needs: kernel.Policies})
 	if err == nil {
 		_ = c.Close()
 	}
@@ -295,7 +295,7 @@ func TestOpenWithoutPrivileges(t *testing.T) {
 
 // Open leaves nothing behind, and does not mind other tables.
 func TestOpen(t *testing.T) {
-	for _, config := range []kernel.Config{{}, {Own: true}} {
+	for _, config := range []kernel.Config{{Needs: kernel.Everything}, {Needs: kernel.Everything, Own: true}} {
 		netns.Enter(t)
 		netns.NFT(t, "", "add table inet netpold")
 		for range 3 {

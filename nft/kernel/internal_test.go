@@ -5,6 +5,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,13 +150,58 @@ func TestReadGivenUp(t *testing.T) {
 func TestRequirement(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)
-	err := c.require(t.Context(), "probe", requirement{"jump to nowhere", "7.1", ruleOf(nft.JumpTo("nowhere"))})
+	err := c.require(t.Context(), "probe", requirement{Policies, "jump to nowhere", "7.1", ruleOf(nft.JumpTo("nowhere"))})
 	const want = "jump to nowhere (Linux 7.1): not supported by this kernel: add rule to chain chain: jump nowhere: no such file or directory"
 	if !errors.Is(err, ErrNotSupported) || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 	if err := c.DeleteTable(t.Context(), "probe"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Open tries what is needed, and does not even send anything for what is not.
+func TestNeeds(t *testing.T) {
+	netns.Enter(t)
+	sent := func(n Needs) uint32 { // messages
+		c, err := Open(Config{Needs: n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.seq - 1
+	}
+	const base, log, reject = "base chain of an inet table at the forward hook", "log to a group", "reject"
+	for _, test := range []struct {
+		needs Needs
+		tried []string // of the three
+	}{
+		{0, nil},
+		{Policies, []string{base}},
+		{Policies | Log, []string{base, log}},
+		{Policies | Reject, []string{base, reject}},
+		{Everything, []string{base, log, reject}},
+	} {
+		var tried []string
+		for _, r := range test.needs.needed() {
+			if r.what == base || r.what == log || r.what == reject {
+				tried = append(tried, r.what)
+			}
+		}
+		if !slices.Equal(tried, test.tried) {
+			t.Errorf("needs %b: %q is tried, want %q", test.needs, tried, test.tried)
+		}
+		var want uint32
+		for _, one := range []Needs{Policies, Log, Reject} {
+			if test.needs&one != 0 {
+				want += sent(one)
+			}
+		}
+		got := sent(test.needs)
+		t.Logf("needs %b: %d messages", test.needs, got)
+		if got != want || got == 0 && test.needs != 0 {
+			t.Errorf("needs %b: %d messages, want %d", test.needs, got, want)
+		}
 	}
 }
 

@@ -7,36 +7,55 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
 )
 
-// requirement is something that netpold's tables cannot do without.
+// Needs is what tables need of the kernel.
+type Needs uint8
+
+// What [Open] tries out if it is named. To read, and to delete tables, needs none of them.
+const (
+	Policies Needs = 1 << iota // what every table of policies has
+	Log                        // rules that log, at a limited rate
+	Reject                     // rules that reject
+
+	Everything = Policies | Log | Reject
+)
+
+// requirement is something that tables cannot do without.
 type requirement struct {
+	needs Needs // by any of which it is tried
 	what  string
 	since string             // the Linux version that has it, and the option it is built with
 	steps []func(*nft.Table) // edits of a table, each committed before the next
 }
 
-// requirements returns what Open tries out, each on an empty table.
+// requirements returns what Open may try out, each on an empty table.
 func requirements() []requirement {
 	v4 := nft.SetType{Family: nft.IPv4}
 	counted := nft.SetType{Family: nft.IPv6, Fields: nft.AddrProtoPort, Counter: true}
 	ports := nft.Ports{{Proto: nft.TCP, First: 1, Last: 2}, {Proto: nft.UDP, First: 1, Last: 1}}
 	return []requirement{
-		{"base chain of an inet table at the forward hook", "3.14, CONFIG_NF_TABLES_INET", steps(base)},
-		{"match of the conntrack state", "3.14, CONFIG_NFT_CT", ruleOf(nft.CtState{nft.Established})},
-		{"limit", "4.3, CONFIG_NFT_LIMIT", ruleOf(nft.Limit{Rate: 10, Burst: 20})},
-		{"log to a group", "3.14, CONFIG_NFT_LOG", ruleOf(nft.Log{Prefix: "p", Group: 86, Snaplen: 128})},
-		{"reject", "3.18, CONFIG_NFT_REJECT_INET", ruleOf(nft.Verdict{Kind: nft.Reject})},
-		{"set of addresses", "3.18", setOf(v4, nft.AddrKey(netip.IPv4Unspecified()))},
-		{"match of ranges of ports of several protocols", "5.6", ruleOf(ports)},
-		{"set whose elements count packets", "5.7", setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
-		{"deletion of a map's element and of the chain it names at once", "6.2", steps(mapped, unmapped)},
-		{"deletion of a map and of the chains it names at once", "6.4", steps(mapped, dropped)},
+		{Policies, "base chain of an inet table at the forward hook", "3.14, CONFIG_NF_TABLES_INET", steps(base)},
+		{Policies, "match of the conntrack state", "3.14, CONFIG_NFT_CT", ruleOf(nft.CtState{nft.Established})},
+		{Log, "limit", "4.3, CONFIG_NFT_LIMIT", ruleOf(nft.Limit{Rate: 10, Burst: 20})},
+		{Log, "log to a group", "3.14, CONFIG_NFT_LOG", ruleOf(nft.Log{Prefix: "p", Group: 86, Snaplen: 128})},
+		{Reject, "reject", "3.18, CONFIG_NFT_REJECT_INET", ruleOf(nft.Verdict{Kind: nft.Reject})},
+		{Policies, "set of addresses", "3.18", setOf(v4, nft.AddrKey(netip.IPv4Unspecified()))},
+		{Policies, "match of ranges of ports of several protocols", "5.6", ruleOf(ports)},
+		{Policies, "set whose elements count packets", "5.7", setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
+		{Policies, "deletion of a map's element and of the chain it names at once", "6.2", steps(mapped, unmapped)},
+		{Policies, "deletion of a map and of the chains it names at once", "6.4", steps(mapped, dropped)},
 	}
+}
+
+// needed returns what is to be tried out.
+func (n Needs) needed() []requirement {
+	return slices.DeleteFunc(requirements(), func(r requirement) bool { return r.needs&n == 0 })
 }
 
 func steps(s ...func(*nft.Table)) []func(*nft.Table) { return s }
@@ -76,11 +95,11 @@ func dropped(t *nft.Table) {
 	t.DeleteChain("chain")
 }
 
-// probe tries out what netpold needs, and whether tables can be owned if they are to be.
+// probe tries out what the tables need, and whether they can be owned if they are to be.
 func (c *Conn) probe() error {
 	ctx := context.Background()
 	name := fmt.Sprintf("netpold-probe-%d", c.port)
-	for _, r := range requirements() {
+	for _, r := range c.config.Needs.needed() {
 		err := c.require(ctx, name, r)
 		if deleted := c.DeleteTable(ctx, name); err == nil {
 			err = deleted

@@ -164,11 +164,18 @@ func (d *daemon) nft(args ...string) (string, error) {
 // run runs a command in the namespace and returns all that it prints.
 func (d *daemon) run(cmd *exec.Cmd) (string, error) {
 	d.t.Helper()
+	return d.runAnd(cmd, func() {})
+}
+
+// runAnd is run, and calls a function when the command has started.
+func (d *daemon) runAnd(cmd *exec.Cmd, started func()) (string, error) {
+	d.t.Helper()
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
+	started()
 	var err error
 	done := make(chan struct{})
 	go func() {

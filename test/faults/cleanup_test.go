@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults_test
+
+import (
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/translate"
+)
+
+// testCleanup deletes the tables on a kernel that takes nothing but that: what else netpold would send is refused.
+func testCleanup(t *testing.T, program string) {
+	netns.Enter(t)
+	d, p := newDaemon(t, program, pause), &trap{t: t}
+	tables := []string{translate.TableName, translate.HandoverTable}
+	for _, table := range tables {
+		d.mustNFT("add", "table", "inet", table)
+	}
+	p.set(fault{errno: unix.EOPNOTSUPP, at: func(n int) bool { return n >= len(tables) }})
+	cleanup := exec.Command(program, "cleanup")
+	serve := p.launch(cleanup)
+	out, err := d.runAnd(cleanup, serve)
+	if failed, sends := p.clear(); err != nil || failed > 0 || sends != len(tables) {
+		t.Errorf("netpold cleanup sends %d transactions, of which %d fail: %v: %s", sends, failed, err, out)
+	}
+	if left, _ := d.nft("list", "tables"); left != "" {
+		t.Errorf("it leaves %s", left)
+	}
+}
