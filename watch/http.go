@@ -14,7 +14,7 @@ import (
 // Handler answers what kubelet, Prometheus and `netpold status` ask a daemon:
 //
 //	/livez    200 as long as the loop's memory can be had; a commit that takes long is no reason to be killed
-//	/readyz   200 when the source is synced and the kernel holds what follows from it, else 503 and why
+//	/readyz   200 when the source is synced and the kernel surely holds what follows from it, else 503 and why
 //	/metrics  Prometheus
 //	/status   the [Report], as JSON
 func Handler(l *Loop, metrics prometheus.Gatherer) http.Handler {
@@ -50,6 +50,8 @@ func (l *Loop) Ready() (string, bool) {
 		text = "not ready: the last transaction failed: " + l.status.LastError.Error()
 	case l.status.Transactions == 0:
 		text = "not ready: the first transaction is on its way"
+	case l.doubts.open():
+		text = "not ready: " + l.doubts.why
 	}
 	ready := text == "ok"
 	if !l.awaySince.IsZero() {

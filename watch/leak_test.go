@@ -109,7 +109,7 @@ func (c *churn) events(n int) {
 func (c *churn) rests() bool {
 	c.loop.mu.Lock()
 	defer c.loop.mu.Unlock()
-	return c.loop.status.InSync && c.loop.oldest.IsZero()
+	return c.loop.inSync() && c.loop.oldest.IsZero()
 }
 
 func (c *churn) until(what string, good func() bool) {

@@ -33,6 +33,8 @@ type Loop struct {
 	mu        sync.Mutex
 	rejected  map[types.NamespacedName]string // policies that do not compile, and why
 	status    Status
+	inFlight  bool // a transaction is
+	doubts    doubts
 	oldest    time.Time // when the oldest event came that no transaction has; zero without one
 	reason    string    // of the next replacement of the whole table
 	awaySince time.Time // when the source went away; zero while it answers
@@ -57,7 +59,7 @@ type LoopConfig struct {
 // Status is how far the loop has come.
 type Status struct {
 	Synced       bool // the source has told everything once
-	InSync       bool // the kernel holds what the state says, or did before the newest event
+	InSync       bool // the kernel holds what the state says, or did before the newest event, and nothing makes that doubtful
 	Transactions int  // committed
 	Recoveries   int  // how often the whole table was replaced after the start
 
@@ -120,7 +122,7 @@ func (l *Loop) Run(ctx context.Context) {
 
 // commit brings the kernel what is pending, if anything is.
 func (l *Loop) commit(ctx context.Context) error {
-	tx, oldest := l.pending()
+	tx, oldest, doubts := l.pending()
 	if tx == nil {
 		return nil
 	}
@@ -131,6 +133,7 @@ func (l *Loop) commit(ctx context.Context) error {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.inFlight = false
 	l.status.LastError = err
 	if err != nil {
 		l.Metrics.failed()
@@ -146,19 +149,21 @@ func (l *Loop) commit(ctx context.Context) error {
 		l.Metrics.recovered(l.reason)
 		l.Log.Info("the table is in force again", "reason", l.reason, "operations", tx.Len(), "elapsed", elapsed)
 	}
-	l.status.InSync = true
+	if tx.Replaces() {
+		l.doubts.settle(doubts)
+	}
 	l.status.Transactions++
 	l.status.LastCommit, l.status.LastElapsed, l.status.LastOperations = end, elapsed, tx.Len()
 	l.Log.Debug("transaction", "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
 	return nil
 }
 
-// pending returns the next transaction, or nil, and when its oldest event came.
-func (l *Loop) pending() (*nft.Transaction, time.Time) {
+// pending returns the next transaction, or nil, when its oldest event came, and the doubts that were raised before it.
+func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.status.Synced {
-		return nil, time.Time{}
+		return nil, time.Time{}, 0
 	}
 	oldest := l.oldest
 	if oldest.IsZero() { // to be synced is an event, too
@@ -166,33 +171,17 @@ func (l *Loop) pending() (*nft.Transaction, time.Time) {
 	}
 	l.oldest = time.Time{}
 	tx := l.State.Table().Pending()
-	if tx != nil {
-		l.status.InSync = false
-	}
-	return tx, oldest
+	l.inFlight = tx != nil
+	return tx, oldest, l.doubts.raised
 }
 
 // forget makes the next transaction replace the whole table.
 func (l *Loop) forget(reason string) {
 	l.reason = reason
-	l.status.InSync = false
 	l.State.Table().Forget()
 	if l.oldest.IsZero() {
 		l.oldest = time.Now()
 	}
-}
-
-// Drifted says that somebody else changed the table, and who. The loop replaces it at once.
-func (l *Loop) Drifted(program string) {
-	l.mu.Lock()
-	if l.status.Transactions == 0 { // what it changed is a previous process's, which the first transaction replaces
-		l.mu.Unlock()
-		return
-	}
-	l.forget(ReasonDrift)
-	l.mu.Unlock()
-	l.Log.Warn("somebody else changed the table, it is replaced", "program", program)
-	l.poke()
 }
 
 // Update lets edit change the objects, as one event: no transaction has a part of it.
@@ -246,7 +235,14 @@ func (l *Loop) poke() {
 func (l *Loop) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.status
+	status := l.status
+	status.InSync = l.inSync()
+	return status
+}
+
+// inSync says what [Status.InSync] does.
+func (l *Loop) inSync() bool {
+	return l.status.Transactions > 0 && l.status.LastError == nil && !l.inFlight && !l.doubts.open()
 }
 
 // objects edits the loop's state while its lock is held.

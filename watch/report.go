@@ -91,7 +91,7 @@ func (l *Loop) report() Report {
 	sum := l.State.Summary()
 	r := Report{
 		Version: l.Version, Node: l.Node, Started: l.started,
-		Synced: l.status.Synced, InSync: l.status.InSync,
+		Synced: l.status.Synced, InSync: l.inSync(),
 		Source:       SourceReport{Name: l.Source},
 		IsolatedPods: make(map[string]int),
 		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
