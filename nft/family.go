@@ -19,9 +19,9 @@ const (
 // Families returns both families, to range over.
 func Families() [2]Family { return [...]Family{IPv4, IPv6} }
 
-// FamilyOf returns the family of the addresses of a wire packet with address a. An IPv4-mapped IPv6 address is IPv4.
+// FamilyOf returns the family of an address as it is on the wire, where an IPv4-mapped IPv6 address is one of IPv6.
 func FamilyOf(a netip.Addr) Family {
-	if a.Unmap().Is4() {
+	if a.Is4() {
 		return IPv4
 	}
 	return IPv6

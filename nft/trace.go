@@ -11,7 +11,7 @@ import (
 // Flow is the first packet of a new connection as the forward hook sees it: the original source, and the destination after the
 // destination was translated.
 type Flow struct {
-	Src, Dst netip.Addr // of one family
+	Src, Dst netip.Addr // of one family; an IPv4-mapped address is one of IPv6
 	Proto    uint8      // IANA protocol number
 	DstPort  uint16     // of protocols that have ports
 	ICMPType uint8      // of ICMP and ICMPv6

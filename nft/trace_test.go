@@ -120,10 +120,10 @@ func TestTrace(t *testing.T) {
 		{"10.1.2.3 -> 10.0.0.5 tcp/443", "accept", `forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.1.0.0/16 : jump web] web`},
 		{"10.1.2.3 -> 10.0.0.5 tcp/8080", "reject with icmpx admin-prohibited",
 			`forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.1.0.0/16 : jump web] in`},
-		// An IPv4-mapped address is the IPv4 address.
-		{"::ffff:10.0.0.2 -> ::ffff:10.0.0.9 tcp/1", "drop", "forward-egress[10.0.0.2 : goto out] out"},
-		{"::ffff:10.1.0.0 -> ::ffff:10.0.0.5 tcp/80", "accept",
-			`forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.1.0.0/16 : jump web] web`},
+		// An IPv4-mapped address is not the IPv4 address.
+		{"::ffff:10.0.0.2 -> ::ffff:10.0.0.9 tcp/1", "accept", ""},
+		{"::ffff:10.1.0.0 -> fd00::5 tcp/80", "reject with icmpx admin-prohibited",
+			`forward-ingress[fd00::5 comment "pod" : goto in] in`},
 	} {
 		steps, verdict, err := table.Trace(parseFlow(t, row.flow))
 		if err != nil || verdict.String() != row.verdict || path(steps) != row.path {
@@ -143,7 +143,10 @@ func TestTraceIntervals(t *testing.T) {
 				{"0.0.0.0", "0.0.0.0"}, {"10.0.0.0", "10.0.0.255"}, {"10.0.1.0", "10.0.1.9"}, {"10.0.1.11", "10.0.1.11"},
 				{"255.255.255.0", "255.255.255.255"},
 			},
-			nft.IPv6: {{"::", "::1"}, {"fd00::", "fd00::ffff"}, {"ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}},
+			nft.IPv6: {
+				{"::", "::1"}, {"::fffe:0:0", "::fffe:ffff:ffff"}, {"::ffff:10.0.0.0", "::ffff:10.0.0.255"}, {"fd00::", "fd00::ffff"},
+				{"ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+			},
 		}[f] {
 			s.Want(nft.PairKey(addr(r[0]), addr(r[1])), nft.Value{})
 		}
@@ -167,7 +170,13 @@ func TestTraceIntervals(t *testing.T) {
 		{"::", "::/127"},
 		{"::2", ""},
 		{"::a00:1", ""},
-		{"::ffff:10.0.0.7", "10.0.0.0/24"},
+		{"::fffd:ffff:ffff", ""},
+		{"::fffe:0:0", "::fffe:0:0/96"},
+		{"::fffe:ffff:ffff", "::fffe:0:0/96"},
+		{"::ffff:0.0.0.0", ""}, // 0.0.0.0 is there, 10.0.1.0 too: not in this family
+		{"::ffff:10.0.0.0", "::ffff:10.0.0.0/120"},
+		{"::ffff:10.0.0.255", "::ffff:10.0.0.0/120"},
+		{"::ffff:10.0.1.0", ""},
 		{"fcff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ""},
 		{"fd00::", "fd00::/112"},
 		{"fd00::ffff", "fd00::/112"},

@@ -12,6 +12,7 @@ import (
 
 // block is a compiled ipBlock: a CIDR and the parts of it that are left out.
 type block struct {
+	family nft.Family // of the cidr as it was parsed; no address in it says so, one of IPv6 may look like IPv4
 	cidr   netip.Prefix
 	except []netip.Prefix
 }
@@ -24,6 +25,7 @@ type openBlock struct {
 
 // openRange is an interval of addresses, both ends inclusive, and the ports that are open to it.
 type openRange struct {
+	family      nft.Family
 	first, last netip.Addr
 	ports       portSet
 }
@@ -38,7 +40,7 @@ type edge struct {
 // cut turns overlapping blocks of one family into disjoint ranges in ascending order, each with the union of the ports of the
 // blocks that cover it. Neighbours with equal ports are one range. The kernel silently accepts and then misjudges overlapping
 // intervals, so nothing else may reach an interval set.
-func cut(blocks []openBlock) []openRange {
+func cut(f nft.Family, blocks []openBlock) []openRange {
 	edges := edgesOf(blocks)
 	sets := make(map[string]portSet)
 	for _, b := range blocks {
@@ -57,7 +59,7 @@ func cut(blocks []openBlock) []openRange {
 		if len(depth) == 0 {
 			continue
 		}
-		last := top(at)
+		last := top(f)
 		if i < len(edges) {
 			last = edges[i].at.Prev()
 		}
@@ -66,7 +68,7 @@ func cut(blocks []openBlock) []openRange {
 			ranges[n-1].last = last
 			continue
 		}
-		ranges = append(ranges, openRange{at, last, ports})
+		ranges = append(ranges, openRange{f, at, last, ports})
 	}
 	return ranges
 }
@@ -126,13 +128,17 @@ func outermost(prefixes []netip.Prefix) []netip.Prefix {
 	return outer
 }
 
-// top is the highest address of a's family.
-func top(a netip.Addr) netip.Addr {
-	return nft.LastAddr(netip.PrefixFrom(a, 0))
+// top is the highest address of a family.
+func top(f nft.Family) netip.Addr {
+	lowest := netip.IPv4Unspecified()
+	if f == nft.IPv6 {
+		lowest = netip.IPv6Unspecified()
+	}
+	return nft.LastAddr(netip.PrefixFrom(lowest, 0))
 }
 
-// parseCIDR reads a CIDR as the API server does: leading zeros of IPv4 fields are decimal, bits behind the mask are dropped, and
-// an IPv4-mapped prefix is the IPv4 one.
+// parseCIDR reads a CIDR as the API server does: leading zeros of IPv4 fields are decimal, bits behind the mask are dropped,
+// and a prefix of IPv4-mapped addresses alone is the IPv4 one. One that has others too, as ::/0 or ::fffe:0:0/95, is of IPv6.
 func parseCIDR(text string) (netip.Prefix, bool) {
 	addr, bits, found := strings.Cut(text, "/")
 	if !found {

@@ -51,13 +51,12 @@ func (s *State) join(iso *isolation) content {
 		s.joinPods(&c, r)
 		for _, b := range r.blocks {
 			if !r.ports.open.empty() { // of an address a port's name is no number
-				f := nft.FamilyOf(b.cidr.Addr())
-				blocks[f] = append(blocks[f], openBlock{b, r.ports.open})
+				blocks[b.family] = append(blocks[b.family], openBlock{b, r.ports.open})
 			}
 		}
 	}
 	for _, f := range nft.Families() {
-		c.blocks = append(c.blocks, cut(blocks[f])...)
+		c.blocks = append(c.blocks, cut(f, blocks[f])...)
 	}
 	c.share()
 	return c

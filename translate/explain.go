@@ -16,7 +16,7 @@ import (
 
 // Explanation answers whether the cluster's policies allow a flow. A flow is allowed when both directions allow it.
 type Explanation struct {
-	Flow    nft.Flow // as on the wire: an IPv4-mapped IPv6 address is IPv4
+	Flow    nft.Flow
 	Allowed bool
 	Egress  Decision // of the source
 	Ingress Decision // of the destination
@@ -48,7 +48,6 @@ func (r RuleRef) String() string {
 // Explain answers whether the policies allow a flow, and why, by walking the policies' own text. It is the second opinion against which
 // the compiled rules are held, so it shares nothing with them: no index, no rules, no canonical form.
 func (c *Cluster) Explain(f nft.Flow) Explanation {
-	f.Src, f.Dst = f.Src.Unmap(), f.Dst.Unmap()
 	ends := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
 	e := Explanation{Flow: f, Egress: c.decide(Egress, ends), Ingress: c.decide(Ingress, ends)}
 	e.Allowed = e.Egress.Allowed && e.Ingress.Allowed
@@ -83,7 +82,7 @@ func (c *Cluster) podAt(a netip.Addr) *Pod {
 
 // claims says whether an address is among the pod's.
 func (p *Pod) claims(a netip.Addr) bool {
-	return slices.ContainsFunc(p.IPs, func(ip netip.Addr) bool { return ip.Unmap() == a.Unmap() })
+	return slices.Contains(p.IPs, a)
 }
 
 // before says whether p owns an address that q claims as well.

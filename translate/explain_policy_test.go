@@ -140,7 +140,7 @@ func TestExplainExempt(t *testing.T) {
 	for _, row := range []struct{ src, dst, service, egress, ingress string }{
 		{"10.0.0.2", "10.0.0.2", "tcp/80", self, self},
 		{"fd00::2", "fd00::2", "icmpv6/128", self, self},
-		{"10.0.0.2", "::ffff:10.0.0.2", "udp/1", self, self},
+		{"fd00::2", "::ffff:10.0.0.2", "udp/1", "", noPod}, // of an IPv6 packet it is no IPv4 address
 		{"203.0.113.9", "203.0.113.9", "tcp/80", self, self},
 		{"10.0.0.2", "fd00::2", "tcp/80", "", ""}, // one pod, but not one address: such a packet does not exist
 		{"fd00::1", "fd00::2", "icmpv6/132", "", ""},
@@ -188,7 +188,6 @@ func TestExplainOwner(t *testing.T) {
 	later := func(p *translate.Pod) { p.Created = p.Created.Add(time.Second) }
 	waiting := func(p *translate.Pod) { later(p); p.Running = false }
 	host := func(p *translate.Pod) { later(p); p.HostNetwork = true }
-	mapped := func(p *translate.Pod) { p.IPs = []netip.Addr{netip.MustParseAddr("::ffff:" + a)} }
 	second := func(p *translate.Pod) { p.IPs = []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr(a)} }
 	for _, row := range []struct {
 		why  string
@@ -202,7 +201,6 @@ func TestExplainOwner(t *testing.T) {
 		{"namespace before name", []translate.Pod{claim("n/a", nil), claim("m/b", nil)}, "m/b"},
 		{"not a hostNetwork pod", []translate.Pod{claim("n/a", host), claim("n/b", nil)}, "n/b"},
 		{"not running alone", []translate.Pod{claim("n/a", waiting)}, "n/a"},
-		{"an address is the same in IPv6 notation", []translate.Pod{claim("n/a", mapped)}, "n/a"},
 		{"any of its addresses", []translate.Pod{claim("n/a", second)}, "n/a"},
 		{"only hostNetwork", []translate.Pod{claim("n/a", host)}, ""},
 		{"no addresses", []translate.Pod{claim("n/a", func(p *translate.Pod) { p.IPs = nil })}, ""},

@@ -132,12 +132,13 @@ func network(text string) *net.IPNet {
 	return n
 }
 
-// blockHas says whether an ipBlock has an address: in the cidr and in none of the excepts, "CIDRs that should not be included".
+// blockHas says whether an ipBlock has an address: in the cidr and in none of the excepts, "CIDRs that should not be
+// included". An IPv4-mapped address of a packet is one of IPv6, which [net.IPNet.Contains] takes for one of IPv4.
 func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
 	ip := net.IP(a.AsSlice())
 	has := func(text string) bool {
 		n := network(text)
-		return n != nil && n.Contains(ip)
+		return n != nil && a.Is4() == (n.IP.To4() != nil) && ip.Mask(n.Mask).Equal(n.IP)
 	}
 	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has)
 }

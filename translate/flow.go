@@ -112,7 +112,8 @@ func splitDestination(dst string) (host string, f nft.Flow, err error) {
 	return host, f, nil
 }
 
-// addresses returns the addresses of "namespace/pod", or the one that text is.
+// addresses returns the addresses of "namespace/pod", or the one that text is. Who asks about ::ffff:10.0.0.1 has it from a
+// socket of both families, which calls an IPv4 peer so.
 func addresses(text string, podIPs func(name string) ([]netip.Addr, bool)) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return []netip.Addr{a.Unmap()}, nil

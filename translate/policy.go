@@ -242,7 +242,7 @@ func compileBlock(b *networkingv1.IPBlock, path *field.Path) (block, field.Error
 		return block{}, field.ErrorList{field.Invalid(path.Child("cidr"), b.CIDR, "must be a CIDR, as 10.9.8.0/24 or 2001:db8::/64")}
 	}
 	var errs field.ErrorList
-	compiled := block{cidr: cidr}
+	compiled := block{family: nft.FamilyOf(cidr.Addr()), cidr: cidr}
 	for i, text := range b.Except {
 		path := path.Child("except").Index(i)
 		e, ok := parseCIDR(text)

@@ -197,7 +197,7 @@ func (iso *isolation) putBlocks(s *State, old []openRange) {
 		}
 	}
 	for _, b := range old {
-		iso.drop(s, blocksSet, nft.FamilyOf(b.first), nft.PairKey(b.first, b.last))
+		iso.drop(s, blocksSet, b.family, nft.PairKey(b.first, b.last))
 		if !b.ports.every {
 			s.releasePorts(b.ports)
 		}
@@ -207,6 +207,6 @@ func (iso *isolation) putBlocks(s *State, old []openRange) {
 		if chains[i] != "" {
 			v = nft.JumpTo(chains[i])
 		}
-		iso.set(s, blocksSet, nft.FamilyOf(b.first)).Want(nft.PairKey(b.first, b.last), nft.Value{Verdict: v})
+		iso.set(s, blocksSet, b.family).Want(nft.PairKey(b.first, b.last), nft.Value{Verdict: v})
 	}
 }

@@ -126,7 +126,7 @@ func (l *Loop) whyDropped(d Drop, who dropParty, policies string) string {
 		subject = fmt.Sprintf("egress of %s", end.name(address))
 	}
 	plain := fmt.Sprintf("blocked: %s is isolated by %s and no rule allows it", subject, policies)
-	if d.Partial || d.Src.Is4In6() || d.Dst.Is4In6() { // what the policies say of it takes what is not known, or is of another family
+	if d.Partial { // what the policies say of it takes what is not known
 		return plain
 	}
 	flow := nft.Flow{Src: d.Src, Dst: d.Dst, Proto: d.Proto, DstPort: d.DstPort, ICMPType: d.ICMPType}

@@ -206,7 +206,8 @@ func TestDropLine(t *testing.T) {
 		}, `from 192.0.2.9:56648 (node far) to shop/db-0 (10.0.0.1:6379) blocked: `},
 		{"mapped", func(_ *dropTest, d *Drop) {
 			d.Src, d.Dst = netip.MustParseAddr("::ffff:10.0.0.0"), netip.MustParseAddr("fd00::1")
-		}, nil, `from [::ffff:10.0.0.0]:56648 (external) to shop/db-0 ([fd00::1]:6379) blocked: ` + isolated + `" direction`},
+		}, nil, `from [::ffff:10.0.0.0]:56648 (external) to shop/db-0 ([fd00::1]:6379) blocked: ` + isolated +
+			` (nearest: shop/db-allow spec.ingress[0]: it allows neither TCP 6379 nor this peer)" direction`},
 		{"icmp", func(_ *dropTest, d *Drop) { d.Proto, d.ICMPType, d.SrcPort, d.DstPort = nft.ICMP, 8, 0, 0 }, nil,
 			`msg="ICMP echo request from shop/web-1 (10.0.0.0) to shop/db-0 (10.0.0.1) blocked: `},
 		{"egress", func(t *dropTest, d *Drop) { d.Src, d.Dst, d.Prefix = d.Dst, d.Src, t.chains[translate.Egress] }, nil,

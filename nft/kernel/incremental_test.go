@@ -197,24 +197,31 @@ func TestIncrementsAddUp(t *testing.T) {
 	}
 }
 
-// randomRanges returns disjoint intervals among the first and last addresses of a family, some of them adjacent.
-func randomRanges(r *rand.Rand, f nft.Family) map[nft.Key]nft.Value {
-	const edge = 40 // addresses at each end of the address space that the intervals are of
-	address := func(i int) netip.Addr {
-		a := nft.LastAddr(netip.PrefixFrom(netip.IPv6Unspecified(), 0)).As16()
-		a[15] = byte(0xff - (2*edge - 1 - i))
-		if i < edge {
-			a = [16]byte{15: byte(i)}
-		}
-		if f == nft.IPv4 {
-			return netip.AddrFrom4([4]byte(a[12:]))
-		}
-		return netip.AddrFrom16(a)
+// rangeEdges returns addresses that intervals may begin or end at, ascending: at the ends of a family, and in IPv6 on both
+// sides of the ends of the IPv4-mapped addresses.
+func rangeEdges(f nft.Family) []netip.Addr {
+	firsts := map[nft.Family][]string{
+		nft.IPv4: {"0.0.0.0", "255.255.255.216"},
+		nft.IPv6: {"::", "::fffe:ffff:ffec", "::ffff:255.255.255.236", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffd8"},
 	}
+	var edges []netip.Addr
+	for _, first := range firsts[f] {
+		a := addr(first)
+		for range 40 {
+			edges = append(edges, a)
+			a = a.Next()
+		}
+	}
+	return edges
+}
+
+// randomRanges returns disjoint intervals between edges, some of them adjacent.
+func randomRanges(r *rand.Rand, f nft.Family) map[nft.Key]nft.Value {
+	edges := rangeEdges(f)
 	ranges := make(map[nft.Key]nft.Value)
-	for i := r.IntN(4); i < 2*edge; {
-		last := min(i+r.IntN(1+r.IntN(2*edge)), 2*edge-1)
-		ranges[nft.PairKey(address(i), address(last))] = nft.Value{}
+	for i := r.IntN(4); i < len(edges); {
+		last := min(i+r.IntN(1+r.IntN(len(edges))), len(edges)-1)
+		ranges[nft.PairKey(edges[i], edges[last])] = nft.Value{}
 		i = last + 1 + r.IntN(3)
 	}
 	return ranges

@@ -74,6 +74,9 @@ func (q Probe) check() error {
 			return fmt.Errorf("%s: %w", a, err)
 		}
 	}
+	if q.Src.Is4In6() {
+		return fmt.Errorf("%s: IPv6 packets from there are never taken", q.Src)
+	}
 	if q.Src.Is4() != q.Dst.Is4() {
 		return errors.New("addresses of two families")
 	}
@@ -89,7 +92,7 @@ func (q Probe) check() error {
 func checkAddr(a netip.Addr) error {
 	v4, v6 := NodeAddr()
 	switch {
-	case !a.IsValid(), a.Is4In6(), a.Zone() != "":
+	case !a.IsValid(), a.Zone() != "":
 		return errors.New("not an IPv4 or IPv6 address")
 	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a.Is6() && a.IsLinkLocalUnicast():
 		return errors.New("not forwarded, whatever the ruleset")
