@@ -18,7 +18,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -178,13 +177,9 @@ func (e *Events) repeatRejections(ctx context.Context) {
 	}
 }
 
-// setPod notes which pod of this node has a name: an event is of the pod, not of the next one of its name.
-func (e *Events) setPod(obj runtime.Object) {
-	if e == nil || !e.Drops {
-		return
-	}
-	p, ok := obj.(*corev1.Pod)
-	if !ok || p.Spec.NodeName != e.Node || p.Spec.HostNetwork {
+// SetPod notes which pod of this node has a name: an event is of the pod, not of the next one of its name.
+func (e *Events) SetPod(p *corev1.Pod) {
+	if e == nil || !e.Drops || p.Spec.NodeName != e.Node || p.Spec.HostNetwork {
 		return
 	}
 	name := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
@@ -197,8 +192,8 @@ func (e *Events) setPod(obj runtime.Object) {
 	}
 }
 
-// deletePod forgets a pod.
-func (e *Events) deletePod(name types.NamespacedName) {
+// DeletePod forgets a pod.
+func (e *Events) DeletePod(name types.NamespacedName) {
 	if e == nil || !e.Drops {
 		return
 	}

@@ -21,8 +21,8 @@ func newEventDropTest(t *testing.T) (*dropTest, *fakeWriter) {
 	t.Helper()
 	d, w := newDropTest(t), newFakeWriter()
 	d.Events, _ = newTestEvents(t, w)
-	d.Events.setPod(eventPodObject("db-0", "node", "u-db"))
-	d.Events.setPod(eventPodObject("web-1", "other", "u-web"))
+	d.Events.SetPod(eventPodObject("db-0", "node", "u-db"))
+	d.Events.SetPod(eventPodObject("web-1", "other", "u-web"))
 	return d, w
 }
 
@@ -74,17 +74,17 @@ func TestBlockedWhom(t *testing.T) {
 		{"egress", func(d *dropTest, p *Drop) { p.Src, p.Dst, p.Prefix = p.Dst, p.Src, d.chains[translate.Egress] }, 1},
 		{"from outside", func(_ *dropTest, p *Drop) { p.Src = p.Src.Prev() }, 1},
 		{"not with --drop-events=false", func(d *dropTest, _ *Drop) { d.Events.Drops = false }, 0},
-		{"deleted", func(d *dropTest, _ *Drop) { d.Events.deletePod(types.NamespacedName{Namespace: "shop", Name: "db-0"}) }, 0},
+		{"deleted", func(d *dropTest, _ *Drop) { d.Events.DeletePod(types.NamespacedName{Namespace: "shop", Name: "db-0"}) }, 0},
 		{"nobody's address", func(_ *dropTest, p *Drop) { p.Dst = p.Dst.Next() }, 0},
 		{"host network", func(d *dropTest, _ *Drop) {
-			d.Events.deletePod(types.NamespacedName{Namespace: "shop", Name: "db-0"})
+			d.Events.DeletePod(types.NamespacedName{Namespace: "shop", Name: "db-0"})
 			p := eventPodObject("db-0", "node", "u-db")
 			p.Spec.HostNetwork = true
-			d.Events.setPod(p)
+			d.Events.SetPod(p)
 		}, 0},
 		{"of another node", func(d *dropTest, _ *Drop) {
-			d.Events.deletePod(types.NamespacedName{Namespace: "shop", Name: "db-0"})
-			d.Events.setPod(eventPodObject("db-0", "other", "u-db"))
+			d.Events.DeletePod(types.NamespacedName{Namespace: "shop", Name: "db-0"})
+			d.Events.SetPod(eventPodObject("db-0", "other", "u-db"))
 		}, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -111,8 +111,8 @@ func TestBlockedSameName(t *testing.T) {
 		a := d.drop("10.0.0.0", "10.0.0.1", 6379)
 		d.batches <- []Drop{a}
 		time.Sleep(2 * dropWindow)
-		d.Events.setPod(eventPodObject("db-0", "node", "u-db")) // is no news
-		d.Events.setPod(eventPodObject("db-0", "node", "u-next"))
+		d.Events.SetPod(eventPodObject("db-0", "node", "u-db")) // is no news
+		d.Events.SetPod(eventPodObject("db-0", "node", "u-next"))
 		d.batches <- []Drop{a}
 		if got, texts := w.take(), w.texts()["db-0"]; got != "create create" || len(texts) != 2 {
 			t.Errorf("requests %s, events %v", got, texts)
@@ -159,7 +159,7 @@ func TestBlockedPace(t *testing.T) {
 		const pods = 40
 		for i := range pods {
 			name := "pod-" + string(rune('a'+i%26)) + string(rune('a'+i/26))
-			e.setPod(eventPodObject(name, "node", name))
+			e.SetPod(eventPodObject(name, "node", name))
 			entry := &dropEntry{drop: Drop{Proto: nft.TCP}, count: 1}
 			entry.who.isolation.Direction = translate.Ingress
 			entry.who.dst.pod.NamespacedName, entry.who.dst.found = types.NamespacedName{Namespace: "shop", Name: name}, true

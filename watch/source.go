@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// Source is where a cluster's objects come from: a [ManifestSource] or an [APISource].
+// Source is where a cluster's objects come from: a [ManifestSource] or an apiserver.Source.
 type Source interface {
 	// Run feeds sink until ctx ends, and returns nil then. It returns an error only when it cannot go on: what passes by itself, as
 	// an API server that is away or a manifest that does not parse, is logged and the last state stays.

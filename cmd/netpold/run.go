@@ -26,6 +26,7 @@ import (
 	"github.com/netpold/netpold/nft/nflog"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/apiserver"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -257,12 +258,12 @@ func (f runFlags) source(log *slog.Logger) (watch.Source, *watch.Events, error) 
 	if f.manifests != "" {
 		return &watch.ManifestSource{Dir: f.manifests, Log: log}, nil, nil
 	}
-	client, err := watch.NewClient(f.kubeconfig)
+	client, err := apiserver.NewClient(f.kubeconfig)
 	if err != nil {
 		return nil, nil, err
 	}
 	events := watch.NewEvents(watch.EventsConfig{Writer: client.Events(), Node: f.node, Drops: f.dropEvents, Log: log})
-	return &watch.APISource{Client: client, Events: events, Log: log}, events, nil
+	return &apiserver.Source{Client: client, Pods: events, Log: log}, events, nil
 }
 
 // sourceName is what reports call the source.

@@ -19,6 +19,7 @@ import (
 	"github.com/netpold/netpold/test/netns"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/apiserver"
 )
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
@@ -147,7 +148,7 @@ func TestAPIServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := watch.NewClient(kubeconfig)
+	client, err := apiserver.NewClient(kubeconfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestAPIServer(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	source := watch.APISource{Client: client, Log: slog.New(slog.DiscardHandler)}
+	source := apiserver.Source{Client: client, Log: slog.New(slog.DiscardHandler)}
 	go source.Run(ctx, s) //nolint:errcheck // it has none
 	select {
 	case <-s.synced:

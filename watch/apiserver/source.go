@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+// Package apiserver feeds a [watch.Sink] with the pods, namespaces and policies of an API server, and writes Events to it.
+//
+// It reads the wire format by hand where that was measured to pay: a pod is trimmed to what policy needs before it is decoded (a tenth of
+// its bytes), and a list is read one object at a time, so that its size never is the daemon's.
+package apiserver
 
 import (
 	"context"
@@ -17,25 +21,32 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
 )
 
-// APISource feeds the pods, namespaces and policies of a cluster.
+// Source feeds the pods, namespaces and policies of a cluster.
 //
 // An informer would hold each object, a kilobyte and more of it even when trimmed, beside what the sink makes of it. This is the
 // half of one that is needed: a reflector for each kind lists, watches, backs off and lists again, and its store is a [feed], which
 // keeps nothing.
-type APISource struct {
+type Source struct {
 	Client *Client
-	Events *Events // gets to know the pods of this node; may be nil
+	Pods   PodObserver // may be nil
 	Log    *slog.Logger
 }
 
+// PodObserver is told of each pod as the server has it, with what a [translate.Pod] leaves out.
+type PodObserver interface {
+	SetPod(*corev1.Pod)
+	DeletePod(types.NamespacedName)
+}
+
 // Run feeds sink until ctx ends. While the API server is away it says so to the sink and goes on trying.
-func (s *APISource) Run(ctx context.Context, sink Sink) error {
+func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 	contact := &contact{sink: sink, waiting: make(map[string]struct{})}
 	resources := s.resources()
 	var reflectors sync.WaitGroup
@@ -60,37 +71,41 @@ func (s *APISource) Run(ctx context.Context, sink Sink) error {
 type resource struct {
 	name   string // as kubectl calls it
 	list   func(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
-	watch  func(context.Context, metav1.ListOptions, func(watch.Event) bool) (watch.Interface, error) // the function takes events for itself
-	set    func(Objects, runtime.Object) error                                                        // keeps nothing but what it gives; an error says what was left out
-	remove func(Objects, types.NamespacedName)
-	names  func(Objects) iter.Seq[types.NamespacedName] // of all there are
+	watch  func(context.Context, metav1.ListOptions, func(apiwatch.Event) bool) (apiwatch.Interface, error) // the function takes events for itself
+	set    func(watch.Objects, runtime.Object) error                                                        // keeps nothing but what it gives; an error says what was left out
+	remove func(watch.Objects, types.NamespacedName)
+	names  func(watch.Objects) iter.Seq[types.NamespacedName] // of all there are
 }
 
 // unfinished selects the pods that are not over. One that is over has no address any more; the server says that it is deleted.
 const unfinished = "status.phase!=" + string(corev1.PodSucceeded) + ",status.phase!=" + string(corev1.PodFailed)
 
-func (s *APISource) resources() []resource {
+func (s *Source) resources() []resource {
 	c := s.Client
 	pods := endpoint{c.core, c.codecs, "pods", "Pod", unfinished, func() message { return new(corev1.Pod) }}
 	namespaces := endpoint{c.core, c.codecs, "namespaces", "Namespace", "", func() message { return new(corev1.Namespace) }}
 	policies := endpoint{c.networking, c.codecs, "networkpolicies", "NetworkPolicy", "", func() message { return new(networkingv1.NetworkPolicy) }}
-	tellPod := func(objects Objects, obj runtime.Object) error {
-		s.Events.setPod(obj)
+	tellPod := func(objects watch.Objects, obj runtime.Object) error {
+		if p, ok := obj.(*corev1.Pod); ok && s.Pods != nil {
+			s.Pods.SetPod(p)
+		}
 		return setPod(objects, obj)
 	}
-	removePod := func(objects Objects, name types.NamespacedName) {
-		s.Events.deletePod(name)
+	removePod := func(objects watch.Objects, name types.NamespacedName) {
+		if s.Pods != nil {
+			s.Pods.DeletePod(name)
+		}
 		objects.DeletePod(name)
 	}
-	removeNamespace := func(objects Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) }
+	removeNamespace := func(objects watch.Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) }
 	return []resource{
-		{pods.resource, pods.list, pods.watch, tellPod, removePod, Objects.Pods},
-		{namespaces.resource, namespaces.list, namespaces.watch, setNamespace, removeNamespace, Objects.Namespaces},
-		{policies.resource, policies.list, policies.watch, setPolicy, Objects.DeletePolicy, Objects.Policies},
+		{pods.resource, pods.list, pods.watch, tellPod, removePod, watch.Objects.Pods},
+		{namespaces.resource, namespaces.list, namespaces.watch, setNamespace, removeNamespace, watch.Objects.Namespaces},
+		{policies.resource, policies.list, policies.watch, setPolicy, watch.Objects.DeletePolicy, watch.Objects.Policies},
 	}
 }
 
-func setPod(objects Objects, obj runtime.Object) error {
+func setPod(objects watch.Objects, obj runtime.Object) error {
 	p, ok := obj.(*corev1.Pod)
 	if !ok {
 		return fmt.Errorf("want a pod, not %T", obj)
@@ -104,7 +119,7 @@ func setPod(objects Objects, obj runtime.Object) error {
 	return err
 }
 
-func setNamespace(objects Objects, obj runtime.Object) error {
+func setNamespace(objects watch.Objects, obj runtime.Object) error {
 	ns, ok := obj.(*corev1.Namespace)
 	if !ok {
 		return fmt.Errorf("want a namespace, not %T", obj)
@@ -113,7 +128,7 @@ func setNamespace(objects Objects, obj runtime.Object) error {
 	return nil
 }
 
-func setPolicy(objects Objects, obj runtime.Object) error {
+func setPolicy(objects watch.Objects, obj runtime.Object) error {
 	np, ok := obj.(*networkingv1.NetworkPolicy)
 	if !ok {
 		return fmt.Errorf("want a NetworkPolicy, not %T", obj)
@@ -127,7 +142,7 @@ func setPolicy(objects Objects, obj runtime.Object) error {
 
 // contact tells a sink whether the API server answers: it does when all kinds of objects come from it.
 type contact struct {
-	sink Sink
+	sink watch.Sink
 
 	mu      sync.Mutex
 	waiting map[string]struct{} // the resources that it does not answer about

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package apiserver
 
 import (
 	"bufio"
@@ -18,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/watch"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -141,7 +141,7 @@ func (e endpoint) list(ctx context.Context, o metav1.ListOptions, each func(runt
 }
 
 // watch watches the objects of all namespaces. What take takes is not for the watcher.
-func (e endpoint) watch(ctx context.Context, o metav1.ListOptions, take func(watch.Event) bool) (watch.Interface, error) {
+func (e endpoint) watch(ctx context.Context, o metav1.ListOptions, take func(apiwatch.Event) bool) (apiwatch.Interface, error) {
 	o.Watch = true
 	body, err := e.get(o).Stream(ctx)
 	if err != nil {
@@ -150,5 +150,5 @@ func (e endpoint) watch(ctx context.Context, o metav1.ListOptions, take func(wat
 	json, _ := runtime.SerializerInfoForMediaType(e.codecs.SupportedMediaTypes(), runtime.ContentTypeJSON)
 	events := &eventReader{items: e.decoder(), json: json.StreamSerializer, take: take, body: body, r: bufio.NewReader(body)}
 	reporter := apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding")
-	return watch.NewStreamWatcherWithLogger(klog.FromContext(ctx), events, reporter), nil
+	return apiwatch.NewStreamWatcherWithLogger(klog.FromContext(ctx), events, reporter), nil
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package apiserver
 
 import (
 	"context"
@@ -22,8 +22,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/watch"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/netpold/netpold/test/sink"
+	"github.com/netpold/netpold/watch"
 )
 
 // apiPod is a running pod of namespace shop.
@@ -43,12 +46,12 @@ func bookmark(version int) *corev1.Pod {
 // server is an API server that answers with the watches of a test.
 type server struct {
 	watches chan metav1.ListOptions
-	streams chan watch.Interface
+	streams chan apiwatch.Interface
 	pages   map[string]*corev1.PodList // by continue token
 }
 
 func newServer() *server {
-	return &server{watches: make(chan metav1.ListOptions, 10), streams: make(chan watch.Interface, 10)}
+	return &server{watches: make(chan metav1.ListOptions, 10), streams: make(chan apiwatch.Interface, 10)}
 }
 
 // pods is the server's only resource.
@@ -62,29 +65,29 @@ func (s *server) pods() resource {
 			}
 			return page.ListMeta, meta.EachListItem(page, each)
 		},
-		watch: func(ctx context.Context, o metav1.ListOptions, take func(watch.Event) bool) (watch.Interface, error) {
+		watch: func(ctx context.Context, o metav1.ListOptions, take func(apiwatch.Event) bool) (apiwatch.Interface, error) {
 			if s.pages != nil && o.SendInitialEvents != nil {
 				return nil, apierrors.NewInvalid(schema.GroupKind{}, "", nil) // as servers do that cannot stream lists
 			}
 			s.watches <- o
 			select {
 			case w := <-s.streams:
-				return watch.Filter(w, func(e watch.Event) (watch.Event, bool) { return e, take == nil || !take(e) }), nil
+				return apiwatch.Filter(w, func(e apiwatch.Event) (apiwatch.Event, bool) { return e, take == nil || !take(e) }), nil
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
 		},
 		set:    setPod,
-		remove: Objects.DeletePod,
-		names:  Objects.Pods,
+		remove: watch.Objects.DeletePod,
+		names:  watch.Objects.Pods,
 	}
 }
 
 // startFeed runs a reflector of the resource until the test ends.
-func startFeed(t *testing.T, r resource, sink *recorder) {
+func startFeed(t *testing.T, r resource, rec *sink.Recorder) {
 	t.Helper()
-	f := newFeed(r, sink, slog.New(slog.DiscardHandler))
-	f.complete = sync.OnceFunc(sink.Synced)
+	f := newFeed(r, rec, slog.New(slog.DiscardHandler))
+	f.complete = sync.OnceFunc(rec.Synced)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	reflector := cache.NewReflectorWithOptions(f, nil, f, cache.ReflectorOptions{Name: "test"})
@@ -97,41 +100,41 @@ func startFeed(t *testing.T, r resource, sink *recorder) {
 
 func TestFeedStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, sink := newServer(), newRecorder()
-		startFeed(t, s.pods(), sink)
-		first := watch.NewFake()
+		s, rec := newServer(), sink.NewRecorder()
+		startFeed(t, s.pods(), rec)
+		first := apiwatch.NewFake()
 		s.streams <- first
 		if o := <-s.watches; o.SendInitialEvents == nil || !*o.SendInitialEvents {
 			t.Fatalf("no list is streamed: %+v", o)
 		}
 		first.Add(apiPod("a", "10.0.0.1"))
-		sink.next(t, "set pod shop/a  [10.0.0.1]")
+		rec.Next(t, "set pod shop/a  [10.0.0.1]")
 		first.Add(apiPod("b", "10.0.0.2"))
-		sink.next(t, "set pod shop/b  [10.0.0.2]")
+		rec.Next(t, "set pod shop/b  [10.0.0.2]")
 		first.Modify(apiPod("b", "10.0.0.3")) // the server may send what changes before the list ends
-		sink.next(t, "set pod shop/b  [10.0.0.3]")
+		rec.Next(t, "set pod shop/b  [10.0.0.3]")
 		first.Delete(apiPod("a", "10.0.0.1"))
-		sink.next(t, "delete pod shop/a")
-		first.Action(watch.Bookmark, bookmark(7))
-		<-sink.synced
+		rec.Next(t, "delete pod shop/a")
+		first.Action(apiwatch.Bookmark, bookmark(7))
+		<-rec.Done
 
 		first.Add(apiPod("c", "10.0.0.4"))
-		sink.next(t, "set pod shop/c  [10.0.0.4]")
+		rec.Next(t, "set pod shop/c  [10.0.0.4]")
 		first.Delete(apiPod("b", "10.0.0.3"))
-		sink.next(t, "delete pod shop/b")
+		rec.Next(t, "delete pod shop/b")
 
 		// The stream ends, and the next one begins where it ended.
-		second := watch.NewFake()
+		second := apiwatch.NewFake()
 		s.streams <- second
 		first.Stop()
 		if o := <-s.watches; o.SendInitialEvents != nil || o.ResourceVersion != "1" {
 			t.Fatalf("watch from %+v, want from version 1", o)
 		}
 		second.Add(apiPod("d", "10.0.0.5"))
-		sink.next(t, "set pod shop/d  [10.0.0.5]")
+		rec.Next(t, "set pod shop/d  [10.0.0.5]")
 
 		// The version is too old: everything is listed anew, and what is gone goes at the end.
-		third := watch.NewFake()
+		third := apiwatch.NewFake()
 		s.streams <- third
 		gone := apierrors.NewResourceExpired("too old resource version").Status()
 		second.Error(&gone)
@@ -139,51 +142,51 @@ func TestFeedStreams(t *testing.T) {
 			t.Fatalf("no list is streamed: %+v", o)
 		}
 		third.Add(apiPod("d", "10.0.0.5"))
-		sink.next(t, "set pod shop/d  [10.0.0.5]")
-		third.Action(watch.Bookmark, bookmark(9))
-		sink.next(t, "delete pod shop/c")
+		rec.Next(t, "set pod shop/d  [10.0.0.5]")
+		third.Action(apiwatch.Bookmark, bookmark(9))
+		rec.Next(t, "delete pod shop/c")
 	})
 }
 
 // TestFeedStreamBreaks ends a stream before all of the list is there: what it told stays known, and goes with the next list.
 func TestFeedStreamBreaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, sink := newServer(), newRecorder()
-		startFeed(t, s.pods(), sink)
-		first, second := watch.NewFake(), watch.NewFake()
+		s, rec := newServer(), sink.NewRecorder()
+		startFeed(t, s.pods(), rec)
+		first, second := apiwatch.NewFake(), apiwatch.NewFake()
 		s.streams <- first
 		<-s.watches
 		first.Add(apiPod("a", "10.0.0.1"))
-		sink.next(t, "set pod shop/a  [10.0.0.1]")
+		rec.Next(t, "set pod shop/a  [10.0.0.1]")
 		s.streams <- second
 		first.Stop()
 		<-s.watches
 		second.Add(apiPod("b", "10.0.0.2"))
-		sink.next(t, "set pod shop/b  [10.0.0.2]")
+		rec.Next(t, "set pod shop/b  [10.0.0.2]")
 		select {
-		case <-sink.synced:
+		case <-rec.Done:
 			t.Error("synced without a whole list")
 		default:
 		}
-		second.Action(watch.Bookmark, bookmark(3))
-		sink.next(t, "delete pod shop/a")
-		<-sink.synced
+		second.Action(apiwatch.Bookmark, bookmark(3))
+		rec.Next(t, "delete pod shop/a")
+		<-rec.Done
 	})
 }
 
 func TestFeedLists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, sink := newServer(), newRecorder()
+		s, rec := newServer(), sink.NewRecorder()
 		s.pages = map[string]*corev1.PodList{
 			"": {ListMeta: metav1.ListMeta{ResourceVersion: "5", Continue: "more"},
 				Items: []corev1.Pod{*apiPod("a", "10.0.0.1"), *apiPod("b", "10.0.0.2")}},
 			"more": {ListMeta: metav1.ListMeta{ResourceVersion: "5"}, Items: []corev1.Pod{*apiPod("c", "10.0.0.3")}},
 		}
-		startFeed(t, s.pods(), sink)
-		sink.next(t, "set pod shop/a  [10.0.0.1]")
-		sink.next(t, "set pod shop/b  [10.0.0.2]")
-		sink.next(t, "set pod shop/c  [10.0.0.3]")
-		<-sink.synced
+		startFeed(t, s.pods(), rec)
+		rec.Next(t, "set pod shop/a  [10.0.0.1]")
+		rec.Next(t, "set pod shop/b  [10.0.0.2]")
+		rec.Next(t, "set pod shop/c  [10.0.0.3]")
+		<-rec.Done
 		if o := <-s.watches; o.ResourceVersion != "5" {
 			t.Errorf("watch from %+v, want from version 5", o)
 		}
@@ -192,26 +195,26 @@ func TestFeedLists(t *testing.T) {
 
 // TestFeedSuperseded: an event of a stream that was given up is older than what the next one said.
 func TestFeedSuperseded(t *testing.T) {
-	sink := newRecorder()
-	f := newFeed(newServer().pods(), sink, slog.New(slog.DiscardHandler))
+	rec := sink.NewRecorder()
+	f := newFeed(newServer().pods(), rec, slog.New(slog.DiscardHandler))
 	old := f.begin()
 	next := f.begin()
-	if !f.initial(next, watch.Event{Type: watch.Added, Object: apiPod("a", "10.0.0.2")}) {
+	if !f.initial(next, apiwatch.Event{Type: apiwatch.Added, Object: apiPod("a", "10.0.0.2")}) {
 		t.Error("an initial event is left to the reflector")
 	}
-	sink.next(t, "set pod shop/a  [10.0.0.2]")
-	f.initial(old, watch.Event{Type: watch.Added, Object: apiPod("a", "10.0.0.1")})
-	if len(sink.updates) > 0 {
-		t.Errorf("told: %s", <-sink.updates)
+	rec.Next(t, "set pod shop/a  [10.0.0.2]")
+	f.initial(old, apiwatch.Event{Type: apiwatch.Added, Object: apiPod("a", "10.0.0.1")})
+	if len(rec.Updates) > 0 {
+		t.Errorf("told: %s", <-rec.Updates)
 	}
-	if f.initial(next, watch.Event{Type: watch.Bookmark, Object: bookmark(1)}) {
+	if f.initial(next, apiwatch.Event{Type: apiwatch.Bookmark, Object: bookmark(1)}) {
 		t.Error("a bookmark is kept from the reflector")
 	}
 }
 
 func TestFeedStore(t *testing.T) {
-	sink, log := newRecorder(), make(logLines, 10)
-	f := newFeed(newServer().pods(), sink, slog.New(slog.NewTextHandler(log, nil)))
+	rec, log := sink.NewRecorder(), make(sink.Log, 10)
+	f := newFeed(newServer().pods(), rec, slog.New(slog.NewTextHandler(log, nil)))
 	if err := f.Replace(nil, ""); err == nil {
 		t.Error("Replace without a list: no error")
 	}
@@ -220,9 +223,9 @@ func TestFeedStore(t *testing.T) {
 		if err := f.Update(bad); err != nil {
 			t.Fatal(err)
 		}
-		sink.next(t, "set pod shop/a  []")
+		rec.Next(t, "set pod shop/a  []")
 	}
-	log.expect(t, "level=WARN", "resource=pods", `pod shop/a: status.podIPs[0]: \"10.0.0.256\" is not an IP address`)
+	log.Expect(t, "level=WARN", "resource=pods", `pod shop/a: status.podIPs[0]: \"10.0.0.256\" is not an IP address`)
 	if len(log) > 0 {
 		t.Errorf("logged twice: %s", <-log)
 	}
@@ -231,28 +234,28 @@ func TestFeedStore(t *testing.T) {
 	if err := f.Update(done); err != nil {
 		t.Fatal(err)
 	}
-	sink.next(t, "delete pod shop/a")
+	rec.Next(t, "delete pod shop/a")
 	if err := f.Add("text"); err == nil {
 		t.Error("Add of a string: no error")
 	}
 	if err := f.Add(&corev1.Node{}); err != nil {
 		t.Errorf("Add of a node: %v, want a line in the log", err)
 	}
-	log.expect(t, "want a pod, not *v1.Node")
+	log.Expect(t, "want a pod, not *v1.Node")
 }
 
 func TestContact(t *testing.T) {
-	sink := newRecorder()
-	c := contact{sink: sink, waiting: make(map[string]struct{})}
+	rec := sink.NewRecorder()
+	c := contact{sink: rec, waiting: make(map[string]struct{})}
 	c.answered("pods", nil)
 	c.answered("pods", fmt.Errorf("list: %w", &url.Error{Op: "Get", URL: "https://a/very/long/one", Err: errors.New("connection refused")}))
 	c.answered("namespaces", errors.New("connection refused"))
 	c.answered("pods", nil)
 	c.answered("namespaces", nil)
 	c.answered("namespaces", nil)
-	close(sink.away)
+	close(rec.Gone)
 	var got []string
-	for err := range sink.away {
+	for err := range rec.Gone {
 		if err == nil {
 			got = append(got, "back")
 			continue

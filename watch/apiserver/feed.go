@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package apiserver
 
 import (
 	"context"
@@ -14,8 +14,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/netpold/netpold/watch"
 )
 
 // feed is both ends of a reflector: what it lists and watches, and the store that it fills.
@@ -26,7 +28,7 @@ import (
 // when the reflector calls Replace at its end. What changes after that comes through the store, in order.
 type feed struct {
 	resource
-	sink     Sink
+	sink     watch.Sink
 	log      *slog.Logger
 	answered func(error) // the server did, or why it did not
 	complete func()      // a list is
@@ -47,7 +49,7 @@ var (
 	_ cache.ReflectorStore           = (*feed)(nil)
 )
 
-func newFeed(r resource, sink Sink, log *slog.Logger) *feed {
+func newFeed(r resource, sink watch.Sink, log *slog.Logger) *feed {
 	return &feed{resource: r, sink: sink, log: log, skipped: make(map[types.NamespacedName]string),
 		answered: func(error) {}, complete: func() {}}
 }
@@ -58,7 +60,7 @@ func (f *feed) List(o metav1.ListOptions) (runtime.Object, error) {
 }
 
 // Watch is [feed.WatchWithContext].
-func (f *feed) Watch(o metav1.ListOptions) (watch.Interface, error) {
+func (f *feed) Watch(o metav1.ListOptions) (apiwatch.Interface, error) {
 	return f.WatchWithContext(context.Background(), o)
 }
 
@@ -70,7 +72,7 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 	end, err := f.list(ctx, o, func(obj runtime.Object) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.sink.Update(func(objects Objects) { delete(f.current.stale, f.tell(objects, obj)) })
+		f.sink.Update(func(objects watch.Objects) { delete(f.current.stale, f.tell(objects, obj)) })
 		return nil
 	})
 	f.heard(ctx, err)
@@ -83,11 +85,11 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 
 // WatchWithContext watches. Where the stream begins with all the objects there are, these go to the sink, and the reflector gets
 // what comes after.
-func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-	var take func(watch.Event) bool
+func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
+	var take func(apiwatch.Event) bool
 	if o.SendInitialEvents != nil && *o.SendInitialEvents {
 		l := f.begin()
-		take = func(e watch.Event) bool { return f.initial(l, e) }
+		take = func(e apiwatch.Event) bool { return f.initial(l, e) }
 	}
 	w, err := f.watch(ctx, o, take)
 	f.heard(ctx, err)
@@ -115,7 +117,7 @@ func (f *feed) begin() *listing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.current = &listing{stale: make(map[types.NamespacedName]struct{})}
-	f.sink.Update(func(objects Objects) {
+	f.sink.Update(func(objects watch.Objects) {
 		for name := range f.names(objects) {
 			f.current.stale[name] = struct{}{}
 		}
@@ -131,7 +133,7 @@ func (f *feed) abandon() {
 }
 
 // initial takes an event of a stream if it is of the initial ones, which end with a bookmark.
-func (f *feed) initial(l *listing, e watch.Event) bool {
+func (f *feed) initial(l *listing, e apiwatch.Event) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -139,11 +141,11 @@ func (f *feed) initial(l *listing, e watch.Event) bool {
 		return true // of an earlier stream, and nobody reads it any more
 	case l.complete:
 		return false
-	case e.Type == watch.Added || e.Type == watch.Modified:
-		f.sink.Update(func(objects Objects) { delete(l.stale, f.tell(objects, e.Object)) })
+	case e.Type == apiwatch.Added || e.Type == apiwatch.Modified:
+		f.sink.Update(func(objects watch.Objects) { delete(l.stale, f.tell(objects, e.Object)) })
 		return true
-	case e.Type == watch.Deleted:
-		f.sink.Update(func(objects Objects) { f.untell(objects, e.Object) })
+	case e.Type == apiwatch.Deleted:
+		f.sink.Update(func(objects watch.Objects) { f.untell(objects, e.Object) })
 		return true
 	}
 	return false // a bookmark or an error, which are the reflector's
@@ -157,7 +159,7 @@ func (f *feed) Replace([]any, string) error {
 	if l == nil || l.complete {
 		return errors.New("no list has begun")
 	}
-	f.sink.Update(func(objects Objects) {
+	f.sink.Update(func(objects watch.Objects) {
 		for name := range l.stale {
 			f.remove(objects, name)
 			delete(f.skipped, name)
@@ -180,19 +182,19 @@ func (f *feed) Delete(obj any) error { return f.event(obj, f.untell) }
 // Resync does nothing: there is nobody who could have lost an event.
 func (f *feed) Resync() error { return nil }
 
-func (f *feed) event(obj any, tell func(Objects, runtime.Object) types.NamespacedName) error {
+func (f *feed) event(obj any, tell func(watch.Objects, runtime.Object) types.NamespacedName) error {
 	object, ok := obj.(runtime.Object)
 	if !ok {
 		return fmt.Errorf("want an object, not %T", obj)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sink.Update(func(objects Objects) { tell(objects, object) })
+	f.sink.Update(func(objects watch.Objects) { tell(objects, object) })
 	return nil
 }
 
 // tell sets an object and returns its name. What is left out of it is logged once. The caller holds the lock, as for untell.
-func (f *feed) tell(objects Objects, obj runtime.Object) types.NamespacedName {
+func (f *feed) tell(objects watch.Objects, obj runtime.Object) types.NamespacedName {
 	name, err := nameOf(obj)
 	if err == nil {
 		err = f.set(objects, obj)
@@ -208,7 +210,7 @@ func (f *feed) tell(objects Objects, obj runtime.Object) types.NamespacedName {
 }
 
 // untell removes an object and returns its name.
-func (f *feed) untell(objects Objects, obj runtime.Object) types.NamespacedName {
+func (f *feed) untell(objects watch.Objects, obj runtime.Object) types.NamespacedName {
 	name, err := nameOf(obj)
 	if err == nil {
 		delete(f.skipped, name)
