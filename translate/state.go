@@ -54,6 +54,9 @@ type State struct {
 	chains           map[string]*isolation // the same, by the names of their chains
 	portChains       map[string]*portChain
 
+	rejected       map[*policy]struct{} // that do not compile in full
+	troubleVersion uint64
+
 	// What Table has yet to complete.
 	dirtyIdentities map[*identity]struct{}  // local ones, whose policies may be others now
 	dirtyIsolations map[*isolation]struct{} // whose policies changed
@@ -77,6 +80,7 @@ func New(node string, options Options) *State {
 		isolations:       make(map[string]*isolation),
 		chains:           make(map[string]*isolation),
 		portChains:       make(map[string]*portChain),
+		rejected:         make(map[*policy]struct{}),
 		dirtyIdentities:  make(map[*identity]struct{}),
 		dirtyIsolations:  make(map[*isolation]struct{}),
 		dirtyChains:      make(map[*isolation]struct{}),
@@ -153,6 +157,7 @@ func (s *State) policy(name types.NamespacedName) *policy {
 func (s *State) replacePolicy(name types.NamespacedName, p *policy) {
 	ns := s.namespaceOf(name.Namespace)
 	old := ns.policies[name.Name]
+	s.noteRejected(old, p)
 	if old != nil {
 		for iso := range old.isolations {
 			s.dirtyIsolations[iso] = struct{}{}

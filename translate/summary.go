@@ -9,8 +9,8 @@ type Summary struct {
 	LocalPods  int    // of this node, with an address that policy may know them by
 	Isolated   [2]int // pods of this node that a policy selects, by [Direction]
 	Policies   int    // of the cluster
-	InEffect   int    // policies that isolate a pod of this node and compile in full
-	Rejected   int    // policies that do not compile in full
+	InEffect   int    // policies that isolate a pod of this node, as they are written
+	Troubled   [3]int // policies that are not in force as they are written, by their worst [TroubleKind]
 	Isolations int    // chains of policies
 	Sets       int    // sets and maps of the table
 	Elements   int    // in all of them
@@ -30,13 +30,15 @@ func (s *State) Summary() Summary {
 			}
 		}
 	}
+	worst := s.troubled()
 	for _, ns := range s.namespaces {
 		sum.Pods += len(ns.pods)
 		sum.Policies += len(ns.policies)
 		for _, p := range ns.policies {
+			kind, troubled := worst[p.name]
 			switch {
-			case p.err != nil:
-				sum.Rejected++
+			case troubled:
+				sum.Troubled[kind]++
 			case len(p.isolations) > 0:
 				sum.InEffect++
 			}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -16,22 +15,23 @@ import (
 
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
 // Reasons of the events that netpold writes.
 const (
-	EventRejected = "NetworkPolicyRejected" // a policy does not compile in full
-	EventBlocked  = "ConnectionBlocked"     // the policies of a pod denied a connection
+	EventRejected    = "NetworkPolicyRejected"    // a policy does not compile in full
+	EventOverLimit   = "NetworkPolicyOverLimit"   // a policy asks for more than a limit allows
+	EventQuarantined = "NetworkPolicyQuarantined" // what follows from a policy was refused
+	EventBlocked     = "ConnectionBlocked"        // the policies of a pod denied a connection
 )
 
 // Bounds of events, whatever is applied to a cluster or sent to a pod.
 const (
-	maxRejections    = 1000             // policies with an event of this node
-	rejectionSpread  = 10 * time.Second // each waits a random part of it: every node of the cluster writes the same event
-	rejectionsRepeat = 30 * time.Minute // an API server forgets an event, by default after an hour
+	maxTroubles    = 1000             // troubles of policies with an event of this node
+	troubleSpread  = 10 * time.Second // each waits a random part of it: every node of the cluster writes the same event
+	troublesRepeat = 30 * time.Minute // an API server forgets an event, by default after an hour
 
 	maxPodKinds = 16 // of blocked connections that are told apart
 	podKindIdle = 10 * time.Minute
@@ -62,11 +62,12 @@ type EventsConfig struct {
 // what the API server does not take in time is not told. A nil Events tells nothing.
 type Events struct {
 	EventsConfig
-	rejections, drops *eventQueue
-	failure           rate.Sometimes // to write one, as logged
+	policies, drops *eventQueue
+	failure         rate.Sometimes // to write one, as logged
 
-	mu       sync.Mutex // never held while an event is written; taken while the loop's is held
-	rejected map[types.NamespacedName]*eventRecord
+	mu       sync.Mutex                         // never held while an event is written; taken while the loop's is held
+	uids     map[types.NamespacedName]types.UID // of policies
+	troubles map[troubleID]*eventRecord
 	pods     map[types.NamespacedName]*eventPod // of this node; none without Drops
 }
 
@@ -75,7 +76,9 @@ type eventRecord struct {
 	event   *corev1.Event // as it should be
 	queued  bool
 	written bool // so that what is new is a patch
-	over    bool // not so any more: of a policy that compiles now
+	over    bool // not so any more: of a policy in whose trouble it is
+	trouble troubleID
+	reason  string // of the trouble
 }
 
 // eventPod is a pod of this node.
@@ -89,91 +92,12 @@ type eventPod struct {
 func NewEvents(config EventsConfig) *Events {
 	return &Events{
 		EventsConfig: config,
-		rejections:   newEventQueue(maxRejections, spread(rejectionSpread)),
+		policies:     newEventQueue(maxTroubles, spread(troubleSpread)),
 		drops:        newEventQueue(maxPodKinds*dropBurst, rate.NewLimiter(rate.Every(dropEvery), dropBurst).Wait),
 		failure:      rate.Sometimes{First: 1, Interval: time.Hour},
-		rejected:     make(map[types.NamespacedName]*eventRecord),
+		uids:         make(map[types.NamespacedName]types.UID),
+		troubles:     make(map[troubleID]*eventRecord),
 		pods:         make(map[types.NamespacedName]*eventPod),
-	}
-}
-
-// setPolicy tells of a policy that does not compile: once for each thing that is wrong with it. All nodes give the event the same name,
-// so that there is one.
-func (e *Events) setPolicy(np *networkingv1.NetworkPolicy, err error) {
-	if e == nil {
-		return
-	}
-	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
-	if err == nil {
-		e.deletePolicy(name)
-		return
-	}
-	if inner := errors.Unwrap(err); inner != nil {
-		err = inner // the outer one names the policy
-	}
-	object := corev1.ObjectReference{
-		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name, UID: np.UID,
-	}
-	event := newEvent(object, EventRejected, err.Error())
-	event.Message = eventMessage("in force without what does not compile: " + err.Error())
-
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	r := e.rejected[name]
-	switch {
-	case r == nil && len(e.rejected) == maxRejections:
-		return
-	case r == nil:
-		r = &eventRecord{}
-		e.rejected[name] = r
-	case !r.over && r.event.Name == event.Name:
-		return
-	}
-	r.event, r.written, r.over = event, false, false
-	e.rejections.offer(r)
-}
-
-// deletePolicy forgets what was wrong with a policy.
-func (e *Events) deletePolicy(name types.NamespacedName) {
-	if e == nil {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if r := e.rejected[name]; r != nil {
-		r.over = true
-		e.discard(r)
-	}
-}
-
-// discard forgets a record that is over, unless it is in the queue still: a policy that changes to and fro is there once.
-func (e *Events) discard(r *eventRecord) {
-	name := types.NamespacedName{Namespace: r.event.InvolvedObject.Namespace, Name: r.event.InvolvedObject.Name}
-	if r.over && !r.queued && e.rejected[name] == r {
-		delete(e.rejected, name)
-	}
-}
-
-// repeatRejections tells again of what does not compile, until ctx ends. Where the event is still there, nothing happens.
-func (e *Events) repeatRejections(ctx context.Context) {
-	tick := time.NewTicker(rejectionsRepeat)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		e.mu.Lock()
-		for _, r := range e.rejected {
-			if r.queued {
-				continue
-			}
-			now := metav1.Now()
-			r.event.FirstTimestamp, r.event.LastTimestamp, r.written = now, now, false
-			e.rejections.offer(r)
-		}
-		e.mu.Unlock()
 	}
 }
 

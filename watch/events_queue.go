@@ -67,10 +67,10 @@ func (e *Events) Run(ctx context.Context) {
 		return
 	}
 	var group sync.WaitGroup
-	for _, q := range []*eventQueue{e.rejections, e.drops} {
+	for _, q := range []*eventQueue{e.policies, e.drops} {
 		group.Go(func() { e.drain(ctx, q) })
 	}
-	group.Go(func() { e.repeatRejections(ctx) })
+	group.Go(func() { e.repeatTroubles(ctx) })
 	group.Wait()
 }
 

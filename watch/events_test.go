@@ -137,11 +137,22 @@ func badPolicy(name, uid, cidr string) (*networkingv1.NetworkPolicy, error) {
 	return np, translate.New("node", translate.Options{}).SetPolicy(np)
 }
 
+// tell tells of a policy as a loop does.
+func tell(e *Events, np *networkingv1.NetworkPolicy, err error) {
+	id := troubleID{types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, translate.Rejected}
+	e.setPolicy(np)
+	if err == nil {
+		e.over(id)
+		return
+	}
+	e.trouble(id, errors.Unwrap(err).Error())
+}
+
 // reject tells of a policy as a loop does, and waits until that has had its turn.
 func reject(e *Events, name, uid, cidr string) {
 	np, err := badPolicy(name, uid, cidr)
-	e.setPolicy(np, err)
-	time.Sleep(rejectionSpread)
+	tell(e, np, err)
+	time.Sleep(troubleSpread)
 	synctest.Wait()
 }
 
@@ -187,9 +198,9 @@ func TestRejectionsRepeat(t *testing.T) {
 		w := newFakeWriter()
 		e, _ := newTestEvents(t, w)
 		np, err := badPolicy("gone", "u0", "10.0.0.0/33")
-		e.setPolicy(np, err)
+		tell(e, np, err)
 		reject(e, "db", "u1", "10.0.0.0/33")
-		time.Sleep(rejectionSpread)
+		time.Sleep(troubleSpread)
 		reject(e, "mended", "u2", "10.0.0.0/33")
 		e.deletePolicy(types.NamespacedName{Namespace: "shop", Name: "gone"})
 		reject(e, "mended", "u2", "10.0.0.0/24")
@@ -197,11 +208,11 @@ func TestRejectionsRepeat(t *testing.T) {
 			t.Errorf("requests %s", got)
 		}
 		w.expire()
-		time.Sleep(rejectionsRepeat)
+		time.Sleep(troublesRepeat)
 		if got, texts := w.take(), w.texts(); got != "create" || len(texts["db"]) != 1 {
 			t.Errorf("requests %s, events %v", got, texts)
 		}
-		time.Sleep(rejectionsRepeat)
+		time.Sleep(troublesRepeat)
 		if got := w.take(); got != "create" {
 			t.Errorf("the event that is there is not touched: %s", got)
 		}
@@ -213,12 +224,12 @@ func TestRejectionMendedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
 		e, _ := newTestEvents(t, w)
-		for i := range 2 * maxRejections { // were they written, that would take hours
+		for i := range 2 * maxTroubles { // were they written, that would take hours
 			np, err := badPolicy("db", "u1", fmt.Sprintf("10.0.0.0/%d", 33+i))
-			e.setPolicy(np, err)
+			tell(e, np, err)
 			synctest.Wait()
 		}
-		time.Sleep(3 * rejectionSpread)
+		time.Sleep(3 * troubleSpread)
 		if got := w.take(); strings.Count(got, "create") > 1 || len(w.texts()["db"]) != 1 {
 			t.Errorf("requests %q, events %v", got, w.texts())
 		}
@@ -231,12 +242,12 @@ func TestEventBounds(t *testing.T) {
 		w := newFakeWriter()
 		w.hold = make(chan struct{})
 		e, logged := newTestEvents(t, w)
-		for i := range 2 * maxRejections {
+		for i := range 2 * maxTroubles {
 			np, err := badPolicy(fmt.Sprint("policy-", i), fmt.Sprint(i), "10.0.0.0/33")
-			e.setPolicy(np, err)
+			tell(e, np, err)
 		}
 		time.Sleep(time.Hour) // attempts end by themselves
-		if got := len(e.rejected) + len(e.rejections.records); got > 2*maxRejections {
+		if got := len(e.troubles) + len(e.policies.records); got > 2*maxTroubles {
 			t.Errorf("%d kept", got)
 		}
 		if got := logged.take(); len(got) == 0 || len(got) > 2 {
@@ -288,7 +299,7 @@ func TestNoEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var e *Events
 		np, err := badPolicy("db", "u1", "10.0.0.0/33")
-		e.setPolicy(np, err)
+		tell(e, np, err)
 		e.deletePolicy(types.NamespacedName{})
 		e.SetPod(&corev1.Pod{})
 		e.DeletePod(types.NamespacedName{})

@@ -31,7 +31,7 @@ type Loop struct {
 	history *dropHistory
 
 	mu        sync.Mutex
-	rejected  map[types.NamespacedName]string // policies that do not compile, and why
+	troubles  troubles
 	status    Status
 	inFlight  bool // a transaction is
 	doubts    doubts
@@ -83,7 +83,7 @@ func NewLoop(config LoopConfig) *Loop {
 		LoopConfig: config,
 		started:    time.Now(),
 		wake:       make(chan struct{}, 1),
-		rejected:   make(map[types.NamespacedName]string),
+		troubles:   newTroubles(),
 		denied:     newDenied(),
 		built:      make(map[string]bool),
 		history:    newDropHistory(),
@@ -171,6 +171,7 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 	}
 	l.oldest = time.Time{}
 	tx := l.State.Table().Pending()
+	l.tellTroubles()
 	l.inFlight = tx != nil
 	return tx, oldest, l.doubts.raised
 }
@@ -189,6 +190,7 @@ func (l *Loop) Update(edit func(Objects)) {
 	arrived := time.Now()
 	l.mu.Lock()
 	edit(objects{l.State, l})
+	l.tellTroubles()
 	changed := l.State.Changed()
 	if changed && l.oldest.IsZero() {
 		l.oldest = arrived
@@ -251,24 +253,14 @@ type objects struct {
 	loop *Loop
 }
 
-// SetPolicy reports what does not compile, once.
+// SetPolicy tells the events, too. What does not compile is one of the state's troubles.
 func (o objects) SetPolicy(np *networkingv1.NetworkPolicy) {
-	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
-	err := o.State.SetPolicy(np)
-	o.loop.Events.setPolicy(np, err)
-	if err == nil {
-		delete(o.loop.rejected, name)
-		return
-	}
-	if text := err.Error(); o.loop.rejected[name] != text {
-		o.loop.rejected[name] = text
-		o.loop.Log.Warn("policy is in force without what does not compile", "policy", name, "err", err)
-	}
+	o.loop.Events.setPolicy(np)
+	_ = o.State.SetPolicy(np)
 }
 
-// DeletePolicy forgets what was wrong with the policy, too.
+// DeletePolicy tells the events, too.
 func (o objects) DeletePolicy(name types.NamespacedName) {
-	delete(o.loop.rejected, name)
 	o.loop.Events.deletePolicy(name)
 	o.State.DeletePolicy(name)
 }

@@ -320,12 +320,12 @@ func TestRejected(t *testing.T) {
 		l.Synced()
 		synctest.Wait()
 		r := l.Report()
-		if len(r.Policies.Rejected) != 1 || !strings.Contains(r.Policies.Rejected[0].Reason, "spec.ingress[0].from[0]") {
-			t.Errorf("rejected: %+v", r.Policies.Rejected)
+		if all := r.Policies.Troubles; len(all) != 1 || !strings.Contains(all[0].Reason, "spec.ingress[0].from[0]") || r.Policies.Troubled["rejected"] != 1 {
+			t.Errorf("rejected: %+v", r.Policies)
 		}
 		l.Update(func(o Objects) { o.DeletePolicy(types.NamespacedName{Namespace: "ns", Name: "bad"}) })
-		if r := l.Report(); len(r.Policies.Rejected) != 0 {
-			t.Errorf("rejected after the policy is gone: %+v", r.Policies.Rejected)
+		if r := l.Report(); len(r.Policies.Troubles) != 0 {
+			t.Errorf("rejected after the policy is gone: %+v", r.Policies)
 		}
 	})
 }

@@ -123,7 +123,8 @@ func NewStateCollector(l *Loop) prometheus.Collector {
 	return &stateCollector{
 		loop: l,
 		policies: prometheus.NewDesc("netpold_policies",
-			"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not compile in full), or idle.",
+			"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not compile in full), "+
+				"over-limit (asks for more than a limit), quarantined (the kernel refused what follows from it), or idle.",
 			[]string{"state"}, nil),
 		isolated: prometheus.NewDesc("netpold_isolated_pods",
 			"Pods of this node that a policy isolates, by direction.", []string{"direction"}, nil),
@@ -157,8 +158,12 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
 	gauge(c.policies, r.Policies.InEffect, "effective")
-	gauge(c.policies, len(r.Policies.Rejected), "rejected")
-	gauge(c.policies, r.Policies.Total-r.Policies.InEffect-len(r.Policies.Rejected), "idle")
+	idle := r.Policies.Total - r.Policies.InEffect
+	for kind, n := range r.Policies.Troubled {
+		gauge(c.policies, n, kind)
+		idle -= n
+	}
+	gauge(c.policies, idle, "idle")
 	for _, d := range translate.Directions() {
 		gauge(c.isolated, r.IsolatedPods[d.String()], d.String())
 	}

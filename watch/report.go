@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch/preflight"
 )
@@ -44,17 +46,19 @@ type PodsReport struct {
 	Node    int `json:"node"`
 }
 
-// PoliciesReport counts policies; the rejected ones are in force without what does not compile.
+// PoliciesReport counts policies, and names those that are not in force as they are written.
 type PoliciesReport struct {
-	Total    int              `json:"total"`
-	InEffect int              `json:"inEffect"`
-	Rejected []RejectedPolicy `json:"rejected"`
+	Total    int             `json:"total"`
+	InEffect int             `json:"inEffect"` // that isolate a pod of this node, as they are written
+	Troubled map[string]int  `json:"troubled"` // that are not, by the worst kind of their troubles
+	Troubles []TroubleReport `json:"troubles"`
 }
 
-// RejectedPolicy is a policy that does not compile in full, and why.
-type RejectedPolicy struct {
-	Policy string `json:"policy"`
-	Reason string `json:"reason"`
+// TroubleReport is a [translate.Trouble].
+type TroubleReport struct {
+	Kind     string   `json:"kind"`
+	Policies []string `json:"policies"`
+	Reason   string   `json:"reason"`
 }
 
 // TableReport counts what the table should hold.
@@ -95,7 +99,7 @@ func (l *Loop) report() Report {
 		Source:       SourceReport{Name: l.Source},
 		IsolatedPods: make(map[string]int),
 		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
-		Policies:     PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Rejected: []RejectedPolicy{}},
+		Policies:     PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Troubled: make(map[string]int), Troubles: []TroubleReport{}},
 		Table:        TableReport{Name: "inet " + translate.TableName, Isolations: sum.Isolations, Sets: sum.Sets, Elements: sum.Elements},
 		Transactions: l.status.Transactions, Recoveries: l.status.Recoveries,
 		LastTransaction: TransactionReport{
@@ -112,9 +116,23 @@ func (l *Loop) report() Report {
 	for _, d := range translate.Directions() {
 		r.IsolatedPods[d.String()] = sum.Isolated[d]
 	}
-	for name, reason := range l.rejected {
-		r.Policies.Rejected = append(r.Policies.Rejected, RejectedPolicy{name.String(), reason})
+	for _, kind := range translate.TroubleKinds() {
+		r.Policies.Troubled[kind.String()] = sum.Troubled[kind]
 	}
-	slices.SortFunc(r.Policies.Rejected, func(a, b RejectedPolicy) int { return cmp.Compare(a.Policy, b.Policy) })
+	for t := range l.State.Troubles() {
+		r.Policies.Troubles = append(r.Policies.Troubles, TroubleReport{t.Kind.String(), policyTexts(t.Policies), t.Reason})
+	}
+	slices.SortFunc(r.Policies.Troubles, func(a, b TroubleReport) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), slices.Compare(a.Policies, b.Policies), cmp.Compare(a.Reason, b.Reason))
+	})
 	return r
+}
+
+// policyTexts returns the names of policies.
+func policyTexts(policies []types.NamespacedName) []string {
+	texts := make([]string, len(policies))
+	for i, p := range policies {
+		texts[i] = p.String()
+	}
+	return texts
 }

@@ -139,8 +139,11 @@ func TestStatus(t *testing.T) {
 	report := watch.Report{
 		Node: "worker-1", Synced: true, InSync: true, Source: watch.SourceReport{Name: "API server"},
 		IsolatedPods: map[string]int{"ingress": 2},
-		Policies:     watch.PoliciesReport{Total: 3, InEffect: 1, Rejected: []watch.RejectedPolicy{{Policy: "ns/bad", Reason: "NetworkPolicy ns/bad: spec.x"}}},
-		Preflight:    []preflight.Finding{{Check: preflight.Bridge, Problem: "a bridge", Remedy: "mend it"}},
+		Policies: watch.PoliciesReport{Total: 4, InEffect: 1, Troubles: []watch.TroubleReport{
+			{Kind: "rejected", Policies: []string{"ns/bad"}, Reason: "spec.x"},
+			{Kind: "quarantined", Policies: []string{"ns/a", "ns/b"}, Reason: "the kernel refused it"},
+		}},
+		Preflight: []preflight.Finding{{Check: preflight.Bridge, Problem: "a bridge", Remedy: "mend it"}},
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(report)
@@ -151,7 +154,7 @@ func TestStatus(t *testing.T) {
 	if exit != 0 || stderr != "" {
 		t.Errorf("in sync: exit %d, stderr %s", exit, stderr)
 	}
-	for _, want := range []string{"worker-1", "yes", "2 pods for ingress, 0 for egress", "NetworkPolicy ns/bad: spec.x", "bridge: a bridge", "mend it"} {
+	for _, want := range []string{"worker-1", "yes", "2 pods for ingress, 0 for egress", "ns/bad: spec.x", "ns/a, ns/b: the kernel refused it", "bridge: a bridge", "mend it"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("status lacks %q:\n%s", want, stdout)
 		}

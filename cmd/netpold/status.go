@@ -26,7 +26,7 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show whether the daemon on this node is in sync, and what it enforces",
 		Long: `Show the state of the daemon on this node: whether the kernel holds what the policies say, how many pods are isolated, which
-policies are rejected and why, and what on this node keeps traffic from the policies.
+policies are not in force as they are written and why, and what on this node keeps traffic from the policies.
 
 Exit status: 0 in sync, 1 not in sync, 2 no daemon answers.`,
 		Example: `  netpold status
@@ -141,9 +141,9 @@ func printStatus(w io.Writer, output string, r watch.Report) error {
 	row("Source", "%s", sourceText(r.Source))
 	row("Pods", "%d in the cluster, %d on this node", r.Pods.Cluster, r.Pods.Node)
 	row("Isolated", "%d pods for ingress, %d for egress", r.IsolatedPods["ingress"], r.IsolatedPods["egress"])
-	row("Policies", "%d, of which %d in effect on this node, %d rejected in part", r.Policies.Total, r.Policies.InEffect, len(r.Policies.Rejected))
-	for _, p := range r.Policies.Rejected {
-		row("  rejected", "%s", p.Reason)
+	row("Policies", "%d, of which %d in effect on this node as they are written", r.Policies.Total, r.Policies.InEffect)
+	for _, t := range r.Policies.Troubles {
+		row("  "+t.Kind, "%s: %s", strings.Join(t.Policies, ", "), t.Reason)
 	}
 	row("Table", "%s: %d isolations, %d sets, %d elements", r.Table.Name, r.Table.Isolations, r.Table.Sets, r.Table.Elements)
 	if !r.LastTransaction.Time.IsZero() {

@@ -78,7 +78,7 @@ func (a *agent) rejected() {
 	mended.Spec.Ingress[0].From[0].IPBlock.CIDR = "10.0.0.0/24"
 	_, err := a.admin.NetworkingV1().NetworkPolicies("shop").Update(a.Context(), mended, metav1.UpdateOptions{})
 	a.must(err)
-	a.until("the policy is mended", func() bool { return len(a.status().Policies.Rejected) == 0 })
+	a.until("the policy is mended", func() bool { return len(a.status().Policies.Troubles) == 0 })
 	bad.Spec.Ingress[0].From[0].IPBlock.CIDR = "10.0.0/24"
 	a.must(a.cluster.Store(a.Context(), "networkpolicies", bad))
 	a.until("what is wrong now has an event", func() bool { return len(a.events("NetworkPolicyRejected")) == 2 })

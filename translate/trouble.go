@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"errors"
+	"iter"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Trouble says that policies are not in force as they are written, and why. They isolate the pods that they select all the same, and
+// allow less than they say.
+type Trouble struct {
+	Kind     TroubleKind
+	Policies []types.NamespacedName // sorted; not to be changed
+	Reason   string
+}
+
+// TroubleKind is what is wrong with policies.
+type TroubleKind uint8
+
+// The kinds of trouble, the worst last.
+const (
+	Rejected    TroubleKind = iota // a part of the policy does not compile; without it the policy is in force
+	OverLimit                      // the policy asks for more than a limit allows
+	Quarantined                    // what follows from the policies was refused; nothing is allowed to their pods
+)
+
+// TroubleKinds returns all kinds.
+func TroubleKinds() [3]TroubleKind { return [...]TroubleKind{Rejected, OverLimit, Quarantined} }
+
+// String returns the kind as status and metrics name it.
+func (k TroubleKind) String() string { return [...]string{"rejected", "over-limit", "quarantined"}[k] }
+
+// Troubles yields what is wrong with policies at the moment, in no order. Its cost does not depend on the size of the cluster.
+func (s *State) Troubles() iter.Seq[Trouble] {
+	return func(yield func(Trouble) bool) {
+		for p := range s.rejected {
+			if !yield(Trouble{Rejected, []types.NamespacedName{p.name}, rejection(p.err)}) {
+				return
+			}
+		}
+	}
+}
+
+// TroubleVersion is another number after each change of what [State.Troubles] yields.
+func (s *State) TroubleVersion() uint64 { return s.troubleVersion }
+
+// rejection returns what is wrong with a policy, without its name.
+func rejection(err error) string {
+	if inner := errors.Unwrap(err); inner != nil {
+		err = inner
+	}
+	return err.Error()
+}
+
+// noteRejected keeps account of the policies that do not compile in full; either may be nil.
+func (s *State) noteRejected(old, next *policy) {
+	if old != nil && old.err != nil {
+		delete(s.rejected, old)
+		s.troubleVersion++
+	}
+	if next != nil && next.err != nil {
+		s.rejected[next] = struct{}{}
+		s.troubleVersion++
+	}
+}
+
+// troubled returns the worst trouble of each policy that has one.
+func (s *State) troubled() map[types.NamespacedName]TroubleKind {
+	worst := make(map[types.NamespacedName]TroubleKind)
+	for t := range s.Troubles() {
+		for _, name := range t.Policies {
+			worst[name] = max(worst[name], t.Kind)
+		}
+	}
+	return worst
+}
