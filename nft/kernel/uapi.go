@@ -6,12 +6,14 @@ import "golang.org/x/sys/unix"
 
 // What golang.org/x/sys/unix lacks of the kernel's include/uapi/linux/netfilter/nf_tables.h.
 const (
-	tableUserData = 6  // NFTA_TABLE_USERDATA
-	chainUserData = 12 // NFTA_CHAIN_USERDATA
-	setExpr       = 17 // NFTA_SET_EXPR
-	descConcat    = 2  // NFTA_SET_DESC_CONCAT
-	fieldLen      = 1  // NFTA_SET_FIELD_LEN
-	elemKeyEnd    = 10 // NFTA_SET_ELEM_KEY_END
+	tableHandle    = 4  // NFTA_TABLE_HANDLE
+	tableUserData  = 6  // NFTA_TABLE_USERDATA
+	tableOwnerPort = 7  // NFTA_TABLE_OWNER, of tables that have one
+	chainUserData  = 12 // NFTA_CHAIN_USERDATA
+	setExpr        = 17 // NFTA_SET_EXPR
+	descConcat     = 2  // NFTA_SET_DESC_CONCAT
+	fieldLen       = 1  // NFTA_SET_FIELD_LEN
+	elemKeyEnd     = 10 // NFTA_SET_ELEM_KEY_END
 
 	setConcat = 0x80 // NFT_SET_CONCAT
 

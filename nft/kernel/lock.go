@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// ErrLocked says that another process has taken a lock.
+var ErrLocked = errors.New("the lock is taken")
+
+// Lock is a lock on a network namespace that only a process with CAP_NET_ADMIN there can take: an empty table of the
+// inet family.
+type Lock struct {
+	Comment string // by which who took it tells of itself
+
+	// Held says that who took it still has it. From Linux 5.12 on the kernel deletes the table with the socket that
+	// made it, so that this is always so. Before that the table stays when the process ends, and Held is not set.
+	Held bool
+
+	handle []byte // the kernel's number of the table
+}
+
+// Lock takes the lock of a name until c is closed, in place of a stale one if that is not nil. If somebody else has
+// taken it, the error is ErrLocked.
+func (c *Conn) Lock(ctx context.Context, name, comment string, stale *Lock) error {
+	err := c.lock(ctx, lockTable{name, comment, tableOwner, stale})
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // the kernel knows no owners
+		err = c.lock(ctx, lockTable{name, comment, 0, stale})
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrOwned), errors.Is(err, unix.EEXIST),
+		errors.Is(err, unix.ENOENT): // the stale one is gone already
+		err = ErrLocked
+	}
+	return fmt.Errorf("lock %s: %w", name, err)
+}
+
+// lockTable is the table to make, in place of one or not.
+type lockTable struct {
+	name, comment string
+	flags         uint32
+	stale         *Lock
+}
+
+// lock makes the table. To delete the stale one by its number makes sure that of two who found it stale, one succeeds.
+func (c *Conn) lock(ctx context.Context, l lockTable) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tx := &nft.Transaction{Table: l.name, Ops: []nft.Op{{Verb: nft.DeleteTable}, {Verb: nft.AddTable}}}
+	e := &encoder{batch: batch{seq: c.seq}, tx: tx}
+	e.begin()
+	if l.stale != nil {
+		e.command(message{op: 0}, unix.NFT_MSG_DELTABLE, 0, func() { e.attr(tableHandle, l.stale.handle) })
+	}
+	e.op = 1
+	e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
+		e.u32(unix.NFTA_TABLE_FLAGS, l.flags)
+		e.comment(tableUserData, l.comment)
+	})
+	e.acknowledge()
+	e.end()
+	c.seq += uint32(len(e.messages))
+	_, err := c.commit(e)
+	return err
+}
+
+// ReadLock returns the lock of a name, or an error that is [fs.ErrNotExist] if nobody has taken it. It takes
+// CAP_NET_ADMIN too: without, the error is [fs.ErrPermission].
+func ReadLock(ctx context.Context, config Config, name string) (Lock, error) {
+	s, err := dial(config.NetNS)
+	if err != nil {
+		return Lock{}, fmt.Errorf("connect to nf_tables: %w", err)
+	}
+	defer s.close() //nolint:errcheck // only read from
+	var l Lock
+	r := reader{socket: s}
+	request := r.request(unix.NFT_MSG_GETTABLE, 0, func(b *batch) { b.str(unix.NFTA_TABLE_NAME, name) })
+	err = r.exchange(ctx, request, func(attrs []byte) {
+		l.Comment = comment(attribute(attrs, tableUserData))
+		l.Held = attribute(attrs, tableOwnerPort) != nil
+		l.handle = append(l.handle, attribute(attrs, tableHandle)...)
+	})
+	if err != nil {
+		return Lock{}, fmt.Errorf("read lock %s: %w", name, err)
+	}
+	return l, nil
+}
