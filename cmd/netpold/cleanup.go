@@ -25,6 +25,12 @@ is left as it is. Stop "netpold run" first: a running one writes the table again
 				return err
 			}
 			defer conn.Close() //nolint:errcheck // the process ends
+			// Before Linux 5.12 the lock of a netpold that has ended is still there.
+			if lock, err := checkLock(cmd.Context()); err == nil && lock != nil {
+				if err := conn.DeleteTable(cmd.Context(), nodeLock); err != nil {
+					return err
+				}
+			}
 			return errors.Join(
 				conn.DeleteTable(cmd.Context(), translate.TableName),
 				conn.DeleteTable(cmd.Context(), translate.HandoverTable), // of a netpold that was killed while it replaced the table

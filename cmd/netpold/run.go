@@ -114,16 +114,16 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 			return err
 		}
 	}
-	socket, err := listenNode(ctx)
-	if err != nil {
-		return err
-	}
-	defer socket.Close() //nolint:errcheck // the process ends
 	conn, err := kernel.Open(kernel.Config{Needs: needs(options), Own: flags.own})
 	if err != nil {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // the process ends
+	socket, err := takeNode(ctx, conn, log)
+	if err != nil {
+		return err
+	}
+	defer socket.Close() //nolint:errcheck // the process ends
 	watcher, err := conn.Watch()
 	if err != nil {
 		return err

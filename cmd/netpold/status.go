@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -92,9 +93,7 @@ func ask(ctx context.Context, listen, path string, answer any) error {
 func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 	client, where := http.DefaultClient, listen
 	if listen == "" {
-		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", nodeSocket)
-		}
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dialNode(ctx) }
 		client, where = &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, "localhost"
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listenAddress(where)+path, nil)
@@ -104,6 +103,9 @@ func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 	response, err := client.Do(request)
 	if refused := (*net.OpError)(nil); errors.As(err, &refused) {
 		return nil, noDaemon(listen, refused.Err)
+	}
+	if failed := (*url.Error)(nil); errors.As(err, &failed) {
+		err = failed.Err // the rest says only what was asked
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask the daemon: %w", err)

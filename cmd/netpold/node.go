@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft/kernel"
+)
+
+// A node, which is a network namespace, has one netpold: two would undo each other's table. Two things say which one it
+// is, and both are gone with the process, however that ends.
+//
+// nodeLock is the lock, a table that takes CAP_NET_ADMIN to make and that names the socket. nodeSocket is where the
+// daemon answers the program's own commands: an abstract unix socket, whose name anybody in the network namespace can
+// take first. Then the daemon answers on another name. Versions without nodeLock have the socket alone.
+const (
+	nodeLock   = "netpold-lock"
+	nodeSocket = "@netpold"
+)
+
+// takeNode makes this process the netpold of the node, and returns where it is asked.
+func takeNode(ctx context.Context, conn *kernel.Conn, log *slog.Logger) (net.Listener, error) {
+	stale, err := checkLock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := listenNode(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	comment := fmt.Sprintf("netpold, pid %d%s%s", os.Getpid(), answersOn, l.Addr())
+	if err := conn.Lock(ctx, nodeLock, comment, stale); err != nil {
+		_ = l.Close()
+		if errors.Is(err, kernel.ErrLocked) { // since checkLock
+			return nil, anotherRuns("it has just started")
+		}
+		return nil, err
+	}
+	return l, nil
+}
+
+// answersOn is what the name of the socket follows in the comment of the lock.
+const answersOn = "; it answers on "
+
+// socketOf returns the name of the socket of who has taken the lock.
+func socketOf(l kernel.Lock) string {
+	_, name, _ := strings.Cut(l.Comment, answersOn)
+	return name
+}
+
+func anotherRuns(who string) error {
+	return fmt.Errorf("another netpold runs on this node (in this network namespace): %s; stop it first", who)
+}
+
+// checkLock returns the lock that a netpold has left behind, or nil if there is none. That another netpold runs is an
+// error.
+func checkLock(ctx context.Context) (*kernel.Lock, error) {
+	lock, err := kernel.ReadLock(ctx, kernel.Config{}, nodeLock)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	peer, err := listenerOf(ctx, socketOf(lock))
+	switch {
+	case err == nil && (lock.Held || believed(peer)):
+		return nil, anotherRuns(describePeer(peer))
+	case lock.Held:
+		return nil, anotherRuns(lock.Comment)
+	}
+	return &lock, nil
+}
+
+// listenNode opens the socket. A netpold that has no lock but the socket is respected.
+func listenNode(ctx context.Context, log *slog.Logger) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", nodeSocket)
+	if !errors.Is(err, unix.EADDRINUSE) {
+		return l, err
+	}
+	holder := "a process that does not answer"
+	if peer, err := listenerOf(ctx, nodeSocket); err == nil {
+		holder = describePeer(peer)
+		if believed(peer) && listensToTables(ctx) {
+			return nil, anotherRuns(holder)
+		}
+	}
+	name := nodeSocket + "-" + rand.Text()
+	log.Warn("the socket is taken by a process that is no netpold; the commands, run as root, find the other one",
+		"socket", nodeSocket, "taken by", holder, "other", name)
+	return new(net.ListenConfig).Listen(ctx, "unix", name)
+}
+
+// listenerOf returns the process that listens on a unix socket.
+func listenerOf(ctx context.Context, name string) (*unix.Ucred, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", name)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close() //nolint:errcheck // nothing was said
+	return peerOf(conn)
+}
+
+// A netpold that has just started, or that commits a large transaction, does not listen to the changes of tables for a
+// moment.
+const (
+	listenLooks = 20
+	listenPause = 50 * time.Millisecond
+)
+
+// listensToTables says whether any process is told of the changes of nf_tables in this network namespace, which takes
+// CAP_NET_ADMIN. Every netpold is, and so the holder of a socket is none where nobody is: any process of root in a
+// container can hold a socket.
+func listensToTables(ctx context.Context) bool {
+	for range listenLooks {
+		sockets, err := os.ReadFile("/proc/thread-self/net/netlink")
+		if err != nil || tableListeners(sockets) > 0 { // not known: to be careful is to respect the socket
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-time.After(listenPause):
+		}
+	}
+	return false
+}
+
+// tableListeners counts the sockets that are told of changes of nf_tables in a /proc/net/netlink, of which a line is,
+// among other things, the kernel's number of the socket, the protocol, the port, and the groups in hexadecimal.
+func tableListeners(sockets []byte) int {
+	n := 0
+	for lines := bufio.NewScanner(bytes.NewReader(sockets)); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 4 || fields[1] != strconv.Itoa(unix.NETLINK_NETFILTER) {
+			continue
+		}
+		groups, err := strconv.ParseUint(fields[3], 16, 32)
+		if err == nil && groups&(1<<(unix.NFNLGRP_NFTABLES-1)) != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// dialNode connects to the daemon of the node. Whom the lock names is the daemon, as the lock takes CAP_NET_ADMIN.
+// Without a lock, as of an older version, or without the privilege to read it, whoever answers must be root or this
+// user.
+func dialNode(ctx context.Context) (net.Conn, error) {
+	name, known := nodeSocket, false
+	if lock, err := kernel.ReadLock(ctx, kernel.Config{}, nodeLock); err == nil {
+		name, known = socketOf(lock), lock.Held
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", name)
+	if err != nil || known {
+		return conn, err
+	}
+	peer, err := peerOf(conn)
+	if err == nil && !believed(peer) {
+		err = fmt.Errorf("the socket %s is held by %s, which is not a netpold of root or of this user; ask as root",
+			name, describePeer(peer))
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
