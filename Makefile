@@ -44,7 +44,7 @@ fuzz: ## Fuzz each fuzz target for a while (FUZZTIME=30s)
 	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) "$$dir" || exit 1; done; done
 
 golden: ## Write the golden files anew; review what changes
-	go test ./nft ./translate ./watch -update
+	go test ./nft ./translate ./watch/folder -update
 
 lint: $(LINT) ## Run the linters
 	$(LINT) run ./...

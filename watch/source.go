@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch feeds the cluster's objects, from an API server or from a folder of manifests, to a [Sink].
+// Package watch is the loop that brings a node's table to what the cluster's objects say. A [Source] feeds them to it, as to any [Sink].
 package watch
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// Source is where a cluster's objects come from: a [ManifestSource] or an apiserver.Source.
+// Source is where a cluster's objects come from: an apiserver.Source or a folder.Source.
 type Source interface {
 	// Run feeds sink until ctx ends, and returns nil then. It returns an error only when it cannot go on: what passes by itself, as
 	// an API server that is away or a manifest that does not parse, is logged and the last state stays.

@@ -11,7 +11,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
-	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/folder"
 )
 
 // tableFlags are what an operator chooses about the table.
@@ -62,8 +62,8 @@ func addSourceFlag(cmd *cobra.Command, source *string) {
 // loadCluster reads manifests. The errors of the list name what was left out.
 func loadCluster(source string, stdin io.Reader) (*translate.Cluster, []error, error) {
 	if source == "-" {
-		c, errs := watch.ReadManifests("standard input", stdin)
+		c, errs := folder.Read("standard input", stdin)
 		return c, errs, nil
 	}
-	return watch.LoadManifests(source)
+	return folder.Load(source)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/folder"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -226,7 +227,7 @@ func TestNeeds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all, errs := watch.ReadManifests("cluster", strings.NewReader(cluster))
+		all, errs := folder.Read("cluster", strings.NewReader(cluster))
 		if len(errs) > 0 {
 			t.Fatal(errs)
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/apiserver"
+	"github.com/netpold/netpold/watch/folder"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -256,7 +257,7 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 // source returns where the objects come from, and who tells their users what they should know.
 func (f runFlags) source(log *slog.Logger) (watch.Source, *watch.Events, error) {
 	if f.manifests != "" {
-		return &watch.ManifestSource{Dir: f.manifests, Log: log}, nil, nil
+		return &folder.Source{Dir: f.manifests, Log: log}, nil, nil
 	}
 	client, err := apiserver.NewClient(f.kubeconfig)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
-	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/folder"
 )
 
 // The sections of a file.
@@ -79,7 +79,7 @@ func Parse(file string, data []byte) (*Case, error) {
 	for _, f := range c.archive.Files {
 		switch f.Name {
 		case clusterSection:
-			c.Cluster, c.readErrors = watch.ReadManifests(clusterSection, bytes.NewReader(f.Data))
+			c.Cluster, c.readErrors = folder.Read(clusterSection, bytes.NewReader(f.Data))
 		case tableSection:
 			c.Table = string(f.Data)
 		case errorsSection:

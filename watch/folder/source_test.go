@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package folder
 
 import (
 	"context"
@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/netpold/netpold/test/sink"
 )
 
 // policyText is a policy of namespace shop that selects app=name.
@@ -23,46 +23,21 @@ spec: {podSelector: {matchLabels: {app: %s}}}}
 
 const namespaceText = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n"
 
-// logLines is a log that tests read.
-type logLines chan string
-
-func (l logLines) Write(p []byte) (int, error) {
-	l <- string(p)
-	return len(p), nil
-}
-
-// expect waits for a line that has all the parts.
-func (l logLines) expect(t *testing.T, parts ...string) {
-	t.Helper()
-	var lines []string
-	for timeout := time.After(10 * time.Second); ; {
-		select {
-		case line := <-l:
-			if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
-				return
-			}
-			lines = append(lines, line)
-		case <-timeout:
-			t.Fatalf("no line with %q in the log:\n%s", parts, strings.Join(lines, ""))
-		}
-	}
-}
-
 // folderTest is a watched folder in dir, which has namespace shop and is told already.
 type folderTest struct {
-	*recorder
+	*sink.Recorder
 	t   *testing.T
 	dir string
-	log logLines
+	log sink.Log
 }
 
 func watchFolder(t *testing.T) *folderTest {
 	t.Helper()
-	ft := &folderTest{newRecorder(), t, filepath.Join(t.TempDir(), "manifests"), make(logLines, 1000)}
+	ft := &folderTest{sink.NewRecorder(), t, filepath.Join(t.TempDir(), "manifests"), make(sink.Log, 1000)}
 	ft.mkdir("")
 	ft.write("0.yaml", namespaceText)
 	ft.start()
-	ft.next(t, "set namespace shop")
+	ft.Next(t, "set namespace shop")
 	return ft
 }
 
@@ -70,7 +45,7 @@ func (ft *folderTest) start() {
 	ft.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	source := &ManifestSource{Dir: ft.dir, Log: slog.New(slog.NewTextHandler(ft.log, nil))}
+	source := &Source{Dir: ft.dir, Log: slog.New(slog.NewTextHandler(ft.log, nil))}
 	go func() { done <- source.Run(ctx, ft) }()
 	ft.t.Cleanup(func() {
 		cancel()
@@ -78,7 +53,7 @@ func (ft *folderTest) start() {
 			ft.t.Errorf("Run: %v", err)
 		}
 	})
-	<-ft.synced
+	<-ft.Done
 }
 
 func (ft *folderTest) path(name string) string { return filepath.Join(ft.dir, name) }
@@ -119,37 +94,37 @@ func (ft *folderTest) remove(name string) {
 func (ft *folderTest) mark(name string) {
 	ft.t.Helper()
 	ft.write("mark-"+name+".yaml", policyText("mark-"+name))
-	ft.next(ft.t, fmt.Sprintf("set policy shop/mark-%s selects app=mark-%s", name, name))
+	ft.Next(ft.t, fmt.Sprintf("set policy shop/mark-%s selects app=mark-%s", name, name))
 }
 
-func TestManifestSourceFiles(t *testing.T) {
+func TestSourceFiles(t *testing.T) {
 	ft := watchFolder(t)
 	ft.write("a.yaml", policyText("a"))
-	ft.next(t, "set policy shop/a selects app=a")
+	ft.Next(t, "set policy shop/a selects app=a")
 
 	ft.write("a.yaml", policyText("b")+"---\n"+policyText("c"))
-	ft.next(t, "delete policy shop/a", "set policy shop/b selects app=b", "set policy shop/c selects app=c")
+	ft.Next(t, "delete policy shop/a", "set policy shop/b selects app=b", "set policy shop/c selects app=c")
 
 	ft.write("a.yaml", "# the same\n"+policyText("b")+"---\n"+policyText("c"))
 	ft.mark("unchanged") // objects that are the same are no update
 
 	ft.write(".new", policyText("b"))
 	ft.rename(".new", "a.yaml")
-	ft.next(t, "delete policy shop/c")
+	ft.Next(t, "delete policy shop/c")
 
 	ft.rename("a.yaml", "b.yaml")
 	ft.mark("renamed") // seen as one change
 	ft.ok(os.Link(ft.path("b.yaml"), filepath.Join(filepath.Dir(ft.dir), "other")))
 	ft.remove("b.yaml")
-	ft.next(t, "delete policy shop/b")
+	ft.Next(t, "delete policy shop/b")
 
 	ft.ok(os.Link(filepath.Join(filepath.Dir(ft.dir), "other"), ft.path("hard.yaml")))
-	ft.next(t, "set policy shop/b selects app=b")
+	ft.Next(t, "set policy shop/b selects app=b")
 	ft.write("hard.yaml", "")
-	ft.next(t, "delete policy shop/b")
+	ft.Next(t, "delete policy shop/b")
 }
 
-func TestManifestSourceHalfWritten(t *testing.T) {
+func TestSourceHalfWritten(t *testing.T) {
 	ft := watchFolder(t)
 	f, err := os.Create(ft.path("a.yaml"))
 	ft.ok(err)
@@ -159,7 +134,7 @@ func TestManifestSourceHalfWritten(t *testing.T) {
 	_, err = f.WriteString("---\n" + policyText("b"))
 	ft.ok(err)
 	ft.ok(f.Close())
-	ft.next(t, "set policy shop/a selects app=a", "set policy shop/b selects app=b")
+	ft.Next(t, "set policy shop/a selects app=a", "set policy shop/b selects app=b")
 
 	// Whoever opens it again and truncates it is not seen either, not even where everything is read anew.
 	f, err = os.Create(ft.path("a.yaml"))
@@ -168,10 +143,10 @@ func TestManifestSourceHalfWritten(t *testing.T) {
 	ft.rename("../moved", ".")
 	ft.mark("again")
 	ft.ok(f.Close())
-	ft.next(t, "delete policy shop/a", "delete policy shop/b")
+	ft.Next(t, "delete policy shop/a", "delete policy shop/b")
 }
 
-func TestManifestSourceBroken(t *testing.T) {
+func TestSourceBroken(t *testing.T) {
 	for _, tt := range []struct{ name, text, problem string }{
 		{"syntax", "a: b: c\n", "a.yaml:1: mapping values are not allowed"},
 		{"binary", "\x7fELF\x00", "a.yaml:1: not UTF-8 text"},
@@ -185,69 +160,69 @@ func TestManifestSourceBroken(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			ft := watchFolder(t)
 			ft.write("a.yaml", policyText("a"))
-			ft.next(t, "set policy shop/a selects app=a")
+			ft.Next(t, "set policy shop/a selects app=a")
 			ft.write("a.yaml", tt.text)
 			ft.mark("broken")
-			ft.log.expect(t, "level=ERROR", "what it said before stays in force", tt.problem)
+			ft.log.Expect(t, "level=ERROR", "what it said before stays in force", tt.problem)
 			ft.write("a.yaml", policyText("b"))
-			ft.next(t, "delete policy shop/a", "set policy shop/b selects app=b")
-			ft.log.expect(t, "manifests are in order again")
+			ft.Next(t, "delete policy shop/a", "set policy shop/b selects app=b")
+			ft.log.Expect(t, "manifests are in order again")
 		})
 	}
 }
 
-func TestManifestSourceNarrows(t *testing.T) {
+func TestSourceNarrows(t *testing.T) {
 	ft := watchFolder(t)
 	ft.write("a.yaml", policyText("a"))
-	ft.next(t, "set policy shop/a selects app=a")
+	ft.Next(t, "set policy shop/a selects app=a")
 	ft.write("a.yaml", strings.Replace(policyText("a"), "podSelector", "podSelecter", 1))
-	ft.next(t, "set policy shop/a selects")
-	ft.log.expect(t, "level=ERROR", "what is wrong with it is not in force", `a.yaml:2: NetworkPolicy shop/a: spec: unknown field \"podSelecter\"`)
+	ft.Next(t, "set policy shop/a selects")
+	ft.log.Expect(t, "level=ERROR", "what is wrong with it is not in force", `a.yaml:2: NetworkPolicy shop/a: spec: unknown field \"podSelecter\"`)
 }
 
-func TestManifestSourceTwice(t *testing.T) {
+func TestSourceTwice(t *testing.T) {
 	ft := watchFolder(t)
 	ft.write("b.yaml", policyText("a"))
-	ft.next(t, "set policy shop/a selects app=a")
+	ft.Next(t, "set policy shop/a selects app=a")
 	ft.write("c.yaml", strings.Replace(policyText("a"), "app: a", "app: c", 1))
-	ft.log.expect(t, "c.yaml:1: NetworkPolicy shop/a: is in ", "b.yaml:1 too, which counts")
+	ft.log.Expect(t, "c.yaml:1: NetworkPolicy shop/a: is in ", "b.yaml:1 too, which counts")
 	ft.write("a.yaml", strings.Replace(policyText("a"), "app: a", "app: first", 1))
-	ft.next(t, "set policy shop/a selects app=first")
+	ft.Next(t, "set policy shop/a selects app=first")
 	ft.remove("a.yaml")
-	ft.next(t, "set policy shop/a selects app=a")
+	ft.Next(t, "set policy shop/a selects app=a")
 	ft.remove("b.yaml")
-	ft.next(t, "set policy shop/a selects app=c")
+	ft.Next(t, "set policy shop/a selects app=c")
 }
 
-func TestManifestSourceFolders(t *testing.T) {
+func TestSourceFolders(t *testing.T) {
 	ft := watchFolder(t)
 	for i := range 20 { // a file that comes between mkdir and the watch is not missed
 		name := fmt.Sprintf("sub%d", i)
 		ft.mkdir(name + "/deep")
 		ft.write(name+"/deep/a.yaml", policyText(name))
-		ft.next(t, fmt.Sprintf("set policy shop/%s selects app=%s", name, name))
+		ft.Next(t, fmt.Sprintf("set policy shop/%s selects app=%s", name, name))
 	}
 	ft.rename("sub0", "other")
 	ft.mark("renamed")
 	ft.write("other/deep/a.yaml", policyText("changed"))
-	ft.next(t, "delete policy shop/sub0", "set policy shop/changed selects app=changed")
+	ft.Next(t, "delete policy shop/sub0", "set policy shop/changed selects app=changed")
 	ft.rename("other", "../other")
-	ft.next(t, "delete policy shop/changed")
+	ft.Next(t, "delete policy shop/changed")
 	ft.write("../other/deep/a.yaml", policyText("outside"))
 	ft.mark("outside")
 	ft.rename("../other", "back")
-	ft.next(t, "set policy shop/outside selects app=outside")
+	ft.Next(t, "set policy shop/outside selects app=outside")
 	ft.link("..", "back/deep/loop")
 	ft.mark("loop")
 	ft.remove("sub1/deep/a.yaml")
-	ft.next(t, "delete policy shop/sub1")
+	ft.Next(t, "delete policy shop/sub1")
 	ft.mkdir(".hidden")
 	ft.write(".hidden/a.yaml", policyText("hidden"))
 	ft.mark("hidden")
 }
 
-// TestManifestSourceConfigMap updates a mounted ConfigMap as the kubelet's AtomicWriter does.
-func TestManifestSourceConfigMap(t *testing.T) {
+// TestSourceConfigMap updates a mounted ConfigMap as the kubelet's AtomicWriter does.
+func TestSourceConfigMap(t *testing.T) {
 	ft := watchFolder(t)
 	ft.mkdir("..1/sub")
 	ft.write("..1/a.yaml", policyText("a"))
@@ -255,41 +230,41 @@ func TestManifestSourceConfigMap(t *testing.T) {
 	ft.link("..1", "..data")
 	ft.mark("unlinked")
 	ft.link("..data/a.yaml", "a.yaml")
-	ft.next(t, "set policy shop/a selects app=a")
+	ft.Next(t, "set policy shop/a selects app=a")
 	ft.link("..data/sub", "sub")
-	ft.next(t, "set policy shop/b selects app=b")
+	ft.Next(t, "set policy shop/b selects app=b")
 
 	ft.mkdir("..2/sub")
 	ft.write("..2/a.yaml", policyText("c"))
 	ft.write("..2/sub/b.yaml", policyText("d"))
 	ft.link("..2", "..data_tmp")
 	ft.rename("..data_tmp", "..data")
-	ft.next(t, "delete policy shop/a", "delete policy shop/b",
+	ft.Next(t, "delete policy shop/a", "delete policy shop/b",
 		"set policy shop/c selects app=c", "set policy shop/d selects app=d")
 	ft.remove("..1")
 	ft.mark("removed")
 	ft.remove("sub")
-	ft.next(t, "delete policy shop/d")
+	ft.Next(t, "delete policy shop/d")
 }
 
-func TestManifestSourceFolderReplaced(t *testing.T) {
+func TestSourceFolderReplaced(t *testing.T) {
 	ft := watchFolder(t)
 	ft.write("a.yaml", policyText("a"))
-	ft.next(t, "set policy shop/a selects app=a")
+	ft.Next(t, "set policy shop/a selects app=a")
 	ft.rename(".", "../old")
-	ft.log.expect(t, "level=ERROR", "gone, its last state stays in force")
+	ft.log.Expect(t, "level=ERROR", "gone, its last state stays in force")
 	ft.mkdir("")
 	ft.write("../old/a.yaml", "")
 	ft.write("b.yaml", policyText("b"))
-	ft.next(t, "delete policy shop/a", "set policy shop/b selects app=b")
+	ft.Next(t, "delete policy shop/a", "set policy shop/b selects app=b")
 	ft.rename("../old/0.yaml", "0.yaml")
 	ft.remove("b.yaml")
-	ft.next(t, "delete policy shop/b")
+	ft.Next(t, "delete policy shop/b")
 }
 
-func TestManifestSourceNoFolder(t *testing.T) {
-	source := &ManifestSource{Dir: filepath.Join(t.TempDir(), "none"), Log: slog.New(slog.DiscardHandler)}
-	if err := source.Run(t.Context(), newRecorder()); err == nil || !strings.Contains(err.Error(), "no such file") {
+func TestSourceNoFolder(t *testing.T) {
+	source := &Source{Dir: filepath.Join(t.TempDir(), "none"), Log: slog.New(slog.DiscardHandler)}
+	if err := source.Run(t.Context(), sink.NewRecorder()); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("got %v, want an error that names the folder", err)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package folder
 
 import (
 	"fmt"
@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// A ManifestError says what is wrong with a manifest.
-type ManifestError struct {
+// A Error says what is wrong with a manifest.
+type Error struct {
 	File    string
 	Line    int    // counted from 1; 0 for the file as a whole
 	Object  string // kind and name, as "NetworkPolicy shop/db", or "" where the document does not tell
@@ -22,7 +22,7 @@ type ManifestError struct {
 	Problem string
 }
 
-func (e *ManifestError) Error() string {
+func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
 	if e.Line > 0 {
@@ -44,7 +44,7 @@ type decoder struct {
 	object   string // that the nodes are part of
 	strict   bool   // a field that the Go type does not have is a problem
 	budget   int    // how many nodes may still be visited: aliases make more of them than there are bytes
-	problems []*ManifestError
+	problems []*Error
 	fields   map[reflect.Type]map[string]int // index of each field, by its json name
 }
 
@@ -54,7 +54,7 @@ func newDecoder(file string, size int) *decoder {
 
 // fail notes a problem of the node.
 func (d *decoder) fail(n *yaml.Node, path *field.Path, format string, args ...any) {
-	e := &ManifestError{File: d.file, Line: n.Line, Object: d.object, Problem: fmt.Sprintf(format, args...)}
+	e := &Error{File: d.file, Line: n.Line, Object: d.object, Problem: fmt.Sprintf(format, args...)}
 	if path != nil {
 		e.Field = path.String()
 	}

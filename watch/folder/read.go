@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package folder
 
 import (
 	"cmp"
@@ -15,7 +15,7 @@ import (
 // manifest is what a file holds.
 type manifest struct {
 	objects  []*object
-	problems []*ManifestError
+	problems []*Error
 	broken   bool // an object is missing, or is less than the file means it to be: better keep what the file said before
 	held     bool // objects are those of an earlier state of the file, since then it is broken
 }
@@ -28,16 +28,16 @@ type manifest struct {
 func parseManifest(file string, data []byte) manifest {
 	data, bad := checkText(data)
 	if bad != nil {
-		return brokenManifest(&ManifestError{File: file, Line: bad.line, Problem: bad.problem})
+		return brokenManifest(&Error{File: file, Line: bad.line, Problem: bad.problem})
 	}
 	r, bad := readDocuments(file, data)
 	if bad != nil {
-		return brokenManifest(&ManifestError{File: file, Line: bad.line, Problem: bad.problem})
+		return brokenManifest(&Error{File: file, Line: bad.line, Problem: bad.problem})
 	}
 	if r.budget < 0 {
-		return brokenManifest(&ManifestError{File: file, Problem: "its aliases stand for too much"})
+		return brokenManifest(&Error{File: file, Problem: "its aliases stand for too much"})
 	}
-	slices.SortFunc(r.problems, func(a, b *ManifestError) int {
+	slices.SortFunc(r.problems, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), strings.Compare(a.Error(), b.Error()))
 	})
 	return manifest{objects: r.objects, problems: r.problems, broken: r.broken}
@@ -64,8 +64,8 @@ func readDocuments(file string, data []byte) (*reader, *syntaxError) {
 }
 
 // brokenManifest is a file of which nothing can be told.
-func brokenManifest(e *ManifestError) manifest {
-	return manifest{problems: []*ManifestError{e}, broken: true}
+func brokenManifest(e *Error) manifest {
+	return manifest{problems: []*Error{e}, broken: true}
 }
 
 // reader reads the documents of one file.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package folder
 
 import (
 	"context"
@@ -16,26 +16,28 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/watch"
 )
 
-// ManifestSource feeds the manifests of a folder, as [LoadManifests] reads them, and each change of them at once.
+// Source feeds the manifests of a folder, as [Load] reads them, and each change of them at once.
 //
 // What is being written counts when it is closed. All that is changed by the time that a change is seen is one event: objects never
 // go and come back, and what two files say together is not seen in part, if they were moved into place together.
 //
 // A file that does not parse, or that has an object of which nobody can tell what it is, is not taken in part: what it said last
 // stays in force, for nobody knows which of its objects are still meant to be there. When there is no such state, at the start, what
-// can be read counts. A policy that can be told and has problems in its spec narrows at once; see [LoadManifests].
+// can be read counts. A policy that can be told and has problems in its spec narrows at once; see [Load].
 //
 // Objects of a deleted file go. When the folder itself is gone, or new and still empty, its last state stays, until there are
 // manifests in its place.
-type ManifestSource struct {
+type Source struct {
 	Dir string
 	Log *slog.Logger
 }
 
 // Run feeds sink until ctx ends. It returns an error if there is no folder to begin with, or no more inotify instances.
-func (s *ManifestSource) Run(ctx context.Context, sink Sink) error {
+func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 	dir, err := filepath.Abs(s.Dir)
 	if err == nil {
 		_, err = os.ReadDir(dir)
@@ -43,7 +45,7 @@ func (s *ManifestSource) Run(ctx context.Context, sink Sink) error {
 	if err != nil {
 		return fmt.Errorf("watch manifests: %w", err)
 	}
-	f := &folder{dir: dir, log: s.Log, sink: sink}
+	f := &state{dir: dir, log: s.Log, sink: sink}
 	for ctx.Err() == nil {
 		if err := f.watch(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("watch manifests: %w", err)
@@ -52,11 +54,11 @@ func (s *ManifestSource) Run(ctx context.Context, sink Sink) error {
 	return nil
 }
 
-// folder is what is known of a folder of manifests.
-type folder struct {
+// state is what is known of a folder of manifests.
+type state struct {
 	dir     string
 	log     *slog.Logger
-	sink    Sink
+	sink    watch.Sink
 	inotify *inotify
 
 	files     map[string]manifest // by path; a folder that cannot be watched is here, too
@@ -71,7 +73,7 @@ type folder struct {
 
 // watch reads the folder and what changes, until it has to be read anew: it was replaced, or there were more events than the kernel
 // keeps.
-func (f *folder) watch(ctx context.Context) error {
+func (f *state) watch(ctx context.Context) error {
 	in, err := newInotify()
 	if err != nil {
 		return err
@@ -96,7 +98,7 @@ func (f *folder) watch(ctx context.Context) error {
 
 // next returns the next events, and before it waits for them, it tells the sink what has changed. While events are queued there is
 // more to see, and what has been read may be older than what they say; while a file is open for writing, its event is close.
-func (f *folder) next(ctx context.Context) ([]inotifyEvent, error) {
+func (f *state) next(ctx context.Context) ([]inotifyEvent, error) {
 	events, err := f.inotify.queued()
 	gathered := time.Since(f.changed)
 	if err != nil || len(events) > 0 && (f.changed.IsZero() || gathered < maxGather) {
@@ -131,7 +133,7 @@ const (
 )
 
 // retry returns how long to wait for events: 0 is for ever.
-func (f *folder) retry() time.Duration {
+func (f *state) retry() time.Duration {
 	switch {
 	case len(f.unsettled) == 0:
 		f.delay = 0
@@ -146,7 +148,7 @@ func (f *folder) retry() time.Duration {
 }
 
 // readAll reads the folder. The folder that it is in is watched first, and tells when this one is replaced.
-func (f *folder) readAll() {
+func (f *state) readAll() {
 	parent, err := filepath.Dir(f.dir), error(nil)
 	for err = f.inotify.add(parent); errors.Is(err, fs.ErrNotExist) && parent != "/"; err = f.inotify.add(parent) {
 		parent = filepath.Dir(parent)
@@ -169,7 +171,7 @@ func (f *folder) readAll() {
 }
 
 // outdates says whether after the event the folder has to be read anew.
-func (f *folder) outdates(e inotifyEvent) bool {
+func (f *state) outdates(e inotifyEvent) bool {
 	switch {
 	case e.mask&unix.IN_Q_OVERFLOW != 0:
 		f.log.Warn("more changes at once than the kernel keeps, reading the folder anew", "folder", f.dir)
@@ -181,7 +183,7 @@ func (f *folder) outdates(e inotifyEvent) bool {
 }
 
 // refresh reads what the events name, if anything. They say where to look, not what is there: only the last event of a file counts.
-func (f *folder) refresh(events []inotifyEvent) bool {
+func (f *state) refresh(events []inotifyEvent) bool {
 	last := make(map[string]uint32)
 	for _, e := range events {
 		switch {
@@ -210,7 +212,7 @@ func (f *folder) refresh(events []inotifyEvent) bool {
 
 // links adds the symbolic links of a folder in which a hidden name has changed: the files of a mounted ConfigMap are links into
 // "..data", and the kubelet updates them all by replacing that.
-func (f *folder) links(dir string, last map[string]uint32) {
+func (f *state) links(dir string, last map[string]uint32) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return // the folder is gone, as another event says
@@ -223,7 +225,7 @@ func (f *folder) links(dir string, last map[string]uint32) {
 }
 
 // refreshPath reads what there is at path now. created says that nothing happened to it since it was created.
-func (f *folder) refreshPath(path string, created bool) {
+func (f *state) refreshPath(path string, created bool) {
 	info, err := os.Lstat(path)
 	created = created && err == nil && info.Mode().IsRegular()
 	if err == nil {
@@ -247,13 +249,13 @@ func (f *folder) refreshPath(path string, created bool) {
 }
 
 // forget forgets the files of a folder.
-func (f *folder) forget(dir string) {
+func (f *state) forget(dir string) {
 	maps.DeleteFunc(f.files, func(file string, _ manifest) bool { return isBelow(file, dir) })
 }
 
 // scan watches the folder and its subfolders, and then returns what is in them: a file that comes in between is seen twice, not
 // missed.
-func (f *folder) scan(dir string) map[string]manifest {
+func (f *state) scan(dir string) map[string]manifest {
 	files := make(map[string]manifest)
 	note := func(path string, err error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // an event says that it is gone
@@ -282,7 +284,7 @@ func (f *folder) scan(dir string) map[string]manifest {
 
 // read returns what a file says: now or, if that is broken or still being written, what it said last. It returns false for a file
 // that says nothing, for it is gone, is no manifest, or has not been closed yet.
-func (f *folder) read(path string, created bool) (manifest, bool) {
+func (f *state) read(path string, created bool) (manifest, bool) {
 	if !isManifest(path) {
 		return manifest{}, false
 	}
@@ -310,9 +312,9 @@ func (f *folder) read(path string, created bool) (manifest, bool) {
 }
 
 // tell gives the sink what has changed, as one event, and logs problems that are new.
-func (f *folder) tell() {
+func (f *state) tell() {
 	objects, problems := merge(f.files)
-	var edits []func(Objects)
+	var edits []func(watch.Objects)
 	for key, o := range objects {
 		if old, told := f.objects[key]; !told || old != o && !old.equal(o) {
 			edits = append(edits, o.set)
@@ -325,7 +327,7 @@ func (f *folder) tell() {
 	}
 	f.objects = objects
 	if len(edits) > 0 {
-		f.sink.Update(func(objects Objects) {
+		f.sink.Update(func(objects watch.Objects) {
 			for _, edit := range edits {
 				edit(objects)
 			}
@@ -340,7 +342,7 @@ func (f *folder) tell() {
 }
 
 // report logs the problems that are new.
-func (f *folder) report(problems []*ManifestError) {
+func (f *state) report(problems []*Error) {
 	logged := make(map[string]bool, len(problems))
 	for _, p := range problems {
 		text := p.Error()

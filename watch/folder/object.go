@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package folder
 
 import (
 	"maps"
@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
 )
 
 // objectKind is a kind that policy is made of.
@@ -75,7 +76,7 @@ func (o *object) equal(p *object) bool {
 }
 
 // set gives the object to objects.
-func (o *object) set(objects Objects) {
+func (o *object) set(objects watch.Objects) {
 	switch o.key.kind {
 	case kindPod:
 		objects.SetPod(o.pod)
@@ -87,7 +88,7 @@ func (o *object) set(objects Objects) {
 }
 
 // remove deletes the object of the key.
-func (k objectKey) remove(objects Objects) {
+func (k objectKey) remove(objects watch.Objects) {
 	switch k.kind {
 	case kindPod:
 		objects.DeletePod(k.NamespacedName)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package folder
 
 import (
 	"errors"
@@ -19,16 +19,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
+	"github.com/netpold/netpold/test/sink"
 	"github.com/netpold/netpold/translate"
 )
 
-var update = flag.Bool("update", false, "rewrite testdata/manifests")
+var update = flag.Bool("update", false, "rewrite testdata")
 
 // describeCluster returns a line for each object of a cluster.
 func describeCluster(c *translate.Cluster) string {
 	var b strings.Builder
 	for _, p := range c.Pods {
-		fmt.Fprintf(&b, "pod %s on %s %s %v", p.NamespacedName, p.Node, labelText(p.Labels), p.IPs)
+		fmt.Fprintf(&b, "pod %s on %s %s %v", p.NamespacedName, p.Node, sink.Labels(p.Labels), p.IPs)
 		for _, port := range p.Ports {
 			fmt.Fprintf(&b, " %s/%d:%d", port.Name, port.Proto, port.Number)
 		}
@@ -44,7 +45,7 @@ func describeCluster(c *translate.Cluster) string {
 		if c.Namespaces[name]["kubernetes.io/metadata.name"] != name {
 			b.WriteString("without its name: ")
 		}
-		fmt.Fprintf(&b, "namespace %s %s\n", name, labelText(c.Namespaces[name]))
+		fmt.Fprintf(&b, "namespace %s %s\n", name, sink.Labels(c.Namespaces[name]))
 	}
 	for _, np := range c.Policies {
 		fmt.Fprintf(&b, "policy %s/%s %v podSelector %s; %d ingress, %d egress\n", np.Namespace, np.Name, np.Spec.PolicyTypes,
@@ -53,9 +54,9 @@ func describeCluster(c *translate.Cluster) string {
 	return strings.ReplaceAll(b.String(), " \n", "\n")
 }
 
-// TestLoadManifests loads the files of each case as a folder. What the case says of them are its last two files.
-func TestLoadManifests(t *testing.T) {
-	cases, err := filepath.Glob("testdata/manifests/*.txtar")
+// TestLoad loads the files of each case as a folder. What the case says of them are its last two files.
+func TestLoad(t *testing.T) {
+	cases, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(cases) == 0 {
 		t.Fatal("no cases", err)
 	}
@@ -79,7 +80,7 @@ func TestLoadManifests(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c, errs, err := LoadManifests(dir)
+			c, errs, err := Load(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +105,7 @@ func TestLoadManifests(t *testing.T) {
 	}
 }
 
-func TestReadManifests(t *testing.T) {
+func TestRead(t *testing.T) {
 	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"
 	bomb := "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
 	for c := 'b'; c < 'k'; c++ {
@@ -133,7 +134,7 @@ func TestReadManifests(t *testing.T) {
 		{"two of a kind", pod + "---\n" + pod, "pod default/a", "in:5: pod default/a: is in in:1 too, which counts"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, errs := ReadManifests("in", strings.NewReader(tt.text))
+			c, errs := Read("in", strings.NewReader(tt.text))
 			if got := describeCluster(c); !strings.HasPrefix(got, tt.cluster) || tt.cluster == "" && got != "" {
 				t.Errorf("got %q, want %q", got, tt.cluster)
 			}
@@ -144,18 +145,18 @@ func TestReadManifests(t *testing.T) {
 	}
 }
 
-func TestLoadManifestsFails(t *testing.T) {
+func TestLoadFails(t *testing.T) {
 	if _, err := readAll(strings.NewReader("12345"), 4); err == nil || err.Error() != "larger than 4 bytes" {
 		t.Errorf("got %v", err)
 	}
-	if _, _, err := LoadManifests(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+	if _, _, err := Load(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, os.ErrNotExist)
 	}
 }
 
-// FuzzReadManifests: whatever a file holds, the loader returns, and no name that it lets through breaks a line or a quote.
-func FuzzReadManifests(f *testing.F) {
-	cases, _ := filepath.Glob("testdata/manifests/*.txtar")
+// FuzzRead: whatever a file holds, the loader returns, and no name that it lets through breaks a line or a quote.
+func FuzzRead(f *testing.F) {
+	cases, _ := filepath.Glob("testdata/*.txtar")
 	for _, path := range cases {
 		archive, err := txtar.ParseFile(path)
 		if err != nil {
@@ -166,7 +167,7 @@ func FuzzReadManifests(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, errs := ReadManifests("in", strings.NewReader(string(data)))
+		c, errs := Read("in", strings.NewReader(string(data)))
 		for line := range strings.SplitSeq(strings.TrimSuffix(describeCluster(c), "\n"), "\n") {
 			if line != "" && !slices.Contains([]string{"pod", "namespace", "policy"}, strings.Fields(line)[0]) {
 				t.Errorf("line %q in the cluster", line)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+// Package folder feeds a [watch.Sink] with the pods, namespaces and policies of a folder of manifests, and reads the same for commands
+// that work on a file.
+package folder
 
 import (
 	"cmp"
@@ -26,13 +28,13 @@ const (
 	maxLoaded  = 1 << 30
 )
 
-// LoadManifests returns the objects of a file of manifests, or of all *.yaml, *.yml and *.json files of a folder and its
+// Load returns the objects of a file of manifests, or of all *.yaml, *.yml and *.json files of a folder and its
 // subfolders, where names that begin with a dot are passed over. They are what kubectl prints, in YAML or JSON: Pods, Namespaces and
 // NetworkPolicies, and lists of them; other kinds are passed over. A namespace that objects are in exists without saying so.
 //
-// The list holds a [*ManifestError] for each thing that is wrong with them, in the order of files and lines: the cluster is without
+// The list holds a [*Error] for each thing that is wrong with them, in the order of files and lines: the cluster is without
 // it. The last error is that nothing could be read.
-func LoadManifests(path string) (*translate.Cluster, []error, error) {
+func Load(path string) (*translate.Cluster, []error, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read manifests: %w", err)
@@ -43,7 +45,7 @@ func LoadManifests(path string) (*translate.Cluster, []error, error) {
 			return nil, nil, fmt.Errorf("read manifests: %w", err)
 		}
 		defer f.Close() //nolint:errcheck // nothing was written
-		cluster, errs := ReadManifests(path, f)
+		cluster, errs := Read(path, f)
 		return cluster, errs, nil
 	}
 	files := make(map[string]manifest)
@@ -57,8 +59,8 @@ func LoadManifests(path string) (*translate.Cluster, []error, error) {
 	return cluster, errs, nil
 }
 
-// ReadManifests is [LoadManifests] of one stream, which errors call name.
-func ReadManifests(name string, r io.Reader) (*translate.Cluster, []error) {
+// Read is [Load] of one stream, which errors call name.
+func Read(name string, r io.Reader) (*translate.Cluster, []error) {
 	data, err := readAll(r, maxLoaded)
 	if err != nil {
 		return clusterOf(map[string]manifest{name: unreadable(name, err)})
@@ -89,9 +91,9 @@ func clusterOf(files map[string]manifest) (*translate.Cluster, []error) {
 
 // merge returns the objects of all files, the namespaces that they are in, and what is wrong with them. Of an object that is there
 // twice the first one counts, in the order of file names and lines.
-func merge(files map[string]manifest) (map[objectKey]*object, []*ManifestError) {
+func merge(files map[string]manifest) (map[objectKey]*object, []*Error) {
 	objects := make(map[objectKey]*object)
-	var problems []*ManifestError
+	var problems []*Error
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		problems = append(problems, files[file].problems...)
 		for _, o := range files[file].objects {
@@ -100,7 +102,7 @@ func merge(files map[string]manifest) (map[objectKey]*object, []*ManifestError) 
 				objects[o.key] = o
 				continue
 			}
-			problems = append(problems, &ManifestError{File: o.file, Line: o.line, Object: o.key.String(),
+			problems = append(problems, &Error{File: o.file, Line: o.line, Object: o.key.String(),
 				Problem: fmt.Sprintf("is in %s:%d too, which counts", first.file, first.line)})
 		}
 	}
@@ -194,7 +196,7 @@ func unreadable(path string, err error) manifest {
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		err = pathErr.Err // the rest of it is the name of the file
 	}
-	return brokenManifest(&ManifestError{File: path, Problem: err.Error()})
+	return brokenManifest(&Error{File: path, Problem: err.Error()})
 }
 
 // readAll reads up to limit bytes. More are an error.
