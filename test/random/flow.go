@@ -53,7 +53,7 @@ func NewFlows(r *rand.Rand, c *translate.Cluster, use func(netip.Addr) bool) *Fl
 		for _, a := range p.IPs {
 			f.add(&f.pods, a)
 			f.add(&pods, a)
-			f.add(&f.all, a.Prev(), a, a.Next())
+			f.add(&f.all, a.Prev(), a, a.Next(), netip.AddrFrom16(a.As16())) // of IPv4 also what looks like it in IPv6
 		}
 		of[p.Namespace] = pods
 		for _, port := range p.Ports {
@@ -69,15 +69,16 @@ func NewFlows(r *rand.Rand, c *translate.Cluster, use func(netip.Addr) bool) *Fl
 			f.addRule(aim{pods: of[np.Namespace], egress: true}, r.To, r.Ports)
 		}
 	}
-	f.add(&f.all, addrs("0.0.0.0", "255.255.255.255", "8.8.8.8", "0.0.0.1", "223.255.255.254", "::", "2001:db8::1", "::2",
-		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "feff:ffff:ffff:ffff:ffff:ffff:ffff:fffe")...)
+	f.add(&f.all, addrs("8.8.8.8", "0.0.0.1", "223.255.255.254", "2001:db8::1", "::2", "feff:ffff:ffff:ffff:ffff:ffff:ffff:fffe")...)
+	f.add(&f.all, edgesIPv4()...)
+	f.add(&f.all, edgesIPv6()...)
 	return f
 }
 
 // add notes addresses but for those of no flow.
 func (f *Flows) add(list *ends, addresses ...netip.Addr) {
 	for _, a := range addresses {
-		if !a.IsValid() || a.Is4In6() || f.use != nil && !f.use(a) {
+		if !a.IsValid() || f.use != nil && !f.use(a) {
 			continue
 		}
 		family := 0

@@ -19,7 +19,7 @@ import (
 func podsIPv4() []netip.Addr {
 	pool := addrs("10.0.0.1", "10.0.0.2", "10.0.0.127", "10.0.0.128", "10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1",
 		"10.0.255.255", "10.1.0.0", "10.255.255.255", "11.0.0.0", "127.255.255.254", "128.0.0.0", "192.168.0.1", "0.0.0.1",
-		"255.255.255.254", "223.255.255.255")
+		"255.255.255.254", "223.255.255.255", "0.0.0.0", "255.255.255.255")
 	for i := range 200 {
 		pool = append(pool, netip.AddrFrom4([4]byte{10, 0, 2, byte(i)}))
 	}
@@ -30,7 +30,8 @@ func podsIPv4() []netip.Addr {
 func podsIPv6() []netip.Addr {
 	pool := addrs("fd00::1", "fd00::2", "fd00::7f", "fd00::80", "fd00::fe", "fd00::ff", "fd00::100", "fd00::ffff", "fd00::1:0",
 		"fd00:0:0:1::", "fd00::ffff:ffff:ffff:ffff", "7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "8000::", "2001:db8::1", "::a00:1",
-		"feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "64:ff9b::a00:1")
+		"feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "64:ff9b::a00:1", "64:ff9b::", "64:ff9b::ffff:ffff", "64:ff9b::1:0:0",
+		"::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::fffd:ffff:ffff", "::fffe:0:0", "::fffe:ffff:ffff", "::1:0:0:0", "::1:0:0")
 	for i := range 200 {
 		pool = append(pool, netip.AddrFrom16([16]byte{0: 0xfd, 13: 2, 15: byte(i)}))
 	}

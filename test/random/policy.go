@@ -48,13 +48,16 @@ func (g *Generator) policyTypes() []networkingv1.PolicyType {
 // bad says whether to make something invalid, in percent of the cases in which a policy may be.
 func (g *Generator) bad(percent int) bool { return !g.valid && g.chance(percent) }
 
-// peers returns the peers of a rule: absent, empty, few, or more whole namespaces than an isolation looks up in shared sets.
+// peers returns the peers of a rule: absent, empty, few, blocks that meet, or more whole namespaces than an isolation looks
+// up in shared sets.
 func (g *Generator) peers() []networkingv1.NetworkPolicyPeer {
 	switch {
 	case g.chance(12):
 		return nil
 	case g.chance(4):
 		return []networkingv1.NetworkPolicyPeer{}
+	case g.chance(8):
+		return g.blocks()
 	case g.chance(6):
 		var peers []networkingv1.NetworkPolicyPeer
 		for range 5 + g.r.IntN(4) {

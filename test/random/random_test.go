@@ -114,6 +114,38 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
+// TestEdges wants policies and flows to meet often at the edges of the families.
+func TestEdges(t *testing.T) {
+	texts := []string{
+		"0.0.0.0/0 :", "::/0 :", " ::fffe:0:0", "-::fffe:ffff:f", "-::fffd:ffff:ffff :", " ::ffff:0.0.0.0-", "-::ffff:255.255.255.255 :",
+		" ::1:0:0:0", " 64:ff9b::/96 :", "-64:ff9b::ffff:ffff :", "-255.255.255.255 :", "-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff :",
+	}
+	count := make(map[string]int)
+	for seed := range uint64(600) {
+		r := random.Source(seed)
+		c := random.Cluster(r, random.Small())
+		s := translate.New("node-1", translate.Options{})
+		c.AddTo(s)
+		table := s.Table().String()
+		for _, text := range texts {
+			if strings.Contains(table, text) {
+				count[text]++
+			}
+		}
+		flows := random.NewFlows(r, c, nil)
+		for range 20 {
+			if f := flows.Next(); f.Src.Is4In6() || f.Dst.Is4In6() {
+				count["mapped"]++
+			}
+		}
+	}
+	for _, what := range append(texts, "mapped") {
+		if t.Logf("%q: %d", what, count[what]); count[what] < 3 {
+			t.Errorf("%q: %d times", what, count[what])
+		}
+	}
+}
+
 // TestCase writes a golden case.
 func TestCase(t *testing.T) {
 	c := random.Cluster(random.Source(3), random.Small())

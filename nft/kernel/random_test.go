@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/translate"
+)
+
+// Flags to run other seeds, or one alone: go test ./nft/kernel -run=EncodeRandom -seed=7 -clusters=1
+var (
+	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
+	clusters  = flag.Uint64("clusters", 500, "how many random clusters are encoded")
+)
+
+// TestEncodeRandom: whatever a cluster's policies say, its transactions have an encoding, the first one and those of changes, and
+// the elements that are encoded are those that are wanted. Nothing is committed.
+func TestEncodeRandom(t *testing.T) {
+	var transactions, elements int
+	for seed := *firstSeed; seed < *firstSeed+*clusters; seed++ {
+		r := random.Source(seed)
+		g := random.NewGenerator(r, random.SizeOf(seed))
+		c := g.Cluster()
+		s := translate.New(random.Nodes()[0], translate.Options{LogGroup: uint16(seed % 2)})
+		c.AddTo(s)
+		for step := range 4 {
+			n, err := encodeAll(s.Table().Pending())
+			if err != nil {
+				t.Fatalf("seed %d, step %d: %v", seed, step, err)
+			}
+			transactions++
+			elements += n
+			for range 1 + r.IntN(4) {
+				e := g.Event(c)
+				e.Apply(s)
+				e.ApplyTo(c)
+			}
+		}
+	}
+	t.Logf("seeds %d to %d: %d transactions, %d elements", *firstSeed, *firstSeed+*clusters-1, transactions, elements)
+}
+
+// encodeAll encodes a transaction, and holds its elements against what the kernel would answer of them. It returns their number.
+func encodeAll(tx *nft.Transaction) (int, error) {
+	if tx == nil {
+		return 0, nil
+	}
+	e := &encoder{tx: tx}
+	if err := e.encode(); err != nil {
+		return 0, err
+	}
+	decoders := make(map[int]*elementDecoder) // by operation
+	for i, m := range e.messages {
+		if m.op == noOp || tx.Ops[m.op].Verb != nft.AddElements {
+			continue
+		}
+		if decoders[m.op] == nil {
+			decoders[m.op] = &elementDecoder{typ: tx.Ops[m.op].Set.Type}
+		}
+		end := len(e.buf)
+		if i+1 < len(e.messages) {
+			end = e.messages[i+1].start
+		}
+		decoders[m.op].message(e.buf[m.start+headerLen : end])
+	}
+	n := 0
+	for i, d := range decoders {
+		op := &tx.Ops[i]
+		want := make(map[nft.Key]nft.Value)
+		for _, el := range op.Elements {
+			want[el.Key] = el.Value
+		}
+		got := make(map[nft.Key]nft.Value)
+		for _, el := range d.finish() {
+			got[el.Key] = el.Value
+		}
+		if !maps.Equal(got, want) {
+			return 0, fmt.Errorf("%s: the kernel would hold %v, want %v", describe(op), got, want)
+		}
+		n += len(want)
+	}
+	return n, nil
+}
