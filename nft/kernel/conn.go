@@ -30,8 +30,11 @@ type Config struct {
 type Conn struct {
 	config Config
 	port   uint32 // of the socket that writes
-	flags  uint32 // of new tables
 	reader reader
+
+	// What probe finds out.
+	flags     uint32 // of new tables
+	flushMaps bool   // before their deletion
 
 	mu       sync.Mutex // guards the fields below
 	socket   *socket
@@ -96,6 +99,27 @@ func (c *Conn) Close() error {
 // Owns says whether the connection owns the tables it creates: [Config].Own was set, and the kernel can.
 func (c *Conn) Owns() bool { return c.flags&tableOwner != 0 }
 
+// A Lack is something that the kernel cannot do, and that netpold can do without.
+type Lack struct {
+	What   string // in one clause
+	Since  string // the Linux versions that can do it
+	Effect string // of the lack on what is enforced
+}
+
+// Lacks returns what the kernel was found to lack of what [Config] asks for.
+func (c *Conn) Lacks() []Lack {
+	var lacks []Lack
+	if c.config.Own && !c.Owns() {
+		lacks = append(lacks, Lack{"the table is not owned", "6.9",
+			"others can change or delete it; netpold sees that and undoes it, and until then traffic meets what they left"})
+	}
+	if c.flushMaps {
+		lacks = append(lacks, Lack{"maps have to be flushed before they are deleted", hasMapRelease,
+			"none, but changes of large policies hold up other writers of nf_tables longer"})
+	}
+	return lacks
+}
+
 // Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits one after the other what
 // [nft.Transaction.Stages] splits. A nil transaction is committed already.
 //
@@ -126,6 +150,7 @@ func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) (nft.Result, erro
 		batch:      batch{buf: c.buf[:0], messages: c.messages[:0], seq: c.seq},
 		tx:         tx,
 		tableFlags: c.flags,
+		flushMaps:  c.flushMaps,
 	}
 	err := e.encode()
 	c.keep(&e.batch)

@@ -18,6 +18,7 @@ type encoder struct {
 	batch
 	tx         *nft.Transaction
 	tableFlags uint32 // of a new table
+	flushMaps  bool   // before their deletion
 	op         int    // index of the operation in hand
 	sets       uint32 // sets declared so far, whose ids they are
 }
@@ -46,10 +47,7 @@ func (e *encoder) operation(op *nft.Op) {
 	case nft.AddSet:
 		e.addSet(op.Set)
 	case nft.DeleteSet:
-		e.command(e.message(), unix.NFT_MSG_DELSET, 0, func() {
-			e.str(unix.NFTA_SET_TABLE, e.tx.Table)
-			e.str(unix.NFTA_SET_NAME, op.Set.Name)
-		})
+		e.deleteSet(op.Set)
 	case nft.AddChain:
 		e.addChain(op.Chain)
 	case nft.DeleteChain:
@@ -194,6 +192,27 @@ func (e *encoder) addSet(s *nft.Set) {
 		d.exprs = []expr.Any{&expr.Counter{}}
 	}
 	e.declare(&d)
+}
+
+// deleteSet encodes
+//
+//	delete set inet netpold s
+//
+// or, of a map whose chains the kernel would else not let go, see [Conn.require],
+//
+//	flush map inet netpold m
+//	delete map inet netpold m
+func (e *encoder) deleteSet(s *nft.Set) {
+	if s.Type.Map && e.flushMaps {
+		e.command(e.message(), unix.NFT_MSG_DELSETELEM, 0, func() { // a deletion of elements that names none
+			e.str(unix.NFTA_SET_ELEM_LIST_TABLE, e.tx.Table)
+			e.str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+		})
+	}
+	e.command(e.message(), unix.NFT_MSG_DELSET, 0, func() {
+		e.str(unix.NFTA_SET_TABLE, e.tx.Table)
+		e.str(unix.NFTA_SET_NAME, s.Name)
+	})
 }
 
 // anonymousSet appends a set that exists for one rule only, as

@@ -205,6 +205,44 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
+// Where a map's deletion does not let go of its chains in time, maps are flushed first. The kernel of the test does: that it is busy comes from
+// a chain in use.
+func TestFlushMaps(t *testing.T) {
+	netns.Enter(t)
+	c := open(t)
+	changes := func() uint32 {
+		table := nft.NewTable("t", "")
+		mapped(table)
+		if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+			t.Fatal(err)
+		}
+		dropped(table)
+		before := c.seq
+		if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+			t.Fatal(err)
+		}
+		return c.seq - before
+	}
+	without := changes()
+	busy := requirement{Policies, "deletion", "1.2", steps(mapped, func(t *nft.Table) {
+		if !c.flushMaps {
+			t.DeleteChain("chain")
+		}
+	})}
+	if lacks := c.Lacks(); len(lacks) > 0 {
+		t.Errorf("before: %+v", lacks)
+	}
+	if err := c.require(t.Context(), "probe", busy); err != nil {
+		t.Error(err)
+	}
+	if with := changes(); with != without+1 {
+		t.Errorf("a map and its chain are deleted in %d messages, and in %d with a flush", without, with)
+	}
+	if lacks := c.Lacks(); len(lacks) != 1 || lacks[0].Since != hasMapRelease {
+		t.Errorf("after: %+v", lacks)
+	}
+}
+
 // Everything that follows from a length field is in the kernel's hands or in those of whoever wrote the table.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})

@@ -18,9 +18,24 @@ func owner(t *testing.T) *kernel.Conn {
 	t.Helper()
 	c := open(t, kernel.Config{Own: true})
 	if !c.Owns() {
-		t.Skip("needs Linux 6.9")
+		netns.Lacks(t, "tables that are owned and outlive their owner", 6, 9)
 	}
 	return c
+}
+
+// What the kernel lacks is told where it was asked for, and only there.
+func TestLacks(t *testing.T) {
+	netns.Enter(t)
+	for _, config := range []kernel.Config{{}, {Needs: kernel.Everything}, {Needs: kernel.Everything, Own: true}} {
+		c := open(t, config)
+		var owned bool
+		for _, l := range c.Lacks() {
+			owned = owned || l.What == "the table is not owned" && l.Since == "6.9" && l.Effect != ""
+		}
+		if want := config.Own && !c.Owns(); owned != want {
+			t.Errorf("%+v: %+v; that the table is not owned is told: %t, want %t", config, c.Lacks(), owned, want)
+		}
+	}
 }
 
 // refuses says whether nft(8) is not let do something.

@@ -34,6 +34,9 @@ type requirement struct {
 	steps []func(*nft.Table) // edits of a table, each committed before the next
 }
 
+// hasMapRelease is since when the deletion of a map lets go of the chains that it names at once.
+const hasMapRelease = "5.10.188, 5.15.120, 6.1.36, 6.4"
+
 // requirements returns what Open may try out, each on an empty table.
 func requirements() []requirement {
 	v4 := nft.SetType{Family: nft.IPv4}
@@ -48,8 +51,10 @@ func requirements() []requirement {
 		{Policies, "set of addresses", "3.18", setOf(v4, nft.AddrKey(netip.IPv4Unspecified()))},
 		{Policies, "match of ranges of ports of several protocols", "5.6", ruleOf(ports)},
 		{Policies, "set whose elements count packets", "5.7", setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
-		{Policies, "deletion of a map's element and of the chain it names at once", "6.2", steps(mapped, unmapped)},
-		{Policies, "deletion of a map and of the chains it names at once", "6.4", steps(mapped, dropped)},
+		{Policies, "deletion of a map's element and of the chain it names at once", "5.10", steps(mapped, unmapped)},
+		{Policies, "deletion of a map and of the chains it names at once", hasMapRelease, steps(mapped, dropped)},
+		{Policies, "replacement of intervals by others that overlap them", "5.10.166, 5.15.91, 6.1.9, 6.2",
+			steps(intervals([2]byte{2, 2}, [2]byte{3, 5}), intervals([2]byte{2, 3}, [2]byte{4, 5}))},
 	}
 }
 
@@ -95,6 +100,20 @@ func dropped(t *nft.Table) {
 	t.DeleteChain("chain")
 }
 
+// intervals replaces what an interval set has by intervals between 10.0.0.0 and 10.0.0.255.
+func intervals(want ...[2]byte) func(*nft.Table) {
+	addr := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, n}) }
+	return func(t *nft.Table) {
+		s := t.Set("set", nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange}, "")
+		for _, e := range s.Elements() {
+			s.Unwant(e.Key)
+		}
+		for _, i := range want {
+			s.Want(nft.PairKey(addr(i[0]), addr(i[1])), nft.Value{})
+		}
+	}
+}
+
 // probe tries out what the tables need, and whether they can be owned if they are to be.
 func (c *Conn) probe() error {
 	ctx := context.Background()
@@ -114,9 +133,15 @@ func (c *Conn) probe() error {
 	return nil
 }
 
-// require tries out one requirement.
+// require tries out one requirement. Where the kernel is busy, the deletion of a map has not let go of the chains that it names: the kernel does
+// that after the transaction, too late for the chains to be deleted with the map. A flush does it at once, at a cost for each element.
 func (c *Conn) require(ctx context.Context, name string, r requirement) error {
-	switch err := c.try(ctx, name, r.steps); {
+	err := c.try(ctx, name, r.steps)
+	if errors.Is(err, unix.EBUSY) && !c.flushMaps {
+		c.flushMaps = true
+		err = errors.Join(c.DeleteTable(ctx, name), c.try(ctx, name, r.steps))
+	}
+	switch {
 	case err == nil, errors.Is(err, unix.EPERM): // privileges, not the kernel's abilities
 		return err
 	default:
