@@ -51,6 +51,7 @@ type LoopConfig struct {
 
 	// What reports say.
 	Version, Node, Source string
+	Linux                 KernelReport
 
 	// Findings returns what keeps traffic from the policies, given the number of pods on the node.
 	Findings func(pods int) []preflight.Finding

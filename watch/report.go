@@ -21,6 +21,7 @@ type Report struct {
 	Started         time.Time           `json:"started"`
 	Synced          bool                `json:"synced"` // the source has told everything once
 	InSync          bool                `json:"inSync"` // and the kernel holds what follows from it
+	Kernel          KernelReport        `json:"kernel"`
 	Source          SourceReport        `json:"source"`
 	IsolatedPods    map[string]int      `json:"isolatedPods"` // of this node, by direction
 	Pods            PodsReport          `json:"pods"`
@@ -31,6 +32,19 @@ type Report struct {
 	Recoveries      int                 `json:"recoveries"`   // replacements of the whole table after the start
 	Generation      uint32              `json:"generation"`   // of the ruleset now, which everybody's transactions raise; 0: not known
 	Preflight       []preflight.Finding `json:"preflight"`
+}
+
+// KernelReport is the kernel that enforces, and what netpold does without on it.
+type KernelReport struct {
+	Release string `json:"release"` // as uname -r prints it
+	Lacks   []Lack `json:"lacks"`
+}
+
+// Lack is something that the kernel cannot do, and that netpold can do without.
+type Lack struct {
+	What   string `json:"what"`
+	Since  string `json:"since"`  // the Linux versions that can do it
+	Effect string `json:"effect"` // on what is enforced
 }
 
 // SourceReport is where the objects come from, and whether it answers.
@@ -96,6 +110,7 @@ func (l *Loop) report() Report {
 	r := Report{
 		Version: l.Version, Node: l.Node, Started: l.started,
 		Synced: l.status.Synced, InSync: l.inSync(),
+		Kernel:       KernelReport{Release: l.Linux.Release, Lacks: append([]Lack{}, l.Linux.Lacks...)},
 		Source:       SourceReport{Name: l.Source},
 		IsolatedPods: make(map[string]int),
 		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.NodePods},

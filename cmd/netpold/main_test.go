@@ -140,6 +140,7 @@ func execute(ctx context.Context, stdin string, args ...string) (stdout, stderr 
 func TestStatus(t *testing.T) {
 	report := watch.Report{
 		Node: "worker-1", Synced: true, InSync: true, Source: watch.SourceReport{Name: "API server"},
+		Kernel:       watch.KernelReport{Release: "6.1.2", Lacks: []watch.Lack{{What: "it is small", Since: "6.9", Effect: "as ever"}}},
 		IsolatedPods: map[string]int{"ingress": 2},
 		Policies: watch.PoliciesReport{Total: 4, InEffect: 1, Troubles: []watch.TroubleReport{
 			{Kind: "rejected", Policies: []string{"ns/bad"}, Reason: "spec.x"},
@@ -156,7 +157,10 @@ func TestStatus(t *testing.T) {
 	if exit != 0 || stderr != "" {
 		t.Errorf("in sync: exit %d, stderr %s", exit, stderr)
 	}
-	for _, want := range []string{"worker-1", "yes", "2 pods for ingress, 0 for egress", "ns/bad: spec.x", "ns/a, ns/b: the kernel refused it", "bridge: a bridge", "mend it"} {
+	for _, want := range []string{
+		"worker-1", "yes", "2 pods for ingress, 0 for egress", "ns/bad: spec.x", "ns/a, ns/b: the kernel refused it", "bridge: a bridge", "mend it",
+		"Linux 6.1.2", "it is small (Linux 6.9 can): as ever",
+	} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("status lacks %q:\n%s", want, stdout)
 		}
@@ -168,7 +172,7 @@ func TestStatus(t *testing.T) {
 	}
 	stdout, _, _ = execute(t.Context(), "", "status", "--listen", listen, "-o", "json")
 	var got watch.Report
-	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Node != "worker-1" {
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Node != "worker-1" || len(got.Kernel.Lacks) != 1 {
 		t.Errorf("status -o json: %v, %s", err, stdout)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/netpold/netpold/nft/kernel"
@@ -134,9 +135,16 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName())
+	linux, err := kernelReport(conn)
+	if err != nil {
+		return err
+	}
+	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName(), "linux", linux.Release)
+	for _, l := range linux.Lacks {
+		log.Warn("the kernel lacks what netpold can do without", "what", l.What, "effect", l.Effect, "since", "Linux "+l.Since)
+	}
 	d := daemon{conn: conn, watcher: watcher, drops: openDrops(flags.table.logGroup, log), socket: socket, listener: listener, log: log}
-	d.source, d.events = source, events
+	d.source, d.events, d.linux = source, events, linux
 	err = d.run(ctx, flags, options)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
 	return err
@@ -151,7 +159,21 @@ type daemon struct {
 	listener net.Listener  // nil without endpoints
 	source   watch.Source
 	events   *watch.Events // nil without an API server
+	linux    watch.KernelReport
 	log      *slog.Logger
+}
+
+// kernelReport says what netpold does without on this kernel.
+func kernelReport(conn *kernel.Conn) (watch.KernelReport, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return watch.KernelReport{}, fmt.Errorf("ask for the kernel's version: %w", err)
+	}
+	r := watch.KernelReport{Release: unix.ByteSliceToString(name.Release[:])}
+	for _, l := range conn.Lacks() {
+		r.Lacks = append(r.Lacks, watch.Lack(l))
+	}
+	return r, nil
 }
 
 // run wires source, state, loop and kernel together, until ctx ends or one of them fails.
@@ -163,7 +185,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	}
 	loop := watch.NewLoop(watch.LoopConfig{
 		Kernel: d.conn, State: translate.New(flags.node, options), Metrics: metrics, Events: d.events, Log: d.log,
-		Version: version(), Node: flags.node, Source: flags.sourceName(),
+		Version: version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
 		Findings: func(pods int) []preflight.Finding { return preflight.Check(os.DirFS("/"), pods) },
 	})
 	for _, c := range []prometheus.Collector{

@@ -140,6 +140,10 @@ func printStatus(w io.Writer, output string, r watch.Report) error {
 	row("Node", "%s", r.Node)
 	row("Version", "%s, up %s", r.Version, time.Since(r.Started).Round(time.Second))
 	row("In sync", "%s", syncText(r))
+	row("Kernel", "Linux %s", r.Kernel.Release)
+	for _, l := range r.Kernel.Lacks {
+		row("  lacks", "%s (Linux %s can): %s", l.What, l.Since, l.Effect)
+	}
 	row("Source", "%s", sourceText(r.Source))
 	row("Pods", "%d in the cluster, %d on this node", r.Pods.Cluster, r.Pods.Node)
 	row("Isolated", "%d pods for ingress, %d for egress", r.IsolatedPods["ingress"], r.IsolatedPods["egress"])
