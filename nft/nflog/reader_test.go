@@ -96,6 +96,25 @@ func iface(t *testing.T, name string) uint32 {
 	return uint32(i.Index)
 }
 
+// A packet has the time at which it was logged.
+func TestTime(t *testing.T) {
+	p := prober.New(t)
+	load(t, `log prefix "drop" group 86 drop`)
+	r := open(t, nflog.Config{})
+	before := time.Now()
+	all := samples()
+	send(t, p, packets(all)...)
+	for i, packet := range read(t, r, len(all)) {
+		if packet.Time.IsZero() {
+			netns.Lacks(t, "the time of a logged packet that is forwarded", 6, 12)
+		}
+		// The clock that the packet's time is cut from is not that of the process to the microsecond.
+		if packet.Time.Before(before.Add(-time.Second)) || packet.Time.After(time.Now().Add(time.Second)) {
+			t.Errorf("%s: logged %s, sent after %s", all[i].name, packet.Time, before)
+		}
+	}
+}
+
 // Every kind of packet that is dropped is read once, in order, as it was sent.
 func TestRead(t *testing.T) {
 	p := prober.New(t)
@@ -104,16 +123,11 @@ func TestRead(t *testing.T) {
 		`log prefix "drop egress pod/77aa" group 86 drop`)
 	r := open(t, nflog.Config{})
 	in, out := iface(t, "pods-in"), iface(t, "pods-out")
-	before := time.Now()
 	all := samples()
 	send(t, p, packets(all)...)
 	got := read(t, r, len(all))
 	for i, s := range all {
-		// The clock that the packet's time is cut from is not that of the process to the microsecond.
-		if at := got[i].Time; at.Before(before.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
-			t.Errorf("%s: logged %s, sent after %s", s.name, at, before)
-		}
-		got[i].Time = time.Time{}
+		got[i].Time = time.Time{} // see TestTime
 		want := s.want
 		want.InIface, want.OutIface, want.Prefix = in, out, "drop ingress pod/0f3a"
 		if want.Src.Is6() {

@@ -3,16 +3,21 @@
 package faults_test
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/netpold/netpold/test/netns"
 	"github.com/netpold/netpold/test/prober"
 	"github.com/netpold/netpold/test/train"
+	"github.com/netpold/netpold/watch"
 )
 
 // A ride is a daemon whose rules are in force, and the train that passes them while the test waits.
@@ -51,6 +56,9 @@ func testOwned(t *testing.T, program string) {
 	r := newRide(t, program)
 	r.restarts()
 	r.changes()
+	if !r.owned() {
+		netns.Lacks(t, "tables that are owned and outlive their owner", 6, 9)
+	}
 	for _, change := range attacks {
 		r.train.Unharmed("10 times "+change+", owned table", func() {
 			for range 10 {
@@ -61,6 +69,17 @@ func testOwned(t *testing.T, program string) {
 			}
 		})
 	}
+}
+
+// owned says whether netpold owns the table, by its own word.
+func (r *ride) owned() bool {
+	r.t.Helper()
+	out, err := r.run(exec.Command(r.program, "status", "-o", "json"))
+	var report watch.Report
+	if err := errors.Join(err, json.Unmarshal([]byte(out), &report)); err != nil {
+		r.t.Fatalf("netpold status: %v: %s", err, out)
+	}
+	return !slices.ContainsFunc(report.Kernel.Lacks, func(l watch.Lack) bool { return strings.Contains(l.What, "not owned") })
 }
 
 // testShared does the same with a table that others can change, and lets them.

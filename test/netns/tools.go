@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,4 +50,22 @@ func SetSysctl(path, value string) error {
 		return fmt.Errorf("set sysctl: %w", err)
 	}
 	return nil
+}
+
+// Lacks ends a test for which the kernel was found to lack something: the test is skipped before the version that has it, and fails from then on.
+func Lacks(t testing.TB, what string, major, minor int) {
+	t.Helper()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatalf("uname: %v", err)
+	}
+	release := unix.ByteSliceToString(name.Release[:])
+	var got [2]int
+	if _, err := fmt.Sscanf(release, "%d.%d", &got[0], &got[1]); err != nil {
+		t.Fatalf("version of the kernel, %s: %v", release, err)
+	}
+	if slices.Compare(got[:], []int{major, minor}) >= 0 {
+		t.Fatalf("Linux %s has not: %s, which Linux %d.%d has", release, what, major, minor)
+	}
+	t.Skipf("Linux %s has not: %s, which Linux %d.%d has", release, what, major, minor)
 }
