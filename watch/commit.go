@@ -11,16 +11,22 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// Kernel holds tables of the inet family. After an error the loop takes nothing as known of what the kernel holds, and replaces the
-// whole table.
+// Kernel holds tables of the inet family, for the loop alone. After an error the loop takes nothing as known of what the kernel holds, and
+// replaces the whole table.
 type Kernel interface {
+	Reads
 	// Apply commits a transaction: all of it or nothing that a packet meets.
 	Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error)
 	// DeleteTable deletes a table, if it is there.
 	DeleteTable(ctx context.Context, name string) error
 	// Hooked says whether a table has a base chain of that name.
 	Hooked(ctx context.Context, table, chain string) (bool, error)
-	// Elements returns the elements of a set with their counts. That the set is not there is an error that is fs.ErrNotExist.
+}
+
+// Reads reads from the kernel, beside its transactions.
+type Reads interface {
+	// Elements returns the elements of a set with their counts; with an error, those that were seen. That the set is not there is an
+	// error that is fs.ErrNotExist.
 	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
 	// Rules returns the handles of a chain's rules, in their order.
 	Rules(ctx context.Context, table, chain string) ([]uint64, error)
@@ -30,13 +36,12 @@ type Kernel interface {
 
 // apply brings the kernel a transaction.
 func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
-	l.kernelMu.Lock()
-	defer l.kernelMu.Unlock()
 	if tx.Replaces() {
 		return l.replace(ctx, tx)
 	}
+	l.denied.begin(tx)
 	result, err := l.Kernel.Apply(ctx, tx)
-	l.denied.deleted(tx.Table, result.Deleted)
+	l.denied.end(tx.Table, result, err)
 	return err
 }
 
@@ -94,15 +99,14 @@ func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 			return err
 		}
 	}
-	l.built[tx.Table] = true
+	l.denied.made(tx.Table)
 	return nil
 }
 
 // retire deletes the table that tx replaces. One of this process first loses its base chains: then nothing is counted in it any more,
 // and what was is known to the packet.
 func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
-	if l.built[tx.Table] {
-		delete(l.built, tx.Table)
+	if l.denied.counts(tx.Table) {
 		unhook := &nft.Transaction{Table: tx.Table}
 		for _, c := range baseChains(tx) {
 			hooked, err := l.Kernel.Hooked(ctx, tx.Table, c.Name)

@@ -165,7 +165,7 @@ func (l *Loop) verify(ctx context.Context, step nft.Step, rule *RuleText) error 
 
 // verifyRule looks for a rule at its place in a chain of as many rules as there should be. What is in it is not compared.
 func (l *Loop) verifyRule(ctx context.Context, step nft.Step, rule *RuleText) error {
-	handles, err := l.Kernel.Rules(ctx, translate.TableName, step.Chain)
+	handles, err := l.Reads.Rules(ctx, translate.TableName, step.Chain)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -185,7 +185,7 @@ func (l *Loop) verifyRule(ctx context.Context, step nft.Step, rule *RuleText) er
 
 // held says whether a set in the kernel has an element like that.
 func (l *Loop) held(ctx context.Context, set *nft.Set, like func(nft.Counted) bool) (bool, error) {
-	elements, err := l.Kernel.Elements(ctx, translate.TableName, set.Name, set.Type)
+	elements, err := l.Reads.Elements(ctx, translate.TableName, set.Name, set.Type)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

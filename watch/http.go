@@ -3,6 +3,7 @@
 package watch
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -30,11 +31,34 @@ func Handler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 		}
 		_, _ = fmt.Fprintln(w, text)
 	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, l.Report())
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /status", l.serveStatus)
+	mux.Handle("GET /metrics", l.metricsHandler(metrics))
 	return mux
+}
+
+// readTimeout bounds what is read from the kernel for an answer that does not depend on it.
+const readTimeout = time.Second
+
+// serveStatus answers with the report.
+func (l *Loop) serveStatus(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
+	defer cancel()
+	report := l.Report()
+	report.Generation, _ = l.Reads.Generation(ctx) // 0 if it cannot be read
+	answer(w, report)
+}
+
+// metricsHandler reads what was denied from the kernel, for as long as the asker waits, and answers with that or with what was last read.
+func (l *Loop) metricsHandler(metrics prometheus.Gatherer) http.Handler {
+	gathered := promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
+		defer cancel()
+		if _, err := l.Denied(ctx); err != nil && r.Context().Err() == nil {
+			l.Log.Warn("the counts of denied packets could not be read; netpold_dropped_packets_total is as it was last read", "err", err)
+		}
+		gathered.ServeHTTP(w, r)
+	})
 }
 
 // Ready says whether the source is synced and the kernel holds what follows from it, and in words what is missing. While the source

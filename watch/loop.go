@@ -19,18 +19,19 @@ import (
 
 // Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock, and one
 // transaction is in flight at a time; what arrives meanwhile makes the next.
+//
+// Mutexes are taken in this order: dropLog.mu, dropHistory.mu, Loop.mu, and then either Events.mu or denied.mu. None is held while the
+// kernel, a file or the API server is waited for. Who waits for those waits for one of two things at most, each until his context ends: for
+// another one's denied.read, and for his turn with the kernel.Reader. The loop's goroutine waits for neither.
 type Loop struct {
 	LoopConfig
 	started time.Time
 	wake    chan struct{} // capacity 1: something may be pending
 
-	kernelMu sync.Mutex // held while a transaction is in flight, and what was denied is read; taken before mu
-	denied   denied
-	built    map[string]bool // tables of this process that the kernel holds
-
+	denied  *denied
 	history *dropHistory
 
-	mu        sync.Mutex
+	mu        sync.Mutex // guards the fields below
 	troubles  troubles
 	status    Status
 	inFlight  bool // a transaction is
@@ -44,6 +45,7 @@ type Loop struct {
 // LoopConfig is what a loop needs.
 type LoopConfig struct {
 	Kernel  Kernel
+	Reads   Reads            // for whoever asks, so that the loop waits for nobody's reads; nil: Kernel
 	State   *translate.State // the loop's from then on
 	Metrics *Metrics
 	Events  *Events // nil tells nothing
@@ -80,13 +82,15 @@ const (
 
 // NewLoop returns a loop that has not begun.
 func NewLoop(config LoopConfig) *Loop {
+	if config.Reads == nil {
+		config.Reads = config.Kernel
+	}
 	return &Loop{
 		LoopConfig: config,
 		started:    time.Now(),
 		wake:       make(chan struct{}, 1),
 		troubles:   newTroubles(),
 		denied:     newDenied(),
-		built:      make(map[string]bool),
 		history:    newDropHistory(),
 	}
 }

@@ -3,7 +3,6 @@
 package watch
 
 import (
-	"context"
 	"runtime"
 	"time"
 
@@ -107,15 +106,16 @@ func (m *Metrics) recovered(reason string) { m.recoveries.WithLabelValues(reason
 
 // stateCollector reads the loop's state when it is scraped.
 type stateCollector struct {
-	loop      *Loop
-	policies  *prometheus.Desc
-	isolated  *prometheus.Desc
-	elements  *prometheus.Desc
-	preflight *prometheus.Desc
-	denied    *prometheus.Desc
-	ready     *prometheus.Desc
-	source    *prometheus.Desc
-	build     *prometheus.Desc
+	loop       *Loop
+	policies   *prometheus.Desc
+	isolated   *prometheus.Desc
+	elements   *prometheus.Desc
+	preflight  *prometheus.Desc
+	denied     *prometheus.Desc
+	deniedAsOf *prometheus.Desc
+	ready      *prometheus.Desc
+	source     *prometheus.Desc
+	build      *prometheus.Desc
 }
 
 // NewStateCollector returns the collector of what the loop's table enforces.
@@ -135,6 +135,8 @@ func NewStateCollector(l *Loop) prometheus.Collector {
 		denied: prometheus.NewDesc("netpold_dropped_packets_total",
 			"Packets denied by the policies of this node's pods, every one, by direction and by namespace of the isolated pod.",
 			[]string{"direction", "namespace"}, nil),
+		deniedAsOf: prometheus.NewDesc("netpold_dropped_packets_timestamp_seconds",
+			"Unix time of which netpold_dropped_packets_total is; 0 before it was read.", nil, nil),
 		ready: prometheus.NewDesc("netpold_ready",
 			"1 when the source is synced and the kernel holds what follows from it, as /readyz says; else 0.", nil, nil),
 		source: prometheus.NewDesc("netpold_source_up",
@@ -146,7 +148,7 @@ func NewStateCollector(l *Loop) prometheus.Collector {
 
 // Describe sends the descriptions of the metrics.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.policies, c.isolated, c.elements, c.preflight, c.denied, c.ready, c.source, c.build} {
+	for _, d := range []*prometheus.Desc{c.policies, c.isolated, c.elements, c.preflight, c.denied, c.deniedAsOf, c.ready, c.source, c.build} {
 		ch <- d
 	}
 }
@@ -183,20 +185,16 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	c.collectDenied(ch)
 }
 
-// deniedTimeout bounds the reading of the kernel's counts, which waits for a transaction that is in flight.
-const deniedTimeout = 5 * time.Second
-
-// collectDenied sends the totals of denied packets.
+// collectDenied sends the totals of denied packets, as they were last read.
 func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), deniedTimeout)
-	defer cancel()
-	totals, err := c.loop.Denied(ctx)
-	if err != nil {
-		c.loop.Log.Warn("the metric of denied packets is not of now", "err", err)
-	}
-	for d, namespaces := range totals {
+	for d, namespaces := range c.loop.lastDenied() {
 		for ns, packets := range namespaces {
 			ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets), d.String(), ns)
 		}
 	}
+	at := 0.0
+	if asOf := c.loop.denied.time(); !asOf.IsZero() {
+		at = float64(asOf.UnixNano()) / 1e9
+	}
+	ch <- prometheus.MustNewConstMetric(c.deniedAsOf, prometheus.GaugeValue, at)
 }

@@ -28,6 +28,9 @@ func TestMetricNames(t *testing.T) {
 		l.Synced()
 		synctest.Wait()
 		k.denied = 5
+		if _, err := l.Denied(t.Context()); err != nil {
+			t.Error(err)
+		}
 		problems, err := testutil.GatherAndLint(registry)
 		if err != nil || len(problems) > 0 {
 			t.Errorf("metrics: %v %v", problems, err)

@@ -4,7 +4,6 @@ package watch
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"time"
 
@@ -91,14 +90,10 @@ type TransactionReport struct {
 	Error      string    `json:"error,omitempty"`
 }
 
-// Report returns the state of the loop as of now.
+// Report returns the state of the loop as of now. The kernel is not asked: the Generation is not known.
 func (l *Loop) Report() Report {
 	r := l.report()
 	r.Preflight = append([]preflight.Finding{}, l.Findings(r.Pods.Node)...)
-	generation, err := l.Kernel.Generation(context.Background()) // answered in the call
-	if err == nil {
-		r.Generation = generation
-	}
 	return r
 }
 

@@ -126,6 +126,11 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	defer socket.Close() //nolint:errcheck // the process ends
+	reads, err := kernel.OpenReader(kernel.Config{})
+	if err != nil {
+		return err
+	}
+	defer reads.Close() //nolint:errcheck // the process ends
 	watcher, err := conn.Watch()
 	if err != nil {
 		return err
@@ -143,7 +148,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	for _, l := range linux.Lacks {
 		log.Warn("the kernel lacks what netpold can do without", "what", l.What, "effect", l.Effect, "since", "Linux "+l.Since)
 	}
-	d := daemon{conn: conn, watcher: watcher, drops: openDrops(flags.table.logGroup, log), socket: socket, listener: listener, log: log}
+	d := daemon{conn: conn, reads: reads, watcher: watcher, drops: openDrops(flags.table.logGroup, log), socket: socket, listener: listener, log: log}
 	d.source, d.events, d.linux = source, events, linux
 	err = d.run(ctx, flags, options)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
@@ -153,6 +158,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 // daemon is what a running netpold holds open.
 type daemon struct {
 	conn     *kernel.Conn
+	reads    *kernel.Reader
 	watcher  *kernel.Watcher
 	drops    *nflog.Reader // nil if denied packets are not told of
 	socket   net.Listener  // for the program's own commands
@@ -184,8 +190,8 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	loop := watch.NewLoop(watch.LoopConfig{
-		Kernel: d.conn, State: translate.New(flags.node, options), Metrics: metrics, Events: d.events, Log: d.log,
-		Version: version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
+		Kernel: d.conn, Reads: d.reads, State: translate.New(flags.node, options), Metrics: metrics, Events: d.events,
+		Log: d.log, Version: version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
 		Findings: func(pods int) []preflight.Finding { return preflight.Check(os.DirFS("/"), pods) },
 	})
 	for _, c := range []prometheus.Collector{

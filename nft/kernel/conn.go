@@ -26,11 +26,12 @@ type Config struct {
 }
 
 // Conn is a connection to nf_tables. It is safe for concurrent use: transactions are committed one after another, and reads go on
-// meanwhile.
+// meanwhile. Some transactions read themselves, so whoever else reads much has a [Reader] of his own.
 type Conn struct {
+	*Reader
+
 	config Config
 	port   uint32 // of the socket that writes
-	reader reader
 
 	// What probe finds out.
 	flags     uint32 // of new tables
@@ -81,10 +82,11 @@ func connect(config Config) (*Conn, error) {
 
 		watchers: make(map[*Watcher]struct{}),
 	}
-	if err = writer.conn.SetReadBuffer(answers); err == nil {
-		c.reader.socket, err = dial(config.NetNS)
+	if err := writer.conn.SetReadBuffer(answers); err != nil {
+		_ = writer.close()
+		return nil, err
 	}
-	if err != nil {
+	if c.Reader, err = OpenReader(config); err != nil {
 		_ = writer.close()
 		return nil, err
 	}
@@ -93,7 +95,7 @@ func connect(config Config) (*Conn, error) {
 
 // Close closes the connection, but not its watchers. Tables that it owns stay in force without an owner.
 func (c *Conn) Close() error {
-	return errors.Join(c.socket.close(), c.reader.socket.close())
+	return errors.Join(c.socket.close(), c.Reader.Close())
 }
 
 // Owns says whether the connection owns the tables it creates: [Config].Own was set, and the kernel can.

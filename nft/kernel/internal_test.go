@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -48,7 +49,7 @@ func TestAnswerLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 10 { // fill it with answers that nobody reads
-		request := c.reader.request(unix.NFT_MSG_GETGEN, 0, func(*batch) {})
+		request := c.request(unix.NFT_MSG_GETGEN, 0, func(*batch) {})
 		if err := c.socket.send(request.buf); err != nil {
 			t.Fatal(err)
 		}
@@ -134,15 +135,55 @@ func TestReadGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	request := c.reader.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *batch) {
+	request := c.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *batch) {
 		b.str(unix.NFTA_SET_ELEM_LIST_TABLE, "t")
 		b.str(unix.NFTA_SET_ELEM_LIST_SET, "s")
 	})
-	if err := c.reader.exchange(ctx, request, func([]byte) { cancel() }); !errors.Is(err, context.Canceled) {
+	if err := c.exchange(ctx, request, func([]byte) { cancel() }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if elements, err := c.Elements(t.Context(), "t", "s", s.Type); err != nil || len(elements) != 20000 {
 		t.Errorf("%d elements, %v", len(elements), err)
+	}
+}
+
+// A long read holds up neither a transaction, however large, nor whoever has no time to wait for his turn.
+func TestReadHoldsUpNobody(t *testing.T) {
+	netns.Enter(t)
+	c := open(t)
+	w, err := c.Watch()
+	netns.Require(t, err)
+	defer w.Close()
+	r, err := OpenReader(Config{})
+	netns.Require(t, err)
+	defer r.Close()
+	const n = 2 * maxListened
+	table, s := hash(n)
+	if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+		t.Fatal(err)
+	}
+	during := sync.OnceFunc(func() {
+		for i := range n {
+			s.Want(number(n+i), nft.Value{})
+		}
+		if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := r.Elements(ctx, "t", "s", s.Type); !errors.Is(err, context.Canceled) {
+			t.Errorf("a read without time, while another one is on: %v", err)
+		}
+	})
+	request := r.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *batch) {
+		b.str(unix.NFTA_SET_ELEM_LIST_TABLE, "t")
+		b.str(unix.NFTA_SET_ELEM_LIST_SET, "s")
+	})
+	if err := r.exchange(t.Context(), request, func([]byte) { during() }); err != nil {
+		t.Error(err)
+	}
+	if elements, err := r.Elements(t.Context(), "t", "s", s.Type); err != nil || len(elements) != 2*n {
+		t.Error("nothing was committed while the set was read")
 	}
 }
 

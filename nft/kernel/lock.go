@@ -79,13 +79,12 @@ func (c *Conn) lock(ctx context.Context, l lockTable) error {
 // ReadLock returns the lock of a name, or an error that is [fs.ErrNotExist] if nobody has taken it. It takes
 // CAP_NET_ADMIN too: without, the error is [fs.ErrPermission].
 func ReadLock(ctx context.Context, config Config, name string) (Lock, error) {
-	s, err := dial(config.NetNS)
+	r, err := OpenReader(config)
 	if err != nil {
-		return Lock{}, fmt.Errorf("connect to nf_tables: %w", err)
+		return Lock{}, err
 	}
-	defer s.close() //nolint:errcheck // only read from
+	defer r.Close() //nolint:errcheck // only read from
 	var l Lock
-	r := reader{socket: s}
 	request := r.request(unix.NFT_MSG_GETTABLE, 0, func(b *batch) { b.str(unix.NFTA_TABLE_NAME, name) })
 	err = r.exchange(ctx, request, func(attrs []byte) {
 		l.Comment = comment(attribute(attrs, tableUserData))

@@ -60,7 +60,7 @@ func (d *elementDecoder) finish() []nft.Counted {
 	return d.found
 }
 
-// err returns errTorn if an element was there twice, and so another one probably was not. After many insertions the kernel moves a
+// err returns ErrTorn if an element was there twice, and so another one probably was not. After many insertions the kernel moves a
 // hash set into a larger table, in the background and whatever is being read; that is no transaction.
 func (d *elementDecoder) err() error {
 	seen := make(map[nft.Key]struct{}, len(d.found))
@@ -68,7 +68,7 @@ func (d *elementDecoder) err() error {
 		seen[d.found[i].Key] = struct{}{}
 	}
 	if len(seen) < len(d.found) {
-		return errTorn
+		return ErrTorn
 	}
 	return nil
 }

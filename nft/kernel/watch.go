@@ -85,7 +85,7 @@ func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) (nft.Result, err
 	if err == nil {
 		want++
 	}
-	got, readErr := c.reader.generation(context.WithoutCancel(ctx))
+	got, readErr := c.generation(context.WithoutCancel(ctx))
 	if got != want || readErr != nil {
 		for w := range c.watchers {
 			w.miss()
