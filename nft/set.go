@@ -21,6 +21,7 @@ const (
 	AddrRange                   // ip saddr, an interval: Key.Addr to Key.To, both inclusive
 	AddrAddr                    // ip saddr . ip daddr: Key.Addr and Key.To
 	AddrProtoPort               // ip saddr . meta l4proto . th dport
+	PortInterval                // th dport, an interval: Key.Port to Key.Last, both inclusive; of no family
 )
 
 // SetType is the type of a set or, with Map, of a verdict map.
@@ -37,6 +38,7 @@ type Key struct {
 	To    [16]byte // AddrRange: the last address; AddrAddr: the second address
 	Proto uint8    // IANA protocol number
 	Port  uint16   // host byte order
+	Last  uint16   // PortInterval: the last port
 }
 
 // AddrKey returns the key of an address alone.
@@ -50,11 +52,17 @@ func PortKey(a netip.Addr, proto uint8, port uint16) Key {
 	return Key{Addr: a.As16(), Proto: proto, Port: port}
 }
 
+// IntervalKey returns the key of an interval of ports, both inclusive.
+func IntervalKey(first, last uint16) Key { return Key{Port: first, Last: last} }
+
 // Value is what an element carries besides its key.
 type Value struct {
 	Verdict Verdict // of a map's element; zero in sets
 	Comment string  // at most [MaxComment] bytes; longer ones are cut when the element is wanted
 }
+
+// Interval says whether the keys are intervals.
+func (t SetType) Interval() bool { return t.Fields == AddrRange || t.Fields == PortInterval }
 
 // Element is one element of a set or map.
 type Element struct {
@@ -114,12 +122,13 @@ func (k Key) compare(o Key) int {
 	return cmp.Or(
 		bytes.Compare(k.To[:], o.To[:]),
 		cmp.Compare(k.Proto, o.Proto),
-		cmp.Compare(k.Port, o.Port))
+		cmp.Compare(k.Port, o.Port),
+		cmp.Compare(k.Last, o.Last))
 }
 
-// find returns the element that a lookup of k in the set ends at: k itself or, among intervals, the one around k.Addr.
+// find returns the element that a lookup of k in the set ends at: k itself or, among intervals, the one around it.
 func (s *Set) find(k Key) (Element, bool) {
-	if s.Type.Fields != AddrRange {
+	if !s.Type.Interval() {
 		v, ok := s.Get(k)
 		return Element{k, v}, ok
 	}
@@ -142,6 +151,8 @@ func (k Key) text(t SetType) string {
 		return rangeText(first, last)
 	case AddrAddr:
 		return addrText(first) + " . " + addrText(last)
+	case PortInterval:
+		return PortRange{First: k.Port, Last: k.Last}.text()
 	case AddrProtoPort:
 		return fmt.Sprintf("%s . %s . %d", addrText(first), ProtocolName(k.Proto), k.Port)
 	}
@@ -202,6 +213,9 @@ func (e Element) text(t SetType) string {
 
 // typeText is what follows "type" in the declaration of a set of type t.
 func (t SetType) typeText() string {
+	if t.Fields == PortInterval {
+		return "inet_service"
+	}
 	text := t.Family.addrType()
 	switch t.Fields {
 	case AddrAddr:

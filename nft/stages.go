@@ -2,8 +2,8 @@
 
 package nft
 
-// A stage has operations of a weight of maxStage: an element weighs 1, and a chain, set or rule, which costs the kernel as much as some
-// elements, perObject. The kernel holds up all other writers of the network namespace while it commits a stage, for some 30 ms.
+// A stage has operations of a weight of maxStage: an element weighs 1, an interval 2, its two ends, and a chain, set or rule, which costs the
+// kernel as much as some elements, perObject. The kernel holds up all other writers of the network namespace while it commits a stage, for some 30 ms.
 const (
 	maxStage  = 20_000
 	perObject = 10
@@ -75,8 +75,9 @@ func (tx *Transaction) portions(ops []Op) []*Transaction {
 	room := maxStage
 	for len(ops) > 0 {
 		op := ops[0]
-		if n := len(op.Elements); n > room { // so much of it as fits
-			op.Elements, ops[0].Elements = op.Elements[:room], op.Elements[room:]
+		if op.weight() > room && len(op.Elements) > 1 { // so much of it as fits
+			n := max(1, room/op.Set.elementWeight())
+			op.Elements, ops[0].Elements = op.Elements[:n], op.Elements[n:]
 		} else {
 			ops = ops[1:]
 		}
@@ -95,15 +96,23 @@ func (tx *Transaction) with(ops []Op) *Transaction { return &Transaction{tx.Tabl
 // weight is how much of a stage the operation takes.
 func (op Op) weight() int {
 	if len(op.Elements) > 0 {
-		return len(op.Elements)
+		return len(op.Elements) * op.Set.elementWeight()
 	}
 	weight := perObject
 	if op.Rule != nil {
 		for _, statement := range op.Rule.Statements {
 			if ports, ok := statement.(Ports); ok {
-				weight += len(ports) * perObject / 2 // elements of an interval set
+				weight += perObject + len(ports)*perObject/2 // a set, of 256 at most where it takes the kernel the time of their square
 			}
 		}
 	}
 	return weight
+}
+
+// elementWeight is the weight of an element of the set.
+func (s *Set) elementWeight() int {
+	if s.Type.Interval() {
+		return 2
+	}
+	return 1
 }

@@ -45,6 +45,28 @@ func TestStages(t *testing.T) {
 	}
 }
 
+// TestStagesOfIntervals: the ports of a rule, in a set of their own, are committed in portions before the rule is.
+func TestStagesOfIntervals(t *testing.T) {
+	table := nft.NewTable("t", "")
+	table.Pending()
+	ports := table.Set("ports", nft.SetType{Fields: nft.PortInterval}, "")
+	for i := range uint16(32_768) {
+		ports.Want(nft.IntervalKey(2*i, 2*i), nft.Value{})
+	}
+	table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports"}, accept())}})
+	stages := table.Pending().Stages()
+	total := 0
+	for i, stage := range stages {
+		if n := stage.Len(); n > 10_000 { // each is two of the kernel's
+			t.Errorf("stage %d of %d has %d operations", i+1, len(stages), n)
+		}
+		total += stage.Len()
+	}
+	if want := 32_768 + 3; total != want || len(stages) != 4 {
+		t.Errorf("%d operations in %d stages, want %d in 4", total, len(stages), want)
+	}
+}
+
 // TestDetached has portions of bounded size, everything once and in order, and the base chains in the last one.
 func TestDetached(t *testing.T) {
 	table := nft.NewTable("t", "")

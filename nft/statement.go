@@ -143,6 +143,16 @@ func (r PortRange) text() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
+// PortLookup matches a packet by protocol, and by destination port in a set of [PortInterval]. A set of many ports is made before the
+// rule is, in portions.
+type PortLookup struct {
+	Proto uint8
+	Set   string
+}
+
+// String returns the lookup as nft(8) writes it.
+func (l PortLookup) String() string { return ProtocolName(l.Proto) + " dport @" + l.Set }
+
 // NeighbourDiscovery matches the ICMPv6 messages without which an IPv6 link does not work (RFC 4861).
 type NeighbourDiscovery struct{}
 

@@ -36,7 +36,7 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 // declaration is what stands in the set's block before the elements.
 func (s *Set) declaration() []string {
 	lines := []string{"type " + s.Type.typeText()}
-	if s.Type.Fields == AddrRange {
+	if s.Type.Interval() {
 		lines = append(lines, "flags interval")
 	}
 	if s.Type.Counter {

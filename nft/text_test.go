@@ -54,6 +54,8 @@ func everything() *nft.Table {
 		nft.R(ports(nft.TCP, 80, 443), accept()),
 		nft.R(nft.Ports{{Proto: nft.TCP, First: 0, Last: 79}, {Proto: nft.TCP, First: 8000, Last: 65535}}, accept()),
 		nft.R(nft.Ports{{Proto: nft.TCP, First: 80, Last: 90}, {Proto: nft.UDP, First: 53, Last: 53}}, nft.Counter{}),
+		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "many"}, accept()),
+		nft.R(nft.PortLookup{Proto: nft.SCTP, Set: "many"}, accept()),
 		nft.R(nft.JumpTo("tail")),
 	}})
 	t.SetChain(&nft.Chain{Name: "tail", Rules: []nft.Rule{
@@ -70,6 +72,10 @@ func everything() *nft.Table {
 func fillSets(t *nft.Table) {
 	empty := nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange}
 	t.Set("empty", empty, "nothing in it")
+	many := t.Set("many", nft.SetType{Fields: nft.PortInterval}, "of any protocol")
+	for _, k := range []nft.Key{nft.IntervalKey(0, 1), nft.IntervalKey(80, 80), nft.IntervalKey(8000, 8999), nft.IntervalKey(65535, 65535)} {
+		many.Want(k, nft.Value{})
+	}
 	for i, f := range nft.Families() {
 		a := []string{"10.0.0.1", "fd00::1"}[i]
 		b := []string{"192.168.0.255", "::192.168.0.255"}[i]

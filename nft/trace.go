@@ -37,15 +37,18 @@ type Step struct {
 // Miss is a lookup that found nothing.
 type Miss struct {
 	Set *Set
-	Key Key // of a set of intervals: the address, in Addr
+	Key Key // of a set of intervals: the address, in Addr, or the port
 }
 
 // Finds says whether a lookup of k in a set of type t ends at the element of a key: that is k or, among intervals, around it.
 func (t SetType) Finds(k, element Key) bool {
-	if t.Fields != AddrRange {
-		return k == element
+	switch t.Fields {
+	case AddrRange:
+		return bytes.Compare(element.Addr[:], k.Addr[:]) <= 0 && bytes.Compare(k.Addr[:], element.To[:]) <= 0
+	case PortInterval:
+		return element.Port <= k.Port && k.Port <= element.Last
 	}
-	return bytes.Compare(element.Addr[:], k.Addr[:]) <= 0 && bytes.Compare(k.Addr[:], element.To[:]) <= 0
+	return k == element
 }
 
 // Missed returns the lookups that found nothing since the step before.
@@ -157,16 +160,23 @@ func (l Lookup) eval(tr *trace) bool {
 	if FamilyOf(tr.flow.Src) != l.Type.Family {
 		return false
 	}
-	key := l.key(tr.flow)
-	e, found := s.find(key)
+	if !tr.lookUp(s, l.key(tr.flow)) {
+		return false
+	}
+	if l.Type.Map {
+		tr.verdict = tr.found.Verdict
+	}
+	return true
+}
+
+// lookUp says whether s has what a lookup of k finds, and leaves it in the trace.
+func (tr *trace) lookUp(s *Set, k Key) bool {
+	e, found := s.find(k)
 	if !found {
-		tr.missed = append(tr.missed, Miss{s, key})
+		tr.missed = append(tr.missed, Miss{s, k})
 		return false
 	}
 	tr.set, tr.found = s, e
-	if l.Type.Map {
-		tr.verdict = e.Verdict
-	}
 	return true
 }
 
@@ -186,6 +196,15 @@ func (l Lookup) key(f Flow) Key {
 }
 
 func (p Ports) eval(tr *trace) bool { return p.Contains(tr.flow.Proto, tr.flow.DstPort) }
+
+func (l PortLookup) eval(tr *trace) bool {
+	s := tr.table.FindSet(l.Set)
+	if s == nil || s.Type.Fields != PortInterval {
+		tr.err = fmt.Errorf("no set %s of ports", l.Set)
+		return false
+	}
+	return tr.flow.Proto == l.Proto && tr.lookUp(s, Key{Port: tr.flow.DstPort})
+}
 
 func (NeighbourDiscovery) eval(tr *trace) bool {
 	f := tr.flow

@@ -90,6 +90,30 @@ func pods() *nft.Table {
 	return t
 }
 
+// TestTracePorts looks ports up in a set.
+func TestTracePorts(t *testing.T) {
+	table := nft.NewTable("t", "")
+	set := table.Set("ports", nft.SetType{Fields: nft.PortInterval}, "")
+	set.Want(nft.IntervalKey(80, 90), nft.Value{})
+	set.Want(nft.IntervalKey(65535, 65535), nft.Value{})
+	table.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{
+		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports"}, accept()),
+		nft.R(drop()),
+	}})
+	for flow, want := range map[string]string{
+		"tcp/79": "", "tcp/80": "80-90", "tcp/85": "80-90", "tcp/90": "80-90", "tcp/91": "", "tcp/65535": "65535", "udp/80": "", "icmp/80": "",
+	} {
+		steps, _, err := table.Trace(parseFlow(t, "10.0.0.1 -> 10.0.0.2 "+flow))
+		if err != nil || len(steps) != 1 || steps[0].Element() != want {
+			t.Errorf("%s: %v %v, want %q", flow, steps, err, want)
+		}
+	}
+	table.DeleteSet("ports")
+	if _, _, err := table.Trace(parseFlow(t, "10.0.0.1 -> 10.0.0.2 tcp/80")); err == nil {
+		t.Error("a set that is not there is no error")
+	}
+}
+
 func TestTrace(t *testing.T) {
 	table := pods()
 	for _, row := range []struct{ flow, verdict, path string }{

@@ -51,7 +51,7 @@ func setTypes() []nft.SetType {
 			}
 		}
 	}
-	return types
+	return append(types, nft.SetType{Fields: nft.PortInterval})
 }
 
 func setName(t nft.SetType) string {
@@ -97,6 +97,8 @@ func keys(t nft.SetType) []nft.Key {
 	}
 	var keys []nft.Key
 	switch t.Fields {
+	case nft.PortInterval:
+		keys = append(keys, nft.IntervalKey(0, 0), nft.IntervalKey(53, 53), nft.IntervalKey(80, 90), nft.IntervalKey(92, 92), nft.IntervalKey(65534, 65535))
 	case nft.AddrRange:
 		keys = append(keys,
 			nft.PairKey(addr(a[0]), addr(a[0])), nft.PairKey(addr(a[1]), addr(a[1])),
@@ -132,6 +134,7 @@ func rules() map[string][]nft.Statement {
 		"reset":        {nft.Ports{ports(nft.TCP, 0, 65535)}, nft.Verdict{Kind: nft.Reset}},
 		"reset port":   {nft.Ports{ports(nft.TCP, 80, 80)}, nft.Verdict{Kind: nft.Reset}},
 		"reset bare":   {nft.Verdict{Kind: nft.Reset}},
+		"port set":     {nft.PortLookup{Proto: nft.UDP, Set: setName(nft.SetType{Fields: nft.PortInterval})}, accept},
 		"established":  {nft.CtState{nft.Established}, accept},
 		"est,related":  {nft.CtState{nft.Established, nft.Related}, accept},
 		"reply":        {nft.CtState{nft.Established}, nft.CtReply{}, accept},
@@ -146,6 +149,9 @@ func rules() map[string][]nft.Statement {
 		"ports lookup": {nft.Ports{ports(nft.TCP, 80, 80), ports(nft.TCP, 90, 90)}, lookup(nft.Source, nft.SetType{Family: nft.IPv6}), accept},
 	}
 	for _, typ := range setTypes() {
+		if typ.Fields == nft.PortInterval { // "port set" above
+			continue
+		}
 		for _, side := range []nft.Side{nft.Source, nft.Destination} {
 			s := []nft.Statement{lookup(side, typ)}
 			if !typ.Map {

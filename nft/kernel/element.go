@@ -80,7 +80,7 @@ func (e *encoder) modelElement(op *nft.Op, el *nft.Element) {
 			e.value(op.Set.Type, &el.Value)
 		}
 	})
-	if op.Set.Type.Fields != nft.AddrRange {
+	if !op.Set.Type.Interval() {
 		return
 	}
 	key, err = appendEnd(buf[:0], op.Set.Type, &el.Key)
@@ -170,8 +170,11 @@ func verdictKind(v nft.Verdict) (expr.VerdictKind, error) {
 }
 
 // appendKey appends the key of an element to b, as the kernel compares it: the parts in network byte order, each padded to 4 bytes
-// at its end. Of an interval it is the first address.
+// at its end. Of an interval it is the first address or port.
 func appendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
+	if t.Fields == nft.PortInterval {
+		return binary.BigEndian.AppendUint16(b, k.Port), nil
+	}
 	b, err := appendAddr(b, t.Family, &k.Addr)
 	if err != nil {
 		return nil, err
@@ -187,14 +190,14 @@ func appendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	return b, nil
 }
 
-// appendEnd appends the key of the element that ends an interval, which is the first address after it. An interval up to the top of
-// the address space has no end, and nothing is appended.
+// appendEnd appends the key of the element that ends an interval, which is the first address or port after it. An interval up to the top
+// has no end, and nothing is appended.
 func appendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
-	if bytes.Compare(k.To[:], k.Addr[:]) < 0 {
+	if bytes.Compare(k.To[:], k.Addr[:]) < 0 || k.Last < k.Port && t.Fields == nft.PortInterval {
 		return nil, errors.New("interval ends before it starts")
 	}
 	n := len(b)
-	b, err := appendAddr(b, t.Family, &k.To)
+	b, err := appendLast(b, t, k)
 	if err != nil {
 		return nil, err
 	}
@@ -205,6 +208,14 @@ func appendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 		}
 	}
 	return b[:n], nil
+}
+
+// appendLast appends what is last in an interval.
+func appendLast(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
+	if t.Fields == nft.PortInterval {
+		return binary.BigEndian.AppendUint16(b, k.Last), nil
+	}
+	return appendAddr(b, t.Family, &k.To)
 }
 
 // appendAddr appends an address in the length of its family.

@@ -182,7 +182,7 @@ type declaration struct {
 //	add map inet netpold m { type ipv4_addr : verdict; flags interval; comment "..."; }
 func (e *encoder) addSet(s *nft.Set) {
 	d := declaration{name: s.Name, key: keyType(s.Type), comment: s.Comment}
-	if s.Type.Fields == nft.AddrRange {
+	if s.Type.Interval() {
 		d.flags |= unix.NFT_SET_INTERVAL
 	}
 	if s.Type.Map {
@@ -299,6 +299,9 @@ func (d *declaration) userData() []byte {
 
 // keyType returns the types of the parts of the keys of a set.
 func keyType(t nft.SetType) []nftables.SetDatatype {
+	if t.Fields == nft.PortInterval {
+		return []nftables.SetDatatype{nftables.TypeInetService}
+	}
 	addr := nftables.TypeIPAddr
 	if t.Family == nft.IPv6 {
 		addr = nftables.TypeIP6Addr

@@ -90,6 +90,10 @@ func (w *world) valid(i int, r nft.Rule) bool {
 			if w.sets[s.Type] == nil || s.Type.Map && i >= worldChains-2 {
 				return false
 			}
+		case nft.PortLookup:
+			if w.sets[nft.SetType{Fields: nft.PortInterval}] == nil {
+				return false
+			}
 		case nft.Verdict:
 			if s.Chain != "" && !w.has(s.Chain) {
 				return false

@@ -38,6 +38,14 @@ func (r *rule) ports(p nft.Ports) error {
 	return nil
 }
 
+// portLookup compiles
+//
+//	tcp dport @s
+func (r *rule) portLookup(l nft.PortLookup) {
+	r.requireProtocol(l.Proto)
+	r.push(loadDestPort(firstRegister), &expr.Lookup{SourceRegister: firstRegister, SetName: l.Set})
+}
+
 // checkPorts refuses what the kernel would take for something else.
 func checkPorts(p nft.Ports) error {
 	if len(p) == 0 {

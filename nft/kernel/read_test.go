@@ -50,6 +50,8 @@ func nth(typ nft.SetType, n int) nft.Key {
 		a = netip.AddrFrom16([16]byte{0: 0xfd, 11: 1, 12: b[0], 13: b[1], 14: b[2], 15: b[3]})
 	}
 	switch typ.Fields {
+	case nft.PortInterval:
+		return nft.IntervalKey(uint16(4*n), uint16(4*n+1))
 	case nft.AddrRange:
 		return nft.PairKey(a, a.Next())
 	case nft.AddrAddr:

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -16,8 +17,8 @@ import (
 // elementDecoder gathers the elements of a set of one type.
 type elementDecoder struct {
 	typ   nft.SetType
-	found []nft.Counted // of an interval set: only the starts, and To is not set yet
-	ends  []nft.Key     // of an interval set: the addresses after the intervals
+	found []nft.Counted // of an interval set: only the starts, and To or Last is not set yet
+	ends  []nft.Key     // of an interval set: the addresses or ports after the intervals
 }
 
 // message takes a message of elements, by its attributes.
@@ -54,8 +55,11 @@ func (d *elementDecoder) element(el []byte) {
 
 // finish returns all elements.
 func (d *elementDecoder) finish() []nft.Counted {
-	if d.typ.Fields == nft.AddrRange {
+	switch d.typ.Fields {
+	case nft.AddrRange:
 		d.pair()
+	case nft.PortInterval:
+		d.pairPorts()
 	}
 	return d.found
 }
@@ -94,6 +98,26 @@ func (d *elementDecoder) pair() {
 	}
 }
 
+// pairPorts gives each interval its last port: the one before the next end, or the highest there is.
+func (d *elementDecoder) pairPorts() {
+	slices.SortFunc(d.found, func(a, b nft.Counted) int { return cmp.Compare(a.Port, b.Port) })
+	slices.SortFunc(d.ends, func(a, b nft.Key) int { return cmp.Compare(a.Port, b.Port) })
+	ends := d.ends
+	for i := range d.found {
+		e := &d.found[i]
+		for len(ends) > 0 && ends[0].Port <= e.Port {
+			ends = ends[1:] // the end of the interval before
+		}
+		e.Last = 65535
+		if len(ends) > 0 {
+			e.Last = ends[0].Port - 1
+		}
+		if i+1 < len(d.found) && d.found[i+1].Port <= e.Last {
+			e.Last = d.found[i+1].Port - 1
+		}
+	}
+}
+
 // before returns the address before a, which is not the lowest.
 func before(a [16]byte) [16]byte {
 	for i := len(a) - 1; i >= 0; i-- {
@@ -109,6 +133,9 @@ func before(a [16]byte) [16]byte {
 func (d *elementDecoder) key(v []byte) nft.Key {
 	var b [maxKey]byte
 	copy(b[:], v)
+	if d.typ.Fields == nft.PortInterval {
+		return nft.Key{Port: binary.BigEndian.Uint16(b[:])}
+	}
 	n := addrLen(d.typ.Family)
 	k := nft.Key{Addr: addrOf(b[:n])}
 	switch rest := b[n:]; d.typ.Fields {

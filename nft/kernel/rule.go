@@ -51,6 +51,8 @@ func (r *rule) statement(s nft.Statement) error {
 		r.lookup(s)
 	case nft.Ports:
 		return r.ports(s)
+	case nft.PortLookup:
+		r.portLookup(s)
 	case nft.CtReply:
 		r.ctReply()
 	case nft.NeighbourDiscovery:
