@@ -3,6 +3,7 @@
 package translate
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,77 +24,130 @@ type openBlock struct {
 	ports portSet
 }
 
-// openRange is an interval of addresses, both ends inclusive, and the ports that are open to it.
+// openRange is an interval of addresses, both ends inclusive, and what is open to it.
 type openRange struct {
 	family      nft.Family
 	first, last netip.Addr
-	ports       portSet
+	opening
+}
+
+// span is addresses at which a port set is open, from the first to the one before the end, or to the top if there is none.
+type span struct {
+	first, end netip.Addr
+	ports      int // of the list of distinct sets
 }
 
 // edge is an address at which ports begin to be open, or from which on they are not.
 type edge struct {
 	at    netip.Addr
-	ports string // the key of the port set
-	opens int    // +1 opens, -1 closes
+	ports int
+	opens int // +1 opens, -1 closes
 }
+
+// maxFlat is how many port ranges the chains that the blocks of an isolation jump to may have, if each has all that is open to an address.
+const maxFlat = 10_000
 
 // cut turns overlapping blocks of one family into disjoint ranges in ascending order, each with the union of the ports of the
 // blocks that cover it. Neighbours with equal ports are one range. The kernel silently accepts and then misjudges overlapping
 // intervals, so nothing else may reach an interval set.
+//
+// The unions of n blocks, each inside another and with a port of its own, are n² ports: beyond maxFlat they are written down otherwise,
+// see [nest].
 func cut(f nft.Family, blocks []openBlock) []openRange {
-	edges := edgesOf(blocks)
-	sets := make(map[string]portSet)
-	for _, b := range blocks {
-		sets[b.ports.key()] = b.ports
-	}
-	depth := make(map[string]int) // how many blocks with these ports are open at this point
+	spans, sets := spansOf(blocks)
+	edges := edgesOf(spans)
+	open := openSets{sets: sets, depth: make([]int, len(sets)), unions: make(map[string]opening)}
 	var ranges []openRange
 	for i := 0; i < len(edges); {
 		at := edges[i].at
 		for ; i < len(edges) && edges[i].at == at; i++ {
-			e := edges[i]
-			if depth[e.ports] += e.opens; depth[e.ports] == 0 {
-				delete(depth, e.ports)
-			}
+			open.turn(edges[i])
 		}
-		if len(depth) == 0 {
+		if len(open.ids) == 0 {
 			continue
 		}
 		last := top(f)
 		if i < len(edges) {
 			last = edges[i].at.Prev()
 		}
-		ports := openPorts(sets, depth)
-		if n := len(ranges); n > 0 && ranges[n-1].last.Next() == at && ranges[n-1].ports.key() == ports.key() {
+		union := open.union()
+		if open.written > maxFlat {
+			return nest(f, spans, sets)
+		}
+		if n := len(ranges); n > 0 && ranges[n-1].last.Next() == at && ranges[n-1].equal(union) {
 			ranges[n-1].last = last
 			continue
 		}
-		ranges = append(ranges, openRange{f, at, last, ports})
+		ranges = append(ranges, openRange{f, at, last, union})
 	}
 	return ranges
 }
 
-// openPorts returns the union of the port sets that are open.
-func openPorts(sets map[string]portSet, depth map[string]int) portSet {
-	open := make([]portSet, 0, len(depth))
-	for key := range depth {
-		open = append(open, sets[key])
-	}
-	return union(open...)
+// openSets are the port sets that are open at one point of the address space.
+type openSets struct {
+	sets    []portSet
+	depth   []int // how many blocks with the set are open
+	ids     []int // of the open sets, ascending
+	unions  map[string]opening
+	written int // port ranges of the sets of all unions
 }
 
-// edgesOf returns where the blocks open and close, in ascending order. A block that reaches the top of the address space closes nowhere.
-func edgesOf(blocks []openBlock) []edge {
-	var edges []edge
+// turn opens or closes a set.
+func (o *openSets) turn(e edge) {
+	before := o.depth[e.ports]
+	o.depth[e.ports] += e.opens
+	i, _ := slices.BinarySearch(o.ids, e.ports)
+	switch {
+	case before == 0:
+		o.ids = slices.Insert(o.ids, i, e.ports)
+	case o.depth[e.ports] == 0:
+		o.ids = slices.Delete(o.ids, i, i+1)
+	}
+}
+
+// union returns the union of the open sets, or nothing of use when too much is written.
+func (o *openSets) union() opening {
+	name := idsKey(o.ids)
+	u, known := o.unions[name]
+	if known {
+		return u
+	}
+	open := make([]portSet, len(o.ids))
+	for i, id := range o.ids {
+		open[i] = o.sets[id]
+		o.written += len(open[i].ranges)
+	}
+	if o.written <= maxFlat {
+		u = openingOf(union(open...), nil)
+		o.unions[name] = u
+	}
+	return u
+}
+
+// idsKey is equal for equal lists and only for those.
+func idsKey(ids []int) string {
+	var b []byte
+	for _, id := range ids {
+		b = binary.BigEndian.AppendUint32(b, uint32(id))
+	}
+	return string(b)
+}
+
+// spansOf returns where the blocks open what, and the distinct port sets.
+func spansOf(blocks []openBlock) ([]span, []portSet) {
+	var spans []span
+	var sets []portSet
+	ids := make(map[string]int)
 	for _, b := range blocks {
-		ports := b.ports.key()
+		key := b.ports.key()
+		id, known := ids[key]
+		if !known {
+			id = len(sets)
+			ids[key], sets = id, append(sets, b.ports)
+		}
 		open := func(first, end netip.Addr) { // end is the first address after it
-			if first == end {
-				return
-			}
-			edges = append(edges, edge{first, ports, +1})
-			if end.IsValid() {
-				edges = append(edges, edge{end, ports, -1})
+			if first != end {
+				spans = append(spans, span{first, end, id})
 			}
 		}
 		from := b.cidr.Addr()
@@ -103,6 +157,18 @@ func edgesOf(blocks []openBlock) []edge {
 		}
 		if from.IsValid() { // else an except reaches the top
 			open(from, nft.LastAddr(b.cidr).Next())
+		}
+	}
+	return spans, sets
+}
+
+// edgesOf returns the ends of the spans in ascending order. What reaches the top of the address space closes nowhere.
+func edgesOf(spans []span) []edge {
+	var edges []edge
+	for _, s := range spans {
+		edges = append(edges, edge{s.first, s.ports, +1})
+		if s.end.IsValid() {
+			edges = append(edges, edge{s.end, s.ports, -1})
 		}
 	}
 	slices.SortFunc(edges, func(a, b edge) int { return a.at.Compare(b.at) })

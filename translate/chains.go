@@ -80,7 +80,7 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 		return c
 	}
 	if !iso.any.empty() {
-		add(iso.any.ranges, accept())
+		add(openTo(iso.any)...)
 	}
 	for _, k := range []setKind{portsSet, podsSet, rangesSet} {
 		iso.lookUp(s, k, add)
@@ -93,7 +93,7 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 			case ports.every:
 				add(nft.LookupIn(peer, set), accept())
 			default:
-				add(nft.LookupIn(peer, set), ports.ranges, accept())
+				add(append([]nft.Statement{nft.LookupIn(peer, set)}, openTo(ports)...)...)
 			}
 		}
 	}
@@ -101,6 +101,14 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 	add(nft.JumpTo(alwaysChain))
 	iso.deny(s, add)
 	return c
+}
+
+// openTo returns the statements that accept ports.
+func openTo(ports portSet) []nft.Statement {
+	if ports.inline() {
+		return []nft.Statement{ports.ranges, accept()}
+	}
+	return []nft.Statement{nft.JumpTo(openingOf(ports, nil).chain)}
 }
 
 // lookUp adds the lookups of the isolation's sets of one kind.

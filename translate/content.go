@@ -28,27 +28,43 @@ type allowed struct {
 
 // equal says whether two open the same; what nothing merges opens nothing.
 func (a allowed) equal(b allowed) bool {
-	return a.open.key() == b.open.key() && slices.Equal(a.named, b.named)
+	return a.open.equal(b.open) && slices.Equal(a.named, b.named)
 }
 
 // maxShared is how many selectors of whole namespaces an isolation looks up in the sets that it shares with others. What exceeds it
 // is copied into the isolation's own sets, so that no policy makes the chain longer.
 const maxShared = 4
 
-// join merges the rules of an isolation's policies.
-func (s *State) join(iso *isolation) content {
-	c := content{merged: make(map[*selector]allowed)}
-	for r := range iso.rules(s) {
-		if r.anyPeer {
-			c.any = union(c.any, r.ports.open)
+// large yields the port sets of rules that jump to a chain: see [maxInline].
+func (c *content) large() iter.Seq[portSet] {
+	return func(yield func(portSet) bool) {
+		if !c.any.inline() && !yield(c.any) {
+			return
+		}
+		for _, p := range c.shared {
+			if !p.inline() && !yield(p) {
+				return
+			}
 		}
 	}
-	if c.any.every { // nothing adds to every peer on every port
+}
+
+// join merges the rules of an isolation's policies.
+func (s *State) join(iso *isolation) content {
+	var c content
+	var anyPeer []portSet
+	for r := range iso.rules(s) {
+		if r.anyPeer {
+			anyPeer = append(anyPeer, r.ports.open)
+		}
+	}
+	if c.any = union(anyPeer...); c.any.every { // nothing adds to every peer on every port
 		return content{any: c.any}
 	}
 	blocks := make(map[nft.Family][]openBlock)
+	pods := make(map[*selector]*opens)
 	for r := range iso.rules(s) {
-		s.joinPods(&c, r)
+		s.joinPods(pods, r)
 		for _, b := range r.blocks {
 			if !r.ports.open.empty() { // of an address a port's name is no number
 				blocks[b.family] = append(blocks[b.family], openBlock{b, r.ports.open})
@@ -58,8 +74,18 @@ func (s *State) join(iso *isolation) content {
 	for _, f := range nft.Families() {
 		c.blocks = append(c.blocks, cut(f, blocks[f])...)
 	}
+	c.merged = make(map[*selector]allowed, len(pods))
+	for sel, o := range pods {
+		c.merged[sel] = allowed{union(o.open...), o.named}
+	}
 	c.share()
 	return c
+}
+
+// opens gathers what rules with one selector open.
+type opens struct {
+	open  []portSet
+	named []NamedPort
 }
 
 // rules yields the rules of the isolation's policies, with the names of ports replaced by numbers where the isolated pod has them.
@@ -79,7 +105,7 @@ func (iso *isolation) rules(s *State) iter.Seq[rule] {
 }
 
 // joinPods adds what a rule opens to pods.
-func (s *State) joinPods(c *content, r rule) {
+func (s *State) joinPods(pods map[*selector]*opens, r rule) {
 	peers, ports := r.selectors, r.ports
 	if r.anyPeer { // by number it opens to more than pods; by name, to the pods that have the name
 		peers, ports.open = []podPeer{{pods: labels.Everything()}}, portSet{}
@@ -89,8 +115,12 @@ func (s *State) joinPods(c *content, r rule) {
 	}
 	for _, peer := range peers {
 		sel := s.selectorOf(peer)
-		a := c.merged[sel]
-		c.merged[sel] = allowed{union(a.open, ports.open), append(slices.Clip(a.named), ports.named...)}
+		o := pods[sel]
+		if o == nil {
+			o = new(opens)
+			pods[sel] = o
+		}
+		o.open, o.named = append(o.open, ports.open), append(o.named, ports.named...)
 	}
 }
 

@@ -174,6 +174,12 @@ func (iso *isolation) replace(s *State, next content) {
 	for sel := range next.shared {
 		s.addShare(sel, iso)
 	}
+	for p := range next.large() {
+		s.acquirePorts(openingOf(p, nil))
+	}
+	for p := range old.large() {
+		s.releasePorts(openingOf(p, nil))
+	}
 	iso.putBlocks(s, old.blocks)
 	peers := make(map[*identity]struct{}) // that had another grant, or may get one
 	for sel, a := range old.merged {

@@ -43,8 +43,8 @@ func (s *State) Sizes() map[string]int {
 			sizes["grantUsers"] += g.users
 		}
 	}
-	for _, c := range s.portChains {
-		sizes["portChainUsers"] += c.users
+	for _, users := range s.portChains {
+		sizes["portChainUsers"] += users
 	}
 	return sizes
 }

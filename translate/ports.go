@@ -5,6 +5,7 @@ package translate
 import (
 	"cmp"
 	"encoding/binary"
+	"iter"
 	"slices"
 
 	"github.com/netpold/netpold/nft"
@@ -63,6 +64,9 @@ func (p portSet) exact() bool {
 		!slices.ContainsFunc(p.ranges, func(r nft.PortRange) bool { return r.First != r.Last })
 }
 
+// equal says whether two open the same.
+func (p portSet) equal(q portSet) bool { return p.every == q.every && slices.Equal(p.ranges, q.ranges) }
+
 // key returns what is equal for equal sets and only for those.
 func (p portSet) key() string {
 	if p.every {
@@ -77,32 +81,109 @@ func (p portSet) key() string {
 	return string(b)
 }
 
-// portChain is a chain that accepts a port set. Whatever jumps to it by an equal set shares it.
-type portChain struct {
-	name  string
-	users int
+// maxInline is how many port ranges a rule has in itself: the kernel takes them together with the rule, and for n single ports of one
+// protocol, or ranges of several, the time of n². More are sets of their own, which are made in portions before a rule leads to them,
+// and which all isolations share.
+const maxInline = 256
+
+// inline says whether a rule has the ports in itself.
+func (p portSet) inline() bool { return len(p.ranges) <= maxInline }
+
+// opening is what is open to a range of addresses: ports and, where blocks lie inside others, what is open around it as well.
+type opening struct {
+	ports portSet
+	outer *opening // nil: nothing more
+	chain string   // that accepts it; "" where every port is open, as none is needed
 }
 
-// acquirePorts returns the chain of p for one more user.
-func (s *State) acquirePorts(p portSet) *portChain {
-	key := p.key()
-	c := s.portChains[key]
-	if c == nil {
-		c = &portChain{name: "ports-" + hash(key)}
-		s.portChains[key] = c
-		s.table.SetChain(&nft.Chain{Name: c.name, Rules: []nft.Rule{nft.R(p.ranges, accept())}})
+// openingOf returns the opening of ports inside of outer, which may be nil.
+func openingOf(ports portSet, outer *opening) opening {
+	switch {
+	case ports.every: // nothing adds to it
+		return opening{ports: ports}
+	case outer == nil:
+		return opening{ports: ports, chain: "ports-" + hash(ports.key())}
 	}
-	c.users++
-	return c
+	return opening{ports, outer, "ports-" + hash(ports.key(), outer.chain)}
 }
 
-// releasePorts takes back one [State.acquirePorts] of p.
-func (s *State) releasePorts(p portSet) {
-	key := p.key()
-	c := s.portChains[key]
-	if c.users--; c.users == 0 {
-		delete(s.portChains, key)
-		s.table.DeleteChain(c.name)
+// equal says whether two open the same in the same way.
+func (o opening) equal(p opening) bool { return o.chain == p.chain && o.ports.every == p.ports.every }
+
+// acquirePorts makes one more user of the chain of o, which accepts its ports, and returns the chain's name. Whatever jumps to a chain by an
+// equal opening shares it.
+func (s *State) acquirePorts(o opening) string {
+	s.portChains[o.chain]++
+	if s.portChains[o.chain] > 1 {
+		return o.chain
+	}
+	var rules []nft.Rule
+	if o.outer == nil || o.ports.inline() {
+		rules = s.portRules(o.chain, o.ports)
+	} else { // the sets are those of the ports alone
+		rules = []nft.Rule{nft.R(nft.JumpTo(s.acquirePorts(openingOf(o.ports, nil))))}
+	}
+	if o.outer != nil {
+		rules = append(rules, nft.R(nft.GotoChain(s.acquirePorts(*o.outer))))
+	}
+	s.table.SetChain(&nft.Chain{Name: o.chain, Rules: rules})
+	return o.chain
+}
+
+// portRules returns the rules that accept ports: one or, with a set for each, one for each protocol.
+func (s *State) portRules(chain string, p portSet) []nft.Rule {
+	if p.inline() {
+		return []nft.Rule{nft.R(p.ranges, accept())}
+	}
+	var rules []nft.Rule
+	for proto, ranges := range p.protocols() {
+		set := s.table.Set(portsSetName(chain, proto), nft.SetType{Fields: nft.PortInterval}, "")
+		for _, r := range ranges {
+			set.Want(nft.IntervalKey(r.First, r.Last), nft.Value{})
+		}
+		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name}, accept()))
+	}
+	return rules
+}
+
+// portsSetName names the set of the ports of a protocol that a chain accepts.
+func portsSetName(chain string, proto uint8) string { return chain + "-" + nft.ProtocolName(proto) }
+
+// protocols yields the ranges of each protocol.
+func (p portSet) protocols() iter.Seq2[uint8, nft.Ports] {
+	return func(yield func(uint8, nft.Ports) bool) {
+		for rest := p.ranges; len(rest) > 0; {
+			n := slices.IndexFunc(rest, func(r nft.PortRange) bool { return r.Proto != rest[0].Proto })
+			if n < 0 {
+				n = len(rest)
+			}
+			if !yield(rest[0].Proto, rest[:n]) {
+				return
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
+// releasePorts takes back one [State.acquirePorts] of o.
+func (s *State) releasePorts(o opening) {
+	s.portChains[o.chain]--
+	if s.portChains[o.chain] > 0 {
+		return
+	}
+	delete(s.portChains, o.chain)
+	s.table.DeleteChain(o.chain)
+	switch {
+	case o.ports.inline():
+	case o.outer != nil:
+		s.releasePorts(openingOf(o.ports, nil))
+	default:
+		for proto := range o.ports.protocols() {
+			s.table.DeleteSet(portsSetName(o.chain, proto))
+		}
+	}
+	if o.outer != nil {
+		s.releasePorts(*o.outer)
 	}
 }
 

@@ -111,7 +111,7 @@ func (iso *isolation) acquire(s *State, ports portSet) *grant {
 		case ports.exact():
 			g.kind = portsSet
 		default:
-			g.chain = s.acquirePorts(ports).name
+			g.chain = s.acquirePorts(openingOf(ports, nil))
 		}
 		iso.grants[key] = g
 	}
@@ -127,7 +127,7 @@ func (iso *isolation) release(s *State, id *identity, g *grant) {
 	}
 	delete(iso.grants, g.ports.key())
 	if g.kind == rangesSet {
-		s.releasePorts(g.ports)
+		s.releasePorts(openingOf(g.ports, nil))
 	}
 }
 
@@ -193,13 +193,13 @@ func (iso *isolation) putBlocks(s *State, old []openRange) {
 	chains := make([]string, len(iso.blocks))
 	for i, b := range iso.blocks { // before the release below, which may be of the same chain
 		if !b.ports.every {
-			chains[i] = s.acquirePorts(b.ports).name
+			chains[i] = s.acquirePorts(b.opening)
 		}
 	}
 	for _, b := range old {
 		iso.drop(s, blocksSet, b.family, nft.PairKey(b.first, b.last))
 		if !b.ports.every {
-			s.releasePorts(b.ports)
+			s.releasePorts(b.opening)
 		}
 	}
 	for i, b := range iso.blocks {

@@ -52,7 +52,7 @@ type State struct {
 	clusterSelectors map[*selector]struct{} // those with a namespaceSelector
 	isolations       map[string]*isolation
 	chains           map[string]*isolation // the same, by the names of their chains
-	portChains       map[string]*portChain
+	portChains       map[string]int        // users of chains of ports, by the names of the chains
 
 	rejected       map[*policy]struct{} // that do not compile in full
 	troubleVersion uint64
@@ -79,7 +79,7 @@ func New(node string, options Options) *State {
 		clusterSelectors: make(map[*selector]struct{}),
 		isolations:       make(map[string]*isolation),
 		chains:           make(map[string]*isolation),
-		portChains:       make(map[string]*portChain),
+		portChains:       make(map[string]int),
 		rejected:         make(map[*policy]struct{}),
 		dirtyIdentities:  make(map[*identity]struct{}),
 		dirtyIsolations:  make(map[*isolation]struct{}),

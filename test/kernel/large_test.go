@@ -3,14 +3,11 @@
 package kernel_test
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -20,7 +17,6 @@ import (
 	"github.com/netpold/netpold/test/prober"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
-	"github.com/netpold/netpold/watch/preflight"
 )
 
 // TestLarge: a thousand isolations of 500 peers each, and a policy of 5,000 ports, are in force at a start and after a replacement of the
@@ -67,22 +63,7 @@ func manyPorts(n int) *networkingv1.NetworkPolicy {
 }
 
 // loop returns a loop that runs on the state.
-func (l *limits) loop() *watch.Loop {
-	l.Helper()
-	metrics, err := watch.NewMetrics(prometheus.NewRegistry())
-	if err != nil {
-		l.Fatal(err)
-	}
-	loop := watch.NewLoop(watch.LoopConfig{
-		Kernel: l.conn, State: l.state, Metrics: metrics, Log: slog.New(slog.DiscardHandler), Source: "test",
-		Findings: func(int) []preflight.Finding { return nil },
-	})
-	ctx, cancel := context.WithCancel(l.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); loop.Run(ctx) }()
-	l.Cleanup(func() { cancel(); <-done })
-	return loop
-}
+func (l *limits) loop() *watch.Loop { return l.loopOn(l.conn) }
 
 // check counts the elements in the kernel, and sends packets.
 func (l *limits) check(db []netip.Addr) {

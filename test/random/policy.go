@@ -165,11 +165,28 @@ func (g *Generator) ports() []networkingv1.NetworkPolicyPort {
 		}
 		return ports
 	}
+	if g.chance(1) {
+		return g.manyPorts()
+	}
 	var ports []networkingv1.NetworkPolicyPort
 	for range 1 + g.few(4) {
 		ports = append(ports, g.port())
 	}
 	return ports
+}
+
+// manyPorts returns more ports than translate writes into a rule, of several protocols, up to either end.
+func (g *Generator) manyPorts() []networkingv1.NetworkPolicyPort {
+	var ports []networkingv1.NetworkPolicyPort
+	for i := range 300 {
+		p := networkingv1.NetworkPolicyPort{Port: number(pick(g.r, 1, 65535-2*299) + 2*i)}
+		p.Protocol = new(pick(g.r, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP))
+		if g.chance(1) {
+			p.EndPort = new(p.Port.IntVal)
+		}
+		ports = append(ports, p)
+	}
+	return append(ports, g.port())
 }
 
 func number(n int) *intstr.IntOrString { v := intstr.FromInt32(int32(n)); return &v }

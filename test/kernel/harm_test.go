@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/preflight"
+)
+
+// mostCPU bounds what one commit takes, and what netpold takes to make it: both hold up everybody else. They take a fifth of it on a machine
+// that has nothing else to do.
+const mostCPU = 200 * time.Millisecond
+
+// cpuTime is the time that this thread has had.
+func cpuTime() time.Duration {
+	var r unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &r); err != nil {
+		return 0
+	}
+	return time.Duration(r.Stime.Nano() + r.Utime.Nano())
+}
+
+// meter is a kernel that tells how long its longest commit took: the kernel works in the call, holding its lock.
+type meter struct {
+	watch.Kernel
+	longest time.Duration
+	commits int
+}
+
+// Apply commits tx as the kernel does, stage by stage.
+func (m *meter) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var result nft.Result
+	for _, stage := range tx.Stages() {
+		before := cpuTime()
+		r, err := m.Kernel.Apply(ctx, stage)
+		if err != nil {
+			return nft.Result{}, err
+		}
+		result.Merge(r)
+		m.longest = max(m.longest, cpuTime()-before)
+		m.commits++
+	}
+	return result, nil
+}
+
+// port is a port of a policy.
+func port(n int) networkingv1.NetworkPolicyPort {
+	number := intstr.FromInt(n)
+	return networkingv1.NetworkPolicyPort{Port: &number}
+}
+
+// oddPorts returns a policy for the pods of an app: every odd port is open, to peers, or to anybody if there are none.
+func oddPorts(name, app string, peers ...networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+	np.Spec.PodSelector.MatchLabels = map[string]string{"app": app}
+	rule := networkingv1.NetworkPolicyIngressRule{From: peers}
+	for n := 1; n <= 65535; n += 2 {
+		rule.Ports = append(rule.Ports, port(n))
+	}
+	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{rule}
+	return np
+}
+
+// nestedBlocks returns a policy for the pods of an app with n rules, each with a block inside the one before and a port of its own: port 1+2i
+// is open to what is in 10.9.0.0/16 from its i-th address on.
+func nestedBlocks(app string, n int) *networkingv1.NetworkPolicy {
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: app}}
+	np.Spec.PodSelector.MatchLabels = map[string]string{"app": app}
+	for i := range n {
+		block := &networkingv1.IPBlock{CIDR: "10.9.0.0/16"}
+		for bit, at := 15, 0; bit >= 0; bit-- {
+			if i&(1<<bit) != 0 {
+				block.Except = append(block.Except, fmt.Sprintf("10.9.%d.%d/%d", at>>8, at&255, 32-bit))
+				at += 1 << bit
+			}
+		}
+		np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{
+			From:  []networkingv1.NetworkPolicyPeer{{IPBlock: block}},
+			Ports: []networkingv1.NetworkPolicyPort{port(1 + 2*i)},
+		})
+	}
+	return np
+}
+
+// TestHarm: legal policies of half a megabyte and more hold up neither the kernel's other writers nor netpold's other work, and allow what they
+// say.
+func TestHarm(t *testing.T) {
+	client := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 9, byte(n >> 8), byte(n)}) }
+	everyPod := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}}
+	everyNamespace := networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{}}
+	block := networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: "10.9.0.0/16"}}
+	for name, c := range map[string]struct {
+		policies func(l *limits) []*networkingv1.NetworkPolicy
+		allowed  func(client, port int) bool
+	}{
+		"32,768 odd ports, 20 pods of different isolations": {
+			func(l *limits) (all []*networkingv1.NetworkPolicy) {
+				for i := range 20 {
+					app := fmt.Sprintf("app-%d", i)
+					l.pod(app, app, node, 1+i)
+					peers := [][]networkingv1.NetworkPolicyPeer{nil, {everyPod}, {everyNamespace}, {block}}
+					all = append(all, oddPorts(app, app, peers[i%4]...))
+				}
+				return all
+			},
+			func(_, port int) bool { return port%2 == 1 },
+		},
+		"1,000 nested blocks, each with its port": {
+			func(l *limits) []*networkingv1.NetworkPolicy {
+				l.pod("app", "app", node, 1)
+				return []*networkingv1.NetworkPolicy{nestedBlocks("app", 1000)}
+			},
+			func(client, port int) bool { return port%2 == 1 && port/2 <= client && port/2 < 1000 },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLimits(t)
+			for i := range 20 {
+				n := i * 70
+				l.pod(fmt.Sprintf("client-%d", n), "client", "other", 9<<16+n)
+			}
+			policies := c.policies(l)
+			m := &meter{Kernel: l.conn}
+			loop := l.loopOn(m)
+			others := newOtherWriter(t)
+			loop.Synced()
+			others.until(func() bool { return loop.Status().InSync })
+			others.report("small table")
+
+			m.longest, m.commits = 0, 0
+			before := loop.Status().Transactions
+			loop.Update(func(o watch.Objects) {
+				for _, np := range policies {
+					o.SetPolicy(np)
+				}
+			})
+			others.until(func() bool { s := loop.Status(); return s.Transactions > before && s.InSync })
+			m.report(t, "policies")
+			others.report("policies")
+			loop.Drifted("test")
+			others.until(func() bool { s := loop.Status(); return s.InSync && s.Recoveries == 1 })
+			m.report(t, "replacement")
+			others.report("replacement")
+
+			var probes []prober.Probe
+			var want []bool
+			for i := range 20 {
+				for _, port := range []int{1, 2, 3, 139, 140, 141, 999, 1000, 1001, 1999, 2001, 65534, 65535} {
+					dst := netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i%len(policies))})
+					probes = append(probes, prober.Probe{Src: client(i * 70), Dst: dst, Proto: nft.TCP, DstPort: uint16(port)})
+					want = append(want, c.allowed(i*70, port))
+				}
+			}
+			got, err := l.prober.Run(probes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range got {
+				if got[i] != want[i] {
+					t.Fatalf("%s: forwarded %t", probes[i], got[i])
+				}
+			}
+		})
+	}
+}
+
+// report says how long the longest commit took, which must not be long.
+func (m *meter) report(t *testing.T, what string) {
+	t.Helper()
+	t.Logf("%s: %d commits, the longest took %v of CPU time", what, m.commits, m.longest)
+	if m.longest > mostCPU {
+		t.Errorf("%s: a commit took %v of CPU time", what, m.longest)
+	}
+	m.longest, m.commits = 0, 0
+}
+
+// TestHarmless: to complete the table with such a policy takes little time, too.
+func TestHarmless(t *testing.T) {
+	for name, np := range map[string]*networkingv1.NetworkPolicy{
+		"32,768 odd ports":         oddPorts("app", "app"),
+		"10,000 nested blocks":     nestedBlocks("app", 10_000),
+		"30,000 rules":             manyRules(30_000, nil),
+		"30,000 rules of one peer": manyRules(30_000, []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}),
+	} {
+		s := translate.New(node, translate.Options{})
+		l := &limits{T: t, state: s}
+		l.pod("app", "app", node, 1)
+		for i := range 100 {
+			l.pod(fmt.Sprint("other-", i), "other", "other", 1000+i)
+		}
+		s.Table().Pending()
+		runtime.LockOSThread()
+		before := cpuTime()
+		if err := s.SetPolicy(np); err != nil {
+			t.Fatal(err)
+		}
+		compiled := cpuTime()
+		tx := s.Table().Pending()
+		after := cpuTime()
+		runtime.UnlockOSThread()
+		t.Logf("%s, %d bytes: set in %v, completed in %v, %d operations in %d stages", name, np.Size(), compiled-before, after-compiled, tx.Len(), len(tx.Stages()))
+		if took := after - before; took > 5*mostCPU {
+			t.Errorf("%s: %v of CPU time", name, took)
+		}
+	}
+}
+
+// manyRules returns a policy of n rules of the same peers, each with a port of its own.
+func manyRules(n int, peers []networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "app"}}
+	np.Spec.PodSelector.MatchLabels = map[string]string{"app": "app"}
+	for i := range n {
+		np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{
+			From: peers, Ports: []networkingv1.NetworkPolicyPort{port(1 + 2*i)},
+		})
+	}
+	return np
+}
+
+// loopOn returns a loop that runs on the state, with a kernel.
+func (l *limits) loopOn(k watch.Kernel) *watch.Loop {
+	l.Helper()
+	metrics, err := watch.NewMetrics(prometheus.NewRegistry())
+	if err != nil {
+		l.Fatal(err)
+	}
+	loop := watch.NewLoop(watch.LoopConfig{
+		Kernel: k, State: l.state, Metrics: metrics, Log: slog.New(slog.DiscardHandler), Source: "test",
+		Findings: func(int) []preflight.Finding { return nil },
+	})
+	ctx, cancel := context.WithCancel(l.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); loop.Run(ctx) }()
+	l.Cleanup(func() { cancel(); <-done })
+	return loop
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// fanOut is how many parts a part of the address space is divided into. A packet meets the ports of one part of each size: with the pieces
+// of 10,000 blocks at most 6 chains.
+const fanOut = 8
+
+// nest is [cut] for many blocks with many ports. The pieces into which the blocks divide the address space are the leaves of a tree; a
+// block's ports are open at the largest parts that it covers, of which it takes some for each size, and the chain of a part goes to that of
+// the part around it:
+//
+//	blocks     ├───── 80 ─────┤├────── 443 ──────┤          the tree   {80}: pieces 0-7    {443}: pieces 8-15
+//	              ├── 22 ──┤                                    └ {22}: pieces 2, 3
+//
+// So n blocks with a port each are some n × log n ports, in whatever way they overlap.
+func nest(f nft.Family, spans []span, sets []portSet) []openRange {
+	n := nesting{family: f, sets: sets, unions: make(map[string]portSet)}
+	for _, s := range spans {
+		n.starts = append(n.starts, s.first)
+		if s.end.IsValid() {
+			n.starts = append(n.starts, s.end)
+		}
+	}
+	slices.SortFunc(n.starts, netip.Addr.Compare)
+	n.starts = slices.Compact(n.starts)
+	parts := make([]part, len(spans))
+	for i, s := range spans {
+		first, _ := slices.BinarySearchFunc(n.starts, s.first, netip.Addr.Compare)
+		end := len(n.starts)
+		if s.end.IsValid() {
+			end, _ = slices.BinarySearchFunc(n.starts, s.end, netip.Addr.Compare)
+		}
+		parts[i] = part{first, end, s.ports}
+	}
+	pieces := len(n.starts)
+	if !slices.ContainsFunc(spans, func(s span) bool { return !s.end.IsValid() }) { // nothing is open from the last one on
+		pieces--
+	}
+	n.build(0, pieces, parts, nil)
+	return n.ranges
+}
+
+// nesting is a tree in the making.
+type nesting struct {
+	family nft.Family
+	sets   []portSet
+	starts []netip.Addr // of the pieces
+	unions map[string]portSet
+	ranges []openRange
+}
+
+// part is a span in pieces, from the first to the one before the end.
+type part struct {
+	first, end int
+	ports      int
+}
+
+// build adds the ranges of the pieces from first to end, in which parts are open, and all around them outer.
+func (n *nesting) build(first, end int, parts []part, outer *opening) {
+	var all []int
+	var rest []part
+	for _, p := range parts {
+		if p.first <= first && end <= p.end {
+			all = append(all, p.ports)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	if len(all) > 0 {
+		inner := openingOf(n.union(all), outer)
+		if outer = &inner; outer.ports.every {
+			rest = nil // nothing adds to it
+		}
+	}
+	if len(rest) == 0 {
+		n.add(first, end, outer)
+		return
+	}
+	width := (end - first + fanOut - 1) / fanOut
+	for ; first < end; first += width {
+		last := min(first+width, end)
+		n.build(first, last, slices.DeleteFunc(slices.Clone(rest), func(p part) bool { return p.end <= first || last <= p.first }), outer)
+	}
+}
+
+// union returns the union of port sets, each of which it makes once.
+func (n *nesting) union(ids []int) portSet {
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	name := idsKey(ids)
+	if u, known := n.unions[name]; known {
+		return u
+	}
+	open := make([]portSet, len(ids))
+	for i, id := range ids {
+		open[i] = n.sets[id]
+	}
+	u := union(open...)
+	n.unions[name] = u
+	return u
+}
+
+// add adds the range of the pieces from first to end, if anything is open there.
+func (n *nesting) add(first, end int, open *opening) {
+	if open == nil {
+		return
+	}
+	at, last := n.starts[first], top(n.family)
+	if end < len(n.starts) {
+		last = n.starts[end].Prev()
+	}
+	if i := len(n.ranges) - 1; i >= 0 && n.ranges[i].last.Next() == at && n.ranges[i].equal(*open) {
+		n.ranges[i].last = last
+		return
+	}
+	n.ranges = append(n.ranges, openRange{n.family, at, last, *open})
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// TestNest holds the two forms of random blocks against the blocks themselves, at both sides of every edge.
+func TestNest(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		blocks := randomBlocks(r)
+		spans, sets := spansOf(blocks)
+		forms := map[string][]openRange{"cut": cut(nft.IPv4, blocks), "nest": nest(nft.IPv4, spans, sets)}
+		for _, e := range edgesOf(spans) {
+			for _, a := range []netip.Addr{e.at, e.at.Prev()} {
+				for port := range uint16(10) {
+					want := slices.ContainsFunc(blocks, func(b openBlock) bool { return b.opens(a, port) })
+					for form, ranges := range forms {
+						if got := isOpen(ranges, a, port); got != want {
+							t.Fatalf("seed %d: %s: %s port %d: %t, want %t", seed, form, a, port, got, want)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// randomBlocks returns blocks of which many are in others, some with every port.
+func randomBlocks(r *rand.Rand) []openBlock {
+	var blocks []openBlock
+	for range 1 + r.IntN(60) {
+		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(r.IntN(2) * 255), 0, byte(r.IntN(2) * 255), byte(r.IntN(256))}), 8*r.IntN(3)+r.IntN(17)).Masked()
+		b := openBlock{block: block{cidr: cidr}, ports: everyPort()}
+		for range r.IntN(3) * (33 - cidr.Bits()) / 33 {
+			if e := netip.PrefixFrom(cidr.Addr(), cidr.Bits()+1+r.IntN(max(1, 32-cidr.Bits()))); e.IsValid() {
+				b.except = append(b.except, e)
+			}
+		}
+		if r.IntN(20) > 0 {
+			first := uint16(r.IntN(10))
+			b.ports = portSet{ranges: nft.Ports{{Proto: nft.TCP, First: first, Last: first + uint16(r.IntN(3))}}}
+		}
+		blocks = append(blocks, b)
+	}
+	return blocks
+}
+
+// opens says whether the block lets a port of an address pass.
+func (b openBlock) opens(a netip.Addr, port uint16) bool {
+	has := func(p netip.Prefix) bool { return p.Contains(a) }
+	return has(b.cidr) && !slices.ContainsFunc(b.except, has) && (b.ports.every || b.ports.ranges.Contains(nft.TCP, port))
+}
+
+// isOpen says whether ranges, which must be disjoint and ascending, let a port of an address pass.
+func isOpen(ranges []openRange, a netip.Addr, port uint16) bool {
+	found := false
+	for i, r := range ranges {
+		if i > 0 && r.first.Compare(ranges[i-1].last) <= 0 || r.last.Compare(r.first) < 0 {
+			panic("not disjoint")
+		}
+		if r.first.Compare(a) > 0 || a.Compare(r.last) > 0 {
+			continue
+		}
+		for o := &r.opening; o != nil; o = o.outer {
+			found = found || o.ports.every || o.ports.ranges.Contains(nft.TCP, port)
+		}
+	}
+	return found
+}
+
+// nested returns n blocks, each inside the one before and with a port of its own: 10.0.0.0/8 without the first 0, 1, 2 ... addresses.
+func nested(n int) []openBlock {
+	var blocks []openBlock
+	for i := range n {
+		b := block{cidr: netip.MustParsePrefix("10.0.0.0/8")}
+		for bit, at := 31, 0; bit >= 0; bit-- {
+			if i&(1<<bit) != 0 {
+				b.except = append(b.except, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(at >> 16), byte(at >> 8), byte(at)}), 32-bit))
+				at += 1 << bit
+			}
+		}
+		port := uint16(1 + 2*i)
+		blocks = append(blocks, openBlock{b, portSet{ranges: nft.Ports{{Proto: nft.TCP, First: port, Last: port}}}})
+	}
+	return blocks
+}
+
+// TestNestedSize: what the blocks of an isolation become is in proportion to their number, though each is inside others and has a port of
+// its own; and no packet meets more than a few chains.
+func TestNestedSize(t *testing.T) {
+	for _, n := range []int{200, 1000, 10_000} {
+		ranges := cut(nft.IPv4, nested(n))
+		ports, deepest := make(map[string]int), 0
+		for i := range ranges {
+			depth := 0
+			for o := &ranges[i].opening; o != nil; o = o.outer {
+				ports[o.chain] = len(o.ports.ranges)
+				depth++
+			}
+			deepest = max(deepest, depth)
+		}
+		sum := 0
+		for _, p := range ports {
+			sum += p
+		}
+		t.Logf("%d blocks: %d ranges, %d chains, %d ports, a packet meets at most %d chains", n, len(ranges), len(ports), sum, deepest)
+		if sum > 50*n || deepest > 6 {
+			t.Errorf("%d blocks: %d ports, a packet meets up to %d chains", n, sum, deepest)
+		}
+	}
+}
