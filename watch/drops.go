@@ -32,6 +32,9 @@ type Drops interface {
 
 	// Lost returns how many were logged and lost before Read, since the beginning.
 	Lost() uint64
+
+	// Close lets go of the log.
+	Close() error
 }
 
 // Bounds of the lines about drops, whatever is sent to a pod.
@@ -41,27 +44,6 @@ const (
 	maxDropLines = 100  // per second
 	dropBatch    = 100  // records read at once
 )
-
-// FollowDrops logs who was blocked, by which policies and why, until ctx ends. Drops of equal source, destination, protocol, port,
-// direction and policies are one line when the first comes, and one more at the end of each window that has more of them.
-func (l *Loop) FollowDrops(ctx context.Context, drops Drops) error {
-	log := &dropLog{loop: l, entries: make(map[dropKey]*dropEntry)}
-	defer log.close()
-	batch := make([]Drop, dropBatch)
-	var lost uint64
-	for {
-		n, err := drops.Read(ctx, batch)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the log of denied packets: %w", err)
-		}
-		total := drops.Lost()
-		log.add(batch[:n], total-lost)
-		lost = total
-	}
-}
 
 // dropKey is what the drops of one line have in common. The chain is the direction and the policies: when others isolate the pod, what
 // there is to say is another thing.

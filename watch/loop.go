@@ -34,6 +34,7 @@ type Loop struct {
 	mu        sync.Mutex // guards the fields below
 	troubles  troubles
 	status    Status
+	dropLogs  dropLogState
 	inFlight  bool // a transaction is
 	doubts    doubts
 	oldest    time.Time // when the oldest event came that no transaction has; zero without one

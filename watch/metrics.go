@@ -115,6 +115,7 @@ type stateCollector struct {
 	deniedAsOf *prometheus.Desc
 	ready      *prometheus.Desc
 	source     *prometheus.Desc
+	dropLog    *prometheus.Desc
 	build      *prometheus.Desc
 }
 
@@ -141,6 +142,9 @@ func NewStateCollector(l *Loop) prometheus.Collector {
 			"1 when the source is synced and the kernel holds what follows from it, as /readyz says; else 0.", nil, nil),
 		source: prometheus.NewDesc("netpold_source_up",
 			"1 while the source of pods, namespaces and policies answers, else 0: then the last state stays in force.", nil, nil),
+		dropLog: prometheus.NewDesc("netpold_drop_log_up",
+			"1 while the kernel's log of denied packets is read, else 0: then drop lines are missing, and policies are enforced all the same.",
+			nil, nil),
 		build: prometheus.NewDesc("netpold_build_info",
 			"1, by the version of netpold and of Go.", []string{"version", "goversion"}, nil),
 	}
@@ -148,7 +152,7 @@ func NewStateCollector(l *Loop) prometheus.Collector {
 
 // Describe sends the descriptions of the metrics.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.policies, c.isolated, c.elements, c.preflight, c.denied, c.deniedAsOf, c.ready, c.source, c.build} {
+	for _, d := range []*prometheus.Desc{c.policies, c.isolated, c.elements, c.preflight, c.denied, c.deniedAsOf, c.ready, c.source, c.dropLog, c.build} {
 		ch <- d
 	}
 }
@@ -175,6 +179,9 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	number := map[bool]int{true: 1}
 	gauge(c.ready, number[ready])
 	gauge(c.source, number[r.Source.AwaySince == nil])
+	if r.DropLog != nil {
+		gauge(c.dropLog, number[r.DropLog.OffSince == nil])
+	}
 	found := make(map[string]bool)
 	for _, f := range r.Preflight {
 		found[f.Check] = true

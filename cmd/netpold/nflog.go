@@ -5,38 +5,31 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/nflog"
 	"github.com/netpold/netpold/watch"
 )
 
-// openDrops opens the kernel's log of denied packets; group 0 is none. To enforce is more than to explain: where the log cannot be had, the
-// daemon goes on without it and says so.
-func openDrops(group uint16, log *slog.Logger) *nflog.Reader {
-	if group == 0 {
-		return nil
+// openDrops returns what opens the kernel's log of denied packets.
+func openDrops(group uint16) func() (watch.Drops, error) {
+	return func() (watch.Drops, error) {
+		reader, err := nflog.Open(nflog.Config{Group: group})
+		switch {
+		case errors.Is(err, nflog.ErrBusy):
+			return nil, fmt.Errorf("%w; stop it, or choose another group with --log-group", err)
+		case err != nil:
+			return nil, fmt.Errorf("%w; the kernel needs CONFIG_NETFILTER_NETLINK_LOG", err)
+		}
+		return &dropReader{reader: reader}, nil
 	}
-	reader, err := nflog.Open(nflog.Config{Group: group})
-	if err == nil {
-		return reader
-	}
-	remedy := "the kernel needs CONFIG_NETFILTER_NETLINK_LOG"
-	if errors.Is(err, nflog.ErrBusy) {
-		remedy = "stop the other process, or choose another group with --log-group"
-	}
-	log.Warn("denied packets are not told of; the policies are in force", "group", group, "err", err, "remedy", remedy)
-	return nil
 }
 
-// followDrops logs who was blocked until ctx ends, and longer than the kernel's log if that fails.
-func followDrops(ctx context.Context, loop *watch.Loop, reader *nflog.Reader) {
-	if reader != nil {
-		defer reader.Close() //nolint:errcheck // the process ends
-		if err := loop.FollowDrops(ctx, &dropReader{reader: reader}); err != nil {
-			loop.Log.Warn("denied packets are not told of any more; the policies are in force", "err", err)
-		}
+// followDrops logs who was blocked until ctx ends; group 0 is no log.
+func followDrops(ctx context.Context, drops *watch.DropFollower) {
+	if drops != nil {
+		drops.Run(ctx)
 	}
 	<-ctx.Done()
 }
@@ -63,3 +56,6 @@ func (r *dropReader) Read(ctx context.Context, batch []watch.Drop) (int, error) 
 
 // Lost returns how many packets were logged and lost.
 func (r *dropReader) Lost() uint64 { return r.reader.Stats().Lost }
+
+// Close lets go of the group.
+func (r *dropReader) Close() error { return r.reader.Close() }

@@ -24,7 +24,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/netpold/netpold/nft/kernel"
-	"github.com/netpold/netpold/nft/nflog"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/apiserver"
@@ -148,8 +147,8 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	for _, l := range linux.Lacks {
 		log.Warn("the kernel lacks what netpold can do without", "what", l.What, "effect", l.Effect, "since", "Linux "+l.Since)
 	}
-	d := daemon{conn: conn, reads: reads, watcher: watcher, drops: openDrops(flags.table.logGroup, log), socket: socket, listener: listener, log: log}
-	d.source, d.events, d.linux = source, events, linux
+	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, source: source, events: events, log: log}
+	d.linux = linux
 	err = d.run(ctx, flags, options)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
 	return err
@@ -160,9 +159,8 @@ type daemon struct {
 	conn     *kernel.Conn
 	reads    *kernel.Reader
 	watcher  *kernel.Watcher
-	drops    *nflog.Reader // nil if denied packets are not told of
-	socket   net.Listener  // for the program's own commands
-	listener net.Listener  // nil without endpoints
+	socket   net.Listener // for the program's own commands
+	listener net.Listener // nil without endpoints
 	source   watch.Source
 	events   *watch.Events // nil without an API server
 	linux    watch.KernelReport
@@ -201,6 +199,10 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 			return fmt.Errorf("register metrics: %w", err)
 		}
 	}
+	var drops *watch.DropFollower
+	if group := flags.table.logGroup; group != 0 {
+		drops = loop.OpenDrops(openDrops(group)) // before anything is in force
+	}
 	// The source is not waited for: while the API server is away, it takes long to notice the end.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -212,7 +214,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	err = together(ctx,
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.conn, d.watcher) },
-		func(ctx context.Context) error { followDrops(ctx, loop, d.drops); return nil },
+		func(ctx context.Context) error { followDrops(ctx, drops); return nil },
 		func(ctx context.Context) error {
 			return serve(ctx, d.socket, private(watch.NodeHandler(loop, registry)))
 		},

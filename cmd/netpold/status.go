@@ -158,6 +158,9 @@ func printStatus(w io.Writer, output string, r watch.Report) error {
 			r.LastTransaction.Operations, took.Round(time.Microsecond))
 	}
 	row("Transactions", "%d, %d recoveries; generation %d of the ruleset", r.Transactions, r.Recoveries, r.Generation)
+	if r.DropLog != nil && r.DropLog.OffSince != nil {
+		row("Drop lines", "missing for %s: %s", time.Since(*r.DropLog.OffSince).Round(time.Second), r.DropLog.Error)
+	}
 	for _, f := range r.Preflight {
 		row("Not enforced", "%s: %s", f.Check, f.Problem)
 		row("  to mend it", "%s", f.Remedy)

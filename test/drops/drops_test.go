@@ -336,7 +336,8 @@ func testChange(t *testing.T, program string) {
 	}
 }
 
-// testBusy: if somebody else reads the group, the policies are enforced all the same.
+// testBusy: if somebody else reads the group, the policies are enforced all the same, and that drop lines are missing is said; when the
+// group is free again, there are lines again.
 func testBusy(t *testing.T, program string) {
 	p := prober.New(t)
 	other, err := nflog.Open(nflog.Config{Group: 86})
@@ -345,19 +346,31 @@ func testBusy(t *testing.T, program string) {
 	}
 	defer other.Close()
 	d := start(t, program)
-	warned := func(l line) bool {
-		return l.Level == "WARN" && strings.Contains(l.Msg, "denied packets are not told of")
-	}
+	warned := func(l line) bool { return l.Level == "WARN" && strings.Contains(l.Msg, "drop logging is off") }
 	if !slices.ContainsFunc(d.begin, warned) {
 		t.Errorf("no warning: %+v", d.begin)
 	}
-	send(t, p, false, prober.Probe{Src: web[0], Dst: db[0], Proto: unix.IPPROTO_TCP, DstPort: 6379})
+	denied := prober.Probe{Src: web[0], Dst: db[0], Proto: unix.IPPROTO_TCP, DstPort: 6379}
+	send(t, p, false, denied)
 	send(t, p, true, prober.Probe{Src: web[0], Dst: db[0], Proto: unix.IPPROTO_TCP, DstPort: 5432})
-	for _, l := range d.stop(t) {
-		if strings.Contains(l.Msg, "blocked") {
+	if out, exit := ask(t, program, "status"); exit != 0 || !strings.Contains(out, "Drop lines:        missing for") {
+		t.Errorf("while the group is taken: exit %d:\n%s", exit, out)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, before := d.await(t, "drop logging works again")
+	for _, l := range before {
+		if strings.Contains(l.Msg, "blocked") || warned(l) {
 			t.Errorf("line: %s", l.Msg)
 		}
 	}
+	send(t, p, false, denied)
+	d.await(t, "(10.1.0.2:6379)")
+	if out, _ := ask(t, program, "status"); strings.Contains(out, "Drop lines") {
+		t.Errorf("when the group is free:\n%s", out)
+	}
+	d.stop(t)
 }
 
 // testNoGroup: without a group there are no lines and no warnings.
