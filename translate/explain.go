@@ -68,7 +68,8 @@ func (e ends) of(d Direction) (pod, peer *Pod, peerAddr netip.Addr) {
 	return e.dst, e.src, e.flow.Src
 }
 
-// podAt returns the pod that owns an address, or nil. Of several, a running one does, then the newest, then the first by name.
+// podAt returns the pod that owns an address, or nil. Of several, one that is not terminating does, then the newest, then
+// one that runs, then the first by name.
 func (c *Cluster) podAt(a netip.Addr) *Pod {
 	var owner *Pod
 	for i := range c.Pods {
@@ -88,10 +89,12 @@ func (p *Pod) claims(a netip.Addr) bool {
 // before says whether p owns an address that q claims as well.
 func (p *Pod) before(q *Pod) bool {
 	switch {
-	case p.Running != q.Running:
-		return p.Running
+	case p.Terminating != q.Terminating:
+		return q.Terminating
 	case !p.Created.Equal(q.Created):
 		return p.Created.After(q.Created)
+	case p.Running != q.Running:
+		return p.Running
 	}
 	return p.String() < q.String()
 }

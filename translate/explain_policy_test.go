@@ -186,7 +186,10 @@ func TestExplainOwner(t *testing.T) {
 		return p
 	}
 	later := func(p *translate.Pod) { p.Created = p.Created.Add(time.Second) }
-	waiting := func(p *translate.Pod) { later(p); p.Running = false }
+	waiting := func(p *translate.Pod) { p.Running = false }
+	starting := func(p *translate.Pod) { later(p); p.Running = false }
+	leaving := func(p *translate.Pod) { p.Terminating = true }
+	leavingLater := func(p *translate.Pod) { later(p); leaving(p) }
 	host := func(p *translate.Pod) { later(p); p.HostNetwork = true }
 	second := func(p *translate.Pod) { p.IPs = []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr(a)} }
 	for _, row := range []struct {
@@ -195,7 +198,12 @@ func TestExplainOwner(t *testing.T) {
 		want string
 	}{
 		{"one", []translate.Pod{claim("n/p", nil)}, "n/p"},
-		{"running before newer", []translate.Pod{claim("n/new", waiting), claim("n/old", nil)}, "n/old"},
+		{"newer before running", []translate.Pod{claim("n/old", nil), claim("n/new", starting)}, "n/new"},
+		{"running before name", []translate.Pod{claim("n/a", waiting), claim("n/b", nil)}, "n/b"},
+		{"staying before newer", []translate.Pod{claim("n/new", leavingLater), claim("n/old", nil)}, "n/old"},
+		{"staying before running", []translate.Pod{claim("n/a", leaving), claim("n/b", waiting)}, "n/b"},
+		{"newer of two that leave", []translate.Pod{claim("n/a", leaving), claim("n/b", leavingLater)}, "n/b"},
+		{"leaving alone", []translate.Pod{claim("n/a", leaving)}, "n/a"},
 		{"newer before name", []translate.Pod{claim("n/a", nil), claim("n/b", later)}, "n/b"},
 		{"name", []translate.Pod{claim("n/b", nil), claim("n/a", nil)}, "n/a"},
 		{"namespace before name", []translate.Pod{claim("n/a", nil), claim("m/b", nil)}, "m/b"},

@@ -24,6 +24,7 @@ type Pod struct {
 	Ports       []NamedPort       // of containers and sidecar init containers, by name and protocol
 	HostNetwork bool              // its addresses are the node's: never isolated, matched by ipBlock alone
 	Running     bool              // status.phase is Running
+	Terminating bool              // it is being deleted, or its node is lost
 	Created     time.Time         // metadata.creationTimestamp
 	Owner       string            // the controller as "ReplicaSet/web-5d9f", or ""
 }
@@ -44,6 +45,7 @@ func PodFrom(p *corev1.Pod) (Pod, bool, error) {
 		Labels:         p.Labels,
 		HostNetwork:    p.Spec.HostNetwork,
 		Running:        p.Status.Phase == corev1.PodRunning,
+		Terminating:    p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodUnknown || p.Status.Reason == nodeLost,
 		Created:        p.CreationTimestamp.Time,
 		Ports:          namedPorts(p.Spec),
 	}
@@ -60,6 +62,9 @@ func PodFrom(p *corev1.Pod) (Pod, bool, error) {
 	finished := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	return pod, !finished, err
 }
+
+// nodeLost is what a control plane may say of pods whose node does not answer any more, as status.reason.
+const nodeLost = "NodeLost"
 
 // podIPs returns the addresses of status.podIPs, or that of status.podIP where the list is empty.
 func podIPs(s corev1.PodStatus) ([]netip.Addr, error) {

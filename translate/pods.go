@@ -26,6 +26,7 @@ type pod struct {
 	index    int32 // in the pods of the identity
 	host     bool  // of the host network
 	running  bool
+	ending   bool // Pod.Terminating
 }
 
 // newPod returns p with an identity that counts it already.
@@ -33,7 +34,7 @@ func (s *State) newPod(p *Pod, id *identity) *pod {
 	next := &pod{
 		text: p.String(), identity: id, ips: p.IPs,
 		node: unique.Make(p.Node), owner: unique.Make(p.Owner), created: p.Created.UnixMicro(),
-		host: p.HostNetwork, running: p.Running,
+		host: p.HostNetwork, running: p.Running, ending: p.Terminating,
 	}
 	next.index = int32(len(id.pods))
 	id.pods = append(id.pods, next)
@@ -53,6 +54,7 @@ func (p *pod) public() Pod {
 		Ports:          p.identity.ports,
 		HostNetwork:    p.host,
 		Running:        p.running,
+		Terminating:    p.ending,
 		Created:        time.UnixMicro(p.created).UTC(),
 		Owner:          p.owner.Value(),
 	}
@@ -69,7 +71,8 @@ func (p *pod) claims() []netip.Addr {
 // is says whether policy cannot tell p from q, which has its name.
 func (p *pod) is(q *Pod) bool {
 	return p.identity.is(q) && slices.Equal(p.ips, q.IPs) && p.host == q.HostNetwork && p.running == q.Running &&
-		p.created == q.Created.UnixMicro() && p.node.Value() == q.Node && p.owner.Value() == q.Owner
+		p.ending == q.Terminating && p.created == q.Created.UnixMicro() &&
+		p.node.Value() == q.Node && p.owner.Value() == q.Owner
 }
 
 // is says whether p, of the namespace of id, has the identity.
@@ -161,19 +164,32 @@ func (s *State) contend(a netip.Addr, old, next *pod) {
 	}
 }
 
-// foremost orders the pods that claim one address: running ones, then the newest, then by name so that the order is total.
+// foremost orders the pods that claim one address: those that are not about to go, then the newest, as no address is given
+// out before its last pod has left it, whatever the kubelet still says of that one. Between pods of one second, phase and name
+// decide.
 func foremost(p, q *pod) int {
-	running := func(p *pod) int {
-		if p.running {
-			return 0
+	last := func(put bool) int {
+		if put {
+			return 1
 		}
-		return 1
+		return 0
 	}
-	return cmp.Or(cmp.Compare(running(p), running(q)), cmp.Compare(q.created, p.created), cmp.Compare(p.text, q.text))
+	return cmp.Or(
+		cmp.Compare(last(p.ending), last(q.ending)),
+		cmp.Compare(q.created, p.created),
+		cmp.Compare(last(!p.running), last(!q.running)),
+		cmp.Compare(p.text, q.text))
 }
 
 // setOwner takes an address from one pod and gives it to another; either may be nil.
 func (s *State) setOwner(a netip.Addr, from, to *pod) {
+	if from != nil && to != nil && from.text == to.text && from.identity == to.identity && from.node == to.node {
+		s.owners[a] = to // as when a pod begins to run, or to terminate: no element says so
+		if to.node == s.node {
+			to.identity.local[a] = to
+		}
+		return
+	}
 	if from != nil {
 		s.detach(a, from)
 		delete(s.owners, a)

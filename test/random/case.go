@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -79,6 +80,9 @@ func Pod(p translate.Pod) *corev1.Pod {
 	}
 	if p.Running {
 		pod.Status.Phase = corev1.PodRunning
+	}
+	if p.Terminating {
+		pod.DeletionTimestamp = &metav1.Time{Time: p.Created.Add(time.Hour)}
 	}
 	for _, a := range p.IPs {
 		pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: a.String()})

@@ -149,7 +149,7 @@ func (g *Generator) Event(c *translate.Cluster) Event {
 func (g *Generator) change(p translate.Pod) translate.Pod {
 	i, _ := strconv.Atoi(p.Name[strings.LastIndexByte(p.Name, '-')+1:])
 	other := g.pod(i)
-	switch g.r.IntN(7) {
+	switch g.r.IntN(8) {
 	case 0:
 		p.Labels = other.Labels
 	case 1:
@@ -163,6 +163,8 @@ func (g *Generator) change(p translate.Pod) translate.Pod {
 	case 5:
 		p.Created = other.Created
 	case 6:
+		p.Terminating = !p.Terminating
+	case 7:
 		if p.IPs = slices.Clone(p.IPs); len(p.IPs) > 0 { // dual-stack to single, or single to none
 			p.IPs = p.IPs[:len(p.IPs)-1]
 		}

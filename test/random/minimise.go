@@ -74,7 +74,7 @@ func reductions(c *translate.Cluster) iter.Seq[*translate.Cluster] {
 	}
 }
 
-// podReductions yields pods that are p without one address, label or port.
+// podReductions yields pods that are p without one address, label or port, or not terminating.
 func podReductions(p translate.Pod) iter.Seq[translate.Pod] {
 	return func(yield func(translate.Pod) bool) {
 		for i := range p.IPs {
@@ -86,6 +86,12 @@ func podReductions(p translate.Pod) iter.Seq[translate.Pod] {
 		for i := range p.Ports {
 			smaller := p
 			if smaller.Ports = slices.Delete(slices.Clone(p.Ports), i, i+1); !yield(smaller) {
+				return
+			}
+		}
+		if p.Terminating {
+			smaller := p
+			if smaller.Terminating = false; !yield(smaller) {
 				return
 			}
 		}

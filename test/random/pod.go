@@ -54,6 +54,7 @@ func (g *Generator) pod(i int) translate.Pod {
 		Labels:         g.podLabels(),
 		Ports:          g.namedPorts(),
 		Running:        g.chance(85),
+		Terminating:    g.chance(15),
 		Created:        time.Unix(1_700_000_000+int64(g.r.IntN(3)), 0).UTC(),
 	}
 	if g.chance(6) {

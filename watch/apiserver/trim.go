@@ -24,11 +24,11 @@ func keptFields(kind string) fields {
 	switch kind {
 	case "Pod":
 		metadata, container := metaFields(), fields{6: nil, 24: nil} // ports, restartPolicy
-		metadata[8], metadata[13] = nil, nil                         // creationTimestamp, ownerReferences
+		metadata[8], metadata[9], metadata[13] = nil, nil, nil       // creationTimestamp, deletionTimestamp, ownerReferences
 		return fields{
 			1: metadata,
 			2: {2: container, 10: nil, 11: nil, 20: container}, // containers, nodeName, hostNetwork, initContainers
-			3: {1: nil, 6: nil, 12: nil},                       // phase, podIP, podIPs
+			3: {1: nil, 4: nil, 6: nil, 12: nil},               // phase, reason, podIP, podIPs
 		}
 	case "Namespace":
 		return fields{1: metaFields()}

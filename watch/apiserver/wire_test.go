@@ -91,10 +91,14 @@ func TestTrim(t *testing.T) {
 		{Name: "admin", ContainerPort: 65535, Protocol: corev1.ProtocolUDP}}}}
 	full.OwnerReferences = append(full.OwnerReferences, metav1.OwnerReference{Kind: "Node", Name: "other", Controller: &controller})
 	full.Status.PodIPs = append(full.Status.PodIPs, corev1.PodIP{IP: "2001:db8::1"})
-	for _, p := range []*corev1.Pod{full, deployed(t), apiPod("a", "10.0.0.1"), {}} {
+	deleted, lost, unknown := deployed(t), deployed(t), deployed(t)
+	deleted.DeletionTimestamp, lost.Status.Reason = &deleted.CreationTimestamp, "NodeLost"
+	unknown.Status.Phase = corev1.PodUnknown
+	for _, p := range []*corev1.Pod{full, deployed(t), deleted, lost, unknown, apiPod("a", "10.0.0.1"), {}} {
 		want, wantAlive, _ := translate.PodFrom(p)
 		got, alive, err := translate.PodFrom(decoded(t, podDecoder(), enveloped(t, "v1", "Pod", p)).(*corev1.Pod))
-		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" || err != nil || alive != wantAlive {
+		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" || err != nil ||
+			alive != wantAlive || got.Terminating != (p == deleted || p == lost || p == unknown) {
 			t.Errorf("pod %s (-all of it +trimmed): %v\n%s", p.Name, err, diff)
 		}
 	}

@@ -19,8 +19,8 @@ import (
 
 // metadata is what policy needs to know of an object's metadata. The nodes are read by who needs them.
 type metadata struct {
-	key                      objectKey
-	labels, owners, creation *yaml.Node
+	key                                objectKey
+	labels, owners, creation, deletion *yaml.Node
 }
 
 // metadata reads who an object is, and returns false if that is in doubt. A policy without a namespace but with a field that nobody
@@ -31,7 +31,7 @@ func (r *reader) metadata(kind objectKind, n, meta *yaml.Node) (metadata, bool) 
 	before := len(r.problems)
 	entries := r.mapping(meta, path)
 	m := metadata{key: objectKey{kind: kind}, labels: entries["labels"].value, owners: entries["ownerReferences"].value,
-		creation: entries["creationTimestamp"].value}
+		creation: entries["creationTimestamp"].value, deletion: entries["deletionTimestamp"].value}
 	if meta = r.spend(meta); meta != nil {
 		n = meta
 	}
@@ -141,6 +141,7 @@ type (
 	}
 	podStatus struct {
 		Phase  corev1.PodPhase `json:"phase"`
+		Reason string          `json:"reason"`
 		PodIP  string          `json:"podIP"`
 		PodIPs []corev1.PodIP  `json:"podIPs"`
 	}
@@ -157,7 +158,8 @@ func (r *reader) pod(n *yaml.Node, top map[string]entry, meta metadata) (transla
 	ok = decode(r.decoder, top["status"].value, field.NewPath("status"), &status) && ok
 	p := &corev1.Pod{ObjectMeta: r.podMeta(meta)}
 	p.Spec.NodeName, p.Spec.HostNetwork = spec.NodeName, spec.HostNetwork
-	p.Status.Phase, p.Status.PodIP, p.Status.PodIPs = status.Phase, status.PodIP, status.PodIPs
+	p.Status.Phase, p.Status.Reason = status.Phase, status.Reason
+	p.Status.PodIP, p.Status.PodIPs = status.PodIP, status.PodIPs
 	if ok {
 		entries := r.mapping(top["spec"].value, path)
 		p.Spec.Containers = r.containers(entries["containers"].value, path.Child("containers"))
@@ -186,16 +188,24 @@ func (r *reader) podMeta(meta metadata) metav1.ObjectMeta {
 		}
 		m.OwnerReferences = append(m.OwnerReferences, owner)
 	}
-	var created string
-	at := path.Child("creationTimestamp")
-	if decode(r.decoder, meta.creation, at, &created) && created != "" {
-		t, err := time.Parse(time.RFC3339, created)
-		if err != nil {
-			r.fail(r.spend(meta.creation), at, "%s is not a time, as 2006-01-02T15:04:05Z", quote(created))
-		}
-		m.CreationTimestamp = metav1.NewTime(t)
+	m.CreationTimestamp = r.time(meta.creation, path.Child("creationTimestamp"))
+	if deleted := r.time(meta.deletion, path.Child("deletionTimestamp")); !deleted.IsZero() {
+		m.DeletionTimestamp = &deleted
 	}
 	return m
+}
+
+// time returns a time, the zero one where there is none.
+func (r *reader) time(n *yaml.Node, path *field.Path) metav1.Time {
+	var text string
+	if !decode(r.decoder, n, path, &text) || text == "" {
+		return metav1.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		r.fail(r.spend(n), path, "%s is not a time, as 2006-01-02T15:04:05Z", quote(text))
+	}
+	return metav1.NewTime(t)
 }
 
 // containers returns the ports of the containers that can be read.
