@@ -15,9 +15,30 @@ type Chain struct {
 	Rules   []Rule
 }
 
-// Base makes a chain a base chain of type filter at the forward hook; its policy is accept. Base chains are made once and never
-// change: a `policy drop` that is the only drop leaks packets whenever the table is replaced.
+// Hook is the place in the kernel's packet path at which a base chain runs.
+type Hook uint8
+
+// The hooks of a node's table.
+const (
+	Forward Hook = iota // packets that the node routes, from a pod or to one
+	Input               // packets to the node's own addresses
+)
+
+// Hooks returns both.
+func Hooks() [2]Hook { return [...]Hook{Forward, Input} }
+
+// String returns the hook's name in nft(8).
+func (h Hook) String() string {
+	if h == Input {
+		return "input"
+	}
+	return "forward"
+}
+
+// Base makes a chain a base chain of type filter; its policy is accept. Base chains are made once and never change: a
+// `policy drop` that is the only drop leaks packets whenever the table is replaced.
 type Base struct {
+	Hook     Hook
 	Priority int // relative to "filter" (0), at most 10 from it; lower runs earlier
 }
 
@@ -31,7 +52,7 @@ func (b *Base) text() string {
 		}
 		priority = fmt.Sprintf("filter %c %d", sign, n)
 	}
-	return "type filter hook forward priority " + priority + "; policy accept;"
+	return "type filter hook " + b.Hook.String() + " priority " + priority + "; policy accept;"
 }
 
 // Rule is a list of statements. The kernel evaluates them in order, up to the first that does not match.

@@ -104,7 +104,7 @@ func (t *Table) Sets() []*Set {
 	return all
 }
 
-// Chains returns the wanted chains: base chains in the order in which the kernel runs them, then the others by name.
+// Chains returns the wanted chains: base chains by hook and in the order in which the kernel runs them, then the others by name.
 func (t *Table) Chains() []*Chain {
 	return slices.SortedFunc(maps.Values(t.chains.want), byChain)
 }
@@ -113,8 +113,8 @@ func bySetName(a, b *Set) int { return cmp.Compare(a.Name, b.Name) }
 
 func byChain(a, b *Chain) int {
 	switch {
-	case a.Base != nil && b.Base != nil && a.Base.Priority != b.Base.Priority:
-		return cmp.Compare(a.Base.Priority, b.Base.Priority)
+	case a.Base != nil && b.Base != nil && *a.Base != *b.Base:
+		return cmp.Or(cmp.Compare(a.Base.Hook, b.Base.Hook), cmp.Compare(a.Base.Priority, b.Base.Priority))
 	case (a.Base == nil) != (b.Base == nil):
 		if a.Base != nil {
 			return -1

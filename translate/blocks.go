@@ -53,10 +53,10 @@ const maxFlat = 10_000
 //
 // The unions of n blocks, each inside another and with a port of its own, are n² ports: beyond maxFlat they are written down otherwise,
 // see [nest].
-func cut(f nft.Family, blocks []openBlock) []openRange {
+func cut(d Direction, f nft.Family, blocks []openBlock) []openRange {
 	spans, sets := spansOf(blocks)
 	edges := edgesOf(spans)
-	open := openSets{sets: sets, depth: make([]int, len(sets)), unions: make(map[string]opening)}
+	open := openSets{direction: d, sets: sets, depth: make([]int, len(sets)), unions: make(map[string]opening)}
 	var ranges []openRange
 	for i := 0; i < len(edges); {
 		at := edges[i].at
@@ -72,7 +72,7 @@ func cut(f nft.Family, blocks []openBlock) []openRange {
 		}
 		union := open.union()
 		if open.written > maxFlat {
-			return nest(f, spans, sets)
+			return nest(d, f, spans, sets)
 		}
 		if n := len(ranges); n > 0 && ranges[n-1].last.Next() == at && ranges[n-1].equal(union) {
 			ranges[n-1].last = last
@@ -85,11 +85,12 @@ func cut(f nft.Family, blocks []openBlock) []openRange {
 
 // openSets are the port sets that are open at one point of the address space.
 type openSets struct {
-	sets    []portSet
-	depth   []int // how many blocks with the set are open
-	ids     []int // of the open sets, ascending
-	unions  map[string]opening
-	written int // port ranges of the sets of all unions
+	direction Direction
+	sets      []portSet
+	depth     []int // how many blocks with the set are open
+	ids       []int // of the open sets, ascending
+	unions    map[string]opening
+	written   int // port ranges of the sets of all unions
 }
 
 // turn opens or closes a set.
@@ -118,7 +119,7 @@ func (o *openSets) union() opening {
 		o.written += len(open[i].ranges)
 	}
 	if o.written <= maxFlat {
-		u = openingOf(union(open...), nil)
+		u = o.direction.opening(union(open...), nil)
 		o.unions[name] = u
 	}
 	return u

@@ -16,22 +16,17 @@ const (
 	logSnaplen = 128 // bytes: the headers, and where an ICMP error is about what it is about
 )
 
-// addFrame makes what every table has and what never changes: the base chains, the maps by which they dispatch, what is always
-// allowed, and how what is not allowed is denied.
+// addFrame makes what every table has and what never changes: the way of a packet, the maps by which it meets the isolations of its pods,
+// what is always allowed, and how what is not allowed is denied.
+//
+// The way is: the isolation of the source, the isolation of the destination, accept. The base chain finds either, so that a packet of
+// pods that no policy selects takes no jump. What an egress isolation allows goes to the chain ingress, and never comes back: a goto out
+// of a chain that was jumped to ends where ingress does.
 func (s *State) addFrame() {
-	for priority, d := range Directions() {
-		c := &nft.Chain{
-			Name:    "forward-" + d.String(),
-			Comment: d.String() + " of the pods of this node",
-			Base:    &nft.Base{Priority: priority - 1},
-			Rules:   s.early(),
-		}
+	for _, d := range Directions() {
 		for _, f := range nft.Families() {
-			comment := "pods of this node that are isolated for " + d.String()
-			pods := s.table.Set(podsMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true}, comment)
-			c.Rules = append(c.Rules, nft.R(nft.LookupIn(d.Pod(), pods)))
+			s.table.Set(podsMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true}, "pods of this node that are isolated for "+d.String())
 		}
-		s.table.SetChain(c)
 		s.table.SetChain(s.denyChain(d))
 	}
 	always := &nft.Chain{
@@ -44,6 +39,30 @@ func (s *State) addFrame() {
 		always.Rules = append(always.Rules, nft.R(nft.LookupIn(nft.Source, self), accept()))
 	}
 	s.table.SetChain(always)
+	s.table.SetChain(&nft.Chain{
+		Name: ingressChain, Comment: "where egress isolations send what they allow",
+		Rules: append(s.dispatch(Ingress), nft.R(accept())),
+	})
+	s.table.SetChain(&nft.Chain{
+		Name: forwardChain, Comment: "from and to the pods of this node", Base: &nft.Base{Hook: nft.Forward},
+		Rules: slices.Concat(s.early(), s.dispatch(Egress), s.dispatch(Ingress)),
+	})
+	if s.options.PodToNode == AllowPodToNode {
+		return
+	}
+	s.table.SetChain(&nft.Chain{
+		Name: inputChain, Comment: "from the pods of this node to the node itself", Base: &nft.Base{Hook: nft.Input},
+		Rules: slices.Concat(s.early(), s.dispatch(Egress)),
+	})
+}
+
+// dispatch returns the rules that send a packet to the isolation that its pod has in a direction, if any.
+func (s *State) dispatch(d Direction) []nft.Rule {
+	var rules []nft.Rule
+	for _, f := range nft.Families() {
+		rules = append(rules, nft.R(nft.LookupIn(d.Pod(), s.table.FindSet(podsMap(d, f)))))
+	}
+	return rules
 }
 
 // early is what passes without a look at the policies: what belongs to connections that they allowed.
@@ -76,11 +95,11 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 	c := &nft.Chain{Name: iso.name, Comment: policyList(iso.policies)}
 	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
 	if iso.any.every {
-		add(accept())
+		add(iso.direction.allow())
 		return c
 	}
 	if !iso.any.empty() {
-		add(openTo(iso.any)...)
+		add(iso.direction.openTo(iso.any)...)
 	}
 	for _, k := range []setKind{portsSet, podsSet, rangesSet} {
 		iso.lookUp(s, k, add)
@@ -91,9 +110,9 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 			switch ports := iso.shared[sel]; {
 			case set == nil:
 			case ports.every:
-				add(nft.LookupIn(peer, set), accept())
+				add(nft.LookupIn(peer, set), iso.direction.allow())
 			default:
-				add(append([]nft.Statement{nft.LookupIn(peer, set)}, openTo(ports)...)...)
+				add(append([]nft.Statement{nft.LookupIn(peer, set)}, iso.direction.openTo(ports)...)...)
 			}
 		}
 	}
@@ -103,12 +122,12 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 	return c
 }
 
-// openTo returns the statements that accept ports.
-func openTo(ports portSet) []nft.Statement {
+// openTo returns the statements that allow ports in a direction.
+func (d Direction) openTo(ports portSet) []nft.Statement {
 	if ports.inline() {
-		return []nft.Statement{ports.ranges, accept()}
+		return []nft.Statement{ports.ranges, d.allow()}
 	}
-	return []nft.Statement{nft.JumpTo(openingOf(ports, nil).chain)}
+	return []nft.Statement{nft.JumpTo(d.opening(ports, nil).chain)}
 }
 
 // lookUp adds the lookups of the isolation's sets of one kind.
@@ -120,7 +139,7 @@ func (iso *isolation) lookUp(s *State, k setKind, add func(...nft.Statement)) {
 		case set.Type.Map:
 			add(nft.LookupIn(iso.direction.Peer(), set))
 		default:
-			add(nft.LookupIn(iso.direction.Peer(), set), accept())
+			add(nft.LookupIn(iso.direction.Peer(), set), iso.direction.allow())
 		}
 	}
 }

@@ -11,4 +11,5 @@ type Cluster struct {
 	Pods       []Pod
 	Namespaces map[string]map[string]string // labels by name
 	Policies   []*networkingv1.NetworkPolicy
+	PodToNode  PodToNode
 }

@@ -72,7 +72,7 @@ func (s *State) join(iso *isolation) content {
 		}
 	}
 	for _, f := range nft.Families() {
-		c.blocks = append(c.blocks, cut(f, blocks[f])...)
+		c.blocks = append(c.blocks, cut(iso.direction, f, blocks[f])...)
 	}
 	c.merged = make(map[*selector]allowed, len(pods))
 	for sel, o := range pods {

@@ -13,7 +13,7 @@ const (
 	Ingress
 )
 
-// Directions returns both, in the order in which a packet meets them at the forward hook.
+// Directions returns both, in the order in which a packet meets them.
 func Directions() [2]Direction { return [...]Direction{Egress, Ingress} }
 
 // String returns "egress" or "ingress".
@@ -34,3 +34,11 @@ func (d Direction) Pod() nft.Side {
 
 // Peer is the far end of a flow: its source for ingress, its destination for egress.
 func (d Direction) Peer() nft.Side { return d.Pod().Other() }
+
+// allow is the verdict of what an isolation allows: ingress decides last.
+func (d Direction) allow() nft.Verdict {
+	if d == Egress {
+		return nft.GotoChain(ingressChain)
+	}
+	return accept()
+}

@@ -102,7 +102,7 @@ func (s *State) replaceHost(old, next *pod) {
 // Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the policies that isolate
 // them. Its cost does not depend on the size of the cluster, but for a pod of another node on the number of policies in its namespace.
 func (s *State) Excerpt(f nft.Flow) *Cluster {
-	c := &Cluster{Namespaces: make(map[string]map[string]string)}
+	c := &Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	var names []types.NamespacedName
 	for _, a := range []netip.Addr{f.Src, f.Dst} {
 		p := s.owners[a]

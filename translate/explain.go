@@ -136,6 +136,10 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 	switch {
 	case f.Src == f.Dst:
 		return "a pod cannot block access to itself"
+	case f.Hook == nft.Input && d == Ingress:
+		return "it is the node's own address, and nodes are never isolated"
+	case f.Hook == nft.Input && c.PodToNode == AllowPodToNode:
+		return "the node does not filter what its own pods send to it (--pod-to-node=allow)"
 	case nft.FamilyOf(f.Src) == nft.IPv6 && f.Proto == nft.ICMPv6 && f.ICMPType >= nft.FirstNDType && f.ICMPType <= nft.LastNDType:
 		return "IPv6 neighbour discovery is always allowed"
 	case pod != nil:

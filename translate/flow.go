@@ -5,6 +5,7 @@ package translate
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,7 +18,7 @@ import (
 // "namespace/pod" or an address; the destination goes on with ":PORT", ":PORT/PROTO" or ":icmp", and an IPv6 address there stands in
 // brackets. The protocol is tcp (the default), udp or sctp.
 func (c *Cluster) ParseFlows(src, dst string) ([]nft.Flow, error) {
-	return parseFlows(src, dst, func(name string) ([]netip.Addr, bool) {
+	flows, err := parseFlows(src, dst, func(name string) ([]netip.Addr, bool) {
 		for _, p := range c.Pods {
 			if p.String() == name {
 				return p.IPs, true
@@ -25,11 +26,22 @@ func (c *Cluster) ParseFlows(src, dst string) ([]nft.Flow, error) {
 		}
 		return nil, false
 	})
+	for i, f := range flows {
+		if from := c.podAt(f.Src); from != nil && c.nodeHas(from.Node, f.Dst) {
+			flows[i].Hook = nft.Input
+		}
+	}
+	return flows, err
 }
 
-// ParseFlows is as [Cluster.ParseFlows].
-func (s *State) ParseFlows(src, dst string) ([]nft.Flow, error) {
-	return parseFlows(src, dst, func(name string) ([]netip.Addr, bool) {
+// nodeHas says whether a pod of the host network tells that an address is a node's.
+func (c *Cluster) nodeHas(node string, a netip.Addr) bool {
+	return slices.ContainsFunc(c.Pods, func(p Pod) bool { return p.HostNetwork && p.Node == node && p.claims(a) })
+}
+
+// ParseFlows is as [Cluster.ParseFlows]; own are the addresses of the state's node.
+func (s *State) ParseFlows(src, dst string, own []netip.Addr) ([]nft.Flow, error) {
+	flows, err := parseFlows(src, dst, func(name string) ([]netip.Addr, bool) {
 		namespace, pod, _ := strings.Cut(name, "/")
 		p := s.pod(types.NamespacedName{Namespace: namespace, Name: pod})
 		if p == nil {
@@ -37,6 +49,17 @@ func (s *State) ParseFlows(src, dst string) ([]nft.Flow, error) {
 		}
 		return p.ips, true
 	})
+	for i, f := range flows {
+		from := s.owners[f.Src]
+		if from == nil {
+			continue
+		}
+		node, known := s.HostAt(f.Dst)
+		if known && node == from.node.Value() || from.node == s.node && slices.Contains(own, f.Dst) {
+			flows[i].Hook = nft.Input
+		}
+	}
+	return flows, err
 }
 
 // parseFlows parses flows; podIPs returns the addresses of the pod of a name, if there is one.

@@ -42,7 +42,7 @@ func TestGolden(t *testing.T) {
 				tables[node] = s.Table()
 			}
 			for _, f := range c.Flows {
-				if !f.Local() {
+				if !f.FromNode() {
 					goldenFlow(t, c, tables, f)
 				}
 			}

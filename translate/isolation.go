@@ -52,7 +52,7 @@ func (s *State) isolate(id *identity) {
 	}
 	if changed {
 		for a, p := range id.local {
-			s.dispatch(a, p)
+			s.setDispatch(a, p)
 		}
 	}
 }
@@ -175,10 +175,10 @@ func (iso *isolation) replace(s *State, next content) {
 		s.addShare(sel, iso)
 	}
 	for p := range next.large() {
-		s.acquirePorts(openingOf(p, nil))
+		s.acquirePorts(iso.direction.opening(p, nil))
 	}
 	for p := range old.large() {
-		s.releasePorts(openingOf(p, nil))
+		s.releasePorts(iso.direction.opening(p, nil))
 	}
 	iso.putBlocks(s, old.blocks)
 	peers := make(map[*identity]struct{}) // that had another grant, or may get one

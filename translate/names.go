@@ -18,6 +18,9 @@ import (
 const (
 	TableName     = "netpold"
 	HandoverTable = "netpold-handover" // is in force while the table is replaced
+	forwardChain  = "forward"
+	inputChain    = "input"
+	ingressChain  = "ingress"
 	alwaysChain   = "always-allowed"
 )
 

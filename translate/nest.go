@@ -9,9 +9,9 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// fanOut is how many parts a part of the address space is divided into. A packet meets the ports of one part of each size: with the pieces
-// of 10,000 blocks at most 6 chains.
-const fanOut = 8
+// fanOut is how many parts a part of the address space is divided into. A packet meets the ports of one part of each size: with 65,000
+// pieces at most 5 chains. The kernel takes 16 on a packet's way, and there are those of egress and of ingress on it.
+const fanOut = 16
 
 // nest is [cut] for many blocks with many ports. The pieces into which the blocks divide the address space are the leaves of a tree; a
 // block's ports are open at the largest parts that it covers, of which it takes some for each size, and the chain of a part goes to that of
@@ -21,8 +21,8 @@ const fanOut = 8
 //	              ├── 22 ──┤                                    └ {22}: pieces 2, 3
 //
 // So n blocks with a port each are some n × log n ports, in whatever way they overlap.
-func nest(f nft.Family, spans []span, sets []portSet) []openRange {
-	n := nesting{family: f, sets: sets, unions: make(map[string]portSet)}
+func nest(d Direction, f nft.Family, spans []span, sets []portSet) []openRange {
+	n := nesting{direction: d, family: f, sets: sets, unions: make(map[string]portSet)}
 	for _, s := range spans {
 		n.starts = append(n.starts, s.first)
 		if s.end.IsValid() {
@@ -50,11 +50,12 @@ func nest(f nft.Family, spans []span, sets []portSet) []openRange {
 
 // nesting is a tree in the making.
 type nesting struct {
-	family nft.Family
-	sets   []portSet
-	starts []netip.Addr // of the pieces
-	unions map[string]portSet
-	ranges []openRange
+	direction Direction
+	family    nft.Family
+	sets      []portSet
+	starts    []netip.Addr // of the pieces
+	unions    map[string]portSet
+	ranges    []openRange
 }
 
 // part is a span in pieces, from the first to the one before the end.
@@ -75,7 +76,7 @@ func (n *nesting) build(first, end int, parts []part, outer *opening) {
 		}
 	}
 	if len(all) > 0 {
-		inner := openingOf(n.union(all), outer)
+		inner := n.direction.opening(n.union(all), outer)
 		if outer = &inner; outer.ports.every {
 			rest = nil // nothing adds to it
 		}

@@ -17,7 +17,7 @@ func TestNest(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		blocks := randomBlocks(r)
 		spans, sets := spansOf(blocks)
-		forms := map[string][]openRange{"cut": cut(nft.IPv4, blocks), "nest": nest(nft.IPv4, spans, sets)}
+		forms := map[string][]openRange{"cut": cut(Ingress, nft.IPv4, blocks), "nest": nest(Ingress, nft.IPv4, spans, sets)}
 		for _, e := range edgesOf(spans) {
 			for _, a := range []netip.Addr{e.at, e.at.Prev()} {
 				for port := range uint16(10) {
@@ -97,7 +97,7 @@ func nested(n int) []openBlock {
 // its own; and no packet meets more than a few chains.
 func TestNestedSize(t *testing.T) {
 	for _, n := range []int{200, 1000, 10_000} {
-		ranges := cut(nft.IPv4, nested(n))
+		ranges := cut(Ingress, nft.IPv4, nested(n))
 		ports, deepest := make(map[string]int), 0
 		for i := range ranges {
 			depth := 0

@@ -218,7 +218,7 @@ func (s *State) attach(a netip.Addr, p *pod) {
 	if id.local[a] = p; len(id.local) == 1 {
 		s.dirtyIdentities[id] = struct{}{}
 	}
-	s.dispatch(a, p)
+	s.setDispatch(a, p)
 }
 
 // detach removes an address of p from everything that its identity is in.
@@ -236,11 +236,11 @@ func (s *State) detach(a netip.Addr, p *pod) {
 	if delete(id.local, a); len(id.local) == 0 {
 		s.dirtyIdentities[id] = struct{}{}
 	}
-	s.undispatch(a)
+	s.unsetDispatch(a)
 }
 
-// dispatch sends what the pod at a local address sends and gets to the isolations of its identity.
-func (s *State) dispatch(a netip.Addr, p *pod) {
+// setDispatch sends what the pod at a local address sends and gets to the isolations of its identity.
+func (s *State) setDispatch(a netip.Addr, p *pod) {
 	f := nft.FamilyOf(a)
 	isolated := false
 	for _, d := range Directions() {
@@ -263,8 +263,8 @@ func (s *State) dispatch(a netip.Addr, p *pod) {
 	}
 }
 
-// undispatch takes a local address out of the maps.
-func (s *State) undispatch(a netip.Addr) {
+// unsetDispatch takes a local address out of the maps.
+func (s *State) unsetDispatch(a netip.Addr) {
 	f := nft.FamilyOf(a)
 	for _, d := range Directions() {
 		s.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))

@@ -91,20 +91,24 @@ func (p portSet) inline() bool { return len(p.ranges) <= maxInline }
 
 // opening is what is open to a range of addresses: ports and, where blocks lie inside others, what is open around it as well.
 type opening struct {
-	ports portSet
-	outer *opening // nil: nothing more
-	chain string   // that accepts it; "" where every port is open, as none is needed
+	direction Direction
+	ports     portSet
+	outer     *opening // nil: nothing more
+	chain     string   // that accepts it; "" where every port is open, as none is needed
 }
 
-// openingOf returns the opening of ports inside of outer, which may be nil.
-func openingOf(ports portSet, outer *opening) opening {
-	switch {
-	case ports.every: // nothing adds to it
-		return opening{ports: ports}
-	case outer == nil:
-		return opening{ports: ports, chain: "ports-" + hash(ports.key())}
+// opening returns the opening of ports in a direction, inside of outer, which may be nil.
+func (d Direction) opening(ports portSet, outer *opening) opening {
+	o := opening{direction: d, ports: ports}
+	if ports.every { // nothing adds to it
+		return o
 	}
-	return opening{ports, outer, "ports-" + hash(ports.key(), outer.chain)}
+	fields := []string{ports.key()}
+	if o.outer = outer; outer != nil {
+		fields = append(fields, outer.chain)
+	}
+	o.chain = d.String() + "-ports-" + hash(fields...)
+	return o
 }
 
 // equal says whether two open the same in the same way.
@@ -119,9 +123,9 @@ func (s *State) acquirePorts(o opening) string {
 	}
 	var rules []nft.Rule
 	if o.outer == nil || o.ports.inline() {
-		rules = s.portRules(o.chain, o.ports)
+		rules = s.portRules(o)
 	} else { // the sets are those of the ports alone
-		rules = []nft.Rule{nft.R(nft.JumpTo(s.acquirePorts(openingOf(o.ports, nil))))}
+		rules = []nft.Rule{nft.R(nft.JumpTo(s.acquirePorts(o.direction.opening(o.ports, nil))))}
 	}
 	if o.outer != nil {
 		rules = append(rules, nft.R(nft.GotoChain(s.acquirePorts(*o.outer))))
@@ -130,18 +134,18 @@ func (s *State) acquirePorts(o opening) string {
 	return o.chain
 }
 
-// portRules returns the rules that accept ports: one or, with a set for each, one for each protocol.
-func (s *State) portRules(chain string, p portSet) []nft.Rule {
-	if p.inline() {
-		return []nft.Rule{nft.R(p.ranges, accept())}
+// portRules returns the rules that allow the ports of o: one or, with a set for each, one for each protocol.
+func (s *State) portRules(o opening) []nft.Rule {
+	if o.ports.inline() {
+		return []nft.Rule{nft.R(o.ports.ranges, o.direction.allow())}
 	}
 	var rules []nft.Rule
-	for proto, ranges := range p.protocols() {
-		set := s.table.Set(portsSetName(chain, proto), nft.SetType{Fields: nft.PortInterval}, "")
+	for proto, ranges := range o.ports.protocols() {
+		set := s.table.Set(portsSetName(o.chain, proto), nft.SetType{Fields: nft.PortInterval}, "")
 		for _, r := range ranges {
 			set.Want(nft.IntervalKey(r.First, r.Last), nft.Value{})
 		}
-		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name}, accept()))
+		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name}, o.direction.allow()))
 	}
 	return rules
 }
@@ -176,7 +180,7 @@ func (s *State) releasePorts(o opening) {
 	switch {
 	case o.ports.inline():
 	case o.outer != nil:
-		s.releasePorts(openingOf(o.ports, nil))
+		s.releasePorts(o.direction.opening(o.ports, nil))
 	default:
 		for proto := range o.ports.protocols() {
 			s.table.DeleteSet(portsSetName(o.chain, proto))

@@ -111,7 +111,7 @@ func (iso *isolation) acquire(s *State, ports portSet) *grant {
 		case ports.exact():
 			g.kind = portsSet
 		default:
-			g.chain = s.acquirePorts(openingOf(ports, nil))
+			g.chain = s.acquirePorts(iso.direction.opening(ports, nil))
 		}
 		iso.grants[key] = g
 	}
@@ -127,7 +127,7 @@ func (iso *isolation) release(s *State, id *identity, g *grant) {
 	}
 	delete(iso.grants, g.ports.key())
 	if g.kind == rangesSet {
-		s.releasePorts(openingOf(g.ports, nil))
+		s.releasePorts(iso.direction.opening(g.ports, nil))
 	}
 }
 
@@ -203,7 +203,7 @@ func (iso *isolation) putBlocks(s *State, old []openRange) {
 		}
 	}
 	for i, b := range iso.blocks {
-		v := accept()
+		v := iso.direction.allow()
 		if chains[i] != "" {
 			v = nft.JumpTo(chains[i])
 		}

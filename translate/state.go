@@ -24,7 +24,18 @@ type Options struct {
 	LogGroup    uint16          // nfnetlink_log group that drops go to; 0 logs nothing
 	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
 	Established Established
+	PodToNode   PodToNode
 }
+
+// PodToNode says what becomes of connections from a pod to the node that it is on. The specification exempts only those from the
+// node to its pods.
+type PodToNode uint8
+
+// What egress policies mean to them.
+const (
+	FilterPodToNode PodToNode = iota // what they mean to a connection to any other address
+	AllowPodToNode                   // nothing
+)
 
 // Established says what becomes of a connection that was allowed when it began; the specification leaves that to implementations.
 type Established uint8
@@ -242,7 +253,7 @@ func (s *State) Namespaces() iter.Seq[types.NamespacedName] {
 
 // Cluster returns the state as plain objects.
 func (s *State) Cluster() *Cluster {
-	c := &Cluster{Namespaces: make(map[string]map[string]string)}
+	c := &Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	for name, ns := range s.namespaces {
 		if ns.known {
 			c.Namespaces[name] = ns.labels

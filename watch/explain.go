@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -89,12 +90,16 @@ func (l *Loop) Explain(ctx context.Context, src, dst string, verify bool) (Expla
 
 // answer looks the flows up in the state.
 func (l *Loop) answer(src, dst string) ([]flowAnswer, error) {
+	own, err := l.ownAddresses()
+	if err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.status.Synced {
 		return nil, fmt.Errorf("not all pods, namespaces and policies are known yet; %s is asked", l.Source)
 	}
-	flows, err := l.State.ParseFlows(src, dst)
+	flows, err := l.State.ParseFlows(src, dst, own)
 	if err != nil {
 		return nil, QuestionError{err}
 	}
@@ -108,6 +113,18 @@ func (l *Loop) answer(src, dst string) ([]flowAnswer, error) {
 		answers = append(answers, flowAnswer{f, l.State.Excerpt(f), steps, verdict})
 	}
 	return answers, nil
+}
+
+// ownAddresses returns the addresses of this node.
+func (l *Loop) ownAddresses() ([]netip.Addr, error) {
+	if l.Addresses == nil {
+		return nil, nil
+	}
+	own, err := l.Addresses()
+	if err != nil {
+		return nil, fmt.Errorf("read the node's addresses: %w", err)
+	}
+	return own, nil
 }
 
 // agree holds the verdict of this node's rules against the policies of its pods.

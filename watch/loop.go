@@ -5,6 +5,7 @@ package watch
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -55,6 +56,9 @@ type LoopConfig struct {
 	// What reports say.
 	Version, Node, Source string
 	Linux                 KernelReport
+
+	// Addresses returns the node's own addresses, as of now. Nil: none are known.
+	Addresses func() ([]netip.Addr, error)
 
 	// Findings returns what keeps traffic from the policies, given the number of pods on the node.
 	Findings func(pods int) []preflight.Finding

@@ -16,14 +16,16 @@ import (
 
 // tableFlags are what an operator chooses about the table.
 type tableFlags struct {
-	deny, established string
-	logGroup          uint16
+	deny, established, podToNode string
+	logGroup                     uint16
 }
 
 func (t *tableFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.deny, "deny", "drop", "what denied packets meet: drop, or reject (TCP reset, ICMP administratively prohibited)")
 	cmd.Flags().StringVar(&t.established, "established", "keep",
 		"live connections when a policy changes: keep them, or recheck each packet of their original direction")
+	cmd.Flags().StringVar(&t.podToNode, "pod-to-node", "filter",
+		"connections from a pod to the node that it is on: filter them by the pod's egress policies, or allow them all")
 	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86, "nfnetlink_log group that denied packets are logged to; 0 logs none")
 }
 
@@ -38,7 +40,12 @@ func (t *tableFlags) options() (translate.Options, error) {
 	if !known {
 		return translate.Options{}, fmt.Errorf("--established=%s: want keep or recheck", t.established)
 	}
-	return translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established}, nil
+	ways := map[string]translate.PodToNode{"filter": translate.FilterPodToNode, "allow": translate.AllowPodToNode}
+	podToNode, known := ways[t.podToNode]
+	if !known {
+		return translate.Options{}, fmt.Errorf("--pod-to-node=%s: want filter or allow", t.podToNode)
+	}
+	return translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established, PodToNode: podToNode}, nil
 }
 
 // needs returns what tables with the options need of the kernel.

@@ -77,7 +77,7 @@ func TestCommands(t *testing.T) {
 		"render":                 {args: []string{"render", "-f", good, "--node", "worker-1"}, stdout: "table inet netpold {"},
 		"render stdin":           {args: []string{"render", "-f", "-", "--node", "worker-1"}, stdin: cluster, stdout: "10.0.0.2 . tcp . 5432 comment \"shop/web\""},
 		"render file":            {args: []string{"render", "-f", filepath.Join(good, "cluster.yaml"), "--node", "worker-1"}, stdout: "shop/db"},
-		"render another node":    {args: []string{"render", "-f", good, "--node", "worker-2"}, stdout: "chain forward-ingress"},
+		"render another node":    {args: []string{"render", "-f", good, "--node", "worker-2"}, stdout: "hook forward priority filter"},
 		"render bad":             {args: []string{"render", "-f", bad, "--node", "worker-1"}, exit: 1, stdout: "shop/bad/and-1-more", stderr: "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.0/33\""},
 		"render reject":          {args: []string{"render", "-f", good, "--node", "worker-1", "--deny", "reject"}, stdout: "reject with tcp reset"},
 		"render recheck":         {args: []string{"render", "-f", good, "--node", "worker-1", "--established=recheck"}, stdout: "ct state established ct direction reply accept"},
@@ -222,10 +222,10 @@ func TestSocket(t *testing.T) {
 // The kernel is asked for what the tables have, whatever the flags.
 func TestNeeds(t *testing.T) {
 	for _, flags := range []tableFlags{
-		{deny: "drop", established: "keep", logGroup: 86},
-		{deny: "drop", established: "recheck"},
-		{deny: "reject", established: "keep"},
-		{deny: "reject", established: "recheck", logGroup: 1},
+		{deny: "drop", established: "keep", podToNode: "filter", logGroup: 86},
+		{deny: "drop", established: "recheck", podToNode: "allow"},
+		{deny: "reject", established: "keep", podToNode: "filter"},
+		{deny: "reject", established: "recheck", podToNode: "filter", logGroup: 1},
 	} {
 		options, err := flags.options()
 		if err != nil {

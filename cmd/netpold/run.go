@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -190,7 +191,8 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	loop := watch.NewLoop(watch.LoopConfig{
 		Kernel: d.conn, Reads: d.reads, State: translate.New(flags.node, options), Metrics: metrics, Events: d.events,
 		Log: d.log, Version: version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
-		Findings: func(pods int) []preflight.Finding { return preflight.Check(os.DirFS("/"), pods) },
+		Addresses: nodeAddresses,
+		Findings:  func(pods int) []preflight.Finding { return preflight.Check(os.DirFS("/"), pods) },
 	})
 	for _, c := range []prometheus.Collector{
 		watch.NewStateCollector(loop), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -227,6 +229,21 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	default:
 		return err
 	}
+}
+
+// nodeAddresses returns the addresses of the links of this network namespace.
+func nodeAddresses() ([]netip.Addr, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			addrs = append(addrs, p.Addr())
+		}
+	}
+	return addrs, nil
 }
 
 // followDrift tells the loop of what others change.

@@ -116,12 +116,20 @@ func (e *encoder) addChain(c *nft.Chain) {
 			e.str(unix.NFTA_CHAIN_TYPE, "filter")
 			e.u32(unix.NFTA_CHAIN_POLICY, policyAccept)
 			e.nest(unix.NFTA_CHAIN_HOOK, func() {
-				e.u32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_FORWARD)
+				e.u32(unix.NFTA_HOOK_HOOKNUM, hookNumber(c.Base.Hook))
 				e.u32(unix.NFTA_HOOK_PRIORITY, uint32(int32(c.Base.Priority)))
 			})
 		}
 		e.comment(chainUserData, c.Comment)
 	})
+}
+
+// hookNumber is the kernel's number of a hook.
+func hookNumber(h nft.Hook) uint32 {
+	if h == nft.Input {
+		return unix.NF_INET_LOCAL_IN
+	}
+	return unix.NF_INET_FORWARD
 }
 
 // addRule encodes

@@ -39,6 +39,7 @@ type section struct {
 func sections() []section {
 	return []section{
 		{"packet", (*bench).packetPath},
+		{"forms", (*bench).forms},
 		{"established", (*bench).established},
 		{"throughput", (*bench).throughput},
 		{"control", (*bench).controlPath},

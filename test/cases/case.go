@@ -98,6 +98,7 @@ func Parse(file string, data []byte) (*Case, error) {
 	if c.Node == "" {
 		return nil, fmt.Errorf("%s: no pod is on a node, and no line says node: NAME", file)
 	}
+	c.Cluster.PodToNode = c.Options.PodToNode
 	return c, c.parseFlows(data)
 }
 
@@ -136,11 +137,13 @@ func (c *Case) parseHeader() error {
 func (c *Case) parseFlags(text string) error {
 	for flag := range strings.FieldsSeq(text) {
 		switch flag {
-		case "--deny=drop", "--established=keep", "--log-group=86":
+		case "--deny=drop", "--established=keep", "--log-group=86", "--pod-to-node=filter":
 		case "--deny=reject":
 			c.Options.Deny = nft.Reject
 		case "--established=recheck":
 			c.Options.Established = translate.Recheck
+		case "--pod-to-node=allow":
+			c.Options.PodToNode = translate.AllowPodToNode
 		case "--log-group=0":
 			c.Options.LogGroup = 0
 		default:

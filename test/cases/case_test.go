@@ -41,7 +41,7 @@ func TestFlows(t *testing.T) {
 		"allow shop/web -> [fd00::2]:icmp/135":               "true fd00::1 -> fd00::2 ipv6-icmp/0",
 		"allow [fd00::2] -> shop/web:protocol/47":            "true fd00::2 -> fd00::1 47/0",
 		"allow node -> shop/four:80/tcp":                     "true invalid IP -> 10.0.0.2 tcp/80",
-		"allow shop/web -> node[6]:80/tcp":                   "true fd00::1 -> invalid IP tcp/80",
+		"allow shop/web -> node[6]:80/tcp":                   "true fd00::1 -> 100::8 tcp/80",
 		"# only a comment\nallow 10.1.1.1 -> 10.1.1.2:1/tcp": "true 10.1.1.1 -> 10.1.1.2 tcp/1",
 	} {
 		c, err := cases.Parse("x.txtar", []byte(sample+line+"\n"))

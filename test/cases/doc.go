@@ -27,7 +27,7 @@
 //
 //	shop/web            a pod, in each family that both ends have; shop/web[4] and shop/web[6] in one of them
 //	10.1.2.3            an address; an IPv6 address stands in brackets
-//	node                the node of the pod at the other end, whatever its address
+//	node                the node of the pod at the other end; pods reach it at 192.0.0.8 and 100::8
 //
 // and what the destination is asked for is one of
 //

@@ -12,11 +12,12 @@ import (
 	"strings"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/prober"
 )
 
 // Flow is an expectation: a flow of one family, and whether the cluster's policies allow it.
 type Flow struct {
-	nft.Flow        // where an end is the node, its address is not valid
+	nft.Flow        // from the node the address is not valid; to the node it is that of a prober's node
 	Allow    bool   // the expected verdict
 	Where    string // file:line
 	Text     string // of the line
@@ -25,14 +26,11 @@ type Flow struct {
 // String returns where the flow is in the file, and what it says.
 func (f Flow) String() string { return fmt.Sprintf("%s: %s (%s)", f.Where, f.Text, f.Flow) }
 
-// ToNode and FromNode say whether an end is the node itself. No packet of such a flow meets the forward hook.
-func (f Flow) ToNode() bool { return !f.Dst.IsValid() }
+// ToNode says whether the flow is from a pod to its own node.
+func (f Flow) ToNode() bool { return f.Hook == nft.Input }
 
-// FromNode is described at ToNode.
+// FromNode says whether the flow is from the node to a pod of its own. It meets no base chain: only a kernel can tell what becomes of it.
 func (f Flow) FromNode() bool { return !f.Src.IsValid() }
-
-// Local says whether one end of the flow is the node itself: only a kernel can tell what becomes of it.
-func (f Flow) Local() bool { return f.ToNode() || f.FromNode() }
 
 // lines yields the lines of a section without their ends.
 func lines(data []byte) iter.Seq[string] {
@@ -100,6 +98,9 @@ func (c *Case) parseFlow(text string) ([]Flow, error) {
 			continue
 		}
 		f := Flow{Flow: nft.Flow{Src: src, Dst: dst}, Allow: fields[0] == "allow"}
+		if !dst.IsValid() {
+			f.Hook, f.Dst = nft.Input, nodeAddr(family)
+		}
 		if err := f.ask(fields[3][i+1:], family); err != nil {
 			return nil, err
 		}
@@ -109,6 +110,12 @@ func (c *Case) parseFlow(text string) ([]Flow, error) {
 		return nil, errors.New("the two ends have no family in common")
 	}
 	return flows, nil
+}
+
+// nodeAddr returns the address at which a pod asks its node.
+func nodeAddr(f nft.Family) netip.Addr {
+	v4, v6 := prober.NodeAddr()
+	return map[nft.Family]netip.Addr{nft.IPv4: v4, nft.IPv6: v6}[f]
 }
 
 // end returns the address of one end of a flow in each family that it has; that of a node is not valid.

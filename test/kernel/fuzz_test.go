@@ -49,7 +49,8 @@ func TestRandom(t *testing.T) {
 	for ; f.flows < *flowCount && !t.Failed(); seed++ {
 		f.cluster(seed)
 	}
-	t.Logf("seeds %d to %d: %d flows, %d of them allowed, %d transactions", *firstSeed, seed-1, f.flows, f.allowed, f.transactions)
+	t.Logf("seeds %d to %d: %d flows, %d of them allowed, %d to the node, %d transactions",
+		*firstSeed, seed-1, f.flows, f.allowed, f.toNode, f.transactions)
 }
 
 // fuzz is a run of TestRandom.
@@ -58,7 +59,7 @@ type fuzz struct {
 	prober *prober.Prober
 	conn   *kernel.Conn
 
-	flows, allowed, transactions int
+	flows, toNode, allowed, transactions int
 }
 
 // cluster changes the cluster of one seed and probes each of its tables.
@@ -78,7 +79,11 @@ func (f *fuzz) cluster(seed uint64) {
 		if f.commit(s.Table()); f.Failed() {
 			f.Fatalf("seed %d, step %d", seed, step)
 		}
-		f.probe(fmt.Sprintf("seed %d, step %d", seed, step), r, c, s.Table())
+		where := fmt.Sprintf("seed %d, step %d", seed, step)
+		f.probe(where, r, c, s.Table())
+		if step == 0 && seed%8 == 1 && options.Deny != nft.Reject { // else a reset is no answer
+			f.probeNode(where, r, c, s)
+		}
 	}
 	if seed%2 == 0 {
 		f.sameListing(seed, c, options)

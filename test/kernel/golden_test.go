@@ -103,7 +103,6 @@ func nodeAddr(a netip.Addr) netip.Addr {
 
 // toNode says whether the node answers what a pod asks it.
 func toNode(p *prober.Prober, f nft.Flow) ([]bool, error) {
-	f.Dst = nodeAddr(f.Src)
 	request := prober.TCP(netip.AddrPortFrom(f.Src, 40000), netip.AddrPortFrom(f.Dst, f.DstPort), prober.Segment{Flags: prober.SYN})
 	switch f.Proto {
 	case nft.TCP:

@@ -108,5 +108,8 @@ func (n *Namespace) Join(t testing.TB) {
 	}
 }
 
+// Path is a name of the namespace for ip(8), while this process has it.
+func (n *Namespace) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd()) }
+
 // Close lets go of the namespace. Those in it stay there.
 func (n *Namespace) Close() error { return n.file.Close() }

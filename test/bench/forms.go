@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strings"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// The forms of the table that are compared.
+const (
+	oneBase  = "one base chain"
+	twoBases = "a base chain for each direction"
+)
+
+// Patterns of a table's text: the blocks of the chains that a packet's way begins with, and what sends it from one to the other.
+const (
+	wayBlocks   = `(?s)\n\tchain (forward|input|ingress) \{.*?\n\t\}\n`
+	wayToSecond = `goto ingress(\n|,| \})`
+)
+
+// wayOfTwo is the beginning of a packet's way as netpold wrote it up to version 0.1.
+const wayOfTwo = `
+	chain forward-egress {
+		type filter hook forward priority filter - 1; policy accept;
+		ct state established,related accept
+		ip saddr vmap @egress-pods-4
+		ip6 saddr vmap @egress-pods-6
+	}
+
+	chain forward-ingress {
+		type filter hook forward priority filter; policy accept;
+		ct state established,related accept
+		ip daddr vmap @ingress-pods-4
+		ip6 daddr vmap @ingress-pods-6
+	}
+`
+
+// inTwo returns the text of a table with a base chain for each direction in place of the one for both.
+func inTwo(text string) string {
+	text = regexp.MustCompile(wayBlocks).ReplaceAllString(text, "")
+	text = regexp.MustCompile(wayToSecond).ReplaceAllString(text, "accept$1")
+	return strings.TrimSuffix(text, "}\n") + wayOfTwo + "}\n"
+}
+
+// forms compares the table with the form that it had, of which the text is loaded.
+func (b *bench) forms(ctx context.Context) error {
+	return thread(func() error {
+		w := withPolicies(1)
+		spaces, err := formSpaces(w)
+		for _, s := range spaces {
+			defer closeQuietly(s)
+		}
+		if err != nil {
+			return err
+		}
+		list := formContenders(w, spaces)
+		costs, err := compare(ctx, list, b.packetEffort())
+		if err != nil {
+			return err
+		}
+		m := Measure{ID: "packet/forms", Title: "One base chain or two", X: "packet", Y: "added CPU time", Unit: "ns"}
+		ratios := Measure{ID: "packet/forms/ratio", Title: m.Title + ": ratio", X: m.X, Y: "one base chain / two", Unit: "×"}
+		for i := 1; i < len(list); i += 3 { // conntrack alone with the load, one base chain, two
+			alone, one, two := costs[i], minus(costs[i+1], costs[i]), minus(costs[i+2], costs[i])
+			x := float64(i / 3)
+			for series, cost := range map[string][]float64{oneBase: one, twoBases: two, seriesAgain: minus(alone, costs[0])} {
+				p := point(x, cost)
+				p.Label = list[i].series
+				m.add(series, p)
+			}
+			r := point(x, each(one, two, func(a, b float64) float64 { return a / b }))
+			r.Label = list[i].series
+			ratios.add(oneBase, r)
+			b.progress("%s: %s: %.0f ns, was %.0f", m.ID, r.Label, median(one), median(two))
+		}
+		b.add(m)
+		b.add(ratios)
+		return nil
+	})
+}
+
+// formSpaces makes the spaces: conntrack alone, the table, and the table as it was.
+func formSpaces(w *world) ([]*space, error) {
+	state := translate.New(nodeName, translate.Options{LogGroup: 86})
+	if errs := w.AddTo(state); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	text := state.Table().String()
+	var spaces []*space
+	for _, rules := range []string{"", text, inTwo(text)} {
+		s, err := newSpace()
+		if err != nil {
+			return spaces, err
+		}
+		spaces = append(spaces, s)
+		if err := s.loadText(baseline + "\n" + rules); err != nil {
+			return spaces, err
+		}
+	}
+	return spaces, nil
+}
+
+// formContenders returns each load in each space, after one of conntrack alone. The established connection is the last of each space: what
+// begins another load ends it.
+func formContenders(w *world, spaces []*space) []contender {
+	original, _ := exchange(w.clients[0], w.server)
+	list := []contender{{space: spaces[0], load: datagrams(w.clients, w.server)}}
+	for _, one := range []contender{
+		{series: "the first of a connection of a pod that no policy selects", load: datagrams(w.clients, w.free)},
+		{series: "the first of a connection that the pod's policy allows", load: datagrams(w.clients, w.server)},
+		{series: "one of an established connection", load: original},
+	} {
+		for _, s := range spaces {
+			list = append(list, contender{one.series, s, one.load})
+		}
+	}
+	return list
+}
+
+// each applies f to the figures of each round.
+func each(a, b []float64, f func(a, b float64) float64) []float64 {
+	out := make([]float64, len(a))
+	for i := range a {
+		out[i] = f(a[i], b[i])
+	}
+	return out
+}

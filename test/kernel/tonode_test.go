@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os/exec"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/translate"
+)
+
+// probeNode asks the node itself from the addresses of its pods, and compares what it answers with the rules and the policies.
+func (f *fuzz) probeNode(where string, r *rand.Rand, c *translate.Cluster, s *translate.State) {
+	const perPod = 3
+	ports := []uint16{1, 53, 80, 443, 8080, 65535}
+	for _, p := range c.Pods {
+		for _, a := range p.IPs {
+			if p.HostNetwork || p.Node != node || !routable(a) {
+				continue
+			}
+			for range perPod {
+				flow := nft.Flow{Hook: nft.Input, Src: a, Dst: nodeAddr(a), Proto: nft.TCP, DstPort: ports[r.IntN(len(ports))]}
+				if r.IntN(4) == 0 {
+					flow.DstPort, flow.Proto, flow.ICMPType = 0, nft.ICMP, 8
+					if a.Is6() {
+						flow.Proto, flow.ICMPType = nft.ICMPv6, 128
+					}
+				}
+				f.askNode(where, c, s, flow)
+			}
+		}
+	}
+}
+
+// askNode compares the answers about one flow.
+func (f *fuzz) askNode(where string, c *translate.Cluster, s *translate.State, flow nft.Flow) {
+	if err := f.prober.Forget(); err != nil {
+		f.Fatal(err)
+	}
+	answered, err := toNode(f.prober, flow)
+	if err != nil {
+		f.Fatalf("%s: %v", where, err)
+	}
+	_, verdict, err := s.Table().Trace(flow)
+	if policies := allows(c, flow); err != nil || answered[0] != policies || (verdict.Kind == nft.Accept) != policies {
+		f.Fatalf("%s: %s to the node: it answers: %t; the rules: %v, %v; the policies: %t\n%s", where, flow, answered[0], verdict, err, policies,
+			random.Manifest(c))
+	}
+	f.toNode++
+}
+
+// TestToNode has a pod in a network namespace of its own speak to sockets of its node, and the node to one of the pod.
+func TestToNode(t *testing.T) {
+	for name, options := range map[string]translate.Options{"filter": {}, "allow": {PodToNode: translate.AllowPodToNode}} {
+		t.Run(name, func(t *testing.T) {
+			pod := newPodLink(t)
+			s := translate.New(node, options)
+			pod.isolate(t, s)
+			if _, err := open(t).Apply(t.Context(), s.Table().Pending()); err != nil {
+				t.Fatal(err)
+			}
+			for _, row := range []struct {
+				network string
+				port    int
+				policy  bool // the policy allows it
+			}{{"tcp", 9000, true}, {"tcp", 9001, false}, {"udp", 9000, true}, {"udp", 9001, false}} {
+				want := row.policy || options.PodToNode == translate.AllowPodToNode
+				patience := denied
+				if want {
+					patience = allowed
+				}
+				if got := pod.asks(t, row.network, row.port, patience); got != want {
+					t.Errorf("%s %d: the node answers: %t, want %t", row.network, row.port, got, want)
+				}
+			}
+			if !pod.answers(t) {
+				t.Error("the node does not get through to its own pod")
+			}
+		})
+	}
+}
+
+// podLink is a network namespace with the pod 10.244.1.2, behind a link of the node 10.244.1.1, in which the test is.
+type podLink struct{ space *netns.Namespace }
+
+// How long an answer is waited for: one that is to come, and one that is not.
+const (
+	allowed = 20 * time.Second
+	denied  = 500 * time.Millisecond
+)
+
+func newPodLink(t *testing.T) *podLink {
+	t.Helper()
+	netns.Enter(t)
+	made := make(chan *netns.Namespace)
+	go func() {
+		space, err := netns.New()
+		if err != nil {
+			t.Error(err)
+		}
+		made <- space
+	}()
+	pod := &podLink{<-made}
+	if pod.space == nil {
+		t.FailNow()
+	}
+	t.Cleanup(func() { _ = pod.space.Close() })
+	run(t, "ip", "link", "add", "pod", "type", "veth", "peer", "name", "eth0", "netns", pod.space.Path())
+	run(t, "ip", "address", "add", "10.244.1.1/24", "dev", "pod")
+	run(t, "ip", "link", "set", "pod", "up")
+	pod.inside(t, func() {
+		run(t, "ip", "address", "add", "10.244.1.2/24", "dev", "eth0")
+		run(t, "ip", "link", "set", "eth0", "up")
+	})
+	return pod
+}
+
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Errorf("%s %v: %v: %s", name, args, err, out)
+	}
+}
+
+// inside runs f in the pod's network namespace.
+func (p *podLink) inside(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.space.Join(t)
+		f()
+	}()
+	<-done
+}
+
+// isolate tells s of the pod, and of a policy that allows it port 9000 of its node and nothing else.
+func (p *podLink) isolate(t *testing.T, s *translate.State) {
+	t.Helper()
+	name := types.NamespacedName{Namespace: "default", Name: "pod"}
+	s.SetPod(translate.Pod{NamespacedName: name, Node: node, IPs: []netip.Addr{netip.MustParseAddr("10.244.1.2")}, Running: true})
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "node"}}
+	port, udp := intstr.FromInt32(9000), corev1.ProtocolUDP
+	np.Spec = networkingv1.NetworkPolicySpec{
+		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+		Egress: []networkingv1.NetworkPolicyEgressRule{{
+			To:    []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.244.1.1/32"}}},
+			Ports: []networkingv1.NetworkPolicyPort{{Port: &port}, {Port: &port, Protocol: &udp}},
+		}},
+	}
+	if err := s.SetPolicy(np); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// asks says whether a socket of the node gets what the pod sends it, and the pod its answer.
+func (p *podLink) asks(t *testing.T, network string, port int, patience time.Duration) bool {
+	t.Helper()
+	address := fmt.Sprintf("10.244.1.1:%d", port)
+	echo(t, network, address)
+	var ok bool
+	p.inside(t, func() { ok = reaches(network, address, patience) })
+	return ok
+}
+
+// answers says whether the node reaches a socket of its pod.
+func (p *podLink) answers(t *testing.T) bool {
+	t.Helper()
+	p.inside(t, func() { echo(t, "tcp", "10.244.1.2:80") })
+	return reaches("tcp", "10.244.1.2:80", allowed)
+}
+
+// reaches says whether what is sent to an address comes back.
+func reaches(network, address string, patience time.Duration) bool {
+	conn, err := net.DialTimeout(network, address, patience)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conn.Write([]byte("ping")); err != nil {
+		return false
+	}
+	_, err = io.ReadFull(conn, make([]byte, 4))
+	return err == nil
+}
+
+// echo sends back what comes to an address, once, until the test ends.
+func echo(t *testing.T, network, address string) {
+	t.Helper()
+	if network == "udp" {
+		conn, err := net.ListenPacket(network, address)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		go func() {
+			b := make([]byte, 64)
+			if n, from, err := conn.ReadFrom(b); err == nil {
+				_, _ = conn.WriteTo(b[:n], from)
+			}
+		}()
+		return
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			_, _ = io.CopyN(conn, conn, 4)
+			_ = conn.Close()
+		}
+	}()
+}
