@@ -4,6 +4,7 @@ package nft
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -63,6 +64,23 @@ type Rule struct {
 
 // R returns the rule of these statements.
 func R(statements ...Statement) Rule { return Rule{Statements: statements} }
+
+// Rules returns the rules that together do what one of these statements, matches and a verdict, would do. nft(8) 1.0.6 makes of ranges of
+// ports of several protocols what younger kernels refuse (the bytes of `meta l4proto`, which is one, put into network order as if they were
+// two): so there is a rule for each protocol.
+func Rules(statements ...Statement) []Rule {
+	i := slices.IndexFunc(statements, func(s Statement) bool { _, ok := s.(Ports); return ok })
+	if i < 0 {
+		return []Rule{R(statements...)}
+	}
+	var rules []Rule
+	for _, ports := range statements[i].(Ports).loadable() {
+		one := slices.Clone(statements)
+		one[i] = ports
+		rules = append(rules, R(one...))
+	}
+	return rules
+}
 
 // String returns the rule as nft(8) writes it.
 func (r Rule) String() string {

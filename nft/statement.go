@@ -4,6 +4,7 @@ package nft
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -96,7 +97,7 @@ type PortRange struct {
 }
 
 // Ports matches a packet by protocol and destination port. The ranges are sorted by protocol and port and do not overlap; there is at
-// least one. (nft(8) joins ranges that touch when it loads the text, so it lists them as one.)
+// least one, and with one of more than one port all are of one protocol, see [Rules]. (nft(8) joins ranges that touch when it loads the text, so it lists them as one.)
 type Ports []PortRange
 
 // Contains says whether one of the ranges has the port.
@@ -108,6 +109,34 @@ func (p Ports) Contains(proto uint8, port uint16) bool {
 
 // SingleProto says whether all ranges are of one protocol.
 func (p Ports) SingleProto() bool { return len(p) > 0 && p[0].Proto == p[len(p)-1].Proto }
+
+// loadable returns matches that together match the same, and that a rule can have: see [Rules].
+func (p Ports) loadable() []Ports {
+	if !slices.ContainsFunc(p, func(r PortRange) bool { return r.First != r.Last }) {
+		return []Ports{p}
+	}
+	var all []Ports
+	for _, ranges := range p.Protocols() {
+		all = append(all, ranges)
+	}
+	return all
+}
+
+// Protocols yields the ranges of each protocol.
+func (p Ports) Protocols() iter.Seq2[uint8, Ports] {
+	return func(yield func(uint8, Ports) bool) {
+		for rest := p; len(rest) > 0; {
+			n := slices.IndexFunc(rest, func(r PortRange) bool { return r.Proto != rest[0].Proto })
+			if n < 0 {
+				n = len(rest)
+			}
+			if !yield(rest[0].Proto, rest[:n:n]) {
+				return
+			}
+			rest = rest[n:]
+		}
+	}
+}
 
 // WholeProto says whether p is every port of one protocol.
 func (p Ports) WholeProto() bool { return len(p) == 1 && p[0].First == 0 && p[0].Last == 65535 }

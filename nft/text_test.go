@@ -53,7 +53,7 @@ func everything() *nft.Table {
 		nft.R(nft.Ports{{Proto: nft.SCTP, First: 0, Last: 65535}}, accept()),
 		nft.R(ports(nft.TCP, 80, 443), accept()),
 		nft.R(nft.Ports{{Proto: nft.TCP, First: 0, Last: 79}, {Proto: nft.TCP, First: 8000, Last: 65535}}, accept()),
-		nft.R(nft.Ports{{Proto: nft.TCP, First: 80, Last: 90}, {Proto: nft.UDP, First: 53, Last: 53}}, nft.Counter{}),
+		nft.R(nft.Ports{{Proto: nft.UDP, First: 53, Last: 53}, {Proto: nft.UDP, First: 80, Last: 90}}, nft.Counter{}),
 		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "many"}, accept()),
 		nft.R(nft.PortLookup{Proto: nft.SCTP, Set: "many"}, accept()),
 		nft.R(nft.JumpTo("tail")),
@@ -264,4 +264,29 @@ func sorted(table string) string {
 		blocks[i] = strings.TrimSuffix(blocks[i], "\n")
 	}
 	return strings.Join(blocks, "\n\n")
+}
+
+// Ranges of ports of several protocols are a rule for each protocol, wherever in the rule they are; what else there is, is one rule.
+func TestRules(t *testing.T) {
+	tcp, udp := nft.PortRange{Proto: nft.TCP, First: 80, Last: 90}, nft.PortRange{Proto: nft.UDP, First: 53, Last: 53}
+	more, sctp := nft.PortRange{Proto: nft.TCP, First: 443, Last: 443}, nft.PortRange{Proto: nft.SCTP, First: 0, Last: 65535}
+	for _, test := range []struct {
+		statements []nft.Statement
+		want       []string
+	}{
+		{[]nft.Statement{accept()}, []string{"accept"}},
+		{[]nft.Statement{nft.Ports{more, udp}, accept()}, []string{"meta l4proto . th dport { tcp . 443, udp . 53 } accept"}},
+		{[]nft.Statement{nft.Ports{tcp, more}, accept()}, []string{"tcp dport { 80-90, 443 } accept"}},
+		{[]nft.Statement{nft.CtReply{}, nft.Ports{tcp, more, udp, sctp}, accept()}, []string{
+			"ct direction reply tcp dport { 80-90, 443 } accept", "ct direction reply udp dport 53 accept", "ct direction reply meta l4proto sctp accept",
+		}},
+	} {
+		var got []string
+		for _, r := range nft.Rules(test.statements...) {
+			got = append(got, r.String())
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
 }

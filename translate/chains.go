@@ -93,7 +93,7 @@ func (iso *isolation) render(s *State) {
 func (iso *isolation) chain(s *State) *nft.Chain {
 	peer := iso.direction.Peer()
 	c := &nft.Chain{Name: iso.name, Comment: policyList(iso.policies)}
-	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
+	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.Rules(statements...)...) }
 	if iso.any.every {
 		add(iso.direction.allow())
 		return c

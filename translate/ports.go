@@ -5,7 +5,6 @@ package translate
 import (
 	"cmp"
 	"encoding/binary"
-	"iter"
 	"slices"
 
 	"github.com/netpold/netpold/nft"
@@ -82,7 +81,7 @@ func (p portSet) key() string {
 }
 
 // maxInline is how many port ranges a rule has in itself: the kernel takes them together with the rule, and for n single ports of one
-// protocol, or ranges of several, the time of n². More are sets of their own, which are made in portions before a rule leads to them,
+// protocol the time of n². More are sets of their own, which are made in portions before a rule leads to them,
 // and which all isolations share.
 const maxInline = 256
 
@@ -134,13 +133,13 @@ func (s *State) acquirePorts(o opening) string {
 	return o.chain
 }
 
-// portRules returns the rules that allow the ports of o: one or, with a set for each, one for each protocol.
+// portRules returns the rules that allow the ports of o.
 func (s *State) portRules(o opening) []nft.Rule {
 	if o.ports.inline() {
-		return []nft.Rule{nft.R(o.ports.ranges, o.direction.allow())}
+		return nft.Rules(o.ports.ranges, o.direction.allow())
 	}
 	var rules []nft.Rule
-	for proto, ranges := range o.ports.protocols() {
+	for proto, ranges := range o.ports.ranges.Protocols() {
 		set := s.table.Set(portsSetName(o.chain, proto), nft.SetType{Fields: nft.PortInterval}, "")
 		for _, r := range ranges {
 			set.Want(nft.IntervalKey(r.First, r.Last), nft.Value{})
@@ -152,22 +151,6 @@ func (s *State) portRules(o opening) []nft.Rule {
 
 // portsSetName names the set of the ports of a protocol that a chain accepts.
 func portsSetName(chain string, proto uint8) string { return chain + "-" + nft.ProtocolName(proto) }
-
-// protocols yields the ranges of each protocol.
-func (p portSet) protocols() iter.Seq2[uint8, nft.Ports] {
-	return func(yield func(uint8, nft.Ports) bool) {
-		for rest := p.ranges; len(rest) > 0; {
-			n := slices.IndexFunc(rest, func(r nft.PortRange) bool { return r.Proto != rest[0].Proto })
-			if n < 0 {
-				n = len(rest)
-			}
-			if !yield(rest[0].Proto, rest[:n]) {
-				return
-			}
-			rest = rest[n:]
-		}
-	}
-}
 
 // releasePorts takes back one [State.acquirePorts] of o.
 func (s *State) releasePorts(o opening) {
@@ -182,7 +165,7 @@ func (s *State) releasePorts(o opening) {
 	case o.outer != nil:
 		s.releasePorts(o.direction.opening(o.ports, nil))
 	default:
-		for proto := range o.ports.protocols() {
+		for proto := range o.ports.ranges.Protocols() {
 			s.table.DeleteSet(portsSetName(o.chain, proto))
 		}
 	}

@@ -161,7 +161,9 @@ func rules() map[string][]nft.Statement {
 		}
 	}
 	for name, p := range portMatches() {
-		all["ports "+name] = []nft.Statement{p, accept}
+		for i, r := range nft.Rules(p, accept) {
+			all[fmt.Sprintf("ports %s %d", name, i)] = r.Statements
+		}
 	}
 	return all
 }

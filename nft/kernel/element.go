@@ -95,8 +95,8 @@ func (e *encoder) modelElement(op *nft.Op, el *nft.Element) {
 
 // rawElement is an element in the kernel's form.
 type rawElement struct {
-	key, keyEnd []byte // keyEnd: the last key of a concatenated interval, else nil
-	flags       uint32
+	key   []byte
+	flags uint32
 }
 
 // element appends an element with the attributes that body adds to its key.
@@ -106,9 +106,6 @@ func (e *encoder) element(el rawElement, body func()) {
 			e.u32(unix.NFTA_SET_ELEM_FLAGS, el.flags)
 		}
 		e.nest(unix.NFTA_SET_ELEM_KEY, func() { e.attr(unix.NFTA_DATA_VALUE, el.key) })
-		if el.keyEnd != nil {
-			e.nest(elemKeyEnd, func() { e.attr(unix.NFTA_DATA_VALUE, el.keyEnd) })
-		}
 		body()
 	})
 }

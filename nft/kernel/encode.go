@@ -265,23 +265,11 @@ func (e *encoder) declare(d *declaration) {
 	})
 }
 
-// describeSet appends what helps the kernel to choose how it stores the set: the number of elements, and for concatenated
-// intervals the parts of the key.
+// describeSet appends what helps the kernel to choose how it stores the set: the number of elements.
 func (e *encoder) describeSet(d *declaration) {
-	if d.size == 0 {
-		return
+	if d.size > 0 {
+		e.nest(unix.NFTA_SET_DESC, func() { e.u32(unix.NFTA_SET_DESC_SIZE, d.size) })
 	}
-	e.nest(unix.NFTA_SET_DESC, func() {
-		e.u32(unix.NFTA_SET_DESC_SIZE, d.size)
-		if d.flags&setConcat == 0 {
-			return
-		}
-		e.nest(descConcat, func() {
-			for _, part := range d.key {
-				e.nest(unix.NFTA_LIST_ELEM, func() { e.u32(fieldLen, part.Bytes) })
-			}
-		})
-	})
 }
 
 // keyLen is the length of the key in bytes: the parts of a concatenation are padded, a single part is not.

@@ -167,22 +167,22 @@ func TestRefused(t *testing.T) {
 func TestTooLongForAnAttribute(t *testing.T) {
 	netns.Enter(t)
 	c, table := open(t, kernel.Config{}), nft.NewTable("t", "")
-	var mixed nft.Ports
-	for i := range 2000 { // 88 kB
-		mixed = append(mixed, ports(nft.TCP+11*uint8(i/1000), uint16(i%1000*3), uint16(i%1000*3+1)))
+	var many nft.Ports
+	for i := range 4000 { // 130 kB
+		many = append(many, ports(nft.TCP+11*uint8(i/2000), uint16(i%2000*3), uint16(i%2000*3)))
 	}
-	table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(mixed)}})
+	table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(many)}})
 	apply(t, c, table)
 	before := list(t, "t")
-	if n := strings.Count(before, "tcp . "); n != 1000 {
-		t.Errorf("%d ranges of tcp, want 1000", n)
+	if n := strings.Count(before, "tcp . "); n != 2000 {
+		t.Errorf("%d ports of tcp, want 2000", n)
 	}
 
-	many := make([]nft.Statement, 5000)
-	for i := range many {
-		many[i] = nft.Counter{}
+	counters := make([]nft.Statement, 5000)
+	for i := range counters {
+		counters[i] = nft.Counter{}
 	}
-	table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(many...)}})
+	table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(counters...)}})
 	_, err := c.Apply(t.Context(), table.Pending())
 	if err == nil || !strings.Contains(err.Error(), "add rule to chain c: counter counter") ||
 		!strings.HasSuffix(err.Error(), "more than 65535") || len(err.Error()) > 500 {
@@ -216,6 +216,9 @@ func TestNotEncodable(t *testing.T) {
 			one(isMap, nft.AddrKey(addr("10.0.0.1")), verdict(nft.Verdict{Kind: nft.Reject}))},
 		{"add rule to chain c: meta l4proto . th dport {  }: a match of no ports", rule(nft.Ports{})},
 		{"add rule to chain c: tcp dport 9-8: ports 9-8: the first is after the last", rule(nft.Ports{ports(nft.TCP, 9, 8)})},
+		{"add rule to chain c: meta l4proto . th dport { tcp . 8-9, udp . 1 }: " +
+			"a range among the ports of several protocols, which take a rule for each protocol",
+			rule(nft.Ports{ports(nft.TCP, 8, 9), ports(nft.UDP, 1, 1)})},
 	} {
 		table := nft.NewTable("t", "")
 		test.edit(table)

@@ -55,6 +55,9 @@ func checkPorts(p nft.Ports) error {
 		if r.First > r.Last {
 			return fmt.Errorf("ports %d-%d: the first is after the last", r.First, r.Last)
 		}
+		if isRange(r) && !p.SingleProto() {
+			return errors.New("a range among the ports of several protocols, which take a rule for each protocol")
+		}
 	}
 	return nil
 }
@@ -105,19 +108,11 @@ func mergePorts(p nft.Ports) nft.Ports {
 	return merged
 }
 
-// protocolsAndPorts compiles the match of protocol and port with those of several protocols: a hash or, with a range among them,
-// concatenated intervals (Linux 5.6).
+// protocolsAndPorts compiles the match of protocol and port with those of several protocols.
 func (r *rule) protocolsAndPorts(p nft.Ports) {
 	s := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeInetProto, nftables.TypeInetService}}}
-	if slices.ContainsFunc(p, isRange) {
-		s.flags = unix.NFT_SET_INTERVAL | setConcat
-	}
 	for _, r := range p {
-		e := rawElement{key: protocolAndPort(r.Proto, r.First)}
-		if s.flags&setConcat != 0 {
-			e.keyEnd = protocolAndPort(r.Proto, r.Last)
-		}
-		s.elements = append(s.elements, e)
+		s.elements = append(s.elements, rawElement{key: protocolAndPort(r.Proto, r.First)})
 	}
 	r.push(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: firstRegister}, loadDestPort(firstRegister+1))
 	r.lookupAnonymous(s)

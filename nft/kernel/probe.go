@@ -41,7 +41,8 @@ const hasMapRelease = "5.10.188, 5.15.120, 6.1.36, 6.4"
 func requirements() []requirement {
 	v4 := nft.SetType{Family: nft.IPv4}
 	counted := nft.SetType{Family: nft.IPv6, Fields: nft.AddrProtoPort, Counter: true}
-	ports := nft.Ports{{Proto: nft.TCP, First: 1, Last: 2}, {Proto: nft.UDP, First: 1, Last: 1}}
+	ranges := nft.Ports{{Proto: nft.TCP, First: 1, Last: 2}, {Proto: nft.TCP, First: 4, Last: 5}}
+	ports := nft.Ports{{Proto: nft.TCP, First: 1, Last: 1}, {Proto: nft.UDP, First: 1, Last: 1}}
 	return []requirement{
 		{Policies, "base chain of an inet table at the forward hook", "3.14, CONFIG_NF_TABLES_INET", steps(base)},
 		{Policies, "match of the conntrack state", "3.14, CONFIG_NFT_CT", ruleOf(nft.CtState{nft.Established})},
@@ -49,7 +50,8 @@ func requirements() []requirement {
 		{Log, "log to a group", "3.14, CONFIG_NFT_LOG", ruleOf(nft.Log{Prefix: "p", Group: 86, Snaplen: 128})},
 		{Reject, "reject", "3.18, CONFIG_NFT_REJECT_INET", ruleOf(nft.Verdict{Kind: nft.Reject})},
 		{Policies, "set of addresses", "3.18", setOf(v4, nft.AddrKey(netip.IPv4Unspecified()))},
-		{Policies, "match of ranges of ports of several protocols", "5.6", ruleOf(ports)},
+		{Policies, "match of ranges of ports", "3.13", ruleOf(ranges)},
+		{Policies, "match of ports of several protocols", "4.1", ruleOf(ports)},
 		{Policies, "set whose elements count packets", "5.7", setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
 		{Policies, "deletion of a map's element and of the chain it names at once", "5.10", steps(mapped, unmapped)},
 		{Policies, "deletion of a map and of the chains it names at once", hasMapRelease, steps(mapped, dropped)},

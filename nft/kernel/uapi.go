@@ -11,11 +11,6 @@ const (
 	tableOwnerPort = 7  // NFTA_TABLE_OWNER, of tables that have one
 	chainUserData  = 12 // NFTA_CHAIN_USERDATA
 	setExpr        = 17 // NFTA_SET_EXPR
-	descConcat     = 2  // NFTA_SET_DESC_CONCAT
-	fieldLen       = 1  // NFTA_SET_FIELD_LEN
-	elemKeyEnd     = 10 // NFTA_SET_ELEM_KEY_END
-
-	setConcat = 0x80 // NFT_SET_CONCAT
 
 	tableOwner   = 0x2 // NFT_TABLE_F_OWNER, Linux 5.12
 	tablePersist = 0x4 // NFT_TABLE_F_PERSIST, Linux 6.9
