@@ -134,6 +134,9 @@ func (t *Table) Forget() {
 	}
 }
 
+// Known says whether it is known what the kernel holds. If not, the next [Table.Pending] replaces the whole table.
+func (t *Table) Known() bool { return t.known }
+
 // Changed says whether the next [Table.Pending] may have something to do. It costs nothing.
 func (t *Table) Changed() bool { return !t.known || len(t.dirty) > 0 || len(t.chains.differs) > 0 }
 

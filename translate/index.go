@@ -166,6 +166,7 @@ func (s *State) share(sel *selector, a netip.Addr) {
 		sel.sets[f] = set
 		maps.Copy(s.dirtyChains, sel.shares)
 	}
+	s.work++
 	set.Want(nft.AddrKey(a), nft.Value{}) // no comment: there may be as many as there are pods
 }
 
@@ -176,6 +177,7 @@ func (s *State) unshare(sel *selector, a netip.Addr) {
 	if set == nil {
 		return
 	}
+	s.work++
 	if set.Unwant(nft.AddrKey(a)); set.Len() == 0 {
 		s.table.DeleteSet(set.Name)
 		delete(sel.sets, f)
@@ -246,6 +248,7 @@ func (s *State) selectorOf(peer podPeer) *selector {
 }
 
 func (s *State) matchNamespace(sel *selector, ns *namespace) {
+	s.work += len(ns.identities) / matchesAnEdit
 	for _, id := range ns.identities {
 		s.match(sel, id)
 	}

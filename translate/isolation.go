@@ -24,12 +24,26 @@ type isolation struct {
 	policies  []types.NamespacedName // sorted
 	numbers   map[NamedPort]nft.Ports
 	users     map[*identity]struct{}
+	built     bool // else it allows nothing yet
 
 	content                   // what the policies allow
 	grants  map[string]*grant // distinct port sets of identities, by their key
 }
 
-// isolate finds the isolations of a local identity, or of one that has ceased to be local.
+// enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows nothing.
+func (s *State) enclose(id *identity) {
+	changed := false
+	for _, d := range Directions() {
+		if id.isolations[d] == nil && len(id.local) > 0 {
+			changed = s.assign(id, d, s.isolationOf(id, d)) || changed
+		}
+	}
+	if changed {
+		s.redispatch(id)
+	}
+}
+
+// isolate gives a local identity its isolations, and takes them from one that has ceased to be local.
 func (s *State) isolate(id *identity) {
 	changed := false
 	for _, d := range Directions() {
@@ -37,23 +51,39 @@ func (s *State) isolate(id *identity) {
 		if len(id.local) > 0 {
 			next = s.isolationOf(id, d)
 		}
-		old := id.isolations[d]
-		if old == next {
-			continue
+		if next != nil && !next.built {
+			next.build(s)
 		}
-		changed = true
-		id.isolations[d] = next
-		if next != nil {
-			next.users[id] = struct{}{}
-		}
-		if old != nil {
-			s.leave(id, old)
-		}
+		changed = s.assign(id, d, next) || changed
 	}
 	if changed {
-		for a, p := range id.local {
-			s.setDispatch(a, p)
+		s.redispatch(id)
+	}
+}
+
+// assign gives id an isolation, or none, in a direction, and says whether that is another than before.
+func (s *State) assign(id *identity, d Direction, next *isolation) bool {
+	old := id.isolations[d]
+	if old == next {
+		return false
+	}
+	id.isolations[d] = next
+	if next != nil {
+		next.users[id] = struct{}{}
+		if !next.built {
+			s.dirtyChains[next] = struct{}{}
 		}
+	}
+	if old != nil {
+		s.leave(id, old)
+	}
+	return true
+}
+
+// redispatch sends what the local pods of id send and get to its isolations.
+func (s *State) redispatch(id *identity) {
+	for a, p := range id.local {
+		s.setDispatch(a, p)
 	}
 }
 
@@ -138,6 +168,8 @@ func isolationKey(d Direction, policies []types.NamespacedName, numbers map[Name
 
 // build brings what the isolation allows up to date with its policies.
 func (iso *isolation) build(s *State) {
+	iso.built = true
+	delete(s.dirtyIsolations, iso)
 	for _, name := range iso.policies {
 		s.policy(name).join(iso)
 	}

@@ -135,6 +135,7 @@ func (s *State) acquirePorts(o opening) string {
 
 // portRules returns the rules that allow the ports of o.
 func (s *State) portRules(o opening) []nft.Rule {
+	s.work += 2 * len(o.ports.ranges)
 	if o.ports.inline() {
 		return nft.Rules(o.ports.ranges, o.direction.allow())
 	}

@@ -153,6 +153,7 @@ func (g *grant) elements(a netip.Addr) iter.Seq2[nft.Key, nft.Value] {
 func (iso *isolation) want(s *State, a netip.Addr, p *pod, g *grant) {
 	set := iso.set(s, g.kind, nft.FamilyOf(a))
 	for key, v := range g.elements(a) {
+		s.work++
 		v.Comment = p.text
 		set.Want(key, v)
 	}
@@ -182,6 +183,7 @@ func (iso *isolation) set(s *State, k setKind, f nft.Family) *nft.Set {
 
 // drop takes an element out of the isolation's set of a kind.
 func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
+	s.work++
 	set := iso.set(s, k, f)
 	if set.Unwant(key); set.Len() == 0 {
 		s.dirtyChains[iso] = struct{}{}
@@ -202,6 +204,7 @@ func (iso *isolation) putBlocks(s *State, old []openRange) {
 			s.releasePorts(b.opening)
 		}
 	}
+	s.work += 2 * len(iso.blocks)
 	for i, b := range iso.blocks {
 		v := iso.direction.allow()
 		if chains[i] != "" {

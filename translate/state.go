@@ -73,6 +73,7 @@ type State struct {
 	dirtyIsolations map[*isolation]struct{} // whose policies changed
 	dirtyChains     map[*isolation]struct{} // whose chain may read otherwise
 	orphans         map[*isolation]struct{} // that may have no pods any more
+	work            int                     // done so far, about as many as elements were edited
 }
 
 // New returns the empty state of the node of that name.
@@ -184,31 +185,6 @@ func (s *State) replacePolicy(name types.NamespacedName, p *policy) {
 		}
 	}
 	s.dropNamespace(ns)
-}
-
-// Table returns the table that the state implies, complete. It stays the state's: it changes with the next events.
-func (s *State) Table() *nft.Table {
-	for id := range s.dirtyIdentities {
-		s.isolate(id)
-	}
-	for iso := range s.dirtyIsolations {
-		if len(iso.users) > 0 {
-			iso.build(s)
-		}
-	}
-	for iso := range s.orphans { // last, so that what others need as well is not made anew
-		if len(iso.users) == 0 {
-			iso.discard(s)
-		}
-	}
-	for iso := range s.dirtyChains {
-		iso.render(s)
-	}
-	clear(s.dirtyIdentities)
-	clear(s.dirtyIsolations)
-	clear(s.dirtyChains)
-	clear(s.orphans)
-	return s.table
 }
 
 // Changed says whether the table may be another than when its [nft.Table.Pending] was last asked for. It costs nothing: most events of a

@@ -37,6 +37,7 @@ type Loop struct {
 	status    Status
 	dropLogs  dropLogState
 	inFlight  bool // a transaction is
+	more      bool // the last one was a portion, and more is to follow
 	doubts    doubts
 	oldest    time.Time // when the oldest event came that no transaction has; zero without one
 	reason    string    // of the next replacement of the whole table
@@ -84,6 +85,10 @@ const (
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 30 * time.Second
 )
+
+// portion is how many elements a transaction has, about, before another one has the rest: some 0.2 s of work. A change of a namespace waits
+// for one portion of others, or for the isolation that is larger.
+const portion = 50_000
 
 // NewLoop returns a loop that has not begun.
 func NewLoop(config LoopConfig) *Loop {
@@ -180,7 +185,12 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 		oldest = time.Now()
 	}
 	l.oldest = time.Time{}
-	tx := l.State.Table().Pending()
+	table, more := l.State.Portion(portion)
+	if l.more = more; more { // and what came in between
+		l.oldest = oldest
+		l.poke()
+	}
+	tx := table.Pending()
 	l.tellTroubles()
 	l.inFlight = tx != nil
 	return tx, oldest, l.doubts.raised
@@ -254,7 +264,7 @@ func (l *Loop) Status() Status {
 
 // inSync says what [Status.InSync] does.
 func (l *Loop) inSync() bool {
-	return l.status.Transactions > 0 && l.status.LastError == nil && !l.inFlight && !l.doubts.open()
+	return l.status.Transactions > 0 && l.status.LastError == nil && !l.inFlight && !l.more && !l.doubts.open()
 }
 
 // objects edits the loop's state while its lock is held.

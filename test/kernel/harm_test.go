@@ -131,6 +131,18 @@ func TestHarm(t *testing.T) {
 			},
 			func(client, port int) bool { return port%2 == 1 && port/2 <= client && port/2 < 1000 },
 		},
+		"5,000 nested blocks in both directions": { // as deep as it gets
+			func(l *limits) []*networkingv1.NetworkPolicy {
+				l.pod("app", "app", node, 1)
+				np := nestedBlocks("app", 5000)
+				np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
+				for _, rule := range np.Spec.Ingress {
+					np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: rule.From, Ports: rule.Ports})
+				}
+				return []*networkingv1.NetworkPolicy{np}
+			},
+			func(client, port int) bool { return port%2 == 1 && port/2 <= client && port/2 < 5000 },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLimits(t)

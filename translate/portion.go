@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// matchesAnEdit is how many times a selector is held against an identity in the time that it takes to edit an element.
+const matchesAnEdit = 8
+
+// Table returns the table that the state implies, complete. It stays the state's: it changes with the next events.
+func (s *State) Table() *nft.Table {
+	s.complete(math.MaxInt)
+	return s.table
+}
+
+// Portion completes the table until some budget of elements has been edited, and returns it and whether more is to be done: by that, events
+// that come in between wait for a portion at most, and not for all that an event of another namespace has changed. What remains are isolations
+// of the namespaces that have most to do; what is in force for their pods stays in force, and a pod that has no isolation has one from the
+// first portion on, which allows nothing before it is complete. A table that is to be replaced is completed at once.
+func (s *State) Portion(budget int) (table *nft.Table, more bool) {
+	if !s.table.Known() {
+		return s.Table(), false
+	}
+	s.complete(budget)
+	return s.table, len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0
+}
+
+// complete completes the table, or what comes first of it if the budget does not last.
+func (s *State) complete(budget int) {
+	end := s.work + budget
+	if end < s.work {
+		end = math.MaxInt
+	}
+	for _, t := range s.tasks() {
+		if s.work >= end {
+			break
+		}
+		t.do(s)
+	}
+	for id := range s.dirtyIdentities { // that remain
+		s.enclose(id)
+	}
+	for iso := range s.orphans { // last, so that what others need as well is not made anew
+		if len(iso.users) == 0 {
+			iso.discard(s)
+		}
+	}
+	for iso := range s.dirtyChains {
+		iso.render(s)
+	}
+	clear(s.dirtyChains)
+	clear(s.orphans)
+}
+
+// task is to find the isolations of an identity, or to build one that has changed.
+type task struct {
+	namespace string
+	of        int // tasks of the namespace
+	identity  *identity
+	isolation *isolation
+}
+
+func (t task) do(s *State) {
+	switch {
+	case t.identity != nil:
+		delete(s.dirtyIdentities, t.identity)
+		s.isolate(t.identity)
+	case len(t.isolation.users) > 0:
+		t.isolation.build(s)
+	default: // nobody's any more
+		delete(s.dirtyIsolations, t.isolation)
+	}
+}
+
+// tasks returns what is to be done, of the namespaces with the least first. The isolations of a namespace come last: some may have no pods
+// any more by then.
+func (s *State) tasks() []task {
+	if len(s.dirtyIdentities)+len(s.dirtyIsolations) == 0 {
+		return nil
+	}
+	var all []task
+	count := make(map[string]int)
+	add := func(t task) {
+		count[t.namespace]++
+		all = append(all, t)
+	}
+	for id := range s.dirtyIdentities {
+		add(task{namespace: id.namespace.name, identity: id})
+	}
+	for iso := range s.dirtyIsolations {
+		add(task{namespace: iso.policies[0].Namespace, isolation: iso})
+	}
+	for i := range all {
+		all[i].of = count[all[i].namespace]
+	}
+	last := func(t task) int {
+		if t.isolation != nil {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(all, func(a, b task) int {
+		return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.namespace, b.namespace), cmp.Compare(last(a), last(b)))
+	})
+	return all
+}
