@@ -128,7 +128,11 @@ func serviceOf(f nft.Flow) string {
 
 // peerText names a peer, with what selectors look at.
 func (c *Cluster) peerText(p *Pod, a netip.Addr) string {
-	if p == nil {
+	names := c.hostPods(a)
+	switch {
+	case p == nil && names != "":
+		return fmt.Sprintf("%s, as selectors do not match pods with hostNetwork (%s)", a, names)
+	case p == nil:
 		return a.String() + ", which belongs to no pod"
 	}
 	return fmt.Sprintf("%s (labels %s; namespace labels %s)", p.NamespacedName, labelText(p.Labels), labelText(c.Namespaces[p.Namespace]))

@@ -67,33 +67,28 @@ func (s *State) PodAt(a netip.Addr) (Pod, bool) {
 	return p.public(), true
 }
 
-// host is a node, as far as pods of the host network tell.
-type host struct {
-	name string
-	pods int // that have the address
-}
-
 // HostAt returns the name of the node that has an address, as far as its pods of the host network tell.
 func (s *State) HostAt(a netip.Addr) (string, bool) {
-	h, ok := s.hosts[a]
-	return h.name, ok
+	pods := s.hosts[a]
+	if len(pods) == 0 {
+		return "", false
+	}
+	return slices.MinFunc(pods, foremost).node.Value(), true
 }
 
-// replaceHost takes the addresses of old from its node and gives those of next to its; either may be nil.
+// replaceHost takes old out of the pods of the host network at its addresses, and adds next; either may be nil.
 func (s *State) replaceHost(old, next *pod) {
 	if next != nil && next.host {
 		for _, a := range next.ips {
-			s.hosts[a] = host{next.node.Value(), s.hosts[a].pods + 1}
+			s.hosts[a] = append(s.hosts[a], next)
 		}
 	}
 	if old == nil || !old.host {
 		return
 	}
 	for _, a := range old.ips {
-		h := s.hosts[a]
-		if h.pods--; h.pods > 0 {
-			s.hosts[a] = h
-		} else {
+		s.hosts[a] = slices.DeleteFunc(s.hosts[a], func(p *pod) bool { return p == old })
+		if len(s.hosts[a]) == 0 {
 			delete(s.hosts, a)
 		}
 	}
@@ -104,18 +99,23 @@ func (s *State) replaceHost(old, next *pod) {
 func (s *State) Excerpt(f nft.Flow) *Cluster {
 	c := &Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	var names []types.NamespacedName
+	var pods []*pod
 	for _, a := range []netip.Addr{f.Src, f.Dst} {
+		pods = append(pods, s.hosts[a]...)
 		p := s.owners[a]
 		if p == nil {
 			continue
 		}
-		if pod := p.public(); len(c.Pods) == 0 || c.Pods[0].NamespacedName != pod.NamespacedName {
-			c.Pods = append(c.Pods, pod)
-		}
+		pods = append(pods, p)
 		if ns := p.identity.namespace; ns.known {
 			c.Namespaces[ns.name] = ns.labels
 		}
 		names = append(names, s.isolating(p)...)
+	}
+	for i, p := range pods {
+		if !slices.Contains(pods[:i], p) {
+			c.Pods = append(c.Pods, p.public())
+		}
 	}
 	slices.SortFunc(names, func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
 	for _, name := range slices.Compact(names) {

@@ -3,6 +3,7 @@
 package translate_test
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -11,8 +12,34 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/random"
 	"github.com/netpold/netpold/translate"
 )
+
+// TestExcerptText: an operator reads the same of the excerpt as of the cluster, whoever is at the ends of the flow.
+func TestExcerptText(t *testing.T) {
+	hosts := 0
+	forSeeds(t, func(seed uint64) error {
+		r := random.Source(seed)
+		c := random.Cluster(r, random.SizeOf(seed))
+		s := build(c, node, options(seed))
+		s.Table()
+		flows := random.NewFlows(r, c, nil)
+		for range 100 {
+			f := flows.Next()
+			small := s.Excerpt(f)
+			want, got := c.Describe(c.Explain(f)), small.Describe(small.Explain(f))
+			if got != want {
+				return fmt.Errorf("%s: the excerpt says\n%swant\n%s", f, got, want)
+			}
+			hosts += strings.Count(want, "hostNetwork")
+		}
+		return nil
+	})
+	if hosts == 0 && !testing.Short() {
+		t.Error("no flow is about pods with hostNetwork")
+	}
+}
 
 // TestExcerpt: what decides about a flow at a pod of the node is all in the excerpt, and explained by it as by the cluster.
 func TestExcerpt(t *testing.T) {

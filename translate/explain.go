@@ -133,9 +133,13 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 	if d == Ingress {
 		own = f.Dst
 	}
+	hostPods := c.hostPods(own)
+	host := fmt.Sprintf("pods with hostNetwork are never isolated (%s)", hostPods)
 	switch {
 	case f.Src == f.Dst:
 		return "a pod cannot block access to itself"
+	case f.Hook == nft.Input && d == Ingress && hostPods != "":
+		return host
 	case f.Hook == nft.Input && d == Ingress:
 		return "it is the node's own address, and nodes are never isolated"
 	case f.Hook == nft.Input && c.PodToNode == AllowPodToNode:
@@ -144,13 +148,26 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 		return "IPv6 neighbour discovery is always allowed"
 	case pod != nil:
 		return ""
-	}
-	for i := range c.Pods {
-		if c.Pods[i].HostNetwork && c.Pods[i].claims(own) {
-			return "pods with hostNetwork are never isolated"
-		}
+	case hostPods != "":
+		return host
 	}
 	return "no pod has this address"
+}
+
+// hostPods names the pods with hostNetwork that have an address, a few of them, or returns "".
+func (c *Cluster) hostPods(a netip.Addr) string {
+	const most = 3
+	var names []string
+	for i := range c.Pods {
+		if p := &c.Pods[i]; p.HostNetwork && p.claims(a) {
+			names = append(names, p.String())
+		}
+	}
+	slices.Sort(names)
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
 }
 
 // isolating returns the policies that select the pod for a direction, sorted by name.

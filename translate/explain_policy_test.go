@@ -136,7 +136,7 @@ func TestExplainExempt(t *testing.T) {
 	const none = `{policyTypes: [Ingress, Egress]}`
 	c := shop(explainPolicy(t, "shop/p", none), explainPolicy(t, "other/p", none), explainPolicy(t, "lost/p", none))
 	const self, nd, noPod, host = "a pod cannot block access to itself", "IPv6 neighbour discovery is always allowed",
-		"no pod has this address", "pods with hostNetwork are never isolated"
+		"no pod has this address", "pods with hostNetwork are never isolated (shop/host)"
 	for _, row := range []struct{ src, dst, service, egress, ingress string }{
 		{"10.0.0.2", "10.0.0.2", "tcp/80", self, self},
 		{"fd00::2", "fd00::2", "icmpv6/128", self, self},

@@ -54,8 +54,8 @@ func (s *State) ParseFlows(src, dst string, own []netip.Addr) ([]nft.Flow, error
 		if from == nil {
 			continue
 		}
-		node, known := s.HostAt(f.Dst)
-		if known && node == from.node.Value() || from.node == s.node && slices.Contains(own, f.Dst) {
+		host := slices.ContainsFunc(s.hosts[f.Dst], func(p *pod) bool { return p.node == from.node })
+		if host || from.node == s.node && slices.Contains(own, f.Dst) {
 			flows[i].Hook = nft.Input
 		}
 	}

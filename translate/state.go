@@ -57,7 +57,7 @@ type State struct {
 	nodePods         map[*pod]struct{} // the pods of this node
 	owners           map[netip.Addr]*pod
 	rivals           map[netip.Addr][]*pod // all that claim an address, where there are several
-	hosts            map[netip.Addr]host   // nodes, by the addresses of their pods of the host network
+	hosts            map[netip.Addr][]*pod // of the host network
 	namespaces       map[string]*namespace
 	selectors        map[string]*selector
 	clusterSelectors map[*selector]struct{} // those with a namespaceSelector
@@ -85,7 +85,7 @@ func New(node string, options Options) *State {
 		nodePods:         make(map[*pod]struct{}),
 		owners:           make(map[netip.Addr]*pod),
 		rivals:           make(map[netip.Addr][]*pod),
-		hosts:            make(map[netip.Addr]host),
+		hosts:            make(map[netip.Addr][]*pod),
 		namespaces:       make(map[string]*namespace),
 		selectors:        make(map[string]*selector),
 		clusterSelectors: make(map[*selector]struct{}),
