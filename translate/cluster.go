@@ -11,5 +11,6 @@ type Cluster struct {
 	Pods       []Pod
 	Namespaces map[string]map[string]string // labels by name
 	Policies   []*networkingv1.NetworkPolicy
+	Sandboxes  []Sandbox // of one node, if it is asked what that enforces
 	PodToNode  PodToNode
 }

@@ -71,14 +71,47 @@ func (e ends) of(d Direction) (pod, peer *Pod, peerAddr netip.Addr) {
 // podAt returns the pod that owns an address, or nil. Of several, one that is not terminating does, then the newest, then
 // one that runs, then the first by name.
 func (c *Cluster) podAt(a netip.Addr) *Pod {
+	if p := c.sandboxAt(a, false); p != nil {
+		return p
+	}
 	var owner *Pod
 	for i := range c.Pods {
 		p := &c.Pods[i]
-		if !p.HostNetwork && p.claims(a) && (owner == nil || p.before(owner)) {
+		if !p.HostNetwork && p.claims(a) && !c.sandboxed(p) && (owner == nil || p.before(owner)) {
 			owner = p
 		}
 	}
+	if owner == nil {
+		return c.sandboxAt(a, true)
+	}
 	return owner
+}
+
+// sandboxAt returns the pod of the newest live or stale sandbox that has an address, as the API tells of it if it does, or nil.
+func (c *Cluster) sandboxAt(a netip.Addr, stale bool) *Pod { //nolint:revive // stale is a fact, not a mode
+	var newest *Sandbox
+	for i := range c.Sandboxes {
+		if b := &c.Sandboxes[i]; b.Stale == stale && slices.Contains(b.IPs, a) && (newest == nil || b.Serial > newest.Serial) {
+			newest = b
+		}
+	}
+	if newest == nil {
+		return nil
+	}
+	for _, p := range c.Pods {
+		if p.NamespacedName == newest.NamespacedName && p.Node == newest.Node {
+			p.IPs, p.HostNetwork = newest.IPs, false
+			return &p
+		}
+	}
+	return &Pod{NamespacedName: newest.NamespacedName, Node: newest.Node, Labels: newest.Labels, IPs: newest.IPs, Running: true}
+}
+
+// sandboxed says whether a live sandbox tells the addresses of a pod.
+func (c *Cluster) sandboxed(p *Pod) bool {
+	return slices.ContainsFunc(c.Sandboxes, func(b Sandbox) bool {
+		return !b.Stale && b.NamespacedName == p.NamespacedName && b.Node == p.Node
+	})
 }
 
 // claims says whether an address is among the pod's.

@@ -43,11 +43,7 @@ func (c *Cluster) nodeHas(node string, a netip.Addr) bool {
 func (s *State) ParseFlows(src, dst string, own []netip.Addr) ([]nft.Flow, error) {
 	flows, err := parseFlows(src, dst, func(name string) ([]netip.Addr, bool) {
 		namespace, pod, _ := strings.Cut(name, "/")
-		p := s.pod(types.NamespacedName{Namespace: namespace, Name: pod})
-		if p == nil {
-			return nil, false
-		}
-		return p.ips, true
+		return s.ipsOf(types.NamespacedName{Namespace: namespace, Name: pod})
 	})
 	for i, f := range flows {
 		from := s.owners[f.Src]
@@ -60,6 +56,20 @@ func (s *State) ParseFlows(src, dst string, own []netip.Addr) ([]nft.Flow, error
 		}
 	}
 	return flows, err
+}
+
+// ipsOf returns the addresses of the pod of that name, if there is one.
+func (s *State) ipsOf(name types.NamespacedName) ([]netip.Addr, bool) {
+	p := s.pod(name)
+	for _, b := range s.sandboxesOf[name] {
+		if p == nil || p.hushed {
+			return b.IPs, true
+		}
+	}
+	if p == nil {
+		return nil, false
+	}
+	return p.ips, true
 }
 
 // parseFlows parses flows; podIPs returns the addresses of the pod of a name, if there is one.

@@ -69,7 +69,7 @@ func (s *State) namespaceOf(name string) *namespace {
 
 // dropNamespace forgets ns if nothing speaks of it any more.
 func (s *State) dropNamespace(ns *namespace) {
-	if !ns.known && len(ns.pods) == 0 && len(ns.policies) == 0 && len(ns.selectors) == 0 {
+	if !ns.known && len(ns.pods) == 0 && len(ns.identities) == 0 && len(ns.policies) == 0 && len(ns.selectors) == 0 {
 		delete(s.namespaces, ns.name)
 	}
 }

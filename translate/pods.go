@@ -26,7 +26,10 @@ type pod struct {
 	index    int32 // in the pods of the identity
 	host     bool  // of the host network
 	running  bool
-	ending   bool // Pod.Terminating
+	ending   bool   // Pod.Terminating
+	hushed   bool   // a sandbox says which addresses it has
+	serial   uint64 // of the sandbox that it stands for; 0: it is the API's
+	stale    bool   // that sandbox is
 }
 
 // newPod returns p with an identity that counts it already.
@@ -62,7 +65,7 @@ func (p *pod) public() Pod {
 
 // claims returns the addresses at which policy may know the pod.
 func (p *pod) claims() []netip.Addr {
-	if p == nil || p.host {
+	if p == nil || p.host || p.hushed {
 		return nil
 	}
 	return p.ips
@@ -105,7 +108,9 @@ func (s *State) SetPod(p Pod) {
 	}
 	next := s.newPod(&p, id)
 	id.namespace.pods[next.name()] = next
+	next.hushed = s.hushes(next)
 	s.replacePod(old, next)
+	s.restand(p.NamespacedName)
 }
 
 // DeletePod forgets a pod.
@@ -116,6 +121,7 @@ func (s *State) DeletePod(name types.NamespacedName) {
 	}
 	delete(old.identity.namespace.pods, name.Name)
 	s.replacePod(old, nil)
+	s.restand(name)
 }
 
 // replacePod moves the claims of old to next; either may be nil.
@@ -129,7 +135,7 @@ func (s *State) replacePod(old, next *pod) {
 			s.contend(a, old, nil)
 		}
 	}
-	if next != nil && next.node == s.node {
+	if next != nil && next.node == s.node && next.serial == 0 {
 		s.nodePods[next] = struct{}{}
 	}
 	if old != nil {
@@ -164,7 +170,7 @@ func (s *State) contend(a netip.Addr, old, next *pod) {
 	}
 }
 
-// foremost orders the pods that claim one address: those that are not about to go, then the newest, as no address is given
+// foremost orders the pods that claim one address: those of live sandboxes, then the API's that are not about to go, then the newest, as no address is given
 // out before its last pod has left it, whatever the kubelet still says of that one. Between pods of one second, phase and name
 // decide.
 func foremost(p, q *pod) int {
@@ -175,6 +181,8 @@ func foremost(p, q *pod) int {
 		return 0
 	}
 	return cmp.Or(
+		cmp.Compare(last(p.stale), last(q.stale)),
+		cmp.Compare(q.serial, p.serial),
 		cmp.Compare(last(p.ending), last(q.ending)),
 		cmp.Compare(q.created, p.created),
 		cmp.Compare(last(!p.running), last(!q.running)),

@@ -55,6 +55,8 @@ type State struct {
 	table   *nft.Table
 
 	nodePods         map[*pod]struct{} // the pods of this node
+	sandboxes        map[string]*sandbox
+	sandboxesOf      map[types.NamespacedName][]*sandbox
 	owners           map[netip.Addr]*pod
 	rivals           map[netip.Addr][]*pod // all that claim an address, where there are several
 	hosts            map[netip.Addr][]*pod // of the host network
@@ -83,6 +85,8 @@ func New(node string, options Options) *State {
 		options:          options,
 		table:            nft.NewTable(TableName, "NetworkPolicy on node "+node+", written by netpold; manual changes are undone"),
 		nodePods:         make(map[*pod]struct{}),
+		sandboxes:        make(map[string]*sandbox),
+		sandboxesOf:      make(map[types.NamespacedName][]*sandbox),
 		owners:           make(map[netip.Addr]*pod),
 		rivals:           make(map[netip.Addr][]*pod),
 		hosts:            make(map[netip.Addr][]*pod),
@@ -241,6 +245,7 @@ func (s *State) Cluster() *Cluster {
 			c.Policies = append(c.Policies, p.source())
 		}
 	}
+	c.Sandboxes = s.Sandboxes()
 	return c
 }
 
@@ -252,6 +257,9 @@ func (c *Cluster) AddTo(s *State) []error {
 	}
 	for _, p := range c.Pods {
 		s.SetPod(p)
+	}
+	for _, b := range c.Sandboxes {
+		s.SetSandbox(b)
 	}
 	for _, np := range c.Policies {
 		if err := s.SetPolicy(np); err != nil {
