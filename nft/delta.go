@@ -2,6 +2,8 @@
 
 package nft
 
+import "iter"
+
 // delta pairs the map that is wanted with the map that the kernel holds. It stores the wanted one, and of the held one only
 // the keys where the two differ, so that in the steady state nothing is stored twice and the difference is always at hand.
 //
@@ -95,4 +97,40 @@ func (d *delta[K, V]) pending(drop, add func(K, V)) {
 // forget says that the kernel holds nothing.
 func (d *delta[K, V]) forget() {
 	d.known, d.differs = false, nil
+}
+
+// held yields what the kernel holds.
+func (d *delta[K, V]) held() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		if !d.known {
+			return
+		}
+		for k, v := range d.want {
+			if _, differs := d.differs[k]; !differs && !yield(k, v) {
+				return
+			}
+		}
+		for k, kernel := range d.differs {
+			if kernel.present && !yield(k, kernel.value) {
+				return
+			}
+		}
+	}
+}
+
+// heldLen is the number of keys that the kernel holds.
+func (d *delta[K, V]) heldLen() int {
+	if !d.known {
+		return 0
+	}
+	n := len(d.want)
+	for k, kernel := range d.differs {
+		if _, wanted := d.want[k]; wanted {
+			n--
+		}
+		if kernel.present {
+			n++
+		}
+	}
+	return n
 }

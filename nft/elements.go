@@ -81,3 +81,6 @@ func (e *elements) forget() {
 	e.addrs.forget()
 	e.others.forget()
 }
+
+// heldLen is the number of elements that the kernel holds.
+func (e *elements) heldLen() int { return e.addrs.heldLen() + e.others.heldLen() }

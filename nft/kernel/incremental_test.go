@@ -185,7 +185,9 @@ func TestIncrementsAddUp(t *testing.T) {
 					}
 					w.repair()
 					w.write(table)
+					sameShape(t, c, table) // what is not committed does not count
 					apply(t, c, table)
+					sameShape(t, c, table)
 				}
 				got := list(t, "t")
 				netns.Enter(t)

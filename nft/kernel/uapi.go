@@ -11,6 +11,7 @@ const (
 	tableOwnerPort = 7  // NFTA_TABLE_OWNER, of tables that have one
 	chainUserData  = 12 // NFTA_CHAIN_USERDATA
 	setExpr        = 17 // NFTA_SET_EXPR
+	setCount       = 20 // NFTA_SET_COUNT, Linux 6.16
 
 	tableOwner   = 0x2 // NFT_TABLE_F_OWNER, Linux 5.12
 	tablePersist = 0x4 // NFT_TABLE_F_PERSIST, Linux 6.9
