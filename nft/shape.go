@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// Shape is how much a table holds. It is read fast, and tells whether somebody else has changed the table, but for changes that take away as
-// much as they add.
+// Shape is how much a table holds. It is read fast, and tells whether somebody else has changed the table, but for
+// changes that take away as much as they add.
 type Shape struct {
 	Owned  bool           // by who reads it, so that nobody else can change it; the rest is not read then
 	Chains map[string]int // their uses: the rules in a chain, and the rules and elements that lead to it
@@ -20,7 +20,8 @@ type Shape struct {
 // Unknown is the number of elements of a set whose kernel does not tell.
 const Unknown = -1
 
-// Shape returns the shape of the table that the kernel holds, if it is known to hold one. Its cost is that of the elements of all maps.
+// Shape returns the shape of the table that the kernel holds, if it is known to hold one. Its cost is that of the
+// elements of all maps.
 func (t *Table) Shape() (Shape, bool) {
 	if !t.known {
 		return Shape{}, false

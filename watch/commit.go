@@ -21,6 +21,9 @@ type Kernel interface {
 	DeleteTable(ctx context.Context, name string) error
 	// Hooked says whether a table has a base chain of that name.
 	Hooked(ctx context.Context, table, chain string) (bool, error)
+	// Shape returns how much a table holds. That it is not there is an error that is fs.ErrNotExist; with another error, the shape may be
+	// of no single moment.
+	Shape(ctx context.Context, table string) (nft.Shape, error)
 }
 
 // Reads reads from the kernel, beside its transactions.
@@ -77,6 +80,7 @@ func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 	if err := l.build(ctx, tx); err != nil {
 		return err
 	}
+	l.looks.base = baseChains(tx)
 	return l.retire(ctx, &handover)
 }
 

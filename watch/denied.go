@@ -15,11 +15,11 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// denied are the packets that the table denied, as totals that only grow: the counts of the elements that the kernel holds, and the last
-// ones of those that it held. The kernel is read beside the loop's transactions, so what a transaction deletes while it is read must not
-// be counted twice.
+// denied are the packets that the table denied, as totals that only grow: the counts of the elements that the kernel
+// holds, and the last ones of those that it held. The kernel is read beside the loop's transactions, so what a
+// transaction deletes while it is read must not be counted twice.
 type denied struct {
-	reading chan struct{} // capacity 1: full while the kernel is read for somebody, so that an older read never follows a newer one
+	reading chan struct{} // capacity 1: full while the kernel is read for somebody; no old read overtakes a new one
 
 	mu      sync.Mutex                // guards the fields below
 	gone    map[deniedBy]uint64       // of elements that are deleted
@@ -27,7 +27,7 @@ type denied struct {
 	tables  map[string]int            // of this process that count, by name, with a number that no other table has
 	last    int                       // the number of the newest
 	leaving map[deniedPod]struct{}    // what the transaction in flight deletes; after one that failed, what it may have
-	left    map[deniedPod]struct{}    // what was leaving at some time since the read that goes on began; nil without one
+	left    map[deniedPod]struct{}    // what has been leaving since the read that goes on began; nil without one
 	asOf    time.Time                 // when the totals were all of that time
 }
 
@@ -65,8 +65,8 @@ func countOf(set translate.DeniedSet, e nft.Counted) deniedCount {
 	return deniedCount{deniedBy{set.Direction, namespace}, e.Packets}
 }
 
-// leave adds the last count of an element to the totals. Most are zero, and must not be remembered: nobody may ever ask for the totals, which
-// is when namespaces that are gone are forgotten.
+// leave adds the last count of an element to the totals. Most are zero, and must not be remembered: nobody may ever ask
+// for the totals, which is when namespaces that are gone are forgotten.
 func (d *denied) leave(count deniedCount) {
 	if count.packets > 0 {
 		count.by.namespace = strings.Clone(count.by.namespace) // not the whole comment
@@ -100,8 +100,8 @@ func (d *denied) begin(tx *nft.Transaction) {
 	}
 }
 
-// end takes the last counts of elements that a transaction deleted. After one that failed it is not known which others are gone: they are
-// not read again until the table is retired.
+// end takes the last counts of elements that a transaction deleted. After one that failed it is not known which others
+// are gone: they are not read again until the table is retired.
 func (d *denied) end(table string, result nft.Result, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,8 +137,8 @@ func (d *denied) counts(table string) bool {
 // lastRead bounds the last read of a table, whose replacement waits for it.
 const lastRead = 100 * time.Millisecond
 
-// retired takes the last counts of a table that nothing counts in any more. What cannot be read, because somebody else deleted the
-// table, is as it was when it was last read.
+// retired takes the last counts of a table that nothing counts in any more. What cannot be read, because somebody else
+// deleted the table, is as it was when it was last read.
 func (d *denied) retired(ctx context.Context, reads Reads, table string) {
 	ctx, cancel := context.WithTimeout(ctx, lastRead)
 	defer cancel()
@@ -175,7 +175,7 @@ func readDenied(ctx context.Context, reads Reads, table string) (map[deniedPod]d
 }
 
 // errLeaving says that what a transaction deletes could not be read.
-var errLeaving = errors.New("a transaction is in flight, and what is denied by what it deletes is not known before its end")
+var errLeaving = errors.New("a transaction deletes elements, whose counts are not known before its end")
 
 // read brings the totals up to date.
 func (d *denied) read(ctx context.Context, reads Reads) error {
@@ -205,7 +205,8 @@ func (d *denied) read(ctx context.Context, reads Reads) error {
 	return err
 }
 
-// merge takes what was read of a table that had that number. If it was retired meanwhile, its last counts are known already.
+// merge takes what was read of a table that had that number. If it was retired meanwhile, its last counts are known
+// already.
 func (d *denied) merge(table string, number int, counts map[deniedPod]deniedCount) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -248,9 +249,9 @@ func (d *denied) time() time.Time {
 	return d.asOf
 }
 
-// Denied returns how many packets the table has denied since the loop began, by direction and by namespace of the isolated pod: those
-// that have reached the kernel's counters by now. It waits for no transaction. An error says that the totals are not of now; they are
-// those of the last time then.
+// Denied returns how many packets the table has denied since the loop began, by direction and by namespace of the
+// isolated pod: those that have reached the kernel's counters by now. It waits for no transaction. An error says that
+// the totals are not of now; they are those of the last time then.
 func (l *Loop) Denied(ctx context.Context) (map[translate.Direction]map[string]uint64, error) {
 	err := l.denied.read(ctx, l.Reads)
 	return l.lastDenied(), err

@@ -19,7 +19,8 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// TestAnswersInFlight: while a transaction is in flight, however long, everybody gets an answer: of what was denied, too.
+// TestAnswersInFlight: while a transaction is in flight, however long, everybody gets an answer: of what was denied,
+// too.
 func TestAnswersInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := make(gate)
@@ -40,7 +41,8 @@ func TestAnswersInFlight(t *testing.T) {
 				"/explain?src=10.9.9.9&dst=ns/a:80&verify=true": "denied", "/drops": "", "/drops/top": "since",
 			} {
 				w := httptest.NewRecorder()
-				handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil)) // if it waits, the test ends here: all are asleep
+				// If it waits, the test ends here: everybody sleeps.
+				handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 				if !strings.Contains(w.Body.String(), want) {
 					t.Errorf("%s: %d %s", path, w.Code, w.Body)
 				}
@@ -194,12 +196,14 @@ func (k *ledger) check(t *testing.T) {
 	k.reported = total
 }
 
-// TestDeniedIsExact: whatever transactions come while the kernel is read, every packet is counted once, and no total goes down. What an
-// element has counted since the last read is lost only if a transaction fails that may have deleted it.
+// TestDeniedIsExact: whatever transactions come while the kernel is read, every packet is counted once, and no total
+// goes down. What an element has counted since the last read is lost only if a transaction fails that may have deleted
+// it.
 func TestDeniedIsExact(t *testing.T) {
 	for seed := range uint64(2000) {
 		k := &ledger{
-			Rand: rand.New(rand.NewPCG(seed, 0)), denied: newDenied(), elements: make(map[nft.Key]uint64), failing: seed%2 > 0,
+			Rand: rand.New(rand.NewPCG(seed, 0)), denied: newDenied(), elements: make(map[nft.Key]uint64),
+			failing: seed%2 > 0,
 		}
 		k.remaining = k.replacement()[2:]
 		for range 200 {

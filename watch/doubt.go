@@ -2,8 +2,19 @@
 
 package watch
 
-// doubts are the reasons to think that the kernel does not hold the table as the loop left it. They are counted: a replacement of the
-// table settles those that were raised before it began, and never one that came meanwhile.
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+)
+
+// doubts are the reasons to think that the kernel does not hold the table as the loop left it. They are counted: a
+// replacement of the table, or a look at it, settles those that were raised before it began, and never one that came
+// meanwhile.
 type doubts struct {
 	raised, settled uint64
 	why             string // the newest, as /readyz says it
@@ -20,8 +31,8 @@ func (d *doubts) settle(n uint64) { d.settled = max(d.settled, n) }
 // open says whether there is a doubt.
 func (d *doubts) open() bool { return d.settled < d.raised }
 
-// Drifted says that somebody else changed the table, and who. The loop replaces it at once. Before the first transaction has begun there
-// is nothing to do: what was changed is a previous process's.
+// Drifted says that somebody else changed the table, and who. The loop replaces it at once. Before the first
+// transaction has begun there is nothing to do: what was changed is a previous process's.
 func (l *Loop) Drifted(program string) {
 	l.mu.Lock()
 	begun := l.inFlight || l.status.Transactions > 0
@@ -31,8 +42,123 @@ func (l *Loop) Drifted(program string) {
 	}
 	l.mu.Unlock()
 	if begun {
-		l.Log.Warn("another program changed the table; policies may not be enforced until it is replaced, which begins now",
+		l.Log.Warn("another program changed the table; policies may not be enforced until it is replaced, now",
 			"program", program)
 		l.poke()
 	}
+}
+
+// Lost says that the kernel could not tell of all changes, so that somebody else may have changed the table. The loop
+// looks at it, between two transactions.
+func (l *Loop) Lost() {
+	l.mu.Lock()
+	begun := l.inFlight || l.status.Transactions > 0
+	if begun {
+		l.doubts.raise("the kernel could not tell of all changes by other programs, and the table is not checked yet")
+	}
+	l.mu.Unlock()
+	if begun {
+		l.Log.Debug("the kernel could not tell of all changes by other programs; the table will be checked")
+		l.poke()
+	}
+}
+
+// look looks at the table if there is a doubt that no replacement is to settle, and has it replaced if it is not as the
+// loop left it.
+func (l *Loop) look(ctx context.Context) {
+	l.mu.Lock()
+	doubts, doubted := l.doubts.raised, l.doubts.open() && l.heldTable().Known()
+	l.mu.Unlock()
+	if !doubted || !l.looks.due(l.poke) {
+		return
+	}
+	began := time.Now()
+	difference, err := l.difference(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		l.Log.Debug("the table could not be checked; it will be tried again", "err", err)
+		l.looks.done(began, maxTorn)
+		l.looks.due(l.poke)
+	case difference == "":
+		l.doubts.settle(doubts)
+		l.looks.done(began, 0)
+		l.Log.Debug("nothing has changed in the table")
+	default:
+		l.Log.Warn("another program changed the table; policies may not be enforced until it is replaced, now",
+			"program", "unknown", "difference", difference)
+		l.forget(ReasonDrift)
+		l.looks.done(began, maxWrong)
+	}
+}
+
+// difference says where the table differs from what the loop left, or returns "": by its base chains, without which it
+// denies nothing, and then by how much it holds.
+func (l *Loop) difference(ctx context.Context) (string, error) {
+	for _, c := range l.looks.base {
+		hooked, err := l.Kernel.Hooked(ctx, translate.TableName, c.Name)
+		if err != nil {
+			return "", err
+		}
+		if !hooked {
+			return "chain " + c.Name + " is gone", nil
+		}
+	}
+	read, err := l.Kernel.Shape(ctx, translate.TableName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "the table is gone", nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	want, known := l.heldTable().Shape()
+	if !known {
+		return "", errForgotten
+	}
+	difference := want.Difference(read)
+	if difference == "" { // though it may be of no single moment, each part was right
+		return "", nil
+	}
+	return difference, err
+}
+
+// heldTable returns the table for what the kernel holds of it: what it should hold is not all known yet.
+func (l *Loop) heldTable() *nft.Table {
+	table, _ := l.State.Portion(0)
+	return table
+}
+
+// errForgotten says that there is nothing to look at any more.
+var errForgotten = errors.New("it is to be replaced anyway")
+
+// looks says when the table may be looked at. Each look that is not the end of it makes the next one wait longer, and
+// even where every look ends well they take no more than a tenth of the loop's time.
+type looks struct {
+	base  []*nft.Chain // of the table, that make it meet packets
+	next  time.Time
+	wait  time.Duration
+	timer *time.Timer // that wakes the loop at next; nil if it need not
+}
+
+// How long a look waits after one that was not the end of it.
+const (
+	minLook  = 10 * time.Millisecond
+	maxTorn  = time.Second      // after one that could not tell
+	maxWrong = 30 * time.Second // after one that had the table replaced: a miscount must not keep the node busy
+)
+
+// due says whether the table may be looked at; if not, the loop is woken when it may.
+func (k *looks) due(wake func()) bool {
+	wait := time.Until(k.next)
+	if wait > 0 && k.timer == nil {
+		k.timer = time.AfterFunc(wait, wake)
+	}
+	return wait <= 0
+}
+
+// done notes that there was a look, and how long the next one waits at most; 0 after one that ended well.
+func (k *looks) done(began time.Time, limit time.Duration) {
+	k.timer = nil
+	k.wait = min(max(2*k.wait, minLook), limit)
+	k.next = time.Now().Add(max(k.wait, 10*time.Since(began)))
 }

@@ -4,11 +4,15 @@ package watch
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
 )
 
 // gate holds each transaction on the table until it is let through.
@@ -28,8 +32,8 @@ func (g gate) open() {
 	synctest.Wait()
 }
 
-// TestDriftInFlight: a table that somebody else changes while a transaction is in flight, the first one too, is replaced once more; until
-// then netpold is neither ready nor in sync, whatever becomes of the transaction.
+// TestDriftInFlight: a table that somebody else changes while a transaction is in flight, the first one too, is
+// replaced once more; until then netpold is neither ready nor in sync, whatever becomes of the transaction.
 func TestDriftInFlight(t *testing.T) {
 	for name, before := range map[string]func(*Loop, gate){
 		"first": func(*Loop, gate) {},
@@ -81,6 +85,134 @@ func TestDriftBeforeFirst(t *testing.T) {
 			t.Errorf("%d transactions, want one", s.Transactions)
 		}
 	})
+}
+
+// TestLost: whatever the kernel could not tell of is looked for, however soon after the last time. The table is
+// replaced if it is not as it was left, and only then.
+func TestLost(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*fakeKernel)
+		want   int // replacements
+	}{
+		"nothing":  {func(*fakeKernel) {}, 0},
+		"unhooked": {func(k *fakeKernel) { k.hooked[translate.TableName] = false }, 1},
+		"emptied":  {func(k *fakeKernel) { k.shape = nft.Shape{} }, 1},
+		"gone":     {func(k *fakeKernel) { k.unread = fs.ErrNotExist }, 1},
+		"unhooked, sizes not readable": {func(k *fakeKernel) {
+			k.hooked[translate.TableName], k.shape, k.unread = false, nft.Shape{}, errors.New("torn")
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, k := newLookedAt(t)
+				for range 3 {
+					k.calls = nil
+					test.change(k)
+					l.Lost()
+					time.Sleep(time.Second)
+					l.wantReady(t)
+					if n := k.count("replace netpold"); n != test.want || k.count("look at netpold")+n == 0 {
+						t.Errorf("the kernel was asked to %v; want %d replacements", k.calls, test.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestLostInFlight: the look is after the transaction.
+func TestLostInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := make(gate)
+		k := kernelFunc(g.apply)
+		l, _ := newTestLoop(t, k)
+		denyAll(l, "deny")
+		l.Synced()
+		g.next() // the first, in which the table is emptied
+		l.Lost()
+		k.shape = nft.Shape{}
+		g.open()
+		for range 2 { // so it is while that is mended, which the kernel tells of
+			l.wantDoubt(t, "could not tell of all changes")
+			if tx := g.next(); !tx.Replaces() {
+				t.Errorf("want the whole table, have %s", tx)
+			}
+			l.Lost()
+			g.open()
+			time.Sleep(time.Second)
+		}
+		g.next()
+		k.shape = nft.Shape{Owned: true}
+		g.open()
+		l.wantReady(t)
+	})
+}
+
+// TestLostUnknown: while it cannot be told whether the table is as it was left, nothing is replaced, changes are
+// committed, and there is a look at least every second.
+func TestLostUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, k := newLookedAt(t)
+		k.shape, k.unread = nft.Shape{}, errors.New("torn")
+		l.Lost()
+		time.Sleep(time.Minute)
+		setPodAt(l, "a", "10.0.0.1")
+		synctest.Wait()
+		if k.count("replace netpold") != 1 || k.count("change netpold") != 1 || k.count("look at netpold") < 60 {
+			t.Errorf("the kernel was asked to %v", k.calls)
+		}
+		l.wantDoubt(t, "could not tell of all changes")
+		k.shape, k.unread = nft.Shape{Owned: true}, nil
+		time.Sleep(time.Second)
+		l.wantReady(t)
+	})
+}
+
+// TestMiscounted: where what is read never is what the loop takes it for, the node is not kept busy by replacements.
+func TestMiscounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := kernelFunc(nil)
+		l, _ := newTestLoop(t, k)
+		denyAll(l, "deny")
+		l.Synced()
+		synctest.Wait()
+		k.shape = nft.Shape{}
+		for range 600 {
+			l.Lost()
+			time.Sleep(time.Second)
+		}
+		if n := k.count("replace netpold"); n < 20 || n > 40 {
+			t.Errorf("%d replacements in ten minutes", n)
+		}
+	})
+}
+
+// newLookedAt returns a loop whose table is in force, of a kernel that a replacement puts right.
+func newLookedAt(t *testing.T) (*Loop, *fakeKernel) {
+	t.Helper()
+	k := kernelFunc(nil)
+	k.apply = func(_ context.Context, tx *nft.Transaction) error {
+		if tx.Replaces() {
+			k.shape, k.unread = nft.Shape{Owned: true}, nil
+		}
+		return nil
+	}
+	l, _ := newTestLoop(t, k)
+	denyAll(l, "deny")
+	l.Synced()
+	l.wantReady(t)
+	return l, k
+}
+
+// count returns how often the kernel was asked to do something.
+func (k *fakeKernel) count(call string) int {
+	n := 0
+	for _, c := range k.calls {
+		if c == call {
+			n++
+		}
+	}
+	return n
 }
 
 // wantDoubt wants the loop to be neither ready nor in sync, and to say why.

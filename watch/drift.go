@@ -5,7 +5,6 @@ package watch
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 // Change is a transaction that somebody else committed.
@@ -15,14 +14,8 @@ type Change struct {
 	Lost    bool   // the kernel could not say what it touched
 }
 
-// lostInterval bounds how often a table is replaced only because the kernel lost count of changes: replacing a large table is itself
-// what makes it lose count.
-const lostInterval = 30 * time.Second
-
-// FollowDrift replaces the table whenever somebody else changed it, until ctx ends. Next waits for the next change. Where the kernel
-// lets nobody else change the table, owned, what it lost count of was not our table.
-func (l *Loop) FollowDrift(ctx context.Context, next func(context.Context) (Change, error), owned bool) error { //nolint:revive // owned is a fact, not a mode
-	var last time.Time
+// FollowDrift tells the loop of what others change, until ctx ends. Next waits for the next change.
+func (l *Loop) FollowDrift(ctx context.Context, next func(context.Context) (Change, error)) error {
 	for {
 		change, err := next(ctx)
 		if ctx.Err() != nil {
@@ -34,9 +27,8 @@ func (l *Loop) FollowDrift(ctx context.Context, next func(context.Context) (Chan
 		switch {
 		case change.Table:
 			l.Drifted(change.Program)
-		case change.Lost && !owned && time.Since(last) > lostInterval:
-			last = time.Now()
-			l.Drifted("unknown")
+		case change.Lost:
+			l.Lost()
 		}
 	}
 }

@@ -31,6 +31,7 @@ type Loop struct {
 
 	denied  *denied
 	history *dropHistory
+	looks   looks
 
 	mu        sync.Mutex // guards the fields below
 	troubles  troubles
@@ -120,6 +121,7 @@ func (l *Loop) Run(ctx context.Context) {
 		}
 		wake, retry = l.wake, nil
 		first := l.Status().Transactions == 0
+		l.look(ctx)
 		if err := l.commit(ctx); err != nil && ctx.Err() == nil {
 			l.Log.Error("transaction failed, the whole table will be replaced", "err", err, "retry", backoff)
 			wake, retry = nil, time.After(backoff) // events wait for the replacement, which has them all

@@ -34,11 +34,13 @@ type fakeKernel struct {
 	hooked map[string]bool
 	calls  []string
 	denied uint64
+	shape  nft.Shape
+	unread error // why the shape cannot be read
 }
 
 // kernelFunc returns a kernel that is a function of the transactions on the table.
 func kernelFunc(apply func(context.Context, *nft.Transaction) error) *fakeKernel {
-	return &fakeKernel{apply: apply, hooked: make(map[string]bool)}
+	return &fakeKernel{apply: apply, hooked: make(map[string]bool), shape: nft.Shape{Owned: true}}
 }
 
 func (k *fakeKernel) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
@@ -80,6 +82,11 @@ func (k *fakeKernel) Elements(_ context.Context, table, set string, _ nft.SetTyp
 	}
 	e := nft.Element{Key: nft.AddrKey(netip.MustParseAddr("10.0.0.1")), Value: nft.Value{Comment: "ns/a"}}
 	return []nft.Counted{{Element: e, Count: nft.Count{Packets: k.denied}}}, nil
+}
+
+func (k *fakeKernel) Shape(_ context.Context, table string) (nft.Shape, error) {
+	k.calls = append(k.calls, "look at "+table)
+	return k.shape, k.unread
 }
 
 func (k *fakeKernel) Rules(context.Context, string, string) ([]uint64, error) { return nil, nil }

@@ -215,7 +215,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	}()
 	err = together(ctx,
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
-		func(ctx context.Context) error { return followDrift(ctx, loop, d.conn, d.watcher) },
+		func(ctx context.Context) error { return followDrift(ctx, loop, d.watcher) },
 		func(ctx context.Context) error { followDrops(ctx, drops); return nil },
 		func(ctx context.Context) error {
 			return serve(ctx, d.socket, private(watch.NodeHandler(loop, registry)))
@@ -247,12 +247,12 @@ func nodeAddresses() ([]netip.Addr, error) {
 }
 
 // followDrift tells the loop of what others change.
-func followDrift(ctx context.Context, loop *watch.Loop, conn *kernel.Conn, watcher *kernel.Watcher) error {
+func followDrift(ctx context.Context, loop *watch.Loop, watcher *kernel.Watcher) error {
 	next := func(ctx context.Context) (watch.Change, error) {
 		e, err := watcher.Next(ctx)
 		return watch.Change{Program: e.Program, Table: slices.Contains(e.Tables, translate.TableName), Lost: e.Lost}, err
 	}
-	return loop.FollowDrift(ctx, next, conn.Owns())
+	return loop.FollowDrift(ctx, next)
 }
 
 // together runs the functions at once. When one returns, the context of all is cancelled; the first error is returned.

@@ -11,9 +11,9 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Shape returns how much a table holds; that it is not there is an error that is fs.ErrNotExist. If a transaction came in between, the
-// error is [ErrTorn], and the shape may be of neither moment. Elements are counted where the kernel has their number at hand (Linux 6.16),
-// but not in sets of intervals, which it counts by their ends.
+// Shape returns how much a table holds; that it is not there is an error that is fs.ErrNotExist. If a transaction came
+// in between, the error is [ErrTorn], and the shape may be of neither moment. Elements are counted where the kernel has
+// their number at hand (Linux 6.16), but not in sets of intervals, which it counts by their ends.
 func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 	shape := nft.Shape{Chains: make(map[string]int), Sets: make(map[string]int)}
 	err := c.once(ctx, func() error {
@@ -21,11 +21,14 @@ func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 		if shape.Owned, err = c.owns(ctx, table); err != nil || shape.Owned {
 			return err
 		}
-		if err := c.exchange(ctx, c.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*batch) {}), func(attrs []byte) {
+		every := c.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*batch) {})
+		err = c.exchange(ctx, every, func(attrs []byte) {
 			if text(attribute(attrs, unix.NFTA_CHAIN_TABLE)) == table {
-				shape.Chains[text(attribute(attrs, unix.NFTA_CHAIN_NAME))] = int(u32(attribute(attrs, unix.NFTA_CHAIN_USE)))
+				name := text(attribute(attrs, unix.NFTA_CHAIN_NAME))
+				shape.Chains[name] = int(u32(attribute(attrs, unix.NFTA_CHAIN_USE)))
 			}
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
 		named := func(b *batch) { b.str(unix.NFTA_SET_TABLE, table) }

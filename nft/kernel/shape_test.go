@@ -34,7 +34,8 @@ func TestShape(t *testing.T) {
 	netns.Enter(t)
 	c := open(t, kernel.Config{})
 	for _, test := range []struct{ command, want string }{
-		{"add table inet foreign; add chain inet foreign c; add set inet foreign s { type mark; }; add table ip t; add chain ip t x", ""},
+		{"add table inet foreign; add chain inet foreign c; add set inet foreign s { type mark; }", ""},
+		{"add table ip t; add chain ip t x", ""},
 		{"flush chain inet t c", "chain c has 0 uses, not 1"},
 		{"add rule inet t used accept", "chain used has 4 uses, not 3"},
 		{"flush map inet t verdicts", "chain used has 2 uses, not 3"},
@@ -70,7 +71,8 @@ func TestShape(t *testing.T) {
 	}
 }
 
-// A table that is owned is not read: nobody else can have changed it. The same table is another's for another connection.
+// A table that is owned is not read: nobody else can have changed it. The same table is another's for another
+// connection.
 func TestShapeOwned(t *testing.T) {
 	netns.Enter(t)
 	c, other := owner(t), open(t, kernel.Config{})

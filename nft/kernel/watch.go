@@ -72,6 +72,9 @@ func (c *Conn) Watch() (*Watcher, error) {
 // meanwhile.
 func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) (nft.Result, error) {
 	want, err := c.Generation(ctx)
+	if err == nil {
+		err = c.settle()
+	}
 	if err != nil {
 		return nft.Result{}, err
 	}
@@ -92,6 +95,16 @@ func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) (nft.Result, err
 		}
 	}
 	return result, err
+}
+
+// settle waits until the kernel has told of all transactions that the number of the ruleset has: it raises the number first, and tells of a
+// transaction at its end. An empty batch changes nothing, and waits for its turn to do so.
+func (c *Conn) settle() error {
+	b := batch{seq: c.seq}
+	b.begin()
+	b.end()
+	c.seq += uint32(len(b.messages))
+	return c.socket.send(b.buf)
 }
 
 // subscribe joins the group of nf_tables' notifications: one for each object that changed, many in a datagram, and one that ends
