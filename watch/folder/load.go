@@ -102,8 +102,9 @@ func merge(files map[string]manifest) (map[objectKey]*object, []*Error) {
 				objects[o.key] = o
 				continue
 			}
-			problems = append(problems, &Error{File: o.file, Line: o.line, Object: o.key.String(),
-				Problem: fmt.Sprintf("is in %s:%d too, which counts", first.file, first.line)})
+			again := o.at
+			again.Problem = fmt.Sprintf("is in %s:%d too, which counts", first.at.File, first.at.Line)
+			problems = append(problems, &again)
 		}
 	}
 	for _, key := range slices.Collect(maps.Keys(objects)) {

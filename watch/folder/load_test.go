@@ -3,6 +3,7 @@
 package folder
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -117,21 +118,45 @@ func TestRead(t *testing.T) {
 		{"only comments", "# a\n---\n# b\n", "", ""},
 		{"byte order mark and CRLF", "\ufeff" + strings.ReplaceAll(pod, "\n", "\r\n"), "pod default/a", ""},
 		{"UTF-16", "\xff\xfea\x00", "", "in:1: not UTF-8 text"},
-		{"binary", "apiVersion: v1\n\x00\x01", "", "in:2: not UTF-8 text"},
-		{"unknown anchor", "a: b\nc: *d\n", "", "in:2: unknown anchor 'd' referenced"},
+		{"binary", "apiVersion: v1\n\x00\x01", "", "in:1: control characters are not allowed"},
+		{"unknown anchor", "a: b\nc: *d\n", "", "in:1: unknown anchor 'd' referenced"},
 		{"unclosed bracket", "a: [1,\n2\nb: c\n", "", "in:3: did not find expected ',' or ']'"},
-		{"unclosed quote", "a: b\nc: \"d\ne: f\n", "", "in:2: found unexpected end of stream"},
+		{"unclosed quote", "a: b\nc: \"d\ne: f\n", "", "in:3: found unexpected end of stream"},
 		{"wrong indent", "a:\n  b: c\n d: e\n", "", "in:3: did not find expected key"},
 		{"flow mapping", "{apiVersion: v1, kind: Pod, metadata: {name: a}}", "pod default/a", ""},
+		{"flow mapping without an end", "{apiVersion: v1, kind: Pod", "", "in:1: did not find expected ',' or '}'"},
+		{"what follows a flow mapping", "{apiVersion: v1, kind: Pod, metadata: {name: a}}\n{b: c}\n", "", "in:2: did not find expected <document start>"},
 		{"broken JSON", "{\"kind\": \"Pod\",\n \"a\": ]}", "", "in:2: invalid character ']'"},
 		{"deep YAML", pod + "spec: " + strings.Repeat("[", 20_000), "", "in:4: exceeded max depth of 10000"},
-		{"deep JSON", `{"a":` + strings.Repeat("[", 20_000), "", "in:1: nested too deep"},
-		{"alias bomb where nobody looks", pod + bomb, "pod default/a", ""},
+		{"deep flow", pod + "spec: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "", "in:1: nested too deep"},
+		{"deep JSON", `{"a":` + strings.Repeat("[", 20_000), "", "in:1: invalid character '[' exceeded max depth"},
+		{"infinity", pod + "spec: {a: .inf}", "", "in:1: unsupported value: +Inf"},
+		{"alias bomb", pod + bomb, "", "in:1: document contains excessive aliasing"},
 		{"alias bomb of rules", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec:\n  ingress: [" +
-			rules + ", " + strings.Repeat("*r, ", 500) + "]\n", "", "in: its aliases stand for too much"},
-		{"alias of itself", "&a {apiVersion: v1, kind: List, items: [*a]}", "", "in:1: a list inside a list"},
-		{"merge of itself", "&a {<<: *a, apiVersion: v1, kind: Pod, metadata: {name: a}}", "pod default/a", "too many merge keys"},
-		{"two of a kind", pod + "---\n" + pod, "pod default/a", "in:5: pod default/a: is in in:1 too, which counts"},
+			rules + ", " + strings.Repeat("*r, ", 500) + "]\n", "", "in:1: document contains excessive aliasing"},
+		{"alias bomb of text", pod + "a: &a " + strings.Repeat("x", 1<<20) + "\nb: [" + strings.Repeat("*a,", 5000) + "]\n", "",
+			"in:1: YAML aliases expand to too much text"},
+		{"alias of itself", "&a {apiVersion: v1, kind: List, items: [*a]}", "", "in:1: anchor 'a' value contains itself"},
+		{"merge of itself", "&a {<<: *a, apiVersion: v1, kind: Pod, metadata: {name: a}}", "", "in:1: anchor 'a' value contains itself"},
+		{"no document stops the next", "a: [\n--- # comment\n" + pod + "...\nb: ]\n---\n{c: d, kind: D, apiVersion: e}\n", "pod default/a", "in:7: document 3: did not find"},
+		{"no JSON stops the one before", `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}` + "\n{]", "pod default/a",
+			"in:2: document 2: invalid character ']'"},
+		{"JSON between separators", "---\n" + `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}` + "\n---\n" + pod, "pod default/a",
+			"in:4: document 2: pod default/a: is in in:2 too, which counts"},
+		{"directive", "%YAML 1.1\n# comment\n--- {apiVersion: v1, kind: Pod, metadata: {name: a}}", "pod default/a", ""},
+		{"a name twice", strings.Replace(pod, "name: a", "name: a, name: b", 1), "", "in:1: pod default/b: metadata.name: is there twice"},
+		{"a label twice", `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"a": "b", "a": "c"}}}`, "pod default/a",
+			"in:1: pod default/a: metadata.labels.a: is there twice"},
+		{"a kind twice", `{"apiVersion": "v1", "kind": "Pod", "kind": "ConfigMap", "metadata": {"name": "a"}}`, "", "in:1: kind: is there twice"},
+		{"a policy's namespace twice", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namespace: b, namespace: c}\nspec: {}\n",
+			"", "metadata.namespace: is there twice"},
+		{"a podSelector twice", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n" +
+			"spec: {podSelector: {matchLabels: {a: b}}, podSelector: {matchLabels: {c: d}}, ingress: [{}], policyTypes: [Ingress]}\n",
+			"namespace default\npolicy default/a [Ingress Egress] podSelector <none>; 0 ingress, 0 egress",
+			"in:1: NetworkPolicy default/a: spec.podSelector: is there twice"},
+		{"keys that differ in YAML only", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {1: a, \"1\": b}}\n", "pod default/a",
+			"in:1: pod default/a: metadata.labels.1: is there twice"},
+		{"two of a kind", pod + "---\n" + pod, "pod default/a", "in:5: document 2: pod default/a: is in in:1 too, which counts"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, errs := Read("in", strings.NewReader(tt.text))
@@ -154,7 +179,7 @@ func TestLoadFails(t *testing.T) {
 	}
 }
 
-// FuzzRead: whatever a file holds, the loader returns, and no name that it lets through breaks a line or a quote.
+// FuzzRead: whatever a file holds, the loader returns, makes of it no more than a multiple, and no name that it lets through breaks a line or a quote.
 func FuzzRead(f *testing.F) {
 	cases, _ := filepath.Glob("testdata/*.txtar")
 	for _, path := range cases {
@@ -167,6 +192,13 @@ func FuzzRead(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		size := 0
+		for doc := range documents(data) {
+			size += len(doc.text)
+		}
+		if limit := maxExpansion + 20*len(data); size > limit+maxExpansion*bytes.Count(data, []byte("\n")) {
+			t.Errorf("%d bytes become %d", len(data), size)
+		}
 		c, errs := Read("in", strings.NewReader(string(data)))
 		for line := range strings.SplitSeq(strings.TrimSuffix(describeCluster(c), "\n"), "\n") {
 			if line != "" && !slices.Contains([]string{"pod", "namespace", "policy"}, strings.Fields(line)[0]) {

@@ -57,8 +57,7 @@ func (k objectKey) String() string {
 // object is one object of a manifest: one of pod, labels of a namespace, and policy, as its key says.
 type object struct {
 	key    objectKey
-	file   string
-	line   int
+	at     Error // where it is
 	pod    translate.Pod
 	labels map[string]string
 	policy *networkingv1.NetworkPolicy

@@ -3,40 +3,59 @@
 package folder
 
 import (
-	"go.yaml.in/yaml/v3"
+	"encoding/json"
+	"slices"
+	"strings"
+
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// policySpec is the spec of a NetworkPolicy, whose parts are read one by one.
+type policySpec struct {
+	PodSelector json.RawMessage `json:"podSelector"`
+	PolicyTypes json.RawMessage `json:"policyTypes"`
+	Ingress     json.RawMessage `json:"ingress"`
+	Egress      json.RawMessage `json:"egress"`
+}
+
 // policy reads a NetworkPolicy. It is in force as far as it can be read, and what cannot be read narrows it: a rule with a problem
 // allows nothing, a requirement of spec.podSelector with a problem is left out, so that the policy selects no fewer pods, and where
-// policyTypes or the names of the spec's fields are in doubt it isolates both ways. Types that are absent are the ones that the API
-// server would fill in, from all the rules of the text.
-func (r *reader) policy(n *yaml.Node, top map[string]entry, meta metadata) *networkingv1.NetworkPolicy {
-	r.strict = true
-	path := field.NewPath("spec")
+// policyTypes or the names of the spec's fields are in doubt it isolates both ways. One that has a part twice isolates all pods of its
+// namespace. Types that are absent are the ones that the API server would fill in, from all the rules of the text.
+func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata, path *field.Path) *networkingv1.NetworkPolicy {
 	before := len(r.problems)
-	r.unknown(top, nil, names("apiVersion", "kind", "metadata", "spec", "status"))
-	spec := r.mapping(top["spec"].value, path)
-	r.unknown(spec, path, names("podSelector", "policyTypes", "ingress", "egress"))
-	if len(top) == 0 || top["spec"].value == nil {
-		r.fail(n, path, "is missing")
+	var known topLevel
+	r.strict(text, path, &known)
+	var spec policySpec
+	r.strict(top.Spec, path.Child("spec"), &spec)
+	if top.Spec == nil {
+		r.fail(path.Child("spec"), "is missing")
 	}
 	inDoubt := len(r.problems) > before
+	twice := false // which part is meant
+	for _, name := range duplicates(text) {
+		if strings.HasPrefix(name, "metadata.") {
+			continue // noted already
+		}
+		r.fail(under(path, name), "is there twice")
+		twice = twice || !strings.ContainsAny(strings.TrimPrefix(name, "spec."), ".[") // the other parts look for themselves
+	}
+	path = path.Child("spec")
 
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: meta.key.Name, Namespace: meta.key.Namespace}}
-	np.Spec.PodSelector = r.podSelector(spec["podSelector"].value, path.Child("podSelector"))
-	np.Spec.Ingress = decodeList[networkingv1.NetworkPolicyIngressRule](r.decoder, spec["ingress"].value, path.Child("ingress"))
-	np.Spec.Egress = decodeList[networkingv1.NetworkPolicyEgressRule](r.decoder, spec["egress"].value, path.Child("egress"))
-
+	if !twice {
+		np.Spec.PodSelector = r.podSelector(spec.PodSelector, path.Child("podSelector"))
+		np.Spec.Ingress = elements[networkingv1.NetworkPolicyIngressRule](r, spec.Ingress, path.Child("ingress"), r.whole)
+		np.Spec.Egress = elements[networkingv1.NetworkPolicyEgressRule](r, spec.Egress, path.Child("egress"), r.whole)
+	}
 	types := &np.Spec.PolicyTypes
-	ok := decode(r.decoder, spec["policyTypes"].value, path.Child("policyTypes"), types)
-	egress := r.spend(spec["egress"].value)
+	ok := r.whole(spec.PolicyTypes, path.Child("policyTypes"), types)
 	switch both := []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}; {
-	case !ok, len(*types) == 0 && inDoubt:
+	case !ok, twice, len(*types) == 0 && inDoubt:
 		*types = both
-	case len(*types) == 0 && (isNull(egress) || egress.Kind == yaml.SequenceNode && len(egress.Content) == 0):
+	case len(*types) == 0 && isEmpty(spec.Egress):
 		*types = both[:1]
 	case len(*types) == 0:
 		*types = both
@@ -44,32 +63,29 @@ func (r *reader) policy(n *yaml.Node, top map[string]entry, meta metadata) *netw
 	return np
 }
 
-// podSelector reads the requirements of spec.podSelector that have no problem.
-func (r *reader) podSelector(n *yaml.Node, path *field.Path) metav1.LabelSelector {
-	var sel metav1.LabelSelector
-	entries := r.mapping(n, path)
-	r.unknown(entries, path, names("matchLabels", "matchExpressions"))
-	at := path.Child("matchLabels")
-	for key, e := range r.mapping(entries["matchLabels"].value, at) {
-		var value string
-		if !decode(r.decoder, e.value, at.Key(plain(key)), &value) {
-			continue
-		}
-		if sel.MatchLabels == nil {
-			sel.MatchLabels = make(map[string]string)
-		}
-		sel.MatchLabels[key] = value
-	}
-	at = path.Child("matchExpressions")
-	sel.MatchExpressions = decodeList[metav1.LabelSelectorRequirement](r.decoder, entries["matchExpressions"].value, at)
-	return sel
+// isEmpty says whether a list has no elements.
+func isEmpty(text json.RawMessage) bool {
+	var list []json.RawMessage
+	return isNull(text) || json.Unmarshal(text, &list) == nil && len(list) == 0
 }
 
-// names returns the set of field names that [reader.unknown] takes.
-func names(list ...string) map[string]int {
-	set := make(map[string]int, len(list))
-	for i, name := range list {
-		set[name] = i
+// podSelector reads the requirements of spec.podSelector that have no problem.
+func (r *reader) podSelector(text json.RawMessage, path *field.Path) metav1.LabelSelector {
+	var sel metav1.LabelSelector
+	var parts struct {
+		MatchLabels      json.RawMessage `json:"matchLabels"`
+		MatchExpressions json.RawMessage `json:"matchExpressions"`
 	}
-	return set
+	r.strict(text, path, &parts)
+	partsTwice, labelsTwice := duplicates(text), duplicates(parts.MatchLabels)
+	for key, value := range r.mapping(parts.MatchLabels, path.Child("matchLabels")) {
+		if !slices.Contains(labelsTwice, key) && !slices.Contains(partsTwice, "matchLabels") {
+			metav1.AddLabelToSelector(&sel, key, value)
+		}
+	}
+	if slices.Contains(partsTwice, "matchExpressions") {
+		return sel
+	}
+	sel.MatchExpressions = elements[metav1.LabelSelectorRequirement](r, parts.MatchExpressions, path.Child("matchExpressions"), r.whole)
+	return sel
 }

@@ -3,13 +3,12 @@
 package folder
 
 import (
-	"cmp"
+	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	sigsjson "sigs.k8s.io/json"
 )
 
 // manifest is what a file holds.
@@ -26,41 +25,30 @@ type manifest struct {
 // a policy are problems, for a misspelt one that is passed over would widen. Unknown fields of pods and namespaces are not: the API
 // server that wrote them may be newer than this program. Other kinds are passed over.
 func parseManifest(file string, data []byte) manifest {
-	data, bad := checkText(data)
-	if bad != nil {
-		return brokenManifest(&Error{File: file, Line: bad.line, Problem: bad.problem})
+	r := &reader{file: file}
+	for doc, bad := range documents(data) {
+		if bad == nil && isNull(doc.text) {
+			continue
+		}
+		r.number++
+		r.object = ""
+		if bad != nil {
+			r.line = bad.line
+			r.reject(nil, "%s", plain(bad.problem))
+			continue
+		}
+		r.line = doc.line
+		r.document(doc.text, nil, nil)
 	}
-	r, bad := readDocuments(file, data)
-	if bad != nil {
-		return brokenManifest(&Error{File: file, Line: bad.line, Problem: bad.problem})
+	if r.number == 1 {
+		for _, p := range r.problems {
+			p.Document = 0
+		}
+		for _, o := range r.objects {
+			o.at.Document = 0
+		}
 	}
-	if r.budget < 0 {
-		return brokenManifest(&Error{File: file, Problem: "its aliases stand for too much"})
-	}
-	slices.SortFunc(r.problems, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), strings.Compare(a.Error(), b.Error()))
-	})
 	return manifest{objects: r.objects, problems: r.problems, broken: r.broken}
-}
-
-// readDocuments reads a file one document at a time, so that never more than one is in memory as nodes.
-func readDocuments(file string, data []byte) (*reader, *syntaxError) {
-	var first *syntaxError
-	for _, parse := range parsersOf(data) {
-		r := &reader{decoder: newDecoder(file, len(data))}
-		bad := parse(data, func(n *yaml.Node) {
-			if content := r.spend(n); !isNull(content) {
-				r.document(content, nil)
-			}
-		})
-		if bad == nil {
-			return r, nil
-		}
-		if first == nil {
-			first = bad
-		}
-	}
-	return nil, first
 }
 
 // brokenManifest is a file of which nothing can be told.
@@ -70,82 +58,103 @@ func brokenManifest(e *Error) manifest {
 
 // reader reads the documents of one file.
 type reader struct {
-	*decoder
-	objects []*object
-	broken  bool
+	file   string
+	number int    // of the document
+	line   int    // where it begins
+	object string // that is read
+
+	objects  []*object
+	problems []*Error
+	broken   bool
 }
 
-// reject notes a problem for which an object is missing, or is less than it was meant to be.
-func (r *reader) reject(n *yaml.Node, format string, args ...any) {
-	r.fail(n, nil, format, args...)
+// reject notes a problem for which an object is missing, or less than it is meant to be.
+func (r *reader) reject(path *field.Path, format string, args ...any) {
+	r.fail(path, format, args...)
 	r.broken = true
 }
 
-// document reads an object or a list of objects. inherited is the type of a typed list's items, which do not say it themselves; nil
-// for a document that is no item.
-func (r *reader) document(n *yaml.Node, inherited *typeMeta) {
-	r.object, r.strict = "", false
-	var t typeMeta
+// document reads an object or a list of them. inherited is the type of a typed list's items, which do not say it themselves, and path
+// where the item is; both are nil for a document that is no item.
+func (r *reader) document(text json.RawMessage, inherited *typeMeta, path *field.Path) {
+	r.object = ""
+	var top topLevel
 	if inherited != nil {
-		t = *inherited
+		top.APIVersion, top.Kind = inherited.APIVersion, inherited.Kind
 	}
-	top := r.mapping(n, nil)
-	ok := n.Kind == yaml.MappingNode &&
-		decode(r.decoder, top["apiVersion"].value, field.NewPath("apiVersion"), &t.APIVersion) &&
-		decode(r.decoder, top["kind"].value, field.NewPath("kind"), &t.Kind)
+	twice, err := sigsjson.UnmarshalStrict(text, &top, sigsjson.DisallowDuplicateFields)
+	if err != nil {
+		r.mistyped(path, err)
+		r.broken = true
+		return
+	}
+	t := typeMeta{top.APIVersion, top.Kind}
 	item, isList := t.item()
 	kind, problem := t.objectKind()
+	for _, name := range fieldsOf(twice) {
+		if kind != kindPolicy { // which looks at all its fields
+			r.reject(under(path, name), "is there twice")
+		}
+	}
 	switch {
-	case !ok:
-		r.broken = true
 	case t.Kind == "":
-		r.reject(n, "kind is missing")
+		r.reject(path, "kind is missing")
 	case t.APIVersion == "":
-		r.reject(n, "apiVersion is missing")
+		r.reject(path, "apiVersion is missing")
 	case isList && inherited != nil:
-		r.reject(n, "a list inside a list")
+		r.reject(path, "a list inside a list")
+	case isList && top.Items == nil:
+		r.reject(path, "items is missing")
 	case isList:
-		r.items(n, top["items"].value, item)
+		r.items(top.Items, item)
 	case problem != "" && t.foreign():
-		r.fail(n, nil, "%s", problem)
+		r.fail(path, "%s", problem)
 	case problem != "":
-		r.reject(n, "%s", problem)
+		r.reject(path, "%s", problem)
 	case kind != "":
-		r.read(kind, n, top)
+		r.read(kind, text, top, path)
 	}
 }
 
 // items reads the items of a list.
-func (r *reader) items(n, items *yaml.Node, item typeMeta) {
-	if items == nil {
-		r.reject(n, "items is missing")
-		return
-	}
+func (r *reader) items(text json.RawMessage, item typeMeta) {
+	path := field.NewPath("items")
 	before := len(r.problems)
-	children := r.list(items, field.NewPath("items"))
+	children := r.list(text, path)
 	r.broken = r.broken || len(r.problems) > before
-	for _, child := range children {
+	for i, child := range children {
 		if child != nil {
-			r.document(child, &item)
+			r.document(child, &item, path.Index(i))
 		}
 	}
 }
 
+// topLevel are the parts of an object, or of a list.
+type topLevel struct {
+	APIVersion string          `json:"apiVersion"`
+	Kind       string          `json:"kind"`
+	Metadata   json.RawMessage `json:"metadata"`
+	Spec       json.RawMessage `json:"spec"`
+	Status     json.RawMessage `json:"status"`
+	Items      json.RawMessage `json:"items"` // of a list
+}
+
 // read reads an object of a kind that policy is made of.
-func (r *reader) read(kind objectKind, n *yaml.Node, top map[string]entry) {
-	meta, ok := r.metadata(kind, n, top["metadata"].value)
+func (r *reader) read(kind objectKind, text json.RawMessage, top topLevel, path *field.Path) {
+	r.object = kind.word()
+	meta, ok := r.metadata(kind, top.Metadata, path.Child("metadata"))
 	if !ok {
 		r.broken = true
 		return
 	}
-	o := &object{key: meta.key, file: r.file, line: n.Line}
+	o := &object{key: meta.key, at: Error{File: r.file, Line: r.line, Document: r.number, Object: r.object}}
 	switch kind {
 	case kindPod:
-		o.pod, ok = r.pod(n, top, meta)
+		o.pod, ok = r.pod(top, meta, path)
 	case kindNamespace:
-		o.labels = namespaceLabels(meta.key.Name, r.labels(meta.labels))
+		o.labels = namespaceLabels(meta.key.Name, r.labels(meta.Labels, path.Child("metadata", "labels")))
 	case kindPolicy:
-		o.policy = r.policy(n, top, meta)
+		o.policy = r.policy(text, top, meta, path)
 	}
 	if ok {
 		r.objects = append(r.objects, o)

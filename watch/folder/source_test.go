@@ -149,13 +149,13 @@ func TestSourceHalfWritten(t *testing.T) {
 func TestSourceBroken(t *testing.T) {
 	for _, tt := range []struct{ name, text, problem string }{
 		{"syntax", "a: b: c\n", "a.yaml:1: mapping values are not allowed"},
-		{"binary", "\x7fELF\x00", "a.yaml:1: not UTF-8 text"},
-		{"no name", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {}\n", "a.yaml:3: NetworkPolicy: metadata.name: is missing"},
+		{"binary", "\x7fELF\x00", "a.yaml:1: control characters are not allowed"},
+		{"no name", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {}\n", "a.yaml:1: NetworkPolicy: metadata.name: is missing"},
 		{"namespace misspelt", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namspace: shop}\n",
-			`a.yaml:3: NetworkPolicy default/a: metadata: unknown field \"namspace\"`},
+			"a.yaml:1: NetworkPolicy default/a: metadata.namspace: unknown field"},
 		{"kind misspelt", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolcy\nmetadata: {name: a}\n", "a.yaml:1: want kind NetworkPolicy"},
 		{"label", policyText("b") + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop, labels: {a: 1}}\n",
-			"a.yaml:6: pod shop/a: metadata.labels[a]: want a string"},
+			"a.yaml:4: document 2: pod shop/a: metadata.labels[a]: want a string"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ft := watchFolder(t)
@@ -177,7 +177,7 @@ func TestSourceNarrows(t *testing.T) {
 	ft.Next(t, "set policy shop/a selects app=a")
 	ft.write("a.yaml", strings.Replace(policyText("a"), "podSelector", "podSelecter", 1))
 	ft.Next(t, "set policy shop/a selects")
-	ft.log.Expect(t, "level=ERROR", "what is wrong with it is not in force", `a.yaml:2: NetworkPolicy shop/a: spec: unknown field \"podSelecter\"`)
+	ft.log.Expect(t, "level=ERROR", "what is wrong with it is not in force", "a.yaml:1: NetworkPolicy shop/a: spec.podSelecter: unknown field")
 }
 
 func TestSourceTwice(t *testing.T) {

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package folder
+
+import (
+	"bytes"
+	gojson "encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/json"
+)
+
+// An Error says what is wrong with a manifest.
+type Error struct {
+	File     string
+	Line     int    // counted from 1: of what is wrong where it is known, else of the document; 0 for the file as a whole
+	Document int    // counted from 1; 0 where the file has one
+	Object   string // kind and name, as "NetworkPolicy shop/db", or "" where the document does not tell
+	Field    string // as "spec.ingress[0].ports[0].port", or ""
+	Problem  string
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	if e.Document > 0 {
+		fmt.Fprintf(&b, ": document %d", e.Document)
+	}
+	for _, part := range []string{e.Object, e.Field, e.Problem} {
+		if part != "" {
+			b.WriteString(": " + part)
+		}
+	}
+	return b.String()
+}
+
+// fail notes a problem of a field.
+func (r *reader) fail(path *field.Path, format string, args ...any) {
+	e := &Error{File: r.file, Line: r.line, Document: r.number, Object: r.object, Problem: fmt.Sprintf(format, args...)}
+	if path != nil {
+		e.Field = path.String()
+	}
+	r.problems = append(r.problems, e)
+}
+
+// decode sets out, or what of it can be set, and says whether there was no problem. Fields that out does not have are passed over.
+func (r *reader) decode(text gojson.RawMessage, path *field.Path, out any) bool {
+	if isNull(text) {
+		return true
+	}
+	err := json.UnmarshalCaseSensitivePreserveInts(text, out)
+	if err != nil {
+		r.mistyped(path, err)
+	}
+	return err == nil
+}
+
+// strict is decode where a field that out does not have is a problem, too.
+func (r *reader) strict(text gojson.RawMessage, path *field.Path, out any) bool {
+	if isNull(text) {
+		return true
+	}
+	unknown, err := json.UnmarshalStrict(text, out, json.DisallowUnknownFields)
+	if err != nil {
+		r.mistyped(path, err)
+	}
+	for _, name := range fieldsOf(unknown) {
+		r.fail(under(path, name), "unknown field")
+	}
+	return err == nil && len(unknown) == 0
+}
+
+// whole is strict where null in a list is a problem, too: of all that an unfinished "- " could mean, an empty rule or port, which allows
+// everything, is the worst. A field that is there twice, which the policy has noted, makes it false.
+func (r *reader) whole(text gojson.RawMessage, path *field.Path, out any) bool {
+	null := nullIn(text, path)
+	if null != nil {
+		r.fail(null, "want a value, not null")
+	}
+	return r.strict(text, path, out) && null == nil && len(duplicates(text)) == 0
+}
+
+// duplicates returns the fields that are there twice: nobody knows which of the two is meant.
+func duplicates(text gojson.RawMessage) []string {
+	if isNull(text) {
+		return nil
+	}
+	var v any
+	twice, _ := json.UnmarshalStrict(text, &v, json.DisallowDuplicateFields) // it is part of what has been decoded
+	return fieldsOf(twice)
+}
+
+// fieldsOf returns the fields that strict errors are about.
+func fieldsOf(problems []error) []string {
+	var names []string
+	for _, p := range problems {
+		if e := json.FieldError(nil); errors.As(p, &e) {
+			names = append(names, e.FieldPath())
+		}
+	}
+	return names
+}
+
+// nullIn returns the path of a null that is an element of a list.
+func nullIn(text gojson.RawMessage, path *field.Path) *field.Path {
+	if !bytes.Contains(text, []byte("null")) {
+		return nil
+	}
+	var v any
+	_ = json.UnmarshalCaseSensitivePreserveInts(text, &v) // as above
+	return nullBelow(v, path)
+}
+
+func nullBelow(v any, path *field.Path) *field.Path {
+	switch v := v.(type) {
+	case []any:
+		for i, element := range v {
+			if element == nil {
+				return path.Index(i)
+			}
+			if null := nullBelow(element, path.Index(i)); null != nil {
+				return null
+			}
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if null := nullBelow(v[key], under(path, key)); null != nil {
+				return null
+			}
+		}
+	}
+	return nil
+}
+
+// under returns the field below path that a library names. The text of a manifest may be part of the name.
+func under(path *field.Path, name string) *field.Path {
+	if name == "" {
+		return path
+	}
+	if path == nil {
+		return field.NewPath(plain(name))
+	}
+	return path.Child(plain(name))
+}
+
+// mistyped notes that a field does not have the type that it should.
+func (r *reader) mistyped(path *field.Path, err error) {
+	e := (*gojson.UnmarshalTypeError)(nil)
+	if !errors.As(err, &e) {
+		r.fail(path, "%s", plain(err.Error()))
+		return
+	}
+	want := wanted(e.Type)
+	hint := ""
+	if e.Type.Kind() == reflect.String && (strings.HasPrefix(e.Value, "number") || e.Value == "bool") {
+		hint = ": put it in quotes"
+	}
+	r.fail(under(path, e.Field), "want %s, not %s%s", want, given(e.Value), hint)
+}
+
+// wanted names a type in the words of JSON.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	}
+	return "a 32-bit number"
+}
+
+// given names a value as the decoder does, with an article.
+func given(value string) string {
+	switch kind, number, _ := strings.Cut(value, " "); {
+	case number != "":
+		return "the number " + number
+	case kind == "array":
+		return "a list"
+	case kind == "object":
+		return "an object"
+	case kind == "bool":
+		return "a boolean"
+	}
+	return "a " + value
+}
+
+// list returns the elements of a list. One that is null is a problem, as for whole, and nil.
+func (r *reader) list(text gojson.RawMessage, path *field.Path) []gojson.RawMessage {
+	var elements []gojson.RawMessage
+	r.decode(text, path, &elements)
+	for i, element := range elements {
+		if isNull(element) {
+			r.fail(path.Index(i), "want a value, not null")
+			elements[i] = nil
+		}
+	}
+	return elements
+}
+
+// elements returns the elements of a list that read takes. Each of the others is a problem.
+func elements[T any](r *reader, text gojson.RawMessage, path *field.Path, read func(gojson.RawMessage, *field.Path, any) bool) []T {
+	var list []T
+	for i, element := range r.list(text, path) {
+		var v T
+		if element != nil && read(element, path.Index(i), &v) {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// isNull says whether a value is absent or null, which mean the same.
+func isNull(text gojson.RawMessage) bool { return len(text) == 0 || bytes.Equal(text, []byte("null")) }
+
+// quote makes foreign text fit for an error of one line.
+func quote(text string) string { return fmt.Sprintf("%.80q", text) }
+
+// plain returns text as it is, unless an error of one line could not hold it.
+func plain(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return quote(text)
+	}
+	return text
+}
