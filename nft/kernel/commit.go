@@ -17,6 +17,9 @@ import (
 // will ever be are in the receive buffer.
 func (c *Conn) commit(e *encoder) (nft.Result, error) {
 	if err := c.socket.send(e.buf); err != nil {
+		if errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.ENOMEM) {
+			err = refusal(err)
+		}
 		return nft.Result{}, err
 	}
 	v := verdict{encoder: e}
@@ -39,8 +42,9 @@ func (c *Conn) commit(e *encoder) (nft.Result, error) {
 type verdict struct {
 	encoder   *encoder
 	refused   *Error
-	failure   unix.Errno // of the batch as a whole
-	lastOp    int        // that was refused
+	named     nft.Refused // what it says, of objects
+	failure   unix.Errno  // of the batch as a whole
+	lastOp    int         // that was refused
 	confirmed bool
 	lost      bool
 
@@ -92,6 +96,9 @@ func (v *verdict) echo(body []byte) {
 
 // refuse takes the refusal of a message. offset is where in the message the fault is, or 0.
 func (v *verdict) refuse(m message, errno unix.Errno, offset int) {
+	if cause, tells := causeOf(errno); tells {
+		v.named.Add(v.encoder.tx.Ops[m.op], v.encoder.elementOf(m, offset), cause, errno)
+	}
 	switch {
 	case v.refused == nil:
 		v.refused = &Error{Object: v.encoder.object(m, offset), Errno: errno}
@@ -107,7 +114,9 @@ func (v *verdict) err() error {
 	case v.failure == unix.EPERM:
 		return fmt.Errorf("change nf_tables: %w (it takes CAP_NET_ADMIN in the user namespace of the network namespace)", v.failure)
 	case v.failure != 0:
-		return fmt.Errorf("commit to nf_tables: %w", v.failure)
+		return refusal(fmt.Errorf("commit to nf_tables: %w", v.failure))
+	case v.refused != nil && len(v.named.Refusals) > 0:
+		return &nft.Refused{Refusals: v.named.Refusals, Err: v.refused}
 	case v.refused != nil:
 		return v.refused
 	case v.lost || !v.confirmed:
@@ -119,13 +128,22 @@ func (v *verdict) err() error {
 // object names what a refused message is about. offset is where in the message the fault is, or 0.
 func (e *encoder) object(m message, offset int) string {
 	op := &e.tx.Ops[m.op]
+	if i := e.elementOf(m, offset); i >= 0 {
+		return describeElement(e.tx, op, i)
+	}
+	return describe(op)
+}
+
+// elementOf returns the index of the element of m's operation that is at an offset of the message, or -1.
+func (e *encoder) elementOf(m message, offset int) int {
+	op := &e.tx.Ops[m.op]
 	if offset == 0 || len(op.Elements) == 0 {
-		return describe(op)
+		return -1
 	}
 	n := binary.NativeEndian.Uint32(e.buf[m.start:])
 	i := elementAt(e.buf[m.start:m.start+int(n)], offset)
 	if i < 0 || m.element+i >= len(op.Elements) {
-		return describe(op)
+		return -1
 	}
-	return describeElement(e.tx, op, m.element+i)
+	return m.element + i
 }

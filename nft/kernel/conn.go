@@ -126,7 +126,7 @@ func (c *Conn) Lacks() []Lack {
 // [nft.Transaction.Stages] splits. A nil transaction is committed already.
 //
 // The kernel works while the caller waits, some 10 ms for 10,000 elements, and cannot be interrupted: ctx counts until a stage is
-// sent. What the kernel refuses is an [*Error]. After [ErrStateUnknown], and only then, the transaction may have been
+// sent. What has no encoding, and what the kernel refuses, is an [*nft.Refused]. After [ErrStateUnknown], and only then, the transaction may have been
 // committed. The table that it is from takes it for committed in any case; after an error, [nft.Table.Forget] puts that right. With an
 // error, too, the result has what was deleted before.
 func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
@@ -157,7 +157,7 @@ func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) (nft.Result, erro
 	err := e.encode()
 	c.keep(&e.batch)
 	if err != nil {
-		return nft.Result{}, fmt.Errorf("encode transaction: %w", err)
+		return nft.Result{}, err
 	}
 	if len(c.watchers) > 0 && tx.Len() > maxListened {
 		return c.commitUnwatched(ctx, &e)

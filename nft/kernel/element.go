@@ -36,7 +36,11 @@ func (e *encoder) elements(op *nft.Op) {
 			flags = unix.NLM_F_ECHO // of what they have counted
 		}
 	}
-	e.list(elementList{typ: typ, flags: flags, set: op.Set.Name, n: len(op.Elements)}, func(i int) { e.modelElement(op, &op.Elements[i]) })
+	e.list(elementList{typ: typ, flags: flags, set: op.Set.Name, n: len(op.Elements)}, func(i int) {
+		if e.modelElement(op, &op.Elements[i]); e.err != nil && e.bad < 0 {
+			e.bad = i
+		}
+	})
 }
 
 // elementList is what is done with elements of one set.

@@ -20,18 +20,29 @@ type encoder struct {
 	tableFlags uint32 // of a new table
 	flushMaps  bool   // before their deletion
 	op         int    // index of the operation in hand
+	bad        int    // index of the element of that operation that has no encoding, or -1
 	sets       uint32 // sets declared so far, whose ids they are
 }
 
-// encode appends the messages of the whole transaction.
+// encode appends the messages of the whole transaction. Its error is an [*nft.Refused] with all that has no encoding.
 func (e *encoder) encode() error {
+	var refused nft.Refused
 	e.begin()
 	for e.op = range e.tx.Ops {
 		op := &e.tx.Ops[e.op]
+		e.bad = -1
 		e.operation(op)
-		if e.err != nil {
-			return fmt.Errorf("%s: %w", describe(op), e.err)
+		if e.err == nil {
+			continue
 		}
+		if refused.Err == nil {
+			refused.Err = fmt.Errorf("encode transaction: %s: %w", describe(op), e.err)
+		}
+		refused.Add(*op, e.bad, nft.Unfit, e.err)
+		e.err = nil
+	}
+	if refused.Err != nil {
+		return &refused
 	}
 	e.acknowledge()
 	e.end()

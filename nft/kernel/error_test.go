@@ -153,6 +153,7 @@ func TestRefused(t *testing.T) {
 			if !errors.As(err, &refused) || !errors.Is(err, test.errno) || err.Error() != test.want {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
+			named(t, err, nft.Mismatch, test.want)
 			if after := list(t, "t"); after != before {
 				t.Errorf("the table changed:\n%s", diff(after, before))
 			}
@@ -160,6 +161,26 @@ func TestRefused(t *testing.T) {
 			healed.Forget()
 			apply(t, c, healed)
 		})
+	}
+}
+
+// named says whether a refusal names what its text does, and an element alone where that is to blame.
+func named(t *testing.T, err error, cause nft.Cause, text string) {
+	t.Helper()
+	var refused *nft.Refused
+	if !errors.As(err, &refused) || len(refused.Refusals) == 0 {
+		t.Fatalf("nothing is named: %v", err)
+	}
+	first := refused.Refusals[0]
+	want := first.Op.Describe()
+	if strings.Contains(text, " element inet ") {
+		tx := nft.Transaction{Table: "t", Ops: []nft.Op{first.Op}}
+		if want = strings.TrimSpace(tx.String()); len(first.Op.Elements) != 1 {
+			t.Errorf("%d elements named", len(first.Op.Elements))
+		}
+	}
+	if first.Cause != cause || !strings.Contains(text, want) || first.Err == nil {
+		t.Errorf("named %s, cause %d, want %s, cause %d", want, first.Cause, text, cause)
 	}
 }
 
@@ -225,6 +246,11 @@ func TestNotEncodable(t *testing.T) {
 		_, err := c.Apply(t.Context(), table.Pending())
 		if err == nil || err.Error() != "encode transaction: "+test.want {
 			t.Errorf("got %v, want %q", err, test.want)
+		}
+		operation, _, _ := strings.Cut(test.want, ": ")
+		named(t, err, nft.Unfit, test.want)
+		if refused := (*nft.Refused)(nil); errors.As(err, &refused) && !strings.HasPrefix(refused.Refusals[0].Op.Describe(), operation) {
+			t.Errorf("named %s, want %s", refused.Refusals[0].Op.Describe(), operation)
 		}
 	}
 	if tables := netns.NFT(t, "", "list", "tables"); tables != "" {

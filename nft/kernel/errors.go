@@ -26,7 +26,8 @@ var (
 	ErrNotSupported = errors.New("not supported by this kernel")
 )
 
-// Error is the kernel's refusal of a transaction. The kernel has changed nothing.
+// Error is the kernel's refusal of a transaction. The kernel has changed nothing. Unless it says nothing of the transaction, as that another
+// process owns the table, it is the Err of an [*nft.Refused].
 type Error struct {
 	// Object is what was refused: the operation as [nft.Op.Describe] names it or, where the kernel says which of many elements is to
 	// blame, that element's command as nft(8) writes it.
@@ -57,6 +58,33 @@ func (e *Error) Unwrap() error { return e.Errno }
 
 // Is makes EPERM be ErrOwned: what a lack of privileges refuses is not an operation but the whole batch, see [Conn.Apply].
 func (e *Error) Is(target error) bool { return target == ErrOwned && e.Errno == unix.EPERM }
+
+// causeOf returns what an errno tells of the objects of a transaction, and false if it tells nothing of them: the same may be taken later.
+func causeOf(errno unix.Errno) (nft.Cause, bool) {
+	const restartSys, restartBlock = 512, 516 // of the kernel alone, which they should not leave
+	switch errno {
+	case unix.EPERM, unix.EINTR, unix.EAGAIN, unix.ENOBUFS, unix.ERESTART:
+		return 0, false
+	case unix.ENOENT, unix.EEXIST, unix.EBUSY:
+		return nft.Mismatch, true
+	case unix.ENOMEM:
+		return nft.Shortage, true
+	}
+	return nft.Unfit, errno < restartSys || errno > restartBlock
+}
+
+// refusal returns the error of a batch as the refusal of what is in it, if it is one. What of it is to blame is not known.
+func refusal(err error) error {
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	cause, tells := causeOf(errno)
+	if !tells {
+		return err
+	}
+	return &nft.Refused{Cause: cause, Err: err}
+}
 
 // maxObject is the length in bytes that the name of an object in an error is cut to: a rule can have hundreds of ports.
 const maxObject = 300

@@ -88,6 +88,8 @@ func TestVerdict(t *testing.T) {
 		answers [][]byte
 		want    error
 	}{
+		{"out of memory", [][]byte{answer(100, unix.ENOMEM)}, unix.ENOMEM},
+		{"interrupted", [][]byte{answer(101, unix.EINTR)}, unix.EINTR},
 		{"none", nil, ErrStateUnknown},
 		{"confirmed", [][]byte{answer(101, 0)}, nil},
 		{"of the batch before", [][]byte{answer(99, 0)}, ErrStateUnknown},
@@ -104,6 +106,10 @@ func TestVerdict(t *testing.T) {
 		}
 		if err := v.err(); !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
 			t.Errorf("%s: got %v, want %v", test.name, err, test.want)
+		}
+		blames := errors.Is(v.err(), unix.EBUSY) || errors.Is(v.err(), unix.ENOMEM)
+		if refused := (*nft.Refused)(nil); errors.As(v.err(), &refused) != blames {
+			t.Errorf("%s: %v says something of what is in the transaction: %t, want %t", test.name, v.err(), !blames, blames)
 		}
 	}
 }

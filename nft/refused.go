@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+// Refused is the error of a transaction that cannot be, as it is: it has no encoding, or the kernel does not take it. That the kernel could
+// not be asked, or its answer was lost, is no Refused.
+type Refused struct {
+	Refusals []Refusal // what is to blame, in the order of the transaction, at most [MaxRefusals]; empty if that is not known
+	Cause    Cause     // without refusals
+	Err      error     // in words
+}
+
+// MaxRefusals is how many operations of a transaction are named in its error.
+const MaxRefusals = 256
+
+// Refusal is one operation of a transaction that was refused.
+type Refusal struct {
+	Op    Op // of many elements only the one that is to blame, if that is known
+	Cause Cause
+	Err   error
+}
+
+// Cause is what a refusal means.
+type Cause uint8
+
+// The causes of refusals.
+const (
+	Unfit    Cause = iota // such an object cannot be
+	Mismatch              // the rest of the table is not as it should be: perhaps somebody else changed it
+	Shortage              // there is no memory, now
+)
+
+// Error returns the refusal in one line.
+func (r *Refused) Error() string { return r.Err.Error() }
+
+// Unwrap returns what Err is.
+func (r *Refused) Unwrap() error { return r.Err }
+
+// Add names one more operation, unless there are too many. A negative element is all of them.
+func (r *Refused) Add(op Op, element int, cause Cause, err error) {
+	if len(r.Refusals) == MaxRefusals {
+		return
+	}
+	if element >= 0 && element < len(op.Elements) {
+		op.Elements = op.Elements[element : element+1]
+	}
+	r.Refusals = append(r.Refusals, Refusal{op, cause, err})
+}
