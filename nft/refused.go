@@ -46,3 +46,18 @@ func (r *Refused) Add(op Op, element int, cause Cause, err error) {
 	}
 	r.Refusals = append(r.Refusals, Refusal{op, cause, err})
 }
+
+// maxObject is the length in bytes that the name of an object is cut to: a rule can have hundreds of ports.
+const maxObject = 200
+
+// String names what was refused and says why.
+func (r Refusal) String() string {
+	object := r.Op.Describe()
+	if len(r.Op.Elements) == 1 {
+		object += " { " + r.Op.Elements[0].text(r.Op.Set.Type) + " }"
+	}
+	if len(object) > maxObject {
+		object = object[:maxObject] + "..."
+	}
+	return object + ": " + r.Err.Error()
+}

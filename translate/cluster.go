@@ -13,4 +13,7 @@ type Cluster struct {
 	Policies   []*networkingv1.NetworkPolicy
 	Sandboxes  []Sandbox // of one node, if it is asked what that enforces
 	PodToNode  PodToNode
+
+	// Quarantines are the isolations of pods that one node has set aside, as far as it was asked: see [State.Excerpt].
+	Quarantines []PodQuarantine
 }

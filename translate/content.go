@@ -51,6 +51,9 @@ func (c *content) large() iter.Seq[portSet] {
 
 // join merges the rules of an isolation's policies.
 func (s *State) join(iso *isolation) content {
+	if iso.quarantine != nil {
+		return content{}
+	}
 	var c content
 	var anyPeer []portSet
 	for r := range iso.rules(s) {

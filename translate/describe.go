@@ -72,6 +72,8 @@ func (c *Cluster) describe(f nft.Flow, d Decision, a netip.Addr) string {
 	switch {
 	case d.Exempt != "":
 		return subject + "allowed: " + d.Exempt
+	case d.Quarantine != "":
+		return subject + "denied: " + isolated + "; quarantined, nothing is allowed: " + d.Quarantine
 	case !d.Isolated:
 		return subject + "allowed: no policy isolates it for " + d.Direction.String()
 	case d.AllowedBy != nil:

@@ -107,6 +107,7 @@ func (s *State) Excerpt(f nft.Flow) *Cluster {
 			continue
 		}
 		pods = append(pods, p)
+		c.Quarantines = append(c.Quarantines, s.quarantinesOf(p)...)
 		if ns := p.identity.namespace; ns.known {
 			c.Namespaces[ns.name] = ns.labels
 		}

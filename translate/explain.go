@@ -31,6 +31,9 @@ type Decision struct {
 	Allowed   bool
 	AllowedBy *RuleRef // nil unless Isolated and a rule allows the flow
 	Exempt    string   // why no policy could block the flow in this direction, or ""
+
+	// Quarantine is why nothing that the policies allow is in force on the pod's node, or "".
+	Quarantine string
 }
 
 // RuleRef names a rule of a policy.
@@ -141,8 +144,17 @@ func (c *Cluster) decide(d Direction, e ends) Decision {
 		answer.Policies = append(answer.Policies, nameOf(np))
 	}
 	answer.Isolated = len(isolating) > 0
+	q := c.quarantine(d, pod)
+	if q != nil && q.Bare && e.flow.Src == e.flow.Dst && !isDiscovery(e.flow) {
+		answer.Quarantine = q.Reason
+		return answer
+	}
 	if answer.Exempt = c.exempt(d, e); answer.Exempt != "" || !answer.Isolated {
 		answer.Allowed = true
+		return answer
+	}
+	if q != nil {
+		answer.Quarantine = q.Reason
 		return answer
 	}
 	// "Traffic is allowed to a pod if ... the traffic matches at least one ingress rule across all of the NetworkPolicy objects whose
@@ -177,7 +189,7 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 		return "it is the node's own address, and nodes are never isolated"
 	case f.Hook == nft.Input && c.PodToNode == AllowPodToNode:
 		return "the node does not filter what its own pods send to it (--pod-to-node=allow)"
-	case nft.FamilyOf(f.Src) == nft.IPv6 && f.Proto == nft.ICMPv6 && f.ICMPType >= nft.FirstNDType && f.ICMPType <= nft.LastNDType:
+	case isDiscovery(f):
 		return "IPv6 neighbour discovery is always allowed"
 	case pod != nil:
 		return ""
@@ -201,6 +213,11 @@ func (c *Cluster) hostPods(a netip.Addr) string {
 		names = append(names[:most], fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(names, ", ")
+}
+
+// isDiscovery says whether the flow is IPv6 neighbour discovery.
+func isDiscovery(f nft.Flow) bool {
+	return nft.FamilyOf(f.Src) == nft.IPv6 && f.Proto == nft.ICMPv6 && f.ICMPType >= nft.FirstNDType && f.ICMPType <= nft.LastNDType
 }
 
 // isolating returns the policies that select the pod for a direction, sorted by name.

@@ -26,6 +26,8 @@ type isolation struct {
 	users     map[*identity]struct{}
 	built     bool // else it allows nothing yet
 
+	quarantine *quarantine // of the isolation that this one, which allows nothing, stands in for
+
 	content                   // what the policies allow
 	grants  map[string]*grant // distinct port sets of identities, by their key
 }
@@ -108,6 +110,10 @@ func (s *State) isolationOf(id *identity, d Direction) *isolation {
 	slices.SortFunc(policies, func(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) })
 	numbers := s.resolve(id, d, policies)
 	key := isolationKey(d, policies, numbers)
+	q := s.standIn(key)
+	if q != nil {
+		key = q.key()
+	}
 	iso := s.isolations[key]
 	if iso == nil {
 		h := hash(key)
@@ -116,8 +122,11 @@ func (s *State) isolationOf(id *identity, d Direction) *isolation {
 			direction: d, policies: policies, numbers: numbers,
 			users:  make(map[*identity]struct{}),
 			grants: make(map[string]*grant),
+
+			quarantine: q,
 		}
 		s.isolations[key], s.chains[iso.name] = iso, iso
+		s.noteQuarantined(iso)
 		s.dirtyIsolations[iso] = struct{}{}
 	}
 	return iso
@@ -185,6 +194,7 @@ func (iso *isolation) discard(s *State) {
 	}
 	iso.replace(s, content{})
 	delete(s.isolations, iso.key)
+	s.noteQuarantined(iso)
 	delete(s.chains, iso.name)
 	delete(s.dirtyIsolations, iso)
 	delete(s.dirtyChains, iso)

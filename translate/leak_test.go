@@ -11,7 +11,7 @@ func (s *State) Sizes() map[string]int {
 		"selectors": len(s.selectors), "clusterSelectors": len(s.clusterSelectors),
 		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.portChains), "dirtyIdentities": len(s.dirtyIdentities),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
-		"rejected": len(s.rejected),
+		"rejected": len(s.rejected), "quarantines": len(s.quarantines),
 	}
 	for _, ns := range s.namespaces {
 		sizes["pods"] += len(ns.pods)

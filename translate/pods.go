@@ -250,7 +250,7 @@ func (s *State) detach(a netip.Addr, p *pod) {
 // setDispatch sends what the pod at a local address sends and gets to the isolations of its identity.
 func (s *State) setDispatch(a netip.Addr, p *pod) {
 	f := nft.FamilyOf(a)
-	isolated := false
+	counted := false
 	for _, d := range Directions() {
 		dispatch, denied := s.table.FindSet(podsMap(d, f)), s.table.FindSet(deniedSet(d, f))
 		iso := p.identity.isolations[d]
@@ -259,12 +259,16 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 			denied.Unwant(nft.AddrKey(a))
 			continue
 		}
-		isolated = true
-		denied.Want(nft.AddrKey(a), nft.Value{Comment: p.text})
+		if iso.bare() {
+			denied.Unwant(nft.AddrKey(a))
+		} else {
+			counted = true
+			denied.Want(nft.AddrKey(a), nft.Value{Comment: p.text})
+		}
 		dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(iso.name), Comment: p.text})
 	}
 	self := s.table.FindSet(selfSet(f))
-	if isolated {
+	if counted {
 		self.Want(nft.PairKey(a, a), nft.Value{Comment: p.text})
 	} else {
 		self.Unwant(nft.PairKey(a, a))

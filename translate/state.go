@@ -67,7 +67,8 @@ type State struct {
 	chains           map[string]*isolation // the same, by the names of their chains
 	portChains       map[string]int        // users of chains of ports, by the names of the chains
 
-	rejected       map[*policy]struct{} // that do not compile in full
+	quarantines    map[string]*quarantine // by the keys of the isolations
+	rejected       map[*policy]struct{}   // that do not compile in full
 	troubleVersion uint64
 
 	// What Table has yet to complete.
@@ -96,6 +97,7 @@ func New(node string, options Options) *State {
 		isolations:       make(map[string]*isolation),
 		chains:           make(map[string]*isolation),
 		portChains:       make(map[string]int),
+		quarantines:      make(map[string]*quarantine),
 		rejected:         make(map[*policy]struct{}),
 		dirtyIdentities:  make(map[*identity]struct{}),
 		dirtyIsolations:  make(map[*isolation]struct{}),
@@ -174,6 +176,7 @@ func (s *State) replacePolicy(name types.NamespacedName, p *policy) {
 	ns := s.namespaceOf(name.Namespace)
 	old := ns.policies[name.Name]
 	s.noteRejected(old, p)
+	s.endQuarantines(name)
 	if old != nil {
 		for iso := range old.isolations {
 			s.dirtyIsolations[iso] = struct{}{}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/translate"
+)
+
+// TestQuarantineAndBack: with some isolations set aside, what the rest of the table allows is as before, nothing is allowed to their pods, and
+// nothing of them is in the table; released, the table and the state are as they were. A changed policy releases its isolations.
+func TestQuarantineAndBack(t *testing.T) {
+	quarantined := 0
+	forSeeds(t, func(seed uint64) error {
+		r := random.Source(seed)
+		c := random.Cluster(r, random.SizeOf(seed))
+		s := build(c, node, options(seed))
+		want, sizes := s.Table().String(), s.Sizes()
+		keys := s.Ownership().All()
+		r.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+		keys = keys[:(len(keys)+1)/2]
+		for _, key := range keys {
+			s.Quarantine(translate.Quarantine{Key: key, Reason: "a test", Bare: r.IntN(3) == 0})
+		}
+		flows := random.NewFlows(r, c, nil)
+		n, err := quarantineHolds(c, s, flows)
+		if err != nil {
+			return err
+		}
+		quarantined += n
+		named := 0
+		for trouble := range s.Troubles() {
+			if trouble.Kind == translate.Quarantined {
+				named++
+			}
+		}
+		if named != len(keys) || slices.ContainsFunc(keys, func(k string) bool { return slices.Contains(s.Ownership().All(), k) }) {
+			return fmt.Errorf("%d quarantines are named, want %d", named, len(keys))
+		}
+		s.Release(keys...)
+		s.Table()
+		s.Absolve()
+		if got := s.Table().String(); got != want || !maps.Equal(s.Sizes(), sizes) {
+			return fmt.Errorf("released, it is another table:\n%s\nor another state: %v, was %v", diff(want, got), s.Sizes(), sizes)
+		}
+
+		for _, key := range keys {
+			s.Quarantine(translate.Quarantine{Key: key, Reason: "a test"})
+		}
+		s.Table()
+		for _, np := range c.Policies {
+			changed := np.DeepCopy()
+			changed.Spec.PolicyTypes = append(changed.Spec.PolicyTypes, "Ingress", "Egress")
+			_ = s.SetPolicy(changed)
+			_ = s.SetPolicy(np)
+		}
+		if got := s.Table().String(); got != want || !maps.Equal(s.Sizes(), sizes) {
+			return fmt.Errorf("with changed policies, it is another table:\n%s\nor another state: %v, was %v", diff(want, got), s.Sizes(), sizes)
+		}
+		return nil
+	})
+	if quarantined < 100 {
+		t.Errorf("only %d flows met a quarantine", quarantined)
+	}
+}
+
+// quarantineHolds says whether the table is what the excerpts of the state say, and returns how many flows met a quarantine.
+func quarantineHolds(c *translate.Cluster, s *translate.State, flows *random.Flows) (int, error) {
+	quarantined := 0
+	for range 100 {
+		f := flows.Next()
+		_, v, err := s.Table().Trace(f)
+		if err != nil {
+			return 0, err
+		}
+		now, says := s.Excerpt(f).Explain(f), c.Explain(f)
+		expected := true
+		for _, pair := range [][2]translate.Decision{{says.Egress, now.Egress}, {says.Ingress, now.Ingress}} {
+			was, is := pair[0], pair[1]
+			if was.Pod == nil || was.Pod.Node != node {
+				continue
+			}
+			if is.Quarantine != "" {
+				quarantined++
+			}
+			if is.Quarantine == "" && is.Allowed != was.Allowed || is.Allowed && !was.Allowed {
+				return 0, fmt.Errorf("%s: the policies say %+v, the excerpt %+v", f, was, is)
+			}
+			expected = expected && is.Allowed
+		}
+		if expected != (v.Kind == nft.Accept) {
+			return 0, fmt.Errorf("%s: expected %t, the rules say %s", f, expected, v)
+		}
+	}
+	return quarantined, nil
+}
