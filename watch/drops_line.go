@@ -144,6 +144,8 @@ func (l *Loop) whyDropped(d Drop, who dropParty, policies string) string {
 		return was + "; the pod does not have the address any more"
 	case now.Allowed:
 		return was + "; the policies of now allow it"
+	case now.Quarantine != "":
+		return fmt.Sprintf("blocked: %s is isolated by %s; quarantined, nothing is allowed: %s", subject, policies, now.Quarantine)
 	}
 	nearest := excerpt.Nearest(flow, direction)
 	if nearest == nil {

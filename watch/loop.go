@@ -4,6 +4,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -33,17 +34,18 @@ type Loop struct {
 	history *dropHistory
 	looks   looks
 
-	mu        sync.Mutex // guards the fields below
-	troubles  troubles
-	status    Status
-	dropLogs  dropLogState
-	inFlight  bool // a transaction is
-	more      bool // the last one was a portion, and more is to follow
-	doubts    doubts
-	oldest    time.Time // when the oldest event came that no transaction has; zero without one
-	reason    string    // of the next replacement of the whole table
-	awaySince time.Time // when the source went away; zero while it answers
-	awayError string
+	mu         sync.Mutex // guards the fields below
+	troubles   troubles
+	quarantine quarantine
+	status     Status
+	dropLogs   dropLogState
+	inFlight   bool // a transaction is
+	more       bool // the last one was a portion, and more is to follow
+	doubts     doubts
+	oldest     time.Time // when the oldest event came that no transaction has; zero without one
+	reason     string    // of the next replacement of the whole table
+	awaySince  time.Time // when the source went away; zero while it answers
+	awayError  string
 }
 
 // LoopConfig is what a loop needs.
@@ -101,6 +103,7 @@ func NewLoop(config LoopConfig) *Loop {
 		started:    time.Now(),
 		wake:       make(chan struct{}, 1),
 		troubles:   newTroubles(),
+		quarantine: newQuarantine(),
 		denied:     newDenied(),
 		history:    newDropHistory(),
 	}
@@ -118,11 +121,18 @@ func (l *Loop) Run(ctx context.Context) {
 			return
 		case <-wake:
 		case <-retry:
+		case <-l.quarantine.timer.C:
+			l.retryQuarantined()
 		}
 		wake, retry = l.wake, nil
 		first := l.Status().Transactions == 0
 		l.look(ctx)
-		if err := l.commit(ctx); err != nil && ctx.Err() == nil {
+		err := l.commit(ctx)
+		if errors.Is(err, errAgain) {
+			l.poke()
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
 			l.Log.Error("transaction failed, the whole table will be replaced", "err", err, "retry", backoff)
 			wake, retry = nil, time.After(backoff) // events wait for the replacement, which has them all
 			backoff = min(2*backoff, maxBackoff)
@@ -141,6 +151,9 @@ func (l *Loop) Run(ctx context.Context) {
 func (l *Loop) commit(ctx context.Context) error {
 	tx, oldest, doubts := l.pending()
 	if tx == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.accepted()
 		return nil
 	}
 	start := time.Now()
@@ -156,6 +169,9 @@ func (l *Loop) commit(ctx context.Context) error {
 		l.Metrics.failed()
 		l.oldest = oldest // it still waits
 		l.forget(ReasonTransaction)
+		if l.refused(tx, err) {
+			return errAgain
+		}
 		return err
 	}
 	l.Metrics.committed(end, elapsed, end.Sub(oldest))
@@ -171,6 +187,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	}
 	l.status.Transactions++
 	l.status.LastCommit, l.status.LastElapsed, l.status.LastOperations = end, elapsed, tx.Len()
+	l.accepted()
 	l.Log.Debug("transaction", "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
 	return nil
 }

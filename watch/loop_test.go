@@ -169,14 +169,20 @@ func TestDenied(t *testing.T) {
 // newTestLoop returns a loop that runs in the bubble of a synctest, and its registry.
 func newTestLoop(t *testing.T, kernel Kernel) (*Loop, *prometheus.Registry) {
 	t.Helper()
+	return newLoopOf(t, kernel, "node")
+}
+
+// newLoopOf is newTestLoop, of a node.
+func newLoopOf(t *testing.T, kernel Kernel, node string) (*Loop, *prometheus.Registry) {
+	t.Helper()
 	registry := prometheus.NewRegistry()
 	metrics, err := NewMetrics(registry)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := NewLoop(LoopConfig{
-		Kernel: kernel, State: translate.New("node", translate.Options{}), Metrics: metrics, Log: slog.New(slog.DiscardHandler),
-		Node: "node", Source: "test", Findings: func(int) []preflight.Finding { return nil },
+		Kernel: kernel, State: translate.New(node, translate.Options{}), Metrics: metrics, Log: slog.New(slog.DiscardHandler),
+		Node: node, Source: "test", Findings: func(int) []preflight.Finding { return nil },
 	})
 	if err := registry.Register(NewStateCollector(l)); err != nil {
 		t.Fatal(err)

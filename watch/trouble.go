@@ -74,8 +74,12 @@ func (l *Loop) tellTroubles() {
 		}
 	}
 	for id := range l.troubles.told {
-		if _, still := now[id]; !still {
-			l.Events.over(id)
+		if _, still := now[id]; still {
+			continue
+		}
+		l.Events.over(id)
+		if id.kind == translate.Quarantined {
+			l.Log.Info("policy is out of quarantine", "policy", id.policy)
 		}
 	}
 	l.troubles.told = now

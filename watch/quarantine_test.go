@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/translate"
+)
+
+// object names what an operation is about, of an element with its key and where it leads; "" for what is deleted or the table.
+func object(op nft.Op) string {
+	switch op.Verb {
+	case nft.AddSet:
+		return "set " + op.Set.Name
+	case nft.AddChain:
+		return "chain " + op.Chain.Name
+	case nft.AddRule:
+		return "rule " + op.Chain.Name + " " + op.Rule.String()
+	case nft.AddElements:
+		return fmt.Sprintf("element %s %v %s", op.Set.Name, op.Elements[0].Key, op.Elements[0].Verdict)
+	}
+	return ""
+}
+
+// kindOf returns the kind of an object, "" for one that every table has.
+func kindOf(op nft.Op) string {
+	name, kind := "", object(op)
+	switch {
+	case kind == "":
+		return ""
+	case op.Set != nil:
+		name = op.Set.Name
+	default:
+		name = op.Chain.Name
+	}
+	kind, _, _ = strings.Cut(kind, " ")
+	parts := strings.Split(name, "-")
+	switch {
+	case len(parts) == 1: // the chain ingress
+		return ""
+	case parts[1] == "ports": // a chain of a direction
+		return kind + " ports"
+	case parts[0] == "namespaces" || parts[0] == "ports":
+		return kind + " " + parts[0]
+	case parts[0] == "self" || len(parts) == 3 && (parts[1] == "pods" || parts[1] == "denied"):
+		if kind != "element" {
+			return ""
+		}
+		return kind + " " + parts[0] + " " + parts[1]
+	case (parts[0] == "ingress" || parts[0] == "egress") && op.Set != nil:
+		return kind + " of an isolation's " + parts[2]
+	case parts[0] == "ingress" || parts[0] == "egress":
+		return kind + " of an isolation"
+	}
+	return ""
+}
+
+// quarantineCase is a random cluster of which one object is refused.
+type quarantineCase struct {
+	t       *testing.T
+	kernel  *modelKernel
+	loop    *Loop
+	cluster *translate.Cluster
+	flows   *random.Flows
+}
+
+func newQuarantineCase(t *testing.T, r *rand.Rand, seed uint64) *quarantineCase {
+	t.Helper()
+	c := random.Cluster(r, random.SizeOf(seed))
+	k := newModelKernel()
+	l, _ := newLoopOf(t, k, "node-1")
+	return &quarantineCase{t, k, l, c, random.NewFlows(r, c, nil)}
+}
+
+// tell tells the loop of objects of the cluster.
+func (c *quarantineCase) tell(which func(random.Kind) bool) {
+	c.loop.Update(func(o Objects) {
+		for _, e := range random.Events(c.cluster) {
+			if !which(e.Kind) {
+				continue
+			}
+			switch e.Kind {
+			case random.PodKind:
+				o.SetPod(e.Pod)
+			case random.NamespaceKind:
+				o.SetNamespace(e.Name.Name, e.Labels)
+			default:
+				o.SetPolicy(e.Policy)
+			}
+		}
+	})
+}
+
+// right says whether the kernel treats flows as the policies say, where they are not quarantined, and else as the excerpt of the state says;
+// and that it allows nothing that the policies do not. It returns how many of the flows meet a quarantine.
+func (c *quarantineCase) right() (quarantined int) {
+	c.t.Helper()
+	table := c.kernel.tables[translate.TableName]
+	if table == nil {
+		c.t.Fatal("there is no table")
+	}
+	for range 200 {
+		f := c.flows.Next()
+		_, verdict, err := table.Trace(f)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.loop.mu.Lock()
+		now := c.loop.State.Excerpt(f).Explain(f)
+		c.loop.mu.Unlock()
+		says, allowed := c.cluster.Explain(f), verdict.Kind == nft.Accept
+		expected, aside := true, false
+		for _, d := range [][2]translate.Decision{{says.Egress, now.Egress}, {says.Ingress, now.Ingress}} {
+			if d[0].Pod == nil || d[0].Pod.Node != "node-1" {
+				continue
+			}
+			if d[1].Quarantine == "" && d[0].Allowed != d[1].Allowed || d[1].Allowed && !d[0].Allowed {
+				c.t.Fatalf("%s: the cluster says %+v, the excerpt %+v", f, d[0], d[1])
+			}
+			expected, aside = expected && d[1].Allowed, aside || d[1].Quarantine != ""
+		}
+		if allowed != expected {
+			c.t.Fatalf("%s: the kernel allows it: %t, expected %t (quarantined: %t)\n%s", f, allowed, expected, aside, table)
+		}
+		if aside {
+			quarantined++
+		}
+	}
+	return quarantined
+}
+
+// settled waits, in the bubble's time, for at most a second.
+func (c *quarantineCase) settled() {
+	c.t.Helper()
+	synctest.Wait()
+	for range 20 {
+		if s := c.loop.Status(); s.InSync && c.loop.quarantine.search == nil {
+			return
+		}
+		time.Sleep(time.Second / 20)
+		synctest.Wait()
+	}
+	c.t.Fatalf("not in sync after a second: %+v", c.loop.Status())
+}
+
+// owners returns the chains of the isolations that need an object, found by the text of the table.
+func owners(table *nft.Table, op nft.Op) []string {
+	name := ""
+	if op.Set != nil {
+		name = op.Set.Name
+	} else {
+		name = op.Chain.Name
+	}
+	var all []string
+	for _, c := range table.Chains() {
+		d, hash, _ := strings.Cut(c.Name, "-")
+		if c.Base != nil || c.Name == "ingress" || d != "ingress" && d != "egress" || strings.HasPrefix(hash, "ports-") {
+			continue
+		}
+		hash, _, _ = strings.Cut(hash, "-")
+		own := strings.HasPrefix(name, d+"-"+hash+"-")
+		for _, r := range c.Rules {
+			own = own || strings.Contains(r.String()+" ", "@"+name+" ") || strings.Contains(r.String()+" ", "jump "+name+" ")
+		}
+		for _, s := range table.Sets() {
+			for _, e := range s.Elements() {
+				own = own || strings.HasPrefix(s.Name, d+"-"+hash+"-") && e.Verdict.Chain == name
+			}
+		}
+		if len(op.Elements) == 1 && op.Elements[0].Verdict.Chain == c.Name {
+			own = true
+		}
+		if own {
+			all = append(all, c.Name)
+		}
+	}
+	return all
+}
+
+// TestQuarantine: whatever one object is that the kernel refuses, in the first transaction or in a later one, the policies of all pods but
+// of those that need it are in force at once, and the others' allow nothing. After an hour it is tried again.
+func TestQuarantine(t *testing.T) {
+	kinds := make(map[string]int)
+	for seed := range uint64(12) {
+		r := random.Source(seed)
+		cluster := random.Cluster(r, random.SizeOf(seed))
+		state := translate.New("node-1", translate.Options{})
+		cluster.AddTo(state)
+		byKind := make(map[string][]nft.Op)
+		for _, op := range state.Table().Pending().Ops {
+			for _, one := range singles(op) {
+				if kind := kindOf(one); kind != "" {
+					byKind[kind] = append(byKind[kind], one)
+				}
+			}
+		}
+		for _, kind := range slices.Sorted(maps.Keys(byKind)) {
+			for later := range 2 {
+				cause := []nft.Cause{nft.Unfit, nft.Mismatch, nft.Shortage}[(len(kinds)+int(seed)+later)%3]
+				op := byKind[kind][r.IntN(len(byKind[kind]))]
+				t.Run(fmt.Sprintf("%d/%s/%d/%d", seed, strings.ReplaceAll(kind, " ", "-"), later, cause), func(t *testing.T) {
+					kinds[kind]++
+					synctest.Test(t, func(t *testing.T) {
+						refuseOne(newQuarantineCase(t, random.Source(seed), seed), op, later, cause, owners(state.Table(), op))
+					})
+				})
+			}
+		}
+	}
+	t.Logf("%d kinds of objects: %v", len(kinds), kinds)
+	if len(kinds) < 20 {
+		t.Errorf("only %d kinds of objects: %v", len(kinds), kinds)
+	}
+}
+
+// refuseOne refuses one object, until it is gone for long.
+func refuseOne(c *quarantineCase, op nft.Op, later int, cause nft.Cause, owners []string) {
+	t := c.t
+	c.tell(func(k random.Kind) bool { return later == 0 || k != random.PolicyKind })
+	if later == 1 {
+		c.loop.Synced()
+		c.settled()
+	}
+	c.kernel.refuse = func(one nft.Op) *nft.Refusal {
+		if object(one) != object(op) {
+			return nil
+		}
+		return &nft.Refusal{Cause: cause, Err: errors.New("refused by the test")}
+	}
+	if later == 1 {
+		c.tell(func(k random.Kind) bool { return k == random.PolicyKind })
+	} else {
+		c.loop.Synced()
+	}
+	c.settled()
+	if c.kernel.failed == 0 || c.kernel.failed > 2 {
+		t.Errorf("%d attempts failed", c.kernel.failed)
+	}
+	c.right()
+	report := c.loop.Report()
+	aside := slices.DeleteFunc(report.Policies.Troubles, func(r TroubleReport) bool { return r.Kind != "quarantined" })
+	if want := len(owners); len(aside) == 0 || want > 0 && len(aside) != want {
+		t.Errorf("quarantined for %s: %+v, want %v", object(op), aside, owners)
+	}
+	for _, a := range aside {
+		if !strings.Contains(a.Reason, "refused by the test") && cause != nft.Mismatch {
+			t.Errorf("the reason does not say it: %+v", a)
+		}
+	}
+
+	time.Sleep(2 * time.Minute) // a shortage is tried again by now, and the object is still refused
+	c.settled()
+	c.right()
+	c.kernel.refuse = nil
+	time.Sleep(3 * quarantineTime)
+	c.settled()
+	if c.kernel.gaps > 0 {
+		t.Errorf("%d times no table was in force", c.kernel.gaps)
+	}
+	if n := c.right(); n > 0 || len(c.loop.quarantine.terms) > 0 {
+		t.Errorf("still quarantined after hours: %+v", c.loop.Report().Policies.Troubles)
+	}
+}

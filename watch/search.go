@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"math/bits"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// search finds the isolations without which the kernel takes the table, where it does not say what it refuses. All that are suspected are
+// set aside, which lets all others into force; then they are tried again, half by half, the lightest first, for what is large is what most
+// limits are about. What goes stays.
+type search struct {
+	err      error   // that the search is about
+	groups   []group // that are set aside; the last is next
+	trial    group   // what the attempt in flight tries; empty while all are set aside
+	all      bool    // no isolation is left that is not set aside
+	attempts int
+	limit    int // of attempts
+}
+
+// group is isolations that are tried together.
+type group struct {
+	keys   []string
+	guilty bool // the kernel refuses something in it
+	first  bool // the next group is the other half of one that is guilty
+}
+
+// beginSearch sets the suspects aside, and says whether to try again at once.
+func (l *Loop) beginSearch(owners *translate.Ownership, err error) bool {
+	q := &l.quarantine
+	s := &search{err: err}
+	suspects := q.suspects
+	if len(suspects) == 0 {
+		suspects, s.all = owners.All(), true
+	}
+	if len(suspects) == 0 {
+		return false
+	}
+	q.search = s
+	l.Log.Warn("the kernel refuses the table and does not say what of it; isolations are set aside until it is found, "+
+		"nothing is allowed to their pods meanwhile", "err", err, "isolations", len(suspects))
+	l.suspect(suspects)
+	return true
+}
+
+// suspect sets isolations aside that are to be tried again.
+func (l *Loop) suspect(keys []string) {
+	s := l.quarantine.search
+	const perCulprit = 4 // attempts for each halving, of which one of two fails
+	for i := range s.groups {
+		s.groups[i].guilty = false // that it is set aside does not help
+	}
+	s.groups = append(s.groups, group{keys: keys, guilty: true})
+	s.limit += perCulprit * (2 + bits.Len(uint(len(keys))))
+	for _, key := range keys {
+		l.State.Quarantine(translate.Quarantine{Key: key})
+	}
+}
+
+// searchFailed makes of a failed attempt what it can, and says whether to try again at once.
+func (l *Loop) searchFailed(owners *translate.Ownership, err error) bool {
+	q := &l.quarantine
+	s := q.search
+	s.attempts++
+	switch {
+	case len(s.trial.keys) > 0:
+		l.trialFailed()
+		return true
+	case !s.all:
+		s.all = true
+		if keys := owners.All(); len(keys) > 0 {
+			l.suspect(keys)
+			return true
+		}
+	}
+	l.Log.Error("the kernel does not take the table without any policy's rules either; all of it is tried again", "err", err)
+	for _, g := range s.groups {
+		l.State.Release(g.keys...)
+	}
+	l.State.Absolve()
+	q.search, q.suspects = nil, nil
+	return false
+}
+
+// trialFailed sets the trial aside again: a single isolation for good, several to be tried half by half.
+func (l *Loop) trialFailed() {
+	s := l.quarantine.search
+	trial := s.trial
+	s.trial = group{}
+	switch n := len(trial.keys); {
+	case s.attempts > s.limit:
+		for _, g := range append(s.groups, trial) {
+			l.condemn(g.keys)
+		}
+		s.groups = nil
+	case n == 1:
+		l.condemn(trial.keys)
+	default:
+		for _, key := range trial.keys {
+			l.State.Quarantine(translate.Quarantine{Key: key})
+		}
+		s.split(trial.keys)
+	}
+}
+
+// condemn sets isolations aside for good.
+func (l *Loop) condemn(keys []string) {
+	s := l.quarantine.search
+	for _, key := range keys {
+		reason := "found by trying, as this does not say what was refused: " + s.err.Error()
+		l.setAside(translate.Quarantine{Key: key, Reason: reason}, minQuarantineTime)
+	}
+}
+
+// split puts the halves of a group in which something is refused into its place.
+func (s *search) split(keys []string) {
+	middle := len(keys) / 2
+	s.groups = append(s.groups, group{keys: keys[middle:]}, group{keys: keys[:middle], first: true})
+}
+
+// searchGoesOn has the next group tried after an attempt that went, and says whether there is one.
+func (l *Loop) searchGoesOn() bool {
+	s := l.quarantine.search
+	s.attempts++
+	if s.trial.first {
+		s.groups[len(s.groups)-1].guilty = true
+	}
+	s.trial = group{}
+	for len(s.groups) > 0 && len(s.trial.keys) == 0 {
+		top := len(s.groups) - 1
+		next := s.groups[top]
+		s.groups = s.groups[:top]
+		if next.guilty && len(next.keys) > 1 {
+			s.split(next.keys)
+			continue
+		}
+		s.trial = next
+	}
+	l.State.Release(s.trial.keys...)
+	l.poke()
+	return len(s.trial.keys) > 0
+}
+
+// remove forgets an isolation: it is named.
+func (s *search) remove(key string) {
+	s.trial.remove(key)
+	for i := range s.groups {
+		s.groups[i].remove(key)
+	}
+}
+
+func (g *group) remove(key string) {
+	for i, k := range g.keys {
+		if k == key {
+			g.keys = append(g.keys[:i:i], g.keys[i+1:]...)
+			return
+		}
+	}
+}

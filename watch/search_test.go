@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/translate"
+)
+
+// objectsOf returns the state of a cluster on the node, and its objects of one kind.
+func objectsOf(c *translate.Cluster, kind string) (*translate.State, []nft.Op) {
+	state := translate.New("node-1", translate.Options{})
+	c.AddTo(state)
+	var all []nft.Op
+	for _, op := range state.Table().Pending().Ops {
+		for _, one := range singles(op) {
+			if kindOf(one) == kind {
+				all = append(all, one)
+			}
+		}
+	}
+	return state, all
+}
+
+// refuseUnnamed makes the kernel refuse whatever has one of the objects, and not say why.
+func refuseUnnamed(k *modelKernel, objects map[string]bool) {
+	k.overall = func(tx *nft.Transaction) error {
+		for _, op := range tx.Ops {
+			for _, one := range singles(op) {
+				if objects[object(one)] {
+					return &nft.Refused{Cause: nft.Shortage, Err: errors.New("out of memory")}
+				}
+			}
+		}
+		return nil
+	}
+}
+
+// TestSearch: where the kernel does not say what it refuses, it is found by trying halves, in few attempts; all others are in force then.
+func TestSearch(t *testing.T) {
+	for seed := range uint64(32) {
+		for culprits := 1; culprits <= 2; culprits++ {
+			for later := range 2 {
+				t.Run(fmt.Sprintf("%d/%d/%d", seed, culprits, later), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { searchOne(t, seed, culprits, later) })
+				})
+			}
+		}
+	}
+}
+
+func searchOne(t *testing.T, seed uint64, culprits, later int) {
+	c := newQuarantineCase(t, random.Source(seed), seed)
+	state, chains := objectsOf(c.cluster, "chain of an isolation")
+	if len(chains) < culprits {
+		t.Skip("too few isolations")
+	}
+	r := random.Source(seed)
+	refused, names := make(map[string]bool), make(map[string]bool)
+	for range culprits {
+		chain := chains[r.IntN(len(chains))]
+		refused[object(chain)] = true
+		names[chain.Chain.Name] = true
+	}
+	c.tell(func(k random.Kind) bool { return later == 0 || k != random.PolicyKind })
+	if later == 1 {
+		c.loop.Synced()
+		c.settled()
+	}
+	refuseUnnamed(c.kernel, refused)
+	before := c.kernel.tried
+	if later == 1 {
+		c.tell(func(k random.Kind) bool { return k == random.PolicyKind })
+	} else {
+		c.loop.Synced()
+	}
+	c.settled()
+	c.right()
+	const transactions = 5 // of one attempt, which replaces the table
+	isolations := state.Summary().Isolations
+	limit := 3 + 2*len(names)*(1+bits.Len(uint(isolations)))
+	if tried := c.kernel.tried - before; tried > transactions*limit || c.kernel.failed > limit {
+		t.Errorf("%d transactions, of which %d failed, for %d of %d isolations", tried, c.kernel.failed, len(names), isolations)
+	}
+	aside := c.loop.Report().Policies.Troubles
+	aside = slices.DeleteFunc(aside, func(r TroubleReport) bool { return r.Kind != "quarantined" })
+	if len(aside) != len(names) {
+		t.Errorf("quarantined: %+v, want %v", aside, names)
+	}
+	c.kernel.overall = nil
+	time.Sleep(3 * minQuarantineTime)
+	c.settled()
+	if n := c.right(); n > 0 || len(c.loop.Report().Policies.Troubles) > len(c.rejected()) {
+		t.Errorf("still quarantined: %+v", c.loop.Report().Policies)
+	}
+	if c.kernel.gaps > 0 {
+		t.Errorf("%d times no table was in force", c.kernel.gaps)
+	}
+}
+
+// rejected returns the troubles that the cluster has anyway.
+func (c *quarantineCase) rejected() []error {
+	return c.cluster.AddTo(translate.New("node-1", translate.Options{}))
+}
+
+// TestFrameRefused: what every table has is refused. Nobody is to blame, nobody is quarantined, and it is tried again at longer and longer
+// intervals.
+func TestFrameRefused(t *testing.T) {
+	for _, named := range []bool{true, false} {
+		for later := range 2 {
+			t.Run(fmt.Sprintf("%t/%d", named, later), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { refuseFrame(t, named, later) })
+			})
+		}
+	}
+}
+
+func refuseFrame(t *testing.T, named bool, later int) {
+	c := newQuarantineCase(t, random.Source(7), 7)
+	c.tell(func(random.Kind) bool { return true })
+	if later == 1 {
+		c.loop.Synced()
+		c.settled()
+	}
+	refuseUnnamed(c.kernel, map[string]bool{"chain deny-ingress": true})
+	if named {
+		c.kernel.overall = nil
+		c.kernel.refuse = func(one nft.Op) *nft.Refusal {
+			if object(one) != "chain deny-ingress" {
+				return nil
+			}
+			return &nft.Refusal{Cause: nft.Unfit, Err: errors.New("refused by the test")}
+		}
+	}
+	if c.loop.Synced(); later == 1 {
+		c.loop.Drifted("test")
+	}
+	time.Sleep(10 * maxBackoff)
+	synctest.Wait()
+	if c.loop.Status().InSync || len(c.loop.Report().Policies.Troubles) > len(c.rejected()) {
+		t.Errorf("status %+v, %+v", c.loop.Status(), c.loop.Report().Policies)
+	}
+	if c.kernel.failed < 10 || c.kernel.failed > 60 {
+		t.Errorf("%d attempts failed in %s", c.kernel.failed, 10*maxBackoff)
+	}
+	if c.kernel.gaps > 0 {
+		t.Errorf("%d times no table was in force", c.kernel.gaps)
+	}
+	c.kernel.overall, c.kernel.refuse = nil, nil
+	time.Sleep(maxBackoff)
+	c.settled()
+	if n := c.right(); n > 0 {
+		t.Errorf("%d flows meet a quarantine", n)
+	}
+}
+
+// oddPolicy is a policy of its own for the pod of a name.
+func oddPolicy(pod string, port int) *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: pod, UID: types.UID("uid-" + pod)},
+		Spec: networkingv1.NetworkPolicySpec{
+			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"name": pod}},
+			Ingress: []networkingv1.NetworkPolicyIngressRule{{
+				From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("192.0.2.0/%d", port)}}},
+			}},
+		},
+	}
+}
+
+// quarantined returns the policies that are in quarantine.
+func (l *Loop) quarantined() []string {
+	var all []string
+	for _, t := range l.Report().Policies.Troubles {
+		if t.Kind == translate.Quarantined.String() {
+			all = append(all, t.Policies...)
+		}
+	}
+	return all
+}
+
+// TestQuarantineTold: who has a policy in quarantine reads it in the log, once, in an event, in the status and the metric, in what explains
+// a flow and in the lines about drops; and it ends as soon as the policy changes.
+func TestQuarantineTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, w, logged := newModelKernel(), newFakeWriter(), new(bytes.Buffer)
+		l, registry := newLoopOf(t, k, "node")
+		l.Events, _ = newTestEvents(t, w)
+		l.Log = slog.New(slog.NewTextHandler(logged, nil))
+		k.refuse = func(one nft.Op) *nft.Refusal {
+			if one.Verb == nft.AddElements && strings.HasSuffix(one.Set.Name, "-blocks-4") && one.Elements[0].Addr[12] == 192 {
+				return &nft.Refusal{Cause: nft.Unfit, Err: errors.New("refused by the test")}
+			}
+			return nil
+		}
+		setLabelledPod(l, "a", "10.0.0.1")
+		setLabelledPod(l, "b", "10.0.0.2")
+		l.Update(func(o Objects) { o.SetPolicy(oddPolicy("a", 24)) })
+		l.Synced()
+		time.Sleep(troubleSpread)
+		synctest.Wait()
+		if got := l.quarantined(); !slices.Equal(got, []string{"ns/a"}) || !l.Status().InSync {
+			t.Fatalf("quarantined %v, status %+v", got, l.Status())
+		}
+		time.Sleep(3 * quarantineTime)
+		synctest.Wait()
+		const text = "policies are quarantined"
+		if n := strings.Count(logged.String(), text); n != 1 || !strings.Contains(logged.String(), "refused by the test") {
+			t.Errorf("said %d times:\n%s", n, logged)
+		}
+		if got := w.texts()["a"]; len(got) != 1 || !strings.Contains(got[0], "uid-a NetworkPolicyQuarantined ×1: quarantined, nothing is allowed to its pods") {
+			t.Errorf("events %v", got)
+		}
+		metrics := gather(t, registry)
+		if !strings.Contains(metrics, `netpold_policies{state="quarantined"} 1`) || !strings.Contains(metrics, `netpold_policies{state="effective"} 0`) {
+			t.Errorf("metrics:\n%s", metrics)
+		}
+		e, err := l.Explain(t.Context(), "192.0.2.7", "ns/a:80", false)
+		if err != nil || e.Allowed || !strings.Contains(e.Flows[0].Text, "isolated by ns/a; quarantined, nothing is allowed: ") {
+			t.Errorf("explain: %v, %+v", err, e)
+		}
+		if e, err := l.Explain(t.Context(), "ns/a", "ns/a:80", false); err != nil || !e.Allowed {
+			t.Errorf("explain a pod to itself: %v, %+v", err, e)
+		}
+		if e, err := l.Explain(t.Context(), "192.0.2.7", "ns/b:80", false); err != nil || !e.Allowed {
+			t.Errorf("explain the other pod: %v, %+v", err, e)
+		}
+
+		l.Update(func(o Objects) { o.SetPolicy(oddPolicy("b", 24)) }) // another policy that is refused, and does not disturb
+		synctest.Wait()
+		if got := l.quarantined(); len(got) != 2 || !l.Status().InSync {
+			t.Errorf("quarantined %v", got)
+		}
+		mended := oddPolicy("a", 24)
+		mended.Spec.Ingress[0].From[0].IPBlock.CIDR = "198.51.100.0/24"
+		failed := k.failed
+		l.Update(func(o Objects) { o.SetPolicy(mended) })
+		synctest.Wait()
+		if got := l.quarantined(); !slices.Equal(got, []string{"ns/b"}) || k.failed != failed || !strings.Contains(logged.String(), "out of quarantine") {
+			t.Errorf("quarantined %v, %d attempts failed", got, k.failed-failed)
+		}
+		if e, err := l.Explain(t.Context(), "198.51.100.7", "ns/a:80", false); err != nil || !e.Allowed {
+			t.Errorf("explain the mended policy: %v, %+v", err, e)
+		}
+		l.Update(func(o Objects) { o.DeletePolicy(types.NamespacedName{Namespace: "ns", Name: "b"}) })
+		synctest.Wait()
+		if got := l.quarantined(); len(got) > 0 || k.failed != failed {
+			t.Errorf("quarantined %v", got)
+		}
+	})
+}
+
+// TestNobodyQuarantined: what says nothing of the policies, or may have been somebody else's doing, sets nobody aside.
+func TestNobodyQuarantined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newModelKernel()
+		l, _ := newLoopOf(t, k, "node")
+		setLabelledPod(l, "a", "10.0.0.1")
+		l.Synced()
+		synctest.Wait()
+		port := 1
+		change := func() {
+			port++
+			l.Update(func(o Objects) { o.SetPolicy(oddPolicy("a", port)) })
+		}
+		for name, err := range map[string]error{
+			"interrupted": errors.New("interrupted"), "gone": context.DeadlineExceeded,
+		} {
+			k.overall = func(*nft.Transaction) error { return err }
+			change()
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			if got := l.quarantined(); len(got) > 0 || l.Status().InSync {
+				t.Errorf("%s: quarantined %v, status %+v", name, got, l.Status())
+			}
+			k.overall = nil
+			time.Sleep(maxBackoff)
+			synctest.Wait()
+		}
+		failures := 0
+		k.refuse = func(one nft.Op) *nft.Refusal {
+			if one.Verb == nft.AddChain && strings.HasSuffix(one.Chain.Name, "-ns/a") && failures == 0 {
+				failures++
+				return &nft.Refusal{Cause: nft.Mismatch, Err: errors.New("no such file or directory")}
+			}
+			return nil
+		}
+		l.Update(func(o Objects) { o.DeletePolicy(types.NamespacedName{Namespace: "ns", Name: "a"}) })
+		synctest.Wait()
+		change()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := l.quarantined(); len(got) > 0 || !l.Status().InSync || failures != 1 {
+			t.Errorf("somebody else deleted the table: quarantined %v, status %+v", got, l.Status())
+		}
+		failures = 0 // and now while it is replaced
+		l.Drifted("test")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := l.quarantined(); len(got) > 0 || !l.Status().InSync || failures != 1 {
+			t.Errorf("somebody else deleted the table while it was made: quarantined %v, status %+v", got, l.Status())
+		}
+	})
+}
+
+// setLabelledPod sets a pod with its name as label.
+func setLabelledPod(l *Loop, name, ip string) {
+	l.Update(func(o Objects) {
+		o.SetPod(translate.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "node", Labels: map[string]string{"name": name},
+			IPs: []netip.Addr{netip.MustParseAddr(ip)}, Running: true,
+		})
+	})
+}
+
+// gather returns the metrics as they are scraped.
+func gather(t *testing.T, registry *prometheus.Registry) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return w.Body.String()
+}
