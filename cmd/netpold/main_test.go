@@ -271,3 +271,16 @@ ffff88800a0c5000 16  4          00000040 0        0        0     2        0     
 		t.Errorf("%d, want 1", got)
 	}
 }
+
+// What the kernel lacks is one line of the log each: what, and what it means.
+func TestTellLacks(t *testing.T) {
+	var out bytes.Buffer
+	tellLacks(slog.New(slog.NewTextHandler(&out, nil)), watch.KernelReport{Release: "6.1.2", Lacks: []watch.Lack{
+		{What: "the table is not owned", Since: "6.9", Effect: "others can change it"}, {What: "it is small", Since: "7.7", Effect: "none"},
+	}})
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	const first = `level=WARN msg="the table is not owned" effect="others can change it" needs="Linux 6.9" linux=6.1.2`
+	if len(lines) != 2 || !strings.HasSuffix(lines[0], first) {
+		t.Errorf("got %q", lines)
+	}
+}

@@ -145,9 +145,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName(), "linux", linux.Release)
-	for _, l := range linux.Lacks {
-		log.Warn("the kernel lacks what netpold can do without", "what", l.What, "effect", l.Effect, "since", "Linux "+l.Since)
-	}
+	tellLacks(log, linux)
 	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, source: source, events: events, log: log}
 	d.linux = linux
 	err = d.run(ctx, flags, options)
@@ -166,6 +164,13 @@ type daemon struct {
 	events   *watch.Events // nil without an API server
 	linux    watch.KernelReport
 	log      *slog.Logger
+}
+
+// tellLacks logs what netpold does without.
+func tellLacks(log *slog.Logger, r watch.KernelReport) {
+	for _, l := range r.Lacks {
+		log.Warn(l.What, "effect", l.Effect, "needs", "Linux "+l.Since, "linux", r.Release)
+	}
 }
 
 // kernelReport says what netpold does without on this kernel.
