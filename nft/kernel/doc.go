@@ -8,5 +8,5 @@
 // The expressions of rules are encoded by github.com/google/nftables/expr. The messages around them are written here, since that
 // library has no comments on tables and chains and cannot tell which object of a batch was refused.
 //
-// It needs CAP_NET_ADMIN, nothing else, and what Linux has since 6.4; [Open] checks by trying, and names what is missing.
+// It needs CAP_NET_ADMIN, nothing else, and what [Open] checks by trying: docs/kernels.md has the Linux versions.
 package kernel
