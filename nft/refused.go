@@ -54,7 +54,7 @@ const maxObject = 200
 func (r Refusal) String() string {
 	object := r.Op.Describe()
 	if len(r.Op.Elements) == 1 {
-		object += " { " + r.Op.Elements[0].text(r.Op.Set.Type) + " }"
+		object += " { " + r.Op.Elements[0].Text(r.Op.Set.Type) + " }"
 	}
 	if len(object) > maxObject {
 		object = object[:maxObject] + "..."

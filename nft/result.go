@@ -14,9 +14,16 @@ type Counted struct {
 	Count // zero in sets whose type does not count
 }
 
+// HeldRule is a rule as the kernel holds it, held against the one that should be at its place in the chain.
+type HeldRule struct {
+	Handle uint64 // the kernel's number of it, which `nft -a list chain` shows
+	Same   bool   // it does what the other one does; comments and counts do not matter
+}
+
 // Result is what the kernel says of a transaction that it has committed.
 type Result struct {
-	// Deleted has the elements that were deleted from sets that count, by set: with what they have counted, to the last packet.
+	// Deleted has the elements that were deleted from sets that count, by set: with what they have counted, to the last
+	// packet.
 	Deleted map[string][]Counted
 }
 

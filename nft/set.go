@@ -140,8 +140,8 @@ func (s *Set) find(k Key) (Element, bool) {
 	return Element{}, false
 }
 
-// text returns the key as nft(8) writes it in a set of type t.
-func (k Key) text(t SetType) string {
+// keyText returns the key as nft(8) writes it in a set of type t.
+func (k Key) keyText(t SetType) string {
 	first, last := netip.AddrFrom16(k.Addr).Unmap(), netip.AddrFrom16(k.To).Unmap()
 	if t.Family == IPv6 { // an IPv4-mapped address is not an IPv4 one in an IPv6 set
 		first, last = netip.AddrFrom16(k.Addr), netip.AddrFrom16(k.To)
@@ -195,10 +195,10 @@ func LastAddr(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// text returns the element as nft(8) writes it.
-func (e Element) text(t SetType) string {
+// Text returns the element as nft(8) writes it.
+func (e Element) Text(t SetType) string {
 	var b strings.Builder
-	b.WriteString(e.Key.text(t))
+	b.WriteString(e.keyText(t))
 	if t.Counter {
 		b.WriteString(" counter")
 	}

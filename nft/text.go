@@ -58,7 +58,7 @@ func (s *Set) text() string {
 	if s.Len() > 0 {
 		items := make([]string, 0, s.Len())
 		for _, e := range s.Elements() {
-			items = append(items, e.text(s.Type))
+			items = append(items, e.Text(s.Type))
 		}
 		fmt.Fprintf(&b, "\t\telements = { %s }\n", strings.Join(items, ",\n\t\t\t     "))
 	}

@@ -41,7 +41,8 @@ type Miss struct {
 	Key Key // of a set of intervals: the address, in Addr, or the port
 }
 
-// Finds says whether a lookup of k in a set of type t ends at the element of a key: that is k or, among intervals, around it.
+// Finds says whether a lookup of k in a set of type t ends at the element of a key: that is k or, among intervals,
+// around it.
 func (t SetType) Finds(k, element Key) bool {
 	switch t.Fields {
 	case AddrRange:
@@ -60,7 +61,7 @@ func (s Step) Element() string {
 	if s.set == nil {
 		return ""
 	}
-	return s.found.text(s.set.Type)
+	return s.found.Text(s.set.Type)
 }
 
 // Lookup returns the set of the rule's last lookup and the element that it found there, or nil without a lookup.
@@ -70,16 +71,32 @@ func (s Step) Lookup() (*Set, Element) { return s.set, s.found }
 // matched, and Accept, Drop, Reject or Reset. If the flow comes to a reference to a chain or set that is not in the table, or more
 // than 16 chains deep, that is an error, as it would be to the kernel; the verdict then means nothing.
 func (t *Table) Trace(f Flow) ([]Step, Verdict, error) {
+	trail, err := t.Follow(f)
+	return trail.Steps, trail.Verdict, err
+}
+
+// Trail is all that a flow meets in a table.
+type Trail struct {
+	Steps   []Step
+	Verdict Verdict
+	Missed  []Miss   // the lookups that found nothing since the last step
+	Chains  []string // that it was in, in the order in which it came to them; one may be there twice
+}
+
+// Follow is [Table.Trace] with what the flow meets besides the rules that it matches.
+func (t *Table) Follow(f Flow) (Trail, error) {
 	tr := &trace{table: t, flow: f}
+	verdict := Verdict{Kind: Accept}
 	for _, c := range t.Chains() {
 		if c.Base == nil || c.Base.Hook != f.Hook {
 			continue
 		}
 		if v := tr.chain(c, 0); v.denies() || tr.err != nil {
-			return tr.steps, v, tr.err
+			verdict = v
+			break
 		}
 	}
-	return tr.steps, Verdict{Kind: Accept}, tr.err
+	return Trail{tr.steps, verdict, tr.missed, tr.chains}, tr.err
 }
 
 // trace is one run of the interpreter.
@@ -90,6 +107,7 @@ type trace struct {
 	err   error
 
 	missed []Miss // since the last step
+	chains []string
 
 	// Of the rule that is evaluated:
 	verdict Verdict // so far
@@ -97,8 +115,8 @@ type trace struct {
 	found   Element
 }
 
-// maxDepth is how many chains deep a packet may be, its base chain included: the kernel refuses a table in which jumps or gotos lead
-// deeper, or in a circle (NFT_JUMP_STACK_SIZE).
+// maxDepth is how many chains deep a packet may be, its base chain included: the kernel refuses a table in which jumps
+// or gotos lead deeper, or in a circle (NFT_JUMP_STACK_SIZE).
 const maxDepth = 16
 
 // chain evaluates c, which is depth chains below its base chain, and returns a final verdict, or Continue at its end.
@@ -107,6 +125,7 @@ func (tr *trace) chain(c *Chain, depth int) Verdict {
 		tr.err = fmt.Errorf("chain %s: more than %d chains deep", c.Name, maxDepth)
 		return Verdict{}
 	}
+	tr.chains = append(tr.chains, c.Name)
 	for i := range c.Rules {
 		v := tr.rule(c, i)
 		if tr.err != nil {

@@ -120,9 +120,9 @@ func (op Op) text(tx *Transaction) string {
 	items := make([]string, len(op.Elements))
 	for i, e := range op.Elements {
 		if op.Verb == DeleteElements {
-			items[i] = e.Key.text(op.Set.Type)
+			items[i] = e.keyText(op.Set.Type)
 		} else {
-			items[i] = e.text(op.Set.Type)
+			items[i] = e.Text(op.Set.Type)
 		}
 	}
 	return fmt.Sprintf("%s element %s %s { %s }", verb, table, op.Set.Name, strings.Join(items, ", "))

@@ -31,8 +31,10 @@ type Reads interface {
 	// Elements returns the elements of a set with their counts; with an error, those that were seen. That the set is not there is an
 	// error that is fs.ErrNotExist.
 	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
-	// Rules returns the handles of a chain's rules, in their order.
-	Rules(ctx context.Context, table, chain string) ([]uint64, error)
+	// Element returns the element that a lookup of a key in a set ends at, or an error that is fs.ErrNotExist.
+	Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error)
+	// Rules returns the rules of a chain, in their order, each held against that of want at its place.
+	Rules(ctx context.Context, table string, want *nft.Chain) ([]nft.HeldRule, error)
 	// Generation returns the number of the ruleset.
 	Generation(ctx context.Context) (uint32, error)
 }

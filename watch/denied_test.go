@@ -100,8 +100,13 @@ func (k *ledger) counted(key nft.Key, packets uint64) nft.Counted {
 	return nft.Counted{Element: e, Count: nft.Count{Packets: packets}}
 }
 
-func (k *ledger) Rules(context.Context, string, string) ([]uint64, error) { return nil, nil }
-func (k *ledger) Generation(context.Context) (uint32, error)              { return 0, nil }
+func (k *ledger) Element(context.Context, string, *nft.Set, nft.Key) (nft.Counted, error) {
+	return nft.Counted{}, fs.ErrNotExist
+}
+
+func (k *ledger) Rules(context.Context, string, *nft.Chain) ([]nft.HeldRule, error) { return nil, nil }
+
+func (k *ledger) Generation(context.Context) (uint32, error) { return 0, nil }
 
 func (k *ledger) key() nft.Key {
 	return nft.AddrKey(netip.AddrFrom4([4]byte{10, 0, 0, byte(k.IntN(3))}))

@@ -4,18 +4,16 @@ package watch
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
 )
 
-// Explanation is what a daemon says of flows, one for each family that both ends have. Its JSON form is what the endpoint /explain answers.
+// Explanation is what a daemon says of flows, one for each family that both ends have. Its JSON form is what the
+// endpoint /explain answers.
 type Explanation struct {
 	Node    string     `json:"node"` // whose rules are shown
 	Allowed bool       `json:"allowed"`
@@ -28,6 +26,10 @@ type FlowText struct {
 	Text    string     `json:"text"` // in lines, for an operator
 	Rules   []RuleText `json:"rules"`
 	Verdict string     `json:"verdict"` // of the rules of this node
+
+	// Differs is what the kernel holds else than it should, besides Rules, of what the flow comes through, if that was
+	// asked for.
+	Differs []string `json:"differs,omitempty"`
 }
 
 // RuleText is a rule of this node's table that a flow matches.
@@ -52,12 +54,11 @@ func (e QuestionError) Unwrap() error { return e.Err }
 type flowAnswer struct {
 	flow    nft.Flow
 	cluster *translate.Cluster
-	steps   []nft.Step
-	verdict nft.Verdict
+	trail   nft.Trail
 }
 
-// Explain answers who decides about the flows from src to dst, in the form of `netpold explain`, by the objects of now. With verify, it also
-// reads from the kernel what decides. A [QuestionError] says what is wrong with src or dst.
+// Explain answers who decides about the flows from src to dst, in the form of `netpold explain`, by the objects of now.
+// With verify, it also reads from the kernel what decides. A [QuestionError] says what is wrong with src or dst.
 func (l *Loop) Explain(ctx context.Context, src, dst string, verify bool) (Explanation, error) { //nolint:revive // verify is a fact of the question
 	answers, err := l.answer(src, dst)
 	if err != nil {
@@ -71,9 +72,9 @@ func (l *Loop) Explain(ctx context.Context, src, dst string, verify bool) (Expla
 		}
 		text := FlowText{
 			Allowed: explanation.Allowed, Text: a.cluster.Describe(explanation) + l.elsewhere(explanation),
-			Rules: []RuleText{}, Verdict: a.verdict.String(),
+			Rules: []RuleText{}, Verdict: a.trail.Verdict.String(),
 		}
-		for _, step := range a.steps {
+		for _, step := range a.trail.Steps {
 			rule := RuleText{Chain: step.Chain, Rule: step.Rule.String(), Element: step.Element()}
 			if verify {
 				if err := l.verify(ctx, step, &rule); err != nil {
@@ -81,6 +82,11 @@ func (l *Loop) Explain(ctx context.Context, src, dst string, verify bool) (Expla
 				}
 			}
 			text.Rules = append(text.Rules, rule)
+		}
+		if verify {
+			if text.Differs, err = l.verifyRest(ctx, a.trail); err != nil {
+				return Explanation{}, err
+			}
 		}
 		e.Flows = append(e.Flows, text)
 		e.Allowed = e.Allowed && explanation.Allowed
@@ -106,11 +112,11 @@ func (l *Loop) answer(src, dst string) ([]flowAnswer, error) {
 	table := l.State.Table()
 	var answers []flowAnswer
 	for _, f := range flows {
-		steps, verdict, err := table.Trace(f)
+		trail, err := table.Follow(f)
 		if err != nil {
 			return nil, fmt.Errorf("follow the flow through the table: %w", err)
 		}
-		answers = append(answers, flowAnswer{f, l.State.Excerpt(f), steps, verdict})
+		answers = append(answers, flowAnswer{f, l.State.Excerpt(f), trail})
 	}
 	return answers, nil
 }
@@ -135,7 +141,7 @@ func (l *Loop) agree(e translate.Explanation, a flowAnswer) error {
 			allowed = allowed && d.Allowed
 		}
 	}
-	if allowed != (a.verdict.Kind == nft.Accept) {
+	if allowed != (a.trail.Verdict.Kind == nft.Accept) {
 		return fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it", a.flow)
 	}
 	return nil
@@ -150,61 +156,4 @@ func (l *Loop) elsewhere(e translate.Explanation) string {
 		}
 	}
 	return b.String()
-}
-
-// verify reads from the kernel what a step takes: the element that a lookup finds, that lookups before it find none, and the rule.
-func (l *Loop) verify(ctx context.Context, step nft.Step, rule *RuleText) error {
-	for _, miss := range step.Missed() {
-		held, err := l.held(ctx, miss.Set, func(e nft.Counted) bool { return miss.Set.Type.Finds(miss.Key, e.Key) })
-		if err != nil {
-			return err
-		}
-		if held {
-			rule.Kernel, rule.Missing = miss.Set.Name+" has an element for this flow that should not be there", true
-			return nil
-		}
-	}
-	if set, want := step.Lookup(); set != nil {
-		held, err := l.held(ctx, set, func(e nft.Counted) bool {
-			return e.Key == want.Key && (!set.Type.Map || e.Verdict == want.Verdict)
-		})
-		if err != nil {
-			return err
-		}
-		if !held {
-			rule.Kernel, rule.Missing = set.Name+" does not have the element", true
-			return nil
-		}
-		rule.Kernel = set.Name + " has the element, "
-	}
-	return l.verifyRule(ctx, step, rule)
-}
-
-// verifyRule looks for a rule at its place in a chain of as many rules as there should be. What is in it is not compared.
-func (l *Loop) verifyRule(ctx context.Context, step nft.Step, rule *RuleText) error {
-	handles, err := l.Reads.Rules(ctx, translate.TableName, step.Chain)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	l.mu.Lock()
-	want := 0
-	if c := l.State.Table().Chain(step.Chain); c != nil {
-		want = len(c.Rules)
-	}
-	l.mu.Unlock()
-	if len(handles) != want || step.Position >= len(handles) {
-		rule.Kernel, rule.Missing = fmt.Sprintf("chain %s has %d rules, not %d", step.Chain, len(handles), want), true
-		return nil
-	}
-	rule.Kernel += fmt.Sprintf("the rule has handle %d", handles[step.Position])
-	return nil
-}
-
-// held says whether a set in the kernel has an element like that.
-func (l *Loop) held(ctx context.Context, set *nft.Set, like func(nft.Counted) bool) (bool, error) {
-	elements, err := l.Reads.Elements(ctx, translate.TableName, set.Name, set.Type)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return slices.ContainsFunc(elements, like), err
 }

@@ -89,7 +89,13 @@ func (k *fakeKernel) Shape(_ context.Context, table string) (nft.Shape, error) {
 	return k.shape, k.unread
 }
 
-func (k *fakeKernel) Rules(context.Context, string, string) ([]uint64, error) { return nil, nil }
+func (k *fakeKernel) Element(context.Context, string, *nft.Set, nft.Key) (nft.Counted, error) {
+	return nft.Counted{}, fs.ErrNotExist
+}
+
+func (k *fakeKernel) Rules(context.Context, string, *nft.Chain) ([]nft.HeldRule, error) {
+	return nil, nil
+}
 
 func (k *fakeKernel) Generation(context.Context) (uint32, error) { return uint32(len(k.calls)), nil }
 

@@ -179,6 +179,12 @@ func (k *modelKernel) Elements(context.Context, string, string, nft.SetType) ([]
 
 func (k *modelKernel) Shape(context.Context, string) (nft.Shape, error) { return nft.Shape{Owned: true}, nil }
 
-func (k *modelKernel) Rules(context.Context, string, string) ([]uint64, error) { return nil, nil }
+func (k *modelKernel) Element(context.Context, string, *nft.Set, nft.Key) (nft.Counted, error) {
+	return nft.Counted{}, fs.ErrNotExist
+}
+
+func (k *modelKernel) Rules(context.Context, string, *nft.Chain) ([]nft.HeldRule, error) {
+	return nil, nil
+}
 
 func (k *modelKernel) Generation(context.Context) (uint32, error) { return uint32(k.tried), nil }

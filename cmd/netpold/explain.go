@@ -124,8 +124,11 @@ func printRules(w io.Writer, node string, flow watch.FlowText) (missing int) {
 			fmt.Fprintf(w, "      kernel: %s\n", rule.Kernel)
 		}
 	}
+	for _, difference := range flow.Differs {
+		fmt.Fprintf(w, "    kernel: DIFFERS: %s\n", difference)
+	}
 	fmt.Fprintf(w, "    verdict: %s\n", flow.Verdict)
-	return missing
+	return missing + len(flow.Differs)
 }
 
 // printRule prints one rule, and the element that its lookup finds.

@@ -198,15 +198,32 @@ func TestSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	differing := watch.Explanation{Allowed: true, Flows: []watch.FlowText{{
+		Rules:   []watch.RuleText{{Chain: "c", Rule: "accept", Kernel: "set s does not have the element", Missing: true}},
+		Differs: []string{"chain c has 4 rules, not 3"},
+	}}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		done <- serve(ctx, l, private(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		done <- serve(ctx, l, private(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/explain" {
+				_ = json.NewEncoder(w).Encode(differing)
+				return
+			}
 			_ = json.NewEncoder(w).Encode(watch.Report{Node: "worker-1", InSync: true})
 		})))
 	}()
 	if stdout, stderr, exit := execute(t.Context(), "", "status"); exit != 0 || !strings.Contains(stdout, "worker-1") {
 		t.Errorf("exit %d, stdout %s, stderr %s", exit, stdout, stderr)
+	}
+	stdout, stderr, exit := execute(t.Context(), "", "explain", "--verify", "shop/web", "shop/db:80")
+	for _, want := range []string{"kernel: DIFFERS: set s does not have the element", "kernel: DIFFERS: chain c has 4 rules, not 3"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("explain --verify lacks %q:\n%s", want, stdout)
+		}
+	}
+	if exit != exitError || !strings.Contains(stderr, "in 2 places") {
+		t.Errorf("explain --verify: exit %d, stderr %s", exit, stderr)
 	}
 	cancel()
 	if err := <-done; err != nil {

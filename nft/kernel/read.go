@@ -14,8 +14,9 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Reader reads from nf_tables on a socket of its own. One caller reads at a time, and who waits for his turn does so until his context
-// ends. Nothing here waits for a transaction, nor a transaction for it: the kernel answers reads beside its commits.
+// Reader reads from nf_tables on a socket of its own. One caller reads at a time, and who waits for his turn does so
+// until his context ends. Nothing here waits for a transaction, nor a transaction for it: the kernel answers reads
+// beside its commits.
 type Reader struct {
 	socket *socket
 	turn   chan struct{} // capacity 1: full during an exchange, which alone uses the fields below
@@ -35,9 +36,9 @@ func OpenReader(config Config) (*Reader, error) {
 // Close closes the reader.
 func (r *Reader) Close() error { return r.socket.close() }
 
-// Elements returns the elements of a set, which is of type t, in no order. They are those of one moment: a read that a transaction came
-// in between is repeated, some times within about a second. If all were, the error is [ErrTorn], and the elements are those that the last
-// read saw. One read takes some 0.3 s for 100,000 elements.
+// Elements returns the elements of a set, which is of type t, in no order. They are those of one moment: a read that a
+// transaction came in between is repeated, some times within about a second. If all were, the error is [ErrTorn], and
+// the elements are those that the last read saw. One read takes some 0.3 s for 100,000 elements.
 func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error) {
 	var found []nft.Counted
 	err := r.consistently(ctx, func() error {
@@ -74,28 +75,8 @@ func (r *Reader) Hooked(ctx context.Context, table, chain string) (bool, error) 
 	return true, nil
 }
 
-// Rules returns the handles of a chain's rules, in their order; `nft -a list chain` shows them. A chain that is not there has none.
-func (r *Reader) Rules(ctx context.Context, table, chain string) ([]uint64, error) {
-	var found []uint64
-	err := r.consistently(ctx, func() error {
-		found = nil
-		request := r.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(b *batch) {
-			b.str(unix.NFTA_RULE_TABLE, table)
-			b.str(unix.NFTA_RULE_CHAIN, chain)
-		})
-		return r.exchange(ctx, request, func(attrs []byte) {
-			if text(attribute(attrs, unix.NFTA_RULE_CHAIN)) == chain {
-				found = append(found, u64(attribute(attrs, unix.NFTA_RULE_HANDLE)))
-			}
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read chain %s: %w", chain, err)
-	}
-	return found, nil
-}
-
-// Generation returns the number of the ruleset, which every transaction in the network namespace raises, whoever commits it.
+// Generation returns the number of the ruleset, which every transaction in the network namespace raises, whoever
+// commits it.
 func (r *Reader) Generation(ctx context.Context) (uint32, error) {
 	id, err := r.generation(ctx)
 	if err != nil {
@@ -104,11 +85,12 @@ func (r *Reader) Generation(ctx context.Context) (uint32, error) {
 	return id, nil
 }
 
-// readChunk is the length in bytes of what the kernel sends at once; it sends no more than 32 KiB. The kernel starts each chunk by
-// walking the set from its beginning, so that small chunks cost the square of the number of elements.
+// readChunk is the length in bytes of what the kernel sends at once; it sends no more than 32 KiB. The kernel starts
+// each chunk by walking the set from its beginning, so that small chunks cost the square of the number of elements.
 const readChunk = 64 << 10
 
-// maxReads is how often something is read until nothing comes in between. The pause after each read is twice that after the one before.
+// maxReads is how often something is read until nothing comes in between. The pause after each read is twice that after
+// the one before.
 const (
 	maxReads   = 10
 	firstPause = time.Millisecond
@@ -117,8 +99,8 @@ const (
 // ErrTorn says that a read is not that of one moment.
 var ErrTorn = errors.New("nf_tables changed during every read of it")
 
-// consistently calls read until it returns no ErrTorn and no transaction was committed while it ran. The kernel does not tell when a
-// dump misses elements or has some twice because others were added or deleted meanwhile.
+// consistently calls read until it returns no ErrTorn and no transaction was committed while it ran. The kernel does
+// not tell when a dump misses elements or has some twice because others were added or deleted meanwhile.
 func (r *Reader) consistently(ctx context.Context, read func() error) error {
 	for i := range maxReads {
 		if err := r.once(ctx, read); !errors.Is(err, ErrTorn) {
@@ -175,7 +157,8 @@ func (r *Reader) request(typ, flags uint16, attrs func(*batch)) *batch {
 	return &b
 }
 
-// exchange sends a request and calls each with the attributes of each message of the reply. They are valid during the call.
+// exchange sends a request and calls each with the attributes of each message of the reply. They are valid during the
+// call.
 func (r *Reader) exchange(ctx context.Context, request *batch, each func(attrs []byte)) error {
 	select {
 	case r.turn <- struct{}{}:

@@ -10,6 +10,7 @@ const (
 	tableUserData  = 6  // NFTA_TABLE_USERDATA
 	tableOwnerPort = 7  // NFTA_TABLE_OWNER, of tables that have one
 	chainUserData  = 12 // NFTA_CHAIN_USERDATA
+	elemKeyEnd     = 10 // NFTA_SET_ELEM_KEY_END
 	setExpr        = 17 // NFTA_SET_EXPR
 	setCount       = 20 // NFTA_SET_COUNT, Linux 6.16
 

@@ -59,6 +59,7 @@ func TestGolden(t *testing.T) {
 				if _, err := conn.Apply(t.Context(), s.Table().Pending()); err != nil {
 					t.Fatalf("node %s: %+v", node, err)
 				}
+				readBack(t, conn, s.Table())
 				meet(t, p, c.Flows, allowed)
 			}
 			for i, f := range c.Flows {

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/netns"
+)
+
+// To read one element takes as many messages, and as much memory, in a set of 100,000 as in one of ten.
+func TestElementCost(t *testing.T) {
+	type cost struct {
+		requests uint32
+		allocs   float64
+	}
+	for _, fields := range []nft.Fields{nft.Addr, nft.AddrRange} {
+		costs := make(map[int]cost)
+		for _, n := range []int{10, 100_000} {
+			netns.Enter(t)
+			c, table := open(t), nft.NewTable("t", "")
+			s := table.Set("s", nft.SetType{Family: nft.IPv4, Fields: fields}, "")
+			for i := range n {
+				k := number(2 * i)
+				if fields == nft.AddrRange {
+					k.To = number(2*i + 1).Addr
+				}
+				s.Want(k, nft.Value{})
+			}
+			if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+				t.Fatal(err)
+			}
+			probe := nft.Key{Addr: number(10).Addr}
+			read := func() {
+				if e, err := c.Element(t.Context(), "t", s, probe); err != nil || e.Addr != probe.Addr {
+					t.Fatalf("%+v, %v", e, err)
+				}
+			}
+			before := c.Reader.seq
+			read()
+			requests := c.Reader.seq - before
+			costs[n] = cost{requests, testing.AllocsPerRun(10, read)}
+		}
+		if few, many := costs[10], costs[100_000]; few != many || many.requests > 4 {
+			t.Errorf("fields %d: of ten elements %+v, of 100,000 %+v", fields, few, many)
+		} else {
+			t.Logf("fields %d: %+v", fields, many)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+)
+
+// verify reads from the kernel what a step takes: that lookups before it find nothing, the element that its lookup
+// finds, and the rules of its chain. It costs the same however large the sets are.
+func (l *Loop) verify(ctx context.Context, step nft.Step, rule *RuleText) error {
+	difference, err := l.verifyMissed(ctx, step.Missed())
+	if set, want := step.Lookup(); set != nil && difference == "" && err == nil {
+		difference, err = l.verifyElement(ctx, set, want)
+		rule.Kernel = set.Name + " has the element, "
+	}
+	var held []nft.HeldRule
+	if difference == "" && err == nil {
+		difference, held, err = l.verifyChain(ctx, step.Chain)
+	}
+	switch {
+	case err != nil:
+		return err
+	case difference == "" && step.Position >= len(held): // the state has changed since the flow was followed
+		difference = "chain " + step.Chain + " has changed meanwhile"
+		fallthrough
+	case difference != "":
+		rule.Kernel, rule.Missing = difference, true
+	default:
+		rule.Kernel += fmt.Sprintf("the rule has handle %d", held[step.Position].Handle)
+	}
+	return nil
+}
+
+// verifyRest returns the differences in what a flow comes through without matching a rule: whole chains, and lookups
+// after the last rule that it matches.
+func (l *Loop) verifyRest(ctx context.Context, trail nft.Trail) ([]string, error) {
+	var differences []string
+	missed, err := l.verifyMissed(ctx, trail.Missed)
+	if missed != "" {
+		differences = append(differences, missed)
+	}
+	seen := make(map[string]bool)
+	for _, step := range trail.Steps {
+		seen[step.Chain] = true
+	}
+	for _, chain := range trail.Chains {
+		if seen[chain] || err != nil {
+			continue
+		}
+		seen[chain] = true
+		var difference string
+		if difference, _, err = l.verifyChain(ctx, chain); difference != "" {
+			differences = append(differences, difference)
+		}
+	}
+	return differences, err
+}
+
+// verifyMissed says which of the lookups that should find nothing finds something.
+func (l *Loop) verifyMissed(ctx context.Context, missed []nft.Miss) (string, error) {
+	for _, miss := range missed {
+		switch held, err := l.Reads.Element(ctx, translate.TableName, miss.Set, miss.Key); {
+		case err == nil:
+			const format = "%s has an element for this flow that should not be there: { %s }"
+			return fmt.Sprintf(format, miss.Set.Name, held.Text(miss.Set.Type)), nil
+		case !errors.Is(err, fs.ErrNotExist): // without the set, too, nothing is found
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// verifyElement says what a lookup finds in place of an element.
+func (l *Loop) verifyElement(ctx context.Context, set *nft.Set, want nft.Element) (string, error) {
+	switch held, err := l.Reads.Element(ctx, translate.TableName, set, want.Key); {
+	case errors.Is(err, fs.ErrNotExist):
+		return set.Name + " does not have the element", nil
+	case err != nil:
+		return "", err
+	case held.Key != want.Key || held.Verdict != want.Verdict:
+		return fmt.Sprintf("%s has { %s } in place of the element", set.Name, held.Text(set.Type)), nil
+	}
+	return "", nil
+}
+
+// verifyChain says what is not as it should be of a chain's rules, and returns them.
+func (l *Loop) verifyChain(ctx context.Context, chain string) (string, []nft.HeldRule, error) {
+	want := nft.Chain{Name: chain}
+	l.mu.Lock()
+	if c := l.State.Table().Chain(chain); c != nil {
+		want.Rules = slices.Clone(c.Rules)
+	}
+	l.mu.Unlock()
+	held, err := l.Reads.Rules(ctx, translate.TableName, &want)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", nil, err
+	}
+	if len(held) != len(want.Rules) {
+		return fmt.Sprintf("chain %s has %d rules, not %d", chain, len(held), len(want.Rules)), nil, nil
+	}
+	for i, h := range held {
+		if !h.Same {
+			const format = "rule %d of chain %s, with handle %d, is another one than: %s"
+			return fmt.Sprintf(format, i+1, chain, h.Handle, want.Rules[i]), nil, nil
+		}
+	}
+	return "", held, nil
+}
