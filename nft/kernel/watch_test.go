@@ -96,7 +96,7 @@ func TestWatchOverrun(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	for {
-		stop := time.AfterFunc(100*time.Millisecond, cancel)
+		stop := time.AfterFunc(3*time.Second, cancel) // of silence, on a busy machine
 		e, err := w.Next(ctx)
 		stop.Stop()
 		if err != nil {
