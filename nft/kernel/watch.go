@@ -24,7 +24,8 @@ type Event struct {
 	Program    string   // the process's name, cut to 15 bytes by the kernel
 	Tables     []string // the tables of the inet family in which something changed
 
-	// Lost says that the kernel could not deliver everything, so that anybody may have changed anything. The other fields are zero.
+	// Lost says that the kernel could not deliver everything, so that anybody may have changed anything. The other
+	// fields are zero.
 	Lost bool
 }
 
@@ -34,6 +35,8 @@ type Watcher struct {
 	socket *socket
 	buf    []byte
 	tables []string    // of the transaction whose notifications are coming in
+	behind bool        // the socket may drop more without saying so
+	read   int         // datagrams since the last Lost event, while behind
 	missed atomic.Bool // a Lost event is due
 }
 
@@ -43,15 +46,19 @@ const (
 
 	// maxListened is the number of operations up to which a transaction of our own is committed while watchers listen.
 	maxListened = 5000
+
+	// maxBehind is the number of datagrams after which a watcher that has not caught up yet says once more that some
+	// may be lost.
+	maxBehind = 10_000
 )
 
-// Watch returns a watcher of everybody's transactions but those of c, from this moment on: what is read from the kernel after Watch
-// returns is as the events say, or newer. It is for the network namespace of Config.NetNS or of the calling thread, which is to be
-// that of Open.
+// Watch returns a watcher of everybody's transactions but those of c, from this moment on: what is read from the kernel
+// after Watch returns is as the events say, or newer. It is for the network namespace of Config.NetNS or of the calling
+// thread, which is to be that of Open.
 //
-// While anybody listens, the kernel keeps some 6 kB for each object that a transaction changes, until its end: 200,000 elements took
-// 1.2 GB and 1.5 s instead of 0.5 s (Linux 6.18). So c's own large transactions are committed while its watchers do not listen; if
-// somebody else committed meanwhile, that is a Lost event.
+// While anybody listens, the kernel keeps some 6 kB for each object that a transaction changes, until its end: 200,000
+// elements took 1.2 GB and 1.5 s instead of 0.5 s (Linux 6.18). So c's own large transactions are committed while its
+// watchers do not listen; if somebody else committed meanwhile, that is a Lost event.
 func (c *Conn) Watch() (*Watcher, error) {
 	s, err := dial(c.config.NetNS)
 	if err != nil {
@@ -68,8 +75,8 @@ func (c *Conn) Watch() (*Watcher, error) {
 	return w, nil
 }
 
-// commitUnwatched commits a batch while the watchers do not listen. The number of the ruleset tells whether somebody else committed
-// meanwhile.
+// commitUnwatched commits a batch while the watchers do not listen. The number of the ruleset tells whether somebody
+// else committed meanwhile.
 func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) (nft.Result, error) {
 	want, err := c.Generation(ctx)
 	if err == nil {
@@ -97,8 +104,8 @@ func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) (nft.Result, err
 	return result, err
 }
 
-// settle waits until the kernel has told of all transactions that the number of the ruleset has: it raises the number first, and tells of a
-// transaction at its end. An empty batch changes nothing, and waits for its turn to do so.
+// settle waits until the kernel has told of all transactions that the number of the ruleset has: it raises the number
+// first, and tells of a transaction at its end. An empty batch changes nothing, and waits for its turn to do so.
 func (c *Conn) settle() error {
 	b := batch{seq: c.seq}
 	b.begin()
@@ -107,8 +114,9 @@ func (c *Conn) settle() error {
 	return c.socket.send(b.buf)
 }
 
-// subscribe joins the group of nf_tables' notifications: one for each object that changed, many in a datagram, and one that ends
-// the transaction. A filter in front drops those of one port, so that our own transactions cost the watcher nothing.
+// subscribe joins the group of nf_tables' notifications: one for each object that changed, many in a datagram, and one
+// that ends the transaction. A filter in front drops those of one port, so that our own transactions cost the watcher
+// nothing.
 func (w *Watcher) subscribe(own uint32) error {
 	const port = 12 // offset in the netlink header
 	// The filter reads numbers in network byte order; the port is in the host's.
@@ -166,16 +174,17 @@ func (w *Watcher) Close() error {
 func (w *Watcher) Next(ctx context.Context) (Event, error) {
 	defer context.AfterFunc(ctx, w.wake)()
 	for ctx.Err() == nil {
-		if w.missed.Swap(false) {
+		if w.missed.Swap(false) || w.read > maxBehind {
 			return w.lost(), nil
 		}
-		n, err := w.socket.wait(w.buf)
+		n, err := w.next()
 		if errors.Is(err, os.ErrDeadlineExceeded) { // woken, perhaps late and by what the call before was waiting for
 			err = w.socket.conn.SetReadDeadline(time.Time{})
 			n = 0
 		}
 		switch {
-		case errors.Is(err, unix.ENOBUFS):
+		case errors.Is(err, unix.ENOBUFS), w.behind && errors.Is(err, unix.EAGAIN):
+			w.behind = errors.Is(err, unix.ENOBUFS)
 			return w.lost(), nil
 		case err != nil:
 			return Event{}, fmt.Errorf("watch nf_tables: %w", err)
@@ -187,14 +196,24 @@ func (w *Watcher) Next(ctx context.Context) (Event, error) {
 	return Event{}, ctx.Err()
 }
 
+// next reads a datagram. The kernel says once that it drops them, and not again before all that is left was read: so
+// while the watcher is behind, that there is no more is told, and means that some may have been dropped since.
+func (w *Watcher) next() (int, error) {
+	if !w.behind {
+		return w.socket.wait(w.buf)
+	}
+	w.read++
+	return w.socket.receive(w.buf)
+}
+
 // lost returns a Lost event. What came of a transaction so far is part of what is lost.
 func (w *Watcher) lost() Event {
-	w.tables = nil
+	w.tables, w.read = nil, 0
 	return Event{Lost: true}
 }
 
-// decode takes a datagram of notifications. It returns the transaction that ended with it, if one did: the notification that says so
-// comes in a datagram of its own.
+// decode takes a datagram of notifications. It returns the transaction that ended with it, if one did: the notification
+// that says so comes in a datagram of its own.
 func (w *Watcher) decode(b []byte) (Event, bool) {
 	const (
 		generic = headerLen - unix.NLMSG_HDRLEN // length of nfgenmsg

@@ -32,9 +32,9 @@ func testNetlink(t *testing.T, program string) {
 		{"EPERM when netpold sends", fault{errno: unix.EPERM, at: always}},
 		{"ENOBUFS in place of the kernel's answers", fault{errno: unix.ENOBUFS, answers: true, at: always}},
 	} {
-		before := r.recoveries()
+		before := r.recoveries("transaction")
 		r.train.Unharmed(f.name, func() { r.outage(p, f.fault) })
-		if after := r.recoveries(); after <= before {
+		if after := r.recoveries("transaction"); after <= before {
 			t.Errorf("%s: netpold_recoveries_total{reason=\"transaction\"} is %d before and %d after", f.name, before, after)
 		}
 		same(t, r.daemon)
@@ -85,8 +85,8 @@ func (r *ride) steps(p *trap) {
 	}
 }
 
-// recoveries returns netpold_recoveries_total{reason="transaction"}.
-func (r *ride) recoveries() (n int) {
+// recoveries returns netpold_recoveries_total of a reason.
+func (r *ride) recoveries(reason string) (n int) {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:9911") // on this thread, which is in the namespace
 	if err != nil {
@@ -97,7 +97,7 @@ func (r *ride) recoveries() (n int) {
 		r.t.Fatal(err)
 	}
 	for s := bufio.NewScanner(conn); s.Scan(); {
-		if _, err := fmt.Sscanf(s.Text(), `netpold_recoveries_total{reason="transaction"} %d`, &n); err == nil {
+		if _, err := fmt.Sscanf(s.Text(), `netpold_recoveries_total{reason="`+reason+`"} %d`, &n); err == nil {
 			return n
 		}
 	}

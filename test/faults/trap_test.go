@@ -27,9 +27,9 @@ const launched = "NETPOLD_FAULTS_LAUNCH"
 // hotline is the launcher's end of the socket that takes the listener to the test.
 const hotline = 3
 
-// A trap stops each call by which netpold sends or receives, and lets it go on unless a fault is set: then the call fails where it is on a
-// netfilter netlink socket. The kernel tells of the calls by seccomp's user notification, so it is the real binary, and the real kernel but
-// for the answer.
+// A trap stops each call by which netpold sends or receives, and lets it go on unless a fault is set: then the call
+// fails where it is on a netfilter netlink socket. The kernel tells of the calls by seccomp's user notification, so it
+// is the real binary, and the real kernel but for the answer.
 type trap struct {
 	t *testing.T
 
@@ -45,6 +45,7 @@ type fault struct {
 	errno   unix.Errno
 	answers bool             // the kernel does what is sent, and its answer is lost; else the kernel never sees it
 	at      func(n int) bool // whether that happens to the n-th that is sent
+	wait    func()           // in place of failing, the call waits for this
 }
 
 // set makes calls fail from now on.
@@ -62,7 +63,8 @@ func (p *trap) clear() (failed, sends int) {
 	return p.failed, p.sends
 }
 
-// launch makes cmd start its program under the trap; the trap works from the start. It returns what is to be called after that.
+// launch makes cmd start its program under the trap; the trap works from the start. It returns what is to be called
+// after that.
 func (p *trap) launch(cmd *exec.Cmd) (serve func()) {
 	p.t.Helper()
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -107,11 +109,13 @@ func receiveListener(socket int) (int, error) {
 	return fds[0], nil
 }
 
-// becomeLaunched is the launcher: it puts itself under the filter, hands over the listener, and becomes the program. It does not return.
+// becomeLaunched is the launcher: it puts itself under the filter, hands over the listener, and becomes the program. It
+// does not return.
 func becomeLaunched(program string) {
 	runtime.LockOSThread()
 	unix.CloseOnExec(hotline)
-	// The filter holds for this thread alone, and for what it becomes. Another has to send, or it would wait for itself.
+	// The filter holds for this thread alone, and for what it becomes. Another has to send, or it would wait for
+	// itself.
 	ready, listener, sent := make(chan struct{}), make(chan uintptr), make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -193,10 +197,16 @@ func (p *trap) serve(listener int) {
 			continue // it was killed meanwhile
 		}
 		r := reply{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-		if errno := p.judge(n); errno != 0 {
+		answer := func() { ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) }
+		errno, wait := p.judge(n)
+		if wait != nil {
+			go func() { wait(); answer() }() // others go on
+			continue
+		}
+		if errno != 0 {
 			r.error, r.flags = -int32(errno), 0
 		}
-		ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+		answer()
 	}
 }
 
@@ -205,16 +215,16 @@ func ioctl(fd int, request uintptr, argument unsafe.Pointer) bool {
 	return errno == 0
 }
 
-// judge says with what a call fails, or 0.
-func (p *trap) judge(n notification) syscall.Errno {
+// judge says with what a call fails, or 0, and what it waits for.
+func (p *trap) judge(n notification) (syscall.Errno, func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fault.at == nil {
-		return 0
+		return 0, nil
 	}
 	socket, ok := netfilterSocket(n.pid, n.args[0])
 	if !ok {
-		return 0
+		return 0, nil
 	}
 	fails := p.pending[socket]
 	if slices.Contains(sending, n.call) {
@@ -227,10 +237,10 @@ func (p *trap) judge(n notification) syscall.Errno {
 		p.pending[socket] = false
 	}
 	if !fails {
-		return 0
+		return 0, nil
 	}
 	p.failed++
-	return p.fault.errno
+	return p.fault.errno, p.fault.wait
 }
 
 // netfilterSocket returns what /proc calls a file of a process, if it is a netlink socket of netfilter.
