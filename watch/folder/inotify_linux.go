@@ -19,12 +19,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchMask has no IN_MODIFY: what is being written is read when it is closed. That is why this is not fsnotify, which tells of each
-// write and not of the last one: half a policy may well parse.
-const watchMask = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
+// watchMask has IN_CLOSE_WRITE, after which a file is read, and IN_MODIFY, after which it is not until the next of the former: half a policy
+// may well parse.
+const watchMask = unix.IN_CLOSE_WRITE | unix.IN_MODIFY | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
 	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 
-// inotify watches folders. One goroutine uses it; interrupt may be called by any.
+// inotify watches folders, for one goroutine.
 type inotify struct {
 	file *os.File // in the runtime's poller
 	conn syscall.RawConn
@@ -176,47 +176,6 @@ func (i *inotify) decode(buf []byte) []inotifyEvent {
 		buf = buf[end:]
 	}
 	return events
-}
-
-var (
-	errUnsettled = errors.New("open for writing") //nolint:gochecknoglobals // a sentinel error: try again
-	errUnclosed  = errors.New("just created")     //nolint:gochecknoglobals // a sentinel error: wait for IN_CLOSE_WRITE
-)
-
-// readSettled reads a regular file that nobody is writing. A read lease (F_SETLEASE of fcntl(2)) tells, and whoever opens the file
-// for writing meanwhile waits until it has been read: half of a file is never seen, not even in a folder that is just being copied
-// into place. (The kernel sends SIGIO then, which Go passes over.)
-//
-// Not every file system has leases, and they take the file's owner or CAP_LEASE. Without one, a file that was just created, and is
-// no link to one that was there before, is about to be written.
-func readSettled(path string, created bool) ([]byte, error) {
-	f, err := openManifest(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // nothing was written; it ends the lease
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var leaseErr error
-	if err := conn.Control(func(fd uintptr) { _, leaseErr = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_RDLCK) }); err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case errors.Is(leaseErr, unix.EAGAIN):
-		return nil, errUnsettled
-	case created && leaseErr != nil && ok && stat.Nlink == 1:
-		return nil, errUnclosed
-	case created && leaseErr == nil && info.Size() == 0:
-		return nil, errUnsettled // the kernel tells of a new file before it counts who created it as a writer
-	}
-	return readAll(f, maxWatched)
 }
 
 // openManifest opens a regular file. It does not wait for the other end of a pipe.

@@ -2,6 +2,8 @@
 
 // Package folder feeds a [watch.Sink] with the pods, namespaces and policies of a folder of manifests, and reads the same for commands
 // that work on a file.
+//
+// inotify(7) is asked without a library: fsnotify tells of writes and not of the last one, and half a policy may well parse.
 package folder
 
 import (
@@ -51,7 +53,7 @@ func Load(path string) (*translate.Cluster, []error, error) {
 	files := make(map[string]manifest)
 	w := walker{
 		enter: func(string) {},
-		file:  func(path string) { files[path] = readManifest(path) },
+		file:  func(path string) { files[path], _ = readManifest(path, maxLoaded) }, // which has the error
 		fail:  func(path string, err error) { files[path] = unreadable(path, err) },
 	}
 	w.walk(path, path)
@@ -178,18 +180,25 @@ func isManifest(path string) bool {
 	return slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path))
 }
 
-// readManifest returns what a regular file holds.
-func readManifest(path string) manifest {
+// readManifest returns what a regular file of up to limit bytes holds, and why it cannot be read.
+func readManifest(path string, limit int) (manifest, error) {
 	f, err := openManifest(path)
 	if err != nil {
-		return unreadable(path, err)
+		return unreadable(path, err), err
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
-	data, err := readAll(f, maxLoaded)
-	if err != nil {
-		return unreadable(path, err)
+	before, err := f.Stat()
+	var data []byte
+	if err == nil {
+		data, err = readAll(f, limit)
 	}
-	return parseManifest(path, data)
+	after, statErr := f.Stat()
+	if err = cmp.Or(err, statErr); err != nil {
+		return unreadable(path, err), err
+	}
+	m := parseManifest(path, data)
+	m.torn = len(data) == 0 || int64(len(data)) != after.Size() || !after.ModTime().Equal(before.ModTime())
+	return m, nil
 }
 
 // unreadable is a file that cannot be read.

@@ -16,6 +16,7 @@ type manifest struct {
 	objects  []*object
 	problems []*Error
 	broken   bool // an object is missing, or is less than the file means it to be: better keep what the file said before
+	torn     bool // it is empty or was changed while it was read: somebody may be writing it
 	held     bool // objects are those of an earlier state of the file, since then it is broken
 }
 

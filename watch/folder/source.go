@@ -3,6 +3,7 @@
 package folder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,8 +24,9 @@ import (
 
 // Source feeds the manifests of a folder, as [Load] reads them, and each change of them at once.
 //
-// What is being written counts when it is closed. All that is changed by the time that a change is seen is one event: objects never
-// go and come back, and what two files say together is not seen in part, if they were moved into place together.
+// What is being written counts when it is closed; where nobody can tell, as at the start and in a new folder, when it has been left alone for
+// a moment. All that is changed by the time that a change is seen is one event: objects never go and come back, and what two files say
+// together is not seen in part, if they were moved into place together.
 //
 // A file that does not parse, or that has an object of which nobody can tell what it is, is not taken in part: what it said last
 // stays in force, for nobody knows which of its objects are still meant to be there. When there is no such state, at the start, what
@@ -34,6 +37,8 @@ import (
 type Source struct {
 	Dir string
 	Log *slog.Logger
+
+	quiet time.Duration // 0 is the constant of the name
 }
 
 // Run feeds sink until ctx ends. It returns an error if there is no folder to begin with, or no more inotify instances.
@@ -45,7 +50,7 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 	if err != nil {
 		return fmt.Errorf("watch manifests: %w", err)
 	}
-	f := &state{dir: dir, log: s.Log, sink: sink}
+	f := &state{dir: dir, log: s.Log, sink: sink, quiet: cmp.Or(s.quiet, quiet)}
 	for ctx.Err() == nil {
 		if err := f.watch(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("watch manifests: %w", err)
@@ -60,10 +65,11 @@ type state struct {
 	log     *slog.Logger
 	sink    watch.Sink
 	inotify *inotify
+	quiet   time.Duration // see the constant of the name
 
 	files     map[string]manifest // by path; a folder that cannot be watched is here, too
-	unsettled map[string]struct{} // files that were open for writing
-	delay     time.Duration       // before another look at them
+	backlog   []inotifyEvent      // that came while a file was read
+	unsettled map[string]struct{} // files that somebody may be writing: see [state.settled]
 	changed   time.Time           // when the first change was seen that the sink has not been told; zero if there is none
 	gone      bool                // the folder is not there, or was not and is empty: files are its last state
 	synced    bool                // the sink has been told
@@ -79,7 +85,7 @@ func (f *state) watch(ctx context.Context) error {
 		return err
 	}
 	defer in.close() //nolint:errcheck // nothing was written
-	f.inotify, f.unsettled, f.delay = in, make(map[string]struct{}), 0
+	f.inotify, f.backlog, f.unsettled = in, nil, make(map[string]struct{})
 	f.readAll()
 	f.changed = time.Now()
 	for {
@@ -97,15 +103,18 @@ func (f *state) watch(ctx context.Context) error {
 }
 
 // next returns the next events, and before it waits for them, it tells the sink what has changed. While events are queued there is
-// more to see, and what has been read may be older than what they say; while a file is open for writing, its event is close.
+// more to see, and what has been read may be older than what they say.
 func (f *state) next(ctx context.Context) ([]inotifyEvent, error) {
-	events, err := f.inotify.queued()
+	events, err := f.queued()
 	gathered := time.Since(f.changed)
 	if err != nil || len(events) > 0 && (f.changed.IsZero() || gathered < maxGather) {
 		return events, err
 	}
-	wait := f.retry()
-	if !f.changed.IsZero() && (wait == 0 || gathered >= patience) {
+	wait := time.Duration(0)
+	if len(f.unsettled) > 0 {
+		wait = lookAgain
+	}
+	if !f.changed.IsZero() && (wait == 0 || f.synced && gathered >= patience) {
 		f.tell()
 		f.changed = time.Time{}
 	}
@@ -119,32 +128,35 @@ func (f *state) next(ctx context.Context) ([]inotifyEvent, error) {
 	return events, err
 }
 
-// How long to wait before another look at a file that was open for writing. There is an event when it is closed; but the kernel sends
-// it a moment before it stops to count the writer, and it sends none when a folder is new and the watch comes too late.
-const (
-	minRetry = 100 * time.Microsecond
-	maxRetry = 100 * time.Millisecond
-)
+// queued returns the events that have come.
+func (f *state) queued() ([]inotifyEvent, error) {
+	events, err := f.inotify.queued()
+	events = append(f.backlog, events...)
+	f.backlog = nil
+	return events, err
+}
 
-// How long a change waits for others that belong to it: for a file that is open for writing, and for events that do not end.
+// How long a change waits for others that belong to it: for a file that is not settled, and for events that do not end.
 const (
 	patience  = 3 * time.Millisecond
 	maxGather = 100 * time.Millisecond
 )
 
-// retry returns how long to wait for events: 0 is for ever.
-func (f *state) retry() time.Duration {
-	switch {
-	case len(f.unsettled) == 0:
-		f.delay = 0
-	case f.delay == 0:
-		f.delay = minRetry
-	case f.delay < maxRetry:
-		if f.delay *= 2; f.delay >= maxRetry {
-			f.log.Warn("manifests are open for writing, they count when they are closed", "files", slices.Sorted(maps.Keys(f.unsettled)))
-		}
+// How long after a write a file is settled, if nothing has told that it was closed, and how often to look.
+const (
+	quiet     = 100 * time.Millisecond
+	lookAgain = 10 * time.Millisecond
+)
+
+// settled says whether nobody has written a file for a moment. Where a folder has just been found, nothing else tells whether a file in it is
+// complete; of what is written later there are events.
+func (f *state) settled(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return true // as reading it will tell
 	}
-	return f.delay
+	age := time.Since(info.ModTime())
+	return age < 0 || age >= f.quiet // another clock may be ahead
 }
 
 // readAll reads the folder. The folder that it is in is watched first, and tells when this one is replaced.
@@ -156,7 +168,7 @@ func (f *state) readAll() {
 	if err != nil {
 		f.log.Warn("a replacement of the folder of manifests would not be seen", "folder", f.dir, "err", err)
 	}
-	files := f.scan(f.dir)
+	files := f.scan(f.dir, f.settled)
 	_, err = os.Stat(f.dir)
 	gone := f.synced && (err != nil || f.gone && len(files) == 0)
 	switch {
@@ -195,17 +207,20 @@ func (f *state) refresh(events []inotifyEvent) bool {
 		}
 	}
 	for path := range f.unsettled {
-		if _, known := last[path]; !known {
+		if _, known := last[path]; !known && f.settled(path) {
 			last[path] = unix.IN_CLOSE_WRITE
 		}
 	}
-	clear(f.unsettled)
+	maps.DeleteFunc(last, func(path string, mask uint32) bool {
+		delete(f.unsettled, path)
+		return mask&unix.IN_MODIFY != 0 // its last event is to come
+	})
 	if f.gone && len(last) > 0 { // there is something in its place
 		f.readAll()
 		return true
 	}
 	for _, path := range slices.Sorted(maps.Keys(last)) {
-		f.refreshPath(path, last[path]&unix.IN_CREATE != 0)
+		f.refreshPath(path, last[path])
 	}
 	return len(last) > 0
 }
@@ -224,20 +239,26 @@ func (f *state) links(dir string, last map[string]uint32) {
 	}
 }
 
-// refreshPath reads what there is at path now. created says that nothing happened to it since it was created.
-func (f *state) refreshPath(path string, created bool) {
+// refreshPath reads what there is at path now, after an event.
+func (f *state) refreshPath(path string, mask uint32) {
 	info, err := os.Lstat(path)
-	created = created && err == nil && info.Mode().IsRegular()
+	if err == nil && mask&unix.IN_CREATE != 0 && isBeingWritten(info) {
+		return
+	}
+	complete := whole
+	if err == nil && mask&unix.IN_CREATE != 0 && info.IsDir() {
+		complete = f.settled
+	}
 	if err == nil {
 		info, err = os.Stat(path)
 	}
 	if err == nil && info.IsDir() {
-		files := f.scan(path)
+		files := f.scan(path, complete)
 		f.forget(path)
 		maps.Copy(f.files, files)
 		return
 	}
-	m, known := f.read(path, created)
+	m, known := f.read(path)
 	if !isManifest(path) || f.inotify.watches(path) { // it may have been a folder
 		f.inotify.remove(path)
 		f.forget(path)
@@ -248,6 +269,15 @@ func (f *state) refreshPath(path string, created bool) {
 	}
 }
 
+// whole is of the files of a folder that was moved into place.
+func whole(string) bool { return true }
+
+// isBeingWritten says whether what was just created is no folder and no link: then somebody writes it, and closes it.
+func isBeingWritten(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return info.Mode().IsRegular() && ok && stat.Nlink == 1
+}
+
 // forget forgets the files of a folder.
 func (f *state) forget(dir string) {
 	maps.DeleteFunc(f.files, func(file string, _ manifest) bool { return isBelow(file, dir) })
@@ -255,7 +285,7 @@ func (f *state) forget(dir string) {
 
 // scan watches the folder and its subfolders, and then returns what is in them: a file that comes in between is seen twice, not
 // missed.
-func (f *state) scan(dir string) map[string]manifest {
+func (f *state) scan(dir string, complete func(path string) bool) map[string]manifest {
 	files := make(map[string]manifest)
 	note := func(path string, err error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // an event says that it is gone
@@ -266,7 +296,13 @@ func (f *state) scan(dir string) map[string]manifest {
 	walker{
 		enter: func(dir string) { note(dir, f.inotify.add(dir)) },
 		file: func(path string) {
-			if m, known := f.read(path, false); known {
+			m, known := f.files[path]
+			if complete(path) {
+				m, known = f.read(path)
+			} else {
+				f.unsettled[path] = struct{}{}
+			}
+			if known {
 				files[path] = m
 			}
 		},
@@ -282,27 +318,25 @@ func (f *state) scan(dir string) map[string]manifest {
 	return files
 }
 
-// read returns what a file says: now or, if that is broken or still being written, what it said last. It returns false for a file
-// that says nothing, for it is gone, is no manifest, or has not been closed yet.
-func (f *state) read(path string, created bool) (manifest, bool) {
+// read returns what a file says: now or, if that is broken or somebody began to write it meanwhile, what it said last. It returns false for a
+// file that says nothing, for it is gone or is no manifest.
+func (f *state) read(path string) (manifest, bool) {
 	if !isManifest(path) {
 		return manifest{}, false
 	}
-	data, err := readSettled(path, created)
+	m, err := readManifest(path, maxWatched)
 	old, known := f.files[path]
-	var m manifest
+	f.backlog, _ = f.queued() // an error will come again
 	switch {
-	case errors.Is(err, errUnsettled):
-		f.unsettled[path] = struct{}{}
-		return old, known
-	case errors.Is(err, errUnclosed):
+	case slices.ContainsFunc(f.backlog, func(e inotifyEvent) bool {
+		return e.mask&unix.IN_MODIFY != 0 && filepath.Join(e.dir, e.name) == path
+	}):
 		return old, known
 	case errors.Is(err, fs.ErrNotExist):
 		return manifest{}, false
-	case err != nil:
-		m = unreadable(path, err)
-	default:
-		m = parseManifest(path, data)
+	case m.torn && !f.settled(path): // the event comes a moment later
+		f.unsettled[path] = struct{}{}
+		return old, known
 	}
 	if m.broken && known && !old.broken {
 		m.objects, m.broken = old.objects, false

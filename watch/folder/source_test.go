@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/netpold/netpold/test/sink"
 )
@@ -23,18 +24,27 @@ spec: {podSelector: {matchLabels: {app: %s}}}}
 
 const namespaceText = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n"
 
-// folderTest is a watched folder in dir, which has namespace shop and is told already.
+// folderTest is a watched folder in dir.
 type folderTest struct {
 	*sink.Recorder
-	t   *testing.T
-	dir string
-	log sink.Log
+	t      *testing.T
+	dir    string
+	log    sink.Log
+	source *Source
 }
 
+func newFolderTest(t *testing.T) *folderTest {
+	t.Helper()
+	ft := &folderTest{Recorder: sink.NewRecorder(), t: t, dir: filepath.Join(t.TempDir(), "manifests"), log: make(sink.Log, 1000)}
+	ft.source = &Source{Dir: ft.dir, Log: slog.New(slog.NewTextHandler(ft.log, nil))}
+	ft.mkdir("")
+	return ft
+}
+
+// watchFolder returns a folder that has namespace shop and is told already.
 func watchFolder(t *testing.T) *folderTest {
 	t.Helper()
-	ft := &folderTest{sink.NewRecorder(), t, filepath.Join(t.TempDir(), "manifests"), make(sink.Log, 1000)}
-	ft.mkdir("")
+	ft := newFolderTest(t)
 	ft.write("0.yaml", namespaceText)
 	ft.start()
 	ft.Next(t, "set namespace shop")
@@ -45,8 +55,7 @@ func (ft *folderTest) start() {
 	ft.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	source := &Source{Dir: ft.dir, Log: slog.New(slog.NewTextHandler(ft.log, nil))}
-	go func() { done <- source.Run(ctx, ft) }()
+	go func() { done <- ft.source.Run(ctx, ft) }()
 	ft.t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -136,14 +145,57 @@ func TestSourceHalfWritten(t *testing.T) {
 	ft.ok(f.Close())
 	ft.Next(t, "set policy shop/a selects app=a", "set policy shop/b selects app=b")
 
-	// Whoever opens it again and truncates it is not seen either, not even where everything is read anew.
+	// Whoever opens it again and truncates it is not seen either.
 	f, err = os.Create(ft.path("a.yaml"))
 	ft.ok(err)
-	ft.rename(".", "../moved")
-	ft.rename("../moved", ".")
 	ft.mark("again")
 	ft.ok(f.Close())
 	ft.Next(t, "delete policy shop/a", "delete policy shop/b")
+}
+
+// watchOld returns a folder that has namespace shop and policy a, where what was written today is not settled.
+func watchOld(t *testing.T) *folderTest {
+	t.Helper()
+	ft := newFolderTest(t)
+	ft.writeOld("0.yaml", namespaceText)
+	ft.writeOld("a.yaml", policyText("a"))
+	ft.source.quiet = 24 * time.Hour
+	ft.start()
+	ft.Next(t, "set namespace shop", "set policy shop/a selects app=a")
+	return ft
+}
+
+// writeOld writes a file as of two days ago.
+func (ft *folderTest) writeOld(name, text string) {
+	ft.t.Helper()
+	ft.write(name, text)
+	old := time.Now().Add(-48 * time.Hour)
+	ft.ok(os.Chtimes(ft.path(name), old, old))
+}
+
+// TestSourceUnsettled: where everything is read anew, a file that was written a moment ago may not be complete.
+func TestSourceUnsettled(t *testing.T) {
+	ft := watchOld(t)
+
+	f, err := os.Create(ft.path("a.yaml")) // and truncates it
+	ft.ok(err)
+	ft.rename(".", "../moved")
+	ft.rename("../moved", ".")
+	ft.writeOld("b.yaml", policyText("b"))
+	ft.Next(t, "set policy shop/b selects app=b")
+	_, err = f.WriteString(policyText("c"))
+	ft.ok(err)
+	ft.ok(f.Close())
+	ft.Next(t, "delete policy shop/a", "set policy shop/c selects app=c")
+}
+
+// TestSourceRewritten: whoever rewrites a file again and again is never seen in between.
+func TestSourceRewritten(t *testing.T) {
+	ft := watchOld(t)
+	for i := range 300 {
+		ft.write("a.yaml", strings.Repeat("# comment\n", i)+policyText("a")) // truncates it first
+	}
+	ft.mark("rewritten")
 }
 
 func TestSourceBroken(t *testing.T) {
