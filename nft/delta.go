@@ -94,6 +94,27 @@ func (d *delta[K, V]) pending(drop, add func(K, V)) {
 	d.differs = nil
 }
 
+// heldAt returns what the kernel holds at k.
+func (d *delta[K, V]) heldAt(k K) (V, bool) {
+	if kernel, differs := d.differs[k]; differs {
+		return kernel.value, kernel.present
+	}
+	v, wanted := d.want[k]
+	return v, wanted && d.known
+}
+
+// hold says that the kernel holds v at k, or nothing, after all.
+func (d *delta[K, V]) hold(k K, kernel held[V]) {
+	if v, wanted := d.want[k]; kernel == (held[V]{v, wanted}) {
+		delete(d.differs, k)
+		return
+	}
+	if d.differs == nil {
+		d.differs = make(map[K]held[V])
+	}
+	d.differs[k] = kernel
+}
+
 // forget says that the kernel holds nothing.
 func (d *delta[K, V]) forget() {
 	d.known, d.differs = false, nil

@@ -77,6 +77,32 @@ func (e *elements) pending(drop, add func(Key, Value)) {
 	e.others.pending(drop, add)
 }
 
+// heldAt returns what the kernel holds at k.
+func (e *elements) heldAt(k Key) (Value, bool) {
+	if v, ok := e.others.heldAt(k); ok {
+		return v, true
+	}
+	_, ok := e.addrs.heldAt(k.Addr)
+	return Value{}, ok && k.isAddr()
+}
+
+// keep says that the kernel still holds v at k, which is not wanted.
+func (e *elements) keep(k Key, v Value) {
+	if k.isAddr() && v == (Value{}) {
+		e.addrs.hold(k.Addr, held[struct{}]{present: true})
+		return
+	}
+	e.others.hold(k, held[Value]{v, true})
+}
+
+// lose says that the kernel holds nothing at k any more.
+func (e *elements) lose(k Key) {
+	if k.isAddr() {
+		e.addrs.hold(k.Addr, held[struct{}]{})
+	}
+	e.others.hold(k, held[Value]{})
+}
+
 func (e *elements) forget() {
 	e.addrs.forget()
 	e.others.forget()

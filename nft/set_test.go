@@ -168,6 +168,8 @@ func TestStaleSet(t *testing.T) {
 	table.Pending()
 	table.DeleteSet("s")
 	table.Pending()
+	table.Reap(table.Retired())
+	table.Pending()
 	table.Set("s", SetType{Family: IPv4}, "").Want(k, Value{})
 	stale.Want(k, Value{Comment: "stale"})
 	tx := table.Pending()

@@ -2,6 +2,8 @@
 
 package nft
 
+import "slices"
+
 // A stage has operations of a weight of maxStage: an element weighs 1, an interval 2, its two ends, and a chain, set or rule, which costs the
 // kernel as much as some elements, perObject. The kernel holds up all other writers of the network namespace while it commits a stage, for some 30 ms.
 const (
@@ -9,8 +11,9 @@ const (
 	perObject = 10
 )
 
-// Stages splits the transaction into those to be committed one after the other: what nothing refers to yet, new chains and sets with
-// what is in them, in portions, and in the last the rest, which brings it to use. What replaces the whole table is one stage.
+// Stages splits the transaction into those to be committed one after the other: what nothing leads to yet, new and revived chains and sets
+// with what is in them, in portions; the rest, which brings it to use; and what nothing leads to any more. What replaces the whole table is
+// one stage.
 //
 // A packet that is under way while the kernel commits takes the rules of the generation that it began with, but looks elements up in
 // that of the moment. It can find the new element that leads to a new chain, and that chain without rules, so it returns and is
@@ -43,29 +46,31 @@ func (tx *Transaction) weight() int {
 	return sum
 }
 
-// split splits the transaction into portions of what no packet meets yet, and the rest.
+// split splits the transaction into portions of what no packet meets yet, the rest, and portions of what no packet meets any more. A chain
+// goes after the elements that name it: before Linux 6.4 the kernel does not take both at once.
 func (tx *Transaction) split() []*Transaction {
-	var unused, rest []Op
-	chains, sets := make(map[*Chain]bool), make(map[*Set]bool)
+	var unreached, rest, retired, chains []Op
+	gone := make(map[*Chain]bool)
+	for _, op := range tx.Ops {
+		gone[op.Chain] = op.Verb == DeleteChain
+	}
 	for _, op := range tx.Ops {
 		switch {
-		case op.Verb == AddTable, op.Verb == DeleteTable:
-		case op.Verb == AddChain && op.Chain.Base == nil:
-			chains[op.Chain] = true
-		case op.Verb == AddSet:
-			sets[op.Set] = true
-		case op.Verb == AddRule && chains[op.Chain], op.Verb == AddElements && sets[op.Set]:
+		case op.Verb == AddTable, op.Verb == DeleteTable, op.Unreached:
+			unreached = append(unreached, op)
+		case op.Verb == DeleteSet, op.Verb == FlushChain && gone[op.Chain]:
+			retired = append(retired, op)
+		case op.Verb == DeleteChain:
+			chains = append(chains, op)
 		default:
 			rest = append(rest, op)
-			continue
 		}
-		unused = append(unused, op)
 	}
-	stages := tx.portions(unused)
+	stages := tx.portions(unreached)
 	if len(rest) > 0 {
 		stages = append(stages, tx.with(rest))
 	}
-	return stages
+	return slices.Concat(stages, tx.portions(retired), tx.portions(chains))
 }
 
 // portions returns transactions of at most maxStage each.

@@ -29,16 +29,24 @@ func TestStages(t *testing.T) {
 	}
 	three := &nft.Chain{Name: "three", Rules: []nft.Rule{{}}}
 	table.SetChain(three)
+	table.SetChain(&nft.Chain{Name: "two"})
 	table.DeleteChain("one")
 	stages := table.Pending().Stages()
 	if len(stages) != 2 {
 		t.Fatalf("got %v, want two stages", stages)
 	}
-	if s := stages[0].String(); !strings.Contains(s, "add rule inet t three") || strings.Contains(s, "one") {
+	if s := stages[0].String(); !strings.Contains(s, "add rule inet t three") || strings.Contains(s, "two") {
 		t.Errorf("first:\n%s", s)
 	}
-	if s := stages[1].String(); !strings.Contains(s, "delete chain inet t one") || strings.Contains(s, "three") {
+	if s := stages[1].String(); s != "flush chain inet t two\n" {
 		t.Errorf("second:\n%s", s)
+	}
+	stages = reaped(table).Stages()
+	if len(stages) != 2 {
+		t.Fatalf("got %v, want two stages", stages)
+	}
+	if s := stages[0].String() + stages[1].String(); s != "flush chain inet t one\ndelete chain inet t one\n" {
+		t.Errorf("at last:\n%s", s)
 	}
 	if stages := (*nft.Transaction)(nil).Stages(); len(stages) != 0 {
 		t.Errorf("nothing is split into %v", stages)

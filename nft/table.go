@@ -17,7 +17,10 @@ type Table struct {
 	sets   map[string]*Set // also those that are to be deleted from the kernel
 	dirty  []*Set          // those of sets that may differ from the kernel's
 	chains delta[string, *Chain]
+	edited bool // a chain may differ from the kernel's
 	known  bool // false: the next transaction replaces whatever the kernel has under this name
+
+	retirement
 }
 
 // NewTable returns an empty table that the kernel is not known to hold.
@@ -33,17 +36,22 @@ func NewTable(name, comment string) *Table {
 // the caller no longer changes it. The kernel cannot change the comment nor the base of a chain: a name has the same ones until a
 // transaction has deleted it.
 func (t *Table) SetChain(c *Chain) {
-	for _, old := range [...]*Chain{t.chains.want[c.Name], t.chains.differs[c.Name].value} {
+	want := t.chains.want[c.Name]
+	for _, old := range [...]*Chain{want, t.chains.differs[c.Name].value} {
 		if old != nil && old.text() == c.text() {
 			c = old // so that a chain which changes to and fro is left alone, and its counters too
 			break
 		}
 	}
+	t.edited = t.edited || c != want
 	t.chains.set(c.Name, c)
 }
 
 // DeleteChain wants no chain of that name. The caller also deletes what refers to it, before the next [Table.Pending].
-func (t *Table) DeleteChain(name string) { t.chains.unset(name) }
+func (t *Table) DeleteChain(name string) {
+	t.edited = t.edited || t.chains.want[name] != nil
+	t.chains.unset(name)
+}
 
 // Chain returns the wanted chain of that name, or nil.
 func (t *Table) Chain(name string) *Chain { return t.chains.want[name] }
@@ -57,7 +65,7 @@ func (t *Table) Set(name string, typ SetType, comment string) *Set {
 		t.sets[name] = s
 	}
 	if !s.wanted {
-		// The kernel may still hold it from before its deletion.
+		// The kernel may still hold it, with the elements that it had.
 		s.elements.clear()
 		s.wanted = true
 		t.touch(s)
@@ -129,8 +137,10 @@ func byChain(a, b *Chain) int {
 func (t *Table) Forget() {
 	t.known = false
 	t.chains.forget()
+	t.retirement = retirement{number: t.number}
 	for _, s := range t.sets {
 		s.elements.forget()
+		s.listed, s.retired, s.late = false, 0, nil
 	}
 }
 
@@ -138,12 +148,17 @@ func (t *Table) Forget() {
 func (t *Table) Known() bool { return t.known }
 
 // Changed says whether the next [Table.Pending] may have something to do. It costs nothing.
-func (t *Table) Changed() bool { return !t.known || len(t.dirty) > 0 || len(t.chains.differs) > 0 }
+func (t *Table) Changed() bool { return !t.known || len(t.dirty) > 0 || t.edited || t.ripe }
 
-// Pending returns the transaction that makes the kernel hold what is wanted, or nil when nothing differs. Its cost is proportional
-// to the difference. From then on the table takes the transaction as committed; if it fails, call [Table.Forget].
+// Pending returns the transaction that makes the kernel hold what is wanted, but for what has to be retired first, or nil when there is
+// nothing to do. Its cost is proportional to the difference. From then on the table takes the transaction as committed; if it fails, call
+// [Table.Forget].
 func (t *Table) Pending() *Transaction {
-	b := newBatch(t)
+	if !t.Changed() {
+		return nil
+	}
+	t.number++
+	b := &batch{table: t}
 	sets := t.dirty
 	if !t.known {
 		sets = slices.Collect(maps.Values(t.sets))
@@ -154,8 +169,11 @@ func (t *Table) Pending() *Transaction {
 		b.set(s)
 	}
 	t.dirty = nil
+	b.take()
 	t.chains.pending(b.dropChain, b.addChain)
+	b.retireChains()
 	tx := b.transaction()
-	t.known = true
+	t.revive()
+	t.known, t.edited, t.ripe = true, false, false
 	return tx
 }

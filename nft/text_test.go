@@ -152,8 +152,15 @@ func TestGoldenTable(t *testing.T) {
 	golden(t, "everything-replace.nft", table.Pending().String())
 	change(table)
 	golden(t, "everything-change.nft", table.Pending().String())
+	golden(t, "everything-retired.nft", reaped(table).String())
 	golden(t, "empty.nft", nft.NewTable("t", "").String())
 	golden(t, "empty-replace.nft", nft.NewTable("t", "").Pending().String())
+}
+
+// reaped returns the transaction that deletes what is retired.
+func reaped(t *nft.Table) *nft.Transaction {
+	t.Reap(t.Retired())
+	return t.Pending()
 }
 
 // change edits everything, a bit of each.
@@ -195,6 +202,7 @@ func TestNftTransaction(t *testing.T) {
 
 	change(table)
 	load(t, table.Pending().String())
+	load(t, reaped(table).String())
 	same(t, sorted(list(t)), sorted(canonical(table.String())))
 
 	table.Forget()

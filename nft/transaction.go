@@ -4,7 +4,6 @@ package nft
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -32,6 +31,9 @@ type Op struct {
 	Chain    *Chain    // of the chain verbs and AddRule
 	Rule     *Rule     // of AddRule
 	Elements []Element // of the element verbs
+
+	// Unreached says that no packet can come to the object when the transaction begins: it is new, or revived.
+	Unreached bool
 }
 
 // Transaction is a list of operations on one table that the kernel commits all or none. The order of the operations is the order of
@@ -126,107 +128,4 @@ func (op Op) text(tx *Transaction) string {
 		}
 	}
 	return fmt.Sprintf("%s element %s %s { %s }", verb, table, op.Set.Name, strings.Join(items, ", "))
-}
-
-// batch gathers the operations of a transaction by the phase they belong to.
-type batch struct {
-	table       *Table
-	addSets     []Op
-	addChains   []*Chain
-	delElements []Op
-	changed     []*Chain // held and wanted, with other rules
-	addElements []Op
-	delSets     []Op
-	delChains   map[string]*Chain
-}
-
-func newBatch(t *Table) *batch { return &batch{table: t, delChains: make(map[string]*Chain)} }
-
-// set gathers what one set needs.
-func (b *batch) set(s *Set) {
-	if b.table.sets[s.Name] != s { // deleted long ago, and yet edited
-		return
-	}
-	held := s.elements.known()
-	switch {
-	case !s.wanted && held:
-		b.delSets = append(b.delSets, Op{Verb: DeleteSet, Set: s})
-		fallthrough
-	case !s.wanted:
-		delete(b.table.sets, s.Name)
-		return
-	case !held:
-		b.addSets = append(b.addSets, Op{Verb: AddSet, Set: s})
-	}
-	var drop, add []Element
-	if !held {
-		add = make([]Element, 0, s.Len())
-	}
-	s.elements.pending(
-		func(k Key, v Value) { drop = append(drop, Element{k, v}) },
-		func(k Key, v Value) { add = append(add, Element{k, v}) })
-	if len(drop) > 0 {
-		sortElements(drop)
-		b.delElements = append(b.delElements, Op{Verb: DeleteElements, Set: s, Elements: drop})
-	}
-	if len(add) > 0 {
-		sortElements(add)
-		b.addElements = append(b.addElements, Op{Verb: AddElements, Set: s, Elements: add})
-	}
-}
-
-// dropChain and addChain gather the chains: one that is dropped and added again is changed in place.
-func (b *batch) dropChain(name string, c *Chain) { b.delChains[name] = c }
-
-func (b *batch) addChain(name string, c *Chain) {
-	if b.delChains[name] != nil {
-		delete(b.delChains, name)
-		b.changed = append(b.changed, c)
-		return
-	}
-	b.addChains = append(b.addChains, c)
-}
-
-// transaction puts the phases in order. This is the only place that knows it.
-func (b *batch) transaction() *Transaction {
-	tx := &Transaction{Table: b.table.Name, Comment: b.table.Comment}
-	slices.SortFunc(b.addChains, byChain)
-	slices.SortFunc(b.changed, byChain)
-	var deleted []*Chain
-	for _, c := range b.delChains {
-		deleted = append(deleted, c)
-	}
-	slices.SortFunc(deleted, byChain)
-
-	if !b.table.known { // add before delete: deleting a table that is not there fails
-		tx.Ops = append(tx.Ops, Op{Verb: AddTable}, Op{Verb: DeleteTable}, Op{Verb: AddTable})
-	}
-	tx.chains(AddChain, b.addChains) // before the sets: nft 1.0.6 adds the elements of a new interval map together with the map
-	tx.Ops = append(tx.Ops, b.addSets...)
-	tx.Ops = append(tx.Ops, b.delElements...)
-	tx.chains(FlushChain, b.changed)
-	tx.chains(FlushChain, deleted)
-	tx.rules(b.changed)
-	tx.rules(b.addChains)
-	tx.Ops = append(tx.Ops, b.addElements...)
-	tx.Ops = append(tx.Ops, b.delSets...) // their rules and elements may refer to chains
-	tx.chains(DeleteChain, deleted)
-	if len(tx.Ops) == 0 {
-		return nil
-	}
-	return tx
-}
-
-func (tx *Transaction) chains(v Verb, chains []*Chain) {
-	for _, c := range chains {
-		tx.Ops = append(tx.Ops, Op{Verb: v, Chain: c})
-	}
-}
-
-func (tx *Transaction) rules(chains []*Chain) {
-	for _, c := range chains {
-		for i := range c.Rules {
-			tx.Ops = append(tx.Ops, Op{Verb: AddRule, Chain: c, Rule: &c.Rules[i]})
-		}
-	}
 }

@@ -194,19 +194,73 @@ func (w *world) commit() {
 	case tx == nil:
 	default:
 		w.minimal(tx)
-		if err := w.held.apply(tx); err != nil {
-			w.t.Fatalf("%v, of\n%s", err, tx)
-		}
+		w.apply(tx)
 	}
-	if got := w.held.fresh().String(); got != want {
-		w.t.Fatalf("the kernel holds\n%s\nwant\n%s\nafter\n%s", got, want, tx)
-	}
-	if tx := w.table.Pending(); tx != nil {
-		w.t.Fatalf("pending after the commit:\n%s", tx)
-	}
+	w.settle(want)
 	if w.IntN(20) == 0 { // another program
 		w.held = new(memory).clone()
 		w.table.Forget()
+	}
+}
+
+// apply commits the stages of a transaction.
+func (w *world) apply(tx *nft.Transaction) {
+	w.t.Helper()
+	for _, stage := range tx.Stages() {
+		if err := w.held.apply(stage); err != nil {
+			w.t.Fatalf("%v, of\n%s", err, tx)
+		}
+	}
+}
+
+// settle holds that the kernel has all that is wanted and, when all is reaped that was retired, nothing else.
+func (w *world) settle(want string) {
+	w.t.Helper()
+	if tx := w.table.Pending(); tx != nil {
+		w.t.Fatalf("pending after the commit:\n%s", tx)
+	}
+	w.missing()
+	if w.IntN(3) == 0 { // or not yet
+		w.table.Reap(w.table.Retired() - min(w.table.Retired(), uint64(w.IntN(4))))
+	}
+	if w.IntN(3) > 0 {
+		return
+	}
+	w.table.Reap(w.table.Retired())
+	w.apply(w.table.Pending())
+	if got := w.held.fresh().String(); got != want {
+		w.t.Fatalf("the kernel holds\n%s\nwant\n%s", got, want)
+	}
+	if w.table.Retired() != 0 || w.table.Late() || w.table.Changed() || w.table.Pending() != nil {
+		w.t.Fatal("something is retired still")
+	}
+}
+
+// missing holds that the kernel has all that is wanted, and that what it has besides are elements, sets and chains that were.
+func (w *world) missing() {
+	w.t.Helper()
+	for name, s := range w.want.sets {
+		held := w.held.sets[name]
+		if held == nil {
+			w.t.Fatalf("set %s is missing", name)
+		}
+		for k, v := range s.elements {
+			if have, ok := held.elements[k]; !ok || have != v {
+				w.t.Fatalf("set %s: %v is missing", name, k)
+			}
+		}
+		if len(held.elements) > len(s.elements) && !w.table.Late() {
+			w.t.Fatalf("set %s has more than it should, and nobody says so", name)
+		}
+	}
+	for name, c := range w.want.chains {
+		if held := w.held.chains[name]; held == nil || fmt.Sprint(held.Rules) != fmt.Sprint(c.Rules) {
+			w.t.Fatalf("chain %s is missing or has other rules", name)
+		}
+	}
+	more := len(w.held.sets) > len(w.want.sets) || len(w.held.chains) > len(w.want.chains)
+	if more && w.table.Retired() == 0 {
+		w.t.Fatal("the kernel has more than it should, and nobody says so")
 	}
 }
 
@@ -225,35 +279,28 @@ func (w *world) minimal(tx *nft.Transaction) {
 			w.t.Fatalf("%s, though it is as wanted", op.Describe())
 		}
 	}
-	elements := 0
 	for _, op := range tx.Ops {
-		elements += len(op.Elements)
-	}
-	if n := w.differing(); elements != n {
-		w.t.Fatalf("%d operations on elements, want %d, in\n%s", elements, n, tx)
+		for _, e := range op.Elements {
+			w.minimalElement(op, e)
+		}
 	}
 }
 
-// differing counts the elements to delete from sets that stay, and those to add.
-func (w *world) differing() int {
-	n := 0
-	for name, s := range w.want.sets {
-		var have map[nft.Key]nft.Value
-		if h := w.held.sets[name]; h != nil {
-			have = h.elements
+// minimalElement holds that an element is deleted which is not wanted as it is, or added which is not held.
+func (w *world) minimalElement(op nft.Op, e nft.Element) {
+	w.t.Helper()
+	of := func(m *memory) (nft.Value, bool) {
+		if s := m.sets[op.Set.Name]; s != nil {
+			v, ok := s.elements[e.Key]
+			return v, ok
 		}
-		for k, v := range s.elements {
-			if had, ok := have[k]; !ok || had != v {
-				n++
-			}
-		}
-		for k, v := range have {
-			if now, ok := s.elements[k]; !ok || now != v {
-				n++
-			}
-		}
+		return nft.Value{}, false
 	}
-	return n
+	want, wanted := of(w.want)
+	held, had := of(w.held)
+	if wanted && had && want == held || op.Verb == nft.AddElements && !wanted || op.Verb == nft.DeleteElements && !had {
+		w.t.Fatalf("%s: %v, for nothing", op.Describe(), e)
+	}
 }
 
 // TestTransactions applies the transactions of tables that are edited at random.

@@ -210,6 +210,12 @@ func TestTransactions(t *testing.T) {
 					return fmt.Errorf("step %d: %w in\n%s", step, err, tx)
 				}
 			}
+			if r.IntN(3) > 0 {
+				continue
+			}
+			if err := kernel.settle(s.Table()); err != nil {
+				return fmt.Errorf("step %d: %w", step, err)
+			}
 			if err := sameAsNew(&kernel, s, c, options(seed)); err != nil {
 				return fmt.Errorf("step %d: %w", step, err)
 			}

@@ -133,14 +133,15 @@ func TestGoldenPaths(t *testing.T) {
 						t.Fatalf("event %d: %v in\n%s", i, err, tx)
 					}
 				}
+				if r.IntN(3) == 0 {
+					s.Table().Reap(s.Table().Retired())
+				}
 			}
 			if got := s.Table().String(); got != c.Table {
 				t.Errorf("the table depends on the way to it:\n%s", diff(c.Table, got))
 			}
-			if tx := s.Table().Pending(); tx != nil {
-				if err := kernel.apply(tx); err != nil {
-					t.Fatalf("%v in\n%s", err, tx)
-				}
+			if err := kernel.settle(s.Table()); err != nil {
+				t.Fatal(err)
 			}
 			var whole model
 			fresh, _ := c.State(c.Node)

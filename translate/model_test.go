@@ -31,11 +31,35 @@ type modelChain struct {
 	rules []nft.Rule
 }
 
-// apply applies the operations in order, up to the first that is an error.
+// settled returns what is pending and, after that, what deletes all that is retired then.
+func settled(t *nft.Table) []*nft.Transaction {
+	var all []*nft.Transaction
+	for range 2 {
+		if tx := t.Pending(); tx != nil {
+			all = append(all, tx)
+		}
+		t.Reap(t.Retired())
+	}
+	return all
+}
+
+// settle brings the model what is pending and, after that, what deletes all that is retired.
+func (m *model) settle(t *nft.Table) error {
+	for _, tx := range settled(t) {
+		if err := m.apply(tx); err != nil {
+			return fmt.Errorf("%w in\n%s", err, tx)
+		}
+	}
+	return nil
+}
+
+// apply applies the operations of each stage in order, up to the first that is an error.
 func (m *model) apply(tx *nft.Transaction) error {
-	for i, op := range tx.Ops {
-		if err := m.op(tx, op); err != nil {
-			return fmt.Errorf("operation %d, %s: %w", i, op.Describe(), err)
+	for _, stage := range tx.Stages() {
+		for i, op := range stage.Ops {
+			if err := m.op(tx, op); err != nil {
+				return fmt.Errorf("operation %d, %s: %w", i, op.Describe(), err)
+			}
 		}
 	}
 	return nil

@@ -52,6 +52,9 @@ func TestPortions(t *testing.T) {
 					}
 				}
 			}
+			if err := kernel.settle(s.Table()); err != nil {
+				return fmt.Errorf("step %d: %w", step, err)
+			}
 			if err := sameAsNew(&kernel, s, c, options(seed)); err != nil {
 				return fmt.Errorf("step %d: %w", step, err)
 			}

@@ -17,6 +17,8 @@ type Kernel interface {
 	Reads
 	// Apply commits a transaction: all of it or nothing that a packet meets.
 	Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error)
+	// Settle waits until no packet is under way that was when it was called.
+	Settle(ctx context.Context) error
 	// DeleteTable deletes a table, if it is there.
 	DeleteTable(ctx context.Context, name string) error
 	// Hooked says whether a table has a base chain of that name.

@@ -107,6 +107,7 @@ func (k *ledger) Element(context.Context, string, *nft.Set, nft.Key) (nft.Counte
 func (k *ledger) Rules(context.Context, string, *nft.Chain) ([]nft.HeldRule, error) { return nil, nil }
 
 func (k *ledger) Generation(context.Context) (uint32, error) { return 0, nil }
+func (*ledger) Settle(context.Context) error                 { return nil }
 
 func (k *ledger) key() nft.Key {
 	return nft.AddrKey(netip.AddrFrom4([4]byte{10, 0, 0, byte(k.IntN(3))}))

@@ -42,9 +42,10 @@ type Loop struct {
 	inFlight   bool // a transaction is
 	more       bool // the last one was a portion, and more is to follow
 	doubts     doubts
-	oldest     time.Time // when the oldest event came that no transaction has; zero without one
-	reason     string    // of the next replacement of the whole table
-	awaySince  time.Time // when the source went away; zero while it answers
+	table      *nft.Table // the state's, of the last transaction
+	oldest     time.Time  // when the oldest event came that no transaction has; zero without one
+	reason     string     // of the next replacement of the whole table
+	awaySince  time.Time  // when the source went away; zero while it answers
 	awayError  string
 }
 
@@ -115,10 +116,16 @@ func (l *Loop) Run(ctx context.Context) {
 	backoff := minBackoff
 	wake := l.wake
 	var retry <-chan time.Time
+	settled := make(chan uint64, 1)
+	settling := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case number := <-settled:
+			settling = false
+			l.reap(number)
+			continue
 		case <-wake:
 		case <-retry:
 		case <-l.quarantine.timer.C:
@@ -137,6 +144,10 @@ func (l *Loop) Run(ctx context.Context) {
 			wake, retry = nil, time.After(backoff) // events wait for the replacement, which has them all
 			backoff = min(2*backoff, maxBackoff)
 			continue
+		}
+		if number := l.retired(); number != 0 && !settling {
+			settling = true
+			go l.settle(ctx, number, settled)
 		}
 		backoff = minBackoff
 		if first && l.Status().Transactions > 0 {
@@ -174,7 +185,10 @@ func (l *Loop) commit(ctx context.Context) error {
 		}
 		return err
 	}
-	l.Metrics.committed(end, elapsed, end.Sub(oldest))
+	l.Metrics.committed(end, elapsed)
+	if !oldest.IsZero() {
+		l.Metrics.inForce(end.Sub(oldest))
+	}
 	if l.status.Transactions == 0 {
 		l.Log.Info("policies are in force", "operations", tx.Len(), "elapsed", elapsed)
 	} else if tx.Replaces() {
@@ -188,11 +202,15 @@ func (l *Loop) commit(ctx context.Context) error {
 	l.status.Transactions++
 	l.status.LastCommit, l.status.LastElapsed, l.status.LastOperations = end, elapsed, tx.Len()
 	l.accepted()
-	l.Log.Debug("transaction", "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
+	what := "transaction"
+	if oldest.IsZero() {
+		what = "what was retired is deleted"
+	}
+	l.Log.Debug(what, "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
 	return nil
 }
 
-// pending returns the next transaction, or nil, when its oldest event came, and the doubts that were raised before it.
+// pending returns the next transaction, or nil, when its oldest event came, if it is of any, and the doubts that were raised before it.
 func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -200,16 +218,17 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 		return nil, time.Time{}, 0
 	}
 	oldest := l.oldest
-	if oldest.IsZero() { // to be synced is an event, too
+	if oldest.IsZero() && l.table == nil { // to be synced is an event, too
 		oldest = time.Now()
 	}
 	l.oldest = time.Time{}
-	table, more := l.State.Portion(portion)
+	var more bool
+	l.table, more = l.State.Portion(portion)
 	if l.more = more; more { // and what came in between
 		l.oldest = oldest
 		l.poke()
 	}
-	tx := table.Pending()
+	tx := l.table.Pending()
 	l.tellTroubles()
 	l.inFlight = tx != nil
 	return tx, oldest, l.doubts.raised
@@ -283,7 +302,7 @@ func (l *Loop) Status() Status {
 
 // inSync says what [Status.InSync] does.
 func (l *Loop) inSync() bool {
-	return l.status.Transactions > 0 && l.status.LastError == nil && !l.inFlight && !l.more && !l.doubts.open()
+	return l.status.Transactions > 0 && l.status.LastError == nil && !l.inFlight && !l.more && !l.doubts.open() && !l.table.Late()
 }
 
 // objects edits the loop's state while its lock is held.

@@ -66,6 +66,8 @@ func (k *fakeKernel) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result
 	return nft.Result{}, k.apply(ctx, tx)
 }
 
+func (*fakeKernel) Settle(context.Context) error { return nil }
+
 func (k *fakeKernel) DeleteTable(_ context.Context, name string) error {
 	k.calls = append(k.calls, "delete "+name)
 	delete(k.hooked, name)

@@ -93,12 +93,13 @@ func latencyBuckets() []float64 {
 }
 
 // committed counts a committed transaction: when, how long the kernel took, and how long after its oldest event.
-func (m *Metrics) committed(at time.Time, elapsed, latency time.Duration) {
+func (m *Metrics) committed(at time.Time, elapsed time.Duration) {
 	m.transactions.WithLabelValues("committed").Inc()
 	m.duration.Observe(elapsed.Seconds())
-	m.eventToKernel.Observe(latency.Seconds())
 	m.lastCommit.Set(float64(at.UnixNano()) / 1e9)
 }
+
+func (m *Metrics) inForce(latency time.Duration) { m.eventToKernel.Observe(latency.Seconds()) }
 
 func (m *Metrics) failed() { m.transactions.WithLabelValues("failed").Inc() }
 

@@ -177,7 +177,9 @@ func (k *modelKernel) Elements(context.Context, string, string, nft.SetType) ([]
 	return nil, fs.ErrNotExist
 }
 
-func (k *modelKernel) Shape(context.Context, string) (nft.Shape, error) { return nft.Shape{Owned: true}, nil }
+func (k *modelKernel) Shape(context.Context, string) (nft.Shape, error) {
+	return nft.Shape{Owned: true}, nil
+}
 
 func (k *modelKernel) Element(context.Context, string, *nft.Set, nft.Key) (nft.Counted, error) {
 	return nft.Counted{}, fs.ErrNotExist
@@ -186,5 +188,7 @@ func (k *modelKernel) Element(context.Context, string, *nft.Set, nft.Key) (nft.C
 func (k *modelKernel) Rules(context.Context, string, *nft.Chain) ([]nft.HeldRule, error) {
 	return nil, nil
 }
+
+func (*modelKernel) Settle(context.Context) error { return nil }
 
 func (k *modelKernel) Generation(context.Context) (uint32, error) { return uint32(k.tried), nil }

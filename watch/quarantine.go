@@ -183,6 +183,9 @@ func (l *Loop) retryQuarantined() {
 		}
 		t.end = time.Time{}
 		l.State.Release(key)
+		if l.oldest.IsZero() {
+			l.oldest = time.Now()
+		}
 		l.Log.Debug("an isolation is tried again", "after", t.length)
 	}
 	l.setTimer()

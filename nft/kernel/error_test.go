@@ -115,7 +115,7 @@ func TestRefused(t *testing.T) {
 		},
 		{
 			name:  "deletion of a chain in use",
-			edit:  func(t *nft.Table) { t.DeleteChain("used") },
+			edit:  func(t *nft.Table) { t.DeleteChain("used"); t.Pending(); t.Reap(t.Retired()) },
 			want:  "delete chain used: device or resource busy",
 			errno: unix.EBUSY,
 		},
@@ -131,11 +131,10 @@ func TestRefused(t *testing.T) {
 			behind: "delete table inet t; add table inet t; add chain inet t c",
 			edit: func(t *nft.Table) {
 				t.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(nft.JumpTo("used"))}, Comment: "x"})
-				t.DeleteChain("used")
-				t.DeleteSet("map")
+				t.FindSet("ranges").Unwant(span("10.0.0.0/16"))
 				t.FindSet("hash").Unwant(nft.AddrKey(v4(0)))
 			},
-			want:  "delete elements from set hash: no such file or directory, and 4 more operations refused",
+			want:  "delete elements from set hash: no such file or directory, and 2 more operations refused",
 			errno: unix.ENOENT,
 		},
 	} {

@@ -31,8 +31,16 @@ func open(t testing.TB, config kernel.Config) *kernel.Conn {
 	return c
 }
 
-// apply commits what the table has pending. Where the user may not send as much at once, the test is skipped.
+// apply commits what the table has pending and, after that, what deletes all that is retired.
 func apply(t testing.TB, c *kernel.Conn, table *nft.Table) {
+	t.Helper()
+	commit(t, c, table)
+	table.Reap(table.Retired())
+	commit(t, c, table)
+}
+
+// commit commits what the table has pending. Where the user may not send as much at once, the test is skipped.
+func commit(t testing.TB, c *kernel.Conn, table *nft.Table) {
 	t.Helper()
 	_, err := c.Apply(t.Context(), table.Pending())
 	if errors.Is(err, unix.EMSGSIZE) && os.Getenv("CI") == "" {

@@ -186,9 +186,13 @@ func TestIncrementsAddUp(t *testing.T) {
 					w.repair()
 					w.write(table)
 					sameShape(t, c, table) // what is not committed does not count
-					apply(t, c, table)
+					commit(t, c, table)
 					sameShape(t, c, table)
+					if w.IntN(3) == 0 {
+						table.Reap(table.Retired())
+					}
 				}
+				apply(t, c, table)
 				got := list(t, "t")
 				netns.Enter(t)
 				whole := nft.NewTable("t", "incremental")

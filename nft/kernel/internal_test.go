@@ -264,6 +264,8 @@ func TestFlushMaps(t *testing.T) {
 			t.Fatal(err)
 		}
 		dropped(table)
+		table.Pending()
+		table.Reap(table.Retired())
 		before := c.seq
 		if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
 			t.Fatal(err)

@@ -151,13 +151,16 @@ func (c *Conn) require(ctx context.Context, name string, r requirement) error {
 	}
 }
 
-// try commits the steps on an empty table.
+// try commits the steps on an empty table, each with the deletion of what it retires.
 func (c *Conn) try(ctx context.Context, name string, steps []func(*nft.Table)) error {
 	t := nft.NewTable(name, "")
 	for _, step := range steps {
 		step(t)
-		if _, err := c.Apply(ctx, t.Pending()); err != nil {
-			return err
+		for range 2 {
+			if _, err := c.Apply(ctx, t.Pending()); err != nil {
+				return err
+			}
+			t.Reap(t.Retired())
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/netpold/netpold/test/netns"
 	"github.com/netpold/netpold/test/train"
@@ -29,10 +30,9 @@ func testText(t *testing.T, program string) {
 	same(t, d)
 }
 
-// same fails the test unless the table of the daemon is the one that render prints for its folder.
+// same fails the test unless the table of the daemon becomes the one that render prints for its folder: what is retired goes a little later.
 func same(t *testing.T, d *daemon) {
 	t.Helper()
-	running := listing(t, d)
 	script := filepath.Join(t.TempDir(), "netpold.nft")
 	render, err := exec.Command(d.program, "render", "--node=node-1", "-f", d.folder()).Output()
 	if err != nil {
@@ -41,19 +41,24 @@ func same(t *testing.T, d *daemon) {
 	if err := os.WriteFile(script, render, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	var loaded string
 	t.Run("loaded", func(t *testing.T) {
 		netns.Enter(t)
 		if out, err := d.nft("-f", script); err != nil {
 			t.Fatalf("nft -f: %v: %s", err, out)
 		}
-		loaded := listing(t, d)
-		for _, b := range missing(running, loaded) {
-			t.Errorf("only run wrote:\n%s", b)
-		}
-		for _, b := range missing(loaded, running) {
-			t.Errorf("only render printed:\n%s", b)
-		}
+		loaded = listing(t, d)
 	})
+	for deadline := time.Now().Add(patience); ; d.idle() {
+		running := listing(t, d)
+		extra, lacking := missing(running, loaded), missing(loaded, running)
+		if len(extra)+len(lacking) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("only run wrote:\n%s\nonly render printed:\n%s", strings.Join(extra, "\n"), strings.Join(lacking, "\n"))
+		}
+	}
 }
 
 // missing returns the sets and chains of one listing that are not in the other. The kernel lists them in the order in which they were

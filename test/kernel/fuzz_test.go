@@ -102,15 +102,16 @@ func optionsOf(seed uint64) translate.Options {
 	return options
 }
 
-// commit brings the kernel up to date. What it refuses is a bug.
+// commit brings the kernel up to date, with what is retired gone. What it refuses is a bug.
 func (f *fuzz) commit(table *nft.Table) {
-	tx := table.Pending()
-	if tx == nil {
-		return
-	}
-	f.transactions++
-	if _, err := f.conn.Apply(f.Context(), tx); err != nil {
-		f.Errorf("the kernel refuses a transaction: %+v\n%s", err, tx)
+	for range 2 {
+		if tx := table.Pending(); tx != nil {
+			f.transactions++
+			if _, err := f.conn.Apply(f.Context(), tx); err != nil {
+				f.Errorf("the kernel refuses a transaction: %+v\n%s", err, tx)
+			}
+		}
+		table.Reap(table.Retired())
 	}
 }
 

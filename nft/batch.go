@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import "slices"
+
+// batch gathers the operations of a transaction by the phase they belong to.
+type batch struct {
+	table     *Table
+	addSets   []Op
+	addChains []*Chain
+	edits     []edit            // of sets that stay
+	changed   []*Chain          // held and wanted, with other rules
+	delSets   []Op              // ripe
+	delChains map[string]*Chain // held and not wanted; in the end, those of them that are ripe
+	met       map[*Chain]bool   // of changed, those that are not revived
+}
+
+// edit is what becomes of a set's elements.
+type edit struct {
+	set       *Set
+	drop, add []Element
+	unreached bool
+}
+
+// set gathers what one set needs.
+func (b *batch) set(s *Set) {
+	if b.table.sets[s.Name] != s { // deleted long ago, and yet edited
+		return
+	}
+	held := s.elements.known()
+	switch {
+	case !s.wanted && !held:
+		delete(b.table.sets, s.Name)
+		return
+	case !s.wanted:
+		b.retireSet(s)
+		return
+	case !held:
+		b.addSets = append(b.addSets, Op{Verb: AddSet, Set: s, Unreached: true})
+	}
+	e := edit{set: s, unreached: !held || s.retired != 0}
+	s.retired = 0
+	if !held {
+		e.add = make([]Element, 0, s.Len())
+	}
+	s.elements.pending(
+		func(k Key, v Value) { e.drop = append(e.drop, Element{k, v}) },
+		func(k Key, v Value) { e.add = append(e.add, Element{k, v}) })
+	sortElements(e.drop)
+	sortElements(e.add)
+	b.edits = append(b.edits, e)
+}
+
+// dropChain and addChain gather the chains: one that is dropped and added again is changed in place.
+func (b *batch) dropChain(name string, c *Chain) {
+	if b.delChains == nil {
+		b.delChains = make(map[string]*Chain)
+	}
+	b.delChains[name] = c
+}
+
+func (b *batch) addChain(name string, c *Chain) {
+	if b.delChains[name] != nil {
+		delete(b.delChains, name)
+		b.changed = append(b.changed, c)
+		if b.table.retired[name] == 0 {
+			if b.met == nil {
+				b.met = make(map[*Chain]bool)
+			}
+			b.met[c] = true
+		}
+		return
+	}
+	b.addChains = append(b.addChains, c)
+}
+
+// transaction puts the phases in order. This is the only place that knows it.
+func (b *batch) transaction() *Transaction {
+	tx := &Transaction{Table: b.table.Name, Comment: b.table.Comment}
+	slices.SortFunc(b.addChains, byChain)
+	slices.SortFunc(b.changed, byChain)
+	var deleted []*Chain
+	for _, c := range b.delChains {
+		deleted = append(deleted, c)
+	}
+	slices.SortFunc(deleted, byChain)
+
+	if !b.table.known { // add before delete: deleting a table that is not there fails
+		tx.Ops = append(tx.Ops, Op{Verb: AddTable}, Op{Verb: DeleteTable}, Op{Verb: AddTable})
+	}
+	b.chains(tx, AddChain, b.addChains) // before the sets: nft 1.0.6 adds the elements of a new interval map together with the map
+	tx.Ops = append(tx.Ops, b.addSets...)
+	for _, e := range b.edits {
+		tx.elements(DeleteElements, e, e.drop)
+	}
+	b.chains(tx, FlushChain, b.changed)
+	b.rules(tx, b.changed)
+	b.rules(tx, b.addChains)
+	for _, e := range b.edits {
+		tx.elements(AddElements, e, e.add)
+	}
+	b.chains(tx, FlushChain, deleted)
+	tx.Ops = append(tx.Ops, b.delSets...) // their rules and elements may refer to chains
+	b.chains(tx, DeleteChain, deleted)
+	if len(tx.Ops) == 0 {
+		return nil
+	}
+	return tx
+}
+
+func (tx *Transaction) elements(v Verb, e edit, some []Element) {
+	if len(some) > 0 {
+		tx.Ops = append(tx.Ops, Op{Verb: v, Set: e.set, Elements: some, Unreached: e.unreached})
+	}
+}
+
+// unreached says of a chain that is wanted or ripe whether no packet can come to it when the transaction begins.
+func (b *batch) unreached(c *Chain) bool {
+	return c.Base == nil && !b.met[c] && b.delChains[c.Name] == nil
+}
+
+func (b *batch) chains(tx *Transaction, v Verb, chains []*Chain) {
+	for _, c := range chains {
+		tx.Ops = append(tx.Ops, Op{Verb: v, Chain: c, Unreached: b.unreached(c)})
+	}
+}
+
+func (b *batch) rules(tx *Transaction, chains []*Chain) {
+	for _, c := range chains {
+		for i := range c.Rules {
+			tx.Ops = append(tx.Ops, Op{Verb: AddRule, Chain: c, Rule: &c.Rules[i], Unreached: b.unreached(c)})
+		}
+	}
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"iter"
+	"slices"
+)
+
+// retirement is what a table still has the kernel hold although it is not wanted any more; the doc of the package says why.
+type retirement struct {
+	number  uint64            // of the last transaction
+	settled uint64            // the last one that no packet is under way from before
+	retired map[string]uint64 // chains that are held and not wanted, with the transaction that took away what led to them
+	waiting []*Set            // that are retired, or have elements that are
+	ripe    bool              // the next transaction has something retired to delete
+}
+
+// Retired returns the number of the last transaction if something is retired, for [Table.Reap], and 0 if nothing is.
+func (t *Table) Retired() uint64 {
+	if len(t.retired) == 0 && len(t.waiting) == 0 {
+		return 0
+	}
+	return t.number
+}
+
+// Late says whether the kernel holds elements that are not wanted: it allows by them what is not allowed any more.
+func (t *Table) Late() bool {
+	for _, s := range t.waiting {
+		if s.wanted && len(s.late) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Reap says that no packet is under way any more that began before the kernel had committed the transaction of that number, nor those
+// before it: the next [Table.Pending] deletes what they retired, unless it is wanted again.
+func (t *Table) Reap(number uint64) {
+	t.settled = max(t.settled, number)
+	for _, n := range t.retired {
+		t.ripe = t.ripe || n <= t.settled
+	}
+	for _, s := range t.waiting {
+		ripe := s.retired != 0 && s.retired <= t.settled
+		for _, n := range s.late {
+			ripe = ripe || n <= t.settled
+		}
+		if ripe {
+			t.ripe = true
+			t.touch(s)
+		}
+	}
+}
+
+// retire notes that the transaction in hand takes away what leads to something, unless one before did. It returns the number of that one,
+// and whether the thing may go.
+func (t *Table) retire(since uint64) (number uint64, ripe bool) {
+	if since == 0 {
+		return t.number, false
+	}
+	return since, since <= t.settled
+}
+
+// revive forgets of what is wanted again that it was retired, and of what is gone.
+func (t *Table) revive() {
+	for name := range t.retired {
+		if t.chains.want[name] != nil {
+			delete(t.retired, name)
+		}
+	}
+	still := t.waiting[:0]
+	for _, s := range t.waiting {
+		if s.listed = t.sets[s.Name] == s && (s.retired != 0 || len(s.late) > 0); s.listed {
+			still = append(still, s)
+		}
+	}
+	clear(t.waiting[len(still):])
+	t.waiting = still
+}
+
+// wait lists a set in waiting.
+func (t *Table) wait(s *Set) {
+	if !s.listed {
+		s.listed = true
+		t.waiting = append(t.waiting, s)
+	}
+}
+
+// retireSet retires a set that the kernel holds, or deletes it.
+func (b *batch) retireSet(s *Set) {
+	var ripe bool
+	if s.retired, ripe = b.table.retire(s.retired); ripe {
+		delete(b.table.sets, s.Name)
+		b.delSets = append(b.delSets, Op{Verb: DeleteSet, Set: s})
+		return
+	}
+	b.table.wait(s)
+	e := edit{set: s} // the chains of these elements may be ripe before the set is
+	for k, n := range s.late {
+		if n > b.table.settled {
+			continue
+		}
+		if v, held := s.elements.heldAt(k); held {
+			e.drop = append(e.drop, Element{k, v})
+			s.elements.lose(k)
+		}
+		delete(s.late, k)
+	}
+	sortElements(e.drop)
+	b.edits = append(b.edits, e)
+}
+
+// retireChains leaves in delChains those that are ripe.
+func (b *batch) retireChains() {
+	t := b.table
+	for name, c := range b.delChains {
+		number, ripe := t.retire(t.retired[name])
+		if ripe {
+			delete(t.retired, name)
+			continue
+		}
+		if t.retired == nil {
+			t.retired = make(map[string]uint64)
+		}
+		t.retired[name] = number
+		t.chains.hold(name, held[*Chain]{c, true})
+		delete(b.delChains, name)
+	}
+}
+
+// take leaves in the edits those of the dropped elements that may go, and retires the others.
+func (b *batch) take() {
+	var r *replacements
+	for i := range b.edits {
+		e := &b.edits[i]
+		s := e.set
+		if !s.wanted {
+			continue
+		}
+		for k := range s.late {
+			if _, wanted := s.Get(k); wanted || e.unreached {
+				delete(s.late, k)
+			}
+		}
+		if len(e.drop) == 0 || e.unreached || s.Type.Interval() {
+			continue
+		}
+		if r == nil {
+			r = b.replacements()
+		}
+		drop := e.drop[:0]
+		for _, d := range e.drop {
+			if !b.late(r, s, d) {
+				drop = append(drop, d)
+			}
+		}
+		e.drop = drop
+	}
+}
+
+// late says whether an element of s that is dropped is retired.
+func (b *batch) late(r *replacements, s *Set, d Element) bool {
+	since := s.late[d.Key]
+	if _, wanted := s.Get(d.Key); wanted || d.Verdict.Kind == Goto || since == 0 && !r.of(s, d.Key) {
+		return false
+	}
+	number, ripe := b.table.retire(since)
+	if ripe {
+		delete(s.late, d.Key)
+		return false
+	}
+	if s.late == nil {
+		s.late = make(map[Key]uint64)
+	}
+	s.late[d.Key] = number
+	s.elements.keep(d.Key, d.Value)
+	b.table.wait(s)
+	return true
+}
+
+// replacements are what a transaction does by which packets may be allowed that a dropped element allowed.
+type replacements struct {
+	table  *Table
+	left   map[string]bool     // sets that packets look up by rules of before, and maybe not after
+	seen   map[string]bool     // chains whose sets are in left
+	added  map[[16]byte][]*Set // the sets that get an address
+	chains map[string][]*Chain // that look a set up; nil until it is needed
+}
+
+// replacements returns what the transaction in hand replaces by.
+func (b *batch) replacements() *replacements {
+	t := b.table
+	r := &replacements{table: t}
+	for name, kernel := range t.chains.differs {
+		if kernel.present && t.chains.want[name] != nil && t.retired[name] == 0 {
+			r.leave(name)
+		}
+	}
+	for _, e := range b.edits {
+		for _, d := range e.drop {
+			if d.Verdict.Kind == Goto && !e.unreached {
+				r.leave(d.Verdict.Chain)
+			}
+		}
+		for _, a := range e.add {
+			if a.Verdict.Kind != Goto && !e.set.Type.Counter {
+				if r.added == nil {
+					r.added = make(map[[16]byte][]*Set)
+				}
+				r.added[a.Addr] = append(r.added[a.Addr], e.set)
+			}
+		}
+	}
+	return r
+}
+
+// of says whether packets for which k was in s may be allowed otherwise.
+func (r *replacements) of(s *Set, k Key) bool {
+	return r.left[s.Name] || slices.ContainsFunc(r.added[k.Addr], func(other *Set) bool { return other != s && r.together(s, other) })
+}
+
+// together says whether a chain looks up both sets.
+func (r *replacements) together(one, other *Set) bool {
+	if r.chains == nil {
+		r.chains = make(map[string][]*Chain)
+		for _, c := range r.table.chains.want {
+			for set := range c.lookups() {
+				r.chains[set] = append(r.chains[set], c)
+			}
+		}
+	}
+	return slices.ContainsFunc(r.chains[one.Name], func(c *Chain) bool { return slices.Contains(r.chains[other.Name], c) })
+}
+
+// leave notes the sets that packets look up in a chain as the kernel holds it, and in those that its rules lead to.
+func (r *replacements) leave(name string) {
+	c, held := r.table.chains.heldAt(name)
+	if !held || r.seen[name] {
+		return
+	}
+	if r.seen == nil {
+		r.seen, r.left = make(map[string]bool), make(map[string]bool)
+	}
+	r.seen[name] = true
+	for set := range c.lookups() {
+		r.left[set] = true
+	}
+	for _, rule := range c.Rules {
+		for _, statement := range rule.Statements {
+			if v, leads := statement.(Verdict); leads {
+				r.leave(v.Chain)
+			}
+		}
+	}
+}
+
+// lookups yields the names of the sets of addresses that the chain looks up.
+func (c *Chain) lookups() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, rule := range c.Rules {
+			for _, statement := range rule.Statements {
+				if l, ok := statement.(Lookup); ok && !yield(l.Set) {
+					return
+				}
+			}
+		}
+	}
+}

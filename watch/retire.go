@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import "context"
+
+// retired returns the number of the last transaction if the table has something retired, and 0 if not.
+func (l *Loop) retired() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table == nil {
+		return 0
+	}
+	return l.table.Retired()
+}
+
+// settle says when the packets are gone that were under way before a transaction, unless ctx ends before. The loop goes on meanwhile.
+func (l *Loop) settle(ctx context.Context, number uint64, settled chan<- uint64) {
+	if err := l.Kernel.Settle(ctx); err == nil {
+		settled <- number
+	}
+}
+
+// reap lets the next transaction delete what was retired up to one that the packets under way have seen.
+func (l *Loop) reap(number uint64) {
+	l.mu.Lock()
+	l.table.Reap(number)
+	l.mu.Unlock()
+	l.poke()
+}
