@@ -38,7 +38,9 @@ bench: build ## Measure this machine and write docs/benchmarks.md (BENCH=-quick:
 microbench: ## Run the benchmarks of the packages
 	go test -run '^$$' -bench . -benchmem ./...
 
-fuzz: ## Fuzz each fuzz target for a while (FUZZTIME=30s)
+fuzz: ## Encode 100,000 random clusters, ask the kernel about a million flows, fuzz each target for a while (FUZZTIME=30s)
+	go test -count 1 -timeout 60m -v -run EncodeRandom ./nft/kernel -clusters 100000
+	go test -count 1 -timeout 60m -v -run Random ./test/kernel -flows 1000000
 	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
 	  for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' "$$dir"/*_test.go 2>/dev/null); do \
 	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) "$$dir" || exit 1; done; done

@@ -146,9 +146,9 @@ func (s *Set) find(k Key) (Element, bool) {
 
 // keyText returns the key as nft(8) writes it in a set of type t.
 func (k Key) keyText(t SetType) string {
-	first, last := netip.AddrFrom16(k.Addr).Unmap(), netip.AddrFrom16(k.To).Unmap()
-	if t.Family == IPv6 { // an IPv4-mapped address is not an IPv4 one in an IPv6 set
-		first, last = netip.AddrFrom16(k.Addr), netip.AddrFrom16(k.To)
+	first, last := netip.AddrFrom16(k.Addr), netip.AddrFrom16(k.To)
+	if t.Family == IPv4 {
+		first, last = first.Unmap(), last.Unmap()
 	}
 	switch t.Fields {
 	case AddrRange:

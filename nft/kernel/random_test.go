@@ -19,15 +19,19 @@ var (
 	clusters  = flag.Uint64("clusters", 500, "how many random clusters are encoded")
 )
 
-// TestEncodeRandom: whatever a cluster's policies say, its transactions have an encoding, the first one and those of changes, and
-// the elements that are encoded are those that are wanted. Nothing is committed.
+// TestEncodeRandom: whatever a cluster's policies say, its transactions have an encoding, the first one and those of changes,
+// and the elements that are encoded are those that are wanted. Nothing is committed.
 func TestEncodeRandom(t *testing.T) {
 	var transactions, elements int
 	for seed := *firstSeed; seed < *firstSeed+*clusters; seed++ {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, random.SizeOf(seed))
 		c := g.Cluster()
-		s := translate.New(random.Nodes()[0], translate.Options{LogGroup: uint16(seed % 2)})
+		options := translate.Options{LogGroup: uint16(seed % 2)}
+		if seed%3 == 0 {
+			options.Deny, options.Established = nft.Reject, translate.Recheck
+		}
+		s := translate.New(random.Nodes()[0], options)
 		c.AddTo(s)
 		for step := range 4 {
 			n, err := encodeAll(s.Table().Pending())

@@ -74,9 +74,6 @@ func (q Probe) check() error {
 			return fmt.Errorf("%s: %w", a, err)
 		}
 	}
-	if q.Src.Is4In6() {
-		return fmt.Errorf("%s: IPv6 packets from there are never taken", q.Src)
-	}
 	if q.Src.Is4() != q.Dst.Is4() {
 		return errors.New("addresses of two families")
 	}

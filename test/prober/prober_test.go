@@ -264,7 +264,7 @@ func TestRunRefuses(t *testing.T) {
 		probe(a4, b4, icmp6, 1),
 		probe(a6, b6, icmp, 1),
 		probe(a4, b4, unix.IPPROTO_GRE, 1),
-		probe(netip.MustParseAddr("::ffff:10.0.0.1"), b6, tcp, 1),
+		probe(netip.MustParseAddr("::ffff:10.0.0.1"), b4, tcp, 1),
 		probe(a6, netip.MustParseAddr("fd00::1%lo"), tcp, 1),
 		probe(a4, netip.MustParseAddr("127.0.0.1"), tcp, 1),
 		probe(netip.IPv6Loopback(), b6, tcp, 1),
@@ -302,7 +302,7 @@ func TestFarAddresses(t *testing.T) {
 	p := prober.New(t)
 	var probes []prober.Probe
 	for _, s := range []string{"1.0.0.0", "126.255.255.255", "128.0.0.0", "169.254.169.254", "192.0.2.1", "223.255.255.255", "240.0.0.1",
-		"255.255.255.254", "::2", "64:ff9b::1", "2000::", "2002::1", "fc00::", "fe00::1", "fec0::1", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"} {
+		"255.255.255.254", "::2", "::10.0.0.1", "::fffe:ffff:ffff", "::ffff:10.0.0.1", "::1:0:0:0", "64:ff9b::1", "2000::", "2002::1", "fc00::", "fe00::1", "fec0::1", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"} {
 		a := netip.MustParseAddr(s)
 		peer := a4
 		if a.Is6() {
