@@ -218,7 +218,7 @@ func TestNeeds(t *testing.T) {
 		defer c.Close()
 		return c.seq - 1
 	}
-	const base, log, reject = "base chain of an inet table at the forward hook", "log to a group", "reject"
+	const base, log, reject = "base chains of an inet table at the forward and input hooks", "log to a group", "reject"
 	for _, test := range []struct {
 		needs Needs
 		tried []string // of the three

@@ -44,7 +44,7 @@ func requirements() []requirement {
 	ranges := nft.Ports{{Proto: nft.TCP, First: 1, Last: 2}, {Proto: nft.TCP, First: 4, Last: 5}}
 	ports := nft.Ports{{Proto: nft.TCP, First: 1, Last: 1}, {Proto: nft.UDP, First: 1, Last: 1}}
 	return []requirement{
-		{Policies, "base chain of an inet table at the forward hook", "3.14, CONFIG_NF_TABLES_INET", steps(base)},
+		{Policies, "base chains of an inet table at the forward and input hooks", "3.14, CONFIG_NF_TABLES_INET", steps(base)},
 		{Policies, "match of the conntrack state", "3.14, CONFIG_NFT_CT", ruleOf(nft.CtState{nft.Established})},
 		{Log, "limit", "4.3, CONFIG_NFT_LIMIT", ruleOf(nft.Limit{Rate: 10, Burst: 20})},
 		{Log, "log to a group", "3.14, CONFIG_NFT_LOG", ruleOf(nft.Log{Prefix: "p", Group: 86, Snaplen: 128})},
@@ -53,8 +53,8 @@ func requirements() []requirement {
 		{Policies, "match of ranges of ports", "3.13", ruleOf(ranges)},
 		{Policies, "match of ports of several protocols", "4.1", ruleOf(ports)},
 		{Policies, "set whose elements count packets", "5.7", setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
-		{Policies, "deletion of a map's element and of the chain it names at once", "5.10", steps(mapped, unmapped)},
-		{Policies, "deletion of a map and of the chains it names at once", hasMapRelease, steps(mapped, dropped)},
+		{Policies, "deletion of a map's element, and then of the chain that it names", "5.10", steps(mapped, unmapped)},
+		{Policies, "deletion of a map, and then of the chains that it names", hasMapRelease, steps(mapped, dropped)},
 		{Policies, "replacement of intervals by others that overlap them", "5.10.166, 5.15.91, 6.1.9, 6.2",
 			steps(intervals([2]byte{2, 2}, [2]byte{3, 5}), intervals([2]byte{2, 3}, [2]byte{4, 5}))},
 	}
@@ -67,7 +67,10 @@ func (n Needs) needed() []requirement {
 
 func steps(s ...func(*nft.Table)) []func(*nft.Table) { return s }
 
-func base(t *nft.Table) { t.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}}) }
+func base(t *nft.Table) {
+	t.SetChain(&nft.Chain{Name: "forward", Base: &nft.Base{Hook: nft.Forward}})
+	t.SetChain(&nft.Chain{Name: "input", Base: &nft.Base{Hook: nft.Input}})
+}
 
 func ruleOf(s ...nft.Statement) []func(*nft.Table) {
 	return steps(func(t *nft.Table) { t.SetChain(&nft.Chain{Name: "chain", Rules: []nft.Rule{nft.R(s...)}}) })
@@ -136,7 +139,7 @@ func (c *Conn) probe() error {
 }
 
 // require tries out one requirement. Where the kernel is busy, the deletion of a map has not let go of the chains that it names: the kernel does
-// that after the transaction, too late for the chains to be deleted with the map. A flush does it at once, at a cost for each element.
+// that some time after the transaction, too late for the next, which deletes the chains. A flush does it at once, at a cost for each element.
 func (c *Conn) require(ctx context.Context, name string, r requirement) error {
 	err := c.try(ctx, name, r.steps)
 	if errors.Is(err, unix.EBUSY) && !c.flushMaps {
