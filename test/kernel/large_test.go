@@ -5,6 +5,7 @@ package kernel_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,8 +20,8 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// TestLarge: a thousand isolations of 500 peers each, and a policy of 5,000 ports, are in force at a start and after a replacement of the
-// table, and other writers of nf_tables get their turn meanwhile.
+// TestLarge: a thousand isolations of 500 peers each, and a policy of 5,000 ports, are in force at a start and after a
+// replacement of the table, and other writers of nf_tables get their turn meanwhile.
 func TestLarge(t *testing.T) {
 	const isolations, groups, perGroup, ports = 1000, 10, 500, 5000
 	l := newLimits(t)
@@ -106,12 +107,20 @@ func (l *limits) check(db []netip.Addr) {
 // otherWriter is somebody else who changes a table of his own all the time, as kube-proxy does.
 type otherWriter struct {
 	*testing.T
-	conn    *kernel.Conn
-	table   *nft.Table
-	set     *nft.Set
-	writes  int
-	longest time.Duration
+	conn  *kernel.Conn
+	table *nft.Table
+	set   *nft.Set
+	waits []time.Duration
+	unit  time.Duration // the longest of some transactions of unitElements, beside nobody's
 }
+
+// The unit of another writer's waits is a transaction of some kernel work, which a busy machine prolongs as it prolongs the
+// waits; an empty one takes 0.01 ms, and no machine is busy for that long. It may wait for 60 of them: 10,000 elements take
+// 10 to 20 ms, netpold's portions up to 200 ms, and what portions are there against took from 5 s.
+const (
+	unitElements = 10_000
+	longestRatio = 60
+)
 
 func newOtherWriter(t *testing.T) *otherWriter {
 	conn, err := kernel.Open(kernel.Config{})
@@ -121,6 +130,22 @@ func newOtherWriter(t *testing.T) *otherWriter {
 	t.Cleanup(func() { _ = conn.Close() })
 	w := &otherWriter{T: t, conn: conn, table: nft.NewTable("other", "")}
 	w.set = w.table.Set("set", nft.SetType{Family: nft.IPv4}, "")
+	for range 10 {
+		table := nft.NewTable("unit", "")
+		set := table.Set("set", nft.SetType{Family: nft.IPv4}, "")
+		for i := range unitElements {
+			set.Want(nft.AddrKey(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})), nft.Value{})
+		}
+		tx := table.Pending()
+		began := time.Now()
+		if _, err := conn.Apply(t.Context(), tx); err != nil {
+			t.Fatal(err)
+		}
+		w.unit = max(w.unit, time.Since(began))
+	}
+	if err := conn.DeleteTable(t.Context(), "unit"); err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 
@@ -138,16 +163,22 @@ func (w *otherWriter) until(done func() bool) {
 		if _, err := w.conn.Apply(w.Context(), w.table.Pending()); err != nil {
 			w.Fatal(err)
 		}
-		w.longest = max(w.longest, time.Since(began))
-		w.writes++
+		w.waits = append(w.waits, time.Since(began))
 		if time.Now().After(deadline) {
 			w.Fatal("the table is not in force after a minute")
 		}
 	}
 }
 
-// report says how long a write took.
+// report says how long a write took, which must not be long.
 func (w *otherWriter) report(what string) {
-	w.Logf("%s: another writer made %d changes, the longest took %v", what, w.writes, w.longest)
-	w.writes, w.longest = 0, 0
+	w.Helper()
+	longest := slices.Max(w.waits)
+	ratio := float64(longest) / float64(w.unit)
+	w.Logf("%s: another writer made %d changes, the longest took %v, as long as %.1f transactions of %d elements (%v)",
+		what, len(w.waits), longest, ratio, unitElements, w.unit)
+	if ratio > longestRatio {
+		w.Errorf("%s: another writer waited %v, as long as %.1f transactions of %d elements", what, longest, ratio, unitElements)
+	}
+	w.waits = nil
 }
