@@ -107,7 +107,7 @@ func (op Op) weight() int {
 	if op.Rule != nil {
 		for _, statement := range op.Rule.Statements {
 			if ports, ok := statement.(Ports); ok {
-				weight += perObject + len(ports)*perObject/2 // a set, of 256 at most where it takes the kernel the time of their square
+				weight += 5*perObject + len(ports)*perObject/2 // a set: its name is searched for among those of all others
 			}
 		}
 	}

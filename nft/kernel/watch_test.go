@@ -168,48 +168,6 @@ func TestWatchWhileLarge(t *testing.T) {
 	t.Error("in 100 transactions nobody else committed while the watcher did not listen")
 }
 
-// A large transaction of somebody else's that has begun to commit, and is not told of yet when a large one of our own
-// begins, is not missed.
-func TestWatchLateNotification(t *testing.T) {
-	netns.Enter(t)
-	c, foreign := open(t, kernel.Config{}), open(t, kernel.Config{})
-	w := watch(t, c)
-	large := func(name string) *nft.Table {
-		table := nft.NewTable(name, "")
-		s := table.Set("s", nft.SetType{Family: nft.IPv4}, "")
-		for i := range 15000 {
-			s.Want(nft.AddrKey(v4(i)), nft.Value{})
-		}
-		return table
-	}
-	own, other := large("t"), large("other")
-	for i := range 25 {
-		other.Forget()
-		tx := other.Pending()
-		done := make(chan error)
-		go func() {
-			_, err := foreign.Apply(t.Context(), tx)
-			done <- err
-		}()
-		own.Forget()
-		time.Sleep(time.Duration(i) * 6 * time.Millisecond) // at another moment each time
-		apply(t, c, own)
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-		for told := false; !told; {
-			e := next(t, w)
-			told = e.Lost || slices.Equal(e.Tables, []string{"other"})
-		}
-		for more := true; more; { // of what was lost some may come
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-			_, err := w.Next(ctx)
-			more = err == nil
-			cancel()
-		}
-	}
-}
-
 func TestWatchClose(t *testing.T) {
 	netns.Enter(t)
 	w := watch(t, open(t, kernel.Config{}))

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
@@ -131,17 +132,17 @@ func TestHarm(t *testing.T) {
 			},
 			func(client, port int) bool { return port%2 == 1 && port/2 <= client && port/2 < 1000 },
 		},
-		"5,000 nested blocks in both directions": { // as deep as it gets
+		"1,500 nested blocks in both directions": {
 			func(l *limits) []*networkingv1.NetworkPolicy {
 				l.pod("app", "app", node, 1)
-				np := nestedBlocks("app", 5000)
+				np := nestedBlocks("app", 1500)
 				np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
 				for _, rule := range np.Spec.Ingress {
 					np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: rule.From, Ports: rule.Ports})
 				}
 				return []*networkingv1.NetworkPolicy{np}
 			},
-			func(client, port int) bool { return port%2 == 1 && port/2 <= client && port/2 < 5000 },
+			func(client, port int) bool { return port%2 == 1 && port/2 <= client && port/2 < 1500 },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -233,6 +234,65 @@ func TestHarmless(t *testing.T) {
 		if took := after - before; took > 5*mostCPU {
 			t.Errorf("%s: %v of CPU time", name, took)
 		}
+	}
+}
+
+// TestNamespaceLimit: a namespace that asks for all that it can get takes its limit of elements and no more, a change of another namespace is one
+// small transaction all the same, and netpold has room for it.
+func TestNamespaceLimit(t *testing.T) {
+	const isolations, peers = 24, 30_000
+	s := translate.New(node, translate.Options{Limits: translate.DefaultLimits()})
+	l := &limits{T: t, state: s}
+	var none, full runtime.MemStats
+	for i := range peers {
+		l.pod(fmt.Sprint("peer-", i), "peer", "other", 1<<16+i)
+	}
+	for i := range isolations {
+		l.pod(fmt.Sprint("app-", i), fmt.Sprint("app-", i), node, 1+i)
+	}
+	s.Table().Pending()
+	runtime.GC()
+	runtime.ReadMemStats(&none)
+	for i := range isolations {
+		l.allow(fmt.Sprint("app-", i), fmt.Sprint("app-", i), "peer", 80+i)
+	}
+	transactions := 0
+	for more := true; more; transactions++ {
+		var table *nft.Table
+		table, more = s.Portion(50_000)
+		table.Pending()
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&full)
+	elements, over := s.Summary().Elements, 0
+	for range s.Troubles() {
+		over++
+	}
+	perElement := float64(full.HeapAlloc-none.HeapAlloc) / float64(elements)
+	t.Logf("%d elements in %d transactions, %d policies over the limit, %.0f bytes of heap an element", elements, transactions, over, perElement)
+	if most := translate.DefaultLimits().Namespace + 1000; elements > most || over == 0 {
+		t.Errorf("%d elements, at most %d; %d policies over the limit", elements, most, over)
+	}
+	if perElement > 250 {
+		t.Errorf("%.0f bytes of heap an element", perElement)
+	}
+
+	s.SetPod(translate.Pod{
+		NamespacedName: types.NamespacedName{Namespace: "small", Name: "app"}, Node: node,
+		IPs: []netip.Addr{netip.MustParseAddr("10.255.0.1")}, Running: true,
+	})
+	if err := s.SetPolicy(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "small", Name: "deny"}}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread()
+	before := cpuTime()
+	table, more := s.Portion(50_000)
+	tx := table.Pending()
+	took := cpuTime() - before
+	runtime.UnlockOSThread()
+	t.Logf("a change of another namespace: %d operations, %v of CPU time", tx.Len(), took)
+	if more || tx.Len() > 20 || took > mostCPU/10 {
+		t.Errorf("a change of another namespace: %d operations, more: %t, %v of CPU time", tx.Len(), more, took)
 	}
 }
 
