@@ -52,8 +52,8 @@ const maxFlat = 10_000
 // intervals, so nothing else may reach an interval set.
 //
 // The unions of n blocks, each inside another and with a port of its own, are n² ports: beyond maxFlat they are written down otherwise,
-// see [nest].
-func cut(d Direction, f nft.Family, blocks []openBlock) []openRange {
+// see [nesting]. False says that this, too, would be more than most.
+func cut(d Direction, f nft.Family, blocks []openBlock, most int) ([]openRange, bool) {
 	spans, sets := spansOf(blocks)
 	edges := edgesOf(spans)
 	open := openSets{direction: d, sets: sets, depth: make([]int, len(sets)), unions: make(map[string]opening)}
@@ -72,7 +72,8 @@ func cut(d Direction, f nft.Family, blocks []openBlock) []openRange {
 		}
 		union := open.union()
 		if open.written > maxFlat {
-			return nest(d, f, spans, sets)
+			n := nesting{direction: d, family: f, sets: sets, unions: make(map[string]portSet), most: most}
+			return n.nest(spans)
 		}
 		if n := len(ranges); n > 0 && ranges[n-1].last.Next() == at && ranges[n-1].equal(union) {
 			ranges[n-1].last = last
@@ -80,7 +81,7 @@ func cut(d Direction, f nft.Family, blocks []openBlock) []openRange {
 		}
 		ranges = append(ranges, openRange{f, at, last, union})
 	}
-	return ranges
+	return ranges, true
 }
 
 // openSets are the port sets that are open at one point of the address space.

@@ -16,4 +16,7 @@ type Cluster struct {
 
 	// Quarantines are the isolations of pods that one node has set aside, as far as it was asked: see [State.Excerpt].
 	Quarantines []PodQuarantine
+
+	// OverLimit is what is over a limit on the nodes of pods, as far as they were asked: see [State.OverLimit].
+	OverLimit []PodExcess
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
-
-	"github.com/netpold/netpold/nft"
 )
 
 // content is what all rules of an isolation's policies allow together, by the kind of match that it needs.
@@ -49,37 +47,37 @@ func (c *content) large() iter.Seq[portSet] {
 	}
 }
 
-// join merges the rules of an isolation's policies.
+// join merges the rules of an isolation's policies, as far as they are within the limits.
 func (s *State) join(iso *isolation) content {
 	if iso.quarantine != nil {
 		return content{}
 	}
-	var c content
+	a := s.admit(iso)
+	s.setDemand(iso, a.demand)
 	var anyPeer []portSet
-	for r := range iso.rules(s) {
+	for _, r := range a.admitted {
 		if r.anyPeer {
 			anyPeer = append(anyPeer, r.ports.open)
 		}
 	}
-	if c.any = union(anyPeer...); c.any.every { // nothing adds to every peer on every port
-		return content{any: c.any}
+	c := content{any: union(anyPeer...), blocks: a.blocks}
+	if c.any.every {
+		return c
 	}
-	blocks := make(map[nft.Family][]openBlock)
 	pods := make(map[*selector]*opens)
-	for r := range iso.rules(s) {
-		s.joinPods(pods, r)
-		for _, b := range r.blocks {
-			if !r.ports.open.empty() { // of an address a port's name is no number
-				blocks[b.family] = append(blocks[b.family], openBlock{b, r.ports.open})
-			}
-		}
-	}
-	for _, f := range nft.Families() {
-		c.blocks = append(c.blocks, cut(iso.direction, f, blocks[f])...)
+	for _, r := range a.admitted {
+		joinPods(pods, r)
 	}
 	c.merged = make(map[*selector]allowed, len(pods))
 	for sel, o := range pods {
 		c.merged[sel] = allowed{union(o.open...), o.named}
+	}
+	for _, r := range a.rest {
+		for _, sel := range r.resolved {
+			if _, known := c.merged[sel]; !known {
+				c.merged[sel] = allowed{}
+			}
+		}
 	}
 	c.share()
 	return c
@@ -94,8 +92,9 @@ type opens struct {
 // rules yields the rules of the isolation's policies, with the names of ports replaced by numbers where the isolated pod has them.
 func (iso *isolation) rules(s *State) iter.Seq[rule] {
 	return func(yield func(rule) bool) {
-		for _, name := range iso.policies {
+		for i, name := range iso.policies {
 			for _, r := range s.policy(name).rules(iso.direction) {
+				r.policy = i
 				if iso.direction == Ingress {
 					r.ports = iso.numbered(r.ports)
 				}
@@ -108,16 +107,12 @@ func (iso *isolation) rules(s *State) iter.Seq[rule] {
 }
 
 // joinPods adds what a rule opens to pods.
-func (s *State) joinPods(pods map[*selector]*opens, r rule) {
-	peers, ports := r.selectors, r.ports
-	if r.anyPeer { // by number it opens to more than pods; by name, to the pods that have the name
-		peers, ports.open = []podPeer{{pods: labels.Everything()}}, portSet{}
+func joinPods(pods map[*selector]*opens, r rule) {
+	ports := r.ports
+	if r.anyPeer { // by number it opens to more than pods
+		ports.open = portSet{}
 	}
-	if ports.open.empty() && len(ports.named) == 0 {
-		return
-	}
-	for _, peer := range peers {
-		sel := s.selectorOf(peer)
+	for _, sel := range r.resolved {
 		o := pods[sel]
 		if o == nil {
 			o = new(opens)
@@ -125,6 +120,23 @@ func (s *State) joinPods(pods map[*selector]*opens, r rule) {
 		}
 		o.open, o.named = append(o.open, ports.open), append(o.named, ports.named...)
 	}
+}
+
+// selectorsOf returns the selectors of a rule that opens anything to pods. One for any peer opens the names of ports to the pods that have
+// them.
+func (s *State) selectorsOf(r *rule) []*selector {
+	peers := r.selectors
+	switch {
+	case r.anyPeer && len(r.ports.named) > 0:
+		peers = []podPeer{{pods: labels.Everything()}}
+	case r.anyPeer, r.ports.open.empty() && len(r.ports.named) == 0:
+		return nil
+	}
+	selectors := make([]*selector, len(peers))
+	for i, peer := range peers {
+		selectors[i] = s.selectorOf(peer)
+	}
+	return selectors
 }
 
 // numbered returns ports with the names replaced by the numbers that they have in the isolated pods.

@@ -79,6 +79,9 @@ func (c *Cluster) describe(f nft.Flow, d Decision, a netip.Addr) string {
 	case d.AllowedBy != nil:
 		return subject + "allowed: " + isolated + "; allowed by " + d.AllowedBy.String()
 	}
+	if d.OverLimit != nil {
+		return fmt.Sprintf("%sdenied: %s; %s would allow it, but is over a limit", subject, isolated, d.OverLimit)
+	}
 	near := c.Nearest(f, d.Direction)
 	if near == nil {
 		return subject + "denied: " + isolated + ", which allow nothing"

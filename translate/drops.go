@@ -108,6 +108,7 @@ func (s *State) Excerpt(f nft.Flow) *Cluster {
 		}
 		pods = append(pods, p)
 		c.Quarantines = append(c.Quarantines, s.quarantinesOf(p)...)
+		c.OverLimit = append(c.OverLimit, s.excessOf(p)...)
 		if ns := p.identity.namespace; ns.known {
 			c.Namespaces[ns.name] = ns.labels
 		}

@@ -24,6 +24,7 @@ func TestExcerptText(t *testing.T) {
 		c := random.Cluster(r, random.SizeOf(seed))
 		s := build(c, node, options(seed))
 		s.Table()
+		c.OverLimit = s.OverLimit()
 		flows := random.NewFlows(r, c, nil)
 		for range 100 {
 			f := flows.Next()

@@ -31,6 +31,7 @@ type Decision struct {
 	Allowed   bool
 	AllowedBy *RuleRef // nil unless Isolated and a rule allows the flow
 	Exempt    string   // why no policy could block the flow in this direction, or ""
+	OverLimit *RuleRef // a rule that would allow the flow, were it not over a limit; nil if another does
 
 	// Quarantine is why nothing that the policies allow is in force on the pod's node, or "".
 	Quarantine string
@@ -161,13 +162,28 @@ func (c *Cluster) decide(d Direction, e ends) Decision {
 	// podSelector matches the pod": policies only ever add.
 	for _, np := range isolating {
 		for i, rule := range rulesOf(np, d) {
-			if _, _, fits := c.fit(np, d, rule, e); fits && rule.fault() == "" {
-				answer.Allowed, answer.AllowedBy = true, &RuleRef{nameOf(np), d, i}
+			if _, _, fits := c.fit(np, d, rule, e); !fits || rule.fault() != "" {
+				continue
+			}
+			if ref := (&RuleRef{nameOf(np), d, i}); c.overLimit(pod, *ref) {
+				answer.OverLimit = ref
+			} else {
+				answer.Allowed, answer.AllowedBy, answer.OverLimit = true, ref, nil
 				return answer
 			}
 		}
 	}
 	return answer
+}
+
+// overLimit says whether a rule of a pod's policies is over a limit.
+func (c *Cluster) overLimit(pod *Pod, r RuleRef) bool {
+	for _, excess := range c.OverLimit {
+		if excess.Pod == pod.NamespacedName && excess.Direction == r.Direction {
+			return slices.ContainsFunc(excess.Rules, func(e Excess) bool { return e.RuleRef == r })
+		}
+	}
+	return false
 }
 
 // exempt says why no policy can block the flow in this direction, or "".

@@ -41,13 +41,20 @@ func forSeeds(t *testing.T, check func(seed uint64) error) {
 
 // options returns the options of a seed.
 func options(seed uint64) translate.Options {
-	o := translate.Options{LogGroup: uint16(seed % 2)}
+	o := translate.Options{LogGroup: uint16(seed % 2), Limits: random.Limits(seed)}
 	if seed%3 == 0 {
 		o.Deny = nft.Reject
 	}
 	if seed%5 == 0 {
 		o.Established = translate.Recheck
 	}
+	return o
+}
+
+// unlimited is options without limits, for tests in which what is over a limit changes on the way.
+func unlimited(seed uint64) translate.Options {
+	o := options(seed)
+	o.Limits = translate.Limits{}
 	return o
 }
 
@@ -83,7 +90,9 @@ func explainAgrees(t *testing.T, seed uint64) {
 	flows := random.NewFlows(r, c, nil)
 	states := make(map[string]*nft.Table)
 	for _, node := range random.Nodes() {
-		states[node] = build(c, node, options(seed)).Table()
+		s := build(c, node, options(seed))
+		states[node] = s.Table()
+		c.OverLimit = append(c.OverLimit, s.OverLimit()...)
 	}
 	for range 300 {
 		f := flows.Next()

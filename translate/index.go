@@ -44,11 +44,12 @@ type identity struct {
 // selector is one distinct selector of pods that rules in the kernel use.
 type selector struct {
 	podPeer
-	key     string
-	matches map[*identity]struct{}
-	merged  map[*isolation]struct{} // that copy its pods into their own sets
-	shares  map[*isolation]struct{} // that look its pods up in its own sets
-	sets    map[nft.Family]*nft.Set // with shares: the addresses of all its pods, where there are any
+	key       string
+	matches   map[*identity]struct{}
+	merged    map[*isolation]struct{} // that copy its pods into their own sets
+	shares    map[*isolation]struct{} // that look its pods up in its own sets
+	addresses int                     // of the pods that it matches
+	sets      map[nft.Family]*nft.Set // with shares: the addresses of all its pods, where there are any
 }
 
 // namespaceOf returns the namespace of that name, known or not.
@@ -201,9 +202,15 @@ func (s *State) match(sel *selector, id *identity) {
 		id.unlink(sel)
 		delete(sel.matches, id)
 	}
+	n := 0
 	for a := range s.addresses(id) {
 		link(sel, a)
+		n++
 	}
+	if !holds {
+		n = -n
+	}
+	s.addAddresses(sel, n)
 	for iso := range sel.merged {
 		iso.grant(s, id)
 	}
@@ -270,6 +277,22 @@ func (s *State) dropSelector(sel *selector) {
 	ns := s.namespaceOf(sel.namespace)
 	delete(ns.selectors, sel)
 	s.dropNamespace(ns)
+}
+
+// users yields the isolations that use the selector.
+func (sel *selector) users() iter.Seq[*isolation] {
+	return func(yield func(*isolation) bool) {
+		for iso := range sel.merged {
+			if !yield(iso) {
+				return
+			}
+		}
+		for iso := range sel.shares {
+			if _, twice := sel.merged[iso]; !twice && !yield(iso) {
+				return
+			}
+		}
+	}
 }
 
 // whole says whether the peer is every pod of its namespaces.

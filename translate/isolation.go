@@ -29,6 +29,8 @@ type isolation struct {
 	quarantine *quarantine // of the isolation that this one, which allows nothing, stands in for
 
 	content                   // what the policies allow
+	demand  demand            // what they ask for
+	short   int               // elements that it may have less than others, since its namespace is over the limit
 	grants  map[string]*grant // distinct port sets of identities, by their key
 }
 
@@ -193,6 +195,7 @@ func (iso *isolation) discard(s *State) {
 		}
 	}
 	iso.replace(s, content{})
+	s.setDemand(iso, demand{})
 	delete(s.isolations, iso.key)
 	s.noteQuarantined(iso)
 	delete(s.chains, iso.name)

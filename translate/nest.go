@@ -13,16 +13,28 @@ import (
 // pieces at most 5 chains. The kernel takes 16 on a packet's way, and there are those of egress and of ingress on it.
 const fanOut = 16
 
-// nest is [cut] for many blocks with many ports. The pieces into which the blocks divide the address space are the leaves of a tree; a
-// block's ports are open at the largest parts that it covers, of which it takes some for each size, and the chain of a part goes to that of
-// the part around it:
+// nesting makes the form that [cut] has for many blocks with many ports. The pieces into which the blocks divide the address space are the
+// leaves of a tree; a block's ports are open at the largest parts that it covers, of which it takes some for each size, and the chain of a part
+// goes to that of the part around it:
 //
 //	blocks     ├───── 80 ─────┤├────── 443 ──────┤          the tree   {80}: pieces 0-7    {443}: pieces 8-15
 //	              ├── 22 ──┤                                    └ {22}: pieces 2, 3
 //
 // So n blocks with a port each are some n × log n ports, in whatever way they overlap.
-func nest(d Direction, f nft.Family, spans []span, sets []portSet) []openRange {
-	n := nesting{direction: d, family: f, sets: sets, unions: make(map[string]portSet)}
+type nesting struct {
+	direction Direction
+	family    nft.Family
+	sets      []portSet
+	most      int // port ranges that may be written
+
+	starts  []netip.Addr // of the pieces
+	unions  map[string]portSet
+	written int // port ranges, those of each chain, and of each set that chains share
+	ranges  []openRange
+}
+
+// nest returns the ranges of the spans, and whether they are not more than may be written.
+func (n *nesting) nest(spans []span) ([]openRange, bool) {
 	for _, s := range spans {
 		n.starts = append(n.starts, s.first)
 		if s.end.IsValid() {
@@ -45,17 +57,7 @@ func nest(d Direction, f nft.Family, spans []span, sets []portSet) []openRange {
 		pieces--
 	}
 	n.build(0, pieces, parts, nil)
-	return n.ranges
-}
-
-// nesting is a tree in the making.
-type nesting struct {
-	direction Direction
-	family    nft.Family
-	sets      []portSet
-	starts    []netip.Addr // of the pieces
-	unions    map[string]portSet
-	ranges    []openRange
+	return n.ranges, n.written <= n.most
 }
 
 // part is a span in pieces, from the first to the one before the end.
@@ -66,6 +68,9 @@ type part struct {
 
 // build adds the ranges of the pieces from first to end, in which parts are open, and all around them outer.
 func (n *nesting) build(first, end int, parts []part, outer *opening) {
+	if n.written > n.most {
+		return
+	}
 	var all []int
 	var rest []part
 	for _, p := range parts {
@@ -76,7 +81,11 @@ func (n *nesting) build(first, end int, parts []part, outer *opening) {
 		}
 	}
 	if len(all) > 0 {
-		inner := n.direction.opening(n.union(all), outer)
+		ports := n.union(all)
+		if ports.inline() {
+			n.written += len(ports.ranges)
+		}
+		inner := n.direction.opening(ports, outer)
 		if outer = &inner; outer.ports.every {
 			rest = nil // nothing adds to it
 		}
@@ -106,6 +115,7 @@ func (n *nesting) union(ids []int) portSet {
 	}
 	u := union(open...)
 	n.unions[name] = u
+	n.written += len(u.ranges)
 	return u
 }
 

@@ -17,7 +17,13 @@ func TestNest(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		blocks := randomBlocks(r)
 		spans, sets := spansOf(blocks)
-		forms := map[string][]openRange{"cut": cut(Ingress, nft.IPv4, blocks), "nest": nest(Ingress, nft.IPv4, spans, sets)}
+		n := nesting{direction: Ingress, family: nft.IPv4, sets: sets, unions: make(map[string]portSet), most: noLimit}
+		nested, ok := n.nest(spans)
+		flat, _ := cut(Ingress, nft.IPv4, blocks, noLimit)
+		if !ok {
+			t.Fatal("no limit is too little")
+		}
+		forms := map[string][]openRange{"cut": flat, "nest": nested}
 		for _, e := range edgesOf(spans) {
 			for _, a := range []netip.Addr{e.at, e.at.Prev()} {
 				for port := range uint16(10) {
@@ -97,7 +103,7 @@ func nested(n int) []openBlock {
 // its own; and no packet meets more than a few chains.
 func TestNestedSize(t *testing.T) {
 	for _, n := range []int{200, 1000, 10_000} {
-		ranges := cut(Ingress, nft.IPv4, nested(n))
+		ranges, _ := cut(Ingress, nft.IPv4, nested(n), noLimit)
 		ports, deepest := make(map[string]int), 0
 		for i := range ranges {
 			depth := 0

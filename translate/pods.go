@@ -213,6 +213,7 @@ func (s *State) attach(a netip.Addr, p *pod) {
 	id := p.identity
 	for _, sel := range id.selectors {
 		s.share(sel, a)
+		s.addAddresses(sel, 1)
 	}
 	for iso, g := range id.grants {
 		iso.want(s, a, p, g)
@@ -234,6 +235,7 @@ func (s *State) detach(a netip.Addr, p *pod) {
 	id := p.identity
 	for _, sel := range id.selectors {
 		s.unshare(sel, a)
+		s.addAddresses(sel, -1)
 	}
 	for iso, g := range id.grants {
 		iso.unwant(s, a, g)

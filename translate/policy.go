@@ -67,6 +67,9 @@ func (p *policy) leave(iso *isolation) {
 
 // rule is one compiled ingress or egress rule.
 type rule struct {
+	policy    int         // in those of an isolation
+	index     int         // in spec.ingress or spec.egress
+	resolved  []*selector // of an isolation's: see [State.selectorsOf]
 	anyPeer   bool
 	selectors []podPeer
 	blocks    []block
@@ -99,17 +102,18 @@ func compile(np *networkingv1.NetworkPolicy, spec []byte) *policy {
 	var errs field.ErrorList
 	p.pods, errs = compileSelector(&np.Spec.PodSelector, path.Child("podSelector"))
 	errs = append(errs, p.compileTypes(np.Spec, path.Child("policyTypes"))...)
-	add := func(d Direction, path *field.Path, ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) {
-		r, bad := place{np.Namespace, d, path}.compileRule(ports, peers)
+	add := func(d Direction, i int, ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) {
+		r, bad := place{np.Namespace, d, path.Child(d.String()).Index(i)}.compileRule(ports, peers)
+		r.index = i
 		if errs = append(errs, bad...); len(bad) == 0 {
 			p.compiled[d] = append(p.compiled[d], r)
 		}
 	}
 	for i, r := range np.Spec.Ingress {
-		add(Ingress, path.Child("ingress").Index(i), r.Ports, r.From)
+		add(Ingress, i, r.Ports, r.From)
 	}
 	for i, r := range np.Spec.Egress {
-		add(Egress, path.Child("egress").Index(i), r.Ports, r.To)
+		add(Egress, i, r.Ports, r.To)
 	}
 	if len(errs) > 0 {
 		p.err = fmt.Errorf("NetworkPolicy %s: %w", p.name, errs.ToAggregate())

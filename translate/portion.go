@@ -28,7 +28,7 @@ func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 		return s.Table(), false
 	}
 	s.complete(budget)
-	return s.table, len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0
+	return s.table, len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || s.reckon
 }
 
 // complete completes the table, or what comes first of it if the budget does not last.
@@ -37,25 +37,28 @@ func (s *State) complete(budget int) {
 	if end < s.work {
 		end = math.MaxInt
 	}
-	for _, t := range s.tasks() {
-		if s.work >= end {
-			break
+	for more := true; more && s.work < end; more = len(s.dirtyIdentities)+len(s.dirtyIsolations) > 0 {
+		for _, t := range s.tasks() {
+			if s.work >= end {
+				break
+			}
+			t.do(s)
 		}
-		t.do(s)
+		for iso := range s.orphans { // last, so that what others need as well is not made anew
+			if len(iso.users) == 0 {
+				iso.discard(s)
+			}
+		}
+		clear(s.orphans)
+		s.rebudget()
 	}
 	for id := range s.dirtyIdentities { // that remain
 		s.enclose(id)
-	}
-	for iso := range s.orphans { // last, so that what others need as well is not made anew
-		if len(iso.users) == 0 {
-			iso.discard(s)
-		}
 	}
 	for iso := range s.dirtyChains {
 		iso.render(s)
 	}
 	clear(s.dirtyChains)
-	clear(s.orphans)
 }
 
 // task is to find the isolations of an identity, or to build one that has changed.

@@ -20,7 +20,7 @@ func TestQuarantineAndBack(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		c := random.Cluster(r, random.SizeOf(seed))
-		s := build(c, node, options(seed))
+		s := build(c, node, unlimited(seed))
 		want, sizes := s.Table().String(), s.Sizes()
 		keys := s.Ownership().All()
 		r.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })

@@ -64,7 +64,7 @@ func TestSandboxes(t *testing.T) {
 		g := random.NewGenerator(r, random.SizeOf(seed))
 		c := g.Cluster()
 		rt := &containers{r: r, live: make(map[string]translate.Sandbox)}
-		s := build(c, node, options(seed))
+		s := build(c, node, unlimited(seed))
 		for step := range 12 {
 			for range 1 + r.IntN(5) {
 				if r.IntN(2) == 0 {
@@ -76,7 +76,7 @@ func TestSandboxes(t *testing.T) {
 				e.ApplyTo(c)
 			}
 			c.Sandboxes = rt.sandboxes()
-			fresh := build(c, node, options(seed))
+			fresh := build(c, node, unlimited(seed))
 			if want, got := fresh.Table().String(), s.Table().String(); got != want {
 				return fmt.Errorf("step %d: the table depends on the way to it:\n%s", step, diff(want, got))
 			}

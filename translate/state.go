@@ -25,6 +25,7 @@ type Options struct {
 	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
 	Established Established
 	PodToNode   PodToNode
+	Limits      Limits
 }
 
 // PodToNode says what becomes of connections from a pod to the node that it is on. The specification exempts only those from the
@@ -69,6 +70,8 @@ type State struct {
 
 	quarantines    map[string]*quarantine // by the keys of the isolations
 	rejected       map[*policy]struct{}   // that do not compile in full
+	overLimit      map[*isolation]struct{}
+	demands        map[string]*namespaceDemand // by namespace
 	troubleVersion uint64
 
 	// What Table has yet to complete.
@@ -76,6 +79,7 @@ type State struct {
 	dirtyIsolations map[*isolation]struct{} // whose policies changed
 	dirtyChains     map[*isolation]struct{} // whose chain may read otherwise
 	orphans         map[*isolation]struct{} // that may have no pods any more
+	reckon          bool                    // a namespace may have another share of its limit
 	work            int                     // done so far, about as many as elements were edited
 }
 
@@ -99,6 +103,8 @@ func New(node string, options Options) *State {
 		portChains:       make(map[string]int),
 		quarantines:      make(map[string]*quarantine),
 		rejected:         make(map[*policy]struct{}),
+		overLimit:        make(map[*isolation]struct{}),
+		demands:          make(map[string]*namespaceDemand),
 		dirtyIdentities:  make(map[*identity]struct{}),
 		dirtyIsolations:  make(map[*isolation]struct{}),
 		dirtyChains:      make(map[*isolation]struct{}),
@@ -197,7 +203,7 @@ func (s *State) replacePolicy(name types.NamespacedName, p *policy) {
 // Changed says whether the table may be another than when its [nft.Table.Pending] was last asked for. It costs nothing: most events of a
 // large cluster change nothing on a node.
 func (s *State) Changed() bool {
-	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 || len(s.orphans) > 0 || s.table.Changed()
+	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 || len(s.orphans) > 0 || s.reckon || s.table.Changed()
 }
 
 // Pods yields the names of all pods.

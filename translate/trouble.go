@@ -36,7 +36,7 @@ func (k TroubleKind) String() string { return [...]string{"rejected", "over-limi
 // Troubles yields what is wrong with policies at the moment, in no order. Its cost does not depend on the size of the cluster.
 func (s *State) Troubles() iter.Seq[Trouble] {
 	return func(yield func(Trouble) bool) {
-		if !s.quarantined(yield) {
+		if !s.quarantined(yield) || !s.overLimits(yield) {
 			return
 		}
 		for p := range s.rejected {

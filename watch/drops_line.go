@@ -147,6 +147,9 @@ func (l *Loop) whyDropped(d Drop, who dropParty, policies string) string {
 	case now.Quarantine != "":
 		return fmt.Sprintf("blocked: %s is isolated by %s; quarantined, nothing is allowed: %s", subject, policies, now.Quarantine)
 	}
+	if rule := now.OverLimit; rule != nil {
+		return fmt.Sprintf("%s (%s would allow it, but is over a limit)", plain, rule)
+	}
 	nearest := excerpt.Nearest(flow, direction)
 	if nearest == nil {
 		return plain + " (there are no rules)"

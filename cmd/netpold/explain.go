@@ -20,6 +20,7 @@ import (
 type explainFlags struct {
 	source        string
 	rules, verify bool
+	limits        translate.Limits
 }
 
 func explainCommand() *cobra.Command {
@@ -32,7 +33,7 @@ SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or 
 The answer comes from the policies' own text; with --rules, also the nftables rules that decide.
 
 With -f it is about the cluster of those manifests. Without, the daemon on this node is asked, about the cluster as it is now, and --rules
-shows the rules of this node; --verify also reads back from the kernel what they refer to.
+shows the rules of this node (and the limits are the daemon's); --verify also reads back from the kernel what they refer to.
 
 Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else, with --verify, is an error.`,
 		Example: `  netpold explain shop/web-1 shop/db-0:6379/tcp
@@ -51,6 +52,7 @@ Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else,
 	cmd.Flags().StringVarP(&flags.source, "filename", "f", "", "folder or file of manifests, YAML or JSON; - reads standard input (default ask the daemon)")
 	cmd.Flags().BoolVar(&flags.rules, "rules", false, "also print the nftables rules that the flow matches")
 	cmd.Flags().BoolVar(&flags.verify, "verify", false, "also print the rules, and what the kernel holds of them")
+	addLimitFlags(cmd, &flags.limits)
 	cmd.MarkFlagsMutuallyExclusive("filename", "verify")
 	return cmd
 }
@@ -71,9 +73,10 @@ func (f explainFlags) read(cmd *cobra.Command, src, dst string) error {
 	}
 	allowed := true
 	for _, flow := range flows {
+		cluster.HoldToLimits(flow, f.limits)
 		answer := cluster.Explain(flow)
 		fmt.Fprint(cmd.OutOrStdout(), cluster.Describe(answer))
-		traces, err := rulesOf(cluster, answer)
+		traces, err := f.rulesOf(cluster, answer)
 		if err != nil {
 			return err
 		}
@@ -141,8 +144,8 @@ func printRule(w io.Writer, chain, rule, element string) {
 }
 
 // rulesOf follows the flow through the rules of the nodes that enforce it, and holds their verdict against the policies' own.
-func rulesOf(cluster *translate.Cluster, answer translate.Explanation) ([]translate.NodeTrace, error) {
-	traces, err := cluster.Trace(answer.Flow, translate.Options{})
+func (f explainFlags) rulesOf(cluster *translate.Cluster, answer translate.Explanation) ([]translate.NodeTrace, error) {
+	traces, err := cluster.Trace(answer.Flow, translate.Options{Limits: f.limits})
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 type tableFlags struct {
 	deny, established, podToNode string
 	logGroup                     uint16
+	limits                       translate.Limits
 }
 
 func (t *tableFlags) add(cmd *cobra.Command) {
@@ -27,6 +28,26 @@ func (t *tableFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.podToNode, "pod-to-node", "filter",
 		"connections from a pod to the node that it is on: filter them by the pod's egress policies, or allow them all")
 	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86, "nfnetlink_log group that denied packets are logged to; 0 logs none")
+	addLimitFlags(cmd, &t.limits)
+}
+
+// addLimitFlags adds the limits of what policies may ask for.
+func addLimitFlags(cmd *cobra.Command, l *translate.Limits) {
+	*l = translate.DefaultLimits()
+	for _, flag := range []struct {
+		limit *int
+		name  string
+		of    string
+	}{
+		{&l.Policies, "max-policies", "policies that isolate one pod in one direction"},
+		{&l.Ports, "max-ports", "ports and port ranges of a rule"},
+		{&l.Selectors, "max-selectors", "selectors in the rules for one pod"},
+		{&l.Blocks, "max-cidrs", "CIDRs in the rules for one pod, those of except too"},
+		{&l.Elements, "max-elements", "elements that the rules for one pod may take: peers × ports, CIDRs, ports"},
+		{&l.Namespace, "max-namespace-elements", "elements that the policies of a namespace may take on a node"},
+	} {
+		cmd.Flags().IntVar(flag.limit, flag.name, *flag.limit, "most "+flag.of+"; what exceeds it allows nothing; 0 is no limit")
+	}
 }
 
 func (t *tableFlags) options() (translate.Options, error) {
@@ -45,7 +66,7 @@ func (t *tableFlags) options() (translate.Options, error) {
 	if !known {
 		return translate.Options{}, fmt.Errorf("--pod-to-node=%s: want filter or allow", t.podToNode)
 	}
-	return translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established, PodToNode: podToNode}, nil
+	return translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established, PodToNode: podToNode, Limits: t.limits}, nil
 }
 
 // needs returns what tables with the options need of the kernel.

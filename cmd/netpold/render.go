@@ -18,9 +18,10 @@ func renderCommand() *cobra.Command {
 		Use:   "render -f DIR|FILE|- --node NODE",
 		Short: "Print the ruleset that a node gets for manifests",
 		Long: `Print the ruleset that the node gets for the pods, namespaces and policies of the manifests, as "nft -f" loads it and
-"nft list table" prints it. It needs no root, no kernel and no cluster. What does not compile is reported on standard error.
+"nft list table" prints it. It needs no root, no kernel and no cluster. What does not compile, or is over a limit, is reported on standard
+error.
 
-Exit status: 0 all compiled, 1 printed without what did not compile, 2 error.`,
+Exit status: 0 all compiled, 1 printed without what did not compile or was over a limit, 2 error.`,
 		Example: `  # What would node worker-1 enforce?
   kubectl get -A pods,namespaces,networkpolicies -o yaml | netpold render -f - --node worker-1
 
@@ -41,7 +42,15 @@ Exit status: 0 all compiled, 1 printed without what did not compile, 2 error.`,
 			for _, err := range errs {
 				fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 			}
-			if _, err := state.Table().WriteTo(cmd.OutOrStdout()); err != nil {
+			ruleset := state.Table()
+			for t := range state.Troubles() {
+				if t.Kind == translate.OverLimit {
+					err := fmt.Errorf("NetworkPolicy %s: over a limit, what is beyond it is not allowed: %s", t.Policies[0], t.Reason)
+					fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
+					errs = append(errs, err)
+				}
+			}
+			if _, err := ruleset.WriteTo(cmd.OutOrStdout()); err != nil {
 				return fmt.Errorf("print the ruleset: %w", err)
 			}
 			if len(errs) > 0 {

@@ -80,6 +80,7 @@ func (f *fuzz) cluster(seed uint64) {
 			f.Fatalf("seed %d, step %d", seed, step)
 		}
 		where := fmt.Sprintf("seed %d, step %d", seed, step)
+		c.OverLimit = s.OverLimit()
 		f.probe(where, r, c, s.Table())
 		if step == 0 && seed%8 == 1 && options.Deny != nft.Reject { // else a reset is no answer
 			f.probeNode(where, r, c, s)

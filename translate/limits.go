@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// Limits bound what policies may ask of a node. What is beyond them allows nothing, and isolates all the same. Policies are taken by name
+// and rules in their order: a rule that does not fit into what is left of a limit is left out as a whole. Zero is no limit.
+type Limits struct {
+	Policies  int // that isolate one pod in one direction
+	Ports     int // of a rule: distinct ports and port ranges
+	Selectors int // of an isolation
+	Blocks    int // CIDRs of an isolation's ipBlocks, those of except too
+	Elements  int // of an isolation: see [rule.elements]
+	Namespace int // elements of all isolations of a namespace, which get them in the order of their keys
+}
+
+// DefaultLimits are far beyond what policies are written for, and together what the memory limit of the DaemonSet has room for.
+func DefaultLimits() Limits {
+	return Limits{Policies: 5000, Ports: 50_000, Selectors: 2000, Blocks: 10_000, Elements: 200_000, Namespace: 500_000}
+}
+
+// Excess is a rule that is over a limit.
+type Excess struct {
+	RuleRef
+	Reason string
+}
+
+// demand is what the rules of an isolation ask for, and what they get.
+type demand struct {
+	elements int               // that all rules ask for, the excess too
+	each     map[*selector]int // how many of them for each address that a selector matches
+	budget   int               // elements that were allowed when the isolation was built
+	over     []Excess
+}
+
+// noLimit is the budget without a limit.
+const noLimit = math.MaxInt
+
+// atMost returns a limit as a budget.
+func atMost(limit int) int {
+	if limit == 0 {
+		return noLimit
+	}
+	return limit
+}
+
+// elements counts what a rule asks for: elements for each address that a selector matches, and those that do not depend on pods. Of up to 8
+// single ports each is an element for each address; more are a set of their own, and an element. A CIDR is one. What two rules ask for
+// counts twice, though it may become one.
+func (r rule) elements() (each, fixed int) {
+	ports := r.ports.open
+	switch {
+	case ports.exact():
+		each = len(ports.ranges)
+	case !ports.empty():
+		each, fixed = 1, len(ports.ranges)
+	}
+	if !ports.empty() {
+		fixed += r.cidrs()
+	}
+	return each + len(r.ports.named), fixed
+}
+
+// cidrs counts the CIDRs of the rule's ipBlocks.
+func (r rule) cidrs() int {
+	n := 0
+	for _, b := range r.blocks {
+		n += 1 + len(b.except)
+	}
+	return n
+}
+
+// admission is what the rules of an isolation get.
+type admission struct {
+	s        *State
+	iso      *isolation
+	limits   Limits
+	demand   demand
+	admitted []rule
+	rest     []rule // over the limit of elements; what their selectors match is watched, for it may be less some day
+	blocks   []openRange
+}
+
+// admit holds the rules of an isolation against the limits.
+func (s *State) admit(iso *isolation) admission {
+	a := admission{s: s, iso: iso, limits: s.options.Limits}
+	a.demand.each = make(map[*selector]int)
+	a.demand.budget = s.budgetOf(iso)
+	rules := a.written()
+	everything := func(r rule) bool { return r.anyPeer && r.ports.open.every }
+	if i := slices.IndexFunc(rules, everything); i >= 0 { // nothing adds to it, and it costs nothing
+		a.admitted = rules[i : i+1]
+		return a
+	}
+	a.counted(rules)
+	a.cut()
+	slices.SortFunc(a.demand.over, func(x, y Excess) int {
+		return cmp.Or(cmp.Compare(x.Policy.Name, y.Policy.Name), cmp.Compare(x.Index, y.Index))
+	})
+	return a
+}
+
+// leave notes that a rule is over a limit.
+func (a *admission) leave(r rule, format string, args ...any) {
+	ref := RuleRef{a.iso.policies[r.policy], a.iso.direction, r.index}
+	a.demand.over = append(a.demand.over, Excess{ref, fmt.Sprintf(format, args...)})
+}
+
+// written returns the rules that are within the limits of what is written in them.
+func (a *admission) written() []rule {
+	var rules []rule
+	selectors, blocks := atMost(a.limits.Selectors), atMost(a.limits.Blocks)
+	for r := range a.iso.rules(a.s) {
+		switch {
+		case r.policy >= atMost(a.limits.Policies):
+			a.leave(r, "more than %d policies for one pod", a.limits.Policies)
+		case len(r.ports.open.ranges) > atMost(a.limits.Ports):
+			a.leave(r, "%d ports, more than %d in a rule", len(r.ports.open.ranges), a.limits.Ports)
+		case len(r.selectors) > selectors:
+			a.leave(r, "more than %d selectors in the rules for one pod", a.limits.Selectors)
+		case r.cidrs() > blocks:
+			a.leave(r, "more than %d CIDRs in the rules for one pod", a.limits.Blocks)
+		default:
+			selectors, blocks = selectors-len(r.selectors), blocks-r.cidrs()
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// counted admits the rules that are within the limit of elements.
+func (a *admission) counted(rules []rule) {
+	free := a.free(rules)
+	left := a.demand.budget
+	for _, r := range rules {
+		each, elements := r.elements()
+		for _, sel := range r.resolved {
+			if !slices.Contains(free, sel) || len(r.ports.named) > 0 {
+				a.demand.each[sel] += each
+				elements += each * sel.addresses
+			}
+		}
+		a.demand.elements += elements
+		if elements > left {
+			a.leave(r, "%d elements, more than is left of %d for one pod", elements, a.demand.budget)
+			a.rest = append(a.rest, r)
+			continue
+		}
+		left -= elements
+		a.admitted = append(a.admitted, r)
+	}
+}
+
+// free resolves the selectors of rules, and returns those of whole namespaces that take no elements of the isolation, as long as all rules are admitted.
+func (a *admission) free(rules []rule) []*selector {
+	var whole []*selector
+	for i := range rules {
+		r := &rules[i]
+		r.resolved = a.s.selectorsOf(r)
+		for _, sel := range r.resolved {
+			if sel.whole() && !r.ports.open.empty() {
+				whole = append(whole, sel)
+			}
+		}
+	}
+	slices.SortFunc(whole, bySelector)
+	whole = slices.Compact(whole)
+	return whole[:min(len(whole), maxShared)]
+}
+
+// cut cuts the blocks of the admitted rules. If what they become is too much, the last ones are left out.
+func (a *admission) cut() {
+	var rules []rule
+	for _, r := range a.admitted {
+		if len(r.blocks) > 0 && !r.ports.open.empty() { // of an address a port's name is no number
+			rules = append(rules, r)
+		}
+	}
+	fits := func(n int) bool {
+		var ok bool
+		a.blocks, ok = a.blocksOf(rules[:n])
+		return ok
+	}
+	if fits(len(rules)) {
+		return
+	}
+	n := sort.Search(len(rules), func(n int) bool { return !fits(n + 1) })
+	fits(n)
+	for _, r := range rules[n:] {
+		a.leave(r, "ipBlocks and ports that overlap so that they become more than %d elements", a.demand.budget)
+		i := slices.IndexFunc(a.admitted, func(have rule) bool { return have.policy == r.policy && have.index == r.index })
+		a.admitted = slices.Delete(a.admitted, i, i+1)
+		a.rest = append(a.rest, r)
+	}
+}
+
+// blocksOf returns what the blocks of rules become, and whether that is within the limit.
+func (a *admission) blocksOf(rules []rule) ([]openRange, bool) {
+	blocks := make(map[nft.Family][]openBlock)
+	for _, r := range rules {
+		for _, b := range r.blocks {
+			blocks[b.family] = append(blocks[b.family], openBlock{b, r.ports.open})
+		}
+	}
+	var ranges []openRange
+	for _, f := range nft.Families() {
+		cut, ok := cut(a.iso.direction, f, blocks[f], a.demand.budget)
+		if !ok {
+			return nil, false
+		}
+		ranges = append(ranges, cut...)
+	}
+	return ranges, true
+}
+
+// namespace is that of the isolation's policies.
+func (iso *isolation) namespace() string { return iso.policies[0].Namespace }
+
+// namespaceDemand is what the isolations of a namespace ask for.
+type namespaceDemand struct {
+	elements, isolations int
+	squeezed             bool // isolations have less than they may have otherwise
+}
+
+// budgetOf returns how many elements an isolation may have.
+func (s *State) budgetOf(iso *isolation) int { return atMost(s.options.Limits.Elements) - iso.short }
+
+// setDemand replaces what an isolation asks for.
+func (s *State) setDemand(iso *isolation, d demand) {
+	old := iso.demand
+	iso.demand = d
+	if !slices.Equal(old.over, d.over) {
+		s.troubleVersion++
+		if delete(s.overLimit, iso); len(d.over) > 0 {
+			s.overLimit[iso] = struct{}{}
+		}
+	}
+	n := s.demands[iso.namespace()]
+	if n == nil {
+		n = new(namespaceDemand)
+		s.demands[iso.namespace()] = n
+	}
+	n.elements += d.elements - old.elements
+	if old.each == nil {
+		n.isolations++
+	}
+	if d.each != nil {
+		return
+	}
+	if n.isolations--; n.isolations == 0 {
+		delete(s.demands, iso.namespace())
+	}
+}
+
+// addAddresses notes that a selector matches so many addresses more. An isolation that is over the limit, or was, is built anew.
+func (s *State) addAddresses(sel *selector, n int) {
+	sel.addresses += n
+	for iso := range sel.users() {
+		before, more := iso.demand.elements, n*iso.demand.each[sel]
+		iso.demand.elements += more
+		n := s.demands[iso.namespace()]
+		n.elements += more
+		s.reckon = s.reckon || n.squeezed || n.elements > atMost(s.options.Limits.Namespace)
+		if max(before, before+more) > iso.demand.budget {
+			s.dirtyIsolations[iso] = struct{}{}
+		}
+	}
+}
+
+// rebudget gives the isolations of a namespace what they ask for, in the order of their keys, until the limit of the namespace is used. Those that
+// were built with another budget are built anew.
+func (s *State) rebudget() {
+	s.reckon = false
+	each, all := atMost(s.options.Limits.Elements), atMost(s.options.Limits.Namespace)
+	for namespace, n := range s.demands {
+		over := n.elements > all
+		if !over && !n.squeezed {
+			continue
+		}
+		n.squeezed = over
+		left := all
+		for _, iso := range s.isolationsIn(namespace) {
+			iso.short = 0
+			if over {
+				iso.short = each - min(each, left)
+				left -= min(left, each, iso.demand.elements)
+			}
+			if iso.demand.budget != each-iso.short {
+				s.dirtyIsolations[iso] = struct{}{}
+			}
+		}
+	}
+}
+
+// isolationsIn returns the isolations of a namespace that are built and have pods, in the order of their keys.
+func (s *State) isolationsIn(namespace string) []*isolation {
+	var all []*isolation
+	for _, iso := range s.isolations {
+		if iso.demand.each != nil && len(iso.users) > 0 && iso.namespace() == namespace {
+			all = append(all, iso)
+		}
+	}
+	slices.SortFunc(all, func(a, b *isolation) int { return strings.Compare(a.key, b.key) })
+	return all
+}
+
+// PodExcess is the rules of a pod's policies that are over a limit in a direction.
+type PodExcess struct {
+	Pod       types.NamespacedName
+	Direction Direction
+	Rules     []Excess
+}
+
+// excessOf returns what is over a limit of a pod.
+func (s *State) excessOf(p *pod) []PodExcess {
+	var all []PodExcess
+	for _, d := range Directions() {
+		if iso := p.identity.isolations[d]; iso != nil && len(iso.demand.over) > 0 && p.node == s.node {
+			all = append(all, PodExcess{p.public().NamespacedName, d, iso.demand.over})
+		}
+	}
+	return all
+}
+
+// OverLimit returns what is over a limit of all pods of the node.
+func (s *State) OverLimit() []PodExcess {
+	var all []PodExcess
+	for iso := range s.overLimit {
+		for id := range iso.users {
+			for _, p := range id.local {
+				all = append(all, PodExcess{p.public().NamespacedName, iso.direction, iso.demand.over})
+			}
+		}
+	}
+	return all
+}
+
+// HoldToLimits finds out what is over a limit on the nodes of the pods at the ends of a flow, for [Cluster.Explain].
+func (c *Cluster) HoldToLimits(f nft.Flow, limits Limits) {
+	c.OverLimit = nil
+	nodes := append(c.nodesOf(f.Src), c.nodesOf(f.Dst)...)
+	slices.Sort(nodes)
+	for _, node := range slices.Compact(nodes) {
+		s := New(node, Options{Limits: limits})
+		c.AddTo(s) // its errors are the caller's to have seen
+		s.Table()
+		c.OverLimit = append(c.OverLimit, s.OverLimit()...)
+	}
+}
+
+// overLimits yields a trouble for each policy that has rules over a limit, and each isolation.
+func (s *State) overLimits(yield func(Trouble) bool) bool {
+	for iso := range s.overLimit {
+		byPolicy := make(map[types.NamespacedName][]Excess)
+		for _, e := range iso.demand.over {
+			byPolicy[e.Policy] = append(byPolicy[e.Policy], e)
+		}
+		for _, name := range slices.SortedFunc(maps.Keys(byPolicy), func(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) }) {
+			rules := byPolicy[name]
+			reason := fmt.Sprintf("spec.%s[%d]: %s", rules[0].Direction, rules[0].Index, rules[0].Reason)
+			if n := len(rules) - 1; n > 0 {
+				reason += fmt.Sprintf(", and %d more rules", n)
+			}
+			if !yield(Trouble{OverLimit, []types.NamespacedName{name}, reason}) {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+)
+
+// limited is a node with one isolated pod, 10.0.0.1, and peers from 10.0.1.0 on.
+func limited(limits translate.Limits, peers int) *translate.State {
+	s := translate.New(node, translate.Options{Limits: limits})
+	s.SetNamespace("ns", nil)
+	pod := func(name, on string, a netip.Addr) {
+		s.SetPod(translate.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: on, Labels: map[string]string{"app": on},
+			IPs: []netip.Addr{a}, Running: true,
+		})
+	}
+	pod("pod", node, netip.MustParseAddr("10.0.0.1"))
+	for i := range peers {
+		pod(fmt.Sprint("peer-", i), "other", netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}))
+	}
+	return s
+}
+
+// limitPolicy sets a policy for the pod with a rule for each port; the peers are the pods of the other node, or a block.
+func limitPolicy(t *testing.T, s *translate.State, name string, peer networkingv1.NetworkPolicyPeer, ports ...int) {
+	t.Helper()
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+	np.Spec.PodSelector.MatchLabels = map[string]string{"app": node}
+	for _, n := range ports {
+		number := intstr.FromInt(n)
+		np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{
+			From: []networkingv1.NetworkPolicyPeer{peer}, Ports: []networkingv1.NetworkPolicyPort{{Port: &number}},
+		})
+	}
+	if err := s.SetPolicy(np); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open returns which of ports 1 to 9 are open from the first peer to the pod.
+func openPorts(t *testing.T, s *translate.State) string {
+	t.Helper()
+	var open []string
+	for port := range uint16(10) {
+		f := nft.Flow{Src: netip.MustParseAddr("10.0.1.0"), Dst: netip.MustParseAddr("10.0.0.1"), Proto: nft.TCP, DstPort: port}
+		_, v, err := s.Table().Trace(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := s.Excerpt(f).Explain(f); e.Allowed != (v.Kind == nft.Accept) {
+			t.Errorf("port %d: Explain allows it: %t, the rules: %s", port, e.Allowed, v)
+		}
+		if v.Kind == nft.Accept {
+			open = append(open, fmt.Sprint(port))
+		}
+	}
+	return strings.Join(open, " ")
+}
+
+// troublesOf returns what is over a limit.
+func troublesOf(s *translate.State) string {
+	var all []string
+	for trouble := range s.Troubles() {
+		all = append(all, fmt.Sprintf("%s %s %s", trouble.Kind, trouble.Policies[0].Name, trouble.Reason))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
+// TestLimits: the rules that do not fit allow nothing, and are named.
+func TestLimits(t *testing.T) {
+	pods := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}}
+	block := networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.1.0/24"}}
+	for _, row := range []struct {
+		limits   translate.Limits
+		peer     networkingv1.NetworkPolicyPeer
+		open     string
+		troubles string
+	}{
+		{translate.Limits{}, pods, "1 2 3 4", ""},
+		{translate.DefaultLimits(), block, "1 2 3 4", ""},
+		{translate.Limits{Policies: 1}, pods, "1 2", "over-limit b spec.ingress[0]: more than 1 policies for one pod, and 1 more rules"},
+		{translate.Limits{Selectors: 3}, pods, "1 2 3", "over-limit b spec.ingress[1]: more than 3 selectors in the rules for one pod"},
+		{translate.Limits{Blocks: 3}, block, "1 2 3", "over-limit b spec.ingress[1]: more than 3 CIDRs in the rules for one pod"},
+		{translate.Limits{Elements: 25}, pods, "1 2", "over-limit b spec.ingress[0]: 10 elements, more than is left of 25 for one pod, and 1 more rules"},
+		{translate.Limits{Namespace: 30}, pods, "1 2 3", "over-limit b spec.ingress[1]: 10 elements, more than is left of 30 for one pod"},
+		{
+			translate.Limits{Elements: 9}, pods, "",
+			"over-limit a spec.ingress[0]: 10 elements, more than is left of 9 for one pod, and 1 more rules\n" +
+				"over-limit b spec.ingress[0]: 10 elements, more than is left of 9 for one pod, and 1 more rules",
+		},
+	} {
+		s := limited(row.limits, 10)
+		limitPolicy(t, s, "b", row.peer, 3, 4)
+		limitPolicy(t, s, "a", row.peer, 1, 2)
+		if got := openPorts(t, s); got != row.open {
+			t.Errorf("%+v: open are %q, want %q", row.limits, got, row.open)
+		}
+		if got := troublesOf(s); got != row.troubles {
+			t.Errorf("%+v: %s, want %s", row.limits, got, row.troubles)
+		}
+	}
+}
+
+// TestLimitsFollowPods: a rule is over the limit while its selector matches too many pods.
+func TestLimitsFollowPods(t *testing.T) {
+	s := limited(translate.Limits{Elements: 10}, 10)
+	pods := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}}
+	limitPolicy(t, s, "a", pods, 1)
+	if got := openPorts(t, s); got != "1" {
+		t.Fatalf("open are %q", got)
+	}
+	version := s.TroubleVersion()
+	extra := types.NamespacedName{Namespace: "ns", Name: "extra"}
+	s.SetPod(translate.Pod{NamespacedName: extra, Labels: map[string]string{"app": "other"}, IPs: []netip.Addr{netip.MustParseAddr("10.0.2.1")}, Running: true})
+	if got := openPorts(t, s); got != "" || s.TroubleVersion() == version {
+		t.Errorf("open are %q with a pod too many", got)
+	}
+	s.DeletePod(extra)
+	if !s.Changed() {
+		t.Error("that there is room again is no change")
+	}
+	if got := openPorts(t, s); got != "1" || troublesOf(s) != "" {
+		t.Errorf("open are %q, and %s", got, troublesOf(s))
+	}
+}
+
+// TestLimitOfOverlaps: blocks and ports that overlap so that they would become too much are left out from the end.
+func TestLimitOfOverlaps(t *testing.T) {
+	s := limited(translate.Limits{Elements: 20_000}, 1)
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"}}
+	var all []networkingv1.NetworkPolicyPeer
+	for i := range 200 {
+		all = append(all, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("10.0.1.%d/32", i)}})
+	}
+	rule := func(first, n int, peers ...networkingv1.NetworkPolicyPeer) {
+		r := networkingv1.NetworkPolicyIngressRule{From: peers}
+		for i := range n {
+			number := intstr.FromInt(first + 2*i)
+			r.Ports = append(r.Ports, networkingv1.NetworkPolicyPort{Port: &number})
+		}
+		np.Spec.Ingress = append(np.Spec.Ingress, r)
+	}
+	rule(1, 200, all...)
+	for i, peer := range all {
+		rule(10_000+2*i, 1, peer)
+	}
+	if err := s.SetPolicy(np); err != nil {
+		t.Fatal(err)
+	}
+	if got := openPorts(t, s); got != "1 3 5 7 9" {
+		t.Errorf("open are %q", got)
+	}
+	if got := troublesOf(s); !strings.Contains(got, "overlap") {
+		t.Errorf("got %q", got)
+	}
+}
