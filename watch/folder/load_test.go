@@ -154,6 +154,9 @@ func TestRead(t *testing.T) {
 			"spec: {podSelector: {matchLabels: {a: b}}, podSelector: {matchLabels: {c: d}}, ingress: [{}], policyTypes: [Ingress]}\n",
 			"namespace default\npolicy default/a [Ingress Egress] podSelector <none>; 0 ingress, 0 egress",
 			"in:1: NetworkPolicy default/a: spec.podSelector: is there twice"},
+		{"a podSelector twice after a hundred others", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n" +
+			"spec: {ingress: [" + strings.Repeat("{from: [], from: []}, ", 200) + "], podSelector: {}, podSelector: {matchLabels: {c: d}}}\n",
+			"namespace default\npolicy default/a [Ingress Egress] podSelector <none>; 0 ingress, 0 egress", "is there twice"},
 		{"keys that differ in YAML only", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {1: a, \"1\": b}}\n", "pod default/a",
 			"in:1: pod default/a: metadata.labels.1: is there twice"},
 		{"two of a kind", pod + "---\n" + pod, "pod default/a", "in:5: document 2: pod default/a: is in in:1 too, which counts"},

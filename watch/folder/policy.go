@@ -34,8 +34,9 @@ func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata, path 
 		r.fail(path.Child("spec"), "is missing")
 	}
 	inDoubt := len(r.problems) > before
-	twice := false // which part is meant
-	for _, name := range duplicates(text) {
+	names := duplicates(text)
+	twice := len(names) >= maxStrictErrors // nobody knows which part is meant
+	for _, name := range names {
 		if strings.HasPrefix(name, "metadata.") {
 			continue // noted already
 		}
@@ -62,6 +63,9 @@ func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata, path 
 	}
 	return np
 }
+
+// maxStrictErrors is how many the strict decoder returns at most.
+const maxStrictErrors = 100
 
 // isEmpty says whether a list has no elements.
 func isEmpty(text json.RawMessage) bool {

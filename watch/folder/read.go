@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	sigsjson "sigs.k8s.io/json"
 )
@@ -192,11 +193,8 @@ func (t typeMeta) objectKind() (objectKind, string) {
 }
 
 func (t typeMeta) group() string {
-	group, _, found := strings.Cut(t.APIVersion, "/")
-	if !found {
-		return ""
-	}
-	return group
+	version, _ := schema.ParseGroupVersion(t.APIVersion) // what is none has no group
+	return version.Group
 }
 
 // foreign says whether the type is another project's, as Calico's NetworkPolicy. That it is not in force is worth a line, but not

@@ -7,7 +7,6 @@ import (
 	gojson "encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -83,11 +82,28 @@ func (r *reader) strict(text gojson.RawMessage, path *field.Path, out any) bool 
 // whole is strict where null in a list is a problem, too: of all that an unfinished "- " could mean, an empty rule or port, which allows
 // everything, is the worst. A field that is there twice, which the policy has noted, makes it false.
 func (r *reader) whole(text gojson.RawMessage, path *field.Path, out any) bool {
-	null := nullIn(text, path)
-	if null != nil {
-		r.fail(null, "want a value, not null")
+	var v any
+	_ = json.UnmarshalCaseSensitivePreserveInts(text, &v) // it is part of what has been decoded
+	null := hasNull(v)
+	if null {
+		r.fail(path, "null in a list")
 	}
-	return r.strict(text, path, out) && null == nil && len(duplicates(text)) == 0
+	return r.strict(text, path, out) && !null && len(duplicates(text)) == 0
+}
+
+// hasNull says whether null is an element of a list somewhere in v.
+func hasNull(v any) bool {
+	switch v := v.(type) {
+	case []any:
+		return slices.Contains(v, nil) || slices.ContainsFunc(v, hasNull)
+	case map[string]any:
+		for _, value := range v {
+			if hasNull(value) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // duplicates returns the fields that are there twice: nobody knows which of the two is meant.
@@ -96,7 +112,7 @@ func duplicates(text gojson.RawMessage) []string {
 		return nil
 	}
 	var v any
-	twice, _ := json.UnmarshalStrict(text, &v, json.DisallowDuplicateFields) // it is part of what has been decoded
+	twice, _ := json.UnmarshalStrict(text, &v, json.DisallowDuplicateFields) // as above
 	return fieldsOf(twice)
 }
 
@@ -111,44 +127,10 @@ func fieldsOf(problems []error) []string {
 	return names
 }
 
-// nullIn returns the path of a null that is an element of a list.
-func nullIn(text gojson.RawMessage, path *field.Path) *field.Path {
-	if !bytes.Contains(text, []byte("null")) {
-		return nil
-	}
-	var v any
-	_ = json.UnmarshalCaseSensitivePreserveInts(text, &v) // as above
-	return nullBelow(v, path)
-}
-
-func nullBelow(v any, path *field.Path) *field.Path {
-	switch v := v.(type) {
-	case []any:
-		for i, element := range v {
-			if element == nil {
-				return path.Index(i)
-			}
-			if null := nullBelow(element, path.Index(i)); null != nil {
-				return null
-			}
-		}
-	case map[string]any:
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			if null := nullBelow(v[key], under(path, key)); null != nil {
-				return null
-			}
-		}
-	}
-	return nil
-}
-
 // under returns the field below path that a library names. The text of a manifest may be part of the name.
 func under(path *field.Path, name string) *field.Path {
 	if name == "" {
 		return path
-	}
-	if path == nil {
-		return field.NewPath(plain(name))
 	}
 	return path.Child(plain(name))
 }
@@ -160,15 +142,14 @@ func (r *reader) mistyped(path *field.Path, err error) {
 		r.fail(path, "%s", plain(err.Error()))
 		return
 	}
-	want := wanted(e.Type)
 	hint := ""
 	if e.Type.Kind() == reflect.String && (strings.HasPrefix(e.Value, "number") || e.Value == "bool") {
 		hint = ": put it in quotes"
 	}
-	r.fail(under(path, e.Field), "want %s, not %s%s", want, given(e.Value), hint)
+	r.fail(under(path, e.Field), "want %s, got %s%s", wanted(e.Type), e.Value, hint)
 }
 
-// wanted names a type in the words of JSON.
+// wanted names a type.
 func wanted(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
@@ -181,21 +162,6 @@ func wanted(t reflect.Type) string {
 		return "an object"
 	}
 	return "a 32-bit number"
-}
-
-// given names a value as the decoder does, with an article.
-func given(value string) string {
-	switch kind, number, _ := strings.Cut(value, " "); {
-	case number != "":
-		return "the number " + number
-	case kind == "array":
-		return "a list"
-	case kind == "object":
-		return "an object"
-	case kind == "bool":
-		return "a boolean"
-	}
-	return "a " + value
 }
 
 // list returns the elements of a list. One that is null is a problem, as for whole, and nil.
