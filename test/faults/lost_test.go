@@ -140,7 +140,13 @@ func (r *ride) large(n int, meanwhile func()) (line string, more bool) {
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: large, namespace: shop},
  spec: {podSelector: {matchLabels: {app: bystander}}, ingress: [{from: [%s]}]}}
 `, blocks.String()))
-	line = r.await("operations=")
+	for operations := 0; operations < 6000; { // others only delete what was retired
+		line = r.await("operations=")
+		_, after, _ := strings.Cut(line, "operations=")
+		if _, err := fmt.Sscan(after, &operations); err != nil {
+			r.t.Fatalf("%v: %s", err, line)
+		}
+	}
 	_, sends := r.trap.clear()
 	r.idle = idle
 	if h.called {
