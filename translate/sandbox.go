@@ -90,6 +90,24 @@ func (s *State) Sandboxes() []Sandbox {
 // KnowsPod says whether the API has told of a pod.
 func (s *State) KnowsPod(name types.NamespacedName) bool { return s.pod(name) != nil }
 
+// Settled says whether the table has all that follows from a sandbox: nothing of it is left for a next [State.Portion]. One that is not
+// known is settled.
+func (s *State) Settled(id string) bool {
+	b := s.sandboxes[id]
+	if b == nil {
+		return true
+	}
+	if _, dirty := s.dirtyIdentities[b.pod.identity]; dirty {
+		return false
+	}
+	for _, iso := range b.pod.identity.isolations {
+		if _, dirty := s.dirtyIsolations[iso]; dirty && iso != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // stand makes the pod that a sandbox stands for anew: the API's, if that is of this node, with the sandbox's addresses.
 func (s *State) stand(b *sandbox) {
 	p := Pod{NamespacedName: b.NamespacedName, Labels: b.Labels, Running: true}

@@ -40,7 +40,9 @@ type Loop struct {
 	status     Status
 	dropLogs   dropLogState
 	inFlight   bool // a transaction is
-	more       bool // the last one was a portion, and more is to follow
+	admissions admissions
+	told       chan struct{} // closed at the next event; nil if nobody waits for it
+	more       bool          // the last one was a portion, and more is to follow
 	doubts     doubts
 	table      *nft.Table // the state's, of the last transaction
 	oldest     time.Time  // when the oldest event came that no transaction has; zero without one
@@ -107,6 +109,7 @@ func NewLoop(config LoopConfig) *Loop {
 		quarantine: newQuarantine(),
 		denied:     newDenied(),
 		history:    newDropHistory(),
+		admissions: make(admissions),
 	}
 }
 
@@ -199,6 +202,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	if tx.Replaces() {
 		l.doubts.settle(doubts)
 	}
+	l.admissions.release()
 	l.status.Transactions++
 	l.status.LastCommit, l.status.LastElapsed, l.status.LastOperations = end, elapsed, tx.Len()
 	l.accepted()
@@ -229,6 +233,10 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 		l.poke()
 	}
 	tx := l.table.Pending()
+	l.admissions.include(l.State)
+	if tx == nil {
+		l.admissions.release()
+	}
 	l.tellTroubles()
 	l.inFlight = tx != nil
 	return tx, oldest, l.doubts.raised
@@ -248,6 +256,10 @@ func (l *Loop) Update(edit func(Objects)) {
 	arrived := time.Now()
 	l.mu.Lock()
 	edit(objects{l.State, l})
+	if l.told != nil {
+		close(l.told)
+		l.told = nil
+	}
 	l.tellTroubles()
 	changed := l.State.Changed()
 	if changed && l.oldest.IsZero() {

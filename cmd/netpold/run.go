@@ -30,6 +30,7 @@ import (
 	"github.com/netpold/netpold/watch/apiserver"
 	"github.com/netpold/netpold/watch/folder"
 	"github.com/netpold/netpold/watch/preflight"
+	"github.com/netpold/netpold/watch/runtime"
 )
 
 // runFlags are the flags of `netpold run`.
@@ -38,6 +39,7 @@ type runFlags struct {
 	own, manageBridges, dropEvents      bool
 	log                                 logFlags
 	table                               tableFlags
+	gate                                gateFlags
 }
 
 func runCommand() *cobra.Command {
@@ -65,6 +67,7 @@ netpold ends; "netpold cleanup" removes them. It takes CAP_NET_ADMIN in the netw
 	addNodeFlag(cmd, &flags.node)
 	flags.log.add(cmd)
 	flags.table.add(cmd)
+	flags.gate.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("manifests", "kubeconfig")
 	cmd.MarkFlagsMutuallyExclusive("manifests", "drop-events")
 	return cmd
@@ -103,6 +106,9 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	}
 	if flags.node == "" {
 		return errors.New("--node is not given, and the host has no name")
+	}
+	if err := flags.gate.check(flags.manifests); err != nil {
+		return err
 	}
 	if flags.dropEvents && flags.table.logGroup == 0 {
 		return errors.New("--drop-events needs the log of denied packets, which --log-group=0 turns off")
@@ -193,12 +199,18 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	if err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
+	var gate *runtime.Plugin
 	loop := watch.NewLoop(watch.LoopConfig{
 		Kernel: d.conn, Reads: d.reads, State: translate.New(flags.node, options), Metrics: metrics, Events: d.events,
 		Log: d.log, Version: version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
 		Addresses: nodeAddresses,
-		Findings:  func(pods int) []preflight.Finding { return preflight.Check(os.DirFS("/"), pods) },
+		Findings: func(pods int) []preflight.Finding {
+			return append(preflight.Check(os.DirFS("/"), pods), gateFindings(gate)...)
+		},
 	})
+	if gate, err = flags.gate.plugin(loop, flags.node, registry, d.log); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
 	for _, c := range []prometheus.Collector{
 		watch.NewStateCollector(loop), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
@@ -222,6 +234,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.watcher) },
 		func(ctx context.Context) error { followDrops(ctx, drops); return nil },
+		func(ctx context.Context) error { followRuntime(ctx, gate); return nil },
 		func(ctx context.Context) error {
 			return serve(ctx, d.socket, private(watch.NodeHandler(loop, registry)))
 		},
@@ -234,6 +247,14 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	default:
 		return err
 	}
+}
+
+// followRuntime lets the runtime tell of new pods until ctx ends.
+func followRuntime(ctx context.Context, gate *runtime.Plugin) {
+	if gate != nil {
+		gate.Run(ctx)
+	}
+	<-ctx.Done()
 }
 
 // nodeAddresses returns the addresses of the links of this network namespace.

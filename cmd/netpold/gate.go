@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/preflight"
+	"github.com/netpold/netpold/watch/runtime"
+)
+
+// What --gate may be.
+const (
+	gateClosed = "closed"
+	gateOpen   = "open"
+	gateOff    = "off"
+)
+
+// gateFlags say how new pods are held back until their policies are in force.
+type gateFlags struct {
+	mode, socket string
+	timeout      time.Duration
+}
+
+func (f *gateFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.mode, "gate", "",
+		"a new pod whose policies are not in force in time: closed (it does not start, the kubelet tries again) or open (it starts); "+
+			"off does not ask the container runtime (default closed, with --manifests off)")
+	cmd.Flags().DurationVar(&f.timeout, "gate-timeout", 1500*time.Millisecond,
+		"how long a new pod may wait for its policies; less than the runtime waits for netpold, 2s")
+	cmd.Flags().StringVar(&f.socket, "gate-socket", runtime.DefaultSocket, "NRI socket of the container runtime")
+}
+
+// check completes the flags. Without an API server there is no kubelet, and no runtime to ask.
+func (f *gateFlags) check(manifests string) error {
+	if f.mode == "" {
+		f.mode = gateClosed
+		if manifests != "" {
+			f.mode = gateOff
+		}
+	}
+	switch {
+	case f.mode != gateClosed && f.mode != gateOpen && f.mode != gateOff:
+		return fmt.Errorf("--gate=%s: want closed, open or off", f.mode)
+	case f.timeout <= 0:
+		return fmt.Errorf("--gate-timeout=%s: want more than 0", f.timeout)
+	}
+	return nil
+}
+
+// plugin returns the runtime's view of the loop, or nil if the runtime is not asked.
+func (f *gateFlags) plugin(loop *watch.Loop, node string, reg prometheus.Registerer, log *slog.Logger) (*runtime.Plugin, error) {
+	if f.mode == gateOff {
+		return nil, nil
+	}
+	metrics, err := runtime.NewMetrics(reg)
+	if err != nil {
+		return nil, err
+	}
+	return runtime.New(runtime.Config{
+		Gate: loop, Node: node, Socket: f.socket, Timeout: f.timeout, Open: f.mode == gateOpen, Metrics: metrics, Log: log,
+	}), nil
+}
+
+// gateFindings says that new pods are not held back, and why.
+func gateFindings(p *runtime.Plugin) []preflight.Finding {
+	if p == nil || p.Problem() == "" {
+		return nil
+	}
+	return []preflight.Finding{{
+		Check:   "gate",
+		Problem: runtime.Unprotected + ": " + p.Problem(),
+		Remedy:  "containerd 2.1 or CRI-O 1.32 with NRI enabled, and its folder /var/run/nri mounted; or --gate=off",
+	}}
+}

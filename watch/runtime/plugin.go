@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/nri/pkg/api"
+	"github.com/containerd/nri/pkg/stub"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// Gate takes what the runtime tells of sandboxes; a watch.Loop is one. Its methods may be called by several goroutines at once.
+type Gate interface {
+	// Admit takes a new sandbox and waits until the kernel holds what follows from it, or until ctx is done. Known says whether the API
+	// has told of the pod.
+	Admit(ctx context.Context, b translate.Sandbox) (known bool, err error)
+	// Release forgets a sandbox, whose containers have stopped.
+	Release(id string)
+	// Resync takes all live sandboxes, and returns how many have an address that was not known to be theirs.
+	Resync(live []translate.Sandbox) (unprotected int)
+	// Doubt says that the runtime is not heard of any more.
+	Doubt()
+}
+
+// DefaultSocket is where runtimes listen for plugins. The folder is what to mount: a runtime that starts makes a new socket.
+const DefaultSocket = api.DefaultSocketPath
+
+// The name and the index under which the plugin registers. Those with a lower index are asked before it.
+const (
+	pluginName  = "netpold"
+	pluginIndex = "90"
+)
+
+// Config is what a plugin needs.
+type Config struct {
+	Gate    Gate
+	Node    string // whose pods the sandboxes are
+	Socket  string
+	Timeout time.Duration // of one answer; less than the runtime waits
+	Open    bool          // a pod that cannot be admitted in time starts all the same, unprotected
+	Metrics *Metrics
+	Log     *slog.Logger
+}
+
+// Plugin is the runtime's view of netpold.
+type Plugin struct {
+	Config
+
+	mu        sync.Mutex
+	serial    uint64
+	connected bool
+	ever      bool
+	told      bool   // a line has said that there is no connection
+	problem   string // why there is none, or what the runtime lacks; "" if all is well
+}
+
+// New returns a plugin that is not connected.
+func New(config Config) *Plugin { return &Plugin{Config: config, problem: "it has not answered yet"} }
+
+// Waits between attempts to connect.
+const (
+	minBackoff = 200 * time.Millisecond
+	maxBackoff = 10 * time.Second
+	settled    = 30 * time.Second // a connection that lasted so long is no failed attempt
+)
+
+// Run connects to the runtime, and again whenever the connection ends, until ctx does.
+func (p *Plugin) Run(ctx context.Context) {
+	backoff := minBackoff
+	for ctx.Err() == nil {
+		begun := time.Now()
+		err := p.connection(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		p.lost(err)
+		if time.Since(begun) > settled {
+			backoff = minBackoff
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// connection is one connection to the runtime, from its beginning to its end.
+func (p *Plugin) connection(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := stub.New(&handler{p},
+		stub.WithPluginName(pluginName), stub.WithPluginIdx(pluginIndex), stub.WithSocketPath(p.Socket), stub.WithLogger(logger{p.Log}),
+		// A runtime that knows the policy fails a pod that it has no answer for, and keeps the plugin (nri 0.12.4).
+		stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: !p.Open, KeepConnected: true}),
+		stub.WithOnClose(cancel))
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// lost notes that there is no connection, once for each time that there was one.
+func (p *Plugin) lost(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		err = errors.New("the runtime ended the connection")
+	}
+	p.mu.Lock()
+	was, first := p.connected, !p.told
+	p.connected, p.told, p.problem = false, true, err.Error()
+	p.mu.Unlock()
+	p.Metrics.connected.Set(0)
+	switch {
+	case was:
+		p.Gate.Doubt()
+		p.Log.Warn("lost the container runtime; "+Unprotected, "err", err)
+	case first:
+		p.Log.Warn("cannot reach the container runtime; "+Unprotected, "socket", p.Socket, "err", err)
+	}
+}
+
+// Unprotected is what it means that the runtime does not tell of new pods.
+const Unprotected = "new pods are unprotected for about a second on this node"
+
+// Problem says why new pods are unprotected, or "".
+func (p *Plugin) Problem() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.problem
+}
+
+// Ever says whether the runtime has been connected since the start.
+func (p *Plugin) Ever() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ever
+}
+
+// handler is what the runtime calls; stub finds its methods by their names.
+type handler struct{ *Plugin }
+
+// Synchronize takes the sandboxes that there are at the time of the connection. Those without a process have stopped, and may have addresses
+// that are others' now.
+func (h *handler) Synchronize(_ context.Context, pods []*api.PodSandbox, _ []*api.Container) ([]*api.ContainerUpdate, error) {
+	var live []translate.Sandbox
+	var problem string
+	for _, pod := range pods {
+		if pod.GetPid() == 0 || !hasNetwork(pod) {
+			continue
+		}
+		b, err := h.sandbox(pod)
+		if err != nil {
+			problem = err.Error()
+			continue
+		}
+		live = append(live, b)
+	}
+	unprotected := h.Gate.Resync(live)
+	h.Metrics.unprotected.Add(float64(unprotected))
+	h.mu.Lock()
+	h.connected, h.ever, h.problem = true, true, problem
+	h.mu.Unlock()
+	h.Metrics.connected.Set(1)
+	h.Log.Info("the container runtime tells of new pods before they start", "pods", len(live), "unprotected", unprotected)
+	return nil, nil
+}
+
+// RunPodSandbox admits a pod: no container of it starts before this returns.
+func (h *handler) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error {
+	if !hasNetwork(pod) {
+		return nil
+	}
+	begun := time.Now()
+	name := types.NamespacedName{Namespace: pod.GetNamespace(), Name: pod.GetName()}
+	b, err := h.sandbox(pod)
+	if err != nil {
+		h.mu.Lock()
+		h.problem = err.Error()
+		h.mu.Unlock()
+		h.Metrics.result("unknown")
+		h.Log.Warn("pod starts unprotected", "pod", name, "err", err)
+		return nil // nothing that a second attempt would mend
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
+	defer cancel()
+	known, err := h.Gate.Admit(ctx, b)
+	h.Metrics.seconds.Observe(time.Since(begun).Seconds())
+	switch {
+	case err == nil && known:
+		h.Metrics.result("admitted")
+	case err == nil:
+		h.Metrics.result("labels")
+		h.Log.Debug("pod is admitted by its labels: the API has not told of it", "pod", name)
+	case h.Open:
+		h.Metrics.result("open")
+		h.Metrics.unprotected.Inc()
+		h.Log.Warn("pod starts unprotected", "pod", name, "err", err)
+	default:
+		h.Gate.Release(b.ID) // its next attempt has another sandbox
+		h.Metrics.result("refused")
+		h.Log.Warn("pod does not start, the kubelet tries again", "pod", name, "err", err)
+		return fmt.Errorf("netpold: pod %s: %w", name, err)
+	}
+	return nil
+}
+
+// StopPodSandbox lets go of a pod's addresses: its containers have stopped, and the CNI takes them back next.
+func (h *handler) StopPodSandbox(_ context.Context, pod *api.PodSandbox) error {
+	h.Gate.Release(pod.GetId())
+	return nil
+}
+
+// RemovePodSandbox is StopPodSandbox for a sandbox that was never stopped.
+func (h *handler) RemovePodSandbox(_ context.Context, pod *api.PodSandbox) error {
+	h.Gate.Release(pod.GetId())
+	return nil
+}
+
+// hasNetwork says whether the pod has a network namespace of its own, and so addresses that policy knows it by.
+func hasNetwork(pod *api.PodSandbox) bool {
+	return slices.ContainsFunc(pod.GetLinux().GetNamespaces(), func(n *api.LinuxNamespace) bool {
+		return n.GetType() == "network" && n.GetPath() != ""
+	})
+}
+
+// sandbox returns what policy needs to know of a sandbox.
+func (h *handler) sandbox(pod *api.PodSandbox) (translate.Sandbox, error) {
+	if len(pod.GetIps()) == 0 {
+		return translate.Sandbox{}, errors.New("the container runtime does not tell the addresses of pods (containerd 2.1 and CRI-O 1.32 do)")
+	}
+	h.mu.Lock()
+	h.serial++
+	b := translate.Sandbox{
+		ID: pod.GetId(), NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: pod.GetName()},
+		Node: h.Node, Labels: labelsOf(pod), Serial: h.serial,
+	}
+	h.mu.Unlock()
+	for _, text := range pod.GetIps() {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return translate.Sandbox{}, fmt.Errorf("the container runtime tells %q for an address of a pod", text)
+		}
+		b.IPs = append(b.IPs, a.Unmap().WithZone(""))
+	}
+	return b, nil
+}
+
+// labelsOf returns the labels of the pod without those that the kubelet adds for the runtime.
+func labelsOf(pod *api.PodSandbox) map[string]string {
+	labels := make(map[string]string)
+	for key, value := range pod.GetLabels() {
+		switch key {
+		case "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid":
+		default:
+			labels[key] = value
+		}
+	}
+	return labels
+}
+
+// logger has the library's lines among ours, as far as somebody wants to debug.
+type logger struct{ log *slog.Logger }
+
+func (l logger) line(ctx context.Context, format string, args []any) {
+	l.log.DebugContext(ctx, "NRI: "+fmt.Sprintf(format, args...))
+}
+
+func (l logger) Debugf(ctx context.Context, format string, args ...any) { l.line(ctx, format, args) }
+func (l logger) Infof(ctx context.Context, format string, args ...any)  { l.line(ctx, format, args) }
+func (l logger) Warnf(ctx context.Context, format string, args ...any)  { l.line(ctx, format, args) }
+func (l logger) Errorf(ctx context.Context, format string, args ...any) { l.line(ctx, format, args) }
