@@ -74,7 +74,7 @@ func gateFindings(p *runtime.Plugin) []preflight.Finding {
 		return nil
 	}
 	return []preflight.Finding{{
-		Check:   "gate",
+		Check:   preflight.Gate,
 		Problem: runtime.Unprotected + ": " + p.Problem(),
 		Remedy:  "containerd 2.1 or CRI-O 1.32 with NRI enabled, and its folder /var/run/nri mounted; or --gate=off",
 	}}

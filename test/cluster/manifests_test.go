@@ -31,8 +31,10 @@ func TestManifests(t *testing.T) {
 	enterNetns(t)
 	c := New(t)
 	ctx := t.Context()
-	if err := c.Validate(ctx, manifests); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{manifests, manifests + "/minimal"} {
+		if err := c.Validate(ctx, dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := c.Apply(ctx, manifests); err != nil {
 		t.Fatal(err)
@@ -80,10 +82,13 @@ func checkDaemonSet(t *testing.T, ds *appsv1.DaemonSet) {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		}},
 		"namespaces of the host": {[]bool{pod.HostNetwork, pod.HostPID, pod.HostIPC}, []bool{true, false, false}},
-		"volumes":                {len(pod.Volumes), 0},
-		"priority":               {pod.PriorityClassName, "system-node-critical"},
-		"nodes":                  {pod.NodeSelector, map[string]string{"kubernetes.io/os": "linux"}},
-		"tolerations":            {pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
+		"volumes": {pod.Volumes, []corev1.Volume{{Name: "nri", VolumeSource: corev1.VolumeSource{
+			HostPath: &corev1.HostPathVolumeSource{Path: "/var/run/nri", Type: new(corev1.HostPathDirectoryOrCreate)},
+		}}}},
+		"mounts":      {pod.Containers[0].VolumeMounts, []corev1.VolumeMount{{Name: "nri", MountPath: "/var/run/nri", ReadOnly: true}}},
+		"priority":    {pod.PriorityClassName, "system-node-critical"},
+		"nodes":       {pod.NodeSelector, map[string]string{"kubernetes.io/os": "linux"}},
+		"tolerations": {pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
 		"update": {[]string{string(update.Type), update.RollingUpdate.MaxUnavailable.String(), update.RollingUpdate.MaxSurge.String()},
 			[]string{string(appsv1.RollingUpdateDaemonSetStrategyType), one, zero}},
 		"arguments": {pod.Containers[0].Args, []string{"run"}},

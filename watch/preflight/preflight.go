@@ -29,10 +29,11 @@ const (
 	Bridge     = "bridge"     // traffic between ports of a bridge skips the forward hook
 	IPVS       = "ipvs"       // traffic to Services skips the forward hook
 	Node       = "node"       // no pod is on a node of this name
+	Gate       = "gate"       // the container runtime does not tell of new pods: whoever asks it finds this, not Check
 )
 
 // Checks returns all checks.
-func Checks() []string { return []string{Forwarding, Bridge, IPVS, Node} }
+func Checks() []string { return []string{Forwarding, Bridge, IPVS, Node, Gate} }
 
 // Check looks for what keeps traffic from the policies, in the files of the network namespace that it runs in: root has its proc
 // and sys. Pods is how many pods are on this node by what the source says; negative when it has not said yet. What cannot be read is
