@@ -21,7 +21,7 @@ type Quarantine struct {
 	Bare   bool   // its pods are also left out of the sets that count, and that let a pod reach itself
 }
 
-// quarantine is what the state knows of one. It is remembered while its policies are as they are, for pods come and go.
+// quarantine is what the state knows of one. It is remembered while its policies are as they are: pods come and go.
 type quarantine struct {
 	Quarantine
 	direction Direction
@@ -88,15 +88,14 @@ func (s *State) renew(q *quarantine) {
 	}
 }
 
-// endQuarantines forgets the quarantines of a policy that changes. Who has the isolations of the policy is found anew in any case.
+// endQuarantines releases what is set aside of a policy that changes.
 func (s *State) endQuarantines(policy types.NamespacedName) {
-	maps.DeleteFunc(s.quarantines, func(_ string, q *quarantine) bool {
-		if !slices.Contains(q.policies, policy) {
-			return false
+	for _, q := range s.quarantines {
+		if slices.Contains(q.policies, policy) {
+			q.released = true
+			s.renew(q)
 		}
-		s.renew(q)
-		return true
-	})
+	}
 }
 
 // standIn returns the quarantine of the isolation of that key, nil if it is not set aside.

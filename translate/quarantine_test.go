@@ -60,6 +60,8 @@ func TestQuarantineAndBack(t *testing.T) {
 			_ = s.SetPolicy(changed)
 			_ = s.SetPolicy(np)
 		}
+		s.Table()
+		s.Absolve()
 		if got := s.Table().String(); got != want || !maps.Equal(s.Sizes(), sizes) {
 			return fmt.Errorf("with changed policies, it is another table:\n%s\nor another state: %v, was %v", diff(want, got), s.Sizes(), sizes)
 		}

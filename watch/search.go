@@ -8,9 +8,9 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// search finds the isolations without which the kernel takes the table, where it does not say what it refuses. All that are suspected are
-// set aside, which lets all others into force; then they are tried again, half by half, the lightest first, for what is large is what most
-// limits are about. What goes stays.
+// search finds the isolations without which the kernel takes the table, where it does not say what it refuses. Those that are suspected are
+// set aside, or all if that does not help, which lets the others into force; then they are tried again, half by half, the lightest first.
+// What goes stays. Suspected are those that the transaction changed; if that were all, the heaviest, for most limits are about what is large.
 type search struct {
 	err      error   // that the search is about
 	groups   []group // that are set aside; the last is next
@@ -32,8 +32,8 @@ func (l *Loop) beginSearch(owners *translate.Ownership, err error) bool {
 	q := &l.quarantine
 	s := &search{err: err}
 	suspects := q.suspects
-	if len(suspects) == 0 {
-		suspects, s.all = owners.All(), true
+	if all := owners.All(); len(suspects) == 0 && len(all) > 0 { // the heaviest is tried without the others' being set aside
+		suspects, s.all = all[len(all)-1:], len(all) == 1
 	}
 	if len(suspects) == 0 {
 		return false

@@ -23,6 +23,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/random"
@@ -320,6 +321,67 @@ func TestNobodyQuarantined(t *testing.T) {
 		synctest.Wait()
 		if got := l.quarantined(); len(got) > 0 || !l.Status().InSync || failures != 1 {
 			t.Errorf("somebody else deleted the table while it was made: quarantined %v, status %+v", got, l.Status())
+		}
+	})
+}
+
+// TestHandoverStays: where the table is refused after the handover was not, the handover stays in force until the table is.
+func TestHandoverStays(t *testing.T) {
+	for _, err := range []error{errors.New("interrupted"), &nft.Refused{Cause: nft.Shortage, Err: errors.New("out of memory")}} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newQuarantineCase(t, random.Source(7), 7)
+			c.tell(func(random.Kind) bool { return true })
+			c.loop.Synced()
+			c.settled()
+			c.kernel.overall = func(tx *nft.Transaction) error {
+				if tx.Table == translate.TableName && tx.Replaces() && c.kernel.tables[translate.HandoverTable] != nil {
+					return err
+				}
+				return nil
+			}
+			c.loop.Drifted("test")
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if handover := c.kernel.tables[translate.HandoverTable]; handover == nil || handover.Chain("forward") == nil || c.kernel.failed < 5 {
+				t.Fatalf("%d attempts failed, the handover: %v", c.kernel.failed, handover)
+			}
+			c.kernel.overall = nil
+			time.Sleep(maxBackoff)
+			c.settled()
+			if n := c.right(); n > 0 || c.kernel.gaps > 0 || c.kernel.tables[translate.HandoverTable] != nil {
+				t.Errorf("%d flows meet a quarantine; %d times no table was in force", n, c.kernel.gaps)
+			}
+		})
+	}
+}
+
+// TestSharedPorts: a set of ports that two policies share is refused. Both are quarantined, and no other.
+func TestSharedPorts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newModelKernel()
+		l, _ := newLoopOf(t, k, "node")
+		k.refuse = func(one nft.Op) *nft.Refusal {
+			if one.Verb == nft.AddElements && strings.HasSuffix(one.Set.Name, "-tcp") && one.Elements[0].Port == 20003 {
+				return &nft.Refusal{Cause: nft.Unfit, Err: errors.New("refused by the test")}
+			}
+			return nil
+		}
+		for i, name := range []string{"a", "b", "c"} {
+			setLabelledPod(l, name, fmt.Sprint("10.0.0.", i+1))
+			np := oddPolicy(name, 24+i)
+			for port := range 300 {
+				number := intstr.FromInt(20001 + 2*port + i/2)
+				np.Spec.Ingress[0].Ports = append(np.Spec.Ingress[0].Ports, networkingv1.NetworkPolicyPort{Port: &number})
+			}
+			l.Update(func(o Objects) { o.SetPolicy(np) })
+		}
+		l.Synced()
+		synctest.Wait()
+		if got := l.quarantined(); !slices.Equal(got, []string{"ns/a", "ns/b"}) || !l.Status().InSync || k.failed != 1 {
+			t.Errorf("quarantined %v, %d attempts failed, status %+v", got, k.failed, l.Status())
+		}
+		if e, err := l.Explain(t.Context(), "192.0.2.1", "ns/c:20002", false); err != nil || !e.Allowed {
+			t.Errorf("explain: %v, %+v", err, e)
 		}
 	})
 }
