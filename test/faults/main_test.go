@@ -25,7 +25,8 @@ func TestFaults(t *testing.T) {
 	build(t, program)
 	for name, test := range map[string]func(*testing.T, string){
 		"owned": testOwned, "shared": testShared, "keep": testKeep, "recheck": testRecheck, "text": testText,
-		"takeover": testTakeover, "netlink": testNetlink, "first": testFirst, "lost": testLost, "cleanup": testCleanup,
+		"takeover": testTakeover, "netlink": testNetlink, "quarantine": testQuarantine,
+		"first": testFirst, "lost": testLost, "cleanup": testCleanup,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
 	}

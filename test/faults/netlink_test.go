@@ -86,7 +86,13 @@ func (r *ride) steps(p *trap) {
 }
 
 // recoveries returns netpold_recoveries_total of a reason.
-func (r *ride) recoveries(reason string) (n int) {
+func (r *ride) recoveries(reason string) int {
+	r.t.Helper()
+	return r.metric(`netpold_recoveries_total{reason="` + reason + `"}`)
+}
+
+// metric returns the value of a metric.
+func (r *ride) metric(name string) (n int) {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:9911") // on this thread, which is in the namespace
 	if err != nil {
@@ -97,10 +103,10 @@ func (r *ride) recoveries(reason string) (n int) {
 		r.t.Fatal(err)
 	}
 	for s := bufio.NewScanner(conn); s.Scan(); {
-		if _, err := fmt.Sscanf(s.Text(), `netpold_recoveries_total{reason="`+reason+`"} %d`, &n); err == nil {
+		if _, err := fmt.Sscanf(s.Text(), name+" %d", &n); err == nil {
 			return n
 		}
 	}
-	r.t.Fatal("no metric netpold_recoveries_total")
+	r.t.Fatal("no metric ", name)
 	return 0
 }

@@ -43,6 +43,7 @@ type trap struct {
 // A fault says which calls on netlink fail, and how. The zero value is none.
 type fault struct {
 	errno   unix.Errno
+	longer  int              // only what has more bytes fails
 	answers bool             // the kernel does what is sent, and its answer is lost; else the kernel never sees it
 	at      func(n int) bool // whether that happens to the n-th that is sent
 	wait    func()           // in place of failing, the call waits for this
@@ -228,7 +229,7 @@ func (p *trap) judge(n notification) (syscall.Errno, func()) {
 	}
 	fails := p.pending[socket]
 	if slices.Contains(sending, n.call) {
-		fails = p.fault.at(p.sends)
+		fails = p.fault.at(p.sends) && int(n.args[2]) >= p.fault.longer // write(2) and sendto(2) have the length there
 		p.sends++
 		if p.fault.answers {
 			p.pending[socket], fails = fails, false
