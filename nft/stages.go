@@ -48,16 +48,26 @@ func (tx *Transaction) weight() int {
 
 // split splits the transaction into portions of what no packet meets yet, the rest, and portions of what no packet meets any more. A chain
 // goes after the elements that name it: before Linux 6.4 the kernel does not take both at once.
+//
+// What finds an address in a set without verdicts passes. So many elements of one that is in use may be there some portions before the rest,
+// and be gone some portions after it: what passes meanwhile does so before or after.
 func (tx *Transaction) split() []*Transaction {
-	var unreached, rest, retired, chains []Op
+	var unreached, rest, late, retired, chains []Op
 	gone := make(map[*Chain]bool)
+	edits := make(map[*Set]int)
 	for _, op := range tx.Ops {
 		gone[op.Chain] = op.Verb == DeleteChain
+		if len(op.Elements) > 0 {
+			edits[op.Set]++
+		}
 	}
+	many := func(op Op) bool { return op.weight() > maxStage && edits[op.Set] == 1 && op.Set.passes() }
 	for _, op := range tx.Ops {
 		switch {
-		case op.Verb == AddTable, op.Verb == DeleteTable, op.Unreached:
+		case op.Verb == AddTable, op.Verb == DeleteTable, op.Unreached, op.Verb == AddElements && many(op):
 			unreached = append(unreached, op)
+		case op.Verb == DeleteElements && many(op):
+			late = append(late, op)
 		case op.Verb == DeleteSet, op.Verb == FlushChain && gone[op.Chain]:
 			retired = append(retired, op)
 		case op.Verb == DeleteChain:
@@ -70,8 +80,12 @@ func (tx *Transaction) split() []*Transaction {
 	if len(rest) > 0 {
 		stages = append(stages, tx.with(rest))
 	}
-	return slices.Concat(stages, tx.portions(retired), tx.portions(chains))
+	return slices.Concat(stages, tx.portions(late), tx.portions(retired), tx.portions(chains))
 }
+
+// passes says whether a packet passes if it finds an element in the set, and nothing else follows from that. The elements of intervals that
+// touch are to be deleted and added at once.
+func (s *Set) passes() bool { return !s.Type.Map && !s.Type.Counter && !s.Type.Interval() }
 
 // portions returns transactions of at most maxStage each.
 func (tx *Transaction) portions(ops []Op) []*Transaction {

@@ -75,6 +75,43 @@ func TestStagesOfIntervals(t *testing.T) {
 	}
 }
 
+// TestStagesOfSetsInUse: many elements that are added to a set in use come in portions before the rest, and those that are deleted after it. Those of
+// a map, or of a set that changes in both ways, come with the rest.
+func TestStagesOfSetsInUse(t *testing.T) {
+	const elements = 50_000
+	fill := func(s *nft.Set, n int, edit func(nft.Key)) {
+		for i := range n {
+			edit(nft.AddrKey(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})))
+		}
+	}
+	table := nft.NewTable("t", "")
+	grows, shrinks := table.Set("grows", nft.SetType{Family: nft.IPv4}, ""), table.Set("shrinks", nft.SetType{Family: nft.IPv4}, "")
+	verdicts := table.Set("verdicts", nft.SetType{Family: nft.IPv4, Map: true}, "")
+	fill(shrinks, elements, func(k nft.Key) { shrinks.Want(k, nft.Value{}) })
+	table.Pending()
+	fill(grows, elements, func(k nft.Key) { grows.Want(k, nft.Value{}) })
+	fill(shrinks, elements, shrinks.Unwant)
+	fill(verdicts, 10, func(k nft.Key) { verdicts.Want(k, nft.Value{Verdict: accept()}) })
+	var order []string
+	for _, stage := range table.Pending().Stages() {
+		if stage.Len() > 20_000 {
+			t.Errorf("a stage has %d operations", stage.Len())
+		}
+		for _, op := range stage.Ops {
+			order = append(order, op.Set.Name)
+		}
+	}
+	if got := strings.Join(slices.Compact(order), " "); got != "grows verdicts shrinks" {
+		t.Errorf("got %s", got)
+	}
+
+	fill(grows, elements, grows.Unwant)
+	grows.Want(nft.AddrKey(netip.IPv4Unspecified()), nft.Value{})
+	if stages := table.Pending().Stages(); len(stages) != 1 {
+		t.Errorf("a set that changes in both ways is split into %d stages", len(stages))
+	}
+}
+
 // TestDetached has portions of bounded size, everything once and in order, and the base chains in the last one.
 func TestDetached(t *testing.T) {
 	table := nft.NewTable("t", "")

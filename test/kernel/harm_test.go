@@ -261,6 +261,8 @@ func TestNamespaceLimit(t *testing.T) {
 		var table *nft.Table
 		table, more = s.Portion(50_000)
 		table.Pending()
+		table.Reap(table.Retired())
+		table.Pending()
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&full)
