@@ -50,7 +50,7 @@ func (r *Refused) Add(op Op, element int, cause Cause, err error) {
 // maxObject is the length in bytes that the name of an object is cut to: a rule can have hundreds of ports.
 const maxObject = 200
 
-// String names what was refused and says why.
+// String names what was refused and says why. It has no comments of elements: those name the pods of other namespaces.
 func (r Refusal) String() string {
 	object := r.Op.Describe()
 	if len(r.Op.Elements) == 1 {

@@ -121,13 +121,14 @@ func mismatched(refused *nft.Refused) bool {
 		len(refused.Refusals) > 0 && !slices.ContainsFunc(refused.Refusals, func(r nft.Refusal) bool { return r.Cause != nft.Mismatch })
 }
 
-// setAside sets an isolation aside, for longer than the last time.
+// setAside sets an isolation aside, and again for longer than the last time: for the same reason then, of which nobody needs to be told anew.
 func (l *Loop) setAside(c translate.Quarantine, length time.Duration) {
 	q := &l.quarantine
-	l.State.Quarantine(c)
 	if old := q.terms[c.Key]; old != nil && old.end.IsZero() {
 		length = max(length, min(2*old.length, quarantineTime))
+		c.Reason = ""
 	}
+	l.State.Quarantine(c)
 	q.terms[c.Key] = &term{length, time.Now().Add(length)}
 	if q.search != nil {
 		q.search.remove(c.Key)

@@ -3,6 +3,7 @@
 package watch
 
 import (
+	"errors"
 	"math/bits"
 
 	"github.com/netpold/netpold/translate"
@@ -107,9 +108,12 @@ func (l *Loop) trialFailed() {
 
 // condemn sets isolations aside for good.
 func (l *Loop) condemn(keys []string) {
-	s := l.quarantine.search
+	err := l.quarantine.search.err
+	for inner := err; inner != nil; inner = errors.Unwrap(err) { // the same on all nodes
+		err = inner
+	}
+	reason := "found by trying, as the kernel does not say what it refuses: " + err.Error()
 	for _, key := range keys {
-		reason := "found by trying, as this does not say what was refused: " + s.err.Error()
 		l.setAside(translate.Quarantine{Key: key, Reason: reason}, minQuarantineTime)
 	}
 }

@@ -272,6 +272,38 @@ func TestQuarantineTold(t *testing.T) {
 	})
 }
 
+// TestReasonStays: that an isolation is tried again and refused in other words is not told again.
+func TestReasonStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, w, logged, refusals := newModelKernel(), newFakeWriter(), new(bytes.Buffer), 0
+		l, _ := newLoopOf(t, k, "node")
+		l.Events, _ = newTestEvents(t, w)
+		l.Log = slog.New(slog.NewTextHandler(logged, nil))
+		short := errors.New("cannot allocate memory")
+		k.overall = func(tx *nft.Transaction) error {
+			for _, op := range tx.Ops {
+				if op.Verb == nft.AddChain && strings.HasSuffix(op.Chain.Name, "-ns/a") && len(op.Chain.Rules) > 2 {
+					refusals++
+					return &nft.Refused{Cause: nft.Shortage, Err: fmt.Errorf("send %d bytes: %w", refusals, short)}
+				}
+			}
+			return nil
+		}
+		setLabelledPod(l, "a", "10.0.0.1")
+		l.Update(func(o Objects) { o.SetPolicy(oddPolicy("a", 24)) })
+		l.Synced()
+		time.Sleep(3 * quarantineTime)
+		synctest.Wait()
+		said, events := strings.Count(logged.String(), "policies are quarantined"), w.texts()["a"]
+		if said != 1 || len(events) != 1 || !strings.HasSuffix(events[0], "does not say what it refuses: cannot allocate memory") {
+			t.Errorf("said %d times, events %v", said, events)
+		}
+		if refusals < 8 || refusals > 30 {
+			t.Errorf("refused %d times in three hours", refusals)
+		}
+	})
+}
+
 // TestNobodyQuarantined: what says nothing of the policies, or may have been somebody else's doing, sets nobody aside.
 func TestNobodyQuarantined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
