@@ -138,8 +138,9 @@ func (c *Conn) probe() error {
 	return nil
 }
 
-// require tries out one requirement. Where the kernel is busy, the deletion of a map has not let go of the chains that it names: the kernel does
-// that some time after the transaction, too late for the next, which deletes the chains. A flush does it at once, at a cost for each element.
+// require tries out one requirement. Where the kernel is busy, the deletion of a map has not let go of the chains that it names: the
+// kernel does that some time after the transaction, too late for the next, which deletes the chains. A flush does it at once, at a cost
+// for each element.
 func (c *Conn) require(ctx context.Context, name string, r requirement) error {
 	err := c.try(ctx, name, r.steps)
 	if errors.Is(err, unix.EBUSY) && !c.flushMaps {
