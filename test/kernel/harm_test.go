@@ -29,6 +29,9 @@ import (
 // that has nothing else to do.
 const mostCPU = 200 * time.Millisecond
 
+// mostCommits bounds how many of them a change takes, some 30 ms each: netpold does nothing else meanwhile.
+const mostCommits = 60
+
 // cpuTime is the time that this thread has had.
 func cpuTime() time.Duration {
 	var r unix.Rusage
@@ -202,6 +205,9 @@ func (m *meter) report(t *testing.T, what string) {
 	t.Logf("%s: %d commits, the longest took %v of CPU time", what, m.commits, m.longest)
 	if m.longest > mostCPU {
 		t.Errorf("%s: a commit took %v of CPU time", what, m.longest)
+	}
+	if m.commits > mostCommits {
+		t.Errorf("%s: %d commits", what, m.commits)
 	}
 	m.longest, m.commits = 0, 0
 }
