@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -87,7 +88,7 @@ func (a *agent) start() {
 // launch starts netpold.
 func (a *agent) launch() {
 	a.Helper()
-	args := []string{"run", "--kubeconfig", a.kubeconfig, "--node", agentNode, "--own-table=false"}
+	args := []string{"run", "--kubeconfig", a.kubeconfig, "--node", agentNode} // and the table owned, as shipped
 	a.process = exec.Command(a.program, append(args, a.flags...)...)
 	a.process.Stderr = os.Stderr
 	a.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // the thread is the test's
@@ -423,7 +424,10 @@ func (a *agent) makeBurstObject(i, pods int) error {
 	return err
 }
 
-// listing returns the table as nft(8) lists it, in an order that does not tell how it came about.
+// ownership is what nft(8) says of who owns a table.
+var ownership = regexp.MustCompile(`(?m)^\tflags.*\n| # progname .*$`)
+
+// listing returns the table as nft(8) lists it, in an order that does not tell how it came about, nor whose it is.
 func (a *agent) listing() string {
 	a.Helper()
 	out, err := exec.Command("nft", "-s", "list", "table", "inet", "netpold").Output()
@@ -431,7 +435,8 @@ func (a *agent) listing() string {
 		a.Fatalf("nft list: %s", exit.Stderr)
 	}
 	a.must(err)
-	blocks := strings.Split(strings.TrimSuffix(string(out), "}\n"), "\n\n")
+	listed := ownership.ReplaceAllString(string(out), "")
+	blocks := strings.Split(strings.TrimSuffix(listed, "}\n"), "\n\n")
 	for i := range blocks {
 		blocks[i] = strings.TrimSuffix(blocks[i], "\n")
 	}

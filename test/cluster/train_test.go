@@ -49,10 +49,10 @@ func TestTrain(t *testing.T) {
 	r.forbidden()
 }
 
-// newRide starts netpold as the DaemonSet does, with a table that it owns.
+// newRide starts netpold as the DaemonSet does.
 func newRide(t *testing.T) *ride {
 	t.Helper()
-	r := &ride{agent: newAgent(t, "--own-table", "--log-level=error")}
+	r := &ride{agent: newAgent(t, "--log-level=error")}
 	r.kill()
 	r.train = train.New(t, r.prober)
 	r.proxy = newProxy(t, r.cluster)

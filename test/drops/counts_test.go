@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/netpold/netpold/test/netns"
 	"github.com/netpold/netpold/test/prober"
 )
 
@@ -51,9 +51,15 @@ func dropped(t *testing.T) map[string]int {
 }
 
 // testCounts: the totals are exact, whatever becomes of pods, policies and the table.
-func testCounts(t *testing.T, program string) {
+func testCounts(t *testing.T, program string) { counts(t, program, "--own-table") }
+
+// testCountsShared is the same with a table that others can change, and do.
+func testCountsShared(t *testing.T, program string) { counts(t, program, "--own-table=false") }
+
+func counts(t *testing.T, program, own string) {
 	p := prober.New(t)
-	d := start(t, program, "--listen", listen, "--own-table=false")
+	d := start(t, program, "--listen", listen, own)
+	shared := own == "--own-table=false"
 	want := map[string]int{"ingress shop": 0, "egress shop": 0}
 	step := func(what string) {
 		t.Helper()
@@ -76,9 +82,10 @@ func testCounts(t *testing.T, program string) {
 	}
 	step("at first")
 	for i := range 3 {
-		if out, err := exec.Command("nft", "add", "chain", "inet", "netpold", fmt.Sprint("stranger-", i)).CombinedOutput(); err != nil {
-			t.Fatalf("nft: %v: %s", err, out)
+		if !shared {
+			break
 		}
+		netns.NFT(t, "", "add", "chain", "inet", "netpold", fmt.Sprint("stranger-", i))
 		d.await(t, "in force again")
 		d.await(t, "transaction")
 		step("another table")

@@ -193,7 +193,7 @@ func TestDrops(t *testing.T) {
 	}
 	for name, test := range map[string]func(*testing.T, string){
 		"lines": testLines, "repeats": testRepeats, "policies change": testChange, "group is taken": testBusy, "no group": testNoGroup,
-		"counts": testCounts, "flood": testFlood, "commands": testCommands, "verify": testVerify,
+		"counts": testCounts, "counts, shared table": testCountsShared, "flood": testFlood, "commands": testCommands, "verify": testVerify,
 		"impostor": testImpostor, "two": testTwo, "older": testOlder,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })

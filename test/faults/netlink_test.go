@@ -21,8 +21,14 @@ const refused = `msg="transaction failed, the whole table will be replaced"`
 
 // testNetlink lets netlink fail under the real binary.
 func testNetlink(t *testing.T, program string) {
+	for _, own := range []string{"--own-table", "--own-table=false"} {
+		t.Run(own, func(t *testing.T) { netlinkFails(t, program, own) })
+	}
+}
+
+func netlinkFails(t *testing.T, program, own string) {
 	p := &trap{t: t}
-	r := newRideUnder(t, program, p, "--own-table=false")
+	r := newRideUnder(t, program, p, own)
 	always := func(int) bool { return true }
 	for _, f := range []struct {
 		name string

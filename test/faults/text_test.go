@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ import (
 // testText compares what run wrote over netlink with what render prints and nft loads.
 func testText(t *testing.T, program string) {
 	netns.Enter(t)
-	d := newDaemon(t, program, pause, "--own-table=false")
+	d := newDaemon(t, program, pause)
 	d.write("world.yaml", train.World)
 	d.write("permission.yaml", train.Permission)
 	d.start()
@@ -90,6 +91,9 @@ func blocks(listing string) []string {
 	return all
 }
 
+// ownership is what nft(8) says of who owns a table.
+var ownership = regexp.MustCompile(`(?m)^\tflags.*\n| # progname .*$`)
+
 // listing is the table as nft lists it, without counts.
 func listing(t *testing.T, d *daemon) string {
 	t.Helper()
@@ -97,7 +101,7 @@ func listing(t *testing.T, d *daemon) string {
 	if err != nil || !strings.Contains(out, "chain") {
 		t.Fatalf("nft list table: %v: %s", err, out)
 	}
-	return out
+	return ownership.ReplaceAllString(out, "")
 }
 
 // cutLines cuts off the first two lines.

@@ -123,12 +123,12 @@ func launch(t *testing.T, path string, args ...string) {
 	})
 }
 
-// startNetpold starts netpold on a folder with the cluster and returns the folder when it is ready. Others may change its table.
-func startNetpold(t *testing.T, netpold string) (folder string) {
+// startNetpold starts netpold on a folder with the cluster and returns the folder when it is ready.
+func startNetpold(t *testing.T, netpold string, flags ...string) (folder string) {
 	t.Helper()
 	folder = t.TempDir()
 	write(t, filepath.Join(folder, "cluster.yaml"), []byte(cluster))
-	launch(t, netpold, "run", "--manifests="+folder, "--node=node-1", "--listen="+listen, "--own-table=false")
+	launch(t, netpold, append([]string{"run", "--manifests=" + folder, "--node=node-1", "--listen=" + listen}, flags...)...)
 	await(t, "netpold is ready", func() error {
 		_, err := get(listen, "/readyz")
 		return err

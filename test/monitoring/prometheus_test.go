@@ -133,7 +133,7 @@ func query(expr string, instant bool) ([]series, error) {
 func testPrometheus(t *testing.T, netpold string) {
 	program := program(t, "prometheus")
 	p := prober.New(t)
-	folder := startNetpold(t, netpold)
+	folder := startNetpold(t, netpold, "--own-table=false") // so that it can drift
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "prometheus.yml"), configuration(t, dir))
 	launch(t, program, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
