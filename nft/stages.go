@@ -77,8 +77,10 @@ func (tx *Transaction) split() []*Transaction {
 		}
 	}
 	stages := tx.portions(unreached)
-	if len(rest) > 0 {
-		stages = append(stages, tx.with(rest))
+	for _, ops := range lead(rest) {
+		if len(ops) > 0 {
+			stages = append(stages, tx.with(ops))
+		}
 	}
 	return slices.Concat(stages, tx.portions(late), tx.portions(retired), tx.portions(chains))
 }
@@ -86,6 +88,41 @@ func (tx *Transaction) split() []*Transaction {
 // passes says whether a packet passes if it finds an element in the set, and nothing else follows from that. The elements of intervals that
 // touch are to be deleted and added at once.
 func (s *Set) passes() bool { return !s.Type.Map && !s.Type.Counter && !s.Type.Interval() }
+
+// lead splits off what leads packets by goto, if it leads them to chains whose rules change: as to new chains, it must not do so before
+// both generations have the rules.
+func lead(ops []Op) [2][]Op {
+	changed, leads := make(map[string]bool), make(map[*Set]bool)
+	for _, op := range ops {
+		if op.Verb == FlushChain {
+			changed[op.Chain.Name] = true
+		}
+	}
+	if len(changed) == 0 {
+		return [2][]Op{ops}
+	}
+	split := false
+	for _, op := range ops {
+		for _, e := range op.Elements {
+			if e.Verdict.Kind == Goto && !op.Set.Type.Interval() {
+				leads[op.Set] = true
+				split = split || op.Verb == AddElements && changed[e.Verdict.Chain]
+			}
+		}
+	}
+	if !split {
+		return [2][]Op{ops}
+	}
+	var parts [2][]Op
+	for _, op := range ops {
+		part := 0
+		if leads[op.Set] {
+			part = 1
+		}
+		parts[part] = append(parts[part], op)
+	}
+	return parts
+}
 
 // portions returns transactions of at most maxStage each.
 func (tx *Transaction) portions(ops []Op) []*Transaction {

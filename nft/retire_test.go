@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// retiring is a table with two isolations: pods leads 10.0.0.1 to one, and each has a set of peers and a map.
+func retiring(t *testing.T) *nft.Table {
+	t.Helper()
+	table := nft.NewTable("t", "")
+	for _, name := range []string{"one", "two"} {
+		table.SetChain(&nft.Chain{Name: name + "-ports", Rules: []nft.Rule{nft.R(accept())}})
+		peers := table.Set(name+"-peers", nft.SetType{Family: nft.IPv4}, "")
+		peers.Want(key("192.0.2.1"), nft.Value{})
+		peers.Want(key("192.0.2.2"), nft.Value{})
+		ranges := table.Set(name+"-ranges", nft.SetType{Family: nft.IPv4, Map: true}, "")
+		ranges.Want(key("192.0.2.3"), nft.Value{Verdict: nft.JumpTo(name + "-ports")})
+		table.SetChain(&nft.Chain{Name: name, Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Source, peers), accept()), nft.R(nft.LookupIn(nft.Source, ranges))}})
+	}
+	pods := table.Set("pods", nft.SetType{Family: nft.IPv4, Map: true}, "")
+	pods.Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("one")})
+	table.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Destination, pods))}})
+	table.Pending()
+	return table
+}
+
+// deleteOne deletes the isolation that is called one, and sends its pod to the other.
+func deleteOne(table *nft.Table) {
+	table.FindSet("pods").Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("two")})
+	for _, name := range []string{"one-peers", "one-ranges"} {
+		table.DeleteSet(name)
+	}
+	table.DeleteChain("one")
+	table.DeleteChain("one-ports")
+}
+
+// TestRetire: of each edit, what is done at once, and what when it is reaped.
+func TestRetire(t *testing.T) {
+	const away = "delete element inet t pods { 10.0.0.1 }\n"
+	const gone = "delete element inet t one-peers { 192.0.2.1 }\n"
+	for name, test := range map[string]struct {
+		edit    func(*nft.Table)
+		at, end string
+		late    bool // elements
+	}{
+		"an element of its own": {func(t *nft.Table) { t.FindSet("one-peers").Unwant(key("192.0.2.1")) }, gone, "", false},
+		"an isolation": {
+			deleteOne,
+			away + "add element inet t pods { 10.0.0.1 : goto two }\n",
+			"flush chain inet t one\nflush chain inet t one-ports\ndelete set inet t one-peers\ndelete map inet t one-ranges\n" +
+				"delete chain inet t one\ndelete chain inet t one-ports\n",
+			false,
+		},
+		"the pod goes, and a peer": {
+			func(t *nft.Table) {
+				t.FindSet("one-peers").Unwant(key("192.0.2.1"))
+				t.FindSet("pods").Unwant(key("10.0.0.1"))
+			},
+			away, gone, true,
+		},
+		"a peer goes from set to map": {
+			func(t *nft.Table) {
+				t.FindSet("one-peers").Unwant(key("192.0.2.1"))
+				t.FindSet("one-ranges").Want(key("192.0.2.1"), nft.Value{Verdict: nft.JumpTo("one-ports")})
+			},
+			"add element inet t one-ranges { 192.0.2.1 : jump one-ports }\n", gone, true,
+		},
+		"a peer goes from one isolation to another": {
+			func(t *nft.Table) {
+				t.FindSet("one-peers").Unwant(key("192.0.2.1"))
+				t.FindSet("two-ranges").Want(key("192.0.2.1"), nft.Value{Verdict: nft.JumpTo("two-ports")})
+			},
+			gone + "add element inet t two-ranges { 192.0.2.1 : jump two-ports }\n", "", false,
+		},
+		"other rules, and a peer goes": {
+			func(t *nft.Table) {
+				t.FindSet("one-peers").Unwant(key("192.0.2.1"))
+				t.SetChain(&nft.Chain{Name: "one", Rules: []nft.Rule{nft.R(accept())}})
+			},
+			"flush chain inet t one\nadd rule inet t one accept\n", gone, true,
+		},
+	} {
+		table := retiring(t)
+		test.edit(table)
+		if got := table.Pending().String(); got != test.at {
+			t.Errorf("%s: at once\n%s\nwant\n%s", name, got, test.at)
+		}
+		if table.Late() != test.late || table.Changed() || (table.Retired() != 0) != (test.end != "") {
+			t.Errorf("%s: late %t, changed %t, retired %d", name, table.Late(), table.Changed(), table.Retired())
+		}
+		end := ""
+		if tx := reaped(table); tx != nil {
+			end = tx.String()
+		}
+		if end != test.end || table.Retired() != 0 {
+			t.Errorf("%s: reaped\n%s\nwant\n%s", name, end, test.end)
+		}
+	}
+}
+
+// TestReapInTurn: what was retired later stays longer.
+func TestReapInTurn(t *testing.T) {
+	table := retiring(t)
+	deleteOne(table)
+	table.Pending()
+	first := table.Retired()
+	table.FindSet("pods").Unwant(key("10.0.0.1"))
+	table.DeleteChain("two")
+	table.Pending()
+	table.Reap(first)
+	if got := table.Pending().String(); !strings.Contains(got, "delete chain inet t one\n") || strings.Contains(got, "two") {
+		t.Errorf("reaped\n%s", got)
+	}
+	if got := reaped(table).String(); got != "flush chain inet t two\ndelete chain inet t two\n" {
+		t.Errorf("reaped at last\n%s", got)
+	}
+}
+
+// TestRevive: an isolation that is wanted again is brought up to date before anything leads there, and what is as it was is left alone.
+func TestRevive(t *testing.T) {
+	table := retiring(t)
+	one := table.Chain("one")
+	deleteOne(table)
+	table.Pending()
+	peers := table.Set("one-peers", nft.SetType{Family: nft.IPv4}, "")
+	peers.Want(key("192.0.2.2"), nft.Value{})
+	peers.Want(key("192.0.2.9"), nft.Value{})
+	table.SetChain(&nft.Chain{Name: "one", Rules: one.Rules[:1]})
+	table.SetChain(&nft.Chain{Name: "one-ports", Rules: []nft.Rule{nft.R(accept())}})
+	table.FindSet("pods").Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("one")})
+	stages := table.Pending().Stages()
+	if len(stages) != 2 {
+		t.Fatalf("got %v, want two stages", stages)
+	}
+	if got := stages[0].String(); got != "delete element inet t one-peers { 192.0.2.1 }\nflush chain inet t one\n"+
+		"add rule inet t one ip saddr @one-peers accept\nadd element inet t one-peers { 192.0.2.9 }\n" {
+		t.Errorf("first\n%s", got)
+	}
+	if got := stages[1].String(); got != "delete element inet t pods { 10.0.0.1 }\nadd element inet t pods { 10.0.0.1 : goto one }\n" {
+		t.Errorf("then\n%s", got)
+	}
+	if got := reaped(table).String(); got != "delete map inet t one-ranges\n" {
+		t.Errorf("reaped\n%s", got)
+	}
+}
+
+// TestLeadToChanged: what leads to a chain whose rules change comes after them.
+func TestLeadToChanged(t *testing.T) {
+	table := retiring(t)
+	table.SetChain(&nft.Chain{Name: "one", Rules: []nft.Rule{nft.R(accept())}})
+	table.FindSet("pods").Want(key("10.0.0.2"), nft.Value{Verdict: nft.GotoChain("one")})
+	stages := table.Pending().Stages()
+	if len(stages) != 2 || stages[1].String() != "add element inet t pods { 10.0.0.2 : goto one }\n" {
+		t.Errorf("got %v", stages)
+	}
+}
+
+// TestForgetRetired: a table that is replaced has nothing retired.
+func TestForgetRetired(t *testing.T) {
+	table := retiring(t)
+	deleteOne(table)
+	table.Pending()
+	table.Forget()
+	if table.Retired() != 0 {
+		t.Error("something is retired")
+	}
+	if got := table.Pending().String(); strings.Contains(got, "one") || table.Retired() != 0 {
+		t.Errorf("the replacement is\n%s", got)
+	}
+}
