@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+)
+
+// match is a rule of each kind of match, of a policy in either direction: PEERS is from or to.
+func match(kind string) string {
+	const client = `PEERS: [{podSelector: {matchLabels: {app: client}}}]`
+	const blocks = `PEERS: [{ipBlock: {cidr: 10.0.0.0/8}}, {ipBlock: {cidr: "fd00::/8"}}]`
+	const few, wide = `, ports: [{port: 80}, {protocol: UDP, port: 53}]`, `, ports: [{port: 1, endPort: 2000}]`
+	return map[string]string{
+		"single ports":          client + few,
+		"pods":                  client,
+		"ranges":                client + wide,
+		"more ranges":           client + `, ports: [{port: 1, endPort: 3000}]`,
+		"named ports":           client + `, ports: [{port: http}]`,
+		"blocks":                blocks,
+		"blocks, ranges":        blocks + wide,
+		"smaller blocks":        `PEERS: [{ipBlock: {cidr: 10.0.0.0/14, except: [10.1.0.0/16]}}, {ipBlock: {cidr: "fd00::/14"}}]`,
+		"namespaces":            `PEERS: [{namespaceSelector: {}}]`,
+		"namespaces, ports":     `PEERS: [{namespaceSelector: {}}]` + few,
+		"namespaces, ranges":    `PEERS: [{namespaceSelector: {matchLabels: {team: shop}}}]` + wide,
+		"any peer, ports":       strings.TrimPrefix(few, ", "),
+		"any peer, ranges":      strings.TrimPrefix(wide, ", "),
+		"renamed, single ports": strings.ReplaceAll(client, "client", "renamed") + few,
+	}[kind]
+}
+
+// policy returns a policy for the pods of an app with rules of these kinds of match, in both directions; "" is none.
+func policy(t *testing.T, name, app string, kinds ...string) *networkingv1.NetworkPolicy {
+	t.Helper()
+	var rules []string
+	for _, kind := range kinds {
+		rules = append(rules, "{"+match(kind)+"}")
+	}
+	in := strings.Join(rules, ", ")
+	spec := fmt.Sprintf(`{podSelector: {matchLabels: {app: %s}}, policyTypes: [Ingress, Egress], ingress: [%s], egress: [%s]}`, app,
+		strings.ReplaceAll(in, "PEERS", "from"), strings.ReplaceAll(in, "PEERS", "to"))
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}}
+	if err := yaml.UnmarshalStrict([]byte(spec), &np.Spec); err != nil {
+		t.Fatal(err)
+	}
+	return np
+}
+
+// churn is a change to and fro: some policies, and others with pods.
+type churn struct {
+	name string
+	a, b []*networkingv1.NetworkPolicy
+	pods [2][]translate.Pod // the client in a and in b; nil if it is the same
+}
+
+// churns returns churns of every kind of match.
+func churns(t *testing.T) []churn {
+	t.Helper()
+	type policies = []*networkingv1.NetworkPolicy
+	var all []churn
+	add := func(name string, a, b policies) { all = append(all, churn{name: name, a: a, b: b}) }
+	for _, kind := range []string{
+		"single ports", "pods", "ranges", "named ports", "blocks", "blocks, ranges", "namespaces", "namespaces, ports", "any peer, ports", "any peer, ranges",
+	} {
+		p := policy(t, "web", "web", kind)
+		add(kind+", and a policy without rules", policies{p}, policies{p, policy(t, "deny", "web")})
+		add(kind+", and the same of another pod", policies{p}, policies{p, policy(t, "other", "bystander", kind)})
+	}
+	deny := policy(t, "web", "web")
+	add("a pod and itself", policies{deny}, policies{deny, policy(t, "deny", "web")})
+	for _, pair := range [][2]string{
+		{"single ports", "pods"},
+		{"single ports", "ranges"},
+		{"ranges", "more ranges"},
+		{"ranges", "pods"},
+		{"ranges", "namespaces, ranges"},
+		{"ranges", "blocks, ranges"},
+		{"ranges", "any peer, ranges"},
+		{"pods", "blocks"},
+		{"pods", "namespaces"},
+		{"blocks", "smaller blocks"},
+		{"blocks", "namespaces"},
+		{"namespaces, ports", "any peer, ports"},
+	} {
+		name := pair[0] + " or " + pair[1]
+		one, other := policy(t, "web", "web", pair[0]), policy(t, "web", "web", pair[1])
+		rest := policy(t, "rest", "bystander", pair[0])
+		add(name, policies{one}, policies{other})
+		add(name+", of one policy or another", policies{one, rest}, policies{rest, policy(t, "new", "web", pair[1])})
+	}
+	both := policies{policy(t, "web", "web", "ranges", "renamed, single ports")}
+	all = append(all, churn{"a peer has other labels", both, both, [2][]translate.Pod{
+		{pod("client", "node-2", 2, 1)}, {renamed(pod("client", "node-2", 2, 1))},
+	}})
+	return all
+}
+
+// pod returns a pod of that name, and app, at one address of each family.
+func pod(name, node string, subnet, n byte) translate.Pod {
+	return translate.Pod{
+		NamespacedName: types.NamespacedName{Namespace: "shop", Name: name}, Node: node, Running: true,
+		Labels: map[string]string{"app": name},
+		IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 0, subnet, n}), netip.AddrFrom16([16]byte{0: 0xfd, 3: subnet, 15: n})},
+		Ports:  []translate.NamedPort{{Name: "http", Proto: nft.TCP, Number: 80}},
+	}
+}
+
+func renamed(p translate.Pod) translate.Pod {
+	p.Labels = map[string]string{"app": "renamed"}
+	return p
+}
+
+// cluster returns one of the two that the churn goes between.
+func (c churn) cluster(i int) *translate.Cluster {
+	client := c.pods[i]
+	if client == nil {
+		client = []translate.Pod{pod("client", "node-2", 2, 1)}
+	}
+	return &translate.Cluster{
+		Namespaces: map[string]map[string]string{"shop": {"team": "shop"}},
+		Pods:       append(client, pod("web", "node-1", 1, 1), pod("bystander", "node-1", 1, 2), pod("other", "node-2", 2, 2)),
+		Policies:   [][]*networkingv1.NetworkPolicy{c.a, c.b}[i],
+	}
+}
+
+// edit makes one cluster of the other, as one event.
+func (c churn) edit(to int, o editor) {
+	now, before := c.cluster(to), c.cluster(1-to)
+	for _, p := range c.pods[to] {
+		o.SetPod(p)
+	}
+	for _, p := range now.Policies {
+		o.SetPolicy(p)
+	}
+	for _, p := range before.Policies {
+		if !slices.ContainsFunc(now.Policies, func(q *networkingv1.NetworkPolicy) bool { return p.Name == q.Name }) {
+			o.DeletePolicy(types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
+		}
+	}
+}
+
+// editor is what a churn needs of [watch.Objects].
+type editor interface {
+	SetPod(p translate.Pod)
+	SetPolicy(p *networkingv1.NetworkPolicy)
+	DeletePolicy(name types.NamespacedName)
+}
