@@ -149,11 +149,11 @@ func newOtherWriter(t *testing.T) *otherWriter {
 	return w
 }
 
-// until writes until done.
+// until writes until done, and once at least.
 func (w *otherWriter) until(done func() bool) {
 	w.Helper()
 	key := nft.AddrKey(netip.IPv4Unspecified())
-	for deadline := time.Now().Add(time.Minute); !done(); {
+	for deadline := time.Now().Add(time.Minute); len(w.waits) == 0 || !done(); {
 		if w.set.Len() == 0 {
 			w.set.Want(key, nft.Value{})
 		} else {
