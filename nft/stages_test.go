@@ -79,7 +79,7 @@ func TestStagesOfIntervals(t *testing.T) {
 // a map, or of a set that changes in both ways, come with the rest.
 func TestStagesOfSetsInUse(t *testing.T) {
 	const elements = 50_000
-	fill := func(s *nft.Set, n int, edit func(nft.Key)) {
+	fill := func(n int, edit func(nft.Key)) {
 		for i := range n {
 			edit(nft.AddrKey(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})))
 		}
@@ -87,11 +87,11 @@ func TestStagesOfSetsInUse(t *testing.T) {
 	table := nft.NewTable("t", "")
 	grows, shrinks := table.Set("grows", nft.SetType{Family: nft.IPv4}, ""), table.Set("shrinks", nft.SetType{Family: nft.IPv4}, "")
 	verdicts := table.Set("verdicts", nft.SetType{Family: nft.IPv4, Map: true}, "")
-	fill(shrinks, elements, func(k nft.Key) { shrinks.Want(k, nft.Value{}) })
+	fill(elements, func(k nft.Key) { shrinks.Want(k, nft.Value{}) })
 	table.Pending()
-	fill(grows, elements, func(k nft.Key) { grows.Want(k, nft.Value{}) })
-	fill(shrinks, elements, shrinks.Unwant)
-	fill(verdicts, 10, func(k nft.Key) { verdicts.Want(k, nft.Value{Verdict: accept()}) })
+	fill(elements, func(k nft.Key) { grows.Want(k, nft.Value{}) })
+	fill(elements, shrinks.Unwant)
+	fill(10, func(k nft.Key) { verdicts.Want(k, nft.Value{Verdict: accept()}) })
 	var order []string
 	for _, stage := range table.Pending().Stages() {
 		if stage.Len() > 20_000 {
@@ -105,7 +105,7 @@ func TestStagesOfSetsInUse(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 
-	fill(grows, elements, grows.Unwant)
+	fill(elements, grows.Unwant)
 	grows.Want(nft.AddrKey(netip.IPv4Unspecified()), nft.Value{})
 	if stages := table.Pending().Stages(); len(stages) != 1 {
 		t.Errorf("a set that changes in both ways is split into %d stages", len(stages))
