@@ -22,7 +22,8 @@
 // Retired are sets and chains that are not wanted any more, and elements of sets that stay if the transaction may replace what they
 // allowed: it changes the rules by which they are looked up, or the element that leads there, or adds the same address to another set of
 // the chain. Other elements are deleted at once, so that what is revoked by itself is revoked at once. Elements that lead on by goto, and
-// intervals, which must not overlap, are changed in one transaction.
+// intervals, which must not overlap, are not retired, nor is the old verdict of a key that has another one: who changes such an element, and
+// in the same transaction rules that replace it, may have a packet denied that is under way.
 //
 // [Table.Retired] says that there is something retired, and [Table.Reap] that the packets have left: the next [Table.Pending] then
 // deletes it. What is wanted again before that is revived, with what it holds; no packet comes to it until the transaction has brought it

@@ -3,6 +3,7 @@
 package nft_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,14 +150,28 @@ func TestRevive(t *testing.T) {
 	}
 }
 
-// TestLeadToChanged: what leads to a chain whose rules change comes after them.
+// TestLeadToChanged: what leads to a chain whose rules change comes after them, and what leads away from it before.
 func TestLeadToChanged(t *testing.T) {
 	table := retiring(t)
 	table.SetChain(&nft.Chain{Name: "one", Rules: []nft.Rule{nft.R(accept())}})
-	table.FindSet("pods").Want(key("10.0.0.2"), nft.Value{Verdict: nft.GotoChain("one")})
-	stages := table.Pending().Stages()
-	if len(stages) != 2 || stages[1].String() != "add element inet t pods { 10.0.0.2 : goto one }\n" {
-		t.Errorf("got %v", stages)
+	table.FindSet("pods").Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("two")})
+	if stages := table.Pending().Stages(); len(stages) != 1 {
+		t.Errorf("where nothing leads there: %v", stages)
+	}
+	table.SetChain(&nft.Chain{Name: "two", Rules: []nft.Rule{nft.R(accept())}})
+	table.FindSet("pods").Unwant(key("10.0.0.1"))
+	table.FindSet("pods").Want(key("10.0.0.2"), nft.Value{Verdict: nft.GotoChain("two")})
+	var got []string
+	for _, stage := range table.Pending().Stages() {
+		got = append(got, stage.String())
+	}
+	want := []string{
+		"delete element inet t pods { 10.0.0.1 }\n",
+		"flush chain inet t two\nadd rule inet t two accept\n",
+		"add element inet t pods { 10.0.0.2 : goto two }\n",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

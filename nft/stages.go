@@ -89,39 +89,62 @@ func (tx *Transaction) split() []*Transaction {
 // touch are to be deleted and added at once.
 func (s *Set) passes() bool { return !s.Type.Map && !s.Type.Counter && !s.Type.Interval() }
 
-// lead splits off what leads packets by goto, if it leads them to chains whose rules change: as to new chains, it must not do so before
-// both generations have the rules.
-func lead(ops []Op) [2][]Op {
-	changed, leads := make(map[string]bool), make(map[*Set]bool)
+// lead splits what leads packets by goto from the rest, if it leads some to chains whose rules change: as to new chains, that must not be
+// before both generations have the rules. Nor must those whom it leads away from such a chain be there after its rules changed.
+func lead(ops []Op) [3][]Op {
+	changed := make(map[string]bool)
 	for _, op := range ops {
 		if op.Verb == FlushChain {
 			changed[op.Chain.Name] = true
 		}
 	}
-	if len(changed) == 0 {
-		return [2][]Op{ops}
+	away, there := leads(ops, DeleteElements, changed), leads(ops, AddElements, changed)
+	if len(there) == 0 {
+		return [3][]Op{1: ops}
 	}
-	split := false
+	var parts [3][]Op
 	for _, op := range ops {
+		var of [3]Op
 		for _, e := range op.Elements {
-			if e.Verdict.Kind == Goto && !op.Set.Type.Interval() {
-				leads[op.Set] = true
-				split = split || op.Verb == AddElements && changed[e.Verdict.Chain]
+			part := 1
+			switch led := (lookupKey{op.Set, e.Key}); {
+			case there[led]:
+				part = 2
+			case away[led]:
+				part = 0
+			}
+			of[part].Elements = append(of[part].Elements, e)
+		}
+		for part, some := range of {
+			if len(some.Elements) > 0 || part == 1 && len(op.Elements) == 0 {
+				op.Elements = some.Elements
+				parts[part] = append(parts[part], op)
 			}
 		}
 	}
-	if !split {
-		return [2][]Op{ops}
-	}
-	var parts [2][]Op
-	for _, op := range ops {
-		part := 0
-		if leads[op.Set] {
-			part = 1
-		}
-		parts[part] = append(parts[part], op)
-	}
 	return parts
+}
+
+// lookupKey is a key in a set.
+type lookupKey struct {
+	set *Set
+	key Key
+}
+
+// leads returns the keys whose elements in the operations of a verb go to one of the chains.
+func leads(ops []Op, verb Verb, chains map[string]bool) map[lookupKey]bool {
+	keys := make(map[lookupKey]bool)
+	for _, op := range ops {
+		if op.Verb != verb || op.Set.Type.Interval() {
+			continue
+		}
+		for _, e := range op.Elements {
+			if e.Verdict.Kind == Goto && chains[e.Verdict.Chain] {
+				keys[lookupKey{op.Set, e.Key}] = true
+			}
+		}
+	}
+	return keys
 }
 
 // portions returns transactions of at most maxStage each.
