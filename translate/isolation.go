@@ -28,10 +28,11 @@ type isolation struct {
 
 	quarantine *quarantine // of the isolation that this one, which allows nothing, stands in for
 
-	content                   // what the policies allow
-	demand  demand            // what they ask for
-	short   int               // elements that it may have less than others, since its namespace is over the limit
-	grants  map[string]*grant // distinct port sets of identities, by their key
+	content                         // what the policies allow
+	blockMaps map[nft.Family]string // by name
+	demand    demand                // what they ask for
+	short     int                   // elements that it may have less than others, since its namespace is over the limit
+	grants    map[string]*grant     // distinct port sets of identities, by their key
 }
 
 // enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows nothing.
@@ -122,8 +123,9 @@ func (s *State) isolationOf(id *identity, d Direction) *isolation {
 		iso = &isolation{
 			key: key, hash: h, name: isolationName(d, h, policies),
 			direction: d, policies: policies, numbers: numbers,
-			users:  make(map[*identity]struct{}),
-			grants: make(map[string]*grant),
+			users:     make(map[*identity]struct{}),
+			grants:    make(map[string]*grant),
+			blockMaps: make(map[nft.Family]string),
 
 			quarantine: q,
 		}

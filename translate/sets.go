@@ -166,8 +166,11 @@ func (iso *isolation) unwant(s *State, a netip.Addr, g *grant) {
 	}
 }
 
-// setName names the isolation's set of a kind.
+// setName names the isolation's set of a kind, or says "" of blocks that there are none of.
 func (iso *isolation) setName(k setKind, f nft.Family) string {
+	if k == blocksSet {
+		return iso.blockMaps[f]
+	}
 	return fmt.Sprintf("%s-%s-%s-%s", iso.direction, iso.hash, k, f)
 }
 
@@ -190,26 +193,50 @@ func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
 	}
 }
 
-// putBlocks wants the isolation's blocks in the place of old ones.
+// putBlocks wants the isolation's blocks in the place of old ones. A map of blocks is not changed: other blocks are in a map of another name,
+// so that a packet which is under way finds all of them, or all of the old ones. Intervals that overlap could not be added before others go.
 func (iso *isolation) putBlocks(s *State, old []openRange) {
-	chains := make([]string, len(iso.blocks))
+	verdicts := make([]nft.Verdict, len(iso.blocks))
 	for i, b := range iso.blocks { // before the release below, which may be of the same chain
-		if !b.ports.every {
-			chains[i] = s.acquirePorts(b.opening)
+		if verdicts[i] = iso.direction.allow(); !b.ports.every {
+			verdicts[i] = nft.JumpTo(s.acquirePorts(b.opening))
+		}
+	}
+	for _, f := range nft.Families() {
+		name := iso.blockMap(f, verdicts)
+		if name == iso.blockMaps[f] {
+			continue
+		}
+		s.table.DeleteSet(iso.blockMaps[f])
+		s.dirtyChains[iso] = struct{}{}
+		if iso.blockMaps[f] = name; name == "" {
+			continue
+		}
+		set := iso.set(s, blocksSet, f)
+		for i, b := range iso.blocks {
+			if b.family == f {
+				set.Want(nft.PairKey(b.first, b.last), nft.Value{Verdict: verdicts[i]})
+			}
 		}
 	}
 	for _, b := range old {
-		iso.drop(s, blocksSet, b.family, nft.PairKey(b.first, b.last))
 		if !b.ports.every {
 			s.releasePorts(b.opening)
 		}
 	}
-	s.work += 2 * len(iso.blocks)
+	s.work += len(old) + 2*len(iso.blocks)
+}
+
+// blockMap names the map of the blocks of a family by what is in it, or returns "" if there are none.
+func (iso *isolation) blockMap(f nft.Family, verdicts []nft.Verdict) string {
+	var content []string
 	for i, b := range iso.blocks {
-		v := iso.direction.allow()
-		if chains[i] != "" {
-			v = nft.JumpTo(chains[i])
+		if b.family == f {
+			content = append(content, string(b.first.AsSlice()), string(b.last.AsSlice()), verdicts[i].Chain)
 		}
-		iso.set(s, blocksSet, b.family).Want(nft.PairKey(b.first, b.last), nft.Value{Verdict: v})
 	}
+	if content == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s-%s-%s-%s-%s", iso.direction, iso.hash, hash(content...), blocksSet, f)
 }
