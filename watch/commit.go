@@ -111,8 +111,8 @@ func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 	return nil
 }
 
-// retire deletes the table that tx replaces. One of this process first loses its base chains: then nothing is counted in it any more,
-// and what was is known to the packet.
+// retire deletes the table that tx replaces. One of this process first loses its base chains, and the packets leave: then nothing is counted
+// in it any more, and what was is known to the packet.
 func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 	if l.denied.counts(tx.Table) {
 		unhook := &nft.Transaction{Table: tx.Table}
@@ -127,6 +127,9 @@ func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 		}
 		if len(unhook.Ops) > 0 {
 			if _, err := l.Kernel.Apply(ctx, unhook); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if err := l.Kernel.Settle(ctx); err != nil { // a packet under way would miss the maps
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +37,9 @@ type fakeKernel struct {
 	denied uint64
 	shape  nft.Shape
 	unread error // why the shape cannot be read
+
+	settled chan struct{} // lets one wait end; nil: none lasts
+	waits   atomic.Int32
 }
 
 // kernelFunc returns a kernel that is a function of the transactions on the table.
@@ -66,7 +70,18 @@ func (k *fakeKernel) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result
 	return nft.Result{}, k.apply(ctx, tx)
 }
 
-func (*fakeKernel) Settle(context.Context) error { return nil }
+func (k *fakeKernel) Settle(ctx context.Context) error {
+	k.waits.Add(1)
+	if k.settled == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-k.settled:
+		return nil
+	}
+}
 
 func (k *fakeKernel) DeleteTable(_ context.Context, name string) error {
 	k.calls = append(k.calls, "delete "+name)
@@ -136,6 +151,9 @@ func TestHandover(t *testing.T) {
 				synctest.Wait()
 				setPodAt(l, "a", "10.0.0.1")
 				synctest.Wait()
+				if tables := strings.Count(strings.Join(k.calls, "\n"), "unhook"); int(k.waits.Load()) != tables {
+					t.Errorf("%d waits for packets that are in %d tables to be deleted", k.waits.Load(), tables)
+				}
 				if !slices.Equal(k.calls, test.want) {
 					t.Errorf("the kernel was asked to %v, want %v", k.calls, test.want)
 				}
