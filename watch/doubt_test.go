@@ -163,6 +163,7 @@ func TestLostUnknown(t *testing.T) {
 		}
 		l.wantDoubt(t, "could not tell of all changes")
 		k.shape, k.unread = nft.Shape{Owned: true}, nil
+		l.Status() // so that the loop sees it: its lock is what both take
 		time.Sleep(time.Second)
 		l.wantReady(t)
 	})

@@ -57,6 +57,7 @@ func TestPortions(t *testing.T) {
 		})
 		l.Synced()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		before := len(txs)
 
 		l.Update(func(o Objects) {
@@ -65,11 +66,13 @@ func TestPortions(t *testing.T) {
 			}
 		})
 		time.Sleep(time.Second / 2)
+		synctest.Wait()
 		if len(txs) != before+1 || l.Status().InSync {
 			t.Fatalf("%d transactions after half a second, in sync: %t", len(txs)-before, l.Status().InSync)
 		}
 		l.Update(func(o Objects) { allow(o, "small", "app") })
 		time.Sleep(time.Second)
+		synctest.Wait()
 		small := slices.ContainsFunc(txs[len(txs)-1].Ops, func(op nft.Op) bool {
 			return op.Verb == nft.AddChain && strings.HasSuffix(op.Chain.Name, "small/app")
 		})
@@ -77,6 +80,7 @@ func TestPortions(t *testing.T) {
 			t.Errorf("the change of another namespace is not in transaction 2 of the large change: %d, %t", len(txs)-before, small)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if n := len(txs) - before; n < 4 || n > isolations || !l.Status().InSync {
 			t.Errorf("%d transactions, in sync: %t", n, l.Status().InSync)
 		}

@@ -263,6 +263,7 @@ func refuseOne(c *quarantineCase, op nft.Op, later int, cause nft.Cause, owners 
 	c.settled()
 	c.right()
 	c.kernel.refuse = nil
+	c.loop.Status() // so that the loop sees it: its lock is what both take
 	time.Sleep(3 * quarantineTime)
 	c.settled()
 	if c.kernel.gaps > 0 {

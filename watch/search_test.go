@@ -111,6 +111,7 @@ func searchOne(t *testing.T, seed uint64, culprits, later int) {
 		t.Errorf("quarantined: %+v, want %v", aside, names)
 	}
 	c.kernel.overall = nil
+	c.loop.Status() // so that the loop sees it: its lock is what both take
 	time.Sleep(3 * minQuarantineTime)
 	c.settled()
 	if n := c.right(); n > 0 || len(c.loop.Report().Policies.Troubles) > len(c.rejected()) {
@@ -170,6 +171,7 @@ func refuseFrame(t *testing.T, named bool, later int) {
 		t.Errorf("%d times no table was in force", c.kernel.gaps)
 	}
 	c.kernel.overall, c.kernel.refuse = nil, nil
+	c.loop.Status() // so that the loop sees it: its lock is what both take
 	time.Sleep(maxBackoff)
 	c.settled()
 	if n := c.right(); n > 0 {
@@ -328,6 +330,7 @@ func TestNobodyQuarantined(t *testing.T) {
 				t.Errorf("%s: quarantined %v, status %+v", name, got, l.Status())
 			}
 			k.overall = nil
+			l.Status() // so that the loop sees it: its lock is what both take
 			time.Sleep(maxBackoff)
 			synctest.Wait()
 		}
@@ -378,6 +381,7 @@ func TestHandoverStays(t *testing.T) {
 				t.Fatalf("%d attempts failed, the handover: %v", c.kernel.failed, handover)
 			}
 			c.kernel.overall = nil
+			c.loop.Status() // so that the loop sees it: its lock is what both take
 			time.Sleep(maxBackoff)
 			c.settled()
 			if n := c.right(); n > 0 || c.kernel.gaps > 0 || c.kernel.tables[translate.HandoverTable] != nil {
