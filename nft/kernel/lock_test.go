@@ -32,7 +32,7 @@ func TestLock(t *testing.T) {
 		t.Errorf("read %+v, %v", l, err)
 	}
 	if !l.Held {
-		t.Skip("the rest needs Linux 5.12: tables with an owner")
+		netns.Lacks(t, "tables with an owner", 5, 12)
 	}
 	netns.NFT(t, "", "flush", "ruleset")
 	if !refuses("delete table inet " + name) {

@@ -12,8 +12,9 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Element returns the element of a set that a lookup of k ends at: k itself or, of intervals, the one around its first address or
-// port. That there is none is an error that is [fs.ErrNotExist]. It costs the same however many elements the set has.
+// Element returns the element of a set that a lookup of k ends at: k itself or, of intervals, the one around its first
+// address or port. That there is none is an error that is [fs.ErrNotExist]. It costs the same however many elements the
+// set has.
 func (r *Reader) Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error) {
 	q := elementQuery{r, table, s}
 	key, err := appendKey(nil, s.Type, &k)
@@ -63,38 +64,26 @@ func (q elementQuery) ask(ctx context.Context, el rawElement) (*elementDecoder, 
 	return d, q.reader.exchange(ctx, &e.batch, d.message)
 }
 
-// ends is ask for the end of an interval, of which there is one or none.
-func (q elementQuery) ends(ctx context.Context, key []byte) ([]nft.Key, error) {
-	d, err := q.ask(ctx, rawElement{key: key, flags: unix.NFT_SET_ELEM_INTERVAL_END})
+// end returns the end of the interval that starts at a key; one up to the top has none. What the kernel answers to a
+// question for the end at an address where an interval starts or ends differs between versions, so it is asked behind
+// the start, if the interval goes on there.
+func (q elementQuery) end(ctx context.Context, start nft.Key) ([]nft.Key, error) {
+	start.To, start.Last = start.Addr, start.Port
+	behind, err := appendEnd(nil, q.set.Type, &start)
+	if err != nil || len(behind) == 0 {
+		return nil, err
+	}
+	d, err := q.ask(ctx, rawElement{key: behind})
+	switch {
+	case errors.Is(err, unix.ENOENT),
+		err == nil && len(d.found) == 1 && (d.found[0].Addr != start.Addr || d.found[0].Port != start.Port):
+		return []nft.Key{d.key(behind)}, nil // nothing there, or another interval
+	case err != nil:
+		return nil, err
+	}
+	d, err = q.ask(ctx, rawElement{key: behind, flags: unix.NFT_SET_ELEM_INTERVAL_END})
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
 	return d.ends, err
-}
-
-// end returns the end of the interval that starts at a key; one up to the top has none. Where the end of one interval is the start of
-// another, the kernel takes a question for the end there as one about either.
-func (q elementQuery) end(ctx context.Context, start nft.Key) ([]nft.Key, error) {
-	start.To, start.Last = start.Addr, start.Port
-	key, err := appendKey(nil, q.set.Type, &start)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := q.ends(ctx, key)
-	if err != nil || len(ends) == 0 || ends[0].Addr != start.Addr || ends[0].Port != start.Port {
-		return ends, err
-	}
-	// It was the end of the interval before. What is behind the start is not at the end of that.
-	key, err = appendEnd(key[:0], q.set.Type, &start)
-	if err != nil || len(key) == 0 {
-		return nil, err
-	}
-	d, err := q.ask(ctx, rawElement{key: key})
-	if err == nil && len(d.found) == 1 && d.found[0].Addr == start.Addr && d.found[0].Port == start.Port {
-		return q.ends(ctx, key)
-	}
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return nil, err
-	}
-	return []nft.Key{d.key(key)}, nil // another interval or none: this one has its start alone
 }
