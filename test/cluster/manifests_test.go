@@ -31,10 +31,8 @@ func TestManifests(t *testing.T) {
 	enterNetns(t)
 	c := New(t)
 	ctx := t.Context()
-	for _, dir := range []string{manifests, manifests + "/minimal"} {
-		if err := c.Validate(ctx, dir); err != nil {
-			t.Fatal(err)
-		}
+	if err := c.Validate(ctx, manifests); err != nil {
+		t.Fatal(err)
 	}
 	if err := c.Apply(ctx, manifests); err != nil {
 		t.Fatal(err)
