@@ -28,12 +28,12 @@ test-cluster: ## Run the tests against a real API server; builds it first, which
 	go test -tags cluster -timeout 40m -count 1 ./test/cluster/...
 
 demo: build ## Show netpold at work on this kernel, in namespaces of its own
-	go run ./test/demo -netpold bin/netpold
+	go run ./test/programs/demo -netpold bin/netpold
 
 bench: build ## Measure this machine and write docs/benchmarks.md (BENCH=-quick: in two minutes, less exactly)
 	@mkdir -p docs
-	go run ./test/bench -out docs/benchmarks.json $(BENCH)
-	go -C test/plot run . -in $(CURDIR)/docs/benchmarks.json -out $(CURDIR)/docs
+	go run ./test/programs/bench -out docs/benchmarks.json $(BENCH)
+	go -C test/programs/plot run . -in $(CURDIR)/docs/benchmarks.json -out $(CURDIR)/docs
 
 microbench: ## Run the benchmarks of the packages
 	go test -run '^$$' -bench . -benchmem ./...

@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 // everything is a table that has each thing there is at least once.

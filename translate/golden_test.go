@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/cases"
-	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/test/harness/cases"
+	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 )
 
@@ -54,7 +54,7 @@ func TestGolden(t *testing.T) {
 func TestGoldenIndex(t *testing.T) {
 	const file = "testdata/README.md"
 	text := "# Golden cases\n\nWhat policies mean, one file each: a cluster, flows with their verdicts, and the ruleset of a node. " +
-		"[doc.go](../../test/cases/doc.go) says\nhow to read them.\n\n"
+		"[doc.go](../../test/harness/cases/doc.go) says\nhow to read them.\n\n"
 	for _, c := range load(t) {
 		text += fmt.Sprintf("- [%s](%s.txtar): %s\n", c.Name, c.Name, c.Title)
 	}

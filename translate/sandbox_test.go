@@ -12,7 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 )
 

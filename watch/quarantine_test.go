@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 )
 

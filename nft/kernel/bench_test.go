@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 // benchSizes are numbers of elements.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 // world is a table that is edited at random, and stays one that the kernel takes: rules and verdicts name what is there.

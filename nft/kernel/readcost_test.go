@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 // To read one element takes as many messages, and as much memory, in a set of 100,000 as in one of ten.

@@ -19,8 +19,8 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/nflog"
-	"github.com/netpold/netpold/test/netns"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/prober"
 )
 
 // read reads n packets, which are to come soon.

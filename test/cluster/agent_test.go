@@ -30,7 +30,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/watch"
 )
 

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/prober"
 )
 
 // TestEvents: users see with kubectl what is wrong with a policy, and what their pods' policies blocked.

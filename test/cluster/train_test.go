@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 
-	"github.com/netpold/netpold/test/train"
+	"github.com/netpold/netpold/test/harness/train"
 )
 
 // ride is a train on its way through the rules of an agent, whose API server is behind a proxy.

@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/netpold/netpold/test/netns"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/prober"
 )
 
 const listen = "127.0.0.1:9911" // the namespace is the test's own

@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft/nflog"
-	"github.com/netpold/netpold/test/netns"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/prober"
 )
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }

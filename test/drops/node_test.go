@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft/kernel"
-	"github.com/netpold/netpold/test/netns"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/prober"
 )
 
 // nobody is the number of a user without privileges.

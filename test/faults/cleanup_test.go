@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
 )
 

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/netpold/netpold/test/prober"
-	"github.com/netpold/netpold/test/train"
+	"github.com/netpold/netpold/test/harness/prober"
+	"github.com/netpold/netpold/test/harness/train"
 )
 
 // talk is a TCP connection and a UDP exchange from the client to web, under way.

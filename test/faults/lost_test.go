@@ -13,8 +13,8 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
-	"github.com/netpold/netpold/test/netns"
-	"github.com/netpold/netpold/test/train"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/train"
 )
 
 // What netpold logs when the kernel could not tell of all changes.

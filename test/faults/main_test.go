@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 func TestMain(m *testing.M) {

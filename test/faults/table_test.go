@@ -14,9 +14,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/netpold/netpold/test/netns"
-	"github.com/netpold/netpold/test/prober"
-	"github.com/netpold/netpold/test/train"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/prober"
+	"github.com/netpold/netpold/test/harness/train"
 	"github.com/netpold/netpold/watch"
 )
 

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/netpold/netpold/test/netns"
-	"github.com/netpold/netpold/test/train"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/train"
 )
 
 // testText compares what run wrote over netlink with what render prints and nft loads.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
-	"github.com/netpold/netpold/test/prober"
-	"github.com/netpold/netpold/test/train"
+	"github.com/netpold/netpold/test/harness/prober"
+	"github.com/netpold/netpold/test/harness/train"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"

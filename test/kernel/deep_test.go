@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/prober"
-	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/test/harness/prober"
+	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 )
 

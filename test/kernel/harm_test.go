@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"

@@ -15,7 +15,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 )

@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }

@@ -19,8 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/netns"
-	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 )
 

@@ -25,7 +25,7 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/netpold/netpold/test/sink"
+	"github.com/netpold/netpold/test/harness/sink"
 	"github.com/netpold/netpold/watch"
 )
 

@@ -31,7 +31,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 
-	"github.com/netpold/netpold/test/sink"
+	"github.com/netpold/netpold/test/harness/sink"
 	"github.com/netpold/netpold/translate"
 )
 

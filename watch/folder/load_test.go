@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
-	"github.com/netpold/netpold/test/sink"
+	"github.com/netpold/netpold/test/harness/sink"
 	"github.com/netpold/netpold/translate"
 )
 

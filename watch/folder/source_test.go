@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/netpold/netpold/test/sink"
+	"github.com/netpold/netpold/test/harness/sink"
 )
 
 // policyText is a policy of namespace shop that selects app=name.

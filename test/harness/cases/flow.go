@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/prober"
 )
 
 // Flow is an expectation: a flow of one family, and whether the cluster's policies allow it.

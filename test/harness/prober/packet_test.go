@@ -8,7 +8,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/prober"
 )
 
 // ends are the two ends of a connection in each family.

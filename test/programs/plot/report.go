@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// report is what test/bench wrote; see there what the fields are. A field that is not known here is an error, so that the two cannot
+// report is what test/programs/bench wrote; see there what the fields are. A field that is not known here is an error, so that the two cannot
 // drift apart.
 type report struct {
 	Machine  machine   `json:"machine"`
@@ -114,7 +114,7 @@ func (s *series) at(x float64) *point {
 	return nil
 }
 
-// summarise computes what sums the rounds up, as test/bench does.
+// summarise computes what sums the rounds up, as test/programs/bench does.
 func (p *point) summarise() {
 	sorted := slices.SortedFunc(slices.Values(p.Rounds), cmp.Compare[float64])
 	p.Median, p.Min, p.Max = sorted[len(sorted)/2], sorted[0], sorted[len(sorted)-1]

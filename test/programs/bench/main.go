@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures netpold on this machine, in network namespaces of its own, and writes what it found as JSON; test/plot makes
+// Command bench measures netpold on this machine, in network namespaces of its own, and writes what it found as JSON; test/programs/plot makes
 // docs/benchmarks.md of that. `make bench` runs both.
 //
 // What it compares it measures in turn within one run, in several rounds, and it keeps the figure of every round, so that the spread is
@@ -90,7 +90,7 @@ func run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		for i := range b.report.Measures[before:] {
-			b.report.Measures[before+i].Command = "go run ./test/bench -only " + s.name
+			b.report.Measures[before+i].Command = "go run ./test/programs/bench -only " + s.name
 		}
 	}
 	b.progress("done")

@@ -8,7 +8,7 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }

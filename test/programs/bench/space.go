@@ -18,8 +18,8 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
-	"github.com/netpold/netpold/test/netns"
-	"github.com/netpold/netpold/test/prober"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/prober"
 )
 
 // A space is a network namespace that forwards what is written to it. Spaces with different rules exist side by side, so that to

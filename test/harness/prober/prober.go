@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 // batch is the number of packets per sentinel. With what the kernel may answer to them it has to fit queueLength.

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 // A route is two network namespaces, of a client and of a server, and a third one between them that forwards, with a pair of veth

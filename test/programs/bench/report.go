@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// Report is what one run measured. test/plot makes the document of it, from its JSON alone.
+// Report is what one run measured. test/programs/plot makes the document of it, from its JSON alone.
 type Report struct {
 	Machine  Machine   `json:"machine"`
 	Quick    bool      `json:"quick"` // fewer points, fewer rounds: not to be published

@@ -13,7 +13,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
-	"github.com/netpold/netpold/test/netns"
+	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command plot makes benchmarks.md, and the plots in benchmarks/, of the JSON that test/bench wrote. Every figure in them is from there.
+// Command plot makes benchmarks.md, and the plots in benchmarks/, of the JSON that test/programs/bench wrote. Every figure in them is from there.
 package main
 
 import (
@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	in := flag.String("in", "docs/benchmarks.json", "what test/bench wrote")
+	in := flag.String("in", "docs/benchmarks.json", "what test/programs/bench wrote")
 	out := flag.String("out", "docs", "folder for benchmarks.md and benchmarks/")
 	flag.Parse()
 	if err := run(*in, *out); err != nil {

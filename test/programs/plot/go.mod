@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What makes docs/benchmarks.md of what test/bench measured: a module of its own, so that a plotting library is no requirement of the
+// What makes docs/benchmarks.md of what test/programs/bench measured: a module of its own, so that a plotting library is no requirement of the
 // program.
-module github.com/netpold/netpold/test/plot
+module github.com/netpold/netpold/test/programs/plot
 
 go 1.26.0
 

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/test/cases"
-	"github.com/netpold/netpold/test/random"
+	"github.com/netpold/netpold/test/harness/cases"
+	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 )
 
