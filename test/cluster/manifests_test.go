@@ -7,6 +7,7 @@ package cluster
 import (
 	"context"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,27 @@ func TestManifests(t *testing.T) {
 	}
 	checkRules(t, account)
 	checkAccount(t, account)
+
+	if err := c.Apply(ctx, filepath.Join(manifests, "minimal")); err != nil {
+		t.Fatal(err)
+	}
+	minimal, err := admin.AppsV1().DaemonSets("kube-system").Get(ctx, "netpold", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkMinimal(t, ds, minimal)
+}
+
+// checkMinimal holds that the smaller installation is the other one without the container runtime's socket.
+func checkMinimal(t *testing.T, ds, minimal *appsv1.DaemonSet) {
+	t.Helper()
+	want := ds.Spec.DeepCopy()
+	want.Template.Spec.Volumes = nil
+	want.Template.Spec.Containers[0].VolumeMounts = nil
+	want.Template.Spec.Containers[0].Args = append(want.Template.Spec.Containers[0].Args, "--gate=off")
+	if diff := cmp.Diff(*want, minimal.Spec); diff != "" {
+		t.Errorf("minimal (-want +got):\n%s", diff)
+	}
 }
 
 // checkDaemonSet looks at the fields in which a mistake would hurt, as the API server has defaulted them.

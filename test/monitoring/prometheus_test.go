@@ -73,7 +73,7 @@ func TestPodMonitor(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal(content(t, filepath.Join(manifests, "daemonset.yaml")), &ds); err != nil {
+	if err := yaml.Unmarshal(content(t, filepath.Join(manifests, "base/daemonset.yaml")), &ds); err != nil {
 		t.Fatal(err)
 	}
 	pod := ds.Spec.Template
