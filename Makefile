@@ -3,6 +3,8 @@
 IMAGE      ?= netpold
 IMAGE_TOOL ?= docker
 LINT       := .cache/bin/golangci-lint
+# Where distributions keep nft, which ordinary users do not look into.
+export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .PHONY: help build test test-kernel test-cluster demo bench microbench fuzz golden lint fmt image clean
@@ -18,6 +20,7 @@ build: ## Build bin/netpold, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -buildvcs=auto -o bin/ ./cmd/netpold
 
 test: ## Run the tests, those on the kernel in network namespaces of their own
+	@test/setup/setup.sh test
 	go test -timeout 20m ./...
 	$(if $(RACE),go test -timeout 20m -race $(CONCURRENT))
 
@@ -27,8 +30,10 @@ test-kernel: ## Run again what asks the kernel, whatever has changed
 test-cluster: ## Run the tests against a real API server; builds it first, which takes minutes
 	go test -tags cluster -timeout 40m -count 1 ./test/cluster/...
 
-demo: build ## Show netpold at work on this kernel, in namespaces of its own
-	go run ./test/programs/demo -netpold bin/netpold
+demo: ## Show netpold at work on this kernel, in namespaces of its own
+	@test/setup/setup.sh demo
+	@CGO_ENABLED=0 test/setup/build.sh -trimpath -buildvcs=auto -o bin/ ./cmd/netpold ./test/programs/demo
+	@bin/demo -netpold bin/netpold
 
 bench: build ## Measure this machine and write docs/benchmarks.md (BENCH=-quick: in two minutes, less exactly)
 	@mkdir -p docs

@@ -96,6 +96,7 @@ func runNode(ctx context.Context, netpold string) error {
 // agent is a running netpold.
 type agent struct {
 	cmd   *exec.Cmd
+	dir   string      // of its manifests
 	lines chan string // what it logs; closed when it ends
 }
 
@@ -111,7 +112,7 @@ func startAgent(ctx context.Context, netpold, dir string) (*agent, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start netpold: %w", err)
 	}
-	a := &agent{cmd: cmd, lines: make(chan string, 1000)}
+	a := &agent{cmd: cmd, dir: dir, lines: make(chan string, 1000)}
 	go func() {
 		defer close(a.lines)
 		for scanner := bufio.NewScanner(log); scanner.Scan(); {
@@ -168,6 +169,17 @@ func message(line string) string {
 	}
 	text, _ := strconv.Unquote(quoted) // which is one
 	return text
+}
+
+// kill ends netpold as a lack of memory would.
+func (a *agent) kill() error {
+	if err := a.cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("kill netpold: %w", err)
+	}
+	for range a.lines {
+	}
+	_ = a.cmd.Wait() // says that it was killed
+	return nil
 }
 
 // stop ends netpold; its table stays until the next one starts.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,9 +27,20 @@ type step struct {
 	file    string // that is written, or removed when content is empty
 	content string
 	relabel map[string]string // labels by pod name
-	list    bool              // also show the table as the kernel has it
-	reach   []string          // "client server:port" that must get an answer; all others must not
+	agent   agentChange
+	run     []string // arguments of netpold, whose output is shown afterwards; DIR is the folder of the manifests
+	reach   []string // "client server:port" that must get an answer; all others must not
 }
+
+// agentChange is what happens to netpold in a step.
+type agentChange int
+
+const (
+	stays   agentChange = iota
+	away                // no netpold runs, before or after the step
+	killed              // by SIGKILL, before anything else
+	started             // again, after the manifests have changed
+)
 
 // tell plays one story.
 func tell(ctx context.Context, out *screen, netpold, dir string, st story) error {
@@ -107,22 +119,48 @@ func (st story) play(ctx context.Context, out *screen, a *agent, dir string, s s
 			return err
 		}
 	}
-	if err := a.await("msg=transaction"); err != nil {
+	if err := s.changeAgent(ctx, a); err != nil {
 		return err
 	}
 	if err := st.show(out, s); err != nil {
 		return err
 	}
-	out.drops(a.drops())
-	if !s.list {
+	if len(s.run) == 0 {
+		out.drops(a.drops())
+	}
+	for _, args := range s.run {
+		if err := runNetpold(ctx, out, a.cmd.Path, strings.Fields(strings.ReplaceAll(args, "DIR", dir))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changeAgent kills or starts netpold, or waits until what the step has changed is in the kernel.
+func (s step) changeAgent(ctx context.Context, a *agent) error {
+	switch s.agent {
+	case killed:
+		return a.kill()
+	case away:
 		return nil
+	case started:
+		next, err := startAgent(ctx, a.cmd.Path, a.dir)
+		if err != nil {
+			return err
+		}
+		*a = *next
 	}
-	out.say("The table as the kernel has it (nft list table inet netpold):")
-	table, err := exec.CommandContext(ctx, "nft", "list", "table", "inet", "netpold").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("nft list table: %w: %s", err, table)
+	return a.await("msg=transaction")
+}
+
+// runNetpold runs a command of netpold and prints it and what it says. That the answer is no, exit status 1, is no error.
+func runNetpold(ctx context.Context, out *screen, netpold string, args []string) error {
+	text, err := exec.CommandContext(ctx, netpold, args...).CombinedOutput()
+	if exit := new(exec.ExitError); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		return fmt.Errorf("netpold %s: %w: %s", strings.Join(args, " "), err, text)
 	}
-	out.block(string(table))
+	out.say("$ netpold " + strings.Join(args, " "))
+	out.block(string(text))
 	return nil
 }
 

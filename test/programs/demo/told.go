@@ -3,7 +3,7 @@
 package main
 
 // stories returns what the demo tells.
-func stories() []story { return []story{tiers(), sample(), relabel()} }
+func stories() []story { return []story{tiers(), sample(), relabel(), egress(), kill()} }
 
 // tiers is the three-tier application: the presentation is public on 80, the middle and data tiers are not.
 func tiers() story {
@@ -62,7 +62,7 @@ namespaces with project=myproject and the pods with role=frontend, on TCP 6379; 
 			p("outside", "peer", "", "10.0.0.9", 5978, 5979),
 		},
 		steps: []step{{
-			say:  "The policy, and what becomes of it:",
+			say:  "The policy, what becomes of it, and what netpold reads back from the kernel about one connection:",
 			file: "policy.yaml",
 			content: `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -80,7 +80,7 @@ spec:
   - to: [{ipBlock: {cidr: 10.0.0.0/24}}]
     ports: [{protocol: TCP, port: 5978}]
 `,
-			list: true,
+			run: []string{"render -f DIR --node " + nodeName, "explain --verify default/frontend default/db:6379"},
 			reach: []string{
 				"frontend db:6379", "worker db:6379", "client db:6379", "db peer:5978",
 				"frontend peer:5978", "frontend peer:5979", "backend peer:5978", "backend peer:5979", "worker peer:5978",
@@ -129,6 +129,80 @@ spec:
 			say:   "Remove deny-all, too: no policy selects the server, everything is open.",
 			file:  "deny-all.yaml",
 			reach: []string{"client server:80"},
+		}},
+	}
+}
+
+// egress is the pod that may reach its name server and one server: who was blocked, and why.
+func egress() story {
+	p := func(namespace, name, address string, ports ...int) *pod {
+		return &pod{namespace: namespace, name: name, labels: "app: " + name, address: address, ports: ports}
+	}
+	return story{
+		title: "4. Who was blocked, and why",
+		about: "A pod, what it needs, and what it should not reach:",
+		pods: []*pod{
+			p("app", "job", "10.244.4.1"), p("kube-system", "dns", "10.244.4.2", 53), p("app", "api", "10.244.4.3", 443, 22),
+			p("outside", "world", "198.51.100.7", 443),
+		},
+		steps: []step{{
+			say:  "The pod may ask its name server, and reach the API on 443. netpold says who was blocked, and what the nearest rule lacks:",
+			file: "egress.yaml",
+			content: `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: job, namespace: app}
+spec:
+  podSelector: {matchLabels: {app: job}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{namespaceSelector: {matchLabels: {project: kube-system}}}]
+    ports: [{port: 53}, {protocol: UDP, port: 53}]
+  - to: [{podSelector: {matchLabels: {app: api}}}]
+    ports: [{port: 443}]
+`,
+			run: []string{"drops", "drops --top", "explain app/job 198.51.100.7:443"},
+			reach: []string{
+				"job dns:53", "job api:443", "dns api:443", "dns api:22", "dns world:443", "api dns:53", "api world:443",
+				"world dns:53", "world api:443", "world api:22",
+			},
+		}},
+	}
+}
+
+// kill ends netpold in the middle: the rules stay, and the next netpold takes them over.
+func kill() story {
+	return story{
+		title: "5. netpold is killed, and comes back",
+		about: "A server and two clients. Both reach the server:",
+		pods: []*pod{
+			{namespace: "shop", name: "db", labels: "app: db", address: "10.244.5.1", ports: []int{5432}},
+			{namespace: "shop", name: "api", labels: "app: api", address: "10.244.5.2"},
+			{namespace: "shop", name: "job", labels: "app: job", address: "10.244.5.3"},
+		},
+		steps: []step{{
+			say:  "Only pods with app=api:",
+			file: "policy.yaml",
+			content: `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: db, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: api}}}], ports: [{port: 5432}]}]
+`,
+			reach: []string{"api db:5432"},
+		}, {
+			say:   "kill -9. The rules are the kernel's, and stay:",
+			agent: killed,
+			reach: []string{"api db:5432"},
+		}, {
+			say:     "What changes now is not in force:",
+			relabel: map[string]string{"job": "app: api", "api": "app: other"},
+			agent:   away,
+			reach:   []string{"api db:5432"},
+		}, {
+			say:   "Until netpold is back, which replaces the table at once, as a whole:",
+			agent: started,
+			reach: []string{"job db:5432"},
 		}},
 	}
 }
