@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // scale is the size of a synthetic cluster: pods in identities of ten, spread over namespaces, 110 of them on the node.
@@ -49,14 +50,14 @@ func (sc scale) namespace(i int) string { return fmt.Sprintf("team-%03d", i%sc.n
 func (sc scale) local(i int) int { return i % podsPerNode * max(1, sc.pods/podsPerNode) }
 
 // pod is a Deployment's pod. All strings are its own, as they are when they have been decoded.
-func (sc scale) pod(i int) translate.Pod {
+func (sc scale) pod(i int) policy.Pod {
 	app := fmt.Sprintf("app-%d", i/sc.namespaces()/podsPerIdentity)
 	hash := fmt.Sprintf("%08x", uint32(i/sc.namespaces()/podsPerIdentity*2654435761+i%sc.namespaces()))
 	node := fmt.Sprintf("ip-10-128-%d-%d.eu-central-1.compute.internal", i/30%250, i/30/250)
 	if stride := max(1, sc.pods/podsPerNode); i%stride == 0 && i/stride < podsPerNode {
 		node = "node"
 	}
-	p := translate.Pod{
+	p := policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: sc.namespace(i), Name: fmt.Sprintf("%s-%s-%05x", app, hash, i)},
 		Node:           node,
 		Labels: map[string]string{
@@ -67,7 +68,7 @@ func (sc scale) pod(i int) translate.Pod {
 			fmt.Sprint("pod-template", "-hash"):           hash,
 		},
 		IPs:     []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})},
-		Ports:   []translate.NamedPort{{Name: "http", Proto: 6, Number: 8080}},
+		Ports:   []policy.NamedPort{{Name: "http", Proto: 6, Number: 8080}},
 		Running: true,
 		Created: time.Unix(int64(i), 0),
 		Owner:   fmt.Sprintf("ReplicaSet/%s-%s", app, hash),
@@ -209,17 +210,17 @@ type event struct {
 const distinct = 50
 
 func (sc scale) events() []event {
-	var remote, local, relabelled [distinct]translate.Pod
+	var remote, local, relabelled [distinct]policy.Pod
 	var policies [distinct]*networkingv1.NetworkPolicy
 	for i := range distinct {
 		remote[i], local[i], relabelled[i] = sc.pod(i*sc.pods/distinct+1), sc.pod(sc.local(i)), sc.pod(sc.local(i))
 		relabelled[i].Labels["app.kubernetes.io/version"] = "v2.0.0"
 		policies[i] = sc.policy(i * sc.policies / distinct)
 	}
-	set := func(pods [distinct]translate.Pod) func(*translate.State, int) {
+	set := func(pods [distinct]policy.Pod) func(*translate.State, int) {
 		return func(s *translate.State, i int) { s.SetPod(pods[i%distinct]) }
 	}
-	remove := func(pods [distinct]translate.Pod) func(*translate.State, int) {
+	remove := func(pods [distinct]policy.Pod) func(*translate.State, int) {
 		return func(s *translate.State, i int) { s.DeletePod(pods[i%distinct].NamespacedName) }
 	}
 	setPolicy := func(s *translate.State, i int) { _ = s.SetPolicy(policies[i%distinct]) }

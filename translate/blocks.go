@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // block is a compiled ipBlock: a CIDR and the parts of it that are left out.
@@ -53,7 +54,7 @@ const maxFlat = 10_000
 //
 // The unions of n blocks, each inside another and with a port of its own, are n² ports: beyond maxFlat they are written down otherwise,
 // see [nesting]. False says that this, too, would be more than most.
-func cut(d Direction, f nft.Family, blocks []openBlock, most int) ([]openRange, bool) {
+func cut(d policy.Direction, f nft.Family, blocks []openBlock, most int) ([]openRange, bool) {
 	spans, sets := spansOf(blocks)
 	edges := edgesOf(spans)
 	open := openSets{direction: d, sets: sets, depth: make([]int, len(sets)), unions: make(map[string]opening)}
@@ -86,7 +87,7 @@ func cut(d Direction, f nft.Family, blocks []openBlock, most int) ([]openRange, 
 
 // openSets are the port sets that are open at one point of the address space.
 type openSets struct {
-	direction Direction
+	direction policy.Direction
 	sets      []portSet
 	depth     []int // how many blocks with the set are open
 	ids       []int // of the open sets, ascending
@@ -120,7 +121,7 @@ func (o *openSets) union() opening {
 		o.written += len(open[i].ranges)
 	}
 	if o.written <= maxFlat {
-		u = o.direction.opening(union(open...), nil)
+		u = openingOf(o.direction, union(open...), nil)
 		o.unions[name] = u
 	}
 	return u

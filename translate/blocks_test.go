@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 const (
@@ -89,7 +90,7 @@ func isolationBy(t *testing.T, blocks string) *isolation {
 	t.Helper()
 	s := New("node", Options{})
 	name := types.NamespacedName{Namespace: "ns", Name: "a"}
-	s.SetPod(Pod{NamespacedName: name, Node: "node", IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}})
+	s.SetPod(policy.Pod{NamespacedName: name, Node: "node", IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}})
 	np := &networkingv1.NetworkPolicy{}
 	np.Namespace, np.Name, np.Spec.Ingress = name.Namespace, name.Name, make([]networkingv1.NetworkPolicyIngressRule, 1)
 	for text := range strings.FieldsSeq(blocks) {
@@ -99,7 +100,7 @@ func isolationBy(t *testing.T, blocks string) *isolation {
 		t.Fatalf("%s: %v", blocks, err)
 	}
 	table := s.Table()
-	iso := s.pod(name).identity.isolations[Ingress]
+	iso := s.pod(name).identity.isolations[policy.Ingress]
 	for _, f := range nft.Families() {
 		want := 0
 		for _, r := range iso.blocks {

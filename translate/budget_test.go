@@ -14,6 +14,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // The budgets hold without a clock that an event costs what it changes, whatever the size of the cluster around it.
@@ -22,8 +23,8 @@ import (
 // they are in the set of all namespaces, and every tenth in one that the shop has for itself.
 type crowd int
 
-func (n crowd) pod(i int) translate.Pod {
-	return translate.Pod{
+func (n crowd) pod(i int) policy.Pod {
+	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: fmt.Sprintf("crowd-%d", i%10), Name: fmt.Sprintf("pod-%d", i)},
 		Node:           "elsewhere", Running: true,
 		Labels: map[string]string{"app": fmt.Sprintf("app-%d", i/10), "client": fmt.Sprint(i%10 == 0)},
@@ -31,8 +32,8 @@ func (n crowd) pod(i int) translate.Pod {
 	}
 }
 
-func shopPod(i int, labels map[string]string) translate.Pod {
-	return translate.Pod{
+func shopPod(i int, labels map[string]string) policy.Pod {
+	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "shop", Name: fmt.Sprintf("web-%d", i)},
 		Node:           "node", Running: true, Labels: labels,
 		IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i))},
@@ -100,8 +101,8 @@ func turns() []turn {
 	others := shopPolicy("third", 83)
 	others.Spec.PodSelector.MatchLabels["app"] = "other"
 	others.Spec.Ingress = others.Spec.Ingress[1:] // clients are copied into the set of each isolation
-	set := func(p translate.Pod) func(*translate.State) { return func(s *translate.State) { s.SetPod(p) } }
-	remove := func(p translate.Pod) func(*translate.State) {
+	set := func(p policy.Pod) func(*translate.State) { return func(s *translate.State) { s.SetPod(p) } }
+	remove := func(p policy.Pod) func(*translate.State) {
 		return func(s *translate.State) { s.DeletePod(p.NamespacedName) }
 	}
 	web, other := map[string]string{"app": "web"}, map[string]string{"app": "other"}

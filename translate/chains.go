@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // What the tail of an isolation logs of the packets that it denies.
@@ -23,7 +24,7 @@ const (
 // pods that no policy selects takes no jump. What an egress isolation allows goes to the chain ingress, and never comes back: a goto out
 // of a chain that was jumped to ends where ingress does.
 func (s *State) addFrame() {
-	for _, d := range Directions() {
+	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
 			s.table.Set(podsMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true}, "pods of this node that are isolated for "+d.String())
 		}
@@ -41,26 +42,26 @@ func (s *State) addFrame() {
 	s.table.SetChain(always)
 	s.table.SetChain(&nft.Chain{
 		Name: ingressChain, Comment: "where egress isolations send what they allow",
-		Rules: append(s.dispatch(Ingress), nft.R(accept())),
+		Rules: append(s.dispatch(policy.Ingress), nft.R(accept())),
 	})
 	s.table.SetChain(&nft.Chain{
 		Name: forwardChain, Comment: "from and to the pods of this node", Base: &nft.Base{Hook: nft.Forward},
-		Rules: slices.Concat(s.early(), s.dispatch(Egress), s.dispatch(Ingress)),
+		Rules: slices.Concat(s.early(), s.dispatch(policy.Egress), s.dispatch(policy.Ingress)),
 	})
-	if s.options.PodToNode == AllowPodToNode {
+	if s.options.PodToNode == policy.AllowPodToNode {
 		return
 	}
 	s.table.SetChain(&nft.Chain{
 		Name: inputChain, Comment: "from the pods of this node to the node itself", Base: &nft.Base{Hook: nft.Input},
-		Rules: slices.Concat(s.early(), s.dispatch(Egress)),
+		Rules: slices.Concat(s.early(), s.dispatch(policy.Egress)),
 	})
 }
 
 // dispatch returns the rules that send a packet to the isolation that its pod has in a direction, if any.
-func (s *State) dispatch(d Direction) []nft.Rule {
+func (s *State) dispatch(d policy.Direction) []nft.Rule {
 	var rules []nft.Rule
 	for _, f := range nft.Families() {
-		rules = append(rules, nft.R(nft.LookupIn(d.Pod(), s.table.FindSet(podsMap(d, f)))))
+		rules = append(rules, nft.R(nft.LookupIn(podSide(d), s.table.FindSet(podsMap(d, f)))))
 	}
 	return rules
 }
@@ -91,15 +92,15 @@ func (iso *isolation) render(s *State) {
 
 // chain returns the isolation's chain.
 func (iso *isolation) chain(s *State) *nft.Chain {
-	peer := iso.direction.Peer()
+	peer := peerSide(iso.direction)
 	c := &nft.Chain{Name: iso.name, Comment: policyList(iso.policies)}
 	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.Rules(statements...)...) }
 	if iso.any.every {
-		add(iso.direction.allow())
+		add(allow(iso.direction))
 		return c
 	}
 	if !iso.any.empty() {
-		add(iso.direction.openTo(iso.any)...)
+		add(openTo(iso.direction, iso.any)...)
 	}
 	for _, k := range []setKind{portsSet, podsSet, rangesSet} {
 		iso.lookUp(s, k, add)
@@ -110,9 +111,9 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 			switch ports := iso.shared[sel]; {
 			case set == nil:
 			case ports.every:
-				add(nft.LookupIn(peer, set), iso.direction.allow())
+				add(nft.LookupIn(peer, set), allow(iso.direction))
 			default:
-				add(append([]nft.Statement{nft.LookupIn(peer, set)}, iso.direction.openTo(ports)...)...)
+				add(append([]nft.Statement{nft.LookupIn(peer, set)}, openTo(iso.direction, ports)...)...)
 			}
 		}
 	}
@@ -123,11 +124,11 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 }
 
 // openTo returns the statements that allow ports in a direction.
-func (d Direction) openTo(ports portSet) []nft.Statement {
+func openTo(d policy.Direction, ports portSet) []nft.Statement {
 	if ports.inline() {
-		return []nft.Statement{ports.ranges, d.allow()}
+		return []nft.Statement{ports.ranges, allow(d)}
 	}
-	return []nft.Statement{nft.JumpTo(d.opening(ports, nil).chain)}
+	return []nft.Statement{nft.JumpTo(openingOf(d, ports, nil).chain)}
 }
 
 // lookUp adds the lookups of the isolation's sets of one kind.
@@ -137,9 +138,9 @@ func (iso *isolation) lookUp(s *State, k setKind, add func(...nft.Statement)) {
 		switch {
 		case set == nil:
 		case set.Type.Map:
-			add(nft.LookupIn(iso.direction.Peer(), set))
+			add(nft.LookupIn(peerSide(iso.direction), set))
 		default:
-			add(nft.LookupIn(iso.direction.Peer(), set), iso.direction.allow())
+			add(nft.LookupIn(peerSide(iso.direction), set), allow(iso.direction))
 		}
 	}
 }
@@ -154,12 +155,12 @@ func (iso *isolation) deny(s *State, add func(...nft.Statement)) {
 
 // denyChain returns the chain in which the isolations of a direction end. It counts for each pod: a set keeps its counts when an
 // isolation's chain changes, or the pod gets another isolation.
-func (s *State) denyChain(d Direction) *nft.Chain {
+func (s *State) denyChain(d policy.Direction) *nft.Chain {
 	c := &nft.Chain{Name: denyChain(d), Comment: "what no policy allows; counts it in the pod's element"}
 	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
 	for _, set := range DeniedSets() {
 		if set.Direction == d {
-			add(nft.LookupIn(d.Pod(), s.table.Set(set.Name, set.Type, "packets that were denied, by pod of this node")))
+			add(nft.LookupIn(podSide(d), s.table.Set(set.Name, set.Type, "packets that were denied, by pod of this node")))
 		}
 	}
 	if s.options.Deny == nft.Reject {
@@ -176,13 +177,13 @@ func (s *State) denyChain(d Direction) *nft.Chain {
 type DeniedSet struct {
 	Name      string
 	Type      nft.SetType
-	Direction Direction
+	Direction policy.Direction
 }
 
 // DeniedSets returns the sets that count, which every table has.
 func DeniedSets() []DeniedSet {
 	var sets []DeniedSet
-	for _, d := range Directions() {
+	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
 			sets = append(sets, DeniedSet{deniedSet(d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true}, d})
 		}

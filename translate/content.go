@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // content is what all rules of an isolation's policies allow together, by the kind of match that it needs.
@@ -21,7 +23,7 @@ type content struct {
 // allowed is what the rules with one selector open: by number, and for egress by a name that each peer resolves itself.
 type allowed struct {
 	open  portSet
-	named []NamedPort
+	named []policy.NamedPort
 }
 
 // equal says whether two open the same; what nothing merges opens nothing.
@@ -86,7 +88,7 @@ func (s *State) join(iso *isolation) content {
 // opens gathers what rules with one selector open.
 type opens struct {
 	open  []portSet
-	named []NamedPort
+	named []policy.NamedPort
 }
 
 // rules yields the rules of the isolation's policies, with the names of ports replaced by numbers where the isolated pod has them.
@@ -95,7 +97,7 @@ func (iso *isolation) rules(s *State) iter.Seq[rule] {
 		for i, name := range iso.policies {
 			for _, r := range s.policy(name).rules(iso.direction) {
 				r.policy = i
-				if iso.direction == Ingress {
+				if iso.direction == policy.Ingress {
 					r.ports = iso.numbered(r.ports)
 				}
 				if !yield(r) {

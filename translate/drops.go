@@ -10,12 +10,12 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Isolation is what the chain of an isolation stands for. The prefix of a logged packet is the name of its chain.
 type Isolation struct {
-	Direction Direction
+	Direction policy.Direction
 	Policies  []types.NamespacedName // sorted; not to be changed
 	More      int                    // policies beyond them, of which nothing but the number is known
 }
@@ -30,8 +30,8 @@ func (s *State) IsolationOf(chain string) (Isolation, bool) {
 }
 
 // DirectionOf returns the direction of the isolation that has a chain of that name, and false for a name that none can have.
-func DirectionOf(chain string) (Direction, bool) {
-	for _, d := range Directions() {
+func DirectionOf(chain string) (policy.Direction, bool) {
+	for _, d := range policy.Directions() {
 		if rest, ok := strings.CutPrefix(chain, d.String()+"-"); ok && len(rest) > hashLen && rest[hashLen] == '-' {
 			return d, true
 		}
@@ -50,8 +50,8 @@ func parseIsolationName(chain string) (Isolation, bool) {
 		return Isolation{}, false
 	}
 	iso := Isolation{Direction: d}
-	if policy, more, found := strings.Cut(name, "/and-"); found {
-		name = policy
+	if first, more, found := strings.Cut(name, "/and-"); found {
+		name = first
 		iso.More, _ = strconv.Atoi(strings.TrimSuffix(more, "-more")) // 0 in a name that we did not write
 	}
 	iso.Policies = []types.NamespacedName{{Namespace: namespace, Name: name}}
@@ -59,10 +59,10 @@ func parseIsolationName(chain string) (Isolation, bool) {
 }
 
 // PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4 address.
-func (s *State) PodAt(a netip.Addr) (Pod, bool) {
+func (s *State) PodAt(a netip.Addr) (policy.Pod, bool) {
 	p := s.owners[a]
 	if p == nil {
-		return Pod{}, false
+		return policy.Pod{}, false
 	}
 	return p.public(), true
 }
@@ -96,8 +96,8 @@ func (s *State) replaceHost(old, next *pod) {
 
 // Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the policies that isolate
 // them. Its cost does not depend on the size of the cluster, but for a pod of another node on the number of policies in its namespace.
-func (s *State) Excerpt(f nft.Flow) *Cluster {
-	c := &Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
+func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
+	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	var names []types.NamespacedName
 	var pods []*pod
 	for _, a := range []netip.Addr{f.Src, f.Dst} {
@@ -139,9 +139,9 @@ func (s *State) isolating(p *pod) []types.NamespacedName {
 		}
 		return names
 	}
-	for _, policy := range p.identity.namespace.policies {
-		if policy.pods.Matches(p.identity.labels) {
-			names = append(names, policy.name)
+	for _, np := range p.identity.namespace.policies {
+		if np.pods.Matches(p.identity.labels) {
+			names = append(names, np.name)
 		}
 	}
 	return names

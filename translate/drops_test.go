@@ -14,6 +14,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestExcerptText: an operator reads the same of the excerpt as of the cluster, whoever is at the ends of the flow.
@@ -51,7 +52,7 @@ func TestExcerpt(t *testing.T) {
 		for _, f := range c.Flows {
 			small := s.Excerpt(f.Flow)
 			want, got := c.Cluster.Explain(f.Flow), small.Explain(f.Flow)
-			for _, pair := range [][2]translate.Decision{{want.Egress, got.Egress}, {want.Ingress, got.Ingress}} {
+			for _, pair := range [][2]policy.Decision{{want.Egress, got.Egress}, {want.Ingress, got.Ingress}} {
 				want, got := pair[0], pair[1]
 				if want.Pod == nil || want.Pod.Node != c.Node {
 					continue
@@ -118,7 +119,7 @@ func TestHostAt(t *testing.T) {
 	s := translate.New("node", translate.Options{})
 	first, second := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	set := func(name string, hostNetwork bool, ips ...netip.Addr) {
-		s.SetPod(translate.Pod{
+		s.SetPod(policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "other", HostNetwork: hostNetwork, IPs: ips,
 		})
 	}
@@ -145,7 +146,7 @@ func TestHostAt(t *testing.T) {
 // TestPodAt: an IPv4-mapped address is not the IPv4 address.
 func TestPodAt(t *testing.T) {
 	s := translate.New("node", translate.Options{})
-	s.SetPod(translate.Pod{
+	s.SetPod(policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "ns", Name: "a"}, IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
 	})
 	for text, want := range map[string]bool{"10.0.0.1": true, "10.0.0.2": false, "::ffff:10.0.0.1": false} {
@@ -162,9 +163,9 @@ func BenchmarkDrop(b *testing.B) {
 			s := translate.New("node", translate.Options{})
 			sc.fill(s)
 			s.Table()
-			f := nft.Flow{Src: sc.pod(1).IPs[0], Dst: sc.pod(0).IPs[0], Proto: nft.TCP, DstPort: 9}
+			f := policy.Flow{Src: sc.pod(1).IPs[0], Dst: sc.pod(0).IPs[0], Proto: nft.TCP, DstPort: 9}
 			for b.Loop() {
-				s.Excerpt(f).Nearest(f, translate.Ingress)
+				s.Excerpt(f).Nearest(f, policy.Ingress)
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 const node = "node-1"
@@ -59,9 +60,9 @@ func unlimited(seed uint64) translate.Options {
 }
 
 // build returns the state of a node that a cluster implies.
-func build(c *translate.Cluster, node string, o translate.Options) *translate.State {
+func build(c *policy.Cluster, node string, o translate.Options) *translate.State {
 	s := translate.New(node, o)
-	c.AddTo(s)
+	s.Add(c)
 	return s
 }
 
@@ -101,7 +102,7 @@ func explainAgrees(t *testing.T, seed uint64) {
 			if err == nil {
 				continue
 			}
-			smallest := random.Minimise(c, func(c *translate.Cluster) bool {
+			smallest := random.Minimise(c, func(c *policy.Cluster) bool {
 				return agree(c, node, build(c, node, options(seed)).Table(), f) != nil
 			})
 			comment := fmt.Sprintf("Seed %d, on %s: %v.", seed, node, agree(smallest, node, build(smallest, node, options(seed)).Table(), f))
@@ -121,8 +122,8 @@ func keep(t *testing.T, name, text string) {
 }
 
 // agree says whether the policies of c allow f in the directions that are node's to decide exactly when the table of node does.
-func agree(c *translate.Cluster, node string, table *nft.Table, f nft.Flow) error {
-	steps, v, err := table.Trace(f)
+func agree(c *policy.Cluster, node string, table *nft.Table, f policy.Flow) error {
+	steps, v, err := table.Trace(translate.PacketOf(f))
 	if err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func agree(c *translate.Cluster, node string, table *nft.Table, f nft.Flow) erro
 		return fmt.Errorf("%s: no description of %+v", f, e)
 	}
 	allowed := true
-	for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
 		if by := d.Allowed && d.Isolated && d.Exempt == ""; by != (d.AllowedBy != nil) {
 			return fmt.Errorf("%s: allowed by no rule, or by one for nothing: %+v", f, d)
 		}
@@ -168,7 +169,7 @@ func TestPathIndependence(t *testing.T) {
 }
 
 // wander brings s to c: every object of it in any order, several times, with others that come and go in between.
-func wander(r *rand.Rand, g *random.Generator, c *translate.Cluster, s *translate.State) {
+func wander(r *rand.Rand, g *random.Generator, c *policy.Cluster, s *translate.State) {
 	events := random.Events(c)
 	events = append(events, events...)
 	r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
@@ -234,7 +235,7 @@ func TestTransactions(t *testing.T) {
 }
 
 // sameAsNew says whether the kernel holds what a new process would make of c.
-func sameAsNew(kernel *model, s *translate.State, c *translate.Cluster, o translate.Options) error {
+func sameAsNew(kernel *model, s *translate.State, c *policy.Cluster, o translate.Options) error {
 	fresh := build(c, node, o)
 	var whole model
 	if err := whole.apply(fresh.Table().Pending()); err != nil {

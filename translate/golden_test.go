@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/test/harness/cases"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 var update = flag.Bool("update", false, "rewrite table.nft and errors of testdata; flows and their verdicts are written by hand")
@@ -101,7 +102,7 @@ func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cas
 	allow := true
 	var path []string
 	for node, table := range tables {
-		steps, v, err := table.Trace(f.Flow)
+		steps, v, err := table.Trace(translate.PacketOf(f.Flow))
 		if err != nil {
 			t.Errorf("%s: node %s: %v", f, node, err)
 		}
@@ -156,7 +157,7 @@ func TestGoldenPaths(t *testing.T) {
 }
 
 // detour returns events that end with the objects of a cluster, and no others.
-func detour(r *rand.Rand, other, end *translate.Cluster) []random.Event {
+func detour(r *rand.Rand, other, end *policy.Cluster) []random.Event {
 	remove := func(e random.Event) random.Event { return random.Event{Kind: e.Kind, Name: e.Name, Delete: true} }
 	shuffled := func(events []random.Event) []random.Event {
 		r.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // namespace is what is known of one namespace, and what is indexed by it.
@@ -20,7 +21,7 @@ type namespace struct {
 	labels     labels.Set
 	pods       map[string]*pod // by name, as policies are
 	identities map[identityKey]*identity
-	policies   map[string]*policy
+	policies   map[string]*networkPolicy
 	selectors  map[*selector]struct{} // of its own pods
 	recent     *identity              // the newest, which the next one is likely to resemble; may be nil
 }
@@ -31,7 +32,7 @@ type identity struct {
 	key       identityKey
 	namespace *namespace
 	labels    labelList
-	ports     []NamedPort
+	ports     []policy.NamedPort
 	idle      bool // its pods have no addresses of their own: nothing matches it
 	pods      []*pod
 	local     map[netip.Addr]*pod // the pods of this node, by the addresses that they own; nil without one
@@ -60,7 +61,7 @@ func (s *State) namespaceOf(name string) *namespace {
 			name:       name,
 			pods:       make(map[string]*pod),
 			identities: make(map[identityKey]*identity),
-			policies:   make(map[string]*policy),
+			policies:   make(map[string]*networkPolicy),
 			selectors:  make(map[*selector]struct{}),
 		}
 		s.namespaces[name] = ns
@@ -76,14 +77,14 @@ func (s *State) dropNamespace(ns *namespace) {
 }
 
 // identityOf returns the identity of p, new if p is the first of its kind; a new one goes when its last pod leaves it.
-func (s *State) identityOf(p *Pod) *identity {
+func (s *State) identityOf(p *policy.Pod) *identity {
 	ns := s.namespaceOf(p.Namespace)
 	key := keyOf(p)
 	id := ns.identities[key]
 	if id != nil {
 		return id
 	}
-	id = &identity{key: key, namespace: ns, labels: listOf(p.Labels), ports: p.Ports, idle: p.idle()}
+	id = &identity{key: key, namespace: ns, labels: listOf(p.Labels), ports: p.Ports, idle: idle(p)}
 	if ns.recent != nil {
 		id.share(ns.recent)
 	}

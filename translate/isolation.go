@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // isolation is one distinct set of policies, and of the numbers that their named ports have in the isolated pods, that isolates
@@ -20,9 +21,9 @@ type isolation struct {
 	key       string
 	name      string // of the chain
 	hash      string // in the names of the sets
-	direction Direction
+	direction policy.Direction
 	policies  []types.NamespacedName // sorted
-	numbers   map[NamedPort]nft.Ports
+	numbers   map[policy.NamedPort]nft.Ports
 	users     map[*identity]struct{}
 	built     bool // else it allows nothing yet
 
@@ -38,7 +39,7 @@ type isolation struct {
 // enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows nothing.
 func (s *State) enclose(id *identity) {
 	changed := false
-	for _, d := range Directions() {
+	for _, d := range policy.Directions() {
 		if id.isolations[d] == nil && len(id.local) > 0 {
 			changed = s.assign(id, d, s.isolationOf(id, d)) || changed
 		}
@@ -51,7 +52,7 @@ func (s *State) enclose(id *identity) {
 // isolate gives a local identity its isolations, and takes them from one that has ceased to be local.
 func (s *State) isolate(id *identity) {
 	changed := false
-	for _, d := range Directions() {
+	for _, d := range policy.Directions() {
 		var next *isolation
 		if len(id.local) > 0 {
 			next = s.isolationOf(id, d)
@@ -67,7 +68,7 @@ func (s *State) isolate(id *identity) {
 }
 
 // assign gives id an isolation, or none, in a direction, and says whether that is another than before.
-func (s *State) assign(id *identity, d Direction, next *isolation) bool {
+func (s *State) assign(id *identity, d policy.Direction, next *isolation) bool {
 	old := id.isolations[d]
 	if old == next {
 		return false
@@ -100,7 +101,7 @@ func (s *State) leave(id *identity, iso *isolation) {
 }
 
 // isolationOf returns the isolation that the policies of id's namespace imply in one direction, or nil.
-func (s *State) isolationOf(id *identity, d Direction) *isolation {
+func (s *State) isolationOf(id *identity, d policy.Direction) *isolation {
 	var policies []types.NamespacedName
 	for _, p := range id.namespace.policies {
 		if p.isolates[d] && p.pods.Matches(id.labels) {
@@ -138,11 +139,11 @@ func (s *State) isolationOf(id *identity, d Direction) *isolation {
 
 // resolve returns the numbers that the named ports of the policies' ingress rules have in the pods of id. An egress port's name is
 // the matter of each peer.
-func (s *State) resolve(id *identity, d Direction, policies []types.NamespacedName) map[NamedPort]nft.Ports {
-	if d == Egress {
+func (s *State) resolve(id *identity, d policy.Direction, policies []types.NamespacedName) map[policy.NamedPort]nft.Ports {
+	if d == policy.Egress {
 		return nil
 	}
-	numbers := make(map[NamedPort]nft.Ports)
+	numbers := make(map[policy.NamedPort]nft.Ports)
 	for _, name := range policies {
 		for _, r := range s.policy(name).rules(d) {
 			for _, port := range r.ports.named {
@@ -154,7 +155,7 @@ func (s *State) resolve(id *identity, d Direction, policies []types.NamespacedNa
 }
 
 // numbers returns the ports that have that name and protocol in the pods of id.
-func (id *identity) numbers(port NamedPort) nft.Ports {
+func (id *identity) numbers(port policy.NamedPort) nft.Ports {
 	var numbers nft.Ports
 	for _, have := range id.ports {
 		if have.Name == port.Name && have.Proto == port.Proto {
@@ -165,7 +166,7 @@ func (id *identity) numbers(port NamedPort) nft.Ports {
 }
 
 // isolationKey is equal for equal isolations and only for those.
-func isolationKey(d Direction, policies []types.NamespacedName, numbers map[NamedPort]nft.Ports) string {
+func isolationKey(d policy.Direction, policies []types.NamespacedName, numbers map[policy.NamedPort]nft.Ports) string {
 	fields := []string{d.String(), policies[0].Namespace}
 	for _, p := range policies {
 		fields = append(fields, p.Name)
@@ -222,10 +223,10 @@ func (iso *isolation) replace(s *State, next content) {
 		s.addShare(sel, iso)
 	}
 	for p := range next.large() {
-		s.acquirePorts(iso.direction.opening(p, nil))
+		s.acquirePorts(openingOf(iso.direction, p, nil))
 	}
 	for p := range old.large() {
-		s.releasePorts(iso.direction.opening(p, nil))
+		s.releasePorts(openingOf(iso.direction, p, nil))
 	}
 	iso.putBlocks(s, old.blocks)
 	peers := make(map[*identity]struct{}) // that had another grant, or may get one

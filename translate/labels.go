@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"unique"
+
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // labelList is the labels of an identity. A map takes three times the memory, and a search through a handful of keys is as fast.
@@ -87,7 +89,7 @@ func (id *identity) share(other *identity) {
 type identityKey [16]byte
 
 // keyOf returns the key of p's identity.
-func keyOf(p *Pod) identityKey {
+func keyOf(p *policy.Pod) identityKey {
 	b := make([]byte, 0, 512)
 	text := func(s string) {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
@@ -97,7 +99,7 @@ func keyOf(p *Pod) identityKey {
 		text(k)
 		text(p.Labels[k])
 	}
-	if b = append(b, '/'); p.idle() {
+	if b = append(b, '/'); idle(p) {
 		b = append(b, '/')
 	}
 	for _, port := range p.Ports {

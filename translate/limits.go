@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Limits bound what policies may ask of a node. What is beyond them allows nothing, and isolates all the same. Policies are taken by name
@@ -32,18 +33,12 @@ func DefaultLimits() Limits {
 	return Limits{Policies: 5000, Ports: 50_000, Selectors: 2000, Blocks: 10_000, Elements: 200_000, Namespace: 500_000}
 }
 
-// Excess is a rule that is over a limit.
-type Excess struct {
-	RuleRef
-	Reason string
-}
-
 // demand is what the rules of an isolation ask for, and what they get.
 type demand struct {
 	elements int               // that all rules ask for, the excess too
 	each     map[*selector]int // how many of them for each address that a selector matches
 	budget   int               // elements that were allowed when the isolation was built
-	over     []Excess
+	over     []policy.Excess
 }
 
 // noLimit is the budget without a limit.
@@ -107,7 +102,7 @@ func (s *State) admit(iso *isolation) admission {
 	}
 	a.counted(rules)
 	a.cut()
-	slices.SortFunc(a.demand.over, func(x, y Excess) int {
+	slices.SortFunc(a.demand.over, func(x, y policy.Excess) int {
 		return cmp.Or(cmp.Compare(x.Policy.Name, y.Policy.Name), cmp.Compare(x.Index, y.Index))
 	})
 	return a
@@ -115,8 +110,8 @@ func (s *State) admit(iso *isolation) admission {
 
 // leave notes that a rule is over a limit.
 func (a *admission) leave(r rule, format string, args ...any) {
-	ref := RuleRef{a.iso.policies[r.policy], a.iso.direction, r.index}
-	a.demand.over = append(a.demand.over, Excess{ref, fmt.Sprintf(format, args...)})
+	ref := policy.RuleRef{Policy: a.iso.policies[r.policy], Direction: a.iso.direction, Index: r.index}
+	a.demand.over = append(a.demand.over, policy.Excess{RuleRef: ref, Reason: fmt.Sprintf(format, args...)})
 }
 
 // written returns the rules that are within the limits of what is written in them.
@@ -317,54 +312,34 @@ func (s *State) isolationsIn(namespace string) []*isolation {
 	return all
 }
 
-// PodExcess is the rules of a pod's policies that are over a limit in a direction.
-type PodExcess struct {
-	Pod       types.NamespacedName
-	Direction Direction
-	Rules     []Excess
-}
-
 // excessOf returns what is over a limit of a pod.
-func (s *State) excessOf(p *pod) []PodExcess {
-	var all []PodExcess
-	for _, d := range Directions() {
+func (s *State) excessOf(p *pod) []policy.PodExcess {
+	var all []policy.PodExcess
+	for _, d := range policy.Directions() {
 		if iso := p.identity.isolations[d]; iso != nil && len(iso.demand.over) > 0 && p.node == s.node {
-			all = append(all, PodExcess{p.public().NamespacedName, d, iso.demand.over})
+			all = append(all, policy.PodExcess{Pod: p.public().NamespacedName, Direction: d, Rules: iso.demand.over})
 		}
 	}
 	return all
 }
 
 // OverLimit returns what is over a limit of all pods of the node.
-func (s *State) OverLimit() []PodExcess {
-	var all []PodExcess
+func (s *State) OverLimit() []policy.PodExcess {
+	var all []policy.PodExcess
 	for iso := range s.overLimit {
 		for id := range iso.users {
 			for _, p := range id.local {
-				all = append(all, PodExcess{p.public().NamespacedName, iso.direction, iso.demand.over})
+				all = append(all, policy.PodExcess{Pod: p.public().NamespacedName, Direction: iso.direction, Rules: iso.demand.over})
 			}
 		}
 	}
 	return all
 }
 
-// HoldToLimits finds out what is over a limit on the nodes of the pods at the ends of a flow, for [Cluster.Explain].
-func (c *Cluster) HoldToLimits(f nft.Flow, limits Limits) {
-	c.OverLimit = nil
-	nodes := append(c.nodesOf(f.Src), c.nodesOf(f.Dst)...)
-	slices.Sort(nodes)
-	for _, node := range slices.Compact(nodes) {
-		s := New(node, Options{Limits: limits})
-		c.AddTo(s) // its errors are the caller's to have seen
-		s.Table()
-		c.OverLimit = append(c.OverLimit, s.OverLimit()...)
-	}
-}
-
 // overLimits yields a trouble for each policy that has rules over a limit, and each isolation.
 func (s *State) overLimits(yield func(Trouble) bool) bool {
 	for iso := range s.overLimit {
-		byPolicy := make(map[types.NamespacedName][]Excess)
+		byPolicy := make(map[types.NamespacedName][]policy.Excess)
 		for _, e := range iso.demand.over {
 			byPolicy[e.Policy] = append(byPolicy[e.Policy], e)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // limited is a node with one isolated pod, 10.0.0.1, and peers from 10.0.1.0 on.
@@ -23,7 +24,7 @@ func limited(limits translate.Limits, peers int) *translate.State {
 	s := translate.New(node, translate.Options{Limits: limits})
 	s.SetNamespace("ns", nil)
 	pod := func(name, on string, a netip.Addr) {
-		s.SetPod(translate.Pod{
+		s.SetPod(policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: on, Labels: map[string]string{"app": on},
 			IPs: []netip.Addr{a}, Running: true,
 		})
@@ -56,8 +57,8 @@ func openPorts(t *testing.T, s *translate.State) string {
 	t.Helper()
 	var open []string
 	for port := range uint16(10) {
-		f := nft.Flow{Src: netip.MustParseAddr("10.0.1.0"), Dst: netip.MustParseAddr("10.0.0.1"), Proto: nft.TCP, DstPort: port}
-		_, v, err := s.Table().Trace(f)
+		f := policy.Flow{Src: netip.MustParseAddr("10.0.1.0"), Dst: netip.MustParseAddr("10.0.0.1"), Proto: nft.TCP, DstPort: port}
+		_, v, err := s.Table().Trace(translate.PacketOf(f))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +127,7 @@ func TestLimitsFollowPods(t *testing.T) {
 	}
 	version := s.TroubleVersion()
 	extra := types.NamespacedName{Namespace: "ns", Name: "extra"}
-	s.SetPod(translate.Pod{NamespacedName: extra, Labels: map[string]string{"app": "other"}, IPs: []netip.Addr{netip.MustParseAddr("10.0.2.1")}, Running: true})
+	s.SetPod(policy.Pod{NamespacedName: extra, Labels: map[string]string{"app": "other"}, IPs: []netip.Addr{netip.MustParseAddr("10.0.2.1")}, Running: true})
 	if got := openPorts(t, s); got != "" || s.TroubleVersion() == version {
 		t.Errorf("open are %q with a pod too many", got)
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // The names of what every table has.
@@ -43,7 +44,7 @@ const maxName = nft.MaxComment
 
 // isolationName is "<direction>-<hash>-<namespace>/<policy>", and "/and-N-more" when N more policies share the isolation: nft(8) loads
 // names of letters, digits and "/-_." only.
-func isolationName(d Direction, hash string, policies []types.NamespacedName) string {
+func isolationName(d policy.Direction, hash string, policies []types.NamespacedName) string {
 	name := fmt.Sprintf("%s-%s-%s", d, hash, policies[0])
 	more := ""
 	if n := len(policies) - 1; n > 0 {
@@ -56,11 +57,11 @@ func isolationName(d Direction, hash string, policies []types.NamespacedName) st
 }
 
 // podsMap names the verdict map that dispatches to a direction's isolations.
-func podsMap(d Direction, f nft.Family) string { return fmt.Sprintf("%s-pods-%s", d, f) }
+func podsMap(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-pods-%s", d, f) }
 
 // deniedSet names the set that counts what a direction's isolations deny, and denyChain the chain that looks a packet up in it.
-func deniedSet(d Direction, f nft.Family) string { return fmt.Sprintf("%s-denied-%s", d, f) }
-func denyChain(d Direction) string               { return "deny-" + d.String() }
+func deniedSet(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-denied-%s", d, f) }
+func denyChain(d policy.Direction) string               { return "deny-" + d.String() }
 
 // selfSet names the set of isolated pods' addresses, each paired with itself.
 func selfSet(f nft.Family) string { return "self-" + f.String() }

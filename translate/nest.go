@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // fanOut is how many parts a part of the address space is divided into. A packet meets the ports of one part of each size: with 65,000
@@ -22,7 +23,7 @@ const fanOut = 16
 //
 // So n blocks with a port each are some n × log n ports, in whatever way they overlap.
 type nesting struct {
-	direction Direction
+	direction policy.Direction
 	family    nft.Family
 	sets      []portSet
 	most      int // port ranges that may be written
@@ -85,7 +86,7 @@ func (n *nesting) build(first, end int, parts []part, outer *opening) {
 		if ports.inline() {
 			n.written += len(ports.ranges)
 		}
-		inner := n.direction.opening(ports, outer)
+		inner := openingOf(n.direction, ports, outer)
 		if outer = &inner; outer.ports.every {
 			rest = nil // nothing adds to it
 		}

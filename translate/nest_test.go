@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestNest holds the two forms of random blocks against the blocks themselves, at both sides of every edge.
@@ -17,9 +18,9 @@ func TestNest(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		blocks := randomBlocks(r)
 		spans, sets := spansOf(blocks)
-		n := nesting{direction: Ingress, family: nft.IPv4, sets: sets, unions: make(map[string]portSet), most: noLimit}
+		n := nesting{direction: policy.Ingress, family: nft.IPv4, sets: sets, unions: make(map[string]portSet), most: noLimit}
 		nested, ok := n.nest(spans)
-		flat, _ := cut(Ingress, nft.IPv4, blocks, noLimit)
+		flat, _ := cut(policy.Ingress, nft.IPv4, blocks, noLimit)
 		if !ok {
 			t.Fatal("no limit is too little")
 		}
@@ -103,7 +104,7 @@ func nested(n int) []openBlock {
 // its own; and no packet meets more than a few chains.
 func TestNestedSize(t *testing.T) {
 	for _, n := range []int{200, 1000, 10_000} {
-		ranges, _ := cut(Ingress, nft.IPv4, nested(n), noLimit)
+		ranges, _ := cut(policy.Ingress, nft.IPv4, nested(n), noLimit)
 		ports, deepest := make(map[string]int), 0
 		for i := range ranges {
 			depth := 0

@@ -7,16 +7,18 @@ import (
 	"testing"
 	"time"
 
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // rival is a pod that claims the address of all rivals; the bits of kind say how.
-func rival(name string, kind int) translate.Pod {
-	return translate.Pod{
+func rival(name string, kind int) policy.Pod {
+	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "ns", Name: name},
 		Node:           random.Nodes()[kind>>3&1],
 		IPs:            []netip.Addr{netip.MustParseAddr("10.0.0.1")},
@@ -32,7 +34,7 @@ func TestOwner(t *testing.T) {
 	const kinds = 16
 	orders := [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
 	for i := range kinds * kinds * kinds {
-		pods := []translate.Pod{rival("a", i%kinds), rival("b", i/kinds%kinds), rival("c", i/kinds/kinds)}
+		pods := []policy.Pod{rival("a", i%kinds), rival("b", i/kinds%kinds), rival("c", i/kinds/kinds)}
 		before := rival("b", (i+5)%kinds) // what b was
 		for _, order := range orders {
 			s := translate.New(random.Nodes()[0], translate.Options{})
@@ -40,7 +42,7 @@ func TestOwner(t *testing.T) {
 			for _, n := range order {
 				s.SetPod(pods[n])
 			}
-			c := &translate.Cluster{Pods: pods}
+			c := &policy.Cluster{Pods: pods}
 			for len(c.Pods) > 0 {
 				owner := ownerIn(c)
 				if got, _ := s.PodAt(pods[0].IPs[0]); got.String() != owner.String() {
@@ -58,9 +60,9 @@ func TestOwner(t *testing.T) {
 }
 
 // ownerIn returns the pod that has the address of rivals, by the policies' own answer.
-func ownerIn(c *translate.Cluster) types.NamespacedName {
+func ownerIn(c *policy.Cluster) types.NamespacedName {
 	a := c.Pods[0].IPs[0]
-	return c.Explain(nft.Flow{Src: a, Dst: a}).Ingress.Pod.NamespacedName
+	return c.Explain(policy.Flow{Src: a, Dst: a}).Ingress.Pod.NamespacedName
 }
 
 // TestOwnerOrder: the newest that does not terminate has the address, on whatever node.
@@ -73,7 +75,7 @@ func TestOwnerOrder(t *testing.T) {
 	for i, first := range best {
 		for _, second := range best[i+1:] {
 			for node := range 4 {
-				c := &translate.Cluster{Pods: []translate.Pod{rival("a", second|other*(node&1)), rival("b", first|other*(node>>1))}}
+				c := &policy.Cluster{Pods: []policy.Pod{rival("a", second|other*(node&1)), rival("b", first|other*(node>>1))}}
 				if got := ownerIn(c).Name; got != "b" {
 					t.Errorf("%04b has the address, want %04b", second, first)
 				}
@@ -89,7 +91,12 @@ func TestOwnerStays(t *testing.T) {
 		p := rival("a", 0)
 		p.Node = node
 		s.SetPod(p)
-		if err := s.SetPolicy(explainPolicy(t, "ns/p", `{ingress: [{from: [{podSelector: {}}]}]}`)); err != nil {
+		fromPods := networkingv1.NetworkPolicyIngressRule{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}
+		np := &networkingv1.NetworkPolicy{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p"},
+			Spec:       networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{fromPods}},
+		}
+		if err := s.SetPolicy(np); err != nil {
 			t.Fatal(err)
 		}
 		s.Table().Pending()
@@ -107,7 +114,7 @@ func TestOwnerStays(t *testing.T) {
 			t.Error("the table is another")
 		}
 		want := translate.New(random.Nodes()[0], translate.Options{})
-		s.Cluster().AddTo(want)
+		want.Add(s.Cluster())
 		if got := s.Table().String(); got != want.Table().String() {
 			t.Error(diff(want.Table().String(), got))
 		}

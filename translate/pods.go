@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // pod is a pod of the state. It is not edited but replaced. There are as many as the cluster has, so what many have in common is
@@ -33,7 +34,7 @@ type pod struct {
 }
 
 // newPod returns p with an identity that counts it already.
-func (s *State) newPod(p *Pod, id *identity) *pod {
+func (s *State) newPod(p *policy.Pod, id *identity) *pod {
 	next := &pod{
 		text: p.String(), identity: id, ips: p.IPs,
 		node: unique.Make(p.Node), owner: unique.Make(p.Owner), created: p.Created.UnixMicro(),
@@ -48,8 +49,8 @@ func (s *State) newPod(p *Pod, id *identity) *pod {
 func (p *pod) name() string { return p.text[len(p.identity.namespace.name)+1:] }
 
 // public returns the pod as it was given.
-func (p *pod) public() Pod {
-	return Pod{
+func (p *pod) public() policy.Pod {
+	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: p.identity.namespace.name, Name: p.name()},
 		Node:           p.node.Value(),
 		Labels:         p.identity.labels.set(),
@@ -72,19 +73,19 @@ func (p *pod) claims() []netip.Addr {
 }
 
 // is says whether policy cannot tell p from q, which has its name.
-func (p *pod) is(q *Pod) bool {
+func (p *pod) is(q *policy.Pod) bool {
 	return p.identity.is(q) && slices.Equal(p.ips, q.IPs) && p.host == q.HostNetwork && p.running == q.Running &&
 		p.ending == q.Terminating && p.created == q.Created.UnixMicro() &&
 		p.node.Value() == q.Node && p.owner.Value() == q.Owner
 }
 
 // is says whether p, of the namespace of id, has the identity.
-func (id *identity) is(p *Pod) bool {
-	return id.idle == p.idle() && id.labels.equal(p.Labels) && slices.Equal(id.ports, p.Ports)
+func (id *identity) is(p *policy.Pod) bool {
+	return id.idle == idle(p) && id.labels.equal(p.Labels) && slices.Equal(id.ports, p.Ports)
 }
 
-// idle says whether policy knows the pod at no address.
-func (p *Pod) idle() bool { return p.HostNetwork || len(p.IPs) == 0 }
+// idle says whether policies know the pod at no address.
+func idle(p *policy.Pod) bool { return p.HostNetwork || len(p.IPs) == 0 }
 
 // pod returns the pod of that name, or nil.
 func (s *State) pod(name types.NamespacedName) *pod {
@@ -95,7 +96,7 @@ func (s *State) pod(name types.NamespacedName) *pod {
 }
 
 // SetPod adds p or replaces the pod of its name. The state keeps p's labels and slices; they are not changed afterwards.
-func (s *State) SetPod(p Pod) {
+func (s *State) SetPod(p policy.Pod) {
 	old := s.pod(p.NamespacedName)
 	if old != nil && old.is(&p) {
 		return
@@ -253,7 +254,7 @@ func (s *State) detach(a netip.Addr, p *pod) {
 func (s *State) setDispatch(a netip.Addr, p *pod) {
 	f := nft.FamilyOf(a)
 	counted := false
-	for _, d := range Directions() {
+	for _, d := range policy.Directions() {
 		dispatch, denied := s.table.FindSet(podsMap(d, f)), s.table.FindSet(deniedSet(d, f))
 		iso := p.identity.isolations[d]
 		if iso == nil {
@@ -280,7 +281,7 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 // unsetDispatch takes a local address out of the maps.
 func (s *State) unsetDispatch(a netip.Addr) {
 	f := nft.FamilyOf(a)
-	for _, d := range Directions() {
+	for _, d := range policy.Directions() {
 		s.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
 		s.table.FindSet(deniedSet(d, f)).Unwant(nft.AddrKey(a))
 	}

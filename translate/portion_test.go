@@ -14,6 +14,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestPortions completes changed tables in the smallest portions. No table on the way allows what no cluster on the way allowed, the kernel
@@ -30,7 +31,7 @@ func TestPortions(t *testing.T) {
 			return err
 		}
 		for step := range 10 {
-			way := []translate.Cluster{*c}
+			way := []policy.Cluster{*c}
 			for range 1 + r.IntN(4) {
 				e := g.Event(c)
 				e.Apply(s)
@@ -65,8 +66,8 @@ func TestPortions(t *testing.T) {
 }
 
 // notWider says whether what the table allows was allowed in each direction by some cluster on the way.
-func notWider(table *nft.Table, way []translate.Cluster, f nft.Flow) error {
-	steps, v, err := table.Trace(f)
+func notWider(table *nft.Table, way []policy.Cluster, f policy.Flow) error {
+	steps, v, err := table.Trace(translate.PacketOf(f))
 	if err != nil || v.Kind != nft.Accept {
 		return err
 	}
@@ -88,7 +89,7 @@ func TestPortionsInOrder(t *testing.T) {
 	s := translate.New(node, translate.Options{})
 	pod := func(ns, name string, n int, on string) {
 		a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-		s.SetPod(translate.Pod{
+		s.SetPod(policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: ns, Name: name}, Node: on, Labels: map[string]string{"app": name},
 			IPs: []netip.Addr{a}, Running: true,
 		})
@@ -119,7 +120,7 @@ func TestPortionsInOrder(t *testing.T) {
 	var table *nft.Table
 	passes := func(src, dst int) bool {
 		address := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }
-		_, v, err := table.Trace(nft.Flow{Src: address(src), Dst: address(dst), Proto: nft.TCP, DstPort: 80})
+		_, v, err := table.Trace(translate.PacketOf(policy.Flow{Src: address(src), Dst: address(dst), Proto: nft.TCP, DstPort: 80}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // portSet is the ports that a rule opens, or the union of several rules'. The zero value opens nothing.
@@ -90,14 +91,14 @@ func (p portSet) inline() bool { return len(p.ranges) <= maxInline }
 
 // opening is what is open to a range of addresses: ports and, where blocks lie inside others, what is open around it as well.
 type opening struct {
-	direction Direction
+	direction policy.Direction
 	ports     portSet
 	outer     *opening // nil: nothing more
 	chain     string   // that accepts it; "" where every port is open, as none is needed
 }
 
 // opening returns the opening of ports in a direction, inside of outer, which may be nil.
-func (d Direction) opening(ports portSet, outer *opening) opening {
+func openingOf(d policy.Direction, ports portSet, outer *opening) opening {
 	o := opening{direction: d, ports: ports}
 	if ports.every { // nothing adds to it
 		return o
@@ -124,7 +125,7 @@ func (s *State) acquirePorts(o opening) string {
 	if o.outer == nil || o.ports.inline() {
 		rules = s.portRules(o)
 	} else { // the sets are those of the ports alone
-		rules = []nft.Rule{nft.R(nft.JumpTo(s.acquirePorts(o.direction.opening(o.ports, nil))))}
+		rules = []nft.Rule{nft.R(nft.JumpTo(s.acquirePorts(openingOf(o.direction, o.ports, nil))))}
 	}
 	if o.outer != nil {
 		rules = append(rules, nft.R(nft.GotoChain(s.acquirePorts(*o.outer))))
@@ -137,7 +138,7 @@ func (s *State) acquirePorts(o opening) string {
 func (s *State) portRules(o opening) []nft.Rule {
 	s.work += 2 * len(o.ports.ranges)
 	if o.ports.inline() {
-		return nft.Rules(o.ports.ranges, o.direction.allow())
+		return nft.Rules(o.ports.ranges, allow(o.direction))
 	}
 	var rules []nft.Rule
 	for proto, ranges := range o.ports.ranges.Protocols() {
@@ -145,7 +146,7 @@ func (s *State) portRules(o opening) []nft.Rule {
 		for _, r := range ranges {
 			set.Want(nft.IntervalKey(r.First, r.Last), nft.Value{})
 		}
-		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name}, o.direction.allow()))
+		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name}, allow(o.direction)))
 	}
 	return rules
 }
@@ -164,7 +165,7 @@ func (s *State) releasePorts(o opening) {
 	switch {
 	case o.ports.inline():
 	case o.outer != nil:
-		s.releasePorts(o.direction.opening(o.ports, nil))
+		s.releasePorts(openingOf(o.direction, o.ports, nil))
 	default:
 		for proto := range o.ports.ranges.Protocols() {
 			s.table.DeleteSet(portsSetName(o.chain, proto))

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Quarantine sets an isolation aside: its pods are isolated as before, by a chain of another name and without sets, and nothing is allowed
@@ -24,7 +25,7 @@ type Quarantine struct {
 // quarantine is what the state knows of one. It is remembered while its policies are as they are: pods come and go.
 type quarantine struct {
 	Quarantine
-	direction Direction
+	direction policy.Direction
 	policies  []types.NamespacedName
 	released  bool // the isolation is tried again, and it is not known yet how that ends
 }
@@ -89,9 +90,9 @@ func (s *State) renew(q *quarantine) {
 }
 
 // endQuarantines releases what is set aside of a policy that changes.
-func (s *State) endQuarantines(policy types.NamespacedName) {
+func (s *State) endQuarantines(name types.NamespacedName) {
 	for _, q := range s.quarantines {
-		if slices.Contains(q.policies, policy) {
+		if slices.Contains(q.policies, name) {
 			q.released = true
 			s.renew(q)
 		}
@@ -130,25 +131,17 @@ func (s *State) quarantined(yield func(Trouble) bool) bool {
 	return true
 }
 
-// PodQuarantine says that the isolation of a pod is set aside.
-type PodQuarantine struct {
-	Pod       types.NamespacedName
-	Direction Direction
-	Reason    string
-	Bare      bool // nor can it reach itself
-}
-
 // quarantinesOf returns what is set aside of a pod.
-func (s *State) quarantinesOf(p *pod) []PodQuarantine {
-	var all []PodQuarantine
+func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
+	var all []policy.PodQuarantine
 	bare := true
-	for _, d := range Directions() {
+	for _, d := range policy.Directions() {
 		iso := p.identity.isolations[d]
 		bare = bare && (iso == nil || iso.bare())
 		if iso == nil || iso.quarantine == nil || p.node != s.node {
 			continue
 		}
-		q := PodQuarantine{Pod: p.public().NamespacedName, Direction: d, Reason: iso.quarantine.Reason}
+		q := policy.PodQuarantine{Pod: p.public().NamespacedName, Direction: d, Reason: iso.quarantine.Reason}
 		if q.Reason == "" {
 			q.Reason = "the kernel refuses something, it is not known yet what"
 		}
@@ -158,17 +151,6 @@ func (s *State) quarantinesOf(p *pod) []PodQuarantine {
 		all[i].Bare = bare
 	}
 	return all
-}
-
-// quarantine returns the quarantine of a pod in a direction, or nil.
-func (c *Cluster) quarantine(d Direction, pod *Pod) *PodQuarantine {
-	i := slices.IndexFunc(c.Quarantines, func(q PodQuarantine) bool {
-		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == d
-	})
-	if i < 0 {
-		return nil
-	}
-	return &c.Quarantines[i]
 }
 
 // Ownership says which isolations the objects of a table are there for.
@@ -184,7 +166,7 @@ func (s *State) Ownership() *Ownership {
 	table := s.Table()
 	o := &Ownership{s, make(map[string][]*isolation), make(map[string][]*isolation), make(map[*isolation]int)}
 	frame := func(chain string) bool {
-		return chain == alwaysChain || chain == ingressChain || chain == denyChain(Egress) || chain == denyChain(Ingress)
+		return chain == alwaysChain || chain == ingressChain || chain == denyChain(policy.Egress) || chain == denyChain(policy.Ingress)
 	}
 	for _, iso := range s.isolations {
 		reached := table.Reach(iso.name, frame)
@@ -233,7 +215,7 @@ func (o *Ownership) ofPod(set string, e nft.Element) (owners []*isolation, bare 
 			a = a.Unmap()
 		}
 		p := o.state.owners[a]
-		for _, d := range Directions() {
+		for _, d := range policy.Directions() {
 			if set == podsMap(d, f) {
 				return o.chains[e.Verdict.Chain], false
 			}

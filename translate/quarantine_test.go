@@ -11,6 +11,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestQuarantineAndBack: with some isolations set aside, what the rest of the table allows is as before, nothing is allowed to their pods, and
@@ -73,17 +74,17 @@ func TestQuarantineAndBack(t *testing.T) {
 }
 
 // quarantineHolds says whether the table is what the excerpts of the state say, and returns how many flows met a quarantine.
-func quarantineHolds(c *translate.Cluster, s *translate.State, flows *random.Flows) (int, error) {
+func quarantineHolds(c *policy.Cluster, s *translate.State, flows *random.Flows) (int, error) {
 	quarantined := 0
 	for range 100 {
 		f := flows.Next()
-		_, v, err := s.Table().Trace(f)
+		_, v, err := s.Table().Trace(translate.PacketOf(f))
 		if err != nil {
 			return 0, err
 		}
 		now, says := s.Excerpt(f).Explain(f), c.Explain(f)
 		expected := true
-		for _, pair := range [][2]translate.Decision{{says.Egress, now.Egress}, {says.Ingress, now.Ingress}} {
+		for _, pair := range [][2]policy.Decision{{says.Egress, now.Egress}, {says.Ingress, now.Ingress}} {
 			was, is := pair[0], pair[1]
 			if was.Pod == nil || was.Pod.Node != node {
 				continue

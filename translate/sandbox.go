@@ -5,41 +5,28 @@ package translate
 import (
 	"cmp"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/policy"
 )
-
-// Sandbox is a pod as the container runtime of its node knows it: it has its addresses before its first container starts, and until the
-// last one has stopped. The API tells of them a second later.
-type Sandbox struct {
-	ID string // the runtime's
-	types.NamespacedName
-	Node   string
-	Labels map[string]string // count until the pod itself is known; not changed after the sandbox is given away
-	IPs    []netip.Addr
-	Serial uint64 // of two sandboxes with one address, the one with the greater serial has it; not 0
-
-	// Stale says that the runtime has not been heard of since: the sandbox may be gone. Whatever the API tells of its addresses then holds.
-	Stale bool
-}
 
 // sandbox is a live sandbox of this node, and the pod that it stands for. While it lives, that pod has the sandbox's addresses, and none
 // that the API tells; all else about it is the API's to tell, as soon as it does.
 type sandbox struct {
-	Sandbox
+	policy.Sandbox
 	pod *pod // is in no namespace's pods
 }
 
 // equal says whether two sandboxes are the same in all that counts.
-func (b *Sandbox) equal(o *Sandbox) bool {
+func (b *sandbox) equal(o *policy.Sandbox) bool {
 	return b.ID == o.ID && b.NamespacedName == o.NamespacedName && b.Node == o.Node && b.Serial == o.Serial && b.Stale == o.Stale &&
 		maps.Equal(b.Labels, o.Labels) && slices.Equal(b.IPs, o.IPs)
 }
 
 // SetSandbox adds a sandbox or replaces the one of its id. Those of other nodes do not count.
-func (s *State) SetSandbox(b Sandbox) {
+func (s *State) SetSandbox(b policy.Sandbox) {
 	if b.Node != s.node.Value() {
 		return
 	}
@@ -78,12 +65,12 @@ func (s *State) DeleteSandbox(id string) {
 }
 
 // Sandboxes returns the sandboxes of this node by id.
-func (s *State) Sandboxes() []Sandbox {
-	all := make([]Sandbox, 0, len(s.sandboxes))
+func (s *State) Sandboxes() []policy.Sandbox {
+	all := make([]policy.Sandbox, 0, len(s.sandboxes))
 	for _, b := range s.sandboxes {
 		all = append(all, b.Sandbox)
 	}
-	slices.SortFunc(all, func(a, b Sandbox) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b policy.Sandbox) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
 
@@ -110,7 +97,7 @@ func (s *State) Settled(id string) bool {
 
 // stand makes the pod that a sandbox stands for anew: the API's, if that is of this node, with the sandbox's addresses.
 func (s *State) stand(b *sandbox) {
-	p := Pod{NamespacedName: b.NamespacedName, Labels: b.Labels, Running: true}
+	p := policy.Pod{NamespacedName: b.NamespacedName, Labels: b.Labels, Running: true}
 	if told := s.pod(b.NamespacedName); told != nil && told.node == s.node {
 		p = told.public()
 	}

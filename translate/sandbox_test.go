@@ -14,6 +14,7 @@ import (
 
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // containers makes events of a node's container runtime: of few ids, so that they come again, with the names of pods that the API knows or
@@ -21,11 +22,11 @@ import (
 type containers struct {
 	r      *rand.Rand
 	serial uint64
-	live   map[string]translate.Sandbox
+	live   map[string]policy.Sandbox
 }
 
 // next changes the runtime and returns what tells a state of it.
-func (rt *containers) next(c *translate.Cluster) func(*translate.State) {
+func (rt *containers) next(c *policy.Cluster) func(*translate.State) {
 	id := fmt.Sprint("sandbox-", rt.r.IntN(6))
 	if rt.r.IntN(3) == 0 || len(c.Pods) == 0 {
 		delete(rt.live, id)
@@ -33,7 +34,7 @@ func (rt *containers) next(c *translate.Cluster) func(*translate.State) {
 	}
 	like, other := c.Pods[rt.r.IntN(len(c.Pods))], c.Pods[rt.r.IntN(len(c.Pods))]
 	rt.serial++
-	b := translate.Sandbox{ID: id, NamespacedName: like.NamespacedName, Node: node, Labels: like.Labels, IPs: like.IPs, Serial: rt.serial}
+	b := policy.Sandbox{ID: id, NamespacedName: like.NamespacedName, Node: node, Labels: like.Labels, IPs: like.IPs, Serial: rt.serial}
 	switch rt.r.IntN(4) {
 	case 0:
 		b.IPs = other.IPs
@@ -48,8 +49,8 @@ func (rt *containers) next(c *translate.Cluster) func(*translate.State) {
 }
 
 // sandboxes returns the live ones in one order.
-func (rt *containers) sandboxes() []translate.Sandbox {
-	var all []translate.Sandbox
+func (rt *containers) sandboxes() []policy.Sandbox {
+	var all []policy.Sandbox
 	for _, id := range slices.Sorted(maps.Keys(rt.live)) {
 		all = append(all, rt.live[id])
 	}
@@ -63,7 +64,7 @@ func TestSandboxes(t *testing.T) {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, random.SizeOf(seed))
 		c := g.Cluster()
-		rt := &containers{r: r, live: make(map[string]translate.Sandbox)}
+		rt := &containers{r: r, live: make(map[string]policy.Sandbox)}
 		s := build(c, node, unlimited(seed))
 		for step := range 12 {
 			for range 1 + r.IntN(5) {
@@ -112,16 +113,16 @@ func TestSandboxWithoutGap(t *testing.T) {
 			t.Errorf("%s: the address is %q's, want %q", step, got, pod)
 		}
 	}
-	s.SetSandbox(translate.Sandbox{ID: "1", NamespacedName: name, Node: node, IPs: []netip.Addr{a}, Serial: 1})
+	s.SetSandbox(policy.Sandbox{ID: "1", NamespacedName: name, Node: node, IPs: []netip.Addr{a}, Serial: 1})
 	want("the runtime first", "ns/a")
-	s.SetPod(translate.Pod{NamespacedName: name, Node: node})
+	s.SetPod(policy.Pod{NamespacedName: name, Node: node})
 	want("the API knows the pod without address", "ns/a")
-	s.SetPod(translate.Pod{NamespacedName: name, Node: node, IPs: []netip.Addr{a}, Running: true})
+	s.SetPod(policy.Pod{NamespacedName: name, Node: node, IPs: []netip.Addr{a}, Running: true})
 	want("the API knows the address", "ns/a")
 	s.DeleteSandbox("1")
 	want("the sandbox is gone, and the API has not noticed", "ns/a")
 	next := types.NamespacedName{Namespace: "ns", Name: "b"}
-	s.SetSandbox(translate.Sandbox{ID: "2", NamespacedName: next, Node: node, IPs: []netip.Addr{a}, Serial: 2})
+	s.SetSandbox(policy.Sandbox{ID: "2", NamespacedName: next, Node: node, IPs: []netip.Addr{a}, Serial: 2})
 	want("the next pod's sandbox", "ns/b")
 	s.DeletePod(name)
 	want("the API has noticed", "ns/b")

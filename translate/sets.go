@@ -111,7 +111,7 @@ func (iso *isolation) acquire(s *State, ports portSet) *grant {
 		case ports.exact():
 			g.kind = portsSet
 		default:
-			g.chain = s.acquirePorts(iso.direction.opening(ports, nil))
+			g.chain = s.acquirePorts(openingOf(iso.direction, ports, nil))
 		}
 		iso.grants[key] = g
 	}
@@ -127,7 +127,7 @@ func (iso *isolation) release(s *State, id *identity, g *grant) {
 	}
 	delete(iso.grants, g.ports.key())
 	if g.kind == rangesSet {
-		s.releasePorts(iso.direction.opening(g.ports, nil))
+		s.releasePorts(openingOf(iso.direction, g.ports, nil))
 	}
 }
 
@@ -198,7 +198,7 @@ func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
 func (iso *isolation) putBlocks(s *State, old []openRange) {
 	verdicts := make([]nft.Verdict, len(iso.blocks))
 	for i, b := range iso.blocks { // before the release below, which may be of the same chain
-		if verdicts[i] = iso.direction.allow(); !b.ports.every {
+		if verdicts[i] = allow(iso.direction); !b.ports.every {
 			verdicts[i] = nft.JumpTo(s.acquirePorts(b.opening))
 		}
 	}

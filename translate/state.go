@@ -17,6 +17,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Options are what an operator chooses about the table.
@@ -24,19 +25,9 @@ type Options struct {
 	LogGroup    uint16          // nfnetlink_log group that drops go to; 0 logs nothing
 	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
 	Established Established
-	PodToNode   PodToNode
+	PodToNode   policy.PodToNode
 	Limits      Limits
 }
-
-// PodToNode says what becomes of connections from a pod to the node that it is on. The specification exempts only those from the
-// node to its pods.
-type PodToNode uint8
-
-// What egress policies mean to them.
-const (
-	FilterPodToNode PodToNode = iota // what they mean to a connection to any other address
-	AllowPodToNode                   // nothing
-)
 
 // Established says what becomes of a connection that was allowed when it began; the specification leaves that to implementations.
 type Established uint8
@@ -68,8 +59,8 @@ type State struct {
 	chains           map[string]*isolation // the same, by the names of their chains
 	portChains       map[string]int        // users of chains of ports, by the names of the chains
 
-	quarantines    map[string]*quarantine // by the keys of the isolations
-	rejected       map[*policy]struct{}   // that do not compile in full
+	quarantines    map[string]*quarantine      // by the keys of the isolations
+	rejected       map[*networkPolicy]struct{} // that do not compile in full
 	overLimit      map[*isolation]struct{}
 	demands        map[string]*namespaceDemand // by namespace
 	troubleVersion uint64
@@ -102,7 +93,7 @@ func New(node string, options Options) *State {
 		chains:           make(map[string]*isolation),
 		portChains:       make(map[string]int),
 		quarantines:      make(map[string]*quarantine),
-		rejected:         make(map[*policy]struct{}),
+		rejected:         make(map[*networkPolicy]struct{}),
 		overLimit:        make(map[*isolation]struct{}),
 		demands:          make(map[string]*namespaceDemand),
 		dirtyIdentities:  make(map[*identity]struct{}),
@@ -170,7 +161,7 @@ func (s *State) DeletePolicy(name types.NamespacedName) {
 }
 
 // policy returns the policy of that name, or nil.
-func (s *State) policy(name types.NamespacedName) *policy {
+func (s *State) policy(name types.NamespacedName) *networkPolicy {
 	if ns := s.namespaces[name.Namespace]; ns != nil {
 		return ns.policies[name.Name]
 	}
@@ -178,7 +169,7 @@ func (s *State) policy(name types.NamespacedName) *policy {
 }
 
 // replacePolicy puts p, or nothing, in the place of the policy of that name.
-func (s *State) replacePolicy(name types.NamespacedName, p *policy) {
+func (s *State) replacePolicy(name types.NamespacedName, p *networkPolicy) {
 	ns := s.namespaceOf(name.Namespace)
 	old := ns.policies[name.Name]
 	s.noteRejected(old, p)
@@ -213,7 +204,7 @@ func (s *State) Pods() iter.Seq[types.NamespacedName] {
 
 // Policies yields the names of all policies.
 func (s *State) Policies() iter.Seq[types.NamespacedName] {
-	return names(s, func(ns *namespace) map[string]*policy { return ns.policies })
+	return names(s, func(ns *namespace) map[string]*networkPolicy { return ns.policies })
 }
 
 // names yields the names of what namespaces have.
@@ -241,8 +232,8 @@ func (s *State) Namespaces() iter.Seq[types.NamespacedName] {
 }
 
 // Cluster returns the state as plain objects.
-func (s *State) Cluster() *Cluster {
-	c := &Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
+func (s *State) Cluster() *policy.Cluster {
+	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	for name, ns := range s.namespaces {
 		if ns.known {
 			c.Namespaces[name] = ns.labels
@@ -258,8 +249,8 @@ func (s *State) Cluster() *Cluster {
 	return c
 }
 
-// AddTo sets every object of the cluster in s and returns the errors of its policies.
-func (c *Cluster) AddTo(s *State) []error {
+// Add sets every object of a cluster and returns the errors of its policies.
+func (s *State) Add(c *policy.Cluster) []error {
 	var errs []error
 	for name, labels := range c.Namespaces {
 		s.SetNamespace(name, labels)

@@ -2,12 +2,14 @@
 
 package translate
 
+import "github.com/netpold/netpold/translate/policy"
+
 // Summary counts what a state holds and what its table enforces.
 type Summary struct {
 	Pods       int    // of the cluster
 	NodePods   int    // of this node, those of the host network too
 	LocalPods  int    // of this node, with an address that policy may know them by
-	Isolated   [2]int // pods of this node that a policy selects, by [Direction]
+	Isolated   [2]int // pods of this node that a policy selects, by [policy.Direction]
 	Policies   int    // of the cluster
 	InEffect   int    // policies that isolate a pod of this node, as they are written
 	Troubled   [3]int // policies that are not in force as they are written, by their worst [TroubleKind]
@@ -24,7 +26,7 @@ func (s *State) Summary() Summary {
 			continue
 		}
 		sum.LocalPods++
-		for _, d := range Directions() {
+		for _, d := range policy.Directions() {
 			if p.identity.isolations[d] != nil {
 				sum.Isolated[d]++
 			}

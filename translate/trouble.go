@@ -59,7 +59,7 @@ func rejection(err error) string {
 }
 
 // noteRejected keeps account of the policies that do not compile in full; either may be nil.
-func (s *State) noteRejected(old, next *policy) {
+func (s *State) noteRejected(old, next *networkPolicy) {
 	if old != nil && old.err != nil {
 		delete(s.rejected, old)
 		s.troubleVersion++

@@ -12,7 +12,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestUnderWay sends packets through a model of the kernel while it commits the transactions of random events: they follow the rules of before,
@@ -66,15 +66,15 @@ func TestUnderWay(t *testing.T) {
 }
 
 // allowedByBoth returns flows that both clusters allow.
-func allowedByBoth(r *rand.Rand, one, other *translate.Cluster) []nft.Flow {
-	var allowed []nft.Flow
+func allowedByBoth(r *rand.Rand, one, other *policy.Cluster) []policy.Flow {
+	var allowed []policy.Flow
 	flows := random.NewFlows(r, other, nil)
 	for range 30 {
 		f := flows.Next()
 		both := true
-		for _, c := range []*translate.Cluster{one, other} {
+		for _, c := range []*policy.Cluster{one, other} {
 			e := c.Explain(f)
-			for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+			for _, d := range []policy.Decision{e.Egress, e.Ingress} {
 				both = both && (d.Pod == nil || d.Pod.Node != node || d.Allowed)
 			}
 		}
@@ -99,7 +99,7 @@ func (m *model) clone() *model {
 
 // packet is under way while the kernel goes from old to now.
 type packet struct {
-	flow     nft.Flow
+	flow     policy.Flow
 	old, now *model
 	flip     int // after how many lookups it does
 	lookups  int

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // specPatience is how long [Loop.Admit] waits for the API to tell of a pod that the runtime knows. It nearly always has: the kubelet got the
@@ -44,7 +45,7 @@ func (all admissions) release() {
 // Admit takes a sandbox, and waits until the kernel holds what follows from it, or until ctx is done. Known says whether the API has told of
 // the pod: if not, what the runtime says of it counts, and the names of its ports are missing. After an error the sandbox still is the
 // loop's, until [Loop.Release].
-func (l *Loop) Admit(ctx context.Context, b translate.Sandbox) (known bool, err error) {
+func (l *Loop) Admit(ctx context.Context, b policy.Sandbox) (known bool, err error) {
 	known, _ = l.toldOf(b)
 	if err := l.enforce(ctx, b); err != nil || known {
 		return known, err
@@ -56,7 +57,7 @@ func (l *Loop) Admit(ctx context.Context, b translate.Sandbox) (known bool, err 
 }
 
 // enforce sets a sandbox, and waits until the kernel holds what follows from it.
-func (l *Loop) enforce(ctx context.Context, b translate.Sandbox) error {
+func (l *Loop) enforce(ctx context.Context, b policy.Sandbox) error {
 	a := &admission{id: b.ID, done: make(chan struct{})}
 	l.edit(func(s *translate.State) {
 		s.SetSandbox(b)
@@ -78,7 +79,7 @@ func (l *Loop) enforce(ctx context.Context, b translate.Sandbox) error {
 }
 
 // awaitSpec waits until the API has told of the pod of a sandbox, and says whether it has.
-func (l *Loop) awaitSpec(ctx context.Context, b translate.Sandbox) bool {
+func (l *Loop) awaitSpec(ctx context.Context, b policy.Sandbox) bool {
 	ctx, cancel := context.WithTimeout(ctx, specPatience)
 	defer cancel()
 	for {
@@ -95,7 +96,7 @@ func (l *Loop) awaitSpec(ctx context.Context, b translate.Sandbox) bool {
 }
 
 // toldOf says whether the API has told of the pod of a sandbox; if not, told is closed when it has told of anything.
-func (l *Loop) toldOf(b translate.Sandbox) (known bool, told <-chan struct{}) {
+func (l *Loop) toldOf(b policy.Sandbox) (known bool, told <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.State.KnowsPod(b.NamespacedName) {
@@ -114,7 +115,7 @@ func (l *Loop) Release(id string) {
 
 // Resync takes all live sandboxes, in place of those that were known. It returns how many of them have an address that was not known to be
 // theirs: their containers may have run without their policies.
-func (l *Loop) Resync(live []translate.Sandbox) (unprotected int) {
+func (l *Loop) Resync(live []policy.Sandbox) (unprotected int) {
 	l.edit(func(s *translate.State) {
 		ids := make(map[string]bool)
 		for _, b := range live {
@@ -136,7 +137,7 @@ func (l *Loop) Resync(live []translate.Sandbox) (unprotected int) {
 }
 
 // owns says whether the addresses of a sandbox are known to be its pod's.
-func owns(s *translate.State, b translate.Sandbox) bool {
+func owns(s *translate.State, b policy.Sandbox) bool {
 	for _, a := range b.IPs {
 		if p, ok := s.PodAt(a); !ok || p.NamespacedName != b.NamespacedName {
 			return false

@@ -13,12 +13,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // sandboxOf returns a sandbox of a pod of the namespace ns.
-func sandboxOf(id, pod, ip string) translate.Sandbox {
-	return translate.Sandbox{
+func sandboxOf(id, pod, ip string) policy.Sandbox {
+	return policy.Sandbox{
 		ID: id, NamespacedName: types.NamespacedName{Namespace: "ns", Name: pod}, Node: "node",
 		IPs: []netip.Addr{netip.MustParseAddr(ip)}, Serial: 1,
 	}
@@ -48,7 +48,7 @@ func TestAdmit(t *testing.T) {
 		}))
 		denyAll(l, "deny")
 		l.Update(func(o Objects) { // the API knows the pod, and no address of it
-			o.SetPod(translate.Pod{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "new"}, Node: "node"})
+			o.SetPod(policy.Pod{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "new"}, Node: "node"})
 		})
 		l.Synced()
 		time.Sleep(10 * commit)
@@ -127,7 +127,7 @@ func TestAdmitAfterRefusal(t *testing.T) {
 		}))
 		denyAll(l, "deny")
 		l.Update(func(o Objects) {
-			o.SetPod(translate.Pod{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "a"}, Node: "node"})
+			o.SetPod(policy.Pod{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "a"}, Node: "node"})
 		})
 		l.Synced()
 		synctest.Wait()
@@ -142,7 +142,7 @@ func TestAdmitAfterRefusal(t *testing.T) {
 func TestResync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _ := newTestLoop(t, kernelFunc(nil))
-		if n := l.Resync([]translate.Sandbox{sandboxOf("1", "a", "10.0.0.7")}); n != 0 {
+		if n := l.Resync([]policy.Sandbox{sandboxOf("1", "a", "10.0.0.7")}); n != 0 {
 			t.Errorf("%d were unprotected before anything was known", n)
 		}
 		l.Synced()
@@ -152,7 +152,7 @@ func TestResync(t *testing.T) {
 		if all := l.State.Sandboxes(); len(all) != 1 || !all[0].Stale {
 			t.Errorf("got %v", all)
 		}
-		n := l.Resync([]translate.Sandbox{sandboxOf("2", "b", "10.0.0.8"), sandboxOf("3", "c", "10.0.0.9")})
+		n := l.Resync([]policy.Sandbox{sandboxOf("2", "b", "10.0.0.8"), sandboxOf("3", "c", "10.0.0.9")})
 		if n != 1 {
 			t.Errorf("%d were unprotected, want 1", n)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // denied are the packets that the table denied, as totals that only grow: the counts of the elements that the kernel
@@ -33,7 +34,7 @@ type denied struct {
 
 // deniedBy is what totals are told apart by.
 type deniedBy struct {
-	direction translate.Direction
+	direction policy.Direction
 	namespace string
 }
 
@@ -252,17 +253,17 @@ func (d *denied) time() time.Time {
 // Denied returns how many packets the table has denied since the loop began, by direction and by namespace of the
 // isolated pod: those that have reached the kernel's counters by now. It waits for no transaction. An error says that
 // the totals are not of now; they are those of the last time then.
-func (l *Loop) Denied(ctx context.Context) (map[translate.Direction]map[string]uint64, error) {
+func (l *Loop) Denied(ctx context.Context) (map[policy.Direction]map[string]uint64, error) {
 	err := l.denied.read(ctx, l.Reads)
 	return l.lastDenied(), err
 }
 
 // lastDenied returns the totals of the last time.
-func (l *Loop) lastDenied() map[translate.Direction]map[string]uint64 {
+func (l *Loop) lastDenied() map[policy.Direction]map[string]uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	totals := make(map[translate.Direction]map[string]uint64)
-	for _, d := range translate.Directions() {
+	totals := make(map[policy.Direction]map[string]uint64)
+	for _, d := range policy.Directions() {
 		totals[d] = make(map[string]uint64)
 	}
 	for by, packets := range l.denied.totals(l.State.HasNamespace) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Bounds of what a line has of others' choosing.
@@ -29,7 +30,7 @@ type dropParty struct {
 
 // dropEnd is the pod at an end of a drop.
 type dropEnd struct {
-	pod      translate.Pod
+	pod      policy.Pod
 	found    bool
 	node     string // that has the address, if no pod does
 	external bool   // nobody has it, for sure
@@ -46,7 +47,7 @@ func (l *Loop) dropParty(d Drop) dropParty {
 		return dropEnd{pod, found, node, !found && !isNode && l.status.Synced}
 	}
 	who := dropParty{isolation, end(d.Src), end(d.Dst)}
-	if isolation.Direction == translate.Egress { // whoever is isolated is a pod, or was
+	if isolation.Direction == policy.Egress { // whoever is isolated is a pod, or was
 		who.src.external = false
 	} else {
 		who.dst.external = false
@@ -56,7 +57,7 @@ func (l *Loop) dropParty(d Drop) dropParty {
 
 // isolated returns the end that is isolated, and its address.
 func (p dropParty) isolated(d Drop) (dropEnd, netip.Addr) {
-	if p.isolation.Direction == translate.Egress {
+	if p.isolation.Direction == policy.Egress {
 		return p.src, d.Src
 	}
 	return p.dst, d.Dst
@@ -122,20 +123,20 @@ func (l *Loop) whyDropped(d Drop, who dropParty, policies string) string {
 	direction := who.isolation.Direction
 	end, address := who.isolated(d)
 	subject := fmt.Sprintf("ingress of %s", end.name(address))
-	if direction == translate.Egress {
+	if direction == policy.Egress {
 		subject = fmt.Sprintf("egress of %s", end.name(address))
 	}
 	plain := fmt.Sprintf("blocked: %s is isolated by %s and no rule allows it", subject, policies)
 	if d.Partial { // what the policies say of it takes what is not known
 		return plain
 	}
-	flow := nft.Flow{Src: d.Src, Dst: d.Dst, Proto: d.Proto, DstPort: d.DstPort, ICMPType: d.ICMPType}
+	flow := policy.Flow{Src: d.Src, Dst: d.Dst, Proto: d.Proto, DstPort: d.DstPort, ICMPType: d.ICMPType}
 	l.mu.Lock()
 	excerpt := l.State.Excerpt(flow)
 	l.mu.Unlock()
 	explanation := excerpt.Explain(flow)
 	now := explanation.Ingress
-	if direction == translate.Egress {
+	if direction == policy.Egress {
 		now = explanation.Egress
 	}
 	was := fmt.Sprintf("was blocked: %s was isolated by %s", subject, policies)
@@ -162,7 +163,7 @@ func (l *Loop) whyDropped(d Drop, who dropParty, policies string) string {
 }
 
 // countPair counts a drop among the top pairs. The names are those of the moment when the pair is new.
-func (l *Loop) countPair(d Drop, direction translate.Direction) {
+func (l *Loop) countPair(d Drop, direction policy.Direction) {
 	key := pairKey{d.Src, d.Dst, d.Proto, d.DstPort, direction.String()}
 	l.history.count(key, func() DropPair {
 		who := l.dropParty(d)

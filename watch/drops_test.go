@@ -26,6 +26,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // fakeDrops are drops that a test sends.
@@ -78,7 +79,7 @@ type dropTest struct {
 	*fakeDrops
 	lines    *lines
 	registry *prometheus.Registry
-	chains   map[translate.Direction]string
+	chains   map[policy.Direction]string
 
 	opened atomic.Int64 // how often the log was opened
 	taken  atomic.Bool  // it cannot be
@@ -88,7 +89,7 @@ func newDropTest(t *testing.T) *dropTest {
 	t.Helper()
 	d := &dropTest{
 		fakeDrops: &fakeDrops{batches: make(chan []Drop), fail: make(chan error)}, lines: new(lines),
-		chains: make(map[translate.Direction]string),
+		chains: make(map[policy.Direction]string),
 	}
 	d.registry = prometheus.NewRegistry()
 	metrics, err := NewMetrics(d.registry)
@@ -107,7 +108,7 @@ func newDropTest(t *testing.T) *dropTest {
 	})
 	d.Update(func(o Objects) {
 		for i, name := range []string{"web-1", "db-0"} {
-			o.SetPod(translate.Pod{
+			o.SetPod(policy.Pod{
 				NamespacedName: types.NamespacedName{Namespace: "shop", Name: name}, Node: []string{"other", "node"}[i], Running: true,
 				IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00::%d", i))},
 				Labels: map[string]string{"app": name}, Owner: []string{"", "StatefulSet/db"}[i],
@@ -168,7 +169,7 @@ func dbAllow(port int32) *networkingv1.NetworkPolicy {
 // drop returns a SYN that was dropped on ingress.
 func (d *dropTest) drop(src, dst string, port uint16) Drop {
 	return Drop{
-		Prefix: d.chains[translate.Ingress], Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst),
+		Prefix: d.chains[policy.Ingress], Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst),
 		Proto: nft.TCP, SrcPort: 56648, DstPort: port, Opens: true,
 	}
 }
@@ -210,7 +211,7 @@ func TestDropLine(t *testing.T) {
 			`msg="TCP connection from 192.0.2.1:56648 (external) to shop/db-0 (10.0.0.1:5432) blocked: ` + isolated +
 				` (nearest: shop/db-allow spec.ingress[0]: its peers do not include 192.0.2.1, which belongs to no pod)"`},
 		{"node", func(_ *dropTest, d *Drop) { d.Src = netip.MustParseAddr("192.0.2.9") }, func(o Objects) {
-			o.SetPod(translate.Pod{
+			o.SetPod(policy.Pod{
 				NamespacedName: types.NamespacedName{Namespace: "kube-system", Name: "proxy"}, Node: "far", HostNetwork: true,
 				IPs: []netip.Addr{netip.MustParseAddr("192.0.2.9")},
 			})
@@ -221,7 +222,7 @@ func TestDropLine(t *testing.T) {
 			` (nearest: shop/db-allow spec.ingress[0]: it allows neither TCP 6379 nor this peer)" direction`},
 		{"icmp", func(_ *dropTest, d *Drop) { d.Proto, d.ICMPType, d.SrcPort, d.DstPort = nft.ICMP, 8, 0, 0 }, nil,
 			`msg="ICMP echo request from shop/web-1 (10.0.0.0) to shop/db-0 (10.0.0.1) blocked: `},
-		{"egress", func(t *dropTest, d *Drop) { d.Src, d.Dst, d.Prefix = d.Dst, d.Src, t.chains[translate.Egress] }, nil,
+		{"egress", func(t *dropTest, d *Drop) { d.Src, d.Dst, d.Prefix = d.Dst, d.Src, t.chains[policy.Egress] }, nil,
 			`from shop/db-0 (10.0.0.1:56648) to shop/web-1 (10.0.0.0:6379) blocked: egress of shop/db-0 is isolated by shop/deny-all and ` +
 				`no rule allows it (there are no rules)" direction=egress`},
 		{"allowed now", nil, func(o Objects) { o.SetPolicy(dbAllow(6379)) },

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // newEventDropTest is newDropTest with events. The pods are known as an API source tells them.
@@ -71,7 +71,7 @@ func TestBlockedWhom(t *testing.T) {
 		want int
 	}{
 		{"ingress", nil, 1},
-		{"egress", func(d *dropTest, p *Drop) { p.Src, p.Dst, p.Prefix = p.Dst, p.Src, d.chains[translate.Egress] }, 1},
+		{"egress", func(d *dropTest, p *Drop) { p.Src, p.Dst, p.Prefix = p.Dst, p.Src, d.chains[policy.Egress] }, 1},
 		{"from outside", func(_ *dropTest, p *Drop) { p.Src = p.Src.Prev() }, 1},
 		{"not with --drop-events=false", func(d *dropTest, _ *Drop) { d.Events.Drops = false }, 0},
 		{"deleted", func(d *dropTest, _ *Drop) { d.Events.DeletePod(types.NamespacedName{Namespace: "shop", Name: "db-0"}) }, 0},
@@ -161,7 +161,7 @@ func TestBlockedPace(t *testing.T) {
 			name := "pod-" + string(rune('a'+i%26)) + string(rune('a'+i/26))
 			e.SetPod(eventPodObject(name, "node", name))
 			entry := &dropEntry{drop: Drop{Proto: nft.TCP}, count: 1}
-			entry.who.isolation.Direction = translate.Ingress
+			entry.who.isolation.Direction = policy.Ingress
 			entry.who.dst.pod.NamespacedName, entry.who.dst.found = types.NamespacedName{Namespace: "shop", Name: name}, true
 			e.blocked(entry, "text")
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Explanation is what a daemon says of flows, one for each family that both ends have. Its JSON form is what the
@@ -52,8 +53,8 @@ func (e QuestionError) Unwrap() error { return e.Err }
 
 // flowAnswer is what is known of a flow, without the loop's lock.
 type flowAnswer struct {
-	flow    nft.Flow
-	cluster *translate.Cluster
+	flow    policy.Flow
+	cluster *policy.Cluster
 	trail   nft.Trail
 }
 
@@ -112,7 +113,7 @@ func (l *Loop) answer(src, dst string) ([]flowAnswer, error) {
 	table := l.State.Table()
 	var answers []flowAnswer
 	for _, f := range flows {
-		trail, err := table.Follow(f)
+		trail, err := table.Follow(translate.PacketOf(f))
 		if err != nil {
 			return nil, fmt.Errorf("follow the flow through the table: %w", err)
 		}
@@ -134,9 +135,9 @@ func (l *Loop) ownAddresses() ([]netip.Addr, error) {
 }
 
 // agree holds the verdict of this node's rules against the policies of its pods.
-func (l *Loop) agree(e translate.Explanation, a flowAnswer) error {
+func (l *Loop) agree(e policy.Answer, a flowAnswer) error {
 	allowed := true
-	for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
 		if d.Pod != nil && d.Pod.Node == l.Node {
 			allowed = allowed && d.Allowed
 		}
@@ -148,9 +149,9 @@ func (l *Loop) agree(e translate.Explanation, a flowAnswer) error {
 }
 
 // elsewhere says which direction other nodes enforce.
-func (l *Loop) elsewhere(e translate.Explanation) string {
+func (l *Loop) elsewhere(e policy.Answer) string {
 	var b strings.Builder
-	for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
 		if d.Pod != nil && d.Isolated && d.Pod.Node != l.Node {
 			fmt.Fprintf(&b, "  %s is enforced on node %s, not here on %s\n", d.Direction, d.Pod.Node, l.Node)
 		}

@@ -11,18 +11,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestExplainHostNetwork: about pods with hostNetwork the daemon answers as `netpold explain -f` does, and names them.
 func TestExplainHostNetwork(t *testing.T) {
 	l, _ := newTestLoop(t, kernelFunc(nil))
-	c := &translate.Cluster{Namespaces: map[string]map[string]string{"ns": {}}}
+	c := &policy.Cluster{Namespaces: map[string]map[string]string{"ns": {}}}
 	for name, ip := range map[string]string{
 		"a": "10.0.0.1", "agent": "192.0.2.1", "proxy": "192.0.2.1", "dns": "192.0.2.1", "log": "192.0.2.1",
 		"far": "192.0.2.2",
 	} {
-		c.Pods = append(c.Pods, translate.Pod{
+		c.Pods = append(c.Pods, policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "node",
 			IPs: []netip.Addr{netip.MustParseAddr(ip)}, HostNetwork: name != "a",
 		})

@@ -23,6 +23,7 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -147,9 +148,9 @@ func churnName(i int) string      { return fmt.Sprintf("object-%08d", i) }
 func churnNamespace(i int) string { return fmt.Sprintf("namespace-%08d", i) }
 
 // churnPod is a pod of a kind that there was none of.
-func churnPod(i int) translate.Pod {
+func churnPod(i int) policy.Pod {
 	k := i + live // not negative
-	return translate.Pod{
+	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: churnNamespace(i), Name: churnName(i)}, Node: "node", Running: true,
 		Labels: map[string]string{"app": churnName(i)},
 		IPs: []netip.Addr{

@@ -26,6 +26,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -171,7 +172,7 @@ func TestDenied(t *testing.T) {
 		want := func(packets uint64) {
 			t.Helper()
 			totals, err := l.Denied(t.Context())
-			if got := totals[translate.Ingress]["ns"]; err != nil || got != packets {
+			if got := totals[policy.Ingress]["ns"]; err != nil || got != packets {
 				t.Errorf("got %d packets, %v, want %d", got, err, packets)
 			}
 		}
@@ -222,7 +223,7 @@ func newLoopOf(t *testing.T, kernel Kernel, node string) (*Loop, *prometheus.Reg
 
 func setPodAt(l *Loop, name, ip string) {
 	l.Update(func(o Objects) {
-		o.SetPod(translate.Pod{
+		o.SetPod(policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "node",
 			IPs: []netip.Addr{netip.MustParseAddr(ip)}, Running: true,
 		})

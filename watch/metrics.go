@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -171,7 +171,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		idle -= n
 	}
 	gauge(c.policies, idle, "idle")
-	for _, d := range translate.Directions() {
+	for _, d := range policy.Directions() {
 		gauge(c.isolated, r.IsolatedPods[d.String()], d.String())
 	}
 	gauge(c.elements, r.Table.Elements)

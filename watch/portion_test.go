@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestPortions: while a large change of one namespace takes many transactions, a change of another is in the next one, and the loop is in sync
@@ -34,7 +34,7 @@ func TestPortions(t *testing.T) {
 		pod := func(o Objects, ns, name string, n int) {
 			a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
 			node := map[bool]string{true: "node", false: "other"}[strings.HasPrefix(name, "app")]
-			o.SetPod(translate.Pod{
+			o.SetPod(policy.Pod{
 				NamespacedName: types.NamespacedName{Namespace: ns, Name: name}, Node: node,
 				Labels: map[string]string{"app": name, "tier": node}, IPs: []netip.Addr{a}, Running: true,
 			})

@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // object names what an operation is about, of an element with its key and where it leads; "" for what is deleted or the table.
@@ -71,7 +72,7 @@ type quarantineCase struct {
 	t       *testing.T
 	kernel  *modelKernel
 	loop    *Loop
-	cluster *translate.Cluster
+	cluster *policy.Cluster
 	flows   *random.Flows
 }
 
@@ -112,7 +113,7 @@ func (c *quarantineCase) right() (quarantined int) {
 	}
 	for range 200 {
 		f := c.flows.Next()
-		_, verdict, err := table.Trace(f)
+		_, verdict, err := table.Trace(translate.PacketOf(f))
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -121,7 +122,7 @@ func (c *quarantineCase) right() (quarantined int) {
 		c.loop.mu.Unlock()
 		says, allowed := c.cluster.Explain(f), verdict.Kind == nft.Accept
 		expected, aside := true, false
-		for _, d := range [][2]translate.Decision{{says.Egress, now.Egress}, {says.Ingress, now.Ingress}} {
+		for _, d := range [][2]policy.Decision{{says.Egress, now.Egress}, {says.Ingress, now.Ingress}} {
 			if d[0].Pod == nil || d[0].Pod.Node != "node-1" {
 				continue
 			}
@@ -196,7 +197,7 @@ func TestQuarantine(t *testing.T) {
 		r := random.Source(seed)
 		cluster := random.Cluster(r, random.SizeOf(seed))
 		state := translate.New("node-1", translate.Options{})
-		cluster.AddTo(state)
+		state.Add(cluster)
 		byKind := make(map[string][]nft.Op)
 		for _, op := range state.Table().Pending().Ops {
 			for _, one := range singles(op) {

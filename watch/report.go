@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -131,7 +132,7 @@ func (l *Loop) report() Report {
 		r.Source.AwaySince, r.Source.Error = &since, l.awayError
 	}
 	r.DropLog = l.dropLogs.report()
-	for _, d := range translate.Directions() {
+	for _, d := range policy.Directions() {
 		r.IsolatedPods[d.String()] = sum.Isolated[d]
 	}
 	for _, kind := range translate.TroubleKinds() {

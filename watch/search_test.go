@@ -28,12 +28,13 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // objectsOf returns the state of a cluster on the node, and its objects of one kind.
-func objectsOf(c *translate.Cluster, kind string) (*translate.State, []nft.Op) {
+func objectsOf(c *policy.Cluster, kind string) (*translate.State, []nft.Op) {
 	state := translate.New("node-1", translate.Options{})
-	c.AddTo(state)
+	state.Add(c)
 	var all []nft.Op
 	for _, op := range state.Table().Pending().Ops {
 		for _, one := range singles(op) {
@@ -124,7 +125,7 @@ func searchOne(t *testing.T, seed uint64, culprits, later int) {
 
 // rejected returns the troubles that the cluster has anyway.
 func (c *quarantineCase) rejected() []error {
-	return c.cluster.AddTo(translate.New("node-1", translate.Options{}))
+	return translate.New("node-1", translate.Options{}).Add(c.cluster)
 }
 
 // TestFrameRefused: what every table has is refused. Nobody is to blame, nobody is quarantined, and it is tried again at longer and longer
@@ -425,7 +426,7 @@ func TestSharedPorts(t *testing.T) {
 // setLabelledPod sets a pod with its name as label.
 func setLabelledPod(l *Loop, name, ip string) {
 	l.Update(func(o Objects) {
-		o.SetPod(translate.Pod{
+		o.SetPod(policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "node", Labels: map[string]string{"name": name},
 			IPs: []netip.Addr{netip.MustParseAddr(ip)}, Running: true,
 		})

@@ -11,7 +11,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Source is where a cluster's objects come from: an apiserver.Source or a folder.Source.
@@ -38,7 +38,7 @@ type Sink interface {
 // Objects are the cluster's objects. To set an object as it is, or to delete one that is not there, changes nothing. What is given
 // is the receiver's: a source does not change it afterwards.
 type Objects interface {
-	SetPod(translate.Pod)
+	SetPod(policy.Pod)
 	DeletePod(types.NamespacedName)
 	SetNamespace(name string, labels map[string]string)
 	DeleteNamespace(name string)

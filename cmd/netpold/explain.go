@@ -13,6 +13,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 )
 
@@ -63,7 +64,7 @@ func (f explainFlags) read(cmd *cobra.Command, src, dst string) error {
 	if err != nil {
 		return err
 	}
-	errs = append(errs, cluster.AddTo(translate.New("", translate.Options{}))...)
+	errs = append(errs, translate.New("", translate.Options{}).Add(cluster)...)
 	for _, err := range errs {
 		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 	}
@@ -73,7 +74,7 @@ func (f explainFlags) read(cmd *cobra.Command, src, dst string) error {
 	}
 	allowed := true
 	for _, flow := range flows {
-		cluster.HoldToLimits(flow, f.limits)
+		translate.HoldToLimits(cluster, flow, f.limits)
 		answer := cluster.Explain(flow)
 		fmt.Fprint(cmd.OutOrStdout(), cluster.Describe(answer))
 		traces, err := f.rulesOf(cluster, answer)
@@ -144,8 +145,8 @@ func printRule(w io.Writer, chain, rule, element string) {
 }
 
 // rulesOf follows the flow through the rules of the nodes that enforce it, and holds their verdict against the policies' own.
-func (f explainFlags) rulesOf(cluster *translate.Cluster, answer translate.Explanation) ([]translate.NodeTrace, error) {
-	traces, err := cluster.Trace(answer.Flow, translate.Options{Limits: f.limits})
+func (f explainFlags) rulesOf(cluster *policy.Cluster, answer policy.Answer) ([]translate.NodeTrace, error) {
+	traces, err := translate.Trace(cluster, answer.Flow, translate.Options{Limits: f.limits})
 	if err != nil {
 		return nil, err
 	}

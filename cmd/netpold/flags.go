@@ -11,6 +11,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/folder"
 )
 
@@ -61,7 +62,7 @@ func (t *tableFlags) options() (translate.Options, error) {
 	if !known {
 		return translate.Options{}, fmt.Errorf("--established=%s: want keep or recheck", t.established)
 	}
-	ways := map[string]translate.PodToNode{"filter": translate.FilterPodToNode, "allow": translate.AllowPodToNode}
+	ways := map[string]policy.PodToNode{"filter": policy.FilterPodToNode, "allow": policy.AllowPodToNode}
 	podToNode, known := ways[t.podToNode]
 	if !known {
 		return translate.Options{}, fmt.Errorf("--pod-to-node=%s: want filter or allow", t.podToNode)
@@ -88,7 +89,7 @@ func addSourceFlag(cmd *cobra.Command, source *string) {
 }
 
 // loadCluster reads manifests. The errors of the list name what was left out.
-func loadCluster(source string, stdin io.Reader) (*translate.Cluster, []error, error) {
+func loadCluster(source string, stdin io.Reader) (*policy.Cluster, []error, error) {
 	if source == "-" {
 		c, errs := folder.Read("standard input", stdin)
 		return c, errs, nil

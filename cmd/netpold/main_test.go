@@ -253,7 +253,7 @@ func TestNeeds(t *testing.T) {
 			t.Fatal(errs)
 		}
 		state := translate.New("worker-1", options)
-		all.AddTo(state)
+		state.Add(all)
 		want := kernel.Policies
 		for _, c := range state.Table().Chains() {
 			for _, r := range c.Rules {

@@ -38,7 +38,7 @@ Exit status: 0 all compiled, 1 printed without what did not compile or was over 
 				return err
 			}
 			state := translate.New(node, options)
-			errs = append(errs, cluster.AddTo(state)...)
+			errs = append(errs, state.Add(cluster)...)
 			for _, err := range errs {
 				fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 			}

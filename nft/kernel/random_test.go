@@ -32,7 +32,7 @@ func TestEncodeRandom(t *testing.T) {
 			options.Deny, options.Established = nft.Reject, translate.Recheck
 		}
 		s := translate.New(random.Nodes()[0], options)
-		c.AddTo(s)
+		s.Add(c)
 		for step := range 4 {
 			n, err := encodeAll(s.Table().Pending())
 			if err != nil {

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // match is a rule of each kind of match, of a policy in either direction: PEERS is from or to.
@@ -41,8 +41,8 @@ func match(kind string) string {
 	}[kind]
 }
 
-// policy returns a policy for the pods of an app with rules of these kinds of match, in both directions; "" is none.
-func policy(t *testing.T, name, app string, kinds ...string) *networkingv1.NetworkPolicy {
+// shopPolicy returns a policy for the pods of an app with rules of these kinds of match, in both directions; "" is none.
+func shopPolicy(t *testing.T, name, app string, kinds ...string) *networkingv1.NetworkPolicy {
 	t.Helper()
 	var rules []string
 	for _, kind := range kinds {
@@ -62,7 +62,7 @@ func policy(t *testing.T, name, app string, kinds ...string) *networkingv1.Netwo
 type churn struct {
 	name string
 	a, b []*networkingv1.NetworkPolicy
-	pods [2][]translate.Pod // the client in a and in b; nil if it is the same
+	pods [2][]policy.Pod // the client in a and in b; nil if it is the same
 }
 
 // churns returns churns of every kind of match.
@@ -74,12 +74,12 @@ func churns(t *testing.T) []churn {
 	for _, kind := range []string{
 		"single ports", "pods", "ranges", "named ports", "blocks", "blocks, ranges", "namespaces", "namespaces, ports", "any peer, ports", "any peer, ranges",
 	} {
-		p := policy(t, "web", "web", kind)
-		add(kind+", and a policy without rules", policies{p}, policies{p, policy(t, "deny", "web")})
-		add(kind+", and the same of another pod", policies{p}, policies{p, policy(t, "other", "bystander", kind)})
+		p := shopPolicy(t, "web", "web", kind)
+		add(kind+", and a policy without rules", policies{p}, policies{p, shopPolicy(t, "deny", "web")})
+		add(kind+", and the same of another pod", policies{p}, policies{p, shopPolicy(t, "other", "bystander", kind)})
 	}
-	deny := policy(t, "web", "web")
-	add("a pod and itself", policies{deny}, policies{deny, policy(t, "deny", "web")})
+	deny := shopPolicy(t, "web", "web")
+	add("a pod and itself", policies{deny}, policies{deny, shopPolicy(t, "deny", "web")})
 	for _, pair := range [][2]string{
 		{"single ports", "pods"},
 		{"single ports", "ranges"},
@@ -95,40 +95,40 @@ func churns(t *testing.T) []churn {
 		{"namespaces, ports", "any peer, ports"},
 	} {
 		name := pair[0] + " or " + pair[1]
-		one, other := policy(t, "web", "web", pair[0]), policy(t, "web", "web", pair[1])
-		rest := policy(t, "rest", "bystander", pair[0])
+		one, other := shopPolicy(t, "web", "web", pair[0]), shopPolicy(t, "web", "web", pair[1])
+		rest := shopPolicy(t, "rest", "bystander", pair[0])
 		add(name, policies{one}, policies{other})
-		add(name+", of one policy or another", policies{one, rest}, policies{rest, policy(t, "new", "web", pair[1])})
+		add(name+", of one policy or another", policies{one, rest}, policies{rest, shopPolicy(t, "new", "web", pair[1])})
 	}
-	both := policies{policy(t, "web", "web", "ranges", "renamed, single ports")}
-	all = append(all, churn{"a peer has other labels", both, both, [2][]translate.Pod{
+	both := policies{shopPolicy(t, "web", "web", "ranges", "renamed, single ports")}
+	all = append(all, churn{"a peer has other labels", both, both, [2][]policy.Pod{
 		{pod("client", "node-2", 2, 1)}, {renamed(pod("client", "node-2", 2, 1))},
 	}})
 	return all
 }
 
 // pod returns a pod of that name, and app, at one address of each family.
-func pod(name, node string, subnet, n byte) translate.Pod {
-	return translate.Pod{
+func pod(name, node string, subnet, n byte) policy.Pod {
+	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "shop", Name: name}, Node: node, Running: true,
 		Labels: map[string]string{"app": name},
 		IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 0, subnet, n}), netip.AddrFrom16([16]byte{0: 0xfd, 3: subnet, 15: n})},
-		Ports:  []translate.NamedPort{{Name: "http", Proto: nft.TCP, Number: 80}},
+		Ports:  []policy.NamedPort{{Name: "http", Proto: nft.TCP, Number: 80}},
 	}
 }
 
-func renamed(p translate.Pod) translate.Pod {
+func renamed(p policy.Pod) policy.Pod {
 	p.Labels = map[string]string{"app": "renamed"}
 	return p
 }
 
 // cluster returns one of the two that the churn goes between.
-func (c churn) cluster(i int) *translate.Cluster {
+func (c churn) cluster(i int) *policy.Cluster {
 	client := c.pods[i]
 	if client == nil {
-		client = []translate.Pod{pod("client", "node-2", 2, 1)}
+		client = []policy.Pod{pod("client", "node-2", 2, 1)}
 	}
-	return &translate.Cluster{
+	return &policy.Cluster{
 		Namespaces: map[string]map[string]string{"shop": {"team": "shop"}},
 		Pods:       append(client, pod("web", "node-1", 1, 1), pod("bystander", "node-1", 1, 2), pod("other", "node-2", 2, 2)),
 		Policies:   [][]*networkingv1.NetworkPolicy{c.a, c.b}[i],
@@ -153,7 +153,7 @@ func (c churn) edit(to int, o editor) {
 
 // editor is what a churn needs of [watch.Objects].
 type editor interface {
-	SetPod(p translate.Pod)
+	SetPod(p policy.Pod)
 	SetPolicy(p *networkingv1.NetworkPolicy)
 	DeletePolicy(name types.NamespacedName)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/train"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"
 )
@@ -72,7 +73,7 @@ func TestUnderWayControl(t *testing.T) {
 		c := all[slices.IndexFunc(all, func(c churn) bool { return c.name == name })]
 		made, packets, denied := 0, 0, 0
 		state := translate.New(train.Node, translate.Options{})
-		c.cluster(0).AddTo(state)
+		state.Add(c.cluster(0))
 		commit(t, conn, state)
 		for deadline := time.Now().Add(patience); denied == 0 && !t.Failed() && time.Now().Before(deadline); {
 			seen := observe(t, p, c, func(change func(editor)) {
@@ -151,14 +152,14 @@ func (k tapped) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, err
 
 // enforce runs a loop on a cluster until stop is closed, and returns when the cluster is in force. Its transactions are told of by a channel,
 // which is closed at its end.
-func enforce(t *testing.T, conn *kernel.Conn, c *translate.Cluster, stop <-chan struct{}) (*watch.Loop, <-chan struct{}) {
+func enforce(t *testing.T, conn *kernel.Conn, c *policy.Cluster, stop <-chan struct{}) (*watch.Loop, <-chan struct{}) {
 	t.Helper()
 	metrics, err := watch.NewMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
 	state := translate.New(train.Node, translate.Options{})
-	if errs := c.AddTo(state); len(errs) > 0 {
+	if errs := state.Add(c); len(errs) > 0 {
 		t.Fatal(errs)
 	}
 	k := tapped{conn, make(chan struct{}, 1)}
@@ -240,10 +241,10 @@ func (c churn) probes() (probes []prober.Probe, passes []bool) {
 	a, b := c.cluster(0), c.cluster(1)
 	web := pod("web", "node-1", 1, 1)
 	for i, address := range web.IPs {
-		for _, peer := range []translate.Pod{pod("client", "node-2", 2, 1), pod("other", "node-2", 2, 2), web} {
+		for _, peer := range []policy.Pod{pod("client", "node-2", 2, 1), pod("other", "node-2", 2, 2), web} {
 			for _, port := range []uint16{80, 53, 1500, 5000} {
 				for _, ends := range [][2]netip.Addr{{peer.IPs[i], address}, {address, peer.IPs[i]}} {
-					f := nft.Flow{Src: ends[0], Dst: ends[1], Proto: nft.TCP, DstPort: port}
+					f := policy.Flow{Src: ends[0], Dst: ends[1], Proto: nft.TCP, DstPort: port}
 					if port == 53 {
 						f.Proto = nft.UDP
 					}
@@ -259,9 +260,9 @@ func (c churn) probes() (probes []prober.Probe, passes []bool) {
 }
 
 // allows says whether the policies allow a flow in the directions that are the node's to decide.
-func allows(c *translate.Cluster, f nft.Flow) bool {
+func allows(c *policy.Cluster, f policy.Flow) bool {
 	e := c.Explain(f)
-	for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
 		if d.Pod != nil && d.Pod.Node == "node-1" && !d.Allowed {
 			return false
 		}

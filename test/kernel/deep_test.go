@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestDeepestWay has a packet pass as many chains as a way can have, those of egress and then those of ingress: the kernel takes 16.
@@ -23,10 +24,10 @@ func TestDeepestWay(t *testing.T) {
 	const blocks = 4000
 	p := prober.New(t)
 	conn := open(t)
-	c := &translate.Cluster{Namespaces: map[string]map[string]string{"ns": nil}}
+	c := &policy.Cluster{Namespaces: map[string]map[string]string{"ns": nil}}
 	ends := [2]netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}
 	for i, a := range ends {
-		c.Pods = append(c.Pods, translate.Pod{
+		c.Pods = append(c.Pods, policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("pod-", i)}, Node: node, IPs: []netip.Addr{a}, Running: true,
 		})
 	}
@@ -43,15 +44,15 @@ func TestDeepestWay(t *testing.T) {
 	}
 	c.Policies = []*networkingv1.NetworkPolicy{np}
 	s := translate.New(node, translate.Options{LogGroup: 86})
-	if errs := c.AddTo(s); len(errs) > 0 {
+	if errs := s.Add(c); len(errs) > 0 {
 		t.Fatal(errs)
 	}
 	if _, err := conn.Apply(t.Context(), s.Table().Pending()); err != nil {
 		t.Fatal(err)
 	}
-	var flows []nft.Flow
+	var flows []policy.Flow
 	for port := 1; port < blocks; port += blocks / 300 {
-		flows = append(flows, nft.Flow{Src: ends[0], Dst: ends[1], Proto: nft.TCP, DstPort: uint16(port)})
+		flows = append(flows, policy.Flow{Src: ends[0], Dst: ends[1], Proto: nft.TCP, DstPort: uint16(port)})
 	}
 	forwarded, err := send(p, flows)
 	if err != nil {
@@ -59,7 +60,7 @@ func TestDeepestWay(t *testing.T) {
 	}
 	allowed := 0
 	for i, f := range flows {
-		steps, verdict, err := s.Table().Trace(f)
+		steps, verdict, err := s.Table().Trace(translate.PacketOf(f))
 		if want := c.Explain(f).Allowed; forwarded[i] != want || (verdict.Kind == nft.Accept) != want || err != nil {
 			t.Errorf("%s: forwarded: %t; the policies allow it: %t; the rules: %v in %d steps, %v", f, forwarded[i], want, verdict, len(steps), err)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Flags to run other seeds, or one alone: go test ./test/kernel -run=Random -seed=7 -flows=1
@@ -69,7 +70,7 @@ func (f *fuzz) cluster(seed uint64) {
 	options := optionsOf(seed)
 	c := g.Cluster()
 	s := translate.New(node, options)
-	c.AddTo(s)
+	s.Add(c)
 	for step := range steps {
 		for range min(step, 1) * (1 + r.IntN(4)) {
 			e := g.Event(c)
@@ -117,9 +118,9 @@ func (f *fuzz) commit(table *nft.Table) {
 }
 
 // probe sends flows and compares the verdicts. The case of the first that differs is kept.
-func (f *fuzz) probe(where string, r *rand.Rand, c *translate.Cluster, table *nft.Table) {
+func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.Table) {
 	source := random.NewFlows(r, c, routable)
-	flows := make([]nft.Flow, perTable)
+	flows := make([]policy.Flow, perTable)
 	for i := range flows {
 		flows[i] = source.Next()
 	}
@@ -136,7 +137,7 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *translate.Cluster, table *nf
 		if flow.Src.Is4In6() || flow.Dst.Is4In6() {
 			f.mapped++
 		}
-		steps, verdict, err := table.Trace(flow)
+		steps, verdict, err := table.Trace(translate.PacketOf(flow))
 		rules := verdict.Kind == nft.Accept
 		policies := allows(c, flow)
 		if err != nil || rules != forwarded[i] || policies != forwarded[i] {
@@ -148,9 +149,9 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *translate.Cluster, table *nf
 }
 
 // allows says whether the policies allow a flow in the directions that are the node's to decide.
-func allows(c *translate.Cluster, flow nft.Flow) bool {
+func allows(c *policy.Cluster, flow policy.Flow) bool {
 	e := c.Explain(flow)
-	for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
 		if d.Pod != nil && d.Pod.Node == node && !d.Allowed {
 			return false
 		}
@@ -160,12 +161,12 @@ func allows(c *translate.Cluster, flow nft.Flow) bool {
 
 // keep writes a golden case to the directory for temporary files: the smallest cluster of which the kernel, given its table at once,
 // still says something else than the policies. If it does not of c, the increments are at fault, and c is kept as it is.
-func (f *fuzz) keep(where string, c *translate.Cluster, flow nft.Flow) {
-	differs := func(c *translate.Cluster) bool {
+func (f *fuzz) keep(where string, c *policy.Cluster, flow policy.Flow) {
+	differs := func(c *policy.Cluster) bool {
 		s := translate.New(node, translate.Options{})
-		c.AddTo(s)
+		s.Add(c)
 		f.commit(s.Table())
-		forwarded, err := send(f.prober, []nft.Flow{flow})
+		forwarded, err := send(f.prober, []policy.Flow{flow})
 		return err == nil && forwarded[0] != allows(c, flow)
 	}
 	if differs(c) {
@@ -190,7 +191,7 @@ func routable(a netip.Addr) bool {
 }
 
 // tracked says whether the prober makes the first packet of a new connection of the flow.
-func tracked(flow nft.Flow) bool {
+func tracked(flow policy.Flow) bool {
 	switch flow.Proto {
 	case nft.TCP, nft.UDP, nft.SCTP:
 		return true
@@ -202,9 +203,9 @@ func tracked(flow nft.Flow) bool {
 
 // unrelated leaves out flows that conntrack takes for the other direction of one before: where a protocol has neither ports nor ids,
 // that is all between two addresses.
-func unrelated(flows []nft.Flow) []nft.Flow {
+func unrelated(flows []policy.Flow) []policy.Flow {
 	seen := make(map[[2]netip.Addr]bool)
-	return slices.DeleteFunc(flows, func(flow nft.Flow) bool {
+	return slices.DeleteFunc(flows, func(flow policy.Flow) bool {
 		if tracked(flow) || flow.Proto == nft.ICMP || flow.Proto == nft.ICMPv6 {
 			return false
 		}
@@ -217,7 +218,7 @@ func unrelated(flows []nft.Flow) []nft.Flow {
 }
 
 // send returns which of the flows the kernel forwards, each as a new connection.
-func send(p *prober.Prober, flows []nft.Flow) ([]bool, error) {
+func send(p *prober.Prober, flows []policy.Flow) ([]bool, error) {
 	var probes []prober.Probe
 	var packets [][]byte
 	for i, flow := range flows {
@@ -250,7 +251,7 @@ func send(p *prober.Prober, flows []nft.Flow) ([]bool, error) {
 }
 
 // single returns a packet that begins no connection; id makes it unlike others, and is none that the prober gives echo requests.
-func single(flow nft.Flow, id uint16) []byte {
+func single(flow policy.Flow, id uint16) []byte {
 	rest := uint32(id) << 16
 	if flow.Proto == nft.ICMP && flow.Src.Is4() || flow.Proto == nft.ICMPv6 && flow.Src.Is6() {
 		return prober.ICMP(flow.Src, flow.Dst, prober.Message{Type: flow.ICMPType, Rest: rest})
@@ -259,10 +260,10 @@ func single(flow nft.Flow, id uint16) []byte {
 }
 
 // sameListing holds what the kernel got by increments against what it gets at once.
-func (f *fuzz) sameListing(seed uint64, c *translate.Cluster, options translate.Options) {
+func (f *fuzz) sameListing(seed uint64, c *policy.Cluster, options translate.Options) {
 	got := listing(f)
 	s := translate.New(node, options)
-	c.AddTo(s)
+	s.Add(c)
 	f.commit(s.Table())
 	if want := listing(f); got != want {
 		f.Fatalf("seed %d: the incremental table has\n%s\nthe one from scratch has\n%s", seed, without(got, want), without(want, got))

@@ -17,6 +17,7 @@ import (
 	"github.com/netpold/netpold/test/harness/cases"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/test/harness/prober"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // golden reads the golden cases.
@@ -81,10 +82,10 @@ func meet(t *testing.T, p *prober.Prober, flows []cases.Flow, allowed []bool) {
 		switch {
 		case f.FromNode():
 			passes, err = fromNode(p, f.Flow)
-		case f.ToNode():
+		case f.ToNode:
 			passes, err = toNode(p, f.Flow)
 		default:
-			passes, err = send(p, []nft.Flow{f.Flow})
+			passes, err = send(p, []policy.Flow{f.Flow})
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", f, err)
@@ -103,7 +104,7 @@ func nodeAddr(a netip.Addr) netip.Addr {
 }
 
 // toNode says whether the node answers what a pod asks it.
-func toNode(p *prober.Prober, f nft.Flow) ([]bool, error) {
+func toNode(p *prober.Prober, f policy.Flow) ([]bool, error) {
 	request := prober.TCP(netip.AddrPortFrom(f.Src, 40000), netip.AddrPortFrom(f.Dst, f.DstPort), prober.Segment{Flags: prober.SYN})
 	switch f.Proto {
 	case nft.TCP:
@@ -116,7 +117,7 @@ func toNode(p *prober.Prober, f nft.Flow) ([]bool, error) {
 }
 
 // fromNode says whether a packet of the node gets to a pod.
-func fromNode(p *prober.Prober, f nft.Flow) ([]bool, error) {
+func fromNode(p *prober.Prober, f policy.Flow) ([]bool, error) {
 	kinds := map[uint8]int{nft.TCP: unix.SOCK_STREAM, nft.UDP: unix.SOCK_DGRAM}
 	kind, known := kinds[f.Proto]
 	if !known {

@@ -21,6 +21,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"
 )
@@ -285,7 +286,7 @@ func TestNamespaceLimit(t *testing.T) {
 		t.Errorf("%.0f bytes of heap an element", perElement)
 	}
 
-	s.SetPod(translate.Pod{
+	s.SetPod(policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "small", Name: "app"}, Node: node,
 		IPs: []netip.Addr{netip.MustParseAddr("10.255.0.1")}, Running: true,
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // limits is a node whose sizes are out of the ordinary.
@@ -43,7 +44,7 @@ func newLimits(t *testing.T) *limits {
 // pod sets a pod with the label app, at an address of 10.0.0.0/8.
 func (l *limits) pod(name, app, on string, n int) netip.Addr {
 	a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-	l.state.SetPod(translate.Pod{
+	l.state.SetPod(policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: on,
 		Labels: map[string]string{"app": app}, IPs: []netip.Addr{a}, Running: true,
 	})

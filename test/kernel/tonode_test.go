@@ -22,10 +22,11 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // probeNode asks the node itself from the addresses of its pods, and compares what it answers with the rules and the policies.
-func (f *fuzz) probeNode(where string, r *rand.Rand, c *translate.Cluster, s *translate.State) {
+func (f *fuzz) probeNode(where string, r *rand.Rand, c *policy.Cluster, s *translate.State) {
 	const perPod = 3
 	ports := []uint16{1, 53, 80, 443, 8080, 65535}
 	for _, p := range c.Pods {
@@ -34,7 +35,7 @@ func (f *fuzz) probeNode(where string, r *rand.Rand, c *translate.Cluster, s *tr
 				continue
 			}
 			for range perPod {
-				flow := nft.Flow{Hook: nft.Input, Src: a, Dst: nodeAddr(a), Proto: nft.TCP, DstPort: ports[r.IntN(len(ports))]}
+				flow := policy.Flow{ToNode: true, Src: a, Dst: nodeAddr(a), Proto: nft.TCP, DstPort: ports[r.IntN(len(ports))]}
 				if r.IntN(4) == 0 {
 					flow.DstPort, flow.Proto, flow.ICMPType = 0, nft.ICMP, 8
 					if a.Is6() {
@@ -48,7 +49,7 @@ func (f *fuzz) probeNode(where string, r *rand.Rand, c *translate.Cluster, s *tr
 }
 
 // askNode compares the answers about one flow.
-func (f *fuzz) askNode(where string, c *translate.Cluster, s *translate.State, flow nft.Flow) {
+func (f *fuzz) askNode(where string, c *policy.Cluster, s *translate.State, flow policy.Flow) {
 	if err := f.prober.Forget(); err != nil {
 		f.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func (f *fuzz) askNode(where string, c *translate.Cluster, s *translate.State, f
 	if err != nil {
 		f.Fatalf("%s: %v", where, err)
 	}
-	_, verdict, err := s.Table().Trace(flow)
+	_, verdict, err := s.Table().Trace(translate.PacketOf(flow))
 	if policies := allows(c, flow); err != nil || answered[0] != policies || (verdict.Kind == nft.Accept) != policies {
 		f.Fatalf("%s: %s to the node: it answers: %t; the rules: %v, %v; the policies: %t\n%s", where, flow, answered[0], verdict, err, policies,
 			random.Manifest(c))
@@ -66,7 +67,7 @@ func (f *fuzz) askNode(where string, c *translate.Cluster, s *translate.State, f
 
 // TestToNode has a pod in a network namespace of its own speak to sockets of its node, and the node to one of the pod.
 func TestToNode(t *testing.T) {
-	for name, options := range map[string]translate.Options{"filter": {}, "allow": {PodToNode: translate.AllowPodToNode}} {
+	for name, options := range map[string]translate.Options{"filter": {}, "allow": {PodToNode: policy.AllowPodToNode}} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPodLink(t)
 			s := translate.New(node, options)
@@ -79,7 +80,7 @@ func TestToNode(t *testing.T) {
 				port    int
 				policy  bool // the policy allows it
 			}{{"tcp", 9000, true}, {"tcp", 9001, false}, {"udp", 9000, true}, {"udp", 9001, false}} {
-				want := row.policy || options.PodToNode == translate.AllowPodToNode
+				want := row.policy || options.PodToNode == policy.AllowPodToNode
 				patience := denied
 				if want {
 					patience = allowed
@@ -153,7 +154,7 @@ func (p *podLink) inside(t *testing.T, f func()) {
 func (p *podLink) isolate(t *testing.T, s *translate.State) {
 	t.Helper()
 	name := types.NamespacedName{Namespace: "default", Name: "pod"}
-	s.SetPod(translate.Pod{NamespacedName: name, Node: node, IPs: []netip.Addr{netip.MustParseAddr("10.244.1.2")}, Running: true})
+	s.SetPod(policy.Pod{NamespacedName: name, Node: node, IPs: []netip.Addr{netip.MustParseAddr("10.244.1.2")}, Running: true})
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "node"}}
 	port, udp := intstr.FromInt32(9000), corev1.ProtocolUDP
 	np.Spec = networkingv1.NetworkPolicySpec{

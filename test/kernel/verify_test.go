@@ -69,7 +69,7 @@ func newVerifier(t *testing.T) *verifier {
 	}
 	state := translate.New(node, translate.Options{LogGroup: 86})
 	cluster, errs := folder.Read("cluster", strings.NewReader(strings.ReplaceAll(verified, "worker-1", node)))
-	for _, err := range append(errs, cluster.AddTo(state)...) {
+	for _, err := range append(errs, state.Add(cluster)...) {
 		t.Fatal(err)
 	}
 	v := &verifier{t, watch.NewLoop(watch.LoopConfig{

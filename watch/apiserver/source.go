@@ -24,7 +24,7 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 )
 
@@ -39,7 +39,7 @@ type Source struct {
 	Log    *slog.Logger
 }
 
-// PodObserver is told of each pod as the server has it, with what a [translate.Pod] leaves out.
+// PodObserver is told of each pod as the server has it, with what a [policy.Pod] leaves out.
 type PodObserver interface {
 	SetPod(*corev1.Pod)
 	DeletePod(types.NamespacedName)
@@ -110,7 +110,7 @@ func setPod(objects watch.Objects, obj runtime.Object) error {
 	if !ok {
 		return fmt.Errorf("want a pod, not %T", obj)
 	}
-	pod, alive, err := translate.PodFrom(p)
+	pod, alive, err := policy.PodFrom(p)
 	if !alive {
 		objects.DeletePod(pod.NamespacedName)
 		return nil

@@ -32,7 +32,7 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"github.com/netpold/netpold/test/harness/sink"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // deployed is a pod as API servers have them: of six kilobytes in protobuf, policy needs half of one.
@@ -95,8 +95,8 @@ func TestTrim(t *testing.T) {
 	deleted.DeletionTimestamp, lost.Status.Reason = &deleted.CreationTimestamp, "NodeLost"
 	unknown.Status.Phase = corev1.PodUnknown
 	for _, p := range []*corev1.Pod{full, deployed(t), deleted, lost, unknown, apiPod("a", "10.0.0.1"), {}} {
-		want, wantAlive, _ := translate.PodFrom(p)
-		got, alive, err := translate.PodFrom(decoded(t, podDecoder(), enveloped(t, "v1", "Pod", p)).(*corev1.Pod))
+		want, wantAlive, _ := policy.PodFrom(p)
+		got, alive, err := policy.PodFrom(decoded(t, podDecoder(), enveloped(t, "v1", "Pod", p)).(*corev1.Pod))
 		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" || err != nil ||
 			alive != wantAlive || got.Terminating != (p == deleted || p == lost || p == unknown) {
 			t.Errorf("pod %s (-all of it +trimmed): %v\n%s", p.Name, err, diff)

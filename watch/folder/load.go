@@ -20,7 +20,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // How large a file may be, in bytes. To parse YAML takes some 25 times as much memory for a moment: the daemon, which shares a node,
@@ -36,7 +36,7 @@ const (
 //
 // The list holds a [*Error] for each thing that is wrong with them, in the order of files and lines: the cluster is without
 // it. The last error is that nothing could be read.
-func Load(path string) (*translate.Cluster, []error, error) {
+func Load(path string) (*policy.Cluster, []error, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read manifests: %w", err)
@@ -62,7 +62,7 @@ func Load(path string) (*translate.Cluster, []error, error) {
 }
 
 // Read is [Load] of one stream, which errors call name.
-func Read(name string, r io.Reader) (*translate.Cluster, []error) {
+func Read(name string, r io.Reader) (*policy.Cluster, []error) {
 	data, err := readAll(r, maxLoaded)
 	if err != nil {
 		return clusterOf(map[string]manifest{name: unreadable(name, err)})
@@ -71,9 +71,9 @@ func Read(name string, r io.Reader) (*translate.Cluster, []error) {
 }
 
 // clusterOf returns the objects of files as a cluster, and what is wrong with them.
-func clusterOf(files map[string]manifest) (*translate.Cluster, []error) {
+func clusterOf(files map[string]manifest) (*policy.Cluster, []error) {
 	objects, problems := merge(files)
-	c := &translate.Cluster{Namespaces: make(map[string]map[string]string)}
+	c := &policy.Cluster{Namespaces: make(map[string]map[string]string)}
 	for _, key := range slices.SortedFunc(maps.Keys(objects), compareKeys) {
 		switch o := objects[key]; key.kind {
 		case kindPod:

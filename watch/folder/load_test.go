@@ -21,13 +21,13 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/netpold/netpold/test/harness/sink"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata")
 
 // describeCluster returns a line for each object of a cluster.
-func describeCluster(c *translate.Cluster) string {
+func describeCluster(c *policy.Cluster) string {
 	var b strings.Builder
 	for _, p := range c.Pods {
 		fmt.Fprintf(&b, "pod %s on %s %s %v", p.NamespacedName, p.Node, sink.Labels(p.Labels), p.IPs)

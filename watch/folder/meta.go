@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // metadata is what policy needs to know of an object's metadata. The rest of it is read by who needs it.
@@ -142,7 +142,7 @@ type (
 
 // pod reads a pod, and returns false if it is finished or if where it runs is in doubt. A pod without a phase is taken to run: no
 // kubelet reports on a folder. What else has a problem is left out of it.
-func (r *reader) pod(top topLevel, meta metadata, path *field.Path) (translate.Pod, bool) {
+func (r *reader) pod(top topLevel, meta metadata, path *field.Path) (policy.Pod, bool) {
 	var spec podSpec
 	status := podStatus{Phase: corev1.PodRunning}
 	before := len(r.problems)
@@ -156,7 +156,7 @@ func (r *reader) pod(top topLevel, meta metadata, path *field.Path) (translate.P
 		p.Spec.Containers = r.containers(spec.Containers, path.Child("spec", "containers"))
 		p.Spec.InitContainers = r.containers(spec.InitContainers, path.Child("spec", "initContainers"))
 	}
-	pod, alive, err := translate.PodFrom(p)
+	pod, alive, err := policy.PodFrom(p)
 	if err != nil && ok {
 		r.object = "" // the error names it
 		r.fail(nil, "%s", err)

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 )
 
@@ -58,7 +58,7 @@ func (k objectKey) String() string {
 type object struct {
 	key    objectKey
 	at     Error // where it is
-	pod    translate.Pod
+	pod    policy.Pod
 	labels map[string]string
 	policy *networkingv1.NetworkPolicy
 }

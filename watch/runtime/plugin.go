@@ -16,18 +16,18 @@ import (
 	"github.com/containerd/nri/pkg/stub"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Gate takes what the runtime tells of sandboxes; a watch.Loop is one. Its methods may be called by several goroutines at once.
 type Gate interface {
 	// Admit takes a new sandbox and waits until the kernel holds what follows from it, or until ctx is done. Known says whether the API
 	// has told of the pod.
-	Admit(ctx context.Context, b translate.Sandbox) (known bool, err error)
+	Admit(ctx context.Context, b policy.Sandbox) (known bool, err error)
 	// Release forgets a sandbox, whose containers have stopped.
 	Release(id string)
 	// Resync takes all live sandboxes, and returns how many have an address that was not known to be theirs.
-	Resync(live []translate.Sandbox) (unprotected int)
+	Resync(live []policy.Sandbox) (unprotected int)
 	// Doubt says that the runtime is not heard of any more.
 	Doubt()
 }
@@ -152,7 +152,7 @@ type handler struct{ *Plugin }
 // Synchronize takes the sandboxes that there are at the time of the connection. Those without a process have stopped, and may have addresses
 // that are others' now.
 func (h *handler) Synchronize(_ context.Context, pods []*api.PodSandbox, _ []*api.Container) ([]*api.ContainerUpdate, error) {
-	var live []translate.Sandbox
+	var live []policy.Sandbox
 	var problem string
 	for _, pod := range pods {
 		if pod.GetPid() == 0 || !hasNetwork(pod) {
@@ -234,13 +234,13 @@ func hasNetwork(pod *api.PodSandbox) bool {
 }
 
 // sandbox returns what policy needs to know of a sandbox.
-func (h *handler) sandbox(pod *api.PodSandbox) (translate.Sandbox, error) {
+func (h *handler) sandbox(pod *api.PodSandbox) (policy.Sandbox, error) {
 	if len(pod.GetIps()) == 0 {
-		return translate.Sandbox{}, errors.New("the container runtime does not tell the addresses of pods (containerd 2.1 and CRI-O 1.32 do)")
+		return policy.Sandbox{}, errors.New("the container runtime does not tell the addresses of pods (containerd 2.1 and CRI-O 1.32 do)")
 	}
 	h.mu.Lock()
 	h.serial++
-	b := translate.Sandbox{
+	b := policy.Sandbox{
 		ID: pod.GetId(), NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: pod.GetName()},
 		Node: h.Node, Labels: labelsOf(pod), Serial: h.serial,
 	}
@@ -248,7 +248,7 @@ func (h *handler) sandbox(pod *api.PodSandbox) (translate.Sandbox, error) {
 	for _, text := range pod.GetIps() {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
-			return translate.Sandbox{}, fmt.Errorf("the container runtime tells %q for an address of a pod", text)
+			return policy.Sandbox{}, fmt.Errorf("the container runtime tells %q for an address of a pod", text)
 		}
 		b.IPs = append(b.IPs, a.Unmap().WithZone(""))
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/containerd/nri/pkg/adaptation"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/runtime"
 )
 
@@ -26,15 +26,15 @@ type gate struct {
 	mu     sync.Mutex
 	refuse error
 	block  bool
-	live   map[string]translate.Sandbox
+	live   map[string]policy.Sandbox
 	events chan string
 }
 
 func newGate() *gate {
-	return &gate{live: make(map[string]translate.Sandbox), events: make(chan string, 100)}
+	return &gate{live: make(map[string]policy.Sandbox), events: make(chan string, 100)}
 }
 
-func (g *gate) Admit(ctx context.Context, b translate.Sandbox) (bool, error) {
+func (g *gate) Admit(ctx context.Context, b policy.Sandbox) (bool, error) {
 	g.mu.Lock()
 	g.live[b.ID] = b
 	refuse, block := g.refuse, g.block
@@ -52,7 +52,7 @@ func (g *gate) Release(id string) {
 	delete(g.live, id)
 }
 
-func (g *gate) Resync(live []translate.Sandbox) int {
+func (g *gate) Resync(live []policy.Sandbox) int {
 	g.mu.Lock()
 	clear(g.live)
 	for _, b := range live {
@@ -66,7 +66,7 @@ func (g *gate) Resync(live []translate.Sandbox) int {
 func (g *gate) Doubt() { g.events <- "doubt" }
 
 // sandbox returns what was told last of a sandbox.
-func (g *gate) sandbox(id string) (translate.Sandbox, bool) {
+func (g *gate) sandbox(id string) (policy.Sandbox, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	b, ok := g.live[id]

@@ -14,6 +14,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/folder"
 )
 
@@ -32,7 +33,7 @@ type Case struct {
 	Title   string // the first sentence of its comment
 	Node    string // whose ruleset it shows
 	Options translate.Options
-	Cluster *translate.Cluster
+	Cluster *policy.Cluster
 	Flows   []Flow
 	Table   string   // as the file has it
 	Errors  []string // as the file has them
@@ -143,7 +144,7 @@ func (c *Case) parseFlags(text string) error {
 		case "--established=recheck":
 			c.Options.Established = translate.Recheck
 		case "--pod-to-node=allow":
-			c.Options.PodToNode = translate.AllowPodToNode
+			c.Options.PodToNode = policy.AllowPodToNode
 		case "--log-group=0":
 			c.Options.LogGroup = 0
 		default:
@@ -184,7 +185,7 @@ func (c *Case) Nodes() []string {
 func (c *Case) State(node string) (*translate.State, []string) {
 	s := translate.New(node, c.Options)
 	var text []string
-	for _, err := range append(slices.Clone(c.readErrors), c.Cluster.AddTo(s)...) {
+	for _, err := range append(slices.Clone(c.readErrors), s.Add(c.Cluster)...) {
 		text = append(text, err.Error())
 	}
 	return s, text

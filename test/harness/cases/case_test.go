@@ -38,7 +38,7 @@ func TestFlows(t *testing.T) {
 		"deny  shop/web  ->   shop/web:53/udp":               "false 10.0.0.1 -> 10.0.0.1 udp/53, false fd00::1 -> fd00::1 udp/53",
 		"allow shop/web[6] -> shop/web:53/sctp":              "true fd00::1 -> fd00::1 sctp/53",
 		"allow shop/web -> shop/web[4]:icmp":                 "true 10.0.0.1 -> 10.0.0.1 icmp/0",
-		"allow shop/web -> [fd00::2]:icmp/135":               "true fd00::1 -> fd00::2 ipv6-icmp/0",
+		"allow shop/web -> [fd00::2]:icmp/135":               "true fd00::1 -> fd00::2 icmpv6/0",
 		"allow [fd00::2] -> shop/web:protocol/47":            "true fd00::2 -> fd00::1 47/0",
 		"allow node -> shop/four:80/tcp":                     "true invalid IP -> 10.0.0.2 tcp/80",
 		"allow shop/web -> node[6]:80/tcp":                   "true fd00::1 -> 100::8 tcp/80",

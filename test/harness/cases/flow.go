@@ -13,21 +13,19 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/prober"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Flow is an expectation: a flow of one family, and whether the cluster's policies allow it.
 type Flow struct {
-	nft.Flow        // from the node the address is not valid; to the node it is that of a prober's node
-	Allow    bool   // the expected verdict
-	Where    string // file:line
-	Text     string // of the line
+	policy.Flow        // from the node the address is not valid; to the node it is that of a prober's node
+	Allow       bool   // the expected verdict
+	Where       string // file:line
+	Text        string // of the line
 }
 
 // String returns where the flow is in the file, and what it says.
 func (f Flow) String() string { return fmt.Sprintf("%s: %s (%s)", f.Where, f.Text, f.Flow) }
-
-// ToNode says whether the flow is from a pod to its own node.
-func (f Flow) ToNode() bool { return f.Hook == nft.Input }
 
 // FromNode says whether the flow is from the node to a pod of its own. It meets no base chain: only a kernel can tell what becomes of it.
 func (f Flow) FromNode() bool { return !f.Src.IsValid() }
@@ -97,9 +95,9 @@ func (c *Case) parseFlow(text string) ([]Flow, error) {
 		if !fromFamily || !toFamily {
 			continue
 		}
-		f := Flow{Flow: nft.Flow{Src: src, Dst: dst}, Allow: fields[0] == "allow"}
+		f := Flow{Flow: policy.Flow{Src: src, Dst: dst}, Allow: fields[0] == "allow"}
 		if !dst.IsValid() {
-			f.Hook, f.Dst = nft.Input, nodeAddr(family)
+			f.ToNode, f.Dst = true, nodeAddr(family)
 		}
 		if err := f.ask(fields[3][i+1:], family); err != nil {
 			return nil, err

@@ -16,19 +16,19 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Case returns a cluster and a flow in the form of a golden case, to be kept with the others: the comment, cluster.yaml, and the flow
 // with the answer of the policies.
-func Case(comment string, e translate.Explanation, c *translate.Cluster) string {
+func Case(comment string, e policy.Answer, c *policy.Cluster) string {
 	verdict := map[bool]string{true: "allow", false: "deny "}[e.Allowed]
 	comment = strings.ReplaceAll(comment, "\n", "\n# ")
 	return fmt.Sprintf("# %s\n-- cluster.yaml --\n%s-- flows --\n%s %s\n", comment, Manifest(c), verdict, flowText(e.Flow))
 }
 
 // flowText writes a flow as the golden cases do.
-func flowText(f nft.Flow) string {
+func flowText(f policy.Flow) string {
 	host := strings.TrimSuffix(net.JoinHostPort(f.Dst.String(), ""), ":")
 	switch f.Proto {
 	case nft.TCP, nft.UDP, nft.SCTP:
@@ -43,7 +43,7 @@ func flowText(f nft.Flow) string {
 }
 
 // Manifest returns the objects of the cluster as YAML documents.
-func Manifest(c *translate.Cluster) string {
+func Manifest(c *policy.Cluster) string {
 	var objects []any
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
 		objects = append(objects, &corev1.Namespace{
@@ -68,8 +68,8 @@ func Manifest(c *translate.Cluster) string {
 	return strings.Join(documents, "---\n")
 }
 
-// Pod returns the pod of the API of which translate.PodFrom makes p.
-func Pod(p translate.Pod) *corev1.Pod {
+// Pod returns the pod of the API of which policy.PodFrom makes p.
+func Pod(p policy.Pod) *corev1.Pod {
 	pod := &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -92,7 +92,7 @@ func Pod(p translate.Pod) *corev1.Pod {
 }
 
 // containers returns one container for each port: within one, a port's name is unique.
-func containers(ports []translate.NamedPort) []corev1.Container {
+func containers(ports []policy.NamedPort) []corev1.Container {
 	protocols := map[uint8]corev1.Protocol{nft.TCP: corev1.ProtocolTCP, nft.UDP: corev1.ProtocolUDP, nft.SCTP: corev1.ProtocolSCTP}
 	all := []corev1.Container{{Name: "main"}}
 	for i, port := range ports {

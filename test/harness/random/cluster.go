@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Size is how large the universes of a cluster are. A cluster has at most so many of each.
@@ -43,7 +43,7 @@ func Nodes() [2]string { return [...]string{"node-1", "node-2"} }
 func Source(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
 
 // Cluster returns a random cluster.
-func Cluster(r *rand.Rand, size Size) *translate.Cluster { return NewGenerator(r, size).Cluster() }
+func Cluster(r *rand.Rand, size Size) *policy.Cluster { return NewGenerator(r, size).Cluster() }
 
 // Generator makes the objects of one cluster.
 type Generator struct {
@@ -67,8 +67,8 @@ func NewGenerator(r *rand.Rand, size Size) *Generator {
 }
 
 // Cluster returns a cluster of up to the generator's size.
-func (g *Generator) Cluster() *translate.Cluster {
-	c := &translate.Cluster{Namespaces: make(map[string]map[string]string)}
+func (g *Generator) Cluster() *policy.Cluster {
+	c := &policy.Cluster{Namespaces: make(map[string]map[string]string)}
 	for i := range g.size.Namespaces {
 		if g.chance(85) {
 			c.Namespaces[namespaceName(i)] = g.namespaceLabels()

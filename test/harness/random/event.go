@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Kind is the kind of object that an event is about.
@@ -32,7 +33,7 @@ type Event struct {
 	Delete bool
 
 	// What the object is from now on; only that of Kind is set, and none where Delete is.
-	Pod    translate.Pod
+	Pod    policy.Pod
 	Labels map[string]string // of a namespace
 	Policy *networkingv1.NetworkPolicy
 }
@@ -65,10 +66,10 @@ func (e Event) Apply(s *translate.State) {
 }
 
 // ApplyTo makes the cluster what it is after the event. Objects are replaced, never edited.
-func (e Event) ApplyTo(c *translate.Cluster) {
+func (e Event) ApplyTo(c *policy.Cluster) {
 	switch e.Kind {
 	case PodKind:
-		c.Pods = slices.DeleteFunc(slices.Clone(c.Pods), func(p translate.Pod) bool { return p.NamespacedName == e.Name })
+		c.Pods = slices.DeleteFunc(slices.Clone(c.Pods), func(p policy.Pod) bool { return p.NamespacedName == e.Name })
 		if !e.Delete {
 			c.Pods = append(c.Pods, e.Pod)
 		}
@@ -87,7 +88,7 @@ func (e Event) ApplyTo(c *translate.Cluster) {
 }
 
 // Undo returns the event that makes the event's object again what it is in c.
-func (e Event) Undo(c *translate.Cluster) Event {
+func (e Event) Undo(c *policy.Cluster) Event {
 	for _, have := range Events(c) {
 		if have.Kind == e.Kind && have.Name == e.Name {
 			return have
@@ -101,7 +102,7 @@ func policyName(np *networkingv1.NetworkPolicy) types.NamespacedName {
 }
 
 // Events returns the events that make c of nothing: namespaces, then pods, then policies.
-func Events(c *translate.Cluster) []Event {
+func Events(c *policy.Cluster) []Event {
 	var events []Event
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
 		events = append(events, Event{Kind: NamespaceKind, Name: types.NamespacedName{Name: name}, Labels: c.Namespaces[name]})
@@ -116,7 +117,7 @@ func Events(c *translate.Cluster) []Event {
 }
 
 // Event returns a random event that can happen to c: an object of the universe comes, goes, or changes a little or altogether.
-func (g *Generator) Event(c *translate.Cluster) Event {
+func (g *Generator) Event(c *policy.Cluster) Event {
 	remove := g.chance(30)
 	switch n := g.r.IntN(10); {
 	case n < 5:
@@ -125,7 +126,7 @@ func (g *Generator) Event(c *translate.Cluster) Event {
 			e.Pod = g.change(pick(g.r, c.Pods...))
 		}
 		if e.Name = e.Pod.NamespacedName; remove {
-			e.Pod = translate.Pod{}
+			e.Pod = policy.Pod{}
 		}
 		return e
 	case n < 7:
@@ -146,7 +147,7 @@ func (g *Generator) Event(c *translate.Cluster) Event {
 }
 
 // change returns p with one thing about it changed.
-func (g *Generator) change(p translate.Pod) translate.Pod {
+func (g *Generator) change(p policy.Pod) policy.Pod {
 	i, _ := strconv.Atoi(p.Name[strings.LastIndexByte(p.Name, '-')+1:])
 	other := g.pod(i)
 	switch g.r.IntN(8) {

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Flows makes flows between the places of a cluster where verdicts change: its pods' addresses, the edges of blocks and excepts and
@@ -45,7 +45,7 @@ type service struct {
 }
 
 // NewFlows returns a source of flows of c, with only the addresses that use wants; nil wants all.
-func NewFlows(r *rand.Rand, c *translate.Cluster, use func(netip.Addr) bool) *Flows {
+func NewFlows(r *rand.Rand, c *policy.Cluster, use func(netip.Addr) bool) *Flows {
 	f := &Flows{r: r, use: use, ports: []uint16{1, 80, 443, 65535}, named: make(map[string][]service)}
 	of := make(map[string]ends) // the pods of namespaces
 	for _, p := range c.Pods {
@@ -160,7 +160,7 @@ func protocolOf(port networkingv1.NetworkPolicyPort) uint8 {
 }
 
 // Next returns a flow.
-func (f *Flows) Next() nft.Flow {
+func (f *Flows) Next() policy.Flow {
 	family := f.r.IntN(2)
 	if len(f.pods[family]) == 0 {
 		family = 1 - family
@@ -169,7 +169,7 @@ func (f *Flows) Next() nft.Flow {
 	if len(pods) == 0 {
 		pods = all
 	}
-	flow := nft.Flow{Src: pick(f.r, pods...), Dst: pick(f.r, pods...)}
+	flow := policy.Flow{Src: pick(f.r, pods...), Dst: pick(f.r, pods...)}
 	if flow.Src == flow.Dst {
 		flow.Dst = pick(f.r, pods...) // still the same at times
 	}
@@ -190,7 +190,7 @@ func (f *Flows) Next() nft.Flow {
 
 // aim makes the flow one that a rule may be about: between a pod of its namespace and an edge of its blocks, if it has some, on
 // one of its ports.
-func (f *Flows) aim(flow *nft.Flow, a aim, family int) {
+func (f *Flows) aim(flow *policy.Flow, a aim, family int) {
 	pod, peer := &flow.Dst, &flow.Src
 	if a.egress {
 		pod, peer = peer, pod

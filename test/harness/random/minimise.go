@@ -10,11 +10,11 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Minimise returns the smallest cluster that it finds of which fails is still true: nothing can be left out of it.
-func Minimise(c *translate.Cluster, fails func(*translate.Cluster) bool) *translate.Cluster {
+func Minimise(c *policy.Cluster, fails func(*policy.Cluster) bool) *policy.Cluster {
 	for {
 		smaller := firstFailing(c, fails)
 		if smaller == nil {
@@ -24,7 +24,7 @@ func Minimise(c *translate.Cluster, fails func(*translate.Cluster) bool) *transl
 	}
 }
 
-func firstFailing(c *translate.Cluster, fails func(*translate.Cluster) bool) *translate.Cluster {
+func firstFailing(c *policy.Cluster, fails func(*policy.Cluster) bool) *policy.Cluster {
 	for smaller := range reductions(c) {
 		if fails(smaller) {
 			return smaller
@@ -34,8 +34,8 @@ func firstFailing(c *translate.Cluster, fails func(*translate.Cluster) bool) *tr
 }
 
 // reductions yields clusters that are c without one thing: first whole objects, then parts of them.
-func reductions(c *translate.Cluster) iter.Seq[*translate.Cluster] {
-	return func(yield func(*translate.Cluster) bool) {
+func reductions(c *policy.Cluster) iter.Seq[*policy.Cluster] {
+	return func(yield func(*policy.Cluster) bool) {
 		for _, e := range Events(c) {
 			smaller := *c
 			e.Delete = true
@@ -75,8 +75,8 @@ func reductions(c *translate.Cluster) iter.Seq[*translate.Cluster] {
 }
 
 // podReductions yields pods that are p without one address, label or port, or not terminating.
-func podReductions(p translate.Pod) iter.Seq[translate.Pod] {
-	return func(yield func(translate.Pod) bool) {
+func podReductions(p policy.Pod) iter.Seq[policy.Pod] {
+	return func(yield func(policy.Pod) bool) {
 		for i := range p.IPs {
 			smaller := p
 			if smaller.IPs = slices.Delete(slices.Clone(p.IPs), i, i+1); !yield(smaller) {

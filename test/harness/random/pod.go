@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // podsIPv4 are addresses at, beside and between the edges of the blocks that policies name. The second of each pair of
@@ -47,8 +47,8 @@ func addrs(texts ...string) []netip.Addr {
 }
 
 // pod returns a pod with the i-th name of the universe. Both its namespace and its name follow from i.
-func (g *Generator) pod(i int) translate.Pod {
-	p := translate.Pod{
+func (g *Generator) pod(i int) policy.Pod {
+	p := policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: namespaceName(i % g.size.Namespaces), Name: objectName("pod", i)},
 		Node:           pick(g.r, Nodes()[0], Nodes()[0], Nodes()[1]),
 		Labels:         g.podLabels(),
@@ -80,18 +80,18 @@ func (g *Generator) podLabels() map[string]string {
 	return labels
 }
 
-// namedPorts returns the named ports of a pod, in the order that translate.PodFrom gives them. Most pods have http, at numbers that differ;
+// namedPorts returns the named ports of a pod, in the order that policy.PodFrom gives them. Most pods have http, at numbers that differ;
 // some have the same name for two protocols, or twice for one.
-func (g *Generator) namedPorts() []translate.NamedPort {
-	var ports []translate.NamedPort
+func (g *Generator) namedPorts() []policy.NamedPort {
+	var ports []policy.NamedPort
 	for range g.few(4) {
-		ports = append(ports, translate.NamedPort{
+		ports = append(ports, policy.NamedPort{
 			Name:   pick(g.r, "http", "http", "dns", "admin"),
 			Proto:  pick(g.r, nft.TCP, nft.TCP, nft.TCP, nft.UDP, nft.SCTP),
 			Number: pick[uint16](g.r, 80, 8080, 8081, 53, 65535, 1),
 		})
 	}
-	slices.SortFunc(ports, func(a, b translate.NamedPort) int {
+	slices.SortFunc(ports, func(a, b policy.NamedPort) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Number, b.Number))
 	})
 	return slices.Compact(ports)

@@ -11,6 +11,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestSeed makes everything twice of one seed.
@@ -41,7 +42,7 @@ func TestSeed(t *testing.T) {
 func TestPod(t *testing.T) {
 	for seed := range uint64(50) {
 		for _, p := range random.Cluster(random.Source(seed), random.Large()).Pods {
-			got, ok, err := translate.PodFrom(random.Pod(p))
+			got, ok, err := policy.PodFrom(random.Pod(p))
 			if !ok || err != nil || fmt.Sprint(got) != fmt.Sprint(p) {
 				t.Errorf("seed %d: got %v, %t, %v; want %v", seed, got, ok, err, p)
 			}
@@ -67,7 +68,7 @@ func TestUndo(t *testing.T) {
 
 // TestMinimise looks for the smallest cluster in which a policy still has an except.
 func TestMinimise(t *testing.T) {
-	excepts := func(c *translate.Cluster) bool {
+	excepts := func(c *policy.Cluster) bool {
 		for _, np := range c.Policies {
 			for _, r := range np.Spec.Ingress {
 				for _, peer := range r.From {
@@ -99,7 +100,7 @@ func TestCoverage(t *testing.T) {
 	count := make(map[string]int)
 	for seed := range uint64(600) {
 		s := translate.New("node-1", translate.Options{})
-		for _, err := range random.Cluster(random.Source(seed), random.Small()).AddTo(s) {
+		for _, err := range s.Add(random.Cluster(random.Source(seed), random.Small())) {
 			for _, w := range words {
 				if strings.Contains(err.Error(), w) {
 					count[w]++
@@ -125,7 +126,7 @@ func TestEdges(t *testing.T) {
 		r := random.Source(seed)
 		c := random.Cluster(r, random.Small())
 		s := translate.New("node-1", translate.Options{})
-		c.AddTo(s)
+		s.Add(c)
 		table := s.Table().String()
 		for _, text := range texts {
 			if strings.Contains(table, text) {
@@ -151,7 +152,7 @@ func TestCase(t *testing.T) {
 	c := random.Cluster(random.Source(3), random.Small())
 	f := random.NewFlows(random.Source(3), c, nil).Next()
 	f.Proto, f.DstPort = nft.TCP, 80
-	text := random.Case("seed 3", translate.Explanation{Flow: f, Allowed: true}, c)
+	text := random.Case("seed 3", policy.Answer{Flow: f, Allowed: true}, c)
 	for _, want := range []string{"# seed 3\n-- cluster.yaml --\n", "kind: NetworkPolicy\n", "\n-- flows --\nallow ", ":80/tcp\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

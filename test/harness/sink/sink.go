@@ -18,7 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 )
 
@@ -65,7 +65,7 @@ func (r objects) note(format string, args ...any) {
 	r.lines = append(r.lines, strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
-func (r objects) SetPod(p translate.Pod) {
+func (r objects) SetPod(p policy.Pod) {
 	r.set("pod", p.NamespacedName, "%s %v", Labels(p.Labels), p.IPs)
 }
 func (r objects) SetNamespace(name string, labels map[string]string) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/apiserver"
 )
@@ -123,7 +124,7 @@ func (s *sink) Update(edit func(watch.Objects)) { s.mu.Lock(); defer s.mu.Unlock
 func (s *sink) Synced()                         { close(s.synced) }
 func (s *sink) Away(error)                      {}
 
-func (s *sink) SetPod(p translate.Pod)            { s.pods[p.NamespacedName] = true }
+func (s *sink) SetPod(p policy.Pod)               { s.pods[p.NamespacedName] = true }
 func (s *sink) DeletePod(n types.NamespacedName)  { delete(s.pods, n) }
 func (s *sink) DeleteNamespace(string)            {}
 func (s *sink) DeletePolicy(types.NamespacedName) {}

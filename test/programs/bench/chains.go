@@ -12,14 +12,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // chainPerPolicy writes the cluster's policies the way that most programs of this kind do, as well as that way allows: one lookup finds
 // the chain of the pod, which jumps to the chain of each policy that selects it; that has a rule for each rule of the policy, with a set
 // of its peers' addresses. It knows what the worlds here need: ingress, IPv4, podSelectors of the policy's namespace, ipBlocks without
 // except, single ports.
-func chainPerPolicy(c *translate.Cluster) (string, error) {
+func chainPerPolicy(c *policy.Cluster) (string, error) {
 	w := writer{cluster: c, selected: make(map[netip.Addr][]string)}
 	for _, np := range c.Policies {
 		if err := w.policy(np); err != nil {
@@ -31,7 +31,7 @@ func chainPerPolicy(c *translate.Cluster) (string, error) {
 }
 
 type writer struct {
-	cluster  *translate.Cluster
+	cluster  *policy.Cluster
 	text     strings.Builder
 	selected map[netip.Addr][]string // the chains of the policies that select a pod of the node
 }

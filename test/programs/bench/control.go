@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 )
 
@@ -24,7 +25,7 @@ func (z size) fill(s *translate.State) error {
 		s.SetNamespace(ns.Name, ns.Labels)
 	}
 	for i := range z.pods {
-		p, _, err := translate.PodFrom(z.pod(i))
+		p, _, err := policy.PodFrom(z.pod(i))
 		if err != nil {
 			return err
 		}
@@ -130,7 +131,7 @@ func (z size) relevant() (peers, local []int, err error) {
 	}
 	s.Table().Pending()
 	matters := func(i int) bool {
-		p, _, _ := translate.PodFrom(z.pod(i))
+		p, _, _ := policy.PodFrom(z.pod(i))
 		s.DeletePod(p.NamespacedName)
 		changes := s.Table().Pending() != nil
 		s.SetPod(p)
@@ -182,9 +183,9 @@ func (z size) kinds() ([]kindOfEvent, error) {
 	remove := func(name types.NamespacedName) func(watch.Objects) {
 		return func(o watch.Objects) { o.DeletePod(name) }
 	}
-	set := func(p translate.Pod) func(watch.Objects) { return func(o watch.Objects) { o.SetPod(p) } }
-	some := func(list []int) func(n int) translate.Pod {
-		return func(n int) translate.Pod { p, _, _ := translate.PodFrom(z.pod(list[n%len(list)])); return p }
+	set := func(p policy.Pod) func(watch.Objects) { return func(o watch.Objects) { o.SetPod(p) } }
+	some := func(list []int) func(n int) policy.Pod {
+		return func(n int) policy.Pod { p, _, _ := policy.PodFrom(z.pod(list[n%len(list)])); return p }
 	}
 	peer, local := some(peers), some(locals)
 	return []kindOfEvent{
@@ -220,7 +221,7 @@ func (z size) kinds() ([]kindOfEvent, error) {
 }
 
 // novel is a new pod like p, but for a label.
-func (z size) novel(p translate.Pod, n int) translate.Pod {
+func (z size) novel(p policy.Pod, n int) policy.Pod {
 	p.Name += "-new"
 	p.Labels = maps.Clone(p.Labels)
 	p.Labels["pod-template-hash"] = fmt.Sprintf("new-%d", n)

@@ -87,7 +87,7 @@ func (b *bench) forms(ctx context.Context) error {
 // formSpaces makes the spaces: conntrack alone, the table, and the table as it was.
 func formSpaces(w *world) ([]*space, error) {
 	state := translate.New(nodeName, translate.Options{LogGroup: 86})
-	if errs := w.AddTo(state); len(errs) > 0 {
+	if errs := state.Add(&w.Cluster); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	text := state.Table().String()

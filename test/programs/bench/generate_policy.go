@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // kinds is how many kinds of policies there are.
@@ -93,7 +93,7 @@ func rulePort(proto corev1.Protocol, port intstr.IntOrString) networkingv1.Netwo
 }
 
 // extraPolicy lets another application in to that of a pod.
-func (z size) extraPolicy(p translate.Pod) *networkingv1.NetworkPolicy {
+func (z size) extraPolicy(p policy.Pod) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: "extra"},
 		Spec: ingress(selector(appLabel, p.Labels[appLabel]), rulePorts(number(8081)),

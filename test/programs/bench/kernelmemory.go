@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // tableMemory is what a process of its own finds out about a table.
@@ -130,7 +131,7 @@ func fillEveryNamespace(s *translate.State) error {
 		return err
 	}
 	for _, i := range z.localPods()[:30] {
-		p, _, err := translate.PodFrom(z.pod(i))
+		p, _, err := policy.PodFrom(z.pod(i))
 		if err != nil {
 			return err
 		}

@@ -116,7 +116,7 @@ func (b *bench) packetPoint(ctx context.Context, w *world, x float64, m, base *M
 // differences mean nothing.
 func (b *bench) contenders(ctx context.Context, w *world) ([]contender, error) {
 	state := translate.New(nodeName, translate.Options{LogGroup: 86})
-	if errs := w.AddTo(state); len(errs) > 0 {
+	if errs := state.Add(&w.Cluster); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	reference, err := chainPerPolicy(&w.Cluster)

@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // withEverything is a pod whose isolation has every kind of match, with a connection that the last one allows.
@@ -23,7 +24,7 @@ func withEverything() *world {
 		name := fmt.Sprintf("team-%d", i)
 		w.Namespaces[name] = map[string]string{"team": name}
 		ip := netip.AddrFrom4([4]byte{10, 200, 0, byte(i)})
-		w.Pods = append(w.Pods, translate.Pod{
+		w.Pods = append(w.Pods, policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: name, Name: "pod"}, Node: "other", IPs: []netip.Addr{ip}, Running: true,
 		})
 		w.policy("server", rule(80, networkingv1.NetworkPolicyPeer{NamespaceSelector: selector("team", name)}))
@@ -55,7 +56,7 @@ func partList(ctx context.Context) []part {
 	table := func(w *world) func(*space) error {
 		return func(s *space) error {
 			state := translate.New(nodeName, translate.Options{LogGroup: 86})
-			return errors.Join(errors.Join(w.AddTo(state)...), s.loadText(baseline), s.loadTable(ctx, state.Table()))
+			return errors.Join(errors.Join(state.Add(&w.Cluster)...), s.loadText(baseline), s.loadTable(ctx, state.Table()))
 		}
 	}
 	few, many := withPolicies(1), withEverything()

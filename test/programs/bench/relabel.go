@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 )
 
@@ -95,12 +96,12 @@ func relabelled(peer networkingv1.NetworkPolicyPeer) (*translate.State, error) {
 	state.SetNamespace("large", map[string]string{"team": "other"})
 	more := size{z.pods + flipped, z.policies} // for addresses that follow
 	for i := range flipped {
-		state.SetPod(translate.Pod{
+		state.SetPod(policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: "large", Name: fmt.Sprintf("pod-%d", i)}, Node: "other", Running: true,
 			Labels: map[string]string{"role": "client", "app": fmt.Sprintf("app-%d", i/podsPerApp)}, IPs: more.ips(z.pods + i),
 		})
 	}
-	local, _, err := translate.PodFrom(z.pod(z.localPods()[0]))
+	local, _, err := policy.PodFrom(z.pod(z.localPods()[0]))
 	if err != nil {
 		return nil, err
 	}

@@ -136,7 +136,7 @@ func (m mode) set(ctx context.Context, conn *kernel.Conn) error {
 	w.Pods[len(w.Pods)-1].IPs = []netip.Addr{client}
 	w.policy("server", everyPort(pods("client")))
 	state := translate.New(nodeName, translate.Options{LogGroup: 86, Established: m.established})
-	if errs := w.AddTo(state); len(errs) > 0 {
+	if errs := state.Add(&w.Cluster); len(errs) > 0 {
 		return errors.Join(errs...)
 	}
 	_, err := conn.Apply(ctx, state.Table().Pending())

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 const (
@@ -22,7 +22,7 @@ const (
 
 // A world is a cluster that differs from others in one number, and a connection that its policies allow.
 type world struct {
-	translate.Cluster
+	policy.Cluster
 	clients []netip.Addr // from which the connection may come
 	server  netip.AddrPort
 	free    netip.AddrPort // on the same node, of a pod that no policy selects
@@ -30,7 +30,7 @@ type world struct {
 
 // newWorld has the server, the pod that no policy selects, and nothing else.
 func newWorld() *world {
-	w := &world{Cluster: translate.Cluster{Namespaces: map[string]map[string]string{shop: {}}}}
+	w := &world{Cluster: policy.Cluster{Namespaces: map[string]map[string]string{shop: {}}}}
 	w.server = netip.AddrPortFrom(w.pod(nodeName, "server"), 80)
 	w.free = netip.AddrPortFrom(w.pod(nodeName, "free"), 80)
 	return w
@@ -40,7 +40,7 @@ func newWorld() *world {
 func (w *world) pod(node, app string) netip.Addr {
 	i := len(w.Pods) + 1
 	ip := netip.AddrFrom4([4]byte{10, 100 + byte(i>>16), byte(i >> 8), byte(i)})
-	w.Pods = append(w.Pods, translate.Pod{
+	w.Pods = append(w.Pods, policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: shop, Name: fmt.Sprintf("%s-%d", app, i)},
 		Node:           node, Labels: map[string]string{"app": app}, IPs: []netip.Addr{ip}, Running: true,
 	})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package policy
 
 import (
 	"fmt"
@@ -10,13 +10,11 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/netpold/netpold/nft"
 )
 
-// Explanation answers whether the cluster's policies allow a flow. A flow is allowed when both directions allow it.
-type Explanation struct {
-	Flow    nft.Flow
+// Answer answers whether the cluster's policies allow a flow. A flow is allowed when both directions allow it.
+type Answer struct {
+	Flow    Flow
 	Allowed bool
 	Egress  Decision // of the source
 	Ingress Decision // of the destination
@@ -51,16 +49,16 @@ func (r RuleRef) String() string {
 
 // Explain answers whether the policies allow a flow, and why, by walking the policies' own text. It is the second opinion against which
 // the compiled rules are held, so it shares nothing with them: no index, no rules, no canonical form.
-func (c *Cluster) Explain(f nft.Flow) Explanation {
+func (c *Cluster) Explain(f Flow) Answer {
 	ends := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
-	e := Explanation{Flow: f, Egress: c.decide(Egress, ends), Ingress: c.decide(Ingress, ends)}
+	e := Answer{Flow: f, Egress: c.decide(Egress, ends), Ingress: c.decide(Ingress, ends)}
 	e.Allowed = e.Egress.Allowed && e.Ingress.Allowed
 	return e
 }
 
 // ends are a flow and the pods that own its addresses, nil where none does.
 type ends struct {
-	flow     nft.Flow
+	flow     Flow
 	src, dst *Pod
 }
 
@@ -199,11 +197,11 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 	switch {
 	case f.Src == f.Dst:
 		return "a pod cannot block access to itself"
-	case f.Hook == nft.Input && d == Ingress && hostPods != "":
+	case f.ToNode && d == Ingress && hostPods != "":
 		return host
-	case f.Hook == nft.Input && d == Ingress:
+	case f.ToNode && d == Ingress:
 		return "it is the node's own address, and nodes are never isolated"
-	case f.Hook == nft.Input && c.PodToNode == AllowPodToNode:
+	case f.ToNode && c.PodToNode == AllowPodToNode:
 		return "the node does not filter what its own pods send to it (--pod-to-node=allow)"
 	case isDiscovery(f):
 		return "IPv6 neighbour discovery is always allowed"
@@ -232,8 +230,8 @@ func (c *Cluster) hostPods(a netip.Addr) string {
 }
 
 // isDiscovery says whether the flow is IPv6 neighbour discovery.
-func isDiscovery(f nft.Flow) bool {
-	return nft.FamilyOf(f.Src) == nft.IPv6 && f.Proto == nft.ICMPv6 && f.ICMPType >= nft.FirstNDType && f.ICMPType <= nft.LastNDType
+func isDiscovery(f Flow) bool {
+	return f.Src.Is6() && f.Proto == ICMPv6 && f.ICMPType >= 133 && f.ICMPType <= 137 // RFC 4861: router solicitation to redirect
 }
 
 // isolating returns the policies that select the pod for a direction, sorted by name.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate_test
+package policy_test
 
 import (
 	"fmt"
@@ -16,23 +16,22 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
-	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // These tests state what the API's text means, in its own terms and without the compiled rules: see fuzz_test.go for those.
 
 // explainPod returns a running pod from "namespace/name", "key=value,…", "address …" and named ports as "http=tcp/8080".
-func explainPod(name, labels, ips string, ports ...string) translate.Pod {
-	p := translate.Pod{NamespacedName: parseName(name), Labels: parseLabels(labels), Running: true, Created: time.Unix(1000, 0)}
+func explainPod(name, labels, ips string, ports ...string) policy.Pod {
+	p := policy.Pod{NamespacedName: parseName(name), Labels: parseLabels(labels), Running: true, Created: time.Unix(1000, 0)}
 	for ip := range strings.FieldsSeq(ips) {
 		p.IPs = append(p.IPs, netip.MustParseAddr(ip))
 	}
 	for _, text := range ports {
 		port, service, _ := strings.Cut(text, "=")
-		var f nft.Flow
+		var f policy.Flow
 		setService(&f, service)
-		p.Ports = append(p.Ports, translate.NamedPort{Name: port, Proto: f.Proto, Number: f.DstPort})
+		p.Ports = append(p.Ports, policy.NamedPort{Name: port, Proto: f.Proto, Number: f.DstPort})
 	}
 	return p
 }
@@ -52,12 +51,12 @@ func parseLabels(text string) map[string]string {
 }
 
 // setService sets what a flow wants: "tcp/80", "icmp/8" (a type), "gre".
-func setService(f *nft.Flow, text string) {
+func setService(f *policy.Flow, text string) {
 	name, number, _ := strings.Cut(text, "/")
 	n, _ := strconv.ParseUint(number, 10, 16)
-	protocols := map[string]uint8{"tcp": nft.TCP, "udp": nft.UDP, "sctp": nft.SCTP, "icmp": nft.ICMP, "icmpv6": nft.ICMPv6, "gre": 47}
+	protocols := map[string]uint8{"tcp": policy.TCP, "udp": policy.UDP, "sctp": policy.SCTP, "icmp": policy.ICMP, "icmpv6": policy.ICMPv6, "gre": 47}
 	f.Proto = protocols[name]
-	if f.Proto == nft.ICMP || f.Proto == nft.ICMPv6 {
+	if f.Proto == policy.ICMP || f.Proto == policy.ICMPv6 {
 		f.ICMPType = uint8(n)
 		return
 	}
@@ -76,11 +75,11 @@ func explainPolicy(t *testing.T, name, spec string) *networkingv1.NetworkPolicy 
 }
 
 // shop is the cluster of these tests. Policies select shop/db; the others are its peers.
-func shop(policies ...*networkingv1.NetworkPolicy) *translate.Cluster {
+func shop(policies ...*networkingv1.NetworkPolicy) *policy.Cluster {
 	host := explainPod("shop/host", "app=web", "192.168.0.1", "http=tcp/80")
 	host.HostNetwork = true
-	return &translate.Cluster{
-		Pods: []translate.Pod{
+	return &policy.Cluster{
+		Pods: []policy.Pod{
 			explainPod("shop/db", "app=db", "10.0.0.2 fd00::2", "pg=tcp/5432", "http=tcp/80"),
 			explainPod("shop/web", "app=web,tier=front", "10.0.0.1 fd00::1", "http=tcp/8080", "http=tcp/8081", "http=udp/8082", "pg=tcp/1"),
 			explainPod("other/web", "app=web", "10.0.1.1", "http=tcp/80"),
@@ -102,13 +101,13 @@ func places() map[string]string {
 }
 
 // flowOf returns the flow between shop/db, at its address of the place's family, and a place: to db for ingress, from it for egress.
-func flowOf(d translate.Direction, place, service string) nft.Flow {
+func flowOf(d policy.Direction, place, service string) policy.Flow {
 	peer := netip.MustParseAddr(places()[place])
-	f := nft.Flow{Src: peer, Dst: netip.MustParseAddr("10.0.0.2")}
+	f := policy.Flow{Src: peer, Dst: netip.MustParseAddr("10.0.0.2")}
 	if peer.Is6() {
 		f.Dst = netip.MustParseAddr("fd00::2")
 	}
-	if d == translate.Egress {
+	if d == policy.Egress {
 		f.Src, f.Dst = f.Dst, f.Src
 	}
 	setService(&f, service)
@@ -116,24 +115,24 @@ func flowOf(d translate.Direction, place, service string) nft.Flow {
 }
 
 // decision returns the decision of one direction.
-func decision(e translate.Explanation, d translate.Direction) translate.Decision {
-	if d == translate.Egress {
+func decision(e policy.Answer, d policy.Direction) policy.Decision {
+	if d == policy.Egress {
 		return e.Egress
 	}
 	return e.Ingress
 }
 
 // policyOn returns a policy on shop/db with one rule for a direction; PEERS in the rule stands for from or to.
-func policyOn(t *testing.T, d translate.Direction, rules ...string) *networkingv1.NetworkPolicy {
+func policyOn(t *testing.T, d policy.Direction, rules ...string) *networkingv1.NetworkPolicy {
 	t.Helper()
-	policyType := map[translate.Direction]string{translate.Ingress: "Ingress", translate.Egress: "Egress"}[d]
+	policyType := map[policy.Direction]string{policy.Ingress: "Ingress", policy.Egress: "Egress"}[d]
 	return explainPolicy(t, "shop/p", fmt.Sprintf("{podSelector: {matchLabels: {app: db}}, policyTypes: [%s], %s: [%s]}",
 		policyType, d, inDirection(d, strings.Join(rules, ", "))))
 }
 
 // inDirection puts the name of the field of peers for PEERS.
-func inDirection(d translate.Direction, text string) string {
-	return strings.ReplaceAll(text, "PEERS", map[translate.Direction]string{translate.Ingress: "from", translate.Egress: "to"}[d])
+func inDirection(d policy.Direction, text string) string {
+	return strings.ReplaceAll(text, "PEERS", map[policy.Direction]string{policy.Ingress: "from", policy.Egress: "to"}[d])
 }
 
 // sorted sorts the words of a text.
@@ -142,7 +141,7 @@ func sorted(text string) string {
 }
 
 // allowedPlaces returns the places, other than db itself, with which db may talk.
-func allowedPlaces(c *translate.Cluster, d translate.Direction, service string) string {
+func allowedPlaces(c *policy.Cluster, d policy.Direction, service string) string {
 	var names []string
 	for place := range places() {
 		if place != "db" && decision(c.Explain(flowOf(d, place, service)), d).Allowed {
@@ -197,7 +196,7 @@ func TestExplainPeers(t *testing.T) {
 		{`{PEERS: [{ipBlock: {cidr: "::ffff:10.0.0.0/95"}}]}`, ""}, // an IPv6 network where nothing is
 		{`{PEERS: [{ipBlock: {cidr: "::ffff:10.0.0.0/0"}}]}`, "web6 world6"},
 	} {
-		for _, d := range translate.Directions() {
+		for _, d := range policy.Directions() {
 			got := allowedPlaces(shop(policyOn(t, d, row.peers)), d, "tcp/80")
 			if diff := cmp.Diff(sorted(row.want), got); diff != "" {
 				t.Errorf("%s %s: -want +got\n%s", d, row.peers, diff)
@@ -234,7 +233,7 @@ func TestExplainPorts(t *testing.T) {
 		{`{ports: [{port: 80}], PEERS: [{ipBlock: {cidr: 203.0.114.0/24}}]}`, ""},
 		{`{ports: [{port: 80}], PEERS: [{podSelector: {}}]}`, ""},
 	} {
-		for _, d := range translate.Directions() {
+		for _, d := range policy.Directions() {
 			c := shop(policyOn(t, d, row.ports))
 			var got []string
 			for service := range strings.FieldsSeq(every) {
@@ -251,9 +250,9 @@ func TestExplainPorts(t *testing.T) {
 
 // TestExplainNamedPorts: "This can either be a numerical or named port on a pod": for ingress on the selected one, for egress on the peer.
 func TestExplainNamedPorts(t *testing.T) {
-	const in, out = translate.Ingress, translate.Egress
+	const in, out = policy.Ingress, policy.Egress
 	for _, row := range []struct {
-		d                   translate.Direction
+		d                   policy.Direction
 		rule, service, want string
 	}{
 		{in, `{ports: [{port: http}]}`, "tcp/80", "bare host lost other/web web web6 world world6"},
@@ -308,9 +307,9 @@ func TestExplainSelectors(t *testing.T) {
 		asOwner := explainPolicy(t, "n/p", fmt.Sprintf(`{podSelector: %s}`, row.selector))
 		var peers, owners []string
 		for _, labels := range pods {
-			c := &translate.Cluster{Pods: []translate.Pod{explainPod("n/a", labels, "10.0.0.1"), explainPod("n/b", "", "10.0.0.2")}}
-			out := nft.Flow{Src: c.Pods[0].IPs[0], Dst: c.Pods[1].IPs[0], Proto: nft.TCP, DstPort: 80}
-			in := nft.Flow{Src: out.Dst, Dst: out.Src, Proto: nft.TCP, DstPort: 80}
+			c := &policy.Cluster{Pods: []policy.Pod{explainPod("n/a", labels, "10.0.0.1"), explainPod("n/b", "", "10.0.0.2")}}
+			out := policy.Flow{Src: c.Pods[0].IPs[0], Dst: c.Pods[1].IPs[0], Proto: policy.TCP, DstPort: 80}
+			in := policy.Flow{Src: out.Dst, Dst: out.Src, Proto: policy.TCP, DstPort: 80}
 			c.Policies = []*networkingv1.NetworkPolicy{asPeer}
 			if c.Explain(out).Ingress.Allowed {
 				peers = append(peers, "<"+labels+">")
@@ -395,7 +394,7 @@ func TestExplainInvalidRules(t *testing.T) {
 		{`{PEERS: [{namespaceSelector: {}, podSelector: {matchLabels: {"-": x}}}]}`, "PEERS[0].podSelector"},
 		{`{PEERS: [{podSelector: {}}, {namespaceSelector: {matchLabels: {a: "-"}}}]}`, "PEERS[1].namespaceSelector"},
 	} {
-		for _, d := range translate.Directions() {
+		for _, d := range policy.Directions() {
 			field := inDirection(d, row.field)
 			alone, beside := shop(policyOn(t, d, row.rule)), shop(policyOn(t, d, row.rule, valid))
 			for _, service := range []string{"tcp/80", "tcp/8080", "udp/80", "icmp/8", "gre"} {

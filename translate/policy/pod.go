@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package policy
 
 import (
 	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/netpold/netpold/nft"
 )
 
 // Pod is what policy needs to know of a pod.
@@ -94,8 +93,8 @@ func namedPorts(spec corev1.PodSpec) []NamedPort {
 	var ports []NamedPort
 	add := func(c corev1.Container) {
 		for _, p := range c.Ports {
-			proto, ok := protocol(p.Protocol)
-			if p.Name == "" || !ok || p.ContainerPort < 1 || p.ContainerPort > 65535 {
+			proto := protocolNumber(p.Protocol)
+			if p.Name == "" || proto == 0 || p.ContainerPort < 1 || p.ContainerPort > 65535 {
 				continue
 			}
 			ports = append(ports, NamedPort{p.Name, proto, uint16(p.ContainerPort)})
@@ -115,15 +114,41 @@ func namedPorts(spec corev1.PodSpec) []NamedPort {
 	return slices.Compact(ports)
 }
 
-// protocol returns the IANA number of a Kubernetes protocol name; an absent one means TCP.
-func protocol(p corev1.Protocol) (uint8, bool) {
+// IANA protocol numbers that policies name, and those of pings.
+const (
+	ICMP   uint8 = 1
+	TCP    uint8 = 6
+	UDP    uint8 = 17
+	ICMPv6 uint8 = 58
+	SCTP   uint8 = 132
+)
+
+// protocolNumber returns the IANA number of a Kubernetes protocol name, or 0; an absent one means TCP.
+func protocolNumber(p corev1.Protocol) uint8 {
 	switch p {
 	case corev1.ProtocolTCP, "":
-		return nft.TCP, true
+		return TCP
 	case corev1.ProtocolUDP:
-		return nft.UDP, true
+		return UDP
 	case corev1.ProtocolSCTP:
-		return nft.SCTP, true
+		return SCTP
 	}
-	return 0, false
+	return 0
+}
+
+// protocolName names an IANA protocol number for operators.
+func protocolName(proto uint8) string {
+	switch proto {
+	case ICMP:
+		return "ICMP"
+	case TCP:
+		return "TCP"
+	case UDP:
+		return "UDP"
+	case ICMPv6:
+		return "ICMPv6"
+	case SCTP:
+		return "SCTP"
+	}
+	return strconv.Itoa(int(proto))
 }

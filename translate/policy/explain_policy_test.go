@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate_test
+package policy_test
 
 import (
 	"fmt"
@@ -12,8 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "k8s.io/api/networking/v1"
 
-	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestExplainPolicyTypes: "If this field is not specified, it will default based on the existence of ingress or egress rules".
@@ -42,7 +41,7 @@ func TestExplainPolicyTypes(t *testing.T) {
 		{`{policyTypes: [Other], egress: [{}]}`, "no", "yes"},
 	} {
 		c := shop(explainPolicy(t, "shop/p", row.spec))
-		for d, want := range map[translate.Direction]string{translate.Ingress: row.ingress, translate.Egress: row.egress} {
+		for d, want := range map[policy.Direction]string{policy.Ingress: row.ingress, policy.Egress: row.egress} {
 			decided := decision(c.Explain(flowOf(d, "world", "tcp/80")), d)
 			got := map[bool]string{true: "yes", false: "no"}[decided.Allowed]
 			if !decided.Isolated {
@@ -78,7 +77,7 @@ func TestExplainPodSelector(t *testing.T) {
 		c := shop(explainPolicy(t, row.policy, fmt.Sprintf(`{podSelector: %s}`, row.selector)))
 		var got []string
 		for pod, ip := range pods {
-			in := c.Explain(nft.Flow{Src: netip.MustParseAddr("203.0.113.9"), Dst: netip.MustParseAddr(ip), Proto: nft.TCP, DstPort: 80}).Ingress
+			in := c.Explain(policy.Flow{Src: netip.MustParseAddr("203.0.113.9"), Dst: netip.MustParseAddr(ip), Proto: policy.TCP, DstPort: 80}).Ingress
 			if in.Isolated {
 				got = append(got, pod)
 			}
@@ -113,7 +112,7 @@ func TestExplainAdditive(t *testing.T) {
 		{"lost", "tcp/80", true, false, "<nil>"},
 		{"world", "icmp/8", true, false, "<nil>"},
 	} {
-		f := flowOf(translate.Ingress, row.place, row.service)
+		f := flowOf(policy.Ingress, row.place, row.service)
 		e := c.Explain(f)
 		by := "<nil>"
 		if e.Ingress.AllowedBy != nil {
@@ -125,7 +124,7 @@ func TestExplainAdditive(t *testing.T) {
 		if diff := cmp.Diff("[shop/a-none shop/m-other shop/z-web]", fmt.Sprint(e.Ingress.Policies)); diff != "" {
 			t.Errorf("%s: -want +got\n%s", f, diff)
 		}
-		if e.Flow != f || e.Egress.Direction != translate.Egress || e.Ingress.Direction != translate.Ingress {
+		if e.Flow != f || e.Egress.Direction != policy.Egress || e.Ingress.Direction != policy.Ingress {
 			t.Errorf("%s: the flow or a direction is lost: %+v", f, e)
 		}
 	}
@@ -158,7 +157,7 @@ func TestExplainExempt(t *testing.T) {
 		{"10.0.0.2", "192.168.0.1", "tcp/80", "", host},
 		{"192.168.0.1", "203.0.113.9", "tcp/80", host, noPod},
 	} {
-		f := nft.Flow{Src: netip.MustParseAddr(row.src), Dst: netip.MustParseAddr(row.dst)}
+		f := policy.Flow{Src: netip.MustParseAddr(row.src), Dst: netip.MustParseAddr(row.dst)}
 		setService(&f, row.service)
 		e := c.Explain(f)
 		if e.Egress.Exempt != row.egress || e.Ingress.Exempt != row.ingress {
@@ -167,7 +166,7 @@ func TestExplainExempt(t *testing.T) {
 		if want := row.egress != "" && row.ingress != ""; e.Allowed != want {
 			t.Errorf("%s: allowed %t, want %t", f, e.Allowed, want)
 		}
-		for _, d := range []translate.Decision{e.Egress, e.Ingress} {
+		for _, d := range []policy.Decision{e.Egress, e.Ingress} {
 			if (d.Exempt == noPod || d.Exempt == host) && (d.Pod != nil || d.Isolated || d.Policies != nil) || d.Exempt == "" && d.Pod == nil || d.AllowedBy != nil {
 				t.Errorf("%s: %+v", f, d)
 			}
@@ -178,43 +177,43 @@ func TestExplainExempt(t *testing.T) {
 // TestExplainOwner: of the pods that claim an address one has it, for its isolation and as a peer.
 func TestExplainOwner(t *testing.T) {
 	const a, b = "10.0.0.1", "10.0.0.9"
-	claim := func(name string, change func(*translate.Pod)) translate.Pod {
+	claim := func(name string, change func(*policy.Pod)) policy.Pod {
 		p := explainPod(name, "pod="+parseName(name).Name, a)
 		if change != nil {
 			change(&p)
 		}
 		return p
 	}
-	later := func(p *translate.Pod) { p.Created = p.Created.Add(time.Second) }
-	waiting := func(p *translate.Pod) { p.Running = false }
-	starting := func(p *translate.Pod) { later(p); p.Running = false }
-	leaving := func(p *translate.Pod) { p.Terminating = true }
-	leavingLater := func(p *translate.Pod) { later(p); leaving(p) }
-	host := func(p *translate.Pod) { later(p); p.HostNetwork = true }
-	second := func(p *translate.Pod) { p.IPs = []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr(a)} }
+	later := func(p *policy.Pod) { p.Created = p.Created.Add(time.Second) }
+	waiting := func(p *policy.Pod) { p.Running = false }
+	starting := func(p *policy.Pod) { later(p); p.Running = false }
+	leaving := func(p *policy.Pod) { p.Terminating = true }
+	leavingLater := func(p *policy.Pod) { later(p); leaving(p) }
+	host := func(p *policy.Pod) { later(p); p.HostNetwork = true }
+	second := func(p *policy.Pod) { p.IPs = []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr(a)} }
 	for _, row := range []struct {
 		why  string
-		pods []translate.Pod
+		pods []policy.Pod
 		want string
 	}{
-		{"one", []translate.Pod{claim("n/p", nil)}, "n/p"},
-		{"newer before running", []translate.Pod{claim("n/old", nil), claim("n/new", starting)}, "n/new"},
-		{"running before name", []translate.Pod{claim("n/a", waiting), claim("n/b", nil)}, "n/b"},
-		{"staying before newer", []translate.Pod{claim("n/new", leavingLater), claim("n/old", nil)}, "n/old"},
-		{"staying before running", []translate.Pod{claim("n/a", leaving), claim("n/b", waiting)}, "n/b"},
-		{"newer of two that leave", []translate.Pod{claim("n/a", leaving), claim("n/b", leavingLater)}, "n/b"},
-		{"leaving alone", []translate.Pod{claim("n/a", leaving)}, "n/a"},
-		{"newer before name", []translate.Pod{claim("n/a", nil), claim("n/b", later)}, "n/b"},
-		{"name", []translate.Pod{claim("n/b", nil), claim("n/a", nil)}, "n/a"},
-		{"namespace before name", []translate.Pod{claim("n/a", nil), claim("m/b", nil)}, "m/b"},
-		{"not a hostNetwork pod", []translate.Pod{claim("n/a", host), claim("n/b", nil)}, "n/b"},
-		{"not running alone", []translate.Pod{claim("n/a", waiting)}, "n/a"},
-		{"any of its addresses", []translate.Pod{claim("n/a", second)}, "n/a"},
-		{"only hostNetwork", []translate.Pod{claim("n/a", host)}, ""},
-		{"no addresses", []translate.Pod{claim("n/a", func(p *translate.Pod) { p.IPs = nil })}, ""},
+		{"one", []policy.Pod{claim("n/p", nil)}, "n/p"},
+		{"newer before running", []policy.Pod{claim("n/old", nil), claim("n/new", starting)}, "n/new"},
+		{"running before name", []policy.Pod{claim("n/a", waiting), claim("n/b", nil)}, "n/b"},
+		{"staying before newer", []policy.Pod{claim("n/new", leavingLater), claim("n/old", nil)}, "n/old"},
+		{"staying before running", []policy.Pod{claim("n/a", leaving), claim("n/b", waiting)}, "n/b"},
+		{"newer of two that leave", []policy.Pod{claim("n/a", leaving), claim("n/b", leavingLater)}, "n/b"},
+		{"leaving alone", []policy.Pod{claim("n/a", leaving)}, "n/a"},
+		{"newer before name", []policy.Pod{claim("n/a", nil), claim("n/b", later)}, "n/b"},
+		{"name", []policy.Pod{claim("n/b", nil), claim("n/a", nil)}, "n/a"},
+		{"namespace before name", []policy.Pod{claim("n/a", nil), claim("m/b", nil)}, "m/b"},
+		{"not a hostNetwork pod", []policy.Pod{claim("n/a", host), claim("n/b", nil)}, "n/b"},
+		{"not running alone", []policy.Pod{claim("n/a", waiting)}, "n/a"},
+		{"any of its addresses", []policy.Pod{claim("n/a", second)}, "n/a"},
+		{"only hostNetwork", []policy.Pod{claim("n/a", host)}, ""},
+		{"no addresses", []policy.Pod{claim("n/a", func(p *policy.Pod) { p.IPs = nil })}, ""},
 	} {
-		c := &translate.Cluster{Pods: append(row.pods, explainPod("n/peer", "", b))}
-		f := nft.Flow{Src: netip.MustParseAddr(b), Dst: netip.MustParseAddr(a), Proto: nft.TCP, DstPort: 80}
+		c := &policy.Cluster{Pods: append(row.pods, explainPod("n/peer", "", b))}
+		f := policy.Flow{Src: netip.MustParseAddr(b), Dst: netip.MustParseAddr(a), Proto: policy.TCP, DstPort: 80}
 		got := ""
 		if p := c.Explain(f).Ingress.Pod; p != nil {
 			got = p.String()
@@ -249,7 +248,7 @@ func TestExplainNearest(t *testing.T) {
 		{[]string{peer, port, neither}, "[0]"},
 		{[]string{peer, peer}, "[0]"},
 	} {
-		for _, d := range translate.Directions() {
+		for _, d := range policy.Directions() {
 			got, want := "<nil>", row.want
 			if want != "<nil>" {
 				want = fmt.Sprintf("shop/p spec.%s%s", d, want)

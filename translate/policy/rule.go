@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package policy
 
 import (
 	"fmt"
@@ -9,12 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
-
-	"github.com/netpold/netpold/nft"
 )
 
 // fit says whether a rule's peers include the flow's, whether its ports have the flow's, and whether both do together. It does not ask
@@ -66,7 +63,7 @@ func (r policyRule) hasPort(e ends) bool {
 			continue
 		}
 		for _, have := range e.dst.Ports {
-			if have.Name == p.Port.StrVal && have.Proto == protoOf(p) && have.Proto == e.flow.Proto && have.Number == e.flow.DstPort {
+			if have.Name == p.Port.StrVal && have.Proto == protocolOf(p) && have.Proto == e.flow.Proto && have.Number == e.flow.DstPort {
 				return true
 			}
 		}
@@ -75,13 +72,13 @@ func (r policyRule) hasPort(e ends) bool {
 }
 
 // hasNumber says whether the rule's ports have the flow's by number.
-func (r policyRule) hasNumber(f nft.Flow) bool {
+func (r policyRule) hasNumber(f Flow) bool {
 	if len(r.ports) == 0 { // "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
 		return true
 	}
 	for _, p := range r.ports {
 		switch {
-		case protoOf(p) != f.Proto:
+		case protocolOf(p) != f.Proto:
 		case p.Port == nil: // "If this field is not provided, this matches all port names and numbers."
 			return true
 		case p.Port.Type == intstr.String:
@@ -96,19 +93,11 @@ func (r policyRule) hasNumber(f nft.Flow) bool {
 }
 
 // protoOf returns the IANA number of a port's protocol, or 0. "If not specified, this field defaults to TCP."
-func protoOf(p networkingv1.NetworkPolicyPort) uint8 {
+func protocolOf(p networkingv1.NetworkPolicyPort) uint8 {
 	if p.Protocol == nil {
-		return nft.TCP
+		return TCP
 	}
-	switch *p.Protocol {
-	case corev1.ProtocolTCP, "":
-		return nft.TCP
-	case corev1.ProtocolUDP:
-		return nft.UDP
-	case corev1.ProtocolSCTP:
-		return nft.SCTP
-	}
-	return 0
+	return protocolNumber(*p.Protocol)
 }
 
 // network reads a CIDR by the standard library's older parser, after leading zeros of decimal fields are gone: the API server has taken
@@ -167,7 +156,7 @@ func (r policyRule) fault() string {
 // port field is defined as a named (string) port. The endPort must be equal or greater than port."
 func portFault(p networkingv1.NetworkPolicyPort) string {
 	switch {
-	case protoOf(p) == 0:
+	case protocolOf(p) == 0:
 		return fmt.Sprintf(".protocol: %q is not TCP, UDP or SCTP", *p.Protocol)
 	case p.Port == nil && p.EndPort != nil:
 		return ".endPort: there is no port"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package policy
 
 import (
 	"fmt"
@@ -8,8 +8,7 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
-
-	"github.com/netpold/netpold/nft"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Near is the rule that comes nearest to allowing a flow, and the first part of it that does not fit.
@@ -20,7 +19,7 @@ type Near struct {
 
 // Nearest returns the rule that comes nearest to allowing a denied flow in one direction: one that names the peer before one that names
 // the port. It is nil when the isolating policies have no rule.
-func (c *Cluster) Nearest(f nft.Flow, d Direction) *Near {
+func (c *Cluster) Nearest(f Flow, d Direction) *Near {
 	e := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
 	pod, _, _ := e.of(d)
 	var nearest *Near
@@ -56,7 +55,7 @@ func (c *Cluster) misfit(np *networkingv1.NetworkPolicy, d Direction, r policyRu
 }
 
 // Describe returns the explanation of a flow in lines for an operator.
-func (c *Cluster) Describe(e Explanation) string {
+func (c *Cluster) Describe(e Answer) string {
 	verdict := "denied"
 	if e.Allowed {
 		verdict = "allowed"
@@ -66,9 +65,9 @@ func (c *Cluster) Describe(e Explanation) string {
 }
 
 // describe returns one direction's decision in a line; a is the address at its end.
-func (c *Cluster) describe(f nft.Flow, d Decision, a netip.Addr) string {
+func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
 	subject := fmt.Sprintf("%s of %s: ", d.Direction, end(d.Pod, a))
-	isolated := "isolated by " + policyList(d.Policies)
+	isolated := "isolated by " + list(d.Policies)
 	switch {
 	case d.Exempt != "":
 		return subject + "allowed: " + d.Exempt
@@ -123,9 +122,9 @@ func portsText(ports []networkingv1.NetworkPolicyPort) string {
 }
 
 // serviceOf names what a flow wants, as portsText does.
-func serviceOf(f nft.Flow) string {
-	name := strings.ToUpper(nft.ProtocolName(f.Proto))
-	if f.Proto == nft.ICMP || f.Proto == nft.ICMPv6 {
+func serviceOf(f Flow) string {
+	name := protocolName(f.Proto)
+	if f.Proto == ICMP || f.Proto == ICMPv6 {
 		return name
 	}
 	return fmt.Sprintf("%s %d", name, f.DstPort)
@@ -141,4 +140,13 @@ func (c *Cluster) peerText(p *Pod, a netip.Addr) string {
 		return a.String() + ", which belongs to no pod"
 	}
 	return fmt.Sprintf("%s (labels %s; namespace labels %s)", p.NamespacedName, labelText(p.Labels), labelText(c.Namespaces[p.Namespace]))
+}
+
+// list names policies.
+func list(policies []types.NamespacedName) string {
+	names := make([]string, len(policies))
+	for i, p := range policies {
+		names[i] = p.String()
+	}
+	return strings.Join(names, ", ")
 }

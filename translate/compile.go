@@ -20,11 +20,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
-// policy is a NetworkPolicy of the state. Most policies select no pod of this node: of them it keeps what tells that, and the text in
+// networkPolicy is one of the state. Most policies select no pod of this node: of them it keeps what tells that, and the text in
 // its shortest form.
-type policy struct {
+type networkPolicy struct {
 	name     types.NamespacedName
 	spec     []byte // as protobuf
 	pods     labels.Selector
@@ -36,14 +37,14 @@ type policy struct {
 }
 
 // source returns the policy as it was given.
-func (p *policy) source() *networkingv1.NetworkPolicy {
+func (p *networkPolicy) source() *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: p.name.Namespace, Name: p.name.Name}}
 	_ = np.Spec.Unmarshal(p.spec) // it was marshalled here
 	return np
 }
 
 // rules returns what the policy allows in a direction.
-func (p *policy) rules(d Direction) []rule {
+func (p *networkPolicy) rules(d policy.Direction) []rule {
 	if p.compiled == nil {
 		p.compiled = compile(p.source(), p.spec).compiled
 	}
@@ -51,15 +52,15 @@ func (p *policy) rules(d Direction) []rule {
 }
 
 // join makes the policy part of an isolation.
-func (p *policy) join(iso *isolation) {
+func (p *networkPolicy) join(iso *isolation) {
 	if p.isolations == nil {
 		p.isolations = make(map[*isolation]struct{})
 	}
 	p.isolations[iso] = struct{}{}
 }
 
-// leave ends [policy.join].
-func (p *policy) leave(iso *isolation) {
+// leave ends [networkPolicy.join].
+func (p *networkPolicy) leave(iso *isolation) {
 	if delete(p.isolations, iso); len(p.isolations) == 0 {
 		p.isolations, p.compiled = nil, nil
 	}
@@ -79,7 +80,7 @@ type rule struct {
 // rulePorts is what a rule's ports open. A named port's number is the matter of a pod, so it stays a name.
 type rulePorts struct {
 	open  portSet
-	named []NamedPort // Number is not set
+	named []policy.NamedPort // Number is not set
 }
 
 // podPeer selects pods: of one namespace, of the namespaces that a selector matches or, with neither, of the whole cluster.
@@ -92,8 +93,8 @@ type podPeer struct {
 // compile returns the policy that np says; spec is its, as protobuf. What it cannot compile is an error that names the field, and narrows:
 // a bad rule allows nothing, a bad requirement of spec.podSelector is left out so that it selects no fewer pods, and an unknown policy type
 // isolates both ways.
-func compile(np *networkingv1.NetworkPolicy, spec []byte) *policy {
-	p := &policy{
+func compile(np *networkingv1.NetworkPolicy, spec []byte) *networkPolicy {
+	p := &networkPolicy{
 		name:     types.NamespacedName{Namespace: np.Namespace, Name: np.Name},
 		spec:     spec,
 		compiled: new([2][]rule),
@@ -102,7 +103,7 @@ func compile(np *networkingv1.NetworkPolicy, spec []byte) *policy {
 	var errs field.ErrorList
 	p.pods, errs = compileSelector(&np.Spec.PodSelector, path.Child("podSelector"))
 	errs = append(errs, p.compileTypes(np.Spec, path.Child("policyTypes"))...)
-	add := func(d Direction, i int, ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) {
+	add := func(d policy.Direction, i int, ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) {
 		r, bad := place{np.Namespace, d, path.Child(d.String()).Index(i)}.compileRule(ports, peers)
 		r.index = i
 		if errs = append(errs, bad...); len(bad) == 0 {
@@ -110,10 +111,10 @@ func compile(np *networkingv1.NetworkPolicy, spec []byte) *policy {
 		}
 	}
 	for i, r := range np.Spec.Ingress {
-		add(Ingress, i, r.Ports, r.From)
+		add(policy.Ingress, i, r.Ports, r.From)
 	}
 	for i, r := range np.Spec.Egress {
-		add(Egress, i, r.Ports, r.To)
+		add(policy.Egress, i, r.Ports, r.To)
 	}
 	if len(errs) > 0 {
 		p.err = fmt.Errorf("NetworkPolicy %s: %w", p.name, errs.ToAggregate())
@@ -123,17 +124,17 @@ func compile(np *networkingv1.NetworkPolicy, spec []byte) *policy {
 
 // compileTypes sets the directions that the policy isolates. Absent types mean Ingress, and Egress if there are egress rules: the
 // API server writes that into each policy, a folder of manifests does not.
-func (p *policy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.Path) field.ErrorList {
+func (p *networkPolicy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.Path) field.ErrorList {
 	if len(spec.PolicyTypes) == 0 {
-		p.isolates[Ingress], p.isolates[Egress] = true, len(spec.Egress) > 0
+		p.isolates[policy.Ingress], p.isolates[policy.Egress] = true, len(spec.Egress) > 0
 	}
 	var errs field.ErrorList
 	for i, t := range spec.PolicyTypes {
 		switch t {
 		case networkingv1.PolicyTypeIngress:
-			p.isolates[Ingress] = true
+			p.isolates[policy.Ingress] = true
 		case networkingv1.PolicyTypeEgress:
-			p.isolates[Egress] = true
+			p.isolates[policy.Egress] = true
 		default:
 			p.isolates = [2]bool{true, true}
 			known := []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
@@ -146,7 +147,7 @@ func (p *policy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.P
 // place is where a rule stands.
 type place struct {
 	namespace string
-	direction Direction
+	direction policy.Direction
 	path      *field.Path
 }
 
@@ -155,7 +156,7 @@ func (at place) compileRule(ports []networkingv1.NetworkPolicyPort, peers []netw
 	var r rule
 	var errs field.ErrorList
 	r.ports, errs = compilePorts(ports, at.path.Child("ports"))
-	path := at.path.Child(map[Direction]string{Ingress: "from", Egress: "to"}[at.direction])
+	path := at.path.Child(map[policy.Direction]string{policy.Ingress: "from", policy.Egress: "to"}[at.direction])
 	// "If this field is empty or missing, this rule matches all sources (traffic not restricted by source)."
 	r.anyPeer = len(peers) == 0
 	for i, peer := range peers {
@@ -287,7 +288,7 @@ func compilePorts(ports []networkingv1.NetworkPolicyPort, path *field.Path) (rul
 		case bad != nil:
 			errs = append(errs, bad)
 		case port.Port != nil && port.Port.Type == intstr.String:
-			r.named = append(r.named, NamedPort{Name: port.Port.StrVal, Proto: proto})
+			r.named = append(r.named, policy.NamedPort{Name: port.Port.StrVal, Proto: proto})
 		default:
 			ranges = append(ranges, nft.PortRange{Proto: proto, First: first, Last: last})
 		}
@@ -322,4 +323,17 @@ func portNumbers(port networkingv1.NetworkPolicyPort, path *field.Path) (first, 
 		return 0, 0, field.Invalid(end, *port.EndPort, fmt.Sprintf("must be between port (%d) and 65535", number))
 	}
 	return uint16(number), uint16(*port.EndPort), nil
+}
+
+// protocol returns the IANA number of a Kubernetes protocol name; an absent one means TCP.
+func protocol(p corev1.Protocol) (uint8, bool) {
+	switch p {
+	case corev1.ProtocolTCP, "":
+		return nft.TCP, true
+	case corev1.ProtocolUDP:
+		return nft.UDP, true
+	case corev1.ProtocolSCTP:
+		return nft.SCTP, true
+	}
+	return 0, false
 }

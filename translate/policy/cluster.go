@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"net/netip"
+	"slices"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Cluster is a cluster's state as plain objects: what a folder of manifests holds, and what [Cluster.Explain] walks.
+type Cluster struct {
+	Pods       []Pod
+	Namespaces map[string]map[string]string // labels by name
+	Policies   []*networkingv1.NetworkPolicy
+	Sandboxes  []Sandbox // of one node, if the question is what that enforces
+	PodToNode  PodToNode
+
+	// Quarantines are the isolations of pods that one node has set aside, as far as it was asked.
+	Quarantines []PodQuarantine
+
+	// OverLimit is what is over a limit on the nodes of pods, as far as they were asked.
+	OverLimit []PodExcess
+}
+
+// PodToNode says what becomes of connections from a pod to the node that it is on. The specification exempts only those from the
+// node to its pods.
+type PodToNode uint8
+
+// What egress policies mean to them.
+const (
+	FilterPodToNode PodToNode = iota // what they mean to a connection to any other address
+	AllowPodToNode                   // nothing
+)
+
+// Sandbox is a pod as the container runtime of its node knows it: it has its addresses before its first container starts, and until the
+// last one has stopped. The API tells of them a second later.
+type Sandbox struct {
+	ID string // the runtime's
+	types.NamespacedName
+	Node   string
+	Labels map[string]string // count until the pod itself is known; not changed after the sandbox is given away
+	IPs    []netip.Addr
+	Serial uint64 // of two sandboxes with one address, the one with the greater serial has it; not 0
+
+	// Stale says that the runtime has not been heard of since: the sandbox may be gone. Whatever the API tells of its addresses then holds.
+	Stale bool
+}
+
+// PodQuarantine says that the isolation of a pod is set aside.
+type PodQuarantine struct {
+	Pod       types.NamespacedName
+	Direction Direction
+	Reason    string
+	Bare      bool // nor can it reach itself
+}
+
+// Excess is a rule that is over a limit.
+type Excess struct {
+	RuleRef
+	Reason string
+}
+
+// PodExcess is the rules of a pod's policies that are over a limit in a direction.
+type PodExcess struct {
+	Pod       types.NamespacedName
+	Direction Direction
+	Rules     []Excess
+}
+
+// quarantine returns the quarantine of a pod in a direction, or nil.
+func (c *Cluster) quarantine(d Direction, pod *Pod) *PodQuarantine {
+	i := slices.IndexFunc(c.Quarantines, func(q PodQuarantine) bool {
+		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == d
+	})
+	if i < 0 {
+		return nil
+	}
+	return &c.Quarantines[i]
+}
