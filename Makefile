@@ -22,6 +22,8 @@ build: ## Build bin/netpold, static
 test: ## Run the tests, those on the kernel in network namespaces of their own
 	@test/setup/setup.sh test
 	go test -timeout 20m ./...
+	@# Not cached: what it reads is outside of its module.
+	go -C test/chart test -count 1 .
 	$(if $(RACE),go test -timeout 20m -race $(CONCURRENT))
 
 test-kernel: ## Run again what asks the kernel, whatever has changed

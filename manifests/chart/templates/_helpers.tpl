@@ -1,0 +1,23 @@
+{{/*
+The object of a file, as kustomize makes it: in the release's namespace, unless it is the cluster's, and with the labels of all.
+*/}}
+{{- define "netpold.object" -}}
+{{- $object := .root.Files.Get .file | fromYaml }}
+{{- if not (hasPrefix "Cluster" $object.kind) }}
+{{- $_ := set $object.metadata "namespace" .root.Release.Namespace }}
+{{- end }}
+{{- $labels := include "netpold.labels" .root | fromYaml }}
+{{- $_ := set $object.metadata "labels" (merge $labels ($object.metadata.labels | default dict)) }}
+{{- toYaml $object }}
+{{- end }}
+
+{{- define "netpold.labels" -}}
+app.kubernetes.io/name: netpold
+app.kubernetes.io/component: network-policy
+{{- end }}
+
+{{- define "netpold.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else if .tag }}:{{ .tag }}{{ end }}
+{{- end }}
+{{- end }}
