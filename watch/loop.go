@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,29 +17,30 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch/drops"
+	"github.com/netpold/netpold/watch/events"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
 // Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock, and one
 // transaction is in flight at a time; what arrives meanwhile makes the next.
 //
-// Mutexes are taken in this order: dropLog.mu, dropHistory.mu, Loop.mu, and then either Events.mu or denied.mu. None is held while the
-// kernel, a file or the API server is waited for. Who waits for those waits for one of two things at most, each until his context ends: for
-// another one's denied.read, and for his turn with the kernel.Reader. The loop's goroutine waits for neither.
+// Mutexes are taken in this order: Loop.mu, and then one of denied.mu, drops.Log.mu and events.Recorder.mu. None is held while the kernel, a
+// file or the API server is waited for. Who waits for those waits for one of two things at most, each until his context ends: for another
+// one's denied.read, and for his turn with the kernel.Reader. The loop's goroutine waits for neither.
 type Loop struct {
 	LoopConfig
 	started time.Time
 	wake    chan struct{} // capacity 1: something may be pending
 
-	denied  *denied
-	history *dropHistory
-	looks   looks
+	denied *denied
+	drops  *drops.Log
+	looks  looks
 
 	mu         sync.Mutex // guards the fields below
 	troubles   troubles
 	quarantine quarantine
 	status     Status
-	dropLogs   dropLogState
 	inFlight   bool // a transaction is
 	admissions admissions
 	told       chan struct{} // closed at the next event; nil if nobody waits for it
@@ -57,7 +59,7 @@ type LoopConfig struct {
 	Reads   Reads            // for whoever asks, so that the loop waits for nobody's reads; nil: Kernel
 	State   *translate.State // the loop's from then on
 	Metrics *Metrics
-	Events  *Events // nil tells nothing
+	Events  *events.Recorder // nil tells nothing
 	Log     *slog.Logger
 
 	// What reports say.
@@ -101,15 +103,35 @@ func NewLoop(config LoopConfig) *Loop {
 	if config.Reads == nil {
 		config.Reads = config.Kernel
 	}
-	return &Loop{
+	l := &Loop{
 		LoopConfig: config,
 		started:    time.Now(),
 		wake:       make(chan struct{}, 1),
 		troubles:   newTroubles(),
 		quarantine: newQuarantine(),
 		denied:     newDenied(),
-		history:    newDropHistory(),
 		admissions: make(admissions),
+	}
+	l.drops = drops.New(drops.Config{Log: config.Log, View: l.view, Told: l.tellBlocked})
+	return l
+}
+
+// Drops returns what is known of denied packets. It knows of none until it is opened and runs.
+func (l *Loop) Drops() *drops.Log { return l.drops }
+
+// view calls look while nothing changes the state, and says whether the source has told all there is.
+func (l *Loop) view(look func(*translate.State)) (synced bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	look(l.State)
+	return l.status.Synced
+}
+
+// tellBlocked has the isolated pod of a drop line told.
+func (l *Loop) tellBlocked(r drops.Record) {
+	namespace, name, isPod := strings.Cut(r.Isolated().Pod, "/")
+	if isPod {
+		l.Events.Blocked(types.NamespacedName{Namespace: namespace, Name: name}, r.Kind(), r.Text, r.Count)
 	}
 }
 
@@ -325,12 +347,12 @@ type objects struct {
 
 // SetPolicy tells the events, too. What does not compile is one of the state's troubles.
 func (o objects) SetPolicy(np *networkingv1.NetworkPolicy) {
-	o.loop.Events.setPolicy(np)
+	o.loop.Events.SetPolicy(np)
 	_ = o.State.SetPolicy(np)
 }
 
 // DeletePolicy tells the events, too.
 func (o objects) DeletePolicy(name types.NamespacedName) {
-	o.loop.Events.deletePolicy(name)
+	o.loop.Events.DeletePolicy(name)
 	o.State.DeletePolicy(name)
 }

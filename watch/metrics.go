@@ -25,10 +25,6 @@ type Metrics struct {
 	eventToKernel prometheus.Histogram
 	recoveries    *prometheus.CounterVec
 	lastCommit    prometheus.Gauge
-
-	dropRecords         prometheus.Counter
-	dropRecordsLost     prometheus.Counter
-	dropLinesSuppressed prometheus.Counter
 }
 
 // NewMetrics registers the metrics of a loop with reg.
@@ -56,18 +52,6 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 			Name: "netpold_last_commit_timestamp_seconds",
 			Help: "Unix time of the last committed transaction.",
 		}),
-		dropRecords: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "netpold_drop_records_total",
-			Help: "Denied packets that the kernel logged and netpold read; the kernel logs a limited number per second and isolation.",
-		}),
-		dropRecordsLost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "netpold_drop_records_lost_total",
-			Help: "Denied packets that the kernel logged and netpold was too slow to read.",
-		}),
-		dropLinesSuppressed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "netpold_drop_lines_suppressed_total",
-			Help: "Log lines about denied packets that were not written because there were too many different ones.",
-		}),
 	}
 	for _, result := range []string{"committed", "failed"} {
 		m.transactions.WithLabelValues(result)
@@ -77,7 +61,6 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		m.transactions, m.duration, m.eventToKernel, m.recoveries, m.lastCommit,
-		m.dropRecords, m.dropRecordsLost, m.dropLinesSuppressed,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch/drops"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -32,7 +33,7 @@ type Report struct {
 	Recoveries      int                 `json:"recoveries"`   // replacements of the whole table after the start
 	Generation      uint32              `json:"generation"`   // of the ruleset now, which everybody's transactions raise; 0: not known
 	Preflight       []preflight.Finding `json:"preflight"`
-	DropLog         *DropLogReport      `json:"dropLog,omitempty"` // nil if no group is read
+	DropLog         *drops.State        `json:"dropLog,omitempty"` // nil if no group is read
 }
 
 // KernelReport is the kernel that enforces, and what netpold does without on it.
@@ -53,12 +54,6 @@ type SourceReport struct {
 	Name      string     `json:"name"`
 	AwaySince *time.Time `json:"awaySince,omitempty"` // nil while it answers
 	Error     string     `json:"error,omitempty"`     // why it does not
-}
-
-// DropLogReport is whether the kernel's log of denied packets is read.
-type DropLogReport struct {
-	OffSince *time.Time `json:"offSince,omitempty"` // nil while it is read
-	Error    string     `json:"error,omitempty"`    // why it is not
 }
 
 // PodsReport counts pods.
@@ -131,7 +126,7 @@ func (l *Loop) report() Report {
 		since := l.awaySince
 		r.Source.AwaySince, r.Source.Error = &since, l.awayError
 	}
-	r.DropLog = l.dropLogs.report()
+	r.DropLog = l.drops.State()
 	for _, d := range policy.Directions() {
 		r.IsolatedPods[d.String()] = sum.Isolated[d]
 	}

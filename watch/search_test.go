@@ -208,9 +208,9 @@ func (l *Loop) quarantined() []string {
 // a flow and in the lines about drops; and it ends as soon as the policy changes.
 func TestQuarantineTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k, w, logged := newModelKernel(), newFakeWriter(), new(bytes.Buffer)
+		k, logged := newModelKernel(), new(bytes.Buffer)
 		l, registry := newLoopOf(t, k, "node")
-		l.Events, _ = newTestEvents(t, w)
+		w := withEvents(t, l)
 		l.Log = slog.New(slog.NewTextHandler(logged, nil))
 		k.refuse = func(one nft.Op) *nft.Refusal {
 			if one.Verb == nft.AddElements && strings.HasSuffix(one.Set.Name, "-blocks-4") && one.Elements[0].Addr[12] == 192 {
@@ -222,7 +222,7 @@ func TestQuarantineTold(t *testing.T) {
 		setLabelledPod(l, "b", "10.0.0.2")
 		l.Update(func(o Objects) { o.SetPolicy(oddPolicy("a", 24)) })
 		l.Synced()
-		time.Sleep(troubleSpread)
+		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := l.quarantined(); !slices.Equal(got, []string{"ns/a"}) || !l.Status().InSync {
 			t.Fatalf("quarantined %v, status %+v", got, l.Status())
@@ -233,7 +233,7 @@ func TestQuarantineTold(t *testing.T) {
 		if n := strings.Count(logged.String(), text); n != 1 || !strings.Contains(logged.String(), "refused by the test") {
 			t.Errorf("said %d times:\n%s", n, logged)
 		}
-		if got := w.texts()["a"]; len(got) != 1 || !strings.Contains(got[0], "uid-a NetworkPolicyQuarantined ×1: quarantined, nothing is allowed to its pods") {
+		if got := w.texts("a"); len(got) != 1 || !strings.Contains(got[0], "uid-a NetworkPolicyQuarantined: quarantined, nothing is allowed to its pods") {
 			t.Errorf("events %v", got)
 		}
 		metrics := gather(t, registry)
@@ -278,9 +278,9 @@ func TestQuarantineTold(t *testing.T) {
 // TestReasonStays: that an isolation is tried again and refused in other words is not told again.
 func TestReasonStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k, w, logged, refusals := newModelKernel(), newFakeWriter(), new(bytes.Buffer), 0
+		k, logged, refusals := newModelKernel(), new(bytes.Buffer), 0
 		l, _ := newLoopOf(t, k, "node")
-		l.Events, _ = newTestEvents(t, w)
+		w := withEvents(t, l)
 		l.Log = slog.New(slog.NewTextHandler(logged, nil))
 		short := errors.New("cannot allocate memory")
 		k.overall = func(tx *nft.Transaction) error {
@@ -297,7 +297,7 @@ func TestReasonStays(t *testing.T) {
 		l.Synced()
 		time.Sleep(3 * quarantineTime)
 		synctest.Wait()
-		said, events := strings.Count(logged.String(), "policies are quarantined"), w.texts()["a"]
+		said, events := strings.Count(logged.String(), "policies are quarantined"), w.texts("a")
 		if said != 1 || len(events) != 1 || !strings.HasSuffix(events[0], "does not say what it refuses: cannot allocate memory") {
 			t.Errorf("said %d times, events %v", said, events)
 		}

@@ -8,41 +8,27 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch/drops"
+	"github.com/netpold/netpold/watch/events"
 )
 
 // troubles are what was told of policies that are not in force as they are written.
 type troubles struct {
 	version uint64 // of the state's troubles that were told
-	told    map[troubleID]string
+	told    map[events.Trouble]string
 }
 
-// troubleID is one kind of trouble of a policy.
-type troubleID struct {
-	policy types.NamespacedName
-	kind   translate.TroubleKind
-}
+func newTroubles() troubles { return troubles{told: make(map[events.Trouble]string)} }
 
-func newTroubles() troubles { return troubles{told: make(map[troubleID]string)} }
-
-// troubleText is how one kind of trouble is told.
-type troubleText struct {
-	log    string // the message
-	reason string // of the event
-	event  string // begins its message
-}
-
-func (id troubleID) text() troubleText {
-	return map[translate.TroubleKind]troubleText{
-		translate.Rejected: {
-			"policy is in force without what does not compile", EventRejected, "in force without what does not compile: ",
-		},
-		translate.OverLimit: {
-			"policy is over a limit, what is beyond it is not allowed", EventOverLimit, "over a limit, what is beyond it is not allowed: ",
-		},
-		translate.Quarantined: {
-			"policies are quarantined, nothing is allowed to their pods", EventQuarantined, "quarantined, nothing is allowed to its pods: ",
-		},
-	}[id.kind]
+// troubleLine is the message of the log about a kind of trouble.
+func troubleLine(kind translate.TroubleKind) string {
+	switch kind {
+	case translate.OverLimit:
+		return "policy is over a limit, what is beyond it is not allowed"
+	case translate.Quarantined:
+		return "policies are quarantined, nothing is allowed to their pods"
+	}
+	return "policy is in force without what does not compile"
 }
 
 // tellTroubles logs what is new among the state's troubles, and tells it the events. It costs nothing while they do not change.
@@ -52,11 +38,11 @@ func (l *Loop) tellTroubles() {
 		return
 	}
 	l.troubles.version = version
-	now := make(map[troubleID]string)
+	now := make(map[events.Trouble]string)
 	for t := range l.State.Troubles() {
 		isNew := false
 		for _, name := range t.Policies {
-			id := troubleID{name, t.Kind}
+			id := events.Trouble{Policy: name, Kind: t.Kind}
 			if text, twice := now[id]; twice { // in both directions, or in several isolations
 				now[id] = text + "; " + t.Reason
 			} else {
@@ -65,21 +51,21 @@ func (l *Loop) tellTroubles() {
 			isNew = isNew || !strings.Contains(l.troubles.told[id], t.Reason)
 		}
 		if isNew {
-			l.Log.Warn(troubleID{kind: t.Kind}.text().log, "policies", policyList(t.Policies), "reason", t.Reason)
+			l.Log.Warn(troubleLine(t.Kind), "policies", policyList(t.Policies), "reason", t.Reason)
 		}
 	}
 	for id, reason := range now {
 		if l.troubles.told[id] != reason {
-			l.Events.trouble(id, reason)
+			l.Events.Trouble(id, reason)
 		}
 	}
 	for id := range l.troubles.told {
 		if _, still := now[id]; still {
 			continue
 		}
-		l.Events.over(id)
-		if id.kind == translate.Quarantined {
-			l.Log.Info("policy is out of quarantine", "policy", id.policy)
+		l.Events.Over(id)
+		if id.Kind == translate.Quarantined {
+			l.Log.Info("policy is out of quarantine", "policy", id.Policy)
 		}
 	}
 	l.troubles.told = now
@@ -87,5 +73,5 @@ func (l *Loop) tellTroubles() {
 
 // policyList names policies in a line of the log, a few of them.
 func policyList(policies []types.NamespacedName) string {
-	return strings.Join(policyNames(translate.Isolation{Policies: policies}), ", ")
+	return strings.Join(drops.PolicyNames(translate.Isolation{Policies: policies}), ", ")
 }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/drops"
 )
 
 // dropsFlags are the flags of `netpold drops`.
@@ -81,7 +81,7 @@ func (f dropsFlags) printLines(ctx context.Context, w io.Writer) error {
 	defer body.Close() //nolint:errcheck // only read from
 	printed := 0
 	for lines := json.NewDecoder(body); ; {
-		var line watch.DropLine
+		var line drops.Line
 		switch err := lines.Decode(&line); {
 		case ctx.Err() != nil, errors.Is(err, io.EOF) && !f.follow:
 			if printed == 0 {
@@ -96,17 +96,17 @@ func (f dropsFlags) printLines(ctx context.Context, w io.Writer) error {
 		if err := f.printLine(w, line); err != nil {
 			return err
 		}
-		if line.DropRecord != nil {
+		if line.Record != nil {
 			printed++
 		}
 	}
 }
 
-func (f dropsFlags) printLine(w io.Writer, line watch.DropLine) error {
+func (f dropsFlags) printLine(w io.Writer, line drops.Line) error {
 	if f.output == "json" {
 		return json.NewEncoder(w).Encode(line)
 	}
-	if line.DropRecord == nil {
+	if line.Record == nil {
 		_, err := fmt.Fprintf(w, "(%d lines missed: they came faster than they were read)\n", line.Missed)
 		return err
 	}
@@ -116,7 +116,7 @@ func (f dropsFlags) printLine(w io.Writer, line watch.DropLine) error {
 
 // printTop prints the table of the top pairs.
 func (f dropsFlags) printTop(ctx context.Context, w io.Writer) error {
-	var top watch.TopDrops
+	var top drops.Top
 	if err := ask(ctx, "", f.path("/drops/top"), &top); err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (f dropsFlags) printTop(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-func (f dropsFlags) printPairs(w io.Writer, top watch.TopDrops) error {
+func (f dropsFlags) printPairs(w io.Writer, top drops.Top) error {
 	if f.output == "json" {
 		return json.NewEncoder(w).Encode(top)
 	}
@@ -150,7 +150,7 @@ func (f dropsFlags) printPairs(w io.Writer, top watch.TopDrops) error {
 }
 
 // peerText is an end in the table: the pod, or else the address, and the port.
-func peerText(p watch.DropPeer) string {
+func peerText(p drops.Peer) string {
 	name := p.Pod
 	if name == "" {
 		name = p.Address.String()

@@ -9,12 +9,13 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/nflog"
-	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch/drops"
 )
 
 // openDrops returns what opens the kernel's log of denied packets.
-func openDrops(group uint16) func() (watch.Drops, error) {
-	return func() (watch.Drops, error) {
+func openDrops(group uint16) func() (drops.Reader, error) {
+	return func() (drops.Reader, error) {
 		reader, err := nflog.Open(nflog.Config{Group: group})
 		switch {
 		case errors.Is(err, nflog.ErrBusy):
@@ -27,9 +28,9 @@ func openDrops(group uint16) func() (watch.Drops, error) {
 }
 
 // followDrops logs who was blocked until ctx ends; group 0 is no log.
-func followDrops(ctx context.Context, drops *watch.DropFollower) {
-	if drops != nil {
-		drops.Run(ctx)
+func followDrops(ctx context.Context, group uint16, log *drops.Log) {
+	if group != 0 {
+		log.Run(ctx)
 	}
 	<-ctx.Done()
 }
@@ -41,12 +42,12 @@ type dropReader struct {
 }
 
 // Read waits until there are some.
-func (r *dropReader) Read(ctx context.Context, batch []watch.Drop) (int, error) {
+func (r *dropReader) Read(ctx context.Context, batch []drops.Packet) (int, error) {
 	n, err := r.reader.Read(ctx, r.batch[:min(len(batch), len(r.batch))])
 	for i, p := range r.batch[:n] {
-		batch[i] = watch.Drop{
-			Prefix: p.Prefix, Src: p.Src, Dst: p.Dst, Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort,
-			ICMPType: p.ICMPType, ICMPCode: p.ICMPCode,
+		batch[i] = drops.Packet{
+			Flow:   policy.Flow{Src: p.Src, Dst: p.Dst, Proto: p.Proto, DstPort: p.DstPort, ICMPType: p.ICMPType},
+			Prefix: p.Prefix, SrcPort: p.SrcPort, ICMPCode: p.ICMPCode,
 			Opens:   p.Proto == nft.TCP && p.TCPFlags&(nflog.SYN|nflog.ACK) == nflog.SYN,
 			Partial: p.Fragment || p.Truncated,
 		}

@@ -28,6 +28,7 @@ import (
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/apiserver"
+	"github.com/netpold/netpold/watch/events"
 	"github.com/netpold/netpold/watch/folder"
 	"github.com/netpold/netpold/watch/preflight"
 	"github.com/netpold/netpold/watch/runtime"
@@ -113,7 +114,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	if flags.dropEvents && flags.table.logGroup == 0 {
 		return errors.New("--drop-events needs the log of denied packets, which --log-group=0 turns off")
 	}
-	source, events, err := flags.source(log)
+	source, recorder, err := flags.source(log)
 	if err != nil {
 		return err
 	}
@@ -152,7 +153,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName(), "linux", linux.Release)
 	tellLacks(log, linux)
-	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, source: source, events: events, log: log}
+	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, source: source, events: recorder, log: log}
 	d.linux = linux
 	err = d.run(ctx, flags, options)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
@@ -167,7 +168,7 @@ type daemon struct {
 	socket   net.Listener // for the program's own commands
 	listener net.Listener // nil without endpoints
 	source   watch.Source
-	events   *watch.Events // nil without an API server
+	events   *events.Recorder // nil without an API server
 	linux    watch.KernelReport
 	log      *slog.Logger
 }
@@ -211,16 +212,16 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	if gate, err = flags.gate.plugin(loop, flags.node, registry, d.log); err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
-	for _, c := range []prometheus.Collector{
+	for _, c := range append(loop.Drops().Collectors(),
 		watch.NewStateCollector(loop), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
+	) {
 		if err := registry.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	var drops *watch.DropFollower
-	if group := flags.table.logGroup; group != 0 {
-		drops = loop.OpenDrops(openDrops(group)) // before anything is in force
+	group := flags.table.logGroup
+	if group != 0 {
+		loop.Drops().Open(openDrops(group)) // before anything is in force
 	}
 	// The source is not waited for: while the API server is away, it takes long to notice the end.
 	ctx, cancel := context.WithCancel(ctx)
@@ -233,7 +234,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	err = together(ctx,
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.watcher) },
-		func(ctx context.Context) error { followDrops(ctx, drops); return nil },
+		func(ctx context.Context) error { followDrops(ctx, group, loop.Drops()); return nil },
 		func(ctx context.Context) error { followRuntime(ctx, gate); return nil },
 		func(ctx context.Context) error {
 			return serve(ctx, d.socket, private(watch.NodeHandler(loop, registry)))
@@ -328,7 +329,7 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 }
 
 // source returns where the objects come from, and who tells their users what they should know.
-func (f runFlags) source(log *slog.Logger) (watch.Source, *watch.Events, error) {
+func (f runFlags) source(log *slog.Logger) (watch.Source, *events.Recorder, error) {
 	if f.manifests != "" {
 		return &folder.Source{Dir: f.manifests, Log: log}, nil, nil
 	}
@@ -336,8 +337,8 @@ func (f runFlags) source(log *slog.Logger) (watch.Source, *watch.Events, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	events := watch.NewEvents(watch.EventsConfig{Writer: client.Events(), Node: f.node, Drops: f.dropEvents, Log: log})
-	return &apiserver.Source{Client: client, Pods: events, Log: log}, events, nil
+	recorder := events.New(events.Config{Writer: client.Events(), Node: f.node, Drops: f.dropEvents, Log: log})
+	return &apiserver.Source{Client: client, Pods: recorder, Log: log}, recorder, nil
 }
 
 // sourceName is what reports call the source.

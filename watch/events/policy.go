@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package events
 
 import (
 	"context"
@@ -14,8 +14,25 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// setPolicy notes which policy has a name: an event is of the policy, not of the next one of its name.
-func (e *Events) setPolicy(np *networkingv1.NetworkPolicy) {
+// Trouble is one kind of trouble of a policy.
+type Trouble struct {
+	Policy types.NamespacedName
+	Kind   translate.TroubleKind
+}
+
+// words are the reason of its event, and what its message begins with.
+func (t Trouble) words() (reason, begin string) {
+	switch t.Kind {
+	case translate.OverLimit:
+		return reasonOverLimit, "over a limit, what is beyond it is not allowed: "
+	case translate.Quarantined:
+		return reasonQuarantined, "quarantined, nothing is allowed to its pods: "
+	}
+	return reasonRejected, "in force without what does not compile: "
+}
+
+// SetPolicy notes which policy has a name: an event is of the policy, not of the next one of its name.
+func (e *Recorder) SetPolicy(np *networkingv1.NetworkPolicy) {
 	if e == nil {
 		return
 	}
@@ -27,28 +44,28 @@ func (e *Events) setPolicy(np *networkingv1.NetworkPolicy) {
 	}
 	e.uids[name] = np.UID
 	for _, kind := range translate.TroubleKinds() {
-		if r := e.troubles[troubleID{name, kind}]; r != nil && !r.over {
+		if r := e.troubles[Trouble{name, kind}]; r != nil && !r.over {
 			e.offerTrouble(r, r.reason)
 		}
 	}
 }
 
-// deletePolicy forgets a policy.
-func (e *Events) deletePolicy(name types.NamespacedName) {
+// DeletePolicy forgets a policy.
+func (e *Recorder) DeletePolicy(name types.NamespacedName) {
 	if e == nil {
 		return
 	}
 	for _, kind := range translate.TroubleKinds() {
-		e.over(troubleID{name, kind})
+		e.Over(Trouble{name, kind})
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.uids, name)
 }
 
-// trouble tells of a policy that is not in force as it is written: once for each reason. All nodes give the event the same name, so that
+// Trouble tells of a policy that is not in force as it is written: once for each reason. All nodes give the event the same name, so that
 // there is one.
-func (e *Events) trouble(id troubleID, reason string) {
+func (e *Recorder) Trouble(id Trouble, reason string) {
 	if e == nil {
 		return
 	}
@@ -59,19 +76,20 @@ func (e *Events) trouble(id troubleID, reason string) {
 	case r == nil && len(e.troubles) == maxTroubles:
 		return
 	case r == nil:
-		r = &eventRecord{trouble: id}
+		r = &record{trouble: id}
 		e.troubles[id] = r
 	}
 	e.offerTrouble(r, reason)
 }
 
 // offerTrouble makes the event of a trouble, and has it written if it is another one than before.
-func (e *Events) offerTrouble(r *eventRecord, reason string) {
-	name, text := r.trouble.policy, r.trouble.text()
+func (e *Recorder) offerTrouble(r *record, reason string) {
+	name := r.trouble.Policy
+	kind, begin := r.trouble.words()
 	event := newEvent(corev1.ObjectReference{
 		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy", Namespace: name.Namespace, Name: name.Name, UID: e.uids[name],
-	}, text.reason, reason)
-	event.Message = eventMessage(text.event + reason)
+	}, kind, reason)
+	event.Message = message(begin + reason)
 	if r.event != nil && !r.over && r.event.Name == event.Name {
 		return
 	}
@@ -79,8 +97,8 @@ func (e *Events) offerTrouble(r *eventRecord, reason string) {
 	e.policies.offer(r)
 }
 
-// over forgets a trouble.
-func (e *Events) over(id troubleID) {
+// Over forgets a trouble.
+func (e *Recorder) Over(id Trouble) {
 	if e == nil {
 		return
 	}
@@ -93,14 +111,14 @@ func (e *Events) over(id troubleID) {
 }
 
 // discard forgets a record that is over, unless it is in the queue still: a policy that changes to and fro is there once.
-func (e *Events) discard(r *eventRecord) {
+func (e *Recorder) discard(r *record) {
 	if r.over && !r.queued && e.troubles[r.trouble] == r {
 		delete(e.troubles, r.trouble)
 	}
 }
 
 // repeatTroubles tells again of what is still so, until ctx ends. Where the event is still there, nothing happens.
-func (e *Events) repeatTroubles(ctx context.Context) {
+func (e *Recorder) repeatTroubles(ctx context.Context) {
 	tick := time.NewTicker(troublesRepeat)
 	defer tick.Stop()
 	for {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package events
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/test/harness/logged"
 	"github.com/netpold/netpold/translate"
 )
 
@@ -114,16 +114,16 @@ func (f *fakeWriter) texts() map[string][]string {
 	return all
 }
 
-// newTestEvents returns events that are written to w, in the bubble of a synctest, and what they log.
-func newTestEvents(t *testing.T, w EventWriter) (*Events, *lines) {
+// newTestRecorder returns a recorder that writes to w, in the bubble of a synctest, and what they log.
+func newTestRecorder(t *testing.T, w Writer) (*Recorder, *logged.Lines) {
 	t.Helper()
-	logged := new(lines)
-	e := NewEvents(EventsConfig{Writer: w, Node: "node", Drops: true, Log: slog.New(slog.NewTextHandler(logged, nil))})
+	lines := new(logged.Lines)
+	e := New(Config{Writer: w, Node: "node", Drops: true, Log: lines.Log()})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); e.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	return e, logged
+	return e, lines
 }
 
 // badPolicy is a policy with a CIDR as it is given, and its error.
@@ -138,18 +138,18 @@ func badPolicy(name, uid, cidr string) (*networkingv1.NetworkPolicy, error) {
 }
 
 // tell tells of a policy as a loop does.
-func tell(e *Events, np *networkingv1.NetworkPolicy, err error) {
-	id := troubleID{types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, translate.Rejected}
-	e.setPolicy(np)
+func tell(e *Recorder, np *networkingv1.NetworkPolicy, err error) {
+	id := Trouble{types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, translate.Rejected}
+	e.SetPolicy(np)
 	if err == nil {
-		e.over(id)
+		e.Over(id)
 		return
 	}
-	e.trouble(id, errors.Unwrap(err).Error())
+	e.Trouble(id, errors.Unwrap(err).Error())
 }
 
 // reject tells of a policy as a loop does, and waits until that has had its turn.
-func reject(e *Events, name, uid, cidr string) {
+func reject(e *Recorder, name, uid, cidr string) {
 	np, err := badPolicy(name, uid, cidr)
 	tell(e, np, err)
 	time.Sleep(troubleSpread)
@@ -160,7 +160,7 @@ func reject(e *Events, name, uid, cidr string) {
 func TestRejectedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
-		e, logged := newTestEvents(t, w)
+		e, lines := newTestRecorder(t, w)
 		reject(e, "db", "u1", "10.0.0.0/33")
 		reject(e, "db", "u1", "10.0.0.0/33")
 		if got := w.take(); got != "create" {
@@ -171,7 +171,7 @@ func TestRejectedOnce(t *testing.T) {
 		if got := w.texts()["db"]; len(got) != 1 || got[0] != want {
 			t.Errorf("events\n%s\nwant\n%s", got, want)
 		}
-		other, _ := newTestEvents(t, w)
+		other, _ := newTestRecorder(t, w)
 		reject(other, "db", "u1", "10.0.0.0/33")
 		if got := w.take(); got != "create" {
 			t.Errorf("another node: %s", got)
@@ -186,7 +186,7 @@ func TestRejectedOnce(t *testing.T) {
 		if got, n := w.take(), len(w.texts()["db"]); got != "create create" || n != 3 {
 			t.Errorf("another reason, another policy of that name: %s, %d events", got, n)
 		}
-		if got := logged.take(); len(got) > 0 {
+		if got := lines.Take(); len(got) > 0 {
 			t.Errorf("logged %s", got)
 		}
 	})
@@ -196,13 +196,13 @@ func TestRejectedOnce(t *testing.T) {
 func TestRejectionsRepeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
-		e, _ := newTestEvents(t, w)
+		e, _ := newTestRecorder(t, w)
 		np, err := badPolicy("gone", "u0", "10.0.0.0/33")
 		tell(e, np, err)
 		reject(e, "db", "u1", "10.0.0.0/33")
 		time.Sleep(troubleSpread)
 		reject(e, "mended", "u2", "10.0.0.0/33")
-		e.deletePolicy(types.NamespacedName{Namespace: "shop", Name: "gone"})
+		e.DeletePolicy(types.NamespacedName{Namespace: "shop", Name: "gone"})
 		reject(e, "mended", "u2", "10.0.0.0/24")
 		if got := w.take(); got != "create create create" {
 			t.Errorf("requests %s", got)
@@ -223,7 +223,7 @@ func TestRejectionsRepeat(t *testing.T) {
 func TestRejectionMendedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
-		e, _ := newTestEvents(t, w)
+		e, _ := newTestRecorder(t, w)
 		for i := range 2 * maxTroubles { // were they written, that would take hours
 			np, err := badPolicy("db", "u1", fmt.Sprintf("10.0.0.0/%d", 33+i))
 			tell(e, np, err)
@@ -241,7 +241,7 @@ func TestEventBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
 		w.hold = make(chan struct{})
-		e, logged := newTestEvents(t, w)
+		e, lines := newTestRecorder(t, w)
 		for i := range 2 * maxTroubles {
 			np, err := badPolicy(fmt.Sprint("policy-", i), fmt.Sprint(i), "10.0.0.0/33")
 			tell(e, np, err)
@@ -250,7 +250,7 @@ func TestEventBounds(t *testing.T) {
 		if got := len(e.troubles) + len(e.policies.records); got > 2*maxTroubles {
 			t.Errorf("%d kept", got)
 		}
-		if got := logged.take(); len(got) == 0 || len(got) > 2 {
+		if got := lines.Take(); len(got) == 0 || len(got) > 2 {
 			t.Errorf("%d lines in an hour: %s", len(got), got)
 		}
 	})
@@ -278,15 +278,15 @@ func TestEventErrors(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newFakeWriter()
 				w.fail = row.fail
-				e, logged := newTestEvents(t, w)
+				e, lines := newTestRecorder(t, w)
 				reject(e, "db", "u1", "10.0.0.0/33")
-				time.Sleep(4 * maxEventRetry)
+				time.Sleep(4 * maxRetry)
 				if got := w.take(); got != row.requests {
 					t.Errorf("requests %s, want %s", got, row.requests)
 				}
 				w.fail = []error{forbidden}
 				reject(e, "web", "u2", "10.0.0.0/33")
-				if got := logged.take(); len(got) != max(row.logged, 1) || !strings.Contains(got[0], "level=WARN") {
+				if got := lines.Take(); len(got) != max(row.logged, 1) || !strings.Contains(got[0], "level=WARN") {
 					t.Errorf("logged %s", got)
 				}
 			})
@@ -297,13 +297,13 @@ func TestEventErrors(t *testing.T) {
 // TestNoEvents: a folder of manifests has none.
 func TestNoEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var e *Events
+		var e *Recorder
 		np, err := badPolicy("db", "u1", "10.0.0.0/33")
 		tell(e, np, err)
-		e.deletePolicy(types.NamespacedName{})
+		e.DeletePolicy(types.NamespacedName{})
 		e.SetPod(&corev1.Pod{})
 		e.DeletePod(types.NamespacedName{})
-		e.blocked(nil, "")
+		e.Blocked(types.NamespacedName{}, "", "", 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		e.Run(ctx)
@@ -313,15 +313,15 @@ func TestNoEvents(t *testing.T) {
 // TestEventNames: names and messages are what an API server takes, whatever the objects are.
 func TestEventNames(t *testing.T) {
 	long := corev1.ObjectReference{Name: strings.Repeat("a.b-", 63) + "z", UID: "u"}
-	if got := eventName(long, "r", "x"); len(got) > 253 || strings.Contains(got, "..") || strings.Contains(got, "-.") {
+	if got := nameOf(long, "r", "x"); len(got) > 253 || strings.Contains(got, "..") || strings.Contains(got, "-.") {
 		t.Errorf("name %s of %d bytes", got, len(got))
 	}
-	if eventName(long, "r", "x") == eventName(long, "r", "y") {
+	if nameOf(long, "r", "x") == nameOf(long, "r", "y") {
 		t.Error("one name for two things")
 	}
 	for n := range 4 {
-		got := eventMessage(strings.Repeat("x", n) + strings.Repeat("…", maxEventMessage))
-		if len(got) > maxEventMessage || len(got) < maxEventMessage-5 || bytes.ContainsRune([]byte(got), '�') {
+		got := message(strings.Repeat("x", n) + strings.Repeat("…", maxMessage))
+		if len(got) > maxMessage || len(got) < maxMessage-5 || bytes.ContainsRune([]byte(got), '�') {
 			t.Errorf("message of %d bytes", len(got))
 		}
 	}

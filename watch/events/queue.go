@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package events
 
 import (
 	"context"
@@ -18,23 +18,23 @@ import (
 
 // How an event is written.
 const (
-	eventTimeout  = 10 * time.Second
-	minEventRetry = time.Second // then four times as long
-	maxEventRetry = 16 * time.Second
+	timeout  = 10 * time.Second
+	minRetry = time.Second // then four times as long
+	maxRetry = 16 * time.Second
 )
 
-// eventQueue are events that wait to be written, one after another.
-type eventQueue struct {
-	records chan *eventRecord
+// queue are events that wait to be written, one after another.
+type queue struct {
+	records chan *record
 	pace    func(context.Context) error // waits until one may be written
 }
 
-func newEventQueue(size int, pace func(context.Context) error) *eventQueue {
-	return &eventQueue{records: make(chan *eventRecord, size), pace: pace}
+func newQueue(size int, pace func(context.Context) error) *queue {
+	return &queue{records: make(chan *record, size), pace: pace}
 }
 
 // offer puts a record into the queue if there is room. The caller holds the lock of the record's events.
-func (q *eventQueue) offer(r *eventRecord) {
+func (q *queue) offer(r *record) {
 	if r.queued {
 		return
 	}
@@ -61,13 +61,13 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // Run writes events until ctx ends.
-func (e *Events) Run(ctx context.Context) {
+func (e *Recorder) Run(ctx context.Context) {
 	if e == nil {
 		<-ctx.Done()
 		return
 	}
 	var group sync.WaitGroup
-	for _, q := range []*eventQueue{e.policies, e.drops} {
+	for _, q := range []*queue{e.policies, e.drops} {
 		group.Go(func() { e.drain(ctx, q) })
 	}
 	group.Go(func() { e.repeatTroubles(ctx) })
@@ -75,7 +75,7 @@ func (e *Events) Run(ctx context.Context) {
 }
 
 // drain writes what is in the queue until ctx ends.
-func (e *Events) drain(ctx context.Context, q *eventQueue) {
+func (e *Recorder) drain(ctx context.Context, q *queue) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -93,7 +93,7 @@ func (e *Events) drain(ctx context.Context, q *eventQueue) {
 }
 
 // dismissed says whether there is nothing to write of a record any more.
-func (e *Events) dismissed(r *eventRecord) bool {
+func (e *Recorder) dismissed(r *record) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if r.over {
@@ -105,8 +105,8 @@ func (e *Events) dismissed(r *eventRecord) bool {
 
 // deliver writes what is new of a record. What cannot be written now is tried again a few times; when that fails, the record waits until
 // it is offered again.
-func (e *Events) deliver(ctx context.Context, r *eventRecord) {
-	for retry := minEventRetry; ; retry *= 4 {
+func (e *Recorder) deliver(ctx context.Context, r *record) {
+	for retry := minRetry; ; retry *= 4 {
 		err := e.write(ctx, r)
 		switch {
 		case err == nil || ctx.Err() != nil:
@@ -114,7 +114,7 @@ func (e *Events) deliver(ctx context.Context, r *eventRecord) {
 		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			e.Log.Debug("no event: its namespace is about to go", "err", err)
 			return
-		case !passing(err) || retry > maxEventRetry:
+		case !passing(err) || retry > maxRetry:
 			e.failure.Do(func() {
 				e.Log.Warn("events are not written, this is not said again for an hour; the policies are in force", "err", err)
 			})
@@ -128,8 +128,8 @@ func (e *Events) deliver(ctx context.Context, r *eventRecord) {
 
 // write writes what is new of a record. That the event is there is as good as written: another node did it, or an attempt whose answer
 // was lost.
-func (e *Events) write(ctx context.Context, r *eventRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
+func (e *Recorder) write(ctx context.Context, r *record) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	e.mu.Lock()
 	r.queued = false
@@ -141,7 +141,7 @@ func (e *Events) write(ctx context.Context, r *eventRecord) error {
 	}
 	name := types.NamespacedName{Namespace: event.Namespace, Name: event.Name}
 	if written {
-		patch, err := json.Marshal(eventPatch{event.Count, event.LastTimestamp, event.Message})
+		patch, err := json.Marshal(change{event.Count, event.LastTimestamp, event.Message})
 		if err != nil {
 			return fmt.Errorf("encode the patch of event %s: %w", name, err)
 		}
@@ -158,8 +158,8 @@ func (e *Events) write(ctx context.Context, r *eventRecord) error {
 	return nil
 }
 
-// eventPatch is what a repeated event changes.
-type eventPatch struct {
+// change is what a repeated event changes.
+type change struct {
 	Count         int32       `json:"count"`
 	LastTimestamp metav1.Time `json:"lastTimestamp"`
 	Message       string      `json:"message"`

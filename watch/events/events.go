@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+// Package events tells the users of a cluster what they should know of their policies and pods, as Kubernetes Events.
+package events
 
 import (
 	"context"
@@ -21,10 +22,10 @@ import (
 
 // Reasons of the events that netpold writes.
 const (
-	EventRejected    = "NetworkPolicyRejected"    // a policy does not compile in full
-	EventOverLimit   = "NetworkPolicyOverLimit"   // a policy asks for more than a limit allows
-	EventQuarantined = "NetworkPolicyQuarantined" // what follows from a policy was refused
-	EventBlocked     = "ConnectionBlocked"        // the policies of a pod denied a connection
+	reasonRejected    = "NetworkPolicyRejected"    // a policy does not compile in full
+	reasonOverLimit   = "NetworkPolicyOverLimit"   // a policy asks for more than a limit allows
+	reasonQuarantined = "NetworkPolicyQuarantined" // what follows from a policy was refused
+	reasonBlocked     = "ConnectionBlocked"        // the policies of a pod denied a connection
 )
 
 // Bounds of events, whatever is applied to a cluster or sent to a pod.
@@ -40,69 +41,69 @@ const (
 	dropBurst   = 10 // the same for all pods of the node
 	dropEvery   = 2 * time.Second
 
-	maxEventMessage = 1024 // bytes: what events.k8s.io allows
+	maxMessage = 1024 // bytes: what events.k8s.io allows
 )
 
-// EventWriter writes events. Where the server answered, errors are of k8s.io/apimachinery/pkg/api/errors.
-type EventWriter interface {
+// Writer writes events. Where the server answered, errors are of k8s.io/apimachinery/pkg/api/errors.
+type Writer interface {
 	Create(context.Context, *corev1.Event) error
 	// Patch changes an event by a merge patch.
 	Patch(ctx context.Context, event types.NamespacedName, patch []byte) error
 }
 
-// EventsConfig is what Events need.
-type EventsConfig struct {
-	Writer EventWriter
+// Config is what a Recorder needs.
+type Config struct {
+	Writer Writer
 	Node   string
 	Drops  bool // also say in events of pods what was blocked
 	Log    *slog.Logger
 }
 
-// Events tell the users of the cluster what they should know of their policies and pods, as Kubernetes Events. To tell never waits:
-// what the API server does not take in time is not told. A nil Events tells nothing.
-type Events struct {
-	EventsConfig
-	policies, drops *eventQueue
+// Recorder writes events. To tell it something never waits: what the API server does not take in time is not told. A nil Recorder tells
+// nothing.
+type Recorder struct {
+	Config
+	policies, drops *queue
 	failure         rate.Sometimes // to write one, as logged
 
-	mu       sync.Mutex                         // never held while an event is written; taken while the loop's is held
+	mu       sync.Mutex                         // never held while an event is written or another lock is taken
 	uids     map[types.NamespacedName]types.UID // of policies
-	troubles map[troubleID]*eventRecord
-	pods     map[types.NamespacedName]*eventPod // of this node; none without Drops
+	troubles map[Trouble]*record
+	pods     map[types.NamespacedName]*pod // of this node; none without Drops
 }
 
-// eventRecord is an event and what of it is written.
-type eventRecord struct {
+// record is an event and what of it is written.
+type record struct {
 	event   *corev1.Event // as it should be
 	queued  bool
 	written bool // so that what is new is a patch
 	over    bool // not so any more: of a policy in whose trouble it is
-	trouble troubleID
+	trouble Trouble
 	reason  string // of the trouble
 }
 
-// eventPod is a pod of this node.
-type eventPod struct {
+// pod is a pod of this node.
+type pod struct {
 	uid     types.UID
 	limiter *rate.Limiter
-	kinds   map[dropKey]*eventRecord
+	kinds   map[string]*record
 }
 
-// NewEvents returns events of which none is written before Run.
-func NewEvents(config EventsConfig) *Events {
-	return &Events{
-		EventsConfig: config,
-		policies:     newEventQueue(maxTroubles, spread(troubleSpread)),
-		drops:        newEventQueue(maxPodKinds*dropBurst, rate.NewLimiter(rate.Every(dropEvery), dropBurst).Wait),
-		failure:      rate.Sometimes{First: 1, Interval: time.Hour},
-		uids:         make(map[types.NamespacedName]types.UID),
-		troubles:     make(map[troubleID]*eventRecord),
-		pods:         make(map[types.NamespacedName]*eventPod),
+// New returns a recorder that writes nothing before Run.
+func New(config Config) *Recorder {
+	return &Recorder{
+		Config:   config,
+		policies: newQueue(maxTroubles, spread(troubleSpread)),
+		drops:    newQueue(maxPodKinds*dropBurst, rate.NewLimiter(rate.Every(dropEvery), dropBurst).Wait),
+		failure:  rate.Sometimes{First: 1, Interval: time.Hour},
+		uids:     make(map[types.NamespacedName]types.UID),
+		troubles: make(map[Trouble]*record),
+		pods:     make(map[types.NamespacedName]*pod),
 	}
 }
 
 // SetPod notes which pod of this node has a name: an event is of the pod, not of the next one of its name.
-func (e *Events) SetPod(p *corev1.Pod) {
+func (e *Recorder) SetPod(p *corev1.Pod) {
 	if e == nil || !e.Drops || p.Spec.NodeName != e.Node || p.Spec.HostNetwork {
 		return
 	}
@@ -110,14 +111,14 @@ func (e *Events) SetPod(p *corev1.Pod) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if old := e.pods[name]; old == nil || old.uid != p.UID {
-		e.pods[name] = &eventPod{
-			uid: p.UID, limiter: rate.NewLimiter(rate.Every(podEvery), podBurst), kinds: make(map[dropKey]*eventRecord),
+		e.pods[name] = &pod{
+			uid: p.UID, limiter: rate.NewLimiter(rate.Every(podEvery), podBurst), kinds: make(map[string]*record),
 		}
 	}
 }
 
 // DeletePod forgets a pod.
-func (e *Events) DeletePod(name types.NamespacedName) {
+func (e *Recorder) DeletePod(name types.NamespacedName) {
 	if e == nil || !e.Drops {
 		return
 	}
@@ -126,42 +127,36 @@ func (e *Events) DeletePod(name types.NamespacedName) {
 	delete(e.pods, name)
 }
 
-// blocked tells the isolated pod of an entry's drops, in the words of the log. It is called when a line is written.
-func (e *Events) blocked(entry *dropEntry, text string) {
+// Blocked tells a pod of this node that its policies denied packets, in the words of the log. Packets of one kind, which is a key, are
+// one event.
+func (e *Recorder) Blocked(name types.NamespacedName, kind, text string, packets int) {
 	if e == nil || !e.Drops {
-		return
-	}
-	end, _ := entry.who.isolated(entry.drop)
-	if !end.found {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	pod := e.pods[end.pod.NamespacedName]
-	if pod == nil { // it is gone, or was not here
+	p := e.pods[name]
+	if p == nil { // it is gone, or was not here
 		return
 	}
-	d := entry.drop
-	r := pod.kind(dropKey{d.Src, d.Dst, d.Proto, d.DstPort, d.Prefix}, func(key dropKey) *corev1.Event {
-		object := corev1.ObjectReference{
-			APIVersion: "v1", Kind: "Pod", Namespace: end.pod.Namespace, Name: end.pod.Name, UID: pod.uid,
-		}
-		event := newEvent(object, EventBlocked, fmt.Sprint(key, time.Now().UnixNano()))
+	r := p.kind(kind, func() *corev1.Event {
+		object := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: name.Namespace, Name: name.Name, UID: p.uid}
+		event := newEvent(object, reasonBlocked, fmt.Sprint(kind, time.Now().UnixNano()))
 		event.Count, event.Source.Host, event.ReportingInstance = 0, e.Node, e.Node
 		return event
 	})
 	if r == nil {
 		return
 	}
-	r.event.Count += int32(entry.count)
-	r.event.LastTimestamp, r.event.Message = metav1.Now(), eventMessage(text)
-	if !r.queued && pod.limiter.Allow() {
+	r.event.Count += int32(packets)
+	r.event.LastTimestamp, r.event.Message = metav1.Now(), message(text)
+	if !r.queued && p.limiter.Allow() {
 		e.drops.offer(r)
 	}
 }
 
-// kind returns the record of a kind of drop; a new one, if there is room, has the event that made returns.
-func (p *eventPod) kind(key dropKey, made func(dropKey) *corev1.Event) *eventRecord {
+// kind returns the record of a kind of packets; a new one, if there is room, has the event that made returns.
+func (p *pod) kind(key string, made func() *corev1.Event) *record {
 	if r := p.kinds[key]; r != nil {
 		return r
 	}
@@ -175,7 +170,7 @@ func (p *eventPod) kind(key dropKey, made func(dropKey) *corev1.Event) *eventRec
 	if len(p.kinds) == maxPodKinds {
 		return nil
 	}
-	r := &eventRecord{event: made(key)}
+	r := &record{event: made()}
 	p.kinds[key] = r
 	return r
 }
@@ -184,7 +179,7 @@ func (p *eventPod) kind(key dropKey, made func(dropKey) *corev1.Event) *eventRec
 func newEvent(object corev1.ObjectReference, reason, which string) *corev1.Event {
 	now := metav1.Now()
 	return &corev1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: object.Namespace, Name: eventName(object, reason, which)},
+		ObjectMeta:          metav1.ObjectMeta{Namespace: object.Namespace, Name: nameOf(object, reason, which)},
 		InvolvedObject:      object,
 		Reason:              reason,
 		Type:                corev1.EventTypeWarning,
@@ -196,8 +191,8 @@ func newEvent(object corev1.ObjectReference, reason, which string) *corev1.Event
 	}
 }
 
-// eventName returns a name that begins with the object's.
-func eventName(object corev1.ObjectReference, reason, which string) string {
+// nameOf returns a name that begins with the object's.
+func nameOf(object corev1.ObjectReference, reason, which string) string {
 	const maxName, hashLen = 253, 16
 	sum := sha256.Sum256([]byte(string(object.UID) + "\x00" + reason + "\x00" + which))
 	name := object.Name
@@ -207,13 +202,13 @@ func eventName(object corev1.ObjectReference, reason, which string) string {
 	return name + "." + hex.EncodeToString(sum[:])[:hashLen]
 }
 
-// eventMessage cuts a text to what an event may have.
-func eventMessage(text string) string {
+// message cuts a text to what an event may have.
+func message(text string) string {
 	const more = "…"
-	if len(text) <= maxEventMessage {
+	if len(text) <= maxMessage {
 		return text
 	}
-	end := maxEventMessage - len(more)
+	end := maxMessage - len(more)
 	for !utf8.RuneStart(text[end]) {
 		end--
 	}

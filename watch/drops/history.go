@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drops
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// maxHistory is how many lines are kept.
+const maxHistory = 1000
+
+// Line is what the endpoint /drops answers: a record, or how many there were of which no record is left.
+type Line struct {
+	*Record
+	Missed uint64 `json:"missed,omitempty"`
+}
+
+// history is the newest lines.
+type history struct {
+	lines   []Record      // a ring: line n is at n modulo its length
+	next    uint64        // the number of the next line
+	changed chan struct{} // closed when there is one
+}
+
+// remember adds a line to the history.
+func (l *Log) remember(r Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := &l.history
+	if len(h.lines) < maxHistory {
+		h.lines = append(h.lines, r)
+	} else {
+		h.lines[h.next%maxHistory] = r
+	}
+	h.next++
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// from returns the lines from number from on, the number of the next one, how many were forgotten in between, and what is closed when
+// there are more.
+func (l *Log) from(from uint64) (lines []Record, next, missed uint64, more <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := &l.history
+	if first := h.next - uint64(len(h.lines)); from < first {
+		missed, from = first-from, first
+	}
+	for n := from; n < h.next; n++ {
+		lines = append(lines, h.lines[n%maxHistory])
+	}
+	return lines, h.next, missed, h.changed
+}
+
+// ServeLines answers the newest lines, each a [Line] as JSON; ?namespace= keeps those of a namespace, ?follow=true goes on until the asker
+// goes. Slow readers miss lines; writers never block.
+func (l *Log) ServeLines(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	namespace, follow := query.Get("namespace"), query.Get("follow") == "true"
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := json.NewEncoder(w)
+	begun := false
+	for next := uint64(0); ; begun = true {
+		lines, end, missed, more := l.from(next)
+		next = end
+		if missed > 0 && begun && out.Encode(Line{Missed: missed}) != nil {
+			return
+		}
+		for i := range lines {
+			if inNamespace(namespace, lines[i].Src, lines[i].Dst) && out.Encode(Line{Record: &lines[i]}) != nil {
+				return
+			}
+		}
+		if !follow || http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-more:
+		}
+	}
+}
+
+// inNamespace says whether one of the ends is a pod of a namespace; "" is every one.
+func inNamespace(namespace string, ends ...Peer) bool {
+	if namespace == "" {
+		return true
+	}
+	for _, end := range ends {
+		if end.Namespace == namespace {
+			return true
+		}
+	}
+	return false
+}

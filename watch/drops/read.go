@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Backoff of opening the log again.
+const (
+	minBackoff = time.Second
+	maxBackoff = time.Minute
+)
+
+// batchSize is how many packets are read at once.
+const batchSize = 100
+
+// State is whether the kernel's log of denied packets is read.
+type State struct {
+	OffSince *time.Time `json:"offSince,omitempty"` // nil while it is read
+	Error    string     `json:"error,omitempty"`    // why it is not
+}
+
+// State returns whether the log is read, or nil if it was never opened.
+func (l *Log) State() *State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
+}
+
+// Open opens the log, if that can be done now; Run goes on from there.
+func (l *Log) Open(open func() (Reader, error)) {
+	l.open, l.backoff = open, minBackoff
+	l.tryOpen()
+}
+
+// Run logs who was blocked, by which policies and why, until ctx ends. Packets of equal source, destination, protocol, port, direction and
+// policies are one line when the first comes, and one more at the end of each window that has more of them.
+func (l *Log) Run(ctx context.Context) {
+	for {
+		if l.reader != nil {
+			err := l.read(ctx)
+			_ = l.reader.Close() // whatever it says, it is not read any more
+			if ctx.Err() != nil {
+				return
+			}
+			l.reader = nil
+			l.off(err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(l.backoff):
+		}
+		l.backoff = min(2*l.backoff, maxBackoff)
+		l.tryOpen()
+	}
+}
+
+// tryOpen opens the log if it can.
+func (l *Log) tryOpen() {
+	reader, err := l.open()
+	if err != nil {
+		l.off(err)
+		return
+	}
+	l.reader = reader
+	l.on()
+}
+
+// read makes lines of packets until reading fails or ctx ends.
+func (l *Log) read(ctx context.Context) error {
+	defer l.closeWindow()
+	batch := make([]Packet, batchSize)
+	var lost uint64
+	for {
+		n, err := l.readUntil(ctx, batch)
+		if err != nil {
+			return fmt.Errorf("read the log of denied packets: %w", err)
+		}
+		total := l.reader.Lost()
+		l.add(batch[:n], total-lost)
+		lost = total
+		l.backoff = minBackoff
+	}
+}
+
+// readUntil reads packets, or none if the window ends before there are some.
+func (l *Log) readUntil(ctx context.Context, batch []Packet) (int, error) {
+	if l.window.end.IsZero() {
+		return l.reader.Read(ctx, batch)
+	}
+	window, cancel := context.WithDeadline(ctx, l.window.end)
+	defer cancel()
+	n, err := l.reader.Read(window, batch)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return 0, nil
+	}
+	return n, err
+}
+
+// off notes that the log cannot be read, and says so once.
+func (l *Log) off(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since := time.Now()
+	if l.state != nil && l.state.OffSince != nil {
+		since = *l.state.OffSince
+	} else {
+		l.Log.Warn("drop logging is off until it works again; enforcement is not affected", "err", err)
+	}
+	l.state = &State{OffSince: &since, Error: err.Error()}
+}
+
+// on notes that it is read, and says so if it was not.
+func (l *Log) on() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != nil && l.state.OffSince != nil {
+		l.Log.Info("drop logging works again", "off", time.Since(*l.state.OffSince).Round(time.Millisecond))
+	}
+	l.state = new(State)
+}

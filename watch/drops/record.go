@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drops
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Bounds of what a line has of others' choosing.
+const (
+	maxPolicies = 8
+	maxNearest  = 400 // bytes
+)
+
+// Record is a denied connection: who, by which policies and why, all as of when it was seen. Its JSON form is a line of what the endpoint
+// /drops answers.
+type Record struct {
+	Time      time.Time `json:"time"`      // of the line
+	Direction string    `json:"direction"` // ingress or egress
+	Protocol  string    `json:"protocol"`  // in nft(8)'s words
+	Src       Peer      `json:"src"`
+	Dst       Peer      `json:"dst"`
+	ICMPType  *uint8    `json:"icmpType,omitempty"`
+	ICMPCode  *uint8    `json:"icmpCode,omitempty"`
+	Policies  []string  `json:"policies"` // that isolate the pod; of many, the first ones
+	Count     int       `json:"count"`    // logged packets that the line stands for
+	Text      string    `json:"text"`
+
+	key key
+}
+
+// Peer is an end of a denied connection.
+type Peer struct {
+	Address   netip.Addr `json:"address"`
+	Port      uint16     `json:"port,omitempty"`
+	Pod       string     `json:"pod,omitempty"`   // as namespace/name
+	Owner     string     `json:"owner,omitempty"` // the workload, as kind/name
+	Namespace string     `json:"namespace,omitempty"`
+
+	note string // what is known of an address that no pod has
+}
+
+// Isolated returns the end that the policies isolate.
+func (r *Record) Isolated() Peer {
+	if r.Direction == policy.Egress.String() {
+		return r.Src
+	}
+	return r.Dst
+}
+
+// Kind is the same for records of equal source, destination, protocol, port, direction and policies.
+func (r *Record) Kind() string { return fmt.Sprint(r.key) }
+
+// key returns what tells of the packet and its like.
+func (p Packet) key() key { return key{p.Src, p.Dst, p.Proto, p.DstPort, p.Prefix} }
+
+// resolve looks up, at once, who a packet is about and, if there is room for a line, why the policies deny it: else the record has no text.
+// It is false for a packet that no chain of ours has logged.
+func (l *Log) resolve(p Packet) (r Record, ok bool) {
+	if !p.Src.IsValid() || !p.Dst.IsValid() {
+		return Record{}, false
+	}
+	room := l.window.room(p.key())
+	var isolation translate.Isolation
+	var excerpt *policy.Cluster
+	synced := l.View(func(s *translate.State) {
+		if isolation, ok = s.IsolationOf(p.Prefix); !ok {
+			return
+		}
+		r.Src, r.Dst = peerAt(s, p.Src), peerAt(s, p.Dst)
+		if room && !p.Partial { // what the policies say of part of a packet takes what is not known
+			excerpt = s.Excerpt(p.Flow)
+		}
+	})
+	if !ok {
+		return Record{}, false
+	}
+	r.Direction, r.Protocol, r.Count, r.key = isolation.Direction.String(), nft.ProtocolName(p.Proto), 1, p.key()
+	r.Policies = PolicyNames(isolation)
+	other := &r.Src
+	if isolation.Direction == policy.Egress {
+		other = &r.Dst
+	}
+	if synced && other.Pod == "" && other.note == "" { // whoever is isolated is a pod, or was
+		other.note = "external"
+	}
+	switch {
+	case p.Partial:
+	case hasPorts(p.Proto):
+		r.Src.Port, r.Dst.Port = p.SrcPort, p.DstPort
+	case isICMP(p.Proto):
+		r.ICMPType, r.ICMPCode = &p.ICMPType, &p.ICMPCode
+	}
+	if room {
+		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p), r.why(p, isolation.Direction, excerpt))
+	}
+	return r, true
+}
+
+// peerAt returns the end that has an address.
+func peerAt(s *translate.State, a netip.Addr) Peer {
+	p := Peer{Address: a}
+	if pod, ok := s.PodAt(a); ok {
+		p.Pod, p.Owner, p.Namespace = pod.String(), pod.Owner, pod.Namespace
+	} else if node, ok := s.HostAt(a); ok {
+		p.note = "node " + node
+	}
+	return p
+}
+
+// text is the end in the line of a packet.
+func (e Peer) text(p Packet) string {
+	address := e.Address.String()
+	if hasPorts(p.Proto) && !p.Partial {
+		address = netip.AddrPortFrom(e.Address, e.Port).String()
+	}
+	switch {
+	case e.Pod != "":
+		return fmt.Sprintf("%s (%s)", e.Pod, address)
+	case e.note != "":
+		return fmt.Sprintf("%s (%s)", address, e.note)
+	}
+	return address
+}
+
+// attrs are the fields of the line.
+func (r *Record) attrs() []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("direction", r.Direction), slog.String("protocol", r.Protocol),
+		slog.String("src", r.Src.Address.String()), slog.String("dst", r.Dst.Address.String()),
+	}
+	if r.Dst.Port != 0 || r.Src.Port != 0 {
+		attrs = append(attrs, slog.Int("srcPort", int(r.Src.Port)), slog.Int("dstPort", int(r.Dst.Port)))
+	}
+	if r.ICMPType != nil {
+		attrs = append(attrs, slog.Int("icmpType", int(*r.ICMPType)), slog.Int("icmpCode", int(*r.ICMPCode)))
+	}
+	for _, end := range []struct {
+		name string
+		Peer
+	}{{"src", r.Src}, {"dst", r.Dst}} {
+		if end.Pod != "" {
+			attrs = append(attrs, slog.String(end.name+"Pod", end.Pod))
+		}
+		if end.Owner != "" {
+			attrs = append(attrs, slog.String(end.name+"Owner", end.Owner))
+		}
+	}
+	return append(attrs, slog.Any("policies", r.Policies), slog.Int("count", r.Count))
+}
+
+// why says why the policies deny a packet, or that they do not any more. Without an excerpt it says who isolates the pod.
+func (r *Record) why(p Packet, d policy.Direction, excerpt *policy.Cluster) string {
+	isolated, policies := r.Isolated(), strings.Join(r.Policies, ", ")
+	subject := fmt.Sprintf("%s of %s", d, cmp.Or(isolated.Pod, isolated.Address.String()))
+	plain := fmt.Sprintf("blocked: %s is isolated by %s and no rule allows it", subject, policies)
+	if excerpt == nil {
+		return plain
+	}
+	explanation := excerpt.Explain(p.Flow)
+	now := explanation.Ingress
+	if d == policy.Egress {
+		now = explanation.Egress
+	}
+	was := fmt.Sprintf("was blocked: %s was isolated by %s", subject, policies)
+	switch {
+	case now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod:
+		return was + "; the pod does not have the address any more"
+	case now.Allowed:
+		return was + "; the policies of now allow it"
+	case now.Quarantine != "":
+		return fmt.Sprintf("blocked: %s is isolated by %s; quarantined, nothing is allowed: %s", subject, policies, now.Quarantine)
+	}
+	if rule := now.OverLimit; rule != nil {
+		return fmt.Sprintf("%s (%s would allow it, but is over a limit)", plain, rule)
+	}
+	nearest := excerpt.Nearest(p.Flow, d)
+	if nearest == nil {
+		return plain + " (there are no rules)"
+	}
+	reason := nearest.Reason
+	if len(reason) > maxNearest {
+		reason = reason[:maxNearest] + "…"
+	}
+	return fmt.Sprintf("%s (nearest: %s: %s)", plain, nearest.RuleRef, reason)
+}
+
+// PolicyNames names the policies of an isolation, a few of them.
+func PolicyNames(i translate.Isolation) []string {
+	named := i.Policies[:min(len(i.Policies), maxPolicies)]
+	names := make([]string, 0, len(named)+1)
+	for _, p := range named {
+		names = append(names, p.String())
+	}
+	if more := i.More + len(i.Policies) - len(named); more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return names
+}
+
+// text says what was dropped.
+func (p Packet) text() string {
+	const echo4, echo6 = 8, 128
+	switch {
+	case p.Partial:
+		return strings.ToUpper(nft.ProtocolName(p.Proto)) + " packet of unknown port"
+	case p.Proto == nft.TCP && p.Opens:
+		return "TCP connection"
+	case p.Proto == nft.ICMP && p.ICMPType == echo4:
+		return "ICMP echo request"
+	case p.Proto == nft.ICMPv6 && p.ICMPType == echo6:
+		return "ICMPv6 echo request"
+	case p.Proto == nft.ICMP:
+		return "ICMP message of type " + strconv.Itoa(int(p.ICMPType))
+	case p.Proto == nft.ICMPv6:
+		return "ICMPv6 message of type " + strconv.Itoa(int(p.ICMPType))
+	case hasPorts(p.Proto):
+		return strings.ToUpper(nft.ProtocolName(p.Proto)) + " packet"
+	}
+	return "packet of protocol " + nft.ProtocolName(p.Proto)
+}
+
+func hasPorts(proto uint8) bool { return proto == nft.TCP || proto == nft.UDP || proto == nft.SCTP }
+
+func isICMP(proto uint8) bool { return proto == nft.ICMP || proto == nft.ICMPv6 }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+)
+
+// TestNodeHandler: what is not everybody's business is answered on the node alone.
+func TestNodeHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, registry := newTestLoop(t, kernelFunc(nil))
+		l.Synced()
+		synctest.Wait()
+		const flow = "/explain?src=1.2.3.4&dst=1.2.3.4:80"
+		for path, want := range map[string]int{
+			flow: http.StatusOK, "/explain?src=no&dst=1.2.3.4:80": http.StatusBadRequest,
+			"/explain": http.StatusBadRequest, "/drops": http.StatusOK, "/drops/top": http.StatusOK, "/readyz": http.StatusOK,
+		} {
+			w := httptest.NewRecorder()
+			NodeHandler(l, registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			if w.Code != want {
+				t.Errorf("%s: status %d, want %d", path, w.Code, want)
+			}
+		}
+		for _, path := range []string{"/drops", "/drops/top", flow} {
+			w := httptest.NewRecorder()
+			Handler(l, registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			if w.Code != http.StatusNotFound {
+				t.Errorf("%s for everybody: status %d", path, w.Code)
+			}
+		}
+	})
+}
+
+// TestExplainVerify: what the kernel does not hold is said.
+func TestExplainVerify(t *testing.T) {
+	l, _ := newTestLoop(t, kernelFunc(nil))
+	if _, err := l.Explain(t.Context(), "1.2.3.4", "ns/a:80", true); err == nil {
+		t.Error("an answer before anything is known")
+	}
+	setPodAt(l, "a", "10.0.0.1")
+	denyAll(l, "deny")
+	l.Synced()
+	e, err := l.Explain(t.Context(), "1.2.3.4", "ns/a:80", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Allowed || len(e.Flows) != 1 || e.Flows[0].Verdict != "drop" {
+		t.Fatalf("got %+v", e)
+	}
+	if first := e.Flows[0].Rules[0]; !first.Missing || first.Chain != "forward" { // the kernel is a fake
+		t.Errorf("got %+v", first)
+	}
+}
