@@ -4,6 +4,7 @@ package faults_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/netpold/netpold/test/harness/apiserver"
+	"github.com/netpold/netpold/test/harness/cgroup"
+	"github.com/netpold/netpold/watch"
 )
 
 // patience ends a test in which nothing happens; no test measures time by it.
@@ -23,13 +28,17 @@ const (
 	transaction = "msg=transaction"
 )
 
-// A daemon is `netpold run` on a folder of manifests, in the network namespace of the test, which must be locked to its thread.
+// A daemon is `netpold run` on a folder of manifests, in the network namespace of the test, which must be locked to its
+// thread.
 type daemon struct {
 	t             *testing.T
 	program, root string
 	flags         []string
-	idle          func() // called over and over while something is awaited
-	trap          *trap  // that it runs under, or nil
+	idle          func()            // called over and over while something is awaited
+	trap          *trap             // that it runs under, or nil
+	server        *apiserver.Server // that it asks; nil: it has a folder of manifests
+	group         *cgroup.Group     // that it starts in, or nil
+	env           []string
 
 	process *exec.Cmd
 	lines   chan string   // of its log; closed at its end
@@ -70,8 +79,22 @@ func (d *daemon) write(name, manifest string) {
 // start starts the daemon and returns when policies are in force.
 func (d *daemon) start() {
 	d.t.Helper()
-	args := append([]string{"run", "--node=node-1", "--log-level=debug", "--manifests=" + d.folder()}, d.flags...)
+	source := "--manifests=" + d.folder()
+	if d.server != nil {
+		name, err := d.server.Kubeconfig(d.root)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		source = "--kubeconfig=" + name
+	}
+	args := append([]string{"run", "--node=node-1", "--log-level=debug", source}, d.flags...)
 	d.process = exec.Command(d.program, args...)
+	d.process.Env = append(os.Environ(), d.env...)
+	if d.group != nil {
+		if err := d.group.Launch(d.process); err != nil {
+			d.t.Fatal(err)
+		}
+	}
 	d.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // the thread is the test's
 	// A pipe of the test's own: Wait must not close it before all is read.
 	r, w, err := os.Pipe()
@@ -153,6 +176,17 @@ func (d *daemon) until(done <-chan struct{}) {
 			}
 		}
 	}
+}
+
+// report returns what netpold status says.
+func (d *daemon) report() watch.Report {
+	d.t.Helper()
+	var report watch.Report
+	out, _ := d.run(exec.Command(d.program, "status", "-o", "json")) // which fails while it is not in sync
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		d.t.Fatalf("netpold status: %v: %s", err, out)
+	}
+	return report
 }
 
 // nft runs nft in the namespace, as another process than netpold, and returns what it prints.

@@ -3,15 +3,12 @@
 package faults_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/netpold/netpold/watch"
 )
 
 // What netpold logs of quarantines.
@@ -65,13 +62,9 @@ func testQuarantine(t *testing.T, program string) {
 // quarantined holds the number of quarantined policies against what netpold answers. It is in sync.
 func (r *ride) quarantined(want int) {
 	r.t.Helper()
-	out, err := r.run(exec.Command(r.program, "status", "-o", "json"))
-	if err != nil {
-		r.t.Errorf("netpold status: %v: %s", err, out)
-	}
-	var report watch.Report
-	if err := json.Unmarshal([]byte(out), &report); err != nil || report.Policies.Troubled["quarantined"] != want || len(report.Policies.Troubles) != want {
-		r.t.Errorf("netpold status: %v: %+v, want %d quarantined", err, report.Policies, want)
+	report := r.report()
+	if !report.InSync || report.Policies.Troubled["quarantined"] != want || len(report.Policies.Troubles) != want {
+		r.t.Errorf("netpold status: in sync: %t, %+v, want %d quarantined", report.InSync, report.Policies, want)
 	}
 	if out, _ := r.run(exec.Command(r.program, "status")); want > 0 && !strings.Contains(out, "tenant/big: ingress: found by trying") {
 		r.t.Errorf("netpold status: %s", out)

@@ -3,11 +3,8 @@
 package faults_test
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,12 +71,7 @@ func testOwned(t *testing.T, program string) {
 // owned says whether netpold owns the table, by its own word.
 func (r *ride) owned() bool {
 	r.t.Helper()
-	out, err := r.run(exec.Command(r.program, "status", "-o", "json"))
-	var report watch.Report
-	if err := errors.Join(err, json.Unmarshal([]byte(out), &report)); err != nil {
-		r.t.Fatalf("netpold status: %v: %s", err, out)
-	}
-	return !slices.ContainsFunc(report.Kernel.Lacks, func(l watch.Lack) bool { return strings.Contains(l.What, "not owned") })
+	return !slices.ContainsFunc(r.report().Kernel.Lacks, func(l watch.Lack) bool { return strings.Contains(l.What, "not owned") })
 }
 
 // testShared does the same with a table that others can change, and lets them.

@@ -73,7 +73,7 @@ func (p *trap) launch(cmd *exec.Cmd) (serve func()) {
 		p.t.Fatal(err)
 	}
 	theirs := os.NewFile(uintptr(ends[1]), "hotline")
-	cmd.Env = append(os.Environ(), launched+"="+cmd.Path)
+	cmd.Env = append(cmd.Environ(), launched+"="+cmd.Path)
 	cmd.Path = "/proc/self/exe"
 	cmd.ExtraFiles = []*os.File{theirs}
 	return func() {

@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
@@ -33,15 +33,6 @@ const mostCPU = 200 * time.Millisecond
 // mostCommits bounds how many of them a change takes, some 30 ms each: netpold does nothing else meanwhile.
 const mostCommits = 60
 
-// cpuTime is the time that this thread has had.
-func cpuTime() time.Duration {
-	var r unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_THREAD, &r); err != nil {
-		return 0
-	}
-	return time.Duration(r.Stime.Nano() + r.Utime.Nano())
-}
-
 // meter is a kernel that tells how long its longest commit took: the kernel works in the call, holding its lock.
 type meter struct {
 	watch.Kernel
@@ -55,13 +46,13 @@ func (m *meter) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, err
 	defer runtime.UnlockOSThread()
 	var result nft.Result
 	for _, stage := range tx.Stages() {
-		before := cpuTime()
+		before := cpu.Thread()
 		r, err := m.Kernel.Apply(ctx, stage)
 		if err != nil {
 			return nft.Result{}, err
 		}
 		result.Merge(r)
-		m.longest = max(m.longest, cpuTime()-before)
+		m.longest = max(m.longest, cpu.Thread()-before)
 		m.commits++
 	}
 	return result, nil
@@ -229,13 +220,13 @@ func TestHarmless(t *testing.T) {
 		}
 		s.Table().Pending()
 		runtime.LockOSThread()
-		before := cpuTime()
+		before := cpu.Thread()
 		if err := s.SetPolicy(np); err != nil {
 			t.Fatal(err)
 		}
-		compiled := cpuTime()
+		compiled := cpu.Thread()
 		tx := s.Table().Pending()
-		after := cpuTime()
+		after := cpu.Thread()
 		runtime.UnlockOSThread()
 		t.Logf("%s, %d bytes: set in %v, completed in %v, %d operations in %d stages", name, np.Size(), compiled-before, after-compiled, tx.Len(), len(tx.Stages()))
 		if took := after - before; took > 5*mostCPU {
@@ -294,10 +285,10 @@ func TestNamespaceLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.LockOSThread()
-	before := cpuTime()
+	before := cpu.Thread()
 	table, more := s.Portion(50_000)
 	tx := table.Pending()
-	took := cpuTime() - before
+	took := cpu.Thread() - before
 	runtime.UnlockOSThread()
 	t.Logf("a change of another namespace: %d operations, %v of CPU time", tx.Len(), took)
 	if more || tx.Len() > 20 || took > mostCPU/10 {

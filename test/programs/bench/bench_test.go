@@ -142,10 +142,9 @@ func (s *sink) Policies() iter.Seq[types.NamespacedName]   { return maps.Keys(s.
 // TestAPIServer: the source gets everything from the server that stands in for an API server.
 func TestAPIServer(t *testing.T) {
 	z := size{1000, 100}
-	server := newAPIServer(z)
+	server := z.serve()
 	defer server.Close()
-	defer server.CloseClientConnections()
-	kubeconfig, err := server.kubeconfig(t.TempDir())
+	kubeconfig, err := server.Kubeconfig(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // daemon is a netpold that runs.
@@ -69,16 +67,6 @@ func (d *daemon) memory(name string) (float64, error) {
 		return 0, fmt.Errorf("%s of netpold: %w", name, err)
 	}
 	return float64(kB) / 1024, nil
-}
-
-// cpu is the CPU time that the process has taken.
-func (d *daemon) cpu() (time.Duration, error) {
-	clock := ^d.cmd.Process.Pid<<3 | 2 // clock_getcpuclockid(3)
-	var t unix.Timespec
-	if err := unix.ClockGettime(int32(clock), &t); err != nil {
-		return 0, fmt.Errorf("CPU time of netpold: %w", err)
-	}
-	return time.Duration(t.Nano()), nil
 }
 
 // programSize is the size of the program's file in MiB.

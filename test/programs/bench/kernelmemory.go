@@ -14,6 +14,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/harness/cgroup"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
@@ -37,12 +38,12 @@ func (b *bench) kernelMemory(ctx context.Context) error {
 	if b.quick {
 		rounds, list = 1, []size{{1000, 100}, {10_000, 1000}}
 	}
-	group, err := newCgroup()
+	group, err := cgroup.New()
 	if err != nil { // an ordinary user may make none
 		b.progress("the kernel's memory is not measured: %v", err)
 		return nil
 	}
-	if err := group.remove(); err != nil {
+	if err := group.Remove(); err != nil {
 		return err
 	}
 	for _, z := range list {
@@ -78,17 +79,17 @@ const everyNamespace = "every-namespace"
 // tableMemory measures one table some times, in a process each.
 func (b *bench) tableMemory(ctx context.Context, rounds int, what string) (mib []float64, last tableMemory, err error) {
 	for range rounds {
-		group, err := newCgroup()
+		group, err := cgroup.New()
 		if err != nil {
 			return nil, last, err
 		}
-		cmd := exec.CommandContext(ctx, "/proc/self/exe", "-table-memory", what, "-cgroup", group.folder)
+		cmd := exec.CommandContext(ctx, "/proc/self/exe", "-table-memory", what, "-cgroup", group.Folder)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		if err == nil {
 			err = json.Unmarshal(out, &last)
 		}
-		if err = errors.Join(err, group.remove()); err != nil {
+		if err = errors.Join(err, group.Remove()); err != nil {
 			return nil, last, fmt.Errorf("kernel memory of %s: %w", what, err)
 		}
 		mib = append(mib, last.MiB)
@@ -98,8 +99,10 @@ func (b *bench) tableMemory(ctx context.Context, rounds int, what string) (mib [
 
 // printTableMemory is that process.
 func printTableMemory(ctx context.Context, what, folder string) error {
-	group := &cgroup{folder: folder}
-	err := errors.Join(group.find(), group.enter())
+	group, err := cgroup.Open(folder)
+	if err == nil {
+		err = group.Enter()
+	}
 	if err != nil {
 		return err
 	}
@@ -145,7 +148,7 @@ func fillEveryNamespace(s *translate.State) error {
 }
 
 // measureTable commits a table and deletes it, and returns what it took in between.
-func measureTable(ctx context.Context, group *cgroup, table *nft.Table) (tableMemory, error) {
+func measureTable(ctx context.Context, group *cgroup.Group, table *nft.Table) (tableMemory, error) {
 	var result tableMemory
 	space, err := netns.New()
 	if err != nil {
@@ -160,13 +163,13 @@ func measureTable(ctx context.Context, group *cgroup, table *nft.Table) (tableMe
 	if _, err := conn.Apply(ctx, table.Pending()); err != nil {
 		return result, err
 	}
-	with, err := group.settled()
+	with, err := settled(group)
 	if err != nil {
 		return result, err
 	}
 	without, err := 0.0, conn.DeleteTable(ctx, table.Name)
 	if err == nil {
-		without, err = group.settled()
+		without, err = settled(group)
 	}
 	for _, s := range table.Sets() {
 		result.Elements += s.Len()
@@ -179,14 +182,15 @@ func measureTable(ctx context.Context, group *cgroup, table *nft.Table) (tableMe
 }
 
 // settled is the kernel memory of the cgroup when it has stopped changing: the kernel frees what a transaction needed a little later.
-func (g *cgroup) settled() (float64, error) {
+func settled(g *cgroup.Group) (float64, error) {
 	const still, near = 5, 16 << 10 // readings, and bytes between them
 	last, same := -1.0, 0
 	for range 200 {
-		now, err := g.kernel()
+		charged, err := g.Kernel()
 		if err != nil {
 			return 0, err
 		}
+		now := float64(charged)
 		if same++; now < last-near || now > last+near {
 			last, same = now, 0
 		}

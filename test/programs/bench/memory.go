@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/translate"
 )
 
@@ -141,10 +142,9 @@ func (b *bench) daemon(ctx context.Context, z size) ([4]float64, error) {
 		return got, err
 	}
 	defer os.RemoveAll(folder) //nolint:errcheck // nothing to be done about it
-	server := newAPIServer(z)
+	server := z.serve()
 	defer server.Close()
-	defer server.CloseClientConnections()
-	kubeconfig, err := server.kubeconfig(folder)
+	kubeconfig, err := server.Kubeconfig(folder)
 	if err != nil {
 		return got, err
 	}
@@ -153,18 +153,18 @@ func (b *bench) daemon(ctx context.Context, z size) ([4]float64, error) {
 		return got, err
 	}
 	random := rand.New(rand.NewPCG(1, 1))
-	pod := func() *corev1.Pod { return typedPod(z.pod(random.IntN(z.pods))) }
+	pod := func() *corev1.Pod { return z.pod(random.IntN(z.pods)) }
 	changes, err1 := b.burst(ctx, d, func() [2]func() {
 		p := pod()
 		return [2]func(){
-			func() { server.events <- watch.Event{Type: watch.Deleted, Object: p} },
-			func() { server.events <- watch.Event{Type: watch.Added, Object: p} },
+			func() { server.Send(watch.Deleted, p) },
+			func() { server.Send(watch.Added, p) },
 		}
 	})
 	heartbeat := func() {
 		p := pod()
 		p.Status.Conditions[0].LastTransitionTime = metav1.Now()
-		server.events <- watch.Event{Type: watch.Modified, Object: p}
+		server.Send(watch.Modified, p)
 	}
 	heartbeats, err2 := b.burst(ctx, d, func() [2]func() { return [2]func(){heartbeat, heartbeat} })
 	rss, err3 := d.memory("VmRSS")
@@ -178,7 +178,7 @@ func (b *bench) burst(ctx context.Context, d *daemon, next func() [2]func()) (fl
 	if b.quick {
 		length = 2 * time.Second
 	}
-	before, err := d.cpu()
+	before, err := cpu.Process(d.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
@@ -191,6 +191,6 @@ func (b *bench) burst(ctx context.Context, d *daemon, next func() [2]func()) (fl
 		}
 	}
 	took := time.Since(begin)
-	after, err := d.cpu()
+	after, err := cpu.Process(d.cmd.Process.Pid)
 	return 100 * float64(after-before) / float64(took), err
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/test/harness/prober"
 )
@@ -167,7 +168,7 @@ func (s *space) burst(l load, n int) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	begin := threadTime()
+	begin := cpu.Thread()
 	for i := range n {
 		b := l.packets[i%len(l.packets)]
 		if l.fresh {
@@ -179,7 +180,7 @@ func (s *space) burst(l load, n int) (time.Duration, error) {
 			return 0, fmt.Errorf("send: %w", errno)
 		}
 	}
-	return threadTime() - begin, nil
+	return cpu.Thread() - begin, nil
 }
 
 // forwards reports whether each packet of the load comes out.
@@ -204,13 +205,6 @@ func (s *space) forwards(l load) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// threadTime is the CPU time that the calling thread has taken.
-func threadTime() time.Duration {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // cannot fail
-	return time.Duration(t.Nano())
 }
 
 // command runs a program on an input.

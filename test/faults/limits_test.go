@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/yaml"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/harness/apiserver"
+	"github.com/netpold/netpold/test/harness/cgroup"
+	"github.com/netpold/netpold/test/harness/cpu"
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// The namespace big asks for bigPolicies × bigPeers × bigPorts elements: 576,000, of which it gets as many as the
+// default limit has room for.
+const (
+	bigPolicies = 24
+	bigPeers    = 3000
+	bigPorts    = 8
+	perPolicy   = bigPeers * bigPorts
+)
+
+// What a change of the namespace canary may take. It takes 4 operations at most, and a tenth of the factor, on any
+// machine.
+const (
+	canaryRounds     = 100
+	canaryOperations = 20
+	canaryFactor     = 5 // of the CPU time on a node without the other namespace
+	canaryDelay      = 4 // transactions until it is in force, while the other namespace's come
+)
+
+// testLimits: a namespace whose policies take all that they can get leaves another's changes small, and next in turn;
+// and all of it has room in the memory that the DaemonSet is given, also when netpold starts again and the kernel holds
+// two tables for a moment.
+func testLimits(t *testing.T, program string) {
+	group, err := cgroup.New()
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { removed(t, group) })
+	limit, env := shipped(t)
+	if err := group.Limit(limit); err != nil {
+		t.Skip(err)
+	}
+	netns.Enter(t)
+	l := newFull(t, program)
+	l.group, l.env = group, env
+	l.start()
+	empty := l.canary("without the other namespace")
+	l.fill()
+	full := l.canary("beside a full namespace")
+	if full.cpu > canaryFactor*empty.cpu {
+		t.Errorf("a change of another namespace takes %v of CPU time, %v without the full one", full.cpu, empty.cpu)
+	}
+	l.during("a full namespace changes", func(i int) bool {
+		l.server.Send(watch.Modified, allow("big", fmt.Sprintf("app-%02d", i), "peer", ports(1000+100*i, bigPorts)))
+		return i < 5
+	})
+	l.unharmed(limit)
+	l.end(unix.SIGKILL)
+	l.serve(append(l.bigPolicies(), allow("canary", "web", "client", ports(80, 1)))...)
+	l.start()
+	l.named()
+	l.canary("after a restart")
+	l.unharmed(limit)
+}
+
+// removed removes a cgroup when its processes have ended.
+func removed(t *testing.T, group *cgroup.Group) {
+	var err error
+	for range 100 {
+		if err = group.Remove(); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error(err)
+}
+
+// shipped returns the memory limit of the DaemonSet, and what of its environment is about memory.
+func shipped(t *testing.T) (limit int64, env []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../manifests/base/daemonset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ds appsv1.DaemonSet
+	if err := yaml.Unmarshal(text, &ds); err != nil {
+		t.Fatal(err)
+	}
+	c := ds.Spec.Template.Spec.Containers[0]
+	limit = c.Resources.Limits.Memory().Value()
+	i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "GOMEMLIMIT" })
+	if limit == 0 || i < 0 {
+		t.Fatalf("the DaemonSet has a memory limit of %d, and the environment %v", limit, c.Env)
+	}
+	return limit, []string{"GOMEMLIMIT=" + c.Env[i].Value}
+}
+
+// full is a daemon, what tells it of a full namespace and of another one, the canary, and who looks at what the kernel
+// holds.
+type full struct {
+	*daemon
+	reader *kernel.Reader
+	ports  *nft.Set // of the canary's policy
+	change int      // the last of the canary
+}
+
+// newFull returns one with the pods of both namespaces and no policy but the canary's.
+func newFull(t *testing.T, program string) *full {
+	t.Helper()
+	l := &full{daemon: newDaemon(t, program, pause)}
+	mirror := translate.New("node-1", translate.Options{})
+	for p := range canaryPods() {
+		pod, _, err := policy.PodFrom(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mirror.SetPod(pod)
+	}
+	np := allow("canary", "web", "client", ports(80, 1))
+	if err := mirror.SetPolicy(np); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range mirror.Table().Sets() {
+		if s.Type.Fields == nft.AddrProtoPort && s.Len() > 0 {
+			l.ports = s
+		}
+	}
+	l.serve(np)
+	var err error
+	if l.reader, err = kernel.OpenReader(kernel.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.reader.Close() })
+	return l
+}
+
+// serve gives the daemon, when it starts, an API server with all pods and some policies.
+func (l *full) serve(policies ...*networkingv1.NetworkPolicy) {
+	l.server = apiserver.New(apiserver.Objects{
+		Pods: func(yield func(runtime.Object) bool) {
+			for _, pods := range []iter.Seq[*corev1.Pod]{canaryPods(), bigPods()} {
+				for p := range pods {
+					if !yield(p) {
+						return
+					}
+				}
+			}
+		},
+		Policies: func(yield func(runtime.Object) bool) {
+			for _, np := range policies {
+				if !yield(np) {
+					return
+				}
+			}
+		},
+	})
+	l.t.Cleanup(l.server.Close)
+}
+
+// client is the address of the pod that the canary's policy lets in.
+func client() netip.Addr { return netip.MustParseAddr("10.2.0.2") }
+
+func canaryPods() iter.Seq[*corev1.Pod] {
+	return func(yield func(*corev1.Pod) bool) {
+		if yield(podAt("canary", "web", "node-1", netip.MustParseAddr("10.2.0.1"))) {
+			yield(podAt("canary", "client", "node-2", client()))
+		}
+	}
+}
+
+func bigPods() iter.Seq[*corev1.Pod] {
+	return func(yield func(*corev1.Pod) bool) {
+		for i := range bigPolicies + bigPeers {
+			a := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
+			p := podAt("big", fmt.Sprintf("app-%02d", i), "node-1", a)
+			if i >= bigPolicies {
+				p = podAt("big", "peer", "node-2", a)
+				p.Name += fmt.Sprint("-", i)
+			}
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// podAt is a running pod that has its name as a label.
+func podAt(namespace, name, node string, a netip.Addr) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	p.Labels = map[string]string{"app": name}
+	p.Spec.NodeName = node
+	p.Status.Phase, p.Status.PodIPs = corev1.PodRunning, []corev1.PodIP{{IP: a.String()}}
+	return p
+}
+
+// ports is n TCP ports from first on, every second.
+func ports(first, n int) []networkingv1.NetworkPolicyPort {
+	all := make([]networkingv1.NetworkPolicyPort, n)
+	for i := range all {
+		number := intstr.FromInt(first + 2*i)
+		all[i].Port = &number
+	}
+	return all
+}
+
+// allow lets pods of one label into those of another, which has the policy's name, on some ports.
+func allow(namespace, name, from string, ports []networkingv1.NetworkPolicyPort) *networkingv1.NetworkPolicy {
+	app := func(name string) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}
+	}
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	np.Spec.PodSelector = *app(name)
+	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{
+		From: []networkingv1.NetworkPolicyPeer{{PodSelector: app(from)}}, Ports: ports,
+	}}
+	return np
+}
+
+// next changes the canary's policy, and returns the element by which the kernel shows that.
+func (l *full) next() nft.Key {
+	l.change++
+	port := 1000 + l.change
+	l.server.Send(watch.Modified, allow("canary", "web", "client", ports(port, 1)))
+	return nft.PortKey(client(), nft.TCP, uint16(port))
+}
+
+// holds says whether the kernel holds an element of the canary's set.
+func (l *full) holds(k nft.Key) bool {
+	l.t.Helper()
+	_, err := l.reader.Element(l.t.Context(), translate.TableName, l.ports, k)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.t.Fatal(err)
+	}
+	return err == nil
+}
+
+// cost is what changes of the canary take on average.
+type cost struct{ cpu time.Duration }
+
+// canary changes a policy and a pod of the canary, some times each. The transaction that comes next has the change.
+func (l *full) canary(what string) cost {
+	l.t.Helper()
+	for range 5 { // what was before is settled, and memory that is used now and then is there
+		l.next()
+		l.await(transaction)
+	}
+	before, err := cpu.Process(l.process.Process.Pid)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var took []time.Duration
+	most := 0
+	committed := func(send func()) {
+		begin, operations := time.Now(), 0
+		send()
+		line := l.await(transaction)
+		took = append(took, time.Since(begin))
+		_, rest, _ := strings.Cut(line, "operations=")
+		if _, err := fmt.Sscan(rest, &operations); err != nil {
+			l.t.Fatal(line)
+		}
+		most = max(most, operations)
+	}
+	for range canaryRounds {
+		var k nft.Key
+		committed(func() { k = l.next() })
+		if !l.holds(k) {
+			l.t.Fatalf("%s: the next transaction is not that of the change", what)
+		}
+		gone := podAt("canary", "client", "node-2", client())
+		committed(func() { l.server.Send(watch.Deleted, gone) })
+		committed(func() { l.server.Send(watch.Added, gone.DeepCopy()) })
+	}
+	after, err := cpu.Process(l.process.Process.Pid)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	c := cost{(after - before) / time.Duration(len(took))}
+	slices.Sort(took)
+	l.t.Logf("%s: %d changes, each the next transaction, of %d operations at most; %v of CPU time each",
+		what, len(took), most, c.cpu)
+	l.t.Logf("%s: event to kernel %v, %v at most", what, took[len(took)/2], took[len(took)-1])
+	if most > canaryOperations {
+		l.t.Errorf("%s: a change of another namespace takes %d operations", what, most)
+	}
+	return c
+}
+
+// bigPolicies returns the policies of the namespace big.
+func (l *full) bigPolicies() []*networkingv1.NetworkPolicy {
+	all := make([]*networkingv1.NetworkPolicy, bigPolicies)
+	for i := range all {
+		all[i] = allow("big", fmt.Sprintf("app-%02d", i), "peer", ports(10_000, bigPorts))
+	}
+	return all
+}
+
+// fill makes the policies of the namespace, more than it may have elements for.
+func (l *full) fill() {
+	l.t.Helper()
+	for _, np := range l.bigPolicies() {
+		l.server.Send(watch.Added, np)
+	}
+	l.during("a namespace is filled", func(int) bool {
+		return l.report().Table.Elements < translate.DefaultLimits().Namespace-perPolicy
+	})
+	l.named()
+}
+
+// named holds the namespace against its limit: it has what it may have, and is named for the rest.
+func (l *full) named() {
+	l.t.Helper()
+	var r = l.report()
+	for deadline := time.Now().Add(patience); !r.InSync && time.Now().Before(deadline); r = l.report() {
+		pause()
+	}
+	fits := translate.DefaultLimits().Namespace / perPolicy
+	l.t.Logf("%d elements in %d transactions", r.Table.Elements, r.Transactions)
+	if least := fits * perPolicy; !r.InSync || r.Table.Elements < least || r.Table.Elements > least+100 ||
+		r.Policies.Troubled["over-limit"] != bigPolicies-fits {
+		l.t.Errorf("in sync: %t, %d elements, want %d and few; %v", r.InSync, r.Table.Elements, least,
+			r.Policies.Troubled)
+	}
+}
+
+// during changes the canary while something goes on with the namespace big, which is called before each change and says
+// whether it does. Each is in force with one of the next transactions.
+func (l *full) during(what string, goesOn func(i int) bool) {
+	l.t.Helper()
+	var took []time.Duration
+	most, changes := 0, 0
+	for more := true; more; changes++ {
+		more = goesOn(changes)
+		l.drain()
+		begin := time.Now()
+		for k := l.next(); !l.holds(k); pause() {
+			if time.Since(begin) > patience {
+				l.t.Fatalf("%s: a change of another namespace is not in force", what)
+			}
+		}
+		took = append(took, time.Since(begin))
+		most = max(most, l.drain())
+	}
+	l.t.Logf("%s: %d changes of another one, each in force after %d transactions at most; event to kernel %v at most",
+		what, changes, most, slices.Max(took))
+	if most > canaryDelay {
+		l.t.Errorf("%s: a change of another one waits for %d transactions", what, most)
+	}
+}
+
+// drain returns how many transactions were logged since the last time.
+func (l *full) drain() (transactions int) {
+	for {
+		select {
+		case line := <-l.lines:
+			if strings.Contains(line, transaction) {
+				transactions++
+			}
+		default:
+			return transactions
+		}
+	}
+}
+
+// unharmed holds the memory of the daemon, and of its table, against the limit.
+func (l *full) unharmed(limit int64) {
+	l.t.Helper()
+	kills, err := l.group.Kills()
+	if err != nil || kills != 0 {
+		l.t.Errorf("%d processes were killed: %v", kills, err)
+	}
+	used, err1 := l.group.Used()
+	charged, err2 := l.group.Kernel()
+	if err := errors.Join(err1, err2); err != nil {
+		l.t.Error(err)
+	}
+	peak, err := l.group.Peak() // before Linux 5.19, version 2 does not say it
+	l.t.Logf("%d MiB, %d of them the kernel's, %d at most, of %d", used>>20, charged>>20, peak>>20, limit>>20)
+	if err == nil && peak >= limit {
+		l.t.Errorf("%d bytes at most, the limit is %d", peak, limit)
+	}
+}
