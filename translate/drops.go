@@ -95,7 +95,8 @@ func (s *State) replaceHost(old, next *pod) {
 }
 
 // Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the policies that isolate
-// them. Its cost does not depend on the size of the cluster, but for a pod of another node on the number of policies in its namespace.
+// them. Its cost does not depend on the size of the cluster, but for a pod of another node, or one that has just changed, on the number of
+// policies in its namespace.
 func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	var names []types.NamespacedName
@@ -128,10 +129,10 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	return c
 }
 
-// isolating returns the policies that select a pod, some of them twice. Isolations are made for pods of this node only.
+// isolating returns the policies that select a pod, some of them twice. Isolations are made for pods of this node only, and may be of before.
 func (s *State) isolating(p *pod) []types.NamespacedName {
 	var names []types.NamespacedName
-	if p.node == s.node {
+	if _, dirty := s.dirtyIdentities[p.identity]; p.node == s.node && !dirty {
 		for _, iso := range p.identity.isolations {
 			if iso != nil {
 				names = append(names, iso.policies...)

@@ -12,6 +12,8 @@ import (
 	"reflect"
 	"testing"
 
+	networkingv1 "k8s.io/api/networking/v1"
+
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
@@ -72,6 +74,32 @@ func TestExplain(t *testing.T) {
 		explainAgrees(t, seed)
 		return nil
 	})
+}
+
+// TestFaults: what does not compile of a policy is a fault by the policies' own text, and the reverse.
+func TestFaults(t *testing.T) {
+	var clusters []*policy.Cluster
+	for _, c := range load(t) {
+		clusters = append(clusters, c.Cluster)
+	}
+	forSeeds(t, func(seed uint64) error {
+		clusters = append(clusters, random.Cluster(random.Source(seed), random.SizeOf(seed)))
+		return nil
+	})
+	faulty := 0
+	for _, c := range clusters {
+		for _, np := range c.Policies {
+			one := &policy.Cluster{Policies: []*networkingv1.NetworkPolicy{np}}
+			err, faults := translate.New(node, translate.Options{}).SetPolicy(np), one.Faults()
+			if (err != nil) != (len(faults) > 0) {
+				t.Errorf("the compiler says %v, the policy's text has %v", err, faults)
+			}
+			faulty += min(1, len(faults))
+		}
+	}
+	if faulty == 0 {
+		t.Error("no policy has a fault")
+	}
 }
 
 // FuzzCluster is TestExplain for seeds without end:

@@ -11,33 +11,36 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// NodeTrace is how the table of one node treats a flow.
+// NodeTrace is what the table of a node does with a flow.
 type NodeTrace struct {
-	Node    string
-	Steps   []nft.Step
-	Verdict nft.Verdict
+	Node string
+	nft.Trail
+	Incomplete bool               // the table is not yet what the objects imply: see [State.Incomplete]
+	OverLimit  []policy.PodExcess // of the pods of the node, if its table was made for the question
 }
 
-// Trace follows the flow through the tables of the nodes of its pods, the source's first.
+// Trace follows a flow through the state's table as it is.
+func (s *State) Trace(f policy.Flow) (NodeTrace, error) {
+	trail, err := s.table.Follow(PacketOf(f))
+	if err != nil {
+		return NodeTrace{}, fmt.Errorf("follow the flow through the table of node %s: %w", s.node.Value(), err)
+	}
+	return NodeTrace{Node: s.node.Value(), Trail: trail, Incomplete: s.Incomplete()}, nil
+}
+
+// Trace makes the tables of the nodes of a flow's pods, and follows the flow through them, the source's first.
 func Trace(c *policy.Cluster, f policy.Flow, options Options) ([]NodeTrace, error) {
 	var traces []NodeTrace
 	for _, s := range nodesOf(c, f, options) {
-		steps, v, err := s.Table().Trace(PacketOf(f))
+		s.Table()
+		trace, err := s.Trace(f)
 		if err != nil {
-			return nil, fmt.Errorf("trace on node %s: %w", s.node.Value(), err)
+			return nil, err
 		}
-		traces = append(traces, NodeTrace{Node: s.node.Value(), Steps: steps, Verdict: v})
+		trace.OverLimit = s.OverLimit()
+		traces = append(traces, trace)
 	}
 	return traces, nil
-}
-
-// HoldToLimits finds out what is over a limit on the nodes of the pods at the ends of a flow, for [policy.Cluster.Explain].
-func HoldToLimits(c *policy.Cluster, f policy.Flow, limits Limits) {
-	c.OverLimit = nil
-	for _, s := range nodesOf(c, f, Options{Limits: limits}) {
-		s.Table()
-		c.OverLimit = append(c.OverLimit, s.OverLimit()...)
-	}
 }
 
 // nodesOf returns the states of the nodes of the pods that claim an address of a flow, the source's first.

@@ -193,8 +193,11 @@ func (s *State) replacePolicy(name types.NamespacedName, p *networkPolicy) {
 
 // Changed says whether the table may be another than when its [nft.Table.Pending] was last asked for. It costs nothing: most events of a
 // large cluster change nothing on a node.
-func (s *State) Changed() bool {
-	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 || len(s.orphans) > 0 || s.reckon || s.table.Changed()
+func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
+
+// Incomplete says whether the table is not yet what the objects imply.
+func (s *State) Incomplete() bool {
+	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 || len(s.orphans) > 0 || s.reckon
 }
 
 // Pods yields the names of all pods.

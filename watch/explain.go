@@ -6,34 +6,39 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
+	"slices"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Explanation is what a daemon says of flows, one for each family that both ends have. Its JSON form is what the
+// Explanation is the answer of `netpold explain` about flows, one for each family that both ends have. Its JSON form is what the
 // endpoint /explain answers.
 type Explanation struct {
-	Node    string     `json:"node"` // whose rules are shown
-	Allowed bool       `json:"allowed"`
+	Allowed bool       `json:"allowed"` // all of them
 	Flows   []FlowText `json:"flows"`
 }
 
 // FlowText is the answer about one flow.
 type FlowText struct {
 	Allowed bool       `json:"allowed"`
-	Text    string     `json:"text"` // in lines, for an operator
-	Rules   []RuleText `json:"rules"`
-	Verdict string     `json:"verdict"` // of the rules of this node
+	Text    string     `json:"text"`            // in lines, for an operator
+	Nodes   []NodeText `json:"nodes,omitempty"` // whose rules were looked at
+}
+
+// NodeText is what the table of a node does with a flow.
+type NodeText struct {
+	Node    string     `json:"node"`
+	Rules   []RuleText `json:"rules"` // that the flow matches
+	Verdict string     `json:"verdict"`
 
 	// Differs is what the kernel holds else than it should, besides Rules, of what the flow comes through, if that was
 	// asked for.
 	Differs []string `json:"differs,omitempty"`
 }
 
-// RuleText is a rule of this node's table that a flow matches.
+// RuleText is a rule that a flow matches.
 type RuleText struct {
 	Chain   string `json:"chain"`
 	Rule    string `json:"rule"`
@@ -51,56 +56,78 @@ func (e QuestionError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e QuestionError) Unwrap() error { return e.Err }
 
-// flowAnswer is what is known of a flow, without the loop's lock.
-type flowAnswer struct {
-	flow    policy.Flow
-	cluster *policy.Cluster
-	trail   nft.Trail
+// ExplainFlow answers about one flow from the policies' own text, and holds what the tables of nodes do with it against that. That the two
+// disagree is an error, and a bug.
+func ExplainFlow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace) (FlowText, error) {
+	limited := *c
+	for _, t := range traces {
+		limited.OverLimit = append(slices.Clip(limited.OverLimit), t.OverLimit...)
+	}
+	answer := limited.Explain(f)
+	text := FlowText{Allowed: answer.Allowed, Text: limited.Describe(answer)}
+	directions := []policy.Decision{answer.Egress, answer.Ingress}
+	for _, t := range traces {
+		allowed := true
+		for _, d := range directions {
+			allowed = allowed && (d.Allowed || d.Pod.Node != t.Node) // who is denied is a pod
+			if d.Isolated && !slices.ContainsFunc(traces, func(t translate.NodeTrace) bool { return t.Node == d.Pod.Node }) {
+				text.Text += fmt.Sprintf("  %s is enforced on node %s, not here on %s\n", d.Direction, d.Pod.Node, t.Node)
+			}
+		}
+		switch agree := allowed == (t.Verdict.Kind == nft.Accept); {
+		case !agree && !t.Incomplete:
+			return FlowText{}, fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it", f)
+		case !agree:
+			text.Text += fmt.Sprintf("  changes are under way on node %s, whose rules are of before\n", t.Node)
+		}
+		node := NodeText{Node: t.Node, Rules: []RuleText{}, Verdict: t.Verdict.String()}
+		for _, step := range t.Steps {
+			node.Rules = append(node.Rules, RuleText{Chain: step.Chain, Rule: step.Rule.String(), Element: step.Element()})
+		}
+		text.Nodes = append(text.Nodes, node)
+	}
+	return text, nil
+}
+
+// Add takes the answer about another flow into e.
+func (e *Explanation) Add(f FlowText) {
+	e.Allowed = f.Allowed && (e.Allowed || len(e.Flows) == 0)
+	e.Flows = append(e.Flows, f)
 }
 
 // Explain answers who decides about the flows from src to dst, in the form of `netpold explain`, by the objects of now.
 // With verify, it also reads from the kernel what decides. A [QuestionError] says what is wrong with src or dst.
 func (l *Loop) Explain(ctx context.Context, src, dst string, verify bool) (Explanation, error) { //nolint:revive // verify is a fact of the question
-	answers, err := l.answer(src, dst)
+	own, err := l.ownAddresses()
 	if err != nil {
 		return Explanation{}, err
 	}
-	e := Explanation{Node: l.Node, Allowed: true}
-	for _, a := range answers {
-		explanation := a.cluster.Explain(a.flow)
-		if err := l.agree(explanation, a); err != nil {
+	flows, err := l.parseFlows(src, dst, own)
+	if err != nil {
+		return Explanation{}, err
+	}
+	var e Explanation
+	for _, f := range flows {
+		excerpt, trace, err := l.trace(f)
+		if err != nil {
 			return Explanation{}, err
 		}
-		text := FlowText{
-			Allowed: explanation.Allowed, Text: a.cluster.Describe(explanation) + l.elsewhere(explanation),
-			Rules: []RuleText{}, Verdict: a.trail.Verdict.String(),
-		}
-		for _, step := range a.trail.Steps {
-			rule := RuleText{Chain: step.Chain, Rule: step.Rule.String(), Element: step.Element()}
-			if verify {
-				if err := l.verify(ctx, step, &rule); err != nil {
-					return Explanation{}, err
-				}
-			}
-			text.Rules = append(text.Rules, rule)
+		text, err := ExplainFlow(excerpt, f, []translate.NodeTrace{trace})
+		if err != nil {
+			return Explanation{}, err
 		}
 		if verify {
-			if text.Differs, err = l.verifyRest(ctx, a.trail); err != nil {
+			if err := l.verify(ctx, trace.Trail, &text.Nodes[0]); err != nil {
 				return Explanation{}, err
 			}
 		}
-		e.Flows = append(e.Flows, text)
-		e.Allowed = e.Allowed && explanation.Allowed
+		e.Add(text)
 	}
 	return e, nil
 }
 
-// answer looks the flows up in the state.
-func (l *Loop) answer(src, dst string) ([]flowAnswer, error) {
-	own, err := l.ownAddresses()
-	if err != nil {
-		return nil, err
-	}
+// parseFlows reads a question.
+func (l *Loop) parseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.status.Synced {
@@ -110,16 +137,15 @@ func (l *Loop) answer(src, dst string) ([]flowAnswer, error) {
 	if err != nil {
 		return nil, QuestionError{err}
 	}
-	table := l.State.Table()
-	var answers []flowAnswer
-	for _, f := range flows {
-		trail, err := table.Follow(translate.PacketOf(f))
-		if err != nil {
-			return nil, fmt.Errorf("follow the flow through the table: %w", err)
-		}
-		answers = append(answers, flowAnswer{f, l.State.Excerpt(f), trail})
-	}
-	return answers, nil
+	return flows, nil
+}
+
+// trace returns what decides about a flow, and what the node's table does with it.
+func (l *Loop) trace(f policy.Flow) (*policy.Cluster, translate.NodeTrace, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	trace, err := l.State.Trace(f)
+	return l.State.Excerpt(f), trace, err
 }
 
 // ownAddresses returns the addresses of this node.
@@ -132,29 +158,4 @@ func (l *Loop) ownAddresses() ([]netip.Addr, error) {
 		return nil, fmt.Errorf("read the node's addresses: %w", err)
 	}
 	return own, nil
-}
-
-// agree holds the verdict of this node's rules against the policies of its pods.
-func (l *Loop) agree(e policy.Answer, a flowAnswer) error {
-	allowed := true
-	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
-		if d.Pod != nil && d.Pod.Node == l.Node {
-			allowed = allowed && d.Allowed
-		}
-	}
-	if allowed != (a.trail.Verdict.Kind == nft.Accept) {
-		return fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it", a.flow)
-	}
-	return nil
-}
-
-// elsewhere says which direction other nodes enforce.
-func (l *Loop) elsewhere(e policy.Answer) string {
-	var b strings.Builder
-	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
-		if d.Pod != nil && d.Isolated && d.Pod.Node != l.Node {
-			fmt.Fprintf(&b, "  %s is enforced on node %s, not here on %s\n", d.Direction, d.Pod.Node, l.Node)
-		}
-	}
-	return b.String()
 }

@@ -43,6 +43,9 @@ func TestExplainHostNetwork(t *testing.T) {
 		o.SetPolicy(c.Policies[0])
 	})
 	l.Synced()
+	if err := l.commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	const (
 		four    = "(ns/agent, ns/dns, ns/log, 1 more)"
 		refused = "192.0.2.1, as selectors do not match pods with hostNetwork " + four
@@ -71,5 +74,27 @@ func TestExplainHostNetwork(t *testing.T) {
 		if !strings.Contains(text, row.want) {
 			t.Errorf("%s -> %s: no %q in\n%s", row.src, row.dst, row.want, text)
 		}
+	}
+}
+
+// TestExplainChangesNothing: a question leaves what is to be done to the loop, which does it in portions. Until it has, the policies of now
+// answer, and the rules are said to be of before.
+func TestExplainChangesNothing(t *testing.T) {
+	l, _ := newTestLoop(t, kernelFunc(nil))
+	setPodAt(l, "a", "10.0.0.1")
+	l.Synced()
+	if err := l.commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	denyAll(l, "deny")
+	e, err := l.Explain(t.Context(), "1.2.3.4", "ns/a:80", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Allowed || e.Flows[0].Nodes[0].Verdict != "accept" || !strings.Contains(e.Flows[0].Text, "changes are under way on node node") {
+		t.Errorf("got %+v", e)
+	}
+	if !l.State.Incomplete() {
+		t.Error("the question has completed the table")
 	}
 }

@@ -45,14 +45,17 @@ func TestExplainVerify(t *testing.T) {
 	setPodAt(l, "a", "10.0.0.1")
 	denyAll(l, "deny")
 	l.Synced()
+	if err := l.commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	e, err := l.Explain(t.Context(), "1.2.3.4", "ns/a:80", true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.Allowed || len(e.Flows) != 1 || e.Flows[0].Verdict != "drop" {
+	if e.Allowed || len(e.Flows) != 1 || e.Flows[0].Nodes[0].Verdict != "drop" {
 		t.Fatalf("got %+v", e)
 	}
-	if first := e.Flows[0].Rules[0]; !first.Missing || first.Chain != "forward" { // the kernel is a fake
+	if first := e.Flows[0].Nodes[0].Rules[0]; !first.Missing || first.Chain != "forward" { // the kernel is a fake
 		t.Errorf("got %+v", first)
 	}
 }

@@ -13,9 +13,21 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// verify reads from the kernel what a step takes: that lookups before it find nothing, the element that its lookup
-// finds, and the rules of its chain. It costs the same however large the sets are.
-func (l *Loop) verify(ctx context.Context, step nft.Step, rule *RuleText) error {
+// verify reads from the kernel what a flow comes through: that lookups which should find nothing do, the elements that others find, and the
+// rules of the chains. It costs the same however large the sets are.
+func (l *Loop) verify(ctx context.Context, trail nft.Trail, node *NodeText) error {
+	for i, step := range trail.Steps {
+		if err := l.verifyStep(ctx, step, &node.Rules[i]); err != nil {
+			return err
+		}
+	}
+	var err error
+	node.Differs, err = l.verifyRest(ctx, trail)
+	return err
+}
+
+// verifyStep is verify for a rule that the flow matches, and the lookups before it.
+func (l *Loop) verifyStep(ctx context.Context, step nft.Step, rule *RuleText) error {
 	difference, err := l.verifyMissed(ctx, step.Missed())
 	if set, want := step.Lookup(); set != nil && difference == "" && err == nil {
 		difference, err = l.verifyElement(ctx, set, want)

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
@@ -33,8 +31,9 @@ func explainCommand() *cobra.Command {
 SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or sctp; ":icmp" in place of the port is a ping.
 The answer comes from the policies' own text; with --rules, also the nftables rules that decide.
 
-With -f it is about the cluster of those manifests. Without, the daemon on this node is asked, about the cluster as it is now, and --rules
-shows the rules of this node (and the limits are the daemon's); --verify also reads back from the kernel what they refer to.
+With -f it is about the cluster of those manifests; what is over a limit is left out with --rules, or with a limit that is not the default. Without -f, the
+daemon on this node is asked, about the cluster as it is now and by its limits, and --rules shows the rules of this node; --verify also
+reads back from the kernel what they refer to.
 
 Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else, with --verify, is an error.`,
 		Example: `  netpold explain shop/web-1 shop/db-0:6379/tcp
@@ -44,10 +43,18 @@ Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else,
   netpold explain -f cluster.yaml shop/web-1 '[2001:db8::53]:53/udp' --rules`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if flags.source == "" {
-				return flags.askDaemon(cmd, args[0], args[1])
+			explanation, err := flags.explain(cmd, args[0], args[1])
+			if err != nil {
+				return err
 			}
-			return flags.read(cmd, args[0], args[1])
+			missing := flags.print(cmd.OutOrStdout(), explanation)
+			switch {
+			case missing > 0:
+				return fmt.Errorf("the kernel does not hold what the daemon says, in %d places: ask again; if it stays so, please report it", missing)
+			case !explanation.Allowed:
+				return errNo
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&flags.source, "filename", "f", "", "folder or file of manifests, YAML or JSON; - reads standard input (default ask the daemon)")
@@ -58,68 +65,69 @@ Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else,
 	return cmd
 }
 
-// read answers from manifests.
-func (f explainFlags) read(cmd *cobra.Command, src, dst string) error {
+// explain asks whoever knows: the daemon, or the manifests.
+func (f explainFlags) explain(cmd *cobra.Command, src, dst string) (watch.Explanation, error) {
+	if f.source == "" {
+		query := url.Values{"src": {src}, "dst": {dst}, "verify": {strconv.FormatBool(f.verify)}}
+		var e watch.Explanation
+		err := ask(cmd.Context(), "", "/explain?"+query.Encode(), &e)
+		return e, err
+	}
 	cluster, errs, err := loadCluster(f.source, cmd.InOrStdin())
 	if err != nil {
-		return err
+		return watch.Explanation{}, err
 	}
-	errs = append(errs, translate.New("", translate.Options{}).Add(cluster)...)
-	for _, err := range errs {
+	for _, err := range append(errs, cluster.Faults()...) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 	}
+	return f.answer(cluster, src, dst)
+}
+
+// answer answers about a cluster. It makes the tables of nodes only if they matter.
+func (f explainFlags) answer(cluster *policy.Cluster, src, dst string) (watch.Explanation, error) {
 	flows, err := cluster.ParseFlows(src, dst)
 	if err != nil {
-		return err
+		return watch.Explanation{}, err
 	}
-	allowed := true
+	var e watch.Explanation
 	for _, flow := range flows {
-		translate.HoldToLimits(cluster, flow, f.limits)
-		answer := cluster.Explain(flow)
-		fmt.Fprint(cmd.OutOrStdout(), cluster.Describe(answer))
-		traces, err := f.rulesOf(cluster, answer)
+		var traces []translate.NodeTrace
+		if f.rules || f.limits != translate.DefaultLimits() {
+			if traces, err = translate.Trace(cluster, flow, translate.Options{Limits: f.limits}); err != nil {
+				return watch.Explanation{}, err
+			}
+		}
+		text, err := watch.ExplainFlow(cluster, flow, traces)
 		if err != nil {
-			return err
+			return watch.Explanation{}, err
 		}
-		if f.rules {
-			printTraces(cmd.OutOrStdout(), traces)
-		}
-		allowed = allowed && answer.Allowed
+		e.Add(text)
 	}
-	if !allowed {
-		return errNo
-	}
-	return nil
+	return e, nil
 }
 
-// askDaemon answers with what the daemon says.
-func (f explainFlags) askDaemon(cmd *cobra.Command, src, dst string) error {
-	query := url.Values{"src": {src}, "dst": {dst}, "verify": {strconv.FormatBool(f.verify)}}
-	var answer watch.Explanation
-	if err := ask(cmd.Context(), "", "/explain?"+query.Encode(), &answer); err != nil {
-		return err
-	}
-	missing := 0
-	for _, flow := range answer.Flows {
-		fmt.Fprint(cmd.OutOrStdout(), flow.Text)
+// print prints an answer, and returns in how many places the kernel holds something else.
+func (f explainFlags) print(w io.Writer, e watch.Explanation) (missing int) {
+	for _, flow := range e.Flows {
+		fmt.Fprint(w, flow.Text)
 		if f.rules || f.verify {
-			missing += printRules(cmd.OutOrStdout(), answer.Node, flow)
+			for _, node := range flow.Nodes {
+				missing += printRules(w, node)
+			}
 		}
 	}
-	switch {
-	case missing > 0:
-		return fmt.Errorf("the kernel does not hold what the daemon says, in %d places: ask again; if it stays so, please report it", missing)
-	case !answer.Allowed:
-		return errNo
-	}
-	return nil
+	return missing
 }
 
-// printRules prints the rules that a flow matches, and returns how many of them the kernel does not hold.
-func printRules(w io.Writer, node string, flow watch.FlowText) (missing int) {
-	fmt.Fprintf(w, "  rules on node %s:\n", node)
-	for _, rule := range flow.Rules {
-		printRule(w, rule.Chain, rule.Rule, rule.Element)
+// printRules prints the rules that a flow matches on a node, and returns how many of them the kernel does not hold.
+func printRules(w io.Writer, node watch.NodeText) (missing int) {
+	fmt.Fprintf(w, "  rules on node %s:\n", node.Node)
+	for _, rule := range node.Rules {
+		fmt.Fprintf(w, "    %s: %s", rule.Chain, rule.Rule)
+		if rule.Element != "" {
+			fmt.Fprintf(w, " { %s }", rule.Element)
+		}
+		fmt.Fprintln(w)
 		switch {
 		case rule.Missing:
 			fmt.Fprintf(w, "      kernel: DIFFERS: %s\n", rule.Kernel)
@@ -128,41 +136,9 @@ func printRules(w io.Writer, node string, flow watch.FlowText) (missing int) {
 			fmt.Fprintf(w, "      kernel: %s\n", rule.Kernel)
 		}
 	}
-	for _, difference := range flow.Differs {
+	for _, difference := range node.Differs {
 		fmt.Fprintf(w, "    kernel: DIFFERS: %s\n", difference)
 	}
-	fmt.Fprintf(w, "    verdict: %s\n", flow.Verdict)
-	return missing + len(flow.Differs)
-}
-
-// printRule prints one rule, and the element that its lookup finds.
-func printRule(w io.Writer, chain, rule, element string) {
-	fmt.Fprintf(w, "    %s: %s", chain, rule)
-	if element != "" {
-		fmt.Fprintf(w, " { %s }", element)
-	}
-	fmt.Fprintln(w)
-}
-
-// rulesOf follows the flow through the rules of the nodes that enforce it, and holds their verdict against the policies' own.
-func (f explainFlags) rulesOf(cluster *policy.Cluster, answer policy.Answer) ([]translate.NodeTrace, error) {
-	traces, err := translate.Trace(cluster, answer.Flow, translate.Options{Limits: f.limits})
-	if err != nil {
-		return nil, err
-	}
-	denied := slices.ContainsFunc(traces, func(t translate.NodeTrace) bool { return t.Verdict.Kind != nft.Accept })
-	if denied == answer.Allowed {
-		return nil, fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it", answer.Flow)
-	}
-	return traces, nil
-}
-
-func printTraces(w io.Writer, traces []translate.NodeTrace) {
-	for _, t := range traces {
-		fmt.Fprintf(w, "  rules on node %s:\n", t.Node)
-		for _, step := range t.Steps {
-			printRule(w, step.Chain, step.Rule.String(), step.Element())
-		}
-		fmt.Fprintf(w, "    verdict: %s\n", t.Verdict)
-	}
+	fmt.Fprintf(w, "    verdict: %s\n", node.Verdict)
+	return missing + len(node.Differs)
 }

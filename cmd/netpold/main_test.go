@@ -7,17 +7,22 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/folder"
 	"github.com/netpold/netpold/watch/preflight"
@@ -198,10 +203,10 @@ func TestSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	differing := watch.Explanation{Allowed: true, Flows: []watch.FlowText{{
+	differing := watch.Explanation{Allowed: true, Flows: []watch.FlowText{{Nodes: []watch.NodeText{{
 		Rules:   []watch.RuleText{{Chain: "c", Rule: "accept", Kernel: "set s does not have the element", Missing: true}},
 		Differs: []string{"chain c has 4 rules, not 3"},
-	}}}
+	}}}}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
@@ -233,6 +238,35 @@ func TestSocket(t *testing.T) {
 	private(http.NotFoundHandler()).ServeHTTP(stranger, httptest.NewRequest(http.MethodGet, "/status", nil))
 	if stranger.Code != http.StatusForbidden {
 		t.Errorf("who is not known gets %d", stranger.Code)
+	}
+}
+
+// TestExplainWithoutTables: an answer from the policies' own text alone costs the same in a cluster of a hundred times the pods, as no table
+// is made for it. With the rules, it is.
+func TestExplainWithoutTables(t *testing.T) {
+	allocations := func(flags explainFlags, pods int) float64 {
+		c, errs := folder.Read("cluster", strings.NewReader(cluster))
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		for i := range pods {
+			c.Pods = append(c.Pods, policy.Pod{
+				NamespacedName: types.NamespacedName{Namespace: "shop", Name: fmt.Sprint("web-", i)}, Node: "worker-2",
+				Labels: map[string]string{"app": "web"}, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})},
+			})
+		}
+		flags.limits = translate.DefaultLimits()
+		return testing.AllocsPerRun(1, func() {
+			if _, err := flags.answer(c, "shop/web", "shop/db:5432"); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	few, many := allocations(explainFlags{}, 100), allocations(explainFlags{}, 10_000)
+	tables := allocations(explainFlags{rules: true}, 10_000)
+	t.Logf("allocations for an answer: %.0f of 100 pods, %.0f of 10,000, %.0f with the rules", few, many, tables)
+	if many != few || tables < 10*many {
+		t.Error("a table is made for an answer without rules, or none with them")
 	}
 }
 

@@ -98,14 +98,15 @@ func (v *verifier) differences(src, dst string) string {
 	}
 	var found []string
 	for _, flow := range e.Flows {
-		for _, rule := range flow.Rules {
+		node := flow.Nodes[0]
+		for _, rule := range node.Rules {
 			if rule.Missing {
 				found = append(found, rule.Kernel)
 			} else if !strings.Contains(rule.Kernel, "the rule has handle") {
 				v.Errorf("%s: %s: the kernel was not asked: %q", rule.Chain, rule.Rule, rule.Kernel)
 			}
 		}
-		found = append(found, flow.Differs...)
+		found = append(found, node.Differs...)
 	}
 	return strings.Join(found, "\n")
 }
