@@ -7,14 +7,14 @@ LINT       := .cache/bin/golangci-lint
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-kernel test-cluster demo bench microbench fuzz golden lint fmt image clean
+.PHONY: help build test test-kernel test-cluster test-e2e demo bench microbench fuzz golden lint fmt image clean
 
 # The packages that have goroutines, and the race detector for them where there is a C compiler, which it needs.
 CONCURRENT := ./cmd/... ./nft/kernel/... ./nft/nflog/... ./watch/...
 RACE       := $(shell command -v $$(go env CC) >/dev/null && echo -race)
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/netpold, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -buildvcs=auto -o bin/ ./cmd/netpold
@@ -31,6 +31,9 @@ test-kernel: ## Run again what asks the kernel, whatever has changed
 
 test-cluster: ## Run the tests against a real API server; builds it first, which takes minutes
 	go test -tags cluster -timeout 40m -count 1 ./test/cluster/...
+
+test-e2e: ## Install NETPOLD_IMAGE in the cluster of $KUBECONFIG, test it there and remove it; test/e2e says more
+	go test -tags e2e -timeout 2h -count 1 -v ./test/e2e $(E2E_ARGS)
 
 demo: ## Show netpold at work on this kernel, in namespaces of its own
 	@test/setup/setup.sh demo
