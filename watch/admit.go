@@ -99,7 +99,7 @@ func (l *Loop) awaitSpec(ctx context.Context, b policy.Sandbox) bool {
 func (l *Loop) toldOf(b policy.Sandbox) (known bool, told <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.State.KnowsPod(b.NamespacedName) {
+	if l.state.KnowsPod(b.NamespacedName) {
 		return true, nil
 	}
 	if l.told == nil {
@@ -158,6 +158,6 @@ func (l *Loop) Doubt() {
 
 // edit changes the state as [Loop.Update] does, and wakes the loop also when that changed nothing, for those who wait for it.
 func (l *Loop) edit(change func(*translate.State)) {
-	l.Update(func(Objects) { change(l.State) })
+	l.Update(func(Objects) { change(l.state) })
 	l.poke()
 }

@@ -79,7 +79,7 @@ func TestAdmitBeforeTheAPI(t *testing.T) {
 		if err != nil || known || time.Since(begun) != specPatience {
 			t.Errorf("admitted: known %t, %v, after %s", known, err, time.Since(begun))
 		}
-		if p, ok := l.State.PodAt(netip.MustParseAddr("10.0.0.7")); !ok || p.Name != "unheard-of" {
+		if p, ok := l.state.PodAt(netip.MustParseAddr("10.0.0.7")); !ok || p.Name != "unheard-of" {
 			t.Errorf("the address is of %v", p)
 		}
 		const late = specPatience / 2
@@ -106,7 +106,7 @@ func TestNotAdmitted(t *testing.T) {
 			t.Error("somebody still waits")
 		}
 		l.Release("1")
-		if len(l.State.Sandboxes()) > 0 {
+		if len(l.state.Sandboxes()) > 0 {
 			t.Error("the sandbox was released and is still there")
 		}
 	})
@@ -149,14 +149,14 @@ func TestResync(t *testing.T) {
 		setPodAt(l, "b", "10.0.0.8")
 		synctest.Wait()
 		l.Doubt()
-		if all := l.State.Sandboxes(); len(all) != 1 || !all[0].Stale {
+		if all := l.state.Sandboxes(); len(all) != 1 || !all[0].Stale {
 			t.Errorf("got %v", all)
 		}
 		n := l.Resync([]policy.Sandbox{sandboxOf("2", "b", "10.0.0.8"), sandboxOf("3", "c", "10.0.0.9")})
 		if n != 1 {
 			t.Errorf("%d were unprotected, want 1", n)
 		}
-		if all := l.State.Sandboxes(); len(all) != 2 || all[0].ID != "2" || all[0].Stale {
+		if all := l.state.Sandboxes(); len(all) != 2 || all[0].ID != "2" || all[0].Stale {
 			t.Errorf("got %v", all)
 		}
 	})

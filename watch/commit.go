@@ -47,7 +47,7 @@ func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
 		return l.replace(ctx, tx)
 	}
 	l.denied.begin(tx)
-	result, err := l.Kernel.Apply(ctx, tx)
+	result, err := l.config.Kernel.Apply(ctx, tx)
 	l.denied.end(tx.Table, result, err)
 	return err
 }
@@ -92,7 +92,7 @@ func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 // the table is there, too.
 func (l *Loop) inForce(ctx context.Context, tx *nft.Transaction) (bool, error) {
 	for _, c := range baseChains(tx) {
-		hooked, err := l.Kernel.Hooked(ctx, tx.Table, c.Name)
+		hooked, err := l.config.Kernel.Hooked(ctx, tx.Table, c.Name)
 		if err != nil || !hooked {
 			return false, err
 		}
@@ -103,7 +103,7 @@ func (l *Loop) inForce(ctx context.Context, tx *nft.Transaction) (bool, error) {
 // build makes a whole table, stage by stage. It is in force from the last one on.
 func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 	for _, stage := range tx.Detached() {
-		if _, err := l.Kernel.Apply(ctx, stage); err != nil {
+		if _, err := l.config.Kernel.Apply(ctx, stage); err != nil {
 			return err
 		}
 	}
@@ -117,7 +117,7 @@ func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 	if l.denied.counts(tx.Table) {
 		unhook := &nft.Transaction{Table: tx.Table}
 		for _, c := range baseChains(tx) {
-			hooked, err := l.Kernel.Hooked(ctx, tx.Table, c.Name)
+			hooked, err := l.config.Kernel.Hooked(ctx, tx.Table, c.Name)
 			if err != nil {
 				return err
 			}
@@ -126,16 +126,16 @@ func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 			}
 		}
 		if len(unhook.Ops) > 0 {
-			if _, err := l.Kernel.Apply(ctx, unhook); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if _, err := l.config.Kernel.Apply(ctx, unhook); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			if err := l.Kernel.Settle(ctx); err != nil { // a packet under way would miss the maps
+			if err := l.config.Kernel.Settle(ctx); err != nil { // a packet under way would miss the maps
 				return err
 			}
 		}
-		l.denied.retired(ctx, l.Kernel, tx.Table)
+		l.denied.retired(ctx, l.config.Kernel, tx.Table)
 	}
-	return l.Kernel.DeleteTable(ctx, tx.Table)
+	return l.config.Kernel.DeleteTable(ctx, tx.Table)
 }
 
 // baseChains returns the base chains that tx makes.

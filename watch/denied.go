@@ -254,7 +254,7 @@ func (d *denied) time() time.Time {
 // isolated pod: those that have reached the kernel's counters by now. It waits for no transaction. An error says that
 // the totals are not of now; they are those of the last time then.
 func (l *Loop) Denied(ctx context.Context) (map[policy.Direction]map[string]uint64, error) {
-	err := l.denied.read(ctx, l.Reads)
+	err := l.denied.read(ctx, l.config.Reads)
 	return l.lastDenied(), err
 }
 
@@ -266,7 +266,7 @@ func (l *Loop) lastDenied() map[policy.Direction]map[string]uint64 {
 	for _, d := range policy.Directions() {
 		totals[d] = make(map[string]uint64)
 	}
-	for by, packets := range l.denied.totals(l.State.HasNamespace) {
+	for by, packets := range l.denied.totals(l.state.HasNamespace) {
 		totals[by.direction][by.namespace] = packets
 	}
 	return totals

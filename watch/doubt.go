@@ -42,7 +42,7 @@ func (l *Loop) Drifted(program string) {
 	}
 	l.mu.Unlock()
 	if begun {
-		l.Log.Warn("another program changed the table; policies may not be enforced until it is replaced, now",
+		l.config.Log.Warn("another program changed the table; policies may not be enforced until it is replaced, now",
 			"program", program)
 		l.poke()
 	}
@@ -58,7 +58,7 @@ func (l *Loop) Lost() {
 	}
 	l.mu.Unlock()
 	if begun {
-		l.Log.Debug("the kernel could not tell of all changes by other programs; the table will be checked")
+		l.config.Log.Debug("the kernel could not tell of all changes by other programs; the table will be checked")
 		l.poke()
 	}
 }
@@ -78,15 +78,15 @@ func (l *Loop) look(ctx context.Context) {
 	defer l.mu.Unlock()
 	switch {
 	case err != nil:
-		l.Log.Debug("the table could not be checked; it will be tried again", "err", err)
+		l.config.Log.Debug("the table could not be checked; it will be tried again", "err", err)
 		l.looks.done(began, maxTorn)
 		l.looks.due(l.poke)
 	case difference == "":
 		l.doubts.settle(doubts)
 		l.looks.done(began, 0)
-		l.Log.Debug("nothing has changed in the table")
+		l.config.Log.Debug("nothing has changed in the table")
 	default:
-		l.Log.Warn("another program changed the table; policies may not be enforced until it is replaced, now",
+		l.config.Log.Warn("another program changed the table; policies may not be enforced until it is replaced, now",
 			"program", "unknown", "difference", difference)
 		l.forget(ReasonDrift)
 		l.looks.done(began, maxWrong)
@@ -97,7 +97,7 @@ func (l *Loop) look(ctx context.Context) {
 // denies nothing, and then by how much it holds.
 func (l *Loop) difference(ctx context.Context) (string, error) {
 	for _, c := range l.looks.base {
-		hooked, err := l.Kernel.Hooked(ctx, translate.TableName, c.Name)
+		hooked, err := l.config.Kernel.Hooked(ctx, translate.TableName, c.Name)
 		if err != nil {
 			return "", err
 		}
@@ -105,7 +105,7 @@ func (l *Loop) difference(ctx context.Context) (string, error) {
 			return "chain " + c.Name + " is gone", nil
 		}
 	}
-	read, err := l.Kernel.Shape(ctx, translate.TableName)
+	read, err := l.config.Kernel.Shape(ctx, translate.TableName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "the table is gone", nil
 	}
@@ -124,7 +124,7 @@ func (l *Loop) difference(ctx context.Context) (string, error) {
 
 // heldTable returns the table for what the kernel holds of it: what it should hold is not all known yet.
 func (l *Loop) heldTable() *nft.Table {
-	table, _ := l.State.Portion(0)
+	table, _ := l.state.Portion(0)
 	return table
 }
 

@@ -76,10 +76,10 @@ func (f *fakeWriter) texts(object string) (all []string) {
 func withEvents(t *testing.T, l *Loop) *fakeWriter {
 	t.Helper()
 	w := &fakeWriter{events: make(map[string]*corev1.Event)}
-	l.Events = events.New(events.Config{Writer: w, Node: "node", Drops: true, Log: l.Log})
+	l.config.Events = events.New(events.Config{Writer: w, Node: "node", Drops: true, Log: l.config.Log})
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(func() { cancel(); synctest.Wait() })
-	go l.Events.Run(ctx)
+	go l.config.Events.Run(ctx)
 	return w
 }
 
@@ -102,7 +102,7 @@ func TestDropToEvent(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, _ := newTestLoop(t, kernelFunc(nil))
 				w := withEvents(t, l)
-				l.Events.SetPod(&corev1.Pod{
+				l.config.Events.SetPod(&corev1.Pod{
 					ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "u"}, Spec: corev1.PodSpec{NodeName: "node"},
 				})
 				l.Update(func(o Objects) {
@@ -118,7 +118,7 @@ func TestDropToEvent(t *testing.T) {
 					Flow:    policy.Flow{Src: addr(row.src), Dst: addr(row.dst), Proto: nft.TCP, DstPort: 80},
 					SrcPort: 9, Opens: true,
 				}
-				for _, c := range l.State.Table().Chains() {
+				for _, c := range l.state.Table().Chains() {
 					if d, ok := translate.DirectionOf(c.Name); ok && d == row.chain {
 						p.Prefix = c.Name
 					}

@@ -131,9 +131,9 @@ func (l *Loop) parseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, err
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.status.Synced {
-		return nil, fmt.Errorf("not all pods, namespaces and policies are known yet; %s is asked", l.Source)
+		return nil, fmt.Errorf("not all pods, namespaces and policies are known yet; %s is asked", l.config.Source)
 	}
-	flows, err := l.State.ParseFlows(src, dst, own)
+	flows, err := l.state.ParseFlows(src, dst, own)
 	if err != nil {
 		return nil, QuestionError{err}
 	}
@@ -144,16 +144,16 @@ func (l *Loop) parseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, err
 func (l *Loop) trace(f policy.Flow) (*policy.Cluster, translate.NodeTrace, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	trace, err := l.State.Trace(f)
-	return l.State.Excerpt(f), trace, err
+	trace, err := l.state.Trace(f)
+	return l.state.Excerpt(f), trace, err
 }
 
 // ownAddresses returns the addresses of this node.
 func (l *Loop) ownAddresses() ([]netip.Addr, error) {
-	if l.Addresses == nil {
+	if l.config.Addresses == nil {
 		return nil, nil
 	}
-	own, err := l.Addresses()
+	own, err := l.config.Addresses()
 	if err != nil {
 		return nil, fmt.Errorf("read the node's addresses: %w", err)
 	}

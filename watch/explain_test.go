@@ -94,7 +94,7 @@ func TestExplainChangesNothing(t *testing.T) {
 	if e.Allowed || e.Flows[0].Nodes[0].Verdict != "accept" || !strings.Contains(e.Flows[0].Text, "changes are under way on node node") {
 		t.Errorf("got %+v", e)
 	}
-	if !l.State.Incomplete() {
+	if !l.state.Incomplete() {
 		t.Error("the question has completed the table")
 	}
 }

@@ -44,7 +44,7 @@ func (l *Loop) serveStatus(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 	defer cancel()
 	report := l.Report()
-	report.Generation, _ = l.Reads.Generation(ctx) // 0 if it cannot be read
+	report.Generation, _ = l.config.Reads.Generation(ctx) // 0 if it cannot be read
 	answer(w, report)
 }
 
@@ -55,7 +55,7 @@ func (l *Loop) metricsHandler(metrics prometheus.Gatherer) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 		defer cancel()
 		if _, err := l.Denied(ctx); err != nil && r.Context().Err() == nil {
-			l.Log.Warn("the counts of denied packets could not be read; netpold_dropped_packets_total is as it was last read", "err", err)
+			l.config.Log.Warn("the counts of denied packets could not be read; netpold_dropped_packets_total is as it was last read", "err", err)
 		}
 		gathered.ServeHTTP(w, r)
 	})
@@ -69,7 +69,7 @@ func (l *Loop) Ready() (string, bool) {
 	text := "ok"
 	switch {
 	case !l.status.Synced:
-		text = "not ready: waiting for pods, namespaces and policies from " + l.Source
+		text = "not ready: waiting for pods, namespaces and policies from " + l.config.Source
 	case l.status.LastError != nil:
 		text = "not ready: the last transaction failed: " + l.status.LastError.Error()
 	case l.status.Transactions == 0:
@@ -80,7 +80,7 @@ func (l *Loop) Ready() (string, bool) {
 	ready := text == "ok"
 	if !l.awaySince.IsZero() {
 		text += fmt.Sprintf("; %s away since %s, the last state stays in force: %s",
-			l.Source, l.awaySince.UTC().Format(time.RFC3339), l.awayError)
+			l.config.Source, l.awaySince.UTC().Format(time.RFC3339), l.awayError)
 	}
 	return text, ready
 }

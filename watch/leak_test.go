@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -65,12 +64,8 @@ func TestNothingLeaks(t *testing.T) {
 // newKernelLoop returns a loop that has not begun.
 func newKernelLoop(t *testing.T, k Kernel) *Loop {
 	t.Helper()
-	metrics, err := NewMetrics(prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return NewLoop(LoopConfig{
-		Kernel: k, State: translate.New("node", translate.Options{LogGroup: 86}), Metrics: metrics, Log: slog.New(slog.DiscardHandler),
+	return NewLoop(translate.New("node", translate.Options{LogGroup: 86}), LoopConfig{
+		Kernel: k, Log: slog.New(slog.DiscardHandler),
 		Findings: func(int) []preflight.Finding { return nil },
 	})
 }

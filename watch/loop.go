@@ -29,15 +29,17 @@ import (
 // file or the API server is waited for. Who waits for those waits for one of two things at most, each until his context ends: for another
 // one's denied.read, and for his turn with the kernel.Reader. The loop's goroutine waits for neither.
 type Loop struct {
-	LoopConfig
+	config  LoopConfig // not changed after NewLoop
+	metrics *metrics
 	started time.Time
 	wake    chan struct{} // capacity 1: something may be pending
 
 	denied *denied
 	drops  *drops.Log
-	looks  looks
+	looks  looks // of the goroutine of Run
 
 	mu         sync.Mutex // guards the fields below
+	state      *translate.State
 	troubles   troubles
 	quarantine quarantine
 	status     Status
@@ -55,12 +57,10 @@ type Loop struct {
 
 // LoopConfig is what a loop needs.
 type LoopConfig struct {
-	Kernel  Kernel
-	Reads   Reads            // for whoever asks, so that the loop waits for nobody's reads; nil: Kernel
-	State   *translate.State // the loop's from then on
-	Metrics *Metrics
-	Events  *events.Recorder // nil tells nothing
-	Log     *slog.Logger
+	Kernel Kernel
+	Reads  Reads            // for whoever asks, so that the loop waits for nobody's reads; nil: Kernel
+	Events *events.Recorder // nil tells nothing
+	Log    *slog.Logger
 
 	// What reports say.
 	Version, Node, Source string
@@ -98,13 +98,15 @@ const (
 // for one portion of others, or for the isolation that is larger.
 const portion = 50_000
 
-// NewLoop returns a loop that has not begun.
-func NewLoop(config LoopConfig) *Loop {
+// NewLoop returns a loop that has not begun. The state is the loop's from then on.
+func NewLoop(state *translate.State, config LoopConfig) *Loop {
 	if config.Reads == nil {
 		config.Reads = config.Kernel
 	}
 	l := &Loop{
-		LoopConfig: config,
+		config:     config,
+		metrics:    newMetrics(),
+		state:      state,
 		started:    time.Now(),
 		wake:       make(chan struct{}, 1),
 		troubles:   newTroubles(),
@@ -123,7 +125,7 @@ func (l *Loop) Drops() *drops.Log { return l.drops }
 func (l *Loop) view(look func(*translate.State)) (synced bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	look(l.State)
+	look(l.state)
 	return l.status.Synced
 }
 
@@ -131,7 +133,7 @@ func (l *Loop) view(look func(*translate.State)) (synced bool) {
 func (l *Loop) tellBlocked(r drops.Record) {
 	namespace, name, isPod := strings.Cut(r.Isolated().Pod, "/")
 	if isPod {
-		l.Events.Blocked(types.NamespacedName{Namespace: namespace, Name: name}, r.Kind(), r.Text, r.Count)
+		l.config.Events.Blocked(types.NamespacedName{Namespace: namespace, Name: name}, r.Kind(), r.Text, r.Count)
 	}
 }
 
@@ -165,7 +167,7 @@ func (l *Loop) Run(ctx context.Context) {
 			continue
 		}
 		if err != nil && ctx.Err() == nil {
-			l.Log.Error("transaction failed, the whole table will be replaced", "err", err, "retry", backoff)
+			l.config.Log.Error("transaction failed, the whole table will be replaced", "err", err, "retry", backoff)
 			wake, retry = nil, time.After(backoff) // events wait for the replacement, which has them all
 			backoff = min(2*backoff, maxBackoff)
 			continue
@@ -177,7 +179,7 @@ func (l *Loop) Run(ctx context.Context) {
 		backoff = minBackoff
 		if first && l.Status().Transactions > 0 {
 			for _, f := range l.Report().Preflight {
-				l.Log.Warn("not all traffic meets the policies", "check", f.Check, "problem", f.Problem, "remedy", f.Remedy)
+				l.config.Log.Warn("not all traffic meets the policies", "check", f.Check, "problem", f.Problem, "remedy", f.Remedy)
 			}
 		}
 	}
@@ -202,7 +204,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	l.inFlight = false
 	l.status.LastError = err
 	if err != nil {
-		l.Metrics.failed()
+		l.metrics.failed()
 		l.oldest = oldest // it still waits
 		l.forget(ReasonTransaction)
 		if l.refused(tx, err) {
@@ -210,16 +212,16 @@ func (l *Loop) commit(ctx context.Context) error {
 		}
 		return err
 	}
-	l.Metrics.committed(end, elapsed)
+	l.metrics.committed(end, elapsed)
 	if !oldest.IsZero() {
-		l.Metrics.inForce(end.Sub(oldest))
+		l.metrics.inForce(end.Sub(oldest))
 	}
 	if l.status.Transactions == 0 {
-		l.Log.Info("policies are in force", "operations", tx.Len(), "elapsed", elapsed)
+		l.config.Log.Info("policies are in force", "operations", tx.Len(), "elapsed", elapsed)
 	} else if tx.Replaces() {
 		l.status.Recoveries++
-		l.Metrics.recovered(l.reason)
-		l.Log.Info("the table is in force again", "reason", l.reason, "operations", tx.Len(), "elapsed", elapsed)
+		l.metrics.recovered(l.reason)
+		l.config.Log.Info("the table is in force again", "reason", l.reason, "operations", tx.Len(), "elapsed", elapsed)
 	}
 	if tx.Replaces() {
 		l.doubts.settle(doubts)
@@ -232,7 +234,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	if oldest.IsZero() {
 		what = "what was retired is deleted"
 	}
-	l.Log.Debug(what, "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
+	l.config.Log.Debug(what, "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
 	return nil
 }
 
@@ -249,13 +251,13 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 	}
 	l.oldest = time.Time{}
 	var more bool
-	l.table, more = l.State.Portion(portion)
+	l.table, more = l.state.Portion(portion)
 	if l.more = more; more { // and what came in between
 		l.oldest = oldest
 		l.poke()
 	}
 	tx := l.table.Pending()
-	l.admissions.include(l.State)
+	l.admissions.include(l.state)
 	if tx == nil {
 		l.admissions.release()
 	}
@@ -267,7 +269,7 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 // forget makes the next transaction replace the whole table.
 func (l *Loop) forget(reason string) {
 	l.reason = reason
-	l.State.Table().Forget()
+	l.state.Table().Forget()
 	if l.oldest.IsZero() {
 		l.oldest = time.Now()
 	}
@@ -277,13 +279,13 @@ func (l *Loop) forget(reason string) {
 func (l *Loop) Update(edit func(Objects)) {
 	arrived := time.Now()
 	l.mu.Lock()
-	edit(objects{l.State, l})
+	edit(objects{l.state, l})
 	if l.told != nil {
 		close(l.told)
 		l.told = nil
 	}
 	l.tellTroubles()
-	changed := l.State.Changed()
+	changed := l.state.Changed()
 	if changed && l.oldest.IsZero() {
 		l.oldest = arrived
 	}
@@ -299,10 +301,10 @@ func (l *Loop) Away(err error) {
 	defer l.mu.Unlock()
 	switch {
 	case err == nil && !l.awaySince.IsZero():
-		l.Log.Info("source is back", "source", l.Source, "away", time.Since(l.awaySince).Round(time.Millisecond))
+		l.config.Log.Info("source is back", "source", l.config.Source, "away", time.Since(l.awaySince).Round(time.Millisecond))
 		l.awaySince, l.awayError = time.Time{}, ""
 	case err != nil && l.awaySince.IsZero():
-		l.Log.Warn("source is away, the last state stays in force", "source", l.Source, "err", err)
+		l.config.Log.Warn("source is away, the last state stays in force", "source", l.config.Source, "err", err)
 		l.awaySince, l.awayError = time.Now(), err.Error()
 	case err != nil:
 		l.awayError = err.Error()
@@ -347,12 +349,12 @@ type objects struct {
 
 // SetPolicy tells the events, too. What does not compile is one of the state's troubles.
 func (o objects) SetPolicy(np *networkingv1.NetworkPolicy) {
-	o.loop.Events.SetPolicy(np)
+	o.loop.config.Events.SetPolicy(np)
 	_ = o.State.SetPolicy(np)
 }
 
 // DeletePolicy tells the events, too.
 func (o objects) DeletePolicy(name types.NamespacedName) {
-	o.loop.Events.DeletePolicy(name)
+	o.loop.config.Events.DeletePolicy(name)
 	o.State.DeletePolicy(name)
 }

@@ -203,17 +203,11 @@ func newTestLoop(t *testing.T, kernel Kernel) (*Loop, *prometheus.Registry) {
 func newLoopOf(t *testing.T, kernel Kernel, node string) (*Loop, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	metrics, err := NewMetrics(registry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := NewLoop(LoopConfig{
-		Kernel: kernel, State: translate.New(node, translate.Options{}), Metrics: metrics, Log: slog.New(slog.DiscardHandler),
+	l := NewLoop(translate.New(node, translate.Options{}), LoopConfig{
+		Kernel: kernel, Log: slog.New(slog.DiscardHandler),
 		Node: node, Source: "test", Findings: func(int) []preflight.Finding { return nil },
 	})
-	if err := registry.Register(NewStateCollector(l)); err != nil {
-		t.Fatal(err)
-	}
+	registry.MustRegister(l.Collectors()...)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); l.Run(ctx) }()
@@ -326,7 +320,7 @@ func TestRecovery(t *testing.T) {
 			t.Errorf("want the whole table after a drift, have %s", last)
 		}
 		for reason, want := range map[string]float64{ReasonTransaction: 1, ReasonDrift: 1} {
-			if got := testutil.ToFloat64(l.Metrics.recoveries.WithLabelValues(reason)); got != want {
+			if got := testutil.ToFloat64(l.metrics.recoveries.WithLabelValues(reason)); got != want {
 				t.Errorf("recoveries by reason %s: %v, want %v", reason, got, want)
 			}
 		}

@@ -18,8 +18,8 @@ const (
 	ReasonDrift       = "drift"       // somebody else changed the table
 )
 
-// Metrics are what the loop measures. No label has values that a user of the cluster chooses.
-type Metrics struct {
+// metrics are what the loop measures. No label has values that a user of the cluster chooses.
+type metrics struct {
 	transactions  *prometheus.CounterVec
 	duration      prometheus.Histogram
 	eventToKernel prometheus.Histogram
@@ -27,9 +27,8 @@ type Metrics struct {
 	lastCommit    prometheus.Gauge
 }
 
-// NewMetrics registers the metrics of a loop with reg.
-func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
-	m := &Metrics{
+func newMetrics() *metrics {
+	m := &metrics{
 		transactions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "netpold_transactions_total",
 			Help: "Transactions sent to the kernel, by result: committed or failed.",
@@ -59,14 +58,13 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	for _, reason := range []string{ReasonTransaction, ReasonDrift} {
 		m.recoveries.WithLabelValues(reason)
 	}
-	for _, c := range []prometheus.Collector{
-		m.transactions, m.duration, m.eventToKernel, m.recoveries, m.lastCommit,
-	} {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m
+}
+
+// Collectors returns all that measures the loop and what it does, to be registered.
+func (l *Loop) Collectors() []prometheus.Collector {
+	m := l.metrics
+	return append(l.drops.Collectors(), newStateCollector(l), m.transactions, m.duration, m.eventToKernel, m.recoveries, m.lastCommit)
 }
 
 // latencyBuckets are the upper bounds of the histograms, in seconds. They are the same for all, so that the quantiles of one can be held
@@ -76,67 +74,57 @@ func latencyBuckets() []float64 {
 }
 
 // committed counts a committed transaction: when, how long the kernel took, and how long after its oldest event.
-func (m *Metrics) committed(at time.Time, elapsed time.Duration) {
+func (m *metrics) committed(at time.Time, elapsed time.Duration) {
 	m.transactions.WithLabelValues("committed").Inc()
 	m.duration.Observe(elapsed.Seconds())
 	m.lastCommit.Set(float64(at.UnixNano()) / 1e9)
 }
 
-func (m *Metrics) inForce(latency time.Duration) { m.eventToKernel.Observe(latency.Seconds()) }
+func (m *metrics) inForce(latency time.Duration) { m.eventToKernel.Observe(latency.Seconds()) }
 
-func (m *Metrics) failed() { m.transactions.WithLabelValues("failed").Inc() }
+func (m *metrics) failed() { m.transactions.WithLabelValues("failed").Inc() }
 
-func (m *Metrics) recovered(reason string) { m.recoveries.WithLabelValues(reason).Inc() }
+func (m *metrics) recovered(reason string) { m.recoveries.WithLabelValues(reason).Inc() }
 
 // stateCollector reads the loop's state when it is scraped.
 type stateCollector struct {
-	loop       *Loop
-	policies   *prometheus.Desc
-	isolated   *prometheus.Desc
-	elements   *prometheus.Desc
-	preflight  *prometheus.Desc
-	denied     *prometheus.Desc
-	deniedAsOf *prometheus.Desc
-	ready      *prometheus.Desc
-	source     *prometheus.Desc
-	dropLog    *prometheus.Desc
-	build      *prometheus.Desc
+	loop  *Loop
+	descs []*prometheus.Desc
+
+	policies, isolated, elements, preflight, denied, deniedAsOf, ready, source, dropLog, build *prometheus.Desc
 }
 
-// NewStateCollector returns the collector of what the loop's table enforces.
-func NewStateCollector(l *Loop) prometheus.Collector {
-	return &stateCollector{
-		loop: l,
-		policies: prometheus.NewDesc("netpold_policies",
-			"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not compile in full), "+
-				"over-limit (asks for more than a limit), quarantined (the kernel refused what follows from it), or idle.",
-			[]string{"state"}, nil),
-		isolated: prometheus.NewDesc("netpold_isolated_pods",
-			"Pods of this node that a policy isolates, by direction.", []string{"direction"}, nil),
-		elements: prometheus.NewDesc("netpold_set_elements",
-			"Elements of all sets and maps of the table.", nil, nil),
-		preflight: prometheus.NewDesc("netpold_preflight_findings",
-			"What keeps traffic from the policies on this node, by check: 1 where something was found.", []string{"check"}, nil),
-		denied: prometheus.NewDesc("netpold_dropped_packets_total",
-			"Packets denied by the policies of this node's pods, every one, by direction and by namespace of the isolated pod.",
-			[]string{"direction", "namespace"}, nil),
-		deniedAsOf: prometheus.NewDesc("netpold_dropped_packets_timestamp_seconds",
-			"Unix time of which netpold_dropped_packets_total is; 0 before it was read.", nil, nil),
-		ready: prometheus.NewDesc("netpold_ready",
-			"1 when the source is synced and the kernel holds what follows from it, as /readyz says; else 0.", nil, nil),
-		source: prometheus.NewDesc("netpold_source_up",
-			"1 while the source of pods, namespaces and policies answers, else 0: then the last state stays in force.", nil, nil),
-		dropLog: prometheus.NewDesc("netpold_drop_log_up",
-			"1 while the kernel's log of denied packets is read, else 0: then drop lines are missing, and policies are enforced all the same.",
-			nil, nil),
-		build: prometheus.NewDesc("netpold_build_info",
-			"1, by the version of netpold and of Go.", []string{"version", "goversion"}, nil),
+func newStateCollector(l *Loop) *stateCollector {
+	c := &stateCollector{loop: l}
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		d := prometheus.NewDesc(name, help, labels, nil)
+		c.descs = append(c.descs, d)
+		return d
 	}
+	c.policies = desc("netpold_policies",
+		"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not compile in full), "+
+			"over-limit (asks for more than a limit), quarantined (the kernel refused what follows from it), or idle.", "state")
+	c.isolated = desc("netpold_isolated_pods", "Pods of this node that a policy isolates, by direction.", "direction")
+	c.elements = desc("netpold_set_elements", "Elements of all sets and maps of the table.")
+	c.preflight = desc("netpold_preflight_findings",
+		"What keeps traffic from the policies on this node, by check: 1 where something was found.", "check")
+	c.denied = desc("netpold_dropped_packets_total",
+		"Packets denied by the policies of this node's pods, every one, by direction and by namespace of the isolated pod.",
+		"direction", "namespace")
+	c.deniedAsOf = desc("netpold_dropped_packets_timestamp_seconds",
+		"Unix time of which netpold_dropped_packets_total is; 0 before it was read.")
+	c.ready = desc("netpold_ready", "1 when the source is synced and the kernel holds what follows from it, as /readyz says; else 0.")
+	c.source = desc("netpold_source_up",
+		"1 while the source of pods, namespaces and policies answers, else 0: then the last state stays in force.")
+	c.dropLog = desc("netpold_drop_log_up",
+		"1 while the kernel's log of denied packets is read, else 0: then drop lines are missing, and policies are enforced all the same.")
+	c.build = desc("netpold_build_info", "1, by the version of netpold and of Go.", "version", "goversion")
+	return c
 }
 
 // Describe sends the descriptions of the metrics.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.policies, c.isolated, c.elements, c.preflight, c.denied, c.deniedAsOf, c.ready, c.source, c.dropLog, c.build} {
+	for _, d := range c.descs {
 		ch <- d
 	}
 }

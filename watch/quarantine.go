@@ -52,7 +52,7 @@ func (l *Loop) refused(tx *nft.Transaction, err error) (again bool) {
 		return false
 	}
 	defer l.tellTroubles()
-	owners := l.State.Ownership()
+	owners := l.state.Ownership()
 	named, doubted := culprits(owners, refused)
 	if len(named) == 0 && len(doubted) > 0 && tx.Replaces() && slices.ContainsFunc(doubted, q.isDoubted) {
 		named = doubted
@@ -128,7 +128,7 @@ func (l *Loop) setAside(c translate.Quarantine, length time.Duration) {
 		length = max(length, min(2*old.length, quarantineTime))
 		c.Reason = ""
 	}
-	l.State.Quarantine(c)
+	l.state.Quarantine(c)
 	q.terms[c.Key] = &term{length, time.Now().Add(length)}
 	if q.search != nil {
 		q.search.remove(c.Key)
@@ -142,9 +142,9 @@ func (l *Loop) accepted() {
 	}
 	q := &l.quarantine
 	q.doubted, q.suspects, q.unnamed = nil, nil, 0
-	l.State.Absolve()
+	l.state.Absolve()
 	if q.search != nil && !l.searchGoesOn() {
-		l.Log.Info("the isolations that the kernel takes are in force again", "attempts", q.search.attempts)
+		l.config.Log.Info("the isolations that the kernel takes are in force again", "attempts", q.search.attempts)
 		q.search = nil
 	}
 	if len(q.terms) == 0 {
@@ -152,7 +152,7 @@ func (l *Loop) accepted() {
 	}
 	l.tellTroubles()
 	for key := range q.terms {
-		if !l.State.Quarantined(key) {
+		if !l.state.Quarantined(key) {
 			delete(q.terms, key)
 		}
 	}
@@ -183,11 +183,11 @@ func (l *Loop) retryQuarantined() {
 			continue
 		}
 		t.end = time.Time{}
-		l.State.Release(key)
+		l.state.Release(key)
 		if l.oldest.IsZero() {
 			l.oldest = time.Now()
 		}
-		l.Log.Debug("an isolation is tried again", "after", t.length)
+		l.config.Log.Debug("an isolation is tried again", "after", t.length)
 	}
 	l.setTimer()
 }

@@ -118,7 +118,7 @@ func (c *quarantineCase) right() (quarantined int) {
 			c.t.Fatal(err)
 		}
 		c.loop.mu.Lock()
-		now := c.loop.State.Excerpt(f).Explain(f)
+		now := c.loop.state.Excerpt(f).Explain(f)
 		c.loop.mu.Unlock()
 		says, allowed := c.cluster.Explain(f), verdict.Kind == nft.Accept
 		expected, aside := true, false

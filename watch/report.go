@@ -96,7 +96,7 @@ type TransactionReport struct {
 // Report returns the state of the loop as of now. The kernel is not asked: the Generation is not known.
 func (l *Loop) Report() Report {
 	r := l.report()
-	r.Preflight = append([]preflight.Finding{}, l.Findings(r.Pods.Node)...)
+	r.Preflight = append([]preflight.Finding{}, l.config.Findings(r.Pods.Node)...)
 	return r
 }
 
@@ -104,12 +104,12 @@ func (l *Loop) Report() Report {
 func (l *Loop) report() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sum := l.State.Summary()
+	sum := l.state.Summary()
 	r := Report{
-		Version: l.Version, Node: l.Node, Started: l.started,
+		Version: l.config.Version, Node: l.config.Node, Started: l.started,
 		Synced: l.status.Synced, InSync: l.inSync(),
-		Kernel:       KernelReport{Release: l.Linux.Release, Lacks: append([]Lack{}, l.Linux.Lacks...)},
-		Source:       SourceReport{Name: l.Source},
+		Kernel:       KernelReport{Release: l.config.Linux.Release, Lacks: append([]Lack{}, l.config.Linux.Lacks...)},
+		Source:       SourceReport{Name: l.config.Source},
 		IsolatedPods: make(map[string]int),
 		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
 		Policies:     PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Troubled: make(map[string]int), Troubles: []TroubleReport{}},
@@ -133,7 +133,7 @@ func (l *Loop) report() Report {
 	for _, kind := range translate.TroubleKinds() {
 		r.Policies.Troubled[kind.String()] = sum.Troubled[kind]
 	}
-	for t := range l.State.Troubles() {
+	for t := range l.state.Troubles() {
 		r.Policies.Troubles = append(r.Policies.Troubles, TroubleReport{t.Kind.String(), policyTexts(t.Policies), t.Reason})
 	}
 	slices.SortFunc(r.Policies.Troubles, func(a, b TroubleReport) int {

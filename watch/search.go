@@ -40,7 +40,7 @@ func (l *Loop) beginSearch(owners *translate.Ownership, err error) bool {
 		return false
 	}
 	q.search = s
-	l.Log.Warn("the kernel refuses the table and does not say what of it; isolations are set aside until it is found, "+
+	l.config.Log.Warn("the kernel refuses the table and does not say what of it; isolations are set aside until it is found, "+
 		"nothing is allowed to their pods meanwhile", "err", err, "isolations", len(suspects))
 	l.suspect(suspects)
 	return true
@@ -56,7 +56,7 @@ func (l *Loop) suspect(keys []string) {
 	s.groups = append(s.groups, group{keys: keys, guilty: true})
 	s.limit += perCulprit * (2 + bits.Len(uint(len(keys))))
 	for _, key := range keys {
-		l.State.Quarantine(translate.Quarantine{Key: key})
+		l.state.Quarantine(translate.Quarantine{Key: key})
 	}
 }
 
@@ -76,11 +76,11 @@ func (l *Loop) searchFailed(owners *translate.Ownership, err error) bool {
 			return true
 		}
 	}
-	l.Log.Error("the kernel does not take the table without any policy's rules either; all of it is tried again", "err", err)
+	l.config.Log.Error("the kernel does not take the table without any policy's rules either; all of it is tried again", "err", err)
 	for _, g := range s.groups {
-		l.State.Release(g.keys...)
+		l.state.Release(g.keys...)
 	}
-	l.State.Absolve()
+	l.state.Absolve()
 	q.search, q.suspects = nil, nil
 	return false
 }
@@ -100,7 +100,7 @@ func (l *Loop) trialFailed() {
 		l.condemn(trial.keys)
 	default:
 		for _, key := range trial.keys {
-			l.State.Quarantine(translate.Quarantine{Key: key})
+			l.state.Quarantine(translate.Quarantine{Key: key})
 		}
 		s.split(trial.keys)
 	}
@@ -142,7 +142,7 @@ func (l *Loop) searchGoesOn() bool {
 		}
 		s.trial = next
 	}
-	l.State.Release(s.trial.keys...)
+	l.state.Release(s.trial.keys...)
 	l.poke()
 	return len(s.trial.keys) > 0
 }

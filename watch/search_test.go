@@ -211,7 +211,7 @@ func TestQuarantineTold(t *testing.T) {
 		k, logged := newModelKernel(), new(bytes.Buffer)
 		l, registry := newLoopOf(t, k, "node")
 		w := withEvents(t, l)
-		l.Log = slog.New(slog.NewTextHandler(logged, nil))
+		l.config.Log = slog.New(slog.NewTextHandler(logged, nil))
 		k.refuse = func(one nft.Op) *nft.Refusal {
 			if one.Verb == nft.AddElements && strings.HasSuffix(one.Set.Name, "-blocks-4") && one.Elements[0].Addr[12] == 192 {
 				return &nft.Refusal{Cause: nft.Unfit, Err: errors.New("refused by the test")}
@@ -281,7 +281,7 @@ func TestReasonStays(t *testing.T) {
 		k, logged, refusals := newModelKernel(), new(bytes.Buffer), 0
 		l, _ := newLoopOf(t, k, "node")
 		w := withEvents(t, l)
-		l.Log = slog.New(slog.NewTextHandler(logged, nil))
+		l.config.Log = slog.New(slog.NewTextHandler(logged, nil))
 		short := errors.New("cannot allocate memory")
 		k.overall = func(tx *nft.Transaction) error {
 			for _, op := range tx.Ops {

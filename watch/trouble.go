@@ -33,13 +33,13 @@ func troubleLine(kind translate.TroubleKind) string {
 
 // tellTroubles logs what is new among the state's troubles, and tells it the events. It costs nothing while they do not change.
 func (l *Loop) tellTroubles() {
-	version := l.State.TroubleVersion()
+	version := l.state.TroubleVersion()
 	if version == l.troubles.version {
 		return
 	}
 	l.troubles.version = version
 	now := make(map[events.Trouble]string)
-	for t := range l.State.Troubles() {
+	for t := range l.state.Troubles() {
 		isNew := false
 		for _, name := range t.Policies {
 			id := events.Trouble{Policy: name, Kind: t.Kind}
@@ -51,21 +51,21 @@ func (l *Loop) tellTroubles() {
 			isNew = isNew || !strings.Contains(l.troubles.told[id], t.Reason)
 		}
 		if isNew {
-			l.Log.Warn(troubleLine(t.Kind), "policies", policyList(t.Policies), "reason", t.Reason)
+			l.config.Log.Warn(troubleLine(t.Kind), "policies", policyList(t.Policies), "reason", t.Reason)
 		}
 	}
 	for id, reason := range now {
 		if l.troubles.told[id] != reason {
-			l.Events.Trouble(id, reason)
+			l.config.Events.Trouble(id, reason)
 		}
 	}
 	for id := range l.troubles.told {
 		if _, still := now[id]; still {
 			continue
 		}
-		l.Events.Over(id)
+		l.config.Events.Over(id)
 		if id.Kind == translate.Quarantined {
-			l.Log.Info("policy is out of quarantine", "policy", id.Policy)
+			l.config.Log.Info("policy is out of quarantine", "policy", id.Policy)
 		}
 	}
 	l.troubles.told = now

@@ -24,7 +24,7 @@ func (l *Loop) woken() bool {
 
 // TestWakesForNewsOnly: an update without anything new costs no look at the table.
 func TestWakesForNewsOnly(t *testing.T) {
-	l := NewLoop(LoopConfig{State: translate.New("node", translate.Options{}), Log: slog.New(slog.DiscardHandler)})
+	l := NewLoop(translate.New("node", translate.Options{}), LoopConfig{Log: slog.New(slog.DiscardHandler)})
 	l.Synced()
 	objects := map[string]func(){
 		"pod":       func() { setPodAt(l, "a", "10.0.0.1") },

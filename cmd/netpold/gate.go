@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/netpold/netpold/watch"
@@ -55,17 +54,13 @@ func (f *gateFlags) check(manifests string) error {
 }
 
 // plugin returns the runtime's view of the loop, or nil if the runtime is not asked.
-func (f *gateFlags) plugin(loop *watch.Loop, node string, reg prometheus.Registerer, log *slog.Logger) (*runtime.Plugin, error) {
+func (f *gateFlags) plugin(loop *watch.Loop, node string, log *slog.Logger) *runtime.Plugin {
 	if f.mode == gateOff {
-		return nil, nil
-	}
-	metrics, err := runtime.NewMetrics(reg)
-	if err != nil {
-		return nil, err
+		return nil
 	}
 	return runtime.New(runtime.Config{
-		Gate: loop, Node: node, Socket: f.socket, Timeout: f.timeout, Open: f.mode == gateOpen, Metrics: metrics, Log: log,
-	}), nil
+		Gate: loop, Node: node, Socket: f.socket, Timeout: f.timeout, Open: f.mode == gateOpen, Log: log,
+	})
 }
 
 // gateFindings says that new pods are not held back, and why.

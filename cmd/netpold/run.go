@@ -196,25 +196,19 @@ func kernelReport(conn *kernel.Conn) (watch.KernelReport, error) {
 // run wires source, state, loop and kernel together, until ctx ends or one of them fails.
 func (d daemon) run(ctx context.Context, flags runFlags, options translate.Options) error {
 	registry := prometheus.NewRegistry()
-	metrics, err := watch.NewMetrics(registry)
-	if err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
 	var gate *runtime.Plugin
-	loop := watch.NewLoop(watch.LoopConfig{
-		Kernel: d.conn, Reads: d.reads, State: translate.New(flags.node, options), Metrics: metrics, Events: d.events,
+	loop := watch.NewLoop(translate.New(flags.node, options), watch.LoopConfig{
+		Kernel: d.conn, Reads: d.reads, Events: d.events,
 		Log: d.log, Version: version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
 		Addresses: nodeAddresses,
 		Findings: func(pods int) []preflight.Finding {
 			return append(preflight.Check(os.DirFS("/"), pods), gateFindings(gate)...)
 		},
 	})
-	if gate, err = flags.gate.plugin(loop, flags.node, registry, d.log); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
-	for _, c := range append(loop.Drops().Collectors(),
-		watch.NewStateCollector(loop), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	) {
+	gate = flags.gate.plugin(loop, flags.node, d.log)
+	for _, c := range slices.Concat(loop.Collectors(), gate.Collectors(), []prometheus.Collector{
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}) {
 		if err := registry.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -231,7 +225,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		defer cancel()
 		ended <- d.source.Run(ctx, loop)
 	}()
-	err = together(ctx,
+	err := together(ctx,
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.watcher) },
 		func(ctx context.Context) error { followDrops(ctx, group, loop.Drops()); return nil },

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/netpold/netpold/nft"
@@ -154,17 +153,13 @@ func (k tapped) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, err
 // which is closed at its end.
 func enforce(t *testing.T, conn *kernel.Conn, c *policy.Cluster, stop <-chan struct{}) (*watch.Loop, <-chan struct{}) {
 	t.Helper()
-	metrics, err := watch.NewMetrics(prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
 	state := translate.New(train.Node, translate.Options{})
 	if errs := state.Add(c); len(errs) > 0 {
 		t.Fatal(errs)
 	}
 	k := tapped{conn, make(chan struct{}, 1)}
-	loop := watch.NewLoop(watch.LoopConfig{
-		Kernel: k, State: state, Metrics: metrics, Log: slog.New(slog.DiscardHandler), Source: "test",
+	loop := watch.NewLoop(state, watch.LoopConfig{
+		Kernel: k, Log: slog.New(slog.DiscardHandler), Source: "test",
 		Findings: func(int) []preflight.Finding { return nil },
 	})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -311,12 +310,8 @@ func manyRules(n int, peers []networkingv1.NetworkPolicyPeer) *networkingv1.Netw
 // loopOn returns a loop that runs on the state, with a kernel.
 func (l *limits) loopOn(k watch.Kernel) *watch.Loop {
 	l.Helper()
-	metrics, err := watch.NewMetrics(prometheus.NewRegistry())
-	if err != nil {
-		l.Fatal(err)
-	}
-	loop := watch.NewLoop(watch.LoopConfig{
-		Kernel: k, State: l.state, Metrics: metrics, Log: slog.New(slog.DiscardHandler), Source: "test",
+	loop := watch.NewLoop(l.state, watch.LoopConfig{
+		Kernel: k, Log: slog.New(slog.DiscardHandler), Source: "test",
 		Findings: func(int) []preflight.Finding { return nil },
 	})
 	ctx, cancel := context.WithCancel(l.Context())

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/netns"
@@ -63,17 +61,13 @@ func newVerifier(t *testing.T) *verifier {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	metrics, err := watch.NewMetrics(prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
 	state := translate.New(node, translate.Options{LogGroup: 86})
 	cluster, errs := folder.Read("cluster", strings.NewReader(strings.ReplaceAll(verified, "worker-1", node)))
 	for _, err := range append(errs, state.Add(cluster)...) {
 		t.Fatal(err)
 	}
-	v := &verifier{t, watch.NewLoop(watch.LoopConfig{
-		Kernel: conn, Reads: conn.Reader, State: state, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
+	v := &verifier{t, watch.NewLoop(state, watch.LoopConfig{
+		Kernel: conn, Reads: conn.Reader, Log: slog.New(slog.DiscardHandler),
 		Node: node, Source: "test",
 		Findings: func(int) []preflight.Finding { return nil },
 	})}

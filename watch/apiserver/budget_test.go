@@ -18,12 +18,12 @@ import (
 
 // TestUnneededUpdates: what changes of an object that policy does not ask for changes no state, so no loop wakes.
 func TestUnneededUpdates(t *testing.T) {
-	state := translate.New("node", translate.Options{})
-	loop := watch.NewLoop(watch.LoopConfig{State: state, Log: slog.New(slog.DiscardHandler)})
+	state, log := translate.New("node", translate.Options{}), slog.New(slog.DiscardHandler)
+	loop := watch.NewLoop(state, watch.LoopConfig{Log: log})
 	resources := (&Source{Client: &Client{codecs: newCodecs()}}).resources()
 	var feeds []*feed
 	for _, r := range resources {
-		feeds = append(feeds, newFeed(r, loop, loop.Log))
+		feeds = append(feeds, newFeed(r, loop, log))
 	}
 	pod := deployed(t)
 	pod.Spec.NodeName = "node"

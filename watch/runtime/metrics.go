@@ -4,17 +4,16 @@ package runtime
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics are what the plugin measures.
-type Metrics struct {
+// metrics are what the plugin measures.
+type metrics struct {
 	seconds     prometheus.Histogram
 	results     *prometheus.CounterVec
 	unprotected prometheus.Counter
 	connected   prometheus.Gauge
 }
 
-// NewMetrics registers the metrics of a plugin with reg.
-func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
-	m := &Metrics{
+func newMetrics() *metrics {
+	m := &metrics{
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "netpold_gate_seconds",
 			Help:    "Time that a new pod waited at the gate until its policies were in force.",
@@ -37,12 +36,16 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	for _, result := range []string{"admitted", "labels", "refused", "open", "unknown"} {
 		m.results.WithLabelValues(result)
 	}
-	for _, c := range []prometheus.Collector{m.seconds, m.results, m.unprotected, m.connected} {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m
 }
 
-func (m *Metrics) result(name string) { m.results.WithLabelValues(name).Inc() }
+// Collectors returns what measures the plugin, to be registered. A nil plugin has nothing.
+func (p *Plugin) Collectors() []prometheus.Collector {
+	if p == nil {
+		return nil
+	}
+	m := p.metrics
+	return []prometheus.Collector{m.seconds, m.results, m.unprotected, m.connected}
+}
+
+func (m *metrics) result(name string) { m.results.WithLabelValues(name).Inc() }

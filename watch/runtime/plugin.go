@@ -48,13 +48,13 @@ type Config struct {
 	Socket  string
 	Timeout time.Duration // of one answer; less than the runtime waits
 	Open    bool          // a pod that cannot be admitted in time starts all the same, unprotected
-	Metrics *Metrics
 	Log     *slog.Logger
 }
 
 // Plugin is the runtime's view of netpold.
 type Plugin struct {
 	Config
+	metrics *metrics
 
 	mu        sync.Mutex
 	serial    uint64
@@ -65,7 +65,9 @@ type Plugin struct {
 }
 
 // New returns a plugin that is not connected.
-func New(config Config) *Plugin { return &Plugin{Config: config, problem: "it has not answered yet"} }
+func New(config Config) *Plugin {
+	return &Plugin{Config: config, metrics: newMetrics(), problem: "it has not answered yet"}
+}
 
 // Waits between attempts to connect.
 const (
@@ -119,7 +121,7 @@ func (p *Plugin) lost(err error) {
 	was, first := p.connected, !p.told
 	p.connected, p.told, p.problem = false, true, err.Error()
 	p.mu.Unlock()
-	p.Metrics.connected.Set(0)
+	p.metrics.connected.Set(0)
 	switch {
 	case was:
 		p.Gate.Doubt()
@@ -166,11 +168,11 @@ func (h *handler) Synchronize(_ context.Context, pods []*api.PodSandbox, _ []*ap
 		live = append(live, b)
 	}
 	unprotected := h.Gate.Resync(live)
-	h.Metrics.unprotected.Add(float64(unprotected))
+	h.metrics.unprotected.Add(float64(unprotected))
 	h.mu.Lock()
 	h.connected, h.ever, h.problem = true, true, problem
 	h.mu.Unlock()
-	h.Metrics.connected.Set(1)
+	h.metrics.connected.Set(1)
 	h.Log.Info("the container runtime tells of new pods before they start", "pods", len(live), "unprotected", unprotected)
 	return nil, nil
 }
@@ -187,27 +189,27 @@ func (h *handler) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error 
 		h.mu.Lock()
 		h.problem = err.Error()
 		h.mu.Unlock()
-		h.Metrics.result("unknown")
+		h.metrics.result("unknown")
 		h.Log.Warn("pod starts unprotected", "pod", name, "err", err)
 		return nil // nothing that a second attempt would mend
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	known, err := h.Gate.Admit(ctx, b)
-	h.Metrics.seconds.Observe(time.Since(begun).Seconds())
+	h.metrics.seconds.Observe(time.Since(begun).Seconds())
 	switch {
 	case err == nil && known:
-		h.Metrics.result("admitted")
+		h.metrics.result("admitted")
 	case err == nil:
-		h.Metrics.result("labels")
+		h.metrics.result("labels")
 		h.Log.Debug("pod is admitted by its labels: the API has not told of it", "pod", name)
 	case h.Open:
-		h.Metrics.result("open")
-		h.Metrics.unprotected.Inc()
+		h.metrics.result("open")
+		h.metrics.unprotected.Inc()
 		h.Log.Warn("pod starts unprotected", "pod", name, "err", err)
 	default:
 		h.Gate.Release(b.ID) // its next attempt has another sandbox
-		h.Metrics.result("refused")
+		h.metrics.result("refused")
 		h.Log.Warn("pod does not start, the kubelet tries again", "pod", name, "err", err)
 		return fmt.Errorf("netpold: pod %s: %w", name, err)
 	}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/containerd/nri/pkg/adaptation"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/runtime"
@@ -181,11 +180,7 @@ func (p *proxy) cut() {
 // startPlugin starts a plugin for a socket.
 func startPlugin(t *testing.T, config runtime.Config) *runtime.Plugin {
 	t.Helper()
-	metrics, err := runtime.NewMetrics(prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Metrics, config.Log, config.Node = metrics, slog.New(slog.DiscardHandler), "node"
+	config.Log, config.Node = slog.New(slog.DiscardHandler), "node"
 	p := runtime.New(config)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

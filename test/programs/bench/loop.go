@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/netns"
@@ -53,13 +51,9 @@ func withLoop(ctx context.Context, state *translate.State, use func(*runningLoop
 			return err
 		}
 		defer closeQuietly(conn)
-		metrics, err := watch.NewMetrics(prometheus.NewRegistry())
-		if err != nil {
-			return err
-		}
 		l := &runningLoop{kernel: observedKernel{conn, make(chan time.Time, 1<<16)}}
-		l.Loop = watch.NewLoop(watch.LoopConfig{
-			Kernel: l.kernel, State: state, Metrics: metrics, Log: slog.New(slog.DiscardHandler), Node: nodeName, Source: "bench",
+		l.Loop = watch.NewLoop(state, watch.LoopConfig{
+			Kernel: l.kernel, Log: slog.New(slog.DiscardHandler), Node: nodeName, Source: "bench",
 			Findings: func(int) []preflight.Finding { return nil },
 		})
 		ctx, cancel := context.WithCancel(ctx)
