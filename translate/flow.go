@@ -14,10 +14,17 @@ import (
 
 // ParseFlows is as [policy.Cluster.ParseFlows]; own are the addresses of the state's node.
 func (s *State) ParseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, error) {
-	flows, err := policy.ParseFlows(src, dst, func(name string) ([]netip.Addr, bool) {
+	names := func(yield func(string) bool) {
+		for name := range s.Pods() {
+			if !yield(name.String()) {
+				return
+			}
+		}
+	}
+	flows, err := policy.ParseFlows(src, dst, policy.PodBook{Names: names, IPs: func(name string) ([]netip.Addr, bool) {
 		namespace, pod, _ := strings.Cut(name, "/")
 		return s.ipsOf(types.NamespacedName{Namespace: namespace, Name: pod})
-	})
+	}})
 	for i, f := range flows {
 		from := s.owners[f.Src]
 		if from == nil {

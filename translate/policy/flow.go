@@ -4,6 +4,7 @@ package policy
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -28,14 +29,13 @@ func (f Flow) String() string {
 // "namespace/pod" or an address; the destination goes on with ":PORT", ":PORT/PROTO" or ":icmp", and an IPv6 address there stands in
 // brackets. The protocol is tcp (the default), udp or sctp.
 func (c *Cluster) ParseFlows(src, dst string) ([]Flow, error) {
-	flows, err := ParseFlows(src, dst, func(name string) ([]netip.Addr, bool) {
+	flows, err := ParseFlows(src, dst, PodBook{IPs: c.ipsOf, Names: func(yield func(string) bool) {
 		for _, p := range c.Pods {
-			if p.String() == name {
-				return p.IPs, true
+			if !yield(p.String()) {
+				return
 			}
 		}
-		return nil, false
-	})
+	}})
 	for i, f := range flows {
 		if from := c.podAt(f.Src); from != nil && c.nodeHas(from.Node, f.Dst) {
 			flows[i].ToNode = true
@@ -44,22 +44,38 @@ func (c *Cluster) ParseFlows(src, dst string) ([]Flow, error) {
 	return flows, err
 }
 
+// ipsOf returns the addresses of the pod of that name, if there is one.
+func (c *Cluster) ipsOf(name string) ([]netip.Addr, bool) {
+	for _, p := range c.Pods {
+		if p.String() == name {
+			return p.IPs, true
+		}
+	}
+	return nil, false
+}
+
 // nodeHas says whether a pod of the host network tells that an address is a node's.
 func (c *Cluster) nodeHas(node string, a netip.Addr) bool {
 	return slices.ContainsFunc(c.Pods, func(p Pod) bool { return p.HostNetwork && p.Node == node && p.claims(a) })
 }
 
-// ParseFlows is as [Cluster.ParseFlows]; podIPs returns the addresses of the pod of a name, if there is one.
-func ParseFlows(src, dst string, podIPs func(name string) ([]netip.Addr, bool)) ([]Flow, error) {
+// PodBook tells of pods by their names, as "namespace/name".
+type PodBook struct {
+	IPs   func(name string) ([]netip.Addr, bool) // the addresses of a pod, if there is one of that name
+	Names iter.Seq[string]                       // of all pods
+}
+
+// ParseFlows is as [Cluster.ParseFlows], for the pods of a book.
+func ParseFlows(src, dst string, pods PodBook) ([]Flow, error) {
 	host, port, err := splitDestination(dst)
 	if err != nil {
 		return nil, err
 	}
-	sources, err := addresses(src, podIPs)
+	sources, err := addresses(src, pods)
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", src, err)
 	}
-	destinations, err := addresses(host, podIPs)
+	destinations, err := addresses(host, pods)
 	if err != nil {
 		return nil, fmt.Errorf("destination %q: %w", dst, err)
 	}
@@ -124,17 +140,17 @@ func splitDestination(dst string) (host string, f Flow, err error) {
 
 // addresses returns the addresses of "namespace/pod", or the one that text is. Who asks about ::ffff:10.0.0.1 has it from a
 // socket of both families, which calls an IPv4 peer so.
-func addresses(text string, podIPs func(name string) ([]netip.Addr, bool)) ([]netip.Addr, error) {
+func addresses(text string, pods PodBook) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return []netip.Addr{a.Unmap()}, nil
 	}
 	if !strings.Contains(text, "/") {
 		return nil, fmt.Errorf("neither an address nor namespace/pod")
 	}
-	ips, found := podIPs(text)
+	ips, found := pods.IPs(text)
 	switch {
 	case !found:
-		return nil, fmt.Errorf("no pod %s", text)
+		return nil, fmt.Errorf("no pod %s%s", text, didYouMean(text, pods.Names))
 	case len(ips) == 0:
 		return nil, fmt.Errorf("pod %s has no address yet", text)
 	}
