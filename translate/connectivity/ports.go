@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package connectivity
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Ports is a set of what a connection may ask for: a port of a protocol that has ports, or any other protocol, as ICMP. It has one
+// form for each set. The zero value is empty. It is not changed after it was made.
+type Ports struct {
+	others bool        // every protocol without ports; policies allow all of them or none
+	ranges []portRange // sorted, disjoint and merged
+}
+
+// portRange is some ports of one protocol. The first may be 0: a rule for every port of a protocol matches it, too.
+type portRange struct {
+	proto       uint8
+	first, last uint16
+}
+
+// withPorts are the protocols that a policy can name.
+func withPorts() [3]uint8 { return [...]uint8{policy.TCP, policy.UDP, policy.SCTP} }
+
+// everything is what a rule without ports opens.
+func everything() Ports {
+	p := Ports{others: true}
+	for _, proto := range withPorts() {
+		p.ranges = append(p.ranges, portRange{proto, 0, 65535})
+	}
+	slices.SortFunc(p.ranges, compareRanges)
+	return p
+}
+
+func compareRanges(a, b portRange) int {
+	return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last))
+}
+
+// Empty says whether nothing is in the set.
+func (p Ports) Empty() bool { return !p.others && len(p.ranges) == 0 }
+
+// All says whether everything is in the set.
+func (p Ports) All() bool { return p.Equal(everything()) }
+
+// Equal says whether two sets are the same.
+func (p Ports) Equal(q Ports) bool { return p.others == q.others && slices.Equal(p.ranges, q.ranges) }
+
+// Contains says whether a protocol, by its IANA number, is in the set, of TCP, UDP and SCTP with that port.
+func (p Ports) Contains(proto uint8, port uint16) bool {
+	known := withPorts()
+	if !slices.Contains(known[:], proto) {
+		return p.others
+	}
+	return slices.ContainsFunc(p.ranges, func(r portRange) bool { return r.proto == proto && r.first <= port && port <= r.last })
+}
+
+// union returns what is in either set.
+func (p Ports) union(q Ports) Ports {
+	all := slices.Concat(p.ranges, q.ranges)
+	slices.SortFunc(all, compareRanges)
+	merged := all[:0]
+	for _, r := range all {
+		if n := len(merged); n > 0 && merged[n-1].proto == r.proto && int(r.first) <= int(merged[n-1].last)+1 {
+			merged[n-1].last = max(merged[n-1].last, r.last)
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return Ports{p.others || q.others, merged}
+}
+
+// intersect returns what is in both sets.
+func (p Ports) intersect(q Ports) Ports {
+	both := Ports{others: p.others && q.others}
+	for _, a := range p.ranges {
+		for _, b := range q.ranges {
+			if first, last := max(a.first, b.first), min(a.last, b.last); a.proto == b.proto && first <= last {
+				both.ranges = append(both.ranges, portRange{a.proto, first, last})
+			}
+		}
+	}
+	return both
+}
+
+// minus returns what is in p and not in q.
+func (p Ports) minus(q Ports) Ports { return p.intersect(q.complement()) }
+
+// complement returns what is not in the set.
+func (p Ports) complement() Ports {
+	rest := Ports{others: !p.others}
+	for _, whole := range everything().ranges {
+		next := 0 // the first port that may be missing
+		for _, r := range p.ranges {
+			if r.proto != whole.proto {
+				continue
+			}
+			if int(r.first) > next {
+				rest.ranges = append(rest.ranges, portRange{r.proto, uint16(next), r.first - 1})
+			}
+			next = int(r.last) + 1
+		}
+		if next <= 65535 {
+			rest.ranges = append(rest.ranges, portRange{whole.proto, uint16(next), 65535})
+		}
+	}
+	return rest
+}
+
+// String returns the set for an operator, as "TCP 80, 8000-8010; UDP 53", "all", "all but TCP 22" or "none".
+func (p Ports) String() string {
+	switch {
+	case p.Empty():
+		return "none"
+	case p.All():
+		return "all"
+	case p.others && len(p.complement().ranges) > 0:
+		return "all but " + Ports{ranges: p.complement().ranges}.String()
+	}
+	var text []string
+	proto := uint8(0)
+	for _, r := range p.ranges {
+		if r.proto != proto {
+			proto = r.proto
+			text = append(text, protocolName(proto)+" "+r.text())
+			continue
+		}
+		text[len(text)-1] += ", " + r.text()
+	}
+	return strings.Join(text, "; ")
+}
+
+func (r portRange) text() string {
+	switch {
+	case r.first <= 1 && r.last == 65535:
+		return "any"
+	case r.first == r.last:
+		return fmt.Sprint(r.first)
+	}
+	return fmt.Sprintf("%d-%d", r.first, r.last)
+}
+
+func protocolName(proto uint8) string {
+	return map[uint8]string{policy.TCP: "TCP", policy.UDP: "UDP", policy.SCTP: "SCTP"}[proto]
+}
+
+// portText is a part of a set in JSON, in the words of a NetworkPolicy's port.
+type portText struct {
+	Protocol string `json:"protocol"` // TCP, UDP, SCTP; "all" for everything, "other" for every protocol without ports
+	Port     *int   `json:"port,omitempty"`
+	EndPort  *int   `json:"endPort,omitempty"`
+}
+
+// MarshalJSON returns the set as an array in the words of a NetworkPolicy's ports, with the protocol "all" for everything, and "other"
+// for every protocol without ports.
+func (p Ports) MarshalJSON() ([]byte, error) {
+	list := []portText{}
+	switch {
+	case p.All():
+		return json.Marshal(append(list, portText{Protocol: "all"}))
+	case p.others:
+		list = append(list, portText{Protocol: "other"})
+	}
+	for _, r := range p.ranges {
+		part := portText{Protocol: protocolName(r.proto)}
+		if first, last := int(r.first), int(r.last); first > 1 || last < 65535 {
+			part.Port = &first
+			if last != first {
+				part.EndPort = &last
+			}
+		}
+		list = append(list, part)
+	}
+	return json.Marshal(list)
+}
+
+// key returns what is equal for equal sets alone.
+func (p Ports) key() string {
+	b := make([]byte, 0, 1+5*len(p.ranges))
+	if p.others {
+		b = append(b, 1)
+	}
+	for _, r := range p.ranges {
+		b = append(b, r.proto)
+		b = binary.BigEndian.AppendUint16(b, r.first)
+		b = binary.BigEndian.AppendUint16(b, r.last)
+	}
+	return string(b)
+}
+
+// portsID is a set of ports of a [portTable].
+type portsID int32
+
+// The sets that every table has.
+const (
+	noPorts portsID = iota
+	allPorts
+)
+
+// portTable has each set of ports once, so that to compare and to combine two is to look them up.
+type portTable struct {
+	sets       []Ports
+	ids        map[string]portsID
+	unions     map[[2]portsID]portsID
+	intersects map[[2]portsID]portsID
+}
+
+func newPortTable() *portTable {
+	t := &portTable{
+		ids:    make(map[string]portsID),
+		unions: make(map[[2]portsID]portsID), intersects: make(map[[2]portsID]portsID),
+	}
+	t.id(Ports{})
+	t.id(everything())
+	return t
+}
+
+// id returns the id of a set.
+func (t *portTable) id(p Ports) portsID {
+	key := p.key()
+	id, known := t.ids[key]
+	if !known {
+		id = portsID(len(t.sets))
+		t.ids[key], t.sets = id, append(t.sets, p)
+	}
+	return id
+}
+
+func (t *portTable) union(a, b portsID) portsID {
+	switch {
+	case a == b || b == noPorts || a == allPorts:
+		return a
+	case a == noPorts || b == allPorts:
+		return b
+	}
+	key := [2]portsID{min(a, b), max(a, b)}
+	id, known := t.unions[key]
+	if !known {
+		id = t.id(t.sets[a].union(t.sets[b]))
+		t.unions[key] = id
+	}
+	return id
+}
+
+func (t *portTable) intersect(a, b portsID) portsID {
+	switch {
+	case a == b || a == noPorts || b == allPorts:
+		return a
+	case b == noPorts || a == allPorts:
+		return b
+	}
+	key := [2]portsID{min(a, b), max(a, b)}
+	id, known := t.intersects[key]
+	if !known {
+		id = t.id(t.sets[a].intersect(t.sets[b]))
+		t.intersects[key] = id
+	}
+	return id
+}

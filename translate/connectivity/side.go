@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package connectivity
+
+import (
+	"slices"
+	"strings"
+)
+
+// Name returns the name of a workload for an operator: "namespace/name", with the kind where two have one name, and "(node)" where it is
+// in the host network, as it is the node's addresses that it has.
+func (m *Matrix) Name(workload int) string {
+	w := m.Workloads[workload]
+	same := func(i int) bool {
+		return 0 <= i && i < len(m.Workloads) && m.Workloads[i].String() == w.String()
+	}
+	switch {
+	case m.OnHost(workload):
+		return w.String() + " (node)"
+	case same(workload-1) || same(workload+1):
+		return w.String() + " (" + w.Kind + ")"
+	}
+	return w.String()
+}
+
+// Namespaces returns the namespaces of the workloads, sorted, and the workloads of each.
+func (m *Matrix) Namespaces() ([]string, map[string][]int) {
+	var names []string
+	in := make(map[string][]int)
+	for i, w := range m.Workloads {
+		if in[w.Namespace] == nil {
+			names = append(names, w.Namespace)
+		}
+		in[w.Namespace] = append(in[w.Namespace], i)
+	}
+	return names, in
+}
+
+// Words for what is not a name.
+const (
+	Everything = "every workload"
+	Outside    = "outside"
+)
+
+// Text returns a side for an operator, as parts that belong together: names, "shop/*" for all workloads of a namespace, [Everything], and what is
+// excepted from them; CIDRs, or [Outside] for every address.
+func (m *Matrix) Text(s Side) []string {
+	if len(s.Workloads) == 0 {
+		if m.wholeOutside(s.Networks) {
+			return []string{Outside}
+		}
+		return strings.Split(s.Networks.String(), ", ")
+	}
+	parts := m.parts(s.Workloads)
+	in := make(map[int]bool, len(s.Workloads))
+	for _, w := range s.Workloads {
+		in[w] = true
+	}
+	var others []int
+	for w := range m.Workloads {
+		if !in[w] {
+			others = append(others, w)
+		}
+	}
+	if len(others) == 0 {
+		return []string{Everything}
+	}
+	if but := m.parts(others); len(but)+1 < len(parts) {
+		but[0] = Everything + " except " + but[0]
+		return but
+	}
+	return parts
+}
+
+// parts names workloads by namespaces.
+func (m *Matrix) parts(workloads []int) []string {
+	names, in := m.Namespaces()
+	have := make(map[string][]int)
+	for _, w := range workloads {
+		have[m.Workloads[w].Namespace] = append(have[m.Workloads[w].Namespace], w)
+	}
+	var parts []string
+	for _, ns := range names {
+		list := func(all []int) []string {
+			text := make([]string, len(all))
+			for i, w := range all {
+				text[i] = m.Name(w)
+			}
+			return text
+		}
+		others := slices.DeleteFunc(slices.Clone(in[ns]), func(w int) bool { return slices.Contains(have[ns], w) })
+		switch {
+		case len(have[ns]) == 0:
+		case len(others) == 0 && len(have[ns]) > 1:
+			parts = append(parts, ns+"/*")
+		case len(others)+1 < len(have[ns]):
+			but := list(others)
+			but[0] = ns + "/* except " + but[0]
+			parts = append(parts, but...)
+		default:
+			parts = append(parts, list(have[ns])...)
+		}
+	}
+	return parts
+}
+
+// wholeOutside says whether networks are all addresses of the families that the cluster's pods have.
+func (m *Matrix) wholeOutside(n Networks) bool {
+	used := make(map[family]bool)
+	for _, c := range m.classes {
+		if c.family == 0 {
+			used[ipv4], used[ipv6] = true, true
+		}
+		used[c.family] = true
+	}
+	for _, f := range families() {
+		if used[f] && !slices.Contains(n, wholeFamily(f)) {
+			return false
+		}
+	}
+	return true
+}
+
+// Within returns the connections of which one side is a workload of the namespace, and of the others only those parts.
+func (m *Matrix) Within(namespace string, all []Connection) []Connection {
+	split := func(s Side) (in, rest Side) {
+		for _, w := range s.Workloads {
+			if m.Workloads[w].Namespace == namespace {
+				in.Workloads = append(in.Workloads, w)
+			} else {
+				rest.Workloads = append(rest.Workloads, w)
+			}
+		}
+		rest.Networks = s.Networks
+		return in, rest
+	}
+	var some []Connection
+	for _, c := range all {
+		from, fromElsewhere := split(c.From)
+		if len(from.Workloads) > 0 {
+			some = append(some, Connection{from, c.To, c.Cell})
+		}
+		if to, _ := split(c.To); len(to.Workloads) > 0 && len(fromElsewhere.Workloads)+len(fromElsewhere.Networks) > 0 {
+			some = append(some, Connection{fromElsewhere, to, c.Cell})
+		}
+	}
+	return some
+}
