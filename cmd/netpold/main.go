@@ -46,6 +46,6 @@ whose pod traffic crosses the host's forward hook. Read the node with: nft list 
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(runCommand(), renderCommand(), explainCommand(), dropsCommand(), statusCommand(), cleanupCommand(), versionCommand())
+	root.AddCommand(runCommand(), renderCommand(), explainCommand(), connectivityCommand(), dropsCommand(), statusCommand(), cleanupCommand(), versionCommand())
 	return root
 }

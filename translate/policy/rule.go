@@ -132,6 +132,31 @@ func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
 	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has)
 }
 
+// Faults returns what is not valid in the policies, of a rule the first, sorted. A policy is in force without its faulty parts.
+func (c *Cluster) Faults() []error {
+	var errs []error
+	add := func(np *networkingv1.NetworkPolicy, field, fault string) {
+		if fault != "" {
+			errs = append(errs, fmt.Errorf("NetworkPolicy %s: spec.%s%s", nameOf(np), field, fault))
+		}
+	}
+	for _, np := range c.Policies {
+		add(np, "podSelector: ", selectorFault(&np.Spec.PodSelector))
+		for i, t := range np.Spec.PolicyTypes {
+			if t != networkingv1.PolicyTypeIngress && t != networkingv1.PolicyTypeEgress {
+				add(np, fmt.Sprintf("policyTypes[%d]: ", i), fmt.Sprintf("%q is not Ingress or Egress", t))
+			}
+		}
+		for _, d := range Directions() {
+			for i, r := range rulesOf(np, d) {
+				add(np, fmt.Sprintf("%s[%d].", d, i), r.fault())
+			}
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errs
+}
+
 // fault returns what is not valid in the rule, as the path of the field and what is wrong, or "". A rule with anything that is not valid
 // allows nothing.
 func (r policyRule) fault() string {

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+)
+
+const shop = "testdata/shop.yaml"
+
+// TestConnectivity shows a cluster in every format, and what of it is asked for.
+func TestConnectivity(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args   []string
+		exit   int
+		stdout []string
+		not    string
+		stderr string
+	}{
+		"txt":            {args: []string{"-f", shop}, stdout: []string{"shop/web                              shop/api                              TCP 8081\n"}},
+		"namespace":      {args: []string{"-f", shop, "-n", "monitoring"}, stdout: []string{"monitoring/prometheus"}, not: "shop/api, shop/backup"},
+		"md":             {args: []string{"-f", shop, "-o", "md"}, stdout: []string{"| shop/api, shop/backup | shop/db | TCP 5432 |\n"}},
+		"json":           {args: []string{"-f", shop, "-o", "json"}, stdout: []string{`"id": "shop/CronJob/backup"`, `"192.0.2.0/24"`}},
+		"dot":            {args: []string{"-f", shop, "-o", "dot"}, stdout: []string{"digraph connectivity {", `[label="TCP 5432"]`}},
+		"unknown format": {args: []string{"-f", shop, "-o", "png"}, exit: exitError, stderr: "--output=png: want one of dot, "},
+		"typo":           {args: []string{"-f", shop, "-n", "shpo"}, exit: exitError, stderr: "no namespace shpo (did you mean shop?)"},
+		"no server":      {args: []string{"--kubeconfig", "none"}, exit: exitError, stderr: "none: no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, exit := execute(t.Context(), "", append([]string{"connectivity"}, tc.args...)...)
+			if exit != tc.exit || !strings.Contains(stderr, tc.stderr) || tc.not != "" && strings.Contains(stdout, tc.not) {
+				t.Errorf("exit %d, stderr %s, stdout:\n%s", exit, stderr, stdout)
+			}
+			for _, want := range tc.stdout {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("no %q in\n%s", want, stdout)
+				}
+			}
+		})
+	}
+}
+
+// TestFetch reads the cluster from an API server, and ends when that does not answer.
+func TestFetch(t *testing.T) {
+	lists := map[string][]any{}
+	manifests, err := os.ReadFile(shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for document := range strings.SplitSeq(string(manifests), "\n---\n") {
+		var o map[string]any
+		if err := yaml.Unmarshal([]byte(document), &o); err != nil {
+			t.Fatal(err)
+		}
+		if kind, ok := o["kind"].(string); ok {
+			lists[kind] = append(lists[kind], o)
+		}
+	}
+	var denied bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind := map[string]string{"pods": "Pod", "namespaces": "Namespace", "networkpolicies": "NetworkPolicy"}[filepath.Base(r.URL.Path)]
+		switch {
+		case denied:
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		case r.URL.Query().Has("sendInitialEvents"):
+			http.Error(w, "lists are not streamed", http.StatusUnprocessableEntity)
+			return
+		}
+		if r.URL.Query().Has("watch") {
+			<-r.Context().Done()
+			return
+		}
+		version := strings.TrimPrefix(strings.TrimPrefix(filepath.Dir(r.URL.Path), "/apis/"), "/api/")
+		text, err := yaml.Marshal(map[string]any{
+			"apiVersion": version, "kind": kind + "List", "metadata": map[string]any{"resourceVersion": "1"}, "items": lists[kind],
+		})
+		if err == nil {
+			text, err = yaml.YAMLToJSON(text)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(text)
+	}))
+	defer server.Close()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	config := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c"}}],
+		"clusters": [{"name": "c", "cluster": {"server": %q}}]}`, server.URL)
+	if err := os.WriteFile(kubeconfig, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want, _, _ := execute(t.Context(), "", "connectivity", "-f", shop)
+	if got, stderr, exit := execute(t.Context(), "", "connectivity", "--kubeconfig", kubeconfig); got != want || exit != 0 {
+		t.Errorf("exit %d, %s, got\n%swant\n%s", exit, stderr, got, want)
+	}
+	denied = true
+	if _, stderr, exit := execute(t.Context(), "", "connectivity", "--kubeconfig", kubeconfig); exit != exitError || !strings.Contains(stderr, "read the cluster: ") {
+		t.Errorf("of a server that answers no: exit %d, %s", exit, stderr)
+	}
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/apiserver"
+)
+
+// fetchCluster returns the pods, namespaces and policies of the API server that a kubeconfig names, as they are now.
+func fetchCluster(ctx context.Context, kubeconfig string) (*policy.Cluster, error) {
+	client, err := apiserver.NewClient(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	all := &collected{
+		pods: make(map[types.NamespacedName]policy.Pod), namespaces: make(map[string]map[string]string),
+		policies: make(map[types.NamespacedName]*networkingv1.NetworkPolicy), done: cancel,
+	}
+	source := apiserver.Source{Client: client, Log: slog.New(slog.DiscardHandler)}
+	if err := source.Run(ctx, all); err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != errSynced { //nolint:errorlint // the very one
+		return nil, fmt.Errorf("read the cluster: %w", err)
+	}
+	return all.cluster(), nil
+}
+
+// errSynced ends the reading of a cluster that is complete.
+var errSynced = fmt.Errorf("everything is known") //nolint:gochecknoglobals // a sentinel error
+
+// collected is the objects of a cluster, until all are known or the server does not answer.
+type collected struct {
+	mu         sync.Mutex
+	pods       map[types.NamespacedName]policy.Pod
+	namespaces map[string]map[string]string
+	policies   map[types.NamespacedName]*networkingv1.NetworkPolicy
+	done       context.CancelCauseFunc
+}
+
+// Update, Away and Synced are what a source tells a [watch.Sink].
+func (c *collected) Update(edit func(watch.Objects)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	edit(c)
+}
+
+// Away ends the reading: who asks wants to know rather than to wait.
+func (c *collected) Away(err error) {
+	if err != nil {
+		c.done(err)
+	}
+}
+
+// Synced ends the reading.
+func (c *collected) Synced() { c.done(errSynced) }
+
+// SetPod and the others are what a source does to [watch.Objects].
+func (c *collected) SetPod(p policy.Pod)                           { c.pods[p.NamespacedName] = p }
+func (c *collected) DeletePod(n types.NamespacedName)              { delete(c.pods, n) }
+func (c *collected) SetNamespace(name string, l map[string]string) { c.namespaces[name] = l }
+func (c *collected) DeleteNamespace(name string)                   { delete(c.namespaces, name) }
+func (c *collected) SetPolicy(np *networkingv1.NetworkPolicy) {
+	c.policies[types.NamespacedName{Namespace: np.Namespace, Name: np.Name}] = np
+}
+func (c *collected) DeletePolicy(n types.NamespacedName)      { delete(c.policies, n) }
+func (c *collected) Pods() iter.Seq[types.NamespacedName]     { return maps.Keys(c.pods) }
+func (c *collected) Policies() iter.Seq[types.NamespacedName] { return maps.Keys(c.policies) }
+func (c *collected) Namespaces() iter.Seq[types.NamespacedName] {
+	return func(yield func(types.NamespacedName) bool) {
+		for name := range c.namespaces {
+			if !yield(types.NamespacedName{Name: name}) {
+				return
+			}
+		}
+	}
+}
+
+// cluster returns what was told.
+func (c *collected) cluster() *policy.Cluster {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &policy.Cluster{
+		Pods: slices.Collect(maps.Values(c.pods)), Namespaces: c.namespaces, Policies: slices.Collect(maps.Values(c.policies)),
+	}
+}

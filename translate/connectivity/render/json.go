@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/netpold/netpold/translate/connectivity"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Document is a view in JSON.
+type Document struct {
+	Workloads   []WorkloadText   `json:"workloads"`
+	Connections []ConnectionText `json:"connections"`
+}
+
+// WorkloadText is a workload, and the policies that isolate it.
+type WorkloadText struct {
+	ID string `json:"id"` // "namespace/Kind/name"
+	connectivity.Workload
+	Pods        int      `json:"pods"`
+	HostNetwork bool     `json:"hostNetwork,omitempty"`
+	Ingress     []string `json:"ingressPolicies"` // none: everything is open
+	Egress      []string `json:"egressPolicies"`
+}
+
+// ConnectionText is what is open from each of From to each of To.
+type ConnectionText struct {
+	From     EndText             `json:"from"`
+	To       EndText             `json:"to"`
+	Ports    connectivity.Ports  `json:"ports"`              // between all pods
+	SomePods *connectivity.Ports `json:"somePods,omitempty"` // where it is more between some of them
+}
+
+// EndText is one side of a connection: the ids of workloads, or outside networks.
+type EndText struct {
+	Workloads []string `json:"workloads,omitempty"`
+	Networks  []string `json:"networks,omitempty"`
+}
+
+// JSON writes a view as a [Document].
+func JSON(w io.Writer, v View) error {
+	doc := Document{Workloads: []WorkloadText{}, Connections: []ConnectionText{}}
+	for _, i := range v.shown() {
+		doc.Workloads = append(doc.Workloads, WorkloadText{
+			ID: workloadID(v.Workloads[i]), Workload: v.Workloads[i], Pods: v.Pods(i), HostNetwork: v.OnHost(i),
+			Ingress: v.policyNames(policy.Ingress, i), Egress: v.policyNames(policy.Egress, i),
+		})
+	}
+	for _, c := range v.Connections {
+		text := ConnectionText{From: v.end(c.From), To: v.end(c.To), Ports: c.Every}
+		if !c.Some.Equal(c.Every) {
+			text.SomePods = &c.Some
+		}
+		doc.Connections = append(doc.Connections, text)
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(doc)
+}
+
+func workloadID(w connectivity.Workload) string { return w.Namespace + "/" + w.Kind + "/" + w.Name }
+
+func (v View) policyNames(d policy.Direction, workload int) []string {
+	names, _ := v.IsolatedBy(d, workload)
+	text := []string{}
+	for _, n := range names {
+		text = append(text, n.String())
+	}
+	return text
+}
+
+// end returns a side in JSON.
+func (v View) end(s connectivity.Side) EndText {
+	var e EndText
+	for _, w := range s.Workloads {
+		e.Workloads = append(e.Workloads, workloadID(v.Workloads[w]))
+	}
+	for _, p := range s.Networks.Prefixes() {
+		e.Networks = append(e.Networks, p.String())
+	}
+	return e
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package render writes a [connectivity.Matrix] for people and programs: as text for a terminal, Markdown for a pull request, JSON, a
+// graph for Graphviz, and a picture, alone or in a page that needs nothing else.
+package render
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/connectivity"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// View is what is shown of a matrix.
+type View struct {
+	*connectivity.Matrix
+	Connections []connectivity.Connection
+	Namespace   string // "" shows all; else what is from or to it
+}
+
+// New returns a view of a matrix: of one namespace, or of all.
+func New(m *connectivity.Matrix, namespace string) View {
+	v := View{Matrix: m, Connections: m.Connections(), Namespace: namespace}
+	if namespace != "" {
+		v.Connections = m.Within(namespace, v.Connections)
+	}
+	return v
+}
+
+// Format writes a view.
+type Format func(io.Writer, View) error
+
+// Formats returns the formats by name.
+func Formats() map[string]Format {
+	return map[string]Format{"txt": Text, "md": Markdown, "json": JSON, "dot": DOT}
+}
+
+// shown returns the workloads of the view.
+func (v View) shown() []int {
+	var all []int
+	for i, w := range v.Workloads {
+		if v.Namespace == "" || w.Namespace == v.Namespace {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// isolation says in a few words what isolates a workload in a direction.
+func (v View) isolation(d policy.Direction, workload int) string {
+	names, whole := v.IsolatedBy(d, workload)
+	switch {
+	case len(names) == 0 && v.OnHost(workload):
+		return "host network"
+	case len(names) == 0:
+		return "open"
+	case whole:
+		return shortNames(names)
+	}
+	return shortNames(names) + " (some pods)"
+}
+
+// shortNames names policies of one namespace, a few of them.
+func shortNames(names []types.NamespacedName) string {
+	const most = 3
+	text := ""
+	for i, n := range names {
+		switch {
+		case i == most && len(names) > most+1:
+			return fmt.Sprintf("%s and %d more", text, len(names)-most)
+		case i > 0:
+			text += ", "
+		}
+		text += n.Name
+	}
+	return text
+}
+
+// specific says whether policies say something about a connection. The others are those of what no policy isolates.
+func (v View) specific(c connectivity.Connection) bool {
+	isolated := func(d policy.Direction) func(int) bool {
+		return func(w int) bool {
+			names, _ := v.IsolatedBy(d, w)
+			return len(names) > 0
+		}
+	}
+	return !c.Every.All() || slices.ContainsFunc(c.From.Workloads, isolated(policy.Egress)) ||
+		slices.ContainsFunc(c.To.Workloads, isolated(policy.Ingress))
+}
