@@ -19,10 +19,8 @@ import (
 
 // Event is a transaction that somebody else committed in the network namespace.
 type Event struct {
-	Generation uint32   // number of the ruleset since then
-	PID        uint32   // of the process, in the initial PID namespace
-	Program    string   // the process's name, cut to 15 bytes by the kernel
-	Tables     []string // the tables of the inet family in which something changed
+	Program string   // the process's name, cut to 15 bytes by the kernel
+	Tables  []string // the tables of the inet family in which something changed
 
 	// Lost says that the kernel could not deliver everything, so that anybody may have changed anything. The other
 	// fields are zero.
@@ -226,10 +224,8 @@ func (w *Watcher) decode(b []byte) (Event, bool) {
 		family, attrs := body[0], body[generic:]
 		if h.Type == ended {
 			e := Event{
-				Generation: u32(attribute(attrs, unix.NFTA_GEN_ID)),
-				PID:        u32(attribute(attrs, unix.NFTA_GEN_PROC_PID)),
-				Program:    text(attribute(attrs, unix.NFTA_GEN_PROC_NAME)),
-				Tables:     w.tables,
+				Program: text(attribute(attrs, unix.NFTA_GEN_PROC_NAME)),
+				Tables:  w.tables,
 			}
 			w.tables = nil
 			return e, true

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,10 +14,7 @@ import (
 
 // Packet is what a rule logged.
 type Packet struct {
-	Prefix string    // of the rule, at most 127 bytes
-	Time   time.Time // when the rule logged it, to the microsecond; zero if the kernel did not say
-
-	InIface, OutIface uint32 // indices of the interfaces; 0 is none
+	Prefix string // of the rule, at most 127 bytes
 
 	// Src and Dst are of one family, as on the wire: an IPv4-mapped address is that of an IPv6 packet, and nobody's IPv4 address.
 	Src, Dst netip.Addr
@@ -37,7 +33,7 @@ type Packet struct {
 	// more, or there is no more. If they end within an extension header, Proto is that of the header.
 	Truncated bool
 
-	// Undecodable says that this is not an IP packet, or not enough of one to have addresses. Nothing but the fields before them is set.
+	// Undecodable says that this is not an IP packet, or not enough of one to have addresses. Nothing but the prefix is set.
 	Undecodable bool
 }
 
@@ -49,11 +45,6 @@ const (
 	PSH
 	ACK
 )
-
-// Flow returns the packet as the first of a connection, which it may not be.
-func (p Packet) Flow() nft.Flow {
-	return nft.Flow{Src: p.Src, Dst: p.Dst, Proto: p.Proto, DstPort: p.DstPort, ICMPType: p.ICMPType}
-}
 
 // Why a packet has no addresses.
 var (

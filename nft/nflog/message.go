@@ -4,7 +4,6 @@ package nflog
 
 import (
 	"encoding/binary"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,13 +69,6 @@ func (r *Reader) decodePacket(attrs []byte, p *Packet) {
 		switch {
 		case typ == attrHeader && len(v) >= 2:
 			etherType = binary.BigEndian.Uint16(v)
-		case typ == attrTimestamp && len(v) == 16:
-			sec, usec := binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])
-			p.Time = time.Unix(int64(sec), int64(usec)*1000)
-		case typ == attrIn && len(v) == 4:
-			p.InIface = binary.BigEndian.Uint32(v)
-		case typ == attrOut && len(v) == 4:
-			p.OutIface = binary.BigEndian.Uint32(v)
 		case typ == attrPayload:
 			payload = v
 		case typ == attrPrefix:

@@ -51,9 +51,6 @@ type Stats struct {
 	// Lost is the number of packets that the kernel logged and could not deliver, up to the last packet read: those lost after it
 	// show with the next one.
 	Lost uint64
-
-	// Overruns is how many times the buffer was full. Each time at least one packet was lost, and it lasted until the buffer was empty.
-	Overruns uint64
 }
 
 // Reader reads the packets of a group. It is for one goroutine; Stats and Close may be called from others.
@@ -73,8 +70,8 @@ type Reader struct {
 	readLen int
 	readErr error
 
-	closed                  atomic.Bool
-	packets, lost, overruns atomic.Uint64
+	closed        atomic.Bool
+	packets, lost atomic.Uint64
 }
 
 // Open makes the calling process the one that reads a group, in the network namespace of the calling thread or of [Config].NetNS. If
@@ -125,7 +122,7 @@ func (r *Reader) Close() error {
 
 // Stats returns the numbers so far.
 func (r *Reader) Stats() Stats {
-	return Stats{Packets: r.packets.Load(), Lost: r.lost.Load(), Overruns: r.overruns.Load()}
+	return Stats{Packets: r.packets.Load(), Lost: r.lost.Load()}
 }
 
 // Read waits until there are packets, and returns how many of them it has put at the start of batch: at most a datagram's, which is 100.
@@ -155,8 +152,7 @@ func (r *Reader) fill(ctx context.Context) error {
 		stop()
 	}
 	switch {
-	case errors.Is(err, unix.ENOBUFS):
-		r.overruns.Add(1)
+	case errors.Is(err, unix.ENOBUFS): // the numbers of the packets tell how many are lost
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// Of ctx, or set late by the one of the call before.

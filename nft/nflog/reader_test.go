@@ -63,11 +63,13 @@ func drain(t testing.TB, r *nflog.Reader) int {
 // skipped.
 func discard(ctx context.Context, t testing.TB, r *nflog.Reader, n int) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	var batch [64]nflog.Packet
 	for n > 0 {
 		m, err := r.Read(ctx, batch[:])
-		if s := r.Stats(); s.Overruns > 0 && os.Getenv("CI") == "" {
-			t.Skipf("net.core.rmem_max is too low: %+v", s)
+		if errors.Is(err, context.DeadlineExceeded) && os.Getenv("CI") == "" {
+			t.Skipf("net.core.rmem_max is too low: %d packets are missing of %+v", n, r.Stats())
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -87,34 +89,6 @@ func counted(t testing.TB) uint64 {
 	return n
 }
 
-func iface(t *testing.T, name string) uint32 {
-	t.Helper()
-	i, err := net.InterfaceByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uint32(i.Index)
-}
-
-// A packet has the time at which it was logged.
-func TestTime(t *testing.T) {
-	p := prober.New(t)
-	load(t, `log prefix "drop" group 86 drop`)
-	r := open(t, nflog.Config{})
-	before := time.Now()
-	all := samples()
-	send(t, p, packets(all)...)
-	for i, packet := range read(t, r, len(all)) {
-		if packet.Time.IsZero() {
-			netns.Lacks(t, "the time of a logged packet that is forwarded", 6, 12)
-		}
-		// The clock that the packet's time is cut from is not that of the process to the microsecond.
-		if packet.Time.Before(before.Add(-time.Second)) || packet.Time.After(time.Now().Add(time.Second)) {
-			t.Errorf("%s: logged %s, sent after %s", all[i].name, packet.Time, before)
-		}
-	}
-}
-
 // Every kind of packet that is dropped is read once, in order, as it was sent.
 func TestRead(t *testing.T) {
 	p := prober.New(t)
@@ -122,14 +96,12 @@ func TestRead(t *testing.T) {
 		`ip version 4 log prefix "drop ingress pod/0f3a" group 86 drop`,
 		`log prefix "drop egress pod/77aa" group 86 drop`)
 	r := open(t, nflog.Config{})
-	in, out := iface(t, "pods-in"), iface(t, "pods-out")
 	all := samples()
 	send(t, p, packets(all)...)
 	got := read(t, r, len(all))
 	for i, s := range all {
-		got[i].Time = time.Time{} // see TestTime
 		want := s.want
-		want.InIface, want.OutIface, want.Prefix = in, out, "drop ingress pod/0f3a"
+		want.Prefix = "drop ingress pod/0f3a"
 		if want.Src.Is6() {
 			want.Prefix = "drop egress pod/77aa"
 		}
@@ -235,21 +207,19 @@ func TestReadOverrun(t *testing.T) {
 		flood[i] = prober.UDP(ends[i%2].src, ends[i%2].dst, nil)
 	}
 	for round := range uint64(3) {
+		before := r.Stats().Lost
 		send(t, p, flood...)
 		drain(t, r)
-		if s := r.Stats(); s.Overruns <= round {
-			t.Errorf("got %+v, want an overrun a round", s)
+		send(t, p, prober.UDP(ends[0].src, netip.AddrPortFrom(ends[0].dst.Addr(), 9), nil))
+		if got := read(t, r, 1)[0]; got.Prefix != "end" {
+			t.Errorf("got %+v", got)
 		}
+		s, dropped := r.Stats(), counted(t)
+		if dropped != (round+1)*uint64(len(flood)) || s.Lost <= before || s.Packets-(round+1)+s.Lost != dropped {
+			t.Errorf("got %+v, of %d dropped", s, dropped)
+		}
+		t.Logf("%+v", s)
 	}
-	send(t, p, prober.UDP(ends[0].src, netip.AddrPortFrom(ends[0].dst.Addr(), 9), nil))
-	if got := read(t, r, 1)[0]; got.Prefix != "end" {
-		t.Errorf("got %+v", got)
-	}
-	s, dropped := r.Stats(), counted(t)
-	if dropped != uint64(3*len(flood)) || s.Lost == 0 || s.Packets-1+s.Lost != dropped {
-		t.Errorf("got %+v, of %d dropped", s, dropped)
-	}
-	t.Logf("%+v", s)
 }
 
 // A flood within the buffer is read whole, and its memory is used again: the waiting is what allocates, if anything.
@@ -454,7 +424,7 @@ func BenchmarkRead(b *testing.B) {
 		discard(b.Context(), b, r, len(flood))
 	}
 	b.StopTimer()
-	if s := r.Stats(); s.Lost+s.Overruns != 0 {
+	if s := r.Stats(); s.Lost != 0 {
 		b.Errorf("got %+v", s)
 	}
 }

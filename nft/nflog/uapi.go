@@ -20,13 +20,10 @@ const (
 	modePacket  = 2 // NFULNL_COPY_PACKET
 	flagSeq     = 1 // NFULNL_CFG_F_SEQ
 
-	attrHeader    = 1  // NFULA_PACKET_HDR
-	attrTimestamp = 3  // NFULA_TIMESTAMP
-	attrIn        = 4  // NFULA_IFINDEX_INDEV
-	attrOut       = 5  // NFULA_IFINDEX_OUTDEV
-	attrPayload   = 9  // NFULA_PAYLOAD
-	attrPrefix    = 10 // NFULA_PREFIX
-	attrSeq       = 12 // NFULA_SEQ
+	attrHeader  = 1  // NFULA_PACKET_HDR
+	attrPayload = 9  // NFULA_PAYLOAD
+	attrPrefix  = 10 // NFULA_PREFIX
+	attrSeq     = 12 // NFULA_SEQ
 )
 
 const (
