@@ -40,6 +40,11 @@ func (s *State) addFrame() {
 		always.Rules = append(always.Rules, nft.R(nft.LookupIn(nft.Source, self), accept()))
 	}
 	s.table.SetChain(always)
+	s.setWay()
+}
+
+// setWay makes the chains that every packet comes through.
+func (s *State) setWay() {
 	s.table.SetChain(&nft.Chain{
 		Name: ingressChain, Comment: "where egress isolations send what they allow",
 		Rules: append(s.dispatch(policy.Ingress), nft.R(accept())),
@@ -61,6 +66,9 @@ func (s *State) addFrame() {
 func (s *State) dispatch(d policy.Direction) []nft.Rule {
 	var rules []nft.Rule
 	for _, f := range nft.Families() {
+		if set := s.table.FindSet(refusedSet(d, f)); set != nil {
+			rules = append(rules, nft.R(nft.LookupIn(podSide(d), set), nft.GotoChain(refusedChain(d))))
+		}
 		rules = append(rules, nft.R(nft.LookupIn(podSide(d), s.table.FindSet(podsMap(d, f)))))
 	}
 	return rules

@@ -116,7 +116,7 @@ func (s *State) isolationOf(id *identity, d policy.Direction) *isolation {
 	key := isolationKey(d, policies, numbers)
 	q := s.standIn(key)
 	if q != nil {
-		key = q.key()
+		key = standInKey(key)
 	}
 	iso := s.isolations[key]
 	if iso == nil {

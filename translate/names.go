@@ -63,6 +63,11 @@ func podsMap(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-p
 func deniedSet(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-denied-%s", d, f) }
 func denyChain(d policy.Direction) string               { return "deny-" + d.String() }
 
+// refusedSet names the set of the addresses that the kernel does not take into the maps and sets above, and refusedChain
+// the chain that denies them.
+func refusedSet(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-refused-%s", d, f) }
+func refusedChain(d policy.Direction) string             { return d.String() + "-refused" }
+
 // selfSet names the set of isolated pods' addresses, each paired with itself.
 func selfSet(f nft.Family) string { return "self-" + f.String() }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// pod is a pod of the state. It is not edited but replaced. There are as many as the cluster has, so what many have in common is
-// stored once: namespace, labels and ports in the identity, the names of nodes and owners as handles.
+// pod is a pod of the state. It is not edited but replaced. There are as many as the cluster has, so what many have in
+// common is stored once: namespace, labels and ports in the identity, the names of nodes and owners as handles.
 type pod struct {
 	text     string // namespace/name
 	identity *identity
@@ -95,7 +95,8 @@ func (s *State) pod(name types.NamespacedName) *pod {
 	return nil
 }
 
-// SetPod adds p or replaces the pod of its name. The state keeps p's labels and slices; they are not changed afterwards.
+// SetPod adds p or replaces the pod of its name. The state keeps p's labels and slices; they are not changed
+// afterwards.
 func (s *State) SetPod(p policy.Pod) {
 	old := s.pod(p.NamespacedName)
 	if old != nil && old.is(&p) {
@@ -145,8 +146,9 @@ func (s *State) replacePod(old, next *pod) {
 	}
 }
 
-// contend replaces the claim of old to an address by that of next, and gives the address to the foremost of all that claim it.
-// Two pods have one address when one of them is about to go: its address is free already and the kubelet has not said so yet.
+// contend replaces the claim of old to an address by that of next, and gives the address to the foremost of all that
+// claim it. Two pods have one address when one of them is about to go: its address is free already and the kubelet has
+// not said so yet.
 func (s *State) contend(a netip.Addr, old, next *pod) {
 	owner := s.owners[a]
 	claims := s.rivals[a]
@@ -171,9 +173,9 @@ func (s *State) contend(a netip.Addr, old, next *pod) {
 	}
 }
 
-// foremost orders the pods that claim one address: those of live sandboxes, then the API's that are not about to go, then the newest, as no address is given
-// out before its last pod has left it, whatever the kubelet still says of that one. Between pods of one second, phase and name
-// decide.
+// foremost orders the pods that claim one address: those of live sandboxes, then the API's that are not about to go,
+// then the newest, as no address is given out before its last pod has left it, whatever the kubelet still says of that
+// one. Between pods of one second, phase and name decide.
 func foremost(p, q *pod) int {
 	last := func(put bool) int {
 		if put {
@@ -256,19 +258,20 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 	counted := false
 	for _, d := range policy.Directions() {
 		dispatch, denied := s.table.FindSet(podsMap(d, f)), s.table.FindSet(deniedSet(d, f))
-		iso := p.identity.isolations[d]
-		if iso == nil {
+		iso, refused := p.identity.isolations[d], s.refusedAt(d, a)
+		if iso == nil || refused != nil {
 			dispatch.Unwant(nft.AddrKey(a))
-			denied.Unwant(nft.AddrKey(a))
-			continue
-		}
-		if iso.bare() {
 			denied.Unwant(nft.AddrKey(a))
 		} else {
 			counted = true
 			denied.Want(nft.AddrKey(a), nft.Value{Comment: p.text})
+			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(iso.name), Comment: p.text})
 		}
-		dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(iso.name), Comment: p.text})
+		if iso == nil || refused == nil || refused.Open {
+			s.unrefuse(d, a)
+		} else {
+			s.refuse(d, a, p)
+		}
 	}
 	self := s.table.FindSet(selfSet(f))
 	if counted {
@@ -284,6 +287,7 @@ func (s *State) unsetDispatch(a netip.Addr) {
 	for _, d := range policy.Directions() {
 		s.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
 		s.table.FindSet(deniedSet(d, f)).Unwant(nft.AddrKey(a))
+		s.unrefuse(d, a)
 	}
 	s.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
 }

@@ -4,6 +4,7 @@ package translate
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -14,34 +15,37 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Quarantine sets an isolation aside: its pods are isolated as before, by a chain of another name and without sets, and nothing is allowed
-// to them but what always is. Nothing of the table is left that only the isolation needs.
+// Quarantine sets aside an isolation or, for one direction, an address of a pod.
+//
+// The pods of the isolation are isolated as before, by a chain of another name and without sets, and nothing is allowed
+// to them but what always is. Nothing of the table is left that only the isolation needs. The address is in no set or
+// map of every table, but in a set of its own, by which all is denied to it or from it that is not always allowed.
 type Quarantine struct {
-	Key    string // of the isolation
+	Key    string // of the isolation, or of the address: see [Ownership]
 	Reason string // "" while it is only suspected: then it is no trouble that anybody is told of
-	Bare   bool   // its pods are also left out of the sets that count, and that let a pod reach itself
+	Open   bool   // the address is in no set that denies it either, which was refused too: no policy is enforced there
 }
 
 // quarantine is what the state knows of one. It is remembered while its policies are as they are: pods come and go.
 type quarantine struct {
 	Quarantine
 	direction policy.Direction
+	address   netip.Addr // not valid: an isolation is set aside
 	policies  []types.NamespacedName
-	released  bool // the isolation is tried again, and it is not known yet how that ends
+	released  bool // it is tried again, and it is not known yet how that ends
 }
 
-// key is that of the isolation that stands in for the one that is set aside. No isolation's own key ends so.
-func (q *quarantine) key() string {
-	if q.Bare {
-		return q.Key + "\n\nbare"
-	}
-	return q.Key + "\n\nquarantined"
-}
+// standInKey is that of the isolation that stands in for the one that is set aside. No isolation's own key ends so.
+func standInKey(key string) string { return key + "\n\nquarantined" }
 
-// Quarantine sets an isolation aside until one of its policies changes, or [State.Release].
+// Quarantine sets something aside until one of its policies changes, or [State.Release].
 func (s *State) Quarantine(q Quarantine) {
 	next := &quarantine{Quarantine: q}
-	switch old, iso := s.quarantines[q.Key], s.isolations[q.Key]; {
+	iso := s.isolations[q.Key]
+	if d, a, ok := ofAddress(q.Key); ok {
+		next.address, iso = a, s.isolationAt(d, a)
+	}
+	switch old := s.quarantines[q.Key]; {
 	case old != nil:
 		next.direction, next.policies, next.Reason = old.direction, old.policies, cmp.Or(q.Reason, old.Reason)
 		s.renew(old)
@@ -54,7 +58,7 @@ func (s *State) Quarantine(q Quarantine) {
 	s.renew(next)
 }
 
-// Release lets isolations be made again. Until [State.Absolve] they remain the troubles that they are.
+// Release lets be made again what is set aside. Until [State.Absolve] they remain the troubles that they are.
 func (s *State) Release(keys ...string) {
 	for _, key := range keys {
 		if q := s.quarantines[key]; q != nil && !q.released {
@@ -74,13 +78,19 @@ func (s *State) Absolve() {
 	})
 }
 
-// Quarantined says whether an isolation is set aside, or was not absolved yet.
+// Quarantined says whether something is set aside, or was not absolved yet.
 func (s *State) Quarantined(key string) bool { return s.quarantines[key] != nil }
 
 // renew has the isolations found anew of whoever has the isolation of a quarantine, or the one that stands in for it.
 func (s *State) renew(q *quarantine) {
 	s.troubleVersion++
-	for _, key := range []string{q.Key, q.key()} {
+	if q.address.IsValid() {
+		if p := s.owners[q.address]; p != nil && p.node == s.node {
+			s.setDispatch(q.address, p)
+		}
+		return
+	}
+	for _, key := range []string{q.Key, standInKey(q.Key)} {
 		if iso := s.isolations[key]; iso != nil {
 			for id := range iso.users {
 				s.dirtyIdentities[id] = struct{}{}
@@ -99,17 +109,13 @@ func (s *State) endQuarantines(name types.NamespacedName) {
 	}
 }
 
-// standIn returns the quarantine of the isolation of that key, nil if it is not set aside.
+// standIn returns the quarantine of that key, nil if nothing is set aside.
 func (s *State) standIn(key string) *quarantine {
 	if q := s.quarantines[key]; q != nil && !q.released {
 		return q
 	}
 	return nil
 }
-
-// bare says whether the pods of iso are left out of the sets that count. If that is so in all directions in which a pod is isolated, it
-// cannot reach itself either.
-func (iso *isolation) bare() bool { return iso.quarantine != nil && iso.quarantine.Bare }
 
 // noteQuarantined keeps account of an isolation that comes or goes: who has the one that stands in is in trouble.
 func (s *State) noteQuarantined(iso *isolation) {
@@ -118,37 +124,49 @@ func (s *State) noteQuarantined(iso *isolation) {
 	}
 }
 
-// quarantined yields the quarantines that matter: somebody has the isolation.
+// quarantined yields the quarantines that matter: somebody has the isolation, or the address.
 func (s *State) quarantined(yield func(Trouble) bool) bool {
 	for _, q := range s.quarantines {
-		if q.Reason == "" || s.isolations[q.Key] == nil && s.isolations[q.key()] == nil {
+		t := Trouble{Quarantined, q.policies, q.direction.String() + ": " + q.Reason}
+		if iso := s.isolationAt(q.direction, q.address); iso != nil {
+			t.Policies, t.Reason = iso.policies, fmt.Sprintf("%s of pod %s (%s): %s",
+				q.direction, s.owners[q.address].text, q.address, q.Reason)
+		} else if s.isolations[q.Key] == nil && s.isolations[standInKey(q.Key)] == nil {
 			continue
 		}
-		if !yield(Trouble{Quarantined, q.policies, q.direction.String() + ": " + q.Reason}) {
+		if q.Open {
+			t.Kind = Unenforced
+		}
+		if q.Reason != "" && !yield(t) {
 			return false
 		}
 	}
 	return true
 }
 
-// quarantinesOf returns what is set aside of a pod.
+// quarantinesOf returns what is set aside of a pod: its addresses, then its isolations.
 func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
-	var all []policy.PodQuarantine
-	bare := true
-	for _, d := range policy.Directions() {
-		iso := p.identity.isolations[d]
-		bare = bare && (iso == nil || iso.bare())
-		if iso == nil || iso.quarantine == nil || p.node != s.node {
-			continue
-		}
-		q := policy.PodQuarantine{Pod: p.public().NamespacedName, Direction: d, Reason: iso.quarantine.Reason}
-		if q.Reason == "" {
-			q.Reason = "the kernel refuses something, it is not known yet what"
-		}
-		all = append(all, q)
+	if p.node != s.node {
+		return nil
 	}
-	for i := range all {
-		all[i].Bare = bare
+	var all []policy.PodQuarantine
+	add := func(d policy.Direction, q *quarantine) {
+		reason := cmp.Or(q.Reason, "the kernel refuses something, it is not known yet what")
+		all = append(all, policy.PodQuarantine{
+			Pod: p.public().NamespacedName, Direction: d, Address: q.address, Reason: reason, Open: q.Open,
+		})
+	}
+	for _, a := range p.claims() {
+		for _, d := range policy.Directions() {
+			if q := s.refusedAt(d, a); q != nil && s.owners[a] == p && p.identity.isolations[d] != nil {
+				add(d, q)
+			}
+		}
+	}
+	for d, iso := range p.identity.isolations {
+		if iso != nil && iso.quarantine != nil {
+			add(policy.Direction(d), iso.quarantine)
+		}
 	}
 	return all
 }
@@ -181,50 +199,91 @@ func (s *State) Ownership() *Ownership {
 	return o
 }
 
-// Of returns the isolations without which an operation would not be, as quarantines without a reason; none for what every table has, what
-// is deleted, and what is quarantined already. An element of the maps by which packets are dispatched is of the isolation that it leads to.
-// Those of the sets that count, or let a pod reach itself, are of the pod's isolations; setting these aside has to leave them out.
+// Of returns what an operation would not be without, as quarantines without a reason; none for what every table has,
+// what is deleted, and what is quarantined already. An element that every table has a set for is of the pod's address.
 func (o *Ownership) Of(op nft.Op) []Quarantine {
-	var owners []*isolation
-	bare := false
-	switch op.Verb {
-	case nft.AddChain, nft.FlushChain, nft.AddRule:
-		owners = o.chains[op.Chain.Name]
-	case nft.AddSet, nft.AddElements:
-		if owners = o.sets[op.Set.Name]; owners == nil && len(op.Elements) == 1 {
-			owners, bare = o.ofPod(op.Set.Name, op.Elements[0])
-		}
+	if all := o.closing(op); all != nil {
+		return all
+	}
+	if op.Verb == nft.AddElements && o.sets[op.Set.Name] == nil && len(op.Elements) == 1 {
+		return o.ofPod(op.Set.Name, op.Elements[0])
 	}
 	var all []Quarantine
-	for _, iso := range owners {
-		switch {
-		case iso.quarantine == nil:
-			all = append(all, Quarantine{Key: iso.key, Bare: bare})
-		case bare && !iso.quarantine.Bare:
-			all = append(all, Quarantine{Key: iso.quarantine.Key, Bare: true})
+	for _, iso := range o.of(op) {
+		if iso.quarantine == nil {
+			all = append(all, Quarantine{Key: iso.key})
 		}
 	}
 	return all
 }
 
-// ofPod returns whose an element is of the sets that have the pods of the node, and whether it is there whatever the isolation is.
-func (o *Ownership) ofPod(set string, e nft.Element) (owners []*isolation, bare bool) {
+// of returns the isolations without which an operation would not be.
+func (o *Ownership) of(op nft.Op) []*isolation {
+	switch op.Verb {
+	case nft.AddChain, nft.FlushChain, nft.AddRule:
+		return o.chains[op.Chain.Name]
+	case nft.AddSet:
+		return o.sets[op.Set.Name]
+	case nft.AddElements:
+		owners := o.sets[op.Set.Name]
+		if owners == nil && len(op.Elements) == 1 {
+			owners = o.chains[op.Elements[0].Verdict.Chain]
+		}
+		return owners
+	}
+	return nil
+}
+
+// ofPod returns whose an element is of the sets and maps that have the pods of the node.
+func (o *Ownership) ofPod(set string, e nft.Element) []Quarantine {
+	var all []Quarantine
 	for _, f := range nft.Families() {
 		a := netip.AddrFrom16(e.Addr)
 		if f == nft.IPv4 {
 			a = a.Unmap()
 		}
-		p := o.state.owners[a]
 		for _, d := range policy.Directions() {
-			if set == podsMap(d, f) {
-				return o.chains[e.Verdict.Chain], false
+			if set != podsMap(d, f) && set != deniedSet(d, f) && set != selfSet(f) {
+				continue
 			}
-			if (set == deniedSet(d, f) || set == selfSet(f)) && p != nil && p.identity.isolations[d] != nil {
-				owners, bare = append(owners, p.identity.isolations[d]), true
+			if o.state.isolationAt(d, a) != nil && o.state.refusedAt(d, a) == nil {
+				all = append(all, Quarantine{Key: addressKey(d, a)})
 			}
 		}
 	}
-	return owners, bare
+	return all
+}
+
+// closing returns the addresses that an operation closes, as open.
+func (o *Ownership) closing(op nft.Op) []Quarantine {
+	var all []Quarantine
+	for _, q := range o.state.quarantines {
+		if q.address.IsValid() && !q.Open && !q.released && closes(q, op) {
+			all = append(all, Quarantine{Key: q.Key, Open: true})
+		}
+	}
+	return all
+}
+
+// closes says whether an operation is needed to close the address of a quarantine.
+func closes(q *quarantine, op nft.Op) bool {
+	set := refusedSet(q.direction, nft.FamilyOf(q.address))
+	looksUp := func(statement nft.Statement) bool {
+		l, ok := statement.(nft.Lookup)
+		return ok && l.Set == set
+	}
+	switch op.Verb {
+	case nft.AddSet:
+		return op.Set.Name == set
+	case nft.AddElements:
+		one := func(e nft.Element) bool { return e.Key == nft.AddrKey(q.address) }
+		return op.Set.Name == set && slices.ContainsFunc(op.Elements, one)
+	case nft.AddChain:
+		return op.Chain.Name == refusedChain(q.direction)
+	case nft.AddRule:
+		return op.Chain.Name == refusedChain(q.direction) || slices.ContainsFunc(op.Rule.Statements, looksUp)
+	}
+	return false
 }
 
 // Changed returns the keys of the isolations without which a transaction would not be what it is, the lightest first.
@@ -236,8 +295,10 @@ func (o *Ownership) Changed(tx *nft.Transaction) []string {
 			if len(all) > 0 {
 				op.Elements = all[i : i+1]
 			}
-			for _, q := range o.Of(op) {
-				keys[q.Key] = struct{}{}
+			for _, iso := range o.of(op) {
+				if iso.quarantine == nil {
+					keys[iso.key] = struct{}{}
+				}
 			}
 			if len(all) > 0 && o.sets[op.Set.Name] != nil { // the same for each
 				break
@@ -245,6 +306,22 @@ func (o *Ownership) Changed(tx *nft.Transaction) []string {
 		}
 	}
 	return o.lightest(slices.Collect(maps.Keys(keys)))
+}
+
+// Addresses returns the keys of the addresses of isolated pods of the node that are not set aside.
+func (o *Ownership) Addresses() []string {
+	var keys []string
+	for iso := range o.weight {
+		for id := range iso.users {
+			for a := range id.local {
+				if o.state.refusedAt(iso.direction, a) == nil {
+					keys = append(keys, addressKey(iso.direction, a))
+				}
+			}
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // All returns the keys of all isolations that are not set aside, the lightest first.

@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestQuarantineAndBack: with some isolations set aside, what the rest of the table allows is as before, nothing is allowed to their pods, and
+// TestQuarantineAndBack: with some isolations and addresses set aside, what the rest of the table allows is as before, nothing is allowed to their pods, and
 // nothing of them is in the table; released, the table and the state are as they were. A changed policy releases its isolations.
 func TestQuarantineAndBack(t *testing.T) {
 	quarantined := 0
@@ -26,8 +26,11 @@ func TestQuarantineAndBack(t *testing.T) {
 		keys := s.Ownership().All()
 		r.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 		keys = keys[:(len(keys)+1)/2]
+		addresses := s.Ownership().Addresses()
+		r.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
+		keys = append(keys, addresses[:len(addresses)/4]...)
 		for _, key := range keys {
-			s.Quarantine(translate.Quarantine{Key: key, Reason: "a test", Bare: r.IntN(3) == 0})
+			s.Quarantine(translate.Quarantine{Key: key, Reason: "a test"})
 		}
 		flows := random.NewFlows(r, c, nil)
 		n, err := quarantineHolds(c, s, flows)
@@ -41,7 +44,9 @@ func TestQuarantineAndBack(t *testing.T) {
 				named++
 			}
 		}
-		if named != len(keys) || slices.ContainsFunc(keys, func(k string) bool { return slices.Contains(s.Ownership().All(), k) }) {
+		if named != len(keys) || slices.ContainsFunc(keys, func(k string) bool {
+			return slices.Contains(append(s.Ownership().All(), s.Ownership().Addresses()...), k)
+		}) {
 			return fmt.Errorf("%d quarantines are named, want %d", named, len(keys))
 		}
 		s.Release(keys...)

@@ -12,7 +12,7 @@ type Summary struct {
 	Isolated   [2]int // pods of this node that a policy selects, by [policy.Direction]
 	Policies   int    // of the cluster
 	InEffect   int    // policies that isolate a pod of this node, as they are written
-	Troubled   [3]int // policies that are not in force as they are written, by their worst [TroubleKind]
+	Troubled   [4]int // policies that are not in force as they are written, by their worst [TroubleKind]
 	Isolations int    // chains of policies
 	Sets       int    // sets and maps of the table
 	Elements   int    // in all of them

@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Trouble says that policies are not in force as they are written, and why. They isolate the pods that they select all the same, and
-// allow less than they say.
+// Trouble says that policies are not in force as they are written, and why. Unless they are [Unenforced], they isolate
+// the pods that they select all the same, and allow less than they say.
 type Trouble struct {
 	Kind     TroubleKind
 	Policies []types.NamespacedName // sorted; not to be changed
@@ -25,13 +25,18 @@ const (
 	Rejected    TroubleKind = iota // a part of the policy does not compile; without it the policy is in force
 	OverLimit                      // the policy asks for more than a limit allows
 	Quarantined                    // what follows from the policies was refused; nothing is allowed to their pods
+	Unenforced                     // a pod of theirs is not isolated: all that would isolate it was refused
 )
 
 // TroubleKinds returns all kinds.
-func TroubleKinds() [3]TroubleKind { return [...]TroubleKind{Rejected, OverLimit, Quarantined} }
+func TroubleKinds() [4]TroubleKind {
+	return [...]TroubleKind{Rejected, OverLimit, Quarantined, Unenforced}
+}
 
 // String returns the kind as status and metrics name it.
-func (k TroubleKind) String() string { return [...]string{"rejected", "over-limit", "quarantined"}[k] }
+func (k TroubleKind) String() string {
+	return [...]string{"rejected", "over-limit", "quarantined", "unenforced"}[k]
+}
 
 // Troubles yields what is wrong with policies at the moment, in no order. Its cost does not depend on the size of the cluster.
 func (s *State) Troubles() iter.Seq[Trouble] {

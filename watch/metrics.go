@@ -103,7 +103,8 @@ func newStateCollector(l *Loop) *stateCollector {
 	}
 	c.policies = desc("netpold_policies",
 		"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not compile in full), "+
-			"over-limit (asks for more than a limit), quarantined (the kernel refused what follows from it), or idle.", "state")
+			"over-limit (asks for more than a limit), quarantined (the kernel refused what follows from it), "+
+			"unenforced (it refused all that would isolate a pod), or idle.", "state")
 	c.isolated = desc("netpold_isolated_pods", "Pods of this node that a policy isolates, by direction.", "direction")
 	c.elements = desc("netpold_set_elements", "Elements of all sets and maps of the table.")
 	c.preflight = desc("netpold_preflight_findings",

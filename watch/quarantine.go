@@ -11,8 +11,8 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// How long an isolation is set aside before it is tried again: an hour where what was refused cannot be, and at first a minute where memory
-// was short or the culprit had to be found by trying; then twice as long.
+// How long something is set aside before it is tried again: an hour where what was refused cannot be, and at first a
+// minute where memory was short or the culprit had to be found by trying; then twice as long.
 const (
 	quarantineTime    = time.Hour
 	minQuarantineTime = time.Minute
@@ -21,7 +21,8 @@ const (
 // errAgain says that a transaction was refused, and that another one is to be tried at once.
 var errAgain = errors.New("refused, and what is to blame set aside")
 
-// quarantine is what the loop knows of isolations of which the kernel refuses something. The state has what is set aside.
+// quarantine is what the loop knows of isolations of which the kernel refuses something. The state has what is set
+// aside.
 type quarantine struct {
 	terms    map[string]*term
 	doubted  []string // isolations that did not fit the rest of the table in the last attempt, which may have been somebody else's doing
@@ -43,8 +44,9 @@ func newQuarantine() quarantine {
 	return quarantine{terms: make(map[string]*term), timer: timer}
 }
 
-// refused makes of the error of a transaction what it can: it sets aside what is to blame, and says whether to try again at once. What tells
-// nothing of the isolations is as it was: the loop waits and tries again. The caller has the loop's lock, and the table is forgotten.
+// refused makes of the error of a transaction what it can: it sets aside what is to blame, and says whether to try
+// again at once. What tells nothing of the isolations is as it was: the loop waits and tries again. The caller has the
+// loop's lock, and the table is forgotten.
 func (l *Loop) refused(tx *nft.Transaction, err error) (again bool) {
 	q := &l.quarantine
 	refused, ok := errors.AsType[*nft.Refused](err)
@@ -82,18 +84,25 @@ func (l *Loop) refused(tx *nft.Transaction, err error) (again bool) {
 	return l.beginSearch(owners, err)
 }
 
-// culprit is an isolation to be set aside.
+// culprit is an isolation, or an address of a pod, to be set aside.
 type culprit struct {
 	translate.Quarantine
 	length time.Duration
 }
 
-// culprits returns the isolations of which an error names objects that cannot be, and those whose objects only did not fit the rest. If the
-// rest did not fit either, none of these is to blame.
+// culprits returns what an error names that cannot be, and what only did not fit the rest. If the rest did not fit
+// either, none of these is to blame.
 func culprits(owners *translate.Ownership, refused *nft.Refused) (named, doubted []culprit) {
 	frame := false
+	missing := make(map[string]bool) // chains
 	for _, r := range refused.Refusals {
 		of := owners.Of(r.Op)
+		if r.Op.Verb == nft.AddChain {
+			missing[r.Op.Chain.Name] = true
+		}
+		if len(r.Op.Elements) > 0 && missing[r.Op.Elements[0].Verdict.Chain] && r.Cause == nft.Mismatch {
+			continue // the element is not to blame
+		}
 		for _, q := range of {
 			q.Reason = "refused: " + r.String()
 			switch r.Cause {
@@ -121,7 +130,8 @@ func mismatched(refused *nft.Refused) bool {
 		len(refused.Refusals) > 0 && !slices.ContainsFunc(refused.Refusals, func(r nft.Refusal) bool { return r.Cause != nft.Mismatch })
 }
 
-// setAside sets an isolation aside, and again for longer than the last time: for the same reason then, of which nobody needs to be told anew.
+// setAside sets something aside, and again for longer than the last time: for the same reason then, of which nobody
+// needs to be told anew.
 func (l *Loop) setAside(c translate.Quarantine, length time.Duration) {
 	q := &l.quarantine
 	if old := q.terms[c.Key]; old != nil && old.end.IsZero() {
@@ -187,7 +197,7 @@ func (l *Loop) retryQuarantined() {
 		if l.oldest.IsZero() {
 			l.oldest = time.Now()
 		}
-		l.config.Log.Debug("an isolation is tried again", "after", t.length)
+		l.config.Log.Debug("what was set aside is tried again", "after", t.length)
 	}
 	l.setTimer()
 }

@@ -19,7 +19,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// object names what an operation is about, of an element with its key and where it leads; "" for what is deleted or the table.
+// object names what an operation is about, of an element with its key and where it leads; "" for what is deleted or the
+// table.
 func object(op nft.Op) string {
 	switch op.Verb {
 	case nft.AddSet:
@@ -103,8 +104,9 @@ func (c *quarantineCase) tell(which func(random.Kind) bool) {
 	})
 }
 
-// right says whether the kernel treats flows as the policies say, where they are not quarantined, and else as the excerpt of the state says;
-// and that it allows nothing that the policies do not. It returns how many of the flows meet a quarantine.
+// right says whether the kernel treats flows as the policies say, where they are not quarantined, and else as the
+// excerpt of the state says; and that it allows nothing that the policies do not. It returns how many of the flows meet
+// a quarantine.
 func (c *quarantineCase) right() (quarantined int) {
 	c.t.Helper()
 	table := c.kernel.tables[translate.TableName]
@@ -189,8 +191,123 @@ func owners(table *nft.Table, op nft.Op) []string {
 	return all
 }
 
-// TestQuarantine: whatever one object is that the kernel refuses, in the first transaction or in a later one, the policies of all pods but
-// of those that need it are in force at once, and the others' allow nothing. After an hour it is tried again.
+// TestRefusedAddress: whatever is said of an address that the kernel does not take into a map that dispatches, wherever
+// it would lead, the pod is closed in that direction, and every other pod's policies are in force. If the kernel does
+// not take it into any set of that direction, that pod alone is open, and named. It is the same where the kernel does
+// not say what it refuses.
+func TestRefusedAddress(t *testing.T) {
+	for seed := range uint64(6) {
+		r := random.Source(seed)
+		state := translate.New("node-1", translate.Options{})
+		state.Add(random.Cluster(r, random.SizeOf(seed)))
+		var dispatched []nft.Op
+		for _, op := range state.Table().Pending().Ops {
+			if op.Verb == nft.AddElements && op.Set.Type.Map && strings.HasSuffix(kindOf(op), " pods") {
+				dispatched = append(dispatched, singles(op)...)
+			}
+		}
+		if len(dispatched) == 0 {
+			continue
+		}
+		e := dispatched[r.IntN(len(dispatched))]
+		d, family, _ := strings.Cut(e.Set.Name, "-pods-")
+		for name, refuses := range map[string]func(nft.Op) bool{
+			"the map": func(op nft.Op) bool { return op.Set.Name == e.Set.Name },
+			"all":     func(op nft.Op) bool { return op.Set.Type.Fields == nft.Addr && strings.HasPrefix(op.Set.Name, d) },
+		} {
+			for later := range 2 {
+				for _, how := range []string{"named", "unnamed"} {
+					if how == "unnamed" && name == "all" {
+						continue
+					}
+					c := refusedAddress{
+						op: e, open: name == "all", named: how == "named", later: later,
+						closed: fmt.Sprintf("%s-refused-%s", d, family),
+						refuses: func(op nft.Op) bool {
+							return op.Verb == nft.AddElements && op.Elements[0].Key == e.Elements[0].Key && refuses(op)
+						},
+					}
+					t.Run(fmt.Sprintf("%d/%s/%d/%s", seed, name, later, how), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) { c.run(newQuarantineCase(t, random.Source(seed), seed)) })
+					})
+				}
+			}
+		}
+	}
+}
+
+// refusedAddress is an address that the kernel refuses.
+type refusedAddress struct {
+	op      nft.Op // that dispatches it
+	refuses func(one nft.Op) bool
+	closed  string // the set that it is to be in
+	open    bool   // it cannot be there either
+	named   bool   // the kernel says what it refuses
+	later   int    // 1: not in the first transaction
+}
+
+func (a *refusedAddress) run(c *quarantineCase) {
+	t := c.t
+	c.tell(func(k random.Kind) bool { return a.later == 0 || k != random.PolicyKind })
+	if a.later == 1 {
+		c.loop.Synced()
+		c.settled()
+	}
+	no := errors.New("refused by the test")
+	if a.named {
+		c.kernel.refuse = func(one nft.Op) *nft.Refusal {
+			if a.refuses(one) {
+				return &nft.Refusal{Cause: nft.Unfit, Err: no}
+			}
+			return nil
+		}
+	} else {
+		c.kernel.overall = func(tx *nft.Transaction) error {
+			for _, op := range tx.Ops {
+				if slices.ContainsFunc(singles(op), a.refuses) {
+					return &nft.Refused{Cause: nft.Unfit, Err: no}
+				}
+			}
+			return nil
+		}
+	}
+	c.tell(func(k random.Kind) bool { return a.later == 0 || k == random.PolicyKind })
+	c.loop.Synced()
+	c.settled()
+	if a.named && c.kernel.failed > 2 {
+		t.Errorf("%d attempts failed", c.kernel.failed)
+	}
+	if !a.open {
+		c.right()
+	}
+	want, key := translate.Quarantined, a.op.Elements[0].Key
+	set := c.kernel.tables[translate.TableName].FindSet(a.closed)
+	switch {
+	case a.open:
+		want = translate.Unenforced
+	case set == nil || !holds(set, key):
+		t.Errorf("set %s does not have it: %v", a.closed, set)
+	}
+	pod := "of pod " + strings.TrimSuffix(a.op.Elements[0].Comment, "...")
+	others := func(r TroubleReport) bool { return r.Kind != "quarantined" && r.Kind != "unenforced" }
+	troubles := slices.DeleteFunc(c.loop.Report().Policies.Troubles, others)
+	if len(troubles) != 1 || troubles[0].Kind != want.String() || !strings.Contains(troubles[0].Reason, pod) {
+		t.Errorf("%s: %+v", pod, troubles)
+	}
+	c.kernel.refuse, c.kernel.overall = nil, nil
+	c.loop.Status() // so that the loop sees it: its lock is what both take
+	time.Sleep(3 * quarantineTime)
+	c.settled()
+	if n := c.right(); n > 0 || c.kernel.gaps > 0 || c.kernel.tables[translate.TableName].FindSet(a.closed) != nil {
+		t.Errorf("after hours: %+v, %d times no table was in force", c.loop.Report().Policies.Troubles, c.kernel.gaps)
+	}
+}
+
+func holds(s *nft.Set, k nft.Key) bool { _, held := s.Get(k); return held }
+
+// TestQuarantine: whatever one object is that the kernel refuses, in the first transaction or in a later one, the
+// policies of all pods but of those that need it are in force at once, and the others' allow nothing. After an hour it
+// is tried again.
 func TestQuarantine(t *testing.T) {
 	kinds := make(map[string]int)
 	for seed := range uint64(12) {

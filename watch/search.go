@@ -9,14 +9,16 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// search finds the isolations without which the kernel takes the table, where it does not say what it refuses. Those that are suspected are
-// set aside, or all if that does not help, which lets the others into force; then they are tried again, half by half, the lightest first.
-// What goes stays. Suspected are those that the transaction changed; if that were all, the heaviest, for most limits are about what is large.
+// search finds the isolations without which the kernel takes the table, where it does not say what it refuses. Those
+// that are suspected are set aside, or all if that does not help, which lets the others into force; then they are tried
+// again, half by half, the lightest first. What goes stays. At last, so are the addresses of pods. Suspected are those
+// that the transaction changed; if that were all, the heaviest, for most limits are about what is large.
 type search struct {
 	err      error   // that the search is about
 	groups   []group // that are set aside; the last is next
 	trial    group   // what the attempt in flight tries; empty while all are set aside
 	all      bool    // no isolation is left that is not set aside
+	ends     bool    // nor an address of a pod
 	attempts int
 	limit    int // of attempts
 }
@@ -46,7 +48,7 @@ func (l *Loop) beginSearch(owners *translate.Ownership, err error) bool {
 	return true
 }
 
-// suspect sets isolations aside that are to be tried again.
+// suspect sets isolations, or addresses, aside that are to be tried again.
 func (l *Loop) suspect(keys []string) {
 	s := l.quarantine.search
 	const perCulprit = 4 // attempts for each halving, of which one of two fails
@@ -72,6 +74,13 @@ func (l *Loop) searchFailed(owners *translate.Ownership, err error) bool {
 	case !s.all:
 		s.all = true
 		if keys := owners.All(); len(keys) > 0 {
+			l.suspect(keys)
+			return true
+		}
+	}
+	if !s.ends {
+		s.ends = true
+		if keys := owners.Addresses(); len(keys) > 0 {
 			l.suspect(keys)
 			return true
 		}

@@ -165,7 +165,7 @@ func refuseFrame(t *testing.T, named bool, later int) {
 	if c.loop.Status().InSync || len(c.loop.Report().Policies.Troubles) > len(c.rejected()) {
 		t.Errorf("status %+v, %+v", c.loop.Status(), c.loop.Report().Policies)
 	}
-	if c.kernel.failed < 10 || c.kernel.failed > 60 {
+	if c.kernel.failed < 10 || c.kernel.failed > 80 {
 		t.Errorf("%d attempts failed in %s", c.kernel.failed, 10*maxBackoff)
 	}
 	if c.kernel.gaps > 0 {

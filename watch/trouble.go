@@ -27,11 +27,14 @@ func troubleLine(kind translate.TroubleKind) string {
 		return "policy is over a limit, what is beyond it is not allowed"
 	case translate.Quarantined:
 		return "policies are quarantined, nothing is allowed to their pods"
+	case translate.Unenforced:
+		return "policies are not enforced for a pod, the kernel refuses all that would isolate it"
 	}
 	return "policy is in force without what does not compile"
 }
 
-// tellTroubles logs what is new among the state's troubles, and tells it the events. It costs nothing while they do not change.
+// tellTroubles logs what is new among the state's troubles, and tells it the events. It costs nothing while they do not
+// change.
 func (l *Loop) tellTroubles() {
 	version := l.state.TroubleVersion()
 	if version == l.troubles.version {
@@ -64,8 +67,12 @@ func (l *Loop) tellTroubles() {
 			continue
 		}
 		l.config.Events.Over(id)
-		if id.Kind == translate.Quarantined {
+		_, worse := now[events.Trouble{Policy: id.Policy, Kind: translate.Unenforced}]
+		switch {
+		case id.Kind == translate.Quarantined && !worse:
 			l.config.Log.Info("policy is out of quarantine", "policy", id.Policy)
+		case id.Kind == translate.Unenforced:
+			l.config.Log.Info("policy is enforced for all its pods again", "policy", id.Policy)
 		}
 	}
 	l.troubles.told = now

@@ -49,12 +49,13 @@ type Sandbox struct {
 	Stale bool
 }
 
-// PodQuarantine says that the isolation of a pod is set aside.
+// PodQuarantine says that the isolation of a pod is set aside, or one of its addresses.
 type PodQuarantine struct {
 	Pod       types.NamespacedName
 	Direction Direction
+	Address   netip.Addr // not valid: all of the pod's
 	Reason    string
-	Bare      bool // nor can it reach itself
+	Open      bool // nothing isolates the address
 }
 
 // Excess is a rule that is over a limit.
@@ -70,13 +71,28 @@ type PodExcess struct {
 	Rules     []Excess
 }
 
-// quarantine returns the quarantine of a pod in a direction, or nil.
-func (c *Cluster) quarantine(d Direction, pod *Pod) *PodQuarantine {
+// quarantine returns the quarantine of the pod at an end of a flow, the one in that direction, or nil.
+func (c *Cluster) quarantine(d Direction, e ends) *PodQuarantine {
+	pod, _, _ := e.of(d)
 	i := slices.IndexFunc(c.Quarantines, func(q PodQuarantine) bool {
-		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == d
+		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == d &&
+			(!q.Address.IsValid() || q.Address == e.own(d))
 	})
 	if i < 0 {
 		return nil
 	}
 	return &c.Quarantines[i]
+}
+
+// selfless says whether a pod that has both ends of a flow cannot reach itself: its address is set aside in each
+// direction in which it is isolated.
+func (c *Cluster) selfless(e ends) bool {
+	for _, d := range Directions() {
+		pod, _, _ := e.of(d)
+		q := c.quarantine(d, e)
+		if aside := q != nil && q.Address.IsValid(); !aside && len(c.isolating(d, pod)) > 0 {
+			return false
+		}
+	}
+	return true
 }

@@ -73,6 +73,8 @@ func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
 		return subject + "allowed: " + d.Exempt
 	case d.Quarantine != "":
 		return subject + "denied: " + isolated + "; quarantined, nothing is allowed: " + d.Quarantine
+	case d.Unenforced != "":
+		return subject + "allowed: " + isolated + ", which are not in force: " + d.Unenforced
 	case !d.Isolated:
 		return subject + "allowed: no policy isolates it for " + d.Direction.String()
 	case d.AllowedBy != nil:

@@ -33,6 +33,9 @@ type Decision struct {
 
 	// Quarantine is why nothing that the policies allow is in force on the pod's node, or "".
 	Quarantine string
+
+	// Unenforced is why the policies are not in force there at all, so that everything is allowed, or "".
+	Unenforced string
 }
 
 // RuleRef names a rule of a policy.
@@ -68,6 +71,14 @@ func (e ends) of(d Direction) (pod, peer *Pod, peerAddr netip.Addr) {
 		return e.src, e.dst, e.flow.Dst
 	}
 	return e.dst, e.src, e.flow.Src
+}
+
+// own returns the address of the pod that policies of a direction select.
+func (e ends) own(d Direction) netip.Addr {
+	if d == Egress {
+		return e.flow.Src
+	}
+	return e.flow.Dst
 }
 
 // podAt returns the pod that owns an address, or nil. Of several, one that is not terminating does, then the newest, then
@@ -143,8 +154,12 @@ func (c *Cluster) decide(d Direction, e ends) Decision {
 		answer.Policies = append(answer.Policies, nameOf(np))
 	}
 	answer.Isolated = len(isolating) > 0
-	q := c.quarantine(d, pod)
-	if q != nil && q.Bare && e.flow.Src == e.flow.Dst && !isDiscovery(e.flow) {
+	q := c.quarantine(d, e)
+	if q != nil && q.Open {
+		answer.Allowed, answer.Unenforced = true, q.Reason
+		return answer
+	}
+	if q != nil && e.flow.Src == e.flow.Dst && !isDiscovery(e.flow) && c.selfless(e) {
 		answer.Quarantine = q.Reason
 		return answer
 	}
@@ -188,11 +203,7 @@ func (c *Cluster) overLimit(pod *Pod, r RuleRef) bool {
 func (c *Cluster) exempt(d Direction, e ends) string {
 	f := e.flow
 	pod, _, _ := e.of(d)
-	own := f.Src
-	if d == Ingress {
-		own = f.Dst
-	}
-	hostPods := c.hostPods(own)
+	hostPods := c.hostPods(e.own(d))
 	host := fmt.Sprintf("pods with hostNetwork are never isolated (%s)", hostPods)
 	switch {
 	case f.Src == f.Dst:

@@ -25,6 +25,7 @@ const (
 	reasonRejected    = "NetworkPolicyRejected"    // a policy does not compile in full
 	reasonOverLimit   = "NetworkPolicyOverLimit"   // a policy asks for more than a limit allows
 	reasonQuarantined = "NetworkPolicyQuarantined" // what follows from a policy was refused
+	reasonUnenforced  = "NetworkPolicyUnenforced"  // a pod that a policy selects is not isolated: the kernel refused it
 	reasonBlocked     = "ConnectionBlocked"        // the policies of a pod denied a connection
 )
 

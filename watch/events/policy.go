@@ -27,6 +27,8 @@ func (t Trouble) words() (reason, begin string) {
 		return reasonOverLimit, "over a limit, what is beyond it is not allowed: "
 	case translate.Quarantined:
 		return reasonQuarantined, "quarantined, nothing is allowed to its pods: "
+	case translate.Unenforced:
+		return reasonUnenforced, "not enforced for a pod, the kernel refuses all that would isolate it: "
 	}
 	return reasonRejected, "in force without what does not compile: "
 }
