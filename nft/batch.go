@@ -44,7 +44,7 @@ func (b *batch) set(s *Set) {
 	if !held {
 		e.add = make([]Element, 0, s.Len())
 	}
-	s.elements.pending(
+	s.elements.take(
 		func(k Key, v Value) { e.drop = append(e.drop, Element{k, v}) },
 		func(k Key, v Value) { e.add = append(e.add, Element{k, v}) })
 	sortElements(e.drop)

@@ -29,13 +29,13 @@ func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 10_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			t, s, keys := large(n)
-			t.Pending()
+			t.Take()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				s.Unwant(keys[i%n])
-				t.Pending()
+				t.Take()
 				s.Want(keys[i%n], nft.Value{})
-				t.Pending()
+				t.Take()
 			}
 		})
 	}
@@ -49,7 +49,7 @@ func BenchmarkReplace(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				t.Forget()
-				t.Pending()
+				t.Take()
 			}
 		})
 	}

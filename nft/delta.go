@@ -71,11 +71,11 @@ func (d *delta[K, V]) note(k K, from, to held[V]) {
 	d.differs[k] = kernel
 }
 
-// pending calls drop for each key and value that the kernel holds and should not, then add for each that it lacks; from then on
+// take calls drop for each key and value that the kernel holds and should not, then add for each that it lacks; from then on
 // the delta takes the wanted state as held. Its cost is that of the calls.
 //
 // A key whose value changes is dropped just before it is added. Until the first call, and after forget, there is nothing to drop.
-func (d *delta[K, V]) pending(drop, add func(K, V)) {
+func (d *delta[K, V]) take(drop, add func(K, V)) {
 	if !d.known {
 		d.known = true
 		for k, v := range d.want {

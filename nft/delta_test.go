@@ -39,10 +39,10 @@ func (m *deltaModel) edit(op, k, v uint8) {
 	m.check()
 }
 
-// commit does to the held map what pending says, strictly, and holds that this makes it the wanted one.
+// commit does to the held map what take says, strictly, and holds that this makes it the wanted one.
 func (m *deltaModel) commit() {
 	differ, calls := m.differ(), 0
-	m.delta.pending(
+	m.delta.take(
 		func(k, v uint8) {
 			calls++
 			if have, ok := m.held[k]; !ok || have != v {
@@ -118,9 +118,9 @@ func TestDeltaOfNothing(*testing.T) {
 	var d delta[string, int]
 	d.unset("a")
 	d.forget()
-	d.pending(nil, nil)
+	d.take(nil, nil)
 	d.unset("a")
-	d.pending(nil, nil)
+	d.take(nil, nil)
 }
 
 // TestDeltaCost holds that a small change of a large map costs a small number of calls.
@@ -132,7 +132,7 @@ func TestDeltaCost(t *testing.T) {
 	for i := range size {
 		d.set(i, 0)
 	}
-	d.pending(count, count)
+	d.take(count, count)
 	if calls != size {
 		t.Errorf("%d calls for the first %d elements", calls, size)
 	}
@@ -157,7 +157,7 @@ func TestDeltaCost(t *testing.T) {
 	} {
 		calls = 0
 		row.edit()
-		d.pending(count, count)
+		d.take(count, count)
 		if calls != row.want {
 			t.Errorf("%s: %d calls, want %d", name, calls, row.want)
 		}

@@ -3,7 +3,7 @@
 // Package nft models one nftables table of the inet family: what should exist, never how to get there.
 //
 // A [Table] holds chains, rules, sets and maps. Callers edit it freely; it remembers where the kernel differs, and
-// [Table.Pending] returns that difference as one [Transaction], which package nft/kernel commits as one netlink batch.
+// [Table.Take] returns that difference as one [Transaction], which package nft/kernel commits as one netlink batch.
 // The text form of a table ([Table.String]) is nft(8) syntax: it loads with `nft -f` and is what `nft list table` prints.
 // [Table.Trace] follows one new connection through the rules, as the kernel would.
 //
@@ -25,7 +25,7 @@
 // intervals, which must not overlap, are not retired, nor is the old verdict of a key that has another one: who changes such an element, and
 // in the same transaction rules that replace it, may have a packet denied that is under way.
 //
-// [Table.Retired] says that there is something retired, and [Table.Reap] that the packets have left: the next [Table.Pending] then
+// [Table.Retired] says that there is something retired, and [Table.Reap] that the packets have left: the next [Table.Take] then
 // deletes it. What is wanted again before that is revived, with what it holds; no packet comes to it until the transaction has brought it
 // up to date, in its first stage. A transaction that replaces the whole table leaves nothing to retire.
 //

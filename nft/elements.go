@@ -68,13 +68,13 @@ func (e *elements) clear() {
 
 func (e *elements) known() bool { return e.others.known }
 
-// pending is [delta.pending].
-func (e *elements) pending(drop, add func(Key, Value)) {
+// take is [delta.take].
+func (e *elements) take(drop, add func(Key, Value)) {
 	addr := func(f func(Key, Value)) func([16]byte, struct{}) {
 		return func(a [16]byte, _ struct{}) { f(Key{Addr: a}, Value{}) }
 	}
-	e.addrs.pending(addr(drop), addr(add))
-	e.others.pending(drop, add)
+	e.addrs.take(addr(drop), addr(add))
+	e.others.take(drop, add)
 }
 
 // heldAt returns what the kernel holds at k.

@@ -57,16 +57,16 @@ func ExampleTable() {
 }
 
 // After the first transaction, which replaces the table, each holds only what has changed since.
-func ExampleTable_Pending() {
+func ExampleTable_Take() {
 	t := web()
-	fmt.Println("replaces the table:", t.Pending().Replaces())
+	fmt.Println("replaces the table:", t.Take().Replaces())
 
 	peers := t.FindSet("peers-4")
 	peers.Unwant(nft.AddrKey(netip.MustParseAddr("10.0.0.7")))
 	peers.Want(nft.AddrKey(netip.MustParseAddr("10.0.0.8")), nft.Value{})
-	fmt.Print(t.Pending())
+	fmt.Print(t.Take())
 
-	fmt.Println("nothing has changed:", t.Pending() == nil)
+	fmt.Println("nothing has changed:", t.Take() == nil)
 	// Output:
 	// replaces the table: true
 	// delete element inet netpold peers-4 { 10.0.0.7 }
@@ -77,9 +77,9 @@ func ExampleTable_Pending() {
 // When a transaction fails, nobody knows what the kernel holds, and the next one replaces the table.
 func ExampleTable_Forget() {
 	t := web()
-	t.Pending()
+	t.Take()
 	t.Forget()
-	fmt.Println(t.Pending().Replaces())
+	fmt.Println(t.Take().Replaces())
 	// Output: true
 }
 

@@ -35,7 +35,7 @@ func (t *Table) Late() bool {
 }
 
 // Reap says that no packet is under way any more that began before the kernel had committed the transaction of that number, nor those
-// before it: the next [Table.Pending] deletes what they retired, unless it is wanted again.
+// before it: the next [Table.Take] deletes what they retired, unless it is wanted again.
 func (t *Table) Reap(number uint64) {
 	t.settled = max(t.settled, number)
 	for _, n := range t.retired {
@@ -129,8 +129,8 @@ func (b *batch) retireChains() {
 	}
 }
 
-// take leaves in the edits those of the dropped elements that may go, and retires the others.
-func (b *batch) take() {
+// retireElements leaves in the edits those of the dropped elements that may go, and retires the others.
+func (b *batch) retireElements() {
 	var r *replacements
 	for i := range b.edits {
 		e := &b.edits[i]

@@ -26,7 +26,7 @@ func retiring(t *testing.T) *nft.Table {
 	pods := table.Set("pods", nft.SetType{Family: nft.IPv4, Map: true}, "")
 	pods.Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("one")})
 	table.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Destination, pods))}})
-	table.Pending()
+	table.Take()
 	return table
 }
 
@@ -88,7 +88,7 @@ func TestRetire(t *testing.T) {
 	} {
 		table := retiring(t)
 		test.edit(table)
-		if got := table.Pending().String(); got != test.at {
+		if got := table.Take().String(); got != test.at {
 			t.Errorf("%s: at once\n%s\nwant\n%s", name, got, test.at)
 		}
 		if table.Late() != test.late || table.Changed() || (table.Retired() != 0) != (test.end != "") {
@@ -108,13 +108,13 @@ func TestRetire(t *testing.T) {
 func TestReapInTurn(t *testing.T) {
 	table := retiring(t)
 	deleteOne(table)
-	table.Pending()
+	table.Take()
 	first := table.Retired()
 	table.FindSet("pods").Unwant(key("10.0.0.1"))
 	table.DeleteChain("two")
-	table.Pending()
+	table.Take()
 	table.Reap(first)
-	if got := table.Pending().String(); !strings.Contains(got, "delete chain inet t one\n") || strings.Contains(got, "two") {
+	if got := table.Take().String(); !strings.Contains(got, "delete chain inet t one\n") || strings.Contains(got, "two") {
 		t.Errorf("reaped\n%s", got)
 	}
 	if got := reaped(table).String(); got != "flush chain inet t two\ndelete chain inet t two\n" {
@@ -127,14 +127,14 @@ func TestRevive(t *testing.T) {
 	table := retiring(t)
 	one := table.Chain("one")
 	deleteOne(table)
-	table.Pending()
+	table.Take()
 	peers := table.Set("one-peers", nft.SetType{Family: nft.IPv4}, "")
 	peers.Want(key("192.0.2.2"), nft.Value{})
 	peers.Want(key("192.0.2.9"), nft.Value{})
 	table.SetChain(&nft.Chain{Name: "one", Rules: one.Rules[:1]})
 	table.SetChain(&nft.Chain{Name: "one-ports", Rules: []nft.Rule{nft.R(accept())}})
 	table.FindSet("pods").Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("one")})
-	stages := table.Pending().Stages()
+	stages := table.Take().Stages()
 	if len(stages) != 2 {
 		t.Fatalf("got %v, want two stages", stages)
 	}
@@ -155,14 +155,14 @@ func TestLeadToChanged(t *testing.T) {
 	table := retiring(t)
 	table.SetChain(&nft.Chain{Name: "one", Rules: []nft.Rule{nft.R(accept())}})
 	table.FindSet("pods").Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("two")})
-	if stages := table.Pending().Stages(); len(stages) != 1 {
+	if stages := table.Take().Stages(); len(stages) != 1 {
 		t.Errorf("where nothing leads there: %v", stages)
 	}
 	table.SetChain(&nft.Chain{Name: "two", Rules: []nft.Rule{nft.R(accept())}})
 	table.FindSet("pods").Unwant(key("10.0.0.1"))
 	table.FindSet("pods").Want(key("10.0.0.2"), nft.Value{Verdict: nft.GotoChain("two")})
 	var got []string
-	for _, stage := range table.Pending().Stages() {
+	for _, stage := range table.Take().Stages() {
 		got = append(got, stage.String())
 	}
 	want := []string{
@@ -179,12 +179,12 @@ func TestLeadToChanged(t *testing.T) {
 func TestForgetRetired(t *testing.T) {
 	table := retiring(t)
 	deleteOne(table)
-	table.Pending()
+	table.Take()
 	table.Forget()
 	if table.Retired() != 0 {
 		t.Error("something is retired")
 	}
-	if got := table.Pending().String(); strings.Contains(got, "one") || table.Retired() != 0 {
+	if got := table.Take().String(); strings.Contains(got, "one") || table.Retired() != 0 {
 		t.Errorf("the replacement is\n%s", got)
 	}
 }

@@ -130,7 +130,7 @@ func TestCleaned(t *testing.T) {
 	k := AddrKey(netip.MustParseAddr("10.0.0.1"))
 	s.Want(k, Value{Comment: dirty})
 	table.SetChain(&Chain{Name: "c", Comment: dirty, Rules: []Rule{{Statements: []Statement{Log{Prefix: dirty}}, Comment: dirty}}})
-	tx := table.Pending()
+	tx := table.Take()
 	for _, text := range []string{table.String(), tx.String()} {
 		if n := strings.Count(text, clean); strings.Contains(text, dirty) || n != 6 && n != 7 {
 			t.Errorf("%d times clean in\n%s", n, text)
@@ -138,7 +138,7 @@ func TestCleaned(t *testing.T) {
 	}
 	s.Want(k, Value{Comment: dirty})
 	table.SetChain(&Chain{Name: "c", Comment: clean, Rules: []Rule{{Statements: []Statement{Log{Prefix: clean}}, Comment: clean}}})
-	if tx := table.Pending(); tx != nil {
+	if tx := table.Take(); tx != nil {
 		t.Errorf("the same again is not the same:\n%s", tx)
 	}
 }
@@ -165,16 +165,16 @@ func TestStaleSet(t *testing.T) {
 	table := NewTable("t", "")
 	k := AddrKey(netip.MustParseAddr("10.0.0.1"))
 	stale := table.Set("s", SetType{Family: IPv4}, "")
-	table.Pending()
+	table.Take()
 	table.DeleteSet("s")
-	table.Pending()
+	table.Take()
 	table.Reap(table.Retired())
-	table.Pending()
+	table.Take()
 	table.Set("s", SetType{Family: IPv4}, "").Want(k, Value{})
 	stale.Want(k, Value{Comment: "stale"})
-	tx := table.Pending()
+	tx := table.Take()
 	stale.Unwant(k)
-	if len(tx.Ops) != 2 || table.Pending() != nil || table.FindSet("s") == nil {
+	if len(tx.Ops) != 2 || table.Take() != nil || table.FindSet("s") == nil {
 		t.Errorf("%s\nmakes\n%s", tx, table)
 	}
 }
@@ -222,7 +222,7 @@ func TestSetAllocates(t *testing.T) {
 		keys[i] = AddrKey(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
 		s.Want(keys[i], v)
 	}
-	table.Pending()
+	table.Take()
 	s.Want(keys[0], other) // makes the map of what differs
 	for name, edit := range map[string]func(Key){
 		"want what is wanted": func(k Key) { s.Want(k, v) },
@@ -242,7 +242,7 @@ func TestElementChanges(t *testing.T) {
 	s := table.Set("s", SetType{Family: IPv4}, "")
 	k := AddrKey(netip.MustParseAddr("10.0.0.1"))
 	s.Want(k, Value{})
-	table.Pending()
+	table.Take()
 	for _, row := range []struct {
 		edit func()
 		want string
@@ -256,7 +256,7 @@ func TestElementChanges(t *testing.T) {
 	} {
 		row.edit()
 		got := ""
-		if tx := table.Pending(); tx != nil {
+		if tx := table.Take(); tx != nil {
 			got = tx.String()
 		}
 		if got != row.want {

@@ -20,18 +20,18 @@ func TestStages(t *testing.T) {
 		c.Rules = []nft.Rule{{}}
 	}
 	table.SetChain(one)
-	if stages := table.Pending().Stages(); len(stages) != 1 || !stages[0].Replaces() {
+	if stages := table.Take().Stages(); len(stages) != 1 || !stages[0].Replaces() {
 		t.Errorf("the replacement of a table is split into %v", stages)
 	}
 	table.SetChain(two)
-	if stages := table.Pending().Stages(); len(stages) != 1 {
+	if stages := table.Take().Stages(); len(stages) != 1 {
 		t.Errorf("what has nothing else to wait for it is split into %v", stages)
 	}
 	three := &nft.Chain{Name: "three", Rules: []nft.Rule{{}}}
 	table.SetChain(three)
 	table.SetChain(&nft.Chain{Name: "two"})
 	table.DeleteChain("one")
-	stages := table.Pending().Stages()
+	stages := table.Take().Stages()
 	if len(stages) != 2 {
 		t.Fatalf("got %v, want two stages", stages)
 	}
@@ -56,13 +56,13 @@ func TestStages(t *testing.T) {
 // TestStagesOfIntervals: the ports of a rule, in a set of their own, are committed in portions before the rule is.
 func TestStagesOfIntervals(t *testing.T) {
 	table := nft.NewTable("t", "")
-	table.Pending()
+	table.Take()
 	ports := table.Set("ports", nft.SetType{Fields: nft.PortInterval}, "")
 	for i := range uint16(32_768) {
 		ports.Want(nft.IntervalKey(2*i, 2*i), nft.Value{})
 	}
 	table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports"}, accept())}})
-	stages := table.Pending().Stages()
+	stages := table.Take().Stages()
 	total := 0
 	for i, stage := range stages {
 		if n := stage.Len(); n > 10_000 { // each is two of the kernel's
@@ -88,12 +88,12 @@ func TestStagesOfSetsInUse(t *testing.T) {
 	grows, shrinks := table.Set("grows", nft.SetType{Family: nft.IPv4}, ""), table.Set("shrinks", nft.SetType{Family: nft.IPv4}, "")
 	verdicts := table.Set("verdicts", nft.SetType{Family: nft.IPv4, Map: true}, "")
 	fill(elements, func(k nft.Key) { shrinks.Want(k, nft.Value{}) })
-	table.Pending()
+	table.Take()
 	fill(elements, func(k nft.Key) { grows.Want(k, nft.Value{}) })
 	fill(elements, shrinks.Unwant)
 	fill(10, func(k nft.Key) { verdicts.Want(k, nft.Value{Verdict: accept()}) })
 	var order []string
-	for _, stage := range table.Pending().Stages() {
+	for _, stage := range table.Take().Stages() {
 		if stage.Len() > 20_000 {
 			t.Errorf("a stage has %d operations", stage.Len())
 		}
@@ -107,7 +107,7 @@ func TestStagesOfSetsInUse(t *testing.T) {
 
 	fill(elements, grows.Unwant)
 	grows.Want(nft.AddrKey(netip.IPv4Unspecified()), nft.Value{})
-	if stages := table.Pending().Stages(); len(stages) != 1 {
+	if stages := table.Take().Stages(); len(stages) != 1 {
 		t.Errorf("a set that changes in both ways is split into %d stages", len(stages))
 	}
 }
@@ -127,7 +127,7 @@ func TestDetached(t *testing.T) {
 	lookup := nft.R(nft.LookupIn(nft.Source, table.FindSet("a")), nft.JumpTo("other"))
 	table.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{lookup}})
 	table.SetChain(&nft.Chain{Name: "other", Rules: []nft.Rule{{}}})
-	tx := table.Pending()
+	tx := table.Take()
 	before := tx.String()
 	var ops []string
 	got := 0

@@ -18,22 +18,22 @@ type Statement interface {
 }
 
 // CtState matches a packet whose conntrack state is one of the given: Established or Related.
-type CtState []State
+type CtState []ConnState
 
-// State is a conntrack state. The values are the kernel's bits of `ct state`.
-type State uint8
+// ConnState is the state of a connection. The values are the kernel's bits of `ct state`.
+type ConnState uint8
 
 // The states that the rules name. The interpreter follows new connections only.
 const (
-	Established State = 2
-	Related     State = 4
+	Established ConnState = 2
+	Related     ConnState = 4
 )
 
 // String returns the match as nft(8) writes it.
 func (s CtState) String() string {
 	names := make([]string, len(s))
 	for i, state := range s {
-		names[i] = map[State]string{Established: "established", Related: "related"}[state]
+		names[i] = map[ConnState]string{Established: "established", Related: "related"}[state]
 	}
 	return "ct state " + strings.Join(names, ",")
 }

@@ -47,7 +47,7 @@ func (t *Table) SetChain(c *Chain) {
 	t.chains.set(c.Name, c)
 }
 
-// DeleteChain wants no chain of that name. The caller also deletes what refers to it, before the next [Table.Pending].
+// DeleteChain wants no chain of that name. The caller also deletes what refers to it, before the next [Table.Take].
 func (t *Table) DeleteChain(name string) {
 	t.edited = t.edited || t.chains.want[name] != nil
 	t.chains.unset(name)
@@ -73,7 +73,7 @@ func (t *Table) Set(name string, typ SetType, comment string) *Set {
 	return s
 }
 
-// DeleteSet wants no set of that name. The caller also deletes what refers to it, before the next [Table.Pending], and uses its
+// DeleteSet wants no set of that name. The caller also deletes what refers to it, before the next [Table.Take], and uses its
 // [Set] no more.
 func (t *Table) DeleteSet(name string) {
 	s := t.sets[name]
@@ -132,7 +132,7 @@ func byChain(a, b *Chain) int {
 	return cmp.Compare(a.Name, b.Name)
 }
 
-// Forget says that nothing is known of what the kernel holds: the next [Table.Pending] replaces the whole table. It is the one way
+// Forget says that nothing is known of what the kernel holds: the next [Table.Take] replaces the whole table. It is the one way
 // back after a failed transaction or a change by somebody else.
 func (t *Table) Forget() {
 	t.known = false
@@ -144,16 +144,16 @@ func (t *Table) Forget() {
 	}
 }
 
-// Known says whether it is known what the kernel holds. If not, the next [Table.Pending] replaces the whole table.
+// Known says whether it is known what the kernel holds. If not, the next [Table.Take] replaces the whole table.
 func (t *Table) Known() bool { return t.known }
 
-// Changed says whether the next [Table.Pending] may have something to do. It costs nothing.
+// Changed says whether the next [Table.Take] may have something to do. It costs nothing.
 func (t *Table) Changed() bool { return !t.known || len(t.dirty) > 0 || t.edited || t.ripe }
 
-// Pending returns the transaction that makes the kernel hold what is wanted, but for what has to be retired first, or nil when there is
+// Take returns the transaction that makes the kernel hold what is wanted, but for what has to be retired first, or nil when there is
 // nothing to do. Its cost is proportional to the difference. From then on the table takes the transaction as committed; if it fails, call
 // [Table.Forget].
-func (t *Table) Pending() *Transaction {
+func (t *Table) Take() *Transaction {
 	if !t.Changed() {
 		return nil
 	}
@@ -169,8 +169,8 @@ func (t *Table) Pending() *Transaction {
 		b.set(s)
 	}
 	t.dirty = nil
-	b.take()
-	t.chains.pending(b.dropChain, b.addChain)
+	b.retireElements()
+	t.chains.take(b.dropChain, b.addChain)
 	b.retireChains()
 	tx := b.transaction()
 	t.revive()

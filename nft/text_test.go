@@ -149,18 +149,18 @@ func same(t *testing.T, got, want string) {
 func TestGoldenTable(t *testing.T) {
 	table := everything()
 	golden(t, "everything.nft", table.String())
-	golden(t, "everything-replace.nft", table.Pending().String())
+	golden(t, "everything-replace.nft", table.Take().String())
 	change(table)
-	golden(t, "everything-change.nft", table.Pending().String())
+	golden(t, "everything-change.nft", table.Take().String())
 	golden(t, "everything-retired.nft", reaped(table).String())
 	golden(t, "empty.nft", nft.NewTable("t", "").String())
-	golden(t, "empty-replace.nft", nft.NewTable("t", "").Pending().String())
+	golden(t, "empty-replace.nft", nft.NewTable("t", "").Take().String())
 }
 
 // reaped returns the transaction that deletes what is retired.
 func reaped(t *nft.Table) *nft.Transaction {
 	t.Reap(t.Retired())
-	return t.Pending()
+	return t.Take()
 }
 
 // change edits everything, a bit of each.
@@ -197,16 +197,16 @@ func TestNftText(t *testing.T) {
 func TestNftTransaction(t *testing.T) {
 	netns.Enter(t)
 	table := everything()
-	load(t, table.Pending().String())
+	load(t, table.Take().String())
 	same(t, list(t), canonical(table.String()))
 
 	change(table)
-	load(t, table.Pending().String())
+	load(t, table.Take().String())
 	load(t, reaped(table).String())
 	same(t, sorted(list(t)), sorted(canonical(table.String())))
 
 	table.Forget()
-	load(t, table.Pending().String())
+	load(t, table.Take().String())
 	same(t, list(t), canonical(table.String()))
 }
 
@@ -214,8 +214,8 @@ func TestNftTransaction(t *testing.T) {
 func TestNftDepth(t *testing.T) {
 	for _, down := range []func(string) nft.Verdict{nft.JumpTo, nft.GotoChain} {
 		netns.Enter(t)
-		load(t, ladder(maxLadder, down).Pending().String())
-		if out, err := run(t, ladder(maxLadder+1, down).Pending().String(), "-f", "-"); err == nil {
+		load(t, ladder(maxLadder, down).Take().String())
+		if out, err := run(t, ladder(maxLadder+1, down).Take().String(), "-f", "-"); err == nil {
 			t.Errorf("the kernel takes %d chains below the other\n%s", maxLadder+1, out)
 		}
 	}

@@ -186,7 +186,7 @@ func (w *world) commit() {
 	if got := w.table.String(); got != want {
 		w.t.Fatalf("the table is\n%s\nwant\n%s", got, want)
 	}
-	tx := w.table.Pending()
+	tx := w.table.Take()
 	switch {
 	case w.IntN(20) == 0: // it never reaches the kernel
 		w.table.Forget()
@@ -216,7 +216,7 @@ func (w *world) apply(tx *nft.Transaction) {
 // settle holds that the kernel has all that is wanted and, when all is reaped that was retired, nothing else.
 func (w *world) settle(want string) {
 	w.t.Helper()
-	if tx := w.table.Pending(); tx != nil {
+	if tx := w.table.Take(); tx != nil {
 		w.t.Fatalf("pending after the commit:\n%s", tx)
 	}
 	w.missing()
@@ -227,11 +227,11 @@ func (w *world) settle(want string) {
 		return
 	}
 	w.table.Reap(w.table.Retired())
-	w.apply(w.table.Pending())
+	w.apply(w.table.Take())
 	if got := w.held.fresh().String(); got != want {
 		w.t.Fatalf("the kernel holds\n%s\nwant\n%s", got, want)
 	}
-	if w.table.Retired() != 0 || w.table.Late() || w.table.Changed() || w.table.Pending() != nil {
+	if w.table.Retired() != 0 || w.table.Late() || w.table.Changed() || w.table.Take() != nil {
 		w.t.Fatal("something is retired still")
 	}
 }
@@ -329,7 +329,7 @@ func TestMemoryIsStrict(t *testing.T) {
 	v.Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("other")})
 	start.SetChain(&nft.Chain{Name: "other"})
 	start.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Source, s), accept())}})
-	full := start.Pending()
+	full := start.Take()
 
 	chain := func(name string, r ...nft.Rule) *nft.Chain { return &nft.Chain{Name: name, Rules: r} }
 	jump := nft.R(nft.JumpTo("missing"))

@@ -111,7 +111,7 @@ func (sc scale) setNamespace(s *translate.State, i int, team string) {
 func (sc scale) state() *translate.State {
 	s := translate.New("node", translate.Options{})
 	sc.fill(s)
-	s.Table().Pending()
+	s.Complete().Take()
 	return s
 }
 
@@ -153,7 +153,7 @@ func BenchmarkSynced(b *testing.B) {
 				s := translate.New("node", translate.Options{})
 				sc.fill(s)
 				b.StartTimer()
-				s.Table().Pending()
+				s.Complete().Take()
 			}
 		})
 	}
@@ -185,7 +185,7 @@ func (sc scale) memory() (perPod, perPolicy, all float64) {
 		_ = s.SetPolicy(sc.policy(i))
 	}
 	policies := heap()
-	s.Table().Pending()
+	s.Complete().Take()
 	full := heap()
 	runtime.KeepAlive(s)
 	return (pods - empty) / float64(sc.pods), (policies - pods) / float64(sc.policies), full - empty
@@ -252,7 +252,7 @@ func BenchmarkEvent(b *testing.B) {
 						e.un(s, i/2)
 					}
 					i++
-					if tx := s.Table().Pending(); tx != nil {
+					if tx := s.Complete().Take(); tx != nil {
 						operations += tx.Len()
 					}
 				}
@@ -278,13 +278,13 @@ func BenchmarkRelabel(b *testing.B) {
 			s.SetPod(p)
 		}
 	}
-	s.Table().Pending()
+	s.Complete().Take()
 	operations, i := 0, 0
 	b.ReportAllocs()
 	for b.Loop() {
 		i++
 		sc.setNamespace(s, 0, fmt.Sprint(i%2))
-		operations += s.Table().Pending().Len()
+		operations += s.Complete().Take().Len()
 	}
 	b.ReportMetric(float64(operations)/float64(i), "operations/op")
 }

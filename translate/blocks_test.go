@@ -99,7 +99,7 @@ func isolationBy(t *testing.T, blocks string) *isolation {
 	if err := s.SetPolicy(np); err != nil {
 		t.Fatalf("%s: %v", blocks, err)
 	}
-	table := s.Table()
+	table := s.Complete()
 	iso := s.pod(name).identity.isolations[policy.Ingress]
 	for _, f := range nft.Families() {
 		want := 0

@@ -87,7 +87,7 @@ func (n crowd) state() *translate.State {
 	}
 	_ = s.SetPolicy(shopPolicy("first", 81))
 	_ = s.SetPolicy(shopPolicy("second", 82))
-	s.Table().Pending()
+	s.Complete().Take()
 	return s
 }
 
@@ -152,7 +152,7 @@ type cost struct {
 func costOf(s *translate.State, looks *int, e turn) cost {
 	commit := func() int {
 		operations := 0
-		for _, tx := range settled(s.Table()) {
+		for _, tx := range settled(s.Complete()) {
 			operations += tx.Len()
 		}
 		return operations
@@ -235,7 +235,7 @@ func TestPathBudget(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		table := s.Table()
+		table := s.Complete()
 		for _, c := range table.Chains() {
 			iso, ok := s.IsolationOf(c.Name)
 			if !ok {

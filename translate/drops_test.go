@@ -24,7 +24,7 @@ func TestExcerptText(t *testing.T) {
 		r := random.Source(seed)
 		c := random.Cluster(r, random.SizeOf(seed))
 		s := build(c, node, options(seed))
-		s.Table()
+		s.Complete()
 		c.OverLimit = s.OverLimit()
 		flows := random.NewFlows(r, c, nil)
 		for range 100 {
@@ -48,7 +48,7 @@ func TestExcerpt(t *testing.T) {
 	denied := 0
 	for _, c := range load(t) {
 		s, _ := c.State(c.Node)
-		s.Table()
+		s.Complete()
 		for _, f := range c.Flows {
 			small := s.Excerpt(f.Flow)
 			want, got := c.Cluster.Explain(f.Flow), small.Explain(f.Flow)
@@ -81,7 +81,7 @@ func TestIsolationOf(t *testing.T) {
 	chains := 0
 	for _, c := range load(t) {
 		s, _ := c.State(c.Node)
-		for _, chain := range s.Table().Chains() {
+		for _, chain := range s.Complete().Chains() {
 			iso, ok := s.IsolationOf(chain.Name)
 			if d, is := translate.DirectionOf(chain.Name); is != ok || d != iso.Direction {
 				t.Errorf("%s: %s: DirectionOf: %v, %t", c.Name, chain.Name, d, is)
@@ -162,7 +162,7 @@ func BenchmarkDrop(b *testing.B) {
 		b.Run(sc.String(), func(b *testing.B) {
 			s := translate.New("node", translate.Options{})
 			sc.fill(s)
-			s.Table()
+			s.Complete()
 			f := policy.Flow{Src: sc.pod(1).IPs[0], Dst: sc.pod(0).IPs[0], Proto: nft.TCP, DstPort: 9}
 			for b.Loop() {
 				s.Excerpt(f).Nearest(f, policy.Ingress)

@@ -120,7 +120,7 @@ func explainAgrees(t *testing.T, seed uint64) {
 	states := make(map[string]*nft.Table)
 	for _, node := range random.Nodes() {
 		s := build(c, node, options(seed))
-		states[node] = s.Table()
+		states[node] = s.Complete()
 		c.OverLimit = append(c.OverLimit, s.OverLimit()...)
 	}
 	for range 300 {
@@ -131,9 +131,9 @@ func explainAgrees(t *testing.T, seed uint64) {
 				continue
 			}
 			smallest := random.Minimise(c, func(c *policy.Cluster) bool {
-				return agree(c, node, build(c, node, options(seed)).Table(), f) != nil
+				return agree(c, node, build(c, node, options(seed)).Complete(), f) != nil
 			})
-			comment := fmt.Sprintf("Seed %d, on %s: %v.", seed, node, agree(smallest, node, build(smallest, node, options(seed)).Table(), f))
+			comment := fmt.Sprintf("Seed %d, on %s: %v.", seed, node, agree(smallest, node, build(smallest, node, options(seed)).Complete(), f))
 			keep(t, fmt.Sprintf("seed-%d.txtar", seed), random.Case(comment, smallest.Explain(f), smallest))
 		}
 	}
@@ -181,14 +181,14 @@ func TestPathIndependence(t *testing.T) {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, random.SizeOf(seed))
 		c := g.Cluster()
-		want := build(c, node, options(seed)).Table().String()
+		want := build(c, node, options(seed)).Complete().String()
 		for way := range 3 {
 			s := translate.New(node, options(seed))
 			wander(r, g, c, s)
-			if got := s.Table().String(); got != want {
+			if got := s.Complete().String(); got != want {
 				return fmt.Errorf("way %d: the table depends on it:\n%s", way, diff(want, got))
 			}
-			if got := build(s.Cluster(), node, options(seed)).Table().String(); got != want {
+			if got := build(s.Cluster(), node, options(seed)).Complete().String(); got != want {
 				return fmt.Errorf("way %d: the state's own objects make another table:\n%s", way, diff(want, got))
 			}
 		}
@@ -210,14 +210,14 @@ func wander(r *rand.Rand, g *random.Generator, c *policy.Cluster, s *translate.S
 		}
 		e.Apply(s)
 		if r.IntN(4) == 0 {
-			s.Table()
+			s.Complete()
 		}
 	}
 	r.Shuffle(len(detours), func(i, j int) { detours[i], detours[j] = detours[j], detours[i] })
 	for _, d := range detours {
 		d.Undo(c).Apply(s)
 		if r.IntN(6) == 0 {
-			s.Table().Pending()
+			s.Complete().Take()
 		}
 	}
 }
@@ -237,13 +237,13 @@ func TestTransactions(t *testing.T) {
 				e.Apply(s)
 				e.ApplyTo(c)
 				if r.IntN(3) == 0 {
-					s.Table()
+					s.Complete()
 				}
 			}
 			if r.IntN(20) == 0 {
-				s.Table().Forget()
+				s.Complete().Forget()
 			}
-			if tx := s.Table().Pending(); tx != nil {
+			if tx := s.Complete().Take(); tx != nil {
 				if err := kernel.apply(tx); err != nil {
 					return fmt.Errorf("step %d: %w in\n%s", step, err, tx)
 				}
@@ -251,7 +251,7 @@ func TestTransactions(t *testing.T) {
 			if r.IntN(3) > 0 {
 				continue
 			}
-			if err := kernel.settle(s.Table()); err != nil {
+			if err := kernel.settle(s.Complete()); err != nil {
 				return fmt.Errorf("step %d: %w", step, err)
 			}
 			if err := sameAsNew(&kernel, s, c, options(seed)); err != nil {
@@ -266,13 +266,13 @@ func TestTransactions(t *testing.T) {
 func sameAsNew(kernel *model, s *translate.State, c *policy.Cluster, o translate.Options) error {
 	fresh := build(c, node, o)
 	var whole model
-	if err := whole.apply(fresh.Table().Pending()); err != nil {
+	if err := whole.apply(fresh.Complete().Take()); err != nil {
 		return fmt.Errorf("from scratch: %w", err)
 	}
 	if !reflect.DeepEqual(&whole, kernel) {
 		return fmt.Errorf("the kernel does not hold what it should:\n%s", diff(whole.String(), kernel.String()))
 	}
-	if tx := s.Table().Pending(); tx != nil {
+	if tx := s.Complete().Take(); tx != nil {
 		return fmt.Errorf("still pending:\n%s", tx)
 	}
 	return nil
@@ -287,8 +287,8 @@ func TestLeaks(t *testing.T) {
 		s := translate.New(node, options(seed))
 		wander(r, g, c, s)
 		fresh := build(c, node, options(seed))
-		fresh.Table()
-		s.Table()
+		fresh.Complete()
+		s.Complete()
 		if want, got := fresh.Sizes(), s.Sizes(); !maps.Equal(want, got) {
 			return fmt.Errorf("the state remembers more than the cluster has: want %v, got %v", want, got)
 		}
@@ -297,11 +297,11 @@ func TestLeaks(t *testing.T) {
 		for _, e := range events {
 			random.Event{Kind: e.Kind, Name: e.Name, Delete: true}.Apply(s)
 			if r.IntN(3) == 0 {
-				s.Table()
+				s.Complete()
 			}
 		}
 		empty := translate.New(node, options(seed))
-		if want, got := empty.Table().String(), s.Table().String(); got != want {
+		if want, got := empty.Complete().String(), s.Complete().String(); got != want {
 			return fmt.Errorf("the table is not empty:\n%s", diff(want, got))
 		}
 		if want, got := empty.Sizes(), s.Sizes(); !maps.Equal(want, got) {

@@ -40,7 +40,7 @@ func TestGolden(t *testing.T) {
 			tables := make(map[string]*nft.Table)
 			for _, node := range c.Nodes() {
 				s, _ := c.State(node)
-				tables[node] = s.Table()
+				tables[node] = s.Complete()
 			}
 			for _, f := range c.Flows {
 				if !f.FromNode() {
@@ -75,7 +75,7 @@ func TestGoldenIndex(t *testing.T) {
 func goldenTable(t *testing.T, c *cases.Case) {
 	t.Helper()
 	s, errs := c.State(c.Node)
-	table := s.Table().String()
+	table := s.Complete().String()
 	if table == c.Table && slices.Equal(errs, c.Errors) {
 		return
 	}
@@ -129,24 +129,24 @@ func TestGoldenPaths(t *testing.T) {
 				if e.Apply(s); r.IntN(3) > 0 {
 					continue
 				}
-				if tx := s.Table().Pending(); tx != nil {
+				if tx := s.Complete().Take(); tx != nil {
 					if err := kernel.apply(tx); err != nil {
 						t.Fatalf("event %d: %v in\n%s", i, err, tx)
 					}
 				}
 				if r.IntN(3) == 0 {
-					s.Table().Reap(s.Table().Retired())
+					s.Complete().Reap(s.Complete().Retired())
 				}
 			}
-			if got := s.Table().String(); got != c.Table {
+			if got := s.Complete().String(); got != c.Table {
 				t.Errorf("the table depends on the way to it:\n%s", diff(c.Table, got))
 			}
-			if err := kernel.settle(s.Table()); err != nil {
+			if err := kernel.settle(s.Complete()); err != nil {
 				t.Fatal(err)
 			}
 			var whole model
 			fresh, _ := c.State(c.Node)
-			if err := whole.apply(fresh.Table().Pending()); err != nil {
+			if err := whole.apply(fresh.Complete().Take()); err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(whole, kernel) {

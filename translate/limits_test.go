@@ -58,7 +58,7 @@ func openPorts(t *testing.T, s *translate.State) string {
 	var open []string
 	for port := range uint16(10) {
 		f := policy.Flow{Src: netip.MustParseAddr("10.0.1.0"), Dst: netip.MustParseAddr("10.0.0.1"), Proto: nft.TCP, DstPort: port}
-		_, v, err := s.Table().Trace(translate.PacketOf(f))
+		_, v, err := s.Complete().Trace(translate.PacketOf(f))
 		if err != nil {
 			t.Fatal(err)
 		}

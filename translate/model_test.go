@@ -35,7 +35,7 @@ type modelChain struct {
 func settled(t *nft.Table) []*nft.Transaction {
 	var all []*nft.Transaction
 	for range 2 {
-		if tx := t.Pending(); tx != nil {
+		if tx := t.Take(); tx != nil {
 			all = append(all, tx)
 		}
 		t.Reap(t.Retired())

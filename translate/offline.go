@@ -32,7 +32,7 @@ func (s *State) Trace(f policy.Flow) (NodeTrace, error) {
 func Trace(c *policy.Cluster, f policy.Flow, options Options) ([]NodeTrace, error) {
 	var traces []NodeTrace
 	for _, s := range nodesOf(c, f, options) {
-		s.Table()
+		s.Complete()
 		trace, err := s.Trace(f)
 		if err != nil {
 			return nil, err

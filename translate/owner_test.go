@@ -99,7 +99,7 @@ func TestOwnerStays(t *testing.T) {
 		if err := s.SetPolicy(np); err != nil {
 			t.Fatal(err)
 		}
-		s.Table().Pending()
+		s.Complete().Take()
 		for _, change := range []func(){func() { p.Running = true }, func() { p.Terminating = true }} {
 			change()
 			s.SetPod(p)
@@ -110,13 +110,13 @@ func TestOwnerStays(t *testing.T) {
 				t.Errorf("%+v has the address, want %+v", got, p)
 			}
 		}
-		if s.SetNamespace("ns", map[string]string{"a": "b"}); s.Table().Pending() != nil {
+		if s.SetNamespace("ns", map[string]string{"a": "b"}); s.Complete().Take() != nil {
 			t.Error("the table is another")
 		}
 		want := translate.New(random.Nodes()[0], translate.Options{})
 		want.Add(s.Cluster())
-		if got := s.Table().String(); got != want.Table().String() {
-			t.Error(diff(want.Table().String(), got))
+		if got := s.Complete().String(); got != want.Complete().String() {
+			t.Error(diff(want.Complete().String(), got))
 		}
 	}
 }

@@ -13,8 +13,8 @@ import (
 // matchesAnEdit is how many times a selector is held against an identity in the time that it takes to edit an element.
 const matchesAnEdit = 8
 
-// Table returns the table that the state implies, complete. It stays the state's: it changes with the next events.
-func (s *State) Table() *nft.Table {
+// Complete does what is left to do of the events, and returns the table that the state implies. It stays the state's: it changes with the next events.
+func (s *State) Complete() *nft.Table {
 	s.complete(math.MaxInt)
 	return s.table
 }
@@ -25,7 +25,7 @@ func (s *State) Table() *nft.Table {
 // first portion on, which allows nothing before it is complete. A table that is to be replaced is completed at once.
 func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 	if !s.table.Known() {
-		return s.Table(), false
+		return s.Complete(), false
 	}
 	s.complete(budget)
 	return s.table, len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || s.reckon

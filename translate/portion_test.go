@@ -27,7 +27,7 @@ func TestPortions(t *testing.T) {
 		c := g.Cluster()
 		s := build(c, node, options(seed))
 		var kernel model
-		if err := kernel.apply(s.Table().Pending()); err != nil {
+		if err := kernel.apply(s.Complete().Take()); err != nil {
 			return err
 		}
 		for step := range 10 {
@@ -42,7 +42,7 @@ func TestPortions(t *testing.T) {
 			for more := true; more; portions++ {
 				var table *nft.Table
 				table, more = s.Portion(1)
-				if tx := table.Pending(); tx != nil {
+				if tx := table.Take(); tx != nil {
 					if err := kernel.apply(tx); err != nil {
 						return fmt.Errorf("step %d: %w in\n%s", step, err, tx)
 					}
@@ -53,7 +53,7 @@ func TestPortions(t *testing.T) {
 					}
 				}
 			}
-			if err := kernel.settle(s.Table()); err != nil {
+			if err := kernel.settle(s.Complete()); err != nil {
 				return fmt.Errorf("step %d: %w", step, err)
 			}
 			if err := sameAsNew(&kernel, s, c, options(seed)); err != nil {
@@ -112,7 +112,7 @@ func TestPortionsInOrder(t *testing.T) {
 	}
 	pod("small", "app", 100, node)
 	pod("small", "peer", 101, "other")
-	s.Table().Pending()
+	s.Complete().Take()
 
 	for i := range isolations {
 		allow("large", fmt.Sprint("app-", i))
@@ -128,7 +128,7 @@ func TestPortionsInOrder(t *testing.T) {
 	}
 	more := false
 	table, more = s.Portion(2 * peers)
-	if n := table.Pending().Len(); !more || n > 4*peers {
+	if n := table.Take().Len(); !more || n > 4*peers {
 		t.Errorf("the first portion has %d operations, more: %t", n, more)
 	}
 	for i := range isolations {
@@ -142,7 +142,7 @@ func TestPortionsInOrder(t *testing.T) {
 	}
 	portions := 0
 	for more := true; more; portions++ {
-		if table, more = s.Portion(2 * peers); table.Pending().Len() > 4*peers {
+		if table, more = s.Portion(2 * peers); table.Take().Len() > 4*peers {
 			t.Errorf("portion %d is large", portions)
 		}
 	}

@@ -179,15 +179,14 @@ type Ownership struct {
 	weight map[*isolation]int
 }
 
-// Ownership returns who owns what in the table of the moment. Its cost is that of the whole table.
+// Ownership returns who owns what in the table as it is. Its cost is that of the whole table.
 func (s *State) Ownership() *Ownership {
-	table := s.Table()
 	o := &Ownership{s, make(map[string][]*isolation), make(map[string][]*isolation), make(map[*isolation]int)}
 	frame := func(chain string) bool {
 		return chain == alwaysChain || chain == ingressChain || chain == denyChain(policy.Egress) || chain == denyChain(policy.Ingress)
 	}
 	for _, iso := range s.isolations {
-		reached := table.Reach(iso.name, frame)
+		reached := s.table.Reach(iso.name, frame)
 		o.weight[iso] = reached.Weight
 		for _, name := range reached.Sets {
 			o.sets[name] = append(o.sets[name], iso)

@@ -22,7 +22,7 @@ func TestQuarantineAndBack(t *testing.T) {
 		r := random.Source(seed)
 		c := random.Cluster(r, random.SizeOf(seed))
 		s := build(c, node, unlimited(seed))
-		want, sizes := s.Table().String(), s.Sizes()
+		want, sizes := s.Complete().String(), s.Sizes()
 		keys := s.Ownership().All()
 		r.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 		keys = keys[:(len(keys)+1)/2]
@@ -50,25 +50,25 @@ func TestQuarantineAndBack(t *testing.T) {
 			return fmt.Errorf("%d quarantines are named, want %d", named, len(keys))
 		}
 		s.Release(keys...)
-		s.Table()
+		s.Complete()
 		s.Absolve()
-		if got := s.Table().String(); got != want || !maps.Equal(s.Sizes(), sizes) {
+		if got := s.Complete().String(); got != want || !maps.Equal(s.Sizes(), sizes) {
 			return fmt.Errorf("released, it is another table:\n%s\nor another state: %v, was %v", diff(want, got), s.Sizes(), sizes)
 		}
 
 		for _, key := range keys {
 			s.Quarantine(translate.Quarantine{Key: key, Reason: "a test"})
 		}
-		s.Table()
+		s.Complete()
 		for _, np := range c.Policies {
 			changed := np.DeepCopy()
 			changed.Spec.PolicyTypes = append(changed.Spec.PolicyTypes, "Ingress", "Egress")
 			_ = s.SetPolicy(changed)
 			_ = s.SetPolicy(np)
 		}
-		s.Table()
+		s.Complete()
 		s.Absolve()
-		if got := s.Table().String(); got != want || !maps.Equal(s.Sizes(), sizes) {
+		if got := s.Complete().String(); got != want || !maps.Equal(s.Sizes(), sizes) {
 			return fmt.Errorf("with changed policies, it is another table:\n%s\nor another state: %v, was %v", diff(want, got), s.Sizes(), sizes)
 		}
 		return nil
@@ -83,7 +83,7 @@ func quarantineHolds(c *policy.Cluster, s *translate.State, flows *random.Flows)
 	quarantined := 0
 	for range 100 {
 		f := flows.Next()
-		_, v, err := s.Table().Trace(translate.PacketOf(f))
+		_, v, err := s.Complete().Trace(translate.PacketOf(f))
 		if err != nil {
 			return 0, err
 		}

@@ -78,7 +78,7 @@ func TestSandboxes(t *testing.T) {
 			}
 			c.Sandboxes = rt.sandboxes()
 			fresh := build(c, node, unlimited(seed))
-			if want, got := fresh.Table().String(), s.Table().String(); got != want {
+			if want, got := fresh.Complete().String(), s.Complete().String(); got != want {
 				return fmt.Errorf("step %d: the table depends on the way to it:\n%s", step, diff(want, got))
 			}
 			if want, got := fresh.Sizes(), s.Sizes(); !maps.Equal(want, got) {
@@ -86,7 +86,7 @@ func TestSandboxes(t *testing.T) {
 			}
 			flows := random.NewFlows(r, c, nil)
 			for range 30 {
-				if err := agree(c, node, s.Table(), flows.Next()); err != nil {
+				if err := agree(c, node, s.Complete(), flows.Next()); err != nil {
 					return fmt.Errorf("step %d: %w, with the sandboxes %+v of\n%s", step, err, c.Sandboxes, random.Manifest(c))
 				}
 			}

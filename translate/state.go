@@ -39,7 +39,7 @@ const (
 )
 
 // State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others, edit memory
-// in proportion to what they change; [State.Table] completes the table. Its content is a function of what the state holds, not of the
+// in proportion to what they change; [State.Complete] completes the table. Its content is a function of what the state holds, not of the
 // order of events.
 type State struct {
 	node    unique.Handle[string]
@@ -65,7 +65,7 @@ type State struct {
 	demands        map[string]*namespaceDemand // by namespace
 	troubleVersion uint64
 
-	// What Table has yet to complete.
+	// What Complete has yet to do.
 	dirtyIdentities map[*identity]struct{}  // local ones, whose policies may be others now
 	dirtyIsolations map[*isolation]struct{} // whose policies changed
 	dirtyChains     map[*isolation]struct{} // whose chain may read otherwise
@@ -191,7 +191,7 @@ func (s *State) replacePolicy(name types.NamespacedName, p *networkPolicy) {
 	s.dropNamespace(ns)
 }
 
-// Changed says whether the table may be another than when its [nft.Table.Pending] was last asked for. It costs nothing: most events of a
+// Changed says whether the table may be another than when [nft.Table.Take] was last called. It costs nothing: most events of a
 // large cluster change nothing on a node.
 func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
 

@@ -25,7 +25,7 @@ func TestUnderWay(t *testing.T) {
 		c := g.Cluster()
 		s := build(c, node, unlimited(seed))
 		var kernel model
-		if err := kernel.settle(s.Table()); err != nil {
+		if err := kernel.settle(s.Complete()); err != nil {
 			return err
 		}
 		for step := range 15 {
@@ -34,10 +34,10 @@ func TestUnderWay(t *testing.T) {
 			e.Apply(s)
 			e.ApplyTo(c)
 			allowed := allowedByBoth(r, &before, c)
-			transactions := []*nft.Transaction{s.Table().Pending()}
+			transactions := []*nft.Transaction{s.Complete().Take()}
 			if r.IntN(3) == 0 {
-				s.Table().Reap(s.Table().Retired())
-				transactions = append(transactions, s.Table().Pending())
+				s.Complete().Reap(s.Complete().Retired())
+				transactions = append(transactions, s.Complete().Take())
 			}
 			for _, tx := range transactions {
 				for _, stage := range tx.Stages() {

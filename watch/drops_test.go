@@ -118,7 +118,7 @@ func TestDropToEvent(t *testing.T) {
 					Flow:    policy.Flow{Src: addr(row.src), Dst: addr(row.dst), Proto: nft.TCP, DstPort: 80},
 					SrcPort: 9, Opens: true,
 				}
-				for _, c := range l.state.Table().Chains() {
+				for _, c := range l.state.Complete().Chains() {
 					if d, ok := translate.DirectionOf(c.Name); ok && d == row.chain {
 						p.Prefix = c.Name
 					}

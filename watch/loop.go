@@ -256,7 +256,7 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 		l.oldest = oldest
 		l.poke()
 	}
-	tx := l.table.Pending()
+	tx := l.table.Take()
 	l.admissions.include(l.state)
 	if tx == nil {
 		l.admissions.release()
@@ -269,7 +269,9 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 // forget makes the next transaction replace the whole table.
 func (l *Loop) forget(reason string) {
 	l.reason = reason
-	l.state.Table().Forget()
+	if l.table != nil {
+		l.table.Forget()
+	}
 	if l.oldest.IsZero() {
 		l.oldest = time.Now()
 	}

@@ -201,7 +201,7 @@ func TestRefusedAddress(t *testing.T) {
 		state := translate.New("node-1", translate.Options{})
 		state.Add(random.Cluster(r, random.SizeOf(seed)))
 		var dispatched []nft.Op
-		for _, op := range state.Table().Pending().Ops {
+		for _, op := range state.Complete().Take().Ops {
 			if op.Verb == nft.AddElements && op.Set.Type.Map && strings.HasSuffix(kindOf(op), " pods") {
 				dispatched = append(dispatched, singles(op)...)
 			}
@@ -316,7 +316,7 @@ func TestQuarantine(t *testing.T) {
 		state := translate.New("node-1", translate.Options{})
 		state.Add(cluster)
 		byKind := make(map[string][]nft.Op)
-		for _, op := range state.Table().Pending().Ops {
+		for _, op := range state.Complete().Take().Ops {
 			for _, one := range singles(op) {
 				if kind := kindOf(one); kind != "" {
 					byKind[kind] = append(byKind[kind], one)
@@ -330,7 +330,7 @@ func TestQuarantine(t *testing.T) {
 				t.Run(fmt.Sprintf("%d/%s/%d/%d", seed, strings.ReplaceAll(kind, " ", "-"), later, cause), func(t *testing.T) {
 					kinds[kind]++
 					synctest.Test(t, func(t *testing.T) {
-						refuseOne(newQuarantineCase(t, random.Source(seed), seed), op, later, cause, owners(state.Table(), op))
+						refuseOne(newQuarantineCase(t, random.Source(seed), seed), op, later, cause, owners(state.Complete(), op))
 					})
 				})
 			}

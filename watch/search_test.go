@@ -36,7 +36,7 @@ func objectsOf(c *policy.Cluster, kind string) (*translate.State, []nft.Op) {
 	state := translate.New("node-1", translate.Options{})
 	state.Add(c)
 	var all []nft.Op
-	for _, op := range state.Table().Pending().Ops {
+	for _, op := range state.Complete().Take().Ops {
 		for _, one := range singles(op) {
 			if kindOf(one) == kind {
 				all = append(all, one)

@@ -107,8 +107,10 @@ func (l *Loop) verifyElement(ctx context.Context, set *nft.Set, want nft.Element
 func (l *Loop) verifyChain(ctx context.Context, chain string) (string, []nft.HeldRule, error) {
 	want := nft.Chain{Name: chain}
 	l.mu.Lock()
-	if c := l.state.Table().Chain(chain); c != nil {
-		want.Rules = slices.Clone(c.Rules)
+	if l.table != nil {
+		if c := l.table.Chain(chain); c != nil {
+			want.Rules = slices.Clone(c.Rules)
+		}
 	}
 	l.mu.Unlock()
 	held, err := l.config.Reads.Rules(ctx, translate.TableName, &want)

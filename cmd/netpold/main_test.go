@@ -289,7 +289,7 @@ func TestNeeds(t *testing.T) {
 		state := translate.New("worker-1", options)
 		state.Add(all)
 		want := kernel.Policies
-		for _, c := range state.Table().Chains() {
+		for _, c := range state.Complete().Chains() {
 			for _, r := range c.Rules {
 				for _, s := range r.Statements {
 					switch s := s.(type) {

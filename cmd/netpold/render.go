@@ -42,7 +42,7 @@ Exit status: 0 all compiled, 1 printed without what did not compile or was over 
 			for _, err := range errs {
 				fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 			}
-			ruleset := state.Table()
+			ruleset := state.Complete()
 			for t := range state.Troubles() {
 				if t.Kind == translate.OverLimit {
 					err := fmt.Errorf("NetworkPolicy %s: over a limit, what is beyond it is not allowed: %s", t.Policies[0], t.Reason)

@@ -80,7 +80,7 @@ func BenchmarkRules(b *testing.B) {
 func BenchmarkEncode(b *testing.B) {
 	const n = 100000
 	table, _ := hash(n)
-	tx := table.Pending()
+	tx := table.Take()
 	var buf []byte
 	b.ReportAllocs()
 	for b.Loop() {
@@ -113,7 +113,7 @@ func BenchmarkElements(b *testing.B) {
 
 func commit(b *testing.B, c *Conn, table *nft.Table) {
 	b.Helper()
-	if _, err := c.Apply(b.Context(), table.Pending()); err != nil {
+	if _, err := c.Apply(b.Context(), table.Take()); err != nil {
 		b.Fatal(err)
 	}
 }

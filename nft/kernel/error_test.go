@@ -115,7 +115,7 @@ func TestRefused(t *testing.T) {
 		},
 		{
 			name:  "deletion of a chain in use",
-			edit:  func(t *nft.Table) { t.DeleteChain("used"); t.Pending(); t.Reap(t.Retired()) },
+			edit:  func(t *nft.Table) { t.DeleteChain("used"); t.Take(); t.Reap(t.Retired()) },
 			want:  "delete chain used: device or resource busy",
 			errno: unix.EBUSY,
 		},
@@ -147,7 +147,7 @@ func TestRefused(t *testing.T) {
 			}
 			before := list(t, "t")
 			test.edit(table)
-			_, err := c.Apply(t.Context(), table.Pending())
+			_, err := c.Apply(t.Context(), table.Take())
 			var refused *kernel.Error
 			if !errors.As(err, &refused) || !errors.Is(err, test.errno) || err.Error() != test.want {
 				t.Errorf("got  %v\nwant %s", err, test.want)
@@ -203,7 +203,7 @@ func TestTooLongForAnAttribute(t *testing.T) {
 		counters[i] = nft.Counter{}
 	}
 	table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(counters...)}})
-	_, err := c.Apply(t.Context(), table.Pending())
+	_, err := c.Apply(t.Context(), table.Take())
 	if err == nil || !strings.Contains(err.Error(), "add rule to chain c: counter counter") ||
 		!strings.HasSuffix(err.Error(), "more than 65535") || len(err.Error()) > 500 {
 		t.Errorf("got error %v", err)
@@ -242,7 +242,7 @@ func TestNotEncodable(t *testing.T) {
 	} {
 		table := nft.NewTable("t", "")
 		test.edit(table)
-		_, err := c.Apply(t.Context(), table.Pending())
+		_, err := c.Apply(t.Context(), table.Take())
 		if err == nil || err.Error() != "encode transaction: "+test.want {
 			t.Errorf("got %v, want %q", err, test.want)
 		}
@@ -262,7 +262,7 @@ func TestDone(t *testing.T) {
 	c := open(t, kernel.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := c.Apply(ctx, standing().Pending()); !errors.Is(err, context.Canceled) {
+	if _, err := c.Apply(ctx, standing().Take()); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := c.Elements(ctx, "t", "s", nft.SetType{}); !errors.Is(err, context.Canceled) {
@@ -275,7 +275,7 @@ func TestDone(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.Apply(t.Context(), standing().Pending()); !errors.Is(err, net.ErrClosed) {
+	if _, err := c.Apply(t.Context(), standing().Take()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -361,7 +361,7 @@ func TestTooLongForTheSocket(t *testing.T) {
 	for i := range 100000 { // 15 MB
 		s.Want(nft.AddrKey(v4(i)), nft.Value{Comment: strings.Repeat("c", nft.MaxComment)})
 	}
-	_, err := c.Apply(t.Context(), table.Pending())
+	_, err := c.Apply(t.Context(), table.Take())
 	if !errors.Is(err, unix.EMSGSIZE) || !strings.Contains(fmt.Sprint(err), "wmem_max") {
 		t.Errorf("got %v", err)
 	}

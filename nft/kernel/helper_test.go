@@ -42,7 +42,7 @@ func apply(t testing.TB, c *kernel.Conn, table *nft.Table) {
 // commit commits what the table has pending. Where the user may not send as much at once, the test is skipped.
 func commit(t testing.TB, c *kernel.Conn, table *nft.Table) {
 	t.Helper()
-	_, err := c.Apply(t.Context(), table.Pending())
+	_, err := c.Apply(t.Context(), table.Take())
 	if errors.Is(err, unix.EMSGSIZE) && os.Getenv("CI") == "" {
 		t.Skip(err)
 	}

@@ -54,14 +54,14 @@ func TestAnswerLost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Apply(t.Context(), table.Pending()); !errors.Is(err, ErrStateUnknown) {
+	if _, err := c.Apply(t.Context(), table.Take()); !errors.Is(err, ErrStateUnknown) {
 		t.Errorf("got %v", err)
 	}
 	if elements, err := c.Elements(t.Context(), "t", "s", nft.SetType{Family: nft.IPv4}); err != nil || len(elements) != 10 {
 		t.Errorf("%d elements, %v", len(elements), err)
 	}
 	table.Forget()
-	if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+	if _, err := c.Apply(t.Context(), table.Take()); err != nil {
 		t.Errorf("after Forget: %v", err)
 	}
 }
@@ -137,7 +137,7 @@ func TestReadGivenUp(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)
 	table, s := hash(20000)
-	if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+	if _, err := c.Apply(t.Context(), table.Take()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -165,14 +165,14 @@ func TestReadHoldsUpNobody(t *testing.T) {
 	defer r.Close()
 	const n = 2 * maxListened
 	table, s := hash(n)
-	if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+	if _, err := c.Apply(t.Context(), table.Take()); err != nil {
 		t.Fatal(err)
 	}
 	during := sync.OnceFunc(func() {
 		for i := range n {
 			s.Want(number(n+i), nft.Value{})
 		}
-		if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+		if _, err := c.Apply(t.Context(), table.Take()); err != nil {
 			t.Error(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -260,14 +260,14 @@ func TestFlushMaps(t *testing.T) {
 	changes := func() uint32 {
 		table := nft.NewTable("t", "")
 		mapped(table)
-		if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+		if _, err := c.Apply(t.Context(), table.Take()); err != nil {
 			t.Fatal(err)
 		}
 		dropped(table)
-		table.Pending()
+		table.Take()
 		table.Reap(table.Retired())
 		before := c.seq
-		if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+		if _, err := c.Apply(t.Context(), table.Take()); err != nil {
 			t.Fatal(err)
 		}
 		return c.seq - before
@@ -333,7 +333,7 @@ func sampleTransaction() *nft.Transaction {
 	m := t.Set("m", nft.SetType{Family: nft.IPv6, Fields: nft.AddrRange, Map: true, Counter: true}, "set")
 	m.Want(nft.Key{To: [16]byte{15: 7}}, nft.Value{Verdict: nft.JumpTo("c")})
 	t.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(nft.Counter{})}})
-	return t.Pending()
+	return t.Take()
 }
 
 // Encoding and decoding an element are inverse.

@@ -73,7 +73,7 @@ func TestOwn(t *testing.T) {
 
 	for _, config := range []kernel.Config{{}, {Own: true}} {
 		second := open(t, config)
-		if _, err := second.Apply(t.Context(), standing().Pending()); !errors.Is(err, kernel.ErrOwned) {
+		if _, err := second.Apply(t.Context(), standing().Take()); !errors.Is(err, kernel.ErrOwned) {
 			t.Errorf("%+v: got %v", config, err)
 		} else {
 			t.Log(err)

@@ -161,7 +161,7 @@ func (c *Conn) try(ctx context.Context, name string, steps []func(*nft.Table)) e
 	for _, step := range steps {
 		step(t)
 		for range 2 {
-			if _, err := c.Apply(ctx, t.Pending()); err != nil {
+			if _, err := c.Apply(ctx, t.Take()); err != nil {
 				return err
 			}
 			t.Reap(t.Retired())

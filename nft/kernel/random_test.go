@@ -34,7 +34,7 @@ func TestEncodeRandom(t *testing.T) {
 		s := translate.New(random.Nodes()[0], options)
 		s.Add(c)
 		for step := range 4 {
-			n, err := encodeAll(s.Table().Pending())
+			n, err := encodeAll(s.Complete().Take())
 			if err != nil {
 				t.Fatalf("seed %d, step %d: %v", seed, step, err)
 			}

@@ -177,7 +177,7 @@ func TestCounters(t *testing.T) {
 			s.Unwant(e.Key)
 		}
 	}
-	result, err := c.Apply(t.Context(), table.Pending())
+	result, err := c.Apply(t.Context(), table.Take())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func elementsUnderChange(t *testing.T, n int) {
 		for i := n; ctx.Err() == nil; i++ {
 			s.Want(nft.AddrKey(v4(i)), nft.Value{})
 			s.Unwant(nft.AddrKey(v4(i - 1)))
-			if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+			if _, err := c.Apply(t.Context(), table.Take()); err != nil {
 				t.Error(err)
 			}
 			time.Sleep(time.Millisecond)

@@ -28,7 +28,7 @@ func TestElementCost(t *testing.T) {
 				}
 				s.Want(k, nft.Value{})
 			}
-			if _, err := c.Apply(t.Context(), table.Pending()); err != nil {
+			if _, err := c.Apply(t.Context(), table.Take()); err != nil {
 				t.Fatal(err)
 			}
 			probe := nft.Key{Addr: number(10).Addr}

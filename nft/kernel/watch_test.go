@@ -143,7 +143,7 @@ func TestWatchWhileLarge(t *testing.T) {
 			n := 0
 			for ; ctx.Err() == nil; n++ {
 				other.Forget()
-				if _, err := foreign.Apply(t.Context(), other.Pending()); err != nil {
+				if _, err := foreign.Apply(t.Context(), other.Take()); err != nil {
 					t.Error(err)
 				}
 			}

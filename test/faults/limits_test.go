@@ -145,7 +145,7 @@ func newFull(t *testing.T, program string) *full {
 	if err := mirror.SetPolicy(np); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range mirror.Table().Sets() {
+	for _, s := range mirror.Complete().Sets() {
 		if s.Type.Fields == nft.AddrProtoPort && s.Len() > 0 {
 			l.ports = s
 		}

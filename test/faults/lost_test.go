@@ -115,7 +115,7 @@ func (r *ride) overrun(last func()) {
 	s := table.Set("s", nft.SetType{Family: nft.IPv4}, "")
 	for i := range 20000 {
 		s.Want(nft.AddrKey(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})), nft.Value{})
-		if _, err := foreign.Apply(r.t.Context(), table.Pending()); err != nil {
+		if _, err := foreign.Apply(r.t.Context(), table.Take()); err != nil {
 			r.t.Fatal(err)
 		}
 	}

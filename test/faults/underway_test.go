@@ -92,7 +92,7 @@ func TestUnderWayControl(t *testing.T) {
 
 // commit brings the kernel all at once.
 func commit(t *testing.T, conn *kernel.Conn, s *translate.State) {
-	for _, tx := range atOnce(s.Table()) {
+	for _, tx := range atOnce(s.Complete()) {
 		if _, err := conn.Apply(t.Context(), tx); err != nil {
 			t.Errorf("%v in\n%s", err, tx)
 		}
@@ -101,10 +101,10 @@ func commit(t *testing.T, conn *kernel.Conn, s *translate.State) {
 
 // atOnce returns what a table has pending as two transactions: what is new, and all the rest with what is retired.
 func atOnce(table *nft.Table) []*nft.Transaction {
-	tx := table.Pending()
+	tx := table.Take()
 	table.Reap(table.Retired())
 	ops := tx.Ops
-	if later := table.Pending(); later != nil {
+	if later := table.Take(); later != nil {
 		ops = slices.Concat(ops, later.Ops)
 	}
 	if tx.Replaces() {

@@ -47,7 +47,7 @@ func TestDeepestWay(t *testing.T) {
 	if errs := s.Add(c); len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	if _, err := conn.Apply(t.Context(), s.Table().Pending()); err != nil {
+	if _, err := conn.Apply(t.Context(), s.Complete().Take()); err != nil {
 		t.Fatal(err)
 	}
 	var flows []policy.Flow
@@ -60,7 +60,7 @@ func TestDeepestWay(t *testing.T) {
 	}
 	allowed := 0
 	for i, f := range flows {
-		steps, verdict, err := s.Table().Trace(translate.PacketOf(f))
+		steps, verdict, err := s.Complete().Trace(translate.PacketOf(f))
 		if want := c.Explain(f).Allowed; forwarded[i] != want || (verdict.Kind == nft.Accept) != want || err != nil {
 			t.Errorf("%s: forwarded: %t; the policies allow it: %t; the rules: %v in %d steps, %v", f, forwarded[i], want, verdict, len(steps), err)
 		}

@@ -77,12 +77,12 @@ func (f *fuzz) cluster(seed uint64) {
 			e.Apply(s)
 			e.ApplyTo(c)
 		}
-		if f.commit(s.Table()); f.Failed() {
+		if f.commit(s.Complete()); f.Failed() {
 			f.Fatalf("seed %d, step %d", seed, step)
 		}
 		where := fmt.Sprintf("seed %d, step %d", seed, step)
 		c.OverLimit = s.OverLimit()
-		f.probe(where, r, c, s.Table())
+		f.probe(where, r, c, s.Complete())
 		if step == 0 && seed%8 == 1 && options.Deny != nft.Reject { // else a reset is no answer
 			f.probeNode(where, r, c, s)
 		}
@@ -107,7 +107,7 @@ func optionsOf(seed uint64) translate.Options {
 // commit brings the kernel up to date, with what is retired gone. What it refuses is a bug.
 func (f *fuzz) commit(table *nft.Table) {
 	for range 2 {
-		if tx := table.Pending(); tx != nil {
+		if tx := table.Take(); tx != nil {
 			f.transactions++
 			if _, err := f.conn.Apply(f.Context(), tx); err != nil {
 				f.Errorf("the kernel refuses a transaction: %+v\n%s", err, tx)
@@ -165,7 +165,7 @@ func (f *fuzz) keep(where string, c *policy.Cluster, flow policy.Flow) {
 	differs := func(c *policy.Cluster) bool {
 		s := translate.New(node, translate.Options{})
 		s.Add(c)
-		f.commit(s.Table())
+		f.commit(s.Complete())
 		forwarded, err := send(f.prober, []policy.Flow{flow})
 		return err == nil && forwarded[0] != allows(c, flow)
 	}
@@ -264,7 +264,7 @@ func (f *fuzz) sameListing(seed uint64, c *policy.Cluster, options translate.Opt
 	got := listing(f)
 	s := translate.New(node, options)
 	s.Add(c)
-	f.commit(s.Table())
+	f.commit(s.Complete())
 	if want := listing(f); got != want {
 		f.Fatalf("seed %d: the incremental table has\n%s\nthe one from scratch has\n%s", seed, without(got, want), without(want, got))
 	}

@@ -57,10 +57,10 @@ func TestGolden(t *testing.T) {
 			}
 			for _, node := range c.Nodes() {
 				s, _ := c.State(node)
-				if _, err := conn.Apply(t.Context(), s.Table().Pending()); err != nil {
+				if _, err := conn.Apply(t.Context(), s.Complete().Take()); err != nil {
 					t.Fatalf("node %s: %+v", node, err)
 				}
-				readBack(t, conn, s.Table())
+				readBack(t, conn, s.Complete())
 				meet(t, p, c.Flows, allowed)
 			}
 			for i, f := range c.Flows {
@@ -180,12 +180,12 @@ func TestText(t *testing.T) {
 			for _, node := range c.Nodes() {
 				s, _ := c.State(node)
 				netns.Enter(t)
-				if _, err := open(t).Apply(t.Context(), s.Table().Pending()); err != nil {
+				if _, err := open(t).Apply(t.Context(), s.Complete().Take()); err != nil {
 					t.Fatalf("node %s: %+v", node, err)
 				}
 				written := listing(t)
 				netns.Enter(t)
-				loadText(t, s.Table())
+				loadText(t, s.Complete())
 				if loaded := listing(t); loaded != written {
 					t.Errorf("node %s: nft(8) makes of the text what is not written:\n%s\nand not what is:\n%s", node,
 						without(loaded, written), without(written, loaded))

@@ -217,14 +217,14 @@ func TestHarmless(t *testing.T) {
 		for i := range 100 {
 			l.pod(fmt.Sprint("other-", i), "other", "other", 1000+i)
 		}
-		s.Table().Pending()
+		s.Complete().Take()
 		runtime.LockOSThread()
 		before := cpu.Thread()
 		if err := s.SetPolicy(np); err != nil {
 			t.Fatal(err)
 		}
 		compiled := cpu.Thread()
-		tx := s.Table().Pending()
+		tx := s.Complete().Take()
 		after := cpu.Thread()
 		runtime.UnlockOSThread()
 		t.Logf("%s, %d bytes: set in %v, completed in %v, %d operations in %d stages", name, np.Size(), compiled-before, after-compiled, tx.Len(), len(tx.Stages()))
@@ -247,7 +247,7 @@ func TestNamespaceLimit(t *testing.T) {
 	for i := range isolations {
 		l.pod(fmt.Sprint("app-", i), fmt.Sprint("app-", i), node, 1+i)
 	}
-	s.Table().Pending()
+	s.Complete().Take()
 	runtime.GC()
 	runtime.ReadMemStats(&none)
 	for i := range isolations {
@@ -257,9 +257,9 @@ func TestNamespaceLimit(t *testing.T) {
 	for more := true; more; transactions++ {
 		var table *nft.Table
 		table, more = s.Portion(50_000)
-		table.Pending()
+		table.Take()
 		table.Reap(table.Retired())
-		table.Pending()
+		table.Take()
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&full)
@@ -286,7 +286,7 @@ func TestNamespaceLimit(t *testing.T) {
 	runtime.LockOSThread()
 	before := cpu.Thread()
 	table, more := s.Portion(50_000)
-	tx := table.Pending()
+	tx := table.Take()
 	took := cpu.Thread() - before
 	runtime.UnlockOSThread()
 	t.Logf("a change of another namespace: %d operations, %v of CPU time", tx.Len(), took)

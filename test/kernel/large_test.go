@@ -70,7 +70,7 @@ func (l *limits) loop() *watch.Loop { return l.loopOn(l.conn) }
 func (l *limits) check(db []netip.Addr) {
 	l.Helper()
 	total := 0
-	for _, set := range l.state.Table().Sets() {
+	for _, set := range l.state.Complete().Sets() {
 		elements, err := l.conn.Elements(l.Context(), translate.TableName, set.Name, set.Type)
 		if err != nil || len(elements) != set.Len() {
 			l.Fatalf("set %s has %d elements in the kernel (%v), want %d", set.Name, len(elements), err, set.Len())
@@ -136,7 +136,7 @@ func newOtherWriter(t *testing.T) *otherWriter {
 		for i := range unitElements {
 			set.Want(nft.AddrKey(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})), nft.Value{})
 		}
-		tx := table.Pending()
+		tx := table.Take()
 		began := time.Now()
 		if _, err := conn.Apply(t.Context(), tx); err != nil {
 			t.Fatal(err)
@@ -160,7 +160,7 @@ func (w *otherWriter) until(done func() bool) {
 			w.set.Unwant(key)
 		}
 		began := time.Now()
-		if _, err := w.conn.Apply(w.Context(), w.table.Pending()); err != nil {
+		if _, err := w.conn.Apply(w.Context(), w.table.Take()); err != nil {
 			w.Fatal(err)
 		}
 		w.waits = append(w.waits, time.Since(began))

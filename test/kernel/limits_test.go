@@ -69,7 +69,7 @@ func (l *limits) allow(name, to, from string, port int) {
 // commit brings the kernel what is pending.
 func (l *limits) commit() {
 	l.Helper()
-	if _, err := l.conn.Apply(l.Context(), l.state.Table().Pending()); err != nil {
+	if _, err := l.conn.Apply(l.Context(), l.state.Complete().Take()); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -77,7 +77,7 @@ func (l *limits) commit() {
 // chain returns the isolation's chain of the only isolated pods.
 func (l *limits) chain() *nft.Chain {
 	l.Helper()
-	for _, c := range l.state.Table().Chains() {
+	for _, c := range l.state.Complete().Chains() {
 		if strings.HasPrefix(c.Name, "ingress-") {
 			return c
 		}
@@ -99,7 +99,7 @@ func TestManyPeers(t *testing.T) {
 	stranger := l.pod("stranger", "stranger", "other", 2)
 	l.allow("web", "db", "web", 80)
 	l.commit()
-	for _, set := range l.state.Table().Sets() {
+	for _, set := range l.state.Complete().Sets() {
 		if set.Type.Fields != nft.AddrProtoPort {
 			continue
 		}

@@ -57,7 +57,7 @@ func (f *fuzz) askNode(where string, c *policy.Cluster, s *translate.State, flow
 	if err != nil {
 		f.Fatalf("%s: %v", where, err)
 	}
-	_, verdict, err := s.Table().Trace(translate.PacketOf(flow))
+	_, verdict, err := s.Complete().Trace(translate.PacketOf(flow))
 	if policies := allows(c, flow); err != nil || answered[0] != policies || (verdict.Kind == nft.Accept) != policies {
 		f.Fatalf("%s: %s to the node: it answers: %t; the rules: %v, %v; the policies: %t\n%s", where, flow, answered[0], verdict, err, policies,
 			random.Manifest(c))
@@ -72,7 +72,7 @@ func TestToNode(t *testing.T) {
 			pod := newPodLink(t)
 			s := translate.New(node, options)
 			pod.isolate(t, s)
-			if _, err := open(t).Apply(t.Context(), s.Table().Pending()); err != nil {
+			if _, err := open(t).Apply(t.Context(), s.Complete().Take()); err != nil {
 				t.Fatal(err)
 			}
 			for _, row := range []struct {

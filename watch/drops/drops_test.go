@@ -90,7 +90,7 @@ func newDropTest(t *testing.T) *dropTest {
 			Spec:       networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Ingress", "Egress"}},
 		})
 	})
-	for _, c := range d.state.Table().Chains() {
+	for _, c := range d.state.Complete().Chains() {
 		if direction, ok := translate.DirectionOf(c.Name); ok {
 			d.chains[direction] = c.Name
 		}
@@ -114,7 +114,7 @@ func (d *dropTest) edit(t *testing.T, change func(*translate.State)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	change(d.state)
-	d.state.Table().Pending()
+	d.state.Complete().Take()
 }
 
 func setPolicy(t *testing.T, s *translate.State, np *networkingv1.NetworkPolicy) {

@@ -127,7 +127,7 @@ func TestEdges(t *testing.T) {
 		c := random.Cluster(r, random.Small())
 		s := translate.New("node-1", translate.Options{})
 		s.Add(c)
-		table := s.Table().String()
+		table := s.Complete().String()
 		for _, text := range texts {
 			if strings.Contains(table, text) {
 				count[text]++

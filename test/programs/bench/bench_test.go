@@ -100,7 +100,7 @@ func TestSizes(t *testing.T) {
 		if n := len(z.localPods()); n != podsPerNode {
 			t.Errorf("%s: %d pods on the node", z, n)
 		}
-		if s.Table().Pending().Len() < 50 {
+		if s.Complete().Take().Len() < 50 {
 			t.Errorf("%s: next to nothing to enforce", z)
 		}
 		specs := make(map[int]bool)

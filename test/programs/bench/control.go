@@ -129,13 +129,13 @@ func (z size) relevant() (peers, local []int, err error) {
 	if err := z.fill(s); err != nil {
 		return nil, nil, err
 	}
-	s.Table().Pending()
+	s.Complete().Take()
 	matters := func(i int) bool {
 		p, _, _ := policy.PodFrom(z.pod(i))
 		s.DeletePod(p.NamespacedName)
-		changes := s.Table().Pending() != nil
+		changes := s.Complete().Take() != nil
 		s.SetPod(p)
-		s.Table().Pending()
+		s.Complete().Take()
 		return changes
 	}
 	for _, i := range z.localPods() {

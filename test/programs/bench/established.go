@@ -78,7 +78,7 @@ func establishedContenders(ctx context.Context, w *world) ([]contender, error) {
 	netpold := func(mode translate.Established) func(*space) error {
 		return func(s *space) error {
 			state := translate.New(nodeName, translate.Options{LogGroup: 86, Established: mode})
-			return errors.Join(errors.Join(state.Add(&w.Cluster)...), s.loadTable(ctx, state.Table()))
+			return errors.Join(errors.Join(state.Add(&w.Cluster)...), s.loadTable(ctx, state.Complete()))
 		}
 	}
 	nothing := func(*space) error { return nil }

@@ -90,7 +90,7 @@ func formSpaces(w *world) ([]*space, error) {
 	if errs := state.Add(&w.Cluster); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	text := state.Table().String()
+	text := state.Complete().String()
 	var spaces []*space
 	for _, rules := range []string{"", text, inTwo(text)} {
 		s, err := newSpace()

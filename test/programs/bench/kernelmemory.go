@@ -119,7 +119,7 @@ func printTableMemory(ctx context.Context, what, folder string) error {
 		return err
 	}
 	return thread(func() error {
-		result, err := measureTable(ctx, group, state.Table())
+		result, err := measureTable(ctx, group, state.Complete())
 		if err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func measureTable(ctx context.Context, group *cgroup.Group, table *nft.Table) (t
 		return result, err
 	}
 	defer closeQuietly(conn)
-	if _, err := conn.Apply(ctx, table.Pending()); err != nil {
+	if _, err := conn.Apply(ctx, table.Take()); err != nil {
 		return result, err
 	}
 	with, err := settled(group)

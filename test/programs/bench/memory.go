@@ -87,7 +87,7 @@ func heapOf(z size) (float64, error) {
 	if err := z.fill(s); err != nil {
 		return 0, err
 	}
-	s.Table().Pending()
+	s.Complete().Take()
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	runtime.KeepAlive(s)

@@ -132,7 +132,7 @@ func (b *bench) contenders(ctx context.Context, w *world) ([]contender, error) {
 	}{
 		{"", in, func(s *space) error { return s.loadText(baseline) }},
 		{seriesNetpold, in, func(s *space) error {
-			return errors.Join(s.loadText(baseline), s.loadTable(ctx, state.Table()))
+			return errors.Join(s.loadText(baseline), s.loadTable(ctx, state.Complete()))
 		}},
 		{seriesChains, in, func(s *space) error { return s.loadText(baseline + "\n" + reference) }},
 		{seriesAgain, in, func(s *space) error { return s.loadText(baseline) }},

@@ -56,7 +56,7 @@ func partList(ctx context.Context) []part {
 	table := func(w *world) func(*space) error {
 		return func(s *space) error {
 			state := translate.New(nodeName, translate.Options{LogGroup: 86})
-			return errors.Join(errors.Join(state.Add(&w.Cluster)...), s.loadText(baseline), s.loadTable(ctx, state.Table()))
+			return errors.Join(errors.Join(state.Add(&w.Cluster)...), s.loadText(baseline), s.loadTable(ctx, state.Complete()))
 		}
 	}
 	few, many := withPolicies(1), withEverything()

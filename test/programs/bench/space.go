@@ -112,7 +112,7 @@ func (s *space) loadTable(ctx context.Context, t *nft.Table) (err error) {
 	if s.kernel, err = kernel.Open(kernel.Config{Own: true}); err != nil {
 		return err
 	}
-	_, err = s.kernel.Apply(ctx, t.Pending())
+	_, err = s.kernel.Apply(ctx, t.Take())
 	return err
 }
 

@@ -139,7 +139,7 @@ func (m mode) set(ctx context.Context, conn *kernel.Conn) error {
 	if errs := state.Add(&w.Cluster); len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	_, err := conn.Apply(ctx, state.Table().Pending())
+	_, err := conn.Apply(ctx, state.Complete().Take())
 	return err
 }
 
