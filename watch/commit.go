@@ -9,6 +9,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch/denied"
 )
 
 // Kernel holds tables of the inet family, for the loop alone. After an error the loop takes nothing as known of what the kernel holds, and
@@ -30,9 +31,7 @@ type Kernel interface {
 
 // Reads reads from the kernel, beside its transactions.
 type Reads interface {
-	// Elements returns the elements of a set with their counts; with an error, those that were seen. That the set is not there is an
-	// error that is fs.ErrNotExist.
-	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
+	denied.Reads
 	// Element returns the element that a lookup of a key in a set ends at, or an error that is fs.ErrNotExist.
 	Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error)
 	// Rules returns the rules of a chain, in their order, each held against that of want at its place.
@@ -46,9 +45,9 @@ func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
 	if tx.Replaces() {
 		return l.replace(ctx, tx)
 	}
-	l.denied.begin(tx)
+	l.denied.Begin(tx)
 	result, err := l.config.Kernel.Apply(ctx, tx)
-	l.denied.end(tx.Table, result, err)
+	l.denied.End(tx.Table, result, err)
 	return err
 }
 
@@ -107,14 +106,14 @@ func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 			return err
 		}
 	}
-	l.denied.made(tx.Table)
+	l.denied.Made(tx.Table)
 	return nil
 }
 
 // retire deletes the table that tx replaces. One of this process first loses its base chains, and the packets leave: then nothing is counted
 // in it any more, and what was is known to the packet.
 func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
-	if l.denied.counts(tx.Table) {
+	if l.denied.Counts(tx.Table) {
 		unhook := &nft.Transaction{Table: tx.Table}
 		for _, c := range baseChains(tx) {
 			hooked, err := l.config.Kernel.Hooked(ctx, tx.Table, c.Name)
@@ -133,7 +132,7 @@ func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 				return err
 			}
 		}
-		l.denied.retired(ctx, l.config.Kernel, tx.Table)
+		l.denied.Retired(ctx, l.config.Kernel, tx.Table)
 	}
 	return l.config.Kernel.DeleteTable(ctx, tx.Table)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch/denied"
 	"github.com/netpold/netpold/watch/drops"
 	"github.com/netpold/netpold/watch/events"
 	"github.com/netpold/netpold/watch/preflight"
@@ -25,16 +26,16 @@ import (
 // Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock, and one
 // transaction is in flight at a time; what arrives meanwhile makes the next.
 //
-// Mutexes are taken in this order: Loop.mu, and then one of denied.mu, drops.Log.mu and events.Recorder.mu. None is held while the kernel, a
+// Mutexes are taken in this order: Loop.mu, and then one of denied.Counter.mu, drops.Log.mu and events.Recorder.mu. None is held while the kernel, a
 // file or the API server is waited for. Who waits for those waits for one of two things at most, each until his context ends: for another
-// one's denied.read, and for his turn with the kernel.Reader. The loop's goroutine waits for neither.
+// one's denied.Counter.Read, and for his turn with the kernel.Reader. The loop's goroutine waits for neither.
 type Loop struct {
 	config  LoopConfig // not changed after NewLoop
 	metrics *metrics
 	started time.Time
 	wake    chan struct{} // capacity 1: something may be pending
 
-	denied *denied
+	denied *denied.Counter
 	drops  *drops.Log
 	looks  looks // of the goroutine of Run
 
@@ -111,7 +112,7 @@ func NewLoop(state *translate.State, config LoopConfig) *Loop {
 		wake:       make(chan struct{}, 1),
 		troubles:   newTroubles(),
 		quarantine: newQuarantine(),
-		denied:     newDenied(),
+		denied:     denied.New(),
 		admissions: make(admissions),
 	}
 	l.drops = drops.New(drops.Config{Log: config.Log, View: l.view, Told: l.tellBlocked})

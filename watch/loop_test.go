@@ -27,6 +27,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch/denied"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -172,7 +173,7 @@ func TestDenied(t *testing.T) {
 		want := func(packets uint64) {
 			t.Helper()
 			totals, err := l.Denied(t.Context())
-			if got := totals[policy.Ingress]["ns"]; err != nil || got != packets {
+			if got := totals[denied.By{Direction: policy.Ingress, Namespace: "ns"}]; err != nil || got != packets {
 				t.Errorf("got %d packets, %v, want %d", got, err, packets)
 			}
 		}

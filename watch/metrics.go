@@ -3,12 +3,14 @@
 package watch
 
 import (
+	"context"
 	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch/denied"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -167,14 +169,26 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 
 // collectDenied sends the totals of denied packets, as they were last read.
 func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
-	for d, namespaces := range c.loop.lastDenied() {
-		for ns, packets := range namespaces {
-			ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets), d.String(), ns)
-		}
+	for by, packets := range c.loop.lastDenied() {
+		ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets), by.Direction.String(), by.Namespace)
 	}
 	at := 0.0
-	if asOf := c.loop.denied.time(); !asOf.IsZero() {
+	if asOf := c.loop.denied.AsOf(); !asOf.IsZero() {
 		at = float64(asOf.UnixNano()) / 1e9
 	}
 	ch <- prometheus.MustNewConstMetric(c.deniedAsOf, prometheus.GaugeValue, at)
+}
+
+// Denied returns how many packets the table has denied since the loop began: those that have reached the kernel's counters by now. It waits
+// for no transaction. An error says that the totals are not of now; they are those of the last time then.
+func (l *Loop) Denied(ctx context.Context) (map[denied.By]uint64, error) {
+	err := l.denied.Read(ctx, l.config.Reads)
+	return l.lastDenied(), err
+}
+
+// lastDenied returns the totals of the last time, without the namespaces that are gone.
+func (l *Loop) lastDenied() map[denied.By]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.denied.Totals(l.state.HasNamespace)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package denied
 
 import (
 	"context"
@@ -8,67 +8,17 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
-	"strings"
 	"testing"
-	"testing/synctest"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
 )
 
-// TestAnswersInFlight: while a transaction is in flight, however long, everybody gets an answer: of what was denied,
-// too.
-func TestAnswersInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := make(gate)
-		k := kernelFunc(g.apply)
-		l, registry := newTestLoop(t, k)
-		handler := NodeHandler(l, registry)
-		denyAll(l, "deny")
-		setPodAt(l, "a", "10.0.0.1")
-		l.Synced()
-		g.next()
-		g.open()
-		k.denied = 5
-		want := func(total string) {
-			t.Helper()
-			for path, want := range map[string]string{
-				"/metrics": `netpold_dropped_packets_total{direction="ingress",namespace="ns"} ` + total + "\n",
-				"/status":  `"version"`, "/readyz": "", "/livez": "ok",
-				"/explain?src=10.9.9.9&dst=ns/a:80&verify=true": "denied", "/drops": "", "/drops/top": "since",
-			} {
-				w := httptest.NewRecorder()
-				// If it waits, the test ends here: everybody sleeps.
-				handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-				if !strings.Contains(w.Body.String(), want) {
-					t.Errorf("%s: %d %s", path, w.Code, w.Body)
-				}
-			}
-		}
-		setPodAt(l, "b", "10.0.0.2")
-		g.next()
-		want("5")
-		k.denied = 7
-		want("7")
-		g.open()
-		l.Drifted("nft")
-		g.next()
-		want("7")
-		k.denied = 0
-		g.open()
-		want("7")
-		k.denied = 2
-		want("9")
-	})
-}
-
 // A ledger is a kernel of one set that counts, in which anything may happen while it is read.
 type ledger struct {
 	*rand.Rand
-	denied    *denied
+	counter   *Counter
 	elements  map[nft.Key]uint64
 	sent      uint64 // packets that an element has counted
 	hooked    bool
@@ -99,15 +49,6 @@ func (k *ledger) counted(key nft.Key, packets uint64) nft.Counted {
 	e := nft.Element{Key: key, Value: nft.Value{Comment: "ns/pod"}}
 	return nft.Counted{Element: e, Count: nft.Count{Packets: packets}}
 }
-
-func (k *ledger) Element(context.Context, string, *nft.Set, nft.Key) (nft.Counted, error) {
-	return nft.Counted{}, fs.ErrNotExist
-}
-
-func (k *ledger) Rules(context.Context, string, *nft.Chain) ([]nft.HeldRule, error) { return nil, nil }
-
-func (k *ledger) Generation(context.Context) (uint32, error) { return 0, nil }
-func (*ledger) Settle(context.Context) error                 { return nil }
 
 func (k *ledger) key() nft.Key {
 	return nft.AddrKey(netip.AddrFrom4([4]byte{10, 0, 0, byte(k.IntN(3))}))
@@ -174,18 +115,18 @@ func (k *ledger) change() []func() {
 			k.elements[key] = 0
 		}
 	}
-	return []func(){func() { k.denied.begin(tx) }, commit, func() { k.denied.end("table", k.echo, err) }}
+	return []func(){func() { k.counter.Begin(tx) }, commit, func() { k.counter.End("table", k.echo, err) }}
 }
 
 // replacement replaces the table.
 func (k *ledger) replacement() []func() {
 	return []func(){
 		func() { k.hooked = false },
-		func() { k.denied.retired(context.Background(), k, "table") },
+		func() { k.counter.Retired(context.Background(), k, "table") },
 		func() { clear(k.elements) },
 		func() { k.elements[k.key()], k.elements[k.key()] = 0, 0 },
 		func() { k.hooked = true },
-		func() { k.denied.made("table"); k.failed = false },
+		func() { k.counter.Made("table"); k.failed = false },
 	}
 }
 
@@ -193,7 +134,7 @@ func (k *ledger) replacement() []func() {
 func (k *ledger) check(t *testing.T) {
 	t.Helper()
 	var total uint64
-	for _, packets := range k.denied.totals(func(string) bool { return true }) {
+	for _, packets := range k.counter.Totals(func(string) bool { return true }) {
 		total += packets
 	}
 	if total < k.reported || total > k.sent {
@@ -202,13 +143,13 @@ func (k *ledger) check(t *testing.T) {
 	k.reported = total
 }
 
-// TestDeniedIsExact: whatever transactions come while the kernel is read, every packet is counted once, and no total
+// TestExact: whatever transactions come while the kernel is read, every packet is counted once, and no total
 // goes down. What an element has counted since the last read is lost only if a transaction fails that may have deleted
 // it.
-func TestDeniedIsExact(t *testing.T) {
+func TestExact(t *testing.T) {
 	for seed := range uint64(2000) {
 		k := &ledger{
-			Rand: rand.New(rand.NewPCG(seed, 0)), denied: newDenied(), elements: make(map[nft.Key]uint64),
+			Rand: rand.New(rand.NewPCG(seed, 0)), counter: New(), elements: make(map[nft.Key]uint64),
 			failing: seed%2 > 0,
 		}
 		k.remaining = k.replacement()[2:]
@@ -217,7 +158,7 @@ func TestDeniedIsExact(t *testing.T) {
 				k.step()
 			} else {
 				k.reading = true
-				if err := k.denied.read(t.Context(), k); err != nil && !errors.Is(err, errLeaving) {
+				if err := k.counter.Read(t.Context(), k); err != nil && !errors.Is(err, errLeaving) {
 					t.Fatal(err)
 				}
 				k.reading = false
@@ -228,7 +169,7 @@ func TestDeniedIsExact(t *testing.T) {
 			k.step()
 		}
 		before := maps.Clone(k.elements)
-		if err := k.denied.read(t.Context(), k); err != nil {
+		if err := k.counter.Read(t.Context(), k); err != nil {
 			t.Error(err)
 		}
 		if k.check(t); !k.failing && k.reported != k.sent {
@@ -237,16 +178,13 @@ func TestDeniedIsExact(t *testing.T) {
 	}
 }
 
-// TestDeniedWaits: who cannot read the kernel in time has the totals of the last time, and is told.
-func TestDeniedWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l, _ := newTestLoop(t, kernelFunc(nil))
-		l.denied.reading <- struct{}{} // somebody who takes long
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := l.Denied(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
-		}
-		<-l.denied.reading
-	})
+// TestWaits: who cannot read the kernel in time is told.
+func TestWaits(t *testing.T) {
+	c := New()
+	c.reading <- struct{}{} // somebody who takes long
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Read(ctx, new(ledger)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
 }

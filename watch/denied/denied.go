@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package denied counts the packets that a node's tables deny: by the counters of the elements that the kernel holds, and the last counts of
+// those that it held.
+package denied
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Reads reads the sets that count.
+type Reads interface {
+	// Elements returns the elements of a set with their counts; with an error, those that were seen. That the set is not there is an
+	// error that is fs.ErrNotExist.
+	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
+}
+
+// Counter has totals that only grow. The kernel is read beside the loop's transactions, so what a transaction deletes while it is read
+// must not be counted twice. The loop calls Begin, End, Made and Retired; the others are for everybody.
+type Counter struct {
+	reading chan struct{} // capacity 1: full while the kernel is read for somebody; no old read overtakes a new one
+
+	mu      sync.Mutex           // guards the fields below
+	gone    map[By]uint64        // of elements that are deleted
+	held    map[element]tally    // as last read
+	tables  map[string]int       // of this process that count, by name, with a number that no other table has
+	last    int                  // the number of the newest
+	leaving map[element]struct{} // what the transaction in flight deletes; after one that failed, what it may have
+	left    map[element]struct{} // what has been leaving since the read that goes on began; nil without one
+	asOf    time.Time            // when the totals were all of that time
+}
+
+// By is what totals are told apart by.
+type By struct {
+	Direction policy.Direction
+	Namespace string // of the isolated pod
+}
+
+// element is an element of a set that counts.
+type element struct {
+	table, set string
+	key        nft.Key
+}
+
+// tally is what an element has counted, and for whom.
+type tally struct {
+	by      By
+	packets uint64
+}
+
+// New returns a counter of no table.
+func New() *Counter {
+	return &Counter{
+		reading: make(chan struct{}, 1),
+		gone:    make(map[By]uint64),
+		held:    make(map[element]tally),
+		tables:  make(map[string]int),
+		leaving: make(map[element]struct{}),
+	}
+}
+
+// countOf returns what an element of a set has counted. Its comment is the pod, as namespace/name.
+func countOf(set translate.DeniedSet, e nft.Counted) tally {
+	namespace, _, _ := strings.Cut(e.Comment, "/")
+	return tally{By{set.Direction, namespace}, e.Packets}
+}
+
+// leave adds the last count of an element to the totals. Most are zero, and must not be remembered: nobody may ever ask
+// for the totals, which is when namespaces that are gone are forgotten.
+func (c *Counter) leave(count tally) {
+	if count.packets > 0 {
+		count.by.Namespace = strings.Clone(count.by.Namespace) // not the whole comment
+		c.gone[count.by] += count.packets
+	}
+}
+
+// count takes what an element has counted. A smaller count than before is another element's, of the same key.
+func (c *Counter) count(pod element, count tally) {
+	if before, ok := c.held[pod]; ok && count.packets < before.packets {
+		c.leave(before)
+	}
+	c.held[pod] = count
+}
+
+// Begin notes what a transaction will delete, before it does.
+func (c *Counter) Begin(tx *nft.Transaction) {
+	for _, op := range tx.Ops {
+		if op.Verb != nft.DeleteElements || !op.Set.Type.Counter {
+			continue
+		}
+		c.mu.Lock()
+		for _, e := range op.Elements {
+			pod := element{tx.Table, op.Set.Name, e.Key}
+			c.leaving[pod] = struct{}{}
+			if c.left != nil {
+				c.left[pod] = struct{}{}
+			}
+		}
+		c.mu.Unlock()
+	}
+}
+
+// End takes the last counts of elements that a transaction deleted. After one that failed it is not known which others
+// are gone: they are not read again until the table is retired.
+func (c *Counter) End(table string, result nft.Result, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(result.Deleted) == 0 && len(c.leaving) == 0 { // of nearly all transactions
+		return
+	}
+	for _, set := range translate.DeniedSets() {
+		for _, e := range result.Deleted[set.Name] {
+			c.leave(countOf(set, e))
+			delete(c.held, element{table, set.Name, e.Key})
+		}
+	}
+	if err == nil {
+		clear(c.leaving)
+	}
+}
+
+// Made notes that a table of this process counts from now on.
+func (c *Counter) Made(table string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last++
+	c.tables[table] = c.last
+}
+
+// Counts says whether a table counts.
+func (c *Counter) Counts(table string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tables[table] != 0
+}
+
+// lastRead bounds the last read of a table, whose replacement waits for it.
+const lastRead = 100 * time.Millisecond
+
+// Retired takes the last counts of a table that nothing counts in any more. What cannot be read, because somebody else
+// deleted the table, is as it was when it was last read.
+func (c *Counter) Retired(ctx context.Context, reads Reads, table string) {
+	ctx, cancel := context.WithTimeout(ctx, lastRead)
+	defer cancel()
+	counts, _ := readDenied(ctx, reads, table)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.tables, table)
+	for pod, count := range counts {
+		c.count(pod, count)
+	}
+	for pod, count := range c.held {
+		if pod.table == table {
+			c.leave(count)
+			delete(c.held, pod)
+		}
+	}
+	maps.DeleteFunc(c.leaving, func(pod element, _ struct{}) bool { return pod.table == table })
+}
+
+// readDenied reads the counts of a table, as far as it can.
+func readDenied(ctx context.Context, reads Reads, table string) (map[element]tally, error) {
+	counts := make(map[element]tally)
+	var errs []error
+	for _, set := range translate.DeniedSets() {
+		elements, err := reads.Elements(ctx, table, set.Name, set.Type)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		for _, e := range elements {
+			counts[element{table, set.Name, e.Key}] = countOf(set, e)
+		}
+	}
+	return counts, errors.Join(errs...)
+}
+
+// errLeaving says that what a transaction deletes could not be read.
+var errLeaving = errors.New("a transaction deletes elements, whose counts are not known before its end")
+
+// Read brings the totals up to date.
+func (c *Counter) Read(ctx context.Context, reads Reads) error {
+	select {
+	case c.reading <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.reading }()
+	began := time.Now()
+	c.mu.Lock()
+	tables := maps.Clone(c.tables)
+	c.left = maps.Clone(c.leaving)
+	c.mu.Unlock()
+	var errs []error
+	for table, number := range tables {
+		counts, err := readDenied(ctx, reads, table)
+		errs = append(errs, err, c.merge(table, number, counts))
+	}
+	err := errors.Join(errs...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = nil
+	if err == nil {
+		c.asOf = began
+	}
+	return err
+}
+
+// merge takes what was read of a table that had that number. If it was retired meanwhile, its last counts are known
+// already.
+func (c *Counter) merge(table string, number int, counts map[element]tally) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tables[table] != number {
+		return nil
+	}
+	var err error
+	for pod, count := range counts {
+		if _, left := c.left[pod]; !left {
+			c.count(pod, count)
+		} else if _, leaving := c.leaving[pod]; leaving {
+			err = errLeaving
+		}
+	}
+	return err
+}
+
+// Totals returns the sums of the namespaces that are known.
+func (c *Counter) Totals(known func(namespace string) bool) map[By]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sums := make(map[By]uint64)
+	for by, packets := range c.gone {
+		if known(by.Namespace) {
+			sums[by] += packets
+		} else {
+			delete(c.gone, by) // else the namespaces of years would gather
+		}
+	}
+	for _, count := range c.held {
+		sums[count.by] += count.packets
+	}
+	return sums
+}
+
+// AsOf returns when the totals were all of that time.
+func (c *Counter) AsOf() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asOf
+}
