@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# The static binary and nothing else; `make image` builds both. Nothing is run while the image is built and nothing is pulled.
+# The static binary and nothing else; `make image` builds both. Nothing is run while the image is built and nothing is
+# pulled.
 FROM scratch
 LABEL org.opencontainers.image.title="netpold" \
       org.opencontainers.image.description="Enforces Kubernetes NetworkPolicy with one nftables table" \

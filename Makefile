@@ -48,7 +48,7 @@ bench: build ## Measure this machine and write docs/benchmarks.md (BENCH=-quick:
 microbench: ## Run the benchmarks of the packages
 	go test -run '^$$' -bench . -benchmem ./...
 
-fuzz: ## Encode 100,000 random clusters, ask the kernel about a million flows, fuzz each target for a while (FUZZTIME=30s)
+fuzz: ## Encode 100,000 random clusters, ask the kernel about a million flows, fuzz each target (FUZZTIME=30s)
 	go test -count 1 -timeout 60m -v -run EncodeRandom ./nft/kernel -clusters 100000
 	go test -count 1 -timeout 60m -v -run Random ./test/kernel -flows 1000000
 	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
@@ -60,6 +60,7 @@ golden: ## Write the golden files anew; review what changes
 
 lint: $(LINT) ## Run the linters
 	$(LINT) run ./...
+	@.ci/columns
 
 fmt: $(LINT) ## Format the code
 	$(LINT) fmt ./...

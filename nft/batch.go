@@ -89,7 +89,8 @@ func (b *batch) transaction() *Transaction {
 	if !b.table.known { // add before delete: deleting a table that is not there fails
 		tx.Ops = append(tx.Ops, Op{Verb: AddTable}, Op{Verb: DeleteTable}, Op{Verb: AddTable})
 	}
-	b.chains(tx, AddChain, b.addChains) // before the sets: nft 1.0.6 adds the elements of a new interval map together with the map
+	// before the sets: nft 1.0.6 adds the elements of a new interval map together with the map
+	b.chains(tx, AddChain, b.addChains)
 	tx.Ops = append(tx.Ops, b.addSets...)
 	for _, e := range b.edits {
 		tx.elements(DeleteElements, e, e.drop)

@@ -24,7 +24,8 @@ func large(n int) (*nft.Table, *nft.Set, []nft.Key) {
 	return t, s, keys
 }
 
-// BenchmarkChange is the cost of one element deleted, added and made a transaction of, which should not depend on the size of the set.
+// BenchmarkChange is the cost of one element deleted, added and made a transaction of, which should not depend on the
+// size of the set.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 10_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -65,9 +65,9 @@ type Rule struct {
 // R returns the rule of these statements.
 func R(statements ...Statement) Rule { return Rule{Statements: statements} }
 
-// Rules returns the rules that together do what one of these statements, matches and a verdict, would do. nft(8) 1.0.6 makes of
-// ranges of ports of several protocols what younger kernels refuse (it puts the one byte of `meta l4proto` into network order, in
-// words of two): so there is a rule for each protocol.
+// Rules returns the rules that together do what one of these statements, matches and a verdict, would do. nft(8) 1.0.6
+// makes of ranges of ports of several protocols what younger kernels refuse (it puts the one byte of `meta l4proto`
+// into network order, in words of two): so there is a rule for each protocol.
 func Rules(statements ...Statement) []Rule {
 	i := slices.IndexFunc(statements, func(s Statement) bool { _, ok := s.(Ports); return ok })
 	if i < 0 {

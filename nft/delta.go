@@ -4,8 +4,9 @@ package nft
 
 import "iter"
 
-// delta pairs the map that is wanted with the map that the kernel holds. It stores the wanted one, and of the held one only
-// the keys where the two differ, so that in the steady state nothing is stored twice and the difference is always at hand.
+// delta pairs the map that is wanted with the map that the kernel holds. It stores the wanted one, and of the held one
+// only the keys where the two differ, so that in the steady state nothing is stored twice and the difference is always
+// at hand.
 //
 //	          want                 held
 //	┌──────────────────────┬─────────────────────┐
@@ -71,10 +72,11 @@ func (d *delta[K, V]) note(k K, from, to held[V]) {
 	d.differs[k] = kernel
 }
 
-// take calls drop for each key and value that the kernel holds and should not, then add for each that it lacks; from then on
-// the delta takes the wanted state as held. Its cost is that of the calls.
+// take calls drop for each key and value that the kernel holds and should not, then add for each that it lacks; from
+// then on the delta takes the wanted state as held. Its cost is that of the calls.
 //
-// A key whose value changes is dropped just before it is added. Until the first call, and after forget, there is nothing to drop.
+// A key whose value changes is dropped just before it is added. Until the first call, and after forget, there is
+// nothing to drop.
 func (d *delta[K, V]) take(drop, add func(K, V)) {
 	if !d.known {
 		d.known = true

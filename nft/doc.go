@@ -4,30 +4,32 @@
 //
 // A [Table] holds chains, rules, sets and maps. Callers edit it freely; it remembers where the kernel differs, and
 // [Table.Take] returns that difference as one [Transaction], which package nft/kernel commits as one netlink batch.
-// The text form of a table ([Table.String]) is nft(8) syntax: it loads with `nft -f` and is what `nft list table` prints.
-// [Table.Trace] follows one new connection through the rules, as the kernel would.
+// The text form of a table ([Table.String]) is nft(8) syntax: it loads with `nft -f` and is what `nft list table`
+// prints. [Table.Trace] follows one new connection through the rules, as the kernel would.
 //
 // # Retired
 //
-// A packet that is under way while the kernel commits takes the rules of the generation that it began with, but looks elements up in the
-// generation of the moment. By the old rules it may come to a map of which the new generation has nothing, and be denied, though it was
-// allowed before and is after. So no transaction deletes what packets under way may still need. It takes away what leads there, and the
-// rest is retired:
+// A packet that is under way while the kernel commits takes the rules of the generation that it began with, but looks
+// elements up in the generation of the moment. By the old rules it may come to a map of which the new generation has
+// nothing, and be denied, though it was allowed before and is after. So no transaction deletes what packets under way
+// may still need. It takes away what leads there, and the rest is retired:
 //
 //	                               new chains, sets ┐         packets under way leave
 //	wanted   A: sets, chain        B: sets, chain   │
 //	kernel   pods → A              pods → A, B      pods → B, A retired ········ Reap, pods → B
 //	                               first stage      last stage                   a transaction of its own
 //
-// Retired are sets and chains that are not wanted any more, and elements of sets that stay if the transaction may replace what they
-// allowed: it changes the rules by which they are looked up, or the element that leads there, or adds the same address to another set of
-// the chain. Other elements are deleted at once, so that what is revoked by itself is revoked at once. Elements that lead on by goto, and
-// intervals, which must not overlap, are not retired, nor is the old verdict of a key that has another one: who changes such an element, and
-// in the same transaction rules that replace it, may have a packet denied that is under way.
+// Retired are sets and chains that are not wanted any more, and elements of sets that stay if the transaction may
+// replace what they allowed: it changes the rules by which they are looked up, or the element that leads there, or adds
+// the same address to another set of the chain. Other elements are deleted at once, so that what is revoked by itself
+// is revoked at once. Elements that lead on by goto, and intervals, which must not overlap, are not retired, nor is the
+// old verdict of a key that has another one: who changes such an element, and in the same transaction rules that
+// replace it, may have a packet denied that is under way.
 //
-// [Table.Retired] says that there is something retired, and [Table.Reap] that the packets have left: the next [Table.Take] then
-// deletes it. What is wanted again before that is revived, with what it holds; no packet comes to it until the transaction has brought it
-// up to date, in its first stage. A transaction that replaces the whole table leaves nothing to retire.
+// [Table.Retired] says that there is something retired, and [Table.Reap] that the packets have left: the next
+// [Table.Take] then deletes it. What is wanted again before that is revived, with what it holds; no packet comes to it
+// until the transaction has brought it up to date, in its first stage. A transaction that replaces the whole table
+// leaves nothing to retire.
 //
 // The package is pure: it knows no netlink, no Kubernetes, no clock and no files, and nothing in it is safe for
 // concurrent use.

@@ -4,8 +4,8 @@ package nft
 
 import "iter"
 
-// elements are those of a set, wanted and held. Most of a large table's are addresses and nothing else, as the pods of all namespaces:
-// they are apart, in a quarter of the memory. An element is in one of the two.
+// elements are those of a set, wanted and held. Most of a large table's are addresses and nothing else, as the pods of
+// all namespaces: they are apart, in a quarter of the memory. An element is in one of the two.
 type elements struct {
 	addrs  delta[[16]byte, struct{}] // of address sets, without verdict and comment
 	others delta[Key, Value]

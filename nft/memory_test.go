@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// memory stands in for the kernel: it applies transactions as strictly as the kernel does, and more strictly where the kernel would let
-// something pass that a table should not need, as adding what is there already.
+// memory stands in for the kernel: it applies transactions as strictly as the kernel does, and more strictly where the
+// kernel would let something pass that a table should not need, as adding what is there already.
 type memory struct {
 	table  bool // there is one
 	sets   map[string]*memorySet
@@ -52,7 +52,8 @@ func (m *memory) clone() *memory {
 		c.sets[name] = &memorySet{s.typ, s.comment, maps.Clone(s.elements)}
 	}
 	for name, chain := range m.chains {
-		c.chains[name] = &nft.Chain{Name: name, Comment: chain.Comment, Base: chain.Base, Rules: slices.Clone(chain.Rules)}
+		c.chains[name] = &nft.Chain{Name: name, Comment: chain.Comment, Base: chain.Base,
+			Rules: slices.Clone(chain.Rules)}
 	}
 	return c
 }

@@ -9,7 +9,8 @@ type Reached struct {
 	Weight int      // of all that, in elements; see [Transaction.Stages]
 }
 
-// Reach returns what the way through a chain may lead to, by jumps, gotos and lookups, but not into the chains that stop is true for.
+// Reach returns what the way through a chain may lead to, by jumps, gotos and lookups, but not into the chains that
+// stop is true for.
 func (t *Table) Reach(chain string, stop func(chain string) bool) Reached {
 	r := reach{table: t, stop: stop, seen: make(map[string]bool)}
 	r.chain(chain)

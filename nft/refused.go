@@ -2,12 +2,13 @@
 
 package nft
 
-// Refused is the error of a transaction that cannot be, as it is: it has no encoding, or the kernel does not take it. That the kernel could
-// not be asked, or its answer was lost, is no Refused.
+// Refused is the error of a transaction that cannot be, as it is: it has no encoding, or the kernel does not take it.
+// That the kernel could not be asked, or its answer was lost, is no Refused.
 type Refused struct {
-	Refusals []Refusal // what is to blame, in the order of the transaction, at most [MaxRefusals]; empty if that is not known
-	Cause    Cause     // without refusals
-	Err      error     // in words
+	// what is to blame, in the order of the transaction, at most [MaxRefusals]; empty if that is not known
+	Refusals []Refusal
+	Cause    Cause // without refusals
+	Err      error // in words
 }
 
 // MaxRefusals is how many operations of a transaction are named in its error.

@@ -7,13 +7,15 @@ import (
 	"slices"
 )
 
-// retirement is what a table still has the kernel hold although it is not wanted any more; the doc of the package says why.
+// retirement is what a table still has the kernel hold although it is not wanted any more; the doc of the package says
+// why.
 type retirement struct {
-	number  uint64            // of the last transaction
-	settled uint64            // the last one that no packet is under way from before
-	retired map[string]uint64 // chains that are held and not wanted, with the transaction that took away what led to them
-	waiting []*Set            // that are retired, or have elements that are
-	ripe    bool              // the next transaction has something retired to delete
+	number  uint64 // of the last transaction
+	settled uint64 // the last one that no packet is under way from before
+	// chains that are held and not wanted, with the transaction that took away what led to them
+	retired map[string]uint64
+	waiting []*Set // that are retired, or have elements that are
+	ripe    bool   // the next transaction has something retired to delete
 }
 
 // Retired returns the number of the last transaction if something is retired, for [Table.Reap], and 0 if nothing is.
@@ -34,8 +36,8 @@ func (t *Table) Late() bool {
 	return false
 }
 
-// Reap says that no packet is under way any more that began before the kernel had committed the transaction of that number, nor those
-// before it: the next [Table.Take] deletes what they retired, unless it is wanted again.
+// Reap says that no packet is under way any more that began before the kernel had committed the transaction of that
+// number, nor those before it: the next [Table.Take] deletes what they retired, unless it is wanted again.
 func (t *Table) Reap(number uint64) {
 	t.settled = max(t.settled, number)
 	for _, n := range t.retired {
@@ -53,8 +55,8 @@ func (t *Table) Reap(number uint64) {
 	}
 }
 
-// retire notes that the transaction in hand takes away what leads to something, unless one before did. It returns the number of that one,
-// and whether the thing may go.
+// retire notes that the transaction in hand takes away what leads to something, unless one before did. It returns the
+// number of that one, and whether the thing may go.
 func (t *Table) retire(since uint64) (number uint64, ripe bool) {
 	if since == 0 {
 		return t.number, false
@@ -217,7 +219,9 @@ func (b *batch) replacements() *replacements {
 
 // of says whether packets for which k was in s may be allowed otherwise.
 func (r *replacements) of(s *Set, k Key) bool {
-	return r.left[s.Name] || slices.ContainsFunc(r.added[k.Addr], func(other *Set) bool { return other != s && r.together(s, other) })
+	return r.left[s.Name] || slices.ContainsFunc(r.added[k.Addr], func(other *Set) bool {
+		return other != s && r.together(s, other)
+	})
 }
 
 // together says whether a chain looks up both sets.
@@ -230,7 +234,9 @@ func (r *replacements) together(one, other *Set) bool {
 			}
 		}
 	}
-	return slices.ContainsFunc(r.chains[one.Name], func(c *Chain) bool { return slices.Contains(r.chains[other.Name], c) })
+	return slices.ContainsFunc(r.chains[one.Name], func(c *Chain) bool {
+		return slices.Contains(r.chains[other.Name], c)
+	})
 }
 
 // leave notes the sets that packets look up in a chain as the kernel holds it, and in those that its rules lead to.

@@ -21,11 +21,13 @@ func retiring(t *testing.T) *nft.Table {
 		peers.Want(key("192.0.2.2"), nft.Value{})
 		ranges := table.Set(name+"-ranges", nft.SetType{Family: nft.IPv4, Map: true}, "")
 		ranges.Want(key("192.0.2.3"), nft.Value{Verdict: nft.JumpTo(name + "-ports")})
-		table.SetChain(&nft.Chain{Name: name, Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Source, peers), accept()), nft.R(nft.LookupIn(nft.Source, ranges))}})
+		table.SetChain(&nft.Chain{Name: name, Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Source, peers), accept()),
+			nft.R(nft.LookupIn(nft.Source, ranges))}})
 	}
 	pods := table.Set("pods", nft.SetType{Family: nft.IPv4, Map: true}, "")
 	pods.Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("one")})
-	table.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Destination, pods))}})
+	table.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{},
+		Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Destination, pods))}})
 	table.Take()
 	return table
 }
@@ -49,11 +51,14 @@ func TestRetire(t *testing.T) {
 		at, end string
 		late    bool // elements
 	}{
-		"an element of its own": {func(t *nft.Table) { t.FindSet("one-peers").Unwant(key("192.0.2.1")) }, gone, "", false},
+		"an element of its own": {func(t *nft.Table) {
+			t.FindSet("one-peers").Unwant(key("192.0.2.1"))
+		}, gone, "", false},
 		"an isolation": {
 			deleteOne,
 			away + "add element inet t pods { 10.0.0.1 : goto two }\n",
-			"flush chain inet t one\nflush chain inet t one-ports\ndelete set inet t one-peers\ndelete map inet t one-ranges\n" +
+			"flush chain inet t one\nflush chain inet t one-ports\ndelete set inet t one-peers\ndelete map inet t " +
+				"one-ranges\n" +
 				"delete chain inet t one\ndelete chain inet t one-ports\n",
 			false,
 		},
@@ -114,7 +119,8 @@ func TestReapInTurn(t *testing.T) {
 	table.DeleteChain("two")
 	table.Take()
 	table.Reap(first)
-	if got := table.Take().String(); !strings.Contains(got, "delete chain inet t one\n") || strings.Contains(got, "two") {
+	if got := table.Take().String(); !strings.Contains(got, "delete chain inet t one\n") ||
+		strings.Contains(got, "two") {
 		t.Errorf("reaped\n%s", got)
 	}
 	if got := reaped(table).String(); got != "flush chain inet t two\ndelete chain inet t two\n" {
@@ -122,7 +128,8 @@ func TestReapInTurn(t *testing.T) {
 	}
 }
 
-// TestRevive: an isolation that is wanted again is brought up to date before anything leads there, and what is as it was is left alone.
+// TestRevive: an isolation that is wanted again is brought up to date before anything leads there, and what is as it
+// was is left alone.
 func TestRevive(t *testing.T) {
 	table := retiring(t)
 	one := table.Chain("one")
@@ -142,7 +149,8 @@ func TestRevive(t *testing.T) {
 		"add rule inet t one ip saddr @one-peers accept\nadd element inet t one-peers { 192.0.2.9 }\n" {
 		t.Errorf("first\n%s", got)
 	}
-	if got := stages[1].String(); got != "delete element inet t pods { 10.0.0.1 }\nadd element inet t pods { 10.0.0.1 : goto one }\n" {
+	if got := stages[1].String(); got != "delete element inet t pods { 10.0.0.1 }\nadd element inet t pods "+
+		"{ 10.0.0.1 : goto one }\n" {
 		t.Errorf("then\n%s", got)
 	}
 	if got := reaped(table).String(); got != "delete map inet t one-ranges\n" {

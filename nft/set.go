@@ -14,8 +14,8 @@ import (
 // Fields says what the key of a set or map is made of.
 type Fields uint8
 
-// The keys that a table uses. Addresses are never in a concatenated interval: deleting one element from one of 10,000 of those
-// costs the kernel milliseconds, and overlaps are silently accepted.
+// The keys that a table uses. Addresses are never in a concatenated interval: deleting one element from one of 10,000
+// of those costs the kernel milliseconds, and overlaps are silently accepted.
 const (
 	Addr          Fields = iota // ip saddr
 	AddrRange                   // ip saddr, an interval: Key.Addr to Key.To, both inclusive
@@ -70,7 +70,8 @@ type Element struct {
 	Value
 }
 
-// Set is a named set, or a verdict map, of a table; [Table.Set] makes it. Its elements may be edited until the table deletes it.
+// Set is a named set, or a verdict map, of a table; [Table.Set] makes it. Its elements may be edited until the table
+// deletes it.
 type Set struct {
 	Name    string
 	Type    SetType
@@ -163,7 +164,8 @@ func (k Key) keyText(t SetType) string {
 	return addrText(first)
 }
 
-// addrText writes an address as nft(8) does, which is inet_ntop(3)'s way: unlike [netip.Addr.String] it has ::1.2.3.4 for ::102:304.
+// addrText writes an address as nft(8) does, which is inet_ntop(3)'s way: unlike [netip.Addr.String] it has ::1.2.3.4
+// for ::102:304.
 func addrText(a netip.Addr) string {
 	b := a.As16()
 	if a.Is6() && [12]byte(b[:12]) == [12]byte{} && (b[12] != 0 || b[13] != 0) {
@@ -244,7 +246,8 @@ func (t SetType) keyword() string {
 // MaxComment is the longest comment that `nft -f` loads (the kernel takes more).
 const MaxComment = 127
 
-// CleanComment makes s fit for a comment or a log prefix: nft(8) has no way to write a quote or a control character inside a string.
+// CleanComment makes s fit for a comment or a log prefix: nft(8) has no way to write a quote or a control character
+// inside a string.
 func CleanComment(s string) string {
 	clean := strings.Map(func(r rune) rune {
 		if r < ' ' || r == '"' || r == '\\' || r > '~' {

@@ -31,7 +31,8 @@ func TestRangeText(t *testing.T) {
 		{"::ffff:0.0.0.0", "::ffff:255.255.255.255", "::ffff:0.0.0.0/96"},
 		{"fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00::/8"},
 		{"8000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "8000::/1"},
-		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+			"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
 	} {
 		if got := rangeText(netip.MustParseAddr(row.first), netip.MustParseAddr(row.last)); got != row.want {
 			t.Errorf("%s to %s: %s, want %s", row.first, row.last, got, row.want)
@@ -79,7 +80,8 @@ func TestLastAddr(t *testing.T) {
 			t.Errorf("%s: %s, want %s", row.prefix, got, row.want)
 		}
 	}
-	for _, p := range []netip.Prefix{{}, netip.PrefixFrom(netip.IPv4Unspecified(), 33), netip.PrefixFrom(netip.IPv6Unspecified(), -1)} {
+	for _, p := range []netip.Prefix{{}, netip.PrefixFrom(netip.IPv4Unspecified(), 33),
+		netip.PrefixFrom(netip.IPv6Unspecified(), -1)} {
 		if got := LastAddr(p); got.IsValid() {
 			t.Errorf("%s: %s", p, got)
 		}
@@ -129,7 +131,8 @@ func TestCleaned(t *testing.T) {
 	s := table.Set("s", SetType{Family: IPv4}, dirty)
 	k := AddrKey(netip.MustParseAddr("10.0.0.1"))
 	s.Want(k, Value{Comment: dirty})
-	table.SetChain(&Chain{Name: "c", Comment: dirty, Rules: []Rule{{Statements: []Statement{Log{Prefix: dirty}}, Comment: dirty}}})
+	table.SetChain(&Chain{Name: "c", Comment: dirty,
+		Rules: []Rule{{Statements: []Statement{Log{Prefix: dirty}}, Comment: dirty}}})
 	tx := table.Take()
 	for _, text := range []string{table.String(), tx.String()} {
 		if n := strings.Count(text, clean); strings.Contains(text, dirty) || n != 6 && n != 7 {
@@ -137,7 +140,8 @@ func TestCleaned(t *testing.T) {
 		}
 	}
 	s.Want(k, Value{Comment: dirty})
-	table.SetChain(&Chain{Name: "c", Comment: clean, Rules: []Rule{{Statements: []Statement{Log{Prefix: clean}}, Comment: clean}}})
+	table.SetChain(&Chain{Name: "c", Comment: clean,
+		Rules: []Rule{{Statements: []Statement{Log{Prefix: clean}}, Comment: clean}}})
 	if tx := table.Take(); tx != nil {
 		t.Errorf("the same again is not the same:\n%s", tx)
 	}
@@ -216,7 +220,8 @@ func TestSetRead(t *testing.T) {
 func TestSetAllocates(t *testing.T) {
 	table := NewTable("t", "")
 	s := table.Set("s", SetType{Family: IPv4, Map: true}, "")
-	v, other := Value{Verdict: GotoChain("c"), Comment: "default/web"}, Value{Verdict: GotoChain("d"), Comment: "default/web"}
+	v, other := Value{Verdict: GotoChain("c"), Comment: "default/web"},
+		Value{Verdict: GotoChain("d"), Comment: "default/web"}
 	keys := make([]Key, 100)
 	for i := range keys {
 		keys[i] = AddrKey(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
@@ -248,7 +253,9 @@ func TestElementChanges(t *testing.T) {
 		want string
 	}{
 		{func() { s.Want(k, Value{}) }, ""},
-		{func() { s.Want(k, Value{Comment: "web"}) }, "delete element inet t s { 10.0.0.1 }\nadd element inet t s { 10.0.0.1 comment \"web\" }\n"},
+		{func() {
+			s.Want(k, Value{Comment: "web"})
+		}, "delete element inet t s { 10.0.0.1 }\nadd element inet t s { 10.0.0.1 comment \"web\" }\n"},
 		{func() { s.Want(k, Value{}); s.Want(k, Value{Comment: "web"}) }, ""},
 		{func() { s.Want(k, Value{}) }, "delete element inet t s { 10.0.0.1 }\nadd element inet t s { 10.0.0.1 }\n"},
 		{func() { s.Want(k, Value{Comment: "web"}); s.Unwant(k) }, "delete element inet t s { 10.0.0.1 }\n"},

@@ -4,20 +4,22 @@ package nft
 
 import "slices"
 
-// A stage has operations of a weight of maxStage: an element weighs 1, an interval 2, its two ends, and a chain, set or rule, which costs the
-// kernel as much as some elements, perObject. The kernel holds up all other writers of the network namespace while it commits a stage, for some 30 ms.
+// A stage has operations of a weight of maxStage: an element weighs 1, an interval 2, its two ends, and a chain, set or
+// rule, which costs the kernel as much as some elements, perObject. The kernel holds up all other writers of the
+// network namespace while it commits a stage, for some 30 ms.
 const (
 	maxStage  = 20_000
 	perObject = 10
 )
 
-// Stages splits the transaction into those to be committed one after the other: what nothing leads to yet, new and revived chains and sets
-// with what is in them, in portions; the rest, which brings it to use; and what nothing leads to any more. What replaces the whole table is
-// one stage.
+// Stages splits the transaction into those to be committed one after the other: what nothing leads to yet, new and
+// revived chains and sets with what is in them, in portions; the rest, which brings it to use; and what nothing leads
+// to any more. What replaces the whole table is one stage.
 //
-// A packet that is under way while the kernel commits takes the rules of the generation that it began with, but looks elements up in
-// that of the moment. It can find the new element that leads to a new chain, and that chain without rules, so it returns and is
-// accepted. Once the chain is there from the commit before, both generations have its rules.
+// A packet that is under way while the kernel commits takes the rules of the generation that it began with, but looks
+// elements up in that of the moment. It can find the new element that leads to a new chain, and that chain without
+// rules, so it returns and is accepted. Once the chain is there from the commit before, both generations have its
+// rules.
 func (tx *Transaction) Stages() []*Transaction {
 	switch {
 	case tx == nil || len(tx.Ops) == 0:
@@ -28,9 +30,10 @@ func (tx *Transaction) Stages() []*Transaction {
 	return tx.split()
 }
 
-// Detached splits a transaction that replaces the whole table in another way: the first stage deletes the old table, and the last one
-// makes the base chains, so that no packet meets the new table before all of it is there, and no stage holds up other writers for
-// long. Between the two the table denies nothing: another one has to, with the same rules. A small table is one stage.
+// Detached splits a transaction that replaces the whole table in another way: the first stage deletes the old table,
+// and the last one makes the base chains, so that no packet meets the new table before all of it is there, and no stage
+// holds up other writers for long. Between the two the table denies nothing: another one has to, with the same rules. A
+// small table is one stage.
 func (tx *Transaction) Detached() []*Transaction {
 	if tx == nil || !tx.Replaces() || tx.weight() <= maxStage {
 		return tx.Stages()
@@ -46,11 +49,11 @@ func (tx *Transaction) weight() int {
 	return sum
 }
 
-// split splits the transaction into portions of what no packet meets yet, the rest, and portions of what no packet meets any more. A chain
-// goes after the elements that name it: before Linux 6.4 the kernel does not take both at once.
+// split splits the transaction into portions of what no packet meets yet, the rest, and portions of what no packet
+// meets any more. A chain goes after the elements that name it: before Linux 6.4 the kernel does not take both at once.
 //
-// What finds an address in a set without verdicts passes. So many elements of one that is in use may be there some portions before the rest,
-// and be gone some portions after it: what passes meanwhile does so before or after.
+// What finds an address in a set without verdicts passes. So many elements of one that is in use may be there some
+// portions before the rest, and be gone some portions after it: what passes meanwhile does so before or after.
 func (tx *Transaction) split() []*Transaction {
 	var unreached, rest, late, retired, chains []Op
 	gone := make(map[*Chain]bool)
@@ -85,12 +88,13 @@ func (tx *Transaction) split() []*Transaction {
 	return slices.Concat(stages, tx.portions(late), tx.portions(retired), tx.portions(chains))
 }
 
-// passes says whether a packet passes if it finds an element in the set, and nothing else follows from that. The elements of intervals that
-// touch are to be deleted and added at once.
+// passes says whether a packet passes if it finds an element in the set, and nothing else follows from that. The
+// elements of intervals that touch are to be deleted and added at once.
 func (s *Set) passes() bool { return !s.Type.Map && !s.Type.Counter && !s.Type.Interval() }
 
-// lead splits what leads packets by goto from the rest, if it leads some to chains whose rules change: as to new chains, that must not be
-// before both generations have the rules. Nor must those whom it leads away from such a chain be there after its rules changed.
+// lead splits what leads packets by goto from the rest, if it leads some to chains whose rules change: as to new
+// chains, that must not be before both generations have the rules. Nor must those whom it leads away from such a chain
+// be there after its rules changed.
 func lead(ops []Op) [3][]Op {
 	changed := make(map[string]bool)
 	for _, op := range ops {
@@ -181,7 +185,8 @@ func (op Op) weight() int {
 	if op.Rule != nil {
 		for _, statement := range op.Rule.Statements {
 			if ports, ok := statement.(Ports); ok {
-				weight += 5*perObject + len(ports)*perObject/2 // a set: its name is searched for among those of all others
+				// a set: its name is searched for among those of all others
+				weight += 5*perObject + len(ports)*perObject/2
 			}
 		}
 	}

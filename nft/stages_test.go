@@ -61,7 +61,8 @@ func TestStagesOfIntervals(t *testing.T) {
 	for i := range uint16(32_768) {
 		ports.Want(nft.IntervalKey(2*i, 2*i), nft.Value{})
 	}
-	table.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports"}, accept())}})
+	table.SetChain(&nft.Chain{Name: "c",
+		Rules: []nft.Rule{nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports"}, accept())}})
 	stages := table.Take().Stages()
 	total := 0
 	for i, stage := range stages {
@@ -75,8 +76,8 @@ func TestStagesOfIntervals(t *testing.T) {
 	}
 }
 
-// TestStagesOfSetsInUse: many elements that are added to a set in use come in portions before the rest, and those that are deleted after it. Those of
-// a map, or of a set that changes in both ways, come with the rest.
+// TestStagesOfSetsInUse: many elements that are added to a set in use come in portions before the rest, and those that
+// are deleted after it. Those of a map, or of a set that changes in both ways, come with the rest.
 func TestStagesOfSetsInUse(t *testing.T) {
 	const elements = 50_000
 	fill := func(n int, edit func(nft.Key)) {
@@ -85,7 +86,8 @@ func TestStagesOfSetsInUse(t *testing.T) {
 		}
 	}
 	table := nft.NewTable("t", "")
-	grows, shrinks := table.Set("grows", nft.SetType{Family: nft.IPv4}, ""), table.Set("shrinks", nft.SetType{Family: nft.IPv4}, "")
+	grows, shrinks := table.Set("grows", nft.SetType{Family: nft.IPv4}, ""),
+		table.Set("shrinks", nft.SetType{Family: nft.IPv4}, "")
 	verdicts := table.Set("verdicts", nft.SetType{Family: nft.IPv4, Map: true}, "")
 	fill(elements, func(k nft.Key) { shrinks.Want(k, nft.Value{}) })
 	table.Take()

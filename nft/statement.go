@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Statement is one part of a rule: a match, an action or a verdict. The set of statements is closed; a new one needs its text
-// and its evaluation here and its encoding in nft/kernel.
+// Statement is one part of a rule: a match, an action or a verdict. The set of statements is closed; a new one needs
+// its text and its evaluation here and its encoding in nft/kernel.
 type Statement interface {
 	fmt.Stringer
 	// eval says whether evaluation of the rule goes on. A verdict is left in the trace.
@@ -64,8 +64,8 @@ func (s Side) field(f Family) string {
 	return f.protocol() + " daddr"
 }
 
-// Lookup looks the packet up in a set or map: an address of it and, by the set's type, its other fields. In a set it matches when
-// the set has the element; in a map the element's verdict follows, and a miss goes on with the next rule.
+// Lookup looks the packet up in a set or map: an address of it and, by the set's type, its other fields. In a set it
+// matches when the set has the element; in a map the element's verdict follows, and a miss goes on with the next rule.
 type Lookup struct {
 	Side Side
 	Set  string
@@ -96,8 +96,9 @@ type PortRange struct {
 	First, Last uint16
 }
 
-// Ports matches a packet by protocol and destination port. The ranges are sorted by protocol and port and do not overlap; there is at
-// least one, and with one of more than one port all are of one protocol, see [Rules]. (nft(8) joins ranges that touch when it loads the text, so it lists them as one.)
+// Ports matches a packet by protocol and destination port. The ranges are sorted by protocol and port and do not
+// overlap; there is at least one, and with one of more than one port all are of one protocol, see [Rules]. (nft(8)
+// joins ranges that touch when it loads the text, so it lists them as one.)
 type Ports []PortRange
 
 // Contains says whether one of the ranges has the port.
@@ -172,8 +173,8 @@ func (r PortRange) text() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// PortLookup matches a packet by protocol, and by destination port in a set of [PortInterval]. A set of many ports is made before the
-// rule is, in portions.
+// PortLookup matches a packet by protocol, and by destination port in a set of [PortInterval]. A set of many ports is
+// made before the rule is, in portions.
 type PortLookup struct {
 	Proto uint8
 	Set   string

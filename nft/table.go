@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Table is one table of the inet family: what should exist, and where the kernel differs. The zero value is not usable; see
-// [NewTable].
+// Table is one table of the inet family: what should exist, and where the kernel differs. The zero value is not usable;
+// see [NewTable].
 type Table struct {
 	Name    string
 	Comment string // fixed at creation
@@ -32,9 +32,9 @@ func NewTable(name, comment string) *Table {
 	}
 }
 
-// SetChain wants c, in place of the chain of that name if there is one. It is a no-op when c renders as before. The table keeps c;
-// the caller no longer changes it. The kernel cannot change the comment nor the base of a chain: a name has the same ones until a
-// transaction has deleted it.
+// SetChain wants c, in place of the chain of that name if there is one. It is a no-op when c renders as before. The
+// table keeps c; the caller no longer changes it. The kernel cannot change the comment nor the base of a chain: a name
+// has the same ones until a transaction has deleted it.
 func (t *Table) SetChain(c *Chain) {
 	want := t.chains.want[c.Name]
 	for _, old := range [...]*Chain{want, t.chains.differs[c.Name].value} {
@@ -56,8 +56,8 @@ func (t *Table) DeleteChain(name string) {
 // Chain returns the wanted chain of that name, or nil.
 func (t *Table) Chain(name string) *Chain { return t.chains.want[name] }
 
-// Set returns the wanted set of that name and makes an empty one if there is none. A name has the same type and comment until a
-// transaction has deleted it.
+// Set returns the wanted set of that name and makes an empty one if there is none. A name has the same type and comment
+// until a transaction has deleted it.
 func (t *Table) Set(name string, typ SetType, comment string) *Set {
 	s := t.sets[name]
 	if s == nil {
@@ -73,8 +73,8 @@ func (t *Table) Set(name string, typ SetType, comment string) *Set {
 	return s
 }
 
-// DeleteSet wants no set of that name. The caller also deletes what refers to it, before the next [Table.Take], and uses its
-// [Set] no more.
+// DeleteSet wants no set of that name. The caller also deletes what refers to it, before the next [Table.Take], and
+// uses its [Set] no more.
 func (t *Table) DeleteSet(name string) {
 	s := t.sets[name]
 	if s == nil || !s.wanted {
@@ -112,7 +112,8 @@ func (t *Table) Sets() []*Set {
 	return all
 }
 
-// Chains returns the wanted chains: base chains by hook and in the order in which the kernel runs them, then the others by name.
+// Chains returns the wanted chains: base chains by hook and in the order in which the kernel runs them, then the others
+// by name.
 func (t *Table) Chains() []*Chain {
 	return slices.SortedFunc(maps.Values(t.chains.want), byChain)
 }
@@ -132,8 +133,8 @@ func byChain(a, b *Chain) int {
 	return cmp.Compare(a.Name, b.Name)
 }
 
-// Forget says that nothing is known of what the kernel holds: the next [Table.Take] replaces the whole table. It is the one way
-// back after a failed transaction or a change by somebody else.
+// Forget says that nothing is known of what the kernel holds: the next [Table.Take] replaces the whole table. It is the
+// one way back after a failed transaction or a change by somebody else.
 func (t *Table) Forget() {
 	t.known = false
 	t.chains.forget()
@@ -150,9 +151,9 @@ func (t *Table) Known() bool { return t.known }
 // Changed says whether the next [Table.Take] may have something to do. It costs nothing.
 func (t *Table) Changed() bool { return !t.known || len(t.dirty) > 0 || t.edited || t.ripe }
 
-// Take returns the transaction that makes the kernel hold what is wanted, but for what has to be retired first, or nil when there is
-// nothing to do. Its cost is proportional to the difference. From then on the table takes the transaction as committed; if it fails, call
-// [Table.Forget].
+// Take returns the transaction that makes the kernel hold what is wanted, but for what has to be retired first, or nil
+// when there is nothing to do. Its cost is proportional to the difference. From then on the table takes the transaction
+// as committed; if it fails, call [Table.Forget].
 func (t *Table) Take() *Transaction {
 	if !t.Changed() {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// String returns the table in nft(8) syntax: what `nft -f` loads and, of a table loaded so, `nft -s list table` of version 1.0.6 prints, but
-// for the order of elements. Sets come before chains, each by name.
+// String returns the table in nft(8) syntax: what `nft -f` loads and, of a table loaded so, `nft -s list table` of
+// version 1.0.6 prints, but for the order of elements. Sets come before chains, each by name.
 func (t *Table) String() string {
 	var b strings.Builder
 	_, _ = t.WriteTo(&b) // a Builder does not fail

@@ -23,11 +23,12 @@ func everything() *nft.Table {
 	fillSets(t)
 	set := func(name string) nft.Lookup { return nft.LookupIn(nft.Source, t.FindSet(name)) }
 	to := func(name string) nft.Lookup { return nft.LookupIn(nft.Destination, t.FindSet(name)) }
-	t.SetChain(&nft.Chain{Name: "forward-egress", Comment: "the earlier one", Base: &nft.Base{Priority: -1}, Rules: []nft.Rule{
-		nft.R(nft.CtState{nft.Established, nft.Related}, accept()),
-		nft.R(set("verdicts-4")),
-		nft.R(set("verdicts-6")),
-	}})
+	t.SetChain(&nft.Chain{Name: "forward-egress", Comment: "the earlier one", Base: &nft.Base{Priority: -1},
+		Rules: []nft.Rule{
+			nft.R(nft.CtState{nft.Established, nft.Related}, accept()),
+			nft.R(set("verdicts-4")),
+			nft.R(set("verdicts-6")),
+		}})
 	t.SetChain(&nft.Chain{Name: "forward-ingress", Base: &nft.Base{}, Rules: []nft.Rule{
 		nft.R(nft.CtState{nft.Related}, accept()),
 		nft.R(nft.CtState{nft.Established}, nft.CtReply{}, accept()),
@@ -73,7 +74,8 @@ func fillSets(t *nft.Table) {
 	empty := nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange}
 	t.Set("empty", empty, "nothing in it")
 	many := t.Set("many", nft.SetType{Fields: nft.PortInterval}, "of any protocol")
-	for _, k := range []nft.Key{nft.IntervalKey(0, 1), nft.IntervalKey(80, 80), nft.IntervalKey(8000, 8999), nft.IntervalKey(65535, 65535)} {
+	for _, k := range []nft.Key{nft.IntervalKey(0, 1), nft.IntervalKey(80, 80), nft.IntervalKey(8000, 8999),
+		nft.IntervalKey(65535, 65535)} {
 		many.Want(k, nft.Value{})
 	}
 	for i, f := range nft.Families() {
@@ -96,7 +98,8 @@ func fillSets(t *nft.Table) {
 		s = t.Set(name("ranges"), nft.SetType{Family: f, Fields: nft.AddrRange, Map: true, Counter: true}, "blocks")
 		for n, r := range [][][2]string{
 			{{"0.0.0.0", "127.255.255.255"}, {"192.168.0.1", "192.168.0.255"}, {"255.255.255.255", "255.255.255.255"}},
-			{{"::", "::1"}, {"fd00::", "fd00:0:ffff:ffff:ffff:ffff:ffff:ffff"}, {"ffff::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}},
+			{{"::", "::1"}, {"fd00::", "fd00:0:ffff:ffff:ffff:ffff:ffff:ffff"},
+				{"ffff::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}},
 		}[i] {
 			v := []nft.Verdict{accept(), nft.JumpTo("ports"), {}}[n]
 			s.Want(nft.PairKey(addr(r[0]), addr(r[1])), nft.Value{Verdict: v, Comment: []string{"", "b", ""}[n]})
@@ -274,19 +277,23 @@ func sorted(table string) string {
 	return strings.Join(blocks, "\n\n")
 }
 
-// Ranges of ports of several protocols are a rule for each protocol, wherever in the rule they are; what else there is, is one rule.
+// Ranges of ports of several protocols are a rule for each protocol, wherever in the rule they are; what else there is,
+// is one rule.
 func TestRules(t *testing.T) {
 	tcp, udp := nft.PortRange{Proto: nft.TCP, First: 80, Last: 90}, nft.PortRange{Proto: nft.UDP, First: 53, Last: 53}
-	more, sctp := nft.PortRange{Proto: nft.TCP, First: 443, Last: 443}, nft.PortRange{Proto: nft.SCTP, First: 0, Last: 65535}
+	more, sctp := nft.PortRange{Proto: nft.TCP, First: 443, Last: 443},
+		nft.PortRange{Proto: nft.SCTP, First: 0, Last: 65535}
 	for _, test := range []struct {
 		statements []nft.Statement
 		want       []string
 	}{
 		{[]nft.Statement{accept()}, []string{"accept"}},
-		{[]nft.Statement{nft.Ports{more, udp}, accept()}, []string{"meta l4proto . th dport { tcp . 443, udp . 53 } accept"}},
+		{[]nft.Statement{nft.Ports{more, udp}, accept()},
+			[]string{"meta l4proto . th dport { tcp . 443, udp . 53 } accept"}},
 		{[]nft.Statement{nft.Ports{tcp, more}, accept()}, []string{"tcp dport { 80-90, 443 } accept"}},
 		{[]nft.Statement{nft.CtReply{}, nft.Ports{tcp, more, udp, sctp}, accept()}, []string{
-			"ct direction reply tcp dport { 80-90, 443 } accept", "ct direction reply udp dport 53 accept", "ct direction reply meta l4proto sctp accept",
+			"ct direction reply tcp dport { 80-90, 443 } accept", "ct direction reply udp dport 53 accept",
+			"ct direction reply meta l4proto sctp accept",
 		}},
 	} {
 		var got []string

@@ -8,8 +8,8 @@ import (
 	"net/netip"
 )
 
-// Flow is the first packet of a new connection as a hook sees it: the original source, and the destination after the destination
-// was translated.
+// Flow is the first packet of a new connection as a hook sees it: the original source, and the destination after the
+// destination was translated.
 type Flow struct {
 	Hook     Hook       // that the packet passes
 	Src, Dst netip.Addr // of one family; an IPv4-mapped address is one of IPv6
@@ -67,9 +67,10 @@ func (s Step) Element() string {
 // Lookup returns the set of the rule's last lookup and the element that it found there, or nil without a lookup.
 func (s Step) Lookup() (*Set, Element) { return s.set, s.found }
 
-// Trace follows a new connection through the base chains of its hook, in the order in which the kernel runs them. It returns the rules that
-// matched, and Accept, Drop, Reject or Reset. If the flow comes to a reference to a chain or set that is not in the table, or more
-// than 16 chains deep, that is an error, as it would be to the kernel; the verdict then means nothing.
+// Trace follows a new connection through the base chains of its hook, in the order in which the kernel runs them. It
+// returns the rules that matched, and Accept, Drop, Reject or Reset. If the flow comes to a reference to a chain or set
+// that is not in the table, or more than 16 chains deep, that is an error, as it would be to the kernel; the verdict
+// then means nothing.
 func (t *Table) Trace(f Flow) ([]Step, Verdict, error) {
 	trail, err := t.Follow(f)
 	return trail.Steps, trail.Verdict, err

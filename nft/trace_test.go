@@ -101,7 +101,8 @@ func TestTracePorts(t *testing.T) {
 		nft.R(drop()),
 	}})
 	for flow, want := range map[string]string{
-		"tcp/79": "", "tcp/80": "80-90", "tcp/85": "80-90", "tcp/90": "80-90", "tcp/91": "", "tcp/65535": "65535", "udp/80": "", "icmp/80": "",
+		"tcp/79": "", "tcp/80": "80-90", "tcp/85": "80-90", "tcp/90": "80-90", "tcp/91": "", "tcp/65535": "65535",
+		"udp/80": "", "icmp/80": "",
 	} {
 		steps, _, err := table.Trace(parseFlow(t, "10.0.0.1 -> 10.0.0.2 "+flow))
 		if err != nil || len(steps) != 1 || steps[0].Element() != want {
@@ -129,19 +130,26 @@ func TestTrace(t *testing.T) {
 		{"10.0.0.2 -> 10.0.0.9 tcp/9001", "drop", "forward-egress[10.0.0.2 : goto out] out"},
 		// What it accepts, the second one still sees; what it drops, not.
 		{"10.0.0.2 -> 10.0.0.5 tcp/8080", "accept",
-			`forward-egress[10.0.0.2 : goto out] out forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.0.0.2 . tcp . 8080]`},
+			`forward-egress[10.0.0.2 : goto out] out forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.0.0.2 ` +
+				`. tcp . 8080]`},
 		{"10.0.0.2 -> 10.0.0.5 tcp/8081", "reject with icmpx admin-prohibited",
 			`forward-egress[10.0.0.2 : goto out] out forward-ingress[10.0.0.5 comment "pod" : goto in] in`},
 		{"10.0.0.2 -> 10.0.0.5 tcp/80", "drop", "forward-egress[10.0.0.2 : goto out] out"},
 		// The second base chain alone, in both families.
-		{"10.0.0.5 -> 10.0.0.5 tcp/1", "accept", `forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.0.0.5 . 10.0.0.5]`},
-		{"fd00::2 -> fd00::5 tcp/8080", "accept", `forward-ingress[fd00::5 comment "pod" : goto in] in[fd00::2 . tcp . 8080]`},
-		{"fd00::2 -> fd00::5 sctp/8080", "reject with icmpx admin-prohibited", `forward-ingress[fd00::5 comment "pod" : goto in] in`},
-		{"fd00::5 -> fd00::5 tcp/1", "accept", `forward-ingress[fd00::5 comment "pod" : goto in] in[fd00::5 . fd00::5]`},
+		{"10.0.0.5 -> 10.0.0.5 tcp/1", "accept",
+			`forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.0.0.5 . 10.0.0.5]`},
+		{"fd00::2 -> fd00::5 tcp/8080", "accept",
+			`forward-ingress[fd00::5 comment "pod" : goto in] in[fd00::2 . tcp . 8080]`},
+		{"fd00::2 -> fd00::5 sctp/8080", "reject with icmpx admin-prohibited",
+			`forward-ingress[fd00::5 comment "pod" : goto in] in`},
+		{"fd00::5 -> fd00::5 tcp/1", "accept",
+			`forward-ingress[fd00::5 comment "pod" : goto in] in[fd00::5 . fd00::5]`},
 		{"fd00::2 -> fd00::5 ipv6-icmp/135", "accept", `forward-ingress[fd00::5 comment "pod" : goto in] in`},
-		{"fd00::2 -> fd00::5 ipv6-icmp/128", "reject with icmpx admin-prohibited", `forward-ingress[fd00::5 comment "pod" : goto in] in`},
+		{"fd00::2 -> fd00::5 ipv6-icmp/128", "reject with icmpx admin-prohibited",
+			`forward-ingress[fd00::5 comment "pod" : goto in] in`},
 		// A jump comes back at the chain's end.
-		{"10.1.2.3 -> 10.0.0.5 tcp/443", "accept", `forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.1.0.0/16 : jump web] web`},
+		{"10.1.2.3 -> 10.0.0.5 tcp/443", "accept",
+			`forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.1.0.0/16 : jump web] web`},
 		{"10.1.2.3 -> 10.0.0.5 tcp/8080", "reject with icmpx admin-prohibited",
 			`forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.1.0.0/16 : jump web] in`},
 		// An IPv4-mapped address is not the IPv4 address.
@@ -164,11 +172,13 @@ func TestTraceIntervals(t *testing.T) {
 		s := table.Set("s"+f.String(), nft.SetType{Family: f, Fields: nft.AddrRange}, "")
 		for _, r := range map[nft.Family][][2]string{
 			nft.IPv4: {
-				{"0.0.0.0", "0.0.0.0"}, {"10.0.0.0", "10.0.0.255"}, {"10.0.1.0", "10.0.1.9"}, {"10.0.1.11", "10.0.1.11"},
+				{"0.0.0.0", "0.0.0.0"}, {"10.0.0.0", "10.0.0.255"}, {"10.0.1.0", "10.0.1.9"},
+				{"10.0.1.11", "10.0.1.11"},
 				{"255.255.255.0", "255.255.255.255"},
 			},
 			nft.IPv6: {
-				{"::", "::1"}, {"::fffe:0:0", "::fffe:ffff:ffff"}, {"::ffff:10.0.0.0", "::ffff:10.0.0.255"}, {"fd00::", "fd00::ffff"},
+				{"::", "::1"}, {"::fffe:0:0", "::fffe:ffff:ffff"}, {"::ffff:10.0.0.0", "::ffff:10.0.0.255"},
+				{"fd00::", "fd00::ffff"},
 				{"ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
 			},
 		}[f] {
@@ -245,10 +255,14 @@ func TestTraceReturns(t *testing.T) {
 		{"the end of the base chain", chains{"base": {}}, "accept", ""},
 		{"jump comes back", chains{"base": {jump, denied}, "a": {}}, "drop", "base base"},
 		{"goto does not", chains{"base": {goTo, denied}, "a": {}}, "accept", "base"},
-		{"jump, jump", chains{"base": {jump, denied}, "a": {nft.R(nft.JumpTo("b")), nft.R(accept())}, "b": {}}, "accept", "base a a"},
-		{"jump, goto", chains{"base": {jump, denied}, "a": {nft.R(nft.GotoChain("b")), nft.R(accept())}, "b": {}}, "drop", "base a base"},
-		{"goto, jump", chains{"base": {goTo, denied}, "a": {nft.R(nft.JumpTo("b")), nft.R(drop())}, "b": {}}, "drop", "base a a"},
-		{"goto, goto", chains{"base": {goTo, denied}, "a": {nft.R(nft.GotoChain("b")), denied}, "b": {}}, "accept", "base a"},
+		{"jump, jump", chains{"base": {jump, denied}, "a": {nft.R(nft.JumpTo("b")), nft.R(accept())}, "b": {}},
+			"accept", "base a a"},
+		{"jump, goto", chains{"base": {jump, denied}, "a": {nft.R(nft.GotoChain("b")), nft.R(accept())}, "b": {}},
+			"drop", "base a base"},
+		{"goto, jump", chains{"base": {goTo, denied}, "a": {nft.R(nft.JumpTo("b")), nft.R(drop())}, "b": {}},
+			"drop", "base a a"},
+		{"goto, goto", chains{"base": {goTo, denied}, "a": {nft.R(nft.GotoChain("b")), denied}, "b": {}},
+			"accept", "base a"},
 		{"accept ends all chains", chains{"base": {jump, denied}, "a": {nft.R(accept())}}, "accept", "base a"},
 		{"a rule that does not match", chains{"base": {noMatch}}, "accept", ""},
 		{"continue is no verdict", chains{"base": {nft.R(nft.Verdict{}), denied}}, "drop", "base"},
@@ -261,8 +275,8 @@ func TestTraceReturns(t *testing.T) {
 	}
 }
 
-// TestTraceContinue holds that an element whose verdict is to continue goes on in the same rule, and that what an earlier rule found is
-// not told of a later one.
+// TestTraceContinue holds that an element whose verdict is to continue goes on in the same rule, and that what an
+// earlier rule found is not told of a later one.
 func TestTraceContinue(t *testing.T) {
 	table := nft.NewTable("t", "")
 	m := table.Set("m", nft.SetType{Family: nft.IPv4, Map: true}, "")
@@ -336,7 +350,8 @@ func TestTraceDepth(t *testing.T) {
 // maxLadder is how many jumps the kernel lets follow each other.
 const maxLadder = 15
 
-// TestTraceNeighbourDiscovery holds that `icmpv6 type` matches in IPv6 packets only: nft(8) implies `meta nfproto ipv6`.
+// TestTraceNeighbourDiscovery holds that `icmpv6 type` matches in IPv6 packets only: nft(8) implies `meta nfproto
+// ipv6`.
 func TestTraceNeighbourDiscovery(t *testing.T) {
 	table := rulesOf(map[string][]nft.Rule{"base": {nft.R(nft.NeighbourDiscovery{}, accept()), nft.R(drop())}})
 	for _, row := range []struct {

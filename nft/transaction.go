@@ -36,8 +36,9 @@ type Op struct {
 	Unreached bool
 }
 
-// Transaction is a list of operations on one table that the kernel commits all or none. The order of the operations is the order of
-// dependency: what is referred to is there before, and goes after, what refers to it; elements are deleted before others are added.
+// Transaction is a list of operations on one table that the kernel commits all or none. The order of the operations is
+// the order of dependency: what is referred to is there before, and goes after, what refers to it; elements are deleted
+// before others are added.
 type Transaction struct {
 	Table   string
 	Comment string // the table's

@@ -14,8 +14,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// world edits a table at random, and keeps what should be in it in plain maps. The table goes through states that no kernel would take,
-// and is one that it takes whenever a transaction is made.
+// world edits a table at random, and keeps what should be in it in plain maps. The table goes through states that no
+// kernel would take, and is one that it takes whenever a transaction is made.
 type world struct {
 	*rand.Rand
 	t     *testing.T
@@ -236,7 +236,8 @@ func (w *world) settle(want string) {
 	}
 }
 
-// missing holds that the kernel has all that is wanted, and that what it has besides are elements, sets and chains that were.
+// missing holds that the kernel has all that is wanted, and that what it has besides are elements, sets and chains that
+// were.
 func (w *world) missing() {
 	w.t.Helper()
 	for name, s := range w.want.sets {
@@ -275,7 +276,8 @@ func (w *world) minimal(tx *nft.Transaction) {
 		if op.Chain == nil {
 			continue
 		}
-		if h, n := held.Chain(op.Chain.Name), want.Chain(op.Chain.Name); h != nil && n != nil && fmt.Sprint(h.Rules) == fmt.Sprint(n.Rules) {
+		if h, n := held.Chain(op.Chain.Name), want.Chain(op.Chain.Name); h != nil && n != nil &&
+			fmt.Sprint(h.Rules) == fmt.Sprint(n.Rules) {
 			w.t.Fatalf("%s, though it is as wanted", op.Describe())
 		}
 	}
@@ -328,7 +330,8 @@ func TestMemoryIsStrict(t *testing.T) {
 	v := start.Set("verdicts", verdicts, "")
 	v.Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("other")})
 	start.SetChain(&nft.Chain{Name: "other"})
-	start.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Source, s), accept())}})
+	start.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{},
+		Rules: []nft.Rule{nft.R(nft.LookupIn(nft.Source, s), accept())}})
 	full := start.Take()
 
 	chain := func(name string, r ...nft.Rule) *nft.Chain { return &nft.Chain{Name: name, Rules: r} }
@@ -365,7 +368,8 @@ func TestMemoryIsStrict(t *testing.T) {
 			t.Errorf("%s: %v, want %v", row.op.Describe(), err, row.want)
 		}
 	}
-	if err := new(memory).clone().apply(&nft.Transaction{Ops: []nft.Op{{Verb: nft.DeleteTable}}}); !errors.Is(err, errNone) {
+	if err := new(memory).clone().apply(&nft.Transaction{Ops: []nft.Op{{Verb: nft.DeleteTable}}}); !errors.Is(err,
+		errNone) {
 		t.Errorf("delete a missing table: %v", err)
 	}
 }

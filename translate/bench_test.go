@@ -82,7 +82,8 @@ func (sc scale) pod(i int) policy.Pod {
 // policy lets in one application of the namespace, the namespaces of a team and a CIDR.
 func (sc scale) policy(i int) *networkingv1.NetworkPolicy {
 	app := func(n int) *metav1.LabelSelector {
-		return &metav1.LabelSelector{MatchLabels: map[string]string{fmt.Sprint("app.kubernetes.io/", "name"): fmt.Sprintf("app-%d", n%sc.apps())}}
+		return &metav1.LabelSelector{MatchLabels: map[string]string{fmt.Sprint("app.kubernetes.io/",
+			"name"): fmt.Sprintf("app-%d", n%sc.apps())}}
 	}
 	port, tcp := intstr.FromInt32(int32(8000+i%100)), corev1.ProtocolTCP
 	return &networkingv1.NetworkPolicy{
@@ -93,7 +94,9 @@ func (sc scale) policy(i int) *networkingv1.NetworkPolicy {
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
 				From: []networkingv1.NetworkPolicyPeer{
 					{PodSelector: app(i/sc.namespaces() + 1)},
-					{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": fmt.Sprint(i % teams)}}},
+					{NamespaceSelector: &metav1.LabelSelector{
+						MatchLabels: map[string]string{"team": fmt.Sprint(i % teams)},
+					}},
 					{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("192.0.%d.0/24", i%256)}},
 				},
 				Ports: []networkingv1.NetworkPolicyPort{{Protocol: &tcp, Port: &port}},
@@ -175,7 +178,8 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// memory returns the bytes that a state keeps for a pod and for a policy, without the table, and for all with the table.
+// memory returns the bytes that a state keeps for a pod and for a policy, without the table, and for all with the
+// table.
 func (sc scale) memory() (perPod, perPolicy, all float64) {
 	empty := heap()
 	s := translate.New("node", translate.Options{})

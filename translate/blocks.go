@@ -32,7 +32,8 @@ type openRange struct {
 	opening
 }
 
-// span is addresses at which a port set is open, from the first to the one before the end, or to the top if there is none.
+// span is addresses at which a port set is open, from the first to the one before the end, or to the top if there is
+// none.
 type span struct {
 	first, end netip.Addr
 	ports      int // of the list of distinct sets
@@ -45,15 +46,16 @@ type edge struct {
 	opens int // +1 opens, -1 closes
 }
 
-// maxFlat is how many port ranges the chains that the blocks of an isolation jump to may have, if each has all that is open to an address.
+// maxFlat is how many port ranges the chains that the blocks of an isolation jump to may have, if each has all that is
+// open to an address.
 const maxFlat = 10_000
 
-// cut turns overlapping blocks of one family into disjoint ranges in ascending order, each with the union of the ports of the
-// blocks that cover it. Neighbours with equal ports are one range. The kernel silently accepts and then misjudges overlapping
-// intervals, so nothing else may reach an interval set.
+// cut turns overlapping blocks of one family into disjoint ranges in ascending order, each with the union of the ports
+// of the blocks that cover it. Neighbours with equal ports are one range. The kernel silently accepts and then
+// misjudges overlapping intervals, so nothing else may reach an interval set.
 //
-// The unions of n blocks, each inside another and with a port of its own, are n² ports: beyond maxFlat they are written down otherwise,
-// see [nesting]. False says that this, too, would be more than most.
+// The unions of n blocks, each inside another and with a port of its own, are n² ports: beyond maxFlat they are written
+// down otherwise, see [nesting]. False says that this, too, would be more than most.
 func cut(d policy.Direction, f nft.Family, blocks []openBlock, most int) ([]openRange, bool) {
 	spans, sets := spansOf(blocks)
 	edges := edgesOf(spans)
@@ -206,8 +208,9 @@ func top(f nft.Family) netip.Addr {
 	return nft.LastAddr(netip.PrefixFrom(lowest, 0))
 }
 
-// parseCIDR reads a CIDR as the API server does: leading zeros of IPv4 fields are decimal, bits behind the mask are dropped,
-// and a prefix of IPv4-mapped addresses alone is the IPv4 one. One that has others too, as ::/0 or ::fffe:0:0/95, is of IPv6.
+// parseCIDR reads a CIDR as the API server does: leading zeros of IPv4 fields are decimal, bits behind the mask are
+// dropped, and a prefix of IPv4-mapped addresses alone is the IPv4 one. One that has others too, as ::/0 or
+// ::fffe:0:0/95, is of IPv6.
 func parseCIDR(text string) (netip.Prefix, bool) {
 	addr, bits, found := strings.Cut(text, "/")
 	if !found {

@@ -84,8 +84,8 @@ func blockOf(text string) *networkingv1.IPBlock {
 	return &networkingv1.IPBlock{CIDR: parts[0], Except: parts[1:]}
 }
 
-// isolationBy returns the isolation of a pod by a policy with one rule of some blocks, whose intervals are in the maps of
-// their families.
+// isolationBy returns the isolation of a pod by a policy with one rule of some blocks, whose intervals are in the maps
+// of their families.
 func isolationBy(t *testing.T, blocks string) *isolation {
 	t.Helper()
 	s := New("node", Options{})
@@ -94,7 +94,8 @@ func isolationBy(t *testing.T, blocks string) *isolation {
 	np := &networkingv1.NetworkPolicy{}
 	np.Namespace, np.Name, np.Spec.Ingress = name.Namespace, name.Name, make([]networkingv1.NetworkPolicyIngressRule, 1)
 	for text := range strings.FieldsSeq(blocks) {
-		np.Spec.Ingress[0].From = append(np.Spec.Ingress[0].From, networkingv1.NetworkPolicyPeer{IPBlock: blockOf(text)})
+		np.Spec.Ingress[0].From = append(np.Spec.Ingress[0].From,
+			networkingv1.NetworkPolicyPeer{IPBlock: blockOf(text)})
 	}
 	if err := s.SetPolicy(np); err != nil {
 		t.Fatalf("%s: %v", blocks, err)

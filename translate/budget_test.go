@@ -19,8 +19,8 @@ import (
 
 // The budgets hold without a clock that an event costs what it changes, whatever the size of the cluster around it.
 
-// crowd is a cluster of a size around a shop whose pods and policies are always the same. All pods of the crowd are peers of the shop:
-// they are in the set of all namespaces, and every tenth in one that the shop has for itself.
+// crowd is a cluster of a size around a shop whose pods and policies are always the same. All pods of the crowd are
+// peers of the shop: they are in the set of all namespaces, and every tenth in one that the shop has for itself.
 type crowd int
 
 func (n crowd) pod(i int) policy.Pod {
@@ -36,11 +36,13 @@ func shopPod(i int, labels map[string]string) policy.Pod {
 	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "shop", Name: fmt.Sprintf("web-%d", i)},
 		Node:           "node", Running: true, Labels: labels,
-		IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i))},
+		IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}),
+			netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i))},
 	}
 }
 
-// shopPolicy lets pods of the shop be reached by clients of all namespaces, by all namespaces on another port, and by each other.
+// shopPolicy lets pods of the shop be reached by clients of all namespaces, by all namespaces on another port, and by
+// each other.
 func shopPolicy(name string, port int32) *networkingv1.NetworkPolicy {
 	ports := func(n int32) []networkingv1.NetworkPolicyPort {
 		number := intstr.FromInt32(n)
@@ -55,8 +57,10 @@ func shopPolicy(name string, port int32) *networkingv1.NetworkPolicy {
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: *labelled("app", "web"),
 			Ingress: []networkingv1.NetworkPolicyIngressRule{
-				{From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}, PodSelector: clients}}, Ports: ports(80)},
-				{From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}}, Ports: ports(443)},
+				{From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{},
+					PodSelector: clients}}, Ports: ports(80)},
+				{From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}},
+					Ports: ports(443)},
 				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: web}}, Ports: ports(port)},
 			},
 		},
@@ -127,7 +131,8 @@ func turns() []turn {
 		{
 			"policy of others added",
 			func(s *translate.State) {
-				_ = s.SetPolicy(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "crowd-1", Name: "deny"}})
+				_ = s.SetPolicy(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "crowd-1",
+					Name: "deny"}})
 			},
 			func(s *translate.State) {
 				s.DeletePolicy(types.NamespacedName{Namespace: "crowd-1", Name: "deny"})
@@ -193,10 +198,12 @@ func TestEventBudget(t *testing.T) {
 		at1k, at10k := costOf(small, &looksSmall, e), costOf(large, &looksLarge, e)
 		t.Logf("%s: %+v at 1,000 pods, %+v at 10,000", e.name, at1k, at10k)
 		budget := budgets[e.name]
-		if at10k.operations > budget.operations || at10k.matches > budget.matches || at10k.allocations > budget.allocations {
+		if at10k.operations > budget.operations || at10k.matches > budget.matches ||
+			at10k.allocations > budget.allocations {
 			t.Errorf("%s: %+v, budget %+v", e.name, at10k, budget)
 		}
-		if at1k.operations != at10k.operations || at1k.matches != at10k.matches || at10k.allocations > 1.1*at1k.allocations+2 {
+		if at1k.operations != at10k.operations || at1k.matches != at10k.matches ||
+			at10k.allocations > 1.1*at1k.allocations+2 {
 			t.Errorf("%s: %+v at 1,000 pods, %+v at 10,000", e.name, at1k, at10k)
 		}
 	}
@@ -214,12 +221,14 @@ func TestMemoryBudget(t *testing.T) {
 		perPod, perPolicy, _ := row.memory()
 		t.Logf("%s: %.0f bytes a pod, %.0f a policy", row.scale, perPod, perPolicy)
 		if perPod > row.perPod || perPolicy > row.perPolicy {
-			t.Errorf("%s: %.0f bytes a pod, %.0f a policy, budget %.0f and %.0f", row.scale, perPod, perPolicy, row.perPod, row.perPolicy)
+			t.Errorf("%s: %.0f bytes a pod, %.0f a policy, budget %.0f and %.0f", row.scale, perPod, perPolicy,
+				row.perPod, row.perPolicy)
 		}
 	}
 }
 
-// TestPathBudget: the longest way of a packet through an isolation does not grow with policies, rules, peers, ports and blocks.
+// TestPathBudget: the longest way of a packet through an isolation does not grow with policies, rules, peers, ports and
+// blocks.
 func TestPathBudget(t *testing.T) {
 	for _, size := range []int{1, 20, 1000} {
 		s := translate.New("node", translate.Options{LogGroup: 86})
@@ -246,7 +255,8 @@ func TestPathBudget(t *testing.T) {
 			}
 			rules, lookups := longest(table, c)
 			t.Logf("%d policies: %d rules, %d lookups", size, rules, lookups)
-			// Of each family: three kinds of pods, four of namespaces, blocks, one set for what is always allowed, one that counts.
+			// Of each family: three kinds of pods, four of namespaces, blocks, one set for what is always allowed, one
+			// that counts.
 			if rules > 32 || lookups > 2*(3+4+1+1+1) {
 				t.Errorf("%d policies: %d rules, %d lookups on the longest way", size, rules, lookups)
 			}
@@ -270,7 +280,8 @@ func everyKind(i int) *networkingv1.NetworkPolicy {
 	peers := []networkingv1.NetworkPolicyPeer{
 		{NamespaceSelector: labelled("team", i)},
 		{NamespaceSelector: &metav1.LabelSelector{}, PodSelector: labelled("number", i)},
-		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("172.%d.%d.0/24", 16+i/256, i%256), Except: []string{fmt.Sprintf("172.%d.%d.64/26", 16+i/256, i%256)}}},
+		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("172.%d.%d.0/24", 16+i/256, i%256),
+			Except: []string{fmt.Sprintf("172.%d.%d.64/26", 16+i/256, i%256)}}},
 		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("2001:db8:%x::/48", i)}},
 	}
 	rules := []networkingv1.NetworkPolicyIngressRule{
@@ -288,7 +299,8 @@ func everyKind(i int) *networkingv1.NetworkPolicy {
 	}
 }
 
-// longest returns how many rules and lookups a packet meets at most on its way through a chain and those that it leads to.
+// longest returns how many rules and lookups a packet meets at most on its way through a chain and those that it leads
+// to.
 func longest(t *nft.Table, c *nft.Chain) (rules, lookups int) {
 	for _, r := range c.Rules {
 		rules++

@@ -17,16 +17,17 @@ const (
 	logSnaplen = 128 // bytes: the headers, and where an ICMP error is about what it is about
 )
 
-// addFrame makes what every table has and what never changes: the way of a packet, the maps by which it meets the isolations of its pods,
-// what is always allowed, and how what is not allowed is denied.
+// addFrame makes what every table has and what never changes: the way of a packet, the maps by which it meets the
+// isolations of its pods, what is always allowed, and how what is not allowed is denied.
 //
-// The way is: the isolation of the source, the isolation of the destination, accept. The base chain finds either, so that a packet of
-// pods that no policy selects takes no jump. What an egress isolation allows goes to the chain ingress, and never comes back: a goto out
-// of a chain that was jumped to ends where ingress does.
+// The way is: the isolation of the source, the isolation of the destination, accept. The base chain finds either, so
+// that a packet of pods that no policy selects takes no jump. What an egress isolation allows goes to the chain
+// ingress, and never comes back: a goto out of a chain that was jumped to ends where ingress does.
 func (s *State) addFrame() {
 	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
-			s.table.Set(podsMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true}, "pods of this node that are isolated for "+d.String())
+			s.table.Set(podsMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+				"pods of this node that are isolated for "+d.String())
 		}
 		s.table.SetChain(s.denyChain(d))
 	}
@@ -85,8 +86,8 @@ func (s *State) early() []nft.Rule {
 	}
 }
 
-// render makes the chain of the isolation, and drops the sets that have become empty. The chain looks each kind of match up once,
-// whatever the number of policies; what it does not allow it logs and denies.
+// render makes the chain of the isolation, and drops the sets that have become empty. The chain looks each kind of
+// match up once, whatever the number of policies; what it does not allow it logs and denies.
 func (iso *isolation) render(s *State) {
 	for _, f := range nft.Families() {
 		for _, k := range setKinds() {
@@ -156,19 +157,21 @@ func (iso *isolation) lookUp(s *State, k setKind, add func(...nft.Statement)) {
 // deny adds the tail: log, count, deny.
 func (iso *isolation) deny(s *State, add func(...nft.Statement)) {
 	if s.options.LogGroup != 0 {
-		add(nft.Limit{Rate: logRate, Burst: logBurst}, nft.Log{Prefix: iso.name, Group: s.options.LogGroup, Snaplen: logSnaplen})
+		add(nft.Limit{Rate: logRate, Burst: logBurst},
+			nft.Log{Prefix: iso.name, Group: s.options.LogGroup, Snaplen: logSnaplen})
 	}
 	add(nft.Counter{}, nft.GotoChain(denyChain(iso.direction)))
 }
 
-// denyChain returns the chain in which the isolations of a direction end. It counts for each pod: a set keeps its counts when an
-// isolation's chain changes, or the pod gets another isolation.
+// denyChain returns the chain in which the isolations of a direction end. It counts for each pod: a set keeps its
+// counts when an isolation's chain changes, or the pod gets another isolation.
 func (s *State) denyChain(d policy.Direction) *nft.Chain {
 	c := &nft.Chain{Name: denyChain(d), Comment: "what no policy allows; counts it in the pod's element"}
 	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
 	for _, set := range DeniedSets() {
 		if set.Direction == d {
-			add(nft.LookupIn(podSide(d), s.table.Set(set.Name, set.Type, "packets that were denied, by pod of this node")))
+			add(nft.LookupIn(podSide(d), s.table.Set(set.Name, set.Type,
+				"packets that were denied, by pod of this node")))
 		}
 	}
 	if s.options.Deny == nft.Reject {
@@ -180,8 +183,8 @@ func (s *State) denyChain(d policy.Direction) *nft.Chain {
 	return c
 }
 
-// DeniedSet is a set of the isolated pods of the node, in whose elements the kernel counts what is denied in a direction. The comment of an
-// element is the pod, as namespace/name.
+// DeniedSet is a set of the isolated pods of the node, in whose elements the kernel counts what is denied in a
+// direction. The comment of an element is the pod, as namespace/name.
 type DeniedSet struct {
 	Name      string
 	Type      nft.SetType

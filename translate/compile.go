@@ -23,8 +23,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// networkPolicy is one of the state. Most policies select no pod of this node: of them it keeps what tells that, and the text in
-// its shortest form.
+// networkPolicy is one of the state. Most policies select no pod of this node: of them it keeps what tells that, and
+// the text in its shortest form.
 type networkPolicy struct {
 	name     types.NamespacedName
 	spec     []byte // as protobuf
@@ -83,16 +83,17 @@ type rulePorts struct {
 	named []policy.NamedPort // Number is not set
 }
 
-// podPeer selects pods: of one namespace, of the namespaces that a selector matches or, with neither, of the whole cluster.
+// podPeer selects pods: of one namespace, of the namespaces that a selector matches or, with neither, of the whole
+// cluster.
 type podPeer struct {
 	namespace  string
 	namespaces labels.Selector
 	pods       labels.Selector
 }
 
-// compile returns the policy that np says; spec is its, as protobuf. What it cannot compile is an error that names the field, and narrows:
-// a bad rule allows nothing, a bad requirement of spec.podSelector is left out so that it selects no fewer pods, and an unknown policy type
-// isolates both ways.
+// compile returns the policy that np says; spec is its, as protobuf. What it cannot compile is an error that names the
+// field, and narrows: a bad rule allows nothing, a bad requirement of spec.podSelector is left out so that it selects
+// no fewer pods, and an unknown policy type isolates both ways.
 func compile(np *networkingv1.NetworkPolicy, spec []byte) *networkPolicy {
 	p := &networkPolicy{
 		name:     types.NamespacedName{Namespace: np.Namespace, Name: np.Name},
@@ -103,7 +104,8 @@ func compile(np *networkingv1.NetworkPolicy, spec []byte) *networkPolicy {
 	var errs field.ErrorList
 	p.pods, errs = compileSelector(&np.Spec.PodSelector, path.Child("podSelector"))
 	errs = append(errs, p.compileTypes(np.Spec, path.Child("policyTypes"))...)
-	add := func(d policy.Direction, i int, ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) {
+	add := func(d policy.Direction, i int, ports []networkingv1.NetworkPolicyPort,
+		peers []networkingv1.NetworkPolicyPeer) {
 		r, bad := place{np.Namespace, d, path.Child(d.String()).Index(i)}.compileRule(ports, peers)
 		r.index = i
 		if errs = append(errs, bad...); len(bad) == 0 {
@@ -122,8 +124,8 @@ func compile(np *networkingv1.NetworkPolicy, spec []byte) *networkPolicy {
 	return p
 }
 
-// compileTypes sets the directions that the policy isolates. Absent types mean Ingress, and Egress if there are egress rules: the
-// API server writes that into each policy, a folder of manifests does not.
+// compileTypes sets the directions that the policy isolates. Absent types mean Ingress, and Egress if there are egress
+// rules: the API server writes that into each policy, a folder of manifests does not.
 func (p *networkPolicy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.Path) field.ErrorList {
 	if len(spec.PolicyTypes) == 0 {
 		p.isolates[policy.Ingress], p.isolates[policy.Egress] = true, len(spec.Egress) > 0
@@ -152,7 +154,8 @@ type place struct {
 }
 
 // compileRule compiles one rule.
-func (at place) compileRule(ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) (rule, field.ErrorList) {
+func (at place) compileRule(ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) (rule,
+	field.ErrorList) {
 	var r rule
 	var errs field.ErrorList
 	r.ports, errs = compilePorts(ports, at.path.Child("ports"))
@@ -244,7 +247,8 @@ func requirementErrors(path *field.Path, key string, err error) field.ErrorList 
 func compileBlock(b *networkingv1.IPBlock, path *field.Path) (block, field.ErrorList) {
 	cidr, ok := parseCIDR(b.CIDR)
 	if !ok {
-		return block{}, field.ErrorList{field.Invalid(path.Child("cidr"), b.CIDR, "must be a CIDR, as 10.9.8.0/24 or 2001:db8::/64")}
+		return block{}, field.ErrorList{field.Invalid(path.Child("cidr"), b.CIDR,
+			"must be a CIDR, as 10.9.8.0/24 or 2001:db8::/64")}
 	}
 	var errs field.ErrorList
 	compiled := block{family: nft.FamilyOf(cidr.Addr()), cidr: cidr}

@@ -31,8 +31,8 @@ func (a allowed) equal(b allowed) bool {
 	return a.open.equal(b.open) && slices.Equal(a.named, b.named)
 }
 
-// maxShared is how many selectors of whole namespaces an isolation looks up in the sets that it shares with others. What exceeds it
-// is copied into the isolation's own sets, so that no policy makes the chain longer.
+// maxShared is how many selectors of whole namespaces an isolation looks up in the sets that it shares with others.
+// What exceeds it is copied into the isolation's own sets, so that no policy makes the chain longer.
 const maxShared = 4
 
 // large yields the port sets of rules that jump to a chain: see [maxInline].
@@ -91,7 +91,8 @@ type opens struct {
 	named []policy.NamedPort
 }
 
-// rules yields the rules of the isolation's policies, with the names of ports replaced by numbers where the isolated pod has them.
+// rules yields the rules of the isolation's policies, with the names of ports replaced by numbers where the isolated
+// pod has them.
 func (iso *isolation) rules(s *State) iter.Seq[rule] {
 	return func(yield func(rule) bool) {
 		for i, name := range iso.policies {
@@ -124,8 +125,8 @@ func joinPods(pods map[*selector]*opens, r rule) {
 	}
 }
 
-// selectorsOf returns the selectors of a rule that opens anything to pods. One for any peer opens the names of ports to the pods that have
-// them.
+// selectorsOf returns the selectors of a rule that opens anything to pods. One for any peer opens the names of ports to
+// the pods that have them.
 func (s *State) selectorsOf(r *rule) []*selector {
 	peers := r.selectors
 	switch {
@@ -169,7 +170,8 @@ func (c *content) share() {
 	}
 }
 
-// bySelector puts the selector of all namespaces first; the order must not depend on what the selectors match at the moment.
+// bySelector puts the selector of all namespaces first; the order must not depend on what the selectors match at the
+// moment.
 func bySelector(a, b *selector) int {
 	all := func(sel *selector) bool { return sel.namespaces != nil && sel.namespaces.Empty() }
 	if all(a) != all(b) {

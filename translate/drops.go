@@ -20,8 +20,9 @@ type Isolation struct {
 	More      int                    // policies beyond them, of which nothing but the number is known
 }
 
-// IsolationOf returns what a chain stands for, and false for a name that no isolation can have. Of a chain that is not in the table
-// any more, or was a previous process's, the name itself tells the first policy and how many more there were.
+// IsolationOf returns what a chain stands for, and false for a name that no isolation can have. Of a chain that is not
+// in the table any more, or was a previous process's, the name itself tells the first policy and how many more there
+// were.
 func (s *State) IsolationOf(chain string) (Isolation, bool) {
 	if iso := s.chains[chain]; iso != nil {
 		return Isolation{Direction: iso.direction, Policies: iso.policies}, true
@@ -29,7 +30,8 @@ func (s *State) IsolationOf(chain string) (Isolation, bool) {
 	return parseIsolationName(chain)
 }
 
-// DirectionOf returns the direction of the isolation that has a chain of that name, and false for a name that none can have.
+// DirectionOf returns the direction of the isolation that has a chain of that name, and false for a name that none can
+// have.
 func DirectionOf(chain string) (policy.Direction, bool) {
 	for _, d := range policy.Directions() {
 		if rest, ok := strings.CutPrefix(chain, d.String()+"-"); ok && len(rest) > hashLen && rest[hashLen] == '-' {
@@ -58,7 +60,8 @@ func parseIsolationName(chain string) (Isolation, bool) {
 	return iso, true
 }
 
-// PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4 address.
+// PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4
+// address.
 func (s *State) PodAt(a netip.Addr) (policy.Pod, bool) {
 	p := s.owners[a]
 	if p == nil {
@@ -94,9 +97,9 @@ func (s *State) replaceHost(old, next *pod) {
 	}
 }
 
-// Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the policies that isolate
-// them. Its cost does not depend on the size of the cluster, but for a pod of another node, or one that has just changed, on the number of
-// policies in its namespace.
+// Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the
+// policies that isolate them. Its cost does not depend on the size of the cluster, but for a pod of another node, or
+// one that has just changed, on the number of policies in its namespace.
 func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	var names []types.NamespacedName
@@ -129,7 +132,8 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	return c
 }
 
-// isolating returns the policies that select a pod, some of them twice. Isolations are made for pods of this node only, and may be of before.
+// isolating returns the policies that select a pod, some of them twice. Isolations are made for pods of this node only,
+// and may be of before.
 func (s *State) isolating(p *pod) []types.NamespacedName {
 	var names []types.NamespacedName
 	if _, dirty := s.dirtyIdentities[p.identity]; p.node == s.node && !dirty {

@@ -43,7 +43,8 @@ func TestExcerptText(t *testing.T) {
 	}
 }
 
-// TestExcerpt: what decides about a flow at a pod of the node is all in the excerpt, and explained by it as by the cluster.
+// TestExcerpt: what decides about a flow at a pod of the node is all in the excerpt, and explained by it as by the
+// cluster.
 func TestExcerpt(t *testing.T) {
 	denied := 0
 	for _, c := range load(t) {
@@ -94,7 +95,8 @@ func TestIsolationOf(t *testing.T) {
 			for _, p := range iso.Policies {
 				names = append(names, p.String())
 			}
-			if text := strings.Join(names, ", "); !strings.HasPrefix(text, chain.Comment) && !strings.HasPrefix(chain.Comment, text) {
+			if text := strings.Join(names, ", "); !strings.HasPrefix(text, chain.Comment) &&
+				!strings.HasPrefix(chain.Comment, text) {
 				t.Errorf("%s: %s: policies %q, the comment is %q", c.Name, chain.Name, names, chain.Comment)
 			}
 			gone, ok := translate.New("other", translate.Options{}).IsolationOf(chain.Name)
@@ -107,7 +109,8 @@ func TestIsolationOf(t *testing.T) {
 	if chains == 0 {
 		t.Error("no isolation")
 	}
-	for _, name := range []string{"", "egress", "ingress-", "ingress-000000000000", "ingress-000000000000-", "mine: ", "ports-000000000000"} {
+	for _, name := range []string{"", "egress", "ingress-", "ingress-000000000000", "ingress-000000000000-", "mine: ",
+		"ports-000000000000"} {
 		if iso, ok := translate.New("node", translate.Options{}).IsolationOf(name); ok {
 			t.Errorf("%q is %+v", name, iso)
 		}
@@ -120,7 +123,8 @@ func TestHostAt(t *testing.T) {
 	first, second := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	set := func(name string, hostNetwork bool, ips ...netip.Addr) {
 		s.SetPod(policy.Pod{
-			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "other", HostNetwork: hostNetwork, IPs: ips,
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "other",
+			HostNetwork: hostNetwork, IPs: ips,
 		})
 	}
 	expect := func(a netip.Addr, want bool) {
@@ -147,7 +151,8 @@ func TestHostAt(t *testing.T) {
 func TestPodAt(t *testing.T) {
 	s := translate.New("node", translate.Options{})
 	s.SetPod(policy.Pod{
-		NamespacedName: types.NamespacedName{Namespace: "ns", Name: "a"}, IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
+		NamespacedName: types.NamespacedName{Namespace: "ns", Name: "a"},
+		IPs:            []netip.Addr{netip.MustParseAddr("10.0.0.1")},
 	})
 	for text, want := range map[string]bool{"10.0.0.1": true, "10.0.0.2": false, "::ffff:10.0.0.1": false} {
 		if p, ok := s.PodAt(netip.MustParseAddr(text)); ok != want || ok && p.Name != "a" {

@@ -111,8 +111,8 @@ func FuzzCluster(f *testing.F) {
 	f.Fuzz(explainAgrees)
 }
 
-// explainAgrees compares the two answers for the flows of one cluster, on every node. What differs is made as small as can be and kept
-// as a golden case.
+// explainAgrees compares the two answers for the flows of one cluster, on every node. What differs is made as small as
+// can be and kept as a golden case.
 func explainAgrees(t *testing.T, seed uint64) {
 	r := random.Source(seed)
 	c := random.Cluster(r, random.SizeOf(seed))
@@ -133,7 +133,8 @@ func explainAgrees(t *testing.T, seed uint64) {
 			smallest := random.Minimise(c, func(c *policy.Cluster) bool {
 				return agree(c, node, build(c, node, options(seed)).Complete(), f) != nil
 			})
-			comment := fmt.Sprintf("Seed %d, on %s: %v.", seed, node, agree(smallest, node, build(smallest, node, options(seed)).Complete(), f))
+			comment := fmt.Sprintf("Seed %d, on %s: %v.", seed, node,
+				agree(smallest, node, build(smallest, node, options(seed)).Complete(), f))
 			keep(t, fmt.Sprintf("seed-%d.txtar", seed), random.Case(comment, smallest.Explain(f), smallest))
 		}
 	}
@@ -149,7 +150,8 @@ func keep(t *testing.T, name, text string) {
 	t.Fatalf("kept as %s:\n%s", path, text)
 }
 
-// agree says whether the policies of c allow f in the directions that are node's to decide exactly when the table of node does.
+// agree says whether the policies of c allow f in the directions that are node's to decide exactly when the table of
+// node does.
 func agree(c *policy.Cluster, node string, table *nft.Table, f policy.Flow) error {
 	steps, v, err := table.Trace(translate.PacketOf(f))
 	if err != nil {
@@ -222,8 +224,8 @@ func wander(r *rand.Rand, g *random.Generator, c *policy.Cluster, s *translate.S
 	}
 }
 
-// TestTransactions feeds a model of the kernel with the transactions of a changing cluster: it takes each one, and ends with what one
-// transaction from nothing makes.
+// TestTransactions feeds a model of the kernel with the transactions of a changing cluster: it takes each one, and ends
+// with what one transaction from nothing makes.
 func TestTransactions(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)

@@ -19,7 +19,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-var update = flag.Bool("update", false, "rewrite table.nft and errors of testdata; flows and their verdicts are written by hand")
+var update = flag.Bool("update", false,
+	"rewrite table.nft and errors of testdata; flows and their verdicts are written by hand")
 
 // load reads the golden cases.
 func load(t *testing.T) []*cases.Case {
@@ -31,8 +32,8 @@ func load(t *testing.T) []*cases.Case {
 	return all
 }
 
-// TestGolden holds each case's table and errors against its file, and its flows against the two answers that need no kernel: the
-// rules of the nodes, and the policies' own text.
+// TestGolden holds each case's table and errors against its file, and its flows against the two answers that need no
+// kernel: the rules of the nodes, and the policies' own text.
 func TestGolden(t *testing.T) {
 	for _, c := range load(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -54,10 +55,11 @@ func TestGolden(t *testing.T) {
 // TestGoldenIndex holds testdata/README.md against the titles of the cases, or writes it.
 func TestGoldenIndex(t *testing.T) {
 	const file = "testdata/README.md"
-	text := "# Golden cases\n\nWhat policies mean, one file each: a cluster, flows with their verdicts, and the ruleset of a node. " +
-		"[doc.go](../../test/harness/cases/doc.go) says\nhow to read them.\n\n"
+	text := "# Golden cases\n\nWhat policies mean, one file each: a cluster, flows with their verdicts, and the " +
+		"ruleset of a node.\n[doc.go](../../test/harness/cases/doc.go) says how to read them.\n\n" +
+		"| case | what it says |\n|---|---|\n"
 	for _, c := range load(t) {
-		text += fmt.Sprintf("- [%s](%s.txtar): %s\n", c.Name, c.Name, c.Title)
+		text += fmt.Sprintf("| [%s](%s.txtar) | %s |\n", c.Name, c.Name, c.Title)
 	}
 	have, err := os.ReadFile(file)
 	switch {
@@ -67,7 +69,8 @@ func TestGoldenIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("%s is out of date (go test ./translate -run Golden -update writes it): %v\n%s", file, err, diff(text, string(have)))
+		t.Errorf("%s is out of date (go test ./translate -run Golden -update writes it): %v\n%s", file, err,
+			diff(text, string(have)))
 	}
 }
 
@@ -89,7 +92,8 @@ func goldenTable(t *testing.T, c *cases.Case) {
 		t.Errorf("%s: errors are\n%q, want\n%q", c.File, errs, c.Errors)
 	}
 	if table != c.Table {
-		t.Errorf("%s: the table is another (go test ./translate -run Golden -update writes it):\n%s", c.File, diff(c.Table, table))
+		t.Errorf("%s: the table is another (go test ./translate -run Golden -update writes it):\n%s", c.File,
+			diff(c.Table, table))
 	}
 }
 
@@ -116,8 +120,9 @@ func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cas
 	}
 }
 
-// TestGoldenPaths brings the state of each case's node to the case by way of another case's cluster: objects come in any order, twice,
-// go, and come again. The table is the golden one, and the transactions on the way leave a model of the kernel with just that.
+// TestGoldenPaths brings the state of each case's node to the case by way of another case's cluster: objects come in
+// any order, twice, go, and come again. The table is the golden one, and the transactions on the way leave a model of
+// the kernel with just that.
 func TestGoldenPaths(t *testing.T) {
 	all := load(t)
 	for seed, c := range all {

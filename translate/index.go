@@ -26,8 +26,8 @@ type namespace struct {
 	recent     *identity              // the newest, which the next one is likely to resemble; may be nil
 }
 
-// identity is what pods have in common that policy cannot tell apart: namespace, labels and named ports. Selectors are evaluated
-// once for each identity, and each isolation grants ports to identities.
+// identity is what pods have in common that policy cannot tell apart: namespace, labels and named ports. Selectors are
+// evaluated once for each identity, and each isolation grants ports to identities.
 type identity struct {
 	key       identityKey
 	namespace *namespace

@@ -15,8 +15,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// isolation is one distinct set of policies, and of the numbers that their named ports have in the isolated pods, that isolates
-// pods of this node in one direction. It is one chain, which pods of equal isolation share, and the sets that the chain looks up.
+// isolation is one distinct set of policies, and of the numbers that their named ports have in the isolated pods, that
+// isolates pods of this node in one direction. It is one chain, which pods of equal isolation share, and the sets that
+// the chain looks up.
 type isolation struct {
 	key       string
 	name      string // of the chain
@@ -36,7 +37,8 @@ type isolation struct {
 	grants    map[string]*grant     // distinct port sets of identities, by their key
 }
 
-// enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows nothing.
+// enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows
+// nothing.
 func (s *State) enclose(id *identity) {
 	changed := false
 	for _, d := range policy.Directions() {
@@ -137,9 +139,10 @@ func (s *State) isolationOf(id *identity, d policy.Direction) *isolation {
 	return iso
 }
 
-// resolve returns the numbers that the named ports of the policies' ingress rules have in the pods of id. An egress port's name is
-// the matter of each peer.
-func (s *State) resolve(id *identity, d policy.Direction, policies []types.NamespacedName) map[policy.NamedPort]nft.Ports {
+// resolve returns the numbers that the named ports of the policies' ingress rules have in the pods of id. An egress
+// port's name is the matter of each peer.
+func (s *State) resolve(id *identity, d policy.Direction,
+	policies []types.NamespacedName) map[policy.NamedPort]nft.Ports {
 	if d == policy.Egress {
 		return nil
 	}
@@ -212,7 +215,8 @@ func (iso *isolation) discard(s *State) {
 	s.table.DeleteChain(iso.name)
 }
 
-// replace puts other content in the place of the isolation's, acquiring what is new before it releases what is not needed any more.
+// replace puts other content in the place of the isolation's, acquiring what is new before it releases what is not
+// needed any more.
 func (iso *isolation) replace(s *State, next content) {
 	old := iso.content
 	iso.content = next

@@ -12,7 +12,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// labelList is the labels of an identity. A map takes three times the memory, and a search through a handful of keys is as fast.
+// labelList is the labels of an identity. A map takes three times the memory, and a search through a handful of keys is
+// as fast.
 type labelList []label
 
 type label struct {
@@ -72,7 +73,8 @@ func (l labelList) equal(set map[string]string) bool {
 	return true
 }
 
-// share takes from another identity what is equal in both. Where each pod has a label of its own, as those of a StatefulSet, all else is.
+// share takes from another identity what is equal in both. Where each pod has a label of its own, as those of a
+// StatefulSet, all else is.
 func (id *identity) share(other *identity) {
 	for i, have := range id.labels {
 		if value := other.labels.Get(have.key.Value()); value == have.value {
@@ -84,8 +86,8 @@ func (id *identity) share(other *identity) {
 	}
 }
 
-// identityKey is equal for pods that policy cannot tell apart, within a namespace. It is a hash: the text takes a tenth of all memory.
-// Who finds two that are equal has confused the pods of his own namespace.
+// identityKey is equal for pods that policy cannot tell apart, within a namespace. It is a hash: the text takes a tenth
+// of all memory. Who finds two that are equal has confused the pods of his own namespace.
 type identityKey [16]byte
 
 // keyOf returns the key of p's identity.

@@ -7,9 +7,11 @@ import "k8s.io/apimachinery/pkg/labels"
 // Sizes returns how many objects of each kind the state remembers, for the tests that look for leaks.
 func (s *State) Sizes() map[string]int {
 	sizes := map[string]int{
-		"nodePods": len(s.nodePods), "owners": len(s.owners), "rivals": len(s.rivals), "hosts": len(s.hosts), "namespaces": len(s.namespaces),
-		"selectors": len(s.selectors), "clusterSelectors": len(s.clusterSelectors),
-		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.portChains), "dirtyIdentities": len(s.dirtyIdentities),
+		"nodePods": len(s.nodePods), "owners": len(s.owners), "rivals": len(s.rivals), "hosts": len(s.hosts),
+		"namespaces": len(s.namespaces),
+		"selectors":  len(s.selectors), "clusterSelectors": len(s.clusterSelectors),
+		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.portChains),
+		"dirtyIdentities": len(s.dirtyIdentities),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
 		"rejected": len(s.rejected), "quarantines": len(s.quarantines),
 	}

@@ -17,8 +17,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Limits bound what policies may ask of a node. What is beyond them allows nothing, and isolates all the same. Policies are taken by name
-// and rules in their order: a rule that does not fit into what is left of a limit is left out as a whole. Zero is no limit.
+// Limits bound what policies may ask of a node. What is beyond them allows nothing, and isolates all the same. Policies
+// are taken by name and rules in their order: a rule that does not fit into what is left of a limit is left out as a
+// whole. Zero is no limit.
 type Limits struct {
 	Policies  int // that isolate one pod in one direction
 	Ports     int // of a rule: distinct ports and port ranges
@@ -28,7 +29,8 @@ type Limits struct {
 	Namespace int // elements of all isolations of a namespace, which get them in the order of their keys
 }
 
-// DefaultLimits are far beyond what policies are written for, and together what the memory limit of the DaemonSet has room for.
+// DefaultLimits are far beyond what policies are written for, and together what the memory limit of the DaemonSet has
+// room for.
 func DefaultLimits() Limits {
 	return Limits{Policies: 5000, Ports: 50_000, Selectors: 2000, Blocks: 10_000, Elements: 200_000, Namespace: 500_000}
 }
@@ -52,9 +54,9 @@ func atMost(limit int) int {
 	return limit
 }
 
-// elements counts what a rule asks for: elements for each address that a selector matches, and those that do not depend on pods. Of up to 8
-// single ports each is an element for each address; more are a set of their own, and an element. A CIDR is one. What two rules ask for
-// counts twice, though it may become one.
+// elements counts what a rule asks for: elements for each address that a selector matches, and those that do not depend
+// on pods. Of up to 8 single ports each is an element for each address; more are a set of their own, and an element. A
+// CIDR is one. What two rules ask for counts twice, though it may become one.
 func (r rule) elements() (each, fixed int) {
 	ports := r.ports.open
 	switch {
@@ -159,7 +161,8 @@ func (a *admission) counted(rules []rule) {
 	}
 }
 
-// free resolves the selectors of rules, and returns those of whole namespaces that take no elements of the isolation, as long as all rules are admitted.
+// free resolves the selectors of rules, and returns those of whole namespaces that take no elements of the isolation,
+// as long as all rules are admitted.
 func (a *admission) free(rules []rule) []*selector {
 	var whole []*selector
 	for i := range rules {
@@ -196,7 +199,9 @@ func (a *admission) cut() {
 	fits(n)
 	for _, r := range rules[n:] {
 		a.leave(r, "ipBlocks and ports that overlap so that they become more than %d elements", a.demand.budget)
-		i := slices.IndexFunc(a.admitted, func(have rule) bool { return have.policy == r.policy && have.index == r.index })
+		i := slices.IndexFunc(a.admitted, func(have rule) bool {
+			return have.policy == r.policy && have.index == r.index
+		})
 		a.admitted = slices.Delete(a.admitted, i, i+1)
 		a.rest = append(a.rest, r)
 	}
@@ -260,7 +265,8 @@ func (s *State) setDemand(iso *isolation, d demand) {
 	}
 }
 
-// addAddresses notes that a selector matches so many addresses more. An isolation that is over the limit, or was, is built anew.
+// addAddresses notes that a selector matches so many addresses more. An isolation that is over the limit, or was, is
+// built anew.
 func (s *State) addAddresses(sel *selector, n int) {
 	sel.addresses += n
 	for iso := range sel.users() {
@@ -275,8 +281,8 @@ func (s *State) addAddresses(sel *selector, n int) {
 	}
 }
 
-// rebudget gives the isolations of a namespace what they ask for, in the order of their keys, until the limit of the namespace is used. Those that
-// were built with another budget are built anew.
+// rebudget gives the isolations of a namespace what they ask for, in the order of their keys, until the limit of the
+// namespace is used. Those that were built with another budget are built anew.
 func (s *State) rebudget() {
 	s.reckon = false
 	each, all := atMost(s.options.Limits.Elements), atMost(s.options.Limits.Namespace)
@@ -329,7 +335,8 @@ func (s *State) OverLimit() []policy.PodExcess {
 	for iso := range s.overLimit {
 		for id := range iso.users {
 			for _, p := range id.local {
-				all = append(all, policy.PodExcess{Pod: p.public().NamespacedName, Direction: iso.direction, Rules: iso.demand.over})
+				all = append(all, policy.PodExcess{Pod: p.public().NamespacedName, Direction: iso.direction,
+					Rules: iso.demand.over})
 			}
 		}
 	}
@@ -343,7 +350,9 @@ func (s *State) overLimits(yield func(Trouble) bool) bool {
 		for _, e := range iso.demand.over {
 			byPolicy[e.Policy] = append(byPolicy[e.Policy], e)
 		}
-		for _, name := range slices.SortedFunc(maps.Keys(byPolicy), func(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) }) {
+		for _, name := range slices.SortedFunc(maps.Keys(byPolicy), func(a, b types.NamespacedName) int {
+			return cmp.Compare(a.Name, b.Name)
+		}) {
 			rules := byPolicy[name]
 			reason := fmt.Sprintf("spec.%s[%d]: %s", rules[0].Direction, rules[0].Index, rules[0].Reason)
 			if n := len(rules) - 1; n > 0 {

@@ -25,8 +25,9 @@ func limited(limits translate.Limits, peers int) *translate.State {
 	s.SetNamespace("ns", nil)
 	pod := func(name, on string, a netip.Addr) {
 		s.SetPod(policy.Pod{
-			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: on, Labels: map[string]string{"app": on},
-			IPs: []netip.Addr{a}, Running: true,
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: on,
+			Labels: map[string]string{"app": on},
+			IPs:    []netip.Addr{a}, Running: true,
 		})
 	}
 	pod("pod", node, netip.MustParseAddr("10.0.0.1"))
@@ -36,7 +37,8 @@ func limited(limits translate.Limits, peers int) *translate.State {
 	return s
 }
 
-// limitPolicy sets a policy for the pod with a rule for each port; the peers are the pods of the other node, or a block.
+// limitPolicy sets a policy for the pod with a rule for each port; the peers are the pods of the other node, or a
+// block.
 func limitPolicy(t *testing.T, s *translate.State, name string, peer networkingv1.NetworkPolicyPeer, ports ...int) {
 	t.Helper()
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
@@ -57,7 +59,8 @@ func openPorts(t *testing.T, s *translate.State) string {
 	t.Helper()
 	var open []string
 	for port := range uint16(10) {
-		f := policy.Flow{Src: netip.MustParseAddr("10.0.1.0"), Dst: netip.MustParseAddr("10.0.0.1"), Proto: nft.TCP, DstPort: port}
+		f := policy.Flow{Src: netip.MustParseAddr("10.0.1.0"), Dst: netip.MustParseAddr("10.0.0.1"),
+			Proto: nft.TCP, DstPort: port}
 		_, v, err := s.Complete().Trace(translate.PacketOf(f))
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +87,8 @@ func troublesOf(s *translate.State) string {
 
 // TestLimits: the rules that do not fit allow nothing, and are named.
 func TestLimits(t *testing.T) {
-	pods := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}}
+	other := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}
+	pods := networkingv1.NetworkPolicyPeer{PodSelector: other}
 	block := networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.1.0/24"}}
 	for _, row := range []struct {
 		limits   translate.Limits
@@ -94,11 +98,16 @@ func TestLimits(t *testing.T) {
 	}{
 		{translate.Limits{}, pods, "1 2 3 4", ""},
 		{translate.DefaultLimits(), block, "1 2 3 4", ""},
-		{translate.Limits{Policies: 1}, pods, "1 2", "over-limit b spec.ingress[0]: more than 1 policies for one pod, and 1 more rules"},
-		{translate.Limits{Selectors: 3}, pods, "1 2 3", "over-limit b spec.ingress[1]: more than 3 selectors in the rules for one pod"},
-		{translate.Limits{Blocks: 3}, block, "1 2 3", "over-limit b spec.ingress[1]: more than 3 CIDRs in the rules for one pod"},
-		{translate.Limits{Elements: 25}, pods, "1 2", "over-limit b spec.ingress[0]: 10 elements, more than is left of 25 for one pod, and 1 more rules"},
-		{translate.Limits{Namespace: 30}, pods, "1 2 3", "over-limit b spec.ingress[1]: 10 elements, more than is left of 30 for one pod"},
+		{translate.Limits{Policies: 1}, pods, "1 2",
+			"over-limit b spec.ingress[0]: more than 1 policies for one pod, and 1 more rules"},
+		{translate.Limits{Selectors: 3}, pods, "1 2 3",
+			"over-limit b spec.ingress[1]: more than 3 selectors in the rules for one pod"},
+		{translate.Limits{Blocks: 3}, block, "1 2 3",
+			"over-limit b spec.ingress[1]: more than 3 CIDRs in the rules for one pod"},
+		{translate.Limits{Elements: 25}, pods, "1 2",
+			"over-limit b spec.ingress[0]: 10 elements, more than is left of 25 for one pod, and 1 more rules"},
+		{translate.Limits{Namespace: 30}, pods, "1 2 3",
+			"over-limit b spec.ingress[1]: 10 elements, more than is left of 30 for one pod"},
 		{
 			translate.Limits{Elements: 9}, pods, "",
 			"over-limit a spec.ingress[0]: 10 elements, more than is left of 9 for one pod, and 1 more rules\n" +
@@ -120,14 +129,16 @@ func TestLimits(t *testing.T) {
 // TestLimitsFollowPods: a rule is over the limit while its selector matches too many pods.
 func TestLimitsFollowPods(t *testing.T) {
 	s := limited(translate.Limits{Elements: 10}, 10)
-	pods := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}}
+	other := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}
+	pods := networkingv1.NetworkPolicyPeer{PodSelector: other}
 	limitPolicy(t, s, "a", pods, 1)
 	if got := openPorts(t, s); got != "1" {
 		t.Fatalf("open are %q", got)
 	}
 	version := s.TroubleVersion()
 	extra := types.NamespacedName{Namespace: "ns", Name: "extra"}
-	s.SetPod(policy.Pod{NamespacedName: extra, Labels: map[string]string{"app": "other"}, IPs: []netip.Addr{netip.MustParseAddr("10.0.2.1")}, Running: true})
+	s.SetPod(policy.Pod{NamespacedName: extra, Labels: map[string]string{"app": "other"},
+		IPs: []netip.Addr{netip.MustParseAddr("10.0.2.1")}, Running: true})
 	if got := openPorts(t, s); got != "" || s.TroubleVersion() == version {
 		t.Errorf("open are %q with a pod too many", got)
 	}
@@ -146,7 +157,8 @@ func TestLimitOfOverlaps(t *testing.T) {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"}}
 	var all []networkingv1.NetworkPolicyPeer
 	for i := range 200 {
-		all = append(all, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("10.0.1.%d/32", i)}})
+		all = append(all,
+			networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("10.0.1.%d/32", i)}})
 	}
 	rule := func(first, n int, peers ...networkingv1.NetworkPolicyPeer) {
 		r := networkingv1.NetworkPolicyIngressRule{From: peers}

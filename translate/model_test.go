@@ -11,8 +11,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// model is what a kernel would hold, and is stricter than one: whatever a kernel refuses, or takes and then misjudges, is an error.
-// The zero value holds no table.
+// model is what a kernel would hold, and is stricter than one: whatever a kernel refuses, or takes and then misjudges,
+// is an error. The zero value holds no table.
 type model struct {
 	exists  bool
 	comment string
@@ -69,7 +69,8 @@ func (m *model) op(tx *nft.Transaction, op nft.Op) error {
 	switch op.Verb {
 	case nft.AddTable:
 		if !m.exists {
-			*m = model{exists: true, comment: tx.Comment, sets: make(map[string]*modelSet), chains: make(map[string]*modelChain)}
+			*m = model{exists: true, comment: tx.Comment, sets: make(map[string]*modelSet),
+				chains: make(map[string]*modelChain)}
 		}
 		return nil
 	case nft.DeleteTable:
@@ -130,7 +131,9 @@ func (s *modelSet) disjoint() error {
 	if s.typ.Fields != nft.AddrRange {
 		return nil
 	}
-	keys := slices.SortedFunc(maps.Keys(s.elements), func(a, b nft.Key) int { return slices.Compare(a.Addr[:], b.Addr[:]) })
+	keys := slices.SortedFunc(maps.Keys(s.elements), func(a, b nft.Key) int {
+		return slices.Compare(a.Addr[:], b.Addr[:])
+	})
 	for i, k := range keys {
 		if slices.Compare(k.Addr[:], k.To[:]) > 0 {
 			return fmt.Errorf("interval %v ends before it begins", k)

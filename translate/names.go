@@ -25,7 +25,8 @@ const (
 	alwaysChain   = "always-allowed"
 )
 
-// hashLen makes 60 bits of a hash: whoever may write policies cannot search a name that takes over another tenant's objects.
+// hashLen makes 60 bits of a hash: whoever may write policies cannot search a name that takes over another tenant's
+// objects.
 const hashLen = 12
 
 // hash names content: fields are length-prefixed, so that no two lists of fields run together.
@@ -42,8 +43,8 @@ func hash(fields ...string) string {
 // maxName keeps a chain's name short enough for the log prefix, which is the name.
 const maxName = nft.MaxComment
 
-// isolationName is "<direction>-<hash>-<namespace>/<policy>", and "/and-N-more" when N more policies share the isolation: nft(8) loads
-// names of letters, digits and "/-_." only.
+// isolationName is "<direction>-<hash>-<namespace>/<policy>", and "/and-N-more" when N more policies share the
+// isolation: nft(8) loads names of letters, digits and "/-_." only.
 func isolationName(d policy.Direction, hash string, policies []types.NamespacedName) string {
 	name := fmt.Sprintf("%s-%s-%s", d, hash, policies[0])
 	more := ""
@@ -59,12 +60,13 @@ func isolationName(d policy.Direction, hash string, policies []types.NamespacedN
 // podsMap names the verdict map that dispatches to a direction's isolations.
 func podsMap(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-pods-%s", d, f) }
 
-// deniedSet names the set that counts what a direction's isolations deny, and denyChain the chain that looks a packet up in it.
+// deniedSet names the set that counts what a direction's isolations deny, and denyChain the chain that looks a packet
+// up in it.
 func deniedSet(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-denied-%s", d, f) }
 func denyChain(d policy.Direction) string               { return "deny-" + d.String() }
 
-// refusedSet names the set of the addresses that the kernel does not take into the maps and sets above, and refusedChain
-// the chain that denies them.
+// refusedSet names the set of the addresses that the kernel does not take into the maps and sets above, and
+// refusedChain the chain that denies them.
 func refusedSet(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-refused-%s", d, f) }
 func refusedChain(d policy.Direction) string             { return d.String() + "-refused" }
 

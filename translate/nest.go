@@ -10,13 +10,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// fanOut is how many parts a part of the address space is divided into. A packet meets the ports of one part of each size: with 65,000
-// pieces at most 5 chains. The kernel takes 16 on a packet's way, and there are those of egress and of ingress on it.
+// fanOut is how many parts a part of the address space is divided into. A packet meets the ports of one part of each
+// size: with 65,000 pieces at most 5 chains. The kernel takes 16 on a packet's way, and there are those of egress and
+// of ingress on it.
 const fanOut = 16
 
-// nesting makes the form that [cut] has for many blocks with many ports. The pieces into which the blocks divide the address space are the
-// leaves of a tree; a block's ports are open at the largest parts that it covers, of which it takes some for each size, and the chain of a part
-// goes to that of the part around it:
+// nesting makes the form that [cut] has for many blocks with many ports. The pieces into which the blocks divide the
+// address space are the leaves of a tree; a block's ports are open at the largest parts that it covers, of which it
+// takes some for each size, and the chain of a part goes to that of the part around it:
 //
 //	blocks     ├───── 80 ─────┤├────── 443 ──────┤          the tree   {80}: pieces 0-7    {443}: pieces 8-15
 //	              ├── 22 ──┤                                    └ {22}: pieces 2, 3
@@ -54,7 +55,8 @@ func (n *nesting) nest(spans []span) ([]openRange, bool) {
 		parts[i] = part{first, end, s.ports}
 	}
 	pieces := len(n.starts)
-	if !slices.ContainsFunc(spans, func(s span) bool { return !s.end.IsValid() }) { // nothing is open from the last one on
+	if !slices.ContainsFunc(spans, func(s span) bool { return !s.end.IsValid() }) {
+		// nothing is open from the last one on
 		pieces--
 	}
 	n.build(0, pieces, parts, nil)
@@ -98,7 +100,9 @@ func (n *nesting) build(first, end int, parts []part, outer *opening) {
 	width := (end - first + fanOut - 1) / fanOut
 	for ; first < end; first += width {
 		last := min(first+width, end)
-		n.build(first, last, slices.DeleteFunc(slices.Clone(rest), func(p part) bool { return p.end <= first || last <= p.first }), outer)
+		n.build(first, last, slices.DeleteFunc(slices.Clone(rest), func(p part) bool {
+			return p.end <= first || last <= p.first
+		}), outer)
 	}
 }
 

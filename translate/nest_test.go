@@ -18,7 +18,8 @@ func TestNest(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		blocks := randomBlocks(r)
 		spans, sets := spansOf(blocks)
-		n := nesting{direction: policy.Ingress, family: nft.IPv4, sets: sets, unions: make(map[string]portSet), most: noLimit}
+		n := nesting{direction: policy.Ingress, family: nft.IPv4, sets: sets,
+			unions: make(map[string]portSet), most: noLimit}
 		nested, ok := n.nest(spans)
 		flat, _ := cut(policy.Ingress, nft.IPv4, blocks, noLimit)
 		if !ok {
@@ -44,7 +45,8 @@ func TestNest(t *testing.T) {
 func randomBlocks(r *rand.Rand) []openBlock {
 	var blocks []openBlock
 	for range 1 + r.IntN(60) {
-		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(r.IntN(2) * 255), 0, byte(r.IntN(2) * 255), byte(r.IntN(256))}), 8*r.IntN(3)+r.IntN(17)).Masked()
+		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(r.IntN(2) * 255), 0, byte(r.IntN(2) * 255),
+			byte(r.IntN(256))}), 8*r.IntN(3)+r.IntN(17)).Masked()
 		b := openBlock{block: block{cidr: cidr}, ports: everyPort()}
 		for range r.IntN(3) * (33 - cidr.Bits()) / 33 {
 			if e := netip.PrefixFrom(cidr.Addr(), cidr.Bits()+1+r.IntN(max(1, 32-cidr.Bits()))); e.IsValid() {
@@ -63,7 +65,8 @@ func randomBlocks(r *rand.Rand) []openBlock {
 // opens says whether the block lets a port of an address pass.
 func (b openBlock) opens(a netip.Addr, port uint16) bool {
 	has := func(p netip.Prefix) bool { return p.Contains(a) }
-	return has(b.cidr) && !slices.ContainsFunc(b.except, has) && (b.ports.every || b.ports.ranges.Contains(nft.TCP, port))
+	return has(b.cidr) && !slices.ContainsFunc(b.except, has) &&
+		(b.ports.every || b.ports.ranges.Contains(nft.TCP, port))
 }
 
 // isOpen says whether ranges, which must be disjoint and ascending, let a port of an address pass.
@@ -83,14 +86,16 @@ func isOpen(ranges []openRange, a netip.Addr, port uint16) bool {
 	return found
 }
 
-// nested returns n blocks, each inside the one before and with a port of its own: 10.0.0.0/8 without the first 0, 1, 2 ... addresses.
+// nested returns n blocks, each inside the one before and with a port of its own: 10.0.0.0/8 without the first 0, 1, 2
+// ... addresses.
 func nested(n int) []openBlock {
 	var blocks []openBlock
 	for i := range n {
 		b := block{cidr: netip.MustParsePrefix("10.0.0.0/8")}
 		for bit, at := 31, 0; bit >= 0; bit-- {
 			if i&(1<<bit) != 0 {
-				b.except = append(b.except, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(at >> 16), byte(at >> 8), byte(at)}), 32-bit))
+				b.except = append(b.except,
+					netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(at >> 16), byte(at >> 8), byte(at)}), 32-bit))
 				at += 1 << bit
 			}
 		}
@@ -100,8 +105,8 @@ func nested(n int) []openBlock {
 	return blocks
 }
 
-// TestNestedSize: what the blocks of an isolation become is in proportion to their number, though each is inside others and has a port of
-// its own; and no packet meets more than a few chains.
+// TestNestedSize: what the blocks of an isolation become is in proportion to their number, though each is inside others
+// and has a port of its own; and no packet meets more than a few chains.
 func TestNestedSize(t *testing.T) {
 	for _, n := range []int{200, 1000, 10_000} {
 		ranges, _ := cut(policy.Ingress, nft.IPv4, nested(n), noLimit)
@@ -118,7 +123,8 @@ func TestNestedSize(t *testing.T) {
 		for _, p := range ports {
 			sum += p
 		}
-		t.Logf("%d blocks: %d ranges, %d chains, %d ports, a packet meets at most %d chains", n, len(ranges), len(ports), sum, deepest)
+		t.Logf("%d blocks: %d ranges, %d chains, %d ports, a packet meets at most %d chains", n, len(ranges),
+			len(ports), sum, deepest)
 		if sum > 50*n || deepest > 6 {
 			t.Errorf("%d blocks: %d ports, a packet meets up to %d chains", n, sum, deepest)
 		}

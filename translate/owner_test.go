@@ -28,8 +28,8 @@ func rival(name string, kind int) policy.Pod {
 	}
 }
 
-// TestOwner: of three pods that claim an address, of any kinds, the state has the owner that the policies' own answer has,
-// whatever the order of the events, and also when the owner goes, or one changes.
+// TestOwner: of three pods that claim an address, of any kinds, the state has the owner that the policies' own answer
+// has, whatever the order of the events, and also when the owner goes, or one changes.
 func TestOwner(t *testing.T) {
 	const kinds = 16
 	orders := [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
@@ -75,7 +75,8 @@ func TestOwnerOrder(t *testing.T) {
 	for i, first := range best {
 		for _, second := range best[i+1:] {
 			for node := range 4 {
-				c := &policy.Cluster{Pods: []policy.Pod{rival("a", second|other*(node&1)), rival("b", first|other*(node>>1))}}
+				c := &policy.Cluster{Pods: []policy.Pod{rival("a", second|other*(node&1)),
+					rival("b", first|other*(node>>1))}}
 				if got := ownerIn(c).Name; got != "b" {
 					t.Errorf("%04b has the address, want %04b", second, first)
 				}
@@ -91,7 +92,8 @@ func TestOwnerStays(t *testing.T) {
 		p := rival("a", 0)
 		p.Node = node
 		s.SetPod(p)
-		fromPods := networkingv1.NetworkPolicyIngressRule{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}
+		pods := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}}
+		fromPods := networkingv1.NetworkPolicyIngressRule{From: []networkingv1.NetworkPolicyPeer{pods}}
 		np := &networkingv1.NetworkPolicy{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p"},
 			Spec:       networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{fromPods}},

@@ -13,16 +13,18 @@ import (
 // matchesAnEdit is how many times a selector is held against an identity in the time that it takes to edit an element.
 const matchesAnEdit = 8
 
-// Complete does what is left to do of the events, and returns the table that the state implies. It stays the state's: it changes with the next events.
+// Complete does what is left to do of the events, and returns the table that the state implies. It stays the state's:
+// it changes with the next events.
 func (s *State) Complete() *nft.Table {
 	s.complete(math.MaxInt)
 	return s.table
 }
 
-// Portion completes the table until some budget of elements has been edited, and returns it and whether more is to be done: by that, events
-// that come in between wait for a portion at most, and not for all that an event of another namespace has changed. What remains are isolations
-// of the namespaces that have most to do; what is in force for their pods stays in force, and a pod that has no isolation has one from the
-// first portion on, which allows nothing before it is complete. A table that is to be replaced is completed at once.
+// Portion completes the table until some budget of elements has been edited, and returns it and whether more is to be
+// done: by that, events that come in between wait for a portion at most, and not for all that an event of another
+// namespace has changed. What remains are isolations of the namespaces that have most to do; what is in force for their
+// pods stays in force, and a pod that has no isolation has one from the first portion on, which allows nothing before
+// it is complete. A table that is to be replaced is completed at once.
 func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 	if !s.table.Known() {
 		return s.Complete(), false
@@ -81,8 +83,8 @@ func (t task) do(s *State) {
 	}
 }
 
-// tasks returns what is to be done, of the namespaces with the least first. The isolations of a namespace come last: some may have no pods
-// any more by then.
+// tasks returns what is to be done, of the namespaces with the least first. The isolations of a namespace come last:
+// some may have no pods any more by then.
 func (s *State) tasks() []task {
 	if len(s.dirtyIdentities)+len(s.dirtyIsolations) == 0 {
 		return nil

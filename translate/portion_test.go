@@ -17,8 +17,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestPortions completes changed tables in the smallest portions. No table on the way allows what no cluster on the way allowed, the kernel
-// takes each step, and the end is what one step makes.
+// TestPortions completes changed tables in the smallest portions. No table on the way allows what no cluster on the way
+// allowed, the kernel takes each step, and the end is what one step makes.
 func TestPortions(t *testing.T) {
 	portions := 0
 	forSeeds(t, func(seed uint64) error {
@@ -83,23 +83,26 @@ func notWider(table *nft.Table, way []policy.Cluster, f policy.Flow) error {
 	return nil
 }
 
-// TestPortionsInOrder: what a namespace changes comes before the rest of what another has changed, and new pods are isolated at once.
+// TestPortionsInOrder: what a namespace changes comes before the rest of what another has changed, and new pods are
+// isolated at once.
 func TestPortionsInOrder(t *testing.T) {
 	const isolations, peers = 20, 500
 	s := translate.New(node, translate.Options{})
 	pod := func(ns, name string, n int, on string) {
 		a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
 		s.SetPod(policy.Pod{
-			NamespacedName: types.NamespacedName{Namespace: ns, Name: name}, Node: on, Labels: map[string]string{"app": name},
-			IPs: []netip.Addr{a}, Running: true,
+			NamespacedName: types.NamespacedName{Namespace: ns, Name: name}, Node: on,
+			Labels: map[string]string{"app": name},
+			IPs:    []netip.Addr{a}, Running: true,
 		})
 	}
 	allow := func(ns, name string) {
 		np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}
 		np.Spec.PodSelector.MatchLabels = map[string]string{"app": name}
-		np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{
+		peer := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{
 			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpExists}},
-		}}}}}
+		}}
+		np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{peer}}}
 		if err := s.SetPolicy(np); err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +123,8 @@ func TestPortionsInOrder(t *testing.T) {
 	var table *nft.Table
 	passes := func(src, dst int) bool {
 		address := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }
-		_, v, err := table.Trace(translate.PacketOf(policy.Flow{Src: address(src), Dst: address(dst), Proto: nft.TCP, DstPort: 80}))
+		_, v, err := table.Trace(translate.PacketOf(policy.Flow{Src: address(src), Dst: address(dst),
+			Proto: nft.TCP, DstPort: 80}))
 		if err != nil {
 			t.Fatal(err)
 		}

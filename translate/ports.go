@@ -54,8 +54,8 @@ func merge(ranges nft.Ports) nft.Ports {
 // empty says whether the set opens nothing.
 func (p portSet) empty() bool { return !p.every && len(p.ranges) == 0 }
 
-// maxExact is how many ports of a peer become elements of their own. With more, the peer's address jumps to a chain with the port
-// set, so that a policy with 5,000 ports does not make 5,000 elements for each of its peers.
+// maxExact is how many ports of a peer become elements of their own. With more, the peer's address jumps to a chain
+// with the port set, so that a policy with 5,000 ports does not make 5,000 elements for each of its peers.
 const maxExact = 8
 
 // exact says whether the set is a few single ports.
@@ -81,15 +81,16 @@ func (p portSet) key() string {
 	return string(b)
 }
 
-// maxInline is how many port ranges a rule has in itself: the kernel takes them together with the rule, and for n single ports of one
-// protocol the time of n². More are sets of their own, which are made in portions before a rule leads to them,
-// and which all isolations share.
+// maxInline is how many port ranges a rule has in itself: the kernel takes them together with the rule, and for n
+// single ports of one protocol the time of n². More are sets of their own, which are made in portions before a rule
+// leads to them, and which all isolations share.
 const maxInline = 256
 
 // inline says whether a rule has the ports in itself.
 func (p portSet) inline() bool { return len(p.ranges) <= maxInline }
 
-// opening is what is open to a range of addresses: ports and, where blocks lie inside others, what is open around it as well.
+// opening is what is open to a range of addresses: ports and, where blocks lie inside others, what is open around it as
+// well.
 type opening struct {
 	direction policy.Direction
 	ports     portSet
@@ -114,8 +115,8 @@ func openingOf(d policy.Direction, ports portSet, outer *opening) opening {
 // equal says whether two open the same in the same way.
 func (o opening) equal(p opening) bool { return o.chain == p.chain && o.ports.every == p.ports.every }
 
-// acquirePorts makes one more user of the chain of o, which accepts its ports, and returns the chain's name. Whatever jumps to a chain by an
-// equal opening shares it.
+// acquirePorts makes one more user of the chain of o, which accepts its ports, and returns the chain's name. Whatever
+// jumps to a chain by an equal opening shares it.
 func (s *State) acquirePorts(o opening) string {
 	s.portChains[o.chain]++
 	if s.portChains[o.chain] > 1 {

@@ -183,7 +183,8 @@ type Ownership struct {
 func (s *State) Ownership() *Ownership {
 	o := &Ownership{s, make(map[string][]*isolation), make(map[string][]*isolation), make(map[*isolation]int)}
 	frame := func(chain string) bool {
-		return chain == alwaysChain || chain == ingressChain || chain == denyChain(policy.Egress) || chain == denyChain(policy.Ingress)
+		return chain == alwaysChain || chain == ingressChain || chain == denyChain(policy.Egress) ||
+			chain == denyChain(policy.Ingress)
 	}
 	for _, iso := range s.isolations {
 		reached := s.table.Reach(iso.name, frame)

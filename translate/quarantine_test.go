@@ -14,8 +14,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestQuarantineAndBack: with some isolations and addresses set aside, what the rest of the table allows is as before, nothing is allowed to their pods, and
-// nothing of them is in the table; released, the table and the state are as they were. A changed policy releases its isolations.
+// TestQuarantineAndBack: with some isolations and addresses set aside, what the rest of the table allows is as before,
+// nothing is allowed to their pods, and nothing of them is in the table; released, the table and the state are as they
+// were. A changed policy releases its isolations.
 func TestQuarantineAndBack(t *testing.T) {
 	quarantined := 0
 	forSeeds(t, func(seed uint64) error {
@@ -53,7 +54,8 @@ func TestQuarantineAndBack(t *testing.T) {
 		s.Complete()
 		s.Absolve()
 		if got := s.Complete().String(); got != want || !maps.Equal(s.Sizes(), sizes) {
-			return fmt.Errorf("released, it is another table:\n%s\nor another state: %v, was %v", diff(want, got), s.Sizes(), sizes)
+			return fmt.Errorf("released, it is another table:\n%s\nor another state: %v, was %v", diff(want, got),
+				s.Sizes(), sizes)
 		}
 
 		for _, key := range keys {
@@ -69,7 +71,8 @@ func TestQuarantineAndBack(t *testing.T) {
 		s.Complete()
 		s.Absolve()
 		if got := s.Complete().String(); got != want || !maps.Equal(s.Sizes(), sizes) {
-			return fmt.Errorf("with changed policies, it is another table:\n%s\nor another state: %v, was %v", diff(want, got), s.Sizes(), sizes)
+			return fmt.Errorf("with changed policies, it is another table:\n%s\nor another state: %v, was %v",
+				diff(want, got), s.Sizes(), sizes)
 		}
 		return nil
 	})
@@ -78,7 +81,8 @@ func TestQuarantineAndBack(t *testing.T) {
 	}
 }
 
-// quarantineHolds says whether the table is what the excerpts of the state say, and returns how many flows met a quarantine.
+// quarantineHolds says whether the table is what the excerpts of the state say, and returns how many flows met a
+// quarantine.
 func quarantineHolds(c *policy.Cluster, s *translate.State, flows *random.Flows) (int, error) {
 	quarantined := 0
 	for range 100 {

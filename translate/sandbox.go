@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// sandbox is a live sandbox of this node, and the pod that it stands for. While it lives, that pod has the sandbox's addresses, and none
-// that the API tells; all else about it is the API's to tell, as soon as it does.
+// sandbox is a live sandbox of this node, and the pod that it stands for. While it lives, that pod has the sandbox's
+// addresses, and none that the API tells; all else about it is the API's to tell, as soon as it does.
 type sandbox struct {
 	policy.Sandbox
 	pod *pod // is in no namespace's pods
@@ -21,7 +21,8 @@ type sandbox struct {
 
 // equal says whether two sandboxes are the same in all that counts.
 func (b *sandbox) equal(o *policy.Sandbox) bool {
-	return b.ID == o.ID && b.NamespacedName == o.NamespacedName && b.Node == o.Node && b.Serial == o.Serial && b.Stale == o.Stale &&
+	return b.ID == o.ID && b.NamespacedName == o.NamespacedName && b.Node == o.Node && b.Serial == o.Serial &&
+		b.Stale == o.Stale &&
 		maps.Equal(b.Labels, o.Labels) && slices.Equal(b.IPs, o.IPs)
 }
 
@@ -41,7 +42,9 @@ func (s *State) SetSandbox(b policy.Sandbox) {
 	next := &sandbox{Sandbox: b}
 	if old != nil {
 		next.pod = old.pod
-		s.sandboxesOf[b.NamespacedName] = slices.DeleteFunc(s.sandboxesOf[b.NamespacedName], func(o *sandbox) bool { return o == old })
+		s.sandboxesOf[b.NamespacedName] = slices.DeleteFunc(s.sandboxesOf[b.NamespacedName], func(o *sandbox) bool {
+			return o == old
+		})
 	}
 	s.sandboxes[b.ID] = next
 	s.sandboxesOf[b.NamespacedName] = append(s.sandboxesOf[b.NamespacedName], next)
@@ -77,8 +80,8 @@ func (s *State) Sandboxes() []policy.Sandbox {
 // KnowsPod says whether the API has told of a pod.
 func (s *State) KnowsPod(name types.NamespacedName) bool { return s.pod(name) != nil }
 
-// Settled says whether the table has all that follows from a sandbox: nothing of it is left for a next [State.Portion]. One that is not
-// known is settled.
+// Settled says whether the table has all that follows from a sandbox: nothing of it is left for a next [State.Portion].
+// One that is not known is settled.
 func (s *State) Settled(id string) bool {
 	b := s.sandboxes[id]
 	if b == nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// containers makes events of a node's container runtime: of few ids, so that they come again, with the names of pods that the API knows or
-// does not, and addresses that they have or others have.
+// containers makes events of a node's container runtime: of few ids, so that they come again, with the names of pods
+// that the API knows or does not, and addresses that they have or others have.
 type containers struct {
 	r      *rand.Rand
 	serial uint64
@@ -34,7 +34,8 @@ func (rt *containers) next(c *policy.Cluster) func(*translate.State) {
 	}
 	like, other := c.Pods[rt.r.IntN(len(c.Pods))], c.Pods[rt.r.IntN(len(c.Pods))]
 	rt.serial++
-	b := policy.Sandbox{ID: id, NamespacedName: like.NamespacedName, Node: node, Labels: like.Labels, IPs: like.IPs, Serial: rt.serial}
+	b := policy.Sandbox{ID: id, NamespacedName: like.NamespacedName, Node: node, Labels: like.Labels, IPs: like.IPs,
+		Serial: rt.serial}
 	switch rt.r.IntN(4) {
 	case 0:
 		b.IPs = other.IPs
@@ -57,8 +58,8 @@ func (rt *containers) sandboxes() []policy.Sandbox {
 	return all
 }
 
-// TestSandboxes has the runtime and the API tell of pods in any order. The table is that of the cluster and of the sandboxes that there
-// are now, and the rules say what the policies' own text does.
+// TestSandboxes has the runtime and the API tell of pods in any order. The table is that of the cluster and of the
+// sandboxes that there are now, and the rules say what the policies' own text does.
 func TestSandboxes(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
@@ -87,7 +88,8 @@ func TestSandboxes(t *testing.T) {
 			flows := random.NewFlows(r, c, nil)
 			for range 30 {
 				if err := agree(c, node, s.Complete(), flows.Next()); err != nil {
-					return fmt.Errorf("step %d: %w, with the sandboxes %+v of\n%s", step, err, c.Sandboxes, random.Manifest(c))
+					return fmt.Errorf("step %d: %w, with the sandboxes %+v of\n%s", step, err, c.Sandboxes,
+						random.Manifest(c))
 				}
 			}
 		}
@@ -95,7 +97,8 @@ func TestSandboxes(t *testing.T) {
 	})
 }
 
-// TestSandboxWithoutGap: what is known of an address changes hands within one event, from the runtime to the API and to the next pod.
+// TestSandboxWithoutGap: what is known of an address changes hands within one event, from the runtime to the API and to
+// the next pod.
 func TestSandboxWithoutGap(t *testing.T) {
 	s := translate.New(node, translate.Options{})
 	a := netip.MustParseAddr("10.0.0.1")

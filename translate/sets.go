@@ -193,8 +193,9 @@ func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
 	}
 }
 
-// putBlocks wants the isolation's blocks in the place of old ones. A map of blocks is not changed: other blocks are in a map of another name,
-// so that a packet which is under way finds all of them, or all of the old ones. Intervals that overlap could not be added before others go.
+// putBlocks wants the isolation's blocks in the place of old ones. A map of blocks is not changed: other blocks are in
+// a map of another name, so that a packet which is under way finds all of them, or all of the old ones. Intervals that
+// overlap could not be added before others go.
 func (iso *isolation) putBlocks(s *State, old []openRange) {
 	verdicts := make([]nft.Verdict, len(iso.blocks))
 	for i, b := range iso.blocks { // before the release below, which may be of the same chain

@@ -29,7 +29,8 @@ type Options struct {
 	Limits      Limits
 }
 
-// Established says what becomes of a connection that was allowed when it began; the specification leaves that to implementations.
+// Established says what becomes of a connection that was allowed when it began; the specification leaves that to
+// implementations.
 type Established uint8
 
 // What a change of policy means to live connections.
@@ -38,9 +39,9 @@ const (
 	Recheck                    // each packet of the original direction is held against the policies of the moment
 )
 
-// State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others, edit memory
-// in proportion to what they change; [State.Complete] completes the table. Its content is a function of what the state holds, not of the
-// order of events.
+// State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others,
+// edit memory in proportion to what they change; [State.Complete] completes the table. Its content is a function of
+// what the state holds, not of the order of events.
 type State struct {
 	node    unique.Handle[string]
 	options Options
@@ -77,9 +78,10 @@ type State struct {
 // New returns the empty state of the node of that name.
 func New(node string, options Options) *State {
 	s := &State{
-		node:             unique.Make(node),
-		options:          options,
-		table:            nft.NewTable(TableName, "NetworkPolicy on node "+node+", written by netpold; manual changes are undone"),
+		node:    unique.Make(node),
+		options: options,
+		table: nft.NewTable(TableName,
+			"NetworkPolicy on node "+node+", written by netpold; manual changes are undone"),
 		nodePods:         make(map[*pod]struct{}),
 		sandboxes:        make(map[string]*sandbox),
 		sandboxesOf:      make(map[types.NamespacedName][]*sandbox),
@@ -114,7 +116,8 @@ func (s *State) SetNamespace(name string, labels map[string]string) {
 	s.replaceLabels(ns, true, labels)
 }
 
-// DeleteNamespace forgets a namespace. Its pods, if there still are any, are matched by no namespaceSelector from now on.
+// DeleteNamespace forgets a namespace. Its pods, if there still are any, are matched by no namespaceSelector from now
+// on.
 func (s *State) DeleteNamespace(name string) {
 	ns := s.namespaces[name]
 	if ns == nil || !ns.known {
@@ -124,7 +127,8 @@ func (s *State) DeleteNamespace(name string) {
 	s.dropNamespace(ns)
 }
 
-// replaceLabels changes what is known of ns, and holds its pods against the namespaceSelectors that judge it otherwise now.
+// replaceLabels changes what is known of ns, and holds its pods against the namespaceSelectors that judge it otherwise
+// now.
 func (s *State) replaceLabels(ns *namespace, known bool, labels map[string]string) {
 	before := *ns
 	ns.known, ns.labels = known, labels
@@ -135,8 +139,8 @@ func (s *State) replaceLabels(ns *namespace, known bool, labels map[string]strin
 	}
 }
 
-// SetPolicy adds np or replaces the policy of its name; np is not kept. The error names what does not compile; the policy is in force
-// all the same, narrowed: see [compile].
+// SetPolicy adds np or replaces the policy of its name; np is not kept. The error names what does not compile; the
+// policy is in force all the same, narrowed: see [compile].
 func (s *State) SetPolicy(np *networkingv1.NetworkPolicy) error {
 	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
 	spec, err := np.Spec.Marshal()
@@ -191,13 +195,14 @@ func (s *State) replacePolicy(name types.NamespacedName, p *networkPolicy) {
 	s.dropNamespace(ns)
 }
 
-// Changed says whether the table may be another than when [nft.Table.Take] was last called. It costs nothing: most events of a
-// large cluster change nothing on a node.
+// Changed says whether the table may be another than when [nft.Table.Take] was last called. It costs nothing: most
+// events of a large cluster change nothing on a node.
 func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
 
 // Incomplete says whether the table is not yet what the objects imply.
 func (s *State) Incomplete() bool {
-	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 || len(s.orphans) > 0 || s.reckon
+	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 ||
+		len(s.orphans) > 0 || s.reckon
 }
 
 // Pods yields the names of all pods.

@@ -38,7 +38,8 @@ func (k TroubleKind) String() string {
 	return [...]string{"rejected", "over-limit", "quarantined", "unenforced"}[k]
 }
 
-// Troubles yields what is wrong with policies at the moment, in no order. Its cost does not depend on the size of the cluster.
+// Troubles yields what is wrong with policies at the moment, in no order. Its cost does not depend on the size of the
+// cluster.
 func (s *State) Troubles() iter.Seq[Trouble] {
 	return func(yield func(Trouble) bool) {
 		if !s.quarantined(yield) || !s.overLimits(yield) {

@@ -15,8 +15,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestUnderWay sends packets through a model of the kernel while it commits the transactions of random events: they follow the rules of before,
-// and after each number of lookups the elements change to those of after. What is allowed before and after an event passes.
+// TestUnderWay sends packets through a model of the kernel while it commits the transactions of random events: they
+// follow the rules of before, and after each number of lookups the elements change to those of after. What is allowed
+// before and after an event passes.
 func TestUnderWay(t *testing.T) {
 	packets := 0
 	forSeeds(t, func(seed uint64) error {
@@ -49,7 +50,8 @@ func TestUnderWay(t *testing.T) {
 						for n := 0; ; n++ {
 							p := packet{flow: f, old: old, now: &kernel, flip: n}
 							if packets++; !p.passes() {
-								return fmt.Errorf("step %d: %s is denied when it has made %d of %d lookups and the kernel commits\n%s\nin %s\nand %s",
+								return fmt.Errorf("step %d: %s is denied when it has made %d of %d lookups and the "+
+									"kernel commits\n%s\nin %s\nand %s",
 									step, f, n, p.lookups, stage, old, &kernel)
 							}
 							if n > p.lookups {
@@ -107,7 +109,8 @@ type packet struct {
 
 func (p *packet) passes() bool { return p.chain("forward").Kind != nft.Drop }
 
-// chain returns Accept, Drop, or Continue at the end of a chain. Of a chain that is new the old generation has no rules.
+// chain returns Accept, Drop, or Continue at the end of a chain. Of a chain that is new the old generation has no
+// rules.
 func (p *packet) chain(name string) nft.Verdict {
 	chain := p.old.chains[name]
 	if chain == nil {
@@ -141,13 +144,15 @@ func (p *packet) rule(r nft.Rule) nft.Verdict {
 			}
 		case nft.PortLookup:
 			set := p.set(s.Set)
-			matches = p.flow.Proto == s.Proto && set != nil && slices.ContainsFunc(slices.Collect(maps.Keys(set.elements)), func(k nft.Key) bool {
-				return set.typ.Finds(nft.Key{Port: p.flow.DstPort}, k)
-			})
+			matches = p.flow.Proto == s.Proto && set != nil &&
+				slices.ContainsFunc(slices.Collect(maps.Keys(set.elements)), func(k nft.Key) bool {
+					return set.typ.Finds(nft.Key{Port: p.flow.DstPort}, k)
+				})
 		case nft.Ports:
 			matches = s.Contains(p.flow.Proto, p.flow.DstPort)
 		case nft.NeighbourDiscovery:
-			matches = p.flow.Proto == nft.ICMPv6 && p.flow.Src.Is6() && nft.FirstNDType <= p.flow.ICMPType && p.flow.ICMPType <= nft.LastNDType
+			matches = p.flow.Proto == nft.ICMPv6 && p.flow.Src.Is6() && nft.FirstNDType <= p.flow.ICMPType &&
+				p.flow.ICMPType <= nft.LastNDType
 		case nft.CtState, nft.CtReply:
 			matches = false
 		case nft.Verdict:

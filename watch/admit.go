@@ -11,8 +11,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// specPatience is how long [Loop.Admit] waits for the API to tell of a pod that the runtime knows. It nearly always has: the kubelet got the
-// pod from there.
+// specPatience is how long [Loop.Admit] waits for the API to tell of a pod that the runtime knows. It nearly always
+// has: the kubelet got the pod from there.
 const specPatience = 250 * time.Millisecond
 
 // admission is a sandbox that waits until the kernel holds what follows from it.
@@ -42,9 +42,9 @@ func (all admissions) release() {
 	}
 }
 
-// Admit takes a sandbox, and waits until the kernel holds what follows from it, or until ctx is done. Known says whether the API has told of
-// the pod: if not, what the runtime says of it counts, and the names of its ports are missing. After an error the sandbox still is the
-// loop's, until [Loop.Release].
+// Admit takes a sandbox, and waits until the kernel holds what follows from it, or until ctx is done. Known says
+// whether the API has told of the pod: if not, what the runtime says of it counts, and the names of its ports are
+// missing. After an error the sandbox still is the loop's, until [Loop.Release].
 func (l *Loop) Admit(ctx context.Context, b policy.Sandbox) (known bool, err error) {
 	known, _ = l.toldOf(b)
 	if err := l.enforce(ctx, b); err != nil || known {
@@ -113,8 +113,8 @@ func (l *Loop) Release(id string) {
 	l.edit(func(s *translate.State) { s.DeleteSandbox(id) })
 }
 
-// Resync takes all live sandboxes, in place of those that were known. It returns how many of them have an address that was not known to be
-// theirs: their containers may have run without their policies.
+// Resync takes all live sandboxes, in place of those that were known. It returns how many of them have an address that
+// was not known to be theirs: their containers may have run without their policies.
 func (l *Loop) Resync(live []policy.Sandbox) (unprotected int) {
 	l.edit(func(s *translate.State) {
 		ids := make(map[string]bool)
@@ -146,7 +146,8 @@ func owns(s *translate.State, b policy.Sandbox) bool {
 	return true
 }
 
-// Doubt notes that the runtime is not heard of any more: of what it told, that counts which the API does not contradict.
+// Doubt notes that the runtime is not heard of any more: of what it told, that counts which the API does not
+// contradict.
 func (l *Loop) Doubt() {
 	l.edit(func(s *translate.State) {
 		for _, b := range s.Sandboxes() {
@@ -156,7 +157,8 @@ func (l *Loop) Doubt() {
 	})
 }
 
-// edit changes the state as [Loop.Update] does, and wakes the loop also when that changed nothing, for those who wait for it.
+// edit changes the state as [Loop.Update] does, and wakes the loop also when that changed nothing, for those who wait
+// for it.
 func (l *Loop) edit(change func(*translate.State)) {
 	l.Update(func(Objects) { change(l.state) })
 	l.poke()

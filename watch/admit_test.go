@@ -28,7 +28,8 @@ func sandboxOf(id, pod, ip string) policy.Sandbox {
 func isolates(tx *nft.Transaction, ip string) bool {
 	for _, op := range tx.Ops {
 		for _, e := range op.Elements {
-			if op.Verb == nft.AddElements && op.Set.Name == "ingress-pods-4" && e.Key == nft.AddrKey(netip.MustParseAddr(ip)) {
+			if op.Verb == nft.AddElements && op.Set.Name == "ingress-pods-4" &&
+				e.Key == nft.AddrKey(netip.MustParseAddr(ip)) {
 				return true
 			}
 		}
@@ -61,13 +62,15 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("it waited %s, the kernel took %s", took, commit)
 		}
 		begun = time.Now() // once more, with nothing to do
-		if known, err := l.Admit(t.Context(), sandboxOf("1", "new", "10.0.0.7")); err != nil || !known || time.Since(begun) > 0 {
+		if known, err := l.Admit(t.Context(), sandboxOf("1", "new", "10.0.0.7")); err != nil || !known ||
+			time.Since(begun) > 0 {
 			t.Errorf("admitted again: known %t, %v, after %s", known, err, time.Since(begun))
 		}
 	})
 }
 
-// TestAdmitBeforeTheAPI: of a pod that the API has not told of, the runtime's labels count; what the API tells meanwhile is waited for.
+// TestAdmitBeforeTheAPI: of a pod that the API has not told of, the runtime's labels count; what the API tells
+// meanwhile is waited for.
 func TestAdmitBeforeTheAPI(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _ := newTestLoop(t, kernelFunc(nil))

@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/watch/denied"
 )
 
-// Kernel holds tables of the inet family, for the loop alone. After an error the loop takes nothing as known of what the kernel holds, and
-// replaces the whole table.
+// Kernel holds tables of the inet family, for the loop alone. After an error the loop takes nothing as known of what
+// the kernel holds, and replaces the whole table.
 type Kernel interface {
 	Reads
 	// Apply commits a transaction: all of it or nothing that a packet meets.
@@ -24,8 +24,8 @@ type Kernel interface {
 	DeleteTable(ctx context.Context, name string) error
 	// Hooked says whether a table has a base chain of that name.
 	Hooked(ctx context.Context, table, chain string) (bool, error)
-	// Shape returns how much a table holds. That it is not there is an error that is fs.ErrNotExist; with another error, the shape may be
-	// of no single moment.
+	// Shape returns how much a table holds. That it is not there is an error that is fs.ErrNotExist; with another
+	// error, the shape may be of no single moment.
 	Shape(ctx context.Context, table string) (nft.Shape, error)
 }
 
@@ -51,16 +51,17 @@ func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
 	return err
 }
 
-// replace brings the kernel a whole table. A large one takes many transactions, so that others may write meanwhile; and even in one, a
-// packet that is on its way through the old table while that is deleted may find its rules and miss its maps, and pass. So another table
-// of the same content, the handover, is in force before the old one is deleted and until the new one is:
+// replace brings the kernel a whole table. A large one takes many transactions, so that others may write meanwhile; and
+// even in one, a packet that is on its way through the old table while that is deleted may find its rules and miss its
+// maps, and pass. So another table of the same content, the handover, is in force before the old one is deleted and
+// until the new one is:
 //
 //	old table   ────────────┤ deleted
 //	handover           ├─────────────────────────────┤ deleted
 //	new table                      building ├────────────────
 //
-// A netpold that is killed in between leaves one of them in force, and the next one goes on from there. Where neither is there is
-// nothing to hand over, and no time to lose.
+// A netpold that is killed in between leaves one of them in force, and the next one goes on from there. Where neither
+// is there is nothing to hand over, and no time to lose.
 func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 	handover := *tx
 	handover.Table, handover.Comment = translate.HandoverTable, "in force while inet "+tx.Table+" is replaced"
@@ -87,8 +88,8 @@ func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 	return l.retire(ctx, &handover)
 }
 
-// inForce says whether packets meet the base chains that tx has, in the table that the kernel holds. They are made last, so the rest of
-// the table is there, too.
+// inForce says whether packets meet the base chains that tx has, in the table that the kernel holds. They are made
+// last, so the rest of the table is there, too.
 func (l *Loop) inForce(ctx context.Context, tx *nft.Transaction) (bool, error) {
 	for _, c := range baseChains(tx) {
 		hooked, err := l.config.Kernel.Hooked(ctx, tx.Table, c.Name)
@@ -110,8 +111,8 @@ func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 	return nil
 }
 
-// retire deletes the table that tx replaces. One of this process first loses its base chains, and the packets leave: then nothing is counted
-// in it any more, and what was is known to the packet.
+// retire deletes the table that tx replaces. One of this process first loses its base chains, and the packets leave:
+// then nothing is counted in it any more, and what was is known to the packet.
 func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 	if l.denied.Counts(tx.Table) {
 		unhook := &nft.Transaction{Table: tx.Table}

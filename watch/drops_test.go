@@ -92,10 +92,12 @@ func TestDropToEvent(t *testing.T) {
 		chain    policy.Direction
 		want     string
 	}{
-		{"ingress", "10.0.0.9", "10.0.0.1", policy.Ingress, "[u ConnectionBlocked: TCP connection from 10.0.0.9:9 (external) to ns/a (10.0.0.1:80) blocked: " +
-			"ingress of ns/a is isolated by ns/deny and no rule allows it (there are no rules)]"},
-		{"egress", "10.0.0.1", "10.0.0.9", policy.Egress, "[u ConnectionBlocked: TCP connection from ns/a (10.0.0.1:9) to 10.0.0.9:80 (external) blocked: " +
-			"egress of ns/a is isolated by ns/deny and no rule allows it (there are no rules)]"},
+		{"ingress", "10.0.0.9", "10.0.0.1", policy.Ingress,
+			"[u ConnectionBlocked: TCP connection from 10.0.0.9:9 (external) to ns/a (10.0.0.1:80) blocked: " +
+				"ingress of ns/a is isolated by ns/deny and no rule allows it (there are no rules)]"},
+		{"egress", "10.0.0.1", "10.0.0.9", policy.Egress,
+			"[u ConnectionBlocked: TCP connection from ns/a (10.0.0.1:9) to 10.0.0.9:80 (external) blocked: " +
+				"egress of ns/a is isolated by ns/deny and no rule allows it (there are no rules)]"},
 		{"nobody's address", "10.0.0.1", "10.0.0.9", policy.Ingress, "[]"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -103,12 +105,14 @@ func TestDropToEvent(t *testing.T) {
 				l, _ := newTestLoop(t, kernelFunc(nil))
 				w := withEvents(t, l)
 				l.config.Events.SetPod(&corev1.Pod{
-					ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "u"}, Spec: corev1.PodSpec{NodeName: "node"},
+					ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "u"},
+					Spec:       corev1.PodSpec{NodeName: "node"},
 				})
 				l.Update(func(o Objects) {
 					o.SetPolicy(&networkingv1.NetworkPolicy{
 						ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "deny"},
-						Spec:       networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Ingress", "Egress"}},
+						Spec: networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Ingress",
+							"Egress"}},
 					})
 				})
 				setPodAt(l, "a", "10.0.0.1")
@@ -146,7 +150,8 @@ func TestDropLogUp(t *testing.T) {
 		}
 		f := &fakeReader{fail: make(chan error)}
 		l.Drops().Open(func() (drops.Reader, error) { return f, nil })
-		if up, r := gathered(t, registry, "netpold_drop_log_up"), l.Report().DropLog; up != 1 || r == nil || r.OffSince != nil {
+		if up, r := gathered(t, registry, "netpold_drop_log_up"), l.Report().DropLog; up != 1 || r == nil ||
+			r.OffSince != nil {
 			t.Errorf("while it is read: %v, %+v", up, r)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -154,7 +159,8 @@ func TestDropLogUp(t *testing.T) {
 		go l.Drops().Run(ctx)
 		f.fail <- errors.New("broken")
 		synctest.Wait()
-		if up, r := gathered(t, registry, "netpold_drop_log_up"), l.Report().DropLog; up != 0 || r == nil || r.OffSince == nil || r.Error == "" {
+		if up, r := gathered(t, registry, "netpold_drop_log_up"), l.Report().DropLog; up != 0 || r == nil ||
+			r.OffSince == nil || r.Error == "" {
 			t.Errorf("while it is off: %v, %+v", up, r)
 		}
 	})

@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Explanation is the answer of `netpold explain` about flows, one for each family that both ends have. Its JSON form is what the
-// endpoint /explain answers.
+// Explanation is the answer of `netpold explain` about flows, one for each family that both ends have. Its JSON form is
+// what the endpoint /explain answers.
 type Explanation struct {
 	Allowed bool       `json:"allowed"` // all of them
 	Flows   []FlowText `json:"flows"`
@@ -56,8 +56,8 @@ func (e QuestionError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e QuestionError) Unwrap() error { return e.Err }
 
-// ExplainFlow answers about one flow from the policies' own text, and holds what the tables of nodes do with it against that. That the two
-// disagree is an error, and a bug.
+// ExplainFlow answers about one flow from the policies' own text, and holds what the tables of nodes do with it against
+// that. That the two disagree is an error, and a bug.
 func ExplainFlow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace) (FlowText, error) {
 	limited := *c
 	for _, t := range traces {
@@ -70,19 +70,25 @@ func ExplainFlow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace)
 		allowed := true
 		for _, d := range directions {
 			allowed = allowed && (d.Allowed || d.Pod.Node != t.Node) // who is denied is a pod
-			if d.Isolated && !slices.ContainsFunc(traces, func(t translate.NodeTrace) bool { return t.Node == d.Pod.Node }) {
-				text.Text += fmt.Sprintf("  %s is enforced on node %s, not here on %s\n", d.Direction, d.Pod.Node, t.Node)
+			if d.Isolated && !slices.ContainsFunc(traces, func(t translate.NodeTrace) bool {
+				return t.Node == d.Pod.Node
+			}) {
+				text.Text += fmt.Sprintf("  %s is enforced on node %s, not here on %s\n", d.Direction,
+					d.Pod.Node, t.Node)
 			}
 		}
 		switch agree := allowed == (t.Verdict.Kind == nft.Accept); {
 		case !agree && !t.Incomplete:
-			return FlowText{}, fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it", f)
+			return FlowText{},
+				fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it",
+					f)
 		case !agree:
 			text.Text += fmt.Sprintf("  changes are under way on node %s, whose rules are of before\n", t.Node)
 		}
 		node := NodeText{Node: t.Node, Rules: []RuleText{}, Verdict: t.Verdict.String()}
 		for _, step := range t.Steps {
-			node.Rules = append(node.Rules, RuleText{Chain: step.Chain, Rule: step.Rule.String(), Element: step.Element()})
+			node.Rules = append(node.Rules, RuleText{Chain: step.Chain, Rule: step.Rule.String(),
+				Element: step.Element()})
 		}
 		text.Nodes = append(text.Nodes, node)
 	}
@@ -97,7 +103,9 @@ func (e *Explanation) Add(f FlowText) {
 
 // Explain answers who decides about the flows from src to dst, in the form of `netpold explain`, by the objects of now.
 // With verify, it also reads from the kernel what decides. A [QuestionError] says what is wrong with src or dst.
-func (l *Loop) Explain(ctx context.Context, src, dst string, verify bool) (Explanation, error) { //nolint:revive // verify is a fact of the question
+//
+//nolint:revive // verify is a fact of the question
+func (l *Loop) Explain(ctx context.Context, src, dst string, verify bool) (Explanation, error) {
 	own, err := l.ownAddresses()
 	if err != nil {
 		return Explanation{}, err

@@ -69,7 +69,8 @@ func TestExplainHostNetwork(t *testing.T) {
 		}
 		text := c.Describe(c.Explain(flows[0]))
 		if e.Flows[0].Text != text {
-			t.Errorf("%s -> %s: the daemon says\n%sand of manifests is said\n%s", row.src, row.dst, e.Flows[0].Text, text)
+			t.Errorf("%s -> %s: the daemon says\n%sand of manifests is said\n%s", row.src, row.dst,
+				e.Flows[0].Text, text)
 		}
 		if !strings.Contains(text, row.want) {
 			t.Errorf("%s -> %s: no %q in\n%s", row.src, row.dst, row.want, text)
@@ -77,8 +78,8 @@ func TestExplainHostNetwork(t *testing.T) {
 	}
 }
 
-// TestExplainChangesNothing: a question leaves what is to be done to the loop, which does it in portions. Until it has, the policies of now
-// answer, and the rules are said to be of before.
+// TestExplainChangesNothing: a question leaves what is to be done to the loop, which does it in portions. Until it has,
+// the policies of now answer, and the rules are said to be of before.
 func TestExplainChangesNothing(t *testing.T) {
 	l, _ := newTestLoop(t, kernelFunc(nil))
 	setPodAt(l, "a", "10.0.0.1")
@@ -91,7 +92,8 @@ func TestExplainChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.Allowed || e.Flows[0].Nodes[0].Verdict != "accept" || !strings.Contains(e.Flows[0].Text, "changes are under way on node node") {
+	if e.Allowed || e.Flows[0].Nodes[0].Verdict != "accept" ||
+		!strings.Contains(e.Flows[0].Text, "changes are under way on node node") {
 		t.Errorf("got %+v", e)
 	}
 	if !l.state.Incomplete() {

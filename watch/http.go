@@ -48,21 +48,23 @@ func (l *Loop) serveStatus(w http.ResponseWriter, r *http.Request) {
 	answer(w, report)
 }
 
-// metricsHandler reads what was denied from the kernel, for as long as the asker waits, and answers with that or with what was last read.
+// metricsHandler reads what was denied from the kernel, for as long as the asker waits, and answers with that or with
+// what was last read.
 func (l *Loop) metricsHandler(metrics prometheus.Gatherer) http.Handler {
 	gathered := promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 		defer cancel()
 		if _, err := l.Denied(ctx); err != nil && r.Context().Err() == nil {
-			l.config.Log.Warn("the counts of denied packets could not be read; netpold_dropped_packets_total is as it was last read", "err", err)
+			l.config.Log.Warn("the counts of denied packets could not be read; netpold_dropped_packets_total is as "+
+				"it was last read", "err", err)
 		}
 		gathered.ServeHTTP(w, r)
 	})
 }
 
-// Ready says whether the source is synced and the kernel holds what follows from it, and in words what is missing. While the source
-// is away the last state stays in force: that is ready, and said.
+// Ready says whether the source is synced and the kernel holds what follows from it, and in words what is missing.
+// While the source is away the last state stays in force: that is ready, and said.
 func (l *Loop) Ready() (string, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

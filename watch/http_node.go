@@ -14,7 +14,8 @@ import (
 //
 //	/drops      the newest lines about drops, see [drops.Log.ServeLines]
 //	/drops/top  who was blocked most, see [drops.Log.ServeTop]
-//	/explain    the [Explanation] of the flows from ?src= to ?dst=, as JSON; with ?verify=true, also what the kernel holds
+//	/explain    the [Explanation] of the flows from ?src= to ?dst=, as JSON; with ?verify=true, also what the
+//	            kernel holds
 func NodeHandler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler(l, metrics))

@@ -18,7 +18,8 @@ func TestNodeHandler(t *testing.T) {
 		const flow = "/explain?src=1.2.3.4&dst=1.2.3.4:80"
 		for path, want := range map[string]int{
 			flow: http.StatusOK, "/explain?src=no&dst=1.2.3.4:80": http.StatusBadRequest,
-			"/explain": http.StatusBadRequest, "/drops": http.StatusOK, "/drops/top": http.StatusOK, "/readyz": http.StatusOK,
+			"/explain": http.StatusBadRequest, "/drops": http.StatusOK, "/drops/top": http.StatusOK,
+			"/readyz": http.StatusOK,
 		} {
 			w := httptest.NewRecorder()
 			NodeHandler(l, registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

@@ -28,8 +28,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
-// TestNothingLeaks sends 10,000 events to a loop on the real kernel, of pods, policies and namespaces that are new each time and go again,
-// and wants memory, goroutines and table to be what they were.
+// TestNothingLeaks sends 10,000 events to a loop on the real kernel, of pods, policies and namespaces that are new each
+// time and go again, and wants memory, goroutines and table to be what they were.
 func TestNothingLeaks(t *testing.T) {
 	netns.Enter(t)
 	goroutines := runtime.NumGoroutine()
@@ -44,9 +44,11 @@ func TestNothingLeaks(t *testing.T) {
 	before := c.measure()
 	c.events(10000)
 	after := c.measure()
-	t.Logf("%d transactions; after 20,000 events: %s; after 10,000 more: %s", c.loop.Status().Transactions, before, after)
-	// 128 KiB are 52 bytes for each of 2,500 pods, policies or namespaces: less than an entry with a name in any map. A map that grows once more,
-	// late, was seen to take 60 KB; over 100,000 events the heap grew by 5 KB in the last half.
+	t.Logf("%d transactions; after 20,000 events: %s; after 10,000 more: %s",
+		c.loop.Status().Transactions, before, after)
+	// 128 KiB are 52 bytes for each of 2,500 pods, policies or namespaces: less than an entry with a name in any map. A
+	// map that grows once more, late, was seen to take 60 KB; over 100,000 events the heap grew by 5 KB in the last
+	// half.
 	if after.heap > before.heap+128<<10 {
 		t.Errorf("10,000 events leave %d bytes on the heap", after.heap-before.heap)
 	}
@@ -91,7 +93,8 @@ func (c *churn) events(n int) {
 			o.SetNamespace(churnNamespace(c.next), map[string]string{"generation": fmt.Sprint(c.next)})
 		})
 		sink.Update(func(o Objects) {
-			o.DeletePolicy(types.NamespacedName{Namespace: churnNamespace(c.next - live), Name: churnName(c.next - live)})
+			o.DeletePolicy(types.NamespacedName{Namespace: churnNamespace(c.next - live),
+				Name: churnName(c.next - live)})
 			o.DeleteNamespace(churnNamespace(c.next - live))
 		})
 		if c.next++; c.next%5 == 0 {
@@ -146,7 +149,8 @@ func churnNamespace(i int) string { return fmt.Sprintf("namespace-%08d", i) }
 func churnPod(i int) policy.Pod {
 	k := i + live // not negative
 	return policy.Pod{
-		NamespacedName: types.NamespacedName{Namespace: churnNamespace(i), Name: churnName(i)}, Node: "node", Running: true,
+		NamespacedName: types.NamespacedName{Namespace: churnNamespace(i), Name: churnName(i)},
+		Node:           "node", Running: true,
 		Labels: map[string]string{"app": churnName(i)},
 		IPs: []netip.Addr{
 			netip.AddrFrom4([4]byte{10, byte(k >> 16), byte(k >> 8), byte(k)}),
@@ -167,7 +171,9 @@ func churnPolicy(i int) *networkingv1.NetworkPolicy {
 	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{
 		{From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: cidr}}}},
 		{
-			From:  []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"generation": fmt.Sprint(i - 1)}}}},
+			From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{
+				MatchLabels: map[string]string{"generation": fmt.Sprint(i - 1)},
+			}}},
 			Ports: []networkingv1.NetworkPolicyPort{{Port: &port}},
 		},
 	}

@@ -23,12 +23,13 @@ import (
 	"github.com/netpold/netpold/watch/preflight"
 )
 
-// Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock, and one
-// transaction is in flight at a time; what arrives meanwhile makes the next.
+// Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock,
+// and one transaction is in flight at a time; what arrives meanwhile makes the next.
 //
-// Mutexes are taken in this order: Loop.mu, and then one of denied.Counter.mu, drops.Log.mu and events.Recorder.mu. None is held while the kernel, a
-// file or the API server is waited for. Who waits for those waits for one of two things at most, each until his context ends: for another
-// one's denied.Counter.Read, and for his turn with the kernel.Reader. The loop's goroutine waits for neither.
+// Mutexes are taken in this order: Loop.mu, and then one of denied.Counter.mu, drops.Log.mu and events.Recorder.mu.
+// None is held while the kernel, a file or the API server is waited for. Who waits for those waits for one of two
+// things at most, each until his context ends: for another one's denied.Counter.Read, and for his turn with the
+// kernel.Reader. The loop's goroutine waits for neither.
 type Loop struct {
 	config  LoopConfig // not changed after NewLoop
 	metrics *metrics
@@ -76,10 +77,11 @@ type LoopConfig struct {
 
 // Status is how far the loop has come.
 type Status struct {
-	Synced       bool // the source has told everything once
-	InSync       bool // the kernel holds what the state says, or did before the newest event, and nothing makes that doubtful
-	Transactions int  // committed
-	Recoveries   int  // how often the whole table was replaced after the start
+	Synced bool // the source has told everything once
+	// the kernel holds what the state says, or did before the newest event, and nothing makes that doubtful
+	InSync       bool
+	Transactions int // committed
+	Recoveries   int // how often the whole table was replaced after the start
 
 	// Of the last committed transaction; zero before the first.
 	LastCommit     time.Time
@@ -95,8 +97,8 @@ const (
 	maxBackoff = 30 * time.Second
 )
 
-// portion is how many elements a transaction has, about, before another one has the rest: some 0.2 s of work. A change of a namespace waits
-// for one portion of others, or for the isolation that is larger.
+// portion is how many elements a transaction has, about, before another one has the rest: some 0.2 s of work. A change
+// of a namespace waits for one portion of others, or for the isolation that is larger.
 const portion = 50_000
 
 // NewLoop returns a loop that has not begun. The state is the loop's from then on.
@@ -138,8 +140,8 @@ func (l *Loop) tellBlocked(r drops.Record) {
 	}
 }
 
-// Run commits what is pending until ctx ends, and nothing before the source is synced: until then the rules of a previous
-// process stay in force. The table stays in the kernel when Run returns.
+// Run commits what is pending until ctx ends, and nothing before the source is synced: until then the rules of a
+// previous process stay in force. The table stays in the kernel when Run returns.
 func (l *Loop) Run(ctx context.Context) {
 	backoff := minBackoff
 	wake := l.wake
@@ -180,7 +182,8 @@ func (l *Loop) Run(ctx context.Context) {
 		backoff = minBackoff
 		if first && l.Status().Transactions > 0 {
 			for _, f := range l.Report().Preflight {
-				l.config.Log.Warn("not all traffic meets the policies", "check", f.Check, "problem", f.Problem, "remedy", f.Remedy)
+				l.config.Log.Warn("not all traffic meets the policies", "check", f.Check, "problem", f.Problem,
+					"remedy", f.Remedy)
 			}
 		}
 	}
@@ -239,7 +242,8 @@ func (l *Loop) commit(ctx context.Context) error {
 	return nil
 }
 
-// pending returns the next transaction, or nil, when its oldest event came, if it is of any, and the doubts that were raised before it.
+// pending returns the next transaction, or nil, when its oldest event came, if it is of any, and the doubts that were
+// raised before it.
 func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -298,13 +302,15 @@ func (l *Loop) Update(edit func(Objects)) {
 	}
 }
 
-// Away notes that the source does not answer, and why; nil, that it does again. The last state stays in force meanwhile.
+// Away notes that the source does not answer, and why; nil, that it does again. The last state stays in force
+// meanwhile.
 func (l *Loop) Away(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case err == nil && !l.awaySince.IsZero():
-		l.config.Log.Info("source is back", "source", l.config.Source, "away", time.Since(l.awaySince).Round(time.Millisecond))
+		l.config.Log.Info("source is back", "source", l.config.Source, "away",
+			time.Since(l.awaySince).Round(time.Millisecond))
 		l.awaySince, l.awayError = time.Time{}, ""
 	case err != nil && l.awaySince.IsZero():
 		l.config.Log.Warn("source is away, the last state stays in force", "source", l.config.Source, "err", err)
@@ -341,7 +347,8 @@ func (l *Loop) Status() Status {
 
 // inSync says what [Status.InSync] does.
 func (l *Loop) inSync() bool {
-	return l.status.Transactions > 0 && l.status.LastError == nil && !l.inFlight && !l.more && !l.doubts.open() && !l.table.Late()
+	return l.status.Transactions > 0 && l.status.LastError == nil && !l.inFlight && !l.more && !l.doubts.open() &&
+		!l.table.Late()
 }
 
 // objects edits the loop's state while its lock is held.

@@ -118,8 +118,8 @@ func (k *fakeKernel) Rules(context.Context, string, *nft.Chain) ([]nft.HeldRule,
 
 func (k *fakeKernel) Generation(context.Context) (uint32, error) { return uint32(len(k.calls)), nil }
 
-// TestHandover: while the table is replaced another one is in force; a change needs none, nor does a kernel without a table. What a
-// killed netpold has left in force is not touched before the new table is.
+// TestHandover: while the table is replaced another one is in force; a change needs none, nor does a kernel without a
+// table. What a killed netpold has left in force is not touched before the new table is.
 func TestHandover(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -276,7 +276,8 @@ func TestEventsDuringCommit(t *testing.T) {
 		finish <- nil
 		tx := <-begun
 		finish <- nil
-		if text := tx.String(); tx.Replaces() || strings.Count(text, "add element inet netpold ingress-pods-4") != 1 || strings.Count(text, ": goto") != 3 {
+		if text := tx.String(); tx.Replaces() || strings.Count(text, "add element inet netpold ingress-pods-4") != 1 ||
+			strings.Count(text, ": goto") != 3 {
 			t.Errorf("want one small transaction with three pods, have %s", text)
 		}
 		synctest.Wait()
@@ -286,7 +287,8 @@ func TestEventsDuringCommit(t *testing.T) {
 	})
 }
 
-// TestRecovery: a transaction that fails, or a table that somebody else changed, is answered by replacing the whole table.
+// TestRecovery: a transaction that fails, or a table that somebody else changed, is answered by replacing the whole
+// table.
 func TestRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var txs []*nft.Transaction
@@ -355,7 +357,8 @@ func TestRejected(t *testing.T) {
 		l.Synced()
 		synctest.Wait()
 		r := l.Report()
-		if all := r.Policies.Troubles; len(all) != 1 || !strings.Contains(all[0].Reason, "spec.ingress[0].from[0]") || r.Policies.Troubled["rejected"] != 1 {
+		if all := r.Policies.Troubles; len(all) != 1 || !strings.Contains(all[0].Reason, "spec.ingress[0].from[0]") ||
+			r.Policies.Troubled["rejected"] != 1 {
 			t.Errorf("rejected: %+v", r.Policies)
 		}
 		l.Update(func(o Objects) { o.DeletePolicy(types.NamespacedName{Namespace: "ns", Name: "bad"}) })
@@ -383,7 +386,8 @@ func TestHandler(t *testing.T) {
 		synctest.Wait()
 		l.Away(errors.New("connection refused"))
 		for path, want := range map[string]string{
-			"/livez": "ok", "/readyz": "ok; test away since", "/metrics": "netpold_transactions_total", "/status": `"inSync":true`,
+			"/livez": "ok", "/readyz": "ok; test away since", "/metrics": "netpold_transactions_total",
+			"/status": `"inSync":true`,
 		} {
 			if code, body := get(path); code != http.StatusOK || !strings.Contains(body, want) {
 				t.Errorf("%s: %d %.200s", path, code, body)

@@ -47,7 +47,8 @@ func newMetrics() *metrics {
 		}),
 		recoveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "netpold_recoveries_total",
-			Help: "Replacements of the whole table after the start, by reason: transaction (one failed) or drift (somebody else changed the table).",
+			Help: "Replacements of the whole table after the start, by reason: transaction (one failed) or drift " +
+				"(somebody else changed the table).",
 		}, []string{"reason"}),
 		lastCommit: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "netpold_last_commit_timestamp_seconds",
@@ -66,11 +67,12 @@ func newMetrics() *metrics {
 // Collectors returns all that measures the loop and what it does, to be registered.
 func (l *Loop) Collectors() []prometheus.Collector {
 	m := l.metrics
-	return append(l.drops.Collectors(), newStateCollector(l), m.transactions, m.duration, m.eventToKernel, m.recoveries, m.lastCommit)
+	return append(l.drops.Collectors(), newStateCollector(l), m.transactions, m.duration, m.eventToKernel,
+		m.recoveries, m.lastCommit)
 }
 
-// latencyBuckets are the upper bounds of the histograms, in seconds. They are the same for all, so that the quantiles of one can be held
-// against those of another, which are a factor of 2.5 off at most.
+// latencyBuckets are the upper bounds of the histograms, in seconds. They are the same for all, so that the quantiles
+// of one can be held against those of another, which are a factor of 2.5 off at most.
 func latencyBuckets() []float64 {
 	return []float64{50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1, 2, 5, 10}
 }
@@ -104,7 +106,8 @@ func newStateCollector(l *Loop) *stateCollector {
 		return d
 	}
 	c.policies = desc("netpold_policies",
-		"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not compile in full), "+
+		"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not "+
+			"compile in full), "+
 			"over-limit (asks for more than a limit), quarantined (the kernel refused what follows from it), "+
 			"unenforced (it refused all that would isolate a pod), or idle.", "state")
 	c.isolated = desc("netpold_isolated_pods", "Pods of this node that a policy isolates, by direction.", "direction")
@@ -112,15 +115,18 @@ func newStateCollector(l *Loop) *stateCollector {
 	c.preflight = desc("netpold_preflight_findings",
 		"What keeps traffic from the policies on this node, by check: 1 where something was found.", "check")
 	c.denied = desc("netpold_dropped_packets_total",
-		"Packets denied by the policies of this node's pods, every one, by direction and by namespace of the isolated pod.",
+		"Packets denied by the policies of this node's pods, every one, by direction and by namespace of the "+
+			"isolated pod.",
 		"direction", "namespace")
 	c.deniedAsOf = desc("netpold_dropped_packets_timestamp_seconds",
 		"Unix time of which netpold_dropped_packets_total is; 0 before it was read.")
-	c.ready = desc("netpold_ready", "1 when the source is synced and the kernel holds what follows from it, as /readyz says; else 0.")
+	c.ready = desc("netpold_ready",
+		"1 when the source is synced and the kernel holds what follows from it, as /readyz says; else 0.")
 	c.source = desc("netpold_source_up",
 		"1 while the source of pods, namespaces and policies answers, else 0: then the last state stays in force.")
 	c.dropLog = desc("netpold_drop_log_up",
-		"1 while the kernel's log of denied packets is read, else 0: then drop lines are missing, and policies are enforced all the same.")
+		"1 while the kernel's log of denied packets is read, else 0: then drop lines are missing, and policies are "+
+			"enforced all the same.")
 	c.build = desc("netpold_build_info", "1, by the version of netpold and of Go.", "version", "goversion")
 	return c
 }
@@ -170,7 +176,8 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 // collectDenied sends the totals of denied packets, as they were last read.
 func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 	for by, packets := range c.loop.lastDenied() {
-		ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets), by.Direction.String(), by.Namespace)
+		ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets),
+			by.Direction.String(), by.Namespace)
 	}
 	at := 0.0
 	if asOf := c.loop.denied.AsOf(); !asOf.IsZero() {
@@ -179,8 +186,9 @@ func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.deniedAsOf, prometheus.GaugeValue, at)
 }
 
-// Denied returns how many packets the table has denied since the loop began: those that have reached the kernel's counters by now. It waits
-// for no transaction. An error says that the totals are not of now; they are those of the last time then.
+// Denied returns how many packets the table has denied since the loop began: those that have reached the kernel's
+// counters by now. It waits for no transaction. An error says that the totals are not of now; they are those of the
+// last time then.
 func (l *Loop) Denied(ctx context.Context) (map[denied.By]uint64, error) {
 	err := l.denied.Read(ctx, l.config.Reads)
 	return l.lastDenied(), err

@@ -17,8 +17,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// TestMetricNames holds the metrics to Prometheus' conventions, and their labels to values that neither a user of the cluster nor a sender
-// of packets makes up. test/monitoring does the same with all that the program serves.
+// TestMetricNames holds the metrics to Prometheus' conventions, and their labels to values that neither a user of the
+// cluster nor a sender of packets makes up. test/monitoring does the same with all that the program serves.
 func TestMetricNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := kernelFunc(nil)
@@ -82,15 +82,16 @@ func TestSourceUp(t *testing.T) {
 		synctest.Wait()
 		for want, err := range []error{errors.New("connection refused"), nil} {
 			l.Away(err)
-			if up, ready := gathered(t, registry, "netpold_source_up"), gathered(t, registry, "netpold_ready"); up != float64(want) || ready != 1 {
+			if up, ready := gathered(t, registry, "netpold_source_up"),
+				gathered(t, registry, "netpold_ready"); up != float64(want) || ready != 1 {
 				t.Errorf("away: %v: up %v, ready %v", err, up, ready)
 			}
 		}
 	})
 }
 
-// TestEventLatency: an event waits from its arrival to the commit, however many transactions fail before; and nothing waits where there
-// was no event.
+// TestEventLatency: an event waits from its arrival to the commit, however many transactions fail before; and nothing
+// waits where there was no event.
 func TestEventLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var failing atomic.Bool

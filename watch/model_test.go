@@ -11,8 +11,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// modelKernel holds tables as the model has them, and refuses what it is told to. What depends on what it refuses it refuses as well, as a
-// kernel does.
+// modelKernel holds tables as the model has them, and refuses what it is told to. What depends on what it refuses it
+// refuses as well, as a kernel does.
 type modelKernel struct {
 	tables  map[string]*nft.Table
 	refuse  func(one nft.Op) *nft.Refusal // of each operation, and of each element alone

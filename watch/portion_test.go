@@ -20,8 +20,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestPortions: while a large change of one namespace takes many transactions, a change of another is in the next one, and the loop is in sync
-// when all of it is done.
+// TestPortions: while a large change of one namespace takes many transactions, a change of another is in the next one,
+// and the loop is in sync when all of it is done.
 func TestPortions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const isolations, peers = 12, 20_000
@@ -42,7 +42,8 @@ func TestPortions(t *testing.T) {
 		allow := func(o Objects, ns, name string) {
 			np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}
 			np.Spec.PodSelector.MatchLabels = map[string]string{"app": name}
-			peer := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "other"}}}
+			other := &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "other"}}
+			peer := networkingv1.NetworkPolicyPeer{PodSelector: other}
 			np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{peer}}}
 			o.SetPolicy(np)
 		}
@@ -77,7 +78,8 @@ func TestPortions(t *testing.T) {
 			return op.Verb == nft.AddChain && strings.HasSuffix(op.Chain.Name, "small/app")
 		})
 		if len(txs) != before+2 || !small || l.Status().InSync {
-			t.Errorf("the change of another namespace is not in transaction 2 of the large change: %d, %t", len(txs)-before, small)
+			t.Errorf("the change of another namespace is not in transaction 2 of the large change: %d, %t",
+				len(txs)-before, small)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()

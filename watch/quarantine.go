@@ -24,8 +24,9 @@ var errAgain = errors.New("refused, and what is to blame set aside")
 // quarantine is what the loop knows of isolations of which the kernel refuses something. The state has what is set
 // aside.
 type quarantine struct {
-	terms    map[string]*term
-	doubted  []string // isolations that did not fit the rest of the table in the last attempt, which may have been somebody else's doing
+	terms map[string]*term
+	// isolations that did not fit the rest of the table in the last attempt, which may have been somebody else's doing
+	doubted  []string
 	suspects []string // isolations that the last transaction changed, which was refused, nobody knows why
 	unnamed  int      // replacements in a row of which nothing named was to blame
 	search   *search  // nil if there is none
@@ -127,7 +128,9 @@ func (q *quarantine) isDoubted(c culprit) bool { return slices.Contains(q.doubte
 // mismatched says whether all that is refused does not fit the rest of the table.
 func mismatched(refused *nft.Refused) bool {
 	return refused.Cause == nft.Mismatch ||
-		len(refused.Refusals) > 0 && !slices.ContainsFunc(refused.Refusals, func(r nft.Refusal) bool { return r.Cause != nft.Mismatch })
+		len(refused.Refusals) > 0 && !slices.ContainsFunc(refused.Refusals, func(r nft.Refusal) bool {
+			return r.Cause != nft.Mismatch
+		})
 }
 
 // setAside sets something aside, and again for longer than the last time: for the same reason then, of which nobody

@@ -134,7 +134,8 @@ func (c *quarantineCase) right() (quarantined int) {
 			expected, aside = expected && d[1].Allowed, aside || d[1].Quarantine != ""
 		}
 		if allowed != expected {
-			c.t.Fatalf("%s: the kernel allows it: %t, expected %t (quarantined: %t)\n%s", f, allowed, expected, aside, table)
+			c.t.Fatalf("%s: the kernel allows it: %t, expected %t (quarantined: %t)\n%s", f, allowed,
+				expected, aside, table)
 		}
 		if aside {
 			quarantined++
@@ -168,13 +169,15 @@ func owners(table *nft.Table, op nft.Op) []string {
 	var all []string
 	for _, c := range table.Chains() {
 		d, hash, _ := strings.Cut(c.Name, "-")
-		if c.Base != nil || c.Name == "ingress" || d != "ingress" && d != "egress" || strings.HasPrefix(hash, "ports-") {
+		if c.Base != nil || c.Name == "ingress" || d != "ingress" && d != "egress" ||
+			strings.HasPrefix(hash, "ports-") {
 			continue
 		}
 		hash, _, _ = strings.Cut(hash, "-")
 		own := strings.HasPrefix(name, d+"-"+hash+"-")
 		for _, r := range c.Rules {
-			own = own || strings.Contains(r.String()+" ", "@"+name+" ") || strings.Contains(r.String()+" ", "jump "+name+" ")
+			own = own || strings.Contains(r.String()+" ", "@"+name+" ") ||
+				strings.Contains(r.String()+" ", "jump "+name+" ")
 		}
 		for _, s := range table.Sets() {
 			for _, e := range s.Elements() {
@@ -213,7 +216,9 @@ func TestRefusedAddress(t *testing.T) {
 		d, family, _ := strings.Cut(e.Set.Name, "-pods-")
 		for name, refuses := range map[string]func(nft.Op) bool{
 			"the map": func(op nft.Op) bool { return op.Set.Name == e.Set.Name },
-			"all":     func(op nft.Op) bool { return op.Set.Type.Fields == nft.Addr && strings.HasPrefix(op.Set.Name, d) },
+			"all": func(op nft.Op) bool {
+				return op.Set.Type.Fields == nft.Addr && strings.HasPrefix(op.Set.Name, d)
+			},
 		} {
 			for later := range 2 {
 				for _, how := range []string{"named", "unnamed"} {
@@ -327,12 +332,14 @@ func TestQuarantine(t *testing.T) {
 			for later := range 2 {
 				cause := []nft.Cause{nft.Unfit, nft.Mismatch, nft.Shortage}[(len(kinds)+int(seed)+later)%3]
 				op := byKind[kind][r.IntN(len(byKind[kind]))]
-				t.Run(fmt.Sprintf("%d/%s/%d/%d", seed, strings.ReplaceAll(kind, " ", "-"), later, cause), func(t *testing.T) {
-					kinds[kind]++
-					synctest.Test(t, func(t *testing.T) {
-						refuseOne(newQuarantineCase(t, random.Source(seed), seed), op, later, cause, owners(state.Complete(), op))
+				t.Run(fmt.Sprintf("%d/%s/%d/%d", seed, strings.ReplaceAll(kind, " ", "-"), later, cause),
+					func(t *testing.T) {
+						kinds[kind]++
+						synctest.Test(t, func(t *testing.T) {
+							refuseOne(newQuarantineCase(t, random.Source(seed), seed), op, later, cause,
+								owners(state.Complete(), op))
+						})
 					})
-				})
 			}
 		}
 	}

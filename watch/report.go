@@ -17,23 +17,24 @@ import (
 
 // Report is the state of a daemon, as `netpold status` shows it. Its JSON form is what the endpoint /status answers.
 type Report struct {
-	Version         string              `json:"version"`
-	Node            string              `json:"node"`
-	Started         time.Time           `json:"started"`
-	Synced          bool                `json:"synced"` // the source has told everything once
-	InSync          bool                `json:"inSync"` // and the kernel holds what follows from it
-	Kernel          KernelReport        `json:"kernel"`
-	Source          SourceReport        `json:"source"`
-	IsolatedPods    map[string]int      `json:"isolatedPods"` // of this node, by direction
-	Pods            PodsReport          `json:"pods"`
-	Policies        PoliciesReport      `json:"policies"`
-	Table           TableReport         `json:"table"`
-	LastTransaction TransactionReport   `json:"lastTransaction"`
-	Transactions    int                 `json:"transactions"` // committed
-	Recoveries      int                 `json:"recoveries"`   // replacements of the whole table after the start
-	Generation      uint32              `json:"generation"`   // of the ruleset now, which everybody's transactions raise; 0: not known
-	Preflight       []preflight.Finding `json:"preflight"`
-	DropLog         *drops.State        `json:"dropLog,omitempty"` // nil if no group is read
+	Version         string            `json:"version"`
+	Node            string            `json:"node"`
+	Started         time.Time         `json:"started"`
+	Synced          bool              `json:"synced"` // the source has told everything once
+	InSync          bool              `json:"inSync"` // and the kernel holds what follows from it
+	Kernel          KernelReport      `json:"kernel"`
+	Source          SourceReport      `json:"source"`
+	IsolatedPods    map[string]int    `json:"isolatedPods"` // of this node, by direction
+	Pods            PodsReport        `json:"pods"`
+	Policies        PoliciesReport    `json:"policies"`
+	Table           TableReport       `json:"table"`
+	LastTransaction TransactionReport `json:"lastTransaction"`
+	Transactions    int               `json:"transactions"` // committed
+	Recoveries      int               `json:"recoveries"`   // replacements of the whole table after the start
+	// of the ruleset now, which everybody's transactions raise; 0: not known
+	Generation uint32              `json:"generation"`
+	Preflight  []preflight.Finding `json:"preflight"`
+	DropLog    *drops.State        `json:"dropLog,omitempty"` // nil if no group is read
 }
 
 // KernelReport is the kernel that enforces, and what netpold does without on it.
@@ -112,8 +113,10 @@ func (l *Loop) report() Report {
 		Source:       SourceReport{Name: l.config.Source},
 		IsolatedPods: make(map[string]int),
 		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
-		Policies:     PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Troubled: make(map[string]int), Troubles: []TroubleReport{}},
-		Table:        TableReport{Name: "inet " + translate.TableName, Isolations: sum.Isolations, Sets: sum.Sets, Elements: sum.Elements},
+		Policies: PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Troubled: make(map[string]int),
+			Troubles: []TroubleReport{}},
+		Table: TableReport{Name: "inet " + translate.TableName, Isolations: sum.Isolations, Sets: sum.Sets,
+			Elements: sum.Elements},
 		Transactions: l.status.Transactions, Recoveries: l.status.Recoveries,
 		LastTransaction: TransactionReport{
 			Time: l.status.LastCommit, Operations: l.status.LastOperations, Seconds: l.status.LastElapsed.Seconds(),
@@ -134,10 +137,12 @@ func (l *Loop) report() Report {
 		r.Policies.Troubled[kind.String()] = sum.Troubled[kind]
 	}
 	for t := range l.state.Troubles() {
-		r.Policies.Troubles = append(r.Policies.Troubles, TroubleReport{t.Kind.String(), policyTexts(t.Policies), t.Reason})
+		r.Policies.Troubles = append(r.Policies.Troubles,
+			TroubleReport{t.Kind.String(), policyTexts(t.Policies), t.Reason})
 	}
 	slices.SortFunc(r.Policies.Troubles, func(a, b TroubleReport) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), slices.Compare(a.Policies, b.Policies), cmp.Compare(a.Reason, b.Reason))
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), slices.Compare(a.Policies, b.Policies),
+			cmp.Compare(a.Reason, b.Reason))
 	})
 	return r
 }

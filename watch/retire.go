@@ -14,7 +14,8 @@ func (l *Loop) retired() uint64 {
 	return l.table.Retired()
 }
 
-// settle says when the packets are gone that were under way before a transaction, unless ctx ends before. The loop goes on meanwhile.
+// settle says when the packets are gone that were under way before a transaction, unless ctx ends before. The loop goes
+// on meanwhile.
 func (l *Loop) settle(ctx context.Context, number uint64, settled chan<- uint64) {
 	if err := l.config.Kernel.Settle(ctx); err == nil {
 		settled <- number

@@ -70,7 +70,8 @@ func (r *retiring) packetsLeave() {
 	synctest.Wait()
 }
 
-// TestReap: what a transaction retires is deleted when the packets have left that were under way, without an event, and once.
+// TestReap: what a transaction retires is deleted when the packets have left that were under way, without an event, and
+// once.
 func TestReap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRetiring(t)
@@ -99,7 +100,8 @@ func TestReap(t *testing.T) {
 	})
 }
 
-// TestNotInSyncWhileLate: as long as the kernel has elements that are not wanted, the loop does not say that it is in sync.
+// TestNotInSyncWhileLate: as long as the kernel has elements that are not wanted, the loop does not say that it is in
+// sync.
 func TestNotInSyncWhileLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRetiring(t)
@@ -108,11 +110,14 @@ func TestNotInSyncWhileLate(t *testing.T) {
 		})
 		synctest.Wait()
 		if len(r.txs) != 2 || r.Status().InSync {
-			t.Errorf("%d transactions, in sync: %t, the last is\n%s", len(r.txs), r.Status().InSync, r.txs[len(r.txs)-1])
+			t.Errorf("%d transactions, in sync: %t, the last is\n%s", len(r.txs), r.Status().InSync,
+				r.txs[len(r.txs)-1])
 		}
 		r.packetsLeave()
-		if len(r.txs) != 3 || !r.Status().InSync || !strings.Contains(r.txs[2].String(), "delete element inet netpold self-4") {
-			t.Errorf("%d transactions, in sync: %t, the last is\n%s", len(r.txs), r.Status().InSync, r.txs[len(r.txs)-1])
+		if len(r.txs) != 3 || !r.Status().InSync ||
+			!strings.Contains(r.txs[2].String(), "delete element inet netpold self-4") {
+			t.Errorf("%d transactions, in sync: %t, the last is\n%s", len(r.txs), r.Status().InSync,
+				r.txs[len(r.txs)-1])
 		}
 	})
 }

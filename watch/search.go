@@ -35,14 +35,16 @@ func (l *Loop) beginSearch(owners *translate.Ownership, err error) bool {
 	q := &l.quarantine
 	s := &search{err: err}
 	suspects := q.suspects
-	if all := owners.All(); len(suspects) == 0 && len(all) > 0 { // the heaviest is tried without the others' being set aside
+	if all := owners.All(); len(suspects) == 0 && len(all) > 0 {
+		// the heaviest is tried without the others' being set aside
 		suspects, s.all = all[len(all)-1:], len(all) == 1
 	}
 	if len(suspects) == 0 {
 		return false
 	}
 	q.search = s
-	l.config.Log.Warn("the kernel refuses the table and does not say what of it; isolations are set aside until it is found, "+
+	l.config.Log.Warn("the kernel refuses the table and does not say what of it; isolations are set aside until "+
+		"it is found, "+
 		"nothing is allowed to their pods meanwhile", "err", err, "isolations", len(suspects))
 	l.suspect(suspects)
 	return true
@@ -85,7 +87,8 @@ func (l *Loop) searchFailed(owners *translate.Ownership, err error) bool {
 			return true
 		}
 	}
-	l.config.Log.Error("the kernel does not take the table without any policy's rules either; all of it is tried again", "err", err)
+	l.config.Log.Error("the kernel does not take the table without any policy's rules either; all of it is tried again",
+		"err", err)
 	for _, g := range s.groups {
 		l.state.Release(g.keys...)
 	}

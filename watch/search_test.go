@@ -60,7 +60,8 @@ func refuseUnnamed(k *modelKernel, objects map[string]bool) {
 	}
 }
 
-// TestSearch: where the kernel does not say what it refuses, it is found by trying halves, in few attempts; all others are in force then.
+// TestSearch: where the kernel does not say what it refuses, it is found by trying halves, in few attempts; all others
+// are in force then.
 func TestSearch(t *testing.T) {
 	for seed := range uint64(32) {
 		for culprits := 1; culprits <= 2; culprits++ {
@@ -104,7 +105,8 @@ func searchOne(t *testing.T, seed uint64, culprits, later int) {
 	isolations := state.Summary().Isolations
 	limit := 3 + 2*len(names)*(1+bits.Len(uint(isolations)))
 	if tried := c.kernel.tried - before; tried > transactions*limit || c.kernel.failed > limit {
-		t.Errorf("%d transactions, of which %d failed, for %d of %d isolations", tried, c.kernel.failed, len(names), isolations)
+		t.Errorf("%d transactions, of which %d failed, for %d of %d isolations", tried, c.kernel.failed,
+			len(names), isolations)
 	}
 	aside := c.loop.Report().Policies.Troubles
 	aside = slices.DeleteFunc(aside, func(r TroubleReport) bool { return r.Kind != "quarantined" })
@@ -128,8 +130,8 @@ func (c *quarantineCase) rejected() []error {
 	return translate.New("node-1", translate.Options{}).Add(c.cluster)
 }
 
-// TestFrameRefused: what every table has is refused. Nobody is to blame, nobody is quarantined, and it is tried again at longer and longer
-// intervals.
+// TestFrameRefused: what every table has is refused. Nobody is to blame, nobody is quarantined, and it is tried again
+// at longer and longer intervals.
 func TestFrameRefused(t *testing.T) {
 	for _, named := range []bool{true, false} {
 		for later := range 2 {
@@ -187,7 +189,8 @@ func oddPolicy(pod string, port int) *networkingv1.NetworkPolicy {
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"name": pod}},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
-				From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("192.0.2.0/%d", port)}}},
+				From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("192.0.2.0/%d",
+					port)}}},
 			}},
 		},
 	}
@@ -204,8 +207,8 @@ func (l *Loop) quarantined() []string {
 	return all
 }
 
-// TestQuarantineTold: who has a policy in quarantine reads it in the log, once, in an event, in the status and the metric, in what explains
-// a flow and in the lines about drops; and it ends as soon as the policy changes.
+// TestQuarantineTold: who has a policy in quarantine reads it in the log, once, in an event, in the status and the
+// metric, in what explains a flow and in the lines about drops; and it ends as soon as the policy changes.
 func TestQuarantineTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, logged := newModelKernel(), new(bytes.Buffer)
@@ -213,7 +216,8 @@ func TestQuarantineTold(t *testing.T) {
 		w := withEvents(t, l)
 		l.config.Log = slog.New(slog.NewTextHandler(logged, nil))
 		k.refuse = func(one nft.Op) *nft.Refusal {
-			if one.Verb == nft.AddElements && strings.HasSuffix(one.Set.Name, "-blocks-4") && one.Elements[0].Addr[12] == 192 {
+			if one.Verb == nft.AddElements && strings.HasSuffix(one.Set.Name, "-blocks-4") &&
+				one.Elements[0].Addr[12] == 192 {
 				return &nft.Refusal{Cause: nft.Unfit, Err: errors.New("refused by the test")}
 			}
 			return nil
@@ -230,18 +234,22 @@ func TestQuarantineTold(t *testing.T) {
 		time.Sleep(3 * quarantineTime)
 		synctest.Wait()
 		const text = "policies are quarantined"
-		if n := strings.Count(logged.String(), text); n != 1 || !strings.Contains(logged.String(), "refused by the test") {
+		if n := strings.Count(logged.String(), text); n != 1 ||
+			!strings.Contains(logged.String(), "refused by the test") {
 			t.Errorf("said %d times:\n%s", n, logged)
 		}
-		if got := w.texts("a"); len(got) != 1 || !strings.Contains(got[0], "uid-a NetworkPolicyQuarantined: quarantined, nothing is allowed to its pods") {
+		if got := w.texts("a"); len(got) != 1 ||
+			!strings.Contains(got[0], "uid-a NetworkPolicyQuarantined: quarantined, nothing is allowed to its pods") {
 			t.Errorf("events %v", got)
 		}
 		metrics := gather(t, registry)
-		if !strings.Contains(metrics, `netpold_policies{state="quarantined"} 1`) || !strings.Contains(metrics, `netpold_policies{state="effective"} 0`) {
+		if !strings.Contains(metrics, `netpold_policies{state="quarantined"} 1`) ||
+			!strings.Contains(metrics, `netpold_policies{state="effective"} 0`) {
 			t.Errorf("metrics:\n%s", metrics)
 		}
 		e, err := l.Explain(t.Context(), "192.0.2.7", "ns/a:80", false)
-		if err != nil || e.Allowed || !strings.Contains(e.Flows[0].Text, "isolated by ns/a; quarantined, nothing is allowed: ") {
+		if err != nil || e.Allowed || !strings.Contains(e.Flows[0].Text,
+			"isolated by ns/a; quarantined, nothing is allowed: ") {
 			t.Errorf("explain: %v, %+v", err, e)
 		}
 		if e, err := l.Explain(t.Context(), "ns/a", "ns/a:80", false); err != nil || !e.Allowed {
@@ -251,7 +259,8 @@ func TestQuarantineTold(t *testing.T) {
 			t.Errorf("explain the other pod: %v, %+v", err, e)
 		}
 
-		l.Update(func(o Objects) { o.SetPolicy(oddPolicy("b", 24)) }) // another policy that is refused, and does not disturb
+		// another policy that is refused, and does not disturb
+		l.Update(func(o Objects) { o.SetPolicy(oddPolicy("b", 24)) })
 		synctest.Wait()
 		if got := l.quarantined(); len(got) != 2 || !l.Status().InSync {
 			t.Errorf("quarantined %v", got)
@@ -261,7 +270,8 @@ func TestQuarantineTold(t *testing.T) {
 		failed := k.failed
 		l.Update(func(o Objects) { o.SetPolicy(mended) })
 		synctest.Wait()
-		if got := l.quarantined(); !slices.Equal(got, []string{"ns/b"}) || k.failed != failed || !strings.Contains(logged.String(), "out of quarantine") {
+		if got := l.quarantined(); !slices.Equal(got, []string{"ns/b"}) || k.failed != failed ||
+			!strings.Contains(logged.String(), "out of quarantine") {
 			t.Errorf("quarantined %v, %d attempts failed", got, k.failed-failed)
 		}
 		if e, err := l.Explain(t.Context(), "198.51.100.7", "ns/a:80", false); err != nil || !e.Allowed {
@@ -298,7 +308,8 @@ func TestReasonStays(t *testing.T) {
 		time.Sleep(3 * quarantineTime)
 		synctest.Wait()
 		said, events := strings.Count(logged.String(), "policies are quarantined"), w.texts("a")
-		if said != 1 || len(events) != 1 || !strings.HasSuffix(events[0], "does not say what it refuses: cannot allocate memory") {
+		if said != 1 || len(events) != 1 ||
+			!strings.HasSuffix(events[0], "does not say what it refuses: cannot allocate memory") {
 			t.Errorf("said %d times, events %v", said, events)
 		}
 		if refusals < 8 || refusals > 30 {
@@ -361,9 +372,11 @@ func TestNobodyQuarantined(t *testing.T) {
 	})
 }
 
-// TestHandoverStays: where the table is refused after the handover was not, the handover stays in force until the table is.
+// TestHandoverStays: where the table is refused after the handover was not, the handover stays in force until the table
+// is.
 func TestHandoverStays(t *testing.T) {
-	for _, err := range []error{errors.New("interrupted"), &nft.Refused{Cause: nft.Shortage, Err: errors.New("out of memory")}} {
+	for _, err := range []error{errors.New("interrupted"),
+		&nft.Refused{Cause: nft.Shortage, Err: errors.New("out of memory")}} {
 		synctest.Test(t, func(t *testing.T) {
 			c := newQuarantineCase(t, random.Source(7), 7)
 			c.tell(func(random.Kind) bool { return true })
@@ -378,7 +391,8 @@ func TestHandoverStays(t *testing.T) {
 			c.loop.Drifted("test")
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			if handover := c.kernel.tables[translate.HandoverTable]; handover == nil || handover.Chain("forward") == nil || c.kernel.failed < 5 {
+			if handover := c.kernel.tables[translate.HandoverTable]; handover == nil ||
+				handover.Chain("forward") == nil || c.kernel.failed < 5 {
 				t.Fatalf("%d attempts failed, the handover: %v", c.kernel.failed, handover)
 			}
 			c.kernel.overall = nil
@@ -408,7 +422,8 @@ func TestSharedPorts(t *testing.T) {
 			np := oddPolicy(name, 24+i)
 			for port := range 300 {
 				number := intstr.FromInt(20001 + 2*port + i/2)
-				np.Spec.Ingress[0].Ports = append(np.Spec.Ingress[0].Ports, networkingv1.NetworkPolicyPort{Port: &number})
+				np.Spec.Ingress[0].Ports = append(np.Spec.Ingress[0].Ports,
+					networkingv1.NetworkPolicyPort{Port: &number})
 			}
 			l.Update(func(o Objects) { o.SetPolicy(np) })
 		}
@@ -427,8 +442,9 @@ func TestSharedPorts(t *testing.T) {
 func setLabelledPod(l *Loop, name, ip string) {
 	l.Update(func(o Objects) {
 		o.SetPod(policy.Pod{
-			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "node", Labels: map[string]string{"name": name},
-			IPs: []netip.Addr{netip.MustParseAddr(ip)}, Running: true,
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: "node",
+			Labels: map[string]string{"name": name},
+			IPs:    []netip.Addr{netip.MustParseAddr(ip)}, Running: true,
 		})
 	})
 }
@@ -437,6 +453,7 @@ func setLabelledPod(l *Loop, name, ip string) {
 func gather(t *testing.T, registry *prometheus.Registry) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w,
+		httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return w.Body.String()
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch is the loop that brings a node's table to what the cluster's objects say. A [Source] feeds them to it, as to any [Sink].
+// Package watch is the loop that brings a node's table to what the cluster's objects say. A [Source] feeds them to it,
+// as to any [Sink].
 package watch
 
 import (
@@ -16,27 +17,27 @@ import (
 
 // Source is where a cluster's objects come from: an apiserver.Source or a folder.Source.
 type Source interface {
-	// Run feeds sink until ctx ends, and returns nil then. It returns an error only when it cannot go on: what passes by itself, as
-	// an API server that is away or a manifest that does not parse, is logged and the last state stays.
+	// Run feeds sink until ctx ends, and returns nil then. It returns an error only when it cannot go on: what passes
+	// by itself, as an API server that is away or a manifest that does not parse, is logged and the last state stays.
 	Run(ctx context.Context, sink Sink) error
 }
 
 // Sink takes what a source tells. Its methods may be called by several goroutines at once.
 type Sink interface {
-	// Update calls edit at once, with objects that are valid until edit returns. All that one edit does is one event: what belongs
-	// together, as the objects of one file, is never seen in part.
+	// Update calls edit at once, with objects that are valid until edit returns. All that one edit does is one event:
+	// what belongs together, as the objects of one file, is never seen in part.
 	Update(edit func(Objects))
 
-	// Away says that the source does not answer, and why, so that its objects may be old; nil says that it answers again. It may be
-	// called with the same again.
+	// Away says that the source does not answer, and why, so that its objects may be old; nil says that it answers
+	// again. It may be called with the same again.
 	Away(err error)
 
 	// Synced says that pods, namespaces and policies have all been told once. A source calls it once.
 	Synced()
 }
 
-// Objects are the cluster's objects. To set an object as it is, or to delete one that is not there, changes nothing. What is given
-// is the receiver's: a source does not change it afterwards.
+// Objects are the cluster's objects. To set an object as it is, or to delete one that is not there, changes nothing.
+// What is given is the receiver's: a source does not change it afterwards.
 type Objects interface {
 	SetPod(policy.Pod)
 	DeletePod(types.NamespacedName)

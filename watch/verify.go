@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// verify reads from the kernel what a flow comes through: that lookups which should find nothing do, the elements that others find, and the
-// rules of the chains. It costs the same however large the sets are.
+// verify reads from the kernel what a flow comes through: that lookups which should find nothing do, the elements that
+// others find, and the rules of the chains. It costs the same however large the sets are.
 func (l *Loop) verify(ctx context.Context, trail nft.Trail, node *NodeText) error {
 	for i, step := range trail.Steps {
 		if err := l.verifyStep(ctx, step, &node.Rules[i]); err != nil {

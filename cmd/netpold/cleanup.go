@@ -15,8 +15,9 @@ func cleanupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove the table from this node",
-		Long: `Remove the table "inet netpold" from this node, and with it every restriction that netpold enforces. A node without the table
-is left as it is. Stop "netpold run" first: a running one writes the table again.`,
+		Long: `Remove the table "inet netpold" from this node, and with it every restriction that netpold
+enforces. A node without the table is left as it is. Stop "netpold run" first: a running one writes the
+table again.`,
 		Example: `  netpold cleanup`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -33,7 +34,8 @@ is left as it is. Stop "netpold run" first: a running one writes the table again
 			}
 			return errors.Join(
 				conn.DeleteTable(cmd.Context(), translate.TableName),
-				conn.DeleteTable(cmd.Context(), translate.HandoverTable), // of a netpold that was killed while it replaced the table
+				// of a netpold that was killed while it replaced the table
+				conn.DeleteTable(cmd.Context(), translate.HandoverTable),
 			)
 		},
 	}

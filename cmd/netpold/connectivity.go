@@ -26,14 +26,17 @@ func connectivityCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "connectivity [-f DIR|FILE|-]",
 		Short: "Show which workloads may talk to which, on which ports, and to which outside networks",
-		Long: `Show which workloads may talk to which, on which ports, and to and from which outside networks, by the policies' own text. It needs
-no root and no netpold on any node: pods, namespaces and policies come from manifests, or without -f from the API server.
+		Long: `Show which workloads may talk to which, on which ports, and to and from which outside
+networks, by the policies' own text. It needs no root and no netpold on any node: pods, namespaces and
+policies come from manifests, or without -f from the API server.
 
-Workloads of which policies treat all pods alike are taken together: "shop/*" is every workload of a namespace. What policies cannot
-block is left out: a pod to itself, and a node to its own pods. Limits (--max-ports of "netpold run" and the others) are not applied.
+Workloads of which policies treat all pods alike are taken together: "shop/*" is every workload of a
+namespace. What policies cannot block is left out: a pod to itself, and a node to its own pods. Limits
+(--max-ports of "netpold run" and the others) are not applied.
 
-The output is txt for a terminal, md for a pull request, json, dot for Graphviz, svg, or html: one file with a picture to click on, which
-loads nothing from anywhere. In pictures, what no policy isolates has no arrows: it is open to everything that is.
+The output is txt for a terminal, md for a pull request, json, dot for Graphviz, svg, or html: one file
+with a picture to click on, which loads nothing from anywhere. In pictures, what no policy isolates has no
+arrows: it is open to everything that is.
 
 Exit status: 0, or 2 for an error.`,
 		Example: `  kubectl get -A pods,namespaces,networkpolicies -o yaml > cluster.yaml
@@ -43,9 +46,12 @@ Exit status: 0, or 2 for an error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return flags.print(cmd) },
 	}
-	cmd.Flags().StringVarP(&flags.source, "filename", "f", "", "folder or file of manifests, YAML or JSON; - reads standard input (default the API server)")
-	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG, then the pod's service account)")
-	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "", "only what is from or to workloads of this namespace")
+	cmd.Flags().StringVarP(&flags.source, "filename", "f", "",
+		"folder or file of manifests, YAML or JSON; - reads standard input (default the API server)")
+	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "",
+		"kubeconfig file (default $KUBECONFIG, then the pod's service account)")
+	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "",
+		"only what is from or to workloads of this namespace")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "one of "+strings.Join(formatNames(), ", "))
 	cmd.MarkFlagsMutuallyExclusive("filename", "kubeconfig")
 	return cmd
@@ -90,7 +96,8 @@ func loadOffline(cmd *cobra.Command, source string) (*policy.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, err := range append(errs, translate.New("", translate.Options{}).Add(&policy.Cluster{Policies: cluster.Policies})...) {
+	for _, err := range append(errs,
+		translate.New("", translate.Options{}).Add(&policy.Cluster{Policies: cluster.Policies})...) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 	}
 	return cluster, nil

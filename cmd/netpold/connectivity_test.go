@@ -25,18 +25,26 @@ func TestConnectivity(t *testing.T) {
 		not    string
 		stderr string
 	}{
-		"txt":            {args: []string{"-f", shop}, stdout: []string{"shop/web                              shop/api                              TCP 8081\n"}},
-		"namespace":      {args: []string{"-f", shop, "-n", "monitoring"}, stdout: []string{"monitoring/prometheus"}, not: "shop/api, shop/backup"},
-		"md":             {args: []string{"-f", shop, "-o", "md"}, stdout: []string{"| shop/api, shop/backup | shop/db | TCP 5432 |\n"}},
-		"json":           {args: []string{"-f", shop, "-o", "json"}, stdout: []string{`"id": "shop/CronJob/backup"`, `"192.0.2.0/24"`}},
-		"dot":            {args: []string{"-f", shop, "-o", "dot"}, stdout: []string{"digraph connectivity {", `[label="TCP 5432"]`}},
-		"unknown format": {args: []string{"-f", shop, "-o", "png"}, exit: exitError, stderr: "--output=png: want one of dot, "},
-		"typo":           {args: []string{"-f", shop, "-n", "shpo"}, exit: exitError, stderr: "no namespace shpo (did you mean shop?)"},
-		"no server":      {args: []string{"--kubeconfig", "none"}, exit: exitError, stderr: "none: no such file"},
+		"txt": {args: []string{"-f", shop},
+			stdout: []string{"shop/web                              shop/api                              TCP 8081\n"}},
+		"namespace": {args: []string{"-f", shop, "-n", "monitoring"}, stdout: []string{"monitoring/prometheus"},
+			not: "shop/api, shop/backup"},
+		"md": {args: []string{"-f", shop, "-o", "md"},
+			stdout: []string{"| shop/api, shop/backup | shop/db | TCP 5432 |\n"}},
+		"json": {args: []string{"-f", shop, "-o", "json"},
+			stdout: []string{`"id": "shop/CronJob/backup"`, `"192.0.2.0/24"`}},
+		"dot": {args: []string{"-f", shop, "-o", "dot"},
+			stdout: []string{"digraph connectivity {", `[label="TCP 5432"]`}},
+		"unknown format": {args: []string{"-f", shop, "-o", "png"}, exit: exitError,
+			stderr: "--output=png: want one of dot, "},
+		"typo": {args: []string{"-f", shop, "-n", "shpo"}, exit: exitError,
+			stderr: "no namespace shpo (did you mean shop?)"},
+		"no server": {args: []string{"--kubeconfig", "none"}, exit: exitError, stderr: "none: no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, exit := execute(t.Context(), "", append([]string{"connectivity"}, tc.args...)...)
-			if exit != tc.exit || !strings.Contains(stderr, tc.stderr) || tc.not != "" && strings.Contains(stdout, tc.not) {
+			if exit != tc.exit || !strings.Contains(stderr, tc.stderr) || tc.not != "" &&
+				strings.Contains(stdout, tc.not) {
 				t.Errorf("exit %d, stderr %s, stdout:\n%s", exit, stderr, stdout)
 			}
 			for _, want := range tc.stdout {
@@ -66,7 +74,8 @@ func TestFetch(t *testing.T) {
 	}
 	var denied bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		kind := map[string]string{"pods": "Pod", "namespaces": "Namespace", "networkpolicies": "NetworkPolicy"}[filepath.Base(r.URL.Path)]
+		kind := map[string]string{"pods": "Pod", "namespaces": "Namespace",
+			"networkpolicies": "NetworkPolicy"}[filepath.Base(r.URL.Path)]
 		switch {
 		case denied:
 			http.Error(w, "no", http.StatusForbidden)
@@ -81,7 +90,8 @@ func TestFetch(t *testing.T) {
 		}
 		version := strings.TrimPrefix(strings.TrimPrefix(filepath.Dir(r.URL.Path), "/apis/"), "/api/")
 		text, err := yaml.Marshal(map[string]any{
-			"apiVersion": version, "kind": kind + "List", "metadata": map[string]any{"resourceVersion": "1"}, "items": lists[kind],
+			"apiVersion": version, "kind": kind + "List", "metadata": map[string]any{"resourceVersion": "1"},
+			"items": lists[kind],
 		})
 		if err == nil {
 			text, err = yaml.YAMLToJSON(text)
@@ -94,17 +104,20 @@ func TestFetch(t *testing.T) {
 	}))
 	defer server.Close()
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	config := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c"}}],
+	config := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+		"contexts": [{"name": "c", "context": {"cluster": "c"}}],
 		"clusters": [{"name": "c", "cluster": {"server": %q}}]}`, server.URL)
 	if err := os.WriteFile(kubeconfig, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	want, _, _ := execute(t.Context(), "", "connectivity", "-f", shop)
-	if got, stderr, exit := execute(t.Context(), "", "connectivity", "--kubeconfig", kubeconfig); got != want || exit != 0 {
+	if got, stderr, exit := execute(t.Context(), "", "connectivity", "--kubeconfig",
+		kubeconfig); got != want || exit != 0 {
 		t.Errorf("exit %d, %s, got\n%swant\n%s", exit, stderr, got, want)
 	}
 	denied = true
-	if _, stderr, exit := execute(t.Context(), "", "connectivity", "--kubeconfig", kubeconfig); exit != exitError || !strings.Contains(stderr, "read the cluster: ") {
+	if _, stderr, exit := execute(t.Context(), "", "connectivity", "--kubeconfig", kubeconfig); exit != exitError ||
+		!strings.Contains(stderr, "read the cluster: ") {
 		t.Errorf("of a server that answers no: exit %d, %s", exit, stderr)
 	}
 }

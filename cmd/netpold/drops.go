@@ -31,9 +31,10 @@ func dropsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drops",
 		Short: "Show which connections were blocked on this node, and why",
-		Long: `Show the newest lines about blocked connections that the daemon on this node has written, up to 1,000 of them; with --follow,
-also those to come. With --top, show who was blocked most since the daemon's start: of the packets that the kernel logs, which it does
-at most 100 times a second for each set of policies.
+		Long: `Show the newest lines about blocked connections that the daemon on this node has written,
+up to 1,000 of them; with --follow, also those to come. With --top, show who was blocked most since the
+daemon's start: of the packets that the kernel logs, which it does at most 100 times a second for each set
+of policies.
 
 Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
 		Example: `  netpold drops --follow --namespace shop
@@ -144,7 +145,8 @@ func (f dropsFlags) printPairs(w io.Writer, top drops.Top) error {
 		if p.Excess > 0 {
 			count = fmt.Sprintf("%d-%d", p.Count-p.Excess, p.Count)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", count, p.Last.Local().Format(time.DateTime), p.Direction, peerText(p.Src), peerText(p.Dst), p.Protocol)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", count, p.Last.Local().Format(time.DateTime), p.Direction,
+			peerText(p.Src), peerText(p.Dst), p.Protocol)
 	}
 	return t.Flush()
 }

@@ -27,15 +27,18 @@ func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain [-f DIR|FILE|-] SRC DST:PORT[/PROTO]",
 		Short: "Say which policies decide about a flow, and why",
-		Long: `Say for each direction of a flow which policies isolate the pod, and which rule allows the flow or comes nearest.
-SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or sctp; ":icmp" in place of the port is a ping.
-The answer comes from the policies' own text; with --rules, also the nftables rules that decide.
+		Long: `Say for each direction of a flow which policies isolate the pod, and which rule allows the
+flow or comes nearest. SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or
+sctp; ":icmp" in place of the port is a ping. The answer comes from the policies' own text; with --rules,
+also the nftables rules that decide.
 
-With -f it is about the cluster of those manifests; what is over a limit is left out with --rules, or with a limit that is not the default. Without -f, the
-daemon on this node is asked, about the cluster as it is now and by its limits, and --rules shows the rules of this node; --verify also
-reads back from the kernel what they refer to.
+With -f it is about the cluster of those manifests; what is over a limit is left out with --rules, or with
+a limit that is not the default. Without -f, the daemon on this node is asked, about the cluster as it is
+now and by its limits, and --rules shows the rules of this node; --verify also reads back from the kernel
+what they refer to.
 
-Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else, with --verify, is an error.`,
+Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else, with --verify, is an
+error.`,
 		Example: `  netpold explain shop/web-1 shop/db-0:6379/tcp
   netpold explain --verify 192.0.2.7 shop/web-1:443
 
@@ -50,14 +53,16 @@ Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else,
 			missing := flags.print(cmd.OutOrStdout(), explanation)
 			switch {
 			case missing > 0:
-				return fmt.Errorf("the kernel does not hold what the daemon says, in %d places: ask again; if it stays so, please report it", missing)
+				return fmt.Errorf("the kernel does not hold what the daemon says, in %d places: ask again; if "+
+					"it stays so, please report it", missing)
 			case !explanation.Allowed:
 				return errNo
 			}
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&flags.source, "filename", "f", "", "folder or file of manifests, YAML or JSON; - reads standard input (default ask the daemon)")
+	cmd.Flags().StringVarP(&flags.source, "filename", "f", "",
+		"folder or file of manifests, YAML or JSON; - reads standard input (default ask the daemon)")
 	cmd.Flags().BoolVar(&flags.rules, "rules", false, "also print the nftables rules that the flow matches")
 	cmd.Flags().BoolVar(&flags.verify, "verify", false, "also print the rules, and what the kernel holds of them")
 	addLimitFlags(cmd, &flags.limits)

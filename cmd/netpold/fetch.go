@@ -96,6 +96,7 @@ func (c *collected) cluster() *policy.Cluster {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return &policy.Cluster{
-		Pods: slices.Collect(maps.Values(c.pods)), Namespaces: c.namespaces, Policies: slices.Collect(maps.Values(c.policies)),
+		Pods: slices.Collect(maps.Values(c.pods)), Namespaces: c.namespaces,
+		Policies: slices.Collect(maps.Values(c.policies)),
 	}
 }

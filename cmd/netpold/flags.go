@@ -23,12 +23,14 @@ type tableFlags struct {
 }
 
 func (t *tableFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&t.deny, "deny", "drop", "what denied packets meet: drop, or reject (TCP reset, ICMP administratively prohibited)")
+	cmd.Flags().StringVar(&t.deny, "deny", "drop",
+		"what denied packets meet: drop, or reject (TCP reset, ICMP administratively prohibited)")
 	cmd.Flags().StringVar(&t.established, "established", "keep",
 		"live connections when a policy changes: keep them, or recheck each packet of their original direction")
 	cmd.Flags().StringVar(&t.podToNode, "pod-to-node", "filter",
 		"connections from a pod to the node that it is on: filter them by the pod's egress policies, or allow them all")
-	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86, "nfnetlink_log group that denied packets are logged to; 0 logs none")
+	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86,
+		"nfnetlink_log group that denied packets are logged to; 0 logs none")
 	addLimitFlags(cmd, &t.limits)
 }
 
@@ -47,7 +49,8 @@ func addLimitFlags(cmd *cobra.Command, l *translate.Limits) {
 		{&l.Elements, "max-elements", "elements that the rules for one pod may take: peers × ports, CIDRs, ports"},
 		{&l.Namespace, "max-namespace-elements", "elements that the policies of a namespace may take on a node"},
 	} {
-		cmd.Flags().IntVar(flag.limit, flag.name, *flag.limit, "most "+flag.of+"; what exceeds it allows nothing; 0 is no limit")
+		cmd.Flags().IntVar(flag.limit, flag.name, *flag.limit,
+			"most "+flag.of+"; what exceeds it allows nothing; 0 is no limit")
 	}
 }
 
@@ -67,7 +70,8 @@ func (t *tableFlags) options() (translate.Options, error) {
 	if !known {
 		return translate.Options{}, fmt.Errorf("--pod-to-node=%s: want filter or allow", t.podToNode)
 	}
-	return translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established, PodToNode: podToNode, Limits: t.limits}, nil
+	return translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established, PodToNode: podToNode,
+		Limits: t.limits}, nil
 }
 
 // needs returns what tables with the options need of the kernel.
@@ -84,7 +88,8 @@ func needs(o translate.Options) kernel.Needs {
 
 // addSourceFlag adds -f.
 func addSourceFlag(cmd *cobra.Command, source *string) {
-	cmd.Flags().StringVarP(source, "filename", "f", "", "folder or file of manifests, YAML or JSON; - reads standard input (required)")
+	cmd.Flags().StringVarP(source, "filename", "f", "",
+		"folder or file of manifests, YAML or JSON; - reads standard input (required)")
 	_ = cmd.MarkFlagRequired("filename") // fails for a flag that is not there
 }
 

@@ -29,7 +29,8 @@ type gateFlags struct {
 
 func (f *gateFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.mode, "gate", "",
-		"a new pod whose policies are not in force in time: closed (it does not start, the kubelet tries again) or open (it starts); "+
+		"a new pod whose policies are not in force in time: closed (it does not start, the kubelet tries again) or "+
+			"open (it starts); "+
 			"off does not ask the container runtime (default closed, with --manifests off)")
 	cmd.Flags().DurationVar(&f.timeout, "gate-timeout", 1500*time.Millisecond,
 		"how long a new pod may wait for its policies; less than the runtime waits for netpold, 2s")

@@ -40,12 +40,14 @@ func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "netpold",
 		Short: "Enforce Kubernetes NetworkPolicy with one nftables table",
-		Long: `netpold enforces Kubernetes NetworkPolicy on a node with one nftables table, "inet netpold", beside any CNI
-whose pod traffic crosses the host's forward hook. Read the node with: nft list table inet netpold`,
+		Long: `netpold enforces Kubernetes NetworkPolicy on a node with one nftables table, "inet netpold",
+beside any CNI whose pod traffic crosses the host's forward hook. Read the node with:
+nft list table inet netpold`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(runCommand(), renderCommand(), explainCommand(), connectivityCommand(), dropsCommand(), statusCommand(), cleanupCommand(), versionCommand())
+	root.AddCommand(runCommand(), renderCommand(), explainCommand(), connectivityCommand(), dropsCommand(),
+		statusCommand(), cleanupCommand(), versionCommand())
 	return root
 }

@@ -62,7 +62,8 @@ spec:
 // TestCommands runs commands as a user would: what they print, what they complain of, and their exit status.
 func TestCommands(t *testing.T) {
 	dir := t.TempDir()
-	for name, content := range map[string]string{"good/cluster.yaml": cluster, "bad/cluster.yaml": cluster, "bad/bad.yaml": badPolicy} {
+	for name, content := range map[string]string{"good/cluster.yaml": cluster, "bad/cluster.yaml": cluster,
+		"bad/bad.yaml": badPolicy} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -79,36 +80,64 @@ func TestCommands(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		"render":                 {args: []string{"render", "-f", good, "--node", "worker-1"}, stdout: "table inet netpold {"},
-		"render stdin":           {args: []string{"render", "-f", "-", "--node", "worker-1"}, stdin: cluster, stdout: "10.0.0.2 . tcp . 5432 comment \"shop/web\""},
-		"render file":            {args: []string{"render", "-f", filepath.Join(good, "cluster.yaml"), "--node", "worker-1"}, stdout: "shop/db"},
-		"render another node":    {args: []string{"render", "-f", good, "--node", "worker-2"}, stdout: "hook forward priority filter"},
-		"render bad":             {args: []string{"render", "-f", bad, "--node", "worker-1"}, exit: 1, stdout: "shop/bad/and-1-more", stderr: "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.0/33\""},
-		"render reject":          {args: []string{"render", "-f", good, "--node", "worker-1", "--deny", "reject"}, stdout: "reject with tcp reset"},
-		"render recheck":         {args: []string{"render", "-f", good, "--node", "worker-1", "--established=recheck"}, stdout: "ct state established ct direction reply accept"},
-		"render no log":          {args: []string{"render", "-f", good, "--node", "worker-1", "--log-group=0"}, stdout: "counter goto deny-ingress"},
-		"render bad flag":        {args: []string{"render", "-f", good, "--deny", "maybe"}, exit: 2, stderr: "--deny=maybe: want drop or reject"},
-		"render no file":         {args: []string{"render", "--node", "worker-1"}, exit: 2, stderr: "\"filename\" not set"},
-		"render nothing there":   {args: []string{"render", "-f", filepath.Join(dir, "none")}, exit: 2, stderr: "no such file"},
-		"explain allowed":        {args: []string{"explain", "-f", good, "shop/web", "shop/db:5432"}, stdout: "allowed by shop/db spec.ingress[0]"},
-		"explain denied":         {args: []string{"explain", "-f", good, "shop/web", "shop/db:5433/tcp"}, exit: 1, stdout: "it allows TCP 5432, not TCP 5433"},
-		"explain rules":          {args: []string{"explain", "-f", good, "--rules", "shop/web", "shop/db:5432"}, stdout: "ip saddr . meta l4proto . th dport @ingress-"},
-		"explain ICMP":           {args: []string{"explain", "-f", good, "192.0.2.1", "shop/db:icmp"}, exit: 1, stdout: "ICMP: denied"},
-		"explain out":            {args: []string{"explain", "-f", good, "shop/db", "192.0.2.1:53/udp"}, stdout: "no policy isolates it for egress"},
-		"explain no such pod":    {args: []string{"explain", "-f", good, "shop/nobody", "shop/db:80"}, exit: 2, stderr: "no pod shop/nobody"},
-		"explain no port":        {args: []string{"explain", "-f", good, "shop/web", "shop/db"}, exit: 2, stderr: "no port"},
-		"explain no such proto":  {args: []string{"explain", "-f", good, "shop/web", "shop/db:80/tpc"}, exit: 2, stderr: "\"tpc\" is not tcp, udp or sctp"},
-		"explain bare IPv6":      {args: []string{"explain", "-f", good, "shop/web", "fd00::1:80"}, exit: 2, stderr: "in brackets"},
-		"explain mixed families": {args: []string{"explain", "-f", good, "fd00::1", "shop/db:80"}, exit: 2, stderr: "no IP family in common"},
-		"run without a source":   {args: []string{"run", "--manifests", good, "--kubeconfig", "x"}, exit: 2, stderr: "none of the others can be"},
-		"run bad level":          {args: []string{"run", "--manifests", good, "--log-level", "loud"}, exit: 2, stderr: "--log-level=loud"},
-		"status, nobody there":   {args: []string{"status"}, exit: 2, stderr: "no daemon answers in this network namespace"},
-		"run events of a folder": {args: []string{"run", "--manifests", good, "--drop-events"}, exit: 2, stderr: "none of the others can be"},
-		"run events without log": {args: []string{"run", "--drop-events", "--log-group", "0"}, exit: 2, stderr: "--drop-events needs the log"},
-		"status without daemon":  {args: []string{"status", "--listen", "127.0.0.1:1"}, exit: 2, stderr: "no daemon answers on 127.0.0.1:1"},
-		"version":                {args: []string{"version"}, stdout: "netpold "},
-		"no such command":        {args: []string{"rendre"}, exit: 2, stderr: "unknown command"},
-		"help":                   {args: []string{"explain", "--help"}, stdout: "Exit status: 0 allowed, 1 denied, 2 error."},
+		"render": {args: []string{"render", "-f", good, "--node", "worker-1"},
+			stdout: "table inet netpold {"},
+		"render stdin": {args: []string{"render", "-f", "-", "--node", "worker-1"}, stdin: cluster,
+			stdout: "10.0.0.2 . tcp . 5432 comment \"shop/web\""},
+		"render file": {args: []string{"render", "-f", filepath.Join(good, "cluster.yaml"), "--node",
+			"worker-1"}, stdout: "shop/db"},
+		"render another node": {args: []string{"render", "-f", good, "--node", "worker-2"},
+			stdout: "hook forward priority filter"},
+		"render bad": {args: []string{"render", "-f", bad, "--node", "worker-1"}, exit: 1,
+			stdout: "shop/bad/and-1-more",
+			stderr: "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.0/33\""},
+		"render reject": {args: []string{"render", "-f", good, "--node", "worker-1", "--deny", "reject"},
+			stdout: "reject with tcp reset"},
+		"render recheck": {args: []string{"render", "-f", good, "--node", "worker-1", "--established=recheck"},
+			stdout: "ct state established ct direction reply accept"},
+		"render no log": {args: []string{"render", "-f", good, "--node", "worker-1", "--log-group=0"},
+			stdout: "counter goto deny-ingress"},
+		"render bad flag": {args: []string{"render", "-f", good, "--deny", "maybe"}, exit: 2,
+			stderr: "--deny=maybe: want drop or reject"},
+		"render no file": {args: []string{"render", "--node", "worker-1"}, exit: 2,
+			stderr: "\"filename\" not set"},
+		"render nothing there": {args: []string{"render", "-f", filepath.Join(dir, "none")}, exit: 2,
+			stderr: "no such file"},
+		"explain allowed": {args: []string{"explain", "-f", good, "shop/web", "shop/db:5432"},
+			stdout: "allowed by shop/db spec.ingress[0]"},
+		"explain denied": {args: []string{"explain", "-f", good, "shop/web", "shop/db:5433/tcp"}, exit: 1,
+			stdout: "it allows TCP 5432, not TCP 5433"},
+		"explain rules": {args: []string{"explain", "-f", good, "--rules", "shop/web", "shop/db:5432"},
+			stdout: "ip saddr . meta l4proto . th dport @ingress-"},
+		"explain ICMP": {args: []string{"explain", "-f", good, "192.0.2.1", "shop/db:icmp"}, exit: 1,
+			stdout: "ICMP: denied"},
+		"explain out": {args: []string{"explain", "-f", good, "shop/db", "192.0.2.1:53/udp"},
+			stdout: "no policy isolates it for egress"},
+		"explain no such pod": {args: []string{"explain", "-f", good, "shop/nobody", "shop/db:80"}, exit: 2,
+			stderr: "no pod shop/nobody"},
+		"explain no port": {args: []string{"explain", "-f", good, "shop/web", "shop/db"}, exit: 2,
+			stderr: "no port"},
+		"explain no such proto": {args: []string{"explain", "-f", good, "shop/web", "shop/db:80/tpc"}, exit: 2,
+			stderr: "\"tpc\" is not tcp, udp or sctp"},
+		"explain bare IPv6": {args: []string{"explain", "-f", good, "shop/web", "fd00::1:80"}, exit: 2,
+			stderr: "in brackets"},
+		"explain mixed families": {args: []string{"explain", "-f", good, "fd00::1", "shop/db:80"}, exit: 2,
+			stderr: "no IP family in common"},
+		"run without a source": {args: []string{"run", "--manifests", good, "--kubeconfig", "x"}, exit: 2,
+			stderr: "none of the others can be"},
+		"run bad level": {args: []string{"run", "--manifests", good, "--log-level", "loud"}, exit: 2,
+			stderr: "--log-level=loud"},
+		"status, nobody there": {args: []string{"status"}, exit: 2,
+			stderr: "no daemon answers in this network namespace"},
+		"run events of a folder": {args: []string{"run", "--manifests", good, "--drop-events"}, exit: 2,
+			stderr: "none of the others can be"},
+		"run events without log": {args: []string{"run", "--drop-events", "--log-group", "0"}, exit: 2,
+			stderr: "--drop-events needs the log"},
+		"status without daemon": {args: []string{"status", "--listen", "127.0.0.1:1"}, exit: 2,
+			stderr: "no daemon answers on 127.0.0.1:1"},
+		"version":         {args: []string{"version"}, stdout: "netpold "},
+		"no such command": {args: []string{"rendre"}, exit: 2, stderr: "unknown command"},
+		"help":            {args: []string{"explain", "--help"}, stdout: "Exit status: 0 allowed, 1 denied, 2 error."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, exit := execute(t.Context(), tc.stdin, tc.args...)
@@ -145,7 +174,8 @@ func execute(ctx context.Context, stdin string, args ...string) (stdout, stderr 
 func TestStatus(t *testing.T) {
 	report := watch.Report{
 		Node: "worker-1", Synced: true, InSync: true, Source: watch.SourceReport{Name: "API server"},
-		Kernel:       watch.KernelReport{Release: "6.1.2", Lacks: []watch.Lack{{What: "it is small", Since: "6.9", Effect: "as ever"}}},
+		Kernel: watch.KernelReport{Release: "6.1.2",
+			Lacks: []watch.Lack{{What: "it is small", Since: "6.9", Effect: "as ever"}}},
 		IsolatedPods: map[string]int{"ingress": 2},
 		Policies: watch.PoliciesReport{Total: 4, InEffect: 1, Troubles: []watch.TroubleReport{
 			{Kind: "rejected", Policies: []string{"ns/bad"}, Reason: "spec.x"},
@@ -163,7 +193,8 @@ func TestStatus(t *testing.T) {
 		t.Errorf("in sync: exit %d, stderr %s", exit, stderr)
 	}
 	for _, want := range []string{
-		"worker-1", "yes", "2 pods for ingress, 0 for egress", "ns/bad: spec.x", "ns/a, ns/b: the kernel refused it", "bridge: a bridge", "mend it",
+		"worker-1", "yes", "2 pods for ingress, 0 for egress", "ns/bad: spec.x", "ns/a, ns/b: the kernel refused it",
+		"bridge: a bridge", "mend it",
 		"Linux 6.1.2", "it is small (Linux 6.9 can): as ever",
 	} {
 		if !strings.Contains(stdout, want) {
@@ -172,7 +203,8 @@ func TestStatus(t *testing.T) {
 	}
 	report.InSync = false
 	report.LastTransaction.Error = "no buffer space"
-	if stdout, _, exit := execute(t.Context(), "", "status", "--listen", listen); exit != exitNo || !strings.Contains(stdout, "no: the last transaction failed: no buffer space") {
+	if stdout, _, exit := execute(t.Context(), "", "status", "--listen", listen); exit != exitNo ||
+		!strings.Contains(stdout, "no: the last transaction failed: no buffer space") {
 		t.Errorf("not in sync: exit %d, stdout %s", exit, stdout)
 	}
 	stdout, _, _ = execute(t.Context(), "", "status", "--listen", listen, "-o", "json")
@@ -185,7 +217,8 @@ func TestStatus(t *testing.T) {
 // TestListenAddress brings addresses into the form that package net wants.
 func TestListenAddress(t *testing.T) {
 	for address, want := range map[string]string{
-		"127.0.0.1:9911": "127.0.0.1:9911", "fd00::1:9911": "[fd00::1]:9911", "[fd00::1]:9911": "[fd00::1]:9911", ":9911": ":9911",
+		"127.0.0.1:9911": "127.0.0.1:9911", "fd00::1:9911": "[fd00::1]:9911", "[fd00::1]:9911": "[fd00::1]:9911",
+		":9911":       ":9911",
 		"localhost:1": "localhost:1", "": "",
 	} {
 		if got := listenAddress(address); got != want {
@@ -204,7 +237,8 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	differing := watch.Explanation{Allowed: true, Flows: []watch.FlowText{{Nodes: []watch.NodeText{{
-		Rules:   []watch.RuleText{{Chain: "c", Rule: "accept", Kernel: "set s does not have the element", Missing: true}},
+		Rules: []watch.RuleText{{Chain: "c", Rule: "accept", Kernel: "set s does not have the element",
+			Missing: true}},
 		Differs: []string{"chain c has 4 rules, not 3"},
 	}}}}}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -222,7 +256,8 @@ func TestSocket(t *testing.T) {
 		t.Errorf("exit %d, stdout %s, stderr %s", exit, stdout, stderr)
 	}
 	stdout, stderr, exit := execute(t.Context(), "", "explain", "--verify", "shop/web", "shop/db:80")
-	for _, want := range []string{"kernel: DIFFERS: set s does not have the element", "kernel: DIFFERS: chain c has 4 rules, not 3"} {
+	for _, want := range []string{"kernel: DIFFERS: set s does not have the element",
+		"kernel: DIFFERS: chain c has 4 rules, not 3"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("explain --verify lacks %q:\n%s", want, stdout)
 		}
@@ -241,8 +276,8 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestExplainWithoutTables: an answer from the policies' own text alone costs the same in a cluster of a hundred times the pods, as no table
-// is made for it. With the rules, it is.
+// TestExplainWithoutTables: an answer from the policies' own text alone costs the same in a cluster of a hundred times
+// the pods, as no table is made for it. With the rules, it is.
 func TestExplainWithoutTables(t *testing.T) {
 	allocations := func(flags explainFlags, pods int) float64 {
 		c, errs := folder.Read("cluster", strings.NewReader(cluster))
@@ -252,7 +287,8 @@ func TestExplainWithoutTables(t *testing.T) {
 		for i := range pods {
 			c.Pods = append(c.Pods, policy.Pod{
 				NamespacedName: types.NamespacedName{Namespace: "shop", Name: fmt.Sprint("web-", i)}, Node: "worker-2",
-				Labels: map[string]string{"app": "web"}, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})},
+				Labels: map[string]string{"app": "web"},
+				IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})},
 			})
 		}
 		flags.limits = translate.DefaultLimits()
@@ -327,7 +363,8 @@ ffff88800a0c5000 16  4          00000040 0        0        0     2        0     
 func TestTellLacks(t *testing.T) {
 	var out bytes.Buffer
 	tellLacks(slog.New(slog.NewTextHandler(&out, nil)), watch.KernelReport{Release: "6.1.2", Lacks: []watch.Lack{
-		{What: "the table is not owned", Since: "6.9", Effect: "others can change it"}, {What: "it is small", Since: "7.7", Effect: "none"},
+		{What: "the table is not owned", Since: "6.9", Effect: "others can change it"},
+		{What: "it is small", Since: "7.7", Effect: "none"},
 	}})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	const first = `level=WARN msg="the table is not owned" effect="others can change it" needs="Linux 6.9" linux=6.1.2`

@@ -17,9 +17,9 @@ func renderCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render -f DIR|FILE|- --node NODE",
 		Short: "Print the ruleset that a node gets for manifests",
-		Long: `Print the ruleset that the node gets for the pods, namespaces and policies of the manifests, as "nft -f" loads it and
-"nft list table" prints it. It needs no root, no kernel and no cluster. What does not compile, or is over a limit, is reported on standard
-error.
+		Long: `Print the ruleset that the node gets for the pods, namespaces and policies of the
+manifests, as "nft -f" loads it and "nft list table" prints it. It needs no root, no kernel and no
+cluster. What does not compile, or is over a limit, is reported on standard error.
 
 Exit status: 0 all compiled, 1 printed without what did not compile or was over a limit, 2 error.`,
 		Example: `  # What would node worker-1 enforce?
@@ -45,7 +45,8 @@ Exit status: 0 all compiled, 1 printed without what did not compile or was over 
 			ruleset := state.Complete()
 			for t := range state.Troubles() {
 				if t.Kind == translate.OverLimit {
-					err := fmt.Errorf("NetworkPolicy %s: over a limit, what is beyond it is not allowed: %s", t.Policies[0], t.Reason)
+					err := fmt.Errorf("NetworkPolicy %s: over a limit, what is beyond it is not allowed: %s",
+						t.Policies[0], t.Reason)
 					fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 					errs = append(errs, err)
 				}
@@ -71,5 +72,6 @@ func addNodeFlag(cmd *cobra.Command, node *string) {
 	if name == "" {
 		name, _ = os.Hostname() // without one, the flag is to be given
 	}
-	cmd.Flags().StringVar(node, "node", name, "name of the node, as spec.nodeName of its pods (default $NODE_NAME, then the host name)")
+	cmd.Flags().StringVar(node, "node", name,
+		"name of the node, as spec.nodeName of its pods (default $NODE_NAME, then the host name)")
 }

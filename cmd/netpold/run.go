@@ -48,9 +48,10 @@ func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Enforce the policies on this node",
-		Long: `Enforce the policies on this node until SIGTERM or SIGINT: policies, pods and namespaces come from the API server or, with
---manifests, from a folder. The rules of a previous netpold stay in force until everything is known, and the rules stay in force when
-netpold ends; "netpold cleanup" removes them. It takes CAP_NET_ADMIN in the network namespace of the node.`,
+		Long: `Enforce the policies on this node until SIGTERM or SIGINT: policies, pods and namespaces
+come from the API server or, with --manifests, from a folder. The rules of a previous netpold stay in
+force until everything is known, and the rules stay in force when netpold ends; "netpold cleanup" removes
+them. It takes CAP_NET_ADMIN in the network namespace of the node.`,
 		Example: `  # On a node of a cluster
   netpold run --kubeconfig /etc/netpold/kubeconfig --node worker-1
 
@@ -59,12 +60,17 @@ netpold ends; "netpold cleanup" removes them. It takes CAP_NET_ADMIN in the netw
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), flags, cmd.ErrOrStderr()) },
 	}
-	cmd.Flags().StringVar(&flags.manifests, "manifests", "", "folder of manifests to enforce, in place of an API server")
-	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG, then the pod's service account)")
+	cmd.Flags().StringVar(&flags.manifests, "manifests", "",
+		"folder of manifests to enforce, in place of an API server")
+	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "",
+		"kubeconfig file (default $KUBECONFIG, then the pod's service account)")
 	addListenFlag(cmd, &flags.listen)
-	cmd.Flags().BoolVar(&flags.own, "own-table", true, "own the table where the kernel can (6.9): nobody else can change or flush it")
-	cmd.Flags().BoolVar(&flags.manageBridges, "manage-br-netfilter", false, "set the sysctls that send bridged traffic through the forward hook")
-	cmd.Flags().BoolVar(&flags.dropEvents, "drop-events", false, "also write Kubernetes Events of the isolated pods about what was blocked")
+	cmd.Flags().BoolVar(&flags.own, "own-table", true,
+		"own the table where the kernel can (6.9): nobody else can change or flush it")
+	cmd.Flags().BoolVar(&flags.manageBridges, "manage-br-netfilter", false,
+		"set the sysctls that send bridged traffic through the forward hook")
+	cmd.Flags().BoolVar(&flags.dropEvents, "drop-events", false,
+		"also write Kubernetes Events of the isolated pods about what was blocked")
 	addNodeFlag(cmd, &flags.node)
 	flags.log.add(cmd)
 	flags.table.add(cmd)
@@ -83,12 +89,14 @@ func addListenFlag(cmd *cobra.Command, listen *string) {
 	if address == "" {
 		address = defaultListen
 	}
-	usage := "address of /metrics, /livez, /readyz and /status; empty for none (default $NETPOLD_LISTEN, then " + defaultListen + ")"
+	usage := "address of /metrics, /livez, /readyz and /status; empty for none (default $NETPOLD_LISTEN, then " +
+		defaultListen + ")"
 	cmd.Flags().StringVar(listen, "listen", address, usage)
 }
 
-// gcPercent is how much garbage there may be, in percent of what lives. A node is short of memory sooner than of CPU: half of Go's default
-// takes a sixth off the memory of a large cluster, and at 500 pod events a second there is a collection every six seconds.
+// gcPercent is how much garbage there may be, in percent of what lives. A node is short of memory sooner than of CPU:
+// half of Go's default takes a sixth off the memory of a large cluster, and at 500 pod events a second there is a
+// collection every six seconds.
 const gcPercent = 50
 
 // run checks the flags, takes the node and runs a daemon on it.
@@ -153,7 +161,8 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName(), "linux", linux.Release)
 	tellLacks(log, linux)
-	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, source: source, events: recorder, log: log}
+	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, source: source,
+		events: recorder, log: log}
 	d.linux = linux
 	err = d.run(ctx, flags, options)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
@@ -271,7 +280,8 @@ func nodeAddresses() ([]netip.Addr, error) {
 func followDrift(ctx context.Context, loop *watch.Loop, watcher *kernel.Watcher) error {
 	next := func(ctx context.Context) (watch.Change, error) {
 		e, err := watcher.Next(ctx)
-		return watch.Change{Program: e.Program, Table: slices.Contains(e.Tables, translate.TableName), Lost: e.Lost}, err
+		return watch.Change{Program: e.Program, Table: slices.Contains(e.Tables, translate.TableName),
+			Lost: e.Lost}, err
 	}
 	return loop.FollowDrift(ctx, next)
 }
@@ -290,8 +300,9 @@ func together(ctx context.Context, run ...func(context.Context) error) error {
 	return group.Wait()
 }
 
-// open opens the address of the endpoints. To enforce is more than to be asked: where the default address cannot be had, as in a network
-// namespace without loopback, the daemon runs without endpoints and says so. An address that was asked for is needed.
+// open opens the address of the endpoints. To enforce is more than to be asked: where the default address cannot be
+// had, as in a network namespace without loopback, the daemon runs without endpoints and says so. An address that was
+// asked for is needed.
 func (f runFlags) open(ctx context.Context, log *slog.Logger) (net.Listener, error) {
 	if f.listen == "" {
 		return nil, nil

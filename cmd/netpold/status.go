@@ -26,8 +26,9 @@ func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show whether the daemon on this node is in sync, and what it enforces",
-		Long: `Show the state of the daemon on this node: whether the kernel holds what the policies say, how many pods are isolated, which
-policies are not in force as they are written and why, and what on this node keeps traffic from the policies.
+		Long: `Show the state of the daemon on this node: whether the kernel holds what the policies say,
+how many pods are isolated, which policies are not in force as they are written and why, and what on this
+node keeps traffic from the policies.
 
 Exit status: 0 in sync, 1 not in sync, 2 no daemon answers.`,
 		Example: `  netpold status
@@ -50,13 +51,14 @@ Exit status: 0 in sync, 1 not in sync, 2 no daemon answers.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&listen, "listen", "", "ask the daemon at this address of its endpoints (default the daemon of this network namespace)")
+	cmd.Flags().StringVar(&listen, "listen", "",
+		"ask the daemon at this address of its endpoints (default the daemon of this network namespace)")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }
 
-// listenAddress returns address in the form that package net wants. An IPv6 address without brackets, as the downward API gives it for
-// "$(HOST_IP):9911", gets them.
+// listenAddress returns address in the form that package net wants. An IPv6 address without brackets, as the downward
+// API gives it for "$(HOST_IP):9911", gets them.
 func listenAddress(address string) string {
 	i := strings.LastIndexByte(address, ':')
 	if i < 0 {
@@ -94,7 +96,8 @@ func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 	client, where := http.DefaultClient, listen
 	if listen == "" {
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dialNode(ctx) }
-		client, where = &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, "localhost"
+		client, where = &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}},
+			"localhost"
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listenAddress(where)+path, nil)
 	if err != nil {
@@ -124,7 +127,8 @@ func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 // noDaemon says that the daemon cannot be reached.
 func noDaemon(listen string, err error) error {
 	if listen != "" {
-		return fmt.Errorf("no daemon answers on %s (is `netpold run` running, and with this --listen?): %w", listen, err)
+		return fmt.Errorf("no daemon answers on %s (is `netpold run` running, and with this --listen?): %w", listen,
+			err)
 	}
 	return fmt.Errorf("no daemon answers in this network namespace (is `netpold run` running?): %w", err)
 }
@@ -151,7 +155,8 @@ func printStatus(w io.Writer, output string, r watch.Report) error {
 	for _, t := range r.Policies.Troubles {
 		row("  "+t.Kind, "%s: %s", strings.Join(t.Policies, ", "), t.Reason)
 	}
-	row("Table", "%s: %d isolations, %d sets, %d elements", r.Table.Name, r.Table.Isolations, r.Table.Sets, r.Table.Elements)
+	row("Table", "%s: %d isolations, %d sets, %d elements", r.Table.Name, r.Table.Isolations, r.Table.Sets,
+		r.Table.Elements)
 	if !r.LastTransaction.Time.IsZero() {
 		took := time.Duration(r.LastTransaction.Seconds * float64(time.Second))
 		row("Last transaction", "%s ago, %d operations in %s", time.Since(r.LastTransaction.Time).Round(time.Second),

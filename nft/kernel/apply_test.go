@@ -98,7 +98,8 @@ func keys(t nft.SetType) []nft.Key {
 	var keys []nft.Key
 	switch t.Fields {
 	case nft.PortInterval:
-		keys = append(keys, nft.IntervalKey(0, 0), nft.IntervalKey(53, 53), nft.IntervalKey(80, 90), nft.IntervalKey(92, 92), nft.IntervalKey(65534, 65535))
+		keys = append(keys, nft.IntervalKey(0, 0), nft.IntervalKey(53, 53), nft.IntervalKey(80, 90),
+			nft.IntervalKey(92, 92), nft.IntervalKey(65534, 65535))
 	case nft.AddrRange:
 		keys = append(keys,
 			nft.PairKey(addr(a[0]), addr(a[0])), nft.PairKey(addr(a[1]), addr(a[1])),
@@ -126,27 +127,29 @@ func keys(t nft.SetType) []nft.Key {
 func rules() map[string][]nft.Statement {
 	accept := nft.Verdict{Kind: nft.Accept}
 	all := map[string][]nft.Statement{
-		"accept":       {accept},
-		"drop":         {nft.Verdict{Kind: nft.Drop}},
-		"jump":         {nft.JumpTo("other")},
-		"goto":         {nft.GotoChain("other")},
-		"reject":       {nft.Verdict{Kind: nft.Reject}},
-		"reset":        {nft.Ports{ports(nft.TCP, 0, 65535)}, nft.Verdict{Kind: nft.Reset}},
-		"reset port":   {nft.Ports{ports(nft.TCP, 80, 80)}, nft.Verdict{Kind: nft.Reset}},
-		"reset bare":   {nft.Verdict{Kind: nft.Reset}},
-		"port set":     {nft.PortLookup{Proto: nft.UDP, Set: setName(nft.SetType{Fields: nft.PortInterval})}, accept},
-		"established":  {nft.CtState{nft.Established}, accept},
-		"est,related":  {nft.CtState{nft.Established, nft.Related}, accept},
-		"reply":        {nft.CtState{nft.Established}, nft.CtReply{}, accept},
-		"nd":           {nft.NeighbourDiscovery{}, accept},
-		"limit":        {nft.Limit{Rate: 10, Burst: 20}, nft.Log{Prefix: "p", Group: 86, Snaplen: 128}},
-		"limit small":  {nft.Limit{Rate: 1, Burst: 5}},
-		"log":          {nft.Log{Prefix: strings.Repeat("p", 127), Group: 65535, Snaplen: 64}},
-		"log strange":  {nft.Log{Prefix: `a "b" ü`, Group: 1, Snaplen: 128}},
-		"counter":      {nft.Counter{}, nft.Verdict{Kind: nft.Drop}},
-		"two lookups":  {lookup(nft.Source, nft.SetType{Family: nft.IPv4}), lookup(nft.Destination, nft.SetType{Family: nft.IPv4}), accept},
+		"accept":      {accept},
+		"drop":        {nft.Verdict{Kind: nft.Drop}},
+		"jump":        {nft.JumpTo("other")},
+		"goto":        {nft.GotoChain("other")},
+		"reject":      {nft.Verdict{Kind: nft.Reject}},
+		"reset":       {nft.Ports{ports(nft.TCP, 0, 65535)}, nft.Verdict{Kind: nft.Reset}},
+		"reset port":  {nft.Ports{ports(nft.TCP, 80, 80)}, nft.Verdict{Kind: nft.Reset}},
+		"reset bare":  {nft.Verdict{Kind: nft.Reset}},
+		"port set":    {nft.PortLookup{Proto: nft.UDP, Set: setName(nft.SetType{Fields: nft.PortInterval})}, accept},
+		"established": {nft.CtState{nft.Established}, accept},
+		"est,related": {nft.CtState{nft.Established, nft.Related}, accept},
+		"reply":       {nft.CtState{nft.Established}, nft.CtReply{}, accept},
+		"nd":          {nft.NeighbourDiscovery{}, accept},
+		"limit":       {nft.Limit{Rate: 10, Burst: 20}, nft.Log{Prefix: "p", Group: 86, Snaplen: 128}},
+		"limit small": {nft.Limit{Rate: 1, Burst: 5}},
+		"log":         {nft.Log{Prefix: strings.Repeat("p", 127), Group: 65535, Snaplen: 64}},
+		"log strange": {nft.Log{Prefix: `a "b" ü`, Group: 1, Snaplen: 128}},
+		"counter":     {nft.Counter{}, nft.Verdict{Kind: nft.Drop}},
+		"two lookups": {lookup(nft.Source, nft.SetType{Family: nft.IPv4}),
+			lookup(nft.Destination, nft.SetType{Family: nft.IPv4}), accept},
 		"lookup ports": {lookup(nft.Source, nft.SetType{Family: nft.IPv6}), nft.Ports{ports(nft.TCP, 80, 80)}, accept},
-		"ports lookup": {nft.Ports{ports(nft.TCP, 80, 80), ports(nft.TCP, 90, 90)}, lookup(nft.Source, nft.SetType{Family: nft.IPv6}), accept},
+		"ports lookup": {nft.Ports{ports(nft.TCP, 80, 80), ports(nft.TCP, 90, 90)},
+			lookup(nft.Source, nft.SetType{Family: nft.IPv6}), accept},
 	}
 	for _, typ := range setTypes() {
 		if typ.Fields == nft.PortInterval { // "port set" above
@@ -219,7 +222,8 @@ func longNames() *nft.Table {
 // sample is a table such as netpold writes.
 func sample() *nft.Table {
 	t := nft.NewTable("netpold", "NetworkPolicy on node worker-1, written by netpold; manual changes are undone")
-	v4, ranges := nft.SetType{Family: nft.IPv4, Map: true}, nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange, Map: true}
+	v4, ranges := nft.SetType{Family: nft.IPv4, Map: true},
+		nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange, Map: true}
 	pods := t.Set("ingress-pods-4", v4, "")
 	chain := "ingress-7F3A9C2Q-default/test-network-policy"
 	pods.Want(nft.AddrKey(addr("10.244.1.5")), nft.Value{Verdict: nft.GotoChain(chain), Comment: "default/db-0"})
@@ -237,7 +241,8 @@ func sample() *nft.Table {
 	t.SetChain(&nft.Chain{Name: "ports-QQ12", Rules: []nft.Rule{nft.R(nft.Ports{ports(nft.TCP, 6379, 6379)}, accept)}})
 	t.SetChain(&nft.Chain{Name: chain, Comment: "1 pod; default/test-network-policy", Rules: []nft.Rule{
 		nft.R(nft.LookupIn(nft.Source, blocks)),
-		{Comment: "denied", Statements: []nft.Statement{nft.Limit{Rate: 10, Burst: 20}, nft.Log{Prefix: "i 7F3A9C2Q", Group: 86, Snaplen: 128}}},
+		{Comment: "denied", Statements: []nft.Statement{nft.Limit{Rate: 10, Burst: 20},
+			nft.Log{Prefix: "i 7F3A9C2Q", Group: 86, Snaplen: 128}}},
 		nft.R(nft.Counter{}, nft.Verdict{Kind: nft.Drop}),
 	}})
 	return t
@@ -260,7 +265,8 @@ func TestApplyIsWhatNftLoads(t *testing.T) {
 	}
 }
 
-// The tables of the other tests have every statement there is, so that one which is new in the model cannot be forgotten here.
+// The tables of the other tests have every statement there is, so that one which is new in the model cannot be
+// forgotten here.
 func TestRulesHaveEveryStatement(t *testing.T) {
 	tested := make(map[string]bool)
 	for _, statements := range rules() {
@@ -309,7 +315,8 @@ func TestExpressionsAreThoseOfNft(t *testing.T) {
 	}
 }
 
-// expressions returns those of the rules of table t. nft(8) has one that does nothing, a change of byte order of a single byte.
+// expressions returns those of the rules of table t. nft(8) has one that does nothing, a change of byte order of a
+// single byte.
 func expressions(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder

@@ -14,16 +14,16 @@ const (
 	attrLen   = 4      // nlattr
 	maxAttr   = 0xffff // bytes of an attribute with its header: the length field has 16 bits
 
-	// maxElements is the size in bytes at which a list of elements is continued in another message. It leaves room in maxAttr for
-	// one element more, whose names and comment are at most some hundred bytes.
+	// maxElements is the size in bytes at which a list of elements is continued in another message. It leaves room in
+	// maxAttr for one element more, whose names and comment are at most some hundred bytes.
 	maxElements = 60000
 )
 
-// batch is the messages of one transaction in one buffer. Each has a sequence number of its own, by which the kernel's answers
-// tell which one they are about.
+// batch is the messages of one transaction in one buffer. Each has a sequence number of its own, by which the kernel's
+// answers tell which one they are about.
 //
-// Writing cannot fail, except that an attribute may become too long for its length field: err keeps the first such failure, and
-// a batch that has one must not be sent.
+// Writing cannot fail, except that an attribute may become too long for its length field: err keeps the first such
+// failure, and a batch that has one must not be sent.
 type batch struct {
 	buf      []byte
 	messages []message

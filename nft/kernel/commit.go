@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// commit sends a batch and reads the kernel's verdict. The kernel works inside the send call: when it returns, all answers there
-// will ever be are in the receive buffer.
+// commit sends a batch and reads the kernel's verdict. The kernel works inside the send call: when it returns, all
+// answers there will ever be are in the receive buffer.
 func (c *Conn) commit(e *encoder) (nft.Result, error) {
 	if err := c.socket.send(e.buf); err != nil {
 		if errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.ENOMEM) {
@@ -82,7 +82,9 @@ func (v *verdict) echo(body []byte) {
 	}
 	attrs := body[generic:]
 	name := text(attribute(attrs, unix.NFTA_SET_ELEM_LIST_SET))
-	i := slices.IndexFunc(v.encoder.tx.Ops, func(op nft.Op) bool { return op.Verb == nft.DeleteElements && op.Set.Name == name })
+	i := slices.IndexFunc(v.encoder.tx.Ops, func(op nft.Op) bool {
+		return op.Verb == nft.DeleteElements && op.Set.Name == name
+	})
 	if i < 0 {
 		return
 	}
@@ -112,7 +114,8 @@ func (v *verdict) refuse(m message, errno unix.Errno, offset int) {
 func (v *verdict) err() error {
 	switch {
 	case v.failure == unix.EPERM:
-		return fmt.Errorf("change nf_tables: %w (it takes CAP_NET_ADMIN in the user namespace of the network namespace)", v.failure)
+		return fmt.Errorf("change nf_tables: %w (it takes CAP_NET_ADMIN in the user namespace of the network "+
+			"namespace)", v.failure)
 	case v.failure != 0:
 		return refusal(fmt.Errorf("commit to nf_tables: %w", v.failure))
 	case v.refused != nil && len(v.named.Refusals) > 0:

@@ -16,17 +16,18 @@ type Config struct {
 	// Needs is what the tables will need of the kernel: Open tries each of it, and nothing else.
 	Needs Needs
 
-	// NetNS is a file descriptor of the network namespace to connect to, which takes CAP_SYS_ADMIN; it is used by Open and Watch only.
-	// 0: the calling thread's.
+	// NetNS is a file descriptor of the network namespace to connect to, which takes CAP_SYS_ADMIN; it is used by Open
+	// and Watch only. 0: the calling thread's.
 	NetNS int
 
-	// Own makes the connection the owner of the tables it creates, where the kernel can (Linux 6.9): nobody else may change them,
-	// `nft flush ruleset` passes them by, and they stay in force without an owner when the connection is closed.
+	// Own makes the connection the owner of the tables it creates, where the kernel can (Linux 6.9): nobody else may
+	// change them, `nft flush ruleset` passes them by, and they stay in force without an owner when the connection is
+	// closed.
 	Own bool
 }
 
-// Conn is a connection to nf_tables. It is safe for concurrent use: transactions are committed one after another, and reads go on
-// meanwhile. Some transactions read themselves, so whoever else reads much has a [Reader] of his own.
+// Conn is a connection to nf_tables. It is safe for concurrent use: transactions are committed one after another, and
+// reads go on meanwhile. Some transactions read themselves, so whoever else reads much has a [Reader] of his own.
 type Conn struct {
 	*Reader
 
@@ -47,14 +48,15 @@ type Conn struct {
 }
 
 const (
-	answers     = 4 << 20  // bytes of answers that the socket holds: a refused batch may have one for each of its messages
+	// bytes of answers that the socket holds: a refused batch may have one for each of its messages
+	answers     = 4 << 20
 	answerBytes = 16 << 10 // of one answer: a header and some attributes
 	keepBuffer  = 1 << 20  // bytes of a batch's buffer that are kept for the next one
 )
 
-// Open connects to nf_tables in the network namespace of the calling thread, or of [Config].NetNS, and tries out what [Config] says
-// will be needed on a table of its own, which it deletes. The error says what is missing: CAP_NET_ADMIN, or something that the kernel
-// lacks, which is an ErrNotSupported and names the Linux version.
+// Open connects to nf_tables in the network namespace of the calling thread, or of [Config].NetNS, and tries out what
+// [Config] says will be needed on a table of its own, which it deletes. The error says what is missing: CAP_NET_ADMIN,
+// or something that the kernel lacks, which is an ErrNotSupported and names the Linux version.
 func Open(config Config) (*Conn, error) {
 	c, err := connect(config)
 	if err != nil {
@@ -113,7 +115,8 @@ func (c *Conn) Lacks() []Lack {
 	var lacks []Lack
 	if c.config.Own && !c.Owns() {
 		lacks = append(lacks, Lack{"the table is not owned", "6.9",
-			"others can change or delete it; netpold sees that and undoes it, and until then traffic meets what they left"})
+			"others can change or delete it; netpold sees that and undoes it, and until then traffic meets " +
+				"what they left"})
 	}
 	if c.flushMaps {
 		lacks = append(lacks, Lack{"maps have to be flushed before they are deleted", hasMapRelease,
@@ -122,13 +125,13 @@ func (c *Conn) Lacks() []Lack {
 	return lacks
 }
 
-// Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits one after the other what
-// [nft.Transaction.Stages] splits. A nil transaction is committed already.
+// Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits one after the
+// other what [nft.Transaction.Stages] splits. A nil transaction is committed already.
 //
-// The kernel works while the caller waits, some 10 ms for 10,000 elements, and cannot be interrupted: ctx counts until a stage is
-// sent. What has no encoding, and what the kernel refuses, is an [*nft.Refused]. After [ErrStateUnknown], and only then, the transaction may have been
-// committed. The table that it is from takes it for committed in any case; after an error, [nft.Table.Forget] puts that right. With an
-// error, too, the result has what was deleted before.
+// The kernel works while the caller waits, some 10 ms for 10,000 elements, and cannot be interrupted: ctx counts until
+// a stage is sent. What has no encoding, and what the kernel refuses, is an [*nft.Refused]. After [ErrStateUnknown],
+// and only then, the transaction may have been committed. The table that it is from takes it for committed in any case;
+// after an error, [nft.Table.Forget] puts that right. With an error, too, the result has what was deleted before.
 func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -176,7 +179,8 @@ func (c *Conn) keep(b *batch) {
 
 // DeleteTable deletes a table of the inet family. That there is none is not an error.
 func (c *Conn) DeleteTable(ctx context.Context, name string) error {
-	// To add it first is faster than to be refused: the kernel waits for its readers, some 10 ms, before it answers ENOENT.
+	// To add it first is faster than to be refused: the kernel waits for its readers, some 10 ms, before it answers
+	// ENOENT.
 	tx := &nft.Transaction{Table: name, Ops: []nft.Op{{Verb: nft.AddTable}, {Verb: nft.DeleteTable}}}
 	_, err := c.Apply(ctx, tx)
 	return err

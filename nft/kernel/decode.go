@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// messages ranges over the netlink messages in b: the header and the body of each, which shares b's memory. It ends before one
-// that is cut short.
+// messages ranges over the netlink messages in b: the header and the body of each, which shares b's memory. It ends
+// before one that is cut short.
 func messages(b []byte) iter.Seq2[netlink.Header, []byte] {
 	return func(yield func(netlink.Header, []byte) bool) {
 		for len(b) >= unix.NLMSG_HDRLEN {
@@ -34,8 +34,8 @@ func messages(b []byte) iter.Seq2[netlink.Header, []byte] {
 	}
 }
 
-// attributes ranges over the netlink attributes in b: the type of each without its flags, and its value, which shares b's memory.
-// It ends before one that is cut short.
+// attributes ranges over the netlink attributes in b: the type of each without its flags, and its value, which shares
+// b's memory. It ends before one that is cut short.
 func attributes(b []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) >= attrLen {
@@ -108,8 +108,8 @@ func errorNumber(body []byte) unix.Errno {
 	return unix.Errno(-int32(binary.NativeEndian.Uint32(body)))
 }
 
-// faultOffset returns the offset of the attribute at fault in a refused message, from the body of NLMSG_ERROR; 0 if it does not
-// say. The body is the error, the header of the refused message, and attributes.
+// faultOffset returns the offset of the attribute at fault in a refused message, from the body of NLMSG_ERROR; 0 if it
+// does not say. The body is the error, the header of the refused message, and attributes.
 func faultOffset(body []byte) int {
 	const attrs = 4 + unix.NLMSG_HDRLEN
 	if len(body) < attrs {
@@ -121,8 +121,8 @@ func faultOffset(body []byte) int {
 	return 0
 }
 
-// elementAt returns which element of the model the attribute at an offset in an element message is of, counting from the message's
-// first; -1 for none. The end of an interval is of the element that starts before it.
+// elementAt returns which element of the model the attribute at an offset in an element message is of, counting from
+// the message's first; -1 for none. The end of an interval is of the element that starts before it.
 func elementAt(msg []byte, offset int) int {
 	list := attribute(msg[headerLen:], unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	pos, index := len(msg)-align(len(list)), -1 // the list is the last attribute

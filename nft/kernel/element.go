@@ -24,10 +24,10 @@ const maxKey = 32
 //	add element inet netpold s { 10.0.0.1 . tcp . 80 comment "...", 10.0.0.2 . udp . 53 }
 //	delete element inet netpold m { 10.0.0.0/8 }
 //
-// in as many messages as it takes. Adding what is there is refused, not ignored: of two intervals with the same end the kernel
-// would else keep one end, and the first one deleted would leave the other open to the top of the address space. It also makes the
-// kernel refuse most overlaps, but not that of an interval without an end, see appendEnd: to keep intervals disjoint is the
-// model's duty.
+// in as many messages as it takes. Adding what is there is refused, not ignored: of two intervals with the same end the
+// kernel would else keep one end, and the first one deleted would leave the other open to the top of the address space.
+// It also makes the kernel refuse most overlaps, but not that of an interval without an end, see appendEnd: to keep
+// intervals disjoint is the model's duty.
 func (e *encoder) elements(op *nft.Op) {
 	typ, flags := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	if op.Verb == nft.DeleteElements {
@@ -170,8 +170,8 @@ func verdictKind(v nft.Verdict) (expr.VerdictKind, error) {
 	return 0, fmt.Errorf("%s is not a verdict of a map", v)
 }
 
-// appendKey appends the key of an element to b, as the kernel compares it: the parts in network byte order, each padded to 4 bytes
-// at its end. Of an interval it is the first address or port.
+// appendKey appends the key of an element to b, as the kernel compares it: the parts in network byte order, each padded
+// to 4 bytes at its end. Of an interval it is the first address or port.
 func appendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	if t.Fields == nft.PortInterval {
 		return binary.BigEndian.AppendUint16(b, k.Port), nil
@@ -191,8 +191,8 @@ func appendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	return b, nil
 }
 
-// appendEnd appends the key of the element that ends an interval, which is the first address or port after it. An interval up to the top
-// has no end, and nothing is appended.
+// appendEnd appends the key of the element that ends an interval, which is the first address or port after it. An
+// interval up to the top has no end, and nothing is appended.
 func appendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	if bytes.Compare(k.To[:], k.Addr[:]) < 0 || k.Last < k.Port && t.Fields == nft.PortInterval {
 		return nil, errors.New("interval ends before it starts")

@@ -105,8 +105,8 @@ func (e *encoder) rule(typ, flags uint16, c *nft.Chain, body func()) {
 //
 //	add table inet netpold { comment "..."; }
 //
-// A table that the next operation deletes is only added so that the deletion finds one. It names no flags: any table of the name
-// will do, whereas flags other than those of a table that is there are refused.
+// A table that the next operation deletes is only added so that the deletion finds one. It names no flags: any table of
+// the name will do, whereas flags other than those of a table that is there are refused.
 func (e *encoder) addTable() {
 	if next := e.op + 1; next < len(e.tx.Ops) && e.tx.Ops[next].Verb == nft.DeleteTable {
 		e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func() {})
@@ -177,8 +177,8 @@ func (e *encoder) expr(typ uint16, x expr.Any) {
 	e.attr(typ|nested, data)
 }
 
-// comment appends a comment as user data, which the kernel keeps and nft(8) shows. The number that says "comment" is 0 for tables,
-// chains, rules and elements, but not for sets.
+// comment appends a comment as user data, which the kernel keeps and nft(8) shows. The number that says "comment" is 0
+// for tables, chains, rules and elements, but not for sets.
 func (e *encoder) comment(typ uint16, text string) {
 	if text = nft.CleanComment(text); text != "" {
 		e.attr(typ, userdata.AppendString(nil, userdata.TypeComment, text))
@@ -242,7 +242,8 @@ func (e *encoder) deleteSet(s *nft.Set) {
 func (e *encoder) anonymousSet(s *anonymous) {
 	e.declare(&s.declaration)
 	list := elementList{
-		typ: unix.NFT_MSG_NEWSETELEM, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, set: s.name, id: e.sets, n: len(s.elements),
+		typ: unix.NFT_MSG_NEWSETELEM, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, set: s.name, id: e.sets,
+		n: len(s.elements),
 	}
 	e.list(list, func(i int) {
 		e.element(s.elements[i], func() {})

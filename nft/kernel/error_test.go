@@ -45,15 +45,18 @@ func TestRefused(t *testing.T) {
 		errno  unix.Errno
 	}{
 		{
-			name:  "jump to a missing chain",
-			edit:  func(t *nft.Table) { t.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(nft.JumpTo("missing"))}}) },
+			name: "jump to a missing chain",
+			edit: func(t *nft.Table) {
+				t.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(nft.JumpTo("missing"))}})
+			},
 			want:  "add rule to chain c: jump missing: no such file or directory",
 			errno: unix.ENOENT,
 		},
 		{
 			name: "lookup in a missing set",
 			edit: func(t *nft.Table) {
-				t.SetChain(&nft.Chain{Name: "new", Rules: []nft.Rule{nft.R(nft.Lookup{Set: "missing", Type: nft.SetType{Family: nft.IPv6}})}})
+				t.SetChain(&nft.Chain{Name: "new",
+					Rules: []nft.Rule{nft.R(nft.Lookup{Set: "missing", Type: nft.SetType{Family: nft.IPv6}})}})
 			},
 			want:  "add rule to chain new: ip6 saddr @missing: no such file or directory",
 			errno: unix.ENOENT,
@@ -230,12 +233,15 @@ func TestNotEncodable(t *testing.T) {
 		edit func(*nft.Table)
 	}{
 		{"add elements to set s: fd00::1 is not an IPv4 address", one(hash, nft.AddrKey(addr("fd00::1")), nft.Value{})},
-		{"add elements to set s: interval ends before it starts", one(ranges, nft.PairKey(addr("10.0.0.2"), addr("10.0.0.1")), nft.Value{})},
-		{"add elements to set s: interval ends before it starts", one(ranges, nft.AddrKey(addr("10.0.0.1")), nft.Value{})},
+		{"add elements to set s: interval ends before it starts",
+			one(ranges, nft.PairKey(addr("10.0.0.2"), addr("10.0.0.1")), nft.Value{})},
+		{"add elements to set s: interval ends before it starts",
+			one(ranges, nft.AddrKey(addr("10.0.0.1")), nft.Value{})},
 		{"add elements to map s: reject with icmpx admin-prohibited is not a verdict of a map",
 			one(isMap, nft.AddrKey(addr("10.0.0.1")), verdict(nft.Verdict{Kind: nft.Reject}))},
 		{"add rule to chain c: meta l4proto . th dport {  }: a match of no ports", rule(nft.Ports{})},
-		{"add rule to chain c: tcp dport 9-8: ports 9-8: the first is after the last", rule(nft.Ports{ports(nft.TCP, 9, 8)})},
+		{"add rule to chain c: tcp dport 9-8: ports 9-8: the first is after the last",
+			rule(nft.Ports{ports(nft.TCP, 9, 8)})},
 		{"add rule to chain c: meta l4proto . th dport { tcp . 8-9, udp . 1 }: " +
 			"a range among the ports of several protocols, which take a rule for each protocol",
 			rule(nft.Ports{ports(nft.TCP, 8, 9), ports(nft.UDP, 1, 1)})},
@@ -248,7 +254,8 @@ func TestNotEncodable(t *testing.T) {
 		}
 		operation, _, _ := strings.Cut(test.want, ": ")
 		named(t, err, nft.Unfit, test.want)
-		if refused := (*nft.Refused)(nil); errors.As(err, &refused) && !strings.HasPrefix(refused.Refusals[0].Op.Describe(), operation) {
+		if refused := (*nft.Refused)(nil); errors.As(err, &refused) &&
+			!strings.HasPrefix(refused.Refusals[0].Op.Describe(), operation) {
 			t.Errorf("named %s, want %s", refused.Refusals[0].Op.Describe(), operation)
 		}
 	}
@@ -315,8 +322,10 @@ func TestOpenWithoutPrivileges(t *testing.T) {
 	if err == nil {
 		_ = c.Close()
 	}
-	const want = "change nf_tables: operation not permitted (it takes CAP_NET_ADMIN in the user namespace of the network namespace)"
-	if !errors.Is(err, unix.EPERM) || errors.Is(err, kernel.ErrNotSupported) || errors.Is(err, kernel.ErrOwned) || err.Error() != want {
+	const want = "change nf_tables: operation not permitted (it takes CAP_NET_ADMIN in the user namespace of the " +
+		"network namespace)"
+	if !errors.Is(err, unix.EPERM) || errors.Is(err, kernel.ErrNotSupported) || errors.Is(err, kernel.ErrOwned) ||
+		err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 }
@@ -335,7 +344,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// Without privileges over the machine, a transaction may be longer than the socket sends. That is an error before anything is sent.
+// Without privileges over the machine, a transaction may be longer than the socket sends. That is an error before
+// anything is sent.
 func TestTooLongForTheSocket(t *testing.T) {
 	const child = "NETPOLD_TEST_USERNS" // as package netns has it: do not do the same again
 	if os.Getenv(child) == "" {

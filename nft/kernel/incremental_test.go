@@ -15,7 +15,8 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// world is a table that is edited at random, and stays one that the kernel takes: rules and verdicts name what is there.
+// world is a table that is edited at random, and stays one that the kernel takes: rules and verdicts name what is
+// there.
 type world struct {
 	*rand.Rand
 	chains map[int]*nft.Chain
@@ -140,7 +141,9 @@ func (w *world) repair() {
 		w.chains[i] = &nft.Chain{Name: c.Name, Comment: c.Comment, Base: c.Base, Rules: rules}
 	}
 	for _, set := range w.sets {
-		maps.DeleteFunc(set, func(_ nft.Key, v nft.Value) bool { return v.Verdict.Chain != "" && !w.has(v.Verdict.Chain) })
+		maps.DeleteFunc(set, func(_ nft.Key, v nft.Value) bool {
+			return v.Verdict.Chain != "" && !w.has(v.Verdict.Chain)
+		})
 	}
 }
 
@@ -207,8 +210,8 @@ func TestIncrementsAddUp(t *testing.T) {
 	}
 }
 
-// rangeEdges returns addresses that intervals may begin or end at, ascending: at the ends of a family, and in IPv6 on both
-// sides of the ends of the IPv4-mapped addresses.
+// rangeEdges returns addresses that intervals may begin or end at, ascending: at the ends of a family, and in IPv6 on
+// both sides of the ends of the IPv4-mapped addresses.
 func rangeEdges(f nft.Family) []netip.Addr {
 	firsts := map[nft.Family][]string{
 		nft.IPv4: {"0.0.0.0", "255.255.255.216"},
@@ -272,7 +275,8 @@ func TestRanges(t *testing.T) {
 		}
 		t.Run(setName(typ), func(t *testing.T) {
 			netns.Enter(t)
-			s := rangeSet{Rand: rand.New(rand.NewPCG(1, 2)), conn: open(t, kernel.Config{}), table: nft.NewTable("t", "")}
+			s := rangeSet{Rand: rand.New(rand.NewPCG(1, 2)), conn: open(t, kernel.Config{}),
+				table: nft.NewTable("t", "")}
 			s.set = s.table.Set("s", typ, "")
 			for i := range 500 {
 				want := s.change(t)
@@ -306,7 +310,8 @@ func held(t testing.TB, c *kernel.Conn, s *nft.Set) map[nft.Key]nft.Value {
 func show(ranges map[nft.Key]nft.Value) string {
 	var lines []string
 	for k, v := range ranges {
-		lines = append(lines, fmt.Sprintf("%s-%s %s", netip.AddrFrom16(k.Addr).Unmap(), netip.AddrFrom16(k.To).Unmap(), v.Verdict))
+		lines = append(lines, fmt.Sprintf("%s-%s %s", netip.AddrFrom16(k.Addr).Unmap(),
+			netip.AddrFrom16(k.To).Unmap(), v.Verdict))
 	}
 	slices.Sort(lines)
 	return fmt.Sprint(lines)

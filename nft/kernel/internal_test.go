@@ -37,10 +37,12 @@ func hash(n int) (*nft.Table, *nft.Set) {
 }
 
 func number(i int) nft.Key {
-	return nft.Key{Addr: [16]byte{10: 0xff, 11: 0xff, 12: byte(i >> 24), 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}}
+	return nft.Key{Addr: [16]byte{10: 0xff, 11: 0xff, 12: byte(i >> 24), 13: byte(i >> 16),
+		14: byte(i >> 8), 15: byte(i)}}
 }
 
-// A transaction whose answer finds no room in the socket is committed all the same, and Apply says that it does not know.
+// A transaction whose answer finds no room in the socket is committed all the same, and Apply says that it does not
+// know.
 func TestAnswerLost(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)
@@ -57,7 +59,8 @@ func TestAnswerLost(t *testing.T) {
 	if _, err := c.Apply(t.Context(), table.Take()); !errors.Is(err, ErrStateUnknown) {
 		t.Errorf("got %v", err)
 	}
-	if elements, err := c.Elements(t.Context(), "t", "s", nft.SetType{Family: nft.IPv4}); err != nil || len(elements) != 10 {
+	if elements, err := c.Elements(t.Context(), "t", "s", nft.SetType{Family: nft.IPv4}); err != nil ||
+		len(elements) != 10 {
 		t.Errorf("%d elements, %v", len(elements), err)
 	}
 	table.Forget()
@@ -109,7 +112,8 @@ func TestVerdict(t *testing.T) {
 		}
 		blames := errors.Is(v.err(), unix.EBUSY) || errors.Is(v.err(), unix.ENOMEM)
 		if refused := (*nft.Refused)(nil); errors.As(v.err(), &refused) != blames {
-			t.Errorf("%s: %v says something of what is in the transaction: %t, want %t", test.name, v.err(), !blames, blames)
+			t.Errorf("%s: %v says something of what is in the transaction: %t, want %t", test.name, v.err(),
+				!blames, blames)
 		}
 	}
 }
@@ -124,7 +128,8 @@ func TestManyRefusals(t *testing.T) {
 	}
 	_, err := c.Apply(t.Context(), tx)
 	var refused *Error
-	if !errors.As(err, &refused) || refused.Object != "delete chain missing" || refused.Errno != unix.ENOENT || refused.Others < 1000 {
+	if !errors.As(err, &refused) || refused.Object != "delete chain missing" || refused.Errno != unix.ENOENT ||
+		refused.Others < 1000 {
 		t.Errorf("got %v", err)
 	}
 	if _, err := c.Apply(t.Context(), &nft.Transaction{Table: "t", Ops: tx.Ops[:1]}); err != nil {
@@ -197,8 +202,10 @@ func TestReadHoldsUpNobody(t *testing.T) {
 func TestRequirement(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)
-	err := c.require(t.Context(), "probe", requirement{Policies, "jump to nowhere", "7.1", ruleOf(nft.JumpTo("nowhere"))})
-	const want = "jump to nowhere (Linux 7.1): not supported by this kernel: add rule to chain chain: jump nowhere: no such file or directory"
+	err := c.require(t.Context(), "probe",
+		requirement{Policies, "jump to nowhere", "7.1", ruleOf(nft.JumpTo("nowhere"))})
+	const want = "jump to nowhere (Linux 7.1): not supported by this kernel: add rule to chain chain: jump nowhere: " +
+		"no such file or directory"
 	if !errors.Is(err, ErrNotSupported) || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
@@ -252,8 +259,8 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
-// Where a map's deletion does not let go of its chains in time, maps are flushed first. The kernel of the test does: that it is busy comes from
-// a chain in use.
+// Where a map's deletion does not let go of its chains in time, maps are flushed first. The kernel of the test does:
+// that it is busy comes from a chain in use.
 func TestFlushMaps(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)

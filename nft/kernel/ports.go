@@ -15,7 +15,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// ports compiles a match of protocols and destination ports, in the form that nft(8) chooses for the text of [nft.Ports]:
+// ports compiles a match of protocols and destination ports, in the form that nft(8) chooses for the text of
+// [nft.Ports]:
 //
 //	meta l4proto tcp
 //	tcp dport 80
@@ -110,7 +111,8 @@ func mergePorts(p nft.Ports) nft.Ports {
 
 // protocolsAndPorts compiles the match of protocol and port with those of several protocols.
 func (r *rule) protocolsAndPorts(p nft.Ports) {
-	s := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeInetProto, nftables.TypeInetService}}}
+	s := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeInetProto,
+		nftables.TypeInetService}}}
 	for _, r := range p {
 		s.elements = append(s.elements, rawElement{key: protocolAndPort(r.Proto, r.First)})
 	}

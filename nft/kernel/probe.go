@@ -44,7 +44,8 @@ func requirements() []requirement {
 	ranges := nft.Ports{{Proto: nft.TCP, First: 1, Last: 2}, {Proto: nft.TCP, First: 4, Last: 5}}
 	ports := nft.Ports{{Proto: nft.TCP, First: 1, Last: 1}, {Proto: nft.UDP, First: 1, Last: 1}}
 	return []requirement{
-		{Policies, "base chains of an inet table at the forward and input hooks", "3.14, CONFIG_NF_TABLES_INET", steps(base)},
+		{Policies, "base chains of an inet table at the forward and input hooks",
+			"3.14, CONFIG_NF_TABLES_INET", steps(base)},
 		{Policies, "match of the conntrack state", "3.14, CONFIG_NFT_CT", ruleOf(nft.CtState{nft.Established})},
 		{Log, "limit", "4.3, CONFIG_NFT_LIMIT", ruleOf(nft.Limit{Rate: 10, Burst: 20})},
 		{Log, "log to a group", "3.14, CONFIG_NFT_LOG", ruleOf(nft.Log{Prefix: "p", Group: 86, Snaplen: 128})},
@@ -52,7 +53,8 @@ func requirements() []requirement {
 		{Policies, "set of addresses", "3.18", setOf(v4, nft.AddrKey(netip.IPv4Unspecified()))},
 		{Policies, "match of ranges of ports", "3.13", ruleOf(ranges)},
 		{Policies, "match of ports of several protocols", "4.1", ruleOf(ports)},
-		{Policies, "set whose elements count packets", "5.7", setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
+		{Policies, "set whose elements count packets", "5.7",
+			setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
 		{Policies, "deletion of a map's element, and then of the chain that it names", "5.10", steps(mapped, unmapped)},
 		{Policies, "deletion of a map, and then of the chains that it names", hasMapRelease, steps(mapped, dropped)},
 		{Policies, "replacement of intervals by others that overlap them", "5.10.166, 5.15.91, 6.1.9, 6.2",
@@ -138,9 +140,9 @@ func (c *Conn) probe() error {
 	return nil
 }
 
-// require tries out one requirement. Where the kernel is busy, the deletion of a map has not let go of the chains that it names: the
-// kernel does that some time after the transaction, too late for the next, which deletes the chains. A flush does it at once, at a cost
-// for each element.
+// require tries out one requirement. Where the kernel is busy, the deletion of a map has not let go of the chains that
+// it names: the kernel does that some time after the transaction, too late for the next, which deletes the chains. A
+// flush does it at once, at a cost for each element.
 func (c *Conn) require(ctx context.Context, name string, r requirement) error {
 	err := c.try(ctx, name, r.steps)
 	if errors.Is(err, unix.EBUSY) && !c.flushMaps {
@@ -170,8 +172,8 @@ func (c *Conn) try(ctx context.Context, name string, steps []func(*nft.Table)) e
 	return nil
 }
 
-// probeOwn sets the flags of owned tables if the kernel takes them. Older kernels know an owner (5.12) but no persistence (6.9):
-// their tables vanish with the owner, which lets all traffic through, so they are not owned.
+// probeOwn sets the flags of owned tables if the kernel takes them. Older kernels know an owner (5.12) but no
+// persistence (6.9): their tables vanish with the owner, which lets all traffic through, so they are not owned.
 func (c *Conn) probeOwn(ctx context.Context, name string) error {
 	c.flags = tableOwner | tablePersist
 	err := c.try(ctx, name, steps(func(*nft.Table) {}))

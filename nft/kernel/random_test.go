@@ -19,8 +19,8 @@ var (
 	clusters  = flag.Uint64("clusters", 500, "how many random clusters are encoded")
 )
 
-// TestEncodeRandom: whatever a cluster's policies say, its transactions have an encoding, the first one and those of changes,
-// and the elements that are encoded are those that are wanted. Nothing is committed.
+// TestEncodeRandom: whatever a cluster's policies say, its transactions have an encoding, the first one and those of
+// changes, and the elements that are encoded are those that are wanted. Nothing is committed.
 func TestEncodeRandom(t *testing.T) {
 	var transactions, elements int
 	for seed := *firstSeed; seed < *firstSeed+*clusters; seed++ {
@@ -50,7 +50,8 @@ func TestEncodeRandom(t *testing.T) {
 	t.Logf("seeds %d to %d: %d transactions, %d elements", *firstSeed, *firstSeed+*clusters-1, transactions, elements)
 }
 
-// encodeAll encodes a transaction, and holds its elements against what the kernel would answer of them. It returns their number.
+// encodeAll encodes a transaction, and holds its elements against what the kernel would answer of them. It returns
+// their number.
 func encodeAll(tx *nft.Transaction) (int, error) {
 	if tx == nil {
 		return 0, nil

@@ -211,8 +211,8 @@ func send(t *testing.T, to string, packets int) {
 	}
 }
 
-// While transactions go on, a read shows the set of one moment, neither twice nor missing what stays in it, or says that it does not: no
-// transaction waits for it.
+// While transactions go on, a read shows the set of one moment, neither twice nor missing what stays in it, or says
+// that it does not: no transaction waits for it.
 func TestElementsUnderChange(t *testing.T) {
 	for _, n := range []int{100, 5000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) { elementsUnderChange(t, n) })

@@ -64,8 +64,8 @@ func (d *elementDecoder) finish() []nft.Counted {
 	return d.found
 }
 
-// err returns ErrTorn if an element was there twice, and so another one probably was not. After many insertions the kernel moves a
-// hash set into a larger table, in the background and whatever is being read; that is no transaction.
+// err returns ErrTorn if an element was there twice, and so another one probably was not. After many insertions the
+// kernel moves a hash set into a larger table, in the background and whatever is being read; that is no transaction.
 func (d *elementDecoder) err() error {
 	seen := make(map[nft.Key]struct{}, len(d.found))
 	for i := range d.found {
@@ -77,7 +77,8 @@ func (d *elementDecoder) err() error {
 	return nil
 }
 
-// pair gives each interval its last address: the one before the next end, or before the next interval, or the highest there is.
+// pair gives each interval its last address: the one before the next end, or before the next interval, or the highest
+// there is.
 func (d *elementDecoder) pair() {
 	slices.SortFunc(d.found, func(a, b nft.Counted) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
 	slices.SortFunc(d.ends, func(a, b nft.Key) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })

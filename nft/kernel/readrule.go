@@ -94,7 +94,8 @@ func (r *Reader) sameSet(ctx context.Context, table string, lookup expression, w
 		for _, el := range attributes(attribute(attrs, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
 			key := attribute(attribute(el, unix.NFTA_SET_ELEM_KEY), unix.NFTA_DATA_VALUE)
 			e := rawElement{key: key, flags: u32(attribute(el, unix.NFTA_SET_ELEM_FLAGS))}
-			got = append(got, e.text()+string(attribute(el, elemKeyEnd))) // of a concatenated interval, which none of ours is
+			// of a concatenated interval, which none of ours is
+			got = append(got, e.text()+string(attribute(el, elemKeyEnd)))
 		}
 	})
 	if err != nil {

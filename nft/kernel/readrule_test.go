@@ -175,7 +175,8 @@ func TestElementOfIntervals(t *testing.T) {
 	for port := range wanted {
 		for _, p := range []uint16{port - 1, port, port + 1} {
 			got, err := c.Element(t.Context(), "t", s, nft.Key{Port: p})
-			if want, there := wanted[p]; there && (err != nil || got.Key != want) || !there && !errors.Is(err, fs.ErrNotExist) {
+			if want, there := wanted[p]; there && (err != nil || got.Key != want) || !there &&
+				!errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("port %d: %+v, %v, want %+v", p, got.Key, err, want)
 			}
 		}

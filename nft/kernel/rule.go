@@ -78,8 +78,8 @@ func equal(data ...byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: data}
 }
 
-// requireFamily compiles the check of the IP version, which nft(8) implies: without it the bytes of another version's header would be
-// taken for an address.
+// requireFamily compiles the check of the IP version, which nft(8) implies: without it the bytes of another version's
+// header would be taken for an address.
 //
 //	meta nfproto ipv4
 func (r *rule) requireFamily(f nft.Family) {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a netlink socket of nfnetlink. It sends and reads bytes: github.com/mdlayher/netlink has no way to send a batch from one
-// buffer, nor to read without waiting.
+// socket is a netlink socket of nfnetlink. It sends and reads bytes: github.com/mdlayher/netlink has no way to send a
+// batch from one buffer, nor to read without waiting.
 type socket struct {
 	conn *netlink.Conn
 	raw  syscall.RawConn
@@ -45,7 +45,8 @@ func dial(netns int) (*socket, error) {
 }
 
 func (s *socket) setUp() error {
-	// The kernel shall name the attribute at fault (Linux 4.12), and not send the faulty message back: that can be 64 KiB.
+	// The kernel shall name the attribute at fault (Linux 4.12), and not send the faulty message back: that can be 64
+	// KiB.
 	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.CapAcknowledge} {
 		if err := s.conn.SetOption(o, true); err != nil {
 			return err
@@ -87,8 +88,8 @@ func (s *socket) send(b []byte) error {
 	return nil
 }
 
-// growWriteBuffer makes the socket accept a datagram of n bytes. Beyond net.core.wmem_max that takes CAP_NET_ADMIN in the initial
-// user namespace.
+// growWriteBuffer makes the socket accept a datagram of n bytes. Beyond net.core.wmem_max that takes CAP_NET_ADMIN in
+// the initial user namespace.
 func (s *socket) growWriteBuffer(n int) error {
 	if n <= s.wmem {
 		return nil

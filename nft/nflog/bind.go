@@ -11,13 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the kernel gathers in a datagram. On Linux 6.18 a reader loses a third of 65,000 packets a second if each is a datagram of its
-// own, and with this none of 150,000.
+// What the kernel gathers in a datagram. On Linux 6.18 a reader loses a third of 65,000 packets a second if each is a
+// datagram of its own, and with this none of 150,000.
 const (
-	threshold  = 100       // packets
-	timeout    = 10        // before it is sent anyway, in 10 ms
-	allocation = 64 << 10  // bytes: enough for as many packets of 128 bytes
-	datagram   = 128 << 10 // bytes of the longest: the kernel fills all of the allocation, which it rounds up to a power of two
+	threshold  = 100      // packets
+	timeout    = 10       // before it is sent anyway, in 10 ms
+	allocation = 64 << 10 // bytes: enough for as many packets of 128 bytes
+	// bytes of the longest: the kernel fills all of the allocation, which it rounds up to a power of two
+	datagram = 128 << 10
 )
 
 // bind makes the socket the reader of the group.
@@ -38,8 +39,8 @@ func (r *Reader) bind(group uint16, snaplen uint32) error {
 	return err
 }
 
-// settings encodes the attributes that bind the group and say how. In one message, the kernel binds first and does the rest at once;
-// a packet logged in between has no number.
+// settings encodes the attributes that bind the group and say how. In one message, the kernel binds first and does the
+// rest at once; a packet logged in between has no number.
 func settings(snaplen uint32) ([]byte, error) {
 	e := netlink.NewAttributeEncoder()
 	e.ByteOrder = binary.BigEndian
@@ -52,8 +53,8 @@ func settings(snaplen uint32) ([]byte, error) {
 	return e.Encode()
 }
 
-// permitted says whether the process has CAP_NET_ADMIN: the kernel says EPERM without it, and also if the group is taken. The request
-// is one that the kernel refuses from everybody, but with another error once it has looked at it.
+// permitted says whether the process has CAP_NET_ADMIN: the kernel says EPERM without it, and also if the group is
+// taken. The request is one that the kernel refuses from everybody, but with another error once it has looked at it.
 func (r *Reader) permitted(group uint16) bool {
 	return !errors.Is(r.request(packetMessage, group, nil), unix.EPERM)
 }

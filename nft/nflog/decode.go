@@ -16,10 +16,12 @@ import (
 type Packet struct {
 	Prefix string // of the rule, at most 127 bytes
 
-	// Src and Dst are of one family, as on the wire: an IPv4-mapped address is that of an IPv6 packet, and nobody's IPv4 address.
+	// Src and Dst are of one family, as on the wire: an IPv4-mapped address is that of an IPv6 packet, and nobody's
+	// IPv4 address.
 	Src, Dst netip.Addr
 
-	// Proto is the IANA protocol number, behind extension headers. It is what `meta l4proto` matches: with AH that is AH's own.
+	// Proto is the IANA protocol number, behind extension headers. It is what `meta l4proto` matches: with AH that is
+	// AH's own.
 	Proto uint8
 
 	SrcPort, DstPort   uint16 // of TCP, UDP and SCTP
@@ -29,11 +31,12 @@ type Packet struct {
 	// Fragment says that this is a fragment other than the first, so that it has no ports, type or flags.
 	Fragment bool
 
-	// Truncated says that the bytes end before the ports, type or flags; those not reached are zero. Either the kernel did not copy
-	// more, or there is no more. If they end within an extension header, Proto is that of the header.
+	// Truncated says that the bytes end before the ports, type or flags; those not reached are zero. Either the kernel
+	// did not copy more, or there is no more. If they end within an extension header, Proto is that of the header.
 	Truncated bool
 
-	// Undecodable says that this is not an IP packet, or not enough of one to have addresses. Nothing but the prefix is set.
+	// Undecodable says that this is not an IP packet, or not enough of one to have addresses. Nothing but the prefix is
+	// set.
 	Undecodable bool
 }
 
@@ -58,8 +61,8 @@ const (
 	ipv6Header = 40
 )
 
-// Decode decodes the first bytes of an IP packet, of whatever origin; etherType is unix.ETH_P_IP or ETH_P_IPV6. On error the packet
-// is Undecodable. It neither keeps payload nor allocates.
+// Decode decodes the first bytes of an IP packet, of whatever origin; etherType is unix.ETH_P_IP or ETH_P_IPV6. On
+// error the packet is Undecodable. It neither keeps payload nor allocates.
 func Decode(payload []byte, etherType uint16) (Packet, error) {
 	var p Packet
 	err := p.decode(payload, etherType)
@@ -117,8 +120,9 @@ func (p *Packet) decodeIPv6(b []byte) error {
 	return nil
 }
 
-// skipExtensions returns what follows the IPv6 extension headers at the start of b, and sets the protocol to that. It skips those
-// that the kernel does (ipv6_ext_hdr), which are 8 bytes or longer, but not AH, which the kernel stops at for nf_tables.
+// skipExtensions returns what follows the IPv6 extension headers at the start of b, and sets the protocol to that. It
+// skips those that the kernel does (ipv6_ext_hdr), which are 8 bytes or longer, but not AH, which the kernel stops at
+// for nf_tables.
 func (p *Packet) skipExtensions(b []byte) []byte {
 	for {
 		length := 8

@@ -72,10 +72,14 @@ func plain(name string, src, dst netip.AddrPort) []sample {
 		{name + " UDP empty", prober.UDP(src, dst, nil), with(ports, nft.UDP)},
 		{name + " SCTP", prober.SCTP(src, dst, 0, prober.InitChunk(1)), with(ports, nft.SCTP)},
 		{name + " ping", prober.Echo(src.Addr(), dst.Addr(), 1, 2), request},
-		{name + " ICMP error", prober.ICMP(src.Addr(), dst.Addr(), prober.Message{Type: 3, Code: 1, Payload: syn}), icmp(3, 1)},
-		{name + " GRE", prober.IP(src.Addr(), dst.Addr(), unix.IPPROTO_GRE, make([]byte, 8)), with(base, unix.IPPROTO_GRE)},
-		{name + " ESP", prober.IP(src.Addr(), dst.Addr(), unix.IPPROTO_ESP, make([]byte, 8)), with(base, unix.IPPROTO_ESP)},
-		{name + " AH", prober.IP(src.Addr(), dst.Addr(), unix.IPPROTO_AH, append(authentication(6), syn...)), with(base, unix.IPPROTO_AH)},
+		{name + " ICMP error", prober.ICMP(src.Addr(), dst.Addr(), prober.Message{Type: 3, Code: 1, Payload: syn}),
+			icmp(3, 1)},
+		{name + " GRE", prober.IP(src.Addr(), dst.Addr(), unix.IPPROTO_GRE, make([]byte, 8)),
+			with(base, unix.IPPROTO_GRE)},
+		{name + " ESP", prober.IP(src.Addr(), dst.Addr(), unix.IPPROTO_ESP, make([]byte, 8)),
+			with(base, unix.IPPROTO_ESP)},
+		{name + " AH", prober.IP(src.Addr(), dst.Addr(), unix.IPPROTO_AH, append(authentication(6), syn...)),
+			with(base, unix.IPPROTO_AH)},
 		{name + " nothing after the header", prober.IP(src.Addr(), dst.Addr(), 253, nil), with(base, 253)},
 		{name + " first fragment", pieces[0], with(ports, nft.UDP)},
 		{name + " middle fragment", pieces[1], later},
@@ -95,7 +99,8 @@ func special() []sample {
 	nested := other(unix.IPPROTO_DSTOPTS)
 	nested.Fragment = true
 	b4, b6 := prober.UDP(s4, d4, []byte("x")), prober.UDP(s6, d6, []byte("xxxxxxxx"))
-	const hop, route, frag, dst = unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT, unix.IPPROTO_DSTOPTS
+	const hop, route, frag, dst = unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT,
+		unix.IPPROTO_DSTOPTS
 	return []sample{
 		{"IPv4 options", withOptions(b4, 8), udp4},
 		{"IPv4 all options", withOptions(b4, 40), udp4},
@@ -108,16 +113,19 @@ func special() []sample {
 		{"IPv6 routing", extended(b6, route, routing(17)), udp},
 		{"IPv6 all of them", extended(b6, hop,
 			options(dst, 8), options(route, 8), routing(frag), fragmentHeader(dst, 0, false), options(17, 8)), udp},
-		{"IPv6 many", extended(b6, dst, options(dst, 8), options(dst, 8), options(dst, 8), options(dst, 8), options(17, 8)), udp},
+		{"IPv6 many", extended(b6, dst, options(dst, 8), options(dst, 8), options(dst, 8), options(dst, 8),
+			options(17, 8)), udp},
 		{"IPv6 AH", extended(b6, unix.IPPROTO_AH, authentication(17)), other(unix.IPPROTO_AH)},
-		{"IPv6 AH behind options", extended(b6, dst, options(unix.IPPROTO_AH, 8), authentication(17)), other(unix.IPPROTO_AH)},
+		{"IPv6 AH behind options", extended(b6, dst, options(unix.IPPROTO_AH, 8), authentication(17)),
+			other(unix.IPPROTO_AH)},
 		{"IPv6 no next header", extended(b6, dst, options(unix.IPPROTO_NONE, 8)), other(unix.IPPROTO_NONE)},
 		{"IPv6 mobility", extended(b6, 135, options(59, 8)), other(135)},
 		{"IPv6 fragment of one", extended(b6, frag, fragmentHeader(17, 0, false)), udp},
 		{"IPv6 first fragment", extended(b6, frag, fragmentHeader(17, 0, true)), udp},
 		{"IPv6 first fragment with options", extended(b6, frag, fragmentHeader(dst, 0, true), options(17, 8)), udp},
 		{"IPv6 later fragment", extended(b6, frag, fragmentHeader(17, 800, false)), later},
-		{"IPv6 later fragment behind options", extended(b6, hop, options(frag, 8), fragmentHeader(17, 800, true)), later},
+		{"IPv6 later fragment behind options",
+			extended(b6, hop, options(frag, 8), fragmentHeader(17, 800, true)), later},
 		{"IPv6 later fragment of options", extended(b6, frag, fragmentHeader(dst, 800, false)), nested},
 	}
 }
@@ -246,7 +254,8 @@ func FuzzDecode(f *testing.F) {
 			if all.Src.Is4() != (typ == unix.ETH_P_IP) || all.Src.Is4() != all.Dst.Is4() {
 				t.Errorf("got addresses %s and %s", all.Src, all.Dst)
 			}
-			if (all.Fragment || all.Proto != nft.TCP && all.Proto != nft.UDP && all.Proto != nft.SCTP) && all.SrcPort|all.DstPort != 0 {
+			if (all.Fragment || all.Proto != nft.TCP && all.Proto != nft.UDP && all.Proto != nft.SCTP) &&
+				all.SrcPort|all.DstPort != 0 {
 				t.Errorf("got ports: %+v", all)
 			}
 			if got, err := nflog.Decode(b[:min(int(n), len(b))], typ); err == nil {
@@ -275,13 +284,15 @@ func FuzzRoundTrip(f *testing.F) {
 		var packet []byte
 		switch kind % 4 {
 		case 0:
-			packet, want.Proto, want.TCPFlags = prober.TCP(from, to, prober.Segment{Flags: kind, Payload: payload}), nft.TCP, kind
+			packet, want.Proto, want.TCPFlags = prober.TCP(from, to, prober.Segment{Flags: kind, Payload: payload}),
+				nft.TCP, kind
 		case 1:
 			packet, want.Proto = prober.UDP(from, to, payload), nft.UDP
 		case 2:
 			packet, want.Proto = prober.SCTP(from, to, ports, prober.InitChunk(ports)), nft.SCTP
 		case 3:
-			packet = prober.ICMP(src, dst, prober.Message{Type: kind, Code: uint8(ports), Rest: ports, Payload: payload})
+			packet = prober.ICMP(src, dst, prober.Message{Type: kind, Code: uint8(ports), Rest: ports,
+				Payload: payload})
 			want = nflog.Packet{Src: src, Dst: dst, Proto: nft.ICMP, ICMPType: kind, ICMPCode: uint8(ports)}
 			if src.Is6() {
 				want.Proto = nft.ICMPv6

@@ -35,7 +35,8 @@ func etherType(packet []byte) uint16 {
 	return unix.ETH_P_IP
 }
 
-// extended puts extension headers between the header of an IPv6 packet and what follows; next is the number of the first one.
+// extended puts extension headers between the header of an IPv6 packet and what follows; next is the number of the
+// first one.
 func extended(packet []byte, next uint8, headers ...[]byte) []byte {
 	b := append([]byte(nil), packet[:40]...)
 	b[6] = next

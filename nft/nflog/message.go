@@ -11,8 +11,8 @@ import (
 // align returns n rounded up as netlink does messages and attributes.
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
 
-// cutMessage returns the type and the body of the first message in b, which share b's memory, and what follows it. It is false at
-// the end, or before a message that is cut short.
+// cutMessage returns the type and the body of the first message in b, which share b's memory, and what follows it. It
+// is false at the end, or before a message that is cut short.
 func cutMessage(b []byte) (typ uint16, body, rest []byte, ok bool) {
 	if len(b) < unix.NLMSG_HDRLEN {
 		return 0, nil, nil, false
@@ -37,7 +37,8 @@ func cutAttribute(b []byte) (typ uint16, value, rest []byte, ok bool) {
 	return typ, b[attrLen:n], b[min(align(n), len(b)):], true
 }
 
-// decode decodes messages of the datagram that is being read, up to the length of batch, and returns the number of packets.
+// decode decodes messages of the datagram that is being read, up to the length of batch, and returns the number of
+// packets.
 func (r *Reader) decode(batch []Packet) int {
 	n := 0
 	for n < len(batch) {

@@ -57,8 +57,8 @@ func feed(r *Reader, datagrams ...[]byte) []Packet {
 	return all
 }
 
-// The numbers of packets start at 0 and wrap, and each one that is left out is a packet lost. One without a number, of the moment in
-// which the group was bound, is none.
+// The numbers of packets start at 0 and wrap, and each one that is left out is a packet lost. One without a number, of
+// the moment in which the group was bound, is none.
 func TestLost(t *testing.T) {
 	for name, c := range map[string]struct {
 		seqs []uint32
@@ -86,8 +86,8 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// A datagram of several packets ends with a message of its own. What is not a packet's is passed by, and what follows a message that
-// is cut short is not looked at.
+// A datagram of several packets ends with a message of its own. What is not a packet's is passed by, and what follows a
+// message that is cut short is not looked at.
 func TestMessages(t *testing.T) {
 	r := reader()
 	b := append(logged(0, "one"), message(unix.NLMSG_ERROR)...)
@@ -132,7 +132,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add(message(packetMessage, attr(attrPrefix), attr(attrSeq), attr(attrHeader)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := reader()
-		if got := feed(r, b); len(got) > len(b)/(unix.NLMSG_HDRLEN+nfgenmsgLen) || r.Stats().Packets != uint64(len(got)) {
+		if got := feed(r, b); len(got) > len(b)/(unix.NLMSG_HDRLEN+nfgenmsgLen) ||
+			r.Stats().Packets != uint64(len(got)) {
 			t.Errorf("got %d packets of %d bytes", len(got), len(b))
 		}
 		_, _ = answer(b, 1)

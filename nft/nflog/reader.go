@@ -17,24 +17,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrBusy is in the error of Open if somebody else reads the group. The group is free once that process ends or closes its reader, so
-// in a rolling update it helps to try again.
+// ErrBusy is in the error of Open if somebody else reads the group. The group is free once that process ends or closes
+// its reader, so in a rolling update it helps to try again.
 var ErrBusy = errors.New("another process reads the group")
 
 // Config says what to read.
 type Config struct {
 	Group uint16 // of `log group`
 
-	// NetNS is a file descriptor of the network namespace whose rules log, which takes CAP_SYS_ADMIN; it is used by Open only.
-	// 0: the calling thread's.
+	// NetNS is a file descriptor of the network namespace whose rules log, which takes CAP_SYS_ADMIN; it is used by
+	// Open only. 0: the calling thread's.
 	NetNS int
 
-	// Snaplen is the number of bytes that the kernel copies of each packet; a rule's own `snaplen` can lower it. 0: 128, which is
-	// headers and 48 bytes of IPv6 extension headers.
+	// Snaplen is the number of bytes that the kernel copies of each packet; a rule's own `snaplen` can lower it. 0:
+	// 128, which is headers and 48 bytes of IPv6 extension headers.
 	Snaplen uint32
 
-	// Buffer is the number of bytes of packets that wait in the kernel. 0: 8 MiB, some 50,000 packets. Beyond net.core.rmem_max that takes
-	// CAP_NET_ADMIN in the initial user namespace; without it, rmem_max is what there is.
+	// Buffer is the number of bytes of packets that wait in the kernel. 0: 8 MiB, some 50,000 packets. Beyond
+	// net.core.rmem_max that takes CAP_NET_ADMIN in the initial user namespace; without it, rmem_max is what there is.
 	Buffer int
 }
 
@@ -48,8 +48,8 @@ const (
 type Stats struct {
 	Packets uint64 // that Read returned
 
-	// Lost is the number of packets that the kernel logged and could not deliver, up to the last packet read: those lost after it
-	// show with the next one.
+	// Lost is the number of packets that the kernel logged and could not deliver, up to the last packet read: those
+	// lost after it show with the next one.
 	Lost uint64
 }
 
@@ -74,8 +74,8 @@ type Reader struct {
 	packets, lost atomic.Uint64
 }
 
-// Open makes the calling process the one that reads a group, in the network namespace of the calling thread or of [Config].NetNS. If
-// there is one already, that is an [ErrBusy]. What was logged before is not told of.
+// Open makes the calling process the one that reads a group, in the network namespace of the calling thread or of
+// [Config].NetNS. If there is one already, that is an [ErrBusy]. What was logged before is not told of.
 func Open(config Config) (*Reader, error) {
 	r, err := open(config)
 	if err != nil {
@@ -125,9 +125,9 @@ func (r *Reader) Stats() Stats {
 	return Stats{Packets: r.packets.Load(), Lost: r.lost.Load()}
 }
 
-// Read waits until there are packets, and returns how many of them it has put at the start of batch: at most a datagram's, which is 100.
-// That some were lost is no error, see [Stats]. It ends with ctx's error when ctx is done, and can be called again. Whatever else is an
-// error stays one.
+// Read waits until there are packets, and returns how many of them it has put at the start of batch: at most a
+// datagram's, which is 100. That some were lost is no error, see [Stats]. It ends with ctx's error when ctx is done,
+// and can be called again. Whatever else is an error stays one.
 func (r *Reader) Read(ctx context.Context, batch []Packet) (int, error) {
 	for len(batch) > 0 {
 		if err := ctx.Err(); err != nil {

@@ -59,8 +59,8 @@ func drain(t testing.TB, r *nflog.Reader) int {
 	}
 }
 
-// discard reads n packets that wait already, without allocating. Where the user may not have the buffer that they need, the test is
-// skipped.
+// discard reads n packets that wait already, without allocating. Where the user may not have the buffer that they need,
+// the test is skipped.
 func discard(ctx context.Context, t testing.TB, r *nflog.Reader, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -124,7 +124,8 @@ func TestReadAsMatched(t *testing.T) {
 	for _, proto := range protos {
 		n := strconv.Itoa(int(proto))
 		if proto == nft.TCP || proto == nft.UDP || proto == nft.SCTP {
-			rules = append(rules, "meta l4proto "+n+` th sport 40000 th dport 8080 log prefix "`+n+` with ports" group 86 drop`)
+			rules = append(rules, "meta l4proto "+n+` th sport 40000 th dport 8080 log prefix "`+
+				n+` with ports" group 86 drop`)
 		}
 		rules = append(rules, "meta l4proto "+n+` log prefix "`+n+`" group 86 drop`)
 	}
@@ -146,11 +147,13 @@ func TestReadAsMatched(t *testing.T) {
 	}
 }
 
-// A rule's or the configuration's snaplen cuts what is decoded, and conntrack puts fragments together before they are logged.
+// A rule's or the configuration's snaplen cuts what is decoded, and conntrack puts fragments together before they are
+// logged.
 func TestReadCut(t *testing.T) {
 	p := prober.New(t)
 	src, dst := ends[1].src, ends[1].dst
-	load(t, `udp dport 8080 log prefix "rule" group 86 snaplen 42 drop`, `tcp dport 8080 log group 86 drop`, "ct state invalid drop",
+	load(t, `udp dport 8080 log prefix "rule" group 86 snaplen 42 drop`, `tcp dport 8080 log group 86 drop`,
+		"ct state invalid drop",
 		`log prefix "whole" group 86 drop`)
 	r := open(t, nflog.Config{Snaplen: 50})
 	long := prober.UDP(src, netip.AddrPortFrom(dst.Addr(), 81), make([]byte, 2000))
@@ -197,7 +200,8 @@ func TestReadSmallBatch(t *testing.T) {
 	}
 }
 
-// A reader that does not keep up loses packets, and knows how many once the next one comes; the rules drop them all the same.
+// A reader that does not keep up loses packets, and knows how many once the next one comes; the rules drop them all the
+// same.
 func TestReadOverrun(t *testing.T) {
 	p := prober.New(t)
 	load(t, `udp dport 9 log prefix "end" group 86 drop`, `counter log prefix "flood" group 86 drop`)
@@ -316,7 +320,8 @@ func TestOpenBusy(t *testing.T) {
 	}
 }
 
-// The kernel has taken the settings, all that it shows of them: copy mode 2 is packets, and the timeout is 10 times 10 ms.
+// The kernel has taken the settings, all that it shows of them: copy mode 2 is packets, and the timeout is 10 times 10
+// ms.
 func TestOpenSettings(t *testing.T) {
 	netns.Enter(t)
 	for snaplen, want := range map[uint32]string{0: "2 128 10", 200: "2 200 10"} {

@@ -40,7 +40,8 @@ func (c *Cluster) config() *rest.Config {
 	}
 }
 
-// ServiceAccount returns a config with a fresh token of a ServiceAccount that exists: what a pod of it may do, and no more.
+// ServiceAccount returns a config with a fresh token of a ServiceAccount that exists: what a pod of it may do, and no
+// more.
 func (c *Cluster) ServiceAccount(ctx context.Context, namespace, name string) (*rest.Config, error) {
 	client, err := kubernetes.NewForConfig(c.Admin)
 	if err != nil {
@@ -58,8 +59,8 @@ func (c *Cluster) ServiceAccount(ctx context.Context, namespace, name string) (*
 	return config, nil
 }
 
-// Kubeconfig writes one of this cluster's configs as a kubeconfig file and returns its path. The file says nothing of the
-// network namespace: a program that reads it must run there. Close removes it.
+// Kubeconfig writes one of this cluster's configs as a kubeconfig file and returns its path. The file says nothing of
+// the network namespace: a program that reads it must run there. Close removes it.
 func (c *Cluster) Kubeconfig(config *rest.Config) (path string, err error) {
 	f, err := os.CreateTemp(c.dir, "kubeconfig-")
 	if err != nil {

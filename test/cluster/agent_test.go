@@ -56,7 +56,9 @@ const agentNode = "node-1"
 // newAgent starts a cluster and netpold in the prober's network namespace, on whose thread the test must stay.
 func newAgent(t *testing.T, flags ...string) *agent {
 	t.Helper()
-	a := &agent{T: t, flags: flags, program: filepath.Join(t.TempDir(), "netpold"), idle: func() { time.Sleep(10 * time.Millisecond) }}
+	a := &agent{T: t, flags: flags, program: filepath.Join(t.TempDir(), "netpold"), idle: func() {
+		time.Sleep(10 * time.Millisecond)
+	}}
 	if out, err := exec.Command("go", "build", "-o", a.program, "../../cmd/netpold").CombinedOutput(); err != nil {
 		t.Fatalf("build netpold: %v: %s", err, out)
 	}
@@ -203,7 +205,8 @@ func policy(namespace, name string, peers ...networkingv1.NetworkPolicyPeer) *ne
 	np.Spec.PodSelector.MatchLabels = map[string]string{"app": "server"}
 	np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}
 	if len(peers) > 0 {
-		np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: peers, Ports: []networkingv1.NetworkPolicyPort{port}}}
+		np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: peers,
+			Ports: []networkingv1.NetworkPolicyPort{port}}}
 	}
 	return np
 }
@@ -218,11 +221,13 @@ func selected(labels map[string]string) *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchLabels: labels}
 }
 
-// TestAgent is the life of netpold in a cluster. Its parts build on each other, and stay on the thread of the namespace.
+// TestAgent is the life of netpold in a cluster. Its parts build on each other, and stay on the thread of the
+// namespace.
 func TestAgent(t *testing.T) {
 	a := newAgent(t)
 	for _, name := range []string{"shop", "other"} {
-		_, err := a.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		_, err := a.admin.CoreV1().Namespaces().Create(t.Context(),
+			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 		a.must(err)
 	}
 	a.pod("shop", "server", "10.1.0.1", map[string]string{"app": "server"})
@@ -252,7 +257,8 @@ func (a *agent) stopServer() {
 	a.must(a.cluster.StopAPIServer())
 }
 
-// startServer starts the API server again. Until it is ready it forbids what it will allow: those answers are its own, not the account's.
+// startServer starts the API server again. Until it is ready it forbids what it will allow: those answers are its own,
+// not the account's.
 func (a *agent) startServer() {
 	a.Helper()
 	a.must(a.cluster.StartAPIServer(a.Context()))
@@ -266,7 +272,8 @@ func (a *agent) workshop() {
 	a.expect("without a policy", true, "10.1.0.2", "10.1.0.1", 80)
 	a.create(policy("shop", "deny-all"))
 	a.expect("deny all", false, "10.1.0.2", "10.1.0.1", 80)
-	allow := policy("shop", "allow", networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"access": "granted"})})
+	allow := policy("shop", "allow",
+		networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"access": "granted"})})
 	a.create(allow)
 	a.relabelPod("shop", "client", map[string]any{"access": "denied"})
 	a.expect("another label", false, "10.1.0.2", "10.1.0.1", 80)
@@ -284,7 +291,8 @@ func (a *agent) workshop() {
 
 // namespaces: a namespaceSelector follows the labels of namespaces.
 func (a *agent) namespaces() {
-	a.create(policy("shop", "from-friends", networkingv1.NetworkPolicyPeer{NamespaceSelector: selected(map[string]string{"friend": "yes"})}))
+	a.create(policy("shop", "from-friends",
+		networkingv1.NetworkPolicyPeer{NamespaceSelector: selected(map[string]string{"friend": "yes"})}))
 	a.expect("a namespace without the label", false, "10.1.0.3", "10.1.0.1", 80)
 	a.relabelNamespace("other", map[string]any{"friend": "yes"})
 	a.expect("a namespace with the label", true, "10.1.0.3", "10.1.0.1", 80)
@@ -294,7 +302,8 @@ func (a *agent) namespaces() {
 
 // addresses: an address is its pod's, and nobody's after it.
 func (a *agent) addresses() {
-	a.create(policy("shop", "allow", networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"access": "granted"})}))
+	a.create(policy("shop", "allow",
+		networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"access": "granted"})}))
 	a.expect("a client with the label", true, "10.1.0.2", "10.1.0.1", 80)
 	a.deletePod("shop", "client")
 	a.expect("a client that is deleted", false, "10.1.0.2", "10.1.0.1", 80)
@@ -309,9 +318,11 @@ func (a *agent) addresses() {
 	a.expect("the heir of its address", true, "10.1.0.4", "10.1.0.1", 80)
 	a.deletePod("shop", "job")
 	a.must(makePod(a.Context(), a.admin, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "host", Labels: map[string]string{"access": "granted", "app": "server"}},
-		Spec:       corev1.PodSpec{NodeName: agentNode, HostNetwork: true, Containers: []corev1.Container{{Name: "app", Image: "app"}}},
-		Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.9.0.1", PodIPs: []corev1.PodIP{{IP: "10.9.0.1"}}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "host",
+			Labels: map[string]string{"access": "granted", "app": "server"}},
+		Spec: corev1.PodSpec{NodeName: agentNode, HostNetwork: true,
+			Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.9.0.1", PodIPs: []corev1.PodIP{{IP: "10.9.0.1"}}},
 	}))
 	a.expect("the heir, still", true, "10.1.0.4", "10.1.0.1", 80)
 	a.expect("a pod of the host network is no peer", false, "10.9.0.1", "10.1.0.1", 80)
@@ -328,7 +339,8 @@ func (a *agent) finish(name string) {
 	a.must(err)
 }
 
-// away: without an API server the last state stays in force, and what happened meanwhile comes when it is back, compacted or not.
+// away: without an API server the last state stays in force, and what happened meanwhile comes when it is back,
+// compacted or not.
 func (a *agent) away() {
 	a.stopServer()
 	a.until("netpold says that the API server is away", func() bool {
@@ -402,17 +414,21 @@ func (a *agent) burstObject(i, pods int) error {
 
 func (a *agent) makeBurstObject(i, pods int) error {
 	if i >= pods {
-		np := policy("shop", fmt.Sprintf("burst-%d", i), networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"group": fmt.Sprint(i % 40)})})
+		np := policy("shop", fmt.Sprintf("burst-%d", i),
+			networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"group": fmt.Sprint(i % 40)})})
 		_, err := a.admin.NetworkingV1().NetworkPolicies("shop").Create(a.Context(), np, metav1.CreateOptions{})
 		return ignoreExists(err)
 	}
 	ip := fmt.Sprintf("10.2.%d.%d", i/250, 1+i%250)
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("burst-%d", i), Labels: map[string]string{"group": fmt.Sprint(i % 40)}},
-		Spec:       corev1.PodSpec{NodeName: fmt.Sprintf("node-%d", 1+i%20), Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprintf("burst-%d", i),
+			Labels: map[string]string{"group": fmt.Sprint(i % 40)}},
+		Spec: corev1.PodSpec{NodeName: fmt.Sprintf("node-%d", 1+i%20),
+			Containers: []corev1.Container{{Name: "app", Image: "app"}}},
 	}
 	status := corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}}
-	if _, err := a.admin.CoreV1().Pods("shop").Create(a.Context(), p, metav1.CreateOptions{}); ignoreExists(err) != nil {
+	if _, err := a.admin.CoreV1().Pods("shop").Create(a.Context(), p,
+		metav1.CreateOptions{}); ignoreExists(err) != nil {
 		return err
 	}
 	made, err := a.admin.CoreV1().Pods("shop").Get(a.Context(), p.Name, metav1.GetOptions{})
@@ -444,7 +460,8 @@ func (a *agent) listing() string {
 	return strings.Join(blocks, "\n\n")
 }
 
-// ignoreExists returns err, unless it says that the object is there: the request before did its work and lost its answer.
+// ignoreExists returns err, unless it says that the object is there: the request before did its work and lost its
+// answer.
 func ignoreExists(err error) error {
 	if apierrors.IsAlreadyExists(err) {
 		return nil

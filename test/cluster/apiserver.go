@@ -28,13 +28,14 @@ const (
 	auditFile       = "audit.log"
 )
 
-// StartAPIServer starts the API server, again after StopAPIServer, with the same etcd, address, certificates and keys. It
-// returns when the server is ready.
+// StartAPIServer starts the API server, again after StopAPIServer, with the same etcd, address, certificates and keys.
+// It returns when the server is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	if c.apiServer != nil {
 		return errors.New("start kube-apiserver: it runs already")
 	}
-	p, err := c.thread.start(filepath.Join(c.bin, apiServerProgram), c.path("kube-apiserver.log"), c.apiServerFlags()...)
+	p, err := c.thread.start(filepath.Join(c.bin, apiServerProgram), c.path("kube-apiserver.log"),
+		c.apiServerFlags()...)
 	if err != nil {
 		return err
 	}
@@ -56,8 +57,8 @@ func (c *Cluster) StopAPIServer() error {
 	return p.kill()
 }
 
-// apiServerReady tells if the server is ready to serve and has made the namespaces that it makes by itself, which readyz does not
-// wait for.
+// apiServerReady tells if the server is ready to serve and has made the namespaces that it makes by itself, which
+// readyz does not wait for.
 func apiServerReady(ctx context.Context, client *kubernetes.Clientset) error {
 	if err := client.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error(); err != nil {
 		return err

@@ -12,8 +12,8 @@ import (
 	"os"
 )
 
-// auditPolicy logs each request when it is answered, and a watch when its answer starts and when it ends, but no request of the
-// administrator or of the API server itself.
+// auditPolicy logs each request when it is answered, and a watch when its answer starts and when it ends, but no
+// request of the administrator or of the API server itself.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -35,8 +35,8 @@ func (r Request) String() string {
 	return fmt.Sprintf("%s %s %s: %d", r.User, r.Verb, r.URI, r.Code)
 }
 
-// Requests returns all requests since the cluster started that were not made with Admin, in the order in which they were
-// answered, with the watches that go on still. A request is there before its client has the answer.
+// Requests returns all requests since the cluster started that were not made with Admin, in the order in which they
+// were answered, with the watches that go on still. A request is there before its client has the answer.
 func (c *Cluster) Requests() ([]Request, error) {
 	f, err := os.Open(c.path(auditFile))
 	if errors.Is(err, os.ErrNotExist) {

@@ -23,9 +23,10 @@ const (
 	kubectlProgram   = "kubectl"
 )
 
-// Build builds kube-apiserver, etcd and kubectl from the module test/apiserver into .cache/apiserver/bin at the top of the
-// repository, and returns that folder. When they are there already, built from the same go.mod, go.sum and Go version, it does
-// nothing. The first build takes minutes. Test binaries that run at the same time wait for each other here.
+// Build builds kube-apiserver, etcd and kubectl from the module test/apiserver into .cache/apiserver/bin at the top of
+// the repository, and returns that folder. When they are there already, built from the same go.mod, go.sum and Go
+// version, it does nothing. The first build takes minutes. Test binaries that run at the same time wait for each other
+// here.
 func Build(ctx context.Context) (dir string, err error) {
 	root, err := repository()
 	if err != nil {
@@ -62,7 +63,8 @@ func Build(ctx context.Context) (dir string, err error) {
 	return dir, nil
 }
 
-// repository returns the top folder of this repository: the nearest one, from the working folder upwards, whose go.mod is ours.
+// repository returns the top folder of this repository: the nearest one, from the working folder upwards, whose go.mod
+// is ours.
 func repository() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
@@ -123,7 +125,8 @@ func build(ctx context.Context, module, dir string) error {
 		{kubectlProgram, "k8s.io/kubernetes/cmd/kubectl", stamped},
 	} {
 		out := filepath.Join(dir, p.name)
-		if _, err := goCommand(ctx, module, "build", "-mod=readonly", "-trimpath", "-ldflags="+p.flags, "-o", out, p.path); err != nil {
+		if _, err := goCommand(ctx, module, "build", "-mod=readonly", "-trimpath", "-ldflags="+p.flags, "-o", out,
+			p.path); err != nil {
 			return err
 		}
 	}
@@ -135,7 +138,8 @@ func versionFlags(version string) string {
 	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	minor, _, _ := strings.Cut(rest, ".")
 	var flags strings.Builder
-	for _, set := range []string{"gitVersion=" + version, "gitMajor=" + major, "gitMinor=" + minor, "gitCommit=", "gitTreeState=clean"} {
+	for _, set := range []string{"gitVersion=" + version, "gitMajor=" + major, "gitMinor=" + minor, "gitCommit=",
+		"gitTreeState=clean"} {
 		flags.WriteString(" -X k8s.io/component-base/version." + set)
 	}
 	return flags.String()

@@ -74,7 +74,8 @@ func (a *authority) issue(template *x509.Certificate) (pair, error) {
 	return pair{cert: certPEM, key: keyPEM}, nil
 }
 
-// certificate returns the fields all certificates share. They hold for a day, and for the hour before in case the clock steps.
+// certificate returns the fields all certificates share. They hold for a day, and for the hour before in case the clock
+// steps.
 func certificate(subject pkix.Name) *x509.Certificate {
 	now := time.Now()
 	return &x509.Certificate{
@@ -87,7 +88,8 @@ func certificate(subject pkix.Name) *x509.Certificate {
 }
 
 // sign returns a certificate for the public key, signed by the parent with its key, and its PEM.
-func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate, []byte, error) {
+func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate,
+	[]byte, error) {
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("sign certificate of %s: %w", template.Subject, err)

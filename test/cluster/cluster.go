@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster runs a real API server for tests: kube-apiserver and etcd on loopback, in the network namespace of the test,
-// with RBAC and an audit log. There are no nodes, kubelets or controllers, so a pod is what the test writes: its node, its
-// addresses, its phase.
+// Package cluster runs a real API server for tests: kube-apiserver and etcd on loopback, in the network namespace of
+// the test, with RBAC and an audit log. There are no nodes, kubelets or controllers, so a pod is what the test writes:
+// its node, its addresses, its phase.
 //
 //	netns.Enter(t)
 //	c := cluster.New(t)
 //	err := c.Apply(ctx, "../../manifests")
 //	config, err := c.ServiceAccount(ctx, "kube-system", "netpold")
 //
-// The programs are built by the first test that asks (see Build). The ports are always 6443, 2379 and 2380, so a network namespace
-// has room for one cluster. (A free port of the kernel's choice could be taken, while the API server is stopped, by the very
-// client that tries to reach it.)
+// The programs are built by the first test that asks (see Build). The ports are always 6443, 2379 and 2380, so a
+// network namespace has room for one cluster. (A free port of the kernel's choice could be taken, while the API server
+// is stopped, by the very client that tries to reach it.)
 package cluster
 
 import (
@@ -29,11 +29,12 @@ import (
 // startTimeout is how long a server may take until it is ready: 20 times what it takes on two cores.
 const startTimeout = time.Minute
 
-// Cluster is one API server with its etcd. Methods may be called from any goroutine and thread, in any namespace, and at the same
-// time, except StartAPIServer, StopAPIServer and Close, which need the cluster for themselves.
+// Cluster is one API server with its etcd. Methods may be called from any goroutine and thread, in any namespace, and
+// at the same time, except StartAPIServer, StopAPIServer and Close, which need the cluster for themselves.
 type Cluster struct {
-	// Admin reaches the API server with all rights, without a client-side rate limit. Like every config of a Cluster it works
-	// from each thread of this process, whichever network namespace that is in. It must not be changed; use rest.CopyConfig.
+	// Admin reaches the API server with all rights, without a client-side rate limit. Like every config of a Cluster it
+	// works from each thread of this process, whichever network namespace that is in. It must not be changed; use
+	// rest.CopyConfig.
 	Admin *rest.Config
 
 	bin    string // folder of the programs
@@ -45,8 +46,8 @@ type Cluster struct {
 	apiServer *process // nil while stopped
 }
 
-// New starts a cluster that ends with the test, in the network namespace of the calling thread. When the test failed, the end
-// of the API server's log is logged.
+// New starts a cluster that ends with the test, in the network namespace of the calling thread. When the test failed,
+// the end of the API server's log is logged.
 func New(t testing.TB) *Cluster {
 	t.Helper()
 	c, err := Start(t.Context())
@@ -64,9 +65,9 @@ func New(t testing.TB) *Cluster {
 	return c
 }
 
-// Start builds the programs if needed and starts a cluster in the network namespace of the calling thread, whose loopback
-// must be up. It returns when the API server is ready. The caller must Close it; if this process dies first, the servers die,
-// too. The context bounds Start, not the cluster.
+// Start builds the programs if needed and starts a cluster in the network namespace of the calling thread, whose
+// loopback must be up. It returns when the API server is ready. The caller must Close it; if this process dies first,
+// the servers die, too. The context bounds Start, not the cluster.
 func Start(ctx context.Context) (*Cluster, error) {
 	bin, err := Build(ctx)
 	if err != nil {
@@ -131,7 +132,8 @@ func (c *Cluster) writeFiles() error {
 	return nil
 }
 
-// Close kills the servers and removes the cluster's files. It returns when all is gone. Calls after the first do nothing.
+// Close kills the servers and removes the cluster's files. It returns when all is gone. Calls after the first do
+// nothing.
 func (c *Cluster) Close() error {
 	var errs []error
 	for _, p := range []*process{c.apiServer, c.etcd} {

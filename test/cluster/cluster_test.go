@@ -104,7 +104,8 @@ func (c *Cluster) testWatch(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if got := fmt.Sprintf("%s %s %s", pod.Spec.NodeName, pod.Status.Phase, pod.Status.PodIP); got != "node-1 Running 10.0.0.5" {
+		if got := fmt.Sprintf("%s %s %s", pod.Spec.NodeName, pod.Status.Phase,
+			pod.Status.PodIP); got != "node-1 Running 10.0.0.5" {
 			return errors.New(got)
 		}
 		_, err = policies.NetworkPolicies("ns").Get("deny")
@@ -125,7 +126,8 @@ func (c *Cluster) testForbidden(t *testing.T) {
 	if _, err := user.CoreV1().Secrets("ns").Watch(ctx, metav1.ListOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("watch secrets: %v, want forbidden", err)
 	}
-	c.wantForbidden(t, reader+" list /api/v1/secrets: 403", reader+" watch /api/v1/namespaces/ns/secrets?watch=true: 403")
+	c.wantForbidden(t, reader+" list /api/v1/secrets: 403",
+		reader+" watch /api/v1/namespaces/ns/secrets?watch=true: 403")
 }
 
 // testKubeconfig gives the ServiceAccount's rights to another program through a file.
@@ -149,8 +151,8 @@ func (c *Cluster) testKubeconfig(t *testing.T) {
 	}
 }
 
-// testRestart runs an informer through an outage: the server comes back at its address with all objects, and knows the tokens it
-// gave; the informer's watch cannot go on where it was, so it lists again.
+// testRestart runs an informer through an outage: the server comes back at its address with all objects, and knows the
+// tokens it gave; the informer's watch cannot go on where it was, so it lists again.
 func (c *Cluster) testRestart(t *testing.T) {
 	ctx := t.Context()
 	factory := informers.NewSharedInformerFactory(client(t, c.reader(t)), 0)
@@ -169,7 +171,8 @@ func (c *Cluster) testRestart(t *testing.T) {
 	if err := c.StopAPIServer(); err == nil {
 		t.Error("stopped twice without an error")
 	}
-	if err := client(t, c.Admin).RESTClient().Get().AbsPath("/readyz").Do(ctx).Error(); !errors.Is(err, syscall.ECONNREFUSED) {
+	if err := client(t, c.Admin).RESTClient().Get().AbsPath("/readyz").Do(ctx).Error(); !errors.Is(err,
+		syscall.ECONNREFUSED) {
 		t.Errorf("while stopped: %v, want connection refused", err)
 	}
 	before := c.requests(t, reader)
@@ -204,7 +207,8 @@ func (c *Cluster) testRestart(t *testing.T) {
 // wantGone fails the test unless a watch at the revision is answered 410 Gone, which comes as an event.
 func (c *Cluster) wantGone(t *testing.T, revision string) {
 	t.Helper()
-	w, err := client(t, c.reader(t)).CoreV1().Pods("ns").Watch(t.Context(), metav1.ListOptions{ResourceVersion: revision})
+	w, err := client(t, c.reader(t)).CoreV1().Pods("ns").Watch(t.Context(),
+		metav1.ListOptions{ResourceVersion: revision})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +235,8 @@ func (c *Cluster) testClose(t *testing.T) {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after Close, %s: %v", dir, err)
 	}
-	if err := client(t, c.Admin).RESTClient().Get().AbsPath("/readyz").Do(t.Context()).Error(); !errors.Is(err, syscall.ECONNREFUSED) {
+	if err := client(t, c.Admin).RESTClient().Get().AbsPath("/readyz").Do(t.Context()).Error(); !errors.Is(err,
+		syscall.ECONNREFUSED) {
 		t.Errorf("after Close: %v, want connection refused", err)
 	}
 }

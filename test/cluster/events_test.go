@@ -22,7 +22,8 @@ import (
 // TestEvents: users see with kubectl what is wrong with a policy, and what their pods' policies blocked.
 func TestEvents(t *testing.T) {
 	a := newAgent(t, "--drop-events")
-	_, err := a.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, metav1.CreateOptions{})
+	_, err := a.admin.CoreV1().Namespaces().Create(t.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, metav1.CreateOptions{})
 	a.must(err)
 	a.pod("shop", "server", "10.1.0.1", map[string]string{"app": "server"})
 	a.pod("shop", "client", "10.1.0.2", map[string]string{"app": "client"})
@@ -34,7 +35,8 @@ func TestEvents(t *testing.T) {
 // events returns the events of the namespace shop with a reason.
 func (a *agent) events(reason string) []corev1.Event {
 	a.Helper()
-	list, err := a.admin.CoreV1().Events("shop").List(a.Context(), metav1.ListOptions{FieldSelector: "reason=" + reason})
+	list, err := a.admin.CoreV1().Events("shop").List(a.Context(),
+		metav1.ListOptions{FieldSelector: "reason=" + reason})
 	a.must(err)
 	return list.Items
 }
@@ -48,9 +50,11 @@ func (a *agent) kubectl(args ...string) string {
 	return out
 }
 
-// rejected: a policy that a former API server let in has an event for each thing that was wrong with it; one that is fine has none.
+// rejected: a policy that a former API server let in has an event for each thing that was wrong with it; one that is
+// fine has none.
 func (a *agent) rejected() {
-	a.create(policy("shop", "fine", networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"access": "granted"})}))
+	a.create(policy("shop", "fine",
+		networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"access": "granted"})}))
 	bad := policy("shop", "bad", networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/33"}})
 	bad.TypeMeta = metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}
 	bad.UID, bad.CreationTimestamp = types.UID("5a3c3b1e-6f0e-4f6c-9d2b-0c2f6f1d7a11"), metav1.Now()
@@ -58,7 +62,9 @@ func (a *agent) rejected() {
 	a.until("the policy has an event", func() bool { return len(a.events("NetworkPolicyRejected")) > 0 })
 	a.kill()
 	a.start() // as a second node, it knows nothing of the event
-	a.until("the restarted netpold has told it again", func() bool { return a.answered("/namespaces/shop/events", http.StatusConflict) })
+	a.until("the restarted netpold has told it again", func() bool {
+		return a.answered("/namespaces/shop/events", http.StatusConflict)
+	})
 	const cidr = `spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33"`
 	events := a.events("NetworkPolicyRejected")
 	if len(events) != 1 || !strings.Contains(events[0].Message, cidr) || events[0].Type != corev1.EventTypeWarning {
@@ -70,7 +76,8 @@ func (a *agent) rejected() {
 	if got := events[0].InvolvedObject; got != want {
 		a.Errorf("involved object %+v, want %+v", got, want)
 	}
-	if out := a.kubectl("events", "--namespace=shop", "--for=networkpolicy.networking.k8s.io/bad"); !strings.Contains(out, cidr) {
+	if out := a.kubectl("events", "--namespace=shop",
+		"--for=networkpolicy.networking.k8s.io/bad"); !strings.Contains(out, cidr) {
 		a.Errorf("kubectl events: %s", out)
 	}
 
@@ -97,9 +104,11 @@ func (a *agent) answered(uri string, code int) bool {
 	return false
 }
 
-// blocked: a pod is told what its policies blocked, and how often; what is let through, and pods of other nodes, have no event.
+// blocked: a pod is told what its policies blocked, and how often; what is let through, and pods of other nodes, have
+// no event.
 func (a *agent) blocked() {
-	probe := prober.Probe{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("10.1.0.1"), Proto: nft.TCP, DstPort: 80}
+	probe := prober.Probe{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("10.1.0.1"),
+		Proto: nft.TCP, DstPort: 80}
 	count := func() int32 {
 		if _, err := a.prober.Run([]prober.Probe{probe}); err != nil {
 			a.Fatal(err)
@@ -116,7 +125,8 @@ func (a *agent) blocked() {
 	a.must(err)
 	want := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: "server", UID: server.UID}
 	events := a.events("ConnectionBlocked")
-	if len(events) != 1 || events[0].InvolvedObject != want || events[0].Source != (corev1.EventSource{Component: "netpold", Host: agentNode}) {
+	if len(events) != 1 || events[0].InvolvedObject != want ||
+		events[0].Source != (corev1.EventSource{Component: "netpold", Host: agentNode}) {
 		a.Fatalf("events: %+v", events)
 	}
 	const text = "TCP connection from shop/client (10.1.0.2:"

@@ -93,7 +93,8 @@ func checkDaemonSet(t *testing.T, ds *appsv1.DaemonSet) {
 	update := ds.Spec.UpdateStrategy
 	for name, fields := range map[string][2]any{
 		"container": {pod.Containers[0].SecurityContext, &corev1.SecurityContext{
-			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}},
+			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"},
+				Add: []corev1.Capability{"NET_ADMIN"}},
 			RunAsUser:                new(int64),
 			AllowPrivilegeEscalation: new(bool),
 			ReadOnlyRootFilesystem:   new(true),
@@ -105,11 +106,13 @@ func checkDaemonSet(t *testing.T, ds *appsv1.DaemonSet) {
 		"volumes": {pod.Volumes, []corev1.Volume{{Name: "nri", VolumeSource: corev1.VolumeSource{
 			HostPath: &corev1.HostPathVolumeSource{Path: "/var/run/nri", Type: new(corev1.HostPathDirectoryOrCreate)},
 		}}}},
-		"mounts":      {pod.Containers[0].VolumeMounts, []corev1.VolumeMount{{Name: "nri", MountPath: "/var/run/nri", ReadOnly: true}}},
+		"mounts": {pod.Containers[0].VolumeMounts,
+			[]corev1.VolumeMount{{Name: "nri", MountPath: "/var/run/nri", ReadOnly: true}}},
 		"priority":    {pod.PriorityClassName, "system-node-critical"},
 		"nodes":       {pod.NodeSelector, map[string]string{"kubernetes.io/os": "linux"}},
 		"tolerations": {pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
-		"update": {[]string{string(update.Type), update.RollingUpdate.MaxUnavailable.String(), update.RollingUpdate.MaxSurge.String()},
+		"update": {[]string{string(update.Type), update.RollingUpdate.MaxUnavailable.String(),
+			update.RollingUpdate.MaxSurge.String()},
 			[]string{string(appsv1.RollingUpdateDaemonSetStrategyType), one, zero}},
 		"arguments": {pod.Containers[0].Args, []string{"run"}},
 	} {
@@ -135,13 +138,15 @@ func checkListen(t *testing.T, c corev1.Container) {
 		t.Fatalf("NETPOLD_LISTEN: %s, %v", c.Env[listen].Value, err)
 	}
 	number, err := net.LookupPort("tcp", port)
-	if p := c.Ports[0]; err != nil || len(c.Ports) != 1 || p.Protocol != corev1.ProtocolTCP || int(p.ContainerPort) != number {
+	if p := c.Ports[0]; err != nil || len(c.Ports) != 1 || p.Protocol != corev1.ProtocolTCP ||
+		int(p.ContainerPort) != number {
 		t.Errorf("ports %+v, want port %s alone (%v)", c.Ports, port, err)
 	}
 	for name, probe := range map[string]struct {
 		*corev1.Probe
 		path string
-	}{"startup": {c.StartupProbe, "/livez"}, "liveness": {c.LivenessProbe, "/livez"}, "readiness": {c.ReadinessProbe, "/readyz"}} {
+	}{"startup": {c.StartupProbe, "/livez"}, "liveness": {c.LivenessProbe, "/livez"},
+		"readiness": {c.ReadinessProbe, "/readyz"}} {
 		if h := probe.HTTPGet; h == nil || h.Path != probe.path || h.Port.String() != c.Ports[0].Name || h.Host != "" {
 			t.Errorf("%s probe: %+v", name, h)
 		}
@@ -165,24 +170,29 @@ func checkMemory(t *testing.T, c corev1.Container) {
 	t.Error("GOMEMLIMIT is not set")
 }
 
-// checkRules holds that the account has the rules that it needs and, but for asking who it is and what it may do, no others.
+// checkRules holds that the account has the rules that it needs and, but for asking who it is and what it may do, no
+// others.
 func checkRules(t *testing.T, account kubernetes.Interface) {
 	t.Helper()
-	review, err := account.AuthorizationV1().SelfSubjectRulesReviews().Create(t.Context(), &authorizationv1.SelfSubjectRulesReview{
-		Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: "kube-system"},
-	}, metav1.CreateOptions{})
+	review, err := account.AuthorizationV1().SelfSubjectRulesReviews().Create(t.Context(),
+		&authorizationv1.SelfSubjectRulesReview{
+			Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: "kube-system"},
+		}, metav1.CreateOptions{})
 	if err != nil || review.Status.Incomplete {
 		t.Fatalf("rules of the account: %v, %+v", err, review)
 	}
 	var got []string
 	for _, r := range review.Status.ResourceRules {
-		if slices.Equal(r.APIGroups, []string{"authorization.k8s.io"}) || slices.Equal(r.APIGroups, []string{"authentication.k8s.io"}) {
+		if slices.Equal(r.APIGroups, []string{"authorization.k8s.io"}) ||
+			slices.Equal(r.APIGroups, []string{"authentication.k8s.io"}) {
 			continue // every account
 		}
-		got = append(got, strings.Join(r.Verbs, ",")+" "+strings.Join(r.APIGroups, ",")+"/"+strings.Join(r.Resources, ","))
+		got = append(got, strings.Join(r.Verbs, ",")+" "+strings.Join(r.APIGroups,
+			",")+"/"+strings.Join(r.Resources, ","))
 	}
 	slices.Sort(got)
-	want := []string{"create,patch /events", "get,list,watch /pods,namespaces", "get,list,watch networking.k8s.io/networkpolicies"}
+	want := []string{"create,patch /events", "get,list,watch /pods,namespaces",
+		"get,list,watch networking.k8s.io/networkpolicies"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}
@@ -193,7 +203,8 @@ func checkAccount(t *testing.T, account kubernetes.Interface) {
 	t.Helper()
 	all := metav1.ListOptions{}
 	core, policies := account.CoreV1(), account.NetworkingV1().NetworkPolicies
-	watches := func(start func(context.Context, metav1.ListOptions) (watch.Interface, error)) func(context.Context) error {
+	watches := func(start func(context.Context, metav1.ListOptions) (watch.Interface,
+		error)) func(context.Context) error {
 		return func(ctx context.Context) error {
 			w, err := start(ctx, all)
 			if err == nil {
@@ -206,15 +217,27 @@ func checkAccount(t *testing.T, account kubernetes.Interface) {
 		ask     func(context.Context) error
 		refused bool
 	}{
-		"list pods":        {func(ctx context.Context) error { _, err := core.Pods("").List(ctx, all); return err }, false},
-		"list namespaces":  {func(ctx context.Context) error { _, err := core.Namespaces().List(ctx, all); return err }, false},
-		"list policies":    {func(ctx context.Context) error { _, err := policies("").List(ctx, all); return err }, false},
+		"list pods": {func(ctx context.Context) error {
+			_, err := core.Pods("").List(ctx, all)
+			return err
+		}, false},
+		"list namespaces": {func(ctx context.Context) error {
+			_, err := core.Namespaces().List(ctx, all)
+			return err
+		}, false},
+		"list policies": {func(ctx context.Context) error {
+			_, err := policies("").List(ctx, all)
+			return err
+		}, false},
 		"watch pods":       {watches(core.Pods("").Watch), false},
 		"watch namespaces": {watches(core.Namespaces().Watch), false},
 		"watch policies":   {watches(policies("").Watch), false},
-		"list secrets":     {func(ctx context.Context) error { _, err := core.Secrets("").List(ctx, all); return err }, true},
-		"watch secrets":    {watches(core.Secrets("kube-system").Watch), true},
-		"list nodes":       {func(ctx context.Context) error { _, err := core.Nodes().List(ctx, all); return err }, true},
+		"list secrets": {func(ctx context.Context) error {
+			_, err := core.Secrets("").List(ctx, all)
+			return err
+		}, true},
+		"watch secrets": {watches(core.Secrets("kube-system").Watch), true},
+		"list nodes":    {func(ctx context.Context) error { _, err := core.Nodes().List(ctx, all); return err }, true},
 		"delete a pod": {func(ctx context.Context) error {
 			return core.Pods("default").Delete(ctx, "x", metav1.DeleteOptions{})
 		}, true},
@@ -223,7 +246,8 @@ func checkAccount(t *testing.T, account kubernetes.Interface) {
 			return err
 		}, true},
 		"make an event": {func(ctx context.Context) error {
-			_, err := core.Events("default").Create(ctx, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{})
+			_, err := core.Events("default").Create(ctx, &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "x"}},
+				metav1.CreateOptions{})
 			return err
 		}, false},
 		"list events": {func(ctx context.Context) error { _, err := core.Events("").List(ctx, all); return err }, true},

@@ -41,7 +41,8 @@ func TestMonitoring(t *testing.T) {
 	if err := c.Apply(t.Context(), filepath.Join(manifests, "monitoring")); err != nil {
 		t.Fatal(err)
 	}
-	name, err := c.Kubectl(t.Context(), "get", "configmaps", "--namespace=kube-system", "--selector=grafana_dashboard=1", "--output=jsonpath={.items[*].data}")
+	name, err := c.Kubectl(t.Context(), "get", "configmaps", "--namespace=kube-system",
+		"--selector=grafana_dashboard=1", "--output=jsonpath={.items[*].data}")
 	var dashboards map[string]string
 	if err == nil {
 		err = json.Unmarshal([]byte(name), &dashboards)

@@ -23,7 +23,8 @@ type proxy struct {
 	blocked bool
 }
 
-// newProxy returns a proxy in the network namespace of the calling thread, which must be the cluster's. It ends with the test.
+// newProxy returns a proxy in the network namespace of the calling thread, which must be the cluster's. It ends with
+// the test.
 func newProxy(t *testing.T, c *Cluster) *proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", apiServerHost+":0")

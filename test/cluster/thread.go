@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// thread is one operating system thread that stays in one network namespace. Two things hang on it: a socket belongs to the
-// namespace of the thread that makes it, while Go moves goroutines between threads; and the kernel sends a child its death
-// signal when the thread that made the child ends, not the process.
+// thread is one operating system thread that stays in one network namespace. Two things hang on it: a socket belongs to
+// the namespace of the thread that makes it, while Go moves goroutines between threads; and the kernel sends a child
+// its death signal when the thread that made the child ends, not the process.
 type thread struct {
 	calls chan func()   // run one after another on the thread
 	stop  chan struct{} // closed by close
@@ -64,8 +64,8 @@ func (t *thread) close() {
 	<-t.done
 }
 
-// do runs call on the thread and waits for it. On a closed thread it answers as a closed port does: a client that takes that for
-// an outage is right.
+// do runs call on the thread and waits for it. On a closed thread it answers as a closed port does: a client that takes
+// that for an outage is right.
 func (t *thread) do(call func() error) error {
 	result := make(chan error, 1)
 	select {
@@ -76,7 +76,8 @@ func (t *thread) do(call func() error) error {
 	}
 }
 
-// dial connects from the thread's namespace. Only loopback addresses are dialled, so a call is short and the others can wait.
+// dial connects from the thread's namespace. Only loopback addresses are dialled, so a call is short and the others can
+// wait.
 func (t *thread) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var conn net.Conn
 	err := t.do(func() (err error) {

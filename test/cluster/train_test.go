@@ -114,7 +114,8 @@ func (r *ride) restartServer() {
 	r.changes(20)
 }
 
-// inVain lets netpold try to reach the API server, behind a proxy that accepts all connections as load balancers do, and wants it to say so.
+// inVain lets netpold try to reach the API server, behind a proxy that accepts all connections as load balancers do,
+// and wants it to say so.
 func (r *ride) inVain() {
 	r.Helper()
 	before := r.proxy.failures()
@@ -167,7 +168,8 @@ func (r *ride) lists() int {
 	all, err := r.cluster.Requests()
 	r.must(err)
 	return len(slices.DeleteFunc(all, func(q Request) bool {
-		return !strings.HasSuffix(q.User, ":netpold") || q.Verb != "list" && !strings.Contains(q.URI, "sendInitialEvents=true")
+		return !strings.HasSuffix(q.User, ":netpold") || q.Verb != "list" &&
+			!strings.Contains(q.URI, "sendInitialEvents=true")
 	}))
 }
 
@@ -188,7 +190,8 @@ const canaryPod = `
  status: {phase: Running, podIPs: [{ip: 10.3.0.1}]}}
 `
 
-// caughtUp opens another port of the canary, and waits until packets go through it and netpold counts as many pods as there are.
+// caughtUp opens another port of the canary, and waits until packets go through it and netpold counts as many pods as
+// there are.
 func (r *ride) caughtUp() {
 	r.Helper()
 	r.canary++
@@ -204,7 +207,8 @@ func (r *ride) caughtUp() {
 	r.until("all pods are known", func() bool { return r.status().Pods.Cluster == len(pods.Items) })
 }
 
-// replace makes the objects of a manifest, or changes them, removes those before that are not among them, and returns them.
+// replace makes the objects of a manifest, or changes them, removes those before that are not among them, and returns
+// them.
 func (r *ride) replace(ctx context.Context, before map[string]object, manifest string) (map[string]object, error) {
 	after := make(map[string]object)
 	for text := range strings.SplitSeq(manifest, "\n---\n") {
@@ -262,7 +266,8 @@ func (r *ride) set(ctx context.Context, o object) error {
 func (r *ride) remove(ctx context.Context, o object) error {
 	switch o := o.(type) {
 	case *corev1.Pod:
-		return r.admin.CoreV1().Pods(o.Namespace).Delete(ctx, o.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+		return r.admin.CoreV1().Pods(o.Namespace).Delete(ctx, o.Name,
+			metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 	case *networkingv1.NetworkPolicy:
 		return r.admin.NetworkingV1().NetworkPolicies(o.Namespace).Delete(ctx, o.Name, metav1.DeleteOptions{})
 	}

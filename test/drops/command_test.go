@@ -15,7 +15,8 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 )
 
-// ask runs one of netpold's commands in the namespace of the calling thread, and returns what it prints and its exit status.
+// ask runs one of netpold's commands in the namespace of the calling thread, and returns what it prints and its exit
+// status.
 func ask(t *testing.T, program string, args ...string) (string, int) {
 	t.Helper()
 	out, err := exec.Command(program, args...).CombinedOutput()
@@ -60,11 +61,13 @@ func testCommands(t *testing.T, program string) {
 			Port       int
 		}
 	}
-	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Dst.Pod != "shop/db" || line.Dst.Owner != "StatefulSet/db" || line.Dst.Port != 6379 {
+	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Dst.Pod != "shop/db" ||
+		line.Dst.Owner != "StatefulSet/db" || line.Dst.Port != 6379 {
 		t.Errorf("%v: %s", err, out)
 	}
 
-	expect(1, "denied: isolated by shop/db-allow, shop/db-none; no rule allows it", "explain", "shop/web", "shop/db:6379")
+	expect(1, "denied: isolated by shop/db-allow, shop/db-none; no rule allows it", "explain", "shop/web",
+		"shop/db:6379")
 	expect(0, "allowed by shop/db-allow spec.ingress[0]", "explain", "shop/web", "shop/db:5432")
 	expect(0, "has the element, the rule has handle", "explain", "--verify", "shop/web", "shop/db:5432")
 	expect(1, "verdict: drop", "explain", "--rules", "198.51.100.7", "shop/db:5432")
@@ -74,8 +77,8 @@ func testCommands(t *testing.T, program string) {
 	expect(2, "no daemon answers in this network namespace", "drops")
 }
 
-// testVerify: when somebody has changed the table and the daemon has put that right, the kernel holds what it should. What is said before
-// that is TestVerify's of test/kernel.
+// testVerify: when somebody has changed the table and the daemon has put that right, the kernel holds what it should.
+// What is said before that is TestVerify's of test/kernel.
 func testVerify(t *testing.T, program string) {
 	prober.New(t)
 	d := start(t, program, "--own-table=false")
@@ -84,7 +87,8 @@ func testVerify(t *testing.T, program string) {
 		d.await(t, "in force again")
 		d.await(t, "transaction")
 		text, exit := ask(t, program, "explain", "--verify", "shop/web", "shop/db:5432")
-		if exit != 0 || strings.Contains(text, "DIFFERS") || !strings.Contains(text, "has the element, the rule has handle") {
+		if exit != 0 || strings.Contains(text, "DIFFERS") ||
+			!strings.Contains(text, "has the element, the rule has handle") {
 			t.Errorf("after the recovery: exit %d:\n%s", exit, text)
 		}
 	}

@@ -76,7 +76,8 @@ func counts(t *testing.T, program, own string) {
 			}
 		}
 		got := dropped(t)
-		if len(got) != len(want) || got["ingress shop"] != want["ingress shop"] || got["egress shop"] != want["egress shop"] {
+		if len(got) != len(want) || got["ingress shop"] != want["ingress shop"] ||
+			got["egress shop"] != want["egress shop"] {
 			t.Errorf("%s: got %v, want %v", what, got, want)
 		}
 	}
@@ -106,7 +107,8 @@ func counts(t *testing.T, program, own string) {
 	d.stop(t)
 }
 
-// testFlood denies a million packets as fast as one thread can send them: each is counted, few are told of, and netpold hardly works.
+// testFlood denies a million packets as fast as one thread can send them: each is counted, few are told of, and netpold
+// hardly works.
 func testFlood(t *testing.T, program string) {
 	const packets, perBatch = 1_000_000, 1000
 	for _, group := range []string{"0", "86"} {
@@ -115,7 +117,8 @@ func testFlood(t *testing.T, program string) {
 			d := start(t, program, "--listen", listen, "--log-group", group)
 			probes := make([]prober.Probe, perBatch)
 			for i := range probes {
-				probes[i] = prober.Probe{Src: external[i%2], Dst: db[i%2], Proto: unix.IPPROTO_UDP, DstPort: uint16(1 + i)}
+				probes[i] = prober.Probe{Src: external[i%2], Dst: db[i%2], Proto: unix.IPPROTO_UDP,
+					DstPort: uint16(1 + i)}
 			}
 			before, began, sent := usageOf(t, d.cmd.Process.Pid), time.Now(), threadTime(t)
 			for range packets / perBatch {

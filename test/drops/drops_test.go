@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drops runs the netpold program on the real kernel and compares what it says of denied packets with what was sent.
+// Package drops runs the netpold program on the real kernel and compares what it says of denied packets with what was
+// sent.
 package drops_test
 
 import (
@@ -40,7 +41,8 @@ status: {phase: Running, podIPs: [{ip: 10.1.0.1}, {ip: "fd00:1::1"}]}
 apiVersion: v1
 kind: Pod
 metadata:
-  {name: db, namespace: shop, labels: {app: db}, ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: db, uid: a, controller: true}]}
+  {name: db, namespace: shop, labels: {app: db},
+   ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: db, uid: a, controller: true}]}
 spec: {nodeName: node, containers: [{name: a, image: a}]}
 status: {phase: Running, podIPs: [{ip: 10.1.0.2}, {ip: "fd00:1::2"}]}
 ---
@@ -99,7 +101,8 @@ func start(t *testing.T, program string, args ...string) *daemon {
 	d := &daemon{dir: t.TempDir(), lines: make(chan line, 10_000)}
 	d.write(t, "cluster.yaml", manifests)
 	d.write(t, "policy.yaml", policy(5432))
-	args = append([]string{"run", "--manifests", d.dir, "--node", "node", "--listen", "", "--log-format", "json", "--log-level", "debug"}, args...)
+	args = append([]string{"run", "--manifests", d.dir, "--node", "node", "--listen", "", "--log-format", "json",
+		"--log-level", "debug"}, args...)
 	d.cmd = exec.Command(program, args...)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := d.cmd.StderrPipe()
@@ -188,12 +191,15 @@ func send(t *testing.T, p *prober.Prober, want bool, probes ...prober.Probe) {
 // TestDrops builds the program once for all.
 func TestDrops(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "netpold")
-	if out, err := exec.Command("go", "build", "-o", program, "github.com/netpold/netpold/cmd/netpold").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", program,
+		"github.com/netpold/netpold/cmd/netpold").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	for name, test := range map[string]func(*testing.T, string){
-		"lines": testLines, "repeats": testRepeats, "policies change": testChange, "group is taken": testBusy, "no group": testNoGroup,
-		"counts": testCounts, "counts, shared table": testCountsShared, "flood": testFlood, "commands": testCommands, "verify": testVerify,
+		"lines": testLines, "repeats": testRepeats, "policies change": testChange, "group is taken": testBusy,
+		"no group": testNoGroup,
+		"counts":   testCounts, "counts, shared table": testCountsShared, "flood": testFlood, "commands": testCommands,
+		"verify":   testVerify,
 		"impostor": testImpostor, "two": testTwo, "older": testOlder,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
@@ -215,10 +221,12 @@ var protocols = [2][]uint8{
 
 // kinds are how the lines begin, in the order of protocols.
 var kinds = [2][]string{
-	{"TCP connection", "UDP packet", "SCTP packet", "ICMP echo request"}, {"TCP connection", "UDP packet", "SCTP packet", "ICMPv6 echo request"},
+	{"TCP connection", "UDP packet", "SCTP packet", "ICMP echo request"},
+	{"TCP connection", "UDP packet", "SCTP packet", "ICMPv6 echo request"},
 }
 
-// testLines sends every protocol, family and direction: what is denied is a line with the right names, what is allowed is none.
+// testLines sends every protocol, family and direction: what is denied is a line with the right names, what is allowed
+// is none.
 func testLines(t *testing.T, program string) {
 	p := prober.New(t)
 	d := start(t, program)
@@ -232,21 +240,27 @@ func testLines(t *testing.T, program string) {
 		for i, proto := range protos {
 			const port = 6379
 			probe := func(src, dst []netip.Addr) prober.Probe {
-				return prober.Probe{Src: src[family], Dst: dst[family], Proto: proto, DstPort: port, SrcPort: uint16(20000 + 10*i + family)}
+				return prober.Probe{Src: src[family], Dst: dst[family], Proto: proto, DstPort: port,
+					SrcPort: uint16(20000 + 10*i + family)}
 			}
-			allowed = append(allowed, probe(external, web), probe(web, external), probe(locked, web), probe(db, external))
+			allowed = append(allowed, probe(external, web), probe(web, external), probe(locked, web),
+				probe(db, external))
 			service := ":6379"
-			l := line{Level: "INFO", Direction: "ingress", DstPod: "shop/db", DstOwner: "StatefulSet/db", Dst: db[family].String(),
+			l := line{Level: "INFO", Direction: "ingress", DstPod: "shop/db", DstOwner: "StatefulSet/db",
+				Dst:      db[family].String(),
 				Policies: []string{"shop/db-allow", "shop/db-none"}, DstPort: port, Count: 1}
 			if l.Protocol = []string{"tcp", "udp", "sctp", []string{"icmp", "ipv6-icmp"}[family]}[i]; i == 3 {
 				l.DstPort, service = 0, ""
 			}
-			const ingress = "blocked: ingress of shop/db is isolated by shop/db-allow, shop/db-none and no rule allows it (nearest: shop/db-allow spec.ingress[0]: it allows "
-			const egress = "blocked: egress of shop/locked is isolated by shop/locked and no rule allows it (nearest: shop/locked spec.egress[0]: its peers do not include "
+			const ingress = "blocked: ingress of shop/db is isolated by shop/db-allow, shop/db-none and no rule " +
+				"allows it (nearest: shop/db-allow spec.ingress[0]: it allows "
+			const egress = "blocked: egress of shop/locked is isolated by shop/locked and no rule allows it " +
+				"(nearest: shop/locked spec.egress[0]: its peers do not include "
 			fromWeb, fromOutside, toOutside := l, l, l
 			fromWeb.Src, fromWeb.SrcPod = web[family].String(), "shop/web"
 			fromOutside.Src = external[family].String()
-			toOutside.Direction, toOutside.Src, toOutside.SrcPod, toOutside.Policies = "egress", locked[family].String(), "shop/locked", []string{"shop/locked"}
+			toOutside.Direction, toOutside.Src, toOutside.SrcPod, toOutside.Policies = "egress",
+				locked[family].String(), "shop/locked", []string{"shop/locked"}
 			toOutside.Dst, toOutside.DstPod, toOutside.DstOwner = external[family].String(), "", ""
 			denied = append(denied, probe(web, db), probe(external, db), probe(locked, external))
 			begin := kinds[family][i] + " from "
@@ -257,9 +271,12 @@ func testLines(t *testing.T, program string) {
 				return a[family].String()
 			}
 			want = append(want,
-				expected{fromWeb, []string{begin + "shop/web (" + host(web), "to shop/db (" + host(db) + service + ") " + ingress + "TCP 5432, not "}},
-				expected{fromOutside, []string{begin + host(external), " (external) to shop/db (" + host(db) + service + ") blocked: ingress of shop/db"}},
-				expected{toOutside, []string{begin + "shop/locked (" + host(locked), " to " + host(external) + service + " (external) " + egress + external[family].String()}},
+				expected{fromWeb, []string{begin + "shop/web (" + host(web),
+					"to shop/db (" + host(db) + service + ") " + ingress + "TCP 5432, not "}},
+				expected{fromOutside, []string{begin + host(external),
+					" (external) to shop/db (" + host(db) + service + ") blocked: ingress of shop/db"}},
+				expected{toOutside, []string{begin + "shop/locked (" + host(locked),
+					" to " + host(external) + service + " (external) " + egress + external[family].String()}},
 			)
 		}
 	}
@@ -319,7 +336,9 @@ func testChange(t *testing.T, program string) {
 		if !slices.ContainsFunc(before, func(l line) bool { return l.Msg == "transaction" }) {
 			d.await(t, "transaction")
 		}
-		if strings.Contains(l.Msg, "was blocked: ingress of shop/db was isolated by shop/db-allow, shop/db-none; the policies of now allow it") {
+		if strings.Contains(l.Msg,
+			"was blocked: ingress of shop/db was isolated by shop/db-allow, shop/db-none; the policies of "+
+				"now allow it") {
 			late++
 		} else if !strings.Contains(l.Msg, " blocked: ingress of shop/db is isolated") {
 			t.Errorf("line %s", l.Msg)
@@ -336,8 +355,8 @@ func testChange(t *testing.T, program string) {
 	}
 }
 
-// testBusy: if somebody else reads the group, the policies are enforced all the same, and that drop lines are missing is said; when the
-// group is free again, there are lines again.
+// testBusy: if somebody else reads the group, the policies are enforced all the same, and that drop lines are missing
+// is said; when the group is free again, there are lines again.
 func testBusy(t *testing.T, program string) {
 	p := prober.New(t)
 	other, err := nflog.Open(nflog.Config{Group: 86})

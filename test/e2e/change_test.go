@@ -20,7 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestReuse lets pods come and go, denied and free ones by turns, on a node that has few addresses: each has the verdict that is its own.
+// TestReuse lets pods come and go, denied and free ones by turns, on a node that has few addresses: each has the
+// verdict that is its own.
 func TestReuse(t *testing.T) {
 	s := newScene(t)
 	var mu sync.Mutex
@@ -53,10 +54,12 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// life starts a pod that probes twice, waits for its end, deletes it and returns its address and last words. Goroutines may call it.
+// life starts a pod that probes twice, waits for its end, deletes it and returns its address and last words. Goroutines
+// may call it.
 func (s *scene) life(name, role string) (address, words string, err error) {
 	pods := s.client.CoreV1().Pods(s.namespace)
-	if _, err := pods.Create(s.Context(), s.pod(name, role, s.near, probingFor(2)), metav1.CreateOptions{}); err != nil {
+	if _, err := pods.Create(s.Context(), s.pod(name, role, s.near, probingFor(2)),
+		metav1.CreateOptions{}); err != nil {
 		return "", "", err
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
@@ -71,16 +74,18 @@ func (s *scene) life(name, role string) (address, words string, err error) {
 	return "", "", fmt.Errorf("pod %s has not ended after %s", name, patience)
 }
 
-// train is what a pod does for as long as it lives: a connection every twentieth of a second, and a line about each with the SYNs that
-// it has sent again.
+// train is what a pod does for as long as it lives: a connection every twentieth of a second, and a line about each
+// with the SYNs that it has sent again.
 const train = `
 while :; do
 	if curl -s -m TIMEOUT -o /dev/null $TARGET/hostname; then r=through; else r=shut; fi
-	awk -v r=$r '/^TcpExt:/ { for (i = 2; i <= NF; i++) if (seen) { if (name[i] == "TCPSynRetrans") print r, $i } else name[i] = $i; seen = 1 }' /proc/net/netstat
+	awk -v r=$r '/^TcpExt:/ { for (i = 2; i <= NF; i++)
+  if (seen) { if (name[i] == "TCPSynRetrans") print r, $i } else name[i] = $i; seen = 1 }' /proc/net/netstat
 	sleep 0.05
 done`
 
-// TestUpdate replaces netpold on every node while connections are made: none that is allowed is lost, none that is denied comes through.
+// TestUpdate replaces netpold on every node while connections are made: none that is allowed is lost, none that is
+// denied comes through.
 func TestUpdate(t *testing.T) {
 	s := newScene(t)
 	script := func(target, timeout string) string {
@@ -142,8 +147,10 @@ func TestDrops(t *testing.T) {
 	var out string
 	s.eventually("netpold drops has the line", func() bool {
 		var err error
-		out, err = kubectl(t.Context(), "-n", daemon.Namespace, "exec", daemon.Name, "--", "netpold", "drops", "--namespace="+s.namespace)
-		return err == nil && strings.Contains(out, "from "+s.namespace+"/blocked") && strings.Contains(out, "to "+s.namespace+"/server")
+		out, err = kubectl(t.Context(), "-n", daemon.Namespace, "exec", daemon.Name, "--", "netpold", "drops",
+			"--namespace="+s.namespace)
+		return err == nil && strings.Contains(out, "from "+s.namespace+"/blocked") &&
+			strings.Contains(out, "to "+s.namespace+"/server")
 	})
 	t.Logf("%s", bytes.TrimSpace([]byte(out)))
 	if !strings.Contains(out, "egress of "+s.namespace+"/blocked is isolated by "+s.namespace+"/denied") {
@@ -157,7 +164,8 @@ func TestUpstream(t *testing.T) {
 	if program == "" {
 		t.Skip("E2E_TEST does not name Kubernetes' e2e.test")
 	}
-	flags := []string{"--kubeconfig=" + os.Getenv("KUBECONFIG"), "--provider=skeleton", "--report-dir=", "--disable-log-dump=true"}
+	flags := []string{"--kubeconfig=" + os.Getenv("KUBECONFIG"), "--provider=skeleton", "--report-dir=",
+		"--disable-log-dump=true"}
 	focus, skip := "Netpol|NetworkPolicy", "Feature:SCTPConnectivity"
 	args := append([]string{"--ginkgo.focus=" + focus, "--ginkgo.skip=" + skip, "--ginkgo.no-color"}, flags...)
 	if ginkgo := os.Getenv("E2E_GINKGO"); ginkgo != "" {
@@ -165,7 +173,8 @@ func TestUpstream(t *testing.T) {
 		if procs == "" {
 			procs = "4"
 		}
-		args = append([]string{"--procs=" + procs, "--focus=" + focus, "--skip=" + skip, "--no-color", "--timeout=2h", program, "--"}, flags...)
+		args = append([]string{"--procs=" + procs, "--focus=" + focus, "--skip=" + skip, "--no-color", "--timeout=2h",
+			program, "--"}, flags...)
 		program = ginkgo
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)

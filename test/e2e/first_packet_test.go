@@ -14,8 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// probing is what a pod does from its first instruction: every fifth of a second it connects out, and asks the prober to connect to it.
-// It ends with how many of each came through. A refusal comes from the pod's own kernel, since nothing listens: it was reached.
+// probing is what a pod does from its first instruction: every fifth of a second it connects out, and asks the prober
+// to connect to it. It ends with how many of each came through. A refusal comes from the pod's own kernel, since
+// nothing listens: it was reached.
 const probing = `
 try_out() { if curl -s -m 10 -o /dev/null $DISTANT/hostname; then echo out; else echo shut-out; fi; }
 try_in() {
@@ -36,11 +37,12 @@ sort /tmp/r | uniq -c >/dev/termination-log`
 // probingFor is [probing] with a number of rounds.
 func probingFor(rounds int) string { return strings.ReplaceAll(probing, "ROUNDS", fmt.Sprint(rounds)) }
 
-// firstTry is what a pod does that may connect: it connects once, and ends with whether it could and how many SYNs it sent again. A SYN
-// that is dropped comes again after a second, so that a connection alone proves little.
+// firstTry is what a pod does that may connect: it connects once, and ends with whether it could and how many SYNs it
+// sent again. A SYN that is dropped comes again after a second, so that a connection alone proves little.
 const firstTry = `
 if curl -s -m 60 -o /dev/null $TARGET/hostname; then r=connected; else r=failed; fi
-awk -v r=$r '/^TcpExt:/ { for (i = 2; i <= NF; i++) if (seen) { if (name[i] == "TCPSynRetrans") print r, $i } else name[i] = $i; seen = 1 }' \
+awk -v r=$r '/^TcpExt:/ { for (i = 2; i <= NF; i++)
+  if (seen) { if (name[i] == "TCPSynRetrans") print r, $i } else name[i] = $i; seen = 1 }' \
 	/proc/net/netstat >/dev/termination-log`
 
 // counts is what probing pods counted, by word.
@@ -61,8 +63,8 @@ func count(words map[string]string) counts {
 	return sum
 }
 
-// TestFirstPacket starts pods at once, idle and with all cores busy: nothing comes through to or from those that are denied, and the
-// others connect at their first try.
+// TestFirstPacket starts pods at once, idle and with all cores busy: nothing comes through to or from those that are
+// denied, and the others connect at their first try.
 func TestFirstPacket(t *testing.T) {
 	for _, load := range []string{"idle", "busy"} {
 		t.Run(load, func(t *testing.T) {
@@ -92,7 +94,8 @@ func (s *scene) denied() {
 	s.Logf("%d denied pods: %v", n, denied)
 	s.Logf("%d free pods: %v", control, free)
 	if denied["out"] != 0 || denied["in"] != 0 || denied["shut-out"] != n*rounds || denied["shut-in"] != n*rounds {
-		s.Errorf("%d connections out of and %d into denied pods; all of %d each way should be shut", denied["out"], denied["in"], n*rounds)
+		s.Errorf("%d connections out of and %d into denied pods; all of %d each way should be shut", denied["out"],
+			denied["in"], n*rounds)
 	}
 	if most := control * rounds * 3 / 4; free["out"] < most || free["in"] < most { // a busy machine loses some
 		s.Errorf("free pods: %v, want %d each way: the probes do not see what is open", free, control*rounds)
@@ -107,7 +110,8 @@ func (s *scene) first() {
 	n := (*podsFlag + 1) / 2
 	for i := range n {
 		for role, target := range roles {
-			s.create(s.pod(fmt.Sprintf("%s-%d", role, i), role, s.near, strings.ReplaceAll(firstTry, "$TARGET", target)))
+			s.create(s.pod(fmt.Sprintf("%s-%d", role, i), role, s.near,
+				strings.ReplaceAll(firstTry, "$TARGET", target)))
 		}
 	}
 	for role := range roles {
@@ -122,7 +126,8 @@ func (s *scene) first() {
 		s.Logf("%d %s pods: %d connected at the first try", n, role, ok)
 	}
 	// What is allowed to some is denied to others: a free pod is none of the guarded server's.
-	s.create(s.pod("stranger", "stranger", s.near, strings.ReplaceAll(strings.Replace(firstTry, "-m 60", "-m 3", 1), "$TARGET", "$GUARDED")))
+	s.create(s.pod("stranger", "stranger", s.near,
+		strings.ReplaceAll(strings.Replace(firstTry, "-m 60", "-m 3", 1), "$TARGET", "$GUARDED")))
 	for _, text := range s.finished("role=stranger", 1) {
 		if !strings.HasPrefix(text, "failed") {
 			s.Errorf("a stranger at the guarded server: %q, want it failed", text)
@@ -141,7 +146,8 @@ func TestKilled(t *testing.T) {
 	}
 	s := newScene(t)
 	before := s.restarts()
-	killer := s.pod("killer", "killer", s.near, `n=0; while [ $n -lt KILLS ]; do if pkill -9 -x netpold; then n=$((n+1)); sleep $PAUSE; fi; sleep 0.1; done`)
+	killer := s.pod("killer", "killer", s.near,
+		`n=0; while [ $n -lt KILLS ]; do if pkill -9 -x netpold; then n=$((n+1)); sleep $PAUSE; fi; sleep 0.1; done`)
 	c := &killer.Spec.Containers[0]
 	c.Command[2] = strings.ReplaceAll(c.Command[2], "KILLS", fmt.Sprint(kills))
 	c.Env = append(c.Env, corev1.EnvVar{Name: "PAUSE", Value: fmt.Sprintf("%.1f", 5*rand.Float64())})

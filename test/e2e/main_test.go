@@ -2,9 +2,10 @@
 
 //go:build e2e
 
-// Package e2e asks a real cluster, the one that $KUBECONFIG names, whether netpold keeps what it says: from a pod's first packet, while
-// netpold is killed or updated, and where addresses are used again. It installs the shipped manifests and removes them at the end, with
-// the table on each node. The cluster needs two Linux nodes and no other enforcer of NetworkPolicy.
+// Package e2e asks a real cluster, the one that $KUBECONFIG names, whether netpold keeps what it says: from a pod's
+// first packet, while netpold is killed or updated, and where addresses are used again. It installs the shipped
+// manifests and removes them at the end, with the table on each node. The cluster needs two Linux nodes and no other
+// enforcer of NetworkPolicy.
 //
 //	make test-e2e NETPOLD_IMAGE=registry.example/netpold:v1
 //
@@ -40,7 +41,8 @@ import (
 
 var (
 	podsFlag  = flag.Int("pods", 50, "`number` of pods for each check of the first packet")
-	reuseFlag = flag.Int("reuse", 100, "`number` of pods that come and go; more than the addresses of a node, or there is no reuse")
+	reuseFlag = flag.Int("reuse", 100,
+		"`number` of pods that come and go; more than the addresses of a node, or there is no reuse")
 	liveFlag  = flag.Int("live", 8, "`number` of them at a time")
 	killFlag  = flag.Bool("kill", true, "kill netpold while pods start; without the guard they are unprotected then")
 	imageFlag = flag.String("image", "registry.k8s.io/e2e-test-images/agnhost:2.56", "`image` of the pods that probe")
@@ -96,7 +98,8 @@ func install(ctx context.Context, dir string) error {
 	if i := strings.LastIndex(image, ":"); i > strings.LastIndex(image, "/") {
 		name, tag = image[:i], image[i+1:]
 	}
-	overlay := fmt.Sprintf("resources: [%s]\nimages: [{name: netpold, newName: %q, newTag: %q}]\n", manifests, name, tag)
+	overlay := fmt.Sprintf("resources: [%s]\nimages: [{name: netpold, newName: %q, newTag: %q}]\n",
+		manifests, name, tag)
 	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay), 0o600); err != nil {
 		return err
 	}
@@ -112,7 +115,8 @@ func remove(ctx context.Context, dir string) error {
 	if _, err := kubectl(ctx, "delete", "-k", dir, "--ignore-not-found", "--wait"); err != nil {
 		return err
 	}
-	if _, err := kubectl(ctx, "-n", installation, "wait", "pod", "-l", "app.kubernetes.io/name=netpold", "--for=delete", "--timeout=2m"); err != nil {
+	if _, err := kubectl(ctx, "-n", installation, "wait", "pod", "-l", "app.kubernetes.io/name=netpold", "--for=delete",
+		"--timeout=2m"); err != nil {
 		return err
 	}
 	client, err := connect()
@@ -140,9 +144,11 @@ func cleanup(ctx context.Context, client kubernetes.Interface, node string) erro
 			NodeName: node, HostNetwork: true, RestartPolicy: corev1.RestartPolicyNever,
 			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			Containers: []corev1.Container{{
-				Name: "netpold", Image: os.Getenv("NETPOLD_IMAGE"), ImagePullPolicy: corev1.PullIfNotPresent, Args: []string{"cleanup"},
+				Name: "netpold", Image: os.Getenv("NETPOLD_IMAGE"), ImagePullPolicy: corev1.PullIfNotPresent,
+				Args: []string{"cleanup"},
 				SecurityContext: &corev1.SecurityContext{
-					RunAsUser: new(int64), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}},
+					RunAsUser: new(int64), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"},
+						Add: []corev1.Capability{"NET_ADMIN"}},
 				},
 			}},
 		},
@@ -151,7 +157,8 @@ func cleanup(ctx context.Context, client kubernetes.Interface, node string) erro
 	if err != nil {
 		return err
 	}
-	_, err = kubectl(ctx, "-n", installation, "wait", "pod", p.Name, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=2m")
+	_, err = kubectl(ctx, "-n", installation, "wait", "pod", p.Name, "--for=jsonpath={.status.phase}=Succeeded",
+		"--timeout=2m")
 	if err != nil {
 		return err
 	}

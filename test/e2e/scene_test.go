@@ -30,8 +30,8 @@ const patience = 5 * time.Minute
 //	prober   on the far node; connects to whom it is asked to (agnhost's /dial)
 //	distant  on the far node, no policy selects it
 //
-// Pods with role=denied may ask the prober, and nothing else, nor may anybody connect to them. Pods with role=allowed may
-// reach guarded, and nobody may reach them. No policy selects pods with role=free.
+// Pods with role=denied may ask the prober, and nothing else, nor may anybody connect to them. Pods with role=allowed
+// may reach guarded, and nobody may reach them. No policy selects pods with role=free.
 type scene struct {
 	*testing.T
 	client    *kubernetes.Clientset
@@ -58,7 +58,8 @@ func newScene(t *testing.T) *scene {
 		if t.Failed() && os.Getenv("E2E_KEEP") != "" {
 			return
 		}
-		if err := s.client.CoreV1().Namespaces().Delete(context.Background(), s.namespace, metav1.DeleteOptions{}); err != nil {
+		if err := s.client.CoreV1().Namespaces().Delete(context.Background(), s.namespace,
+			metav1.DeleteOptions{}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -87,7 +88,8 @@ func newScene(t *testing.T) *scene {
 // nodes chooses two Linux nodes that take pods.
 func (s *scene) nodes() {
 	s.Helper()
-	list, err := s.client.CoreV1().Nodes().List(s.Context(), metav1.ListOptions{LabelSelector: "kubernetes.io/os=linux"})
+	list, err := s.client.CoreV1().Nodes().List(s.Context(),
+		metav1.ListOptions{LabelSelector: "kubernetes.io/os=linux"})
 	s.must(err)
 	for _, n := range list.Items {
 		switch {
@@ -115,8 +117,9 @@ func (s *scene) policies() {
 			{To: []networkingv1.NetworkPolicyPeer{{PodSelector: role("prober")}}}}},
 		"allowed": {PolicyTypes: both, PodSelector: *role("allowed"), Egress: []networkingv1.NetworkPolicyEgressRule{
 			{To: []networkingv1.NetworkPolicyPeer{{PodSelector: role("guarded")}}}}},
-		"guarded": {PolicyTypes: both[:1], PodSelector: *role("guarded"), Ingress: []networkingv1.NetworkPolicyIngressRule{
-			{From: []networkingv1.NetworkPolicyPeer{{PodSelector: role("allowed")}}}}},
+		"guarded": {PolicyTypes: both[:1], PodSelector: *role("guarded"),
+			Ingress: []networkingv1.NetworkPolicyIngressRule{
+				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: role("allowed")}}}}},
 	} {
 		_, err := s.client.NetworkingV1().NetworkPolicies(s.namespace).Create(s.Context(),
 			&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, metav1.CreateOptions{})
@@ -126,9 +129,11 @@ func (s *scene) policies() {
 
 // pod returns a pod of one shell script. The script finds the servers' URLs and its own address in variables.
 func (s *scene) pod(name, role, node, script string) *corev1.Pod {
-	env := []corev1.EnvVar{{Name: "IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}}}
+	env := []corev1.EnvVar{{Name: "IP",
+		ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}}}
 	for server, address := range s.addresses {
-		env = append(env, corev1.EnvVar{Name: strings.ToUpper(server), Value: "http://" + net.JoinHostPort(address, "8080")})
+		env = append(env, corev1.EnvVar{Name: strings.ToUpper(server),
+			Value: "http://" + net.JoinHostPort(address, "8080")})
 	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: s.namespace, Labels: map[string]string{"role": role}},
@@ -136,7 +141,8 @@ func (s *scene) pod(name, role, node, script string) *corev1.Pod {
 			NodeName: node, RestartPolicy: corev1.RestartPolicyNever,
 			TerminationGracePeriodSeconds: new(int64), AutomountServiceAccountToken: new(bool),
 			Containers: []corev1.Container{{
-				Name: "c", Image: *imageFlag, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"sh", "-c", script}, Env: env,
+				Name: "c", Image: *imageFlag, ImagePullPolicy: corev1.PullIfNotPresent,
+				Command: []string{"sh", "-c", script}, Env: env,
 			}},
 		},
 	}
@@ -223,7 +229,8 @@ func (s *scene) busy() {
 		}
 	}
 	s.eventually("the cores are busy", func() bool {
-		list, err := s.client.CoreV1().Pods(s.namespace).List(s.Context(), metav1.ListOptions{LabelSelector: "role=busy"})
+		list, err := s.client.CoreV1().Pods(s.namespace).List(s.Context(),
+			metav1.ListOptions{LabelSelector: "role=busy"})
 		s.must(err)
 		for _, p := range list.Items {
 			if p.Status.Phase != corev1.PodRunning {

@@ -24,14 +24,15 @@ func match(kind string) string {
 	const blocks = `PEERS: [{ipBlock: {cidr: 10.0.0.0/8}}, {ipBlock: {cidr: "fd00::/8"}}]`
 	const few, wide = `, ports: [{port: 80}, {protocol: UDP, port: 53}]`, `, ports: [{port: 1, endPort: 2000}]`
 	return map[string]string{
-		"single ports":          client + few,
-		"pods":                  client,
-		"ranges":                client + wide,
-		"more ranges":           client + `, ports: [{port: 1, endPort: 3000}]`,
-		"named ports":           client + `, ports: [{port: http}]`,
-		"blocks":                blocks,
-		"blocks, ranges":        blocks + wide,
-		"smaller blocks":        `PEERS: [{ipBlock: {cidr: 10.0.0.0/14, except: [10.1.0.0/16]}}, {ipBlock: {cidr: "fd00::/14"}}]`,
+		"single ports":   client + few,
+		"pods":           client,
+		"ranges":         client + wide,
+		"more ranges":    client + `, ports: [{port: 1, endPort: 3000}]`,
+		"named ports":    client + `, ports: [{port: http}]`,
+		"blocks":         blocks,
+		"blocks, ranges": blocks + wide,
+		"smaller blocks": `PEERS: [{ipBlock: {cidr: 10.0.0.0/14, except: [10.1.0.0/16]}}, {ipBlock: {cidr: ` +
+			`"fd00::/14"}}]`,
 		"namespaces":            `PEERS: [{namespaceSelector: {}}]`,
 		"namespaces, ports":     `PEERS: [{namespaceSelector: {}}]` + few,
 		"namespaces, ranges":    `PEERS: [{namespaceSelector: {matchLabels: {team: shop}}}]` + wide,
@@ -41,7 +42,8 @@ func match(kind string) string {
 	}[kind]
 }
 
-// shopPolicy returns a policy for the pods of an app with rules of these kinds of match, in both directions; "" is none.
+// shopPolicy returns a policy for the pods of an app with rules of these kinds of match, in both directions; "" is
+// none.
 func shopPolicy(t *testing.T, name, app string, kinds ...string) *networkingv1.NetworkPolicy {
 	t.Helper()
 	var rules []string
@@ -49,7 +51,8 @@ func shopPolicy(t *testing.T, name, app string, kinds ...string) *networkingv1.N
 		rules = append(rules, "{"+match(kind)+"}")
 	}
 	in := strings.Join(rules, ", ")
-	spec := fmt.Sprintf(`{podSelector: {matchLabels: {app: %s}}, policyTypes: [Ingress, Egress], ingress: [%s], egress: [%s]}`, app,
+	spec := fmt.Sprintf(`{podSelector: {matchLabels: {app: %s}}, policyTypes: [Ingress, Egress], ingress: [%s], `+
+		`egress: [%s]}`, app,
 		strings.ReplaceAll(in, "PEERS", "from"), strings.ReplaceAll(in, "PEERS", "to"))
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}}
 	if err := yaml.UnmarshalStrict([]byte(spec), &np.Spec); err != nil {
@@ -72,7 +75,8 @@ func churns(t *testing.T) []churn {
 	var all []churn
 	add := func(name string, a, b policies) { all = append(all, churn{name: name, a: a, b: b}) }
 	for _, kind := range []string{
-		"single ports", "pods", "ranges", "named ports", "blocks", "blocks, ranges", "namespaces", "namespaces, ports", "any peer, ports", "any peer, ranges",
+		"single ports", "pods", "ranges", "named ports", "blocks", "blocks, ranges", "namespaces", "namespaces, ports",
+		"any peer, ports", "any peer, ranges",
 	} {
 		p := shopPolicy(t, "web", "web", kind)
 		add(kind+", and a policy without rules", policies{p}, policies{p, shopPolicy(t, "deny", "web")})
@@ -98,7 +102,8 @@ func churns(t *testing.T) []churn {
 		one, other := shopPolicy(t, "web", "web", pair[0]), shopPolicy(t, "web", "web", pair[1])
 		rest := shopPolicy(t, "rest", "bystander", pair[0])
 		add(name, policies{one}, policies{other})
-		add(name+", of one policy or another", policies{one, rest}, policies{rest, shopPolicy(t, "new", "web", pair[1])})
+		add(name+", of one policy or another", policies{one, rest},
+			policies{rest, shopPolicy(t, "new", "web", pair[1])})
 	}
 	both := policies{shopPolicy(t, "web", "web", "ranges", "renamed, single ports")}
 	all = append(all, churn{"a peer has other labels", both, both, [2][]policy.Pod{
@@ -112,8 +117,9 @@ func pod(name, node string, subnet, n byte) policy.Pod {
 	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "shop", Name: name}, Node: node, Running: true,
 		Labels: map[string]string{"app": name},
-		IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 0, subnet, n}), netip.AddrFrom16([16]byte{0: 0xfd, 3: subnet, 15: n})},
-		Ports:  []policy.NamedPort{{Name: "http", Proto: nft.TCP, Number: 80}},
+		IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, subnet, n}),
+			netip.AddrFrom16([16]byte{0: 0xfd, 3: subnet, 15: n})},
+		Ports: []policy.NamedPort{{Name: "http", Proto: nft.TCP, Number: 80}},
 	}
 }
 
@@ -130,8 +136,9 @@ func (c churn) cluster(i int) *policy.Cluster {
 	}
 	return &policy.Cluster{
 		Namespaces: map[string]map[string]string{"shop": {"team": "shop"}},
-		Pods:       append(client, pod("web", "node-1", 1, 1), pod("bystander", "node-1", 1, 2), pod("other", "node-2", 2, 2)),
-		Policies:   [][]*networkingv1.NetworkPolicy{c.a, c.b}[i],
+		Pods: append(client, pod("web", "node-1", 1, 1), pod("bystander", "node-1", 1, 2),
+			pod("other", "node-2", 2, 2)),
+		Policies: [][]*networkingv1.NetworkPolicy{c.a, c.b}[i],
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// testCleanup deletes the tables on a kernel that takes nothing but that, and a look at the node's lock: what else netpold would send is
-// refused.
+// testCleanup deletes the tables on a kernel that takes nothing but that, and a look at the node's lock: what else
+// netpold would send is refused.
 func testCleanup(t *testing.T, program string) {
 	netns.Enter(t)
 	d, p := newDaemon(t, program, pause), &trap{t: t}

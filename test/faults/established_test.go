@@ -106,6 +106,7 @@ func established(t *testing.T, program, mode string, stays bool) {
 	d.write("permission.yaml", train.Permission)
 	d.await(transaction)
 	for _, k := range talks {
-		k.want("all after the permission is back, "+mode, true, k.data(false, 1), k.data(true, 0), k.udp(false), k.udp(true), k.unreachable())
+		k.want("all after the permission is back, "+mode, true, k.data(false, 1), k.data(true, 0), k.udp(false),
+			k.udp(true), k.unreachable())
 	}
 }

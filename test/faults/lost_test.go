@@ -31,7 +31,8 @@ func testFirst(t *testing.T, program string) {
 	_, sends := p.clear()
 	d.end(syscall.SIGKILL)
 	d.mustNFT("flush", "ruleset")
-	// Two questions, the table of before deleted, this one built, the handover deleted. Before, netpold tries out the kernel.
+	// Two questions, the table of before deleted, this one built, the handover deleted. Before, netpold tries out the
+	// kernel.
 	for n := sends - 5; n < sends; n++ {
 		d = firstDaemon(t, program, p, pause)
 		h := p.hold(n)

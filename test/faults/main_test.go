@@ -36,7 +36,8 @@ func TestFaults(t *testing.T) {
 func build(t *testing.T, program string, flags ...string) {
 	t.Helper()
 	args := append([]string{"build", "-o", program}, flags...)
-	if out, err := exec.Command("go", append(args, "github.com/netpold/netpold/cmd/netpold")...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("go",
+		append(args, "github.com/netpold/netpold/cmd/netpold")...).CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 }

@@ -41,7 +41,8 @@ func netlinkFails(t *testing.T, program, own string) {
 		before := r.recoveries("transaction")
 		r.train.Unharmed(f.name, func() { r.outage(p, f.fault) })
 		if after := r.recoveries("transaction"); after <= before {
-			t.Errorf("%s: netpold_recoveries_total{reason=\"transaction\"} is %d before and %d after", f.name, before, after)
+			t.Errorf("%s: netpold_recoveries_total{reason=\"transaction\"} is %d before and %d after",
+				f.name, before, after)
 		}
 		same(t, r.daemon)
 	}
@@ -66,7 +67,8 @@ func (r *ride) outage(p *trap, f fault) {
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
 		r.t.Errorf("netpold status: %v, want exit status 1", err)
-	} else if err := json.Unmarshal([]byte(out), &report); err != nil || report.InSync || report.LastTransaction.Error == "" {
+	} else if err := json.Unmarshal([]byte(out), &report); err != nil || report.InSync ||
+		report.LastTransaction.Error == "" {
 		r.t.Errorf("netpold status: %v: %s", err, out)
 	}
 	failed, _ := p.clear()
@@ -74,7 +76,8 @@ func (r *ride) outage(p *trap, f fault) {
 	r.await(again)
 }
 
-// steps lets a change fail, and then the n-th message of the replacement that follows, for each n, until that has no n-th.
+// steps lets a change fail, and then the n-th message of the replacement that follows, for each n, until that has no
+// n-th.
 func (r *ride) steps(p *trap) {
 	r.t.Helper()
 	for _, f := range []fault{{errno: unix.ENOBUFS}, {errno: unix.ENOBUFS, answers: true}} {
@@ -87,7 +90,8 @@ func (r *ride) steps(p *trap) {
 			r.await(again)
 			_, sends = p.clear()
 		}
-		r.t.Logf("a change and its recovery took %d messages; each but the first failed once, answers lost: %t", sends, f.answers)
+		r.t.Logf("a change and its recovery took %d messages; each but the first failed once, answers lost: %t",
+			sends, f.answers)
 	}
 }
 

@@ -17,10 +17,12 @@ const (
 	released = `msg="policy is out of quarantine" policy=tenant/big`
 )
 
-// longest is how many bytes the kernel takes at once while testQuarantine has it short of memory: enough for all but tenant/big.
+// longest is how many bytes the kernel takes at once while testQuarantine has it short of memory: enough for all but
+// tenant/big.
 const longest = 100_000
 
-// testQuarantine has the kernel refuse what one policy alone needs, without saying which: while netpold runs, and when it starts.
+// testQuarantine has the kernel refuse what one policy alone needs, without saying which: while netpold runs, and when
+// it starts.
 func testQuarantine(t *testing.T, program string) {
 	p := &trap{t: t}
 	r := newRideUnder(t, program, p, "--own-table=false")
@@ -66,7 +68,8 @@ func (r *ride) quarantined(want int) {
 	if !report.InSync || report.Policies.Troubled["quarantined"] != want || len(report.Policies.Troubles) != want {
 		r.t.Errorf("netpold status: in sync: %t, %+v, want %d quarantined", report.InSync, report.Policies, want)
 	}
-	if out, _ := r.run(exec.Command(r.program, "status")); want > 0 && !strings.Contains(out, "tenant/big: ingress: found by trying") {
+	if out, _ := r.run(exec.Command(r.program, "status")); want > 0 &&
+		!strings.Contains(out, "tenant/big: ingress: found by trying") {
 		r.t.Errorf("netpold status: %s", out)
 	}
 	if got := r.metric(`netpold_policies{state="quarantined"}`); got != want {

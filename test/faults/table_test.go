@@ -71,7 +71,9 @@ func testOwned(t *testing.T, program string) {
 // owned says whether netpold owns the table, by its own word.
 func (r *ride) owned() bool {
 	r.t.Helper()
-	return !slices.ContainsFunc(r.report().Kernel.Lacks, func(l watch.Lack) bool { return strings.Contains(l.What, "not owned") })
+	return !slices.ContainsFunc(r.report().Kernel.Lacks, func(l watch.Lack) bool {
+		return strings.Contains(l.What, "not owned")
+	})
 }
 
 // testShared does the same with a table that others can change, and lets them.
@@ -127,7 +129,8 @@ func (r *ride) windows(change string) {
 		r.t.Errorf("%s: nothing leaks without a table", change)
 	}
 	if netpold.Leaked > windowRatio*control.Leaked {
-		r.t.Errorf("%s: %d packets leaked, %d when the table was put back by hand", change, netpold.Leaked, control.Leaked)
+		r.t.Errorf("%s: %d packets leaked, %d when the table was put back by hand", change, netpold.Leaked,
+			control.Leaked)
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// testTakeover replaces netpold by another build, whose options make another table of the same policies, and that by the first again.
+// testTakeover replaces netpold by another build, whose options make another table of the same policies, and that by
+// the first again.
 func testTakeover(t *testing.T, program string) {
 	other := filepath.Join(t.TempDir(), "netpold")
 	build(t, other, "-ldflags=-s -w")
@@ -37,7 +38,8 @@ func testTakeover(t *testing.T, program string) {
 						r.program, r.flags = next.program, append(next.flags, own)
 						r.start()
 						if groups := logGroups(r.daemon); len(groups) != 1 || !groups[fmt.Sprint(next.group)] {
-							t.Errorf("the table logs to groups %v, want those of the new version, %d", groups, next.group)
+							t.Errorf("the table logs to groups %v, want those of the new version, %d",
+								groups, next.group)
 						}
 					}
 				})

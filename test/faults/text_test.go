@@ -31,7 +31,8 @@ func testText(t *testing.T, program string) {
 	same(t, d)
 }
 
-// same fails the test unless the table of the daemon becomes the one that render prints for its folder: what is retired goes a little later.
+// same fails the test unless the table of the daemon becomes the one that render prints for its folder: what is retired
+// goes a little later.
 func same(t *testing.T, d *daemon) {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "netpold.nft")
@@ -57,13 +58,14 @@ func same(t *testing.T, d *daemon) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("only run wrote:\n%s\nonly render printed:\n%s", strings.Join(extra, "\n"), strings.Join(lacking, "\n"))
+			t.Fatalf("only run wrote:\n%s\nonly render printed:\n%s", strings.Join(extra, "\n"),
+				strings.Join(lacking, "\n"))
 		}
 	}
 }
 
-// missing returns the sets and chains of one listing that are not in the other. The kernel lists them in the order in which they were
-// added; elements of one set it lists in any.
+// missing returns the sets and chains of one listing that are not in the other. The kernel lists them in the order in
+// which they were added; elements of one set it lists in any.
 func missing(from, in string) []string {
 	known := make(map[string]bool)
 	for _, b := range blocks(in) {

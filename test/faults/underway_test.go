@@ -27,8 +27,8 @@ import (
 // changes is how often a churn changes the policies. For more: go test ./test/faults -run=TestUnderWay -changes=5000
 var changes = flag.Int("changes", 100, "how often each churn changes the policies while packets are under way")
 
-// TestUnderWay changes policies as fast as it can while packets are under way. What is allowed before and after passes, what is denied
-// before and after does not.
+// TestUnderWay changes policies as fast as it can while packets are under way. What is allowed before and after passes,
+// what is denied before and after does not.
 func TestUnderWay(t *testing.T) {
 	p := prober.New(t)
 	conn := connect(t)
@@ -40,7 +40,8 @@ func TestUnderWay(t *testing.T) {
 				loop.Update(func(o watch.Objects) { change(o) })
 				select {
 				case <-applied:
-				case <-time.After(10 * time.Millisecond): // it may have undone the change before, which had not been committed
+				case <-time.After(10 * time.Millisecond):
+					// it may have undone the change before, which had not been committed
 				}
 				for range 2 * (i % 10 / 9) { // now and then until what is retired is gone
 					_ = conn.Settle(t.Context())
@@ -53,14 +54,16 @@ func TestUnderWay(t *testing.T) {
 		if err := conn.DeleteTable(t.Context(), translate.TableName); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: %d packets in %d changes: %d denied, %d leaked", c.name, seen.packets, *changes, seen.denied, seen.leaked)
+		t.Logf("%s: %d packets in %d changes: %d denied, %d leaked", c.name, seen.packets, *changes,
+			seen.denied, seen.leaked)
 		if seen.denied+seen.leaked > 0 {
 			t.Errorf("%s: the first is %s", c.name, seen.first)
 		}
 	}
 }
 
-// TestUnderWayControl deletes in the transaction that takes away what led there, as netpold once did: a packet is denied now and then.
+// TestUnderWayControl deletes in the transaction that takes away what led there, as netpold once did: a packet is
+// denied now and then.
 func TestUnderWayControl(t *testing.T) {
 	if runtime.NumCPU() == 1 {
 		t.Skip("on one CPU no packet is under way while the kernel commits")
@@ -149,8 +152,8 @@ func (k tapped) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, err
 	return result, err
 }
 
-// enforce runs a loop on a cluster until stop is closed, and returns when the cluster is in force. Its transactions are told of by a channel,
-// which is closed at its end.
+// enforce runs a loop on a cluster until stop is closed, and returns when the cluster is in force. Its transactions are
+// told of by a channel, which is closed at its end.
 func enforce(t *testing.T, conn *kernel.Conn, c *policy.Cluster, stop <-chan struct{}) (*watch.Loop, <-chan struct{}) {
 	t.Helper()
 	state := translate.New(train.Node, translate.Options{})
@@ -209,7 +212,8 @@ func observe(t *testing.T, p *prober.Prober, c churn, do func(change func(editor
 		seen.packets += len(got)
 	}
 	if step(); seen.denied+seen.leaked > 0 || !slices.Contains(passes, true) {
-		t.Fatalf("%s: before anything changes, %d are denied and %d leaked of %d, the first is %s", c.name, seen.denied, seen.leaked, seen.packets, seen.first)
+		t.Fatalf("%s: before anything changes, %d are denied and %d leaked of %d, the first is %s", c.name, seen.denied,
+			seen.leaked, seen.packets, seen.first)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -244,7 +248,8 @@ func (c churn) probes() (probes []prober.Probe, passes []bool) {
 						f.Proto = nft.UDP
 					}
 					if allowed := allows(a, f); allowed == allows(b, f) {
-						probes = append(probes, prober.Probe{Src: f.Src, Dst: f.Dst, Proto: f.Proto, DstPort: f.DstPort})
+						probes = append(probes, prober.Probe{Src: f.Src, Dst: f.Dst, Proto: f.Proto,
+							DstPort: f.DstPort})
 						passes = append(passes, allowed)
 					}
 				}

@@ -19,7 +19,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestDeepestWay has a packet pass as many chains as a way can have, those of egress and then those of ingress: the kernel takes 16.
+// TestDeepestWay has a packet pass as many chains as a way can have, those of egress and then those of ingress: the
+// kernel takes 16.
 func TestDeepestWay(t *testing.T) {
 	const blocks = 4000
 	p := prober.New(t)
@@ -28,7 +29,8 @@ func TestDeepestWay(t *testing.T) {
 	ends := [2]netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}
 	for i, a := range ends {
 		c.Pods = append(c.Pods, policy.Pod{
-			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("pod-", i)}, Node: node, IPs: []netip.Addr{a}, Running: true,
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("pod-", i)}, Node: node,
+			IPs: []netip.Addr{a}, Running: true,
 		})
 	}
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "deep"}}
@@ -37,7 +39,8 @@ func TestDeepestWay(t *testing.T) {
 	for i := range blocks {
 		port := intstr.FromInt32(int32(i + 1))
 		ports := []networkingv1.NetworkPolicyPort{{Port: &port}}
-		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(r.IntN(2)), byte(r.IntN(256)), byte(r.IntN(256))}), 8+r.IntN(25)).Masked()
+		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(r.IntN(2)), byte(r.IntN(256)), byte(r.IntN(256))}),
+			8+r.IntN(25)).Masked()
 		peers := []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: cidr.String()}}}
 		np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{Ports: ports, From: peers})
 		np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{Ports: ports, To: peers})
@@ -62,7 +65,8 @@ func TestDeepestWay(t *testing.T) {
 	for i, f := range flows {
 		steps, verdict, err := s.Complete().Trace(translate.PacketOf(f))
 		if want := c.Explain(f).Allowed; forwarded[i] != want || (verdict.Kind == nft.Accept) != want || err != nil {
-			t.Errorf("%s: forwarded: %t; the policies allow it: %t; the rules: %v in %d steps, %v", f, forwarded[i], want, verdict, len(steps), err)
+			t.Errorf("%s: forwarded: %t; the policies allow it: %t; the rules: %v in %d steps, %v", f, forwarded[i],
+				want, verdict, len(steps), err)
 		}
 		if forwarded[i] {
 			allowed++

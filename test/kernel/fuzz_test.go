@@ -36,8 +36,8 @@ const (
 	perTable = 300 // flows through each
 )
 
-// TestRandom asks three for their verdict on flows of random clusters: the policies' own text, the interpreter of the rules, and the
-// kernel, which gets the rules of a changing cluster by incremental transactions.
+// TestRandom asks three for their verdict on flows of random clusters: the policies' own text, the interpreter of the
+// rules, and the kernel, which gets the rules of a changing cluster by incremental transactions.
 func TestRandom(t *testing.T) {
 	f := &fuzz{T: t, prober: prober.New(t)}
 	conn, err := kernel.Open(kernel.Config{})
@@ -142,7 +142,8 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 		policies := allows(c, flow)
 		if err != nil || rules != forwarded[i] || policies != forwarded[i] {
 			f.keep(where, c, flow)
-			f.Fatalf("%s: %s, type %d: the kernel forwards it: %t; the rules: %t by %v %v; the policies: %t\n%s", where, flow, flow.ICMPType,
+			f.Fatalf("%s: %s, type %d: the kernel forwards it: %t; the rules: %t by %v %v; the policies: %t\n%s", where,
+				flow, flow.ICMPType,
 				forwarded[i], rules, steps, err, policies, table)
 		}
 	}
@@ -159,8 +160,9 @@ func allows(c *policy.Cluster, flow policy.Flow) bool {
 	return true
 }
 
-// keep writes a golden case to the directory for temporary files: the smallest cluster of which the kernel, given its table at once,
-// still says something else than the policies. If it does not of c, the increments are at fault, and c is kept as it is.
+// keep writes a golden case to the directory for temporary files: the smallest cluster of which the kernel, given its
+// table at once, still says something else than the policies. If it does not of c, the increments are at fault, and c
+// is kept as it is.
 func (f *fuzz) keep(where string, c *policy.Cluster, flow policy.Flow) {
 	differs := func(c *policy.Cluster) bool {
 		s := translate.New(node, translate.Options{})
@@ -201,8 +203,8 @@ func tracked(flow policy.Flow) bool {
 	return flow.Proto == nft.ICMPv6 && flow.Src.Is6() && flow.ICMPType == 128
 }
 
-// unrelated leaves out flows that conntrack takes for the other direction of one before: where a protocol has neither ports nor ids,
-// that is all between two addresses.
+// unrelated leaves out flows that conntrack takes for the other direction of one before: where a protocol has neither
+// ports nor ids, that is all between two addresses.
 func unrelated(flows []policy.Flow) []policy.Flow {
 	seen := make(map[[2]netip.Addr]bool)
 	return slices.DeleteFunc(flows, func(flow policy.Flow) bool {
@@ -223,7 +225,8 @@ func send(p *prober.Prober, flows []policy.Flow) ([]bool, error) {
 	var packets [][]byte
 	for i, flow := range flows {
 		if tracked(flow) {
-			probes = append(probes, prober.Probe{Src: flow.Src, Dst: flow.Dst, Proto: flow.Proto, DstPort: flow.DstPort})
+			probes = append(probes, prober.Probe{Src: flow.Src, Dst: flow.Dst, Proto: flow.Proto,
+				DstPort: flow.DstPort})
 			continue
 		}
 		packets = append(packets, single(flow, uint16(i)))
@@ -250,13 +253,15 @@ func send(p *prober.Prober, flows []policy.Flow) ([]bool, error) {
 	return forwarded, nil
 }
 
-// single returns a packet that begins no connection; id makes it unlike others, and is none that the prober gives echo requests.
+// single returns a packet that begins no connection; id makes it unlike others, and is none that the prober gives echo
+// requests.
 func single(flow policy.Flow, id uint16) []byte {
 	rest := uint32(id) << 16
 	if flow.Proto == nft.ICMP && flow.Src.Is4() || flow.Proto == nft.ICMPv6 && flow.Src.Is6() {
 		return prober.ICMP(flow.Src, flow.Dst, prober.Message{Type: flow.ICMPType, Rest: rest})
 	}
-	return prober.IP(flow.Src, flow.Dst, flow.Proto, binary.BigEndian.AppendUint32([]byte{flow.ICMPType, 0, 0, 0}, rest))
+	return prober.IP(flow.Src, flow.Dst, flow.Proto,
+		binary.BigEndian.AppendUint32([]byte{flow.ICMPType, 0, 0, 0}, rest))
 }
 
 // sameListing holds what the kernel got by increments against what it gets at once.
@@ -266,7 +271,8 @@ func (f *fuzz) sameListing(seed uint64, c *policy.Cluster, options translate.Opt
 	s.Add(c)
 	f.commit(s.Complete())
 	if want := listing(f); got != want {
-		f.Fatalf("seed %d: the incremental table has\n%s\nthe one from scratch has\n%s", seed, without(got, want), without(want, got))
+		f.Fatalf("seed %d: the incremental table has\n%s\nthe one from scratch has\n%s", seed, without(got, want),
+			without(want, got))
 	}
 }
 
@@ -277,7 +283,8 @@ func listing(t testing.TB) string {
 		t.Fatalf("nft: %v: %s", err, out)
 	}
 	body := strings.TrimSuffix(strings.TrimSpace(string(out)), "}")
-	body = regexp.MustCompile(`(?m)^\tcomment ".*"$`).ReplaceAllString(body, "$0\n") // the table's, before the first block
+	// the table's, before the first block
+	body = regexp.MustCompile(`(?m)^\tcomment ".*"$`).ReplaceAllString(body, "$0\n")
 	blocks := strings.Split(body, "\n\n")
 	for i, b := range blocks {
 		b = regexp.MustCompile(`,\s*\n\s*`).ReplaceAllString(strings.Trim(b, "\n"), ", ")

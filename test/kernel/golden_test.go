@@ -41,8 +41,8 @@ func open(t *testing.T) *kernel.Conn {
 	return conn
 }
 
-// TestGolden asks the kernel for its verdict on the flows of the golden cases. The one machine is each node of a case in turn, and a
-// flow is allowed when all of them forward it.
+// TestGolden asks the kernel for its verdict on the flows of the golden cases. The one machine is each node of a case
+// in turn, and a flow is allowed when all of them forward it.
 func TestGolden(t *testing.T) {
 	p := prober.New(t)
 	conn := open(t)
@@ -105,7 +105,8 @@ func nodeAddr(a netip.Addr) netip.Addr {
 
 // toNode says whether the node answers what a pod asks it.
 func toNode(p *prober.Prober, f policy.Flow) ([]bool, error) {
-	request := prober.TCP(netip.AddrPortFrom(f.Src, 40000), netip.AddrPortFrom(f.Dst, f.DstPort), prober.Segment{Flags: prober.SYN})
+	request := prober.TCP(netip.AddrPortFrom(f.Src, 40000), netip.AddrPortFrom(f.Dst, f.DstPort),
+		prober.Segment{Flags: prober.SYN})
 	switch f.Proto {
 	case nft.TCP:
 	case nft.ICMP, nft.ICMPv6:

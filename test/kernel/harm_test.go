@@ -25,8 +25,8 @@ import (
 	"github.com/netpold/netpold/watch/preflight"
 )
 
-// mostCPU bounds what one commit takes, and what netpold takes to make it: both hold up everybody else. They take a fifth of it on a machine
-// that has nothing else to do.
+// mostCPU bounds what one commit takes, and what netpold takes to make it: both hold up everybody else. They take a
+// fifth of it on a machine that has nothing else to do.
 const mostCPU = 200 * time.Millisecond
 
 // mostCommits bounds how many of them a change takes, some 30 ms each: netpold does nothing else meanwhile.
@@ -75,8 +75,8 @@ func oddPorts(name, app string, peers ...networkingv1.NetworkPolicyPeer) *networ
 	return np
 }
 
-// nestedBlocks returns a policy for the pods of an app with n rules, each with a block inside the one before and a port of its own: port 1+2i
-// is open to what is in 10.9.0.0/16 from its i-th address on.
+// nestedBlocks returns a policy for the pods of an app with n rules, each with a block inside the one before and a port
+// of its own: port 1+2i is open to what is in 10.9.0.0/16 from its i-th address on.
 func nestedBlocks(app string, n int) *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: app}}
 	np.Spec.PodSelector.MatchLabels = map[string]string{"app": app}
@@ -96,8 +96,8 @@ func nestedBlocks(app string, n int) *networkingv1.NetworkPolicy {
 	return np
 }
 
-// TestHarm: legal policies of half a megabyte and more hold up neither the kernel's other writers nor netpold's other work, and allow what they
-// say.
+// TestHarm: legal policies of half a megabyte and more hold up neither the kernel's other writers nor netpold's other
+// work, and allow what they say.
 func TestHarm(t *testing.T) {
 	client := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 9, byte(n >> 8), byte(n)}) }
 	everyPod := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}}
@@ -130,9 +130,11 @@ func TestHarm(t *testing.T) {
 			func(l *limits) []*networkingv1.NetworkPolicy {
 				l.pod("app", "app", node, 1)
 				np := nestedBlocks("app", 1500)
-				np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
+				np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress,
+					networkingv1.PolicyTypeEgress}
 				for _, rule := range np.Spec.Ingress {
-					np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: rule.From, Ports: rule.Ports})
+					np.Spec.Egress = append(np.Spec.Egress,
+						networkingv1.NetworkPolicyEgressRule{To: rule.From, Ports: rule.Ports})
 				}
 				return []*networkingv1.NetworkPolicy{np}
 			},
@@ -173,7 +175,8 @@ func TestHarm(t *testing.T) {
 			for i := range 20 {
 				for _, port := range []int{1, 2, 3, 139, 140, 141, 999, 1000, 1001, 1999, 2001, 65534, 65535} {
 					dst := netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i%len(policies))})
-					probes = append(probes, prober.Probe{Src: client(i * 70), Dst: dst, Proto: nft.TCP, DstPort: uint16(port)})
+					probes = append(probes, prober.Probe{Src: client(i * 70), Dst: dst, Proto: nft.TCP,
+						DstPort: uint16(port)})
 					want = append(want, c.allowed(i*70, port))
 				}
 			}
@@ -206,10 +209,11 @@ func (m *meter) report(t *testing.T, what string) {
 // TestHarmless: to complete the table with such a policy takes little time, too.
 func TestHarmless(t *testing.T) {
 	for name, np := range map[string]*networkingv1.NetworkPolicy{
-		"32,768 odd ports":         oddPorts("app", "app"),
-		"10,000 nested blocks":     nestedBlocks("app", 10_000),
-		"30,000 rules":             manyRules(30_000, nil),
-		"30,000 rules of one peer": manyRules(30_000, []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}),
+		"32,768 odd ports":     oddPorts("app", "app"),
+		"10,000 nested blocks": nestedBlocks("app", 10_000),
+		"30,000 rules":         manyRules(30_000, nil),
+		"30,000 rules of one peer": manyRules(30_000,
+			[]networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}),
 	} {
 		s := translate.New(node, translate.Options{})
 		l := &limits{T: t, state: s}
@@ -227,15 +231,16 @@ func TestHarmless(t *testing.T) {
 		tx := s.Complete().Take()
 		after := cpu.Thread()
 		runtime.UnlockOSThread()
-		t.Logf("%s, %d bytes: set in %v, completed in %v, %d operations in %d stages", name, np.Size(), compiled-before, after-compiled, tx.Len(), len(tx.Stages()))
+		t.Logf("%s, %d bytes: set in %v, completed in %v, %d operations in %d stages", name, np.Size(), compiled-before,
+			after-compiled, tx.Len(), len(tx.Stages()))
 		if took := after - before; took > 5*mostCPU {
 			t.Errorf("%s: %v of CPU time", name, took)
 		}
 	}
 }
 
-// TestNamespaceLimit: a namespace that asks for all that it can get takes its limit of elements and no more, a change of another namespace is one
-// small transaction all the same, and netpold has room for it.
+// TestNamespaceLimit: a namespace that asks for all that it can get takes its limit of elements and no more, a change
+// of another namespace is one small transaction all the same, and netpold has room for it.
 func TestNamespaceLimit(t *testing.T) {
 	const isolations, peers = 24, 30_000
 	s := translate.New(node, translate.Options{Limits: translate.DefaultLimits()})
@@ -268,7 +273,8 @@ func TestNamespaceLimit(t *testing.T) {
 		over++
 	}
 	perElement := float64(full.HeapAlloc-none.HeapAlloc) / float64(elements)
-	t.Logf("%d elements in %d transactions, %d policies over the limit, %.0f bytes of heap an element", elements, transactions, over, perElement)
+	t.Logf("%d elements in %d transactions, %d policies over the limit, %.0f bytes of heap an element", elements,
+		transactions, over, perElement)
 	if most := translate.DefaultLimits().Namespace + 1000; elements > most || over == 0 {
 		t.Errorf("%d elements, at most %d; %d policies over the limit", elements, most, over)
 	}
@@ -280,7 +286,8 @@ func TestNamespaceLimit(t *testing.T) {
 		NamespacedName: types.NamespacedName{Namespace: "small", Name: "app"}, Node: node,
 		IPs: []netip.Addr{netip.MustParseAddr("10.255.0.1")}, Running: true,
 	})
-	if err := s.SetPolicy(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "small", Name: "deny"}}); err != nil {
+	if err := s.SetPolicy(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "small",
+		Name: "deny"}}); err != nil {
 		t.Fatal(err)
 	}
 	runtime.LockOSThread()

@@ -54,7 +54,8 @@ func TestLarge(t *testing.T) {
 func manyPorts(n int) *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ports"}}
 	np.Spec.PodSelector.MatchLabels = map[string]string{"app": "db-0"}
-	rule := networkingv1.NetworkPolicyIngressRule{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}
+	peer := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}}
+	rule := networkingv1.NetworkPolicyIngressRule{From: []networkingv1.NetworkPolicyPeer{peer}}
 	for i := range n {
 		number := intstr.FromInt(20_000 + 2*i)
 		rule.Ports = append(rule.Ports, networkingv1.NetworkPolicyPort{Port: &number})
@@ -114,9 +115,9 @@ type otherWriter struct {
 	unit  time.Duration // the longest of some transactions of unitElements, beside nobody's
 }
 
-// The unit of another writer's waits is a transaction of some kernel work, which a busy machine prolongs as it prolongs the
-// waits; an empty one takes 0.01 ms, and no machine is busy for that long. It may wait for 60 of them: 10,000 elements take
-// 10 to 20 ms, netpold's portions up to 200 ms, and what portions are there against took from 5 s.
+// The unit of another writer's waits is a transaction of some kernel work, which a busy machine prolongs as it prolongs
+// the waits; an empty one takes 0.01 ms, and no machine is busy for that long. It may wait for 60 of them: 10,000
+// elements take 10 to 20 ms, netpold's portions up to 200 ms, and what portions are there against took from 5 s.
 const (
 	unitElements = 10_000
 	longestRatio = 60
@@ -178,7 +179,8 @@ func (w *otherWriter) report(what string) {
 	w.Logf("%s: another writer made %d changes, the longest took %v, as long as %.1f transactions of %d elements (%v)",
 		what, len(w.waits), longest, ratio, unitElements, w.unit)
 	if ratio > longestRatio {
-		w.Errorf("%s: another writer waited %v, as long as %.1f transactions of %d elements", what, longest, ratio, unitElements)
+		w.Errorf("%s: another writer waited %v, as long as %.1f transactions of %d elements", what, longest,
+			ratio, unitElements)
 	}
 	w.waits = nil
 }

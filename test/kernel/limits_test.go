@@ -57,8 +57,9 @@ func (l *limits) allow(name, to, from string, port int) {
 	tcp, number := corev1.ProtocolTCP, intstr.FromInt(port)
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
 	np.Spec.PodSelector.MatchLabels = map[string]string{"app": to}
+	peers := &metav1.LabelSelector{MatchLabels: map[string]string{"app": from}}
 	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{
-		From:  []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": from}}}},
+		From:  []networkingv1.NetworkPolicyPeer{{PodSelector: peers}},
 		Ports: []networkingv1.NetworkPolicyPort{{Protocol: &tcp, Port: &number}},
 	}}
 	if err := l.state.SetPolicy(np); err != nil {

@@ -25,7 +25,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// probeNode asks the node itself from the addresses of its pods, and compares what it answers with the rules and the policies.
+// probeNode asks the node itself from the addresses of its pods, and compares what it answers with the rules and the
+// policies.
 func (f *fuzz) probeNode(where string, r *rand.Rand, c *policy.Cluster, s *translate.State) {
 	const perPod = 3
 	ports := []uint16{1, 53, 80, 443, 8080, 65535}
@@ -35,7 +36,8 @@ func (f *fuzz) probeNode(where string, r *rand.Rand, c *policy.Cluster, s *trans
 				continue
 			}
 			for range perPod {
-				flow := policy.Flow{ToNode: true, Src: a, Dst: nodeAddr(a), Proto: nft.TCP, DstPort: ports[r.IntN(len(ports))]}
+				flow := policy.Flow{ToNode: true, Src: a, Dst: nodeAddr(a), Proto: nft.TCP,
+					DstPort: ports[r.IntN(len(ports))]}
 				if r.IntN(4) == 0 {
 					flow.DstPort, flow.Proto, flow.ICMPType = 0, nft.ICMP, 8
 					if a.Is6() {
@@ -59,7 +61,8 @@ func (f *fuzz) askNode(where string, c *policy.Cluster, s *translate.State, flow
 	}
 	_, verdict, err := s.Complete().Trace(translate.PacketOf(flow))
 	if policies := allows(c, flow); err != nil || answered[0] != policies || (verdict.Kind == nft.Accept) != policies {
-		f.Fatalf("%s: %s to the node: it answers: %t; the rules: %v, %v; the policies: %t\n%s", where, flow, answered[0], verdict, err, policies,
+		f.Fatalf("%s: %s to the node: it answers: %t; the rules: %v, %v; the policies: %t\n%s", where, flow,
+			answered[0], verdict, err, policies,
 			random.Manifest(c))
 	}
 	f.toNode++
@@ -154,7 +157,8 @@ func (p *podLink) inside(t *testing.T, f func()) {
 func (p *podLink) isolate(t *testing.T, s *translate.State) {
 	t.Helper()
 	name := types.NamespacedName{Namespace: "default", Name: "pod"}
-	s.SetPod(policy.Pod{NamespacedName: name, Node: node, IPs: []netip.Addr{netip.MustParseAddr("10.244.1.2")}, Running: true})
+	s.SetPod(policy.Pod{NamespacedName: name, Node: node, IPs: []netip.Addr{netip.MustParseAddr("10.244.1.2")},
+		Running: true})
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "node"}}
 	port, udp := intstr.FromInt32(9000), corev1.ProtocolUDP
 	np.Spec = networkingv1.NetworkPolicySpec{

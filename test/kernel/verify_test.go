@@ -153,14 +153,16 @@ func TestVerify(t *testing.T) {
 				"add element inet netpold " + name + " { 192.0.2.0/28 : jump " + chain + " }"
 		}, "-blocks-4 has { 192.0.2.0/28 : jump ingress-ports-"},
 		{"network is larger", excepted, func(v *verifier) string {
-			return "add element inet netpold " + v.object(`map (ingress-[^ ]*-blocks-4) {`) + " { 192.0.2.64/28 : accept }"
+			return "add element inet netpold " + v.object(`map (ingress-[^ ]*-blocks-4) {`) +
+				" { 192.0.2.64/28 : accept }"
 		}, "should not be there: { 192.0.2.64/28 : accept }"},
 		{"rule", web, func(v *verifier) string {
 			return "replace rule inet netpold " + v.object(isolation) + " handle " + handle(v, ports) + " " +
 				strings.Replace(ports, "@ingress", "@"+v.object(portsSet), 1) + " drop"
 		}, "rule 1 of chain ingress-"},
 		{"rule behind", denied, func(v *verifier) string {
-			return "replace rule inet netpold deny-ingress handle " + v.object(`(?s)chain deny-ingress {.*?\tdrop # handle (\d+)`) + " accept"
+			return "replace rule inet netpold deny-ingress handle " +
+				v.object(`(?s)chain deny-ingress {.*?\tdrop # handle (\d+)`) + " accept"
 		}, "rule 3 of chain deny-ingress"},
 		{"rule of a port", network, func(v *verifier) string {
 			return "replace rule inet netpold " + v.object(`chain (ingress-ports-[^ ]*) {`) +
@@ -176,7 +178,9 @@ func TestVerify(t *testing.T) {
 			return "add element inet netpold ingress-pods-4 { 10.0.0.2 : drop }"
 		}, "ingress-pods-4 has an element for this flow that should not be there: { 10.0.0.2 : drop }"},
 		{"no rules", web, func(*verifier) string { return "flush table inet netpold" }, "rules, not"},
-		{"no table", denied, func(*verifier) string { return "delete table inet netpold" }, "does not have the element"},
+		{"no table", denied, func(*verifier) string {
+			return "delete table inet netpold"
+		}, "does not have the element"},
 		{"what is no matter", "", func(*verifier) string { return "add chain inet netpold stranger" }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

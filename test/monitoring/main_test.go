@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package monitoring_test holds manifests/monitoring and docs/metrics.md against what netpold serves, with Prometheus' own programs.
+// Package monitoring_test holds manifests/monitoring and docs/metrics.md against what netpold serves, with Prometheus'
+// own programs.
 package monitoring_test
 
 import (

@@ -28,7 +28,8 @@ const patience = time.Minute
 
 const listen = "127.0.0.1:9911"
 
-// shop/db is isolated for ingress, shop/locked for egress, and one policy has a range of ports that ends before it begins.
+// shop/db is isolated for ingress, shop/locked for egress, and one policy has a range of ports that ends before it
+// begins.
 const cluster = `apiVersion: v1
 kind: Namespace
 metadata: {name: shop}
@@ -78,11 +79,13 @@ status: {phase: Running, podIPs: [{ip: 10.1.1.%d}]}
 
 // ingress and egress are denied.
 func ingress() prober.Probe {
-	return prober.Probe{Src: netip.MustParseAddr("198.51.100.7"), Dst: netip.MustParseAddr("10.1.0.2"), Proto: unix.IPPROTO_TCP, DstPort: 6379}
+	return prober.Probe{Src: netip.MustParseAddr("198.51.100.7"), Dst: netip.MustParseAddr("10.1.0.2"),
+		Proto: unix.IPPROTO_TCP, DstPort: 6379}
 }
 
 func egress() prober.Probe {
-	return prober.Probe{Src: netip.MustParseAddr("10.1.0.3"), Dst: netip.MustParseAddr("198.51.100.7"), Proto: unix.IPPROTO_UDP, DstPort: 53}
+	return prober.Probe{Src: netip.MustParseAddr("10.1.0.3"), Dst: netip.MustParseAddr("198.51.100.7"),
+		Proto: unix.IPPROTO_UDP, DstPort: 53}
 }
 
 // deny sends probes, which must not pass.
@@ -99,7 +102,8 @@ func deny(t *testing.T, p *prober.Prober, probes ...prober.Probe) {
 	}
 }
 
-// launch starts a program in the network namespace of the thread. It is killed at the end, and if the test failed its errors are logged.
+// launch starts a program in the network namespace of the thread. It is killed at the end, and if the test failed its
+// errors are logged.
 func launch(t *testing.T, path string, args ...string) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "stderr")
@@ -128,7 +132,8 @@ func startNetpold(t *testing.T, netpold string, flags ...string) (folder string)
 	t.Helper()
 	folder = t.TempDir()
 	write(t, filepath.Join(folder, "cluster.yaml"), []byte(cluster))
-	launch(t, netpold, append([]string{"run", "--manifests=" + folder, "--node=node-1", "--listen=" + listen}, flags...)...)
+	launch(t, netpold, append([]string{"run", "--manifests=" + folder, "--node=node-1",
+		"--listen=" + listen}, flags...)...)
 	await(t, "netpold is ready", func() error {
 		_, err := get(listen, "/readyz")
 		return err
@@ -151,7 +156,8 @@ func await(t *testing.T, what string, try func() error) {
 	}
 }
 
-// get asks a server in the network namespace of the calling thread. The transport of net/http would dial on a thread of its own.
+// get asks a server in the network namespace of the calling thread. The transport of net/http would dial on a thread of
+// its own.
 func get(address, path string) ([]byte, error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -183,7 +189,8 @@ func get(address, path string) ([]byte, error) {
 // TestNetpold builds the program once for all.
 func TestNetpold(t *testing.T) {
 	netpold := filepath.Join(t.TempDir(), "netpold")
-	if out, err := exec.Command("go", "build", "-o", netpold, "github.com/netpold/netpold/cmd/netpold").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", netpold,
+		"github.com/netpold/netpold/cmd/netpold").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	t.Run("served", func(t *testing.T) { testServed(t, netpold) })
@@ -202,7 +209,8 @@ func testServed(t *testing.T, netpold string) {
 		for _, sample := range []string{
 			`netpold_dropped_packets_total{direction="ingress",namespace="shop"} 2`,
 			`netpold_dropped_packets_total{direction="egress",namespace="shop"} 1`, "netpold_drop_records_total 3",
-			`netpold_policies{state="rejected"} 1`, `netpold_policies{state="idle"} 1`, `netpold_policies{state="effective"} 2`,
+			`netpold_policies{state="rejected"} 1`, `netpold_policies{state="idle"} 1`,
+			`netpold_policies{state="effective"} 2`,
 		} {
 			if err == nil && !strings.Contains(string(text), sample+"\n") {
 				err = fmt.Errorf("no %s", sample)

@@ -23,17 +23,20 @@ import (
 
 const prometheus = "127.0.0.1:9090"
 
-// wellAt0 are the targets that show 0, or nothing, where all is well. All is well here, but for a policy that is rejected and a table that was
-// deleted; what the machine lets netpold find depends on the machine.
-var wellAt0 = []string{"Not ready A", "Source away A", "Preflight findings A", "Records of denied packets B", "Records of denied packets C"}
+// wellAt0 are the targets that show 0, or nothing, where all is well. All is well here, but for a policy that is
+// rejected and a table that was deleted; what the machine lets netpold find depends on the machine.
+var wellAt0 = []string{"Not ready A", "Source away A", "Preflight findings A", "Records of denied packets B",
+	"Records of denied packets C"}
 
-// configuration is what prometheus-operator makes of the PodMonitor, but for the target, which it finds by the pod's labels, and the pace.
+// configuration is what prometheus-operator makes of the PodMonitor, but for the target, which it finds by the pod's
+// labels, and the pace.
 func configuration(t *testing.T, dir string) []byte {
 	t.Helper()
 	var monitor podMonitor
 	read(t, "monitoring/podmonitor.yaml", &monitor)
 	e := monitor.Spec.PodMetricsEndpoints[0]
-	relabel := []map[string]any{{"source_labels": []string{"__meta_kubernetes_pod_label_" + sanitised(monitor.Spec.JobLabel)}, "target_label": "job"}}
+	relabel := []map[string]any{{"source_labels": []string{"__meta_kubernetes_pod_label_" +
+		sanitised(monitor.Spec.JobLabel)}, "target_label": "job"}}
 	for _, r := range e.Relabelings {
 		relabel = append(relabel, map[string]any{"source_labels": r.SourceLabels, "target_label": r.TargetLabel})
 	}
@@ -46,7 +49,8 @@ func configuration(t *testing.T, dir string) []byte {
 			"relabel_configs": relabel,
 			"static_configs": []map[string]any{{"targets": []string{listen}, "labels": map[string]string{
 				"namespace": "kube-system", "pod": "netpold-x", "container": "netpold", "endpoint": e.Port,
-				"__meta_kubernetes_pod_node_name": "node-1", "__meta_kubernetes_pod_label_app_kubernetes_io_name": "netpold",
+				"__meta_kubernetes_pod_node_name":                    "node-1",
+				"__meta_kubernetes_pod_label_app_kubernetes_io_name": "netpold",
 			}}},
 		}},
 	})
@@ -128,15 +132,16 @@ func query(expr string, instant bool) ([]series, error) {
 	return answer.Data.Result, err
 }
 
-// testPrometheus lets a Prometheus scrape netpold, as the PodMonitor says, while packets are denied, pods come and go and the table is deleted,
-// and asks it all that the dashboard asks.
+// testPrometheus lets a Prometheus scrape netpold, as the PodMonitor says, while packets are denied, pods come and go
+// and the table is deleted, and asks it all that the dashboard asks.
 func testPrometheus(t *testing.T, netpold string) {
 	program := program(t, "prometheus")
 	p := prober.New(t)
 	folder := startNetpold(t, netpold, "--own-table=false") // so that it can drift
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "prometheus.yml"), configuration(t, dir))
-	launch(t, program, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
+	launch(t, program, "--config.file="+filepath.Join(dir, "prometheus.yml"),
+		"--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+prometheus, "--log.level=warn")
 	await(t, "Prometheus scrapes netpold", func() error {
 		found, err := query(`up{job="netpold",node="node-1"} == 1`, true)

@@ -17,13 +17,16 @@ type use struct {
 }
 
 var (
-	promToken = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\[[^]]*\]|[a-zA-Z_:][a-zA-Z0-9_:]*|[0-9][0-9a-z.]*|[=!]~|[<>=!]=|.`)
-	promWord  = regexp.MustCompile(`^[a-zA-Z_:]`)
-	grouping  = map[string]bool{"by": true, "without": true, "on": true, "ignoring": true, "group_left": true, "group_right": true}
+	promToken = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\[[^]]*\]|[a-zA-Z_:][a-zA-Z0-9_:]*|` +
+		`[0-9][0-9a-z.]*|[=!]~|[<>=!]=|.`)
+	promWord = regexp.MustCompile(`^[a-zA-Z_:]`)
+	grouping = map[string]bool{"by": true, "without": true, "on": true, "ignoring": true, "group_left": true,
+		"group_right": true}
 	operators = map[string]bool{"and": true, "or": true, "unless": true, "offset": true, "bool": true}
 )
 
-// uses reads an expression of PromQL far enough to tell what it uses. What a pattern matches is not looked at, nor is what is excluded.
+// uses reads an expression of PromQL far enough to tell what it uses. What a pattern matches is not looked at, nor is
+// what is excluded.
 func uses(expr string) use {
 	u := use{metrics: make(map[string]map[string]string)}
 	var tokens []string
@@ -66,7 +69,8 @@ func TestUses(t *testing.T) {
 		`a`: {map[string]map[string]string{"a": {}}, nil},
 		`sum by (x, y) (rate(a{b="c", d=~"e.*"}[5m])) > 10 * b:c offset 1h`: {
 			map[string]map[string]string{"a": {"b": "c", "d": ""}, "b:c": {}}, []string{"x", "y"}},
-		`max(a) by (x) unless on (y) (b or vector(0))`: {map[string]map[string]string{"a": {}, "b": {}}, []string{"x", "y"}},
+		`max(a) by (x) unless on (y) (b or vector(0))`: {map[string]map[string]string{"a": {}, "b": {}},
+			[]string{"x", "y"}},
 		`histogram_quantile(0.99, sum by (le) (rate(a_bucket[10m]))) > 1e3`: {
 			map[string]map[string]string{"a_bucket": {}}, []string{"le"}},
 	} {

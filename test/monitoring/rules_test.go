@@ -17,7 +17,8 @@ func TestRules(t *testing.T) {
 	dir := t.TempDir()
 	writeRules(t, filepath.Join(dir, "rules.yaml"))
 	write(t, filepath.Join(dir, "tests.yaml"), content(t, "tests.yaml"))
-	for _, args := range [][]string{{"check", "rules", "--lint=all", "--lint-fatal", "rules.yaml"}, {"test", "rules", "tests.yaml"}} {
+	for _, args := range [][]string{{"check", "rules", "--lint=all", "--lint-fatal", "rules.yaml"},
+		{"test", "rules", "tests.yaml"}} {
 		cmd := exec.Command(promtool, args...)
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -26,8 +27,8 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestAlerts holds that each alert says what a person needs, that tests.yaml has one in which it fires and one in which it does not, and
-// that its text speaks of labels which it has there.
+// TestAlerts holds that each alert says what a person needs, that tests.yaml has one in which it fires and one in which
+// it does not, and that its text speaks of labels which it has there.
 func TestAlerts(t *testing.T) {
 	tests := string(content(t, "tests.yaml"))
 	doc := string(content(t, document))
@@ -42,9 +43,11 @@ func TestAlerts(t *testing.T) {
 		}
 		anchor := "https://github.com/netpold/netpold/blob/main/docs/metrics.md#" + strings.ToLower(r.Alert)
 		if r.Annotations["runbook_url"] != anchor || !strings.Contains(doc, "\n### "+r.Alert+"\n") {
-			t.Errorf("%s: runbook_url %q, want %s, and that heading there", r.Alert, r.Annotations["runbook_url"], anchor)
+			t.Errorf("%s: runbook_url %q, want %s, and that heading there", r.Alert,
+				r.Annotations["runbook_url"], anchor)
 		}
-		fires := regexp.MustCompile(`'ALERTS\{alertname="`+r.Alert+`",alertstate="firing",[^']*\}', value: 1`).FindAllString(tests, -1)
+		fires := regexp.MustCompile(`'ALERTS\{alertname="`+r.Alert+
+			`",alertstate="firing",[^']*\}',?\s+value: 1`).FindAllString(tests, -1)
 		silent := regexp.MustCompile(`ALERTS\{alertname="` + r.Alert + `".*exp_samples: \[\]`).MatchString(tests)
 		if len(fires) == 0 || !silent {
 			t.Errorf("tests.yaml: %s fires %d times, is silent: %t", r.Alert, len(fires), silent)

@@ -62,8 +62,8 @@ func checkLint(t *testing.T, text []byte) {
 	}
 }
 
-// checkLabels holds that no label has values which a user of the cluster or a sender of packets makes up: no port, pod or address. There are
-// as many namespaces as the cluster has.
+// checkLabels holds that no label has values which a user of the cluster or a sender of packets makes up: no port, pod
+// or address. There are as many namespaces as the cluster has.
 func checkLabels(t *testing.T, served map[string]family) {
 	allowed := []string{"direction", "namespace", "state", "result", "reason", "check", "version", "goversion", "le"}
 	for name, f := range served {
@@ -105,7 +105,8 @@ func checkUsed(t *testing.T, served map[string]family) {
 			labels = slices.AppendSeq(labels, maps.Keys(f.labels))
 			for label, value := range matchers {
 				values, ok := f.labels[label]
-				if !ok && !slices.Contains(targetLabels(), label) || ok && value != "" && !slices.Contains(values, value) {
+				if !ok && !slices.Contains(targetLabels(), label) || ok && value != "" &&
+					!slices.Contains(values, value) {
 					t.Errorf("%s: %s{%s=%q} is not served", where, metric, label, value)
 				}
 			}
@@ -165,11 +166,13 @@ func checkDocumented(t *testing.T, served map[string]family) {
 	}
 }
 
-// TestDashboard holds what Grafana would not tell: each panel has a description, and asks the data source that was chosen.
+// TestDashboard holds what Grafana would not tell: each panel has a description, and asks the data source that was
+// chosen.
 func TestDashboard(t *testing.T) {
 	d := readDashboard(t)
 	for _, p := range d.Panels {
-		if p.Title == "" || p.Description == "" || p.Datasource.Type != "prometheus" || p.Datasource.UID != "${datasource}" || len(p.Targets) == 0 {
+		if p.Title == "" || p.Description == "" || p.Datasource.Type != "prometheus" ||
+			p.Datasource.UID != "${datasource}" || len(p.Targets) == 0 {
 			t.Errorf("panel %+v", p)
 		}
 	}

@@ -9,5 +9,6 @@ if ! [ -t 2 ]; then exec go build "$@"; fi
 } | awk '
   /^exit status / { status = $3; next }
   / / && !/^go: downloading / { printf "\r\033[K%s\n", $0; next } # what is not a package is an error
-  { printf "\r\033[Kbuilding netpold, for the first time this takes a while: %d %s", ++n, /^go:/ ? "downloads, " $3 : "packages, " $1; fflush() }
+  { printf "\r\033[Kbuilding netpold, for the first time this takes a while: %d %s", ++n,
+    /^go:/ ? "downloads, " $3 : "packages, " $1; fflush() }
   END { printf "\r\033[K"; exit status }' >&2

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs what `make demo` or `make test` needs and the machine lacks, by the distribution's package manager. Who may not install is
-# told what to install, and nothing is begun. Usage: setup.sh demo|test|ci
+# Installs what `make demo` or `make test` needs and the machine lacks, by the distribution's package manager. Who may
+# not install is told what to install, and nothing is begun. Usage: setup.sh demo|test|ci
 set -eu
 
 # lacks says whether no program of that name is there. The ip of busybox cannot make what we need.
@@ -55,7 +55,8 @@ done
 packages=
 for program in $missing; do packages="$packages $(package "$program")"; done
 case $manager in
-apt-get) install="apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends$packages" ;;
+apt-get) install="apt-get update -qq &&
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends$packages" ;;
 dnf) install="dnf install -y -q$packages" ;;
 zypper) install="zypper --non-interactive --quiet install$packages" ;;
 apk) install="apk add --quiet$packages" ;;

@@ -28,25 +28,36 @@ func TestSetup(t *testing.T) {
 		says     string
 		installs string // what the package manager was called with
 	}{
-		"nothing is missing":      {what: "demo", has: []string{"go", "ip"}, uid: "1000"},
-		"no Go":                   {what: "demo", has: []string{"ip", "apt-get"}, uid: "0", fails: true, says: "install Go 1."},
-		"the demo needs no nft":   {what: "demo", has: []string{"go", "ip", "apt-get"}, uid: "0"},
-		"tests need it":           {what: "test", has: []string{"go", "ip", "promtool", "apt-get"}, uid: "0", installs: "install -y -qq --no-install-recommends nftables"},
-		"busybox has an ip":       {what: "demo", has: []string{"go", "busybox-ip", "apk"}, uid: "0", installs: "add --quiet iproute2"},
-		"Fedora":                  {what: "test", has: []string{"go", "dnf"}, uid: "0", installs: "install -y -q iproute nftables golang-github-prometheus"},
-		"openSUSE":                {what: "test", has: []string{"go", "ip", "nft", "zypper"}, uid: "0", installs: "install golang-github-prometheus-prometheus"},
-		"Arch":                    {what: "demo", has: []string{"go", "pacman"}, uid: "0", installs: "--needed iproute2"},
-		"CI":                      {what: "ci", has: []string{"go", "ip", "nft", "promtool", "apt-get"}, uid: "0", installs: "make gcc libc6-dev"},
-		"an ordinary user":        {what: "test", has: []string{"go", "ip", "promtool", "apt-get"}, uid: "1000", fails: true, says: "lacks: nft. Install it, as root:\n\n    apt-get update"},
-		"no package manager":      {what: "demo", has: []string{"go"}, uid: "0", fails: true, says: "the machine lacks: ip"},
-		"what is that":            {what: "tests", has: []string{"go"}, uid: "0", fails: true, says: "usage: "},
-		"installed and not there": {what: "demo", has: []string{"go", "apt-get"}, uid: "0", fails: true, says: "the machine still lacks ip", installs: "iproute2"},
+		"nothing is missing": {what: "demo", has: []string{"go", "ip"}, uid: "1000"},
+		"no Go": {what: "demo", has: []string{"ip", "apt-get"}, uid: "0", fails: true,
+			says: "install Go 1."},
+		"the demo needs no nft": {what: "demo", has: []string{"go", "ip", "apt-get"}, uid: "0"},
+		"tests need it": {what: "test", has: []string{"go", "ip", "promtool", "apt-get"}, uid: "0",
+			installs: "install -y -qq --no-install-recommends nftables"},
+		"busybox has an ip": {what: "demo", has: []string{"go", "busybox-ip", "apk"}, uid: "0",
+			installs: "add --quiet iproute2"},
+		"Fedora": {what: "test", has: []string{"go", "dnf"}, uid: "0",
+			installs: "install -y -q iproute nftables golang-github-prometheus"},
+		"openSUSE": {what: "test", has: []string{"go", "ip", "nft", "zypper"}, uid: "0",
+			installs: "install golang-github-prometheus-prometheus"},
+		"Arch": {what: "demo", has: []string{"go", "pacman"}, uid: "0",
+			installs: "--needed iproute2"},
+		"CI": {what: "ci", has: []string{"go", "ip", "nft", "promtool", "apt-get"}, uid: "0",
+			installs: "make gcc libc6-dev"},
+		"an ordinary user": {what: "test", has: []string{"go", "ip", "promtool", "apt-get"}, uid: "1000",
+			fails: true, says: "lacks: nft. Install it, as root:\n\n    apt-get update"},
+		"no package manager": {what: "demo", has: []string{"go"}, uid: "0", fails: true,
+			says: "the machine lacks: ip"},
+		"what is that": {what: "tests", has: []string{"go"}, uid: "0", fails: true, says: "usage: "},
+		"installed and not there": {what: "demo", has: []string{"go", "apt-get"}, uid: "0", fails: true,
+			says: "the machine still lacks ip", installs: "iproute2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			log := filepath.Join(dir, "log")
 			// A package manager that installs, except where the test is about one that does not.
-			manager := `echo "$0 $*" >>` + log + "\nmkdir -p " + dir + "/later\ncp " + dir + "/spare/* " + dir + "/later\n"
+			manager := `echo "$0 $*" >>` + log + "\nmkdir -p " + dir + "/later\ncp " + dir + "/spare/* " +
+				dir + "/later\n"
 			if strings.HasSuffix(tc.says, "still lacks ip") {
 				manager = `echo "$0 $*" >>` + log + "\n"
 			}
@@ -56,13 +67,15 @@ func TestSetup(t *testing.T) {
 					write(t, dir, "bin/ip", fakes["busybox"])
 				case fake:
 					write(t, dir, "bin/"+program, text)
-				case program == "apt-get" || program == "apk" || program == "dnf" || program == "zypper" || program == "pacman":
+				case program == "apt-get" || program == "apk" || program == "dnf" || program == "zypper" ||
+					program == "pacman":
 					write(t, dir, "bin/"+program, manager)
 				default:
 					write(t, dir, "bin/"+program, "")
 				}
 			}
-			for program, text := range map[string]string{"ip": fakes["ip"], "nft": "", "promtool": "", "cc": "", "make": ""} {
+			for program, text := range map[string]string{"ip": fakes["ip"], "nft": "", "promtool": "",
+				"cc": "", "make": ""} {
 				write(t, dir, "spare/"+program, text)
 			}
 			for _, program := range []string{"sh", "sed", "grep", "dirname", "mkdir", "cp"} {

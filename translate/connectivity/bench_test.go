@@ -53,7 +53,8 @@ func large(replicas int, own bool) *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string)}
 	for n := range 100 {
 		namespace := "team-" + strconv.Itoa(n)
-		c.Namespaces[namespace] = map[string]string{"kubernetes.io/metadata.name": namespace, "tier": strconv.Itoa(n % 5)}
+		c.Namespaces[namespace] = map[string]string{"kubernetes.io/metadata.name": namespace,
+			"tier": strconv.Itoa(n % 5)}
 		for i := range 100 {
 			app := "app-" + strconv.Itoa(i/replicas)
 			p := policy.Pod{
@@ -61,7 +62,8 @@ func large(replicas int, own bool) *policy.Cluster {
 				Node:           "node-" + strconv.Itoa(i), Running: true,
 				Labels: map[string]string{"app": app, "group": strconv.Itoa(i % 10)},
 				Ports:  []policy.NamedPort{{Name: "http", Proto: policy.TCP, Number: 8080}},
-				IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n), 0, byte(i)}), netip.AddrFrom16([16]byte{0: 0xfd, 13: byte(n), 15: byte(i)})},
+				IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n), 0, byte(i)}),
+					netip.AddrFrom16([16]byte{0: 0xfd, 13: byte(n), 15: byte(i)})},
 			}
 			if replicas > 1 {
 				p.Owner = "StatefulSet/" + app
@@ -79,12 +81,14 @@ func large(replicas int, own bool) *policy.Cluster {
 	return c
 }
 
-// largePolicy returns the i-th policy of a namespace: the first denies all and allows DNS, the others allow one workload something.
+// largePolicy returns the i-th policy of a namespace: the first denies all and allows DNS, the others allow one
+// workload something.
 func largePolicy(namespace string, i int) *networkingv1.NetworkPolicy {
 	selector := func(key, value string) *metav1.LabelSelector {
 		return &metav1.LabelSelector{MatchLabels: map[string]string{key: value}}
 	}
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "policy-" + strconv.Itoa(i)}}
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace,
+		Name: "policy-" + strconv.Itoa(i)}}
 	if i == 0 {
 		np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
 		np.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{
@@ -97,10 +101,12 @@ func largePolicy(namespace string, i int) *networkingv1.NetworkPolicy {
 	peers := []networkingv1.NetworkPolicyPeer{
 		{PodSelector: selector("app", "app-"+strconv.Itoa(i-1))},
 		{PodSelector: selector("group", strconv.Itoa(i)), NamespaceSelector: selector("tier", strconv.Itoa(i%5))},
-		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("10.%d.0.0/16", i), Except: []string{fmt.Sprintf("10.%d.0.0/28", i)}}},
+		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("10.%d.0.0/16", i),
+			Except: []string{fmt.Sprintf("10.%d.0.0/28", i)}}},
 		{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("192.0.%s.0/24", namespace[len("team-"):])}},
 	}
-	ports := []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromString("http"))}, {Port: new(intstr.FromInt32(int32(1000 + i)))}}
+	ports := []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromString("http"))},
+		{Port: new(intstr.FromInt32(int32(1000 + i)))}}
 	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: peers, Ports: ports}}
 	np.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{To: peers, Ports: ports}}
 	return np

@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Cell is what is open from a workload to another, or from or to a network. The two differ where policies treat the pods of a workload,
-// or their addresses, in several ways.
+// Cell is what is open from a workload to another, or from or to a network. The two differ where policies treat the
+// pods of a workload, or their addresses, in several ways.
 type Cell struct {
 	Every Ports // from every pod to every other pod
 	Some  Ports // from some pod to some other pod
@@ -41,8 +41,8 @@ func (t *portTable) add(c *cellID, open portsID) {
 
 func (m *Matrix) cell(c cellID) Cell { return Cell{m.ports.sets[c.every], m.ports.sets[c.some]} }
 
-// Cell returns what is open from one workload to another, by their numbers in Workloads. From a workload to itself it is about
-// different pods; if it has one only, about what a second one could do.
+// Cell returns what is open from one workload to another, by their numbers in Workloads. From a workload to itself it
+// is about different pods; if it has one only, about what a second one could do.
 func (m *Matrix) Cell(from, to int) Cell { return m.cell(m.cellOf(m.profile[from], m.profile[to])) }
 
 // cellOf is Cell for the workloads of two profiles.
@@ -80,8 +80,8 @@ type Reach struct {
 	Cell
 }
 
-// Outside returns what is open from a workload to addresses that are no pod's, or for ingress, from them to it: a partition of the
-// addresses of the families that its pods have, without those where nothing is open.
+// Outside returns what is open from a workload to addresses that are no pod's, or for ingress, from them to it: a
+// partition of the addresses of the families that its pods have, without those where nothing is open.
 func (m *Matrix) Outside(d policy.Direction, workload int) []Reach {
 	spans := make(map[cellID][]Span)
 	var order []cellID
@@ -148,7 +148,8 @@ func (m *Matrix) OnHost(workload int) bool {
 	return m.classes[m.members[workload][0].class].sample == nil
 }
 
-// IsolatedBy returns the policies that isolate a workload in a direction, sorted, and whether they isolate all of its pods.
+// IsolatedBy returns the policies that isolate a workload in a direction, sorted, and whether they isolate all of its
+// pods.
 func (m *Matrix) IsolatedBy(d policy.Direction, workload int) (names []types.NamespacedName, whole bool) {
 	whole = true
 	for _, member := range m.members[workload] {
@@ -179,8 +180,8 @@ type Connection struct {
 	Cell
 }
 
-// Connections returns everything that is open, with what is alike taken together: no pair of workloads, or of a workload and an address
-// outside, is in two of them.
+// Connections returns everything that is open, with what is alike taken together: no pair of workloads, or of a
+// workload and an address outside, is in two of them.
 func (m *Matrix) Connections() []Connection {
 	type group struct {
 		to   []int // profiles

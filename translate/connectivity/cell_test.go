@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestCells holds what is open between workloads against Explain for every pair of their pods, and the connections that are taken
-// together against the cells.
+// TestCells holds what is open between workloads against Explain for every pair of their pods, and the connections that
+// are taken together against the cells.
 func TestCells(t *testing.T) {
 	cells, mixed, reaches := 0, 0, 0
 	forSeeds(t, func(seed uint64) error {

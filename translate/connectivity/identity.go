@@ -16,7 +16,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// identity is pods that no policy can tell apart but by their addresses. Nil, as what has no identity, is a node or an outside address.
+// identity is pods that no policy can tell apart but by their addresses. Nil, as what has no identity, is a node or an
+// outside address.
 type identity struct {
 	pod        *policy.Pod // one of them
 	selectors  []int       // that match, ascending
@@ -24,8 +25,8 @@ type identity struct {
 	ports      []policy.NamedPort // whose names any rule has
 }
 
-// isolation is one distinct set of policies that isolate pods in a direction. Ingress isolations of pods whose names of ports mean other
-// numbers are several.
+// isolation is one distinct set of policies that isolate pods in a direction. Ingress isolations of pods whose names of
+// ports mean other numbers are several.
 type isolation struct {
 	direction policy.Direction
 	policies  []*networkPolicy
@@ -152,8 +153,8 @@ type place struct {
 	pod  int // its index, also of one in the host network
 }
 
-// places returns the addresses of all pods, each with the one pod that has it, and those of pods in the host network that are no
-// pod's own, sorted by address.
+// places returns the addresses of all pods, each with the one pod that has it, and those of pods in the host network
+// that are no pod's own, sorted by address.
 func places(c *policy.Cluster) []place {
 	owner := make(map[netip.Addr]int)
 	var all []place
@@ -182,7 +183,8 @@ func places(c *policy.Cluster) []place {
 	return all
 }
 
-// precedes says whether of two pods that claim one address p has it: not one that terminates, then the newest, then one that runs.
+// precedes says whether of two pods that claim one address p has it: not one that terminates, then the newest, then one
+// that runs.
 func precedes(p, q *policy.Pod) bool {
 	last := func(put bool) int {
 		if put {

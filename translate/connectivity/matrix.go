@@ -11,11 +11,11 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Matrix is who may talk to whom in a cluster. It keeps the cluster, which must not be changed, and is for one goroutine: what is asked
-// of it for the first time is worked out then.
+// Matrix is who may talk to whom in a cluster. It keeps the cluster, which must not be changed, and is for one
+// goroutine: what is asked of it for the first time is worked out then.
 //
-// It leaves out what no policy can block: a pod to itself, a node to its own pods, and IPv6 neighbour discovery. A pod to its own node is
-// filtered, as it is with --pod-to-node=filter.
+// It leaves out what no policy can block: a pod to itself, a node to its own pods, and IPv6 neighbour discovery. A pod
+// to its own node is filtered, as it is with --pod-to-node=filter.
 type Matrix struct {
 	Workloads []Workload // sorted by namespace and name
 
@@ -85,7 +85,8 @@ func (m *Matrix) classify(identities map[int]*identity) {
 		add(at.pod, c, at.addr)
 	}
 	addressed := maps.Clone(found)
-	for i := range m.cluster.Pods { // a pod without an address counts where no pod of its workload has one, as in manifests
+	for i := range m.cluster.Pods {
+		// a pod without an address counts where no pod of its workload has one, as in manifests
 		p := &m.cluster.Pods[i]
 		if w := WorkloadOf(p); len(p.IPs) > 0 {
 			continue
@@ -212,8 +213,8 @@ func (m *Matrix) grant(iso *isolation) {
 	}
 }
 
-// opens returns what a rule opens to an address that is no pod's, and to a class by selectors. The name of a port is that of the pod at
-// the destination, so of ingress, it is known.
+// opens returns what a rule opens to an address that is no pod's, and to a class by selectors. The name of a port is
+// that of the pod at the destination, so of ingress, it is known.
 func (m *Matrix) opens(iso *isolation, r *rule) (byNumber portsID, byName func(class int) portsID) {
 	if iso.direction == policy.Ingress || len(r.named) == 0 {
 		open := m.ports.id(r.open(iso.ports))

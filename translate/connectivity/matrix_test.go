@@ -101,8 +101,8 @@ func (w *world) check(f policy.Flow) error {
 	return nil
 }
 
-// TestOpen holds every pair of pods, pods and what is beside the borders of all networks both ways, and the flows that aim at rules,
-// against Explain.
+// TestOpen holds every pair of pods, pods and what is beside the borders of all networks both ways, and the flows that
+// aim at rules, against Explain.
 func TestOpen(t *testing.T) {
 	checked := 0
 	forSeeds(t, func(seed uint64) error {

@@ -172,8 +172,8 @@ type opening struct {
 	ports portsID
 }
 
-// overlay returns, for the whole of a family, what is open to each address: what is open to all, and what each of the openings adds,
-// which may overlap. The result is sorted, without gaps, and neighbours differ.
+// overlay returns, for the whole of a family, what is open to each address: what is open to all, and what each of the
+// openings adds, which may overlap. The result is sorted, without gaps, and neighbours differ.
 func (t *portTable) overlay(f family, toAll portsID, add []opening) []opening {
 	type event struct {
 		at    netip.Addr

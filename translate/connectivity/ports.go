@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Ports is a set of what a connection may ask for: a port of a protocol that has ports, or any other protocol, as ICMP. It has one
-// form for each set. The zero value is empty. It is not changed after it was made.
+// Ports is a set of what a connection may ask for: a port of a protocol that has ports, or any other protocol, as ICMP.
+// It has one form for each set. The zero value is empty. It is not changed after it was made.
 type Ports struct {
 	others bool        // every protocol without ports; policies allow all of them or none
 	ranges []portRange // sorted, disjoint and merged
@@ -58,7 +58,9 @@ func (p Ports) Contains(proto uint8, port uint16) bool {
 	if !slices.Contains(known[:], proto) {
 		return p.others
 	}
-	return slices.ContainsFunc(p.ranges, func(r portRange) bool { return r.proto == proto && r.first <= port && port <= r.last })
+	return slices.ContainsFunc(p.ranges, func(r portRange) bool {
+		return r.proto == proto && r.first <= port && port <= r.last
+	})
 }
 
 // union returns what is in either set.
@@ -157,8 +159,8 @@ type portText struct {
 	EndPort  *int   `json:"endPort,omitempty"`
 }
 
-// MarshalJSON returns the set as an array in the words of a NetworkPolicy's ports, with the protocol "all" for everything, and "other"
-// for every protocol without ports.
+// MarshalJSON returns the set as an array in the words of a NetworkPolicy's ports, with the protocol "all" for
+// everything, and "other" for every protocol without ports.
 func (p Ports) MarshalJSON() ([]byte, error) {
 	list := []portText{}
 	switch {

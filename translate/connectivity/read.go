@@ -157,7 +157,8 @@ func number(ids map[string]int, key string, add func()) int {
 	return id
 }
 
-// open returns what a rule opens to or of a pod with those ports by name. A port has no name at an address that is no pod's.
+// open returns what a rule opens to or of a pod with those ports by name. A port has no name at an address that is no
+// pod's.
 func (r *rule) open(have []policy.NamedPort) Ports {
 	all := r.ports
 	for _, want := range r.named {

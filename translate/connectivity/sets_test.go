@@ -72,10 +72,13 @@ func TestPortsText(t *testing.T) {
 	}{
 		{Ports{}, "none", `[]`},
 		{everything(), "all", `[{"protocol":"all"}]`},
-		{tcp(80, 80).union(tcp(8000, 8010)), "TCP 80, 8000-8010", `[{"protocol":"TCP","port":80},{"protocol":"TCP","port":8000,"endPort":8010}]`},
-		{tcp(0, 65535).union(Ports{ranges: []portRange{{policy.UDP, 53, 53}}}), "TCP any; UDP 53", `[{"protocol":"TCP"},{"protocol":"UDP","port":53}]`},
-		{everything().minus(tcp(22, 22)), "all but TCP 22", `[{"protocol":"other"},{"protocol":"TCP","port":0,"endPort":21},` +
-			`{"protocol":"TCP","port":23,"endPort":65535},{"protocol":"UDP"},{"protocol":"SCTP"}]`},
+		{tcp(80, 80).union(tcp(8000, 8010)), "TCP 80, 8000-8010",
+			`[{"protocol":"TCP","port":80},{"protocol":"TCP","port":8000,"endPort":8010}]`},
+		{tcp(0, 65535).union(Ports{ranges: []portRange{{policy.UDP, 53, 53}}}), "TCP any; UDP 53",
+			`[{"protocol":"TCP"},{"protocol":"UDP","port":53}]`},
+		{everything().minus(tcp(22, 22)), "all but TCP 22",
+			`[{"protocol":"other"},{"protocol":"TCP","port":0,"endPort":21},` +
+				`{"protocol":"TCP","port":23,"endPort":65535},{"protocol":"UDP"},{"protocol":"SCTP"}]`},
 	} {
 		text, err := json.Marshal(row.ports)
 		if row.ports.String() != row.text || string(text) != row.json || err != nil {
@@ -106,7 +109,8 @@ func TestNetworks(t *testing.T) {
 		if row.prefixes != "" && strings.ReplaceAll(joinPrefixes(n.Prefixes()), ",", "") != row.prefixes {
 			t.Errorf("%s except %s: %s, want %s", row.cidr, row.except, joinPrefixes(n.Prefixes()), row.prefixes)
 		}
-		for _, at := range []string{"10.0.0.0", "10.0.0.1", "10.128.0.0", "10.1.255.255", "255.255.255.255", "255.255.255.254", "fc00::", "fe00::"} {
+		for _, at := range []string{"10.0.0.0", "10.0.0.1", "10.128.0.0", "10.1.255.255", "255.255.255.255",
+			"255.255.255.254", "fc00::", "fe00::"} {
 			a := netip.MustParseAddr(at)
 			want := netip.MustParsePrefix(row.cidr).Contains(a)
 			for text := range strings.FieldsSeq(row.except) {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Name returns the name of a workload for an operator: "namespace/name", with the kind where two have one name, and "(node)" where it is
-// in the host network, as it is the node's addresses that it has.
+// Name returns the name of a workload for an operator: "namespace/name", with the kind where two have one name, and
+// "(node)" where it is in the host network, as it is the node's addresses that it has.
 func (m *Matrix) Name(workload int) string {
 	w := m.Workloads[workload]
 	same := func(i int) bool {
@@ -42,8 +42,8 @@ const (
 	Outside    = "outside"
 )
 
-// Text returns a side for an operator, as parts that belong together: names, "shop/*" for all workloads of a namespace, [Everything], and what is
-// excepted from them; CIDRs, or [Outside] for every address.
+// Text returns a side for an operator, as parts that belong together: names, "shop/*" for all workloads of a namespace,
+// [Everything], and what is excepted from them; CIDRs, or [Outside] for every address.
 func (m *Matrix) Text(s Side) []string {
 	if len(s.Workloads) == 0 {
 		if m.wholeOutside(s.Networks) {

@@ -25,8 +25,8 @@ type Cluster struct {
 	OverLimit []PodExcess
 }
 
-// PodToNode says what becomes of connections from a pod to the node that it is on. The specification exempts only those from the
-// node to its pods.
+// PodToNode says what becomes of connections from a pod to the node that it is on. The specification exempts only those
+// from the node to its pods.
 type PodToNode uint8
 
 // What egress policies mean to them.
@@ -35,8 +35,8 @@ const (
 	AllowPodToNode                   // nothing
 )
 
-// Sandbox is a pod as the container runtime of its node knows it: it has its addresses before its first container starts, and until the
-// last one has stopped. The API tells of them a second later.
+// Sandbox is a pod as the container runtime of its node knows it: it has its addresses before its first container
+// starts, and until the last one has stopped. The API tells of them a second later.
 type Sandbox struct {
 	ID string // the runtime's
 	types.NamespacedName
@@ -45,7 +45,8 @@ type Sandbox struct {
 	IPs    []netip.Addr
 	Serial uint64 // of two sandboxes with one address, the one with the greater serial has it; not 0
 
-	// Stale says that the runtime has not been heard of since: the sandbox may be gone. Whatever the API tells of its addresses then holds.
+	// Stale says that the runtime has not been heard of since: the sandbox may be gone. Whatever the API tells of its
+	// addresses then holds.
 	Stale bool
 }
 

@@ -17,8 +17,8 @@ type Near struct {
 	Reason string // in words for an operator
 }
 
-// Nearest returns the rule that comes nearest to allowing a denied flow in one direction: one that names the peer before one that names
-// the port. It is nil when the isolating policies have no rule.
+// Nearest returns the rule that comes nearest to allowing a denied flow in one direction: one that names the peer
+// before one that names the port. It is nil when the isolating policies have no rule.
 func (c *Cluster) Nearest(f Flow, d Direction) *Near {
 	e := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
 	pod, _, _ := e.of(d)
@@ -60,7 +60,8 @@ func (c *Cluster) Describe(e Answer) string {
 	if e.Allowed {
 		verdict = "allowed"
 	}
-	return fmt.Sprintf("%s -> %s %s: %s\n  %s\n  %s\n", end(e.Egress.Pod, e.Flow.Src), end(e.Ingress.Pod, e.Flow.Dst), serviceOf(e.Flow), verdict,
+	return fmt.Sprintf("%s -> %s %s: %s\n  %s\n  %s\n", end(e.Egress.Pod, e.Flow.Src), end(e.Ingress.Pod, e.Flow.Dst),
+		serviceOf(e.Flow), verdict,
 		c.describe(e.Flow, e.Egress, e.Flow.Src), c.describe(e.Flow, e.Ingress, e.Flow.Dst))
 }
 
@@ -87,7 +88,8 @@ func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
 	if near == nil {
 		return subject + "denied: " + isolated + ", which allow nothing"
 	}
-	return fmt.Sprintf("%sdenied: %s; no rule allows it (nearest: %s: %s)", subject, isolated, near.RuleRef, near.Reason)
+	return fmt.Sprintf("%sdenied: %s; no rule allows it (nearest: %s: %s)", subject, isolated,
+		near.RuleRef, near.Reason)
 }
 
 // end names one end of a flow.
@@ -141,7 +143,8 @@ func (c *Cluster) peerText(p *Pod, a netip.Addr) string {
 	case p == nil:
 		return a.String() + ", which belongs to no pod"
 	}
-	return fmt.Sprintf("%s (labels %s; namespace labels %s)", p.NamespacedName, labelText(p.Labels), labelText(c.Namespaces[p.Namespace]))
+	return fmt.Sprintf("%s (labels %s; namespace labels %s)", p.NamespacedName, labelText(p.Labels),
+		labelText(c.Namespaces[p.Namespace]))
 }
 
 // list names policies.

@@ -23,7 +23,8 @@ type Answer struct {
 // Decision is the answer for one direction of a flow.
 type Decision struct {
 	Direction Direction
-	Pod       *Pod                   // at this end of the flow; nil when the address belongs to no pod that policy can select
+	// at this end of the flow; nil when the address belongs to no pod that policy can select
+	Pod       *Pod
 	Isolated  bool                   // a policy selects Pod for Direction
 	Policies  []types.NamespacedName // that isolate Pod for Direction, sorted
 	Allowed   bool
@@ -50,8 +51,9 @@ func (r RuleRef) String() string {
 	return fmt.Sprintf("%s spec.%s[%d]", r.Policy, r.Direction, r.Index)
 }
 
-// Explain answers whether the policies allow a flow, and why, by walking the policies' own text. It is the second opinion against which
-// the compiled rules are held, so it shares nothing with them: no index, no rules, no canonical form.
+// Explain answers whether the policies allow a flow, and why, by walking the policies' own text. It is the second
+// opinion against which the compiled rules are held, so it shares nothing with them: no index, no rules, no canonical
+// form.
 func (c *Cluster) Explain(f Flow) Answer {
 	ends := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
 	e := Answer{Flow: f, Egress: c.decide(Egress, ends), Ingress: c.decide(Ingress, ends)}
@@ -81,8 +83,8 @@ func (e ends) own(d Direction) netip.Addr {
 	return e.flow.Dst
 }
 
-// podAt returns the pod that owns an address, or nil. Of several, one that is not terminating does, then the newest, then
-// one that runs, then the first by name.
+// podAt returns the pod that owns an address, or nil. Of several, one that is not terminating does, then the newest,
+// then one that runs, then the first by name.
 func (c *Cluster) podAt(a netip.Addr) *Pod {
 	if p := c.sandboxAt(a, false); p != nil {
 		return p
@@ -100,11 +102,13 @@ func (c *Cluster) podAt(a netip.Addr) *Pod {
 	return owner
 }
 
-// sandboxAt returns the pod of the newest live or stale sandbox that has an address, as the API tells of it if it does, or nil.
+// sandboxAt returns the pod of the newest live or stale sandbox that has an address, as the API tells of it if it does,
+// or nil.
 func (c *Cluster) sandboxAt(a netip.Addr, stale bool) *Pod { //nolint:revive // stale is a fact, not a mode
 	var newest *Sandbox
 	for i := range c.Sandboxes {
-		if b := &c.Sandboxes[i]; b.Stale == stale && slices.Contains(b.IPs, a) && (newest == nil || b.Serial > newest.Serial) {
+		if b := &c.Sandboxes[i]; b.Stale == stale && slices.Contains(b.IPs, a) &&
+			(newest == nil || b.Serial > newest.Serial) {
 			newest = b
 		}
 	}
@@ -117,7 +121,8 @@ func (c *Cluster) sandboxAt(a netip.Addr, stale bool) *Pod { //nolint:revive // 
 			return &p
 		}
 	}
-	return &Pod{NamespacedName: newest.NamespacedName, Node: newest.Node, Labels: newest.Labels, IPs: newest.IPs, Running: true}
+	return &Pod{NamespacedName: newest.NamespacedName, Node: newest.Node, Labels: newest.Labels,
+		IPs: newest.IPs, Running: true}
 }
 
 // sandboxed says whether a live sandbox tells the addresses of a pod.
@@ -171,8 +176,8 @@ func (c *Cluster) decide(d Direction, e ends) Decision {
 		answer.Quarantine = q.Reason
 		return answer
 	}
-	// "Traffic is allowed to a pod if ... the traffic matches at least one ingress rule across all of the NetworkPolicy objects whose
-	// podSelector matches the pod": policies only ever add.
+	// "Traffic is allowed to a pod if ... the traffic matches at least one ingress rule across all of the NetworkPolicy
+	// objects whose podSelector matches the pod": policies only ever add.
 	for _, np := range isolating {
 		for i, rule := range rulesOf(np, d) {
 			if _, _, fits := c.fit(np, d, rule, e); !fits || rule.fault() != "" {
@@ -242,7 +247,8 @@ func (c *Cluster) hostPods(a netip.Addr) string {
 
 // isDiscovery says whether the flow is IPv6 neighbour discovery.
 func isDiscovery(f Flow) bool {
-	return f.Src.Is6() && f.Proto == ICMPv6 && f.ICMPType >= 133 && f.ICMPType <= 137 // RFC 4861: router solicitation to redirect
+	// RFC 4861: router solicitation to redirect
+	return f.Src.Is6() && f.Proto == ICMPv6 && f.ICMPType >= 133 && f.ICMPType <= 137
 }
 
 // isolating returns the policies that select the pod for a direction, sorted by name.
@@ -260,9 +266,10 @@ func (c *Cluster) isolating(d Direction, pod *Pod) []*networkingv1.NetworkPolicy
 	return all
 }
 
-// appliesTo says whether a policy isolates in a direction. "If this field is not specified, it will default based on the existence of
-// ingress or egress rules; policies that contain an egress section are assumed to affect egress, and all policies (whether or not they
-// contain an ingress section) are assumed to affect ingress." The API server takes an empty egress section for none.
+// appliesTo says whether a policy isolates in a direction. "If this field is not specified, it will default based on
+// the existence of ingress or egress rules; policies that contain an egress section are assumed to affect egress, and
+// all policies (whether or not they contain an ingress section) are assumed to affect ingress." The API server takes an
+// empty egress section for none.
 func appliesTo(np *networkingv1.NetworkPolicy, d Direction) bool {
 	listed := np.Spec.PolicyTypes
 	if len(listed) == 0 {

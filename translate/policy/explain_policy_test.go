@@ -15,7 +15,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestExplainPolicyTypes: "If this field is not specified, it will default based on the existence of ingress or egress rules".
+// TestExplainPolicyTypes: "If this field is not specified, it will default based on the existence of ingress or egress
+// rules".
 func TestExplainPolicyTypes(t *testing.T) {
 	for _, row := range []struct {
 		spec            string
@@ -32,7 +33,8 @@ func TestExplainPolicyTypes(t *testing.T) {
 		{`{policyTypes: [Egress]}`, "open", "no"}, // "that no egress is allowed"
 		{`{policyTypes: [Ingress, Egress]}`, "no", "no"},
 		{`{policyTypes: [Egress], egress: [{}]}`, "open", "yes"},
-		{`{policyTypes: [Ingress], egress: [{}]}`, "no", "open"}, // rules of a direction that is not listed count for nothing
+		// rules of a direction that is not listed count for nothing
+		{`{policyTypes: [Ingress], egress: [{}]}`, "no", "open"},
 		{`{policyTypes: [Egress], ingress: [{}]}`, "open", "no"},
 		{`{policyTypes: [Other]}`, "no", "no"}, // not valid: isolates in both, its rules count
 		{`{policyTypes: [ingress]}`, "no", "no"},
@@ -54,13 +56,15 @@ func TestExplainPolicyTypes(t *testing.T) {
 	}
 }
 
-// TestExplainPodSelector: "podSelector selects the pods to which this NetworkPolicy object applies". What is invalid in it is left out,
-// so that the policy isolates more and never fewer.
+// TestExplainPodSelector: "podSelector selects the pods to which this NetworkPolicy object applies". What is invalid in
+// it is left out, so that the policy isolates more and never fewer.
 func TestExplainPodSelector(t *testing.T) {
-	pods := map[string]string{"shop/db": "10.0.0.2", "shop/web": "10.0.0.1", "other/web": "10.0.1.1", "lost/web": "10.0.2.1", "shop/host": "192.168.0.1"}
+	pods := map[string]string{"shop/db": "10.0.0.2", "shop/web": "10.0.0.1", "other/web": "10.0.1.1",
+		"lost/web": "10.0.2.1", "shop/host": "192.168.0.1"}
 	for _, row := range []struct{ policy, selector, want string }{
-		{"shop/p", `{}`, "shop/db shop/web"}, // "An empty selector matches all pods in the policy's namespace."; never a hostNetwork pod
-		{"lost/p", `{}`, "lost/web"},         // a policy needs no labels of its namespace
+		// "An empty selector matches all pods in the policy's namespace."; never a hostNetwork pod
+		{"shop/p", `{}`, "shop/db shop/web"},
+		{"lost/p", `{}`, "lost/web"}, // a policy needs no labels of its namespace
 		{"shop/p", `{matchLabels: {app: web}}`, "shop/web"},
 		{"shop/p", `{matchLabels: {app: none}}`, ""},
 		{"shop/p", `{matchLabels: {app: web}, matchExpressions: [{key: tier, operator: Is, values: [x]}]}`, "shop/web"},
@@ -77,7 +81,8 @@ func TestExplainPodSelector(t *testing.T) {
 		c := shop(explainPolicy(t, row.policy, fmt.Sprintf(`{podSelector: %s}`, row.selector)))
 		var got []string
 		for pod, ip := range pods {
-			in := c.Explain(policy.Flow{Src: netip.MustParseAddr("203.0.113.9"), Dst: netip.MustParseAddr(ip), Proto: policy.TCP, DstPort: 80}).Ingress
+			in := c.Explain(policy.Flow{Src: netip.MustParseAddr("203.0.113.9"), Dst: netip.MustParseAddr(ip),
+				Proto: policy.TCP, DstPort: 80}).Ingress
 			if in.Isolated {
 				got = append(got, pod)
 			}
@@ -94,9 +99,12 @@ func TestExplainPodSelector(t *testing.T) {
 // TestExplainAdditive: "the ingress rules for each are combined additively", and both directions must allow a flow.
 func TestExplainAdditive(t *testing.T) {
 	c := shop(
-		explainPolicy(t, "shop/z-web", `{podSelector: {matchLabels: {app: db}}, ingress: [{ports: [{port: 1}]}, {from: [{podSelector: {}}]}]}`),
+		explainPolicy(t, "shop/z-web",
+			`{podSelector: {matchLabels: {app: db}}, ingress: [{ports: [{port: 1}]}, {from: [{podSelector: {}}]}]}`),
 		explainPolicy(t, "shop/a-none", `{}`),
-		explainPolicy(t, "shop/m-other", `{podSelector: {matchLabels: {app: db}}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: b}}}]}]}`),
+		explainPolicy(t, "shop/m-other",
+			`{podSelector: {matchLabels: {app: db}}, ingress: [{from: [{namespaceSelector: {matchLabels: `+
+				`{team: b}}}]}]}`),
 		explainPolicy(t, "other/a-elsewhere", `{policyTypes: [Egress], podSelector: {matchLabels: {app: web}}}`),
 	)
 	for _, row := range []struct {
@@ -118,7 +126,8 @@ func TestExplainAdditive(t *testing.T) {
 		if e.Ingress.AllowedBy != nil {
 			by = e.Ingress.AllowedBy.String()
 		}
-		if e.Egress.Allowed != row.egress || e.Ingress.Allowed != row.ingress || e.Allowed != (row.egress && row.ingress) || by != row.by {
+		if e.Egress.Allowed != row.egress || e.Ingress.Allowed != row.ingress ||
+			e.Allowed != (row.egress && row.ingress) || by != row.by {
 			t.Errorf("%s: egress %t, ingress %t by %s; want %+v", f, e.Egress.Allowed, e.Ingress.Allowed, by, row)
 		}
 		if diff := cmp.Diff("[shop/a-none shop/m-other shop/z-web]", fmt.Sprint(e.Ingress.Policies)); diff != "" {
@@ -167,7 +176,8 @@ func TestExplainExempt(t *testing.T) {
 			t.Errorf("%s: allowed %t, want %t", f, e.Allowed, want)
 		}
 		for _, d := range []policy.Decision{e.Egress, e.Ingress} {
-			if (d.Exempt == noPod || d.Exempt == host) && (d.Pod != nil || d.Isolated || d.Policies != nil) || d.Exempt == "" && d.Pod == nil || d.AllowedBy != nil {
+			if (d.Exempt == noPod || d.Exempt == host) && (d.Pod != nil || d.Isolated || d.Policies != nil) ||
+				d.Exempt == "" && d.Pod == nil || d.AllowedBy != nil {
 				t.Errorf("%s: %+v", f, d)
 			}
 		}
@@ -223,7 +233,8 @@ func TestExplainOwner(t *testing.T) {
 		}
 		// As a peer, too, the owner alone counts.
 		for _, p := range row.pods {
-			spec := fmt.Sprintf(`{policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {pod: %s}}}]}]}`, p.Name)
+			spec := fmt.Sprintf(`{policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {pod: %s}}}]}]}`,
+				p.Name)
 			c.Policies = []*networkingv1.NetworkPolicy{explainPolicy(t, "n/q", spec)}
 			if allowed := c.Explain(f).Egress.Allowed; allowed != (p.String() == row.want && p.Namespace == "n") {
 				t.Errorf("%s: egress to %s is allowed: %t", row.why, p, allowed)
@@ -232,7 +243,8 @@ func TestExplainOwner(t *testing.T) {
 	}
 }
 
-// TestExplainNearest: of the rules that do not allow a flow, one that includes the peer comes before one that has the port.
+// TestExplainNearest: of the rules that do not allow a flow, one that includes the peer comes before one that has the
+// port.
 func TestExplainNearest(t *testing.T) {
 	const neither = `{PEERS: [{ipBlock: {cidr: 198.51.100.0/24}}], ports: [{port: 1}]}`
 	const port = `{PEERS: [{ipBlock: {cidr: 198.51.100.0/24}}], ports: [{port: 80}]}`

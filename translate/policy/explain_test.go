@@ -19,11 +19,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// These tests state what the API's text means, in its own terms and without the compiled rules: see fuzz_test.go for those.
+// These tests state what the API's text means, in its own terms and without the compiled rules: see fuzz_test.go for
+// those.
 
-// explainPod returns a running pod from "namespace/name", "key=value,…", "address …" and named ports as "http=tcp/8080".
+// explainPod returns a running pod from "namespace/name", "key=value,…", "address …" and named ports as
+// "http=tcp/8080".
 func explainPod(name, labels, ips string, ports ...string) policy.Pod {
-	p := policy.Pod{NamespacedName: parseName(name), Labels: parseLabels(labels), Running: true, Created: time.Unix(1000, 0)}
+	p := policy.Pod{NamespacedName: parseName(name), Labels: parseLabels(labels), Running: true,
+		Created: time.Unix(1000, 0)}
 	for ip := range strings.FieldsSeq(ips) {
 		p.IPs = append(p.IPs, netip.MustParseAddr(ip))
 	}
@@ -54,7 +57,8 @@ func parseLabels(text string) map[string]string {
 func setService(f *policy.Flow, text string) {
 	name, number, _ := strings.Cut(text, "/")
 	n, _ := strconv.ParseUint(number, 10, 16)
-	protocols := map[string]uint8{"tcp": policy.TCP, "udp": policy.UDP, "sctp": policy.SCTP, "icmp": policy.ICMP, "icmpv6": policy.ICMPv6, "gre": 47}
+	protocols := map[string]uint8{"tcp": policy.TCP, "udp": policy.UDP, "sctp": policy.SCTP, "icmp": policy.ICMP,
+		"icmpv6": policy.ICMPv6, "gre": 47}
 	f.Proto = protocols[name]
 	if f.Proto == policy.ICMP || f.Proto == policy.ICMPv6 {
 		f.ICMPType = uint8(n)
@@ -81,7 +85,8 @@ func shop(policies ...*networkingv1.NetworkPolicy) *policy.Cluster {
 	return &policy.Cluster{
 		Pods: []policy.Pod{
 			explainPod("shop/db", "app=db", "10.0.0.2 fd00::2", "pg=tcp/5432", "http=tcp/80"),
-			explainPod("shop/web", "app=web,tier=front", "10.0.0.1 fd00::1", "http=tcp/8080", "http=tcp/8081", "http=udp/8082", "pg=tcp/1"),
+			explainPod("shop/web", "app=web,tier=front", "10.0.0.1 fd00::1", "http=tcp/8080", "http=tcp/8081",
+				"http=udp/8082", "pg=tcp/1"),
 			explainPod("other/web", "app=web", "10.0.1.1", "http=tcp/80"),
 			explainPod("other/bare", "", "10.0.1.2"),
 			explainPod("lost/web", "app=web", "10.0.2.1", "http=tcp/9000"), // its namespace is not known
@@ -95,12 +100,14 @@ func shop(policies ...*networkingv1.NetworkPolicy) *policy.Cluster {
 // places are the addresses of the cluster and outside it, by name.
 func places() map[string]string {
 	return map[string]string{
-		"db": "10.0.0.2", "web": "10.0.0.1", "web6": "fd00::1", "other/web": "10.0.1.1", "bare": "10.0.1.2", "lost": "10.0.2.1",
+		"db": "10.0.0.2", "web": "10.0.0.1", "web6": "fd00::1", "other/web": "10.0.1.1", "bare": "10.0.1.2",
+		"lost": "10.0.2.1",
 		"host": "192.168.0.1", "world": "203.0.113.9", "world6": "2001:db8::9",
 	}
 }
 
-// flowOf returns the flow between shop/db, at its address of the place's family, and a place: to db for ingress, from it for egress.
+// flowOf returns the flow between shop/db, at its address of the place's family, and a place: to db for ingress, from
+// it for egress.
 func flowOf(d policy.Direction, place, service string) policy.Flow {
 	peer := netip.MustParseAddr(places()[place])
 	f := policy.Flow{Src: peer, Dst: netip.MustParseAddr("10.0.0.2")}
@@ -126,13 +133,15 @@ func decision(e policy.Answer, d policy.Direction) policy.Decision {
 func policyOn(t *testing.T, d policy.Direction, rules ...string) *networkingv1.NetworkPolicy {
 	t.Helper()
 	policyType := map[policy.Direction]string{policy.Ingress: "Ingress", policy.Egress: "Egress"}[d]
-	return explainPolicy(t, "shop/p", fmt.Sprintf("{podSelector: {matchLabels: {app: db}}, policyTypes: [%s], %s: [%s]}",
-		policyType, d, inDirection(d, strings.Join(rules, ", "))))
+	return explainPolicy(t, "shop/p",
+		fmt.Sprintf("{podSelector: {matchLabels: {app: db}}, policyTypes: [%s], %s: [%s]}",
+			policyType, d, inDirection(d, strings.Join(rules, ", "))))
 }
 
 // inDirection puts the name of the field of peers for PEERS.
 func inDirection(d policy.Direction, text string) string {
-	return strings.ReplaceAll(text, "PEERS", map[policy.Direction]string{policy.Ingress: "from", policy.Egress: "to"}[d])
+	return strings.ReplaceAll(text, "PEERS",
+		map[policy.Direction]string{policy.Ingress: "from", policy.Egress: "to"}[d])
 }
 
 // sorted sorts the words of a text.
@@ -165,13 +174,15 @@ func TestExplainPeers(t *testing.T) {
 		// namespaceSelector: "if present but empty, it selects all namespaces", "all pods in the namespaces"
 		{`{PEERS: [{namespaceSelector: {}}]}`, "web web6 other/web bare"},
 		{`{PEERS: [{namespaceSelector: {matchLabels: {team: b}}}]}`, "other/web bare"},
-		{`{PEERS: [{namespaceSelector: {matchExpressions: [{key: env, operator: DoesNotExist}]}}]}`, "web web6"}, // not lost: no labels are known
+		// not lost: no labels are known
+		{`{PEERS: [{namespaceSelector: {matchExpressions: [{key: env, operator: DoesNotExist}]}}]}`, "web web6"},
 		// both: "the pods matching podSelector in the namespaces selected by namespaceSelector"
 		{`{PEERS: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}`, "web web6 other/web"},
 		{`{PEERS: [{namespaceSelector: {matchLabels: {team: b}}, podSelector: {}}]}`, "other/web bare"},
 		{`{PEERS: [{namespaceSelector: {matchLabels: {team: c}}, podSelector: {}}]}`, ""},
 		// "Items in this list are combined using a logical OR operation."
-		{`{PEERS: [{namespaceSelector: {matchLabels: {team: b}}}, {podSelector: {matchLabels: {app: web}}}]}`, "web web6 other/web bare"},
+		{`{PEERS: [{namespaceSelector: {matchLabels: {team: b}}}, {podSelector: {matchLabels: {app: web}}}]}`,
+			"web web6 other/web bare"},
 		{`{PEERS: [{ipBlock: {cidr: 203.0.113.0/24}}, {podSelector: {}}]}`, "world web web6"},
 		// An ipBlock is of addresses on the wire: of pods and nodes too.
 		{`{PEERS: [{ipBlock: {cidr: 0.0.0.0/0}}]}`, "bare host lost other/web web world"},
@@ -182,8 +193,12 @@ func TestExplainPeers(t *testing.T) {
 		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.2/32, 10.0.2.0/24]}}]}`, "other/web web"},
 		{`{PEERS: [{ipBlock: {cidr: "fd00::/8", except: ["fd00::/127"]}}]}`, ""},
 		{`{PEERS: [{ipBlock: {cidr: "fd00::/8", except: ["fd00::4/126"]}}]}`, "web6"},
-		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}, {ipBlock: {cidr: 10.0.1.2/32}}]}`, "bare lost web"},         // an except is of its block
-		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}, {namespaceSelector: {}}]}`, "bare lost other/web web web6"}, // likewise
+		// an except is of its block
+		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}, {ipBlock: {cidr: 10.0.1.2/32}}]}`,
+			"bare lost web"},
+		// likewise
+		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}, {namespaceSelector: {}}]}`,
+			"bare lost other/web web web6"},
 		// What the API server's older parser takes: bits behind the mask, leading zeros, IPv4-mapped addresses.
 		{`{PEERS: [{ipBlock: {cidr: 10.0.1.77/24}}]}`, "bare other/web"},
 		{`{PEERS: [{ipBlock: {cidr: 010.000.001.0/24}}]}`, "bare other/web"}, // decimal, never octal
@@ -248,7 +263,8 @@ func TestExplainPorts(t *testing.T) {
 	}
 }
 
-// TestExplainNamedPorts: "This can either be a numerical or named port on a pod": for ingress on the selected one, for egress on the peer.
+// TestExplainNamedPorts: "This can either be a numerical or named port on a pod": for ingress on the selected one, for
+// egress on the peer.
 func TestExplainNamedPorts(t *testing.T) {
 	const in, out = policy.Ingress, policy.Egress
 	for _, row := range []struct {
@@ -260,20 +276,23 @@ func TestExplainNamedPorts(t *testing.T) {
 		{in, `{ports: [{port: http}]}`, "udp/80", ""},
 		{in, `{ports: [{port: http, protocol: UDP}]}`, "udp/80", ""}, // db has the name for TCP alone
 		{in, `{ports: [{port: nobody}]}`, "tcp/80", ""},
-		{in, `{ports: [{port: http}], from: [{ipBlock: {cidr: 203.0.113.0/24}}]}`, "tcp/80", "world"}, // the selected pod has it, whoever the peer is
+		// the selected pod has it, whoever the peer is
+		{in, `{ports: [{port: http}], from: [{ipBlock: {cidr: 203.0.113.0/24}}]}`, "tcp/80", "world"},
 		{in, `{ports: [{port: nobody}, {port: pg}]}`, "tcp/5432", "bare host lost other/web web web6 world world6"},
 		{out, `{ports: [{port: http}]}`, "tcp/8080", "web web6"},
 		{out, `{ports: [{port: http}]}`, "tcp/8081", "web web6"}, // a name may be of several containers
 		{out, `{ports: [{port: http}]}`, "tcp/8082", ""},
 		{out, `{ports: [{port: http, protocol: UDP}]}`, "udp/8082", "web web6"},
 		{out, `{ports: [{port: http, protocol: UDP}]}`, "tcp/8080", ""},
-		{out, `{ports: [{port: http}]}`, "tcp/80", "other/web"}, // not host, whose address is its node's, and not world, which is no pod
-		{out, `{ports: [{port: http}]}`, "tcp/9000", "lost"},    // without `to`, a pod of any namespace
+		// not host, whose address is its node's, and not world, which is no pod
+		{out, `{ports: [{port: http}]}`, "tcp/80", "other/web"},
+		{out, `{ports: [{port: http}]}`, "tcp/9000", "lost"}, // without `to`, a pod of any namespace
 		{out, `{ports: [{port: http}], to: [{namespaceSelector: {}}]}`, "tcp/9000", ""},
 		{out, `{ports: [{port: http}], to: [{namespaceSelector: {}}]}`, "tcp/80", "other/web"},
 		{out, `{ports: [{port: http}], to: [{podSelector: {}}]}`, "tcp/80", ""},
 		{out, `{ports: [{port: http}], to: [{ipBlock: {cidr: 0.0.0.0/0}}]}`, "tcp/80", ""}, // a block has no names
-		{out, `{ports: [{port: http}, {port: 80}], to: [{ipBlock: {cidr: 10.0.0.0/8}}]}`, "tcp/80", "bare lost other/web web"},
+		{out, `{ports: [{port: http}, {port: 80}], to: [{ipBlock: {cidr: 10.0.0.0/8}}]}`, "tcp/80",
+			"bare lost other/web web"},
 		{out, `{ports: [{port: http}], to: [{ipBlock: {cidr: 0.0.0.0/0}}, {podSelector: {}}]}`, "tcp/8080", "web web6"},
 		// The block includes other/web and the selector web; a name counts for what a selector includes.
 		{out, `{ports: [{port: http}], to: [{ipBlock: {cidr: 10.0.1.0/24}}, {podSelector: {}}]}`, "tcp/80", ""},
@@ -303,11 +322,13 @@ func TestExplainSelectors(t *testing.T) {
 		{`{matchLabels: {b: "1"}, matchExpressions: [{key: a, operator: NotIn, values: ["1"]}]}`, "<b=1>"},
 		{`{matchLabels: {a: "1"}, matchExpressions: [{key: a, operator: DoesNotExist}]}`, ""},
 	} {
-		asPeer := explainPolicy(t, "n/p", fmt.Sprintf(`{podSelector: {}, ingress: [{from: [{podSelector: %s}]}]}`, row.selector))
+		asPeer := explainPolicy(t, "n/p",
+			fmt.Sprintf(`{podSelector: {}, ingress: [{from: [{podSelector: %s}]}]}`, row.selector))
 		asOwner := explainPolicy(t, "n/p", fmt.Sprintf(`{podSelector: %s}`, row.selector))
 		var peers, owners []string
 		for _, labels := range pods {
-			c := &policy.Cluster{Pods: []policy.Pod{explainPod("n/a", labels, "10.0.0.1"), explainPod("n/b", "", "10.0.0.2")}}
+			c := &policy.Cluster{Pods: []policy.Pod{explainPod("n/a", labels, "10.0.0.1"),
+				explainPod("n/b", "", "10.0.0.2")}}
 			out := policy.Flow{Src: c.Pods[0].IPs[0], Dst: c.Pods[1].IPs[0], Proto: policy.TCP, DstPort: 80}
 			in := policy.Flow{Src: out.Dst, Dst: out.Src, Proto: policy.TCP, DstPort: 80}
 			c.Policies = []*networkingv1.NetworkPolicy{asPeer}
@@ -319,16 +340,18 @@ func TestExplainSelectors(t *testing.T) {
 				owners = append(owners, "<"+labels+">")
 			}
 		}
-		if diff := cmp.Diff([]string{row.want, row.want}, []string{strings.Join(peers, " "), strings.Join(owners, " ")}); diff != "" {
+		if diff := cmp.Diff([]string{row.want, row.want},
+			[]string{strings.Join(peers, " "), strings.Join(owners, " ")}); diff != "" {
 			t.Errorf("%s: -want +got\n%s", row.selector, diff)
 		}
 	}
 }
 
-// TestExplainInvalidRules: a rule with anything invalid allows nothing, the policy isolates, and the rule beside it counts. The reason
-// that operators read begins with the path of the field.
+// TestExplainInvalidRules: a rule with anything invalid allows nothing, the policy isolates, and the rule beside it
+// counts. The reason that operators read begins with the path of the field.
 func TestExplainInvalidRules(t *testing.T) {
-	const valid = `{PEERS: [{namespaceSelector: {}}, {ipBlock: {cidr: 203.0.113.9/32}}, {ipBlock: {cidr: "2001:db8::/32"}}], ports: [{port: 443}]}`
+	const valid = `{PEERS: [{namespaceSelector: {}}, {ipBlock: {cidr: 203.0.113.9/32}}, {ipBlock: {cidr: ` +
+		`"2001:db8::/32"}}], ports: [{port: 443}]}`
 	for _, row := range []struct{ rule, field string }{
 		// "protocol represents the protocol (TCP, UDP, or SCTP)"
 		{`{ports: [{protocol: ICMP}]}`, "ports[0].protocol"},
@@ -344,7 +367,8 @@ func TestExplainInvalidRules(t *testing.T) {
 		{`{ports: [{port: HTTP}]}`, "ports[0].port"},
 		{`{ports: [{port: longer-than-fifteen}]}`, "ports[0].port"},
 		{`{ports: [{port: 80}, {port: "80"}]}`, "ports[1].port"},
-		// "This field cannot be defined if the port field is not defined or if the port field is defined as a named (string) port."
+		// "This field cannot be defined if the port field is not defined or if the port field is defined as a named
+		// (string) port."
 		{`{ports: [{endPort: 80}]}`, "ports[0].endPort"},
 		{`{ports: [{protocol: TCP, endPort: 80}]}`, "ports[0].endPort"},
 		{`{ports: [{port: http, endPort: 90}]}`, "ports[0].endPort"},
@@ -373,24 +397,33 @@ func TestExplainInvalidRules(t *testing.T) {
 		{`{PEERS: [{ipBlock: {cidr: 0.0.0.0/0, except: [x]}}]}`, "PEERS[0].ipBlock.except[0]"},
 		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16, 10.2.0.0]}}]}`, "PEERS[0].ipBlock.except[1]"},
 		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [11.0.0.0/16]}}]}`, "PEERS[0].ipBlock.except[0]"},
-		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/8]}}]}`, "PEERS[0].ipBlock.except[0]"}, // not strictly inside
+		// not strictly inside
+		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/8]}}]}`, "PEERS[0].ipBlock.except[0]"},
 		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [0.0.0.0/0]}}]}`, "PEERS[0].ipBlock.except[0]"},
 		{`{PEERS: [{ipBlock: {cidr: 0.0.0.0/0, except: ["2001:db8::/32"]}}]}`, "PEERS[0].ipBlock.except[0]"},
 		{`{PEERS: [{ipBlock: {cidr: "::/0", except: [10.0.0.0/8]}}]}`, "PEERS[0].ipBlock.except[0]"},
 		{`{PEERS: [{ipBlock: {cidr: "::/0", except: ["::ffff:10.0.0.0/104"]}}]}`, "PEERS[0].ipBlock.except[0]"},
 		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: ["::ffff:10.0.0.0/104"]}}]}`, "PEERS[0].ipBlock.except[0]"},
-		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: Is, values: [web]}]}}]}`, "PEERS[0].podSelector"},
-		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: in, values: [web]}]}}]}`, "PEERS[0].podSelector"},
+		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: Is, values: [web]}]}}]}`,
+			"PEERS[0].podSelector"},
+		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: in, values: [web]}]}}]}`,
+			"PEERS[0].podSelector"},
 		{`{PEERS: [{podSelector: {matchExpressions: [{key: no, operator: NotIn}]}}]}`, "PEERS[0].podSelector"},
-		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: In, values: []}]}}]}`, "PEERS[0].podSelector"},
-		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: Exists, values: [web]}]}}]}`, "PEERS[0].podSelector"},
-		{`{PEERS: [{podSelector: {matchExpressions: [{key: no, operator: DoesNotExist, values: [x]}]}}]}`, "PEERS[0].podSelector"},
+		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: In, values: []}]}}]}`,
+			"PEERS[0].podSelector"},
+		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: Exists, values: [web]}]}}]}`,
+			"PEERS[0].podSelector"},
+		{`{PEERS: [{podSelector: {matchExpressions: [{key: no, operator: DoesNotExist, values: [x]}]}}]}`,
+			"PEERS[0].podSelector"},
 		{`{PEERS: [{podSelector: {matchExpressions: [{key: a b, operator: DoesNotExist}]}}]}`, "PEERS[0].podSelector"},
 		{`{PEERS: [{podSelector: {matchExpressions: [{key: "", operator: DoesNotExist}]}}]}`, "PEERS[0].podSelector"},
-		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [a b]}]}}]}`, "PEERS[0].podSelector"},
+		{`{PEERS: [{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [a b]}]}}]}`,
+			"PEERS[0].podSelector"},
 		{`{PEERS: [{podSelector: {matchLabels: {app: "a/b"}}}]}`, "PEERS[0].podSelector"},
-		{`{PEERS: [{namespaceSelector: {matchExpressions: [{key: no, operator: NotIn}]}}]}`, "PEERS[0].namespaceSelector"},
-		{`{PEERS: [{namespaceSelector: {matchExpressions: [{key: no, operator: NotIn}]}, podSelector: {}}]}`, "PEERS[0].namespaceSelector"},
+		{`{PEERS: [{namespaceSelector: {matchExpressions: [{key: no, operator: NotIn}]}}]}`,
+			"PEERS[0].namespaceSelector"},
+		{`{PEERS: [{namespaceSelector: {matchExpressions: [{key: no, operator: NotIn}]}, podSelector: {}}]}`,
+			"PEERS[0].namespaceSelector"},
 		{`{PEERS: [{namespaceSelector: {}, podSelector: {matchLabels: {"-": x}}}]}`, "PEERS[0].podSelector"},
 		{`{PEERS: [{podSelector: {}}, {namespaceSelector: {matchLabels: {a: "-"}}}]}`, "PEERS[1].namespaceSelector"},
 	} {
@@ -405,7 +438,8 @@ func TestExplainInvalidRules(t *testing.T) {
 			if got := allowedPlaces(beside, d, "tcp/443"); got != "bare other/web web web6 world world6" {
 				t.Errorf("%s %s: the rule beside it allows %s", d, row.rule, got)
 			}
-			if near := alone.Nearest(flowOf(d, "web", "tcp/80"), d); near == nil || !strings.Contains(near.Reason, ": "+field) {
+			if near := alone.Nearest(flowOf(d, "web", "tcp/80"), d); near == nil ||
+				!strings.Contains(near.Reason, ": "+field) {
 				t.Errorf("%s %s: nearest is %+v, want %s", d, row.rule, near, field)
 			}
 		}

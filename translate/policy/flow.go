@@ -25,9 +25,9 @@ func (f Flow) String() string {
 	return fmt.Sprintf("%s -> %s %s/%d", f.Src, f.Dst, strings.ToLower(protocolName(f.Proto)), f.DstPort)
 }
 
-// ParseFlows returns the flows that two arguments of `netpold explain` name: one for each family that both ends have. An end is
-// "namespace/pod" or an address; the destination goes on with ":PORT", ":PORT/PROTO" or ":icmp", and an IPv6 address there stands in
-// brackets. The protocol is tcp (the default), udp or sctp.
+// ParseFlows returns the flows that two arguments of `netpold explain` name: one for each family that both ends have.
+// An end is "namespace/pod" or an address; the destination goes on with ":PORT", ":PORT/PROTO" or ":icmp", and an IPv6
+// address there stands in brackets. The protocol is tcp (the default), udp or sctp.
 func (c *Cluster) ParseFlows(src, dst string) ([]Flow, error) {
 	flows, err := ParseFlows(src, dst, PodBook{IPs: c.ipsOf, Names: func(yield func(string) bool) {
 		for _, p := range c.Pods {
@@ -117,7 +117,8 @@ func splitDestination(dst string) (host string, f Flow, err error) {
 	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
 		host = host[1 : len(host)-1]
 	} else if strings.Contains(host, ":") {
-		return "", f, fmt.Errorf("destination %q: an IPv6 address stands in brackets before the port, as [2001:db8::1]:80", dst)
+		return "", f,
+			fmt.Errorf("destination %q: an IPv6 address stands in brackets before the port, as [2001:db8::1]:80", dst)
 	}
 	if strings.EqualFold(service, "icmp") {
 		f.Proto = ICMP
@@ -138,8 +139,8 @@ func splitDestination(dst string) (host string, f Flow, err error) {
 	return host, f, nil
 }
 
-// addresses returns the addresses of "namespace/pod", or the one that text is. Who asks about ::ffff:10.0.0.1 has it from a
-// socket of both families, which calls an IPv4 peer so.
+// addresses returns the addresses of "namespace/pod", or the one that text is. Who asks about ::ffff:10.0.0.1 has it
+// from a socket of both families, which calls an IPv4 peer so.
 func addresses(text string, pods PodBook) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return []netip.Addr{a.Unmap()}, nil

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// DidYouMean returns what to say of a name that is not there: " (did you mean NAME?)" with the one of names that comes nearest, or "" if
-// none comes near. It is meant to follow the name.
+// DidYouMean returns what to say of a name that is not there: " (did you mean NAME?)" with the one of names that comes
+// nearest, or "" if none comes near. It is meant to follow the name.
 func DidYouMean(name string, names []string) string { return didYouMean(name, slices.Values(names)) }
 
 func didYouMean(name string, names iter.Seq[string]) string {
@@ -27,8 +27,9 @@ func didYouMean(name string, names iter.Seq[string]) string {
 	return fmt.Sprintf(" (did you mean %s?)", nearest)
 }
 
-// distance says how far a name is from another, as far as it is not more than most: one for what begins so, as the name of a workload and
-// that of its pod, and for the same in another namespace; else how many characters are to be changed, added or left out.
+// distance says how far a name is from another, as far as it is not more than most: one for what begins so, as the name
+// of a workload and that of its pod, and for the same in another namespace; else how many characters are to be changed,
+// added or left out.
 func distance(name, other string, most int) int {
 	_, pod, _ := strings.Cut(name, "/")
 	switch {

@@ -10,7 +10,8 @@ import (
 
 // TestDidYouMean finds the name that was meant, and none where nothing comes near.
 func TestDidYouMean(t *testing.T) {
-	names := []string{"shop/web-6d4cf56db6-x2x9p", "shop/db-0", "shop/db-1", "monitoring/agent", "kube-system/coredns-5d78c9869d-4bx8k"}
+	names := []string{"shop/web-6d4cf56db6-x2x9p", "shop/db-0", "shop/db-1", "monitoring/agent",
+		"kube-system/coredns-5d78c9869d-4bx8k"}
 	for name, want := range map[string]string{
 		"shop/bd-0":           "shop/db-0",
 		"shop/db-2":           "shop/db-0", // of two that are as near, the first

@@ -35,8 +35,9 @@ type NamedPort struct {
 	Number uint16
 }
 
-// PodFrom returns what policy needs to know of p, and false for a finished pod (Succeeded or Failed): its addresses may belong to
-// another pod at any time, so it must be deleted at once. An address that does not parse is left out; the error names the field.
+// PodFrom returns what policy needs to know of p, and false for a finished pod (Succeeded or Failed): its addresses may
+// belong to another pod at any time, so it must be deleted at once. An address that does not parse is left out; the
+// error names the field.
 func PodFrom(p *corev1.Pod) (Pod, bool, error) {
 	pod := Pod{
 		NamespacedName: types.NamespacedName{Namespace: p.Namespace, Name: p.Name},
@@ -44,9 +45,10 @@ func PodFrom(p *corev1.Pod) (Pod, bool, error) {
 		Labels:         p.Labels,
 		HostNetwork:    p.Spec.HostNetwork,
 		Running:        p.Status.Phase == corev1.PodRunning,
-		Terminating:    p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodUnknown || p.Status.Reason == nodeLost,
-		Created:        p.CreationTimestamp.Time,
-		Ports:          namedPorts(p.Spec),
+		Terminating: p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodUnknown ||
+			p.Status.Reason == nodeLost,
+		Created: p.CreationTimestamp.Time,
+		Ports:   namedPorts(p.Spec),
 	}
 	for _, o := range p.OwnerReferences {
 		if o.Controller != nil && *o.Controller {
@@ -87,8 +89,8 @@ func podIPs(s corev1.PodStatus) ([]netip.Addr, error) {
 	return ips, err
 }
 
-// namedPorts returns the named ports of containers and of sidecars, which are init containers that always restart (KEP-753).
-// Other init containers are gone by the time that a pod serves.
+// namedPorts returns the named ports of containers and of sidecars, which are init containers that always restart
+// (KEP-753). Other init containers are gone by the time that a pod serves.
 func namedPorts(spec corev1.PodSpec) []NamedPort {
 	var ports []NamedPort
 	add := func(c corev1.Container) {

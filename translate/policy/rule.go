@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// fit says whether a rule's peers include the flow's, whether its ports have the flow's, and whether both do together. It does not ask
-// whether the rule is valid: see fault.
+// fit says whether a rule's peers include the flow's, whether its ports have the flow's, and whether both do together.
+// It does not ask whether the rule is valid: see fault.
 func (c *Cluster) fit(np *networkingv1.NetworkPolicy, d Direction, r policyRule, e ends) (peers, ports, both bool) {
 	_, peer, addr := e.of(d)
 	ports = r.hasPort(e)
@@ -27,7 +27,8 @@ func (c *Cluster) fit(np *networkingv1.NetworkPolicy, d Direction, r policyRule,
 		open := ports
 		if p.IPBlock == nil {
 			includes = c.selects(np.Namespace, p, peer)
-		} else if includes = blockHas(p.IPBlock, addr); d == Egress { // the names of ports are a pod's, and a block is of addresses
+		} else if includes = blockHas(p.IPBlock, addr); d == Egress {
+			// the names of ports are a pod's, and a block is of addresses
 			open = r.hasNumber(e.flow)
 		}
 		peers = peers || includes
@@ -41,11 +42,13 @@ func (c *Cluster) selects(namespace string, p networkingv1.NetworkPolicyPeer, po
 	if pod == nil || p.PodSelector == nil && p.NamespaceSelector == nil {
 		return false
 	}
-	if p.NamespaceSelector == nil { // "Otherwise it selects the pods matching podSelector in the policy's own namespace."
+	if p.NamespaceSelector == nil {
+		// "Otherwise it selects the pods matching podSelector in the policy's own namespace."
 		return pod.Namespace == namespace && selectorMatches(p.PodSelector, pod.Labels)
 	}
-	// "If podSelector is also set, then the NetworkPolicyPeer as a whole selects the pods matching podSelector in the namespaces selected
-	// by namespaceSelector. Otherwise it selects all pods in the namespaces selected by namespaceSelector."
+	// "If podSelector is also set, then the NetworkPolicyPeer as a whole selects the pods matching podSelector in the
+	// namespaces selected by namespaceSelector. Otherwise it selects all pods in the namespaces selected by
+	// namespaceSelector."
 	labels, known := c.Namespaces[pod.Namespace]
 	if !known || !selectorMatches(p.NamespaceSelector, labels) {
 		return false
@@ -53,7 +56,8 @@ func (c *Cluster) selects(namespace string, p networkingv1.NetworkPolicyPeer, po
 	return p.PodSelector == nil || selectorMatches(p.PodSelector, pod.Labels)
 }
 
-// hasPort says whether the rule's ports have the flow's, by number or by the name that it has in the pod at the destination.
+// hasPort says whether the rule's ports have the flow's, by number or by the name that it has in the pod at the
+// destination.
 func (r policyRule) hasPort(e ends) bool {
 	if r.hasNumber(e.flow) {
 		return true
@@ -63,7 +67,8 @@ func (r policyRule) hasPort(e ends) bool {
 			continue
 		}
 		for _, have := range e.dst.Ports {
-			if have.Name == p.Port.StrVal && have.Proto == protocolOf(p) && have.Proto == e.flow.Proto && have.Number == e.flow.DstPort {
+			if have.Name == p.Port.StrVal && have.Proto == protocolOf(p) && have.Proto == e.flow.Proto &&
+				have.Number == e.flow.DstPort {
 				return true
 			}
 		}
@@ -73,7 +78,8 @@ func (r policyRule) hasPort(e ends) bool {
 
 // hasNumber says whether the rule's ports have the flow's by number.
 func (r policyRule) hasNumber(f Flow) bool {
-	if len(r.ports) == 0 { // "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
+	if len(r.ports) == 0 {
+		// "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
 		return true
 	}
 	for _, p := range r.ports {
@@ -100,8 +106,8 @@ func protocolOf(p networkingv1.NetworkPolicyPort) uint8 {
 	return protocolNumber(*p.Protocol)
 }
 
-// network reads a CIDR by the standard library's older parser, after leading zeros of decimal fields are gone: the API server has taken
-// them since before Go refused them. An IPv4-mapped network is one of IPv4 for [net.IPNet.Contains].
+// network reads a CIDR by the standard library's older parser, after leading zeros of decimal fields are gone: the API
+// server has taken them since before Go refused them. An IPv4-mapped network is one of IPv4 for [net.IPNet.Contains].
 func network(text string) *net.IPNet {
 	addr, bits, _ := strings.Cut(text, "/")
 	decimal := strings.LastIndex(addr, ":") + 1 // also the end of ::ffff:10.1.2.0
@@ -132,7 +138,8 @@ func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
 	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has)
 }
 
-// Faults returns what is not valid in the policies, of a rule the first, sorted. A policy is in force without its faulty parts.
+// Faults returns what is not valid in the policies, of a rule the first, sorted. A policy is in force without its
+// faulty parts.
 func (c *Cluster) Faults() []error {
 	var errs []error
 	add := func(np *networkingv1.NetworkPolicy, field, fault string) {
@@ -157,8 +164,8 @@ func (c *Cluster) Faults() []error {
 	return errs
 }
 
-// fault returns what is not valid in the rule, as the path of the field and what is wrong, or "". A rule with anything that is not valid
-// allows nothing.
+// fault returns what is not valid in the rule, as the path of the field and what is wrong, or "". A rule with anything
+// that is not valid allows nothing.
 func (r policyRule) fault() string {
 	for i, p := range r.ports {
 		if fault := portFault(p); fault != "" {
@@ -177,8 +184,8 @@ func (r policyRule) fault() string {
 	return ""
 }
 
-// portFault returns what is not valid in a port. Of endPort: "This field cannot be defined if the port field is not defined or if the
-// port field is defined as a named (string) port. The endPort must be equal or greater than port."
+// portFault returns what is not valid in a port. Of endPort: "This field cannot be defined if the port field is not
+// defined or if the port field is defined as a named (string) port. The endPort must be equal or greater than port."
 func portFault(p networkingv1.NetworkPolicyPort) string {
 	switch {
 	case protocolOf(p) == 0:
@@ -203,7 +210,8 @@ func portFault(p networkingv1.NetworkPolicyPort) string {
 	return ""
 }
 
-// peerFault returns what is not valid in a peer. Of ipBlock: "If this field is set then neither of the other fields can be."
+// peerFault returns what is not valid in a peer. Of ipBlock: "If this field is set then neither of the other fields can
+// be."
 func peerFault(p networkingv1.NetworkPolicyPeer) string {
 	switch {
 	case p.IPBlock == nil && p.PodSelector == nil && p.NamespaceSelector == nil:
@@ -220,7 +228,8 @@ func peerFault(p networkingv1.NetworkPolicyPeer) string {
 	return ""
 }
 
-// blockFault returns what is not valid in an ipBlock. "Except values will be rejected if they are outside the cidr range".
+// blockFault returns what is not valid in an ipBlock. "Except values will be rejected if they are outside the cidr
+// range".
 func blockFault(b *networkingv1.IPBlock) string {
 	n := network(b.CIDR)
 	if n == nil {

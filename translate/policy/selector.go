@@ -45,8 +45,8 @@ func (r requirement) holds(labels map[string]string) bool {
 	return !has
 }
 
-// fault returns what is not valid in the condition, or "". "If the operator is In or NotIn, the values array must be non-empty. If the
-// operator is Exists or DoesNotExist, the values array must be empty."
+// fault returns what is not valid in the condition, or "". "If the operator is In or NotIn, the values array must be
+// non-empty. If the operator is Exists or DoesNotExist, the values array must be empty."
 func (r requirement) fault() string {
 	if wrong := validation.IsQualifiedName(r.key); len(wrong) > 0 {
 		return fmt.Sprintf("key %q: %s", r.key, wrong[0])
@@ -76,16 +76,19 @@ func selectorMatches(s *metav1.LabelSelector, labels map[string]string) bool {
 	return !slices.ContainsFunc(requirementsOf(s), func(r requirement) bool { return !r.holds(labels) })
 }
 
-// selectsAtLeast is selectorMatches for a selector that may be invalid: of its conditions the valid ones count, so that it selects no
-// fewer than it may mean.
+// selectsAtLeast is selectorMatches for a selector that may be invalid: of its conditions the valid ones count, so that
+// it selects no fewer than it may mean.
 func selectsAtLeast(s *metav1.LabelSelector, labels map[string]string) bool {
-	return !slices.ContainsFunc(requirementsOf(s), func(r requirement) bool { return !r.holds(labels) && r.fault() == "" })
+	return !slices.ContainsFunc(requirementsOf(s), func(r requirement) bool {
+		return !r.holds(labels) && r.fault() == ""
+	})
 }
 
 // selectorFault returns what is not valid in a selector, or "".
 func selectorFault(s *metav1.LabelSelector) string {
 	all := requirementsOf(s)
-	slices.SortStableFunc(all, func(a, b requirement) int { return strings.Compare(a.key, b.key) }) // of several faults, always the same
+	// of several faults, always the same
+	slices.SortStableFunc(all, func(a, b requirement) int { return strings.Compare(a.key, b.key) })
 	for _, r := range all {
 		if fault := r.fault(); fault != "" {
 			return fault

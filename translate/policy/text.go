@@ -24,8 +24,8 @@ func Rules(np *networkingv1.NetworkPolicy, d Direction) []Rule {
 	return all
 }
 
-// Fault returns what is not valid in the rule, as the path of the field and what is wrong, or "". A rule with anything that is not
-// valid allows nothing.
+// Fault returns what is not valid in the rule, as the path of the field and what is wrong, or "". A rule with anything
+// that is not valid allows nothing.
 func (r Rule) Fault() string { return policyRule{r.Direction, r.Peers, r.Ports}.fault() }
 
 // Isolates says whether a policy isolates the pods that it selects in a direction.
@@ -39,7 +39,8 @@ func Selects(np *networkingv1.NetworkPolicy, labels map[string]string) bool {
 // ProtocolOf returns the IANA number of a port's protocol, or 0 if it is none that a policy can name.
 func ProtocolOf(p networkingv1.NetworkPolicyPort) uint8 { return protocolOf(p) }
 
-// Network returns the network that a valid CIDR of an ipBlock means, or the zero prefix. An IPv4-mapped one is one of IPv4.
+// Network returns the network that a valid CIDR of an ipBlock means, or the zero prefix. An IPv4-mapped one is one of
+// IPv4.
 func Network(cidr string) netip.Prefix {
 	n := network(cidr)
 	if n == nil {

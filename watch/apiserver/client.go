@@ -24,16 +24,17 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Client asks an API server for pods, namespaces and policies, and writes events. A clientset, which can ask for everything, would be a
-// third of the program.
+// Client asks an API server for pods, namespaces and policies, and writes events. A clientset, which can ask for
+// everything, would be a third of the program.
 type Client struct {
 	core, networking rest.Interface
 	events           rest.Interface // with a rate limit of its own: they do not hold up what is watched
 	codecs           serializer.CodecFactory
 }
 
-// NewClient returns a client for the API server that kubeconfig names. If it is empty, $KUBECONFIG does, which may list several files,
-// and without that, the service account of the pod that the process runs in. It does not ask the server for anything.
+// NewClient returns a client for the API server that kubeconfig names. If it is empty, $KUBECONFIG does, which may list
+// several files, and without that, the service account of the pod that the process runs in. It does not ask the server
+// for anything.
 func NewClient(kubeconfig string) (*Client, error) {
 	config, err := clientConfig(kubeconfig)
 	if err != nil {
@@ -79,7 +80,8 @@ func clientConfig(kubeconfig string) (*rest.Config, error) {
 	} else if kubeconfig == "" {
 		config, err := rest.InClusterConfig()
 		if errors.Is(err, rest.ErrNotInCluster) {
-			return nil, errors.New("no API server: --kubeconfig is not given, $KUBECONFIG is not set, and this is no pod with a service account")
+			return nil, errors.New("no API server: --kubeconfig is not given, $KUBECONFIG is not set, and this is " +
+				"no pod with a service account")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("the pod's service account (neither --kubeconfig nor $KUBECONFIG is given): %w", err)
@@ -100,9 +102,11 @@ func clientConfig(kubeconfig string) (*rest.Config, error) {
 // newCodecs returns what encodes and decodes the objects of a client.
 func newCodecs() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
-	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{}, &corev1.NamespaceList{},
+	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{},
+		&corev1.NamespaceList{},
 		&corev1.Event{})
-	scheme.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{})
+	scheme.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{},
+		&networkingv1.NetworkPolicyList{})
 	for _, group := range []schema.GroupVersion{corev1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {
 		metav1.AddToGroupVersion(scheme, group)
 	}
@@ -129,7 +133,8 @@ func (e endpoint) decoder() wireDecoder {
 }
 
 // list lists the objects of all namespaces, or a page of them, and returns where the list ends.
-func (e endpoint) list(ctx context.Context, o metav1.ListOptions, each func(runtime.Object) error) (metav1.ListMeta, error) {
+func (e endpoint) list(ctx context.Context, o metav1.ListOptions,
+	each func(runtime.Object) error) (metav1.ListMeta, error) {
 	body, err := e.get(o).Stream(ctx)
 	if err != nil {
 		return metav1.ListMeta{}, err
@@ -141,14 +146,16 @@ func (e endpoint) list(ctx context.Context, o metav1.ListOptions, each func(runt
 }
 
 // watch watches the objects of all namespaces. What take takes is not for the watcher.
-func (e endpoint) watch(ctx context.Context, o metav1.ListOptions, take func(apiwatch.Event) bool) (apiwatch.Interface, error) {
+func (e endpoint) watch(ctx context.Context, o metav1.ListOptions,
+	take func(apiwatch.Event) bool) (apiwatch.Interface, error) {
 	o.Watch = true
 	body, err := e.get(o).Stream(ctx)
 	if err != nil {
 		return nil, err
 	}
 	json, _ := runtime.SerializerInfoForMediaType(e.codecs.SupportedMediaTypes(), runtime.ContentTypeJSON)
-	events := &eventReader{items: e.decoder(), json: json.StreamSerializer, take: take, body: body, r: bufio.NewReader(body)}
+	events := &eventReader{items: e.decoder(), json: json.StreamSerializer, take: take, body: body,
+		r: bufio.NewReader(body)}
 	reporter := apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding")
 	return apiwatch.NewStreamWatcherWithLogger(klog.FromContext(ctx), events, reporter), nil
 }

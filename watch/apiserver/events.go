@@ -23,5 +23,6 @@ func (w EventWriter) Create(ctx context.Context, e *corev1.Event) error {
 
 // Patch changes an event.
 func (w EventWriter) Patch(ctx context.Context, event types.NamespacedName, patch []byte) error {
-	return w.client.Patch(types.MergePatchType).Namespace(event.Namespace).Resource("events").Name(event.Name).Body(patch).Do(ctx).Error()
+	request := w.client.Patch(types.MergePatchType).Namespace(event.Namespace).Resource("events").Name(event.Name)
+	return request.Body(patch).Do(ctx).Error()
 }

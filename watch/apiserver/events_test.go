@@ -25,7 +25,8 @@ func TestEventWriter(t *testing.T) {
 	status := http.StatusCreated
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(r.Body)
-		asked, body = append(asked, r.Method+" "+r.URL.String()+" "+r.Header.Get("Content-Type")), append(body, string(data))
+		asked, body = append(asked, r.Method+" "+r.URL.String()+" "+r.Header.Get("Content-Type")),
+			append(body, string(data))
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		answer := metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Code: int32(status)}
@@ -59,15 +60,18 @@ func TestEventWriter(t *testing.T) {
 		t.Errorf("one that is not there: %v", err)
 	}
 	const path = "/api/v1/namespaces/shop/events"
-	if want := []string{"POST " + path + " " + runtime.ContentTypeProtobuf, "PATCH " + path + "/" + e.Name + " application/merge-patch+json"}; !slices.Equal(asked[:2], want) {
+	if want := []string{"POST " + path + " " + runtime.ContentTypeProtobuf,
+		"PATCH " + path + "/" + e.Name + " application/merge-patch+json"}; !slices.Equal(asked[:2], want) {
 		t.Errorf("asked %q, want %q", asked[:2], want)
 	}
 	var unknown runtime.Unknown
 	var got corev1.Event
-	if err := errors.Join(unknown.Unmarshal([]byte(strings.TrimPrefix(body[0], protobufMagic))), got.Unmarshal(unknown.Raw)); err != nil {
+	if err := errors.Join(unknown.Unmarshal([]byte(strings.TrimPrefix(body[0], protobufMagic))),
+		got.Unmarshal(unknown.Raw)); err != nil {
 		t.Fatal(err)
 	}
-	if unknown.Kind != "Event" || got.Name != e.Name || got.InvolvedObject != e.InvolvedObject || body[1] != `{"count":7}` {
+	if unknown.Kind != "Event" || got.Name != e.Name || got.InvolvedObject != e.InvolvedObject ||
+		body[1] != `{"count":7}` {
 		t.Errorf("sent %s %+v, then %s", unknown.Kind, got, body[1])
 	}
 }

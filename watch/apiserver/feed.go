@@ -22,10 +22,11 @@ import (
 
 // feed is both ends of a reflector: what it lists and watches, and the store that it fills.
 //
-// Of a list, the reflector would hold all objects until the last one is there. So each object goes to the sink when it is decoded,
-// and the reflector sees but the end: resource versions, an empty list, an empty stream of initial events. What an object is in a
-// list is as true as what a watch says of it, so there is no harm in telling it early; what is not in the list can be deleted only
-// when the reflector calls Replace at its end. What changes after that comes through the store, in order.
+// Of a list, the reflector would hold all objects until the last one is there. So each object goes to the sink when it
+// is decoded, and the reflector sees but the end: resource versions, an empty list, an empty stream of initial events.
+// What an object is in a list is as true as what a watch says of it, so there is no harm in telling it early; what is
+// not in the list can be deleted only when the reflector calls Replace at its end. What changes after that comes
+// through the store, in order.
 type feed struct {
 	resource
 	sink     watch.Sink
@@ -83,8 +84,8 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 	return &metav1.List{ListMeta: metav1.ListMeta{ResourceVersion: end.ResourceVersion, Continue: end.Continue}}, nil
 }
 
-// WatchWithContext watches. Where the stream begins with all the objects there are, these go to the sink, and the reflector gets
-// what comes after.
+// WatchWithContext watches. Where the stream begins with all the objects there are, these go to the sink, and the
+// reflector gets what comes after.
 func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 	var take func(apiwatch.Event) bool
 	if o.SendInitialEvents != nil && *o.SendInitialEvents {
@@ -99,8 +100,8 @@ func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (apiw
 	return w, err
 }
 
-// heard notes whether the server answers. It does, too, when it says that a version is too old or that it cannot stream lists: the
-// reflector asks for something else then.
+// heard notes whether the server answers. It does, too, when it says that a version is too old or that it cannot stream
+// lists: the reflector asks for something else then.
 func (f *feed) heard(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
@@ -193,7 +194,8 @@ func (f *feed) event(obj any, tell func(watch.Objects, runtime.Object) types.Nam
 	return nil
 }
 
-// tell sets an object and returns its name. What is left out of it is logged once. The caller holds the lock, as for untell.
+// tell sets an object and returns its name. What is left out of it is logged once. The caller holds the lock, as for
+// untell.
 func (f *feed) tell(objects watch.Objects, obj runtime.Object) types.NamespacedName {
 	name, err := nameOf(obj)
 	if err == nil {

@@ -65,14 +65,17 @@ func (s *server) pods() resource {
 			}
 			return page.ListMeta, meta.EachListItem(page, each)
 		},
-		watch: func(ctx context.Context, o metav1.ListOptions, take func(apiwatch.Event) bool) (apiwatch.Interface, error) {
+		watch: func(ctx context.Context, o metav1.ListOptions,
+			take func(apiwatch.Event) bool) (apiwatch.Interface, error) {
 			if s.pages != nil && o.SendInitialEvents != nil {
 				return nil, apierrors.NewInvalid(schema.GroupKind{}, "", nil) // as servers do that cannot stream lists
 			}
 			s.watches <- o
 			select {
 			case w := <-s.streams:
-				return apiwatch.Filter(w, func(e apiwatch.Event) (apiwatch.Event, bool) { return e, take == nil || !take(e) }), nil
+				return apiwatch.Filter(w, func(e apiwatch.Event) (apiwatch.Event, bool) {
+					return e, take == nil || !take(e)
+				}), nil
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
@@ -148,7 +151,8 @@ func TestFeedStreams(t *testing.T) {
 	})
 }
 
-// TestFeedStreamBreaks ends a stream before all of the list is there: what it told stays known, and goes with the next list.
+// TestFeedStreamBreaks ends a stream before all of the list is there: what it told stays known, and goes with the next
+// list.
 func TestFeedStreamBreaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, rec := newServer(), sink.NewRecorder()
@@ -248,7 +252,8 @@ func TestContact(t *testing.T) {
 	rec := sink.NewRecorder()
 	c := contact{sink: rec, waiting: make(map[string]struct{})}
 	c.answered("pods", nil)
-	c.answered("pods", fmt.Errorf("list: %w", &url.Error{Op: "Get", URL: "https://a/very/long/one", Err: errors.New("connection refused")}))
+	c.answered("pods", fmt.Errorf("list: %w",
+		&url.Error{Op: "Get", URL: "https://a/very/long/one", Err: errors.New("connection refused")}))
 	c.answered("namespaces", errors.New("connection refused"))
 	c.answered("pods", nil)
 	c.answered("namespaces", nil)
@@ -272,7 +277,8 @@ func TestNewClient(t *testing.T) {
 	dir := t.TempDir()
 	valid, broken := filepath.Join(dir, "valid"), filepath.Join(dir, "broken")
 	for path, text := range map[string]string{
-		valid: `{"apiVersion":"v1","kind":"Config","current-context":"a","contexts":[{"name":"a","context":{"cluster":"a"}}],
+		valid: `{"apiVersion":"v1","kind":"Config","current-context":"a",
+"contexts":[{"name":"a","context":{"cluster":"a"}}],
 "clusters":[{"name":"a","cluster":{"server":"https://192.0.2.1"}}]}`,
 		broken: "a: b: c",
 	} {

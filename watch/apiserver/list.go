@@ -16,8 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// listReader reads a list as the API server sends it, and gives each item away before it reads the next one. A server that cannot stream
-// lists sends all pods of the cluster in one list: gigabytes, if it were decoded as a whole.
+// listReader reads a list as the API server sends it, and gives each item away before it reads the next one. A server
+// that cannot stream lists sends all pods of the cluster in one list: gigabytes, if it were decoded as a whole.
 type listReader struct {
 	items wireDecoder
 	each  func(runtime.Object) error // takes an item
@@ -54,7 +54,9 @@ func (l *listReader) read(body io.Reader) error {
 		missing = false
 		raw := &io.LimitedReader{R: r, N: size}
 		buffered := bufio.NewReaderSize(raw, 64<<10)
-		err := eachField(buffered, func(number protowire.Number, size int64) error { return l.readField(buffered, number, size) })
+		err := eachField(buffered, func(number protowire.Number, size int64) error {
+			return l.readField(buffered, number, size)
+		})
 		if err == nil && raw.N > 0 {
 			err = io.ErrUnexpectedEOF
 		}
@@ -69,7 +71,8 @@ func (l *listReader) read(body io.Reader) error {
 	return nil
 }
 
-// eachField calls f for each field of a message that has strings, bytes and messages only; f reads the field, which has that size.
+// eachField calls f for each field of a message that has strings, bytes and messages only; f reads the field, which has
+// that size.
 func eachField(r *bufio.Reader, f func(number protowire.Number, size int64) error) error {
 	for {
 		tag, err := binary.ReadUvarint(r)

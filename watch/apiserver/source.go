@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apiserver feeds a [watch.Sink] with the pods, namespaces and policies of an API server, and writes Events to it.
+// Package apiserver feeds a [watch.Sink] with the pods, namespaces and policies of an API server, and writes Events to
+// it.
 //
-// It reads the wire format by hand where that was measured to pay: a pod is trimmed to what policy needs before it is decoded (a tenth of
-// its bytes), and a list is read one object at a time, so that its size never is the daemon's.
+// It reads the wire format by hand where that was measured to pay: a pod is trimmed to what policy needs before it is
+// decoded (a tenth of its bytes), and a list is read one object at a time, so that its size never is the daemon's.
 package apiserver
 
 import (
@@ -30,9 +31,9 @@ import (
 
 // Source feeds the pods, namespaces and policies of a cluster.
 //
-// An informer would hold each object, a kilobyte and more of it even when trimmed, beside what the sink makes of it. This is the
-// half of one that is needed: a reflector for each kind lists, watches, backs off and lists again, and its store is a [feed], which
-// keeps nothing.
+// An informer would hold each object, a kilobyte and more of it even when trimmed, beside what the sink makes of it.
+// This is the half of one that is needed: a reflector for each kind lists, watches, backs off and lists again, and its
+// store is a [feed], which keeps nothing.
 type Source struct {
 	Client *Client
 	Pods   PodObserver // may be nil
@@ -60,7 +61,8 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 				sink.Synced()
 			}
 		})
-		reflector := cache.NewReflectorWithOptions(f, nil, f, cache.ReflectorOptions{Name: "netpold", TypeDescription: r.name})
+		reflector := cache.NewReflectorWithOptions(f, nil, f,
+			cache.ReflectorOptions{Name: "netpold", TypeDescription: r.name})
 		reflectors.Go(func() { reflector.RunWithContext(ctx) })
 	}
 	reflectors.Wait()
@@ -69,22 +71,28 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 
 // resource is one kind of object: how to get it, and what a sink needs of it.
 type resource struct {
-	name   string // as kubectl calls it
-	list   func(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
-	watch  func(context.Context, metav1.ListOptions, func(apiwatch.Event) bool) (apiwatch.Interface, error) // the function takes events for itself
-	set    func(watch.Objects, runtime.Object) error                                                        // keeps nothing but what it gives; an error says what was left out
+	name string // as kubectl calls it
+	list func(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
+	// the function takes events for itself
+	watch  func(context.Context, metav1.ListOptions, func(apiwatch.Event) bool) (apiwatch.Interface, error)
+	set    func(watch.Objects, runtime.Object) error // keeps nothing but what it gives; an error says what was left out
 	remove func(watch.Objects, types.NamespacedName)
 	names  func(watch.Objects) iter.Seq[types.NamespacedName] // of all there are
 }
 
-// unfinished selects the pods that are not over. One that is over has no address any more; the server says that it is deleted.
+// unfinished selects the pods that are not over. One that is over has no address any more; the server says that it is
+// deleted.
 const unfinished = "status.phase!=" + string(corev1.PodSucceeded) + ",status.phase!=" + string(corev1.PodFailed)
 
 func (s *Source) resources() []resource {
 	c := s.Client
 	pods := endpoint{c.core, c.codecs, "pods", "Pod", unfinished, func() message { return new(corev1.Pod) }}
-	namespaces := endpoint{c.core, c.codecs, "namespaces", "Namespace", "", func() message { return new(corev1.Namespace) }}
-	policies := endpoint{c.networking, c.codecs, "networkpolicies", "NetworkPolicy", "", func() message { return new(networkingv1.NetworkPolicy) }}
+	namespaces := endpoint{c.core, c.codecs, "namespaces", "Namespace", "", func() message {
+		return new(corev1.Namespace)
+	}}
+	policies := endpoint{c.networking, c.codecs, "networkpolicies", "NetworkPolicy", "", func() message {
+		return new(networkingv1.NetworkPolicy)
+	}}
 	tellPod := func(objects watch.Objects, obj runtime.Object) error {
 		if p, ok := obj.(*corev1.Pod); ok && s.Pods != nil {
 			s.Pods.SetPod(p)
@@ -100,8 +108,10 @@ func (s *Source) resources() []resource {
 	removeNamespace := func(objects watch.Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) }
 	return []resource{
 		{pods.resource, pods.list, pods.watch, tellPod, removePod, watch.Objects.Pods},
-		{namespaces.resource, namespaces.list, namespaces.watch, setNamespace, removeNamespace, watch.Objects.Namespaces},
-		{policies.resource, policies.list, policies.watch, setPolicy, watch.Objects.DeletePolicy, watch.Objects.Policies},
+		{namespaces.resource, namespaces.list, namespaces.watch, setNamespace, removeNamespace,
+			watch.Objects.Namespaces},
+		{policies.resource, policies.list, policies.watch, setPolicy, watch.Objects.DeletePolicy,
+			watch.Objects.Policies},
 	}
 }
 

@@ -10,21 +10,23 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// fields says which fields of a protobuf message are kept, by number; of those with fields of their own, which of these. Numbers and
-// types are part of the API and never change.
+// fields says which fields of a protobuf message are kept, by number; of those with fields of their own, which of
+// these. Numbers and types are part of the API and never change.
 type fields map[protowire.Number]fields
 
-// metaFields are those of an ObjectMeta that a watch needs: name, namespace, uid for events, resourceVersion, labels, and annotations,
-// where the end of the initial events is told.
+// metaFields are those of an ObjectMeta that a watch needs: name, namespace, uid for events, resourceVersion, labels,
+// and annotations, where the end of the initial events is told.
 func metaFields() fields { return fields{1: nil, 3: nil, 5: nil, 6: nil, 11: nil, 12: nil} }
 
-// keptFields are the fields of an object that policy needs. A pod has six kilobytes and more, most of it managed fields, volumes, probes and
-// environments: to decode them takes longer than all that follows, and they are garbage at once.
+// keptFields are the fields of an object that policy needs. A pod has six kilobytes and more, most of it managed
+// fields, volumes, probes and environments: to decode them takes longer than all that follows, and they are garbage at
+// once.
 func keptFields(kind string) fields {
 	switch kind {
 	case "Pod":
 		metadata, container := metaFields(), fields{6: nil, 24: nil} // ports, restartPolicy
-		metadata[8], metadata[9], metadata[13] = nil, nil, nil       // creationTimestamp, deletionTimestamp, ownerReferences
+		// creationTimestamp, deletionTimestamp, ownerReferences
+		metadata[8], metadata[9], metadata[13] = nil, nil, nil
 		return fields{
 			1: metadata,
 			2: {2: container, 10: nil, 11: nil, 20: container}, // containers, nodeName, hostNetwork, initContainers
@@ -68,8 +70,8 @@ func (keep fields) trim(dst, message []byte) ([]byte, error) {
 // protobufMagic begins an object of the API in protobuf; a message runtime.Unknown follows.
 const protobufMagic = "k8s\x00"
 
-// Fields of the messages that an object is wrapped in: runtime.Unknown, and in a watch, around that, metav1.WatchEvent and
-// runtime.RawExtension.
+// Fields of the messages that an object is wrapped in: runtime.Unknown, and in a watch, around that, metav1.WatchEvent
+// and runtime.RawExtension.
 const (
 	unknownType  protowire.Number = 1
 	unknownRaw   protowire.Number = 2
@@ -85,7 +87,8 @@ type message interface {
 	Unmarshal([]byte) error
 }
 
-// wireDecoder decodes objects of one kind in protobuf, without the fields that policy does not need. It is for one goroutine.
+// wireDecoder decodes objects of one kind in protobuf, without the fields that policy does not need. It is for one
+// goroutine.
 type wireDecoder struct {
 	kind   string
 	empty  func() message // a new object
@@ -123,7 +126,8 @@ func (d *wireDecoder) item(data []byte) (runtime.Object, error) {
 	return obj, obj.Unmarshal(d.trimmed)
 }
 
-// submessage returns what a field of strings, bytes or messages has, the last of them in the one before; nil if there is none.
+// submessage returns what a field of strings, bytes or messages has, the last of them in the one before; nil if there
+// is none.
 func submessage(message []byte, path ...protowire.Number) ([]byte, error) {
 	for len(message) > 0 {
 		number, typ, tag := protowire.ConsumeTag(message)

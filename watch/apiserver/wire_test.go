@@ -87,9 +87,11 @@ func TestTrim(t *testing.T) {
 	always, controller := corev1.ContainerRestartPolicyAlways, true
 	full := deployed(t)
 	full.Spec.HostNetwork = true
-	full.Spec.InitContainers = []corev1.Container{{Name: "sidecar", RestartPolicy: &always, Ports: []corev1.ContainerPort{
-		{Name: "admin", ContainerPort: 65535, Protocol: corev1.ProtocolUDP}}}}
-	full.OwnerReferences = append(full.OwnerReferences, metav1.OwnerReference{Kind: "Node", Name: "other", Controller: &controller})
+	full.Spec.InitContainers = []corev1.Container{{Name: "sidecar", RestartPolicy: &always,
+		Ports: []corev1.ContainerPort{
+			{Name: "admin", ContainerPort: 65535, Protocol: corev1.ProtocolUDP}}}}
+	full.OwnerReferences = append(full.OwnerReferences,
+		metav1.OwnerReference{Kind: "Node", Name: "other", Controller: &controller})
 	full.Status.PodIPs = append(full.Status.PodIPs, corev1.PodIP{IP: "2001:db8::1"})
 	deleted, lost, unknown := deployed(t), deployed(t), deployed(t)
 	deleted.DeletionTimestamp, lost.Status.Reason = &deleted.CreationTimestamp, "NodeLost"
@@ -97,7 +99,8 @@ func TestTrim(t *testing.T) {
 	for _, p := range []*corev1.Pod{full, deployed(t), deleted, lost, unknown, apiPod("a", "10.0.0.1"), {}} {
 		want, wantAlive, _ := policy.PodFrom(p)
 		got, alive, err := policy.PodFrom(decoded(t, podDecoder(), enveloped(t, "v1", "Pod", p)).(*corev1.Pod))
-		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" || err != nil ||
+		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}),
+			cmpopts.EquateEmpty()); diff != "" || err != nil ||
 			alive != wantAlive || got.Terminating != (p == deleted || p == lost || p == unknown) {
 			t.Errorf("pod %s (-all of it +trimmed): %v\n%s", p.Name, err, diff)
 		}
@@ -119,7 +122,8 @@ func TestTrim(t *testing.T) {
 	if !cmp.Equal(np.Spec, got.Spec, cmpopts.EquateEmpty()) || !cmp.Equal(np.ObjectMeta, got.ObjectMeta) {
 		t.Errorf("policy trimmed to %v", got)
 	}
-	status := decoded(t, podDecoder(), enveloped(t, "v1", "Status", &metav1.Status{Code: 410, Reason: "Expired"})).(*metav1.Status)
+	status := decoded(t, podDecoder(),
+		enveloped(t, "v1", "Status", &metav1.Status{Code: 410, Reason: "Expired"})).(*metav1.Status)
 	if status.Code != 410 || status.Reason != "Expired" {
 		t.Errorf("status trimmed to %v", status)
 	}
@@ -131,7 +135,9 @@ func FuzzTrim(f *testing.F) {
 	f.Add(enveloped(f, "v1", "PodList", &corev1.PodList{Items: []corev1.Pod{*deployed(f)}}))
 	f.Add([]byte(protobufMagic + "\x0a\x00\x12\xff"))
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		items := wireDecoder{kind: "Pod", empty: func() message { return new(corev1.Pod) }, keep: keptFields("Pod"), others: noDecoder{}}
+		items := wireDecoder{kind: "Pod", empty: func() message {
+			return new(corev1.Pod)
+		}, keep: keptFields("Pod"), others: noDecoder{}}
 		_, _ = items.object(data)
 		l := listReader{items: items, each: func(runtime.Object) error { return nil }}
 		_ = l.read(bytes.NewReader(data))
@@ -145,7 +151,8 @@ func FuzzTrim(f *testing.F) {
 // noDecoder decodes nothing.
 type noDecoder struct{}
 
-func (noDecoder) Decode([]byte, *schema.GroupVersionKind, runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+func (noDecoder) Decode([]byte, *schema.GroupVersionKind, runtime.Object) (runtime.Object,
+	*schema.GroupVersionKind, error) {
 	return nil, nil, errors.New("no decoder")
 }
 
@@ -248,11 +255,13 @@ func (s *wireServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		list.(*corev1.PodList).Continue = ""
 	case "/api/v1/namespaces":
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"team": "a"}}}
-		kind, version, object, list = "Namespace", "v1", ns, &corev1.NamespaceList{ListMeta: metav1.ListMeta{ResourceVersion: "5"}, Items: []corev1.Namespace{*ns}}
+		kind, version, object, list = "Namespace", "v1", ns,
+			&corev1.NamespaceList{ListMeta: metav1.ListMeta{ResourceVersion: "5"}, Items: []corev1.Namespace{*ns}}
 	case "/apis/networking.k8s.io/v1/networkpolicies":
 		np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "deny"}}
 		kind, version, object = "NetworkPolicy", "networking.k8s.io/v1", np
-		list = &networkingv1.NetworkPolicyList{ListMeta: metav1.ListMeta{ResourceVersion: "5"}, Items: []networkingv1.NetworkPolicy{*np}}
+		list = &networkingv1.NetworkPolicyList{ListMeta: metav1.ListMeta{ResourceVersion: "5"},
+			Items: []networkingv1.NetworkPolicy{*np}}
 	default:
 		http.NotFound(w, r)
 		return
@@ -266,7 +275,8 @@ func (s *wireServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf+";stream=watch")
 	default:
 		w.WriteHeader(http.StatusUnprocessableEntity)
-		_, _ = w.Write(enveloped(s.t, "v1", "Status", &metav1.Status{Status: "Failure", Reason: metav1.StatusReasonInvalid, Code: 422}))
+		_, _ = w.Write(enveloped(s.t, "v1", "Status",
+			&metav1.Status{Status: "Failure", Reason: metav1.StatusReasonInvalid, Code: 422}))
 		return
 	}
 	if q.Get("sendInitialEvents") != "" {
@@ -321,7 +331,8 @@ func TestSource(t *testing.T) {
 				t.Errorf("Run: %v", err)
 			}
 			for len(handler.queries) > 0 {
-				if q := <-handler.queries; strings.HasPrefix(q, "/api/v1/pods") && q != "/api/v1/pods?fieldSelector="+unfinished {
+				if q := <-handler.queries; strings.HasPrefix(q, "/api/v1/pods") &&
+					q != "/api/v1/pods?fieldSelector="+unfinished {
 					t.Errorf("%s asks for more than it needs", q)
 				}
 			}
@@ -333,7 +344,8 @@ func TestSource(t *testing.T) {
 func clientOf(t *testing.T, url string) *Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"a","contexts":[{"name":"a","context":{"cluster":"a"}}],
+	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"a",
+"contexts":[{"name":"a","context":{"cluster":"a"}}],
 "clusters":[{"name":"a","cluster":{"server":%q}}]}`, url)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -352,8 +364,9 @@ func TestEventReader(t *testing.T) {
 	writeEvent(t, &frames, "ADDED", enveloped(t, "v1", "Pod", apiPod("a", "10.0.0.1")))
 	writeEvent(t, &frames, "MODIFIED", enveloped(t, "v1", "Pod", deployed(t)))
 	writeEvent(t, &frames, "ERROR", enveloped(t, "v1", "Status", gone))
-	lines.WriteString(`{"type":"ADDED","object":{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"shop","name":"a"}}}
-{"type":"MODIFIED","object":{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"shop","name":"` + deployed(t).Name + `"}}}
+	const pod = `{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"shop","name":%q}}`
+	lines.WriteString(`{"type":"ADDED","object":` + fmt.Sprintf(pod, "a") + `}
+{"type":"MODIFIED","object":` + fmt.Sprintf(pod, deployed(t).Name) + `}
 {"type":"ERROR","object":{"apiVersion":"v1","kind":"Status","status":"Failure","reason":"Expired","code":410}}
 `)
 	json, _ := runtime.SerializerInfoForMediaType(newCodecs().SupportedMediaTypes(), runtime.ContentTypeJSON)
@@ -384,7 +397,8 @@ func TestEventReader(t *testing.T) {
 		if diff := cmp.Diff(want[2:], got); diff != "" || taken != 3 {
 			t.Errorf("%d seen (-want +got):\n%s", taken, diff)
 		}
-		if _, err := read(bytes.NewReader(data[:len(data)-5]), nil); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		if _, err := read(bytes.NewReader(data[:len(data)-5]), nil); !errors.Is(err, io.ErrUnexpectedEOF) &&
+			!errors.Is(err, io.EOF) {
 			t.Errorf("an event that is cut: %v", err)
 		}
 	}
@@ -399,7 +413,10 @@ func TestStreamStops(t *testing.T) {
 	handler := &wireServer{t, true, make(chan string, 100)}
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	e := endpoint{client: clientOf(t, server.URL).core, codecs: newCodecs(), resource: "pods", kind: "Pod", empty: func() message { return new(corev1.Pod) }}
+	e := endpoint{client: clientOf(t, server.URL).core, codecs: newCodecs(), resource: "pods", kind: "Pod",
+		empty: func() message {
+			return new(corev1.Pod)
+		}}
 	w, err := e.watch(t.Context(), metav1.ListOptions{}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package denied counts the packets that a node's tables deny: by the counters of the elements that the kernel holds, and the last counts of
-// those that it held.
+// Package denied counts the packets that a node's tables deny: by the counters of the elements that the kernel holds,
+// and the last counts of those that it held.
 package denied
 
 import (
@@ -20,13 +20,14 @@ import (
 
 // Reads reads the sets that count.
 type Reads interface {
-	// Elements returns the elements of a set with their counts; with an error, those that were seen. That the set is not there is an
-	// error that is fs.ErrNotExist.
+	// Elements returns the elements of a set with their counts; with an error, those that were seen. That the set is
+	// not there is an error that is fs.ErrNotExist.
 	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
 }
 
-// Counter has totals that only grow. The kernel is read beside the loop's transactions, so what a transaction deletes while it is read
-// must not be counted twice. The loop calls Begin, End, Made and Retired; the others are for everybody.
+// Counter has totals that only grow. The kernel is read beside the loop's transactions, so what a transaction deletes
+// while it is read must not be counted twice. The loop calls Begin, End, Made and Retired; the others are for
+// everybody.
 type Counter struct {
 	reading chan struct{} // capacity 1: full while the kernel is read for somebody; no old read overtakes a new one
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drops tells who was blocked: it makes lines, a history and a table of the most blocked of the packets that the table denies and
-// the kernel logs. A packet is looked up once, when it is read, and becomes a [Record]; all that is said of it is made from that.
+// Package drops tells who was blocked: it makes lines, a history and a table of the most blocked of the packets that
+// the table denies and the kernel logs. A packet is looked up once, when it is read, and becomes a [Record]; all that
+// is said of it is made from that.
 package drops
 
 import (
@@ -29,8 +30,8 @@ type Packet struct {
 
 // Reader reads the packets that the table denies, as far as it logs them. It is for one goroutine.
 type Reader interface {
-	// Read waits until there are some, and returns how many it has put at the start of batch. When ctx ends it returns ctx's error, and
-	// can be called again.
+	// Read waits until there are some, and returns how many it has put at the start of batch. When ctx ends it returns
+	// ctx's error, and can be called again.
 	Read(ctx context.Context, batch []Packet) (int, error)
 
 	// Lost returns how many were logged and lost before Read, since the beginning.
@@ -44,7 +45,8 @@ type Reader interface {
 type Config struct {
 	Log *slog.Logger
 
-	// View calls look while nothing changes the state, which look must not keep. It says whether the state has all there is.
+	// View calls look while nothing changes the state, which look must not keep. It says whether the state has all
+	// there is.
 	View func(look func(*translate.State)) (synced bool)
 
 	// Told is called with each line, before its text has the number of packets that it stands for. It must not wait.
@@ -76,7 +78,8 @@ func New(config Config) *Log {
 	return &Log{
 		Config: config,
 		records: counter("netpold_drop_records_total",
-			"Denied packets that the kernel logged and netpold read; the kernel logs a limited number per second and isolation."),
+			"Denied packets that the kernel logged and netpold read; the kernel logs a limited number per second "+
+				"and isolation."),
 		recordsLost: counter("netpold_drop_records_lost_total",
 			"Denied packets that the kernel logged and netpold was too slow to read."),
 		linesSuppressed: counter("netpold_drop_lines_suppressed_total",
@@ -92,8 +95,8 @@ func (l *Log) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{l.records, l.recordsLost, l.linesSuppressed}
 }
 
-// key tells packets apart of which one line tells: by is the chain, which stands for the direction and the policies. When others isolate
-// the pod, what there is to say is another thing. In the table of pairs it is the direction alone.
+// key tells packets apart of which one line tells: by is the chain, which stands for the direction and the policies.
+// When others isolate the pod, what there is to say is another thing. In the table of pairs it is the direction alone.
 type key struct {
 	src, dst netip.Addr
 	proto    uint8

@@ -49,7 +49,8 @@ func (f *fakeReader) Lost() uint64 { return f.lost.Load() }
 
 func (f *fakeReader) Close() error { return nil }
 
-// dropTest is a log of drops in a cluster: shop/web-1 of another node, shop/db-0 of this one, isolated by shop/db-allow and shop/deny-all.
+// dropTest is a log of drops in a cluster: shop/web-1 of another node, shop/db-0 of this one, isolated by shop/db-allow
+// and shop/deny-all.
 type dropTest struct {
 	*Log
 	*fakeReader
@@ -78,8 +79,10 @@ func newDropTest(t *testing.T) *dropTest {
 	d.edit(t, func(s *translate.State) {
 		for i, name := range []string{"web-1", "db-0"} {
 			s.SetPod(policy.Pod{
-				NamespacedName: types.NamespacedName{Namespace: "shop", Name: name}, Node: []string{"other", "node"}[i], Running: true,
-				IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00::%d", i))},
+				NamespacedName: types.NamespacedName{Namespace: "shop", Name: name},
+				Node:           []string{"other", "node"}[i], Running: true,
+				IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}),
+					netip.MustParseAddr(fmt.Sprintf("fd00::%d", i))},
 				Labels: map[string]string{"app": name}, Owner: []string{"", "StatefulSet/db"}[i],
 			})
 		}
@@ -144,7 +147,8 @@ func dbAllow(port int32) *networkingv1.NetworkPolicy {
 // drop returns a SYN that was dropped on ingress.
 func (d *dropTest) drop(src, dst string, port uint16) Packet {
 	return Packet{
-		Flow:   policy.Flow{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Proto: nft.TCP, DstPort: port},
+		Flow: policy.Flow{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Proto: nft.TCP,
+			DstPort: port},
 		Prefix: d.chains[policy.Ingress], SrcPort: 56648, Opens: true,
 	}
 }
@@ -160,19 +164,27 @@ func TestDropLine(t *testing.T) {
 		want   string
 	}{
 		{"tcp", nil, nil, `level=INFO msg="` + head + "blocked: " + isolated +
-			` (nearest: shop/db-allow spec.ingress[0]: it allows TCP 5432, not TCP 6379)" direction=ingress protocol=tcp ` +
-			`src=10.0.0.0 dst=10.0.0.1 srcPort=56648 dstPort=6379 srcPod=shop/web-1 dstPod=shop/db-0 dstOwner=StatefulSet/db ` + policies},
-		{"not a connection", func(_ *dropTest, d *Packet) { d.Opens = false }, nil, `msg="TCP packet from shop/web-1 (10.0.0.0:56648)`},
+			` (nearest: shop/db-allow spec.ingress[0]: it allows TCP 5432, not TCP 6379)" direction=ingress ` +
+			`protocol=tcp ` +
+			`src=10.0.0.0 dst=10.0.0.1 srcPort=56648 dstPort=6379 srcPod=shop/web-1 dstPod=shop/db-0 ` +
+			`dstOwner=StatefulSet/db ` + policies},
+		{"not a connection", func(_ *dropTest, d *Packet) {
+			d.Opens = false
+		}, nil, `msg="TCP packet from shop/web-1 (10.0.0.0:56648)`},
 		{"partial", func(_ *dropTest, d *Packet) { d.Partial = true }, nil,
 			`msg="TCP packet of unknown port from shop/web-1 (10.0.0.0) to shop/db-0 (10.0.0.1) blocked: ` + isolated +
 				`" direction=ingress protocol=tcp src=10.0.0.0 dst=10.0.0.1 srcPod`},
 		{"external", func(_ *dropTest, d *Packet) { d.Src, d.DstPort = netip.MustParseAddr("192.0.2.1"), 5432 }, nil,
 			`msg="TCP connection from 192.0.2.1:56648 (external) to shop/db-0 (10.0.0.1:5432) blocked: ` + isolated +
-				` (nearest: shop/db-allow spec.ingress[0]: its peers do not include 192.0.2.1, which belongs to no pod)"`},
-		{"node", func(_ *dropTest, d *Packet) { d.Src = netip.MustParseAddr("192.0.2.9") }, func(_ *testing.T, o *translate.State) {
+				` (nearest: shop/db-allow spec.ingress[0]: its peers do not include 192.0.2.1, which ` +
+				`belongs to no pod)"`},
+		{"node", func(_ *dropTest, d *Packet) {
+			d.Src = netip.MustParseAddr("192.0.2.9")
+		}, func(_ *testing.T, o *translate.State) {
 			o.SetPod(policy.Pod{
-				NamespacedName: types.NamespacedName{Namespace: "kube-system", Name: "proxy"}, Node: "far", HostNetwork: true,
-				IPs: []netip.Addr{netip.MustParseAddr("192.0.2.9")},
+				NamespacedName: types.NamespacedName{Namespace: "kube-system", Name: "proxy"}, Node: "far",
+				HostNetwork: true,
+				IPs:         []netip.Addr{netip.MustParseAddr("192.0.2.9")},
 			})
 		}, `from 192.0.2.9:56648 (node far) to shop/db-0 (10.0.0.1:6379) blocked: `},
 		{"mapped", func(_ *dropTest, d *Packet) {
@@ -182,18 +194,22 @@ func TestDropLine(t *testing.T) {
 		{"icmp", func(_ *dropTest, d *Packet) { d.Proto, d.ICMPType, d.SrcPort, d.DstPort = nft.ICMP, 8, 0, 0 }, nil,
 			`msg="ICMP echo request from shop/web-1 (10.0.0.0) to shop/db-0 (10.0.0.1) blocked: `},
 		{"egress", func(t *dropTest, d *Packet) { d.Src, d.Dst, d.Prefix = d.Dst, d.Src, t.chains[policy.Egress] }, nil,
-			`from shop/db-0 (10.0.0.1:56648) to shop/web-1 (10.0.0.0:6379) blocked: egress of shop/db-0 is isolated by shop/deny-all and ` +
+			`from shop/db-0 (10.0.0.1:56648) to shop/web-1 (10.0.0.0:6379) blocked: egress of shop/db-0 is isolated ` +
+				`by shop/deny-all and ` +
 				`no rule allows it (there are no rules)" direction=egress`},
 		{"allowed now", nil, func(t *testing.T, o *translate.State) { setPolicy(t, o, dbAllow(6379)) },
-			head + `was blocked: ingress of shop/db-0 was isolated by shop/db-allow, shop/deny-all; the policies of now allow it"`},
+			head + `was blocked: ingress of shop/db-0 was isolated by shop/db-allow, shop/deny-all; the policies of ` +
+				`now allow it"`},
 		{"no policies now", nil, func(_ *testing.T, o *translate.State) {
 			o.DeletePolicy(types.NamespacedName{Namespace: "shop", Name: "db-allow"})
 			o.DeletePolicy(types.NamespacedName{Namespace: "shop", Name: "deny-all"})
-		}, head + `was blocked: ingress of shop/db-0 was isolated by shop/db-allow, 1 more; the policies of now allow it"`},
+		}, head + `was blocked: ingress of shop/db-0 was isolated by shop/db-allow, 1 more; the policies of ` +
+			`now allow it"`},
 		{"pod gone", nil, func(_ *testing.T, o *translate.State) {
 			o.DeletePod(types.NamespacedName{Namespace: "shop", Name: "db-0"})
 		},
-			`to 10.0.0.1:6379 was blocked: ingress of 10.0.0.1 was isolated by shop/db-allow, 1 more; the pod does not have the address any more"`},
+			`to 10.0.0.1:6379 was blocked: ingress of 10.0.0.1 was isolated by shop/db-allow, 1 more; the pod does ` +
+				`not have the address any more"`},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -274,13 +290,15 @@ func TestDropBounds(t *testing.T) {
 		time.Sleep(windowLength)
 		d.Expect(t)
 		want := fmt.Sprintf(`
-# HELP netpold_drop_lines_suppressed_total Log lines about denied packets that were not written because there were too many different ones.
+# HELP netpold_drop_lines_suppressed_total Log lines about denied packets that were not written because `+
+			`there were too many different ones.
 # TYPE netpold_drop_lines_suppressed_total counter
 netpold_drop_lines_suppressed_total %d
 # HELP netpold_drop_records_lost_total Denied packets that the kernel logged and netpold was too slow to read.
 # TYPE netpold_drop_records_lost_total counter
 netpold_drop_records_lost_total 7
-# HELP netpold_drop_records_total Denied packets that the kernel logged and netpold read; the kernel logs a limited number per second and isolation.
+# HELP netpold_drop_records_total Denied packets that the kernel logged and netpold read; `+
+			`the kernel logs a limited number per second and isolation.
 # TYPE netpold_drop_records_total counter
 netpold_drop_records_total %d
 `, suppressed, 2*ports+1)

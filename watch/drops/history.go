@@ -38,8 +38,8 @@ func (l *Log) remember(r Record) {
 	h.changed = make(chan struct{})
 }
 
-// from returns the lines from number from on, the number of the next one, how many were forgotten in between, and what is closed when
-// there are more.
+// from returns the lines from number from on, the number of the next one, how many were forgotten in between, and what
+// is closed when there are more.
 func (l *Log) from(from uint64) (lines []Record, next, missed uint64, more <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,8 +53,8 @@ func (l *Log) from(from uint64) (lines []Record, next, missed uint64, more <-cha
 	return lines, h.next, missed, h.changed
 }
 
-// ServeLines answers the newest lines, each a [Line] as JSON; ?namespace= keeps those of a namespace, ?follow=true goes on until the asker
-// goes. Slow readers miss lines; writers never block.
+// ServeLines answers the newest lines, each a [Line] as JSON; ?namespace= keeps those of a namespace, ?follow=true goes
+// on until the asker goes. Slow readers miss lines; writers never block.
 func (l *Log) ServeLines(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	namespace, follow := query.Get("namespace"), query.Get("follow") == "true"

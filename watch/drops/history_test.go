@@ -31,12 +31,14 @@ func TestHistory(t *testing.T) {
 		t.Error("nobody says that there are more")
 	}
 	lines, next, missed, _ = l.from(next)
-	if len(lines) != maxHistory || missed != 10 || next != maxHistory+15 || lines[0].Count != 15 || lines[maxHistory-1].Count != maxHistory+14 {
+	if len(lines) != maxHistory || missed != 10 || next != maxHistory+15 || lines[0].Count != 15 ||
+		lines[maxHistory-1].Count != maxHistory+14 {
 		t.Errorf("got %d lines, next %d, missed %d", len(lines), next, missed)
 	}
 }
 
-// TestTop: the pairs with most packets are known, with how much their counts may be too high, while a scan makes millions of others.
+// TestTop: the pairs with most packets are known, with how much their counts may be too high, while a scan makes
+// millions of others.
 func TestTop(t *testing.T) {
 	l := New(Config{})
 	count := func(n uint32) {
@@ -75,7 +77,8 @@ func TestServeLines(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(l.ServeLines))
 	t.Cleanup(server.Close) // after the bodies are closed
 	record := func(namespace string) {
-		l.remember(Record{Direction: "ingress", Dst: Peer{Namespace: namespace, Pod: namespace + "/a"}, Text: "one " + namespace})
+		l.remember(Record{Direction: "ingress", Dst: Peer{Namespace: namespace, Pod: namespace + "/a"},
+			Text: "one " + namespace})
 	}
 	record("shop")
 	record("bank")

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// TestDropLogFails: a log that fails is opened again, with a growing pause; that it is off, and that it works again, is said once.
+// TestDropLogFails: a log that fails is opened again, with a growing pause; that it is off, and that it works again, is
+// said once.
 func TestDropLogFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDropTest(t)
@@ -33,7 +34,8 @@ func TestDropLogFails(t *testing.T) {
 			t.Errorf("opened %d times in %s, want %d", got, away, want)
 		}
 		r := d.State()
-		if r == nil || r.OffSince == nil || time.Since(*r.OffSince) != away || !strings.Contains(r.Error, "another process") {
+		if r == nil || r.OffSince == nil || time.Since(*r.OffSince) != away ||
+			!strings.Contains(r.Error, "another process") {
 			t.Errorf("while it is off: %+v", r)
 		}
 

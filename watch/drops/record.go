@@ -22,8 +22,8 @@ const (
 	maxNearest  = 400 // bytes
 )
 
-// Record is a denied connection: who, by which policies and why, all as of when it was seen. Its JSON form is a line of what the endpoint
-// /drops answers.
+// Record is a denied connection: who, by which policies and why, all as of when it was seen. Its JSON form is a line of
+// what the endpoint /drops answers.
 type Record struct {
 	Time      time.Time `json:"time"`      // of the line
 	Direction string    `json:"direction"` // ingress or egress
@@ -64,8 +64,8 @@ func (r *Record) Kind() string { return fmt.Sprint(r.key) }
 // key returns what tells of the packet and its like.
 func (p Packet) key() key { return key{p.Src, p.Dst, p.Proto, p.DstPort, p.Prefix} }
 
-// resolve looks up, at once, who a packet is about and, if there is room for a line, why the policies deny it: else the record has no text.
-// It is false for a packet that no chain of ours has logged.
+// resolve looks up, at once, who a packet is about and, if there is room for a line, why the policies deny it: else the
+// record has no text. It is false for a packet that no chain of ours has logged.
 func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	if !p.Src.IsValid() || !p.Dst.IsValid() {
 		return Record{}, false
@@ -102,7 +102,8 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 		r.ICMPType, r.ICMPCode = &p.ICMPType, &p.ICMPCode
 	}
 	if room {
-		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p), r.why(p, isolation.Direction, excerpt))
+		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
+			r.why(p, isolation.Direction, excerpt))
 	}
 	return r, true
 }
@@ -159,7 +160,8 @@ func (r *Record) attrs() []slog.Attr {
 	return append(attrs, slog.Any("policies", r.Policies), slog.Int("count", r.Count))
 }
 
-// why says why the policies deny a packet, or that they do not any more. Without an excerpt it says who isolates the pod.
+// why says why the policies deny a packet, or that they do not any more. Without an excerpt it says who isolates the
+// pod.
 func (r *Record) why(p Packet, d policy.Direction, excerpt *policy.Cluster) string {
 	isolated, policies := r.Isolated(), strings.Join(r.Policies, ", ")
 	subject := fmt.Sprintf("%s of %s", d, cmp.Or(isolated.Pod, isolated.Address.String()))
@@ -179,7 +181,8 @@ func (r *Record) why(p Packet, d policy.Direction, excerpt *policy.Cluster) stri
 	case now.Allowed:
 		return was + "; the policies of now allow it"
 	case now.Quarantine != "":
-		return fmt.Sprintf("blocked: %s is isolated by %s; quarantined, nothing is allowed: %s", subject, policies, now.Quarantine)
+		return fmt.Sprintf("blocked: %s is isolated by %s; quarantined, nothing is allowed: %s", subject, policies,
+			now.Quarantine)
 	}
 	if rule := now.OverLimit; rule != nil {
 		return fmt.Sprintf("%s (%s would allow it, but is over a limit)", plain, rule)

@@ -43,9 +43,9 @@ type pairs struct {
 	fewest  pairHeap
 }
 
-// countPair counts a logged packet of a pair. Of a pair that is new when the table is full, the one with the fewest packets makes room and
-// leaves it its count, as Excess: a count is too high by that at most, and what has more than the fewest is surely there (the algorithm
-// is Space-Saving, Metwally et al. 2005).
+// countPair counts a logged packet of a pair. Of a pair that is new when the table is full, the one with the fewest
+// packets makes room and leaves it its count, as Excess: a count is too high by that at most, and what has more than
+// the fewest is surely there (the algorithm is Space-Saving, Metwally et al. 2005).
 func (l *Log) countPair(r *Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,8 +81,10 @@ func (l *Log) Top(namespace string) Top {
 		}
 	}
 	slices.SortFunc(t.Pairs, func(a, b Pair) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), a.Src.Address.Compare(b.Src.Address), a.Dst.Address.Compare(b.Dst.Address),
-			cmp.Compare(a.Dst.Port, b.Dst.Port), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Direction, b.Direction))
+		return cmp.Or(cmp.Compare(b.Count, a.Count), a.Src.Address.Compare(b.Src.Address),
+			a.Dst.Address.Compare(b.Dst.Address),
+			cmp.Compare(a.Dst.Port, b.Dst.Port), cmp.Compare(a.Protocol, b.Protocol),
+			cmp.Compare(a.Direction, b.Direction))
 	})
 	return t
 }

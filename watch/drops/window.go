@@ -135,7 +135,8 @@ func (l *Log) tellRepeats() {
 		repeated = append(repeated, e)
 	}
 	slices.SortFunc(repeated, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), a.Src.Address.Compare(b.Src.Address), a.Dst.Address.Compare(b.Dst.Address),
+		return cmp.Or(cmp.Compare(b.Count, a.Count), a.Src.Address.Compare(b.Src.Address),
+			a.Dst.Address.Compare(b.Dst.Address),
 			cmp.Compare(a.Dst.Port, b.Dst.Port))
 	})
 	elapsed := time.Since(w.begin).Round(time.Second / 10)
@@ -153,10 +154,12 @@ func (l *Log) tellRepeats() {
 		l.Log.Warn("too many different drops, lines were suppressed", "lines", w.suppressed, "in", elapsed)
 	}
 	if w.lost > 0 {
-		l.Log.Warn("the kernel logged drops faster than they were read, records were lost", "records", w.lost, "in", elapsed)
+		l.Log.Warn("the kernel logged drops faster than they were read, records were lost", "records",
+			w.lost, "in", elapsed)
 	}
 	if w.foreign > 0 {
-		l.Log.Debug("somebody else logs to the group of the drops, or no IP packets", "records", w.foreign, "in", elapsed)
+		l.Log.Debug("somebody else logs to the group of the drops, or no IP packets", "records",
+			w.foreign, "in", elapsed)
 	}
 	w.suppressed, w.lost, w.foreign = 0, 0, 0
 }

@@ -60,8 +60,8 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Recorder writes events. To tell it something never waits: what the API server does not take in time is not told. A nil Recorder tells
-// nothing.
+// Recorder writes events. To tell it something never waits: what the API server does not take in time is not told. A
+// nil Recorder tells nothing.
 type Recorder struct {
 	Config
 	policies, drops *queue
@@ -128,8 +128,8 @@ func (e *Recorder) DeletePod(name types.NamespacedName) {
 	delete(e.pods, name)
 }
 
-// Blocked tells a pod of this node that its policies denied packets, in the words of the log. Packets of one kind, which is a key, are
-// one event.
+// Blocked tells a pod of this node that its policies denied packets, in the words of the log. Packets of one kind,
+// which is a key, are one event.
 func (e *Recorder) Blocked(name types.NamespacedName, kind, text string, packets int) {
 	if e == nil || !e.Drops {
 		return
@@ -141,7 +141,8 @@ func (e *Recorder) Blocked(name types.NamespacedName, kind, text string, packets
 		return
 	}
 	r := p.kind(kind, func() *corev1.Event {
-		object := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: name.Namespace, Name: name.Name, UID: p.uid}
+		object := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: name.Namespace,
+			Name: name.Name, UID: p.uid}
 		event := newEvent(object, reasonBlocked, fmt.Sprint(kind, time.Now().UnixNano()))
 		event.Count, event.Source.Host, event.ReportingInstance = 0, e.Node, e.Node
 		return event
@@ -176,7 +177,8 @@ func (p *pod) kind(key string, made func() *corev1.Event) *record {
 	return r
 }
 
-// newEvent returns an event of an object that happened once, now. Its name follows from the object, the reason and what tells it apart.
+// newEvent returns an event of an object that happened once, now. Its name follows from the object, the reason and what
+// tells it apart.
 func newEvent(object corev1.ObjectReference, reason, which string) *corev1.Event {
 	now := metav1.Now()
 	return &corev1.Event{

@@ -109,7 +109,8 @@ func (f *fakeWriter) texts() map[string][]string {
 	all := make(map[string][]string)
 	for _, e := range f.events {
 		o := e.InvolvedObject
-		all[o.Name] = append(all[o.Name], fmt.Sprintf("%s %s %s/%s %s %s ×%d: %s", o.APIVersion, o.Kind, o.Namespace, o.Name, o.UID, e.Reason, e.Count, e.Message))
+		all[o.Name] = append(all[o.Name], fmt.Sprintf("%s %s %s/%s %s %s ×%d: %s", o.APIVersion, o.Kind, o.Namespace,
+			o.Name, o.UID, e.Reason, e.Count, e.Message))
 	}
 	return all
 }
@@ -156,7 +157,8 @@ func reject(e *Recorder, name, uid, cidr string) {
 	synctest.Wait()
 }
 
-// TestRejectedOnce: one event for each thing that is wrong with a policy, however many nodes tell of it, and however often.
+// TestRejectedOnce: one event for each thing that is wrong with a policy, however many nodes tell of it, and however
+// often.
 func TestRejectedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
@@ -166,8 +168,10 @@ func TestRejectedOnce(t *testing.T) {
 		if got := w.take(); got != "create" {
 			t.Errorf("told twice: %s", got)
 		}
-		const want = `networking.k8s.io/v1 NetworkPolicy shop/db u1 NetworkPolicyRejected ×1: in force without what does not compile: ` +
-			`spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33": must be a CIDR, as 10.9.8.0/24 or 2001:db8::/64`
+		const want = `networking.k8s.io/v1 NetworkPolicy shop/db u1 NetworkPolicyRejected ×1: in force without what ` +
+			`does not compile: ` +
+			`spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33": must be a CIDR, as 10.9.8.0/24 ` +
+			`or 2001:db8::/64`
 		if got := w.texts()["db"]; len(got) != 1 || got[0] != want {
 			t.Errorf("events\n%s\nwant\n%s", got, want)
 		}

@@ -65,8 +65,8 @@ func (e *Recorder) DeletePolicy(name types.NamespacedName) {
 	delete(e.uids, name)
 }
 
-// Trouble tells of a policy that is not in force as it is written: once for each reason. All nodes give the event the same name, so that
-// there is one.
+// Trouble tells of a policy that is not in force as it is written: once for each reason. All nodes give the event the
+// same name, so that there is one.
 func (e *Recorder) Trouble(id Trouble, reason string) {
 	if e == nil {
 		return
@@ -89,7 +89,8 @@ func (e *Recorder) offerTrouble(r *record, reason string) {
 	name := r.trouble.Policy
 	kind, begin := r.trouble.words()
 	event := newEvent(corev1.ObjectReference{
-		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy", Namespace: name.Namespace, Name: name.Name, UID: e.uids[name],
+		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy", Namespace: name.Namespace,
+		Name: name.Name, UID: e.uids[name],
 	}, kind, reason)
 	event.Message = message(begin + reason)
 	if r.event != nil && !r.over && r.event.Name == event.Name {
@@ -112,7 +113,8 @@ func (e *Recorder) Over(id Trouble) {
 	}
 }
 
-// discard forgets a record that is over, unless it is in the queue still: a policy that changes to and fro is there once.
+// discard forgets a record that is over, unless it is in the queue still: a policy that changes to and fro is there
+// once.
 func (e *Recorder) discard(r *record) {
 	if r.over && !r.queued && e.troubles[r.trouble] == r {
 		delete(e.troubles, r.trouble)

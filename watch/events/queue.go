@@ -103,8 +103,8 @@ func (e *Recorder) dismissed(r *record) bool {
 	return r.over
 }
 
-// deliver writes what is new of a record. What cannot be written now is tried again a few times; when that fails, the record waits until
-// it is offered again.
+// deliver writes what is new of a record. What cannot be written now is tried again a few times; when that fails, the
+// record waits until it is offered again.
 func (e *Recorder) deliver(ctx context.Context, r *record) {
 	for retry := minRetry; ; retry *= 4 {
 		err := e.write(ctx, r)
@@ -116,7 +116,8 @@ func (e *Recorder) deliver(ctx context.Context, r *record) {
 			return
 		case !passing(err) || retry > maxRetry:
 			e.failure.Do(func() {
-				e.Log.Warn("events are not written, this is not said again for an hour; the policies are in force", "err", err)
+				e.Log.Warn("events are not written, this is not said again for an hour; the policies are in force",
+					"err", err)
 			})
 			return
 		}
@@ -126,8 +127,8 @@ func (e *Recorder) deliver(ctx context.Context, r *record) {
 	}
 }
 
-// write writes what is new of a record. That the event is there is as good as written: another node did it, or an attempt whose answer
-// was lost.
+// write writes what is new of a record. That the event is there is as good as written: another node did it, or an
+// attempt whose answer was lost.
 func (e *Recorder) write(ctx context.Context, r *record) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -167,6 +168,7 @@ type change struct {
 
 // passing says whether an error may pass by itself: the server did not answer, or that it cannot now.
 func passing(err error) bool {
-	return apierrors.ReasonForError(err) == metav1.StatusReasonUnknown || apierrors.IsTooManyRequests(err) || apierrors.IsServerTimeout(err) ||
+	return apierrors.ReasonForError(err) == metav1.StatusReasonUnknown || apierrors.IsTooManyRequests(err) ||
+		apierrors.IsServerTimeout(err) ||
 		apierrors.IsTimeout(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err)
 }

@@ -19,10 +19,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchMask has IN_CLOSE_WRITE, after which a file is read, and IN_MODIFY, after which it is not until the next of the former: half a policy
-// may well parse.
-const watchMask = unix.IN_CLOSE_WRITE | unix.IN_MODIFY | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
-	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+// watchMask has IN_CLOSE_WRITE, after which a file is read, and IN_MODIFY, after which it is not until the next of the
+// former: half a policy may well parse.
+const watchMask = unix.IN_CLOSE_WRITE | unix.IN_MODIFY | unix.IN_CREATE | unix.IN_DELETE |
+	unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 
 // inotify watches folders, for one goroutine.
 type inotify struct {
@@ -57,7 +57,9 @@ func (i *inotify) close() error { return i.file.Close() }
 func (i *inotify) add(dir string) error {
 	var wd int
 	var err error
-	if connErr := i.conn.Control(func(fd uintptr) { wd, err = unix.InotifyAddWatch(int(fd), dir, watchMask) }); connErr != nil {
+	if connErr := i.conn.Control(func(fd uintptr) {
+		wd, err = unix.InotifyAddWatch(int(fd), dir, watchMask)
+	}); connErr != nil {
 		return connErr
 	}
 	if err != nil {
@@ -111,8 +113,8 @@ func (i *inotify) queued() ([]inotifyEvent, error) {
 	return events, err
 }
 
-// read waits for events and returns all that are queued by then, or [os.ErrDeadlineExceeded] after timeout, if there is one, and
-// when ctx ends.
+// read waits for events and returns all that are queued by then, or [os.ErrDeadlineExceeded] after timeout, if there is
+// one, and when ctx ends.
 func (i *inotify) read(ctx context.Context, timeout time.Duration) ([]inotifyEvent, error) {
 	var deadline time.Time
 	if timeout > 0 {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package folder feeds a [watch.Sink] with the pods, namespaces and policies of a folder of manifests, and reads the same for commands
-// that work on a file.
+// Package folder feeds a [watch.Sink] with the pods, namespaces and policies of a folder of manifests, and reads the
+// same for commands that work on a file.
 //
-// inotify(7) is asked without a library: fsnotify tells of writes and not of the last one, and half a policy may well parse.
+// inotify(7) is asked without a library: fsnotify tells of writes and not of the last one, and half a policy may well
+// parse.
 package folder
 
 import (
@@ -23,19 +24,20 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// How large a file may be, in bytes. To parse YAML takes some 25 times as much memory for a moment: the daemon, which shares a node,
-// does not do that for a file that somebody put into its folder by mistake.
+// How large a file may be, in bytes. To parse YAML takes some 25 times as much memory for a moment: the daemon, which
+// shares a node, does not do that for a file that somebody put into its folder by mistake.
 const (
 	maxWatched = 64 << 20
 	maxLoaded  = 1 << 30
 )
 
 // Load returns the objects of a file of manifests, or of all *.yaml, *.yml and *.json files of a folder and its
-// subfolders, where names that begin with a dot are passed over. They are what kubectl prints, in YAML or JSON: Pods, Namespaces and
-// NetworkPolicies, and lists of them; other kinds are passed over. A namespace that objects are in exists without saying so.
+// subfolders, where names that begin with a dot are passed over. They are what kubectl prints, in YAML or JSON: Pods,
+// Namespaces and NetworkPolicies, and lists of them; other kinds are passed over. A namespace that objects are in
+// exists without saying so.
 //
-// The list holds a [*Error] for each thing that is wrong with them, in the order of files and lines: the cluster is without
-// it. The last error is that nothing could be read.
+// The list holds a [*Error] for each thing that is wrong with them, in the order of files and lines: the cluster is
+// without it. The last error is that nothing could be read.
 func Load(path string) (*policy.Cluster, []error, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -91,8 +93,8 @@ func clusterOf(files map[string]manifest) (*policy.Cluster, []error) {
 	return c, errs
 }
 
-// merge returns the objects of all files, the namespaces that they are in, and what is wrong with them. Of an object that is there
-// twice the first one counts, in the order of file names and lines.
+// merge returns the objects of all files, the namespaces that they are in, and what is wrong with them. Of an object
+// that is there twice the first one counts, in the order of file names and lines.
 func merge(files map[string]manifest) (map[objectKey]*object, []*Error) {
 	objects := make(map[objectKey]*object)
 	var problems []*Error
@@ -129,7 +131,8 @@ type walker struct {
 	fail  func(path string, err error) // what cannot be read
 }
 
-// walk walks a folder, which is root or below it, and its subfolders. It follows symbolic links: a mounted ConfigMap is made of them.
+// walk walks a folder, which is root or below it, and its subfolders. It follows symbolic links: a mounted ConfigMap is
+// made of them.
 func (w walker) walk(dir, root string) {
 	var ancestors []fs.FileInfo
 	for path := dir; path != root && isBelow(path, root); {

@@ -49,7 +49,8 @@ func describeCluster(c *policy.Cluster) string {
 		fmt.Fprintf(&b, "namespace %s %s\n", name, sink.Labels(c.Namespaces[name]))
 	}
 	for _, np := range c.Policies {
-		fmt.Fprintf(&b, "policy %s/%s %v podSelector %s; %d ingress, %d egress\n", np.Namespace, np.Name, np.Spec.PolicyTypes,
+		fmt.Fprintf(&b, "policy %s/%s %v podSelector %s; %d ingress, %d egress\n", np.Namespace, np.Name,
+			np.Spec.PolicyTypes,
 			metav1.FormatLabelSelector(&np.Spec.PodSelector), len(np.Spec.Ingress), len(np.Spec.Egress))
 	}
 	return strings.ReplaceAll(b.String(), " \n", "\n")
@@ -77,7 +78,8 @@ func TestLoad(t *testing.T) {
 				}
 				files = append(files, f)
 				name := filepath.Join(dir, f.Name)
-				if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, f.Data, 0o644)); err != nil {
+				if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755),
+					os.WriteFile(name, f.Data, 0o644)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -125,48 +127,70 @@ func TestRead(t *testing.T) {
 		{"wrong indent", "a:\n  b: c\n d: e\n", "", "in:3: did not find expected key"},
 		{"flow mapping", "{apiVersion: v1, kind: Pod, metadata: {name: a}}", "pod default/a", ""},
 		{"flow mapping without an end", "{apiVersion: v1, kind: Pod", "", "in:1: did not find expected ',' or '}'"},
-		{"what follows a flow mapping", "{apiVersion: v1, kind: Pod, metadata: {name: a}}\n{b: c}\n", "", "in:2: did not find expected <document start>"},
+		{"what follows a flow mapping", "{apiVersion: v1, kind: Pod, metadata: {name: a}}\n{b: c}\n", "",
+			"in:2: did not find expected <document start>"},
 		{"broken JSON", "{\"kind\": \"Pod\",\n \"a\": ]}", "", "in:2: invalid character ']'"},
 		{"deep YAML", pod + "spec: " + strings.Repeat("[", 20_000), "", "in:4: exceeded max depth of 10000"},
-		{"deep flow", pod + "spec: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "", "in:1: nested too deep"},
+		{"deep flow", pod + "spec: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "",
+			"in:1: nested too deep"},
 		{"deep JSON", `{"a":` + strings.Repeat("[", 20_000), "", "in:1: invalid character '[' exceeded max depth"},
 		{"infinity", pod + "spec: {a: .inf}", "", "in:1: unsupported value: +Inf"},
 		{"alias bomb", pod + bomb, "", "in:1: document contains excessive aliasing"},
-		{"alias bomb of rules", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec:\n  ingress: [" +
-			rules + ", " + strings.Repeat("*r, ", 500) + "]\n", "", "in:1: document contains excessive aliasing"},
-		{"alias bomb of text", pod + "a: &a " + strings.Repeat("x", 1<<20) + "\nb: [" + strings.Repeat("*a,", 5000) + "]\n", "",
+		{"alias bomb of rules",
+			"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec:\n  ingress: [" +
+				rules + ", " + strings.Repeat("*r, ", 500) + "]\n", "", "in:1: document contains excessive aliasing"},
+		{"alias bomb of text", pod + "a: &a " + strings.Repeat("x", 1<<20) + "\nb: [" + strings.Repeat("*a,",
+			5000) + "]\n", "",
 			"in:1: YAML aliases expand to too much text"},
-		{"alias of itself", "&a {apiVersion: v1, kind: List, items: [*a]}", "", "in:1: anchor 'a' value contains itself"},
-		{"merge of itself", "&a {<<: *a, apiVersion: v1, kind: Pod, metadata: {name: a}}", "", "in:1: anchor 'a' value contains itself"},
-		{"no document stops the next", "a: [\n--- # comment\n" + pod + "...\nb: ]\n---\n{c: d, kind: D, apiVersion: e}\n", "pod default/a", "in:7: document 3: did not find"},
-		{"no JSON stops the one before", `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}` + "\n{]", "pod default/a",
+		{"alias of itself", "&a {apiVersion: v1, kind: List, items: [*a]}", "",
+			"in:1: anchor 'a' value contains itself"},
+		{"merge of itself", "&a {<<: *a, apiVersion: v1, kind: Pod, metadata: {name: a}}", "",
+			"in:1: anchor 'a' value contains itself"},
+		{"no document stops the next", "a: [\n--- # comment\n" + pod +
+			"...\nb: ]\n---\n{c: d, kind: D, apiVersion: e}\n", "pod default/a", "in:7: document 3: did not find"},
+		{"no JSON stops the one before", `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}` + "\n{]",
+			"pod default/a",
 			"in:2: document 2: invalid character ']'"},
-		{"JSON between separators", "---\n" + `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}` + "\n---\n" + pod, "pod default/a",
+		{"JSON between separators", "---\n" + `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}` +
+			"\n---\n" + pod, "pod default/a",
 			"in:4: document 2: pod default/a: is in in:2 too, which counts"},
-		{"directive", "%YAML 1.1\n# comment\n--- {apiVersion: v1, kind: Pod, metadata: {name: a}}", "pod default/a", ""},
-		{"a name twice", strings.Replace(pod, "name: a", "name: a, name: b", 1), "", "in:1: pod default/b: metadata.name: is there twice"},
-		{"a label twice", `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"a": "b", "a": "c"}}}`, "pod default/a",
+		{"directive", "%YAML 1.1\n# comment\n--- {apiVersion: v1, kind: Pod, metadata: {name: a}}",
+			"pod default/a", ""},
+		{"a name twice", strings.Replace(pod, "name: a", "name: a, name: b", 1), "",
+			"in:1: pod default/b: metadata.name: is there twice"},
+		{"a label twice", `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"a": "b", ` +
+			`"a": "c"}}}`, "pod default/a",
 			"in:1: pod default/a: metadata.labels.a: is there twice"},
-		{"a kind twice", `{"apiVersion": "v1", "kind": "Pod", "kind": "ConfigMap", "metadata": {"name": "a"}}`, "", "in:1: kind: is there twice"},
-		{"a policy's namespace twice", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namespace: b, namespace: c}\nspec: {}\n",
+		{"a kind twice", `{"apiVersion": "v1", "kind": "Pod", "kind": "ConfigMap", "metadata": {"name": "a"}}`, "",
+			"in:1: kind: is there twice"},
+		{"a policy's namespace twice",
+			"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namespace: b, namespace: " +
+				"c}\nspec: {}\n",
 			"", "metadata.namespace: is there twice"},
 		{"a podSelector twice", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n" +
-			"spec: {podSelector: {matchLabels: {a: b}}, podSelector: {matchLabels: {c: d}}, ingress: [{}], policyTypes: [Ingress]}\n",
+			"spec: {podSelector: {matchLabels: {a: b}}, podSelector: {matchLabels: {c: d}}, ingress: [{}], " +
+			"policyTypes: [Ingress]}\n",
 			"namespace default\npolicy default/a [Ingress Egress] podSelector <none>; 0 ingress, 0 egress",
 			"in:1: NetworkPolicy default/a: spec.podSelector: is there twice"},
-		{"a podSelector twice after a hundred others", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n" +
-			"spec: {ingress: [" + strings.Repeat("{from: [], from: []}, ", 200) + "], podSelector: {}, podSelector: {matchLabels: {c: d}}}\n",
-			"namespace default\npolicy default/a [Ingress Egress] podSelector <none>; 0 ingress, 0 egress", "is there twice"},
-		{"keys that differ in YAML only", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {1: a, \"1\": b}}\n", "pod default/a",
+		{"a podSelector twice after a hundred others",
+			"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n" +
+				"spec: {ingress: [" + strings.Repeat("{from: [], from: []}, ",
+				200) + "], podSelector: {}, podSelector: {matchLabels: {c: d}}}\n",
+			"namespace default\npolicy default/a [Ingress Egress] podSelector <none>; 0 ingress, 0 egress",
+			"is there twice"},
+		{"keys that differ in YAML only", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {1: a, \"1\": b}}\n",
+			"pod default/a",
 			"in:1: pod default/a: metadata.labels.1: is there twice"},
-		{"two of a kind", pod + "---\n" + pod, "pod default/a", "in:5: document 2: pod default/a: is in in:1 too, which counts"},
+		{"two of a kind", pod + "---\n" + pod, "pod default/a",
+			"in:5: document 2: pod default/a: is in in:1 too, which counts"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, errs := Read("in", strings.NewReader(tt.text))
 			if got := describeCluster(c); !strings.HasPrefix(got, tt.cluster) || tt.cluster == "" && got != "" {
 				t.Errorf("got %q, want %q", got, tt.cluster)
 			}
-			if err := errors.Join(errs...); (tt.errs == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.errs) {
+			if err := errors.Join(errs...); (tt.errs == "") != (err == nil) || err != nil &&
+				!strings.Contains(err.Error(), tt.errs) {
 				t.Errorf("got errors:\n%v\nwant %q", err, tt.errs)
 			}
 		})
@@ -182,7 +206,8 @@ func TestLoadFails(t *testing.T) {
 	}
 }
 
-// FuzzRead: whatever a file holds, the loader returns, makes of it no more than a multiple, and no name that it lets through breaks a line or a quote.
+// FuzzRead: whatever a file holds, the loader returns, makes of it no more than a multiple, and no name that it lets
+// through breaks a line or a quote.
 func FuzzRead(f *testing.F) {
 	cases, _ := filepath.Glob("testdata/*.txtar")
 	for _, path := range cases {

@@ -32,8 +32,8 @@ type metaText struct {
 	Deleted   json.RawMessage `json:"deletionTimestamp"`
 }
 
-// metadata reads who an object is, and returns false if that is in doubt. A policy without a namespace but with a field that nobody
-// knows is: the field may be "namspace".
+// metadata reads who an object is, and returns false if that is in doubt. A policy without a namespace but with a field
+// that nobody knows is: the field may be "namspace".
 func (r *reader) metadata(kind objectKind, text json.RawMessage, path *field.Path) (metadata, bool) {
 	before := len(r.problems)
 	m := metadata{key: objectKey{kind: kind}}
@@ -77,7 +77,8 @@ func (r *reader) text(value json.RawMessage, path *field.Path, check func(string
 	return text
 }
 
-// labels returns the labels that are valid. Each of the others is a problem; it may be the one that a policy selects by.
+// labels returns the labels that are valid. Each of the others is a problem; it may be the one that a policy selects
+// by.
 func (r *reader) labels(text json.RawMessage, path *field.Path) map[string]string {
 	before := len(r.problems)
 	labels := make(map[string]string)
@@ -140,8 +141,8 @@ type (
 	}
 )
 
-// pod reads a pod, and returns false if it is finished or if where it runs is in doubt. A pod without a phase is taken to run: no
-// kubelet reports on a folder. What else has a problem is left out of it.
+// pod reads a pod, and returns false if it is finished or if where it runs is in doubt. A pod without a phase is taken
+// to run: no kubelet reports on a folder. What else has a problem is left out of it.
 func (r *reader) pod(top topLevel, meta metadata, path *field.Path) (policy.Pod, bool) {
 	var spec podSpec
 	status := podStatus{Phase: corev1.PodRunning}
@@ -167,7 +168,8 @@ func (r *reader) pod(top topLevel, meta metadata, path *field.Path) (policy.Pod,
 
 // podMeta returns the metadata of a pod.
 func (r *reader) podMeta(meta metadata, path *field.Path) metav1.ObjectMeta {
-	m := metav1.ObjectMeta{Name: meta.key.Name, Namespace: meta.key.Namespace, Labels: r.labels(meta.Labels, path.Child("labels"))}
+	m := metav1.ObjectMeta{Name: meta.key.Name, Namespace: meta.key.Namespace,
+		Labels: r.labels(meta.Labels, path.Child("labels"))}
 	owners := path.Child("ownerReferences")
 	for i, owner := range elements[metav1.OwnerReference](r, meta.Owners, owners, r.decode) {
 		if wrong := validation.IsDNS1123Subdomain(owner.Name); len(wrong) > 0 {

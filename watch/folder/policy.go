@@ -20,11 +20,13 @@ type policySpec struct {
 	Egress      json.RawMessage `json:"egress"`
 }
 
-// policy reads a NetworkPolicy. It is in force as far as it can be read, and what cannot be read narrows it: a rule with a problem
-// allows nothing, a requirement of spec.podSelector with a problem is left out, so that the policy selects no fewer pods, and where
-// policyTypes or the names of the spec's fields are in doubt it isolates both ways. One that has a part twice isolates all pods of its
-// namespace. Types that are absent are the ones that the API server would fill in, from all the rules of the text.
-func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata, path *field.Path) *networkingv1.NetworkPolicy {
+// policy reads a NetworkPolicy. It is in force as far as it can be read, and what cannot be read narrows it: a rule
+// with a problem allows nothing, a requirement of spec.podSelector with a problem is left out, so that the policy
+// selects no fewer pods, and where policyTypes or the names of the spec's fields are in doubt it isolates both ways.
+// One that has a part twice isolates all pods of its namespace. Types that are absent are the ones that the API server
+// would fill in, from all the rules of the text.
+func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata,
+	path *field.Path) *networkingv1.NetworkPolicy {
 	before := len(r.problems)
 	var known topLevel
 	r.strict(text, path, &known)
@@ -41,14 +43,16 @@ func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata, path 
 			continue // noted already
 		}
 		r.fail(under(path, name), "is there twice")
-		twice = twice || !strings.ContainsAny(strings.TrimPrefix(name, "spec."), ".[") // the other parts look for themselves
+		// the other parts look for themselves
+		twice = twice || !strings.ContainsAny(strings.TrimPrefix(name, "spec."), ".[")
 	}
 	path = path.Child("spec")
 
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: meta.key.Name, Namespace: meta.key.Namespace}}
 	if !twice {
 		np.Spec.PodSelector = r.podSelector(spec.PodSelector, path.Child("podSelector"))
-		np.Spec.Ingress = elements[networkingv1.NetworkPolicyIngressRule](r, spec.Ingress, path.Child("ingress"), r.whole)
+		np.Spec.Ingress = elements[networkingv1.NetworkPolicyIngressRule](r, spec.Ingress,
+			path.Child("ingress"), r.whole)
 		np.Spec.Egress = elements[networkingv1.NetworkPolicyEgressRule](r, spec.Egress, path.Child("egress"), r.whole)
 	}
 	types := &np.Spec.PolicyTypes
@@ -90,6 +94,7 @@ func (r *reader) podSelector(text json.RawMessage, path *field.Path) metav1.Labe
 	if slices.Contains(partsTwice, "matchExpressions") {
 		return sel
 	}
-	sel.MatchExpressions = elements[metav1.LabelSelectorRequirement](r, parts.MatchExpressions, path.Child("matchExpressions"), r.whole)
+	sel.MatchExpressions = elements[metav1.LabelSelectorRequirement](r, parts.MatchExpressions,
+		path.Child("matchExpressions"), r.whole)
 	return sel
 }

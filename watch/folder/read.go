@@ -16,16 +16,17 @@ import (
 type manifest struct {
 	objects  []*object
 	problems []*Error
-	broken   bool // an object is missing, or is less than the file means it to be: better keep what the file said before
-	torn     bool // it is empty or was changed while it was read: somebody may be writing it
-	held     bool // objects are those of an earlier state of the file, since then it is broken
+	// an object is missing, or is less than the file means it to be: better keep what the file said before
+	broken bool
+	torn   bool // it is empty or was changed while it was read: somebody may be writing it
+	held   bool // objects are those of an earlier state of the file, since then it is broken
 }
 
 // parseManifest returns the objects of a file, and what is wrong with it.
 //
-// A NetworkPolicy is in force as far as it can be read, and what cannot be read narrows it; see [reader.policy]. Unknown fields of
-// a policy are problems, for a misspelt one that is passed over would widen. Unknown fields of pods and namespaces are not: the API
-// server that wrote them may be newer than this program. Other kinds are passed over.
+// A NetworkPolicy is in force as far as it can be read, and what cannot be read narrows it; see [reader.policy].
+// Unknown fields of a policy are problems, for a misspelt one that is passed over would widen. Unknown fields of pods
+// and namespaces are not: the API server that wrote them may be newer than this program. Other kinds are passed over.
 func parseManifest(file string, data []byte) manifest {
 	r := &reader{file: file}
 	for doc, bad := range documents(data) {
@@ -76,8 +77,8 @@ func (r *reader) reject(path *field.Path, format string, args ...any) {
 	r.broken = true
 }
 
-// document reads an object or a list of them. inherited is the type of a typed list's items, which do not say it themselves, and path
-// where the item is; both are nil for a document that is no item.
+// document reads an object or a list of them. inherited is the type of a typed list's items, which do not say it
+// themselves, and path where the item is; both are nil for a document that is no item.
 func (r *reader) document(text json.RawMessage, inherited *typeMeta, path *field.Path) {
 	r.object = ""
 	var top topLevel
@@ -176,8 +177,8 @@ func (t typeMeta) item() (typeMeta, bool) {
 	return item, item.Kind != t.Kind && kind != ""
 }
 
-// objectKind returns the kind if policy is made of it. It returns a problem for what looks as if it were meant to be one: passed
-// over, a policy would not be in force and nobody would know.
+// objectKind returns the kind if policy is made of it. It returns a problem for what looks as if it were meant to be
+// one: passed over, a policy would not be in force and nobody would know.
 func (t typeMeta) objectKind() (objectKind, string) {
 	for _, kind := range []objectKind{kindPod, kindNamespace, kindPolicy} {
 		near := strings.ToLower(string(kind))
@@ -186,7 +187,8 @@ func (t typeMeta) objectKind() (objectKind, string) {
 			return kind, ""
 		case text == near, text == near+"s", kind == kindPolicy && text == "networkpolicies",
 			kind == kindPolicy && t.group() == "networking.k8s.io" && strings.HasPrefix(text, "network"):
-			return "", fmt.Sprintf("want kind %s of apiVersion %s, not %s of %s", kind, kind.apiVersion(), quote(t.Kind), quote(t.APIVersion))
+			return "", fmt.Sprintf("want kind %s of apiVersion %s, not %s of %s", kind, kind.apiVersion(),
+				quote(t.Kind), quote(t.APIVersion))
 		}
 	}
 	return "", ""
@@ -197,8 +199,8 @@ func (t typeMeta) group() string {
 	return version.Group
 }
 
-// foreign says whether the type is another project's, as Calico's NetworkPolicy. That it is not in force is worth a line, but not
-// the last state of the file.
+// foreign says whether the type is another project's, as Calico's NetworkPolicy. That it is not in force is worth a
+// line, but not the last state of the file.
 func (t typeMeta) foreign() bool {
 	return strings.Contains(t.group(), ".") && !strings.HasPrefix(t.group(), "networking.k8s")
 }

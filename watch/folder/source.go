@@ -24,16 +24,17 @@ import (
 
 // Source feeds the manifests of a folder, as [Load] reads them, and each change of them at once.
 //
-// What is being written counts when it is closed; where nobody can tell, as at the start and in a new folder, when it has been left alone for
-// a moment. All that is changed by the time that a change is seen is one event: objects never go and come back, and what two files say
-// together is not seen in part, if they were moved into place together.
+// What is being written counts when it is closed; where nobody can tell, as at the start and in a new folder, when it
+// has been left alone for a moment. All that is changed by the time that a change is seen is one event: objects never
+// go and come back, and what two files say together is not seen in part, if they were moved into place together.
 //
-// A file that does not parse, or that has an object of which nobody can tell what it is, is not taken in part: what it said last
-// stays in force, for nobody knows which of its objects are still meant to be there. When there is no such state, at the start, what
-// can be read counts. A policy that can be told and has problems in its spec narrows at once; see [Load].
+// A file that does not parse, or that has an object of which nobody can tell what it is, is not taken in part: what it
+// said last stays in force, for nobody knows which of its objects are still meant to be there. When there is no such
+// state, at the start, what can be read counts. A policy that can be told and has problems in its spec narrows at once;
+// see [Load].
 //
-// Objects of a deleted file go. When the folder itself is gone, or new and still empty, its last state stays, until there are
-// manifests in its place.
+// Objects of a deleted file go. When the folder itself is gone, or new and still empty, its last state stays, until
+// there are manifests in its place.
 type Source struct {
 	Dir string
 	Log *slog.Logger
@@ -70,15 +71,16 @@ type state struct {
 	files     map[string]manifest // by path; a folder that cannot be watched is here, too
 	backlog   []inotifyEvent      // that came while a file was read
 	unsettled map[string]struct{} // files that somebody may be writing: see [state.settled]
-	changed   time.Time           // when the first change was seen that the sink has not been told; zero if there is none
-	gone      bool                // the folder is not there, or was not and is empty: files are its last state
-	synced    bool                // the sink has been told
-	objects   map[objectKey]*object
-	problems  map[string]bool // that have been logged
+	// when the first change was seen that the sink has not been told; zero if there is none
+	changed  time.Time
+	gone     bool // the folder is not there, or was not and is empty: files are its last state
+	synced   bool // the sink has been told
+	objects  map[objectKey]*object
+	problems map[string]bool // that have been logged
 }
 
-// watch reads the folder and what changes, until it has to be read anew: it was replaced, or there were more events than the kernel
-// keeps.
+// watch reads the folder and what changes, until it has to be read anew: it was replaced, or there were more events
+// than the kernel keeps.
 func (f *state) watch(ctx context.Context) error {
 	in, err := newInotify()
 	if err != nil {
@@ -102,8 +104,8 @@ func (f *state) watch(ctx context.Context) error {
 	}
 }
 
-// next returns the next events, and before it waits for them, it tells the sink what has changed. While events are queued there is
-// more to see, and what has been read may be older than what they say.
+// next returns the next events, and before it waits for them, it tells the sink what has changed. While events are
+// queued there is more to see, and what has been read may be older than what they say.
 func (f *state) next(ctx context.Context) ([]inotifyEvent, error) {
 	events, err := f.queued()
 	gathered := time.Since(f.changed)
@@ -148,8 +150,8 @@ const (
 	lookAgain = 10 * time.Millisecond
 )
 
-// settled says whether nobody has written a file for a moment. Where a folder has just been found, nothing else tells whether a file in it is
-// complete; of what is written later there are events.
+// settled says whether nobody has written a file for a moment. Where a folder has just been found, nothing else tells
+// whether a file in it is complete; of what is written later there are events.
 func (f *state) settled(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -194,7 +196,8 @@ func (f *state) outdates(e inotifyEvent) bool {
 	return isBelow(f.dir, e.dir) && isBelow(f.dir, filepath.Join(e.dir, e.name)) // a folder that leads here
 }
 
-// refresh reads what the events name, if anything. They say where to look, not what is there: only the last event of a file counts.
+// refresh reads what the events name, if anything. They say where to look, not what is there: only the last event of a
+// file counts.
 func (f *state) refresh(events []inotifyEvent) bool {
 	last := make(map[string]uint32)
 	for _, e := range events {
@@ -225,8 +228,8 @@ func (f *state) refresh(events []inotifyEvent) bool {
 	return len(last) > 0
 }
 
-// links adds the symbolic links of a folder in which a hidden name has changed: the files of a mounted ConfigMap are links into
-// "..data", and the kubelet updates them all by replacing that.
+// links adds the symbolic links of a folder in which a hidden name has changed: the files of a mounted ConfigMap are
+// links into "..data", and the kubelet updates them all by replacing that.
 func (f *state) links(dir string, last map[string]uint32) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -283,8 +286,8 @@ func (f *state) forget(dir string) {
 	maps.DeleteFunc(f.files, func(file string, _ manifest) bool { return isBelow(file, dir) })
 }
 
-// scan watches the folder and its subfolders, and then returns what is in them: a file that comes in between is seen twice, not
-// missed.
+// scan watches the folder and its subfolders, and then returns what is in them: a file that comes in between is seen
+// twice, not missed.
 func (f *state) scan(dir string, complete func(path string) bool) map[string]manifest {
 	files := make(map[string]manifest)
 	note := func(path string, err error) {
@@ -318,8 +321,8 @@ func (f *state) scan(dir string, complete func(path string) bool) map[string]man
 	return files
 }
 
-// read returns what a file says: now or, if that is broken or somebody began to write it meanwhile, what it said last. It returns false for a
-// file that says nothing, for it is gone or is no manifest.
+// read returns what a file says: now or, if that is broken or somebody began to write it meanwhile, what it said last.
+// It returns false for a file that says nothing, for it is gone or is no manifest.
 func (f *state) read(path string) (manifest, bool) {
 	if !isManifest(path) {
 		return manifest{}, false

@@ -35,7 +35,8 @@ type folderTest struct {
 
 func newFolderTest(t *testing.T) *folderTest {
 	t.Helper()
-	ft := &folderTest{Recorder: sink.NewRecorder(), t: t, dir: filepath.Join(t.TempDir(), "manifests"), log: make(sink.Log, 1000)}
+	ft := &folderTest{Recorder: sink.NewRecorder(), t: t, dir: filepath.Join(t.TempDir(), "manifests"),
+		log: make(sink.Log, 1000)}
 	ft.source = &Source{Dir: ft.dir, Log: slog.New(slog.NewTextHandler(ft.log, nil))}
 	ft.mkdir("")
 	return ft
@@ -202,11 +203,15 @@ func TestSourceBroken(t *testing.T) {
 	for _, tt := range []struct{ name, text, problem string }{
 		{"syntax", "a: b: c\n", "a.yaml:1: mapping values are not allowed"},
 		{"binary", "\x7fELF\x00", "a.yaml:1: control characters are not allowed"},
-		{"no name", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {}\n", "a.yaml:1: NetworkPolicy: metadata.name: is missing"},
-		{"namespace misspelt", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namspace: shop}\n",
+		{"no name", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {}\n",
+			"a.yaml:1: NetworkPolicy: metadata.name: is missing"},
+		{"namespace misspelt",
+			"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namspace: shop}\n",
 			"a.yaml:1: NetworkPolicy default/a: metadata.namspace: unknown field"},
-		{"kind misspelt", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolcy\nmetadata: {name: a}\n", "a.yaml:1: want kind NetworkPolicy"},
-		{"label", policyText("b") + "---\napiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop, labels: {a: 1}}\n",
+		{"kind misspelt", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolcy\nmetadata: {name: a}\n",
+			"a.yaml:1: want kind NetworkPolicy"},
+		{"label", policyText("b") +
+			"---\napiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop, labels: {a: 1}}\n",
 			"a.yaml:4: document 2: pod shop/a: metadata.labels[a]: want a string"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -229,7 +234,8 @@ func TestSourceNarrows(t *testing.T) {
 	ft.Next(t, "set policy shop/a selects app=a")
 	ft.write("a.yaml", strings.Replace(policyText("a"), "podSelector", "podSelecter", 1))
 	ft.Next(t, "set policy shop/a selects")
-	ft.log.Expect(t, "level=ERROR", "what is wrong with it is not in force", "a.yaml:1: NetworkPolicy shop/a: spec.podSelecter: unknown field")
+	ft.log.Expect(t, "level=ERROR", "what is wrong with it is not in force",
+		"a.yaml:1: NetworkPolicy shop/a: spec.podSelecter: unknown field")
 }
 
 func TestSourceTwice(t *testing.T) {
@@ -316,7 +322,8 @@ func TestSourceFolderReplaced(t *testing.T) {
 
 func TestSourceNoFolder(t *testing.T) {
 	source := &Source{Dir: filepath.Join(t.TempDir(), "none"), Log: slog.New(slog.DiscardHandler)}
-	if err := source.Run(t.Context(), sink.NewRecorder()); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if err := source.Run(t.Context(), sink.NewRecorder()); err == nil ||
+		!strings.Contains(err.Error(), "no such file") {
 		t.Errorf("got %v, want an error that names the folder", err)
 	}
 }

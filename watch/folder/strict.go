@@ -18,8 +18,9 @@ import (
 
 // An Error says what is wrong with a manifest.
 type Error struct {
-	File     string
-	Line     int    // counted from 1: of what is wrong where it is known, else of the document; 0 for the file as a whole
+	File string
+	// counted from 1: of what is wrong where it is known, else of the document; 0 for the file as a whole
+	Line     int
 	Document int    // counted from 1; 0 where the file has one
 	Object   string // kind and name, as "NetworkPolicy shop/db", or "" where the document does not tell
 	Field    string // as "spec.ingress[0].ports[0].port", or ""
@@ -52,7 +53,8 @@ func (r *reader) fail(path *field.Path, format string, args ...any) {
 	r.problems = append(r.problems, e)
 }
 
-// decode sets out, or what of it can be set, and says whether there was no problem. Fields that out does not have are passed over.
+// decode sets out, or what of it can be set, and says whether there was no problem. Fields that out does not have are
+// passed over.
 func (r *reader) decode(text gojson.RawMessage, path *field.Path, out any) bool {
 	if isNull(text) {
 		return true
@@ -79,8 +81,8 @@ func (r *reader) strict(text gojson.RawMessage, path *field.Path, out any) bool 
 	return err == nil && len(unknown) == 0
 }
 
-// whole is strict where null in a list is a problem, too: of all that an unfinished "- " could mean, an empty rule or port, which allows
-// everything, is the worst. A field that is there twice, which the policy has noted, makes it false.
+// whole is strict where null in a list is a problem, too: of all that an unfinished "- " could mean, an empty rule or
+// port, which allows everything, is the worst. A field that is there twice, which the policy has noted, makes it false.
 func (r *reader) whole(text gojson.RawMessage, path *field.Path, out any) bool {
 	var v any
 	_ = json.UnmarshalCaseSensitivePreserveInts(text, &v) // it is part of what has been decoded
@@ -178,7 +180,8 @@ func (r *reader) list(text gojson.RawMessage, path *field.Path) []gojson.RawMess
 }
 
 // elements returns the elements of a list that read takes. Each of the others is a problem.
-func elements[T any](r *reader, text gojson.RawMessage, path *field.Path, read func(gojson.RawMessage, *field.Path, any) bool) []T {
+func elements[T any](r *reader, text gojson.RawMessage, path *field.Path,
+	read func(gojson.RawMessage, *field.Path, any) bool) []T {
 	var list []T
 	for i, element := range r.list(text, path) {
 		var v T

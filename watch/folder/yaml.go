@@ -34,9 +34,10 @@ func (e *syntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.line,
 
 // documents yields the documents of a file. What is wrong with one does not stop the next.
 //
-// YAML is read by the library that kubectl reads it with, and means the same: YAML 1.1 with merge keys, where "on" is a boolean. It is not
-// called through sigs.k8s.io/yaml, which passes over what follows a document and has no limit to what aliases of long strings become.
-// JSON is not left to it, although YAML claims to hold JSON: a pair of escaped surrogates and concatenated documents are beyond that.
+// YAML is read by the library that kubectl reads it with, and means the same: YAML 1.1 with merge keys, where "on" is a
+// boolean. It is not called through sigs.k8s.io/yaml, which passes over what follows a document and has no limit to
+// what aliases of long strings become. JSON is not left to it, although YAML claims to hold JSON: a pair of escaped
+// surrogates and concatenated documents are beyond that.
 func documents(data []byte) iter.Seq2[document, *syntaxError] {
 	return func(yield func(document, *syntaxError) bool) {
 		data = bytes.TrimPrefix(data, []byte("\ufeff"))
@@ -104,7 +105,8 @@ func isMarker(line []byte, marker string) bool {
 	return found && (len(rest) == 0 || bytes.ContainsRune([]byte(" \t\r\n"), rune(rest[0])))
 }
 
-// isPreamble says whether a line may stand before the content of a document: it is blank, a comment, a directive or "---".
+// isPreamble says whether a line may stand before the content of a document: it is blank, a comment, a directive or
+// "---".
 func isPreamble(line []byte) bool {
 	if isMarker(line, "---") {
 		line = line[len("---"):]
@@ -162,7 +164,8 @@ func (p part) readYAML() ([]document, *syntaxError) {
 	return docs, nil
 }
 
-// decodeYAML returns the documents of a stream of YAML, each in a T. If the decoder is strict, a key that is there twice is an error.
+// decodeYAML returns the documents of a stream of YAML, each in a T. If the decoder is strict, a key that is there
+// twice is an error.
 func decodeYAML[T any](text []byte, strict bool) (values []any, err error) {
 	defer func() {
 		if r := recover(); r != nil { // it has panicked on hostile input before, and a file must not end the daemon
@@ -197,16 +200,19 @@ func (p part) yamlError(err error) *syntaxError {
 	if strings.HasPrefix(found[2], "did not find expected") {
 		line++ // the parser, unlike the scanner, counts from 0
 	}
-	return &syntaxError{p.begin + min(line-1, bytes.Count(bytes.TrimSuffix(p.text, []byte("\n")), []byte("\n"))), found[2]}
+	return &syntaxError{p.begin + min(line-1, bytes.Count(bytes.TrimSuffix(p.text, []byte("\n")), []byte("\n"))),
+		found[2]}
 }
 
-// What a document may become. Aliases make more of it than there are bytes: the decoder limits their number, not their length.
+// What a document may become. Aliases make more of it than there are bytes: the decoder limits their number, not their
+// length.
 const (
 	maxExpansion = 1 << 16 // bytes, beside ten for each of the text
 	maxDepth     = 1000
 )
 
-// jsonWriter writes what the YAML decoder gives as JSON. A key that is there twice still is, for strict decoders to see.
+// jsonWriter writes what the YAML decoder gives as JSON. A key that is there twice still is, for strict decoders to
+// see.
 type jsonWriter struct {
 	text  []byte
 	limit int // of its bytes
@@ -237,7 +243,9 @@ func (w *jsonWriter) write(v any, depth int) error {
 		for key, value := range v {
 			items = append(items, yaml.MapItem{Key: key, Value: value})
 		}
-		slices.SortFunc(items, func(a, b yaml.MapItem) int { return strings.Compare(fmt.Sprint(a.Key), fmt.Sprint(b.Key)) })
+		slices.SortFunc(items, func(a, b yaml.MapItem) int {
+			return strings.Compare(fmt.Sprint(a.Key), fmt.Sprint(b.Key))
+		})
 		return w.object(items, depth)
 	case yaml.MapSlice:
 		return w.object(v, depth)

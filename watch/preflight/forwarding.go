@@ -22,13 +22,14 @@ func forwardings() []forwarding {
 	return []forwarding{
 		{"IPv4", "net.ipv4.ip_forward", routes4, ""},
 		{"IPv6", "net.ipv6.conf.all.forwarding", routes6,
-			" (where the node has its own address from router advertisements, net.ipv6.conf.<link>.accept_ra=2, too, or it loses that)"},
+			" (where the node has its own address from router advertisements, net.ipv6.conf.<link>.accept_ra=2, too, " +
+				"or it loses that)"},
 	}
 }
 
-// checkForwarding looks for a family that the node does not forward, though it has pods of it: routes to links besides its uplinks, which
-// are those of default routes. A node has addresses on its uplink in families that the cluster does not use. One that forwards nothing is
-// always a finding.
+// checkForwarding looks for a family that the node does not forward, though it has pods of it: routes to links besides
+// its uplinks, which are those of default routes. A node has addresses on its uplink in families that the cluster does
+// not use. One that forwards nothing is always a finding.
 func checkForwarding(root fs.FS) []Finding {
 	var on, off, used []forwarding
 	links := make(map[string]struct{})
@@ -53,7 +54,8 @@ func checkForwarding(root fs.FS) []Finding {
 	}
 	var families, zero, set, rest []string
 	for _, f := range used {
-		families, zero, set = append(families, f.family), append(zero, f.sysctl+" is 0"), append(set, f.sysctl+"=1"+f.also)
+		families, zero, set = append(families, f.family), append(zero, f.sysctl+" is 0"),
+			append(set, f.sysctl+"=1"+f.also)
 	}
 	for _, f := range on {
 		rest = append(rest, "; "+f.family+" is forwarded")
@@ -109,12 +111,14 @@ func routes4(root fs.FS) []route {
 	})
 }
 
-// routes6 reads all tables, without what the kernel adds by itself: routes to the node's own addresses, of multicast and within a link.
+// routes6 reads all tables, without what the kernel adds by itself: routes to the node's own addresses, of multicast
+// and within a link.
 func routes6(root fs.FS) []route {
 	const destination, length, flags, link = 0, 1, 8, 9
 	const reject = 0x0200 // RTF_REJECT
 	return routesOf(root, "proc/net/ipv6_route", func(columns []string) (route, bool) {
-		if len(columns) <= link || columns[link] == "lo" || strings.HasPrefix(columns[destination], "ff") || strings.HasPrefix(columns[destination], "fe8") {
+		if len(columns) <= link || columns[link] == "lo" || strings.HasPrefix(columns[destination], "ff") ||
+			strings.HasPrefix(columns[destination], "fe8") {
 			return route{}, false
 		}
 		const local = 0x80000000 | 0x00100000 // RTF_LOCAL, RTF_ANYCAST

@@ -24,8 +24,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
-// TestPreflightKernel holds the finding about bridges against the kernel: it is there exactly when a packet from port to port is not
-// seen by the forward hook. ManageBridges sets right what is wrong.
+// TestPreflightKernel holds the finding about bridges against the kernel: it is there exactly when a packet from port
+// to port is not seen by the forward hook. ManageBridges sets right what is wrong.
 func TestPreflightKernel(t *testing.T) {
 	netns.Enter(t)
 	root := kernelFiles(t)
@@ -67,7 +67,9 @@ func TestPreflightKernel(t *testing.T) {
 }
 
 // onBridge is the flow of the packets that checkBridge sends.
-var onBridge = struct{ src, dst netip.AddrPort }{netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:2")}
+var onBridge = struct {
+	src, dst netip.AddrPort
+}{netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:2")}
 
 // checkBridge sends a packet over the bridge and compares what the forward hook sees with what preflight finds.
 func checkBridge(t *testing.T, root, name string, want bool) {
@@ -80,11 +82,13 @@ func checkBridge(t *testing.T, root, name string, want bool) {
 	before := counted(t)
 	crossBridge(t)
 	if after := counted(t); (after > before) != want {
-		t.Errorf("%s: the forward hook counts %d packets before and %d after one on the bridge; want it seen: %t", name, before, after, want)
+		t.Errorf("%s: the forward hook counts %d packets before and %d after one on the bridge; want it seen: %t", name,
+			before, after, want)
 	}
 }
 
-// kernelFiles mounts what a container of this network namespace has: its proc and sys. They are gone with the test's thread.
+// kernelFiles mounts what a container of this network namespace has: its proc and sys. They are gone with the test's
+// thread.
 func kernelFiles(t *testing.T) (root string) {
 	t.Helper()
 	root = t.TempDir()

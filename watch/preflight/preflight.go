@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package preflight looks for what keeps a node's traffic from the policies. It reads files of proc and sys and changes nothing, but
-// for the sysctls that [ManageBridges] sets when it is asked to.
+// Package preflight looks for what keeps a node's traffic from the policies. It reads files of proc and sys and changes
+// nothing, but for the sysctls that [ManageBridges] sets when it is asked to.
 package preflight
 
 import (
@@ -35,14 +35,15 @@ const (
 // Checks returns all checks.
 func Checks() []string { return []string{Forwarding, Bridge, IPVS, Node, Gate} }
 
-// Check looks for what keeps traffic from the policies, in the files of the network namespace that it runs in: root has its proc
-// and sys. Pods is how many pods are on this node by what the source says; negative when it has not said yet. What cannot be read is
-// no finding.
+// Check looks for what keeps traffic from the policies, in the files of the network namespace that it runs in: root has
+// its proc and sys. Pods is how many pods are on this node by what the source says; negative when it has not said yet.
+// What cannot be read is no finding.
 func Check(root fs.FS, pods int) []Finding {
 	return slices.Concat(checkForwarding(root), checkBridges(root), checkIPVS(root), checkNode(pods))
 }
 
-// bridgeSwitches are what sends a family's bridged packets through the hooks of IP: a sysctl for all bridges, or an option of one.
+// bridgeSwitches are what sends a family's bridged packets through the hooks of IP: a sysctl for all bridges, or an
+// option of one.
 type bridgeSwitches struct{ family, sysctl, option string }
 
 const bridgeSysctls = "proc/sys/net/bridge" // there once the kernel module br_netfilter is loaded
@@ -61,21 +62,25 @@ func checkBridges(root fs.FS) []Finding {
 	for _, f := range bridgeFamilies() {
 		skip := slices.DeleteFunc(bridgesWithPorts(root), func(b string) bool { return loaded && f.on(root, b) })
 		if len(skip) > 0 {
-			families, found, off = append(families, f.family), append(found, skip...), append(off, "net.bridge."+f.sysctl+"=1")
+			families, found, off = append(families, f.family), append(found, skip...),
+				append(off, "net.bridge."+f.sysctl+"=1")
 		}
 	}
 	if len(found) == 0 {
 		return nil
 	}
 	slices.Sort(found)
-	problem := fmt.Sprintf("%s traffic between pods on one bridge (%s) does not cross the forward hook, so no policy applies to it: ",
+	problem := fmt.Sprintf("%s traffic between pods on one bridge (%s) does not cross the forward hook, so no policy "+
+		"applies to it: ",
 		strings.Join(families, " and "), strings.Join(slices.Compact(found), ", "))
 	if !loaded {
 		return []Finding{{Bridge, problem + "the kernel module br_netfilter is not loaded",
-			"on the node: modprobe br_netfilter, which sets its sysctls to 1; and name it in /etc/modules-load.d for the next boot"}}
+			"on the node: modprobe br_netfilter, which sets its sysctls to 1; and name it in /etc/modules-load.d for " +
+				"the next boot"}}
 	}
 	return []Finding{{Bridge, problem + "bridge-nf-call is off",
-		"on the node: sysctl -w " + strings.Join(off, " ") + ", and the same in /etc/sysctl.d; or start netpold with --manage-br-netfilter"}}
+		"on the node: sysctl -w " + strings.Join(off,
+			" ") + ", and the same in /etc/sysctl.d; or start netpold with --manage-br-netfilter"}}
 }
 
 // on says whether the family's packets from port to port of a bridge meet the hooks of IP.
@@ -97,7 +102,8 @@ func bridgesWithPorts(root fs.FS) []string {
 	return names
 }
 
-// checkIPVS looks for virtual services of IPVS. They take a packet at the input hook and send it on from the output hook.
+// checkIPVS looks for virtual services of IPVS. They take a packet at the input hook and send it on from the output
+// hook.
 func checkIPVS(root fs.FS) []Finding {
 	const heading = 3 // lines at the top of the file
 	services, _ := fs.ReadFile(root, "proc/net/ip_vs")
@@ -105,9 +111,11 @@ func checkIPVS(root fs.FS) []Finding {
 		return nil
 	}
 	return []Finding{{IPVS,
-		"IPVS (kube-proxy's mode ipvs) sends traffic to Services on without the forward hook: on this node no egress policy applies to it, " +
+		"IPVS (kube-proxy's mode ipvs) sends traffic to Services on without the forward hook: on this node no egress " +
+			"policy applies to it, " +
 			"and no ingress policy of a pod here that it is sent to",
-		"run kube-proxy in mode nftables or iptables, and remove what the old mode left: kube-proxy --cleanup, or reboot the node"}}
+		"run kube-proxy in mode nftables or iptables, and remove what the old mode left: kube-proxy --cleanup, or " +
+			"reboot the node"}}
 }
 
 func checkNode(pods int) []Finding {
@@ -115,7 +123,8 @@ func checkNode(pods int) []Finding {
 		return nil
 	}
 	return []Finding{{Node, "no pod of the cluster is on a node of this name, so no policy applies here",
-		"compare --node (or $NODE_NAME) with `kubectl get nodes`; a node that is new, or drained, has no pods for a while"}}
+		"compare --node (or $NODE_NAME) with `kubectl get nodes`; a node that is new, or drained, has " +
+			"no pods for a while"}}
 }
 
 func exists(root fs.FS, name string) bool {
@@ -129,7 +138,8 @@ func setting(root fs.FS, name string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// ManageBridges sets the sysctls that send what a bridge forwards through the forward hook, below root ("/"), where they are not set yet.
+// ManageBridges sets the sysctls that send what a bridge forwards through the forward hook, below root ("/"), where
+// they are not set yet.
 func ManageBridges(root string) error {
 	for _, f := range bridgeFamilies() {
 		file := filepath.Join(root, bridgeSysctls, f.sysctl)
@@ -141,7 +151,8 @@ func ManageBridges(root string) error {
 			err = os.WriteFile(file, []byte("1\n"), 0o644) //nolint:gosec // a sysctl has its own mode
 		}
 		if errors.Is(err, syscall.EROFS) {
-			return fmt.Errorf("--manage-br-netfilter: %w: only privileged containers may write it; set the sysctl on the node", err)
+			return fmt.Errorf("--manage-br-netfilter: %w: only privileged containers may write it; set the sysctl "+
+				"on the node", err)
 		}
 		if err != nil {
 			return fmt.Errorf("--manage-br-netfilter: %w", err)

@@ -13,21 +13,23 @@ import (
 
 // Files that preflight reads.
 const (
-	forward4     = "proc/sys/net/ipv4/ip_forward"
-	forward6     = "proc/sys/net/ipv6/conf/all/forwarding"
-	call4        = "proc/sys/net/bridge/bridge-nf-call-iptables"
-	call6        = "proc/sys/net/bridge/bridge-nf-call-ip6tables"
-	port         = "sys/class/net/cni0/brif/veth1"
-	option4      = "sys/class/net/cni0/bridge/nf_call_iptables"
-	option6      = "sys/class/net/cni0/bridge/nf_call_ip6tables"
-	ipvs         = "proc/net/ip_vs"
-	ipvsLink     = "sys/class/net/kube-ipvs0/mtu"
-	ipvsHeading  = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
+	forward4    = "proc/sys/net/ipv4/ip_forward"
+	forward6    = "proc/sys/net/ipv6/conf/all/forwarding"
+	call4       = "proc/sys/net/bridge/bridge-nf-call-iptables"
+	call6       = "proc/sys/net/bridge/bridge-nf-call-ip6tables"
+	port        = "sys/class/net/cni0/brif/veth1"
+	option4     = "sys/class/net/cni0/bridge/nf_call_iptables"
+	option6     = "sys/class/net/cni0/bridge/nf_call_ip6tables"
+	ipvs        = "proc/net/ip_vs"
+	ipvsLink    = "sys/class/net/kube-ipvs0/mtu"
+	ipvsHeading = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> " +
+		"RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
 	ipvsService  = "TCP  0A600001:01BB rr\n"
 	notForwarded = "net.ipv4.ip_forward is 0"
 )
 
-// TestPreflight holds the findings against trees of proc and sys. Of a finding, words are looked for that tell it from others.
+// TestPreflight holds the findings against trees of proc and sys. Of a finding, words are looked for that tell it from
+// others.
 func TestPreflight(t *testing.T) {
 	type files map[string]string
 	for name, tc := range map[string]struct {
@@ -35,21 +37,29 @@ func TestPreflight(t *testing.T) {
 		pods  int
 		want  map[string]string
 	}{
-		"nothing can be read":         {nil, 3, nil},
-		"both families forwarded":     {files{forward4: "1\n", forward6: "1\n"}, 3, nil},
-		"a cluster of IPv4":           {files{forward4: "1\n", forward6: "0\n"}, 3, nil},
-		"a cluster of IPv6":           {files{forward4: "0\n", forward6: "1\n"}, 3, nil},
-		"nothing forwarded":           {files{forward4: "0\n", forward6: "0\n"}, 3, map[string]string{Forwarding: notForwarded}},
-		"nothing forwarded, no IPv6":  {files{forward4: "0\n"}, 3, map[string]string{Forwarding: notForwarded}},
-		"a bridge, no br_netfilter":   {files{port: ""}, 3, map[string]string{Bridge: "IPv4 and IPv6 traffic between pods on one bridge (cni0)"}},
-		"a bridge, sysctls on":        {files{port: "", call4: "1\n", call6: "1\n"}, 3, nil},
-		"a bridge, sysctls off":       {files{port: "", call4: "0\n", call6: "0\n"}, 3, map[string]string{Bridge: "bridge-nf-call is off"}},
-		"a bridge, IPv6 off":          {files{port: "", call4: "1\n", call6: "0\n"}, 3, map[string]string{Bridge: "IPv6 traffic"}},
-		"a bridge, its options on":    {files{port: "", call4: "0\n", call6: "0\n", option4: "1\n", option6: "1\n"}, 3, nil},
-		"options, no br_netfilter":    {files{port: "", option4: "1\n", option6: "1\n"}, 3, map[string]string{Bridge: "not loaded"}},
-		"a bridge without ports":      {files{"sys/class/net/cni0/bridge/stp_state": "0\n", call4: "0\n", call6: "0\n"}, 3, nil},
-		"no bridge, sysctls off":      {files{call4: "0\n", call6: "0\n"}, 3, nil},
-		"two bridges, one option on":  {files{port: "", "sys/class/net/br1/brif/veth2": "", call4: "0\n", call6: "1\n", option4: "1\n"}, 3, map[string]string{Bridge: "IPv4 traffic between pods on one bridge (br1)"}},
+		"nothing can be read":     {nil, 3, nil},
+		"both families forwarded": {files{forward4: "1\n", forward6: "1\n"}, 3, nil},
+		"a cluster of IPv4":       {files{forward4: "1\n", forward6: "0\n"}, 3, nil},
+		"a cluster of IPv6":       {files{forward4: "0\n", forward6: "1\n"}, 3, nil},
+		"nothing forwarded": {files{forward4: "0\n", forward6: "0\n"}, 3,
+			map[string]string{Forwarding: notForwarded}},
+		"nothing forwarded, no IPv6": {files{forward4: "0\n"}, 3, map[string]string{Forwarding: notForwarded}},
+		"a bridge, no br_netfilter": {files{port: ""}, 3,
+			map[string]string{Bridge: "IPv4 and IPv6 traffic between pods on one bridge (cni0)"}},
+		"a bridge, sysctls on": {files{port: "", call4: "1\n", call6: "1\n"}, 3, nil},
+		"a bridge, sysctls off": {files{port: "", call4: "0\n", call6: "0\n"}, 3,
+			map[string]string{Bridge: "bridge-nf-call is off"}},
+		"a bridge, IPv6 off": {files{port: "", call4: "1\n", call6: "0\n"}, 3,
+			map[string]string{Bridge: "IPv6 traffic"}},
+		"a bridge, its options on": {files{port: "", call4: "0\n", call6: "0\n", option4: "1\n",
+			option6: "1\n"}, 3, nil},
+		"options, no br_netfilter": {files{port: "", option4: "1\n", option6: "1\n"}, 3,
+			map[string]string{Bridge: "not loaded"}},
+		"a bridge without ports": {files{"sys/class/net/cni0/bridge/stp_state": "0\n", call4: "0\n",
+			call6: "0\n"}, 3, nil},
+		"no bridge, sysctls off": {files{call4: "0\n", call6: "0\n"}, 3, nil},
+		"two bridges, one option on": {files{port: "", "sys/class/net/br1/brif/veth2": "", call4: "0\n", call6: "1\n",
+			option4: "1\n"}, 3, map[string]string{Bridge: "IPv4 traffic between pods on one bridge (br1)"}},
 		"IPVS loaded but not in use":  {files{ipvs: ipvsHeading}, 3, nil},
 		"IPVS with a service":         {files{ipvs: ipvsHeading + ipvsService}, 3, map[string]string{IPVS: "IPVS"}},
 		"IPVS with kube-proxy's link": {files{ipvsLink: "1500\n"}, 3, map[string]string{IPVS: "IPVS"}},
@@ -88,7 +98,8 @@ func checkFindings(t *testing.T, got []Finding, want map[string]string) {
 // TestManageBridges sets the sysctls, or says what is missing.
 func TestManageBridges(t *testing.T) {
 	root := t.TempDir()
-	if err := ManageBridges(root); err == nil || !strings.Contains(err.Error(), "bridge-nf-call-iptables is missing: load the kernel module br_netfilter") {
+	if err := ManageBridges(root); err == nil ||
+		!strings.Contains(err.Error(), "bridge-nf-call-iptables is missing: load the kernel module br_netfilter") {
 		t.Errorf("without br_netfilter: %v", err)
 	}
 	for _, name := range []string{call4, call6, port} {

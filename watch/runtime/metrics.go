@@ -21,7 +21,8 @@ func newMetrics() *metrics {
 		}),
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "netpold_gate_results_total",
-			Help: "New pods at the gate, by result: admitted, labels (admitted before the API told of the pod), refused, " +
+			Help: "New pods at the gate, by result: admitted, labels (admitted before the API told of the " +
+				"pod), refused, " +
 				"open (started unprotected after the time limit), unknown (the runtime told no address).",
 		}, []string{"result"}),
 		unprotected: prometheus.NewCounter(prometheus.CounterOpts{
@@ -30,7 +31,8 @@ func newMetrics() *metrics {
 		}),
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "netpold_gate_connected",
-			Help: "1 while the container runtime tells of new pods before they start, else 0: new pods are unprotected for about a second.",
+			Help: "1 while the container runtime tells of new pods before they start, else 0: new pods are " +
+				"unprotected for about a second.",
 		}),
 	}
 	for _, result := range []string{"admitted", "labels", "refused", "open", "unknown"} {

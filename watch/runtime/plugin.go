@@ -19,10 +19,11 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Gate takes what the runtime tells of sandboxes; a watch.Loop is one. Its methods may be called by several goroutines at once.
+// Gate takes what the runtime tells of sandboxes; a watch.Loop is one. Its methods may be called by several goroutines
+// at once.
 type Gate interface {
-	// Admit takes a new sandbox and waits until the kernel holds what follows from it, or until ctx is done. Known says whether the API
-	// has told of the pod.
+	// Admit takes a new sandbox and waits until the kernel holds what follows from it, or until ctx is done. Known says
+	// whether the API has told of the pod.
 	Admit(ctx context.Context, b policy.Sandbox) (known bool, err error)
 	// Release forgets a sandbox, whose containers have stopped.
 	Release(id string)
@@ -32,7 +33,8 @@ type Gate interface {
 	Doubt()
 }
 
-// DefaultSocket is where runtimes listen for plugins. The folder is what to mount: a runtime that starts makes a new socket.
+// DefaultSocket is where runtimes listen for plugins. The folder is what to mount: a runtime that starts makes a new
+// socket.
 const DefaultSocket = api.DefaultSocketPath
 
 // The name and the index under which the plugin registers. Those with a lower index are asked before it.
@@ -102,7 +104,8 @@ func (p *Plugin) connection(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := stub.New(&handler{p},
-		stub.WithPluginName(pluginName), stub.WithPluginIdx(pluginIndex), stub.WithSocketPath(p.Socket), stub.WithLogger(logger{p.Log}),
+		stub.WithPluginName(pluginName), stub.WithPluginIdx(pluginIndex), stub.WithSocketPath(p.Socket),
+		stub.WithLogger(logger{p.Log}),
 		// A runtime that knows the policy fails a pod that it has no answer for, and keeps the plugin (nri 0.12.4).
 		stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: !p.Open, KeepConnected: true}),
 		stub.WithOnClose(cancel))
@@ -151,9 +154,10 @@ func (p *Plugin) Ever() bool {
 // handler is what the runtime calls; stub finds its methods by their names.
 type handler struct{ *Plugin }
 
-// Synchronize takes the sandboxes that there are at the time of the connection. Those without a process have stopped, and may have addresses
-// that are others' now.
-func (h *handler) Synchronize(_ context.Context, pods []*api.PodSandbox, _ []*api.Container) ([]*api.ContainerUpdate, error) {
+// Synchronize takes the sandboxes that there are at the time of the connection. Those without a process have stopped,
+// and may have addresses that are others' now.
+func (h *handler) Synchronize(_ context.Context, pods []*api.PodSandbox,
+	_ []*api.Container) ([]*api.ContainerUpdate, error) {
 	var live []policy.Sandbox
 	var problem string
 	for _, pod := range pods {
@@ -173,7 +177,8 @@ func (h *handler) Synchronize(_ context.Context, pods []*api.PodSandbox, _ []*ap
 	h.connected, h.ever, h.problem = true, true, problem
 	h.mu.Unlock()
 	h.metrics.connected.Set(1)
-	h.Log.Info("the container runtime tells of new pods before they start", "pods", len(live), "unprotected", unprotected)
+	h.Log.Info("the container runtime tells of new pods before they start", "pods", len(live),
+		"unprotected", unprotected)
 	return nil, nil
 }
 
@@ -238,7 +243,8 @@ func hasNetwork(pod *api.PodSandbox) bool {
 // sandbox returns what policy needs to know of a sandbox.
 func (h *handler) sandbox(pod *api.PodSandbox) (policy.Sandbox, error) {
 	if len(pod.GetIps()) == 0 {
-		return policy.Sandbox{}, errors.New("the container runtime does not tell the addresses of pods (containerd 2.1 and CRI-O 1.32 do)")
+		return policy.Sandbox{},
+			errors.New("the container runtime does not tell the addresses of pods (containerd 2.1 and CRI-O 1.32 do)")
 	}
 	h.mu.Lock()
 	h.serial++

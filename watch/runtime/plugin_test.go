@@ -85,7 +85,8 @@ func (g *gate) await(t *testing.T, want string) {
 	}
 }
 
-// awaitHooks waits until the runtime calls the plugin's hooks, which is a moment after it has told of the sandboxes that there are.
+// awaitHooks waits until the runtime calls the plugin's hooks, which is a moment after it has told of the sandboxes
+// that there are.
 func (g *gate) awaitHooks(t *testing.T, r *adaptation.Adaptation) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -102,8 +103,10 @@ func (g *gate) awaitHooks(t *testing.T, r *adaptation.Adaptation) {
 func pod(id string, pid uint32, ips ...string) *adaptation.PodSandbox {
 	return &adaptation.PodSandbox{
 		Id: id, Name: "web", Namespace: "shop", Uid: "u", Pid: pid, Ips: ips,
-		Labels: map[string]string{"app": "web", "io.kubernetes.pod.name": "web", "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.uid": "u"},
-		Linux:  &adaptation.LinuxPodSandbox{Namespaces: []*adaptation.LinuxNamespace{{Type: "network", Path: "/run/netns/" + id}}},
+		Labels: map[string]string{"app": "web", "io.kubernetes.pod.name": "web", "io.kubernetes.pod.namespace": "shop",
+			"io.kubernetes.pod.uid": "u"},
+		Linux: &adaptation.LinuxPodSandbox{Namespaces: []*adaptation.LinuxNamespace{{Type: "network",
+			Path: "/run/netns/" + id}}},
 	}
 }
 
@@ -130,8 +133,8 @@ func startRuntime(t *testing.T, socket string, pods ...*adaptation.PodSandbox) *
 	return r
 }
 
-// proxy stands between a plugin and a runtime, so that their connection can end as if one of them were killed: NRI's own side keeps those
-// of a runtime that stops.
+// proxy stands between a plugin and a runtime, so that their connection can end as if one of them were killed: NRI's
+// own side keeps those of a runtime that stops.
 type proxy struct {
 	mu    sync.Mutex
 	conns []net.Conn
@@ -189,8 +192,8 @@ func startPlugin(t *testing.T, config runtime.Config) *runtime.Plugin {
 	return p
 }
 
-// TestPlugin registers with a real runtime's side of NRI: what is there at the time, what comes and goes, and what it does when netpold
-// does not admit a pod.
+// TestPlugin registers with a real runtime's side of NRI: what is there at the time, what comes and goes, and what it
+// does when netpold does not admit a pod.
 func TestPlugin(t *testing.T) {
 	dir := t.TempDir()
 	socket, back := filepath.Join(dir, "nri.sock"), filepath.Join(dir, "back.sock")
@@ -228,7 +231,8 @@ func TestPlugin(t *testing.T) {
 	if _, ok := g.sandbox("new"); !ok {
 		t.Error("a new pod was not admitted")
 	}
-	if err := r.StopPodSandbox(t.Context(), &adaptation.StopPodSandboxRequest{Pod: pod("new", 0, "10.0.0.3")}); err != nil {
+	if err := r.StopPodSandbox(t.Context(),
+		&adaptation.StopPodSandboxRequest{Pod: pod("new", 0, "10.0.0.3")}); err != nil {
 		t.Error(err)
 	}
 	if _, ok := g.sandbox("new"); ok {
@@ -266,7 +270,8 @@ func TestPluginOpen(t *testing.T) {
 	defer r.Stop()
 	g.await(t, "resync")
 	g.awaitHooks(t, r)
-	if err := r.RunPodSandbox(t.Context(), &adaptation.RunPodSandboxRequest{Pod: pod("new", 9, "10.0.0.3")}); err != nil {
+	if err := r.RunPodSandbox(t.Context(),
+		&adaptation.RunPodSandboxRequest{Pod: pod("new", 9, "10.0.0.3")}); err != nil {
 		t.Error(err)
 	}
 	if _, ok := g.sandbox("new"); !ok {

@@ -34,8 +34,9 @@ items:
 // TestFlows reads flows in each form.
 func TestFlows(t *testing.T) {
 	for line, want := range map[string]string{
-		"allow shop/four -> shop/web:80/tcp # why":           "true 10.0.0.2 -> 10.0.0.1 tcp/80",
-		"deny  shop/web  ->   shop/web:53/udp":               "false 10.0.0.1 -> 10.0.0.1 udp/53, false fd00::1 -> fd00::1 udp/53",
+		"allow shop/four -> shop/web:80/tcp # why": "true 10.0.0.2 -> 10.0.0.1 tcp/80",
+		"deny  shop/web  ->   shop/web:53/udp": "false 10.0.0.1 -> 10.0.0.1 udp/53, false fd00::1 -> " +
+			"fd00::1 udp/53",
 		"allow shop/web[6] -> shop/web:53/sctp":              "true fd00::1 -> fd00::1 sctp/53",
 		"allow shop/web -> shop/web[4]:icmp":                 "true 10.0.0.1 -> 10.0.0.1 icmp/0",
 		"allow shop/web -> [fd00::2]:icmp/135":               "true fd00::1 -> fd00::2 icmpv6/0",
@@ -66,16 +67,20 @@ func TestFlows(t *testing.T) {
 func TestRefusal(t *testing.T) {
 	for _, line := range []string{
 		"permit shop/four -> shop/web:80/tcp", "allow shop/four shop/web:80/tcp", "allow shop/four -> shop/web",
-		"allow shop/none -> shop/web:80/tcp", "allow shop/four -> shop/web[6]:80/tcp", "allow shop/four[6] -> shop/web:80/tcp",
-		"allow shop/four -> shop/web:80", "allow shop/four -> shop/web:http/tcp", "allow shop/four -> shop/web:80000/tcp",
+		"allow shop/none -> shop/web:80/tcp", "allow shop/four -> shop/web[6]:80/tcp",
+		"allow shop/four[6] -> shop/web:80/tcp",
+		"allow shop/four -> shop/web:80", "allow shop/four -> shop/web:http/tcp",
+		"allow shop/four -> shop/web:80000/tcp",
 		"allow shop/four -> shop/web:icmp/256", "allow shop/four -> shop/web:80/gre",
 	} {
-		if _, err := cases.Parse("x.txtar", []byte(sample+line+"\n")); err == nil || !strings.HasPrefix(err.Error(), "x.txtar:17: ") {
+		if _, err := cases.Parse("x.txtar", []byte(sample+line+"\n")); err == nil ||
+			!strings.HasPrefix(err.Error(), "x.txtar:17: ") {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
 	for _, text := range []string{
-		"", "# Title.\n", sample, "what: it shows\n" + sample, "flags: --deny=maybe\n" + sample, sample + "-- more --\n",
+		"", "# Title.\n", sample, "what: it shows\n" + sample, "flags: --deny=maybe\n" + sample,
+		sample + "-- more --\n",
 		strings.TrimPrefix(sample, "# What it shows,\n# over two lines. And how.\n#\n# More of it.\n"),
 	} {
 		if c, err := cases.Parse("x.txtar", []byte(text)); err == nil {
@@ -90,7 +95,8 @@ func TestCase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "name" || c.Title != "What it shows, over two lines" || c.Node != "worker-2" || fmt.Sprint(c.Nodes()) != "[worker-1 worker-2]" ||
+	if c.Name != "name" || c.Title != "What it shows, over two lines" || c.Node != "worker-2" ||
+		fmt.Sprint(c.Nodes()) != "[worker-1 worker-2]" ||
 		c.Options != (translate.Options{LogGroup: 86, Deny: nft.Reject}) {
 		t.Errorf("%+v", c)
 	}
@@ -99,7 +105,8 @@ func TestCase(t *testing.T) {
 	if string(text) != want {
 		t.Errorf("got\n%s", text)
 	}
-	if c, err = cases.Parse("name.txtar", text); err != nil || c.Table != "the table\n" || fmt.Sprint(c.Errors) != "[one two]" {
+	if c, err = cases.Parse("name.txtar", text); err != nil || c.Table != "the table\n" ||
+		fmt.Sprint(c.Errors) != "[one two]" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if text := c.Format("", nil); strings.Contains(string(text), "errors") {

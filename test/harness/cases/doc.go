@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cases reads the golden cases of translate/testdata: a cluster, the flows that its policies allow or deny, and the ruleset of
-// one node, in one file that a person can review. A case is a txtar archive:
+// Package cases reads the golden cases of translate/testdata: a cluster, the flows that its policies allow or deny, and
+// the ruleset of one node, in one file that a person can review. A case is a txtar archive:
 //
 //	# Pods of one namespace are let in, others are not.
 //	#
@@ -18,12 +18,14 @@
 //	-- table.nft --
 //	what `netpold render` prints
 //
-// Node is that of the first pod and flags are those of `netpold render`, where they are not given. Errors and table.nft are written by
+// Node is that of the first pod and flags are those of `netpold render`, where they are not given. Errors and table.nft
+// are written by
 //
 //	go test ./translate -run Golden -update
 //
-// and the rest by hand. A flow is the first packet of a connection as the node forwards it: after the address of a Service has become
-// that of a pod. Its verdict is that of the whole cluster, the nodes of both ends taken together. An end is one of
+// and the rest by hand. A flow is the first packet of a connection as the node forwards it: after the address of a
+// Service has become that of a pod. Its verdict is that of the whole cluster, the nodes of both ends taken together. An
+// end is one of
 //
 //	shop/web            a pod, in each family that both ends have; shop/web[4] and shop/web[6] in one of them
 //	10.1.2.3            an address; an IPv6 address stands in brackets

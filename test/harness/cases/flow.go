@@ -27,7 +27,8 @@ type Flow struct {
 // String returns where the flow is in the file, and what it says.
 func (f Flow) String() string { return fmt.Sprintf("%s: %s (%s)", f.Where, f.Text, f.Flow) }
 
-// FromNode says whether the flow is from the node to a pod of its own. It meets no base chain: only a kernel can tell what becomes of it.
+// FromNode says whether the flow is from the node to a pod of its own. It meets no base chain: only a kernel can tell
+// what becomes of it.
 func (f Flow) FromNode() bool { return !f.Src.IsValid() }
 
 // lines yields the lines of a section without their ends.

@@ -20,8 +20,8 @@ const marker = "NETPOLD_TEST_USERNS"
 //
 //	func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 //
-// Where the user may not make network namespaces, the test binary runs again as root of a user namespace. Where that is forbidden too, the
-// tests run as they are, and those that need a namespace skip or fail as Require says.
+// Where the user may not make network namespaces, the test binary runs again as root of a user namespace. Where that is
+// forbidden too, the tests run as they are, and those that need a namespace skip or fail as Require says.
 func Run(m *testing.M) int {
 	if os.Getenv(marker) != "" || allowed() {
 		return m.Run()

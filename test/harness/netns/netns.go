@@ -2,9 +2,9 @@
 
 // Package netns gives each kernel test a network namespace of its own, as root or as an ordinary user.
 //
-// A namespace belongs to an operating system thread, so it follows a goroutine only while that one is locked to its thread. Commands which the
-// goroutine starts inherit it, and so do the sockets it opens. A test's thread dies with the test, and the namespace with the last thread,
-// process or socket in it.
+// A namespace belongs to an operating system thread, so it follows a goroutine only while that one is locked to its
+// thread. Commands which the goroutine starts inherit it, and so do the sockets it opens. A test's thread dies with the
+// test, and the namespace with the last thread, process or socket in it.
 package netns
 
 import (
@@ -24,8 +24,8 @@ type Namespace struct {
 	file *os.File
 }
 
-// Enter puts the test into a new network namespace, in which only loopback is up. Where that is impossible the test is skipped, or fails if CI
-// is set in the environment. A subtest is a goroutine of its own and has to Join.
+// Enter puts the test into a new network namespace, in which only loopback is up. Where that is impossible the test is
+// skipped, or fails if CI is set in the environment. A subtest is a goroutine of its own and has to Join.
 func Enter(t testing.TB) *Namespace {
 	t.Helper()
 	n, err := New()
@@ -34,8 +34,8 @@ func Enter(t testing.TB) *Namespace {
 	return n
 }
 
-// Require ends the test if there is an error: it skips if the machine lacks a permission, a device or a program, unless CI is set in the
-// environment, and fails otherwise.
+// Require ends the test if there is an error: it skips if the machine lacks a permission, a device or a program, unless
+// CI is set in the environment, and fails otherwise.
 func Require(t testing.TB, err error) {
 	t.Helper()
 	switch {
@@ -59,8 +59,9 @@ func lacking(err error) bool {
 	return false
 }
 
-// New moves the calling goroutine into a new network namespace, in which only loopback is up. The goroutine stays locked to its thread, which
-// must not be unlocked: it ends with the goroutine. On error the goroutine is where it was, unless loopback is what failed.
+// New moves the calling goroutine into a new network namespace, in which only loopback is up. The goroutine stays
+// locked to its thread, which must not be unlocked: it ends with the goroutine. On error the goroutine is where it was,
+// unless loopback is what failed.
 func New() (*Namespace, error) {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {

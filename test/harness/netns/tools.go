@@ -25,7 +25,8 @@ func NFT(t testing.TB, stdin string, args ...string) string {
 	return string(out)
 }
 
-// OpenTUN makes a TUN device in the calling thread's network namespace. It goes when the descriptor, whose reads do not block, is closed.
+// OpenTUN makes a TUN device in the calling thread's network namespace. It goes when the descriptor, whose reads do not
+// block, is closed.
 func OpenTUN(name string) (int, error) {
 	const device = "/dev/net/tun"
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -44,7 +45,8 @@ func OpenTUN(name string) (int, error) {
 	return fd, nil
 }
 
-// SetSysctl sets a sysctl of the calling thread's network namespace, below net/: the directory is that of whoever opens the file.
+// SetSysctl sets a sysctl of the calling thread's network namespace, below net/: the directory is that of whoever opens
+// the file.
 func SetSysctl(path, value string) error {
 	if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
 		return fmt.Errorf("set sysctl: %w", err)
@@ -52,7 +54,8 @@ func SetSysctl(path, value string) error {
 	return nil
 }
 
-// Lacks ends a test for which the kernel was found to lack something: the test is skipped before the version that has it, and fails from then on.
+// Lacks ends a test for which the kernel was found to lack something: the test is skipped before the version that has
+// it, and fails from then on.
 func Lacks(t testing.TB, what string, major, minor int) {
 	t.Helper()
 	var name unix.Utsname

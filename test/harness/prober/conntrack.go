@@ -13,11 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxEntries is how many connections conntrack may hold before it is made to forget them all. The kernel takes some 20 ms for that, a tenth of
-// the time that so many probes take; with 8192 it is as much for each, and with 65536 a little less.
+// maxEntries is how many connections conntrack may hold before it is made to forget them all. The kernel takes some 20
+// ms for that, a tenth of the time that so many probes take; with 8192 it is as much for each, and with 65536 a little
+// less.
 const maxEntries = 1 << 15
 
-// firstFresh is the first of the source ports, up to the last of all, that probes choose from. There are as many of them as maxEntries.
+// firstFresh is the first of the source ports, up to the last of all, that probes choose from. There are as many of
+// them as maxEntries.
 const firstFresh = 1 << 15
 
 // conntrack is connection tracking in one network namespace: what it may know by now, and a way to make it forget.
@@ -75,8 +77,8 @@ func (c *conntrack) forget() error {
 	return nil
 }
 
-// claim chooses the source port of a probe, so that conntrack has not seen it in either direction. It reports false if there is none, or if
-// conntrack's table is full; it cannot be so after forget.
+// claim chooses the source port of a probe, so that conntrack has not seen it in either direction. It reports false if
+// there is none, or if conntrack's table is full; it cannot be so after forget.
 func (c *conntrack) claim(q Probe) (uint16, bool) {
 	if len(c.used) >= c.limit {
 		return 0, false

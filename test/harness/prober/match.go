@@ -26,8 +26,8 @@ func (m *match) add(b []byte) {
 	}
 }
 
-// forwarded reports whether b is what forwarding makes of a: the hop limit is one less, with IPv4 the header's checksum follows, with IPv6
-// conntrack gives fragments another id, and all else is the same.
+// forwarded reports whether b is what forwarding makes of a: the hop limit is one less, with IPv4 the header's checksum
+// follows, with IPv6 conntrack gives fragments another id, and all else is the same.
 func forwarded(a, b []byte) bool {
 	if len(a) != len(b) || a[0] != b[0] {
 		return false

@@ -146,7 +146,8 @@ func IP(src, dst netip.Addr, proto uint8, payload []byte) []byte {
 	return b
 }
 
-// packet makes a packet with its IP header done, and returns the n bytes after the header as well. The addresses are of one family.
+// packet makes a packet with its IP header done, and returns the n bytes after the header as well. The addresses are of
+// one family.
 func packet(src, dst netip.Addr, proto uint8, n int) (b, l4 []byte) {
 	if src.Is6() {
 		b = make([]byte, 40+n)
@@ -205,8 +206,8 @@ func fold(s uint64) uint16 {
 	return uint16(s)
 }
 
-// Fragments cuts a packet without options or extension headers into fragments of at most size bytes of payload, a multiple of 8; id is the
-// same in all fragments of a packet and in no others.
+// Fragments cuts a packet without options or extension headers into fragments of at most size bytes of payload, a
+// multiple of 8; id is the same in all fragments of a packet and in no others.
 func Fragments(b []byte, id uint16, size int) [][]byte {
 	n := 20
 	if b[0]>>4 == 6 {

@@ -53,7 +53,8 @@ func TestStates(t *testing.T) {
 			load(t, "ct state established accept", "drop")
 			forwarded(t, p, "established", true,
 				answer,
-				prober.TCP(src, dst, prober.Segment{Flags: prober.ACK | prober.PSH, Seq: 11, Ack: 21, Payload: []byte("data")}),
+				prober.TCP(src, dst, prober.Segment{Flags: prober.ACK | prober.PSH, Seq: 11, Ack: 21,
+					Payload: []byte("data")}),
 				prober.UDP(dst, src, nil),
 				prober.EchoReply(dst.Addr(), src.Addr(), 1, 1))
 			forwarded(t, p, "reply to nothing", false,
@@ -82,7 +83,8 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// TestUDPChecksum holds that a checksum which comes out as 0 is sent as 0xffff: IPv6 forbids 0, which means that there is none.
+// TestUDPChecksum holds that a checksum which comes out as 0 is sent as 0xffff: IPv6 forbids 0, which means that there
+// is none.
 func TestUDPChecksum(t *testing.T) {
 	p := prober.New(t)
 	load(t, "ct state invalid drop")
@@ -121,7 +123,8 @@ func TestSend(t *testing.T) {
 	forwarded(t, p, "after an error", true, prober.UDP(ends[0].src, ends[0].dst, nil))
 }
 
-// TestForwardedOrder holds that verdicts are told apart in batches larger than one sentinel's, with equal packets among them.
+// TestForwardedOrder holds that verdicts are told apart in batches larger than one sentinel's, with equal packets among
+// them.
 func TestForwardedOrder(t *testing.T) {
 	p := prober.New(t)
 	load(t, "udp dport 81 drop", "udp dport 82 reject")
@@ -140,7 +143,8 @@ func TestForwardedOrder(t *testing.T) {
 	}
 }
 
-// TestFragments holds that fragments are told apart, with and without conntrack, which puts them together and takes them apart again.
+// TestFragments holds that fragments are told apart, with and without conntrack, which puts them together and takes
+// them apart again.
 func TestFragments(t *testing.T) {
 	p := prober.New(t)
 	for _, e := range ends {

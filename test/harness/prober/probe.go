@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Probe is one attempt to open a connection, of which it is the first packet: a SYN, a UDP datagram, an INIT chunk or an echo request.
+// A Probe is one attempt to open a connection, of which it is the first packet: a SYN, a UDP datagram, an INIT chunk or
+// an echo request.
 type Probe struct {
 	Src, Dst netip.Addr
 	Proto    uint8  // unix.IPPROTO_TCP, UDP, SCTP, or that of ICMP in the family of the addresses
@@ -24,8 +25,9 @@ func (q Probe) String() string {
 	return fmt.Sprintf("%s -> %s/%d", src, dst, q.Proto)
 }
 
-// Run probes the connections, in order, and reports for each whether the kernel forwarded it. Every probe is new to conntrack; to that end Run
-// makes it forget all connections once there are too many, those of Send and Forwarded included.
+// Run probes the connections, in order, and reports for each whether the kernel forwarded it. Every probe is new to
+// conntrack; to that end Run makes it forget all connections once there are too many, those of Send and Forwarded
+// included.
 func (p *Prober) Run(probes []Probe) ([]bool, error) {
 	out := make([]bool, len(probes))
 	packets := make([][]byte, 0, batch)

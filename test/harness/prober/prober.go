@@ -31,8 +31,9 @@ type Prober struct {
 	buffer    []byte        // for one packet
 }
 
-// New moves the test into a new network namespace with a Prober. Where that is impossible the test is skipped, or fails if CI is set in the
-// environment. Subtests may use the Prober as they are, but have to Join before they load a ruleset.
+// New moves the test into a new network namespace with a Prober. Where that is impossible the test is skipped, or fails
+// if CI is set in the environment. Subtests may use the Prober as they are, but have to Join before they load a
+// ruleset.
 func New(t testing.TB) *Prober {
 	t.Helper()
 	p, err := Open()
@@ -83,15 +84,16 @@ func (p *Prober) Close() error {
 	return errors.Join(errs...)
 }
 
-// Send sends the packets, in order, and returns all that came out: what was forwarded, and what the kernel itself had to say, such as a reset.
+// Send sends the packets, in order, and returns all that came out: what was forwarded, and what the kernel itself had
+// to say, such as a reset.
 func (p *Prober) Send(packets ...[]byte) ([][]byte, error) {
 	var out [][]byte
 	err := p.exchange(packets, func(b []byte) { out = append(out, slices.Clone(b)) })
 	return out, err
 }
 
-// Forwarded sends the packets, in order, and reports for each whether it came out unchanged but for its hop limit. Of equal packets those sent
-// first are taken for those that came out.
+// Forwarded sends the packets, in order, and reports for each whether it came out unchanged but for its hop limit. Of
+// equal packets those sent first are taken for those that came out.
 func (p *Prober) Forwarded(packets ...[]byte) ([]bool, error) {
 	m := match{sent: packets, out: make([]bool, len(packets))}
 	err := p.exchange(packets, m.add)
@@ -160,8 +162,8 @@ func (p *Prober) wait() error {
 	}
 }
 
-// NodeAddr is the node's own address in each family, and sentinelAddr where the sentinels come from. They are of no use to anybody else:
-// RFC 7600 and RFC 6666.
+// NodeAddr is the node's own address in each family, and sentinelAddr where the sentinels come from. They are of no use
+// to anybody else: RFC 7600 and RFC 6666.
 func NodeAddr() (v4, v6 netip.Addr) {
 	return netip.AddrFrom4([4]byte{192, 0, 0, 8}), netip.AddrFrom16([16]byte{0: 1, 15: 8})
 }

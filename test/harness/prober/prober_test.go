@@ -42,7 +42,8 @@ func load(t testing.TB, rules ...string) {
 // counter returns the packets seen by the rule with the comment.
 func counter(t testing.TB, comment string) string {
 	t.Helper()
-	m := regexp.MustCompile(`counter packets (\d+) .*comment "` + comment + `"`).FindStringSubmatch(netns.NFT(t, "", "list", "ruleset"))
+	m := regexp.MustCompile(`counter packets (\d+) .*comment "` + comment + `"`).FindStringSubmatch(netns.NFT(t, "",
+		"list", "ruleset"))
 	if m == nil {
 		t.Fatalf("no counter %q", comment)
 	}
@@ -152,7 +153,8 @@ func random(rnd *rand.Rand, n int) []prober.Probe {
 	probes := make([]prober.Probe, n)
 	for i := range probes {
 		src, dst := byte(rnd.IntN(8)), byte(rnd.IntN(8))
-		q := probe(netip.AddrFrom4([4]byte{10, 0, 0, src}), netip.AddrFrom4([4]byte{10, 0, 0, dst}), 0, uint16(rnd.IntN(16)))
+		q := probe(netip.AddrFrom4([4]byte{10, 0, 0, src}), netip.AddrFrom4([4]byte{10, 0, 0, dst}), 0,
+			uint16(rnd.IntN(16)))
 		protos := []uint8{tcp, udp, sctp, icmp}
 		if rnd.IntN(2) == 1 {
 			q.Src, q.Dst = netip.AddrFrom16([16]byte{0: 0xfd, 15: src}), netip.AddrFrom16([16]byte{0: 0xfd, 15: dst})
@@ -208,8 +210,8 @@ func TestRandom(t *testing.T) {
 	expectNew(t, n)
 }
 
-// TestNew holds that every probe is new where it is hardest: all accepted, one pair of pods in both directions, and ports which the prober
-// itself chooses from.
+// TestNew holds that every probe is new where it is hardest: all accepted, one pair of pods in both directions, and
+// ports which the prober itself chooses from.
 func TestNew(t *testing.T) {
 	p := prober.New(t)
 	load(t, states...)
@@ -282,7 +284,8 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// TestSilence holds that the kernel has nothing to announce on the devices: it is in no groups there which it would report.
+// TestSilence holds that the kernel has nothing to announce on the devices: it is in no groups there which it would
+// report.
 func TestSilence(t *testing.T) {
 	prober.New(t)
 	groups, err := os.ReadFile("/proc/thread-self/net/igmp6")
@@ -291,7 +294,8 @@ func TestSilence(t *testing.T) {
 	}
 	for line := range strings.Lines(string(groups)) {
 		f := strings.Fields(line)
-		if strings.HasPrefix(f[1], "pods-") && f[2] != "ff020000000000000000000000000001" && f[2] != "ff010000000000000000000000000001" {
+		if strings.HasPrefix(f[1], "pods-") && f[2] != "ff020000000000000000000000000001" &&
+			f[2] != "ff010000000000000000000000000001" {
 			t.Errorf("in a group: %s", line)
 		}
 	}
@@ -301,8 +305,10 @@ func TestSilence(t *testing.T) {
 func TestFarAddresses(t *testing.T) {
 	p := prober.New(t)
 	var probes []prober.Probe
-	for _, s := range []string{"1.0.0.0", "126.255.255.255", "128.0.0.0", "169.254.169.254", "192.0.2.1", "223.255.255.255", "240.0.0.1",
-		"255.255.255.254", "::2", "::10.0.0.1", "::fffe:ffff:ffff", "::ffff:10.0.0.1", "::1:0:0:0", "64:ff9b::1", "2000::", "2002::1", "fc00::", "fe00::1", "fec0::1", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"} {
+	for _, s := range []string{"1.0.0.0", "126.255.255.255", "128.0.0.0", "169.254.169.254", "192.0.2.1",
+		"223.255.255.255", "240.0.0.1",
+		"255.255.255.254", "::2", "::10.0.0.1", "::fffe:ffff:ffff", "::ffff:10.0.0.1", "::1:0:0:0", "64:ff9b::1",
+		"2000::", "2002::1", "fc00::", "fe00::1", "fec0::1", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"} {
 		a := netip.MustParseAddr(s)
 		peer := a4
 		if a.Is6() {

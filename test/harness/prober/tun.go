@@ -26,8 +26,9 @@ func configure() error {
 		return err
 	}
 	v4, v6 := NodeAddr()
-	// Neither addresses nor multicast groups on the links, or the kernel announces them there, any time in the first seconds. It has to be so
-	// before they are up, and before forwarding makes the node a member of the group of routers.
+	// Neither addresses nor multicast groups on the links, or the kernel announces them there, any time in the first
+	// seconds. It has to be so before they are up, and before forwarding makes the node a member of the group of
+	// routers.
 	cmd := exec.Command("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(fmt.Sprintf(`
 link set dev %[1]s multicast off addrgenmode none
@@ -42,7 +43,8 @@ route add ::/0 dev %[2]s
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("ip: %w: %s", err, out)
 	}
-	for _, path := range []string{"ipv4/conf/all/rp_filter", "ipv4/conf/" + inName + "/rp_filter"} { // the larger one counts
+	for _, path := range []string{"ipv4/conf/all/rp_filter", "ipv4/conf/" + inName + "/rp_filter"} {
+		// the larger one counts
 		if err := netns.SetSysctl(path, "0"); err != nil {
 			return err
 		}

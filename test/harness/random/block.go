@@ -15,7 +15,8 @@ import (
 // ipBlock returns a block that is likely to overlap, contain or touch another.
 func (g *Generator) ipBlock() *networkingv1.IPBlock {
 	if g.bad(5) {
-		return &networkingv1.IPBlock{CIDR: pick(g.r, "", "10.0.0.0", "10.0.0.0/33", "10.0.0/24", "fd00::/129", "fe80::1%eth0/64", "x/8")}
+		return &networkingv1.IPBlock{CIDR: pick(g.r, "", "10.0.0.0", "10.0.0.0/33", "10.0.0/24", "fd00::/129",
+			"fe80::1%eth0/64", "x/8")}
 	}
 	if g.chance(20) {
 		return g.edgeBlock()
@@ -44,7 +45,8 @@ func (g *Generator) prefix() netip.Prefix {
 	bits := pick(g.r, 0, 1, 8, 15, 16, 23, 24, 24, 25, 26, 28, 29, 30, 31, 32, 32)
 	if g.chance(40) {
 		family, edges = 1, edgesIPv6()
-		bits = pick(g.r, 0, 1, 8, 32, 63, 64, 65, 79, 80, 81, 94, 95, 95, 96, 96, 97, 112, 119, 120, 121, 126, 127, 128, 128)
+		bits = pick(g.r, 0, 1, 8, 32, 63, 64, 65, 79, 80, 81, 94, 95, 95, 96, 96, 97, 112, 119, 120, 121,
+			126, 127, 128, 128)
 	}
 	a := pick(g.r, g.pods[family]...)
 	if g.chance(35) {
@@ -62,18 +64,22 @@ func edgesIPv4() []netip.Addr {
 // IPv4-mapped and NAT64 addresses.
 func edgesIPv6() []netip.Addr {
 	return addrs("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00::", "::1:0:0", "::ffff:ffff", "::10.0.0.1",
-		"::fffd:ffff:ffff", "::fffe:0:0", "::fffe:7fff:ffff", "::fffe:8000:0", "::fffe:ffff:ffff", "::ffff:0.0.0.0", "::ffff:10.0.0.1",
+		"::fffd:ffff:ffff", "::fffe:0:0", "::fffe:7fff:ffff", "::fffe:8000:0", "::fffe:ffff:ffff", "::ffff:0.0.0.0",
+		"::ffff:10.0.0.1",
 		"::ffff:255.255.255.255", "::1:0:0:0", "64:ff9b::", "64:ff9b::10.0.0.1", "64:ff9b::ffff:ffff", "64:ff9b::1:0:0")
 }
 
 // edgeBlock returns a block at the edges of a family, without parts of it that are there too.
 func (g *Generator) edgeBlock() *networkingv1.IPBlock {
-	b := &networkingv1.IPBlock{CIDR: pick(g.r, "0.0.0.0/0", "0.0.0.0/0", "::/0", "::/0", "::/0", "::/64", "::/80", "::/96",
+	b := &networkingv1.IPBlock{CIDR: pick(g.r, "0.0.0.0/0", "0.0.0.0/0", "::/0", "::/0", "::/0", "::/64",
+		"::/80", "::/96",
 		"::ffff:0:0/95", "::ffff:0:0/96", "::fffe:0:0/96", "::1:0:0:0/96", "64:ff9b::/64", "64:ff9b::/96")}
 	cidr := netip.MustParsePrefix(b.CIDR)
 	for _, text := range []string{
-		"0.0.0.0/32", "255.255.255.255/32", "10.0.0.0/8", "::/128", "::/96", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
-		"::fffe:0:0/95", "::fffe:0:0/96", "::fffe:8000:0/97", "::fffe:ffff:ffff/128", "::1:0:0:0/96", "64:ff9b::/96", "64:ff9b::/128",
+		"0.0.0.0/32", "255.255.255.255/32", "10.0.0.0/8", "::/128", "::/96",
+		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
+		"::fffe:0:0/95", "::fffe:0:0/96", "::fffe:8000:0/97", "::fffe:ffff:ffff/128", "::1:0:0:0/96", "64:ff9b::/96",
+		"64:ff9b::/128",
 	} {
 		if p := netip.MustParsePrefix(text); cidr.Bits() < p.Bits() && cidr.Contains(p.Addr()) && g.chance(25) {
 			b.Except = append(b.Except, text)
@@ -110,7 +116,8 @@ func (g *Generator) blocks() []networkingv1.NetworkPolicyPeer {
 	return peers
 }
 
-// inside returns a prefix strictly inside of one that is not a single address: at its bottom, at its top, or in between.
+// inside returns a prefix strictly inside of one that is not a single address: at its bottom, at its top, or in
+// between.
 func (g *Generator) inside(p netip.Prefix) netip.Prefix {
 	length := p.Addr().BitLen()
 	bits := min(length, p.Bits()+1+pick(g.r, 0, 0, 1, 2, 7, length))
@@ -134,8 +141,8 @@ func (g *Generator) inside(p netip.Prefix) netip.Prefix {
 	return inner
 }
 
-// cidrText writes a prefix in one of the ways that the API server takes: also with bits behind the mask, with leading zeros, and an
-// IPv4 one as IPv4-mapped.
+// cidrText writes a prefix in one of the ways that the API server takes: also with bits behind the mask, with leading
+// zeros, and an IPv4 one as IPv4-mapped.
 func (g *Generator) cidrText(p netip.Prefix) string {
 	switch {
 	case g.chance(15):

@@ -19,12 +19,13 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Case returns a cluster and a flow in the form of a golden case, to be kept with the others: the comment, cluster.yaml, and the flow
-// with the answer of the policies.
+// Case returns a cluster and a flow in the form of a golden case, to be kept with the others: the comment,
+// cluster.yaml, and the flow with the answer of the policies.
 func Case(comment string, e policy.Answer, c *policy.Cluster) string {
 	verdict := map[bool]string{true: "allow", false: "deny "}[e.Allowed]
 	comment = strings.ReplaceAll(comment, "\n", "\n# ")
-	return fmt.Sprintf("# %s\n-- cluster.yaml --\n%s-- flows --\n%s %s\n", comment, Manifest(c), verdict, flowText(e.Flow))
+	return fmt.Sprintf("# %s\n-- cluster.yaml --\n%s-- flows --\n%s %s\n", comment, Manifest(c), verdict,
+		flowText(e.Flow))
 }
 
 // flowText writes a flow as the golden cases do.
@@ -93,12 +94,14 @@ func Pod(p policy.Pod) *corev1.Pod {
 
 // containers returns one container for each port: within one, a port's name is unique.
 func containers(ports []policy.NamedPort) []corev1.Container {
-	protocols := map[uint8]corev1.Protocol{nft.TCP: corev1.ProtocolTCP, nft.UDP: corev1.ProtocolUDP, nft.SCTP: corev1.ProtocolSCTP}
+	protocols := map[uint8]corev1.Protocol{nft.TCP: corev1.ProtocolTCP, nft.UDP: corev1.ProtocolUDP,
+		nft.SCTP: corev1.ProtocolSCTP}
 	all := []corev1.Container{{Name: "main"}}
 	for i, port := range ports {
 		all = append(all, corev1.Container{
-			Name:  "c" + strconv.Itoa(i),
-			Ports: []corev1.ContainerPort{{Name: port.Name, Protocol: protocols[port.Proto], ContainerPort: int32(port.Number)}},
+			Name: "c" + strconv.Itoa(i),
+			Ports: []corev1.ContainerPort{{Name: port.Name, Protocol: protocols[port.Proto],
+				ContainerPort: int32(port.Number)}},
 		})
 	}
 	return all

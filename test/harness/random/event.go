@@ -80,7 +80,9 @@ func (e Event) ApplyTo(c *policy.Cluster) {
 			c.Namespaces[e.Name.Name] = e.Labels
 		}
 	case PolicyKind:
-		c.Policies = slices.DeleteFunc(slices.Clone(c.Policies), func(p *networkingv1.NetworkPolicy) bool { return policyName(p) == e.Name })
+		c.Policies = slices.DeleteFunc(slices.Clone(c.Policies), func(p *networkingv1.NetworkPolicy) bool {
+			return policyName(p) == e.Name
+		})
 		if !e.Delete {
 			c.Policies = append(c.Policies, e.Policy)
 		}
@@ -105,7 +107,8 @@ func policyName(np *networkingv1.NetworkPolicy) types.NamespacedName {
 func Events(c *policy.Cluster) []Event {
 	var events []Event
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
-		events = append(events, Event{Kind: NamespaceKind, Name: types.NamespacedName{Name: name}, Labels: c.Namespaces[name]})
+		events = append(events, Event{Kind: NamespaceKind, Name: types.NamespacedName{Name: name},
+			Labels: c.Namespaces[name]})
 	}
 	for _, p := range c.Pods {
 		events = append(events, Event{Kind: PodKind, Name: p.NamespacedName, Pod: p})
@@ -116,7 +119,8 @@ func Events(c *policy.Cluster) []Event {
 	return events
 }
 
-// Event returns a random event that can happen to c: an object of the universe comes, goes, or changes a little or altogether.
+// Event returns a random event that can happen to c: an object of the universe comes, goes, or changes a little or
+// altogether.
 func (g *Generator) Event(c *policy.Cluster) Event {
 	remove := g.chance(30)
 	switch n := g.r.IntN(10); {

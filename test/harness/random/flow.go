@@ -14,9 +14,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Flows makes flows between the places of a cluster where verdicts change: its pods' addresses, the edges of blocks and excepts and
-// the addresses beside them, the ends of the address space; the edges of port ranges and the ports beside them. Half of the flows aim
-// at one rule of a policy.
+// Flows makes flows between the places of a cluster where verdicts change: its pods' addresses, the edges of blocks and
+// excepts and the addresses beside them, the ends of the address space; the edges of port ranges and the ports beside
+// them. Half of the flows aim at one rule of a policy.
 type Flows struct {
 	r     *rand.Rand
 	use   func(netip.Addr) bool
@@ -69,7 +69,8 @@ func NewFlows(r *rand.Rand, c *policy.Cluster, use func(netip.Addr) bool) *Flows
 			f.addRule(aim{pods: of[np.Namespace], egress: true}, r.To, r.Ports)
 		}
 	}
-	f.add(&f.all, addrs("8.8.8.8", "0.0.0.1", "223.255.255.254", "2001:db8::1", "::2", "feff:ffff:ffff:ffff:ffff:ffff:ffff:fffe")...)
+	f.add(&f.all, addrs("8.8.8.8", "0.0.0.1", "223.255.255.254", "2001:db8::1", "::2",
+		"feff:ffff:ffff:ffff:ffff:ffff:ffff:fffe")...)
 	f.add(&f.all, edgesIPv4()...)
 	f.add(&f.all, edgesIPv6()...)
 	return f
@@ -188,8 +189,8 @@ func (f *Flows) Next() policy.Flow {
 	return flow
 }
 
-// aim makes the flow one that a rule may be about: between a pod of its namespace and an edge of its blocks, if it has some, on
-// one of its ports.
+// aim makes the flow one that a rule may be about: between a pod of its namespace and an edge of its blocks, if it has
+// some, on one of its ports.
 func (f *Flows) aim(flow *policy.Flow, a aim, family int) {
 	pod, peer := &flow.Dst, &flow.Src
 	if a.egress {

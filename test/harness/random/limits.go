@@ -12,6 +12,7 @@ func Limits(seed uint64) translate.Limits {
 	}
 	limit := func(n int) int { return r.IntN(2) * (1 + r.IntN(n)) }
 	return translate.Limits{
-		Policies: limit(4), Ports: limit(10), Selectors: limit(10), Blocks: limit(8), Elements: limit(60), Namespace: limit(150),
+		Policies: limit(4), Ports: limit(10), Selectors: limit(10), Blocks: limit(8), Elements: limit(60),
+		Namespace: limit(150),
 	}
 }

@@ -105,7 +105,8 @@ func podReductions(p policy.Pod) iter.Seq[policy.Pod] {
 	}
 }
 
-// policyReductions yields policies that are np without one part: every list of a policy loses each of its items in turn.
+// policyReductions yields policies that are np without one part: every list of a policy loses each of its items in
+// turn.
 func policyReductions(np *networkingv1.NetworkPolicy) iter.Seq[*networkingv1.NetworkPolicy] {
 	return func(yield func(*networkingv1.NetworkPolicy) bool) {
 		for n := 0; ; n++ {

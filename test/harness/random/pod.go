@@ -17,8 +17,10 @@ import (
 // podsIPv4 are addresses at, beside and between the edges of the blocks that policies name. The second of each pair of
 // neighbours matters: an interval that is one too long or too short shows there.
 func podsIPv4() []netip.Addr {
-	pool := addrs("10.0.0.1", "10.0.0.2", "10.0.0.127", "10.0.0.128", "10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1",
-		"10.0.255.255", "10.1.0.0", "10.255.255.255", "11.0.0.0", "127.255.255.254", "128.0.0.0", "192.168.0.1", "0.0.0.1",
+	pool := addrs("10.0.0.1", "10.0.0.2", "10.0.0.127", "10.0.0.128", "10.0.0.254", "10.0.0.255",
+		"10.0.1.0", "10.0.1.1",
+		"10.0.255.255", "10.1.0.0", "10.255.255.255", "11.0.0.0", "127.255.255.254", "128.0.0.0",
+		"192.168.0.1", "0.0.0.1",
 		"255.255.255.254", "223.255.255.255", "0.0.0.0", "255.255.255.255")
 	for i := range 200 {
 		pool = append(pool, netip.AddrFrom4([4]byte{10, 0, 2, byte(i)}))
@@ -28,10 +30,14 @@ func podsIPv4() []netip.Addr {
 
 // podsIPv6 are such addresses of IPv6.
 func podsIPv6() []netip.Addr {
-	pool := addrs("fd00::1", "fd00::2", "fd00::7f", "fd00::80", "fd00::fe", "fd00::ff", "fd00::100", "fd00::ffff", "fd00::1:0",
-		"fd00:0:0:1::", "fd00::ffff:ffff:ffff:ffff", "7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "8000::", "2001:db8::1", "::a00:1",
-		"feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "64:ff9b::a00:1", "64:ff9b::", "64:ff9b::ffff:ffff", "64:ff9b::1:0:0",
-		"::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::fffd:ffff:ffff", "::fffe:0:0", "::fffe:ffff:ffff", "::1:0:0:0", "::1:0:0")
+	pool := addrs("fd00::1", "fd00::2", "fd00::7f", "fd00::80", "fd00::fe", "fd00::ff", "fd00::100",
+		"fd00::ffff", "fd00::1:0",
+		"fd00:0:0:1::", "fd00::ffff:ffff:ffff:ffff", "7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "8000::",
+		"2001:db8::1", "::a00:1",
+		"feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "64:ff9b::a00:1", "64:ff9b::", "64:ff9b::ffff:ffff",
+		"64:ff9b::1:0:0",
+		"::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::fffd:ffff:ffff", "::fffe:0:0", "::fffe:ffff:ffff",
+		"::1:0:0:0", "::1:0:0")
 	for i := range 200 {
 		pool = append(pool, netip.AddrFrom16([16]byte{0: 0xfd, 13: 2, 15: byte(i)}))
 	}
@@ -49,13 +55,14 @@ func addrs(texts ...string) []netip.Addr {
 // pod returns a pod with the i-th name of the universe. Both its namespace and its name follow from i.
 func (g *Generator) pod(i int) policy.Pod {
 	p := policy.Pod{
-		NamespacedName: types.NamespacedName{Namespace: namespaceName(i % g.size.Namespaces), Name: objectName("pod", i)},
-		Node:           pick(g.r, Nodes()[0], Nodes()[0], Nodes()[1]),
-		Labels:         g.podLabels(),
-		Ports:          g.namedPorts(),
-		Running:        g.chance(85),
-		Terminating:    g.chance(15),
-		Created:        time.Unix(1_700_000_000+int64(g.r.IntN(3)), 0).UTC(),
+		NamespacedName: types.NamespacedName{Namespace: namespaceName(i % g.size.Namespaces),
+			Name: objectName("pod", i)},
+		Node:        pick(g.r, Nodes()[0], Nodes()[0], Nodes()[1]),
+		Labels:      g.podLabels(),
+		Ports:       g.namedPorts(),
+		Running:     g.chance(85),
+		Terminating: g.chance(15),
+		Created:     time.Unix(1_700_000_000+int64(g.r.IntN(3)), 0).UTC(),
 	}
 	if g.chance(6) {
 		p.HostNetwork, p.IPs = true, addrs(pick(g.r, "192.168.0.1", "10.0.0.1"), "fd00::1")
@@ -80,8 +87,8 @@ func (g *Generator) podLabels() map[string]string {
 	return labels
 }
 
-// namedPorts returns the named ports of a pod, in the order that policy.PodFrom gives them. Most pods have http, at numbers that differ;
-// some have the same name for two protocols, or twice for one.
+// namedPorts returns the named ports of a pod, in the order that policy.PodFrom gives them. Most pods have http, at
+// numbers that differ; some have the same name for two protocols, or twice for one.
 func (g *Generator) namedPorts() []policy.NamedPort {
 	var ports []policy.NamedPort
 	for range g.few(4) {

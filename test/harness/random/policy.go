@@ -23,13 +23,15 @@ func (g *Generator) policy(i int) *networkingv1.NetworkPolicy {
 	if g.chance(70) { // else absent
 		np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{}
 		for range 1 + g.few(3) {
-			np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: g.peers(), Ports: g.ports()})
+			np.Spec.Ingress = append(np.Spec.Ingress,
+				networkingv1.NetworkPolicyIngressRule{From: g.peers(), Ports: g.ports()})
 		}
 	}
 	if g.chance(65) {
 		np.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{}
 		for range g.few(4) {
-			np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: g.peers(), Ports: g.ports()})
+			np.Spec.Egress = append(np.Spec.Egress,
+				networkingv1.NetworkPolicyEgressRule{To: g.peers(), Ports: g.ports()})
 		}
 	}
 	return np
@@ -48,8 +50,8 @@ func (g *Generator) policyTypes() []networkingv1.PolicyType {
 // bad says whether to make something invalid, in percent of the cases in which a policy may be.
 func (g *Generator) bad(percent int) bool { return !g.valid && g.chance(percent) }
 
-// peers returns the peers of a rule: absent, empty, few, blocks that meet, or more whole namespaces than an isolation looks
-// up in shared sets.
+// peers returns the peers of a rule: absent, empty, few, blocks that meet, or more whole namespaces than an isolation
+// looks up in shared sets.
 func (g *Generator) peers() []networkingv1.NetworkPolicyPeer {
 	switch {
 	case g.chance(12):
@@ -94,11 +96,13 @@ func (g *Generator) peer() networkingv1.NetworkPolicyPeer {
 }
 
 func (g *Generator) podSelector() *metav1.LabelSelector {
-	return g.selector(map[string][]string{"app": {"web", "web", "db", "db", "cache", "none"}, "tier": {"front", "back", ""}, "absent": {"x"}})
+	return g.selector(map[string][]string{"app": {"web", "web", "db", "db", "cache", "none"},
+		"tier": {"front", "back", ""}, "absent": {"x"}})
 }
 
 func (g *Generator) namespaceSelector() *metav1.LabelSelector {
-	return g.selector(map[string][]string{"team": {"red", "red", "blue", "green", "none"}, "env": {"prod", "test", ""}, "absent": {"x"}})
+	return g.selector(map[string][]string{"team": {"red", "red", "blue", "green", "none"}, "env": {"prod", "test", ""},
+		"absent": {"x"}})
 }
 
 // selector returns a selector over the values of some keys: empty, by labels, by expressions or both.
@@ -180,7 +184,8 @@ func (g *Generator) manyPorts() []networkingv1.NetworkPolicyPort {
 	var ports []networkingv1.NetworkPolicyPort
 	for i := range 300 {
 		p := networkingv1.NetworkPolicyPort{Port: number(pick(g.r, 1, 65535-2*299) + 2*i)}
-		p.Protocol = new(pick(g.r, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP))
+		p.Protocol = new(pick(g.r, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP,
+			corev1.ProtocolSCTP))
 		if g.chance(1) {
 			p.EndPort = new(p.Port.IntVal)
 		}

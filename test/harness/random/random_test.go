@@ -60,7 +60,8 @@ func TestUndo(t *testing.T) {
 		e := g.Event(c)
 		e.ApplyTo(&changed)
 		e.Undo(c).ApplyTo(&changed)
-		if len(changed.Pods) != len(c.Pods) || len(changed.Policies) != len(c.Policies) || !reflect.DeepEqual(changed.Namespaces, c.Namespaces) {
+		if len(changed.Pods) != len(c.Pods) || len(changed.Policies) != len(c.Policies) ||
+			!reflect.DeepEqual(changed.Namespaces, c.Namespaces) {
 			t.Fatalf("%s: not undone", e)
 		}
 	}
@@ -85,7 +86,8 @@ func TestMinimise(t *testing.T) {
 		t.Error(random.Manifest(c))
 	}
 	np := c.Policies[0].Spec
-	if len(np.Egress) != 0 || len(np.Ingress) != 1 || len(np.Ingress[0].Ports) != 0 || len(np.Ingress[0].From[0].IPBlock.Except) != 1 {
+	if len(np.Egress) != 0 || len(np.Ingress) != 1 || len(np.Ingress[0].Ports) != 0 ||
+		len(np.Ingress[0].From[0].IPBlock.Except) != 1 {
 		t.Error(random.Manifest(c))
 	}
 }
@@ -93,9 +95,12 @@ func TestMinimise(t *testing.T) {
 // TestCoverage wants every kind of object, rule and error to be made often.
 func TestCoverage(t *testing.T) {
 	words := []string{
-		"must be a CIDR", "must be a strict subset", "may not specify both", "must specify a peer", "not a valid selector operator",
-		"must be specified when endPort", "may not be specified when port is a name", "must be between 1 and 65535", "must be between port",
-		"policyTypes", "ports[0].protocol", "for 'in', 'notin'", "must be empty", "matchLabels", "port: Invalid value: \"",
+		"must be a CIDR", "must be a strict subset", "may not specify both", "must specify a peer",
+		"not a valid selector operator",
+		"must be specified when endPort", "may not be specified when port is a name", "must be between 1 and 65535",
+		"must be between port",
+		"policyTypes", "ports[0].protocol", "for 'in', 'notin'", "must be empty", "matchLabels",
+		"port: Invalid value: \"",
 	}
 	count := make(map[string]int)
 	for seed := range uint64(600) {
@@ -118,8 +123,10 @@ func TestCoverage(t *testing.T) {
 // TestEdges wants policies and flows to meet often at the edges of the families.
 func TestEdges(t *testing.T) {
 	texts := []string{
-		"0.0.0.0/0 :", "::/0 :", " ::fffe:0:0", "-::fffe:ffff:f", "-::fffd:ffff:ffff :", " ::ffff:0.0.0.0-", "-::ffff:255.255.255.255 :",
-		" ::1:0:0:0", " 64:ff9b::/96 :", "-64:ff9b::ffff:ffff :", "-255.255.255.255 :", "-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff :",
+		"0.0.0.0/0 :", "::/0 :", " ::fffe:0:0", "-::fffe:ffff:f", "-::fffd:ffff:ffff :", " ::ffff:0.0.0.0-",
+		"-::ffff:255.255.255.255 :",
+		" ::1:0:0:0", " 64:ff9b::/96 :", "-64:ff9b::ffff:ffff :", "-255.255.255.255 :",
+		"-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff :",
 	}
 	count := make(map[string]int)
 	for seed := range uint64(600) {
@@ -153,7 +160,8 @@ func TestCase(t *testing.T) {
 	f := random.NewFlows(random.Source(3), c, nil).Next()
 	f.Proto, f.DstPort = nft.TCP, 80
 	text := random.Case("seed 3", policy.Answer{Flow: f, Allowed: true}, c)
-	for _, want := range []string{"# seed 3\n-- cluster.yaml --\n", "kind: NetworkPolicy\n", "\n-- flows --\nallow ", ":80/tcp\n"} {
+	for _, want := range []string{"# seed 3\n-- cluster.yaml --\n", "kind: NetworkPolicy\n",
+		"\n-- flows --\nallow ", ":80/tcp\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -72,7 +72,8 @@ func (r objects) SetNamespace(name string, labels map[string]string) {
 	r.set("namespace", types.NamespacedName{Name: name}, "%s", Labels(labels))
 }
 func (r objects) SetPolicy(np *networkingv1.NetworkPolicy) {
-	r.set("policy", types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, "selects %s", Labels(np.Spec.PodSelector.MatchLabels))
+	r.set("policy", types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, "selects %s",
+		Labels(np.Spec.PodSelector.MatchLabels))
 }
 func (r objects) DeletePod(name types.NamespacedName) { r.delete("pod", name) }
 func (r objects) DeleteNamespace(name string) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package train sends a stream of new connections through the forward hook, of which some must pass and the others must not, while a test
-// breaks things.
+// Package train sends a stream of new connections through the forward hook, of which some must pass and the others must
+// not, while a test breaks things.
 //
 //	r := train.New(t, prober.New(t))
 //	... netpold enforces train.World and train.Permission ...
@@ -45,7 +45,8 @@ func (c Count) Window() time.Duration { return c.Last.Sub(c.First) }
 func New(t testing.TB, p *prober.Prober) *Train {
 	r := &Train{t: t, prober: p}
 	add := func(passes bool, src, dst string, proto uint8, port uint16) {
-		r.probes = append(r.probes, prober.Probe{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Proto: proto, DstPort: port})
+		r.probes = append(r.probes, prober.Probe{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst),
+			Proto: proto, DstPort: port})
 		r.passes = append(r.passes, passes)
 	}
 	for _, a := range []struct{ web, bystander, client, other string }{
@@ -121,7 +122,8 @@ func (r *Train) Settled(patience time.Duration) {
 			return
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("after %s the policies are not in force: %d leaked, %d wrongly dropped", patience, r.Leaked, r.Dropped)
+			r.t.Fatalf("after %s the policies are not in force: %d leaked, %d wrongly dropped", patience,
+				r.Leaked, r.Dropped)
 		}
 	}
 }
@@ -135,7 +137,8 @@ func (r *Train) During(fault func()) Count {
 	return r.Count
 }
 
-// Unharmed is During, logs what the train has seen, and fails the test if a packet went through, or was dropped, that should not.
+// Unharmed is During, logs what the train has seen, and fails the test if a packet went through, or was dropped, that
+// should not.
 func (r *Train) Unharmed(name string, fault func()) {
 	r.t.Helper()
 	r.name = name

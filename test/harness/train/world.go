@@ -11,13 +11,17 @@ const Node = "node-1"
 const World = `
 {apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: shop}}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, labels: {app: web}}, spec: {nodeName: node-1}, status: {phase: Running, podIPs: [{ip: 10.0.1.1}, {ip: "fd00:1::1"}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, labels: {app: web}},
+ spec: {nodeName: node-1}, status: {phase: Running, podIPs: [{ip: 10.0.1.1}, {ip: "fd00:1::1"}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: bystander, namespace: shop, labels: {app: bystander}}, spec: {nodeName: node-1}, status: {phase: Running, podIPs: [{ip: 10.0.1.2}, {ip: "fd00:1::2"}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: bystander, namespace: shop, labels: {app: bystander}},
+ spec: {nodeName: node-1}, status: {phase: Running, podIPs: [{ip: 10.0.1.2}, {ip: "fd00:1::2"}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: client, namespace: shop, labels: {app: client}}, spec: {nodeName: node-2}, status: {phase: Running, podIPs: [{ip: 10.0.2.1}, {ip: "fd00:2::1"}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: client, namespace: shop, labels: {app: client}},
+ spec: {nodeName: node-2}, status: {phase: Running, podIPs: [{ip: 10.0.2.1}, {ip: "fd00:2::1"}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: other, namespace: shop, labels: {app: other}}, spec: {nodeName: node-2}, status: {phase: Running, podIPs: [{ip: 10.0.2.2}, {ip: "fd00:2::2"}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: other, namespace: shop, labels: {app: other}},
+ spec: {nodeName: node-2}, status: {phase: Running, podIPs: [{ip: 10.0.2.2}, {ip: "fd00:2::2"}]}}
 `
 
 // Permission lets client reach web by TCP 80 and UDP 53, and web reach client by TCP 443; web has nothing else.
@@ -36,20 +40,22 @@ spec:
     ports: [{protocol: TCP, port: 443}]
 `
 
-// Bystanding returns a manifest that changes the rules, each other than the one before, and no verdict on the train: web moves between
-// isolations, chains come and go, sets that the train is looked up in grow and shrink.
+// Bystanding returns a manifest that changes the rules, each other than the one before, and no verdict on the train:
+// web moves between isolations, chains come and go, sets that the train is looked up in grow and shrink.
 func Bystanding(i int) string {
 	policy := func(name, app, from string) string {
 		return fmt.Sprintf(`
 ---
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: %s, namespace: shop},
- spec: {podSelector: {matchLabels: {app: %s}}, policyTypes: [Ingress, Egress], ingress: [{from: [%s], ports: [{port: %d}]}]}}
+ spec: {podSelector: {matchLabels: {app: %s}}, policyTypes: [Ingress, Egress],
+  ingress: [{from: [%s], ports: [{port: %d}]}]}}
 `, name, app, from, 1000+i)
 	}
 	pod := func(app, node string, subnet int) string {
 		return fmt.Sprintf(`
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: extra-%s-%d, namespace: shop, labels: {app: %s}}, spec: {nodeName: %s},
+{apiVersion: v1, kind: Pod, metadata: {name: extra-%s-%d, namespace: shop, labels: {app: %s}},
+ spec: {nodeName: %s},
  status: {phase: Running, podIPs: [{ip: 10.0.%d.%d}, {ip: "fd00:%d::%x"}]}}
 `, app, i, app, node, subnet, 50+i%200, subnet, 50+i%200)
 	}

@@ -167,7 +167,8 @@ func TestAPIServer(t *testing.T) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if got, want := []int{len(s.pods), len(s.namespaces), len(s.policies)}, []int{z.pods, z.namespaces(), z.policies}; !slices.Equal(got, want) {
+	if got, want := []int{len(s.pods), len(s.namespaces), len(s.policies)},
+		[]int{z.pods, z.namespaces(), z.policies}; !slices.Equal(got, want) {
 		t.Errorf("pods, namespaces and policies: %d, want %d", got, want)
 	}
 }

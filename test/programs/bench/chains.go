@@ -15,10 +15,10 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// chainPerPolicy writes the cluster's policies the way that most programs of this kind do, as well as that way allows: one lookup finds
-// the chain of the pod, which jumps to the chain of each policy that selects it; that has a rule for each rule of the policy, with a set
-// of its peers' addresses. It knows what the worlds here need: ingress, IPv4, podSelectors of the policy's namespace, ipBlocks without
-// except, single ports.
+// chainPerPolicy writes the cluster's policies the way that most programs of this kind do, as well as that way allows:
+// one lookup finds the chain of the pod, which jumps to the chain of each policy that selects it; that has a rule for
+// each rule of the policy, with a set of its peers' addresses. It knows what the worlds here need: ingress, IPv4,
+// podSelectors of the policy's namespace, ipBlocks without except, single ports.
 func chainPerPolicy(c *policy.Cluster) (string, error) {
 	w := writer{cluster: c, selected: make(map[netip.Addr][]string)}
 	for _, np := range c.Policies {

@@ -67,7 +67,8 @@ func (b *bench) controlPath(ctx context.Context) error {
 				measured[id][z] = append(measured[id][z], v)
 			}
 			b.progress("control %s: start %.0f ms, pod p50 %.3f p99 %.3f ms, round %.1fs", z,
-				results["control/start"], results["control/pod/p50"], results["control/pod/p99"], time.Since(begin).Seconds())
+				results["control/start"], results["control/pod/p50"], results["control/pod/p99"],
+				time.Since(begin).Seconds())
 		}
 	}
 	for _, m := range controlMeasures(kinds[list[0]]) {
@@ -86,12 +87,15 @@ func (b *bench) controlPath(ctx context.Context) error {
 	return b.relabel(ctx)
 }
 
-// controlMeasures are the measures, without points: of the start, which has one value in a round, and of the events, which have quantiles.
+// controlMeasures are the measures, without points: of the start, which has one value in a round, and of the events,
+// which have quantiles.
 func controlMeasures(kinds []kindOfEvent) []Measure {
 	const x = "pods in the cluster"
-	list := []Measure{{ID: "control/start", Title: "Start", X: x, Y: "from the source being synced to the rules in force", Unit: "ms"}}
+	list := []Measure{{ID: "control/start", Title: "Start", X: x,
+		Y: "from the source being synced to the rules in force", Unit: "ms"}}
 	for _, k := range kinds {
-		list = append(list, Measure{ID: "control/" + k.id, Title: k.title, Note: k.note, X: x, Y: "from the event to the commit", Unit: "ms"})
+		list = append(list, Measure{ID: "control/" + k.id, Title: k.title, Note: k.note, X: x,
+			Y: "from the event to the commit", Unit: "ms"})
 	}
 	return list
 }
@@ -115,14 +119,16 @@ func (z size) controlRound(ctx context.Context, kinds []kindOfEvent, events int)
 			if err != nil {
 				return fmt.Errorf("%s: %w", k.title, err)
 			}
-			results["control/"+k.id+"/p50"], results["control/"+k.id+"/p99"] = quantile(times, 0.5), quantile(times, 0.99)
+			results["control/"+k.id+"/p50"], results["control/"+k.id+"/p99"] = quantile(times, 0.5),
+				quantile(times, 0.99)
 		}
 		return nil
 	})
 	return results, err
 }
 
-// relevant returns the numbers of some pods that the table has to do with, of other nodes and of this one: without one, it is another.
+// relevant returns the numbers of some pods that the table has to do with, of other nodes and of this one: without one,
+// it is another.
 func (z size) relevant() (peers, local []int, err error) {
 	const enough = 200
 	s := translate.New(nodeName, translate.Options{LogGroup: 86})
@@ -191,7 +197,8 @@ func (z size) kinds() ([]kindOfEvent, error) {
 	return []kindOfEvent{
 		{
 			id: "pod", title: "Pod event", share: 1,
-			note:  "A pod of another node that a policy here lets in comes or goes. An event of a pod that no policy here has to do with changes nothing in the kernel.",
+			note: "A pod of another node that a policy here lets in comes or goes. An event of a pod that no policy " +
+				"here has to do with changes nothing in the kernel.",
 			there: func(n int) func(watch.Objects) { return remove(peer(n).NamespacedName) },
 			back:  func(n int) func(watch.Objects) { return set(peer(n)) },
 		},
@@ -202,19 +209,23 @@ func (z size) kinds() ([]kindOfEvent, error) {
 			back:  func(n int) func(watch.Objects) { return remove(z.novel(peer(n), n).NamespacedName) },
 		},
 		{
-			id: "local", title: "Pod of the node", share: 4, note: "A pod of this node, which policies isolate, comes or goes.",
+			id: "local", title: "Pod of the node", share: 4,
+			note:  "A pod of this node, which policies isolate, comes or goes.",
 			there: func(n int) func(watch.Objects) { return remove(local(n).NamespacedName) },
 			back:  func(n int) func(watch.Objects) { return set(local(n)) },
 		},
 		{
-			id: "policy", title: "Policy event", share: 4, note: "A policy that selects a pod of this node is created or deleted.",
+			id: "policy", title: "Policy event", share: 4,
+			note: "A policy that selects a pod of this node is created or deleted.",
 			there: func(n int) func(watch.Objects) {
 				np := z.extraPolicy(local(n))
 				return func(o watch.Objects) { o.SetPolicy(np) }
 			},
 			back: func(n int) func(watch.Objects) {
 				np := z.extraPolicy(local(n))
-				return func(o watch.Objects) { o.DeletePolicy(types.NamespacedName{Namespace: np.Namespace, Name: np.Name}) }
+				return func(o watch.Objects) {
+					o.DeletePolicy(types.NamespacedName{Namespace: np.Namespace, Name: np.Name})
+				}
 			},
 		},
 	}, nil

@@ -27,7 +27,8 @@ const endpoints = "127.0.0.1:9911"
 
 // startDaemon starts netpold and waits until it enforces what it has from the API server.
 func startDaemon(ctx context.Context, program, kubeconfig string) (*daemon, error) {
-	d := &daemon{cmd: exec.CommandContext(ctx, program, "run", "--kubeconfig", kubeconfig, "--node", nodeName, "--listen", endpoints)}
+	d := &daemon{cmd: exec.CommandContext(ctx, program, "run", "--kubeconfig", kubeconfig, "--node", nodeName,
+		"--listen", endpoints)}
 	d.cmd.Stderr = &d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := d.cmd.Start(); err != nil {

@@ -23,8 +23,10 @@ func exchange(client netip.Addr, server netip.AddrPort) (original, reply load) {
 // established measures what the packets of connections that are under way cost.
 func (b *bench) established(ctx context.Context) error {
 	m := Measure{
-		ID: "established", Title: "Packets of an established connection", X: "policies on the pod", Y: "added CPU time", Unit: "ns",
-		Note: "With --established=recheck, packets of the original direction are held against the policies of the moment; replies pass as with keep.",
+		ID: "established", Title: "Packets of an established connection", X: "policies on the pod",
+		Y: "added CPU time", Unit: "ns",
+		Note: "With --established=recheck, packets of the original direction are held against the policies of the " +
+			"moment; replies pass as with keep.",
 	}
 	base := Measure{ID: "established/baseline", Title: m.Title + ": conntrack alone", X: m.X, Y: "CPU time", Unit: "ns"}
 	at := []int{1, 100, 1000}

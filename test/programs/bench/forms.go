@@ -17,7 +17,8 @@ const (
 	twoBases = "a base chain for each direction"
 )
 
-// Patterns of a table's text: the blocks of the chains that a packet's way begins with, and what sends it from one to the other.
+// Patterns of a table's text: the blocks of the chains that a packet's way begins with, and what sends it from one to
+// the other.
 const (
 	wayBlocks   = `(?s)\n\tchain (forward|input|ingress) \{.*?\n\t\}\n`
 	wayToSecond = `goto ingress(\n|,| \})`
@@ -64,11 +65,13 @@ func (b *bench) forms(ctx context.Context) error {
 			return err
 		}
 		m := Measure{ID: "packet/forms", Title: "One base chain or two", X: "packet", Y: "added CPU time", Unit: "ns"}
-		ratios := Measure{ID: "packet/forms/ratio", Title: m.Title + ": ratio", X: m.X, Y: "one base chain / two", Unit: "×"}
+		ratios := Measure{ID: "packet/forms/ratio", Title: m.Title + ": ratio", X: m.X,
+			Y: "one base chain / two", Unit: "×"}
 		for i := 1; i < len(list); i += 3 { // conntrack alone with the load, one base chain, two
 			alone, one, two := costs[i], minus(costs[i+1], costs[i]), minus(costs[i+2], costs[i])
 			x := float64(i / 3)
-			for series, cost := range map[string][]float64{oneBase: one, twoBases: two, seriesAgain: minus(alone, costs[0])} {
+			for series, cost := range map[string][]float64{oneBase: one, twoBases: two,
+				seriesAgain: minus(alone, costs[0])} {
 				p := point(x, cost)
 				p.Label = list[i].series
 				m.add(series, p)
@@ -105,8 +108,8 @@ func formSpaces(w *world) ([]*space, error) {
 	return spaces, nil
 }
 
-// formContenders returns each load in each space, after one of conntrack alone. The established connection is the last of each space: what
-// begins another load ends it.
+// formContenders returns each load in each space, after one of conntrack alone. The established connection is the last
+// of each space: what begins another load ends it.
 func formContenders(w *world, spaces []*space) []contender {
 	original, _ := exchange(w.clients[0], w.server)
 	list := []contender{{space: spaces[0], load: datagrams(w.clients, w.server)}}

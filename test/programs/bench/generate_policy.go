@@ -28,7 +28,8 @@ func policySpec(k, team int) networkingv1.NetworkPolicySpec {
 	case 2: // the namespaces of a team
 		return ingress(app, rulePorts(name("http")), networkingv1.NetworkPolicyPeer{NamespaceSelector: ofTeam})
 	case 3: // the gateways of a team
-		return ingress(app, rulePorts(number(8080)), networkingv1.NetworkPolicyPeer{NamespaceSelector: ofTeam, PodSelector: application(0)})
+		return ingress(app, rulePorts(number(8080)),
+			networkingv1.NetworkPolicyPeer{NamespaceSelector: ofTeam, PodSelector: application(0)})
 	case 4: // to a database, and to ask for names
 		dns := networkingv1.NetworkPolicyPeer{NamespaceSelector: selector(corev1.LabelMetadataName, namespaceName(0))}
 		return networkingv1.NetworkPolicySpec{
@@ -45,11 +46,13 @@ func policySpec(k, team int) networkingv1.NetworkPolicySpec {
 		return ingress(&metav1.LabelSelector{}, rulePorts(name("metrics")),
 			networkingv1.NetworkPolicyPeer{NamespaceSelector: selector(corev1.LabelMetadataName, namespaceName(1))})
 	default: // a range of ports for the namespace's own
-		return ingress(app, rulePorts(portRange(8000, 8099)), networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}})
+		return ingress(app, rulePorts(portRange(8000, 8099)),
+			networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}})
 	}
 }
 
-func ingress(pods *metav1.LabelSelector, ports []networkingv1.NetworkPolicyPort, from ...networkingv1.NetworkPolicyPeer) networkingv1.NetworkPolicySpec {
+func ingress(pods *metav1.LabelSelector, ports []networkingv1.NetworkPolicyPort,
+	from ...networkingv1.NetworkPolicyPeer) networkingv1.NetworkPolicySpec {
 	return networkingv1.NetworkPolicySpec{
 		PodSelector: *pods, PolicyTypes: policyTypes(networkingv1.PolicyTypeIngress),
 		Ingress: []networkingv1.NetworkPolicyIngressRule{{From: from, Ports: ports}},

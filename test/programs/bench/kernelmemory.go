@@ -27,12 +27,14 @@ type tableMemory struct {
 	Shared   int // sets of whole namespaces
 }
 
-// kernelMemory measures the kernel's memory of tables. Each is made by a process of its own in a memory cgroup, to which the kernel
-// charges it, as it charges it to the cgroup of a daemon.
+// kernelMemory measures the kernel's memory of tables. Each is made by a process of its own in a memory cgroup, to
+// which the kernel charges it, as it charges it to the cgroup of a daemon.
 func (b *bench) kernelMemory(ctx context.Context) error {
 	m := Measure{
-		ID: "memory/kernel", Title: "Memory of the kernel for the table", X: "pods in the cluster", Y: "charged to the memory cgroup", Unit: "MiB",
-		Note: "The buckets of the hash sets, 8 bytes each and at most some three for an element, are not charged to cgroups and not in it.",
+		ID: "memory/kernel", Title: "Memory of the kernel for the table", X: "pods in the cluster",
+		Y: "charged to the memory cgroup", Unit: "MiB",
+		Note: "The buckets of the hash sets, 8 bytes each and at most some three for an element, are not charged to " +
+			"cgroups and not in it.",
 	}
 	rounds, list := 3, sizes()
 	if b.quick {
@@ -57,17 +59,20 @@ func (b *bench) kernelMemory(ctx context.Context) error {
 	b.add(m)
 
 	shared := Measure{
-		ID: "memory/shared", Title: "30 isolations that let every namespace in", X: "", Y: "charged to the memory cgroup", Unit: "MiB",
+		ID: "memory/shared", Title: "30 isolations that let every namespace in", X: "",
+		Y: "charged to the memory cgroup", Unit: "MiB",
 		Note: "Thirty pods of the node have a policy each, with namespaceSelector: {}, in a cluster of 150,000 pods.",
 	}
-	sets := Measure{ID: "memory/shared/sets", Title: shared.Title + ": sets", X: "", Y: "sets of whole namespaces", Unit: "1"}
+	sets := Measure{ID: "memory/shared/sets", Title: shared.Title + ": sets", X: "",
+		Y: "sets of whole namespaces", Unit: "1"}
 	values, last, err := b.tableMemory(ctx, rounds, everyNamespace)
 	if err != nil {
 		return err
 	}
 	shared.add("MiB", point(0, values))
 	sets.add("sets", point(0, []float64{float64(last.Shared)}))
-	b.progress("30 isolations, every namespace: %s; %d sets, %d elements", summary(&shared, 0), last.Shared, last.Elements)
+	b.progress("30 isolations, every namespace: %s; %d sets, %d elements", summary(&shared, 0),
+		last.Shared, last.Elements)
 	b.add(shared)
 	b.add(sets)
 	return nil
@@ -181,7 +186,8 @@ func measureTable(ctx context.Context, group *cgroup.Group, table *nft.Table) (t
 	return result, errors.Join(err, ctx.Err())
 }
 
-// settled is the kernel memory of the cgroup when it has stopped changing: the kernel frees what a transaction needed a little later.
+// settled is the kernel memory of the cgroup when it has stopped changing: the kernel frees what a transaction needed a
+// little later.
 func settled(g *cgroup.Group) (float64, error) {
 	const still, near = 5, 16 << 10 // readings, and bytes between them
 	last, same := -1.0, 0

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures netpold on this machine, in network namespaces of its own, and writes what it found as JSON; test/programs/plot makes
-// docs/benchmarks.md of that. `make bench` runs both.
+// Command bench measures netpold on this machine, in network namespaces of its own, and writes what it found as JSON;
+// test/programs/plot makes docs/benchmarks.md of that. `make bench` runs both.
 //
-// What it compares it measures in turn within one run, in several rounds, and it keeps the figure of every round, so that the spread is
-// there to be seen.
+// What it compares it measures in turn within one run, in several rounds, and it keeps the figure of every round, so
+// that the spread is there to be seen.
 package main
 
 import (
@@ -66,7 +66,8 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&b.quick, "quick", false, "fewer points and rounds: to see that it works, not for publication")
 	flag.StringVar(&only, "only", "", "sections to run, with commas between them (default all)")
 	flag.StringVar(&b.program, "netpold", "bin/netpold", "the netpold program")
-	flag.StringVar(&table, "table-memory", "", "for the program itself: print what a table takes of the kernel's memory")
+	flag.StringVar(&table, "table-memory", "",
+		"for the program itself: print what a table takes of the kernel's memory")
 	flag.StringVar(&group, "cgroup", "", "for the program itself: in this memory cgroup")
 	flag.StringVar(&out, "out", "-", "file to write the JSON to")
 	flag.Parse()

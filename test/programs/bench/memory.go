@@ -28,7 +28,8 @@ func (b *bench) memory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	binary := Measure{ID: "memory/binary", Title: "Program", X: "", Y: "size of the static binary, stripped", Unit: "MiB"}
+	binary := Measure{ID: "memory/binary", Title: "Program", X: "",
+		Y: "size of the static binary, stripped", Unit: "MiB"}
 	binary.add(seriesNetpold, point(0, []float64{mib}))
 	b.add(binary)
 	if err := b.heap(); err != nil {
@@ -104,9 +105,12 @@ func (b *bench) daemons(ctx context.Context) error {
 	measures := []Measure{
 		{ID: "memory/rss", Title: "Memory of the process", X: x, Y: "resident after the events", Unit: "MiB"},
 		{ID: "memory/peak", Title: "Memory of the process, peak", X: x, Y: "most that was resident", Unit: "MiB"},
-		{ID: "memory/cpu", Title: fmt.Sprintf("CPU at %d pod events a second", eventsPerSecond), X: x, Y: "of a core", Unit: "%",
-			Note: "Pods of the whole cluster, at random, are deleted and created again; the program receives and decodes them from the API server."},
-		{ID: "memory/cpu/heartbeats", Title: fmt.Sprintf("CPU at %d pod updates a second that no policy has to do with", eventsPerSecond), X: x, Y: "of a core", Unit: "%",
+		{ID: "memory/cpu", Title: fmt.Sprintf("CPU at %d pod events a second", eventsPerSecond), X: x,
+			Y: "of a core", Unit: "%",
+			Note: "Pods of the whole cluster, at random, are deleted and created again; the program receives and " +
+				"decodes them from the API server."},
+		{ID: "memory/cpu/heartbeats", Title: fmt.Sprintf("CPU at %d pod updates a second that no policy has to do with",
+			eventsPerSecond), X: x, Y: "of a core", Unit: "%",
 			Note: "Only the status of pods changes: what remains is to receive and decode them."},
 	}
 	values := make([]map[size][]float64, len(measures))

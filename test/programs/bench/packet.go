@@ -24,16 +24,22 @@ type curve struct {
 
 func curves() []curve {
 	return []curve{
-		{"policies", "Policies on the pod", "policies on the pod", []int{1, 3, 10, 30, 100, 300, 1000}, []int{1, 100}, withPolicies,
+		{"policies", "Policies on the pod", "policies on the pod", []int{1, 3, 10, 30, 100, 300, 1000},
+			[]int{1, 100}, withPolicies,
 			"Each policy lets in another client; the policy in the middle lets in the one that connects."},
 		{"rules", "Rules in a policy", "rules of the policy", []int{1, 10, 100, 1000}, []int{1, 100}, withRules,
-			"Each rule lets in another client on a port of its own; the rule in the middle lets in the one that connects."},
-		{"peers", "Peers of a rule", "pods that the rule lets in", []int{10, 100, 1000, 10_000, 100_000}, []int{10, 10_000}, withPeers,
+			"Each rule lets in another client on a port of its own; the rule in the middle lets in the one " +
+				"that connects."},
+		{"peers", "Peers of a rule", "pods that the rule lets in", []int{10, 100, 1000, 10_000, 100_000},
+			[]int{10, 10_000}, withPeers,
 			"The connections come from up to 1,024 of the pods in turn."},
-		{"blocks", "CIDRs of a rule", "CIDRs that the rule lets in", []int{1, 10, 100, 1000, 5000}, []int{1, 1000}, withBlocks,
+		{"blocks", "CIDRs of a rule", "CIDRs that the rule lets in", []int{1, 10, 100, 1000, 5000},
+			[]int{1, 1000}, withBlocks,
 			"The blocks neither touch nor overlap; the connections come from up to 1,024 of them in turn."},
-		{"local", "Pods of the node", "pods of the node, each with a policy of its own", []int{1, 10, 50, 110, 250}, []int{1, 110}, withLocalPods, ""},
-		{"outside", "Pods that no policy has to do with", "pods of the cluster outside any policy", []int{0, 1000, 10_000, 100_000}, []int{0, 10_000}, withOutsiders, ""},
+		{"local", "Pods of the node", "pods of the node, each with a policy of its own", []int{1, 10, 50, 110, 250},
+			[]int{1, 110}, withLocalPods, ""},
+		{"outside", "Pods that no policy has to do with", "pods of the cluster outside any policy",
+			[]int{0, 1000, 10_000, 100_000}, []int{0, 10_000}, withOutsiders, ""},
 	}
 }
 
@@ -76,7 +82,8 @@ func (b *bench) packetPath(ctx context.Context) error {
 			ID: "packet/" + c.id, Title: c.title, Note: c.note, X: c.x, Unit: "ns",
 			Y: "added CPU time",
 		}
-		base := Measure{ID: "packet/" + c.id + "/baseline", Title: c.title + ": conntrack alone", X: c.x, Y: "CPU time", Unit: "ns"}
+		base := Measure{ID: "packet/" + c.id + "/baseline", Title: c.title + ": conntrack alone", X: c.x,
+			Y: "CPU time", Unit: "ns"}
 		for _, n := range at {
 			if err := b.packetPoint(ctx, c.world(n), float64(n), &m, &base); err != nil {
 				return fmt.Errorf("%s, %d: %w", c.title, n, err)
@@ -89,7 +96,8 @@ func (b *bench) packetPath(ctx context.Context) error {
 	return b.parts(ctx)
 }
 
-// packetPoint measures one world. It has a goroutine, that is a thread, of its own, which ends in the last of the spaces.
+// packetPoint measures one world. It has a goroutine, that is a thread, of its own, which ends in the last of the
+// spaces.
 func (b *bench) packetPoint(ctx context.Context, w *world, x float64, m, base *Measure) error {
 	return thread(func() error {
 		contenders, err := b.contenders(ctx, w)
@@ -112,8 +120,8 @@ func (b *bench) packetPoint(ctx context.Context, w *world, x float64, m, base *M
 	})
 }
 
-// contenders makes the spaces of a world: conntrack alone, netpold, a chain per policy, and conntrack alone once more, which shows what
-// differences mean nothing.
+// contenders makes the spaces of a world: conntrack alone, netpold, a chain per policy, and conntrack alone once more,
+// which shows what differences mean nothing.
 func (b *bench) contenders(ctx context.Context, w *world) ([]contender, error) {
 	state := translate.New(nodeName, translate.Options{LogGroup: 86})
 	if errs := state.Add(&w.Cluster); len(errs) > 0 {
@@ -175,8 +183,8 @@ func check(list []contender, w *world) error {
 	return nil
 }
 
-// compare measures the contenders in turn, slice by slice, and returns for each the nanoseconds of a packet in each round: the median of the
-// round's slices.
+// compare measures the contenders in turn, slice by slice, and returns for each the nanoseconds of a packet in each
+// round: the median of the round's slices.
 func compare(ctx context.Context, list []contender, e effort) ([][]float64, error) {
 	if err := pin(); err != nil {
 		return nil, err

@@ -25,7 +25,8 @@ func withEverything() *world {
 		w.Namespaces[name] = map[string]string{"team": name}
 		ip := netip.AddrFrom4([4]byte{10, 200, 0, byte(i)})
 		w.Pods = append(w.Pods, policy.Pod{
-			NamespacedName: types.NamespacedName{Namespace: name, Name: "pod"}, Node: "other", IPs: []netip.Addr{ip}, Running: true,
+			NamespacedName: types.NamespacedName{Namespace: name, Name: "pod"}, Node: "other",
+			IPs: []netip.Addr{ip}, Running: true,
 		})
 		w.policy("server", rule(80, networkingv1.NetworkPolicyPeer{NamespaceSelector: selector("team", name)}))
 	}
@@ -51,12 +52,14 @@ func partList(ctx context.Context) []part {
 	text := func(rules string) func(*space) error { return func(s *space) error { return s.loadText(rules) } }
 	chains := func(rule string) func(*space) error {
 		const chain = "chain forward-%[1]d { type filter hook forward priority %[1]d; policy accept; %[2]s }\n"
-		return text(baseline + "\ntable inet parts {\n" + fmt.Sprintf(chain, 0, rule) + fmt.Sprintf(chain, 1, rule) + "}\n")
+		return text(baseline + "\ntable inet parts {\n" + fmt.Sprintf(chain, 0, rule) + fmt.Sprintf(chain,
+			1, rule) + "}\n")
 	}
 	table := func(w *world) func(*space) error {
 		return func(s *space) error {
 			state := translate.New(nodeName, translate.Options{LogGroup: 86})
-			return errors.Join(errors.Join(state.Add(&w.Cluster)...), s.loadText(baseline), s.loadTable(ctx, state.Complete()))
+			return errors.Join(errors.Join(state.Add(&w.Cluster)...), s.loadText(baseline),
+				s.loadTable(ctx, state.Complete()))
 		}
 	}
 	few, many := withPolicies(1), withEverything()
@@ -67,7 +70,8 @@ func partList(ctx context.Context) []part {
 		{"and `ct state established,related accept` in each", in, chains("ct state established,related accept\n")},
 		{"netpold: a pod without policy, which is looked up in each", datagrams(few.clients, few.free), table(few)},
 		{"netpold: a pod with one policy, which allows it", in, table(few)},
-		{"netpold: an isolation with every kind of match, of which the last allows it", datagrams(many.clients, many.server), table(many)},
+		{"netpold: an isolation with every kind of match, of which the last allows it",
+			datagrams(many.clients, many.server), table(many)},
 		{seriesAgain, in, text(baseline)},
 	}
 }
@@ -110,7 +114,8 @@ func (b *bench) parts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m := Measure{ID: "packet/parts", Title: "What it is made of", X: "rules for forwarded packets", Y: "added CPU time", Unit: "ns"}
+		m := Measure{ID: "packet/parts", Title: "What it is made of", X: "rules for forwarded packets",
+			Y: "added CPU time", Unit: "ns"}
 		for i, c := range list[1:] {
 			p := point(float64(i), minus(costs[i+1], costs[0]))
 			p.Label = c.series

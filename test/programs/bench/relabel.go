@@ -25,17 +25,21 @@ func (b *bench) relabel(ctx context.Context) error {
 		rounds = 5
 	}
 	took := Measure{
-		ID: "control/relabel", Title: "Namespace relabelled", X: "what policies here select", Y: "from the event to the commit", Unit: "ms",
-		Note: fmt.Sprintf("Its new labels put its %s pods into what policies of this node select, or take them out again; ", thousands(flipped)) +
+		ID: "control/relabel", Title: "Namespace relabelled", X: "what policies here select",
+		Y: "from the event to the commit", Unit: "ms",
+		Note: fmt.Sprintf("Its new labels put its %s pods into what policies of this node select, or take them out "+
+			"again; ", thousands(flipped)) +
 			"in a cluster of 10,000 more pods and 1,000 policies.",
 	}
-	transactions := Measure{ID: "control/relabel/transactions", Title: "Namespace relabelled: transactions", X: took.X, Y: "transactions of the kernel", Unit: "1"}
+	transactions := Measure{ID: "control/relabel/transactions", Title: "Namespace relabelled: transactions", X: took.X,
+		Y: "transactions of the kernel", Unit: "1"}
 	for i, shape := range []struct {
 		label string
 		peer  networkingv1.NetworkPolicyPeer
 	}{
 		{"whole namespaces", networkingv1.NetworkPolicyPeer{NamespaceSelector: selector("team", "chosen")}},
-		{"pods of namespaces, on one port", networkingv1.NetworkPolicyPeer{NamespaceSelector: selector("team", "chosen"), PodSelector: selector("role", "client")}},
+		{"pods of namespaces, on one port", networkingv1.NetworkPolicyPeer{NamespaceSelector: selector("team",
+			"chosen"), PodSelector: selector("role", "client")}},
 	} {
 		state, err := relabelled(shape.peer)
 		if err != nil {
@@ -67,7 +71,8 @@ func (b *bench) relabel(ctx context.Context) error {
 	return nil
 }
 
-// relabels changes the label there and back some times. It returns how long it took until the pods were in, and out, and the transactions.
+// relabels changes the label there and back some times. It returns how long it took until the pods were in, and out,
+// and the transactions.
 func (l *runningLoop) relabels(ctx context.Context, rounds int) (in, out, count []float64, err error) {
 	if _, err := l.start(); err != nil {
 		return nil, nil, nil, err
@@ -97,8 +102,10 @@ func relabelled(peer networkingv1.NetworkPolicyPeer) (*translate.State, error) {
 	more := size{z.pods + flipped, z.policies} // for addresses that follow
 	for i := range flipped {
 		state.SetPod(policy.Pod{
-			NamespacedName: types.NamespacedName{Namespace: "large", Name: fmt.Sprintf("pod-%d", i)}, Node: "other", Running: true,
-			Labels: map[string]string{"role": "client", "app": fmt.Sprintf("app-%d", i/podsPerApp)}, IPs: more.ips(z.pods + i),
+			NamespacedName: types.NamespacedName{Namespace: "large", Name: fmt.Sprintf("pod-%d", i)},
+			Node:           "other", Running: true,
+			Labels: map[string]string{"role": "client", "app": fmt.Sprintf("app-%d", i/podsPerApp)},
+			IPs:    more.ips(z.pods + i),
 		})
 	}
 	local, _, err := policy.PodFrom(z.pod(z.localPods()[0]))
@@ -111,7 +118,8 @@ func relabelled(peer networkingv1.NetworkPolicyPeer) (*translate.State, error) {
 	})
 }
 
-// relabel changes the label and returns how long it took until the kernel had it, in milliseconds, and in how many transactions.
+// relabel changes the label and returns how long it took until the kernel had it, in milliseconds, and in how many
+// transactions.
 func (l *runningLoop) relabel(ctx context.Context, team string) (ms, transactions float64, err error) {
 	before, err := l.kernel.Generation(ctx)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// A route is two network namespaces, of a client and of a server, and a third one between them that forwards, with a pair of veth
-// devices to each, and a TCP connection from end to end.
+// A route is two network namespaces, of a client and of a server, and a third one between them that forwards, with a
+// pair of veth devices to each, and a TCP connection from end to end.
 type route struct {
 	files          []*os.File // the namespaces
 	sender, target net.Conn
@@ -91,7 +91,8 @@ route add %[3]s/32 dev pod%[1]d
 		}
 		if err := r.within(i, func() error {
 			return errors.Join(unit.set("eth0"), command(fmt.Sprintf(
-				"link set dev eth0 up\naddress add %[1]s/32 dev eth0\nroute add %[2]s dev eth0\nroute add default via %[2]s\n", ip, gateway),
+				"link set dev eth0 up\naddress add %[1]s/32 dev eth0\nroute add %[2]s dev eth0\nroute add default "+
+					"via %[2]s\n", ip, gateway),
 				"ip", "-batch", "-"))
 		}); err != nil {
 			return err

@@ -23,12 +23,13 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 )
 
-// A space is a network namespace that forwards what is written to it. Spaces with different rules exist side by side, so that to
-// measure one after another takes no more than to write to another descriptor:
+// A space is a network namespace that forwards what is written to it. Spaces with different rules exist side by side,
+// so that to measure one after another takes no more than to write to another descriptor:
 //
-//	send -> TUN pods-in -> prerouting -> routing -> forward -> postrouting -> TUN pods-out, whose queue is one packet long
+//	send -> TUN pods-in -> prerouting -> routing -> forward -> postrouting -> TUN pods-out
 //
-// Nobody reads the queue while it is measured: the kernel drops the packet in the device, when all that is to be measured is over.
+// The queue of pods-out is one packet long. Nobody reads it while it is measured: the kernel drops the packet in the
+// device, when all that is to be measured is over.
 type space struct {
 	in, out   int // file descriptors of the devices
 	namespace *netns.Namespace
@@ -39,12 +40,14 @@ type space struct {
 
 const (
 	firstPort = 1024
-	// maxFlows is how many flows a space has at most before conntrack forgets them: few, next to the buckets of its hash.
+	// maxFlows is how many flows a space has at most before conntrack forgets them: few, next to the buckets of its
+	// hash.
 	maxFlows = 16384
 )
 
 // baseline is the ruleset with which others are compared: connections are tracked, and no rule sees a forwarded packet.
-const baseline = `table inet baseline { chain output { type filter hook output priority filter; ct state established accept; }; }`
+const baseline = `table inet baseline { chain output { type filter hook output priority filter; ct state ` +
+	`established accept; }; }`
 
 // newSpace makes a space and moves the calling goroutine there, for good.
 func newSpace() (*space, error) {
@@ -77,7 +80,8 @@ route add 0.0.0.0/0 dev pods-out
 		return err
 	}
 	for path, value := range map[string]string{
-		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/pods-in/rp_filter": "0", "ipv4/conf/all/send_redirects": "0", "ipv4/ip_forward": "1",
+		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/pods-in/rp_filter": "0", "ipv4/conf/all/send_redirects": "0",
+		"ipv4/ip_forward": "1",
 	} {
 		if err := netns.SetSysctl(path, value); err != nil {
 			return err
@@ -150,7 +154,8 @@ func (s *space) begin(l load) error {
 	return nil
 }
 
-// datagrams is the load of one datagram from each of the sources. They have no checksum, so that it stays right whatever the port.
+// datagrams is the load of one datagram from each of the sources. They have no checksum, so that it stays right
+// whatever the port.
 func datagrams(sources []netip.Addr, to netip.AddrPort) load {
 	l := load{fresh: true}
 	for _, src := range sources {
@@ -176,7 +181,8 @@ func (s *space) burst(l load, n int) (time.Duration, error) {
 			binary.BigEndian.PutUint16(b[20:], s.port)
 		}
 		// Without telling the scheduler, which would cost as much as the packet.
-		if _, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(s.in), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b))); errno != 0 {
+		if _, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(s.in), uintptr(unsafe.Pointer(&b[0])),
+			uintptr(len(b))); errno != 0 {
 			return 0, fmt.Errorf("send: %w", errno)
 		}
 	}

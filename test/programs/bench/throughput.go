@@ -14,13 +14,16 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// throughput measures a TCP connection between two network namespaces through a third one, with and without the table there.
+// throughput measures a TCP connection between two network namespaces through a third one, with and without the table
+// there.
 func (b *bench) throughput(ctx context.Context) error {
 	ratio := Measure{
-		ID: "throughput", Title: "TCP throughput", X: "what crosses the router", Y: "of the throughput without a table", Unit: "×",
+		ID: "throughput", Title: "TCP throughput", X: "what crosses the router",
+		Y: "of the throughput without a table", Unit: "×",
 		Note: "One connection to a pod with one policy, sender and receiver on the machine's own cores.",
 	}
-	rate := Measure{ID: "throughput/baseline", Title: "TCP throughput without a table", X: ratio.X, Y: "conntrack alone", Unit: "Gbit/s"}
+	rate := Measure{ID: "throughput/baseline", Title: "TCP throughput without a table", X: ratio.X,
+		Y: "conntrack alone", Unit: "Gbit/s"}
 	for _, unit := range []unit{segments, packets} {
 		err := thread(func() error {
 			rates, err := b.route(ctx, unit)
@@ -56,11 +59,12 @@ type mode struct {
 }
 
 func modes() []mode {
-	return []mode{{series: ""}, {"keep", true, translate.Keep}, {"recheck", true, translate.Recheck}, {series: seriesAgain}}
+	return []mode{{series: ""}, {"keep", true, translate.Keep}, {"recheck", true, translate.Recheck},
+		{series: seriesAgain}}
 }
 
-// route measures one route in all modes and returns, of each round, the rate in Gbit/s in the first mode, and what part of it the others have.
-// It is one route, for two are never quite equally fast; the table comes and goes.
+// route measures one route in all modes and returns, of each round, the rate in Gbit/s in the first mode, and what part
+// of it the others have. It is one route, for two are never quite equally fast; the table comes and goes.
 func (b *bench) route(ctx context.Context, unit unit) ([][]float64, error) {
 	r, err := newRoute(unit)
 	if err != nil {
@@ -94,8 +98,8 @@ func (b *bench) route(ctx context.Context, unit unit) ([][]float64, error) {
 	return rates, nil
 }
 
-// round sends some slices in each mode, which take turns in being the first. A slice is compared with one of the same turn, since what else
-// the machine does changes from turn to turn; the medians are returned.
+// round sends some slices in each mode, which take turns in being the first. A slice is compared with one of the same
+// turn, since what else the machine does changes from turn to turn; the medians are returned.
 func (r *route) round(ctx context.Context, conn *kernel.Conn, slices int) ([]float64, error) {
 	const slice = 50 * time.Millisecond
 	list := modes()

@@ -72,8 +72,8 @@ func pods(app string) networkingv1.NetworkPolicyPeer {
 	return networkingv1.NetworkPolicyPeer{PodSelector: selectApp(app)}
 }
 
-// spread returns at most some of the addresses, evenly, so that a connection does not find its element in the cache of the processor
-// because it is always the same one.
+// spread returns at most some of the addresses, evenly, so that a connection does not find its element in the cache of
+// the processor because it is always the same one.
 func spread(all []netip.Addr) []netip.Addr {
 	const some = 1024
 	if len(all) <= some {
@@ -86,7 +86,8 @@ func spread(all []netip.Addr) []netip.Addr {
 	return out
 }
 
-// withPolicies is n policies on the server, each for one client application. The client of the one in the middle connects.
+// withPolicies is n policies on the server, each for one client application. The client of the one in the middle
+// connects.
 func withPolicies(n int) *world {
 	w := newWorld()
 	for i := range n {
@@ -100,8 +101,8 @@ func withPolicies(n int) *world {
 	return w
 }
 
-// withRules is one policy of n rules, each for one client application and a port of its own. The client of the one in the middle
-// connects.
+// withRules is one policy of n rules, each for one client application and a port of its own. The client of the one in
+// the middle connects.
 func withRules(n int) *world {
 	w := newWorld()
 	var rules []networkingv1.NetworkPolicyIngressRule
@@ -137,7 +138,8 @@ func withBlocks(n int) *world {
 	var clients []netip.Addr
 	for i := range n {
 		base := netip.AddrFrom4([4]byte{172, byte(i >> 7), byte(i << 1), 0})
-		peers = append(peers, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: netip.PrefixFrom(base, 24).String()}})
+		peers = append(peers,
+			networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: netip.PrefixFrom(base, 24).String()}})
 		clients = append(clients, base.Next())
 	}
 	w.clients = spread(clients)
@@ -145,7 +147,8 @@ func withBlocks(n int) *world {
 	return w
 }
 
-// withLocalPods is n pods on the node, each an application with a policy of its own. The one in the middle is the server.
+// withLocalPods is n pods on the node, each an application with a policy of its own. The one in the middle is the
+// server.
 func withLocalPods(n int) *world {
 	w := newWorld()
 	for i := range n {

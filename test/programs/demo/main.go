@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows netpold at work on the real kernel: network namespaces stand for pods, with real TCP servers in them, and
-// `netpold run --manifests` enforces policies between them. Everything happens in namespaces of its own, as root or as an ordinary
-// user, and is gone when it ends.
+// Command demo shows netpold at work on the real kernel: network namespaces stand for pods, with real TCP servers in
+// them, and `netpold run --manifests` enforces policies between them. Everything happens in namespaces of its own, as
+// root or as an ordinary user, and is gone when it ends.
 package main
 
 import (
@@ -62,7 +62,8 @@ func enterNamespaces(ctx context.Context, netpold string) error {
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	}
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("run in new namespaces (as an ordinary user, unprivileged user namespaces must be allowed): %w", err)
+		return fmt.Errorf("run in new namespaces (as an ordinary user, unprivileged user namespaces must be "+
+			"allowed): %w", err)
 	}
 	return nil
 }
@@ -141,8 +142,8 @@ func (a *agent) await(text string) error {
 	}
 }
 
-// drops returns what netpold has said about blocked attempts since the last time. It says so after at most 100 ms, which is less than an
-// attempt takes to give up.
+// drops returns what netpold has said about blocked attempts since the last time. It says so after at most 100 ms,
+// which is less than an attempt takes to give up.
 func (a *agent) drops() []string {
 	var drops []string
 	for {

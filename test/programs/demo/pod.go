@@ -142,7 +142,8 @@ func (p *pod) start(ctx context.Context, veth string) error {
 		return fmt.Errorf("connect pod %s: %w", p, err)
 	}
 	// The node answers for every address, and at once, as with CNIs that have point-to-point links.
-	for sysctl, value := range map[string]string{"conf/" + veth + "/proxy_arp": "1", "neigh/" + veth + "/proxy_delay": "0"} {
+	for sysctl, value := range map[string]string{"conf/" + veth + "/proxy_arp": "1",
+		"neigh/" + veth + "/proxy_delay": "0"} {
 		if err := os.WriteFile("/proc/sys/net/ipv4/"+sysctl, []byte(value), 0); err != nil {
 			return fmt.Errorf("connect pod %s: %w", p, err)
 		}

@@ -153,7 +153,8 @@ func (s step) changeAgent(ctx context.Context, a *agent) error {
 	return a.await("msg=transaction")
 }
 
-// runNetpold runs a command of netpold and prints it and what it says. That the answer is no, exit status 1, is no error.
+// runNetpold runs a command of netpold and prints it and what it says. That the answer is no, exit status 1, is no
+// error.
 func runNetpold(ctx context.Context, out *screen, netpold string, args []string) error {
 	text, err := exec.CommandContext(ctx, netpold, args...).CombinedOutput()
 	if exit := new(exec.ExitError); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
@@ -226,7 +227,8 @@ func (st story) writePods(dir string) error {
 	for _, p := range st.pods {
 		if !slices.Contains(namespaces, p.namespace) {
 			namespaces = append(namespaces, p.namespace)
-			fmt.Fprintf(&b, "apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {project: %s}}\n---\n", p.namespace, p.namespace)
+			fmt.Fprintf(&b, "apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {project: %s}}\n---\n",
+				p.namespace, p.namespace)
 		}
 		fmt.Fprintf(&b, `apiVersion: v1
 kind: Pod

@@ -14,11 +14,13 @@ func tiers() story {
 		title: "1. Three tiers",
 		about: "A shop of three tiers. Without a policy, everybody reaches everything:",
 		pods: []*pod{
-			p("web", "presentation", "10.244.1.1", 80, 8080), p("api", "middle", "10.244.1.2", 8080), p("db", "data", "10.244.1.3", 6379, 22),
+			p("web", "presentation", "10.244.1.1", 80, 8080), p("api", "middle", "10.244.1.2", 8080),
+			p("db", "data", "10.244.1.3", 6379, 22),
 			{namespace: "other", name: "stranger", labels: "app: stranger", address: "10.244.1.4"},
 		},
 		steps: []step{{
-			say:  "Three policies: presentation is reachable on 80, middle only from presentation, data only from middle on 6379.",
+			say: "Three policies: presentation is reachable on 80, middle only from presentation, data only from " +
+				"middle on 6379.",
 			file: "policies.yaml",
 			content: `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -53,11 +55,14 @@ func sample() story {
 	}
 	return story{
 		title: "2. The documentation's sample",
-		about: `The policy that the Kubernetes documentation explains: pods with role=db let in 172.17.0.0/16 except 172.17.1.0/24, the
-namespaces with project=myproject and the pods with role=frontend, on TCP 6379; they may connect to 10.0.0.0/24 on TCP 5978.`,
+		about: `The policy that the Kubernetes documentation explains: pods with role=db let in 172.17.0.0/16
+except 172.17.1.0/24, the namespaces with project=myproject and the pods with role=frontend, on TCP 6379; they
+may connect to 10.0.0.0/24 on TCP 5978.`,
 		pods: []*pod{
-			p("default", "db", "role: db", "10.244.2.1", 6379, 80), p("default", "frontend", "role: frontend", "10.244.2.2", 5978),
-			p("default", "backend", "role: backend", "10.244.2.3"), p("myproject", "worker", "app: worker", "10.244.2.4"),
+			p("default", "db", "role: db", "10.244.2.1", 6379, 80),
+			p("default", "frontend", "role: frontend", "10.244.2.2", 5978),
+			p("default", "backend", "role: backend", "10.244.2.3"),
+			p("myproject", "worker", "app: worker", "10.244.2.4"),
 			p("outside", "client", "", "172.17.0.7"), p("outside", "excepted", "", "172.17.1.7"),
 			p("outside", "peer", "", "10.0.0.9", 5978, 5979),
 		},
@@ -83,9 +88,11 @@ spec:
 			run: []string{"render -f DIR --node " + nodeName, "explain --verify default/frontend default/db:6379"},
 			reach: []string{
 				"frontend db:6379", "worker db:6379", "client db:6379", "db peer:5978",
-				"frontend peer:5978", "frontend peer:5979", "backend peer:5978", "backend peer:5979", "worker peer:5978",
+				"frontend peer:5978", "frontend peer:5979", "backend peer:5978", "backend peer:5979",
+				"worker peer:5978",
 				"worker peer:5979", "client peer:5978", "client peer:5979", "excepted peer:5978", "excepted peer:5979",
-				"backend frontend:5978", "worker frontend:5978", "client frontend:5978", "excepted frontend:5978", "peer frontend:5978",
+				"backend frontend:5978", "worker frontend:5978", "client frontend:5978", "excepted frontend:5978",
+				"peer frontend:5978",
 			},
 		}},
 	}
@@ -142,11 +149,13 @@ func egress() story {
 		title: "4. Who was blocked, and why",
 		about: "A pod, what it needs, and what it should not reach:",
 		pods: []*pod{
-			p("app", "job", "10.244.4.1"), p("kube-system", "dns", "10.244.4.2", 53), p("app", "api", "10.244.4.3", 443, 22),
+			p("app", "job", "10.244.4.1"), p("kube-system", "dns", "10.244.4.2", 53),
+			p("app", "api", "10.244.4.3", 443, 22),
 			p("outside", "world", "198.51.100.7", 443),
 		},
 		steps: []step{{
-			say:  "The pod may ask its name server, and reach the API on 443. netpold says who was blocked, and what the nearest rule lacks:",
+			say: "The pod may ask its name server, and reach the API on 443. netpold says who was blocked, and what " +
+				"the nearest rule lacks:",
 			file: "egress.yaml",
 			content: `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -162,7 +171,8 @@ spec:
 `,
 			run: []string{"drops", "drops --top", "explain app/job 198.51.100.7:443"},
 			reach: []string{
-				"job dns:53", "job api:443", "dns api:443", "dns api:22", "dns world:443", "api dns:53", "api world:443",
+				"job dns:53", "job api:443", "dns api:443", "dns api:22", "dns world:443", "api dns:53",
+				"api world:443",
 				"world dns:53", "world api:443", "world api:22",
 			},
 		}},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // document is benchmarks.md as it comes to be.
@@ -23,13 +24,15 @@ func (d *document) printf(format string, args ...any) { fmt.Fprintf(&d.text, for
 func (d *document) write() error {
 	m := d.report.Machine
 	mitigation, _, _ := strings.Cut(strings.ToLower(m.Mitigations), ";")
-	d.printf("# Benchmarks\n\n%s\n\n", opening)
+	d.printf("# Benchmarks\n\n%s\n\n", wrapped(opening))
 	if d.report.Quick {
 		d.printf("**This is of a quick run: fewer points and rounds than `make bench` takes.**\n\n")
 	}
-	d.printf("| | |\n|---|---|\n| date, commit | %s UTC, %s |\n| kernel | Linux %s, Spectre v2: %s |\n", m.Date, m.Commit, m.Kernel,
+	d.printf("| | |\n|---|---|\n| date, commit | %s UTC, %s |\n| kernel | Linux %s, Spectre v2: %s |\n", m.Date,
+		m.Commit, m.Kernel,
 		mitigation)
-	d.printf("| machine | %s, %d cores, %d GiB, load average at the start %s |\n| compiler | %s |\n\n", m.CPU, m.Cores, (m.MemoryMiB+512)/1024,
+	d.printf("| machine | %s, %d cores, %d GiB, load average at the start %s |\n| compiler | %s |\n\n", m.CPU, m.Cores,
+		(m.MemoryMiB+512)/1024,
 		m.Load, m.Go)
 	d.goals()
 	for _, c := range chapters() {
@@ -64,7 +67,7 @@ func (d *document) chapter(c chapter) error {
 	if !slices.ContainsFunc(c.figures, func(f figure) bool { return d.report.measure(f.id) != nil }) {
 		return nil
 	}
-	d.printf("## %s\n\n%s\n\n", c.title, c.text)
+	d.printf("## %s\n\n%s\n\n", c.title, wrapped(c.text))
 	for _, f := range c.figures {
 		m := d.report.measure(f.id)
 		if m == nil {
@@ -72,9 +75,11 @@ func (d *document) chapter(c chapter) error {
 		}
 		d.printf("### %s\n\n", m.Title)
 		if m.Note != "" {
-			d.printf("%s\n\n", m.Note)
+			d.printf("%s\n\n", wrapped(m.Note))
 		}
-		shown := slices.DeleteFunc(slices.Clone(m.Series), func(s series) bool { return slices.Contains(f.hidden, s.Name) })
+		shown := slices.DeleteFunc(slices.Clone(m.Series), func(s series) bool {
+			return slices.Contains(f.hidden, s.Name)
+		})
 		if !f.noPlot && len(shown) > 0 && len(shown[0].Points) > 1 {
 			if err := drawMeasure(m, shown, filepath.Join(d.folder, plots, fileOf(m.ID))); err != nil {
 				return err
@@ -100,7 +105,7 @@ func (d *document) table(m, beside *measure) {
 	if rounds := len(list[0].Points[0].Rounds); rounds > 1 {
 		spread = fmt.Sprintf(": median (least – greatest of %d rounds)", rounds)
 	}
-	d.printf("%s%s%s. `%s`\n\n", capital(m.Y), unit, spread, m.Command)
+	d.printf("%s\n\n", wrapped(fmt.Sprintf("%s%s%s. `%s`", capital(m.Y), unit, spread, m.Command)))
 	d.printf("| %s |", m.X)
 	for _, s := range list {
 		d.printf(" %s |", s.Name)
@@ -153,6 +158,31 @@ func number(v float64) string {
 		whole += "." + fraction
 	}
 	return sign + whole
+}
+
+// wrapped returns the paragraphs in lines of 120 columns.
+func wrapped(text string) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		var lines strings.Builder
+		column := 0
+		for _, word := range strings.Fields(p) {
+			n := utf8.RuneCountInString(word)
+			switch {
+			case column == 0:
+			case column+1+n > 120:
+				lines.WriteString("\n")
+				column = 0
+			default:
+				lines.WriteString(" ")
+				column++
+			}
+			lines.WriteString(word)
+			column += n
+		}
+		paragraphs[i] = lines.String()
+	}
+	return strings.Join(paragraphs, "\n\n")
 }
 
 // capital begins a sentence.

@@ -28,7 +28,8 @@ const (
 func goals() []goal {
 	return []goal{
 		{
-			figure: "new connection, 1 policy on the pod", goal: "≤ 0.5 µs above conntrack alone", limit: 0.5, unit: "µs",
+			figure: "new connection, 1 policy on the pod", goal: "≤ 0.5 µs above conntrack alone",
+			limit: 0.5, unit: "µs",
 			measured: scaled(0.001, one("packet/policies", netpold, 1)),
 			why:      "most of it comes before any policy, see [What it is made of](#what-it-is-made-of)",
 		},
@@ -51,7 +52,8 @@ func goals() []goal {
 		{
 			figure: "500 pod events/s at 100k pods, 10k policies", goal: "≤ 10 % of a core", limit: 10, unit: "%",
 			measured: one("memory/cpu", "10,000 policies", 100_000),
-			why:      "most of it is to receive and decode the events, see [events that no policy has to do with](#cpu-at-500-pod-updates-a-second-that-no-policy-has-to-do-with)",
+			why: "most of it is to receive and decode the events, see [events that no policy has to do " +
+				"with](#cpu-at-500-pod-updates-a-second-that-no-policy-has-to-do-with)",
 		},
 		{
 			figure: "caches synced → enforced, 100k pods, 10k policies", goal: "≤ 1 s", limit: 1, unit: "s",
@@ -76,7 +78,8 @@ func goals() []goal {
 		{
 			figure: "namespace relabel flipping 10,000 pods: transactions", goal: "one", limit: 1,
 			measured: one("control/relabel/transactions", netpold, 0),
-			why:      "a new set is filled before a rule looks it up, so that other writers are not held up; packets meet the change in the last one, whole",
+			why: "a new set is filled before a rule looks it up, so that other writers are not held up; packets " +
+				"meet the change in the last one, whole",
 		},
 		{
 			figure: "the same, time", goal: "≤ 100 ms", limit: 100, unit: "ms",
@@ -93,7 +96,8 @@ func goals() []goal {
 		{
 			figure: "established TCP throughput", goal: "≥ 0.99 × without table", limit: 0.99, least: true, unit: "×",
 			measured: one("throughput", "keep", 0),
-			why:      "a machine on which \"the same again\" spreads as widely, see [TCP throughput](#tcp-throughput), is too busy to tell",
+			why: "a machine on which \"the same again\" spreads as widely, see [TCP " +
+				"throughput](#tcp-throughput), is too busy to tell",
 		},
 	}
 }

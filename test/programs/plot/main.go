@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command plot makes benchmarks.md, and the plots in benchmarks/, of the JSON that test/programs/bench wrote. Every figure in them is from there.
+// Command plot makes benchmarks.md, and the plots in benchmarks/, of the JSON that test/programs/bench wrote. Every
+// figure in them is from there.
 package main
 
 import (

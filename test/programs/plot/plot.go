@@ -63,7 +63,8 @@ func drawMeasure(m *measure, list []series, file string) error {
 		return fmt.Errorf("plot %s: %w", m.ID, err)
 	}
 	// The font of the measures of the text, and where it is not installed, one like it.
-	text := bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans"), []byte("font-family:Liberation Sans,Arial,sans-serif"))
+	text := bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans"),
+		[]byte("font-family:Liberation Sans,Arial,sans-serif"))
 	return os.WriteFile(file, text, 0o644)
 }
 
@@ -149,7 +150,8 @@ func (a axes) add(p *plot.Plot, s series, style style) error {
 	}
 	c := colors()[style.number%len(colors())]
 	line.Color, line.Width, bars.Color, dots.Color = c, vg.Points(1.5), c, c
-	dots.Shape = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}}[style.number%4]
+	dots.Shape = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.TriangleGlyph{},
+		draw.PyramidGlyph{}}[style.number%4]
 	if style.dashed {
 		line.Dashes = []vg.Length{vg.Points(4), vg.Points(3)}
 	}

@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// report is what test/programs/bench wrote; see there what the fields are. A field that is not known here is an error, so that the two cannot
-// drift apart.
+// report is what test/programs/bench wrote; see there what the fields are. A field that is not known here is an error,
+// so that the two cannot drift apart.
 type report struct {
 	Machine  machine   `json:"machine"`
 	Quick    bool      `json:"quick"`

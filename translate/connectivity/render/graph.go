@@ -11,7 +11,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// graph is what a picture shows: of connections those of which policies say something, as what nothing isolates would cover everything.
+// graph is what a picture shows: of connections those of which policies say something, as what nothing isolates would
+// cover everything.
 type graph struct {
 	nodes []node
 	edges []edge
@@ -123,7 +124,8 @@ func DOT(w io.Writer, v View) error {
 		cluster[ns] = i
 		fmt.Fprintf(&b, "\tsubgraph cluster_%d {\n\t\tlabel=%q;\n", i, ns)
 		for _, n := range in[ns] {
-			fmt.Fprintf(&b, "\t\tn%d [label=%q, tooltip=%q];\n", n, v.Workloads[g.nodes[n].workload].Name, v.tooltip(g.nodes[n].workload))
+			fmt.Fprintf(&b, "\t\tn%d [label=%q, tooltip=%q];\n", n, v.Workloads[g.nodes[n].workload].Name,
+				v.tooltip(g.nodes[n].workload))
 		}
 		b.WriteString("\t}\n")
 	}
@@ -152,5 +154,6 @@ func DOT(w io.Writer, v View) error {
 
 // tooltip says what isolates a workload.
 func (v View) tooltip(w int) string {
-	return fmt.Sprintf("%s: ingress %s, egress %s", v.Workloads[w].Kind, v.isolation(policy.Ingress, w), v.isolation(policy.Egress, w))
+	return fmt.Sprintf("%s: ingress %s, egress %s", v.Workloads[w].Kind, v.isolation(policy.Ingress, w),
+		v.isolation(policy.Egress, w))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package render writes a [connectivity.Matrix] for people and programs: as text for a terminal, Markdown for a pull request, JSON, a
-// graph for Graphviz, and a picture, alone or in a page that needs nothing else.
+// Package render writes a [connectivity.Matrix] for people and programs: as text for a terminal, Markdown for a pull
+// request, JSON, a graph for Graphviz, and a picture, alone or in a page that needs nothing else.
 package render
 
 import (

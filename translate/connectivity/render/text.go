@@ -37,7 +37,8 @@ func Text(w io.Writer, v View) error {
 // tables returns the workloads, and what is open.
 func (v View) tables() [2]table {
 	one := func(s string) []string { return []string{s} }
-	workloads := table{header: []string{"WORKLOAD", "KIND", "PODS", "INGRESS", "EGRESS"}, width: []int{34, 12, 5, 22, 22}}
+	workloads := table{header: []string{"WORKLOAD", "KIND", "PODS", "INGRESS", "EGRESS"},
+		width: []int{34, 12, 5, 22, 22}}
 	for _, i := range v.shown() {
 		kind := v.Workloads[i].Kind
 		workloads.rows = append(workloads.rows, [][]string{
