@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch is the loop that brings a node's table to what the cluster's objects say. A [Source] feeds them to it,
-// as to any [Sink].
 package watch
 
 import (

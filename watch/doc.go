@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package watch is the loop that brings a node's table to what the cluster's objects say. A [Source]
+// feeds them to it, as to any [Sink].
+//
+// In the drawings, a file without a folder is one of this package, and a folder is one below it or
+// below the module's root.
+//
+// # The way of a pod event
+//
+//	API server                     folder of manifests         container runtime
+//	     | list, watch                  | inotify                   | RunPodSandbox, which waits
+//	     v                              v                           v
+//	apiserver/list.go, stream.go   folder/inotify_linux.go     runtime/plugin.go
+//	     | bytes of an object           | a file has changed        | names and addresses of
+//	     v                              v                           | the pod
+//	apiserver/trim.go              folder/source.go                 |
+//	     | what policies need           | reads it and compares     |
+//	     v                              | with what it was          |
+//	apiserver/feed.go                   |                           v
+//	     | one for each kind            |                      admit.go  Loop.Admit, until
+//	     v                              |                           |    the kernel has it
+//	apiserver/source.go                 |                           |
+//	     |                              |                           |
+//	     +------------------------------+---------------------------+
+//	                                    v
+//	loop.go  Loop.Update: an edit of memory, under the loop's lock; then Loop.Run wakes
+//	                                    |
+//	                                    +--> translate/pods.go  State.SetPod: identity,
+//	                                    |    isolation and elements of the pod
+//	                                    v
+//	loop.go  Loop.Run: one goroutine, one transaction in flight; what comes meanwhile is the next
+//	                                    |
+//	                                    +--> doubt.go  Loop.look: has anybody else changed the
+//	                                    |    table? drift.go is told of it
+//	                                    v
+//	loop.go  Loop.pending: the next transaction
+//	                                    |
+//	                                    +--> translate/portion.go  State.Portion: completes what
+//	                                    |    follows from policies, or a portion of it
+//	                                    +--> nft/table.go  Table.Take: what the kernel lacks of it
+//	                                    v
+//	commit.go  Loop.apply: a change, or a whole table while a handover is in force
+//	                                    v
+//	nft/kernel/conn.go  Conn.Apply --> nft/kernel/encode.go --> nft/kernel/commit.go --> kernel
+//	                                    v
+//	loop.go  Loop.commit
+//	     +- taken: admit.go lets the pod start; retire.go has what packets under way may have
+//	     |  needed deleted when they have left
+//	     +- refused: quarantine.go sets aside what is to blame, which search.go finds where the
+//	     |  kernel does not name it; the rest is tried at once
+//	     +- failed: the whole table is replaced, after a pause
+//
+// # The way of a denied packet
+//
+//	the end of an isolation's chain (translate/chains.go)
+//	     | log prefix "the chain's name"             | goto deny: count in the pod's element, drop
+//	     v                                           v
+//	nft/nflog/reader.go, decode.go               nft/kernel/read.go  Reader.Elements
+//	     | datagrams of up to 100 packets            | when /metrics is asked for
+//	     v                                           v
+//	cmd/netpold/nflog.go                         denied/denied.go  Counter.Read: each packet once
+//	     | a drops.Packet                            v
+//	     v                                       metrics.go  netpold_dropped_packets_total
+//	drops/read.go  Log.Run: one goroutine
+//	     v
+//	drops/window.go  Log.one: a packet like others of its window is one more of their count
+//	     |
+//	     +--> drops/record.go  Log.resolve, for the first: one look at the state (loop.go,
+//	     |    Loop.view) for the isolation, the pods at both ends, and the policies that decide.
+//	     |    It makes a Record: names and reason, as of now
+//	     +--> drops/top.go  Log.countPair, for all --> Log.ServeTop --> netpold drops --top
+//	     v
+//	drops/window.go  Log.tell: a line for the first, and one for more at the end of the window
+//	     |
+//	     +--> the log of netpold
+//	     +--> loop.go  Loop.tellBlocked --> events/events.go  Recorder.Blocked
+//	     |    --> events/queue.go  Recorder.write --> API server: an Event of the pod
+//	     +--> drops/history.go  Log.remember --> Log.ServeLines
+//	          --> http_node.go: GET /drops --> cmd/netpold/drops.go: netpold drops
+package watch
