@@ -27,8 +27,8 @@ type Result struct {
 	Deleted map[string][]Counted
 }
 
-// Merge takes the result of a later transaction into r.
-func (r *Result) Merge(later Result) {
+// Add takes the result of a later transaction into r.
+func (r *Result) Add(later Result) {
 	if r.Deleted == nil {
 		r.Deleted = later.Deleted
 		return

@@ -73,7 +73,8 @@ func (t *Table) revive() {
 	}
 	still := t.waiting[:0]
 	for _, s := range t.waiting {
-		if s.listed = t.sets[s.Name] == s && (s.retired != 0 || len(s.late) > 0); s.listed {
+		s.listed = t.sets[s.Name] == s && (s.retired != 0 || len(s.late) > 0)
+		if s.listed {
 			still = append(still, s)
 		}
 	}

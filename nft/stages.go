@@ -20,25 +20,26 @@ const (
 // elements up in that of the moment. It can find the new element that leads to a new chain, and that chain without
 // rules, so it returns and is accepted. Once the chain is there from the commit before, both generations have its
 // rules.
+//
+// A detached one that replaces the whole table is split, too, if it is large: the first stage deletes the old table,
+// and the last one makes the base chains, so that no packet meets the new table before all of it is there, and no stage
+// holds up other writers for long.
 func (tx *Transaction) Stages() []*Transaction {
 	switch {
 	case tx == nil || len(tx.Ops) == 0:
 		return nil
-	case tx.Replaces():
+	case tx.Replaces() && (!tx.detached || tx.weight() <= maxStage):
 		return []*Transaction{tx}
 	}
 	return tx.split()
 }
 
-// Detached splits a transaction that replaces the whole table in another way: the first stage deletes the old table,
-// and the last one makes the base chains, so that no packet meets the new table before all of it is there, and no stage
-// holds up other writers for long. Between the two the table denies nothing: another one has to, with the same rules. A
-// small table is one stage.
-func (tx *Transaction) Detached() []*Transaction {
-	if tx == nil || !tx.Replaces() || tx.weight() <= maxStage {
-		return tx.Stages()
-	}
-	return tx.split()
+// Detached returns the transaction for a table that may deny nothing while it is replaced: another one does, with the
+// same rules.
+func (tx *Transaction) Detached() *Transaction {
+	detached := *tx
+	detached.detached = true
+	return &detached
 }
 
 func (tx *Transaction) weight() int {
@@ -174,7 +175,9 @@ func (tx *Transaction) portions(ops []Op) []*Transaction {
 }
 
 // with returns a transaction of other operations on the same table.
-func (tx *Transaction) with(ops []Op) *Transaction { return &Transaction{tx.Table, tx.Comment, ops} }
+func (tx *Transaction) with(ops []Op) *Transaction {
+	return &Transaction{Table: tx.Table, Comment: tx.Comment, Ops: ops}
+}
 
 // weight is how much of a stage the operation takes.
 func (op Op) weight() int {

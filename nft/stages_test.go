@@ -133,7 +133,7 @@ func TestDetached(t *testing.T) {
 	before := tx.String()
 	var ops []string
 	got := 0
-	stages := tx.Detached()
+	stages := tx.Detached().Stages()
 	for i, stage := range stages {
 		if n := stage.Len(); n > 20_000 {
 			t.Errorf("stage %d of %d has %d operations", i+1, len(stages), n)

@@ -3,6 +3,7 @@
 package nft
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -106,6 +107,22 @@ func (p Ports) Contains(proto uint8, port uint16) bool {
 	return slices.ContainsFunc(p, func(r PortRange) bool {
 		return r.Proto == proto && r.First <= port && port <= r.Last
 	})
+}
+
+// Compact sorts the ranges and joins those that overlap or touch. It reuses the slice.
+func (p Ports) Compact() Ports {
+	slices.SortFunc(p, func(a, b PortRange) int {
+		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.First, b.First))
+	})
+	joined := p[:0]
+	for _, r := range p {
+		if n := len(joined); n > 0 && joined[n-1].Proto == r.Proto && int(r.First) <= int(joined[n-1].Last)+1 {
+			joined[n-1].Last = max(joined[n-1].Last, r.Last)
+			continue
+		}
+		joined = append(joined, r)
+	}
+	return joined
 }
 
 // SingleProto says whether all ranges are of one protocol.

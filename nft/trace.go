@@ -158,7 +158,10 @@ func (tr *trace) rule(c *Chain, i int) Verdict {
 			return Verdict{}
 		}
 		if tr.verdict.Kind != Continue {
-			tr.steps = append(tr.steps, Step{c.Name, i, r, tr.verdict, tr.set, tr.found, tr.missed})
+			tr.steps = append(tr.steps, Step{
+				Chain: c.Name, Position: i, Rule: r, Verdict: tr.verdict,
+				set: tr.set, found: tr.found, missed: tr.missed,
+			})
 			tr.missed = nil
 			return tr.verdict
 		}

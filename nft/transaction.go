@@ -43,6 +43,8 @@ type Transaction struct {
 	Table   string
 	Comment string // the table's
 	Ops     []Op
+
+	detached bool // see [Transaction.Detached]
 }
 
 // Len counts the operations, each element as one.

@@ -114,10 +114,10 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 	for _, k := range []setKind{portsSet, podsSet, rangesSet} {
 		iso.lookUp(s, k, add)
 	}
-	for _, sel := range slices.SortedFunc(maps.Keys(iso.shared), bySelector) {
+	for _, sel := range slices.SortedFunc(maps.Keys(iso.lookedUp), bySelector) {
 		for _, f := range nft.Families() {
 			set := sel.sets[f]
-			switch ports := iso.shared[sel]; {
+			switch ports := iso.lookedUp[sel]; {
 			case set == nil:
 			case ports.every:
 				add(nft.LookupIn(peer, set), allow(iso.direction))

@@ -61,7 +61,8 @@ func (p *networkPolicy) join(iso *isolation) {
 
 // leave ends [networkPolicy.join].
 func (p *networkPolicy) leave(iso *isolation) {
-	if delete(p.isolations, iso); len(p.isolations) == 0 {
+	delete(p.isolations, iso)
+	if len(p.isolations) == 0 {
 		p.isolations, p.compiled = nil, nil
 	}
 }
@@ -108,7 +109,8 @@ func compile(np *networkingv1.NetworkPolicy, spec []byte) *networkPolicy {
 		peers []networkingv1.NetworkPolicyPeer) {
 		r, bad := place{np.Namespace, d, path.Child(d.String()).Index(i)}.compileRule(ports, peers)
 		r.index = i
-		if errs = append(errs, bad...); len(bad) == 0 {
+		errs = append(errs, bad...)
+		if len(bad) == 0 {
 			p.compiled[d] = append(p.compiled[d], r)
 		}
 	}
@@ -297,7 +299,7 @@ func compilePorts(ports []networkingv1.NetworkPolicyPort, path *field.Path) (rul
 			ranges = append(ranges, nft.PortRange{Proto: proto, First: first, Last: last})
 		}
 	}
-	r.open = portSet{ranges: merge(ranges)}
+	r.open = portSet{ranges: ranges.Compact()}
 	return r, errs
 }
 

@@ -14,10 +14,10 @@ import (
 
 // content is what all rules of an isolation's policies allow together, by the kind of match that it needs.
 type content struct {
-	any    portSet               // every peer
-	merged map[*selector]allowed // pods, copied into the isolation's own sets
-	shared map[*selector]portSet // pods of whole namespaces, looked up in the selector's sets
-	blocks []openRange           // addresses, disjoint and ascending, IPv4 first
+	any      portSet               // every peer
+	copied   map[*selector]allowed // pods, copied into the isolation's own sets
+	lookedUp map[*selector]portSet // pods of whole namespaces, looked up in the selector's sets
+	blocks   []openRange           // addresses, disjoint and ascending, IPv4 first
 }
 
 // allowed is what the rules with one selector open: by number, and for egress by a name that each peer resolves itself.
@@ -26,14 +26,14 @@ type allowed struct {
 	named []policy.NamedPort
 }
 
-// equal says whether two open the same; what nothing merges opens nothing.
+// equal says whether two open the same; what nothing copies opens nothing.
 func (a allowed) equal(b allowed) bool {
 	return a.open.equal(b.open) && slices.Equal(a.named, b.named)
 }
 
-// maxShared is how many selectors of whole namespaces an isolation looks up in the sets that it shares with others.
+// maxLookedUp is how many selectors of whole namespaces an isolation looks up in the sets that it shares with others.
 // What exceeds it is copied into the isolation's own sets, so that no policy makes the chain longer.
-const maxShared = 4
+const maxLookedUp = 4
 
 // large yields the port sets of rules that jump to a chain: see [maxInline].
 func (c *content) large() iter.Seq[portSet] {
@@ -41,7 +41,7 @@ func (c *content) large() iter.Seq[portSet] {
 		if !c.any.inline() && !yield(c.any) {
 			return
 		}
-		for _, p := range c.shared {
+		for _, p := range c.lookedUp {
 			if !p.inline() && !yield(p) {
 				return
 			}
@@ -49,8 +49,8 @@ func (c *content) large() iter.Seq[portSet] {
 	}
 }
 
-// join merges the rules of an isolation's policies, as far as they are within the limits.
-func (s *State) join(iso *isolation) content {
+// contentOf joins the rules of an isolation's policies, as far as they are within the limits.
+func (s *State) contentOf(iso *isolation) content {
 	if iso.quarantine != nil {
 		return content{}
 	}
@@ -70,18 +70,18 @@ func (s *State) join(iso *isolation) content {
 	for _, r := range a.admitted {
 		joinPods(pods, r)
 	}
-	c.merged = make(map[*selector]allowed, len(pods))
+	c.copied = make(map[*selector]allowed, len(pods))
 	for sel, o := range pods {
-		c.merged[sel] = allowed{union(o.open...), o.named}
+		c.copied[sel] = allowed{union(o.open...), o.named}
 	}
 	for _, r := range a.rest {
 		for _, sel := range r.resolved {
-			if _, known := c.merged[sel]; !known {
-				c.merged[sel] = allowed{}
+			if _, known := c.copied[sel]; !known {
+				c.copied[sel] = allowed{}
 			}
 		}
 	}
-	c.share()
+	c.lookUpWhole()
 	return c
 }
 
@@ -151,21 +151,22 @@ func (iso *isolation) numbered(ports rulePorts) rulePorts {
 	return rulePorts{open: union(open...)}
 }
 
-// share moves selectors of whole namespaces from merged to shared, those that match most first.
-func (c *content) share() {
+// lookUpWhole moves selectors of whole namespaces from copied to lookedUp, those that match most first.
+func (c *content) lookUpWhole() {
 	var whole []*selector
-	for sel, a := range c.merged {
+	for sel, a := range c.copied {
 		if sel.whole() && !a.open.empty() {
 			whole = append(whole, sel)
 		}
 	}
 	slices.SortFunc(whole, bySelector)
-	c.shared = make(map[*selector]portSet)
-	for _, sel := range whole[:min(len(whole), maxShared)] {
-		a := c.merged[sel]
-		c.shared[sel] = a.open
-		if delete(c.merged, sel); len(a.named) > 0 {
-			c.merged[sel] = allowed{named: a.named}
+	c.lookedUp = make(map[*selector]portSet)
+	for _, sel := range whole[:min(len(whole), maxLookedUp)] {
+		a := c.copied[sel]
+		c.lookedUp[sel] = a.open
+		delete(c.copied, sel)
+		if len(a.named) > 0 {
+			c.copied[sel] = allowed{named: a.named}
 		}
 	}
 }
@@ -183,23 +184,24 @@ func bySelector(a, b *selector) int {
 	return strings.Compare(a.key, b.key)
 }
 
-// addShare makes iso a user of the sets of sel, which hold the addresses of all its pods.
-func (s *State) addShare(sel *selector, iso *isolation) {
-	first := len(sel.shares) == 0
-	sel.shares[iso] = struct{}{}
+// lookUpIn makes iso a user of the sets of sel, which hold the addresses of all its pods.
+func (s *State) lookUpIn(sel *selector, iso *isolation) {
+	first := len(sel.lookedUpBy) == 0
+	sel.lookedUpBy[iso] = struct{}{}
 	if !first {
 		return
 	}
 	for id := range sel.matches {
 		for a := range s.addresses(id) {
-			s.share(sel, a)
+			s.listAddress(sel, a)
 		}
 	}
 }
 
-// dropShare ends the use of the sets of sel by iso.
-func (s *State) dropShare(sel *selector, iso *isolation) {
-	if delete(sel.shares, iso); len(sel.shares) > 0 {
+// endLookUp ends the use of the sets of sel by iso.
+func (s *State) endLookUp(sel *selector, iso *isolation) {
+	delete(sel.lookedUpBy, iso)
+	if len(sel.lookedUpBy) > 0 {
 		return
 	}
 	for _, set := range sel.sets {

@@ -45,12 +45,12 @@ type identity struct {
 // selector is one distinct selector of pods that rules in the kernel use.
 type selector struct {
 	podPeer
-	key       string
-	matches   map[*identity]struct{}
-	merged    map[*isolation]struct{} // that copy its pods into their own sets
-	shares    map[*isolation]struct{} // that look its pods up in its own sets
-	addresses int                     // of the pods that it matches
-	sets      map[nft.Family]*nft.Set // with shares: the addresses of all its pods, where there are any
+	key        string
+	matches    map[*identity]struct{}
+	copiedBy   map[*isolation]struct{} // that copy its pods into their own sets
+	lookedUpBy map[*isolation]struct{} // that look its pods up in its own sets
+	addresses  int                     // of the pods that it matches
+	sets       map[nft.Family]*nft.Set // with lookedUpBy: the addresses of all its pods, where there are any
 }
 
 // namespaceOf returns the namespace of that name, known or not.
@@ -86,7 +86,7 @@ func (s *State) identityOf(p *policy.Pod) *identity {
 	}
 	id = &identity{key: key, namespace: ns, labels: listOf(p.Labels), ports: p.Ports, idle: idle(p)}
 	if ns.recent != nil {
-		id.share(ns.recent)
+		id.reuse(ns.recent)
 	}
 	ns.identities[key], ns.recent = id, id
 	for sel := range ns.selectors {
@@ -104,7 +104,8 @@ func (s *State) leaveIdentity(p *pod) {
 	last := id.pods[len(id.pods)-1]
 	id.pods[p.index], last.index = last, p.index
 	id.pods[len(id.pods)-1] = nil
-	if id.pods = id.pods[:len(id.pods)-1]; len(id.pods) > 0 {
+	id.pods = id.pods[:len(id.pods)-1]
+	if len(id.pods) > 0 {
 		return
 	}
 	for _, sel := range id.selectors {
@@ -115,7 +116,7 @@ func (s *State) leaveIdentity(p *pod) {
 	}
 	for _, iso := range id.isolations {
 		if iso != nil {
-			s.leave(id, iso)
+			s.unassign(id, iso)
 		}
 	}
 	delete(s.dirtyIdentities, id)
@@ -155,9 +156,9 @@ func (p podPeer) covers(ns *namespace) bool {
 	return true
 }
 
-// share adds an address to the set of sel, if isolations look the selector up there.
-func (s *State) share(sel *selector, a netip.Addr) {
-	if len(sel.shares) == 0 {
+// listAddress adds an address to the set of sel, if isolations look the selector up there.
+func (s *State) listAddress(sel *selector, a netip.Addr) {
+	if len(sel.lookedUpBy) == 0 {
 		return
 	}
 	f := nft.FamilyOf(a)
@@ -166,24 +167,25 @@ func (s *State) share(sel *selector, a netip.Addr) {
 		typ := nft.SetType{Family: f, Fields: nft.Addr}
 		set = s.table.Set("namespaces-"+hash(sel.key)+"-"+f.String(), typ, sel.key)
 		sel.sets[f] = set
-		maps.Copy(s.dirtyChains, sel.shares)
+		maps.Copy(s.dirtyChains, sel.lookedUpBy)
 	}
 	s.work++
 	set.Want(nft.AddrKey(a), nft.Value{}) // no comment: there may be as many as there are pods
 }
 
-// unshare takes an address out of the set of sel, which is there as long as it has elements.
-func (s *State) unshare(sel *selector, a netip.Addr) {
+// delistAddress takes an address out of the set of sel, which is there as long as it has elements.
+func (s *State) delistAddress(sel *selector, a netip.Addr) {
 	f := nft.FamilyOf(a)
 	set := sel.sets[f]
 	if set == nil {
 		return
 	}
 	s.work++
-	if set.Unwant(nft.AddrKey(a)); set.Len() == 0 {
+	set.Unwant(nft.AddrKey(a))
+	if set.Len() == 0 {
 		s.table.DeleteSet(set.Name)
 		delete(sel.sets, f)
-		maps.Copy(s.dirtyChains, sel.shares)
+		maps.Copy(s.dirtyChains, sel.lookedUpBy)
 	}
 }
 
@@ -194,12 +196,12 @@ func (s *State) match(sel *selector, id *identity) {
 	if linked == holds {
 		return
 	}
-	link := s.share
+	link := s.listAddress
 	if holds {
 		id.selectors = append(id.selectors, sel)
 		sel.matches[id] = struct{}{}
 	} else {
-		link = s.unshare
+		link = s.delistAddress
 		id.unlink(sel)
 		delete(sel.matches, id)
 	}
@@ -212,7 +214,7 @@ func (s *State) match(sel *selector, id *identity) {
 		n = -n
 	}
 	s.addAddresses(sel, n)
-	for iso := range sel.merged {
+	for iso := range sel.copiedBy {
 		iso.grant(s, id)
 	}
 }
@@ -234,10 +236,10 @@ func (s *State) selectorOf(peer podPeer) *selector {
 	}
 	sel = &selector{
 		podPeer: peer, key: key,
-		matches: make(map[*identity]struct{}),
-		merged:  make(map[*isolation]struct{}),
-		shares:  make(map[*isolation]struct{}),
-		sets:    make(map[nft.Family]*nft.Set),
+		matches:    make(map[*identity]struct{}),
+		copiedBy:   make(map[*isolation]struct{}),
+		lookedUpBy: make(map[*isolation]struct{}),
+		sets:       make(map[nft.Family]*nft.Set),
 	}
 	s.selectors[key] = sel
 	if peer.namespace != "" {
@@ -264,7 +266,7 @@ func (s *State) matchNamespace(sel *selector, ns *namespace) {
 
 // dropSelector forgets sel if no isolation uses it any more.
 func (s *State) dropSelector(sel *selector) {
-	if len(sel.merged) > 0 || len(sel.shares) > 0 {
+	if len(sel.copiedBy) > 0 || len(sel.lookedUpBy) > 0 {
 		return
 	}
 	for id := range sel.matches {
@@ -283,13 +285,13 @@ func (s *State) dropSelector(sel *selector) {
 // users yields the isolations that use the selector.
 func (sel *selector) users() iter.Seq[*isolation] {
 	return func(yield func(*isolation) bool) {
-		for iso := range sel.merged {
+		for iso := range sel.copiedBy {
 			if !yield(iso) {
 				return
 			}
 		}
-		for iso := range sel.shares {
-			if _, twice := sel.merged[iso]; !twice && !yield(iso) {
+		for iso := range sel.lookedUpBy {
+			if _, twice := sel.copiedBy[iso]; !twice && !yield(iso) {
 				return
 			}
 		}

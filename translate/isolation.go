@@ -83,7 +83,7 @@ func (s *State) assign(id *identity, d policy.Direction, next *isolation) bool {
 		}
 	}
 	if old != nil {
-		s.leave(id, old)
+		s.unassign(id, old)
 	}
 	return true
 }
@@ -95,9 +95,10 @@ func (s *State) redispatch(id *identity) {
 	}
 }
 
-// leave takes id out of the users of iso.
-func (s *State) leave(id *identity, iso *isolation) {
-	if delete(iso.users, id); len(iso.users) == 0 {
+// unassign takes id out of the users of iso.
+func (s *State) unassign(id *identity, iso *isolation) {
+	delete(iso.users, id)
+	if len(iso.users) == 0 {
 		s.orphans[iso] = struct{}{}
 	}
 }
@@ -190,7 +191,7 @@ func (iso *isolation) build(s *State) {
 	for _, name := range iso.policies {
 		s.policy(name).join(iso)
 	}
-	iso.replace(s, s.join(iso))
+	iso.replace(s, s.contentOf(iso))
 }
 
 // discard removes the isolation, which no pod has any more, and all that is only there for it.
@@ -220,11 +221,11 @@ func (iso *isolation) discard(s *State) {
 func (iso *isolation) replace(s *State, next content) {
 	old := iso.content
 	iso.content = next
-	for sel := range next.merged {
-		sel.merged[iso] = struct{}{}
+	for sel := range next.copied {
+		sel.copiedBy[iso] = struct{}{}
 	}
-	for sel := range next.shared {
-		s.addShare(sel, iso)
+	for sel := range next.lookedUp {
+		s.lookUpIn(sel, iso)
 	}
 	for p := range next.large() {
 		s.acquirePorts(openingOf(iso.direction, p, nil))
@@ -234,28 +235,28 @@ func (iso *isolation) replace(s *State, next content) {
 	}
 	iso.putBlocks(s, old.blocks)
 	peers := make(map[*identity]struct{}) // that had another grant, or may get one
-	for sel, a := range old.merged {
-		if !a.equal(next.merged[sel]) {
+	for sel, a := range old.copied {
+		if !a.equal(next.copied[sel]) {
 			maps.Copy(peers, sel.matches)
 		}
 	}
-	for sel, a := range next.merged {
-		if !a.equal(old.merged[sel]) {
+	for sel, a := range next.copied {
+		if !a.equal(old.copied[sel]) {
 			maps.Copy(peers, sel.matches)
 		}
 	}
 	for id := range peers {
 		iso.grant(s, id)
 	}
-	for sel := range old.merged {
-		if _, still := next.merged[sel]; !still {
-			delete(sel.merged, iso)
+	for sel := range old.copied {
+		if _, still := next.copied[sel]; !still {
+			delete(sel.copiedBy, iso)
 			s.dropSelector(sel)
 		}
 	}
-	for sel := range old.shared {
-		if _, still := next.shared[sel]; !still {
-			s.dropShare(sel, iso)
+	for sel := range old.lookedUp {
+		if _, still := next.lookedUp[sel]; !still {
+			s.endLookUp(sel, iso)
 		}
 	}
 	s.dirtyChains[iso] = struct{}{}

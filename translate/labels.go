@@ -73,9 +73,9 @@ func (l labelList) equal(set map[string]string) bool {
 	return true
 }
 
-// share takes from another identity what is equal in both. Where each pod has a label of its own, as those of a
+// reuse takes from another identity what is equal in both. Where each pod has a label of its own, as those of a
 // StatefulSet, all else is.
-func (id *identity) share(other *identity) {
+func (id *identity) reuse(other *identity) {
 	for i, have := range id.labels {
 		if value := other.labels.Get(have.key.Value()); value == have.value {
 			id.labels[i].value = value
@@ -101,7 +101,8 @@ func keyOf(p *policy.Pod) identityKey {
 		text(k)
 		text(p.Labels[k])
 	}
-	if b = append(b, '/'); idle(p) {
+	b = append(b, '/')
+	if idle(p) {
 		b = append(b, '/')
 	}
 	for _, port := range p.Ports {

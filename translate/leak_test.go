@@ -34,8 +34,8 @@ func (s *State) Sizes() map[string]int {
 	}
 	for _, sel := range s.selectors {
 		sizes["matches"] += len(sel.matches)
-		sizes["merged"] += len(sel.merged)
-		sizes["shares"] += len(sel.shares)
+		sizes["copiedBy"] += len(sel.copiedBy)
+		sizes["lookedUpBy"] += len(sel.lookedUpBy)
 		sizes["sharedSets"] += len(sel.sets)
 	}
 	for _, iso := range s.isolations {

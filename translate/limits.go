@@ -110,8 +110,8 @@ func (s *State) admit(iso *isolation) admission {
 	return a
 }
 
-// leave notes that a rule is over a limit.
-func (a *admission) leave(r rule, format string, args ...any) {
+// exceed notes that a rule is over a limit.
+func (a *admission) exceed(r rule, format string, args ...any) {
 	ref := policy.RuleRef{Policy: a.iso.policies[r.policy], Direction: a.iso.direction, Index: r.index}
 	a.demand.over = append(a.demand.over, policy.Excess{RuleRef: ref, Reason: fmt.Sprintf(format, args...)})
 }
@@ -123,13 +123,13 @@ func (a *admission) written() []rule {
 	for r := range a.iso.rules(a.s) {
 		switch {
 		case r.policy >= atMost(a.limits.Policies):
-			a.leave(r, "more than %d policies for one pod", a.limits.Policies)
+			a.exceed(r, "more than %d policies for one pod", a.limits.Policies)
 		case len(r.ports.open.ranges) > atMost(a.limits.Ports):
-			a.leave(r, "%d ports, more than %d in a rule", len(r.ports.open.ranges), a.limits.Ports)
+			a.exceed(r, "%d ports, more than %d in a rule", len(r.ports.open.ranges), a.limits.Ports)
 		case len(r.selectors) > selectors:
-			a.leave(r, "more than %d selectors in the rules for one pod", a.limits.Selectors)
+			a.exceed(r, "more than %d selectors in the rules for one pod", a.limits.Selectors)
 		case r.cidrs() > blocks:
-			a.leave(r, "more than %d CIDRs in the rules for one pod", a.limits.Blocks)
+			a.exceed(r, "more than %d CIDRs in the rules for one pod", a.limits.Blocks)
 		default:
 			selectors, blocks = selectors-len(r.selectors), blocks-r.cidrs()
 			rules = append(rules, r)
@@ -152,7 +152,7 @@ func (a *admission) counted(rules []rule) {
 		}
 		a.demand.elements += elements
 		if elements > left {
-			a.leave(r, "%d elements, more than is left of %d for one pod", elements, a.demand.budget)
+			a.exceed(r, "%d elements, more than is left of %d for one pod", elements, a.demand.budget)
 			a.rest = append(a.rest, r)
 			continue
 		}
@@ -176,7 +176,7 @@ func (a *admission) free(rules []rule) []*selector {
 	}
 	slices.SortFunc(whole, bySelector)
 	whole = slices.Compact(whole)
-	return whole[:min(len(whole), maxShared)]
+	return whole[:min(len(whole), maxLookedUp)]
 }
 
 // cut cuts the blocks of the admitted rules. If what they become is too much, the last ones are left out.
@@ -198,7 +198,7 @@ func (a *admission) cut() {
 	n := sort.Search(len(rules), func(n int) bool { return !fits(n + 1) })
 	fits(n)
 	for _, r := range rules[n:] {
-		a.leave(r, "ipBlocks and ports that overlap so that they become more than %d elements", a.demand.budget)
+		a.exceed(r, "ipBlocks and ports that overlap so that they become more than %d elements", a.demand.budget)
 		i := slices.IndexFunc(a.admitted, func(have rule) bool {
 			return have.policy == r.policy && have.index == r.index
 		})
@@ -244,7 +244,8 @@ func (s *State) setDemand(iso *isolation, d demand) {
 	iso.demand = d
 	if !slices.Equal(old.over, d.over) {
 		s.troubleVersion++
-		if delete(s.overLimit, iso); len(d.over) > 0 {
+		delete(s.overLimit, iso)
+		if len(d.over) > 0 {
 			s.overLimit[iso] = struct{}{}
 		}
 	}
@@ -260,7 +261,8 @@ func (s *State) setDemand(iso *isolation, d demand) {
 	if d.each != nil {
 		return
 	}
-	if n.isolations--; n.isolations == 0 {
+	n.isolations--
+	if n.isolations == 0 {
 		delete(s.demands, iso.namespace())
 	}
 }

@@ -89,7 +89,8 @@ func (n *nesting) build(first, end int, parts []part, outer *opening) {
 			n.written += len(ports.ranges)
 		}
 		inner := openingOf(n.direction, ports, outer)
-		if outer = &inner; outer.ports.every {
+		outer = &inner
+		if ports.every {
 			rest = nil // nothing adds to it
 		}
 	}

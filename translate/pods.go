@@ -215,7 +215,7 @@ func (s *State) setOwner(a netip.Addr, from, to *pod) {
 func (s *State) attach(a netip.Addr, p *pod) {
 	id := p.identity
 	for _, sel := range id.selectors {
-		s.share(sel, a)
+		s.listAddress(sel, a)
 		s.addAddresses(sel, 1)
 	}
 	for iso, g := range id.grants {
@@ -237,7 +237,7 @@ func (s *State) attach(a netip.Addr, p *pod) {
 func (s *State) detach(a netip.Addr, p *pod) {
 	id := p.identity
 	for _, sel := range id.selectors {
-		s.unshare(sel, a)
+		s.delistAddress(sel, a)
 		s.addAddresses(sel, -1)
 	}
 	for iso, g := range id.grants {
@@ -246,7 +246,8 @@ func (s *State) detach(a netip.Addr, p *pod) {
 	if p.node != s.node {
 		return
 	}
-	if delete(id.local, a); len(id.local) == 0 {
+	delete(id.local, a)
+	if len(id.local) == 0 {
 		s.dirtyIdentities[id] = struct{}{}
 	}
 	s.unsetDispatch(a)

@@ -3,7 +3,6 @@
 package translate
 
 import (
-	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -32,23 +31,7 @@ func union(sets ...portSet) portSet {
 		}
 		all = append(all, s.ranges...)
 	}
-	return portSet{ranges: merge(all)}
-}
-
-// merge sorts ranges and joins those that overlap or touch. It reuses the slice.
-func merge(ranges nft.Ports) nft.Ports {
-	slices.SortFunc(ranges, func(a, b nft.PortRange) int {
-		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.First, b.First))
-	})
-	merged := ranges[:0]
-	for _, r := range ranges {
-		if n := len(merged); n > 0 && merged[n-1].Proto == r.Proto && int(r.First) <= int(merged[n-1].Last)+1 {
-			merged[n-1].Last = max(merged[n-1].Last, r.Last)
-			continue
-		}
-		merged = append(merged, r)
-	}
-	return merged
+	return portSet{ranges: all.Compact()}
 }
 
 // empty says whether the set opens nothing.
@@ -105,7 +88,8 @@ func openingOf(d policy.Direction, ports portSet, outer *opening) opening {
 		return o
 	}
 	fields := []string{ports.key()}
-	if o.outer = outer; outer != nil {
+	o.outer = outer
+	if outer != nil {
 		fields = append(fields, outer.chain)
 	}
 	o.chain = d.String() + "-ports-" + hash(fields...)

@@ -66,7 +66,8 @@ func (s *State) unrefuse(d policy.Direction, a netip.Addr) {
 	if set == nil {
 		return
 	}
-	if set.Unwant(nft.AddrKey(a)); set.Len() > 0 {
+	set.Unwant(nft.AddrKey(a))
+	if set.Len() > 0 {
 		return
 	}
 	s.table.DeleteSet(set.Name)

@@ -83,8 +83,8 @@ func (iso *isolation) portsOf(id *identity) portSet {
 			open = append(open, portSet{ranges: id.numbers(port)})
 		}
 	}
-	if len(iso.merged) < len(id.selectors) {
-		for sel, a := range iso.merged {
+	if len(iso.copied) < len(id.selectors) {
+		for sel, a := range iso.copied {
 			if _, matches := sel.matches[id]; matches {
 				add(a)
 			}
@@ -92,7 +92,7 @@ func (iso *isolation) portsOf(id *identity) portSet {
 		return union(open...)
 	}
 	for _, sel := range id.selectors {
-		if a, ok := iso.merged[sel]; ok {
+		if a, ok := iso.copied[sel]; ok {
 			add(a)
 		}
 	}
@@ -122,7 +122,8 @@ func (iso *isolation) acquire(s *State, ports portSet) *grant {
 // release takes g back from id.
 func (iso *isolation) release(s *State, id *identity, g *grant) {
 	delete(id.grants, iso)
-	if g.users--; g.users > 0 {
+	g.users--
+	if g.users > 0 {
 		return
 	}
 	delete(iso.grants, g.ports.key())
@@ -188,7 +189,8 @@ func (iso *isolation) set(s *State, k setKind, f nft.Family) *nft.Set {
 func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
 	s.work++
 	set := iso.set(s, k, f)
-	if set.Unwant(key); set.Len() == 0 {
+	set.Unwant(key)
+	if set.Len() == 0 {
 		s.dirtyChains[iso] = struct{}{}
 	}
 }

@@ -102,10 +102,8 @@ func (l *Loop) inForce(ctx context.Context, tx *nft.Transaction) (bool, error) {
 
 // build makes a whole table, stage by stage. It is in force from the last one on.
 func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
-	for _, stage := range tx.Detached() {
-		if _, err := l.config.Kernel.Apply(ctx, stage); err != nil {
-			return err
-		}
+	if _, err := l.config.Kernel.Apply(ctx, tx.Detached()); err != nil {
+		return err
 	}
 	l.denied.Made(tx.Table)
 	return nil

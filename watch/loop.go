@@ -257,7 +257,8 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 	l.oldest = time.Time{}
 	var more bool
 	l.table, more = l.state.Portion(portion)
-	if l.more = more; more { // and what came in between
+	l.more = more
+	if more { // and what came in between
 		l.oldest = oldest
 		l.poke()
 	}

@@ -85,11 +85,11 @@ func (f explainFlags) explain(cmd *cobra.Command, src, dst string) (watch.Explan
 	for _, err := range append(errs, cluster.Faults()...) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 	}
-	return f.answer(cluster, src, dst)
+	return f.offline(cluster, src, dst)
 }
 
-// answer answers about a cluster. It makes the tables of nodes only if they matter.
-func (f explainFlags) answer(cluster *policy.Cluster, src, dst string) (watch.Explanation, error) {
+// offline answers about a cluster of manifests. It makes the tables of nodes only if they matter.
+func (f explainFlags) offline(cluster *policy.Cluster, src, dst string) (watch.Explanation, error) {
 	flows, err := cluster.ParseFlows(src, dst)
 	if err != nil {
 		return watch.Explanation{}, err

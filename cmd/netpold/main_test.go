@@ -293,7 +293,7 @@ func TestExplainWithoutTables(t *testing.T) {
 		}
 		flags.limits = translate.DefaultLimits()
 		return testing.AllocsPerRun(1, func() {
-			if _, err := flags.answer(c, "shop/web", "shop/db:5432"); err != nil {
+			if _, err := flags.offline(c, "shop/web", "shop/db:5432"); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -138,7 +138,7 @@ func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, erro
 	var result nft.Result
 	for _, stage := range tx.Stages() {
 		r, err := c.apply(ctx, stage)
-		result.Merge(r)
+		result.Add(r)
 		if err != nil {
 			return result, err
 		}

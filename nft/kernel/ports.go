@@ -87,26 +87,13 @@ func portSet(p nft.Ports) anonymous {
 		return s
 	}
 	s.flags = unix.NFT_SET_INTERVAL
-	for _, r := range mergePorts(p) {
+	for _, r := range slices.Clone(p).Compact() {
 		s.elements = append(s.elements, rawElement{key: port(r.First)})
 		if r.Last < 65535 {
 			s.elements = append(s.elements, rawElement{key: port(r.Last + 1), flags: unix.NFT_SET_ELEM_INTERVAL_END})
 		}
 	}
 	return s
-}
-
-// mergePorts joins adjacent ranges of one protocol, as nft(8) does in the intervals of an anonymous set.
-func mergePorts(p nft.Ports) nft.Ports {
-	merged := make(nft.Ports, 0, len(p))
-	for _, r := range p {
-		if last := len(merged) - 1; last >= 0 && int(r.First) <= int(merged[last].Last)+1 {
-			merged[last].Last = max(merged[last].Last, r.Last)
-			continue
-		}
-		merged = append(merged, r)
-	}
-	return merged
 }
 
 // protocolsAndPorts compiles the match of protocol and port with those of several protocols.

@@ -77,7 +77,7 @@ func (r *Reader) request(typ netlink.HeaderType, group uint16, attrs []byte) err
 		if err != nil {
 			return err
 		}
-		errno, ok := answer(r.buf[:n], sent.Header.Sequence)
+		errno, ok := reply(r.buf[:n], sent.Header.Sequence)
 		switch {
 		case ok && errno != 0:
 			return errno
@@ -87,8 +87,8 @@ func (r *Reader) request(typ netlink.HeaderType, group uint16, attrs []byte) err
 	}
 }
 
-// answer returns the kernel's answer to the message with the number seq, 0 for yes, and whether it is in the datagram.
-func answer(b []byte, seq uint32) (unix.Errno, bool) {
+// reply returns the kernel's answer to the message with the number seq, 0 for yes, and whether it is in the datagram.
+func reply(b []byte, seq uint32) (unix.Errno, bool) {
 	typ, body, _, ok := cutMessage(b)
 	if !ok || typ != unix.NLMSG_ERROR || len(body) < 4 || binary.NativeEndian.Uint32(b[8:]) != seq {
 		return 0, false

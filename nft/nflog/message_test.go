@@ -136,6 +136,6 @@ func FuzzMessages(f *testing.F) {
 			r.Stats().Packets != uint64(len(got)) {
 			t.Errorf("got %d packets of %d bytes", len(got), len(b))
 		}
-		_, _ = answer(b, 1)
+		_, _ = reply(b, 1)
 	})
 }

@@ -50,7 +50,7 @@ func (m *meter) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, err
 		if err != nil {
 			return nft.Result{}, err
 		}
-		result.Merge(r)
+		result.Add(r)
 		m.longest = max(m.longest, cpu.Thread()-before)
 		m.commits++
 	}

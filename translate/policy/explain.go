@@ -168,7 +168,8 @@ func (c *Cluster) decide(d Direction, e ends) Decision {
 		answer.Quarantine = q.Reason
 		return answer
 	}
-	if answer.Exempt = c.exempt(d, e); answer.Exempt != "" || !answer.Isolated {
+	answer.Exempt = c.exempt(d, e)
+	if answer.Exempt != "" || !answer.Isolated {
 		answer.Allowed = true
 		return answer
 	}

@@ -132,7 +132,8 @@ func splitDestination(dst string) (host string, f Flow, err error) {
 	f.DstPort, f.Proto = uint16(port), TCP
 	if named {
 		known := map[string]uint8{"tcp": TCP, "udp": UDP, "sctp": SCTP}
-		if f.Proto = known[strings.ToLower(proto)]; f.Proto == 0 {
+		f.Proto = known[strings.ToLower(proto)]
+		if f.Proto == 0 {
 			return "", f, fmt.Errorf("destination %q: protocol %q is not tcp, udp or sctp", dst, proto)
 		}
 	}
