@@ -8,6 +8,8 @@ import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // NodeHandler answers, besides what [Handler] does, what is not everybody's business:
@@ -19,8 +21,8 @@ import (
 func NodeHandler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler(l, metrics))
-	mux.HandleFunc("GET /drops", l.drops.ServeLines)
-	mux.HandleFunc("GET /drops/top", l.drops.ServeTop)
+	mux.HandleFunc("GET /drops", l.ofNamespace(l.drops.ServeLines))
+	mux.HandleFunc("GET /drops/top", l.ofNamespace(l.drops.ServeTop))
 	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		e, err := l.Explain(r.Context(), q.Get("src"), q.Get("dst"), q.Get("verify") == "true")
@@ -34,6 +36,32 @@ func NodeHandler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 		}
 	})
 	return mux
+}
+
+// ofNamespace answers for a namespace, but for one that is not known when the name of another comes near: it is a typo.
+func (l *Loop) ofNamespace(answer http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		name := r.URL.Query().Get("namespace")
+		if meant := l.meant(name); meant != "" {
+			http.Error(w, "no namespace "+name+meant, http.StatusBadRequest)
+			return
+		}
+		answer(w, r)
+	}
+}
+
+// meant says what namespace is meant by the name of one that is not there, see [policy.DidYouMean].
+func (l *Loop) meant(name string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if name == "" || l.state.HasNamespace(name) {
+		return ""
+	}
+	var names []string
+	for ns := range l.state.Namespaces() {
+		names = append(names, ns.Name)
+	}
+	return policy.DidYouMean(name, names)
 }
 
 // answer writes a value as JSON.

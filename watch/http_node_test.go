@@ -13,13 +13,16 @@ import (
 func TestNodeHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, registry := newTestLoop(t, kernelFunc(nil))
+		l.Update(func(o Objects) { o.SetNamespace("shop", nil) })
 		l.Synced()
 		synctest.Wait()
 		const flow = "/explain?src=1.2.3.4&dst=1.2.3.4:80"
 		for path, want := range map[string]int{
 			flow: http.StatusOK, "/explain?src=no&dst=1.2.3.4:80": http.StatusBadRequest,
 			"/explain": http.StatusBadRequest, "/drops": http.StatusOK, "/drops/top": http.StatusOK,
-			"/readyz": http.StatusOK,
+			"/readyz":               http.StatusOK,
+			"/drops?namespace=shop": http.StatusOK, "/drops/top?namespace=elsewhere": http.StatusOK,
+			"/drops?namespace=shpo": http.StatusBadRequest, "/drops/top?namespace=shpo": http.StatusBadRequest,
 		} {
 			w := httptest.NewRecorder()
 			NodeHandler(l, registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

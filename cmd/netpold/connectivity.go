@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/connectivity"
 	"github.com/netpold/netpold/translate/connectivity/render"
 	"github.com/netpold/netpold/translate/policy"
@@ -96,8 +95,7 @@ func loadOffline(cmd *cobra.Command, source string) (*policy.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, err := range append(errs,
-		translate.New("", translate.Options{}).Add(&policy.Cluster{Policies: cluster.Policies})...) {
+	for _, err := range append(errs, cluster.Faults()...) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 	}
 	return cluster, nil

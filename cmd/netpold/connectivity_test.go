@@ -121,3 +121,51 @@ func TestFetch(t *testing.T) {
 		t.Errorf("of a server that answers no: exit %d, %s", exit, stderr)
 	}
 }
+
+// TestDiff compares manifests: what differs, why, and what the exit status says of it.
+func TestDiff(t *testing.T) {
+	manifests, err := os.ReadFile(shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := filepath.Join(t.TempDir(), "changed.yaml")
+	change := func(old, replacement string) {
+		text := strings.Replace(string(manifests), old, replacement, 1)
+		if text == string(manifests) {
+			t.Fatalf("no %q", old)
+		}
+		if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	diff := func(args ...string) (string, int) {
+		args = append([]string{"diff", "-f", shop, "-f", changed}, args...)
+		stdout, stderr, exit := execute(t.Context(), "", args...)
+		return stdout + stderr, exit
+	}
+	expect := func(exit int, want string, args ...string) {
+		t.Helper()
+		if text, got := diff(args...); got != exit || !strings.Contains(text, want) {
+			t.Errorf("diff %v: exit %d, want %d and %q:\n%s", args, got, exit, want, text)
+		}
+	}
+	change("ports: [{port: pg}]", "ports: [{protocol: TCP, port: 5432, endPort: 5432}]") // the same in other words
+	expect(0, "No connection is gained or lost.")
+	expect(0, `"changes": []`, "-o", "json")
+	change("ports: [{port: pg}]", "ports: [{port: pg}, {port: 6379}]") // which no source may open
+	expect(0, "No connection")
+	change("{app: web}}}], ports: [{port: http}]", "{app: web}}}]")
+	expect(0, "No connection") // web may open no more
+	change("cidr: 192.0.2.0/24", "cidr: 192.0.2.0/23")
+	expect(1, "gained  shop/backup  192.0.3.0/24  TCP 443  egress: allowed by shop/backup\n")
+	expect(1, "gained", "--fail-on=gained")
+	expect(0, "gained", "--fail-on=lost")
+	expect(1, "| gained | shop/backup | 192.0.3.0/24 | TCP 443 | egress: allowed by shop/backup |\n", "-o", "md")
+	expect(1, `"text": "egress: allowed by shop/backup"`, "-o", "json")
+	change("metadata: {name: web, namespace: shop}", "metadata: {name: web, namespace: elsewhere}")
+	expect(1, "ingress: was allowed by shop/web", "--fail-on=lost")
+	expect(0, "", "--fail-on=gained")
+	expect(exitError, "--fail-on=all: want gained, lost or any", "--fail-on=all")
+	expect(exitError, "-f is given 3 times", "-f", shop)
+	expect(exitError, "--output=html", "-o", "html")
+}

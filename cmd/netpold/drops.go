@@ -38,10 +38,16 @@ of policies.
 
 Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
 		Example: `  netpold drops --follow --namespace shop
-  netpold drops --top
+  netpold drops --top 5
   netpold drops -o json | jq -r '.dst.pod' | sort | uniq -c
   kubectl -n kube-system exec ds/netpold -- netpold drops`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			// A flag whose value may be absent takes none from the next argument.
+			if len(args) == 1 && cmd.Flags().Changed("top") {
+				return cmd.Flags().Set("top", args[0])
+			}
+			return cobra.NoArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if flags.output != "text" && flags.output != "json" {
 				return fmt.Errorf("--output=%s: want text or json", flags.output)

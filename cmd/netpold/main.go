@@ -47,7 +47,7 @@ nft list table inet netpold`,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(runCommand(), renderCommand(), explainCommand(), connectivityCommand(), dropsCommand(),
-		statusCommand(), cleanupCommand(), versionCommand())
+	root.AddCommand(runCommand(), renderCommand(), explainCommand(), connectivityCommand(), diffCommand(),
+		dropsCommand(), statusCommand(), cleanupCommand(), versionCommand())
 	return root
 }

@@ -143,11 +143,6 @@ func (m *Matrix) outsideOf(d policy.Direction, members []member, f family) func(
 // Pods returns how many pods a workload has.
 func (m *Matrix) Pods(workload int) int { return m.pods[workload] }
 
-// OnHost says whether a workload is in the host network: it has the addresses of nodes, and policies take it for these.
-func (m *Matrix) OnHost(workload int) bool {
-	return m.classes[m.members[workload][0].class].sample == nil
-}
-
 // IsolatedBy returns the policies that isolate a workload in a direction, sorted, and whether they isolate all of its
 // pods.
 func (m *Matrix) IsolatedBy(d policy.Direction, workload int) (names []types.NamespacedName, whole bool) {

@@ -17,7 +17,7 @@ import (
 // It leaves out what no policy can block: a pod to itself, a node to its own pods, and IPv6 neighbour discovery. A pod
 // to its own node is filtered, as it is with --pod-to-node=filter.
 type Matrix struct {
-	Workloads []Workload // sorted by namespace and name
+	Roster
 
 	cluster  *policy.Cluster
 	rules    *rules
@@ -52,6 +52,7 @@ type member struct {
 // New works out who may talk to whom.
 func New(c *policy.Cluster) *Matrix {
 	m := &Matrix{cluster: c, rules: readRules(c), ports: newPortTable(), classAt: make(map[netip.Addr]int)}
+	m.families = make(map[family]bool)
 	identities, isolations := identify(c, m.rules)
 	m.selectorClasses = make([][]int, len(m.rules.selectors))
 	m.blockClasses = make([][]int, len(m.rules.blocks))
@@ -120,6 +121,7 @@ func (m *Matrix) profiled(found map[Workload]map[int][]netip.Addr) {
 			key = fmt.Sprint(i) // whether a pod is alone in its class matters there
 		}
 		m.members = append(m.members, members)
+		m.host = append(m.host, m.classes[members[0].class].sample == nil)
 		m.profile = append(m.profile, number(ids, key, func() { m.profiles = append(m.profiles, members) }))
 	}
 }
@@ -134,6 +136,11 @@ func (m *Matrix) class(ids map[string]int, id *identity, f family, blocks []int)
 		key = fmt.Sprintf("%s %p %p %v %v", key, c.isolations[0], c.isolations[1], c.ports, selectors)
 	}
 	return number(ids, key, func() {
+		for _, g := range families() {
+			if f == 0 || f == g {
+				m.families[g] = true
+			}
+		}
 		n := len(m.classes)
 		m.classes = append(m.classes, c)
 		for _, s := range selectors {

@@ -7,9 +7,20 @@ import (
 	"strings"
 )
 
+// Roster is the workloads that an answer is about.
+type Roster struct {
+	Workloads []Workload // sorted by namespace and name
+
+	host     []bool // in the host network
+	families map[family]bool
+}
+
+// OnHost says whether a workload is in the host network: it has the addresses of nodes, and policies take it for these.
+func (m *Roster) OnHost(workload int) bool { return m.host[workload] }
+
 // Name returns the name of a workload for an operator: "namespace/name", with the kind where two have one name, and
 // "(node)" where it is in the host network, as it is the node's addresses that it has.
-func (m *Matrix) Name(workload int) string {
+func (m *Roster) Name(workload int) string {
 	w := m.Workloads[workload]
 	same := func(i int) bool {
 		return 0 <= i && i < len(m.Workloads) && m.Workloads[i].String() == w.String()
@@ -24,7 +35,7 @@ func (m *Matrix) Name(workload int) string {
 }
 
 // Namespaces returns the namespaces of the workloads, sorted, and the workloads of each.
-func (m *Matrix) Namespaces() ([]string, map[string][]int) {
+func (m *Roster) Namespaces() ([]string, map[string][]int) {
 	var names []string
 	in := make(map[string][]int)
 	for i, w := range m.Workloads {
@@ -44,7 +55,7 @@ const (
 
 // Text returns a side for an operator, as parts that belong together: names, "shop/*" for all workloads of a namespace,
 // [Everything], and what is excepted from them; CIDRs, or [Outside] for every address.
-func (m *Matrix) Text(s Side) []string {
+func (m *Roster) Text(s Side) []string {
 	if len(s.Workloads) == 0 {
 		if m.wholeOutside(s.Networks) {
 			return []string{Outside}
@@ -73,7 +84,7 @@ func (m *Matrix) Text(s Side) []string {
 }
 
 // parts names workloads by namespaces.
-func (m *Matrix) parts(workloads []int) []string {
+func (m *Roster) parts(workloads []int) []string {
 	names, in := m.Namespaces()
 	have := make(map[string][]int)
 	for _, w := range workloads {
@@ -105,16 +116,9 @@ func (m *Matrix) parts(workloads []int) []string {
 }
 
 // wholeOutside says whether networks are all addresses of the families that the cluster's pods have.
-func (m *Matrix) wholeOutside(n Networks) bool {
-	used := make(map[family]bool)
-	for _, c := range m.classes {
-		if c.family == 0 {
-			used[ipv4], used[ipv6] = true, true
-		}
-		used[c.family] = true
-	}
-	for _, f := range families() {
-		if used[f] && !slices.Contains(n, wholeFamily(f)) {
+func (m *Roster) wholeOutside(n Networks) bool {
+	for f := range m.families {
+		if !slices.Contains(n, wholeFamily(f)) {
 			return false
 		}
 	}

@@ -29,7 +29,7 @@ func didYouMean(name string, names iter.Seq[string]) string {
 
 // distance says how far a name is from another, as far as it is not more than most: one for what begins so, as the name
 // of a workload and that of its pod, and for the same in another namespace; else how many characters are to be changed,
-// added or left out.
+// added, left out or swapped.
 func distance(name, other string, most int) int {
 	_, pod, _ := strings.Cut(name, "/")
 	switch {
@@ -38,21 +38,24 @@ func distance(name, other string, most int) int {
 	case max(len(name), len(other))-min(len(name), len(other)) > most:
 		return most + 1
 	}
-	row := make([]int, len(other)+1) // of the table of distances between beginnings
+	before, row := []int(nil), make([]int, len(other)+1) // of the table of distances between beginnings
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(name) {
-		diagonal := row[0]
-		row[0] = i + 1
+		next := make([]int, len(row))
+		next[0] = i + 1
 		for j := range len(other) {
-			change := diagonal
+			change := row[j]
 			if name[i] != other[j] {
 				change++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+			next[j+1] = min(change, row[j+1]+1, next[j]+1)
+			if i > 0 && j > 0 && name[i] == other[j-1] && name[i-1] == other[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
 		}
+		before, row = row, next
 	}
 	return row[len(other)]
 }

@@ -20,6 +20,7 @@ func TestDidYouMean(t *testing.T) {
 		"monitorin/agnet":     "monitoring/agent",
 		"monitoring/agnt":     "monitoring/agent",
 		"kube-system/coredns": "kube-system/coredns-5d78c9869d-4bx8k",
+		"shop/db-01":          "shop/db-0",
 		"shop/postgres":       "",
 		"":                    "",
 	} {

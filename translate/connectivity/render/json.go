@@ -50,7 +50,7 @@ func JSON(w io.Writer, v View) error {
 		})
 	}
 	for _, c := range v.Connections {
-		text := ConnectionText{From: v.end(c.From), To: v.end(c.To), Ports: c.Every}
+		text := ConnectionText{From: end(&v.Roster, c.From), To: end(&v.Roster, c.To), Ports: c.Every}
 		if !c.Some.Equal(c.Every) {
 			text.SomePods = &c.Some
 		}
@@ -73,13 +73,21 @@ func (v View) policyNames(d policy.Direction, workload int) []string {
 }
 
 // end returns a side in JSON.
-func (v View) end(s connectivity.Side) EndText {
+func end(r *connectivity.Roster, s connectivity.Side) EndText {
 	var e EndText
-	for _, w := range s.Workloads {
-		e.Workloads = append(e.Workloads, workloadID(v.Workloads[w]))
+	if len(s.Workloads) > 0 {
+		e.Workloads = workloadIDs(r, s.Workloads)
 	}
 	for _, p := range s.Networks.Prefixes() {
 		e.Networks = append(e.Networks, p.String())
 	}
 	return e
+}
+
+func workloadIDs(r *connectivity.Roster, workloads []int) []string {
+	ids := []string{}
+	for _, w := range workloads {
+		ids = append(ids, workloadID(r.Workloads[w]))
+	}
+	return ids
 }

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package connectivity
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Diff is what became possible and impossible between two clusters. Policies that mean the same are the same, however
+// they are written.
+type Diff struct {
+	Roster        // of both
+	Added   []int // workloads that only the new cluster has
+	Removed []int // that only the old one has
+	Changes []Change
+}
+
+// Change is what each of From may open to each of To in one cluster and not in the other.
+type Change struct {
+	Gained   bool // since the old cluster; else lost
+	From, To Side
+	Ports    Ports // between all pods, or between some
+	Causes   []Cause
+}
+
+// Cause is what a change comes from.
+type Cause struct {
+	Direction policy.Direction
+	Policies  []types.NamespacedName // sorted; none where a workload is new, or gone
+	Effect    Effect
+	Workload  string // that is new, or gone
+}
+
+// Effect is what policies do that makes a change.
+type Effect uint8
+
+// The effects.
+const (
+	Allows       Effect = iota // they allow it now
+	Isolates                   // they isolate the pods now, and none did
+	Allowed                    // they allowed it
+	Isolated                   // they isolated the pods, and none does
+	WorkloadNew                // nothing was there
+	WorkloadGone               // nothing is there any more
+)
+
+// String returns the cause for an operator.
+func (c Cause) String() string {
+	names := make([]string, len(c.Policies))
+	for i, n := range c.Policies {
+		names[i] = n.String()
+	}
+	list := strings.Join(names, ", ")
+	switch c.Effect {
+	case WorkloadNew:
+		return c.Workload + " is new"
+	case WorkloadGone:
+		return c.Workload + " is gone"
+	case Allows:
+		return fmt.Sprintf("%s: allowed by %s", c.Direction, list)
+	case Isolates:
+		return fmt.Sprintf("%s: isolated by %s", c.Direction, list)
+	case Allowed:
+		return fmt.Sprintf("%s: was allowed by %s", c.Direction, list)
+	}
+	return fmt.Sprintf("%s: was isolated by %s", c.Direction, list)
+}
+
+// comparison is two matrices under comparison; what is of the old one comes first.
+type comparison struct {
+	Diff
+	m    [2]*Matrix
+	at   [2][]int // the number of each workload in either matrix, -1 where it is not there
+	same map[types.NamespacedName]bool
+
+	changed map[[4]portsID][2]Ports // by the cells
+}
+
+// Compare returns what differs between who may talk to whom in an old and in a new cluster.
+func Compare(before, after *Matrix) *Diff {
+	c := &comparison{m: [2]*Matrix{before, after}, changed: make(map[[4]portsID][2]Ports)}
+	c.same = sameText(before.cluster, after.cluster)
+	c.enroll()
+	groups := make(map[string]*grouped)
+	for i := range c.Workloads {
+		for j := range c.Workloads {
+			for k, ports := range c.pair(i, j) {
+				if !ports.Empty() {
+					group(groups, Change{Gained: k == 1, Ports: ports, Causes: c.causes(k, i, j, ports)}, i, j)
+				}
+			}
+		}
+	}
+	c.Changes = merged(groups)
+	for _, d := range policy.Directions() {
+		c.outside(d)
+	}
+	slices.SortStableFunc(c.Changes, func(a, b Change) int {
+		return cmp.Or(compareSides(a.From, b.From), compareSides(a.To, b.To))
+	})
+	return &c.Diff
+}
+
+// sameText returns the policies that both clusters have alike.
+func sameText(before, after *policy.Cluster) map[types.NamespacedName]bool {
+	old := make(map[types.NamespacedName]*networkingv1.NetworkPolicy)
+	for _, np := range before.Policies {
+		old[types.NamespacedName{Namespace: np.Namespace, Name: np.Name}] = np
+	}
+	same := make(map[types.NamespacedName]bool)
+	for _, np := range after.Policies {
+		name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
+		if was := old[name]; was != nil && equality.Semantic.DeepEqual(was.Spec, np.Spec) {
+			same[name] = true
+		}
+	}
+	return same
+}
+
+// enroll lists the workloads of both.
+func (c *comparison) enroll() {
+	c.families = make(map[family]bool)
+	host := make(map[Workload]bool)
+	var index [2]map[Workload]int
+	for k, m := range c.m {
+		index[k] = make(map[Workload]int)
+		for i, w := range m.Workloads {
+			index[k][w], host[w] = i, m.host[i]
+		}
+		maps.Copy(c.families, m.families)
+	}
+	c.Workloads = slices.SortedFunc(maps.Keys(host), compareWorkloads)
+	for i, w := range c.Workloads {
+		c.host = append(c.host, host[w])
+		for k := range c.m {
+			number, known := index[k][w]
+			if !known {
+				number = -1
+			}
+			c.at[k] = append(c.at[k], number)
+		}
+		switch {
+		case c.at[0][i] < 0:
+			c.Added = append(c.Added, i)
+		case c.at[1][i] < 0:
+			c.Removed = append(c.Removed, i)
+		}
+	}
+}
+
+// pair returns what is lost and what is gained between two workloads.
+func (c *comparison) pair(from, to int) [2]Ports {
+	var cells [2]cellID
+	for k, m := range c.m {
+		if i, j := c.at[k][from], c.at[k][to]; i >= 0 && j >= 0 {
+			cells[k] = m.cellOf(m.profile[i], m.profile[j])
+		}
+	}
+	return c.change(cells)
+}
+
+// change returns what is in the first cell and not in the second, and the reverse.
+func (c *comparison) change(cells [2]cellID) [2]Ports {
+	key := [4]portsID{cells[0].every, cells[0].some, cells[1].every, cells[1].some}
+	change, known := c.changed[key]
+	if !known {
+		a, b := c.m[0].cell(cells[0]), c.m[1].cell(cells[1])
+		change = [2]Ports{a.minus(b), b.minus(a)}
+		c.changed[key] = change
+	}
+	return change
+}
+
+// minus returns what is open between more pods than in another cell.
+func (c Cell) minus(o Cell) Ports { return c.Every.minus(o.Every).union(c.Some.minus(o.Some)) }
+
+// causes returns what ports between two workloads, which cluster k has and the other has not, come from.
+func (c *comparison) causes(k, from, to int, ports Ports) []Cause {
+	if all := c.missing(k, from, to); all != nil {
+		return all
+	}
+	var likely, all []Cause
+	here, there := c.m[k], c.m[1-k]
+	for _, d := range policy.Directions() {
+		pod := from
+		if d == policy.Ingress {
+			pod = to
+		}
+		was := there.directionCell(d, c.at[1-k][from], c.at[1-k][to])
+		more := here.directionCell(d, c.at[k][from], c.at[k][to]).minus(was)
+		cause := c.cause(k, d, pod, policiesOf(here.openedBetween(d, c.at[k][from], c.at[k][to]), ports))
+		if len(cause.Policies) > 0 {
+			all = append(all, cause)
+		}
+		if !more.intersect(ports).Empty() {
+			likely = append(likely, cause)
+		}
+	}
+	if likely == nil { // where policies treat the pods in several ways, neither direction may say it alone
+		return all
+	}
+	return likely
+}
+
+// missing returns the causes of a pair of which a workload is in cluster k alone, or nil.
+func (c *comparison) missing(k int, workloads ...int) []Cause {
+	var all []Cause
+	for _, w := range slices.Compact(workloads) {
+		if c.at[1-k][w] < 0 {
+			all = append(all, Cause{Effect: []Effect{WorkloadGone, WorkloadNew}[k], Workload: c.Name(w)})
+		}
+	}
+	return all
+}
+
+// cause returns why cluster k allows more to or of the pods of a workload than the other: by policies of its own, if
+// there are some, or because the other's isolate the pods.
+func (c *comparison) cause(k int, d policy.Direction, pod int, open []types.NamespacedName) Cause {
+	if _, isolated := c.m[k].IsolatedBy(d, c.at[k][pod]); !isolated || len(open) == 0 {
+		names, _ := c.m[1-k].IsolatedBy(d, c.at[1-k][pod])
+		return Cause{Direction: d, Policies: c.suspects(names), Effect: []Effect{Isolates, Isolated}[k]}
+	}
+	return Cause{Direction: d, Policies: c.suspects(open), Effect: []Effect{Allowed, Allows}[k]}
+}
+
+// suspects returns the policies that are not the same in both clusters, or all if they all are: then labels have
+// changed.
+func (c *comparison) suspects(names []types.NamespacedName) []types.NamespacedName {
+	changed := slices.DeleteFunc(slices.Clone(names), func(n types.NamespacedName) bool { return c.same[n] })
+	if len(changed) == 0 {
+		return names
+	}
+	return changed
+}
+
+// grouped is changes that are alike.
+type grouped struct {
+	Change
+	to map[int][]int // the workloads, by those that they are open from
+}
+
+// group notes a change between two workloads.
+func group(groups map[string]*grouped, change Change, from, to int) {
+	key := fmt.Sprint(change.Gained, change.Ports.key(), change.Causes)
+	if groups[key] == nil {
+		groups[key] = &grouped{Change: change, to: make(map[int][]int)}
+	}
+	groups[key].to[from] = append(groups[key].to[from], to)
+}
+
+// merged returns the changes between workloads: of those that are alike, all that lead to the same workloads are one.
+func merged(groups map[string]*grouped) []Change {
+	var all []Change
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		g := groups[key]
+		byTo := make(map[string]*Change)
+		for _, from := range slices.Sorted(maps.Keys(g.to)) {
+			key := fmt.Sprint(g.to[from])
+			if byTo[key] == nil {
+				change := g.Change
+				change.To.Workloads = g.to[from]
+				byTo[key] = &change
+			}
+			byTo[key].From.Workloads = append(byTo[key].From.Workloads, from)
+		}
+		for _, key := range slices.Sorted(maps.Keys(byTo)) {
+			all = append(all, *byTo[key])
+		}
+	}
+	return all
+}
+
+// outside adds what changes between workloads and outside networks.
+func (c *comparison) outside(d policy.Direction) {
+	byKey := make(map[string]*Change)
+	var order []*Change
+	for w := range c.Workloads {
+		for k, byPorts := range c.outsideOf(d, w) {
+			for _, key := range slices.Sorted(maps.Keys(byPorts)) {
+				change := byPorts[key]
+				networks := union(change.spans...)
+				causes := c.missing(k, w)
+				if causes == nil {
+					open := c.openedOutside(k, d, w, networks)
+					causes = []Cause{c.cause(k, d, w, policiesOf(open, change.ports))}
+				}
+				key := fmt.Sprint(k, key, networks, causes)
+				if byKey[key] == nil {
+					side := Side{Networks: networks}
+					byKey[key] = &Change{Gained: k == 1, To: side, Ports: change.ports, Causes: causes}
+					order = append(order, byKey[key])
+				}
+				byKey[key].From.Workloads = append(byKey[key].From.Workloads, w)
+			}
+		}
+	}
+	for _, change := range order {
+		if d == policy.Ingress {
+			change.From, change.To = change.To, change.From
+		}
+		c.Changes = append(c.Changes, *change)
+	}
+}
+
+// openedOutside returns the rules of cluster k that open something between a workload and networks.
+func (c *comparison) openedOutside(k int, d policy.Direction, w int, n Networks) []Opened {
+	var all []Opened
+	m := c.m[k]
+	for _, member := range m.members[c.at[k][w]] {
+		if iso := m.classes[member.class].isolations[d]; iso != nil {
+			all = append(all, m.openedOutside(iso, n)...)
+		}
+	}
+	return all
+}
+
+// changedSpans is where the same ports change.
+type changedSpans struct {
+	ports Ports
+	spans []Span
+}
+
+// outsideOf returns what is lost and what is gained between a workload and outside addresses, by the ports.
+func (c *comparison) outsideOf(d policy.Direction, w int) [2]map[string]*changedSpans {
+	found := [2]map[string]*changedSpans{make(map[string]*changedSpans), make(map[string]*changedSpans)}
+	for _, f := range families() {
+		var spans [2][]Span
+		var cells [2][]cellID
+		begins := []netip.Addr{wholeFamily(f).First}
+		for k, m := range c.m {
+			if c.at[k][w] < 0 {
+				continue
+			}
+			for s, cell := range m.outsideOf(d, m.members[c.at[k][w]], f) {
+				spans[k], cells[k] = append(spans[k], s), append(cells[k], cell)
+				begins = append(begins, s.First)
+			}
+		}
+		slices.SortFunc(begins, netip.Addr.Compare)
+		begins = slices.Compact(begins)
+		for i, first := range begins {
+			span := Span{first, wholeFamily(f).Last}
+			if i+1 < len(begins) {
+				span.Last = begins[i+1].Prev()
+			}
+			var at [2]cellID
+			for k := range c.m {
+				n := slices.IndexFunc(spans[k], func(s Span) bool { return !s.Last.Less(first) })
+				if n >= 0 {
+					at[k] = cells[k][n]
+				}
+			}
+			for k, ports := range c.change(at) {
+				if ports.Empty() {
+					continue
+				}
+				if found[k][ports.key()] == nil {
+					found[k][ports.key()] = &changedSpans{ports: ports}
+				}
+				found[k][ports.key()].spans = append(found[k][ports.key()].spans, span)
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package connectivity_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/netpold/netpold/test/harness/random"
+	"github.com/netpold/netpold/translate/connectivity"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// TestCompare changes random clusters and wants exactly the connections that are gained and lost by what the cells say,
+// which TestCells holds against Explain, each with its cause. A cluster is the same as itself, and as itself with its
+// policies in another order.
+func TestCompare(t *testing.T) {
+	gained, lost := 0, 0
+	forSeeds(t, func(seed uint64) error {
+		if seed%32 == 31 {
+			return nil
+		}
+		w := newWorld(seed)
+		g := random.NewGenerator(random.Source(seed+1), random.SizeOf(seed))
+		old := &policy.Cluster{Pods: w.cluster.Pods, Namespaces: w.cluster.Namespaces, Policies: w.cluster.Policies}
+		changed := *old
+		for range 4 {
+			g.Event(&changed).ApplyTo(&changed)
+		}
+		reversed := *old
+		reversed.Policies = slices.Clone(old.Policies)
+		slices.Reverse(reversed.Policies)
+		before, after := connectivity.New(old), connectivity.New(&changed)
+		if d := connectivity.Compare(before, connectivity.New(&reversed)); len(d.Changes) > 0 || d.Added != nil {
+			return fmt.Errorf("the same cluster differs: %+v", d.Changes)
+		}
+		d := connectivity.Compare(before, after)
+		found, err := byPair(d)
+		if err != nil {
+			return err
+		}
+		for i, from := range d.Workloads {
+			for j, to := range d.Workloads {
+				a, b := cellOf(before, from, to), cellOf(after, from, to)
+				for _, f := range w.services {
+					has := func(p connectivity.Ports) bool { return p.Contains(f.Proto, f.DstPort) }
+					key := [3]int{i, j, 1}
+					want := has(b.Every) && !has(a.Every) || has(b.Some) && !has(a.Some)
+					if has(found[key]) != want {
+						return fmt.Errorf("%v -> %v %v: gained is %t, found %s", from, to, f, want, found[key])
+					} else if want {
+						gained++
+					}
+					key[2] = 0
+					want = has(a.Every) && !has(b.Every) || has(a.Some) && !has(b.Some)
+					if has(found[key]) != want {
+						return fmt.Errorf("%v -> %v %v: lost is %t, found %s", from, to, f, want, found[key])
+					} else if want {
+						lost++
+					}
+				}
+			}
+		}
+		return nil
+	})
+	t.Logf("%d answers gained, %d lost", gained, lost)
+	if gained == 0 || lost == 0 {
+		t.Error("nothing changed")
+	}
+}
+
+// byPair returns the changes of a diff by the pair of workloads, and 1 for what is gained, and wants a cause for each.
+func byPair(d *connectivity.Diff) (map[[3]int]connectivity.Ports, error) {
+	found := make(map[[3]int]connectivity.Ports)
+	for _, c := range d.Changes {
+		if len(c.Causes) == 0 {
+			return nil, fmt.Errorf("no cause: %+v", c)
+		}
+		kind := 0
+		if c.Gained {
+			kind = 1
+		}
+		for _, from := range c.From.Workloads {
+			for _, to := range c.To.Workloads {
+				key := [3]int{from, to, kind}
+				if _, twice := found[key]; twice {
+					return nil, fmt.Errorf("%v twice", key)
+				}
+				found[key] = c.Ports
+			}
+		}
+	}
+	return found, nil
+}
+
+// cellOf returns the cell of two workloads by their names, an empty one if there are none.
+func cellOf(m *connectivity.Matrix, from, to connectivity.Workload) connectivity.Cell {
+	i, j := slices.Index(m.Workloads, from), slices.Index(m.Workloads, to)
+	if i < 0 || j < 0 {
+		return connectivity.Cell{}
+	}
+	return m.Cell(i, j)
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/netpold/netpold/translate/connectivity"
+)
+
+// DiffFormat writes what differs between two clusters.
+type DiffFormat func(io.Writer, *connectivity.Diff) error
+
+// DiffFormats returns the formats of a diff by name.
+func DiffFormats() map[string]DiffFormat {
+	return map[string]DiffFormat{"txt": DiffText, "md": DiffMarkdown, "json": DiffJSON}
+}
+
+// same is what there is to say of clusters without a difference.
+const same = "No connection is gained or lost.\n"
+
+// changes returns the changes as rows, those that are gained first.
+func changes(d *connectivity.Diff) table {
+	t := table{header: []string{"", "FROM", "TO", "PORTS", "WHY"}, width: []int{6, 26, 26, 16, 34}}
+	for _, gained := range []bool{true, false} {
+		for _, c := range d.Changes {
+			if c.Gained != gained {
+				continue
+			}
+			word := "lost"
+			if gained {
+				word = "gained"
+			}
+			var why []string
+			for _, cause := range c.Causes {
+				why = append(why, strings.Split(cause.String(), ", ")...)
+			}
+			t.rows = append(t.rows, [][]string{{word}, d.Text(c.From), d.Text(c.To), splitPorts(c.Ports.String()), why})
+		}
+	}
+	return t
+}
+
+// rosterText says which workloads are in one cluster alone.
+func rosterText(d *connectivity.Diff) string {
+	var text strings.Builder
+	for _, part := range []struct {
+		title string
+		which []int
+	}{{"New workloads", d.Added}, {"Workloads that are gone", d.Removed}} {
+		if len(part.which) > 0 {
+			names := d.Text(connectivity.Side{Workloads: part.which})
+			fmt.Fprintf(&text, "%s: %s\n", part.title, strings.Join(names, ", "))
+		}
+	}
+	return text.String()
+}
+
+// DiffText writes a diff for a terminal of 120 columns.
+func DiffText(w io.Writer, d *connectivity.Diff) error {
+	text := rosterText(d)
+	if len(d.Changes) == 0 {
+		text += same
+	}
+	if _, err := io.WriteString(w, text); err != nil || len(d.Changes) == 0 {
+		return err
+	}
+	return changes(d).text(w)
+}
+
+// DiffMarkdown writes a diff for a pull request.
+func DiffMarkdown(w io.Writer, d *connectivity.Diff) error {
+	var b strings.Builder
+	b.WriteString("### Connectivity\n\n")
+	b.WriteString(escape(strings.ReplaceAll(rosterText(d), "\n", "\n\n")))
+	if len(d.Changes) == 0 {
+		b.WriteString(same)
+	} else {
+		changes(d).markdown(&b)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// DiffDocument is a diff in JSON.
+type DiffDocument struct {
+	Added   []string     `json:"addedWorkloads"`   // ids of workloads that only the new cluster has
+	Removed []string     `json:"removedWorkloads"` // that only the old one has
+	Changes []ChangeText `json:"changes"`
+}
+
+// ChangeText is what each of From may open to each of To in one of the clusters alone.
+type ChangeText struct {
+	Change string             `json:"change"` // gained or lost
+	From   EndText            `json:"from"`
+	To     EndText            `json:"to"`
+	Ports  connectivity.Ports `json:"ports"`
+	Causes []CauseText        `json:"causes"`
+}
+
+// CauseText is what a change comes from.
+type CauseText struct {
+	Direction string   `json:"direction,omitempty"`
+	Policies  []string `json:"policies,omitempty"`
+	Text      string   `json:"text"`
+}
+
+// DiffJSON writes a diff as a [DiffDocument].
+func DiffJSON(w io.Writer, d *connectivity.Diff) error {
+	added, removed := workloadIDs(&d.Roster, d.Added), workloadIDs(&d.Roster, d.Removed)
+	doc := DiffDocument{Added: added, Removed: removed, Changes: []ChangeText{}}
+	for _, c := range d.Changes {
+		text := ChangeText{Change: "lost", From: end(&d.Roster, c.From), To: end(&d.Roster, c.To), Ports: c.Ports}
+		if c.Gained {
+			text.Change = "gained"
+		}
+		for _, cause := range c.Causes {
+			t := CauseText{Text: cause.String()}
+			for _, p := range cause.Policies {
+				t.Policies = append(t.Policies, p.String())
+			}
+			if cause.Workload == "" {
+				t.Direction = cause.Direction.String()
+			}
+			text.Causes = append(text.Causes, t)
+		}
+		doc.Changes = append(doc.Changes, text)
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(doc)
+}
