@@ -131,6 +131,8 @@ func TestCommands(t *testing.T) {
 			stderr: "no daemon answers in this network namespace"},
 		"run events of a folder": {args: []string{"run", "--manifests", good, "--drop-events"}, exit: 2,
 			stderr: "none of the others can be"},
+		"run taint of a folder": {args: []string{"run", "--manifests", good, "--taint", "a"}, exit: 2,
+			stderr: "none of the others can be"},
 		"run events without log": {args: []string{"run", "--drop-events", "--log-group", "0"}, exit: 2,
 			stderr: "--drop-events needs the log"},
 		"status without daemon": {args: []string{"status", "--listen", "127.0.0.1:1"}, exit: 2,

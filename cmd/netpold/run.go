@@ -27,9 +27,6 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
-	"github.com/netpold/netpold/watch/apiserver"
-	"github.com/netpold/netpold/watch/events"
-	"github.com/netpold/netpold/watch/folder"
 	"github.com/netpold/netpold/watch/preflight"
 	"github.com/netpold/netpold/watch/runtime"
 )
@@ -37,6 +34,7 @@ import (
 // runFlags are the flags of `netpold run`.
 type runFlags struct {
 	node, manifests, kubeconfig, listen string
+	taint                               string
 	own, manageBridges, dropEvents      bool
 	log                                 logFlags
 	table                               tableFlags
@@ -71,12 +69,15 @@ them. It takes CAP_NET_ADMIN in the network namespace of the node.`,
 		"set the sysctls that send bridged traffic through the forward hook")
 	cmd.Flags().BoolVar(&flags.dropEvents, "drop-events", false,
 		"also write Kubernetes Events of the isolated pods about what was blocked")
+	cmd.Flags().StringVar(&flags.taint, "taint", "",
+		"key of a taint to remove from the node when policies are in force, as netpold.io/not-ready")
 	addNodeFlag(cmd, &flags.node)
 	flags.log.add(cmd)
 	flags.table.add(cmd)
 	flags.gate.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("manifests", "kubeconfig")
 	cmd.MarkFlagsMutuallyExclusive("manifests", "drop-events")
+	cmd.MarkFlagsMutuallyExclusive("manifests", "taint")
 	return cmd
 }
 
@@ -122,7 +123,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	if flags.dropEvents && flags.table.logGroup == 0 {
 		return errors.New("--drop-events needs the log of denied packets, which --log-group=0 turns off")
 	}
-	source, recorder, err := flags.source(log)
+	from, err := flags.origin(log)
 	if err != nil {
 		return err
 	}
@@ -161,9 +162,8 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName(), "linux", linux.Release)
 	tellLacks(log, linux)
-	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, source: source,
-		events: recorder, log: log}
-	d.linux = linux
+	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, origin: from,
+		linux: linux, log: log}
 	err = d.run(ctx, flags, options)
 	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
 	return err
@@ -176,10 +176,9 @@ type daemon struct {
 	watcher  *kernel.Watcher
 	socket   net.Listener // for the program's own commands
 	listener net.Listener // nil without endpoints
-	source   watch.Source
-	events   *events.Recorder // nil without an API server
-	linux    watch.KernelReport
-	log      *slog.Logger
+	origin
+	linux watch.KernelReport
+	log   *slog.Logger
 }
 
 // tellLacks logs what netpold does without.
@@ -243,6 +242,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 			return serve(ctx, d.socket, private(watch.NodeHandler(loop, registry)))
 		},
 		func(ctx context.Context) error { d.events.Run(ctx); return nil },
+		func(ctx context.Context) error { d.untaint(ctx, flags, loop, gate); return nil },
 		func(ctx context.Context) error { return serve(ctx, d.listener, watch.Handler(loop, registry)) },
 	)
 	select {
@@ -331,19 +331,6 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 	}
 	return nil
-}
-
-// source returns where the objects come from, and who tells their users what they should know.
-func (f runFlags) source(log *slog.Logger) (watch.Source, *events.Recorder, error) {
-	if f.manifests != "" {
-		return &folder.Source{Dir: f.manifests, Log: log}, nil, nil
-	}
-	client, err := apiserver.NewClient(f.kubeconfig)
-	if err != nil {
-		return nil, nil, err
-	}
-	recorder := events.New(events.Config{Writer: client.Events(), Node: f.node, Drops: f.dropEvents, Log: log})
-	return &apiserver.Source{Client: client, Pods: recorder, Log: log}, recorder, nil
 }
 
 // sourceName is what reports call the source.

@@ -24,8 +24,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Client asks an API server for pods, namespaces and policies, and writes events. A clientset, which can ask for
-// everything, would be a third of the program.
+// Client asks an API server for pods, namespaces and policies, writes events and removes a taint. A clientset, which
+// can ask for everything, would be a third of the program.
 type Client struct {
 	core, networking rest.Interface
 	events           rest.Interface // with a rate limit of its own: they do not hold up what is watched
@@ -104,7 +104,7 @@ func newCodecs() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{},
 		&corev1.NamespaceList{},
-		&corev1.Event{})
+		&corev1.Event{}, &corev1.Node{})
 	scheme.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{},
 		&networkingv1.NetworkPolicyList{})
 	for _, group := range []schema.GroupVersion{corev1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {

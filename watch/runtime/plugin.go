@@ -151,6 +151,13 @@ func (p *Plugin) Ever() bool {
 	return p.ever
 }
 
+// Tried says whether the runtime has been connected or, once, could not be reached.
+func (p *Plugin) Tried() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ever || p.told
+}
+
 // handler is what the runtime calls; stub finds its methods by their names.
 type handler struct{ *Plugin }
 

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/apiserver"
+	"github.com/netpold/netpold/watch/events"
+	"github.com/netpold/netpold/watch/folder"
+	"github.com/netpold/netpold/watch/runtime"
+)
+
+// origin is where the objects come from.
+type origin struct {
+	source watch.Source
+	events *events.Recorder  // tells their users what they should know; nil without an API server
+	client *apiserver.Client // likewise
+}
+
+// origin returns where the flags say that the objects come from.
+func (f runFlags) origin(log *slog.Logger) (origin, error) {
+	if f.manifests != "" {
+		return origin{source: &folder.Source{Dir: f.manifests, Log: log}}, nil
+	}
+	client, err := apiserver.NewClient(f.kubeconfig)
+	if err != nil {
+		return origin{}, err
+	}
+	recorder := events.New(events.Config{Writer: client.Events(), Node: f.node, Drops: f.dropEvents, Log: log})
+	source := &apiserver.Source{Client: client, Pods: recorder, Log: log}
+	return origin{source: source, events: recorder, client: client}, nil
+}
+
+// untaint lets pods come to the node when policies are in force, and until ctx ends. It waits for the runtime's first
+// answer, too: between the first transaction and the gate pods would start unprotected.
+func (d daemon) untaint(ctx context.Context, flags runFlags, loop *watch.Loop, gate *runtime.Plugin) {
+	if flags.taint != "" {
+		ready := func() bool {
+			_, ready := loop.Ready()
+			return ready && (gate == nil || gate.Tried())
+		}
+		(&apiserver.Taint{Client: d.client, Node: flags.node, Key: flags.taint, Ready: ready, Log: d.log}).Run(ctx)
+	}
+	<-ctx.Done()
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Taint keeps pods off a new node until its policies are in force. Whoever registers the node sets it.
+type Taint struct {
+	Client *Client
+	Node   string
+	Key    string      // of the taint, whatever its value and effect
+	Ready  func() bool // whether pods may come; it is asked until it says so
+	Log    *slog.Logger
+}
+
+// Waits of a Taint.
+const (
+	taintPoll       = 100 * time.Millisecond
+	maxTaintBackoff = 30 * time.Second
+)
+
+// Run removes the taint from the node when pods may come, and returns then, or when ctx ends. What keeps it from that
+// is logged, and tried again.
+func (t *Taint) Run(ctx context.Context) {
+	wait := func(d time.Duration) bool {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(d):
+			return true
+		}
+	}
+	for !t.Ready() {
+		if !wait(taintPoll) {
+			return
+		}
+	}
+	for backoff := time.Second; ; backoff = min(2*backoff, maxTaintBackoff) {
+		removed, err := t.remove(ctx)
+		switch {
+		case err == nil && removed:
+			t.Log.Info("policies are in force, pods may come: removed the taint", "taint", t.Key, "node", t.Node)
+			return
+		case err == nil:
+			t.Log.Info("the node does not have the taint", "taint", t.Key, "node", t.Node)
+			return
+		case ctx.Err() == nil:
+			t.Log.Warn("cannot remove the taint: pods that do not tolerate it do not come", "taint", t.Key, "node", t.Node, "err", err)
+		}
+		if !wait(backoff) {
+			return
+		}
+	}
+}
+
+// remove removes every taint of the key and says whether there was one. When others change the taints meanwhile, it
+// fails.
+func (t *Taint) remove(ctx context.Context) (bool, error) {
+	var node corev1.Node
+	if err := t.Client.core.Get().Resource("nodes").Name(t.Node).Do(ctx).Into(&node); err != nil {
+		return false, fmt.Errorf("get node %s: %w", t.Node, err)
+	}
+	ours := func(taint corev1.Taint) bool { return taint.Key == t.Key }
+	left := slices.DeleteFunc(slices.Clone(node.Spec.Taints), ours)
+	if len(left) == len(node.Spec.Taints) {
+		return false, nil
+	}
+	type operation struct {
+		Op    string `json:"op"`
+		Path  string `json:"path"`
+		Value any    `json:"value"`
+	}
+	const path = "/spec/taints"
+	patch, err := json.Marshal([]operation{{"test", path, node.Spec.Taints}, {"replace", path, left}})
+	if err != nil {
+		return false, err
+	}
+	request := t.Client.core.Patch(types.JSONPatchType).Resource("nodes").Name(t.Node).Body(patch)
+	if err := request.Do(ctx).Error(); err != nil {
+		return false, fmt.Errorf("patch node %s: %w", t.Node, err)
+	}
+	return true, nil
+}
