@@ -55,7 +55,8 @@ func (t *Taint) Run(ctx context.Context) {
 			t.Log.Info("the node does not have the taint", "taint", t.Key, "node", t.Node)
 			return
 		case ctx.Err() == nil:
-			t.Log.Warn("cannot remove the taint: pods that do not tolerate it do not come", "taint", t.Key, "node", t.Node, "err", err)
+			t.Log.Warn("cannot remove the taint: pods that do not tolerate it do not come",
+				"taint", t.Key, "node", t.Node, "err", err)
 		}
 		if !wait(backoff) {
 			return
