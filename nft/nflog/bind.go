@@ -17,8 +17,6 @@ const (
 	threshold  = 100      // packets
 	timeout    = 10       // before it is sent anyway, in 10 ms
 	allocation = 64 << 10 // bytes: enough for as many packets of 128 bytes
-	// bytes of the longest: the kernel fills all of the allocation, which it rounds up to a power of two
-	datagram = 128 << 10
 )
 
 // bind makes the socket the reader of the group.
@@ -69,29 +67,20 @@ func (r *Reader) request(typ netlink.HeaderType, group uint16, attrs []byte) err
 	if err != nil {
 		return err
 	}
-	for { // The kernel has done it by now, so the answer is there; packets may be there before it.
-		n, err := r.receive(false)
-		if errors.Is(err, unix.ENOBUFS) {
-			continue
-		}
-		if err != nil {
+	for { // The answer is there by now; packets may be there before it.
+		messages, err := r.conn.Receive()
+		var refused *netlink.OpError
+		switch {
+		case errors.Is(err, unix.ENOBUFS):
+		case errors.As(err, &refused):
+			return refused.Err
+		case err != nil:
 			return err
 		}
-		errno, ok := reply(r.buf[:n], sent.Header.Sequence)
-		switch {
-		case ok && errno != 0:
-			return errno
-		case ok:
-			return nil
+		for _, m := range messages {
+			if m.Header.Type == netlink.Error && m.Header.Sequence == sent.Header.Sequence {
+				return nil
+			}
 		}
 	}
-}
-
-// reply returns the kernel's answer to the message with the number seq, 0 for yes, and whether it is in the datagram.
-func reply(b []byte, seq uint32) (unix.Errno, bool) {
-	typ, body, _, ok := cutMessage(b)
-	if !ok || typ != unix.NLMSG_ERROR || len(body) < 4 || binary.NativeEndian.Uint32(b[8:]) != seq {
-		return 0, false
-	}
-	return unix.Errno(-int32(binary.NativeEndian.Uint32(body))), true
 }

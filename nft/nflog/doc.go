@@ -6,5 +6,8 @@
 //
 // A packet is an attacker's bytes. [Decode] takes from them what is there, and leaves the rest zero.
 //
+// Datagrams are received by github.com/mdlayher/netlink; attributes are read here, since its AttributeDecoder copies
+// each.
+//
 // It needs CAP_NET_ADMIN and a kernel with CONFIG_NETFILTER_NETLINK_LOG.
 package nflog

@@ -4,51 +4,19 @@ package nflog
 
 import (
 	"encoding/binary"
+	"iter"
 
 	"golang.org/x/sys/unix"
 )
 
-// align returns n rounded up as netlink does messages and attributes.
-func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
-
-// cutMessage returns the type and the body of the first message in b, which share b's memory, and what follows it. It
-// is false at the end, or before a message that is cut short.
-func cutMessage(b []byte) (typ uint16, body, rest []byte, ok bool) {
-	if len(b) < unix.NLMSG_HDRLEN {
-		return 0, nil, nil, false
-	}
-	n := binary.NativeEndian.Uint32(b)
-	if n < unix.NLMSG_HDRLEN || uint64(n) > uint64(len(b)) {
-		return 0, nil, nil, false
-	}
-	return binary.NativeEndian.Uint16(b[4:]), b[unix.NLMSG_HDRLEN:n], b[min(align(int(n)), len(b)):], true
-}
-
-// cutAttribute is cutMessage for the attributes in a message.
-func cutAttribute(b []byte) (typ uint16, value, rest []byte, ok bool) {
-	if len(b) < attrLen {
-		return 0, nil, nil, false
-	}
-	n := int(binary.NativeEndian.Uint16(b))
-	if n < attrLen || n > len(b) {
-		return 0, nil, nil, false
-	}
-	typ = binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-	return typ, b[attrLen:n], b[min(align(n), len(b)):], true
-}
-
-// decode decodes messages of the datagram that is being read, up to the length of batch, and returns the number of
-// packets.
+// decode decodes messages that were received, up to the length of batch, and returns the number of packets.
 func (r *Reader) decode(batch []Packet) int {
 	n := 0
-	for n < len(batch) {
-		typ, body, rest, ok := cutMessage(r.rest)
-		r.rest = rest
-		if !ok {
-			break
-		}
-		if typ == packetMessage && len(body) >= nfgenmsgLen { // else the end of a datagram of more than one
-			r.decodePacket(body[nfgenmsgLen:], &batch[n])
+	for n < len(batch) && len(r.rest) > 0 {
+		m := r.rest[0]
+		r.rest = r.rest[1:]
+		if m.Header.Type == packetMessage && len(m.Data) >= nfgenmsgLen { // else the end of a datagram
+			batch[n] = r.decodePacket(m.Data[nfgenmsgLen:])
 			n++
 		}
 	}
@@ -57,16 +25,11 @@ func (r *Reader) decode(batch []Packet) int {
 }
 
 // decodePacket decodes the attributes of one packet.
-func (r *Reader) decodePacket(attrs []byte, p *Packet) {
-	*p = Packet{}
+func (r *Reader) decodePacket(attrs []byte) Packet {
+	var p Packet
 	var etherType uint16
 	var payload []byte
-	for {
-		typ, v, rest, ok := cutAttribute(attrs)
-		if !ok {
-			break
-		}
-		attrs = rest
+	for typ, v := range attributes(attrs) {
 		switch {
 		case typ == attrHeader && len(v) >= 2:
 			etherType = binary.BigEndian.Uint16(v)
@@ -79,6 +42,22 @@ func (r *Reader) decodePacket(attrs []byte, p *Packet) {
 		}
 	}
 	_ = p.decode(payload, etherType) // said by Undecodable
+	return p
+}
+
+// attributes ranges over the attributes in b: type and value, which shares b's memory. It ends before one that is cut
+// short. netlink.AttributeDecoder copies every value, 8 allocations a packet (github.com/mdlayher/netlink/issues/115).
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofNlAttr {
+			n := int(binary.NativeEndian.Uint16(b))
+			if n < unix.SizeofNlAttr || n > len(b) ||
+				!yield(binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofNlAttr:n]) {
+				return
+			}
+			b = b[min((n+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
+		}
+	}
 }
 
 // follow counts the packets between the last one read and this one, by their numbers, which start at 0 and wrap.

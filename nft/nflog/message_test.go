@@ -9,50 +9,41 @@ import (
 	"testing"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"github.com/mdlayher/netlink"
 )
 
-// attr encodes an attribute.
-func attr(typ uint16, v ...byte) []byte {
-	b := binary.NativeEndian.AppendUint16(nil, uint16(attrLen+len(v)))
-	b = binary.NativeEndian.AppendUint16(b, typ)
-	b = append(b, v...)
-	return append(b, make([]byte, align(len(b))-len(b))...)
-}
-
-// message encodes a message.
-func message(typ uint16, attrs ...[]byte) []byte {
-	b := make([]byte, unix.NLMSG_HDRLEN+nfgenmsgLen)
-	for _, a := range attrs {
-		b = append(b, a...)
+// message encodes a message; what encodes its attributes may be nil.
+func message(typ netlink.HeaderType, attributes func(*netlink.AttributeEncoder)) netlink.Message {
+	e := netlink.NewAttributeEncoder()
+	e.ByteOrder = binary.BigEndian
+	if attributes != nil {
+		attributes(e)
 	}
-	binary.NativeEndian.PutUint32(b, uint32(len(b)))
-	binary.NativeEndian.PutUint16(b[4:], typ)
-	return b
+	b, err := e.Encode()
+	if err != nil {
+		panic(err)
+	}
+	return netlink.Message{Header: netlink.Header{Type: typ}, Data: append(make([]byte, nfgenmsgLen), b...)}
 }
 
 // logged encodes what the kernel says of a packet that is not IP.
-func logged(seq uint32, prefix string) []byte {
-	return message(packetMessage,
-		attr(attrHeader, 0x08, 0x06, 2, 0),
-		attr(attrPrefix, append([]byte(prefix), 0)...),
-		attr(attrSeq, binary.BigEndian.AppendUint32(nil, seq)...))
+func logged(seq uint32, prefix string) netlink.Message {
+	return message(packetMessage, func(e *netlink.AttributeEncoder) {
+		e.Bytes(attrHeader, []byte{0x08, 0x06, 2, 0})
+		e.String(attrPrefix, prefix)
+		e.Uint32(attrSeq, seq)
+	})
 }
 
 func reader() *Reader { return &Reader{prefixes: make(map[string]string)} }
 
-// feed decodes datagrams.
-func feed(r *Reader, datagrams ...[]byte) []Packet {
+// feed decodes messages.
+func feed(r *Reader, messages ...netlink.Message) []Packet {
 	var all []Packet
 	batch := make([]Packet, 3)
-	for _, r.rest = range datagrams {
-		for {
-			n := r.decode(batch)
-			if n == 0 {
-				break
-			}
-			all = append(all, batch[:n]...)
-		}
+	r.rest = messages
+	for n := r.decode(batch); n > 0; n = r.decode(batch) {
+		all = append(all, batch[:n]...)
 	}
 	return all
 }
@@ -71,30 +62,26 @@ func TestLost(t *testing.T) {
 		"wrap and lost": {[]uint32{1<<32 - 2, 4}, 1<<32 - 2 + 5},
 	} {
 		r := reader()
-		var datagrams [][]byte
 		for _, seq := range c.seqs {
-			datagrams = append(datagrams, logged(seq, "p"))
+			feed(r, logged(seq, "p"))
 		}
-		feed(r, datagrams...)
 		if s := r.Stats(); s != (Stats{Packets: uint64(len(c.seqs)), Lost: c.lost}) {
 			t.Errorf("%s: got %+v", name, s)
 		}
 	}
 	r := reader()
-	if feed(r, message(packetMessage), logged(0, "p")); r.Stats() != (Stats{Packets: 2}) {
+	if feed(r, message(packetMessage, nil), logged(0, "p")); r.Stats() != (Stats{Packets: 2}) {
 		t.Errorf("got %+v", r.Stats())
 	}
 }
 
-// A datagram of several packets ends with a message of its own. What is not a packet's is passed by, and what follows a
-// message that is cut short is not looked at.
+// A datagram of several packets ends with a message of its own. What is not a packet's is passed by.
 func TestMessages(t *testing.T) {
 	r := reader()
-	b := append(logged(0, "one"), message(unix.NLMSG_ERROR)...)
-	b = append(b, logged(1, "two")...)
-	b = append(b, message(unix.NLMSG_DONE)...)
-	cut := append(logged(2, "three"), logged(3, "four")[:30]...)
-	got := feed(r, b, cut, logged(4, ""))
+	cut := logged(2, "cut")
+	cut.Data = cut.Data[:10]
+	got := feed(r, logged(0, "one"), message(netlink.Error, nil), logged(1, "two"), message(netlink.Done, nil), cut,
+		logged(3, ""))
 	var prefixes []string
 	for _, p := range got {
 		prefixes = append(prefixes, p.Prefix)
@@ -102,7 +89,7 @@ func TestMessages(t *testing.T) {
 			t.Errorf("got %+v", p)
 		}
 	}
-	if !slices.Equal(prefixes, []string{"one", "two", "three", ""}) || r.Stats().Lost != 1 {
+	if !slices.Equal(prefixes, []string{"one", "two", "", ""}) || r.Stats().Lost != 1 {
 		t.Errorf("got %q, %+v", prefixes, r.Stats())
 	}
 }
@@ -125,17 +112,19 @@ func TestPrefixes(t *testing.T) {
 	}
 }
 
-// The datagrams are the kernel's, and yet nothing is believed of them.
+// The messages are the kernel's, and yet nothing is believed of them.
 func FuzzMessages(f *testing.F) {
-	f.Add(logged(0, "p"))
-	f.Add(append(logged(7, "p"), message(unix.NLMSG_DONE)...))
-	f.Add(message(packetMessage, attr(attrPrefix), attr(attrSeq), attr(attrHeader)))
+	f.Add(logged(0, "p").Data)
+	f.Add(message(packetMessage, func(e *netlink.AttributeEncoder) {
+		for _, typ := range []uint16{attrPrefix, attrSeq, attrHeader, attrPayload} {
+			e.Bytes(typ, nil)
+		}
+	}).Data)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := reader()
-		if got := feed(r, b); len(got) > len(b)/(unix.NLMSG_HDRLEN+nfgenmsgLen) ||
-			r.Stats().Packets != uint64(len(got)) {
+		got := feed(r, netlink.Message{Header: netlink.Header{Type: packetMessage}, Data: b})
+		if len(got) > 1 || r.Stats().Packets != uint64(len(got)) {
 			t.Errorf("got %d packets of %d bytes", len(got), len(b))
 		}
-		_, _ = reply(b, 1)
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -57,18 +56,10 @@ type Stats struct {
 type Reader struct {
 	group uint16
 	conn  *netlink.Conn
-	raw   syscall.RawConn
 
-	buf      []byte            // for one datagram
-	rest     []byte            // of buf, not decoded yet
+	rest     []netlink.Message // received, not decoded yet
 	next     uint32            // number of the next packet if none is lost
 	prefixes map[string]string // seen before
-
-	// The system call that receive makes: its code, made once, and what it is given and returns.
-	read    func(fd uintptr) bool
-	wait    bool
-	readLen int
-	readErr error
 
 	closed        atomic.Bool
 	packets, lost atomic.Uint64
@@ -89,13 +80,7 @@ func open(config Config) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{
-		group:    config.Group,
-		conn:     conn,
-		buf:      make([]byte, datagram),
-		prefixes: make(map[string]string),
-	}
-	r.read = r.readOnce
+	r := &Reader{group: config.Group, conn: conn, prefixes: make(map[string]string)}
 	if err := r.setUp(config); err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -104,10 +89,6 @@ func open(config Config) (*Reader, error) {
 }
 
 func (r *Reader) setUp(config Config) error {
-	var err error
-	if r.raw, err = r.conn.SyscallConn(); err != nil {
-		return err
-	}
 	if err := r.conn.SetReadBuffer(cmp.Or(config.Buffer, defaultBuffer)); err != nil {
 		return err
 	}
@@ -145,37 +126,19 @@ func (r *Reader) Read(ctx context.Context, batch []Packet) (int, error) {
 
 // fill reads the next datagram, or returns when ctx is done.
 func (r *Reader) fill(ctx context.Context) error {
-	n, err := r.receive(false) // a ctx costs memory, so first without
-	if errors.Is(err, unix.EAGAIN) {
-		stop := context.AfterFunc(ctx, func() { _ = r.conn.SetReadDeadline(time.Unix(1, 0)) })
-		n, err = r.receive(true)
-		stop()
-	}
+	stop := context.AfterFunc(ctx, func() { _ = r.conn.SetReadDeadline(time.Unix(1, 0)) })
+	messages, err := r.conn.Receive()
+	stop()
 	switch {
 	case errors.Is(err, unix.ENOBUFS): // the numbers of the packets tell how many are lost
 		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		// Of ctx, or set late by the one of the call before.
+	case errors.Is(err, os.ErrDeadlineExceeded): // of ctx, or set late by the one of the call before
 		return r.conn.SetReadDeadline(time.Time{})
+	case err != nil && r.closed.Load():
+		return net.ErrClosed
 	case err != nil:
 		return err
 	}
-	r.rest = r.buf[:n]
+	r.rest = messages
 	return nil
-}
-
-// receive reads one datagram into r.buf. If there is none it waits, or returns EAGAIN.
-func (r *Reader) receive(wait bool) (int, error) {
-	r.wait, r.readLen, r.readErr = wait, 0, nil
-	err := r.raw.Read(r.read)
-	if err != nil && r.closed.Load() {
-		return 0, net.ErrClosed
-	}
-	return r.readLen, cmp.Or(err, r.readErr)
-}
-
-// readOnce is what receive does with the socket, which does not block. It says whether that is all.
-func (r *Reader) readOnce(fd uintptr) bool {
-	r.readLen, r.readErr = unix.Read(int(fd), r.buf)
-	return !r.wait || !errors.Is(r.readErr, unix.EAGAIN)
 }

@@ -26,7 +26,4 @@ const (
 	attrSeq     = 12 // NFULA_SEQ
 )
 
-const (
-	nfgenmsgLen = 4 // struct nfgenmsg, at the start of every message
-	attrLen     = 4 // struct nlattr
-)
+const nfgenmsgLen = 4 // struct nfgenmsg, at the start of every message
