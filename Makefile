@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 
-IMAGE      ?= netpold
-IMAGE_TOOL ?= docker
-LINT       := .cache/bin/golangci-lint
+IMAGE     ?= netpold:latest
+PLATFORMS ?= linux/$(shell go env GOARCH)
+LINT      := .cache/bin/golangci-lint
+RELEASE   := .cache/bin/goreleaser .cache/bin/cyclonedx-gomod
+# What a release is for. Not arm: github.com/google/nftables does not compile where an int has 32 bits.
+ALL       := linux/amd64 linux/arm64 linux/ppc64le linux/s390x linux/riscv64
+comma     := ,
+repository = $(patsubst %:$(call tag,$1),%,$1)
+tag        = $(lastword $(subst :, ,$1))
+BINARIES  := $(patsubst %,bin/%/netpold,$(if $(filter all,$(PLATFORMS)),$(ALL),$(subst $(comma), ,$(PLATFORMS))))
 # Where distributions keep nft, which ordinary users do not look into.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-kernel test-cluster test-e2e demo bench microbench fuzz golden lint fmt image clean
+.PHONY: force help build test test-kernel test-cluster test-e2e demo bench microbench fuzz golden lint fmt
+.PHONY: image push cross release-files snapshot clean
 
 # The packages that have goroutines, and the race detector for them where there is a C compiler, which it needs.
 CONCURRENT := ./cmd/... ./nft/kernel/... ./nft/nflog/... ./watch/...
@@ -68,8 +76,36 @@ fmt: $(LINT) ## Format the code
 $(LINT): test/tools/go.mod
 	go -C test/tools build -o $(CURDIR)/$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-image: build ## Build the container image (IMAGE=netpold IMAGE_TOOL=docker, podman or buildah)
-	$(IMAGE_TOOL) build -t $(IMAGE) .
+image: $(BINARIES) ## Write bin/netpold.tar, the image as an OCI archive (IMAGE=netpold:latest PLATFORMS=linux/amd64,… or all)
+	go -C test/image run . -tag $(IMAGE) -out $(CURDIR)/bin/netpold.tar $(foreach b,$(BINARIES),$(b:bin/%/netpold=%)=$(CURDIR)/$(b))
+
+push: $(BINARIES) ## Push the image (IMAGE=registry.example/netpold:v1 PLATFORMS=all)
+	go -C test/image run . -tag $(IMAGE) -push $(foreach b,$(BINARIES),$(b:bin/%/netpold=%)=$(CURDIR)/$(b))
+
+bin/linux/%/netpold: force
+	CGO_ENABLED=0 GOOS=linux GOARCH=$* \
+	  go build -trimpath -ldflags '-s -w' -buildvcs=auto -o $@ ./cmd/netpold
+
+cross: ## Type-check and vet the program and its tests for every platform of a release
+	@for p in $(ALL:linux/%=%); do echo $$p; CGO_ENABLED=0 GOOS=linux GOARCH=$$p go vet ./... || exit 1; done
+
+release-files: ## Write to bin/release the chart and the manifests as one file, with the image's name in them (IMAGE=…)
+	@rm -rf bin/release bin/manifests && mkdir -p bin/release
+	cp -RL manifests bin/manifests
+	sed -i 's|^  repository: .*|  repository: $(call repository,$(IMAGE))|; s|^  tag: .*|  tag: $(call tag,$(IMAGE))|' \
+	  bin/manifests/chart/values.yaml
+	sed -i 's|newName: .*|newName: $(call repository,$(IMAGE))|; s|newTag: .*|newTag: $(call tag,$(IMAGE))|' \
+	  bin/manifests/kustomization.yaml
+	go -C test/chart tool helm package $(CURDIR)/bin/manifests/chart -d $(CURDIR)/bin/release
+	go -C test/chart tool kustomize build $(CURDIR)/bin/manifests >bin/release/netpold.yaml
+
+snapshot: $(RELEASE) ## Make what a release has, without a release, in dist
+	.cache/bin/goreleaser check
+	.cache/bin/goreleaser release --clean --snapshot --skip=sign
+
+$(RELEASE): test/release/go.mod
+	go -C test/release build -o $(CURDIR)/.cache/bin/ github.com/goreleaser/goreleaser/v2 \
+	  github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
 clean: ## Remove what was built
-	rm -rf bin .cache
+	rm -rf bin dist .cache

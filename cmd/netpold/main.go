@@ -38,8 +38,9 @@ func main() {
 
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "netpold",
-		Short: "Enforce Kubernetes NetworkPolicy with one nftables table",
+		Use:     "netpold",
+		Version: version(),
+		Short:   "Enforce Kubernetes NetworkPolicy with one nftables table",
 		Long: `netpold enforces Kubernetes NetworkPolicy on a node with one nftables table, "inet netpold",
 beside any CNI whose pod traffic crosses the host's forward hook. Read the node with:
 nft list table inet netpold`,

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -21,20 +22,31 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// version is what the build recorded: the module's version, or else the commit.
+// version is what the build recorded, as in "v0.2.0 (commit 0123456789ab, 2026-11-21T20:58:00Z) go1.26.0".
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
+	return versionOf(info)
+}
+
+// versionOf is version of what a build recorded: the module's version, and the commit that it was built from, with its date.
+func versionOf(info *debug.BuildInfo) string {
+	settings := make(map[string]string)
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
 	text := info.Main.Version
 	if text == "" || text == "(devel)" {
 		text = "devel"
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				text = "devel-" + s.Value[:min(12, len(s.Value))]
-			}
+	}
+	if commit := settings["vcs.revision"]; commit != "" {
+		commit = "commit " + commit[:min(12, len(commit))]
+		if settings["vcs.modified"] == "true" && !strings.HasSuffix(text, "+dirty") {
+			commit += ", modified"
 		}
+		text += fmt.Sprintf(" (%s, %s)", commit, settings["vcs.time"])
 	}
 	return text + " " + info.GoVersion
 }
