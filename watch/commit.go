@@ -24,6 +24,8 @@ type Kernel interface {
 	DeleteTable(ctx context.Context, name string) error
 	// Hooked says whether a table has a base chain of that name.
 	Hooked(ctx context.Context, table, chain string) (bool, error)
+	// InForce says whether a table has a base chain, of whatever name.
+	InForce(ctx context.Context, table string) (bool, error)
 	// Shape returns how much a table holds. That it is not there is an error that is fs.ErrNotExist; with another
 	// error, the shape may be of no single moment.
 	Shape(ctx context.Context, table string) (nft.Shape, error)
@@ -65,11 +67,13 @@ func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
 func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 	handover := *tx
 	handover.Table, handover.Comment = translate.HandoverTable, "in force while inet "+tx.Table+" is replaced"
-	covered, err := l.inForce(ctx, &handover)
+	covered, err := l.config.Kernel.InForce(ctx, handover.Table)
 	if err != nil {
 		return err
 	}
-	old, err := l.inForce(ctx, tx)
+	// Of another version, too, whose base chains may have other names. They are made last, so the rest of the table is
+	// there.
+	old, err := l.config.Kernel.InForce(ctx, tx.Table)
 	if err != nil {
 		return err
 	}
@@ -86,18 +90,6 @@ func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 	}
 	l.looks.base = baseChains(tx)
 	return l.retire(ctx, &handover)
-}
-
-// inForce says whether packets meet the base chains that tx has, in the table that the kernel holds. They are made
-// last, so the rest of the table is there, too.
-func (l *Loop) inForce(ctx context.Context, tx *nft.Transaction) (bool, error) {
-	for _, c := range baseChains(tx) {
-		hooked, err := l.config.Kernel.Hooked(ctx, tx.Table, c.Name)
-		if err != nil || !hooked {
-			return false, err
-		}
-	}
-	return true, nil
 }
 
 // build makes a whole table, stage by stage. It is in force from the last one on.

@@ -95,6 +95,10 @@ func (k *fakeKernel) Hooked(_ context.Context, table, _ string) (bool, error) {
 	return k.hooked[table], nil
 }
 
+func (k *fakeKernel) InForce(_ context.Context, table string) (bool, error) {
+	return k.hooked[table], nil
+}
+
 func (k *fakeKernel) Elements(_ context.Context, table, set string, _ nft.SetType) ([]nft.Counted, error) {
 	if set != "ingress-denied-4" || table != translate.TableName {
 		return nil, fs.ErrNotExist

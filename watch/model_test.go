@@ -173,6 +173,17 @@ func (k *modelKernel) Hooked(_ context.Context, table, chain string) (bool, erro
 	return k.tables[table] != nil && k.tables[table].Chain(chain) != nil, nil
 }
 
+func (k *modelKernel) InForce(_ context.Context, table string) (bool, error) {
+	if k.tables[table] != nil {
+		for _, c := range k.tables[table].Chains() {
+			if c.Base != nil {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
 func (k *modelKernel) Elements(context.Context, string, string, nft.SetType) ([]nft.Counted, error) {
 	return nil, fs.ErrNotExist
 }

@@ -31,7 +31,8 @@ func version() string {
 	return versionOf(info)
 }
 
-// versionOf is version of what a build recorded: the module's version, and the commit that it was built from, with its date.
+// versionOf is version of what a build recorded: the module's version, and the commit that it was built from, with its
+// date.
 func versionOf(info *debug.BuildInfo) string {
 	settings := make(map[string]string)
 	for _, s := range info.Settings {

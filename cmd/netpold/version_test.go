@@ -24,7 +24,8 @@ func TestVersion(t *testing.T) {
 		"devel (commit ede04ba01234, modified, " + date + ") go1.26.0": {"(devel)", vcs("true")},
 		"v0.2.1+dirty (commit ede04ba01234, " + date + ") go1.26.0":    {"v0.2.1+dirty", vcs("true")},
 	} {
-		info := debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: build.version}, Settings: build.settings}
+		info := debug.BuildInfo{GoVersion: "go1.26.0", Settings: build.settings}
+		info.Main.Version = build.version
 		if got := versionOf(&info); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

@@ -75,6 +75,25 @@ func (r *Reader) Hooked(ctx context.Context, table, chain string) (bool, error) 
 	return true, nil
 }
 
+// InForce says whether packets meet the table: it has a base chain, of whatever name. It is false where there is no
+// table.
+func (r *Reader) InForce(ctx context.Context, table string) (bool, error) {
+	hooked := false
+	err := r.consistently(ctx, func() error {
+		hooked = false
+		request := r.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*batch) {})
+		return r.exchange(ctx, request, func(attrs []byte) {
+			if text(attribute(attrs, unix.NFTA_CHAIN_TABLE)) == table && attribute(attrs, unix.NFTA_CHAIN_HOOK) != nil {
+				hooked = true
+			}
+		})
+	})
+	if err != nil {
+		return false, fmt.Errorf("read the base chains of table %s: %w", table, err)
+	}
+	return hooked, nil
+}
+
 // Generation returns the number of the ruleset, which every transaction in the network namespace raises, whoever
 // commits it.
 func (r *Reader) Generation(ctx context.Context) (uint32, error) {

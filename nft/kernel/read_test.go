@@ -264,3 +264,28 @@ func elementsUnderChange(t *testing.T, n int) {
 		t.Errorf("when nothing changes any more: %d elements, %v", len(elements), err)
 	}
 }
+
+// TestInForce: a table is in force while it has a base chain, whatever that is called.
+func TestInForce(t *testing.T) {
+	netns.Enter(t)
+	reader, err := kernel.OpenReader(kernel.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	for _, step := range []struct {
+		nft  string
+		want bool
+	}{
+		{"add table inet other; add chain inet other c { type filter hook forward priority filter; }", false},
+		{"add table inet t", false},
+		{"add chain inet t c", false},
+		{"add chain inet t of-another-version { type filter hook input priority filter; }", true},
+		{"delete chain inet t of-another-version", false},
+	} {
+		netns.NFT(t, step.nft, "-f", "-")
+		if got, err := reader.InForce(t.Context(), "t"); err != nil || got != step.want {
+			t.Errorf("after %s: in force: %t, %v; want %t", step.nft, got, err, step.want)
+		}
+	}
+}

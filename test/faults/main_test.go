@@ -25,7 +25,7 @@ func TestFaults(t *testing.T) {
 	build(t, program)
 	for name, test := range map[string]func(*testing.T, string){
 		"owned": testOwned, "shared": testShared, "keep": testKeep, "recheck": testRecheck, "text": testText,
-		"takeover": testTakeover, "netlink": testNetlink, "quarantine": testQuarantine,
+		"takeover": testTakeover, "upgrade": testUpgrade, "netlink": testNetlink, "quarantine": testQuarantine,
 		"first": testFirst, "lost": testLost, "cleanup": testCleanup, "limits": testLimits,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
