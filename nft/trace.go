@@ -16,6 +16,16 @@ type Flow struct {
 	Proto    uint8      // IANA protocol number
 	DstPort  uint16     // of protocols that have ports
 	ICMPType uint8      // of ICMP and ICMPv6
+	In, Out  string     // links; "" is not known, or none
+	FromNode bool       // the source is an address of the node itself
+}
+
+// addr returns the address at an end.
+func (f Flow) addr(side Side) netip.Addr {
+	if side == Source {
+		return f.Src
+	}
+	return f.Dst
 }
 
 // String returns the flow as "10.0.0.1 -> 10.0.0.2 tcp/80".
@@ -206,10 +216,7 @@ func (tr *trace) lookUp(s *Set, k Key) bool {
 
 // key is what the lookup loads from the packet.
 func (l Lookup) key(f Flow) Key {
-	one, other := f.Src, f.Dst
-	if l.Side == Destination {
-		one, other = other, one
-	}
+	one, other := f.addr(l.Side), f.addr(l.Side.Other())
 	switch l.Type.Fields {
 	case AddrAddr:
 		return PairKey(one, other)

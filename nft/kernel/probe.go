@@ -22,8 +22,9 @@ const (
 	Policies Needs = 1 << iota // what every table of policies has
 	Log                        // rules that log, at a limited rate
 	Reject                     // rules that reject
+	Guard                      // rules about addresses that no known pod has
 
-	Everything = Policies | Log | Reject
+	Everything = Policies | Log | Reject | Guard
 )
 
 // requirement is something that tables cannot do without.
@@ -50,6 +51,7 @@ func requirements() []requirement {
 		{Log, "limit", "4.3, CONFIG_NFT_LIMIT", ruleOf(nft.Limit{Rate: 10, Burst: 20})},
 		{Log, "log to a group", "3.14, CONFIG_NFT_LOG", ruleOf(nft.Log{Prefix: "p", Group: 86, Snaplen: 128})},
 		{Reject, "reject", "3.18, CONFIG_NFT_REJECT_INET", ruleOf(nft.Verdict{Kind: nft.Reject})},
+		{Guard, "match of what an address is to the node", "4.10, CONFIG_NFT_FIB_INET", ruleOf(nft.AddrType{Kind: nft.Local})},
 		{Policies, "set of addresses", "3.18", setOf(v4, nft.AddrKey(netip.IPv4Unspecified()))},
 		{Policies, "match of ranges of ports", "3.13", ruleOf(ranges)},
 		{Policies, "match of ports of several protocols", "4.1", ruleOf(ports)},

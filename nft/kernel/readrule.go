@@ -162,6 +162,8 @@ func valuesOf(name string) (registers, data []uint16) {
 	case "bitwise":
 		registers = []uint16{unix.NFTA_BITWISE_SREG, unix.NFTA_BITWISE_DREG}
 		return registers, []uint16{unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR}
+	case "fib":
+		return []uint16{unix.NFTA_FIB_DREG}, nil
 	case "immediate":
 		return []uint16{unix.NFTA_IMMEDIATE_DREG}, []uint16{unix.NFTA_IMMEDIATE_DATA}
 	}

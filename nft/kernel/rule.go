@@ -55,6 +55,12 @@ func (r *rule) statement(s nft.Statement) error {
 		r.portLookup(s)
 	case nft.CtReply:
 		r.ctReply()
+	case nft.AddrIn:
+		r.addrIn(s)
+	case nft.LinkName:
+		r.linkName(s)
+	case nft.AddrType:
+		r.addrType(s)
 	case nft.NeighbourDiscovery:
 		r.neighbourDiscovery()
 	case nft.Limit:
@@ -155,6 +161,13 @@ func (r *rule) lookup(l nft.Lookup) {
 
 // loadAddr compiles the load of an address into the registers from register on, and returns the register after it.
 func (r *rule) loadAddr(f nft.Family, side nft.Side, register uint32) uint32 {
+	load := addrField(f, side, register)
+	r.push(&load)
+	return register + load.Len/4
+}
+
+// addrField loads an address.
+func addrField(f nft.Family, side nft.Side, register uint32) expr.Payload {
 	load := expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}
 	if f == nft.IPv6 {
 		load.Offset, load.Len = 8, 16
@@ -162,8 +175,7 @@ func (r *rule) loadAddr(f nft.Family, side nft.Side, register uint32) uint32 {
 	if side == nft.Destination {
 		load.Offset += load.Len
 	}
-	r.push(&load)
-	return register + load.Len/4
+	return load
 }
 
 // loadDestPort loads th dport.
