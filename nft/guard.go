@@ -23,8 +23,8 @@ func (m AddrIn) String() string {
 	return field + " " + m.Prefix.String()
 }
 
-// LinkName matches a packet by the link that it comes in by (Source) or goes out by (Destination): by its name or, before a
-// trailing asterisk, by how the name begins. A packet to the node itself goes out by no link.
+// LinkName matches a packet by the link that it comes in by (Source) or goes out by (Destination): by its name or,
+// before a trailing asterisk, by how the name begins. A packet to the node itself goes out by no link.
 type LinkName struct {
 	Side Side
 	Name string
@@ -62,7 +62,8 @@ const (
 // String returns the match as nft(8) writes it.
 func (m AddrType) String() string {
 	field := [...]string{"saddr", "daddr"}[m.Side]
-	return "fib " + field + " type " + map[AddrKind]string{Local: "local", Broadcast: "broadcast", Multicast: "multicast"}[m.Kind]
+	kinds := map[AddrKind]string{Local: "local", Broadcast: "broadcast", Multicast: "multicast"}
+	return "fib " + field + " type " + kinds[m.Kind]
 }
 
 func (m AddrIn) eval(tr *trace) bool { return m.Prefix.Contains(tr.flow.addr(m.Side)) }

@@ -27,7 +27,7 @@ func (s *State) addFrame() {
 	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
 			s.table.Set(podsMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
-				"pods of this node that are isolated for "+d.String())
+				"pods of this node, to where their "+d.String()+" is decided")
 		}
 		s.table.SetChain(s.denyChain(d))
 	}
@@ -44,8 +44,11 @@ func (s *State) addFrame() {
 	s.setWay()
 }
 
-// setWay makes the chains that every packet comes through.
+// setWay makes the chains that every packet comes through, with the guard if there is one.
 func (s *State) setWay() {
+	for _, d := range policy.Directions() {
+		s.setUnknown(d)
+	}
 	s.table.SetChain(&nft.Chain{
 		Name: ingressChain, Comment: "where egress isolations send what they allow",
 		Rules: append(s.dispatch(policy.Ingress), nft.R(accept())),
@@ -63,7 +66,8 @@ func (s *State) setWay() {
 	})
 }
 
-// dispatch returns the rules that send a packet to the isolation that its pod has in a direction, if any.
+// dispatch returns the rules that send a packet to the isolation that its pod has in a direction, if any. Behind them
+// is the guard.
 func (s *State) dispatch(d policy.Direction) []nft.Rule {
 	var rules []nft.Rule
 	for _, f := range nft.Families() {
@@ -72,7 +76,7 @@ func (s *State) dispatch(d policy.Direction) []nft.Rule {
 		}
 		rules = append(rules, nft.R(nft.LookupIn(podSide(d), s.table.FindSet(podsMap(d, f)))))
 	}
-	return rules
+	return append(rules, s.guardRules(d)...)
 }
 
 // early is what passes without a look at the policies: what belongs to connections that they allowed.

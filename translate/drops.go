@@ -102,6 +102,7 @@ func (s *State) replaceHost(old, next *pod) {
 // one that has just changed, on the number of policies in its namespace.
 func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
+	c.Guard = s.policyGuard()
 	var names []types.NamespacedName
 	var pods []*pod
 	for _, a := range []netip.Addr{f.Src, f.Dst} {

@@ -25,6 +25,7 @@ func TestExcerptText(t *testing.T) {
 		c := random.Cluster(r, random.SizeOf(seed))
 		s := build(c, node, options(seed))
 		s.Complete()
+		c = guard(c, node, options(seed))
 		c.OverLimit = s.OverLimit()
 		flows := random.NewFlows(r, c, nil)
 		for range 100 {

@@ -28,6 +28,7 @@ func (s *State) ParseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, er
 	for i, f := range flows {
 		from := s.owners[f.Src]
 		if from == nil {
+			flows[i].FromNode, flows[i].ToNode = slices.Contains(own, f.Src), slices.Contains(own, f.Dst)
 			continue
 		}
 		host := slices.ContainsFunc(s.hosts[f.Dst], func(p *pod) bool { return p.node == from.node })

@@ -70,6 +70,9 @@ func denyChain(d policy.Direction) string               { return "deny-" + d.Str
 func refusedSet(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-refused-%s", d, f) }
 func refusedChain(d policy.Direction) string             { return d.String() + "-refused" }
 
+// unknownChain names the chain of what the guard drops in a direction, and begins the names of the sets that count it.
+func unknownChain(d policy.Direction) string { return "unknown-pod-" + d.String() }
+
 // selfSet names the set of isolated pods' addresses, each paired with itself.
 func selfSet(f nft.Family) string { return "self-" + f.String() }
 

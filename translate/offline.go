@@ -63,7 +63,10 @@ func nodesOf(c *policy.Cluster, f policy.Flow, options Options) []*State {
 
 // PacketOf returns the first packet of a flow as the hook sees it that it passes.
 func PacketOf(f policy.Flow) nft.Flow {
-	p := nft.Flow{Src: f.Src, Dst: f.Dst, Proto: f.Proto, DstPort: f.DstPort, ICMPType: f.ICMPType}
+	p := nft.Flow{
+		Src: f.Src, Dst: f.Dst, Proto: f.Proto, DstPort: f.DstPort, ICMPType: f.ICMPType,
+		FromNode: f.FromNode, In: f.In, Out: f.Out,
+	}
 	if f.ToNode {
 		p.Hook = nft.Input
 	}

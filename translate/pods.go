@@ -227,6 +227,7 @@ func (s *State) attach(a netip.Addr, p *pod) {
 	if id.local == nil {
 		id.local = make(map[netip.Addr]*pod)
 	}
+	s.countOutside(a, 1)
 	if id.local[a] = p; len(id.local) == 1 {
 		s.dirtyIdentities[id] = struct{}{}
 	}
@@ -246,6 +247,7 @@ func (s *State) detach(a netip.Addr, p *pod) {
 	if p.node != s.node {
 		return
 	}
+	s.countOutside(a, -1)
 	delete(id.local, a)
 	if len(id.local) == 0 {
 		s.dirtyIdentities[id] = struct{}{}
@@ -261,7 +263,7 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 		dispatch, denied := s.table.FindSet(podsMap(d, f)), s.table.FindSet(deniedSet(d, f))
 		iso, refused := p.identity.isolations[d], s.refusedAt(d, a)
 		if iso == nil || refused != nil {
-			dispatch.Unwant(nft.AddrKey(a))
+			s.setPasses(dispatch, d, a, p)
 			denied.Unwant(nft.AddrKey(a))
 		} else {
 			counted = true
@@ -279,6 +281,15 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 		self.Want(nft.PairKey(a, a), nft.Value{Comment: p.text})
 	} else {
 		self.Unwant(nft.PairKey(a, a))
+	}
+}
+
+// setPasses sends what a pod that no policy isolates sends and gets on its way: past the guard, if there is one.
+func (s *State) setPasses(dispatch *nft.Set, d policy.Direction, a netip.Addr, p *pod) {
+	if s.guard.listed && s.refusedAt(d, a) == nil {
+		dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: allow(d), Comment: p.text})
+	} else {
+		dispatch.Unwant(nft.AddrKey(a))
 	}
 }
 

@@ -17,6 +17,8 @@ const matchesAnEdit = 8
 // it changes with the next events.
 func (s *State) Complete() *nft.Table {
 	s.complete(math.MaxInt)
+	for s.regard() { //nolint:revive // each call is a step
+	}
 	return s.table
 }
 
@@ -30,7 +32,8 @@ func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 		return s.Complete(), false
 	}
 	s.complete(budget)
-	return s.table, len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || s.reckon
+	more = s.regard()
+	return s.table, more || len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || s.reckon
 }
 
 // complete completes the table, or what comes first of it if the budget does not last.

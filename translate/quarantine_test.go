@@ -23,6 +23,7 @@ func TestQuarantineAndBack(t *testing.T) {
 		r := random.Source(seed)
 		c := random.Cluster(r, random.SizeOf(seed))
 		s := build(c, node, unlimited(seed))
+		c = guard(c, node, unlimited(seed))
 		want, sizes := s.Complete().String(), s.Sizes()
 		keys := s.Ownership().All()
 		r.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
@@ -95,6 +96,7 @@ func quarantineHolds(c *policy.Cluster, s *translate.State, flows *random.Flows)
 		expected := true
 		for _, pair := range [][2]policy.Decision{{says.Egress, now.Egress}, {says.Ingress, now.Ingress}} {
 			was, is := pair[0], pair[1]
+			expected = expected && !was.Unknown
 			if was.Pod == nil || was.Pod.Node != node {
 				continue
 			}

@@ -85,9 +85,9 @@ func TestSandboxes(t *testing.T) {
 			if want, got := fresh.Sizes(), s.Sizes(); !maps.Equal(want, got) {
 				return fmt.Errorf("the state remembers more than there is: want %v, got %v", want, got)
 			}
-			flows := random.NewFlows(r, c, nil)
+			flows, guarded := random.NewFlows(r, c, nil), guard(c, node, unlimited(seed))
 			for range 30 {
-				if err := agree(c, node, s.Complete(), flows.Next()); err != nil {
+				if err := agree(guarded, node, s.Complete(), flows.Next()); err != nil {
 					return fmt.Errorf("step %d: %w, with the sandboxes %+v of\n%s", step, err, c.Sandboxes,
 						random.Manifest(c))
 				}

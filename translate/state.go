@@ -27,6 +27,9 @@ type Options struct {
 	Established Established
 	PodToNode   policy.PodToNode
 	Limits      Limits
+	UnknownPods UnknownPods
+	PodRanges   []netip.Prefix // that only pods of this node have, where its Node does not tell; see [PodRanges]
+	PodLinks    []string       // that only pods have, where nothing tells their addresses; see [policy.Guard]
 }
 
 // Established says what becomes of a connection that was allowed when it began; the specification leaves that to
@@ -73,6 +76,8 @@ type State struct {
 	orphans         map[*isolation]struct{} // that may have no pods any more
 	reckon          bool                    // a namespace may have another share of its limit
 	work            int                     // done so far, about as many as elements were edited
+
+	guard guard
 }
 
 // New returns the empty state of the node of that name.
@@ -202,7 +207,7 @@ func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
 // Incomplete says whether the table is not yet what the objects imply.
 func (s *State) Incomplete() bool {
 	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 ||
-		len(s.orphans) > 0 || s.reckon
+		len(s.orphans) > 0 || s.reckon || s.regarding()
 }
 
 // Pods yields the names of all pods.
@@ -242,6 +247,8 @@ func (s *State) Namespaces() iter.Seq[types.NamespacedName] {
 // Cluster returns the state as plain objects.
 func (s *State) Cluster() *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
+	c.GateReached = s.guard.reached
+	c.Nodes = map[string][]netip.Prefix{s.node.Value(): s.guard.podCIDRs}
 	for name, ns := range s.namespaces {
 		if ns.known {
 			c.Namespaces[name] = ns.labels
@@ -262,6 +269,12 @@ func (s *State) Add(c *policy.Cluster) []error {
 	var errs []error
 	for name, labels := range c.Namespaces {
 		s.SetNamespace(name, labels)
+	}
+	for name, podCIDRs := range c.Nodes {
+		s.SetNode(name, podCIDRs)
+	}
+	if c.GateReached {
+		s.SetGateReached()
 	}
 	for _, p := range c.Pods {
 		s.SetPod(p)

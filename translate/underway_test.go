@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -34,8 +36,13 @@ func TestUnderWay(t *testing.T) {
 			e := g.Event(c)
 			e.Apply(s)
 			e.ApplyTo(c)
-			allowed := allowedByBoth(r, &before, c)
-			transactions := []*nft.Transaction{s.Complete().Take()}
+			allowed := allowedByBoth(r, guard(&before, node, unlimited(seed)), guard(c, node, unlimited(seed)))
+			var transactions []*nft.Transaction
+			for more := true; more; {
+				var table *nft.Table
+				table, more = s.Portion(math.MaxInt)
+				transactions = append(transactions, table.Take())
+			}
 			if r.IntN(3) == 0 {
 				s.Complete().Reap(s.Complete().Retired())
 				transactions = append(transactions, s.Complete().Take())
@@ -77,7 +84,7 @@ func allowedByBoth(r *rand.Rand, one, other *policy.Cluster) []policy.Flow {
 		for _, c := range []*policy.Cluster{one, other} {
 			e := c.Explain(f)
 			for _, d := range []policy.Decision{e.Egress, e.Ingress} {
-				both = both && (d.Pod == nil || d.Pod.Node != node || d.Allowed)
+				both = both && !d.Unknown && (d.Pod == nil || d.Pod.Node != node || d.Allowed)
 			}
 		}
 		if both {
@@ -151,8 +158,12 @@ func (p *packet) rule(r nft.Rule) nft.Verdict {
 		case nft.Ports:
 			matches = s.Contains(p.flow.Proto, p.flow.DstPort)
 		case nft.NeighbourDiscovery:
-			matches = p.flow.Proto == nft.ICMPv6 && p.flow.Src.Is6() && nft.FirstNDType <= p.flow.ICMPType &&
-				p.flow.ICMPType <= nft.LastNDType
+			matches = p.flow.Proto == nft.ICMPv6 && p.flow.Src.Is6() &&
+				nft.FirstNDType <= p.flow.ICMPType && p.flow.ICMPType <= nft.LastNDType
+		case nft.AddrIn:
+			matches = s.Prefix.Contains(p.end(s.Side))
+		case nft.AddrType:
+			matches = s.Kind == nft.Multicast && p.end(s.Side).IsMulticast()
 		case nft.CtState, nft.CtReply:
 			matches = false
 		case nft.Verdict:
@@ -163,6 +174,14 @@ func (p *packet) rule(r nft.Rule) nft.Verdict {
 		}
 	}
 	return verdict
+}
+
+// end returns the address at an end.
+func (p *packet) end(side nft.Side) netip.Addr {
+	if side == nft.Source {
+		return p.flow.Src
+	}
+	return p.flow.Dst
 }
 
 // set returns a set as it is at the moment, or nil: the elements of a map that is deleted are not found.
@@ -183,10 +202,7 @@ func (p *packet) lookUp(l nft.Lookup) (nft.Value, bool) {
 	if set == nil {
 		return nft.Value{}, false
 	}
-	one, other := p.flow.Src, p.flow.Dst
-	if l.Side == nft.Destination {
-		one, other = other, one
-	}
+	one, other := p.end(l.Side), p.end(l.Side.Other())
 	k := nft.AddrKey(one)
 	switch l.Type.Fields {
 	case nft.AddrAddr:

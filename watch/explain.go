@@ -69,7 +69,7 @@ func ExplainFlow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace)
 	for _, t := range traces {
 		allowed := true
 		for _, d := range directions {
-			allowed = allowed && (d.Allowed || d.Pod.Node != t.Node) // who is denied is a pod
+			allowed = allowed && (d.Allowed || !d.Unknown && d.Pod.Node != t.Node) // who else is denied is a pod
 			if d.Isolated && !slices.ContainsFunc(traces, func(t translate.NodeTrace) bool {
 				return t.Node == d.Pod.Node
 			}) {

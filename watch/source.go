@@ -5,6 +5,7 @@ package watch
 import (
 	"context"
 	"iter"
+	"net/netip"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -43,6 +44,7 @@ type Objects interface {
 	DeleteNamespace(name string)
 	SetPolicy(*networkingv1.NetworkPolicy)
 	DeletePolicy(types.NamespacedName)
+	SetNode(name string, podCIDRs []netip.Prefix) // its spec.podCIDRs; none if it is gone
 
 	// The names of all there are; a namespace's is in Name.
 	Pods() iter.Seq[types.NamespacedName]

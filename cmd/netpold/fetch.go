@@ -8,6 +8,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -78,6 +79,7 @@ func (c *collected) DeleteNamespace(name string)                   { delete(c.na
 func (c *collected) SetPolicy(np *networkingv1.NetworkPolicy) {
 	c.policies[types.NamespacedName{Namespace: np.Namespace, Name: np.Name}] = np
 }
+func (c *collected) SetNode(string, []netip.Prefix)           {}
 func (c *collected) DeletePolicy(n types.NamespacedName)      { delete(c.policies, n) }
 func (c *collected) Pods() iter.Seq[types.NamespacedName]     { return maps.Keys(c.pods) }
 func (c *collected) Policies() iter.Seq[types.NamespacedName] { return maps.Keys(c.policies) }

@@ -33,7 +33,8 @@ func (r *rule) addrIn(m nft.AddrIn) {
 			mask[i/8] |= 0x80 >> (i % 8)
 		}
 		r.push(&expr.Bitwise{
-			SourceRegister: firstRegister, DestRegister: firstRegister, Len: uint32(n), Mask: mask, Xor: make([]byte, n),
+			SourceRegister: firstRegister, DestRegister: firstRegister,
+			Len: uint32(n), Mask: mask, Xor: make([]byte, n),
 		})
 	}
 	r.push(equal(addr[:n]...))
@@ -58,6 +59,9 @@ func (r *rule) linkName(m nft.LinkName) {
 //	fib saddr type local
 func (r *rule) addrType(m nft.AddrType) {
 	r.push(
-		&expr.Fib{Register: firstRegister, ResultADDRTYPE: true, FlagSADDR: m.Side == nft.Source, FlagDADDR: m.Side == nft.Destination},
+		&expr.Fib{
+			Register: firstRegister, ResultADDRTYPE: true,
+			FlagSADDR: m.Side == nft.Source, FlagDADDR: m.Side == nft.Destination,
+		},
 		equal(binary.NativeEndian.AppendUint32(nil, uint32(m.Kind))...))
 }

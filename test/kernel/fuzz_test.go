@@ -82,6 +82,7 @@ func (f *fuzz) cluster(seed uint64) {
 		}
 		where := fmt.Sprintf("seed %d, step %d", seed, step)
 		c.OverLimit = s.OverLimit()
+		c.Guard = random.Guard(c, node, options)
 		f.probe(where, r, c, s.Complete())
 		if step == 0 && seed%8 == 1 && options.Deny != nft.Reject { // else a reset is no answer
 			f.probeNode(where, r, c, s)
@@ -101,6 +102,7 @@ func optionsOf(seed uint64) translate.Options {
 	if seed%5 == 0 {
 		options.Established = translate.Recheck
 	}
+	random.SetGuard(&options, seed)
 	return options
 }
 
@@ -153,7 +155,7 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 func allows(c *policy.Cluster, flow policy.Flow) bool {
 	e := c.Explain(flow)
 	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
-		if d.Pod != nil && d.Pod.Node == node && !d.Allowed {
+		if d.Unknown || d.Pod != nil && d.Pod.Node == node && !d.Allowed {
 			return false
 		}
 	}
@@ -164,8 +166,14 @@ func allows(c *policy.Cluster, flow policy.Flow) bool {
 // table at once, still says something else than the policies. If it does not of c, the increments are at fault, and c
 // is kept as it is.
 func (f *fuzz) keep(where string, c *policy.Cluster, flow policy.Flow) {
+	guard := c.Guard
 	differs := func(c *policy.Cluster) bool {
 		s := translate.New(node, translate.Options{})
+		c.Guard = nil
+		if guard != nil { // whatever it was made of
+			o := translate.Options{UnknownPods: translate.DenyUnknownPods, PodRanges: guard.Ranges}
+			c.Guard, s = random.Guard(c, node, o), translate.New(node, o)
+		}
 		s.Add(c)
 		f.commit(s.Complete())
 		forwarded, err := send(f.prober, []policy.Flow{flow})

@@ -18,6 +18,10 @@ type Cluster struct {
 	Sandboxes  []Sandbox // of one node, if the question is what that enforces
 	PodToNode  PodToNode
 
+	Nodes       map[string][]netip.Prefix // spec.podCIDRs by name
+	GateReached bool                      // the container runtime of that node tells of new pods
+	Guard       *Guard                    // of one node, if the question is what that enforces; nil without one
+
 	// Quarantines are the isolations of pods that one node has set aside, as far as it was asked.
 	Quarantines []PodQuarantine
 

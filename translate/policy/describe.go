@@ -70,6 +70,8 @@ func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
 	subject := fmt.Sprintf("%s of %s: ", d.Direction, end(d.Pod, a))
 	isolated := "isolated by " + list(d.Policies)
 	switch {
+	case d.Unknown:
+		return subject + "denied: unknown pod: " + c.Guard.UnknownText(a)
 	case d.Exempt != "":
 		return subject + "allowed: " + d.Exempt
 	case d.Quarantine != "":

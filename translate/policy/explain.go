@@ -30,6 +30,7 @@ type Decision struct {
 	Allowed   bool
 	AllowedBy *RuleRef // nil unless Isolated and a rule allows the flow
 	Exempt    string   // why no policy could block the flow in this direction, or ""
+	Unknown   bool     // the guard drops the flow: no pod of its node is known to have the address at this end
 	OverLimit *RuleRef // a rule that would allow the flow, were it not over a limit; nil if another does
 
 	// Quarantine is why nothing that the policies allow is in force on the pod's node, or "".
@@ -82,6 +83,9 @@ func (e ends) own(d Direction) netip.Addr {
 	}
 	return e.flow.Dst
 }
+
+// Owner returns the pod that policy knows by an address, or nil.
+func (c *Cluster) Owner(a netip.Addr) *Pod { return c.podAt(a) }
 
 // podAt returns the pod that owns an address, or nil. Of several, one that is not terminating does, then the newest,
 // then one that runs, then the first by name.
@@ -154,6 +158,9 @@ func (p *Pod) before(q *Pod) bool {
 func (c *Cluster) decide(d Direction, e ends) Decision {
 	pod, _, _ := e.of(d)
 	answer := Decision{Direction: d, Pod: pod}
+	if answer.Unknown = c.unknown(d, e.flow, pod); answer.Unknown {
+		return answer
+	}
 	isolating := c.isolating(d, pod)
 	for _, np := range isolating {
 		answer.Policies = append(answer.Policies, nameOf(np))

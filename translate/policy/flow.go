@@ -18,6 +18,10 @@ type Flow struct {
 	Proto    uint8      // IANA protocol number
 	DstPort  uint16     // of protocols that have ports
 	ICMPType uint8      // of ICMP and ICMPv6
+
+	// What only a node's guard asks.
+	FromNode bool   // the source is an address of the node itself
+	In, Out  string // the links by which the flow comes to the node and leaves it; "" is not known, or none
 }
 
 // String returns the flow as "10.0.0.1 -> 10.0.0.2 tcp/80".

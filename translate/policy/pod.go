@@ -154,3 +154,23 @@ func protocolName(proto uint8) string {
 	}
 	return strconv.Itoa(int(proto))
 }
+
+// PodCIDRs returns the addresses that a node gives to its pods, as far as its Node tells: the error names what does not
+// parse.
+func PodCIDRs(spec corev1.NodeSpec) ([]netip.Prefix, error) {
+	texts := spec.PodCIDRs
+	if len(texts) == 0 && spec.PodCIDR != "" {
+		texts = []string{spec.PodCIDR}
+	}
+	var cidrs []netip.Prefix
+	var err error
+	for _, text := range texts {
+		p, parseErr := netip.ParsePrefix(text)
+		if parseErr != nil || p.Bits() == 0 || p.Addr().Is4In6() {
+			err = fmt.Errorf("podCIDRs: %q is not a range of pods' addresses", text)
+			continue
+		}
+		cidrs = append(cidrs, p.Masked())
+	}
+	return cidrs, err
+}

@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,8 +34,8 @@ const (
 
 // Load returns the objects of a file of manifests, or of all *.yaml, *.yml and *.json files of a folder and its
 // subfolders, where names that begin with a dot are passed over. They are what kubectl prints, in YAML or JSON: Pods,
-// Namespaces and NetworkPolicies, and lists of them; other kinds are passed over. A namespace that objects are in
-// exists without saying so.
+// Namespaces, NetworkPolicies and Nodes, and lists of them; other kinds are passed over. A namespace that objects are
+// in exists without saying so.
 //
 // The list holds a [*Error] for each thing that is wrong with them, in the order of files and lines: the cluster is
 // without it. The last error is that nothing could be read.
@@ -75,7 +76,7 @@ func Read(name string, r io.Reader) (*policy.Cluster, []error) {
 // clusterOf returns the objects of files as a cluster, and what is wrong with them.
 func clusterOf(files map[string]manifest) (*policy.Cluster, []error) {
 	objects, problems := merge(files)
-	c := &policy.Cluster{Namespaces: make(map[string]map[string]string)}
+	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), Nodes: make(map[string][]netip.Prefix)}
 	for _, key := range slices.SortedFunc(maps.Keys(objects), compareKeys) {
 		switch o := objects[key]; key.kind {
 		case kindPod:
@@ -84,6 +85,8 @@ func clusterOf(files map[string]manifest) (*policy.Cluster, []error) {
 			c.Namespaces[key.Name] = o.labels
 		case kindPolicy:
 			c.Policies = append(c.Policies, o.policy)
+		case kindNode:
+			c.Nodes[key.Name] = o.cidrs
 		}
 	}
 	errs := make([]error, len(problems))

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"iter"
 	"maps"
+	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,7 +46,7 @@ func (r *reader) metadata(kind objectKind, text json.RawMessage, path *field.Pat
 	if m.key.Name = r.text(m.Name, path.Child("name"), validName); m.key.Name == "" && len(r.problems) == before {
 		r.fail(path.Child("name"), "is missing")
 	}
-	if kind != kindNamespace {
+	if kind.inNamespace() {
 		namespace := r.text(m.Namespace, path.Child("namespace"), validation.IsDNS1123Label)
 		m.key.Namespace = cmp.Or(namespace, metav1.NamespaceDefault)
 	}
@@ -182,6 +183,22 @@ func (r *reader) podMeta(meta metadata, path *field.Path) metav1.ObjectMeta {
 	m.CreationTimestamp.Time = m.CreationTimestamp.UTC() // so that it compares
 	r.decode(meta.Deleted, path.Child("deletionTimestamp"), &m.DeletionTimestamp)
 	return m
+}
+
+// node reads the pod CIDRs of a node. One that is none has a problem, and is left out.
+func (r *reader) node(text json.RawMessage, path *field.Path) []netip.Prefix {
+	before := len(r.problems)
+	var spec struct {
+		PodCIDR  string   `json:"podCIDR"`
+		PodCIDRs []string `json:"podCIDRs"`
+	}
+	r.decode(text, path, &spec)
+	cidrs, err := policy.PodCIDRs(corev1.NodeSpec{PodCIDR: spec.PodCIDR, PodCIDRs: spec.PodCIDRs})
+	if err != nil {
+		r.fail(path, "%s", err)
+	}
+	r.broken = r.broken || len(r.problems) > before
+	return cidrs
 }
 
 // containers returns the ports of the containers that can be read.

@@ -4,7 +4,9 @@ package folder
 
 import (
 	"maps"
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -22,7 +24,11 @@ const (
 	kindPod       objectKind = "Pod"
 	kindNamespace objectKind = "Namespace"
 	kindPolicy    objectKind = "NetworkPolicy"
+	kindNode      objectKind = "Node"
 )
+
+// inNamespace says whether objects of the kind are in namespaces.
+func (k objectKind) inNamespace() bool { return k == kindPod || k == kindPolicy }
 
 // apiVersion is the only one that a kind is read in.
 func (k objectKind) apiVersion() string {
@@ -48,19 +54,21 @@ type objectKey struct {
 
 // String returns the key as errors name it.
 func (k objectKey) String() string {
-	if k.kind == kindNamespace {
+	if !k.kind.inNamespace() {
 		return k.kind.word() + " " + k.Name
 	}
 	return k.kind.word() + " " + k.NamespacedName.String()
 }
 
-// object is one object of a manifest: one of pod, labels of a namespace, and policy, as its key says.
+// object is one object of a manifest: one of pod, labels of a namespace, policy, and pod CIDRs of a node, as its key
+// says.
 type object struct {
 	key    objectKey
 	at     Error // where it is
 	pod    policy.Pod
 	labels map[string]string
 	policy *networkingv1.NetworkPolicy
+	cidrs  []netip.Prefix
 }
 
 // equal says whether o is, to policy, what p is.
@@ -70,6 +78,8 @@ func (o *object) equal(p *object) bool {
 		return reflect.DeepEqual(o.pod, p.pod)
 	case kindNamespace:
 		return maps.Equal(o.labels, p.labels)
+	case kindNode:
+		return slices.Equal(o.cidrs, p.cidrs)
 	}
 	return equality.Semantic.DeepEqual(o.policy.Spec, p.policy.Spec)
 }
@@ -83,6 +93,8 @@ func (o *object) set(objects watch.Objects) {
 		objects.SetNamespace(o.key.Name, o.labels)
 	case kindPolicy:
 		objects.SetPolicy(o.policy)
+	case kindNode:
+		objects.SetNode(o.key.Name, o.cidrs)
 	}
 }
 
@@ -95,5 +107,7 @@ func (k objectKey) remove(objects watch.Objects) {
 		objects.DeleteNamespace(k.Name)
 	case kindPolicy:
 		objects.DeletePolicy(k.NamespacedName)
+	case kindNode:
+		objects.SetNode(k.Name, nil)
 	}
 }

@@ -158,6 +158,8 @@ func (r *reader) read(kind objectKind, text json.RawMessage, top topLevel, path 
 		o.labels = namespaceLabels(meta.key.Name, r.labels(meta.Labels, path.Child("metadata", "labels")))
 	case kindPolicy:
 		o.policy = r.policy(text, top, meta, path)
+	case kindNode:
+		o.cidrs = r.node(top.Spec, path.Child("spec"))
 	}
 	if ok {
 		r.objects = append(r.objects, o)
@@ -180,6 +182,9 @@ func (t typeMeta) item() (typeMeta, bool) {
 // objectKind returns the kind if policy is made of it. It returns a problem for what looks as if it were meant to be
 // one: passed over, a policy would not be in force and nobody would know.
 func (t typeMeta) objectKind() (objectKind, string) {
+	if t.Kind == string(kindNode) && t.APIVersion == kindNode.apiVersion() {
+		return kindNode, ""
+	}
 	for _, kind := range []objectKind{kindPod, kindNamespace, kindPolicy} {
 		near := strings.ToLower(string(kind))
 		switch text := strings.ToLower(t.Kind); {

@@ -5,6 +5,7 @@ package cases
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/folder"
@@ -100,6 +102,7 @@ func Parse(file string, data []byte) (*Case, error) {
 		return nil, fmt.Errorf("%s: no pod is on a node, and no line says node: NAME", file)
 	}
 	c.Cluster.PodToNode = c.Options.PodToNode
+	c.Cluster.Guard = random.Guard(c.Cluster, c.Node, c.Options)
 	return c, c.parseFlows(data)
 }
 
@@ -147,6 +150,30 @@ func (c *Case) parseFlags(text string) error {
 			c.Options.PodToNode = policy.AllowPodToNode
 		case "--log-group=0":
 			c.Options.LogGroup = 0
+		case "--unknown-pods=deny":
+			c.Options.UnknownPods = translate.DenyUnknownPods
+		default:
+			if err := c.parseGuard(flag); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// parseGuard reads a flag that says which addresses, or links, are for pods.
+func (c *Case) parseGuard(flag string) error {
+	name, values, _ := strings.Cut(flag, "=")
+	for value := range strings.SplitSeq(values, ",") {
+		switch name {
+		case "--pod-ranges":
+			p, err := netip.ParsePrefix(value)
+			if err != nil {
+				return fmt.Errorf("%s: %w", flag, err)
+			}
+			c.Options.PodRanges = translate.PodRanges(append(c.Options.PodRanges, p))
+		case "--pod-links":
+			c.Options.PodLinks = append(c.Options.PodLinks, value)
 		default:
 			return fmt.Errorf("unknown flag %s", flag)
 		}
@@ -183,7 +210,11 @@ func (c *Case) Nodes() []string {
 
 // State returns the state of one node that the cluster implies, and what `netpold render` reports.
 func (c *Case) State(node string) (*translate.State, []string) {
-	s := translate.New(node, c.Options)
+	options := c.Options
+	if node != c.Node { // whose guard it is
+		options.UnknownPods = translate.AllowUnknownPods
+	}
+	s := translate.New(node, options)
 	var text []string
 	for _, err := range append(slices.Clone(c.readErrors), s.Add(c.Cluster)...) {
 		text = append(text, err.Error())

@@ -97,8 +97,9 @@ func (c *Case) parseFlow(text string) ([]Flow, error) {
 			continue
 		}
 		f := Flow{Flow: policy.Flow{Src: src, Dst: dst}, Allow: fields[0] == "allow"}
+		f.In, f.Out = prober.InName, prober.OutName
 		if !dst.IsValid() {
-			f.ToNode, f.Dst = true, nodeAddr(family)
+			f.ToNode, f.Dst, f.Out = true, nodeAddr(family), ""
 		}
 		if err := f.ask(fields[3][i+1:], family); err != nil {
 			return nil, err

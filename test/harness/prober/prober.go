@@ -57,10 +57,10 @@ func Open() (*Prober, error) {
 
 // setUp makes what the namespace lacks.
 func (p *Prober) setUp() (err error) {
-	if p.in, err = netns.OpenTUN(inName); err != nil {
+	if p.in, err = netns.OpenTUN(InName); err != nil {
 		return err
 	}
-	if p.out, err = netns.OpenTUN(outName); err != nil {
+	if p.out, err = netns.OpenTUN(OutName); err != nil {
 		return err
 	}
 	if err := configure(); err != nil {

@@ -14,9 +14,13 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
+// The links by which packets come to the node, and leave it.
 const (
-	inName      = "pods-in"
-	outName     = "pods-out"
+	InName  = "pods-in"
+	OutName = "pods-out"
+)
+
+const (
 	queueLength = 8192 // packets
 )
 
@@ -39,11 +43,11 @@ address add %[4]s dev lo
 address add %[5]s dev lo nodad
 route add 0.0.0.0/0 dev %[2]s
 route add ::/0 dev %[2]s
-`, inName, outName, queueLength, v4, v6))
+`, InName, OutName, queueLength, v4, v6))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("ip: %w: %s", err, out)
 	}
-	for _, path := range []string{"ipv4/conf/all/rp_filter", "ipv4/conf/" + inName + "/rp_filter"} {
+	for _, path := range []string{"ipv4/conf/all/rp_filter", "ipv4/conf/" + InName + "/rp_filter"} {
 		// the larger one counts
 		if err := netns.SetSysctl(path, "0"); err != nil {
 			return err

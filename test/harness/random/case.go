@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,6 +59,9 @@ func Manifest(c *policy.Cluster) string {
 	for _, np := range c.Policies {
 		objects = append(objects, np)
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Nodes)) {
+		objects = append(objects, node(name, c.Nodes[name]))
+	}
 	documents := make([]string, len(objects))
 	for i, o := range objects {
 		text, err := yaml.Marshal(o)
@@ -67,6 +71,16 @@ func Manifest(c *policy.Cluster) string {
 		documents[i] = string(text)
 	}
 	return strings.Join(documents, "---\n")
+}
+
+// node returns a node of the API.
+func node(name string, podCIDRs []netip.Prefix) *corev1.Node {
+	n := &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}}
+	n.Name = name
+	for _, p := range podCIDRs {
+		n.Spec.PodCIDRs = append(n.Spec.PodCIDRs, p.String())
+	}
+	return n
 }
 
 // Pod returns the pod of the API of which policy.PodFrom makes p.

@@ -68,7 +68,7 @@ func NewGenerator(r *rand.Rand, size Size) *Generator {
 
 // Cluster returns a cluster of up to the generator's size.
 func (g *Generator) Cluster() *policy.Cluster {
-	c := &policy.Cluster{Namespaces: make(map[string]map[string]string)}
+	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), Nodes: make(map[string][]netip.Prefix)}
 	for i := range g.size.Namespaces {
 		if g.chance(85) {
 			c.Namespaces[namespaceName(i)] = g.namespaceLabels()
@@ -84,6 +84,10 @@ func (g *Generator) Cluster() *policy.Cluster {
 			c.Policies = append(c.Policies, g.policy(i))
 		}
 	}
+	for _, node := range Nodes() {
+		c.Nodes[node] = g.podCIDRs()
+	}
+	c.GateReached = g.chance(80)
 	return c
 }
 

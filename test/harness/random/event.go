@@ -5,6 +5,7 @@ package random
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ const (
 	PodKind Kind = iota
 	NamespaceKind
 	PolicyKind
+	NodeKind
 )
 
 // Event is what a watch tells: an object was added or changed, or it is gone.
@@ -36,6 +38,7 @@ type Event struct {
 	Pod    policy.Pod
 	Labels map[string]string // of a namespace
 	Policy *networkingv1.NetworkPolicy
+	CIDRs  []netip.Prefix // of a node
 }
 
 // String names the event's object and what happens to it.
@@ -44,7 +47,7 @@ func (e Event) String() string {
 	if e.Delete {
 		verb = "delete"
 	}
-	return fmt.Sprintf("%s %s %s", verb, [...]string{"pod", "namespace", "policy"}[e.Kind], e.Name)
+	return fmt.Sprintf("%s %s %s", verb, [...]string{"pod", "namespace", "policy", "node"}[e.Kind], e.Name)
 }
 
 // Apply tells s the event.
@@ -58,6 +61,8 @@ func (e Event) Apply(s *translate.State) {
 		s.DeleteNamespace(e.Name.Name)
 	case e.Kind == NamespaceKind:
 		s.SetNamespace(e.Name.Name, e.Labels)
+	case e.Kind == NodeKind:
+		s.SetNode(e.Name.Name, e.CIDRs)
 	case e.Delete:
 		s.DeletePolicy(e.Name)
 	default:
@@ -86,6 +91,12 @@ func (e Event) ApplyTo(c *policy.Cluster) {
 		if !e.Delete {
 			c.Policies = append(c.Policies, e.Policy)
 		}
+	case NodeKind:
+		if c.Nodes = maps.Clone(c.Nodes); e.Delete {
+			delete(c.Nodes, e.Name.Name)
+		} else {
+			c.Nodes[e.Name.Name] = e.CIDRs
+		}
 	}
 }
 
@@ -103,7 +114,7 @@ func policyName(np *networkingv1.NetworkPolicy) types.NamespacedName {
 	return types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
 }
 
-// Events returns the events that make c of nothing: namespaces, then pods, then policies.
+// Events returns the events that make c of nothing: namespaces, then pods, then policies, then nodes.
 func Events(c *policy.Cluster) []Event {
 	var events []Event
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
@@ -116,6 +127,9 @@ func Events(c *policy.Cluster) []Event {
 	for _, np := range c.Policies {
 		events = append(events, Event{Kind: PolicyKind, Name: policyName(np), Policy: np})
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Nodes)) {
+		events = append(events, Event{Kind: NodeKind, Name: types.NamespacedName{Name: name}, CIDRs: c.Nodes[name]})
+	}
 	return events
 }
 
@@ -123,7 +137,13 @@ func Events(c *policy.Cluster) []Event {
 // altogether.
 func (g *Generator) Event(c *policy.Cluster) Event {
 	remove := g.chance(30)
-	switch n := g.r.IntN(10); {
+	switch n := g.r.IntN(11); {
+	case n == 10:
+		e := Event{Kind: NodeKind, Name: types.NamespacedName{Name: pick(g.r, Nodes()[0], Nodes()[1])}, Delete: remove}
+		if !remove {
+			e.CIDRs = g.podCIDRs()
+		}
+		return e
 	case n < 5:
 		e := Event{Kind: PodKind, Delete: remove, Pod: g.pod(g.r.IntN(g.size.Pods))}
 		if len(c.Pods) > 0 && g.chance(60) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -80,6 +81,9 @@ func (r objects) DeleteNamespace(name string) {
 	r.delete("namespace", types.NamespacedName{Name: name})
 }
 func (r objects) DeletePolicy(name types.NamespacedName) { r.delete("policy", name) }
+func (r objects) SetNode(name string, podCIDRs []netip.Prefix) {
+	r.note("set node %s %v", name, podCIDRs)
+}
 
 func (r objects) Pods() iter.Seq[types.NamespacedName]       { return maps.Keys(r.has["pod"]) }
 func (r objects) Namespaces() iter.Seq[types.NamespacedName] { return maps.Keys(r.has["namespace"]) }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -128,6 +129,7 @@ func (s *sink) SetPod(p policy.Pod)               { s.pods[p.NamespacedName] = t
 func (s *sink) DeletePod(n types.NamespacedName)  { delete(s.pods, n) }
 func (s *sink) DeleteNamespace(string)            {}
 func (s *sink) DeletePolicy(types.NamespacedName) {}
+func (s *sink) SetNode(string, []netip.Prefix)    {}
 func (s *sink) SetNamespace(name string, _ map[string]string) {
 	s.namespaces[types.NamespacedName{Name: name}] = true
 }
