@@ -6,23 +6,16 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
-
-// block is a compiled ipBlock: a CIDR and the parts of it that are left out.
-type block struct {
-	family nft.Family // of the cidr as it was parsed; no address in it says so, one of IPv6 may look like IPv4
-	cidr   netip.Prefix
-	except []netip.Prefix
-}
 
 // openBlock is a block and the ports that its rule opens.
 type openBlock struct {
-	block
-	ports portSet
+	spec.Block
+	ports spec.Ports
 }
 
 // openRange is an interval of addresses, both ends inclusive, and what is open to it.
@@ -75,7 +68,7 @@ func cut(d policy.Direction, f nft.Family, blocks []openBlock, most int) ([]open
 		}
 		union := open.union()
 		if open.written > maxFlat {
-			n := nesting{direction: d, family: f, sets: sets, unions: make(map[string]portSet), most: most}
+			n := nesting{direction: d, family: f, sets: sets, unions: make(map[string]spec.Ports), most: most}
 			return n.nest(spans)
 		}
 		if n := len(ranges); n > 0 && ranges[n-1].last.Next() == at && ranges[n-1].equal(union) {
@@ -90,7 +83,7 @@ func cut(d policy.Direction, f nft.Family, blocks []openBlock, most int) ([]open
 // openSets are the port sets that are open at one point of the address space.
 type openSets struct {
 	direction policy.Direction
-	sets      []portSet
+	sets      []spec.Ports
 	depth     []int // how many blocks with the set are open
 	ids       []int // of the open sets, ascending
 	unions    map[string]opening
@@ -117,13 +110,13 @@ func (o *openSets) union() opening {
 	if known {
 		return u
 	}
-	open := make([]portSet, len(o.ids))
+	open := make([]spec.Ports, len(o.ids))
 	for i, id := range o.ids {
 		open[i] = o.sets[id]
-		o.written += len(open[i].ranges)
+		o.written += len(open[i].Ranges)
 	}
 	if o.written <= maxFlat {
-		u = openingOf(o.direction, union(open...), nil)
+		u = openingOf(o.direction, spec.Union(open...), nil)
 		o.unions[name] = u
 	}
 	return u
@@ -139,12 +132,12 @@ func idsKey(ids []int) string {
 }
 
 // spansOf returns where the blocks open what, and the distinct port sets.
-func spansOf(blocks []openBlock) ([]span, []portSet) {
+func spansOf(blocks []openBlock) ([]span, []spec.Ports) {
 	var spans []span
-	var sets []portSet
+	var sets []spec.Ports
 	ids := make(map[string]int)
 	for _, b := range blocks {
-		key := b.ports.key()
+		key := b.ports.Key()
 		id, known := ids[key]
 		if !known {
 			id = len(sets)
@@ -155,13 +148,13 @@ func spansOf(blocks []openBlock) ([]span, []portSet) {
 				spans = append(spans, span{first, end, id})
 			}
 		}
-		from := b.cidr.Addr()
-		for _, e := range outermost(b.except) {
+		from := b.CIDR.Addr()
+		for _, e := range outermost(b.Except) {
 			open(from, e.Addr())
 			from = nft.LastAddr(e).Next()
 		}
 		if from.IsValid() { // else an except reaches the top
-			open(from, nft.LastAddr(b.cidr).Next())
+			open(from, nft.LastAddr(b.CIDR).Next())
 		}
 	}
 	return spans, sets
@@ -206,37 +199,4 @@ func top(f nft.Family) netip.Addr {
 		lowest = netip.IPv6Unspecified()
 	}
 	return nft.LastAddr(netip.PrefixFrom(lowest, 0))
-}
-
-// parseCIDR reads a CIDR as the API server does: leading zeros of IPv4 fields are decimal, bits behind the mask are
-// dropped, and a prefix of IPv4-mapped addresses alone is the IPv4 one. One that has others too, as ::/0 or
-// ::fffe:0:0/95, is of IPv6.
-func parseCIDR(text string) (netip.Prefix, bool) {
-	addr, bits, found := strings.Cut(text, "/")
-	if !found {
-		return netip.Prefix{}, false
-	}
-	decimal := strings.LastIndexByte(addr, ':') + 1 // also behind ::ffff:
-	if fields := strings.Split(addr[decimal:], "."); len(fields) == 4 {
-		for i, f := range fields {
-			fields[i] = trimZeros(f)
-		}
-		addr = addr[:decimal] + strings.Join(fields, ".")
-	}
-	p, err := netip.ParsePrefix(addr + "/" + trimZeros(bits))
-	if err != nil || p.Addr().Zone() != "" {
-		return netip.Prefix{}, false
-	}
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	return p.Masked(), true
-}
-
-// trimZeros removes the leading zeros of a decimal number.
-func trimZeros(number string) string {
-	if trimmed := strings.TrimLeft(number, "0"); trimmed != "" || number == "" {
-		return trimmed
-	}
-	return "0"
 }

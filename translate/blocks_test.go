@@ -66,18 +66,6 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestCutRefuses: what the API server refuses, as it takes an IPv4-mapped network for one of IPv4.
-func TestCutRefuses(t *testing.T) {
-	for _, text := range []string{
-		"::/0!::ffff:0:0/96", "::/0!10.0.0.0/8", "::fffe:0:0/95!::ffff:1.2.3.4/128", "::ffff:0:0/96!::/97",
-	} {
-		_, errs := compileBlock(blockOf(text), nil)
-		if len(errs) != 1 || !strings.Contains(errs[0].Error(), "must be a strict subset") {
-			t.Errorf("%s: %v", text, errs)
-		}
-	}
-}
-
 // blockOf reads "CIDR!EXCEPT!EXCEPT".
 func blockOf(text string) *networkingv1.IPBlock {
 	parts := strings.Split(text, "!")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // What the tail of an isolation logs of the packets that it denies.
@@ -108,11 +109,11 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 	peer := peerSide(iso.direction)
 	c := &nft.Chain{Name: iso.name, Comment: policyList(iso.policies)}
 	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.Rules(statements...)...) }
-	if iso.any.every {
+	if iso.any.Every {
 		add(allow(iso.direction))
 		return c
 	}
-	if !iso.any.empty() {
+	if !iso.any.Empty() {
 		add(openTo(iso.direction, iso.any)...)
 	}
 	for _, k := range []setKind{portsSet, podsSet, rangesSet} {
@@ -123,7 +124,7 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 			set := sel.sets[f]
 			switch ports := iso.lookedUp[sel]; {
 			case set == nil:
-			case ports.every:
+			case ports.Every:
 				add(nft.LookupIn(peer, set), allow(iso.direction))
 			default:
 				add(append([]nft.Statement{nft.LookupIn(peer, set)}, openTo(iso.direction, ports)...)...)
@@ -137,9 +138,9 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 }
 
 // openTo returns the statements that allow ports in a direction.
-func openTo(d policy.Direction, ports portSet) []nft.Statement {
-	if ports.inline() {
-		return []nft.Statement{ports.ranges, allow(d)}
+func openTo(d policy.Direction, ports spec.Ports) []nft.Statement {
+	if inline(ports) {
+		return []nft.Statement{ports.Ranges, allow(d)}
 	}
 	return []nft.Statement{nft.JumpTo(openingOf(d, ports, nil).chain)}
 }

@@ -10,25 +10,26 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // content is what all rules of an isolation's policies allow together, by the kind of match that it needs.
 type content struct {
-	any      portSet               // every peer
-	copied   map[*selector]allowed // pods, copied into the isolation's own sets
-	lookedUp map[*selector]portSet // pods of whole namespaces, looked up in the selector's sets
-	blocks   []openRange           // addresses, disjoint and ascending, IPv4 first
+	any      spec.Ports               // every peer
+	copied   map[*selector]allowed    // pods, copied into the isolation's own sets
+	lookedUp map[*selector]spec.Ports // pods of whole namespaces, looked up in the selector's sets
+	blocks   []openRange              // addresses, disjoint and ascending, IPv4 first
 }
 
 // allowed is what the rules with one selector open: by number, and for egress by a name that each peer resolves itself.
 type allowed struct {
-	open  portSet
+	open  spec.Ports
 	named []policy.NamedPort
 }
 
 // equal says whether two open the same; what nothing copies opens nothing.
 func (a allowed) equal(b allowed) bool {
-	return a.open.equal(b.open) && slices.Equal(a.named, b.named)
+	return a.open.Equal(b.open) && slices.Equal(a.named, b.named)
 }
 
 // maxLookedUp is how many selectors of whole namespaces an isolation looks up in the sets that it shares with others.
@@ -36,13 +37,13 @@ func (a allowed) equal(b allowed) bool {
 const maxLookedUp = 4
 
 // large yields the port sets of rules that jump to a chain: see [maxInline].
-func (c *content) large() iter.Seq[portSet] {
-	return func(yield func(portSet) bool) {
-		if !c.any.inline() && !yield(c.any) {
+func (c *content) large() iter.Seq[spec.Ports] {
+	return func(yield func(spec.Ports) bool) {
+		if !inline(c.any) && !yield(c.any) {
 			return
 		}
 		for _, p := range c.lookedUp {
-			if !p.inline() && !yield(p) {
+			if !inline(p) && !yield(p) {
 				return
 			}
 		}
@@ -56,14 +57,14 @@ func (s *State) contentOf(iso *isolation) content {
 	}
 	a := s.admit(iso)
 	s.setDemand(iso, a.demand)
-	var anyPeer []portSet
+	var anyPeer []spec.Ports
 	for _, r := range a.admitted {
-		if r.anyPeer {
-			anyPeer = append(anyPeer, r.ports.open)
+		if r.AnyPeer {
+			anyPeer = append(anyPeer, r.Ports.Open)
 		}
 	}
-	c := content{any: union(anyPeer...), blocks: a.blocks}
-	if c.any.every {
+	c := content{any: spec.Union(anyPeer...), blocks: a.blocks}
+	if c.any.Every {
 		return c
 	}
 	pods := make(map[*selector]*opens)
@@ -72,7 +73,7 @@ func (s *State) contentOf(iso *isolation) content {
 	}
 	c.copied = make(map[*selector]allowed, len(pods))
 	for sel, o := range pods {
-		c.copied[sel] = allowed{union(o.open...), o.named}
+		c.copied[sel] = allowed{spec.Union(o.open...), o.named}
 	}
 	for _, r := range a.rest {
 		for _, sel := range r.resolved {
@@ -87,7 +88,7 @@ func (s *State) contentOf(iso *isolation) content {
 
 // opens gathers what rules with one selector open.
 type opens struct {
-	open  []portSet
+	open  []spec.Ports
 	named []policy.NamedPort
 }
 
@@ -96,10 +97,10 @@ type opens struct {
 func (iso *isolation) rules(s *State) iter.Seq[rule] {
 	return func(yield func(rule) bool) {
 		for i, name := range iso.policies {
-			for _, r := range s.policy(name).rules(iso.direction) {
-				r.policy = i
+			for _, written := range s.policy(name).rules(iso.direction) {
+				r := rule{Rule: written, policy: i}
 				if iso.direction == policy.Ingress {
-					r.ports = iso.numbered(r.ports)
+					r.Ports = iso.numbered(r.Ports)
 				}
 				if !yield(r) {
 					return
@@ -111,9 +112,9 @@ func (iso *isolation) rules(s *State) iter.Seq[rule] {
 
 // joinPods adds what a rule opens to pods.
 func joinPods(pods map[*selector]*opens, r rule) {
-	ports := r.ports
-	if r.anyPeer { // by number it opens to more than pods
-		ports.open = portSet{}
+	ports := r.Ports
+	if r.AnyPeer { // by number it opens to more than pods
+		ports.Open = spec.Ports{}
 	}
 	for _, sel := range r.resolved {
 		o := pods[sel]
@@ -121,18 +122,18 @@ func joinPods(pods map[*selector]*opens, r rule) {
 			o = new(opens)
 			pods[sel] = o
 		}
-		o.open, o.named = append(o.open, ports.open), append(o.named, ports.named...)
+		o.open, o.named = append(o.open, ports.Open), append(o.named, ports.Named...)
 	}
 }
 
 // selectorsOf returns the selectors of a rule that opens anything to pods. One for any peer opens the names of ports to
 // the pods that have them.
 func (s *State) selectorsOf(r *rule) []*selector {
-	peers := r.selectors
+	peers := r.Peers
 	switch {
-	case r.anyPeer && len(r.ports.named) > 0:
-		peers = []podPeer{{pods: labels.Everything()}}
-	case r.anyPeer, r.ports.open.empty() && len(r.ports.named) == 0:
+	case r.AnyPeer && len(r.Ports.Named) > 0:
+		peers = []spec.Peer{{Pods: labels.Everything()}}
+	case r.AnyPeer, r.Ports.Open.Empty() && len(r.Ports.Named) == 0:
 		return nil
 	}
 	selectors := make([]*selector, len(peers))
@@ -143,24 +144,24 @@ func (s *State) selectorsOf(r *rule) []*selector {
 }
 
 // numbered returns ports with the names replaced by the numbers that they have in the isolated pods.
-func (iso *isolation) numbered(ports rulePorts) rulePorts {
-	open := []portSet{ports.open}
-	for _, port := range ports.named {
-		open = append(open, portSet{ranges: iso.numbers[port]})
+func (iso *isolation) numbered(ports spec.RulePorts) spec.RulePorts {
+	open := []spec.Ports{ports.Open}
+	for _, port := range ports.Named {
+		open = append(open, spec.Ports{Ranges: iso.numbers[port]})
 	}
-	return rulePorts{open: union(open...)}
+	return spec.RulePorts{Open: spec.Union(open...)}
 }
 
 // lookUpWhole moves selectors of whole namespaces from copied to lookedUp, those that match most first.
 func (c *content) lookUpWhole() {
 	var whole []*selector
 	for sel, a := range c.copied {
-		if sel.whole() && !a.open.empty() {
+		if sel.Whole() && !a.open.Empty() {
 			whole = append(whole, sel)
 		}
 	}
 	slices.SortFunc(whole, bySelector)
-	c.lookedUp = make(map[*selector]portSet)
+	c.lookedUp = make(map[*selector]spec.Ports)
 	for _, sel := range whole[:min(len(whole), maxLookedUp)] {
 		a := c.copied[sel]
 		c.lookedUp[sel] = a.open
@@ -174,7 +175,7 @@ func (c *content) lookUpWhole() {
 // bySelector puts the selector of all namespaces first; the order must not depend on what the selectors match at the
 // moment.
 func bySelector(a, b *selector) int {
-	all := func(sel *selector) bool { return sel.namespaces != nil && sel.namespaces.Empty() }
+	all := func(sel *selector) bool { return sel.Namespaces != nil && sel.Namespaces.Empty() }
 	if all(a) != all(b) {
 		if all(a) {
 			return -1

@@ -12,6 +12,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // namespace is what is known of one namespace, and what is indexed by it.
@@ -44,7 +45,7 @@ type identity struct {
 
 // selector is one distinct selector of pods that rules in the kernel use.
 type selector struct {
-	podPeer
+	spec.Peer
 	key        string
 	matches    map[*identity]struct{}
 	copiedBy   map[*isolation]struct{} // that copy its pods into their own sets
@@ -142,16 +143,16 @@ func (s *State) addresses(id *identity) iter.Seq2[netip.Addr, *pod] {
 
 // holds says whether the selector matches id by what is known now.
 func (sel *selector) holds(id *identity) bool {
-	return !id.idle && sel.covers(id.namespace) && sel.pods.Matches(id.labels)
+	return !id.idle && covers(sel.Peer, id.namespace) && sel.Pods.Matches(id.labels)
 }
 
 // covers says whether the peer's pods may be in ns, by what is known now.
-func (p podPeer) covers(ns *namespace) bool {
+func covers(p spec.Peer, ns *namespace) bool {
 	switch {
-	case p.namespace != "":
-		return p.namespace == ns.name
-	case p.namespaces != nil:
-		return ns.known && p.namespaces.Matches(ns.labels)
+	case p.Namespace != "":
+		return p.Namespace == ns.name
+	case p.Namespaces != nil:
+		return ns.known && p.Namespaces.Matches(ns.labels)
 	}
 	return true
 }
@@ -228,29 +229,29 @@ func (id *identity) unlink(sel *selector) {
 }
 
 // selectorOf returns the selector of peer, matched against every identity if it is new.
-func (s *State) selectorOf(peer podPeer) *selector {
+func (s *State) selectorOf(peer spec.Peer) *selector {
 	key := peer.String()
 	sel := s.selectors[key]
 	if sel != nil {
 		return sel
 	}
 	sel = &selector{
-		podPeer: peer, key: key,
+		Peer: peer, key: key,
 		matches:    make(map[*identity]struct{}),
 		copiedBy:   make(map[*isolation]struct{}),
 		lookedUpBy: make(map[*isolation]struct{}),
 		sets:       make(map[nft.Family]*nft.Set),
 	}
 	s.selectors[key] = sel
-	if peer.namespace != "" {
-		ns := s.namespaceOf(peer.namespace)
+	if peer.Namespace != "" {
+		ns := s.namespaceOf(peer.Namespace)
 		ns.selectors[sel] = struct{}{}
 		s.matchNamespace(sel, ns)
 		return sel
 	}
 	s.clusterSelectors[sel] = struct{}{}
 	for _, ns := range s.namespaces {
-		if peer.covers(ns) {
+		if covers(peer, ns) {
 			s.matchNamespace(sel, ns)
 		}
 	}
@@ -273,11 +274,11 @@ func (s *State) dropSelector(sel *selector) {
 		id.unlink(sel)
 	}
 	delete(s.selectors, sel.key)
-	if sel.namespace == "" {
+	if sel.Namespace == "" {
 		delete(s.clusterSelectors, sel)
 		return
 	}
-	ns := s.namespaceOf(sel.namespace)
+	ns := s.namespaceOf(sel.Namespace)
 	delete(ns.selectors, sel)
 	s.dropNamespace(ns)
 }
@@ -296,25 +297,4 @@ func (sel *selector) users() iter.Seq[*isolation] {
 			}
 		}
 	}
-}
-
-// whole says whether the peer is every pod of its namespaces.
-func (p podPeer) whole() bool { return p.pods.Empty() }
-
-// String names the peer in comments and is equal for equal peers and only for those.
-func (p podPeer) String() string {
-	which := "namespace " + p.namespace
-	switch {
-	case p.namespace != "":
-	case p.namespaces == nil:
-		which = "the cluster"
-	case p.namespaces.Empty():
-		which = "all namespaces"
-	default:
-		which = "namespaces " + p.namespaces.String()
-	}
-	if p.whole() {
-		return "pods of " + which
-	}
-	return "pods " + p.pods.String() + " of " + which
 }

@@ -150,7 +150,7 @@ func (s *State) resolve(id *identity, d policy.Direction,
 	numbers := make(map[policy.NamedPort]nft.Ports)
 	for _, name := range policies {
 		for _, r := range s.policy(name).rules(d) {
-			for _, port := range r.ports.named {
+			for _, port := range r.Ports.Named {
 				numbers[port] = id.numbers(port)
 			}
 		}

@@ -76,9 +76,9 @@ func (c counting) Matches(l labels.Labels) bool {
 // CountMatches makes all selectors and policies of the moment count in looks how often they look at labels.
 func (s *State) CountMatches(looks *int) {
 	for _, sel := range s.selectors {
-		sel.pods = counting{sel.pods, looks}
-		if sel.namespaces != nil {
-			sel.namespaces = counting{sel.namespaces, looks}
+		sel.Pods = counting{sel.Pods, looks}
+		if sel.Namespaces != nil {
+			sel.Namespaces = counting{sel.Namespaces, looks}
 		}
 	}
 	for _, ns := range s.namespaces {

@@ -58,24 +58,24 @@ func atMost(limit int) int {
 // on pods. Of up to 8 single ports each is an element for each address; more are a set of their own, and an element. A
 // CIDR is one. What two rules ask for counts twice, though it may become one.
 func (r rule) elements() (each, fixed int) {
-	ports := r.ports.open
+	ports := r.Ports.Open
 	switch {
-	case ports.exact():
-		each = len(ports.ranges)
-	case !ports.empty():
-		each, fixed = 1, len(ports.ranges)
+	case exact(ports):
+		each = len(ports.Ranges)
+	case !ports.Empty():
+		each, fixed = 1, len(ports.Ranges)
 	}
-	if !ports.empty() {
+	if !ports.Empty() {
 		fixed += r.cidrs()
 	}
-	return each + len(r.ports.named), fixed
+	return each + len(r.Ports.Named), fixed
 }
 
 // cidrs counts the CIDRs of the rule's ipBlocks.
 func (r rule) cidrs() int {
 	n := 0
-	for _, b := range r.blocks {
-		n += 1 + len(b.except)
+	for _, b := range r.Blocks {
+		n += 1 + len(b.Except)
 	}
 	return n
 }
@@ -97,7 +97,7 @@ func (s *State) admit(iso *isolation) admission {
 	a.demand.each = make(map[*selector]int)
 	a.demand.budget = s.budgetOf(iso)
 	rules := a.written()
-	everything := func(r rule) bool { return r.anyPeer && r.ports.open.every }
+	everything := func(r rule) bool { return r.AnyPeer && r.Ports.Open.Every }
 	if i := slices.IndexFunc(rules, everything); i >= 0 { // nothing adds to it, and it costs nothing
 		a.admitted = rules[i : i+1]
 		return a
@@ -112,7 +112,7 @@ func (s *State) admit(iso *isolation) admission {
 
 // exceed notes that a rule is over a limit.
 func (a *admission) exceed(r rule, format string, args ...any) {
-	ref := policy.RuleRef{Policy: a.iso.policies[r.policy], Direction: a.iso.direction, Index: r.index}
+	ref := policy.RuleRef{Policy: a.iso.policies[r.policy], Direction: a.iso.direction, Index: r.Index}
 	a.demand.over = append(a.demand.over, policy.Excess{RuleRef: ref, Reason: fmt.Sprintf(format, args...)})
 }
 
@@ -124,14 +124,14 @@ func (a *admission) written() []rule {
 		switch {
 		case r.policy >= atMost(a.limits.Policies):
 			a.exceed(r, "more than %d policies for one pod", a.limits.Policies)
-		case len(r.ports.open.ranges) > atMost(a.limits.Ports):
-			a.exceed(r, "%d ports, more than %d in a rule", len(r.ports.open.ranges), a.limits.Ports)
-		case len(r.selectors) > selectors:
+		case len(r.Ports.Open.Ranges) > atMost(a.limits.Ports):
+			a.exceed(r, "%d ports, more than %d in a rule", len(r.Ports.Open.Ranges), a.limits.Ports)
+		case len(r.Peers) > selectors:
 			a.exceed(r, "more than %d selectors in the rules for one pod", a.limits.Selectors)
 		case r.cidrs() > blocks:
 			a.exceed(r, "more than %d CIDRs in the rules for one pod", a.limits.Blocks)
 		default:
-			selectors, blocks = selectors-len(r.selectors), blocks-r.cidrs()
+			selectors, blocks = selectors-len(r.Peers), blocks-r.cidrs()
 			rules = append(rules, r)
 		}
 	}
@@ -145,7 +145,7 @@ func (a *admission) counted(rules []rule) {
 	for _, r := range rules {
 		each, elements := r.elements()
 		for _, sel := range r.resolved {
-			if !slices.Contains(free, sel) || len(r.ports.named) > 0 {
+			if !slices.Contains(free, sel) || len(r.Ports.Named) > 0 {
 				a.demand.each[sel] += each
 				elements += each * sel.addresses
 			}
@@ -169,7 +169,7 @@ func (a *admission) free(rules []rule) []*selector {
 		r := &rules[i]
 		r.resolved = a.s.selectorsOf(r)
 		for _, sel := range r.resolved {
-			if sel.whole() && !r.ports.open.empty() {
+			if sel.Whole() && !r.Ports.Open.Empty() {
 				whole = append(whole, sel)
 			}
 		}
@@ -183,7 +183,7 @@ func (a *admission) free(rules []rule) []*selector {
 func (a *admission) cut() {
 	var rules []rule
 	for _, r := range a.admitted {
-		if len(r.blocks) > 0 && !r.ports.open.empty() { // of an address a port's name is no number
+		if len(r.Blocks) > 0 && !r.Ports.Open.Empty() { // of an address a port's name is no number
 			rules = append(rules, r)
 		}
 	}
@@ -200,7 +200,7 @@ func (a *admission) cut() {
 	for _, r := range rules[n:] {
 		a.exceed(r, "ipBlocks and ports that overlap so that they become more than %d elements", a.demand.budget)
 		i := slices.IndexFunc(a.admitted, func(have rule) bool {
-			return have.policy == r.policy && have.index == r.index
+			return have.policy == r.policy && have.Index == r.Index
 		})
 		a.admitted = slices.Delete(a.admitted, i, i+1)
 		a.rest = append(a.rest, r)
@@ -211,8 +211,8 @@ func (a *admission) cut() {
 func (a *admission) blocksOf(rules []rule) ([]openRange, bool) {
 	blocks := make(map[nft.Family][]openBlock)
 	for _, r := range rules {
-		for _, b := range r.blocks {
-			blocks[b.family] = append(blocks[b.family], openBlock{b, r.ports.open})
+		for _, b := range r.Blocks {
+			blocks[b.Family] = append(blocks[b.Family], openBlock{b, r.Ports.Open})
 		}
 	}
 	var ranges []openRange

@@ -8,6 +8,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // fanOut is how many parts a part of the address space is divided into. A packet meets the ports of one part of each
@@ -26,11 +27,11 @@ const fanOut = 16
 type nesting struct {
 	direction policy.Direction
 	family    nft.Family
-	sets      []portSet
+	sets      []spec.Ports
 	most      int // port ranges that may be written
 
 	starts  []netip.Addr // of the pieces
-	unions  map[string]portSet
+	unions  map[string]spec.Ports
 	written int // port ranges, those of each chain, and of each set that chains share
 	ranges  []openRange
 }
@@ -85,12 +86,12 @@ func (n *nesting) build(first, end int, parts []part, outer *opening) {
 	}
 	if len(all) > 0 {
 		ports := n.union(all)
-		if ports.inline() {
-			n.written += len(ports.ranges)
+		if inline(ports) {
+			n.written += len(ports.Ranges)
 		}
 		inner := openingOf(n.direction, ports, outer)
 		outer = &inner
-		if ports.every {
+		if ports.Every {
 			rest = nil // nothing adds to it
 		}
 	}
@@ -108,20 +109,20 @@ func (n *nesting) build(first, end int, parts []part, outer *opening) {
 }
 
 // union returns the union of port sets, each of which it makes once.
-func (n *nesting) union(ids []int) portSet {
+func (n *nesting) union(ids []int) spec.Ports {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	name := idsKey(ids)
 	if u, known := n.unions[name]; known {
 		return u
 	}
-	open := make([]portSet, len(ids))
+	open := make([]spec.Ports, len(ids))
 	for i, id := range ids {
 		open[i] = n.sets[id]
 	}
-	u := union(open...)
+	u := spec.Union(open...)
 	n.unions[name] = u
-	n.written += len(u.ranges)
+	n.written += len(u.Ranges)
 	return u
 }
 

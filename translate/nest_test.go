@@ -10,6 +10,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // TestNest holds the two forms of random blocks against the blocks themselves, at both sides of every edge.
@@ -19,7 +20,7 @@ func TestNest(t *testing.T) {
 		blocks := randomBlocks(r)
 		spans, sets := spansOf(blocks)
 		n := nesting{direction: policy.Ingress, family: nft.IPv4, sets: sets,
-			unions: make(map[string]portSet), most: noLimit}
+			unions: make(map[string]spec.Ports), most: noLimit}
 		nested, ok := n.nest(spans)
 		flat, _ := cut(policy.Ingress, nft.IPv4, blocks, noLimit)
 		if !ok {
@@ -47,15 +48,15 @@ func randomBlocks(r *rand.Rand) []openBlock {
 	for range 1 + r.IntN(60) {
 		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(r.IntN(2) * 255), 0, byte(r.IntN(2) * 255),
 			byte(r.IntN(256))}), 8*r.IntN(3)+r.IntN(17)).Masked()
-		b := openBlock{block: block{cidr: cidr}, ports: everyPort()}
+		b := openBlock{Block: spec.Block{CIDR: cidr}, ports: spec.EveryPort()}
 		for range r.IntN(3) * (33 - cidr.Bits()) / 33 {
 			if e := netip.PrefixFrom(cidr.Addr(), cidr.Bits()+1+r.IntN(max(1, 32-cidr.Bits()))); e.IsValid() {
-				b.except = append(b.except, e)
+				b.Except = append(b.Except, e)
 			}
 		}
 		if r.IntN(20) > 0 {
 			first := uint16(r.IntN(10))
-			b.ports = portSet{ranges: nft.Ports{{Proto: nft.TCP, First: first, Last: first + uint16(r.IntN(3))}}}
+			b.ports = spec.Ports{Ranges: nft.Ports{{Proto: nft.TCP, First: first, Last: first + uint16(r.IntN(3))}}}
 		}
 		blocks = append(blocks, b)
 	}
@@ -65,8 +66,8 @@ func randomBlocks(r *rand.Rand) []openBlock {
 // opens says whether the block lets a port of an address pass.
 func (b openBlock) opens(a netip.Addr, port uint16) bool {
 	has := func(p netip.Prefix) bool { return p.Contains(a) }
-	return has(b.cidr) && !slices.ContainsFunc(b.except, has) &&
-		(b.ports.every || b.ports.ranges.Contains(nft.TCP, port))
+	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has) &&
+		(b.ports.Every || b.ports.Ranges.Contains(nft.TCP, port))
 }
 
 // isOpen says whether ranges, which must be disjoint and ascending, let a port of an address pass.
@@ -80,7 +81,7 @@ func isOpen(ranges []openRange, a netip.Addr, port uint16) bool {
 			continue
 		}
 		for o := &r.opening; o != nil; o = o.outer {
-			found = found || o.ports.every || o.ports.ranges.Contains(nft.TCP, port)
+			found = found || o.ports.Every || o.ports.Ranges.Contains(nft.TCP, port)
 		}
 	}
 	return found
@@ -91,16 +92,16 @@ func isOpen(ranges []openRange, a netip.Addr, port uint16) bool {
 func nested(n int) []openBlock {
 	var blocks []openBlock
 	for i := range n {
-		b := block{cidr: netip.MustParsePrefix("10.0.0.0/8")}
+		b := spec.Block{CIDR: netip.MustParsePrefix("10.0.0.0/8")}
 		for bit, at := 31, 0; bit >= 0; bit-- {
 			if i&(1<<bit) != 0 {
-				b.except = append(b.except,
+				b.Except = append(b.Except,
 					netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(at >> 16), byte(at >> 8), byte(at)}), 32-bit))
 				at += 1 << bit
 			}
 		}
 		port := uint16(1 + 2*i)
-		blocks = append(blocks, openBlock{b, portSet{ranges: nft.Ports{{Proto: nft.TCP, First: port, Last: port}}}})
+		blocks = append(blocks, openBlock{b, spec.Ports{Ranges: nft.Ports{{Proto: nft.TCP, First: port, Last: port}}}})
 	}
 	return blocks
 }
@@ -114,7 +115,7 @@ func TestNestedSize(t *testing.T) {
 		for i := range ranges {
 			depth := 0
 			for o := &ranges[i].opening; o != nil; o = o.outer {
-				ports[o.chain] = len(o.ports.ranges)
+				ports[o.chain] = len(o.ports.Ranges)
 				depth++
 			}
 			deepest = max(deepest, depth)

@@ -3,66 +3,12 @@
 package translate
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
-
-// portSet is the ports that a rule opens, or the union of several rules'. The zero value opens nothing.
-type portSet struct {
-	every  bool      // every protocol and port, ICMP too; then ranges is nil
-	ranges nft.Ports // sorted, disjoint and merged
-}
-
-// everyPort is what a rule without ports opens.
-func everyPort() portSet { return portSet{every: true} }
-
-// union returns the ports that are in any of the sets, in the one canonical form.
-func union(sets ...portSet) portSet {
-	if len(sets) == 1 {
-		return sets[0]
-	}
-	var all nft.Ports
-	for _, s := range sets {
-		if s.every {
-			return everyPort()
-		}
-		all = append(all, s.ranges...)
-	}
-	return portSet{ranges: all.Compact()}
-}
-
-// empty says whether the set opens nothing.
-func (p portSet) empty() bool { return !p.every && len(p.ranges) == 0 }
-
-// maxExact is how many ports of a peer become elements of their own. With more, the peer's address jumps to a chain
-// with the port set, so that a policy with 5,000 ports does not make 5,000 elements for each of its peers.
-const maxExact = 8
-
-// exact says whether the set is a few single ports.
-func (p portSet) exact() bool {
-	return !p.every && len(p.ranges) <= maxExact &&
-		!slices.ContainsFunc(p.ranges, func(r nft.PortRange) bool { return r.First != r.Last })
-}
-
-// equal says whether two open the same.
-func (p portSet) equal(q portSet) bool { return p.every == q.every && slices.Equal(p.ranges, q.ranges) }
-
-// key returns what is equal for equal sets and only for those.
-func (p portSet) key() string {
-	if p.every {
-		return "*"
-	}
-	b := make([]byte, 0, 5*len(p.ranges))
-	for _, r := range p.ranges {
-		b = append(b, r.Proto)
-		b = binary.BigEndian.AppendUint16(b, r.First)
-		b = binary.BigEndian.AppendUint16(b, r.Last)
-	}
-	return string(b)
-}
 
 // maxInline is how many port ranges a rule has in itself: the kernel takes them together with the rule, and for n
 // single ports of one protocol the time of n². More are sets of their own, which are made in portions before a rule
@@ -70,24 +16,34 @@ func (p portSet) key() string {
 const maxInline = 256
 
 // inline says whether a rule has the ports in itself.
-func (p portSet) inline() bool { return len(p.ranges) <= maxInline }
+func inline(p spec.Ports) bool { return len(p.Ranges) <= maxInline }
+
+// maxExact is how many ports of a peer become elements of their own. With more, the peer's address jumps to a chain
+// with the port set, so that a policy with 5,000 ports does not make 5,000 elements for each of its peers.
+const maxExact = 8
+
+// exact says whether the set is a few single ports.
+func exact(p spec.Ports) bool {
+	return !p.Every && len(p.Ranges) <= maxExact &&
+		!slices.ContainsFunc(p.Ranges, func(r nft.PortRange) bool { return r.First != r.Last })
+}
 
 // opening is what is open to a range of addresses: ports and, where blocks lie inside others, what is open around it as
 // well.
 type opening struct {
 	direction policy.Direction
-	ports     portSet
+	ports     spec.Ports
 	outer     *opening // nil: nothing more
 	chain     string   // that accepts it; "" where every port is open, as none is needed
 }
 
 // opening returns the opening of ports in a direction, inside of outer, which may be nil.
-func openingOf(d policy.Direction, ports portSet, outer *opening) opening {
+func openingOf(d policy.Direction, ports spec.Ports, outer *opening) opening {
 	o := opening{direction: d, ports: ports}
-	if ports.every { // nothing adds to it
+	if ports.Every { // nothing adds to it
 		return o
 	}
-	fields := []string{ports.key()}
+	fields := []string{ports.Key()}
 	o.outer = outer
 	if outer != nil {
 		fields = append(fields, outer.chain)
@@ -97,7 +53,7 @@ func openingOf(d policy.Direction, ports portSet, outer *opening) opening {
 }
 
 // equal says whether two open the same in the same way.
-func (o opening) equal(p opening) bool { return o.chain == p.chain && o.ports.every == p.ports.every }
+func (o opening) equal(p opening) bool { return o.chain == p.chain && o.ports.Every == p.ports.Every }
 
 // acquirePorts makes one more user of the chain of o, which accepts its ports, and returns the chain's name. Whatever
 // jumps to a chain by an equal opening shares it.
@@ -107,7 +63,7 @@ func (s *State) acquirePorts(o opening) string {
 		return o.chain
 	}
 	var rules []nft.Rule
-	if o.outer == nil || o.ports.inline() {
+	if o.outer == nil || inline(o.ports) {
 		rules = s.portRules(o)
 	} else { // the sets are those of the ports alone
 		rules = []nft.Rule{nft.R(nft.JumpTo(s.acquirePorts(openingOf(o.direction, o.ports, nil))))}
@@ -121,12 +77,12 @@ func (s *State) acquirePorts(o opening) string {
 
 // portRules returns the rules that allow the ports of o.
 func (s *State) portRules(o opening) []nft.Rule {
-	s.work += 2 * len(o.ports.ranges)
-	if o.ports.inline() {
-		return nft.Rules(o.ports.ranges, allow(o.direction))
+	s.work += 2 * len(o.ports.Ranges)
+	if inline(o.ports) {
+		return nft.Rules(o.ports.Ranges, allow(o.direction))
 	}
 	var rules []nft.Rule
-	for proto, ranges := range o.ports.ranges.Protocols() {
+	for proto, ranges := range o.ports.Ranges.Protocols() {
 		set := s.table.Set(portsSetName(o.chain, proto), nft.SetType{Fields: nft.PortInterval}, "")
 		for _, r := range ranges {
 			set.Want(nft.IntervalKey(r.First, r.Last), nft.Value{})
@@ -148,11 +104,11 @@ func (s *State) releasePorts(o opening) {
 	delete(s.portChains, o.chain)
 	s.table.DeleteChain(o.chain)
 	switch {
-	case o.ports.inline():
+	case inline(o.ports):
 	case o.outer != nil:
 		s.releasePorts(openingOf(o.direction, o.ports, nil))
 	default:
-		for proto := range o.ports.ranges.Protocols() {
+		for proto := range o.ports.Ranges.Protocols() {
 			s.table.DeleteSet(portsSetName(o.chain, proto))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // setKind is a kind of match; each is at most one set or map of an isolation in a family.
@@ -40,7 +41,7 @@ func (k setKind) setType(f nft.Family) nft.SetType {
 
 // grant is a port set that an isolation opens to identities.
 type grant struct {
-	ports portSet
+	ports spec.Ports
 	kind  setKind
 	chain string // of kind rangesSet
 	users int    // identities
@@ -50,11 +51,11 @@ type grant struct {
 func (iso *isolation) grant(s *State, id *identity) {
 	ports := iso.portsOf(id)
 	old := id.grants[iso]
-	if old == nil && ports.empty() || old != nil && old.ports.key() == ports.key() {
+	if old == nil && ports.Empty() || old != nil && old.ports.Key() == ports.Key() {
 		return
 	}
 	var next *grant
-	if !ports.empty() {
+	if !ports.Empty() {
 		next = iso.acquire(s, ports)
 	}
 	if old != nil {
@@ -75,12 +76,12 @@ func (iso *isolation) grant(s *State, id *identity) {
 }
 
 // portsOf returns the union of what the isolation's merged selectors that match id open.
-func (iso *isolation) portsOf(id *identity) portSet {
-	var open []portSet
+func (iso *isolation) portsOf(id *identity) spec.Ports {
+	var open []spec.Ports
 	add := func(a allowed) {
 		open = append(open, a.open)
 		for _, port := range a.named {
-			open = append(open, portSet{ranges: id.numbers(port)})
+			open = append(open, spec.Ports{Ranges: id.numbers(port)})
 		}
 	}
 	if len(iso.copied) < len(id.selectors) {
@@ -89,26 +90,26 @@ func (iso *isolation) portsOf(id *identity) portSet {
 				add(a)
 			}
 		}
-		return union(open...)
+		return spec.Union(open...)
 	}
 	for _, sel := range id.selectors {
 		if a, ok := iso.copied[sel]; ok {
 			add(a)
 		}
 	}
-	return union(open...)
+	return spec.Union(open...)
 }
 
 // acquire returns the grant of ports for one more identity.
-func (iso *isolation) acquire(s *State, ports portSet) *grant {
-	key := ports.key()
+func (iso *isolation) acquire(s *State, ports spec.Ports) *grant {
+	key := ports.Key()
 	g := iso.grants[key]
 	if g == nil {
 		g = &grant{ports: ports, kind: rangesSet}
 		switch {
-		case ports.every:
+		case ports.Every:
 			g.kind = podsSet
-		case ports.exact():
+		case exact(ports):
 			g.kind = portsSet
 		default:
 			g.chain = s.acquirePorts(openingOf(iso.direction, ports, nil))
@@ -126,7 +127,7 @@ func (iso *isolation) release(s *State, id *identity, g *grant) {
 	if g.users > 0 {
 		return
 	}
-	delete(iso.grants, g.ports.key())
+	delete(iso.grants, g.ports.Key())
 	if g.kind == rangesSet {
 		s.releasePorts(openingOf(iso.direction, g.ports, nil))
 	}
@@ -141,7 +142,7 @@ func (g *grant) elements(a netip.Addr) iter.Seq2[nft.Key, nft.Value] {
 		case rangesSet:
 			yield(nft.AddrKey(a), nft.Value{Verdict: nft.JumpTo(g.chain)})
 		default:
-			for _, r := range g.ports.ranges {
+			for _, r := range g.ports.Ranges {
 				if !yield(nft.PortKey(a, r.Proto, r.First), nft.Value{}) {
 					return
 				}
@@ -201,7 +202,7 @@ func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
 func (iso *isolation) putBlocks(s *State, old []openRange) {
 	verdicts := make([]nft.Verdict, len(iso.blocks))
 	for i, b := range iso.blocks { // before the release below, which may be of the same chain
-		if verdicts[i] = allow(iso.direction); !b.ports.every {
+		if verdicts[i] = allow(iso.direction); !b.ports.Every {
 			verdicts[i] = nft.JumpTo(s.acquirePorts(b.opening))
 		}
 	}
@@ -223,7 +224,7 @@ func (iso *isolation) putBlocks(s *State, old []openRange) {
 		}
 	}
 	for _, b := range old {
-		if !b.ports.every {
+		if !b.ports.Every {
 			s.releasePorts(b.opening)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // Options are what an operator chooses about the table.
@@ -138,27 +139,28 @@ func (s *State) replaceLabels(ns *namespace, known bool, labels map[string]strin
 	before := *ns
 	ns.known, ns.labels = known, labels
 	for sel := range s.clusterSelectors {
-		if sel.covers(&before) != sel.covers(ns) {
+		if covers(sel.Peer, &before) != covers(sel.Peer, ns) {
 			s.matchNamespace(sel, ns)
 		}
 	}
 }
 
 // SetPolicy adds np or replaces the policy of its name; np is not kept. The error names what does not compile; the
-// policy is in force all the same, narrowed: see [compile].
+// policy is in force all the same, narrowed: see [spec.Compile].
 func (s *State) SetPolicy(np *networkingv1.NetworkPolicy) error {
 	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
-	spec, err := np.Spec.Marshal()
+	text, err := np.Spec.Marshal()
 	if err != nil {
 		return fmt.Errorf("NetworkPolicy %s: %w", name, err)
 	}
-	if old := s.policy(name); old != nil && bytes.Equal(old.spec, spec) {
+	if old := s.policy(name); old != nil && bytes.Equal(old.text, text) {
 		return old.err
 	}
-	p := compile(np, spec)
-	p.compiled = nil // most policies are of no use on this node
-	s.replacePolicy(name, p)
-	return p.err
+	compiled, err := spec.Compile(np) // of the rules most are of no use on this node
+	s.replacePolicy(name, &networkPolicy{
+		name: name, text: text, pods: compiled.Pods, isolates: compiled.Isolates, err: err,
+	})
+	return err
 }
 
 // DeletePolicy forgets a policy.

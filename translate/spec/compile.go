@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package spec
 
 import (
 	"errors"
@@ -23,95 +23,44 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// networkPolicy is one of the state. Most policies select no pod of this node: of them it keeps what tells that, and
-// the text in its shortest form.
-type networkPolicy struct {
-	name     types.NamespacedName
-	spec     []byte // as protobuf
-	pods     labels.Selector
-	isolates [2]bool // by Direction
-	err      error   // what does not compile
-
-	isolations map[*isolation]struct{} // that it is part of; nil without one
-	compiled   *[2][]rule              // by Direction; nil if not needed at the moment
+// Policy is what a NetworkPolicy's spec says.
+type Policy struct {
+	Pods     labels.Selector // that it isolates
+	Isolates [2]bool         // by Direction
+	Rules    [2][]Rule       // by Direction
 }
 
-// source returns the policy as it was given.
-func (p *networkPolicy) source() *networkingv1.NetworkPolicy {
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: p.name.Namespace, Name: p.name.Name}}
-	_ = np.Spec.Unmarshal(p.spec) // it was marshalled here
-	return np
+// Rule is one ingress or egress rule.
+type Rule struct {
+	Index   int // in spec.ingress or spec.egress
+	AnyPeer bool
+	Peers   []Peer
+	Blocks  []Block
+	Ports   RulePorts
 }
 
-// rules returns what the policy allows in a direction.
-func (p *networkPolicy) rules(d policy.Direction) []rule {
-	if p.compiled == nil {
-		p.compiled = compile(p.source(), p.spec).compiled
-	}
-	return p.compiled[d]
+// RulePorts is what a rule's ports open. A named port's number is the matter of a pod, so it stays a name.
+type RulePorts struct {
+	Open  Ports
+	Named []policy.NamedPort // Number is not set
 }
 
-// join makes the policy part of an isolation.
-func (p *networkPolicy) join(iso *isolation) {
-	if p.isolations == nil {
-		p.isolations = make(map[*isolation]struct{})
-	}
-	p.isolations[iso] = struct{}{}
-}
-
-// leave ends [networkPolicy.join].
-func (p *networkPolicy) leave(iso *isolation) {
-	delete(p.isolations, iso)
-	if len(p.isolations) == 0 {
-		p.isolations, p.compiled = nil, nil
-	}
-}
-
-// rule is one compiled ingress or egress rule.
-type rule struct {
-	policy    int         // in those of an isolation
-	index     int         // in spec.ingress or spec.egress
-	resolved  []*selector // of an isolation's: see [State.selectorsOf]
-	anyPeer   bool
-	selectors []podPeer
-	blocks    []block
-	ports     rulePorts
-}
-
-// rulePorts is what a rule's ports open. A named port's number is the matter of a pod, so it stays a name.
-type rulePorts struct {
-	open  portSet
-	named []policy.NamedPort // Number is not set
-}
-
-// podPeer selects pods: of one namespace, of the namespaces that a selector matches or, with neither, of the whole
-// cluster.
-type podPeer struct {
-	namespace  string
-	namespaces labels.Selector
-	pods       labels.Selector
-}
-
-// compile returns the policy that np says; spec is its, as protobuf. What it cannot compile is an error that names the
+// Compile returns what np says. What it cannot compile is an error that names the
 // field, and narrows: a bad rule allows nothing, a bad requirement of spec.podSelector is left out so that it selects
 // no fewer pods, and an unknown policy type isolates both ways.
-func compile(np *networkingv1.NetworkPolicy, spec []byte) *networkPolicy {
-	p := &networkPolicy{
-		name:     types.NamespacedName{Namespace: np.Namespace, Name: np.Name},
-		spec:     spec,
-		compiled: new([2][]rule),
-	}
+func Compile(np *networkingv1.NetworkPolicy) (Policy, error) {
+	var p Policy
 	path := field.NewPath("spec")
 	var errs field.ErrorList
-	p.pods, errs = compileSelector(&np.Spec.PodSelector, path.Child("podSelector"))
+	p.Pods, errs = compileSelector(&np.Spec.PodSelector, path.Child("podSelector"))
 	errs = append(errs, p.compileTypes(np.Spec, path.Child("policyTypes"))...)
 	add := func(d policy.Direction, i int, ports []networkingv1.NetworkPolicyPort,
 		peers []networkingv1.NetworkPolicyPeer) {
 		r, bad := place{np.Namespace, d, path.Child(d.String()).Index(i)}.compileRule(ports, peers)
-		r.index = i
+		r.Index = i
 		errs = append(errs, bad...)
 		if len(bad) == 0 {
-			p.compiled[d] = append(p.compiled[d], r)
+			p.Rules[d] = append(p.Rules[d], r)
 		}
 	}
 	for i, r := range np.Spec.Ingress {
@@ -121,26 +70,27 @@ func compile(np *networkingv1.NetworkPolicy, spec []byte) *networkPolicy {
 		add(policy.Egress, i, r.Ports, r.To)
 	}
 	if len(errs) > 0 {
-		p.err = fmt.Errorf("NetworkPolicy %s: %w", p.name, errs.ToAggregate())
+		name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
+		return p, fmt.Errorf("NetworkPolicy %s: %w", name, errs.ToAggregate())
 	}
-	return p
+	return p, nil
 }
 
 // compileTypes sets the directions that the policy isolates. Absent types mean Ingress, and Egress if there are egress
 // rules: the API server writes that into each policy, a folder of manifests does not.
-func (p *networkPolicy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.Path) field.ErrorList {
+func (p *Policy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.Path) field.ErrorList {
 	if len(spec.PolicyTypes) == 0 {
-		p.isolates[policy.Ingress], p.isolates[policy.Egress] = true, len(spec.Egress) > 0
+		p.Isolates[policy.Ingress], p.Isolates[policy.Egress] = true, len(spec.Egress) > 0
 	}
 	var errs field.ErrorList
 	for i, t := range spec.PolicyTypes {
 		switch t {
 		case networkingv1.PolicyTypeIngress:
-			p.isolates[policy.Ingress] = true
+			p.Isolates[policy.Ingress] = true
 		case networkingv1.PolicyTypeEgress:
-			p.isolates[policy.Egress] = true
+			p.Isolates[policy.Egress] = true
 		default:
-			p.isolates = [2]bool{true, true}
+			p.Isolates = [2]bool{true, true}
 			known := []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
 			errs = append(errs, field.NotSupported(path.Index(i), t, known))
 		}
@@ -156,14 +106,14 @@ type place struct {
 }
 
 // compileRule compiles one rule.
-func (at place) compileRule(ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) (rule,
+func (at place) compileRule(ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) (Rule,
 	field.ErrorList) {
-	var r rule
+	var r Rule
 	var errs field.ErrorList
-	r.ports, errs = compilePorts(ports, at.path.Child("ports"))
+	r.Ports, errs = compilePorts(ports, at.path.Child("ports"))
 	path := at.path.Child(map[policy.Direction]string{policy.Ingress: "from", policy.Egress: "to"}[at.direction])
 	// "If this field is empty or missing, this rule matches all sources (traffic not restricted by source)."
-	r.anyPeer = len(peers) == 0
+	r.AnyPeer = len(peers) == 0
 	for i, peer := range peers {
 		errs = append(errs, r.addPeer(at.namespace, peer, path.Index(i))...)
 	}
@@ -171,29 +121,29 @@ func (at place) compileRule(ports []networkingv1.NetworkPolicyPort, peers []netw
 }
 
 // addPeer compiles one peer into the rule.
-func (r *rule) addPeer(namespace string, peer networkingv1.NetworkPolicyPeer, path *field.Path) field.ErrorList {
+func (r *Rule) addPeer(namespace string, peer networkingv1.NetworkPolicyPeer, path *field.Path) field.ErrorList {
 	selects := peer.PodSelector != nil || peer.NamespaceSelector != nil
 	switch {
 	case peer.IPBlock != nil && selects:
 		return field.ErrorList{field.Forbidden(path, "may not specify both ipBlock and another peer")}
 	case peer.IPBlock != nil:
 		b, errs := compileBlock(peer.IPBlock, path.Child("ipBlock"))
-		r.blocks = append(r.blocks, b)
+		r.Blocks = append(r.Blocks, b)
 		return errs
 	case !selects:
 		return field.ErrorList{field.Required(path, "must specify a peer")}
 	}
-	to := podPeer{namespace: namespace, pods: labels.Everything()}
+	to := Peer{Namespace: namespace, Pods: labels.Everything()}
 	var errs field.ErrorList
 	if peer.NamespaceSelector != nil {
-		to.namespace = ""
-		to.namespaces, errs = compileSelector(peer.NamespaceSelector, path.Child("namespaceSelector"))
+		to.Namespace = ""
+		to.Namespaces, errs = compileSelector(peer.NamespaceSelector, path.Child("namespaceSelector"))
 	}
 	if peer.PodSelector != nil {
 		pods, bad := compileSelector(peer.PodSelector, path.Child("podSelector"))
-		to.pods, errs = pods, append(errs, bad...)
+		to.Pods, errs = pods, append(errs, bad...)
 	}
-	r.selectors = append(r.selectors, to)
+	r.Peers = append(r.Peers, to)
 	return errs
 }
 
@@ -245,36 +195,12 @@ func requirementErrors(path *field.Path, key string, err error) field.ErrorList 
 	return errs
 }
 
-// compileBlock compiles an ipBlock.
-func compileBlock(b *networkingv1.IPBlock, path *field.Path) (block, field.ErrorList) {
-	cidr, ok := parseCIDR(b.CIDR)
-	if !ok {
-		return block{}, field.ErrorList{field.Invalid(path.Child("cidr"), b.CIDR,
-			"must be a CIDR, as 10.9.8.0/24 or 2001:db8::/64")}
-	}
-	var errs field.ErrorList
-	compiled := block{family: nft.FamilyOf(cidr.Addr()), cidr: cidr}
-	for i, text := range b.Except {
-		path := path.Child("except").Index(i)
-		e, ok := parseCIDR(text)
-		switch {
-		case !ok:
-			errs = append(errs, field.Invalid(path, text, "must be a CIDR, as 10.9.8.0/24 or 2001:db8::/64"))
-		case !cidr.Contains(e.Addr()) || e.Bits() <= cidr.Bits():
-			errs = append(errs, field.Invalid(path, text, "must be a strict subset of "+cidr.String()))
-		default:
-			compiled.except = append(compiled.except, e)
-		}
-	}
-	return compiled, errs
-}
-
 // compilePorts compiles the ports of a rule; none means every port of every protocol.
-func compilePorts(ports []networkingv1.NetworkPolicyPort, path *field.Path) (rulePorts, field.ErrorList) {
+func compilePorts(ports []networkingv1.NetworkPolicyPort, path *field.Path) (RulePorts, field.ErrorList) {
 	if len(ports) == 0 {
-		return rulePorts{open: everyPort()}, nil
+		return RulePorts{Open: EveryPort()}, nil
 	}
-	var r rulePorts
+	var r RulePorts
 	var ranges nft.Ports
 	var errs field.ErrorList
 	for i, port := range ports {
@@ -294,12 +220,12 @@ func compilePorts(ports []networkingv1.NetworkPolicyPort, path *field.Path) (rul
 		case bad != nil:
 			errs = append(errs, bad)
 		case port.Port != nil && port.Port.Type == intstr.String:
-			r.named = append(r.named, policy.NamedPort{Name: port.Port.StrVal, Proto: proto})
+			r.Named = append(r.Named, policy.NamedPort{Name: port.Port.StrVal, Proto: proto})
 		default:
 			ranges = append(ranges, nft.PortRange{Proto: proto, First: first, Last: last})
 		}
 	}
-	r.open = portSet{ranges: ranges.Compact()}
+	r.Open = Ports{Ranges: ranges.Compact()}
 	return r, errs
 }
 
