@@ -7,11 +7,13 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // probing is what a pod does from its first instruction: every fifth of a second it connects out, and asks the prober
@@ -136,8 +138,74 @@ func (s *scene) first() {
 	s.remove("role in (allowed,free,stranger)")
 }
 
+// waiting is what a pod does that a server on another node lets in by its labels: it connects until it is let in, and
+// ends with when it began, and when it was, in seconds of the node's clock since boot.
+const waiting = `
+read begin _ </proc/uptime
+while ! curl -s -m 0.05 -o /dev/null $REMOTE/hostname; do :; done
+read end _ </proc/uptime
+echo $begin $end >/dev/termination-log`
+
+// TestOtherNode says how long a server's node denies a new client, which it knows from the API: in all, and, where the
+// nodes have this machine's clock, until the API has told the address.
+func TestOtherNode(t *testing.T) {
+	s := newScene(t)
+	pods := s.client.CoreV1().Pods(s.namespace)
+	for i := range max(*podsFlag/5, 1) {
+		name := fmt.Sprintf("allowed-%d", i)
+		w, err := pods.Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+		s.must(err)
+		s.create(s.pod(name, "allowed", s.near, waiting))
+		told, words := 0.0, ""
+		for e := range w.ResultChan() {
+			p, ok := e.Object.(*corev1.Pod)
+			if !ok {
+				break
+			}
+			if p.Status.PodIP != "" && told == 0 {
+				told = uptime(t)
+			}
+			var ended bool
+			if words, ended = lastWords(p); ended {
+				break
+			}
+		}
+		w.Stop()
+		var begin, end float64
+		if _, err := fmt.Sscan(words, &begin, &end); err != nil {
+			t.Errorf("%s was not let in: %q", name, words)
+			continue
+		}
+		t.Logf("let in after %.2f s; the API told the address after %.2f s", end-begin, told-begin)
+	}
+}
+
+// uptime is this machine's clock since boot.
+func uptime(t *testing.T) float64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return 0 // no Linux
+	}
+	var seconds float64
+	if _, err := fmt.Sscan(string(text), &seconds); err != nil {
+		t.Fatal(err)
+	}
+	return seconds
+}
+
 // kills is how often netpold is killed while pods start.
 const kills = 3
+
+// killing is what a pod does that sees the node's processes.
+const killing = `
+n=0
+while [ $n -lt KILLS ]; do
+	for p in /proc/[0-9]*; do
+		if [ "$(cat $p/comm 2>/dev/null)" = netpold ] && kill -9 ${p#/proc/}; then n=$((n+1)); sleep $PAUSE; fi
+	done
+	sleep 0.1
+done`
 
 // TestKilled kills netpold at random while denied pods start.
 func TestKilled(t *testing.T) {
@@ -146,10 +214,8 @@ func TestKilled(t *testing.T) {
 	}
 	s := newScene(t)
 	before := s.restarts()
-	killer := s.pod("killer", "killer", s.near,
-		`n=0; while [ $n -lt KILLS ]; do if pkill -9 -x netpold; then n=$((n+1)); sleep $PAUSE; fi; sleep 0.1; done`)
+	killer := s.pod("killer", "killer", s.near, strings.ReplaceAll(killing, "KILLS", fmt.Sprint(kills)))
 	c := &killer.Spec.Containers[0]
-	c.Command[2] = strings.ReplaceAll(c.Command[2], "KILLS", fmt.Sprint(kills))
 	c.Env = append(c.Env, corev1.EnvVar{Name: "PAUSE", Value: fmt.Sprintf("%.1f", 5*rand.Float64())})
 	killer.Spec.HostPID = true
 	c.SecurityContext = &corev1.SecurityContext{Privileged: new(true)}

@@ -29,6 +29,7 @@ const patience = 5 * time.Minute
 //	guarded  on the near node; lets in only the pods with role=allowed
 //	prober   on the far node; connects to whom it is asked to (agnhost's /dial)
 //	distant  on the far node, no policy selects it
+//	remote   on the far node; lets in whom guarded does
 //
 // Pods with role=denied may ask the prober, and nothing else, nor may anybody connect to them. Pods with role=allowed
 // may reach guarded, and nobody may reach them. No policy selects pods with role=free.
@@ -64,14 +65,16 @@ func newScene(t *testing.T) *scene {
 		}
 	})
 	s.policies()
-	for name, node := range map[string]string{"server": s.near, "guarded": s.near, "prober": s.far, "distant": s.far} {
-		p := s.pod(name, name, node, "exec /agnhost netexec --http-port=8080")
+	servers := map[string][2]string{"server": {"server", s.near}, "guarded": {"guarded", s.near},
+		"prober": {"prober", s.far}, "distant": {"distant", s.far}, "remote": {"guarded", s.far}}
+	for name, place := range servers {
+		p := s.pod(name, place[0], place[1], "exec /agnhost netexec --http-port=8080")
 		p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{
 			HTTPGet: &corev1.HTTPGetAction{Path: "/hostname", Port: intstr.FromInt32(8080)}}}
 		s.create(p)
 	}
 	s.eventually("the servers are ready", func() bool {
-		for _, name := range []string{"server", "guarded", "prober", "distant"} {
+		for name := range servers {
 			p, err := s.client.CoreV1().Pods(s.namespace).Get(t.Context(), name, metav1.GetOptions{})
 			s.must(err)
 			for _, c := range p.Status.Conditions {
@@ -80,7 +83,7 @@ func newScene(t *testing.T) *scene {
 				}
 			}
 		}
-		return len(s.addresses) == 4
+		return len(s.addresses) == len(servers)
 	})
 	return s
 }
