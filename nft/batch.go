@@ -10,9 +10,11 @@ type batch struct {
 	addSets   []Op
 	addChains []*Chain
 	edits     []edit            // of sets that stay
+	bridges   []edit            // keys that are to lead to two chains for a while
 	changed   []*Chain          // held and wanted, with other rules
 	delSets   []Op              // ripe
 	delChains map[string]*Chain // held and not wanted; in the end, those of them that are ripe
+	pinned    map[string]bool   // chains and sets that must not be deleted yet
 	met       map[*Chain]bool   // of changed, those that are not revived
 }
 
@@ -92,6 +94,10 @@ func (b *batch) transaction() *Transaction {
 	// before the sets: nft 1.0.6 adds the elements of a new interval map together with the map
 	b.chains(tx, AddChain, b.addChains)
 	tx.Ops = append(tx.Ops, b.addSets...)
+	for _, e := range b.bridges {
+		tx.Ops = append(tx.Ops, Op{Verb: DeleteElements, Set: e.set, Elements: e.drop, First: true},
+			Op{Verb: AddElements, Set: e.set, Elements: e.add, First: true})
+	}
 	for _, e := range b.edits {
 		tx.elements(DeleteElements, e, e.drop)
 	}

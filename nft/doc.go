@@ -22,9 +22,11 @@
 // Retired are sets and chains that are not wanted any more, and elements of sets that stay if the transaction may
 // replace what they allowed: it changes the rules by which they are looked up, or the element that leads there, or adds
 // the same address to another set of the chain. Other elements are deleted at once, so that what is revoked by itself
-// is revoked at once. Elements that lead on by goto, and intervals, which must not overlap, are not retired, nor is the
-// old verdict of a key that has another one: who changes such an element, and in the same transaction rules that
-// replace it, may have a packet denied that is under way.
+// is revoked at once. A key that is to jump elsewhere, while the transaction may replace what either jump allows, leads
+// meanwhile to a bridge, a chain that jumps to both: from the first stage on until the packets have left. Elements that
+// lead on by goto are not retired, see [Transaction.Stages], and intervals must not overlap: who changes those, and in
+// the same transaction rules that replace them, may have a packet denied that is under way. It wants another set
+// instead.
 //
 // [Table.Retired] says that there is something retired, and [Table.Reap] that the packets have left: the next
 // [Table.Take] then deletes it. What is wanted again before that is revived, with what it holds; no packet comes to it

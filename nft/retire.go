@@ -29,7 +29,7 @@ func (t *Table) Retired() uint64 {
 // Late says whether the kernel holds elements that are not wanted: it allows by them what is not allowed any more.
 func (t *Table) Late() bool {
 	for _, s := range t.waiting {
-		if s.wanted && len(s.late) > 0 {
+		if s.wanted && len(s.late)+len(s.bridged) > 0 {
 			return true
 		}
 	}
@@ -47,6 +47,9 @@ func (t *Table) Reap(number uint64) {
 		ripe := s.retired != 0 && s.retired <= t.settled
 		for _, n := range s.late {
 			ripe = ripe || n <= t.settled
+		}
+		for _, at := range s.bridged {
+			ripe = ripe || at.number <= t.settled
 		}
 		if ripe {
 			t.ripe = true
@@ -73,7 +76,7 @@ func (t *Table) revive() {
 	}
 	still := t.waiting[:0]
 	for _, s := range t.waiting {
-		s.listed = t.sets[s.Name] == s && (s.retired != 0 || len(s.late) > 0)
+		s.listed = t.sets[s.Name] == s && (s.retired != 0 || len(s.late)+len(s.bridged) > 0)
 		if s.listed {
 			still = append(still, s)
 		}
@@ -93,22 +96,30 @@ func (t *Table) wait(s *Set) {
 // retireSet retires a set that the kernel holds, or deletes it.
 func (b *batch) retireSet(s *Set) {
 	var ripe bool
-	if s.retired, ripe = b.table.retire(s.retired); ripe {
+	if s.retired, ripe = b.table.retire(s.retired); ripe && !b.pinned[s.Name] {
 		delete(b.table.sets, s.Name)
 		b.delSets = append(b.delSets, Op{Verb: DeleteSet, Set: s})
 		return
 	}
 	b.table.wait(s)
 	e := edit{set: s} // the chains of these elements may be ripe before the set is
-	for k, n := range s.late {
-		if n > b.table.settled {
-			continue
-		}
+	drop := func(k Key) {
 		if v, held := s.elements.heldAt(k); held {
 			e.drop = append(e.drop, Element{k, v})
 			s.elements.lose(k)
 		}
 		delete(s.late, k)
+		delete(s.bridged, k)
+	}
+	for k, n := range s.late {
+		if n <= b.table.settled {
+			drop(k)
+		}
+	}
+	for k, at := range s.bridged {
+		if at.number <= b.table.settled {
+			drop(k)
+		}
 	}
 	sortElements(e.drop)
 	b.edits = append(b.edits, e)
@@ -119,7 +130,7 @@ func (b *batch) retireChains() {
 	t := b.table
 	for name, c := range b.delChains {
 		number, ripe := t.retire(t.retired[name])
-		if ripe {
+		if ripe && !b.pinned[name] {
 			delete(t.retired, name)
 			continue
 		}
@@ -140,6 +151,16 @@ func (b *batch) retireElements() {
 		s := e.set
 		if !s.wanted {
 			continue
+		}
+		if e.unreached {
+			s.bridged = nil
+		} else if s.Type.Map && !s.Type.Interval() {
+			b.bridge(e, func(k Key) bool {
+				if r == nil {
+					r = b.replacements()
+				}
+				return r.of(s, k)
+			})
 		}
 		for k := range s.late {
 			if _, wanted := s.Get(k); wanted || e.unreached {

@@ -3,6 +3,8 @@
 package nft_test
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +110,83 @@ func TestRetire(t *testing.T) {
 		}
 	}
 }
+
+// TestBridge: a key that jumps elsewhere, while the rules change by which it is looked up, leads to both chains until
+// the packets are gone that follow the old rules; with the same rules, it changes at once.
+func TestBridge(t *testing.T) {
+	table := retiring(t)
+	k := key("192.0.2.3")
+	ranges := table.FindSet("one-ranges")
+	ranges.Want(k, nft.Value{Verdict: nft.JumpTo("two-ports")})
+	const other = "delete element inet t one-ranges { 192.0.2.3 }\n" +
+		"add element inet t one-ranges { 192.0.2.3 : jump %s }\n"
+	if got := table.Take().String(); got != fmt.Sprintf(other, "two-ports") || table.Late() {
+		t.Errorf("with the same rules: %s", got)
+	}
+
+	rules := table.Chain("one").Rules
+	ranges.Want(k, nft.Value{Verdict: nft.JumpTo("one-ports")})
+	table.SetChain(&nft.Chain{Name: "one", Rules: rules[1:]})
+	stages := table.Take().Stages()
+	const bridge = "bridge-99d687063779d0e4"
+	want := []string{
+		"add chain inet t " + bridge + " { comment \"until the packets under way have left\"; }\n" +
+			"add rule inet t " + bridge + " jump one-ports\nadd rule inet t " + bridge + " jump two-ports\n",
+		fmt.Sprintf(other, bridge),
+		"flush chain inet t one\nadd rule inet t one ip saddr vmap @one-ranges\n",
+	}
+	for i, w := range want {
+		if len(stages) != len(want) || stages[i].String() != w {
+			t.Fatalf("with other rules: %v, want %q", stages, want)
+		}
+	}
+	number := table.Retired()
+	if !table.Late() || number == 0 {
+		t.Error("nobody says that it is not over")
+	}
+
+	ranges.Want(k, nft.Value{Verdict: nft.JumpTo("two-ports")}) // and back, which the bridge allows already
+	table.SetChain(&nft.Chain{Name: "one", Rules: rules})
+	if got := table.Take().String(); got != "flush chain inet t one\nadd rule inet t one ip saddr @one-peers accept\n"+
+		"add rule inet t one ip saddr vmap @one-ranges\n" {
+		t.Errorf("and back: %s", got)
+	}
+	if table.Reap(number); table.Take() != nil {
+		t.Error("the bridge is gone while packets may be on it")
+	}
+	end := fmt.Sprintf(other, "two-ports") + "flush chain inet t " + bridge + "\ndelete chain inet t " + bridge + "\n"
+	if got := reaped(table).String(); got != end || table.Late() || table.Retired() != 0 {
+		t.Errorf("at last: %s", got)
+	}
+}
+
+// TestManyBridges: many keys are committed in portions, in each of which a key is deleted and added.
+func TestManyBridges(t *testing.T) {
+	table := retiring(t)
+	ranges := table.FindSet("one-ranges")
+	each := func(chain string) {
+		for i := range 25_000 {
+			a := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
+			ranges.Want(nft.AddrKey(a), nft.Value{Verdict: nft.JumpTo(chain)})
+		}
+	}
+	each("one-ports")
+	table.Take()
+	each("two-ports")
+	table.SetChain(&nft.Chain{Name: "one", Rules: table.Chain("one").Rules[1:]})
+	var lengths []int
+	for _, stage := range table.Take().Stages() {
+		lengths = append(lengths, stage.Len())
+		if len(stage.Ops) == 2 && !slices.EqualFunc(stage.Ops[0].Elements, stage.Ops[1].Elements, sameKey) {
+			t.Error("other keys are deleted than are added")
+		}
+	}
+	if want := []int{3, 20_000, 20_000, 10_000, 2}; !slices.Equal(lengths, want) {
+		t.Errorf("stages of %d operations, want %d", lengths, want)
+	}
+}
+
+func sameKey(a, b nft.Element) bool { return a.Key == b.Key }
 
 // TestReapInTurn: what was retired later stays longer.
 func TestReapInTurn(t *testing.T) {

@@ -85,6 +85,7 @@ type Set struct {
 	listed  bool           // in the waiting list of the table
 	retired uint64         // the transaction that took away what led to it; 0: it is not retired
 	late    map[Key]uint64 // its elements that are retired, each with the transaction that would have deleted it
+	bridged map[Key]bridged
 }
 
 // Want makes the set hold k with v. In an interval set the caller keeps the wanted intervals disjoint.

@@ -56,7 +56,7 @@ func (tx *Transaction) weight() int {
 // What finds an address in a set without verdicts passes. So many elements of one that is in use may be there some
 // portions before the rest, and be gone some portions after it: what passes meanwhile does so before or after.
 func (tx *Transaction) split() []*Transaction {
-	var unreached, rest, late, retired, chains []Op
+	var unreached, first, rest, late, retired, chains []Op
 	gone := make(map[*Chain]bool)
 	edits := make(map[*Set]int)
 	for _, op := range tx.Ops {
@@ -68,6 +68,8 @@ func (tx *Transaction) split() []*Transaction {
 	many := func(op Op) bool { return op.weight() > maxStage && edits[op.Set] == 1 && op.Set.passes() }
 	for _, op := range tx.Ops {
 		switch {
+		case op.First:
+			first = append(first, op)
 		case op.Verb == AddTable, op.Verb == DeleteTable, op.Unreached, op.Verb == AddElements && many(op):
 			unreached = append(unreached, op)
 		case op.Verb == DeleteElements && many(op):
@@ -80,7 +82,7 @@ func (tx *Transaction) split() []*Transaction {
 			rest = append(rest, op)
 		}
 	}
-	stages := tx.portions(unreached)
+	stages := append(tx.portions(unreached), tx.swaps(first)...)
 	for _, ops := range lead(rest) {
 		if len(ops) > 0 {
 			stages = append(stages, tx.with(ops))
@@ -169,6 +171,29 @@ func (tx *Transaction) portions(ops []Op) []*Transaction {
 		if room -= op.weight(); room <= 0 || len(ops) == 0 {
 			stages = append(stages, tx.with(portion))
 			portion, room = nil, maxStage
+		}
+	}
+	return stages
+}
+
+// swaps returns transactions of at most maxStage of operations that, two by two, delete and add the same keys: each key
+// is always there.
+func (tx *Transaction) swaps(ops []Op) []*Transaction {
+	var stages []*Transaction
+	var stage []Op
+	room := maxStage / 2
+	for i := 0; i < len(ops); i += 2 {
+		old, next := ops[i], ops[i+1]
+		for len(old.Elements) > 0 {
+			n := min(room, len(old.Elements))
+			gone, there := old, next
+			gone.Elements, old.Elements = old.Elements[:n], old.Elements[n:]
+			there.Elements, next.Elements = next.Elements[:n], next.Elements[n:]
+			stage = append(stage, gone, there)
+			if room -= n; room == 0 || i+2 == len(ops) && len(old.Elements) == 0 {
+				stages = append(stages, tx.with(stage))
+				stage, room = nil, maxStage/2
+			}
 		}
 	}
 	return stages

@@ -141,7 +141,7 @@ func (t *Table) Forget() {
 	t.retirement = retirement{number: t.number}
 	for _, s := range t.sets {
 		s.elements.forget()
-		s.listed, s.retired, s.late = false, 0, nil
+		s.listed, s.retired, s.late, s.bridged = false, 0, nil, nil
 	}
 }
 
@@ -160,6 +160,7 @@ func (t *Table) Take() *Transaction {
 	}
 	t.number++
 	b := &batch{table: t}
+	b.pin()
 	sets := t.dirty
 	if !t.known {
 		sets = slices.Collect(maps.Values(t.sets))

@@ -34,6 +34,10 @@ type Op struct {
 
 	// Unreached says that no packet can come to the object when the transaction begins: it is new, or revived.
 	Unreached bool
+
+	// First says that this is to be committed before what changes the rules by which packets come here. It is the first
+	// of two operations, which delete and add the same keys at the same places.
+	First bool
 }
 
 // Transaction is a list of operations on one table that the kernel commits all or none. The order of the operations is

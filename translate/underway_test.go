@@ -12,8 +12,14 @@ import (
 	"slices"
 	"testing"
 
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
+	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -21,14 +27,14 @@ import (
 // follow the rules of before, and after each number of lookups the elements change to those of after. What is allowed
 // before and after an event passes.
 func TestUnderWay(t *testing.T) {
-	packets := 0
+	u := underWay{}
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, random.SizeOf(seed))
 		c := g.Cluster()
 		s := build(c, node, unlimited(seed))
-		var kernel model
-		if err := kernel.settle(s.Complete()); err != nil {
+		u.kernel = model{}
+		if err := u.kernel.settle(s.Complete()); err != nil {
 			return err
 		}
 		for step := range 15 {
@@ -37,41 +43,141 @@ func TestUnderWay(t *testing.T) {
 			e.Apply(s)
 			e.ApplyTo(c)
 			allowed := allowedByBoth(r, guard(&before, node, unlimited(seed)), guard(c, node, unlimited(seed)))
-			var transactions []*nft.Transaction
-			for more := true; more; {
-				var table *nft.Table
-				table, more = s.Portion(math.MaxInt)
-				transactions = append(transactions, table.Take())
-			}
-			if r.IntN(3) == 0 {
-				s.Complete().Reap(s.Complete().Retired())
-				transactions = append(transactions, s.Complete().Take())
-			}
-			for _, tx := range transactions {
-				for _, stage := range tx.Stages() {
-					old := kernel.clone()
-					if err := kernel.apply(stage); err != nil {
-						return fmt.Errorf("step %d: %w in\n%s", step, err, tx)
-					}
-					for _, f := range allowed {
-						for n := 0; ; n++ {
-							p := packet{flow: f, old: old, now: &kernel, flip: n}
-							if packets++; !p.passes() {
-								return fmt.Errorf("step %d: %s is denied when it has made %d of %d lookups and the "+
-									"kernel commits\n%s\nin %s\nand %s",
-									step, f, n, p.lookups, stage, old, &kernel)
-							}
-							if n > p.lookups {
-								break
-							}
-						}
-					}
-				}
+			if err := u.commit(r, s, allowed); err != nil {
+				return fmt.Errorf("step %d: %w", step, err)
 			}
 		}
 		return nil
 	})
-	t.Logf("%d packets", packets)
+	t.Logf("%d packets", u.packets)
+}
+
+// TestUnderWayRules is [TestUnderWay] with events that change at once by what rule, and by what kind of match, a few
+// pods are let in.
+func TestUnderWayRules(t *testing.T) {
+	u := underWay{}
+	forSeeds(t, func(seed uint64) error {
+		r := random.Source(seed)
+		c := &policy.Cluster{Namespaces: map[string]map[string]string{"shop": {}}}
+		s := build(c, node, translate.Options{})
+		var flows []policy.Flow
+		for i := range byte(4) {
+			a := netip.AddrFrom4([4]byte{10, 0, 0, i})
+			p := policy.Pod{
+				NamespacedName: types.NamespacedName{Namespace: "shop", Name: fmt.Sprint("pod-", i)},
+				Node:           []string{node, "other"}[min(i, 1)], IPs: []netip.Addr{a}, Running: true,
+			}
+			c.Pods = append(c.Pods, p)
+			s.SetPod(p)
+			for _, port := range []uint16{1, 80, 1000, 1700, 2500} {
+				flows = append(flows, policy.Flow{
+					Src: a, Dst: netip.AddrFrom4([4]byte{10, 0, 0, 0}), Proto: nft.TCP, DstPort: port,
+				})
+			}
+		}
+		u.kernel = model{}
+		for step := range 15 {
+			before := *c
+			before.Policies, before.Pods = slices.Clone(c.Policies), slices.Clone(c.Pods)
+			relabel(r, c, s)
+			replacePolicies(r, c, s)
+			allowed := slices.DeleteFunc(slices.Clone(flows), func(f policy.Flow) bool {
+				return !before.Explain(f).Allowed || !c.Explain(f).Allowed
+			})
+			if err := u.commit(r, s, allowed); err != nil {
+				return fmt.Errorf("step %d: %w", step, err)
+			}
+		}
+		return nil
+	})
+	t.Logf("%d packets", u.packets)
+}
+
+// relabel gives pods of another node a label or takes it from them.
+func relabel(r *rand.Rand, c *policy.Cluster, s *translate.State) {
+	for i := range c.Pods {
+		if p := &c.Pods[i]; p.Node != node && r.IntN(3) == 0 {
+			p.Labels = map[string]string{"app": []string{"client", "other"}[r.IntN(2)]}
+			s.SetPod(*p)
+		}
+	}
+}
+
+// replacePolicies changes a policy of two, or both.
+func replacePolicies(r *rand.Rand, c *policy.Cluster, s *translate.State) {
+	names := []string{"one", "two"}[:1+r.IntN(2)]
+	for _, name := range names {
+		np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}}
+		for range r.IntN(4) {
+			np.Spec.Ingress = append(np.Spec.Ingress, randomRule(r))
+		}
+		c.Policies = append(slices.DeleteFunc(slices.Clone(c.Policies), func(old *networkingv1.NetworkPolicy) bool {
+			return old.Name == name
+		}), np)
+		_ = s.SetPolicy(np)
+	}
+}
+
+// randomRule returns a rule of a few peers and ports that overlap.
+func randomRule(r *rand.Rand) networkingv1.NetworkPolicyIngressRule {
+	var rule networkingv1.NetworkPolicyIngressRule
+	switch r.IntN(5) {
+	case 0, 1:
+		client := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "client"}}
+		rule.From = []networkingv1.NetworkPolicyPeer{{PodSelector: client}}
+	case 2:
+		rule.From = []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}}
+	case 3:
+		rule.From = []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/31"}}}
+	}
+	ends := [][2]int32{{1, 2000}, {1500, 3000}, {1, 3000}, {80, 80}, {900, 1800}}
+	for range r.IntN(3) {
+		end := ends[r.IntN(len(ends))]
+		first := intstr.FromInt32(end[0])
+		rule.Ports = append(rule.Ports, networkingv1.NetworkPolicyPort{Port: &first, EndPort: &end[1]})
+	}
+	return rule
+}
+
+// underWay is a kernel that packets go through while it commits.
+type underWay struct {
+	kernel  model
+	packets int
+}
+
+// commit commits what is pending, and now and then deletes what was retired. What is allowed passes meanwhile.
+func (u *underWay) commit(r *rand.Rand, s *translate.State, allowed []policy.Flow) error {
+	var transactions []*nft.Transaction
+	for more := true; more; {
+		var table *nft.Table
+		table, more = s.Portion(math.MaxInt)
+		transactions = append(transactions, table.Take())
+	}
+	if r.IntN(3) == 0 {
+		s.Complete().Reap(s.Complete().Retired())
+		transactions = append(transactions, s.Complete().Take())
+	}
+	for _, tx := range transactions {
+		for _, stage := range tx.Stages() {
+			old := u.kernel.clone()
+			if err := u.kernel.apply(stage); err != nil {
+				return fmt.Errorf("%w in\n%s", err, tx)
+			}
+			for _, f := range allowed {
+				for n := 0; ; n++ {
+					p := packet{flow: f, old: old, now: &u.kernel, flip: n}
+					if u.packets++; !p.passes() {
+						return fmt.Errorf("%s is denied when it has made %d of %d lookups and the kernel commits\n%s\n"+
+							"in %s\nand %s", f, n, p.lookups, stage, old, &u.kernel)
+					}
+					if n > p.lookups {
+						break
+					}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // allowedByBoth returns flows that both clusters allow.

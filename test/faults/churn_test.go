@@ -28,6 +28,7 @@ func match(kind string) string {
 		"pods":           client,
 		"ranges":         client + wide,
 		"more ranges":    client + `, ports: [{port: 1, endPort: 3000}]`,
+		"higher ranges":  client + `, ports: [{port: 1500, endPort: 3000}]`,
 		"named ports":    client + `, ports: [{port: http}]`,
 		"blocks":         blocks,
 		"blocks, ranges": blocks + wide,
@@ -105,6 +106,8 @@ func churns(t *testing.T) []churn {
 		add(name+", of one policy or another", policies{one, rest},
 			policies{rest, shopPolicy(t, "new", "web", pair[1])})
 	}
+	add("ranges, or others and any peer", policies{shopPolicy(t, "web", "web", "ranges")},
+		policies{shopPolicy(t, "web", "web", "higher ranges", "any peer, ranges")})
 	both := policies{shopPolicy(t, "web", "web", "ranges", "renamed, single ports")}
 	all = append(all, churn{"a peer has other labels", both, both, [2][]policy.Pod{
 		{pod("client", "node-2", 2, 1)}, {renamed(pod("client", "node-2", 2, 1))},

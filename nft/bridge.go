@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+)
+
+// A bridge is a chain that jumps to several. While the rules change by which a key is looked up, the key leads there
+// instead of from the one chain to the other: what either allows is allowed, whichever rules a packet follows.
+//
+//	k → A        k → bridge → A, B        k → bridge        k → B
+//	old rules    old rules                new rules         new rules
+//	             first stage              the rest          when no packet follows the old rules
+const bridgePrefix = "bridge-"
+
+// bridged is a key that leads to a bridge.
+type bridged struct {
+	number uint64  // of the last transaction because of which it does
+	to     Verdict // that is wanted; zero: none is
+}
+
+// bridgeOf returns the bridge to some chains.
+func bridgeOf(ends []string) *Chain {
+	slices.Sort(ends)
+	ends = slices.Compact(ends)
+	sum := sha256.Sum256([]byte(strings.Join(ends, "\n")))
+	c := &Chain{Name: bridgePrefix + hex.EncodeToString(sum[:8]), Comment: "until the packets under way have left"}
+	for _, name := range ends {
+		c.Rules = append(c.Rules, R(JumpTo(name)))
+	}
+	return c
+}
+
+// ends returns the chains that a key leads to and that packets under way may need, or another change now.
+func (t *Table) ends(held Verdict, b bridged) []string {
+	if b.number == 0 {
+		return []string{held.Chain}
+	}
+	if b.number <= t.settled {
+		return []string{b.to.Chain}
+	}
+	var ends []string
+	c, _ := t.chains.heldAt(held.Chain)
+	for _, r := range c.Rules {
+		ends = append(ends, r.Statements[0].(Verdict).Chain)
+	}
+	return ends
+}
+
+// bridge leaves in an edit what becomes of its keys at once. Of the others it says how the kernel keeps them.
+func (b *batch) bridge(e *edit, replaces func(Key) bool) {
+	next := make(map[Key]Value)
+	for _, a := range e.add {
+		next[a.Key] = a.Value
+	}
+	over := edit{set: e.set}
+	kept := make(map[Key]bool)
+	for _, old := range e.drop {
+		v, wanted := next[old.Key]
+		was := e.set.bridged[old.Key]
+		if was.number == 0 && (!wanted || old.Verdict == v.Verdict) ||
+			old.Verdict.Kind != Jump || wanted && v.Verdict.Kind != Jump {
+			continue
+		}
+		now := bridged{max(was.number, e.set.late[old.Key]), v.Verdict}
+		if replaces(old.Key) && (was.number == 0 || was.to != now.to) {
+			now.number = b.table.number
+		}
+		if now.number <= b.table.settled || was.number != 0 && was.number <= b.table.settled && was.to == (Verdict{}) {
+			delete(e.set.bridged, old.Key)
+			continue
+		}
+		ends := b.table.ends(old.Verdict, was)
+		if wanted {
+			ends = append(ends, v.Verdict.Chain)
+		} else {
+			v = old.Value
+		}
+		v.Verdict = JumpTo(b.open(bridgeOf(ends)).Name)
+		if old.Verdict != v.Verdict {
+			over.drop, over.add = append(over.drop, old), append(over.add, Element{old.Key, v})
+		}
+		kept[old.Key] = true
+		e.set.keepBridged(old.Key, v, now)
+	}
+	if len(kept) > 0 {
+		b.table.wait(e.set)
+		stays := func(e Element) bool { return kept[e.Key] }
+		e.drop, e.add = slices.DeleteFunc(e.drop, stays), slices.DeleteFunc(e.add, stays)
+	}
+	if len(over.add) > 0 {
+		b.bridges = append(b.bridges, over)
+	}
+}
+
+// keepBridged notes that the kernel holds v, a bridge, at a key.
+func (s *Set) keepBridged(k Key, v Value, b bridged) {
+	if s.bridged == nil {
+		s.bridged = make(map[Key]bridged)
+	}
+	s.bridged[k] = b
+	s.elements.keep(k, v)
+}
+
+// open has a bridge made, if the kernel does not hold it.
+func (b *batch) open(c *Chain) *Chain {
+	delete(b.table.retired, c.Name) // if it is, then from now on
+	if held, ok := b.table.chains.heldAt(c.Name); ok {
+		return held
+	}
+	b.addChains = append(b.addChains, c)
+	b.table.chains.hold(c.Name, held[*Chain]{c, true})
+	return c
+}
+
+// pin notes the chains and sets that packets may come to by bridges: they stay, although they may be retired for long.
+func (b *batch) pin() {
+	for _, s := range b.table.waiting {
+		for k, at := range s.bridged {
+			if v, held := s.elements.heldAt(k); held && at.number > b.table.settled {
+				b.pinChain(v.Verdict.Chain)
+			}
+		}
+	}
+}
+
+func (b *batch) pinChain(name string) {
+	c, held := b.table.chains.heldAt(name)
+	if !held || b.pinned[name] {
+		return
+	}
+	if b.pinned == nil {
+		b.pinned = make(map[string]bool)
+	}
+	b.pinned[name] = true
+	for _, r := range c.Rules {
+		for _, statement := range r.Statements {
+			switch s := statement.(type) {
+			case Verdict:
+				b.pinChain(s.Chain)
+			case Lookup:
+				b.pinned[s.Set] = true
+			case PortLookup:
+				b.pinned[s.Set] = true
+			}
+		}
+	}
+}
