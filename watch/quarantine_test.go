@@ -97,6 +97,8 @@ func (c *quarantineCase) tell(which func(random.Kind) bool) {
 				o.SetPod(e.Pod)
 			case random.NamespaceKind:
 				o.SetNamespace(e.Name.Name, e.Labels)
+			case random.NodeKind:
+				o.SetNode(e.Name.Name, e.CIDRs)
 			default:
 				o.SetPolicy(e.Policy)
 			}

@@ -4,6 +4,7 @@ package kernel_test
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -145,6 +146,14 @@ func rules() map[string][]nft.Statement {
 		"log":         {nft.Log{Prefix: strings.Repeat("p", 127), Group: 65535, Snaplen: 64}},
 		"log strange": {nft.Log{Prefix: `a "b" ü`, Group: 1, Snaplen: 128}},
 		"counter":     {nft.Counter{}, nft.Verdict{Kind: nft.Drop}},
+		"prefix":      {nft.AddrIn{Side: nft.Destination, Prefix: netip.MustParsePrefix("10.1.0.0/17")}, accept},
+		"prefix ipv6": {nft.AddrIn{Prefix: netip.MustParsePrefix("fd00:1::/57")}, accept},
+		"address":     {nft.AddrIn{Prefix: netip.MustParsePrefix("10.1.2.3/32")}, accept},
+		"link":        {nft.LinkName{Name: "lo"}, accept},
+		"links":       {nft.LinkName{Side: nft.Destination, Name: "veth*"}, accept},
+		"local":       {nft.AddrType{Side: nft.Destination, Kind: nft.Local}, accept},
+		"broadcast":   {nft.AddrType{Side: nft.Destination, Kind: nft.Broadcast}, accept},
+		"multicast":   {nft.AddrType{Kind: nft.Multicast}, accept},
 		"two lookups": {lookup(nft.Source, nft.SetType{Family: nft.IPv4}),
 			lookup(nft.Destination, nft.SetType{Family: nft.IPv4}), accept},
 		"lookup ports": {lookup(nft.Source, nft.SetType{Family: nft.IPv6}), nft.Ports{ports(nft.TCP, 80, 80)}, accept},
