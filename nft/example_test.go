@@ -87,7 +87,9 @@ func ExampleTable_Forget() {
 func ExampleTable_Trace() {
 	t := web()
 	for _, peer := range []string{"10.0.0.7", "10.0.0.8"} {
-		f := nft.Flow{Src: netip.MustParseAddr(peer), Dst: netip.MustParseAddr("10.0.0.5"), Proto: nft.TCP, DstPort: 80}
+		f := nft.Packet{
+			Src: netip.MustParseAddr(peer), Dst: netip.MustParseAddr("10.0.0.5"), Proto: nft.TCP, DstPort: 80,
+		}
 		steps, verdict, err := t.Trace(f)
 		if err != nil {
 			fmt.Println(err)

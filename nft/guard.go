@@ -66,24 +66,24 @@ func (m AddrType) String() string {
 	return "fib " + field + " type " + kinds[m.Kind]
 }
 
-func (m AddrIn) eval(tr *trace) bool { return m.Prefix.Contains(tr.flow.addr(m.Side)) }
+func (m AddrIn) eval(tr *trace) bool { return m.Prefix.Contains(tr.packet.addr(m.Side)) }
 
 func (m LinkName) eval(tr *trace) bool {
 	if m.Side == Source {
-		return m.Matches(tr.flow.In)
+		return m.Matches(tr.packet.In)
 	}
-	return m.Matches(tr.flow.Out)
+	return m.Matches(tr.packet.Out)
 }
 
-// eval knows the addresses of the node that the flow tells of, and no broadcast addresses.
+// eval knows the addresses of the node that the packet tells of, and no broadcast addresses.
 func (m AddrType) eval(tr *trace) bool {
 	switch {
 	case m.Kind == Multicast:
-		return tr.flow.addr(m.Side).IsMulticast()
+		return tr.packet.addr(m.Side).IsMulticast()
 	case m.Kind != Local:
 		return false
 	case m.Side == Source:
-		return tr.flow.FromNode
+		return tr.packet.FromNode
 	}
-	return tr.flow.Hook == Input
+	return tr.packet.Hook == Input
 }

@@ -8,9 +8,9 @@ import (
 	"net/netip"
 )
 
-// Flow is the first packet of a new connection as a hook sees it: the original source, and the destination after the
+// Packet is the first one of a new connection as a hook sees it: the original source, and the destination after the
 // destination was translated.
-type Flow struct {
+type Packet struct {
 	Hook     Hook       // that the packet passes
 	Src, Dst netip.Addr // of one family; an IPv4-mapped address is one of IPv6
 	Proto    uint8      // IANA protocol number
@@ -21,19 +21,19 @@ type Flow struct {
 }
 
 // addr returns the address at an end.
-func (f Flow) addr(side Side) netip.Addr {
+func (p Packet) addr(side Side) netip.Addr {
 	if side == Source {
-		return f.Src
+		return p.Src
 	}
-	return f.Dst
+	return p.Dst
 }
 
-// String returns the flow as "10.0.0.1 -> 10.0.0.2 tcp/80".
-func (f Flow) String() string {
-	return fmt.Sprintf("%s -> %s %s/%d", f.Src, f.Dst, ProtocolName(f.Proto), f.DstPort)
+// String returns the packet as "10.0.0.1 -> 10.0.0.2 tcp/80".
+func (p Packet) String() string {
+	return fmt.Sprintf("%s -> %s %s/%d", p.Src, p.Dst, ProtocolName(p.Proto), p.DstPort)
 }
 
-// Step is one rule that a flow matched to its end, and its verdict.
+// Step is one rule that a packet matched to its end, and its verdict.
 type Step struct {
 	Chain    string
 	Position int // of the rule in its chain, from 0
@@ -78,15 +78,15 @@ func (s Step) Element() string {
 func (s Step) Lookup() (*Set, Element) { return s.set, s.found }
 
 // Trace follows a new connection through the base chains of its hook, in the order in which the kernel runs them. It
-// returns the rules that matched, and Accept, Drop, Reject or Reset. If the flow comes to a reference to a chain or set
-// that is not in the table, or more than 16 chains deep, that is an error, as it would be to the kernel; the verdict
-// then means nothing.
-func (t *Table) Trace(f Flow) ([]Step, Verdict, error) {
-	trail, err := t.Follow(f)
+// returns the rules that matched, and Accept, Drop, Reject or Reset. If the packet comes to a reference to a chain or
+// set that is not in the table, or more than 16 chains deep, that is an error, as it would be to the kernel; the
+// verdict then means nothing.
+func (t *Table) Trace(p Packet) ([]Step, Verdict, error) {
+	trail, err := t.Follow(p)
 	return trail.Steps, trail.Verdict, err
 }
 
-// Trail is all that a flow meets in a table.
+// Trail is all that a packet meets in a table.
 type Trail struct {
 	Steps   []Step
 	Verdict Verdict
@@ -94,12 +94,12 @@ type Trail struct {
 	Chains  []string // that it was in, in the order in which it came to them; one may be there twice
 }
 
-// Follow is [Table.Trace] with what the flow meets besides the rules that it matches.
-func (t *Table) Follow(f Flow) (Trail, error) {
-	tr := &trace{table: t, flow: f}
+// Follow is [Table.Trace] with what the packet meets besides the rules that it matches.
+func (t *Table) Follow(p Packet) (Trail, error) {
+	tr := &trace{table: t, packet: p}
 	verdict := Verdict{Kind: Accept}
 	for _, c := range t.Chains() {
-		if c.Base == nil || c.Base.Hook != f.Hook {
+		if c.Base == nil || c.Base.Hook != p.Hook {
 			continue
 		}
 		if v := tr.chain(c, 0); v.denies() || tr.err != nil {
@@ -112,10 +112,10 @@ func (t *Table) Follow(f Flow) (Trail, error) {
 
 // trace is one run of the interpreter.
 type trace struct {
-	table *Table
-	flow  Flow
-	steps []Step
-	err   error
+	table  *Table
+	packet Packet
+	steps  []Step
+	err    error
 
 	missed []Miss // since the last step
 	chains []string
@@ -191,10 +191,10 @@ func (l Lookup) eval(tr *trace) bool {
 		tr.err = fmt.Errorf("no %s %s of type %s", l.Type.keyword(), l.Set, l.Type.typeText())
 		return false
 	}
-	if FamilyOf(tr.flow.Src) != l.Type.Family {
+	if FamilyOf(tr.packet.Src) != l.Type.Family {
 		return false
 	}
-	if !tr.lookUp(s, l.key(tr.flow)) {
+	if !tr.lookUp(s, l.key(tr.packet)) {
 		return false
 	}
 	if l.Type.Map {
@@ -215,18 +215,18 @@ func (tr *trace) lookUp(s *Set, k Key) bool {
 }
 
 // key is what the lookup loads from the packet.
-func (l Lookup) key(f Flow) Key {
-	one, other := f.addr(l.Side), f.addr(l.Side.Other())
+func (l Lookup) key(p Packet) Key {
+	one, other := p.addr(l.Side), p.addr(l.Side.Other())
 	switch l.Type.Fields {
 	case AddrAddr:
 		return PairKey(one, other)
 	case AddrProtoPort:
-		return PortKey(one, f.Proto, f.DstPort)
+		return PortKey(one, p.Proto, p.DstPort)
 	}
 	return AddrKey(one)
 }
 
-func (p Ports) eval(tr *trace) bool { return p.Contains(tr.flow.Proto, tr.flow.DstPort) }
+func (p Ports) eval(tr *trace) bool { return p.Contains(tr.packet.Proto, tr.packet.DstPort) }
 
 func (l PortLookup) eval(tr *trace) bool {
 	s := tr.table.FindSet(l.Set)
@@ -234,12 +234,12 @@ func (l PortLookup) eval(tr *trace) bool {
 		tr.err = fmt.Errorf("no set %s of ports", l.Set)
 		return false
 	}
-	return tr.flow.Proto == l.Proto && tr.lookUp(s, Key{Port: tr.flow.DstPort})
+	return tr.packet.Proto == l.Proto && tr.lookUp(s, Key{Port: tr.packet.DstPort})
 }
 
 func (NeighbourDiscovery) eval(tr *trace) bool {
-	f := tr.flow
-	return FamilyOf(f.Src) == IPv6 && f.Proto == ICMPv6 && FirstNDType <= f.ICMPType && f.ICMPType <= LastNDType
+	p := tr.packet
+	return FamilyOf(p.Src) == IPv6 && p.Proto == ICMPv6 && FirstNDType <= p.ICMPType && p.ICMPType <= LastNDType
 }
 
 // eval is true: the interpreter has no clock, and a packet that the limit holds back is only not logged.

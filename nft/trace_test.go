@@ -11,13 +11,13 @@ import (
 )
 
 // parseFlow reads "10.0.0.1 -> 10.0.0.2 tcp/80"; ICMPv6 has its type in the port's place.
-func parseFlow(t testing.TB, s string) nft.Flow {
+func parseFlow(t testing.TB, s string) nft.Packet {
 	t.Helper()
 	var src, dst, service string
 	if _, err := fmt.Sscanf(s, "%s -> %s %s", &src, &dst, &service); err != nil {
 		t.Fatalf("flow %q: %v", s, err)
 	}
-	f := nft.Flow{Src: addr(src), Dst: addr(dst)}
+	f := nft.Packet{Src: addr(src), Dst: addr(dst)}
 	name, number, _ := strings.Cut(service, "/")
 	for _, proto := range []uint8{nft.ICMP, nft.TCP, nft.UDP, nft.ICMPv6, nft.SCTP} {
 		if nft.ProtocolName(proto) == name {
@@ -217,7 +217,7 @@ func TestTraceIntervals(t *testing.T) {
 		{"fd00::1:0", ""},
 		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff::/16"},
 	} {
-		f := nft.Flow{Src: addr(row.addr), Dst: addr(row.addr), Proto: nft.TCP}
+		f := nft.Packet{Src: addr(row.addr), Dst: addr(row.addr), Proto: nft.TCP}
 		steps, verdict, err := table.Trace(f)
 		found := ""
 		if len(steps) > 0 {
@@ -368,7 +368,7 @@ func TestTraceNeighbourDiscovery(t *testing.T) {
 		{"10.0.0.1", nft.ICMPv6, 135, nft.Drop},
 	} {
 		a := addr(row.addr)
-		_, got, err := table.Trace(nft.Flow{Src: a, Dst: a, Proto: row.proto, ICMPType: row.typ})
+		_, got, err := table.Trace(nft.Packet{Src: a, Dst: a, Proto: row.proto, ICMPType: row.typ})
 		if err != nil || got.Kind != row.want {
 			t.Errorf("%s, protocol %d, type %d: %s, %v", row.addr, row.proto, row.typ, got, err)
 		}

@@ -62,8 +62,8 @@ func nodesOf(c *policy.Cluster, f policy.Flow, options Options) []*State {
 }
 
 // PacketOf returns the first packet of a flow as the hook sees it that it passes.
-func PacketOf(f policy.Flow) nft.Flow {
-	p := nft.Flow{
+func PacketOf(f policy.Flow) nft.Packet {
+	p := nft.Packet{
 		Src: f.Src, Dst: f.Dst, Proto: f.Proto, DstPort: f.DstPort, ICMPType: f.ICMPType,
 		FromNode: f.FromNode, In: f.In, Out: f.Out,
 	}
