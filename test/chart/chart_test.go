@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chart holds the Helm chart against what `kubectl apply -k` applies, and its values against the objects that come of them.
+// Package chart holds the Helm chart against what `kubectl apply -k` applies, and its values against the objects that come
+// of them.
 package chart
 
 import (
@@ -109,10 +110,17 @@ func (o objects) add(t *testing.T, text string) {
 func (o objects) daemonSet(t *testing.T) *appsv1.DaemonSet {
 	t.Helper()
 	ds := new(appsv1.DaemonSet)
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o["DaemonSet netpold"].Object, ds, true); err != nil {
+	o.decode(t, "DaemonSet netpold", ds)
+	return ds
+}
+
+// decode decodes an object strictly.
+func (o objects) decode(t *testing.T, key string, into any) {
+	t.Helper()
+	err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o[key].Object, into, true)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return ds
 }
 
 // TestLint is `helm lint`, with warnings as errors.
@@ -136,6 +144,7 @@ func TestSame(t *testing.T) {
 	}{
 		"default":    {"", []string{manifests}},
 		"minimal":    {"gate: {enabled: false}", []string{manifests + "/minimal"}},
+		"taint":      {"taint: {enabled: true}", []string{"testdata/taint"}},
 		"monitoring": {monitoring, []string{manifests, manifests + "/monitoring"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,44 +159,51 @@ func TestSame(t *testing.T) {
 	}
 }
 
-const monitoring = `monitoring: {podMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}`
+const monitoring = "monitoring: " +
+	"{podMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}"
 
 // TestValues sets one value after the other and looks at what becomes of it.
 func TestValues(t *testing.T) {
-	for values, check := range map[string]func(*corev1.PodTemplateSpec, *corev1.Container) (got, want any){
-		"image: {repository: registry.example/netpold, tag: v1}": func(_ *corev1.PodTemplateSpec, c *corev1.Container) (any, any) {
+	type (
+		pod       = *corev1.PodTemplateSpec
+		container = *corev1.Container
+	)
+	for values, check := range map[string]func(pod, container) (got, want any){
+		"image: {repository: registry.example/netpold, tag: v1}": func(_ pod, c container) (any, any) {
 			return c.Image, "registry.example/netpold:v1"
 		},
-		"image: {digest: '" + digest + "'}": func(_ *corev1.PodTemplateSpec, c *corev1.Container) (any, any) {
+		"image: {digest: '" + digest + "'}": func(_ pod, c container) (any, any) {
 			return c.Image, "netpold@" + digest
 		},
-		"imagePullSecrets: [{name: a}]": func(p *corev1.PodTemplateSpec, _ *corev1.Container) (any, any) {
+		"imagePullSecrets: [{name: a}]": func(p pod, _ container) (any, any) {
 			return p.Spec.ImagePullSecrets, []corev1.LocalObjectReference{{Name: "a"}}
 		},
-		"args: [--deny=reject, --drop-events]": func(_ *corev1.PodTemplateSpec, c *corev1.Container) (any, any) {
+		"args: [--deny=reject, --drop-events]": func(_ pod, c container) (any, any) {
 			return c.Args[len(c.Args)-2:], []string{"--deny=reject", "--drop-events"}
 		},
-		"manageBrNetfilter: true": func(_ *corev1.PodTemplateSpec, c *corev1.Container) (any, any) {
+		"manageBrNetfilter: true": func(_ pod, c container) (any, any) {
 			return []any{slices.Contains(c.Args, "--manage-br-netfilter"), c.SecurityContext},
 				[]any{true, &corev1.SecurityContext{Privileged: new(true), ReadOnlyRootFilesystem: new(true)}}
 		},
-		"port: 9999": func(_ *corev1.PodTemplateSpec, c *corev1.Container) (any, any) {
-			return []any{c.Ports[0].ContainerPort, environment(c, "NETPOLD_LISTEN")}, []any{int32(9999), "$(HOST_IP):9999"}
+		"port: 9999": func(_ pod, c container) (any, any) {
+			return []any{c.Ports[0].ContainerPort, environment(c, "NETPOLD_LISTEN")},
+				[]any{int32(9999), "$(HOST_IP):9999"}
 		},
-		"{resources: {limits: {memory: 1Gi}}, goMemoryLimit: 800MiB}": func(_ *corev1.PodTemplateSpec, c *corev1.Container) (any, any) {
-			return []any{c.Resources.Limits.Memory().String(), c.Resources.Requests.Cpu().IsZero(), environment(c, "GOMEMLIMIT")},
+		"{resources: {limits: {memory: 1Gi}}, goMemoryLimit: 800MiB}": func(_ pod, c container) (any, any) {
+			r := c.Resources
+			return []any{r.Limits.Memory().String(), r.Requests.Cpu().IsZero(), environment(c, "GOMEMLIMIT")},
 				[]any{"1Gi", false, "800MiB"}
 		},
-		"priorityClassName: mine": func(p *corev1.PodTemplateSpec, _ *corev1.Container) (any, any) {
+		"priorityClassName: mine": func(p pod, _ container) (any, any) {
 			return p.Spec.PriorityClassName, "mine"
 		},
-		"nodeSelector: {pool: a}": func(p *corev1.PodTemplateSpec, _ *corev1.Container) (any, any) {
+		"nodeSelector: {pool: a}": func(p pod, _ container) (any, any) {
 			return p.Spec.NodeSelector, map[string]string{"pool": "a", "kubernetes.io/os": "linux"}
 		},
-		"tolerations: []":        func(p *corev1.PodTemplateSpec, _ *corev1.Container) (any, any) { return len(p.Spec.Tolerations), 0 },
-		"podAnnotations: {a: b}": func(p *corev1.PodTemplateSpec, _ *corev1.Container) (any, any) { return p.Annotations["a"], "b" },
-		"podLabels: {a: b}":      func(p *corev1.PodTemplateSpec, _ *corev1.Container) (any, any) { return p.Labels["a"], "b" },
-		"image: {pullPolicy: Always}": func(_ *corev1.PodTemplateSpec, c *corev1.Container) (any, any) {
+		"tolerations: []":        func(p pod, _ container) (any, any) { return len(p.Spec.Tolerations), 0 },
+		"podAnnotations: {a: b}": func(p pod, _ container) (any, any) { return p.Annotations["a"], "b" },
+		"podLabels: {a: b}":      func(p pod, _ container) (any, any) { return p.Labels["a"], "b" },
+		"image: {pullPolicy: Always}": func(_ pod, c container) (any, any) {
 			return c.ImagePullPolicy, corev1.PullAlways
 		},
 	} {
@@ -229,33 +245,40 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// TestNamespace holds that elsewhere than in kube-system everything is in the release's namespace, and that the priority class has a quota.
+// TestNamespace holds that elsewhere than in kube-system everything is in the release's namespace, and that the priority
+// class has a quota.
 func TestNamespace(t *testing.T) {
 	got, notes, err := render(t, "policies", monitoring)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for key, o := range got {
-		if cluster := strings.HasPrefix(key, "Cluster"); o.GetNamespace() != "policies" && !cluster || o.GetNamespace() != "" && cluster {
-			t.Errorf("%s is in namespace %q", key, o.GetNamespace())
+		want := "policies"
+		if strings.HasPrefix(key, "Cluster") {
+			want = ""
+		}
+		if o.GetNamespace() != want {
+			t.Errorf("%s is in namespace %q, want %q", key, o.GetNamespace(), want)
 		}
 	}
 	subjects, _, _ := unstructured.NestedSlice(got["ClusterRoleBinding netpold"].Object, "subjects")
-	if want := []any{map[string]any{"kind": "ServiceAccount", "name": "netpold", "namespace": "policies"}}; !cmp.Equal(subjects, want) {
+	account := []any{map[string]any{"kind": "ServiceAccount", "name": "netpold", "namespace": "policies"}}
+	if !cmp.Equal(subjects, account) {
 		t.Errorf("the role is bound to %v", subjects)
 	}
 	quota := new(corev1.ResourceQuota)
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(got["ResourceQuota netpold"].Object, quota, true); err != nil {
-		t.Fatal(err)
-	}
+	got.decode(t, "ResourceQuota netpold", quota)
 	want := []corev1.ScopedResourceSelectorRequirement{{
-		ScopeName: corev1.ResourceQuotaScopePriorityClass, Operator: corev1.ScopeSelectorOpIn, Values: []string{"system-node-critical"},
+		ScopeName: corev1.ResourceQuotaScopePriorityClass,
+		Operator:  corev1.ScopeSelectorOpIn, Values: []string{"system-node-critical"},
 	}}
 	if !cmp.Equal(quota.Spec.ScopeSelector.MatchExpressions, want) || quota.Spec.Hard.Pods().IsZero() {
 		t.Errorf("quota: %+v", quota.Spec)
 	}
-	if !strings.Contains(notes, "-n policies rollout status ds/netpold") || !strings.Contains(notes, "pod-security.kubernetes.io/enforce=privileged") {
-		t.Errorf("notes:\n%s", notes)
+	for _, text := range []string{"-n policies rollout status ds/netpold", "pod-security.kubernetes.io/enforce=privileged"} {
+		if !strings.Contains(notes, text) {
+			t.Errorf("the notes lack %q:\n%s", text, notes)
+		}
 	}
 	without, _, err := render(t, "policies", "resourceQuota: {enabled: false}")
 	if err != nil || without["ResourceQuota netpold"] != nil {
@@ -266,9 +289,9 @@ func TestNamespace(t *testing.T) {
 // TestWrong holds that a value that nobody meant is refused.
 func TestWrong(t *testing.T) {
 	for _, values := range []string{
-		"imgae: {tag: v1}", "image: {repository: ''}", "image: {digest: 'sha256:12'}", "args: --deny=reject", "args: [deny]", "port: 0", "port: '9911'",
-		"gate: true", "gate: {enable: false}", "maxUnavailable: 0", "goMemoryLimit: 400Mi", "resources: {limits: {memory: 1Gi}}",
-		"monitoring: {alerts: true}", "podLabels: {a: 1}",
+		"imgae: {tag: v1}", "image: {repository: ''}", "image: {digest: 'sha256:12'}", "args: --deny=reject",
+		"args: [deny]", "port: 0", "port: '9911'", "gate: true", "gate: {enable: false}", "maxUnavailable: 0",
+		"goMemoryLimit: 400Mi", "resources: {limits: {memory: 1Gi}}", "monitoring: {alerts: true}", "podLabels: {a: 1}",
 	} {
 		if _, _, err := render(t, "kube-system", values); err == nil {
 			t.Errorf("%s: not refused", values)
@@ -283,7 +306,8 @@ func TestLabels(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"PodMonitor netpold", "PrometheusRule netpold", "ConfigMap netpold-dashboard"} {
-		if labels := got[key].GetLabels(); labels["release"] != "stack" || labels["app.kubernetes.io/name"] != "netpold" {
+		labels := got[key].GetLabels()
+		if labels["release"] != "stack" || labels["app.kubernetes.io/name"] != "netpold" {
 			t.Errorf("%s has labels %v", key, labels)
 		}
 	}

@@ -11,6 +11,17 @@ The object of a file, as kustomize makes it: in the release's namespace, unless 
 {{- toYaml $object }}
 {{- end }}
 
+{{/*
+A ClusterRoleBinding of a file, for the account in the release's namespace.
+*/}}
+{{- define "netpold.binding" -}}
+{{- $binding := include "netpold.object" . | fromYaml }}
+{{- range $binding.subjects }}
+{{- $_ := set . "namespace" $.root.Release.Namespace }}
+{{- end }}
+{{- toYaml $binding }}
+{{- end }}
+
 {{- define "netpold.labels" -}}
 app.kubernetes.io/name: netpold
 app.kubernetes.io/component: network-policy
