@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .PHONY: force help build test test-kernel test-cluster test-e2e demo bench microbench fuzz golden lint fmt
-.PHONY: image push cross release-files snapshot clean
+.PHONY: test-kernels image push cross release-files snapshot clean
 
 # The packages that have goroutines, and the race detector for them where there is a C compiler, which it needs.
 CONCURRENT := ./cmd/... ./nft/kernel/... ./nft/nflog/... ./watch/...
@@ -85,6 +85,9 @@ push: $(BINARIES) ## Push the image (IMAGE=registry.example/netpold:v1 PLATFORMS
 bin/linux/%/netpold: force
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* \
 	  go build -trimpath -ldflags '-s -w' -buildvcs=auto -o $@ ./cmd/netpold
+
+test-kernels: ## Run the tests of the kernel on other kernels, in virtual machines (KERNELS="linux-image-….deb …")
+	test/kernels/run.sh $(or $(KERNELS),$(error KERNELS= names no kernel package; see test/kernels/run.sh))
 
 cross: ## Type-check and vet the program and its tests for every platform of a release
 	@for p in $(ALL:linux/%=%); do echo $$p; CGO_ENABLED=0 GOOS=linux GOARCH=$$p go vet ./... || exit 1; done

@@ -1,0 +1,120 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs netpold's tests of the kernel on other kernels, in virtual machines. Each argument is a kernel package of any
+# distribution (.deb, .rpm, .apk or .pkg.tar.*, one that has both the kernel and its modules), or a folder of one that
+# was unpacked. The host needs qemu-system-x86_64, cpio, kmod, a static busybox, nft and ip. The machine is amd64, has no
+# network, and everything is in its memory.
+#
+#   test/kernels/run.sh linux-image-6.1.0-45-cloud-amd64_6.1.170-1_amd64.deb
+#   PACKAGES="nft/kernel" FLAGS="-test.run=TestOwn" test/kernels/run.sh /path/to/unpacked
+#   test/kernels/run.sh -n KERNEL     # makes the machine and does not start it
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+run=yes
+if [[ ${1-} == -n ]]; then run= && shift; fi
+(($#)) || { echo "usage: $0 [-n] KERNEL..." >&2; exit 2; }
+read -ra packages <<<"${PACKAGES:-nft/kernel nft/nflog test/kernel test/faults test/drops}"
+for program in qemu-system-x86_64 cpio depmod busybox nft ip; do
+  [[ ! $run && $program == qemu* ]] || command -v "$program" >/dev/null ||
+    { echo "$0: the machine lacks $program" >&2; exit 1; }
+done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+mkdir -p "$root"/{bin,sbin,proc,sys,dev,tmp,run,tree,lib/modules}
+cp "$(command -v busybox)" "$root/bin/busybox"
+for program in nft ip; do # with their libraries, where the loader looks for them
+  cp -L "$(command -v $program)" "$root/sbin/"
+  ldd "$(command -v $program)" | grep -o '/[^ ]*' | while read -r library; do cp -L --parents "$library" "$root"; done
+done
+export CGO_ENABLED=0
+go build -o "$root/bin/netpold" ./cmd/netpold
+for p in "${packages[@]}"; do
+  mkdir -p "$root/tree/$p"
+  if [[ -d $p/testdata ]]; then cp -R "$p/testdata" "$root/tree/$p"; fi
+  go test -c -o "$root/tree/$p/run.test" "./$p"
+done
+mkdir -p "$root/tree/translate" && cp -R translate/testdata "$root/tree/translate"
+# Some tests build netpold, and get what was built here.
+cat >"$root/bin/go" <<'EOF'
+#!/bin/busybox sh
+while [ $# -gt 0 ]; do
+  if [ "$1" = -o ]; then out=$2; fi
+  shift
+done
+exec cp /bin/netpold "$out"
+EOF
+cat >"$root/init" <<EOF
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/sbin:/bin HOME=/tmp
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
+mkdir -p /dev/shm /run/netns
+ip link set lo up
+while read -r m; do insmod "\$m" 2>/dev/null; done </modules
+[ -c /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; }
+echo "kernel \$(uname -r)"
+failed=0
+for p in ${packages[*]}; do
+  cd /tree/\$p && ./run.test -test.timeout=60m ${FLAGS:-} >/tmp/log 2>&1 && echo "ok   \$p" && continue
+  failed=1; tail -n 60 /tmp/log; echo "FAIL \$p"
+done
+echo "status \$failed"
+sync; poweroff -f
+EOF
+chmod +x "$root/init" "$root/bin/go"
+
+# unpack puts a kernel package's files into a folder.
+unpack() {
+  mkdir -p "$2"
+  case $1 in
+  *.deb) dpkg-deb -x "$1" "$2" ;;
+  *.rpm) (cd "$2" && rpm2cpio "$1" | cpio -id --quiet) ;;
+  *) tar -C "$2" -xf "$1" ;;
+  esac
+}
+
+# modules copies what the tests need of a kernel's modules, with what that needs, and lists them in the order to load.
+modules() {
+  local base=$1 version=$2
+  depmod -b "$base" "$version"
+  rm -rf "$root/m" && mkdir -p "$root/m" && : >"$root/modules"
+  for module in nf_tables nf_tables_set nft_ct nft_limit nft_log nft_reject nft_reject_inet nft_counter nft_nat nft_masq \
+    nfnetlink_log nf_log_syslog nf_conntrack nf_conntrack_netlink nf_reject_ipv4 nf_reject_ipv6 \
+    tun veth bridge br_netfilter dummy sctp; do
+    modprobe -d "$base" -S "$version" --show-depends "$module" 2>/dev/null || true
+  done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
+    to=m/$(basename "${file%.ko*}").ko
+    case $file in
+    *.xz) xz -dc "$file" ;;
+    *.zst) zstd -dcq "$file" ;;
+    *.gz) gzip -dc "$file" ;;
+    *) cat "$file" ;;
+    esac >"$root/$to"
+    echo "/$to" >>"$root/modules"
+  done
+}
+
+failed=0
+for kernel; do
+  base=$(realpath "$kernel")
+  if [[ -f $kernel ]]; then base=$work/unpacked && rm -rf "$base" && unpack "$(realpath "$kernel")" "$base"; fi
+  [[ -d $base/lib/modules ]] || { mkdir -p "$base/lib" && mv "$base/usr/lib/modules" "$base/lib/"; }
+  version=$(basename "$(ls -d "$base"/lib/modules/*/ | head -n 1)")
+  image=$(find "$base" -name 'vmlinuz*' -type f | head -n 1)
+  modules "$base" "$version"
+  (cd "$root" && find . | cpio -o -H newc --quiet) | gzip -1 >"$work/initrd"
+  echo "$kernel: Linux $version, $(wc -l <"$root/modules") modules, $(du -m "$work/initrd" | cut -f1) MB"
+  [[ $run ]] || continue
+  accelerator=tcg,thread=single # a /dev/kvm without VMX or SVM is not for kernels of distributions
+  if [[ -w /dev/kvm ]] && grep -qwE 'vmx|svm' /proc/cpuinfo; then accelerator=kvm; fi
+  timeout "${TIMEOUT:-5400}" qemu-system-x86_64 -accel "$accelerator" -cpu max -smp 2 -m 4096 -nodefaults -no-reboot \
+    -display none -nic none -kernel "$image" -initrd "$work/initrd" \
+    -append "console=ttyS0 quiet panic=-1 mitigations=off" -serial stdio </dev/null |
+    tee "$work/console" || true
+  if ! grep -q '^status 0' "$work/console"; then echo "FAILED: $kernel" && failed=1; fi
+done
+exit $failed
