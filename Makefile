@@ -76,8 +76,9 @@ fmt: $(LINT) ## Format the code
 $(LINT): test/tools/go.mod
 	go -C test/tools build -o $(CURDIR)/$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-image: $(BINARIES) ## Write bin/netpold.tar, the image as an OCI archive (IMAGE=netpold:latest PLATFORMS=linux/amd64,… or all)
-	go -C test/image run . -tag $(IMAGE) -out $(CURDIR)/bin/netpold.tar $(foreach b,$(BINARIES),$(b:bin/%/netpold=%)=$(CURDIR)/$(b))
+image: $(BINARIES) ## Write the image as an OCI archive, bin/netpold.tar (IMAGE=netpold:latest PLATFORMS=linux/amd64,… or all)
+	go -C test/image run . -tag $(IMAGE) -out $(CURDIR)/bin/netpold.tar \
+	  $(foreach b,$(BINARIES),$(b:bin/%/netpold=%)=$(CURDIR)/$(b))
 
 push: $(BINARIES) ## Push the image (IMAGE=registry.example/netpold:v1 PLATFORMS=all)
 	go -C test/image run . -tag $(IMAGE) -push $(foreach b,$(BINARIES),$(b:bin/%/netpold=%)=$(CURDIR)/$(b))

@@ -68,7 +68,8 @@ func (s *State) SetNode(name string, podCIDRs []netip.Prefix) {
 	s.eachLocal(func(a netip.Addr, _ *pod) { s.countOutside(a, 1) })
 }
 
-// SetGateReached notes that the container runtime tells of new pods before they start, or did so before a restart.
+// SetGateReached notes that connected to the container runtime; new pods wait for their policies, or did so before a
+// restart.
 func (s *State) SetGateReached() { s.guard.reached = true }
 
 // eachLocal calls f for the addresses of the pods of this node.

@@ -198,7 +198,7 @@ func (a *admission) cut() {
 	n := sort.Search(len(rules), func(n int) bool { return !fits(n + 1) })
 	fits(n)
 	for _, r := range rules[n:] {
-		a.exceed(r, "ipBlocks and ports that overlap so that they become more than %d elements", a.demand.budget)
+		a.exceed(r, "overlapping ipBlocks and ports expand to more than %d elements", a.demand.budget)
 		i := slices.IndexFunc(a.admitted, func(have rule) bool {
 			return have.policy == r.policy && have.Index == r.Index
 		})

@@ -151,7 +151,7 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 	}
 	var all []policy.PodQuarantine
 	add := func(d policy.Direction, q *quarantine) {
-		reason := cmp.Or(q.Reason, "the kernel refuses something, it is not known yet what")
+		reason := cmp.Or(q.Reason, "the kernel refused something, not yet known what")
 		all = append(all, policy.PodQuarantine{
 			Pod: p.public().NamespacedName, Direction: d, Address: q.address, Reason: reason, Open: q.Open,
 		})

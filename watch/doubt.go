@@ -37,12 +37,13 @@ func (l *Loop) Drifted(program string) {
 	l.mu.Lock()
 	begun := l.inFlight || l.status.Transactions > 0
 	if begun {
-		l.doubts.raise("another program, " + program + ", changed the table, and it is not replaced yet")
+		l.doubts.raise("another program (" + program + ") changed the table, which is not restored yet")
 		l.forget(ReasonDrift)
 	}
 	l.mu.Unlock()
 	if begun {
-		l.config.Log.Warn("another program changed the table; policies may not be enforced until it is replaced, now",
+		l.config.Log.Warn("another program changed the table; restoring it now, until then policies may "+
+			"not be enforced",
 			"program", program)
 		l.poke()
 	}
@@ -54,11 +55,11 @@ func (l *Loop) Lost() {
 	l.mu.Lock()
 	begun := l.inFlight || l.status.Transactions > 0
 	if begun {
-		l.doubts.raise("the kernel could not tell of all changes by other programs, and the table is not checked yet")
+		l.doubts.raise("notifications of table changes were lost, and the table is not checked yet")
 	}
 	l.mu.Unlock()
 	if begun {
-		l.config.Log.Debug("the kernel could not tell of all changes by other programs; the table will be checked")
+		l.config.Log.Debug("notifications of table changes were lost; checking the table")
 		l.poke()
 	}
 }
@@ -78,15 +79,16 @@ func (l *Loop) look(ctx context.Context) {
 	defer l.mu.Unlock()
 	switch {
 	case err != nil:
-		l.config.Log.Debug("the table could not be checked; it will be tried again", "err", err)
+		l.config.Log.Debug("cannot check the table; trying again", "err", err)
 		l.looks.done(began, maxTorn)
 		l.looks.due(l.poke)
 	case difference == "":
 		l.doubts.settle(doubts)
 		l.looks.done(began, 0)
-		l.config.Log.Debug("nothing has changed in the table")
+		l.config.Log.Debug("the table is unchanged")
 	default:
-		l.config.Log.Warn("another program changed the table; policies may not be enforced until it is replaced, now",
+		l.config.Log.Warn("another program changed the table; restoring it now, until then policies may "+
+			"not be enforced",
 			"program", "unknown", "difference", difference)
 		l.forget(ReasonDrift)
 		l.looks.done(began, maxWrong)
@@ -129,7 +131,7 @@ func (l *Loop) heldTable() *nft.Table {
 }
 
 // errForgotten says that there is nothing to look at any more.
-var errForgotten = errors.New("it is to be replaced anyway")
+var errForgotten = errors.New("it will be replaced anyway")
 
 // looks says when the table may be looked at. Each look that is not the end of it makes the next one wait longer, and
 // even where every look ends well they take no more than a tenth of the loop's time.

@@ -22,7 +22,7 @@ func (l *Loop) FollowDrift(ctx context.Context, next func(context.Context) (Chan
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("watch for changes of the table by others: %w", err)
+			return fmt.Errorf("watch for table changes by others: %w", err)
 		}
 		switch {
 		case change.Table:

@@ -83,7 +83,7 @@ func ExplainFlow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace)
 				fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it",
 					f)
 		case !agree:
-			text.Text += fmt.Sprintf("  changes are under way on node %s, whose rules are of before\n", t.Node)
+			text.Text += fmt.Sprintf("  changes are in progress on node %s; its rules are those of before\n", t.Node)
 		}
 		node := NodeText{Node: t.Node, Rules: []RuleText{}, Verdict: t.Verdict.String()}
 		for _, step := range t.Steps {
@@ -139,7 +139,7 @@ func (l *Loop) parseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, err
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.status.Synced {
-		return nil, fmt.Errorf("not all pods, namespaces and policies are known yet; %s is asked", l.config.Source)
+		return nil, fmt.Errorf("still loading pods, namespaces and policies from %s", l.config.Source)
 	}
 	flows, err := l.state.ParseFlows(src, dst, own)
 	if err != nil {

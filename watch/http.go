@@ -56,8 +56,7 @@ func (l *Loop) metricsHandler(metrics prometheus.Gatherer) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 		defer cancel()
 		if _, err := l.Denied(ctx); err != nil && r.Context().Err() == nil {
-			l.config.Log.Warn("the counts of denied packets could not be read; netpold_dropped_packets_total is as "+
-				"it was last read", "err", err)
+			l.config.Log.Warn("reading drop counters failed; reporting last values", "err", err)
 		}
 		gathered.ServeHTTP(w, r)
 	})
@@ -75,7 +74,7 @@ func (l *Loop) Ready() (string, bool) {
 	case l.status.LastError != nil:
 		text = "not ready: the last transaction failed: " + l.status.LastError.Error()
 	case l.status.Transactions == 0:
-		text = "not ready: the first transaction is on its way"
+		text = "not ready: the first transaction is in progress"
 	case l.doubts.open():
 		text = "not ready: " + l.doubts.why
 	}

@@ -170,7 +170,8 @@ func (l *Loop) Run(ctx context.Context) {
 			continue
 		}
 		if err != nil && ctx.Err() == nil {
-			l.config.Log.Error("transaction failed, the whole table will be replaced", "err", err, "retry", backoff)
+			l.config.Log.Error("transaction failed; the last state stays in force until the whole table is replaced",
+				"err", err, "retry", backoff)
 			wake, retry = nil, time.After(backoff) // events wait for the replacement, which has them all
 			backoff = min(2*backoff, maxBackoff)
 			continue
@@ -182,7 +183,7 @@ func (l *Loop) Run(ctx context.Context) {
 		backoff = minBackoff
 		if first && l.Status().Transactions > 0 {
 			for _, f := range l.Report().Preflight {
-				l.config.Log.Warn("not all traffic meets the policies", "check", f.Check, "problem", f.Problem,
+				l.config.Log.Warn("some traffic bypasses the policies", "check", f.Check, "problem", f.Problem,
 					"remedy", f.Remedy)
 			}
 		}
@@ -236,7 +237,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	l.accepted()
 	what := "transaction"
 	if oldest.IsZero() {
-		what = "what was retired is deleted"
+		what = "deleted retired chains and sets"
 	}
 	l.config.Log.Debug(what, "operations", tx.Len(), "elapsed", elapsed, "replaces", tx.Replaces())
 	return nil
@@ -314,7 +315,8 @@ func (l *Loop) Away(err error) {
 			time.Since(l.awaySince).Round(time.Millisecond))
 		l.awaySince, l.awayError = time.Time{}, ""
 	case err != nil && l.awaySince.IsZero():
-		l.config.Log.Warn("source is away, the last state stays in force", "source", l.config.Source, "err", err)
+		l.config.Log.Warn("source does not answer; the last state stays in force", "source",
+			l.config.Source, "err", err)
 		l.awaySince, l.awayError = time.Now(), err.Error()
 	case err != nil:
 		l.awayError = err.Error()

@@ -115,18 +115,17 @@ func newStateCollector(l *Loop) *stateCollector {
 	c.preflight = desc("netpold_preflight_findings",
 		"What keeps traffic from the policies on this node, by check: 1 where something was found.", "check")
 	c.denied = desc("netpold_dropped_packets_total",
-		"Packets denied by the policies of this node's pods, every one, by direction and by namespace of the "+
-			"isolated pod.",
+		"Every packet denied by the policies of this node's pods, by direction and namespace of the isolated pod.",
 		"direction", "namespace")
 	c.deniedAsOf = desc("netpold_dropped_packets_timestamp_seconds",
-		"Unix time of which netpold_dropped_packets_total is; 0 before it was read.")
+		"Unix time at which netpold_dropped_packets_total was read; 0 before the first read.")
 	c.ready = desc("netpold_ready",
 		"1 when the source is synced and the kernel holds what follows from it, as /readyz says; else 0.")
 	c.source = desc("netpold_source_up",
 		"1 while the source of pods, namespaces and policies answers, else 0: then the last state stays in force.")
 	c.dropLog = desc("netpold_drop_log_up",
-		"1 while the kernel's log of denied packets is read, else 0: then drop lines are missing, and policies are "+
-			"enforced all the same.")
+		"1 while the kernel's log of denied packets is read, else 0: drop lines are missing, enforcement "+
+			"is unaffected.")
 	c.build = desc("netpold_build_info", "1, by the version of netpold and of Go.", "version", "goversion")
 	return c
 }

@@ -19,7 +19,7 @@ const (
 )
 
 // errAgain says that a transaction was refused, and that another one is to be tried at once.
-var errAgain = errors.New("refused, and what is to blame set aside")
+var errAgain = errors.New("refused; what caused it is quarantined")
 
 // quarantine is what the loop knows of isolations of which the kernel refuses something. The state has what is set
 // aside.
@@ -157,7 +157,8 @@ func (l *Loop) accepted() {
 	q.doubted, q.suspects, q.unnamed = nil, nil, 0
 	l.state.Absolve()
 	if q.search != nil && !l.searchGoesOn() {
-		l.config.Log.Info("the isolations that the kernel takes are in force again", "attempts", q.search.attempts)
+		l.config.Log.Info("search ended; all isolations that the kernel accepts are in force again", "attempts",
+			q.search.attempts)
 		q.search = nil
 	}
 	if len(q.terms) == 0 {
@@ -200,7 +201,7 @@ func (l *Loop) retryQuarantined() {
 		if l.oldest.IsZero() {
 			l.oldest = time.Now()
 		}
-		l.config.Log.Debug("what was set aside is tried again", "after", t.length)
+		l.config.Log.Debug("trying again what was quarantined", "after", t.length)
 	}
 	l.setTimer()
 }

@@ -43,9 +43,8 @@ func (l *Loop) beginSearch(owners *translate.Ownership, err error) bool {
 		return false
 	}
 	q.search = s
-	l.config.Log.Warn("the kernel refuses the table and does not say what of it; isolations are set aside until "+
-		"it is found, "+
-		"nothing is allowed to their pods meanwhile", "err", err, "isolations", len(suspects))
+	l.config.Log.Warn("the kernel refuses the table without naming the object; isolations are quarantined until it "+
+		"is found, nothing is allowed to their pods meanwhile", "err", err, "isolations", len(suspects))
 	l.suspect(suspects)
 	return true
 }
@@ -87,7 +86,7 @@ func (l *Loop) searchFailed(owners *translate.Ownership, err error) bool {
 			return true
 		}
 	}
-	l.config.Log.Error("the kernel does not take the table without any policy's rules either; all of it is tried again",
+	l.config.Log.Error("the kernel refuses the table even without policies; trying again with all of it",
 		"err", err)
 	for _, g := range s.groups {
 		l.state.Release(g.keys...)
@@ -124,7 +123,7 @@ func (l *Loop) condemn(keys []string) {
 	for inner := err; inner != nil; inner = errors.Unwrap(err) { // the same on all nodes
 		err = inner
 	}
-	reason := "found by trying, as the kernel does not say what it refuses: " + err.Error()
+	reason := "found by trial, since the kernel did not name it: " + err.Error()
 	for _, key := range keys {
 		l.setAside(translate.Quarantine{Key: key, Reason: reason}, minQuarantineTime)
 	}

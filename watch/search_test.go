@@ -233,7 +233,7 @@ func TestQuarantineTold(t *testing.T) {
 		}
 		time.Sleep(3 * quarantineTime)
 		synctest.Wait()
-		const text = "policies are quarantined"
+		const text = "policies quarantined"
 		if n := strings.Count(logged.String(), text); n != 1 ||
 			!strings.Contains(logged.String(), "refused by the test") {
 			t.Errorf("said %d times:\n%s", n, logged)
@@ -307,7 +307,7 @@ func TestReasonStays(t *testing.T) {
 		l.Synced()
 		time.Sleep(3 * quarantineTime)
 		synctest.Wait()
-		said, events := strings.Count(logged.String(), "policies are quarantined"), w.texts("a")
+		said, events := strings.Count(logged.String(), "policies quarantined"), w.texts("a")
 		if said != 1 || len(events) != 1 ||
 			!strings.HasSuffix(events[0], "does not say what it refuses: cannot allocate memory") {
 			t.Errorf("said %d times, events %v", said, events)

@@ -24,13 +24,13 @@ func newTroubles() troubles { return troubles{told: make(map[events.Trouble]stri
 func troubleLine(kind translate.TroubleKind) string {
 	switch kind {
 	case translate.OverLimit:
-		return "policy is over a limit, what is beyond it is not allowed"
+		return "policy is over a limit; the excess is not allowed"
 	case translate.Quarantined:
-		return "policies are quarantined, nothing is allowed to their pods"
+		return "policies quarantined; nothing is allowed to their pods"
 	case translate.Unenforced:
-		return "policies are not enforced for a pod, the kernel refuses all that would isolate it"
+		return "policies are not enforced for a pod; the kernel refuses everything that would isolate it"
 	}
-	return "policy is in force without what does not compile"
+	return "policy is in force without the parts that do not compile"
 }
 
 // tellTroubles logs what is new among the state's troubles, and tells it the events. It costs nothing while they do not

@@ -98,7 +98,7 @@ func (l *Loop) verifyElement(ctx context.Context, set *nft.Set, want nft.Element
 	case err != nil:
 		return "", err
 	case held.Key != want.Key || held.Verdict != want.Verdict:
-		return fmt.Sprintf("%s has { %s } in place of the element", set.Name, held.Text(set.Type)), nil
+		return fmt.Sprintf("%s has { %s } instead of the element", set.Name, held.Text(set.Type)), nil
 	}
 	return "", nil
 }
@@ -122,7 +122,7 @@ func (l *Loop) verifyChain(ctx context.Context, chain string) (string, []nft.Hel
 	}
 	for i, h := range held {
 		if !h.Same {
-			const format = "rule %d of chain %s, with handle %d, is another one than: %s"
+			const format = "rule %d of chain %s, with handle %d, differs from: %s"
 			return fmt.Sprintf(format, i+1, chain, h.Handle, want.Rules[i]), nil, nil
 		}
 	}

@@ -50,7 +50,7 @@ Exit status: 0, or 2 for an error.`,
 	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "",
 		"kubeconfig file (default $KUBECONFIG, then the pod's service account)")
 	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "",
-		"only what is from or to workloads of this namespace")
+		"show only what concerns workloads of this namespace")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "one of "+strings.Join(formatNames(), ", "))
 	cmd.MarkFlagsMutuallyExclusive("filename", "kubeconfig")
 	return cmd
@@ -73,7 +73,7 @@ func (f connectivityFlags) print(cmd *cobra.Command) error {
 	}
 	m := connectivity.New(cluster)
 	if len(m.Workloads) == 0 {
-		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: there are no pods: who may talk to whom is about them")
+		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: no pods found: connectivity is about pods")
 	}
 	if err := format(cmd.OutOrStdout(), render.New(m, f.namespace)); err != nil {
 		return fmt.Errorf("print the connectivity: %w", err)

@@ -58,10 +58,10 @@ Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
 			return flags.printLines(cmd.Context(), cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVarP(&flags.follow, "follow", "f", false, "go on with the lines to come, until interrupted")
-	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "", "only what is from or to pods of this namespace")
-	cmd.Flags().StringVarP(&flags.output, "output", "o", "text", "text, or json: an object for each line")
-	cmd.Flags().IntVar(&flags.top, "top", 0, "show the pairs that were blocked most, this many")
+	cmd.Flags().BoolVarP(&flags.follow, "follow", "f", false, "keep printing new lines until interrupted")
+	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "", "show only drops from or to pods of this namespace")
+	cmd.Flags().StringVarP(&flags.output, "output", "o", "text", "output format: text, or json (one object per line)")
+	cmd.Flags().IntVar(&flags.top, "top", 0, "show this many of the pairs that were blocked most")
 	cmd.Flags().Lookup("top").NoOptDefVal = "20"
 	cmd.MarkFlagsMutuallyExclusive("follow", "top")
 	return cmd
@@ -96,7 +96,7 @@ func (f dropsFlags) printLines(ctx context.Context, w io.Writer) error {
 			}
 			return nil
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return errors.New("the daemon has ended")
+			return errors.New("the daemon stopped")
 		case err != nil:
 			return fmt.Errorf("read the daemon's answer: %w", err)
 		}
@@ -114,7 +114,7 @@ func (f dropsFlags) printLine(w io.Writer, line drops.Line) error {
 		return json.NewEncoder(w).Encode(line)
 	}
 	if line.Record == nil {
-		_, err := fmt.Fprintf(w, "(%d lines missed: they came faster than they were read)\n", line.Missed)
+		_, err := fmt.Fprintf(w, "(%d lines missed: they came faster than they were printed)\n", line.Missed)
 		return err
 	}
 	_, err := fmt.Fprintf(w, "%s %s\n", line.Time.Local().Format(time.DateTime), line.Text)

@@ -26,7 +26,7 @@ func explainCommand() *cobra.Command {
 	var flags explainFlags
 	cmd := &cobra.Command{
 		Use:   "explain [-f DIR|FILE|-] SRC DST:PORT[/PROTO]",
-		Short: "Say which policies decide about a flow, and why",
+		Short: "Explain which policies decide a flow, and why",
 		Long: `Say for each direction of a flow which policies isolate the pod, and which rule allows the
 flow or comes nearest. SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or
 sctp; ":icmp" in place of the port is a ping. The answer comes from the policies' own text; with --rules,
@@ -53,8 +53,8 @@ error.`,
 			missing := flags.print(cmd.OutOrStdout(), explanation)
 			switch {
 			case missing > 0:
-				return fmt.Errorf("the kernel does not hold what the daemon says, in %d places: ask again; if "+
-					"it stays so, please report it", missing)
+				return fmt.Errorf("the kernel differs from what the daemon says in %d places: try again; if it "+
+					"persists, please report it", missing)
 			case !explanation.Allowed:
 				return errNo
 			}
@@ -64,7 +64,7 @@ error.`,
 	cmd.Flags().StringVarP(&flags.source, "filename", "f", "",
 		"folder or file of manifests, YAML or JSON; - reads standard input (default ask the daemon)")
 	cmd.Flags().BoolVar(&flags.rules, "rules", false, "also print the nftables rules that the flow matches")
-	cmd.Flags().BoolVar(&flags.verify, "verify", false, "also print the rules, and what the kernel holds of them")
+	cmd.Flags().BoolVar(&flags.verify, "verify", false, "also print the rules, and compare them with the kernel's")
 	addLimitFlags(cmd, &flags.limits)
 	cmd.MarkFlagsMutuallyExclusive("filename", "verify")
 	return cmd

@@ -24,13 +24,13 @@ type tableFlags struct {
 
 func (t *tableFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.deny, "deny", "drop",
-		"what denied packets meet: drop, or reject (TCP reset, ICMP administratively prohibited)")
+		"what happens to denied packets: drop, or reject (TCP reset, ICMP administratively prohibited)")
 	cmd.Flags().StringVar(&t.established, "established", "keep",
-		"live connections when a policy changes: keep them, or recheck each packet of their original direction")
+		"established connections after a policy change: keep them, or recheck each packet of their original direction")
 	cmd.Flags().StringVar(&t.podToNode, "pod-to-node", "filter",
-		"connections from a pod to the node that it is on: filter them by the pod's egress policies, or allow them all")
+		"connections from a pod to its own node: filter by the pod's egress policies, or allow all")
 	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86,
-		"nfnetlink_log group that denied packets are logged to; 0 logs none")
+		"NFLOG group for denied packets; 0 turns logging off")
 	addLimitFlags(cmd, &t.limits)
 }
 
@@ -50,7 +50,7 @@ func addLimitFlags(cmd *cobra.Command, l *translate.Limits) {
 		{&l.Namespace, "max-namespace-elements", "elements that the policies of a namespace may take on a node"},
 	} {
 		cmd.Flags().IntVar(flag.limit, flag.name, *flag.limit,
-			"most "+flag.of+"; what exceeds it allows nothing; 0 is no limit")
+			"most "+flag.of+"; the excess allows nothing; 0 means no limit")
 	}
 }
 

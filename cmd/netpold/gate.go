@@ -29,11 +29,10 @@ type gateFlags struct {
 
 func (f *gateFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.mode, "gate", "",
-		"a new pod whose policies are not in force in time: closed (it does not start, the kubelet tries again) or "+
-			"open (it starts); "+
-			"off does not ask the container runtime (default closed, with --manifests off)")
+		"new pods whose policies are late: closed (do not start; the kubelet retries), open (start anyway), or off "+
+			"(no gate) (default closed; off with --manifests)")
 	cmd.Flags().DurationVar(&f.timeout, "gate-timeout", 1500*time.Millisecond,
-		"how long a new pod may wait for its policies; less than the runtime waits for netpold, 2s")
+		"how long a new pod may wait; keep it below the runtime's own limit, 2s")
 	cmd.Flags().StringVar(&f.socket, "gate-socket", runtime.DefaultSocket, "NRI socket of the container runtime")
 }
 
@@ -72,6 +71,6 @@ func gateFindings(p *runtime.Plugin) []preflight.Finding {
 	return []preflight.Finding{{
 		Check:   preflight.Gate,
 		Problem: runtime.Unprotected + ": " + p.Problem(),
-		Remedy:  "containerd 2.1 or CRI-O 1.32 with NRI enabled, and its folder /var/run/nri mounted; or --gate=off",
+		Remedy:  "enable NRI in containerd 2.1 or CRI-O 1.32 and mount /var/run/nri, or run with --gate=off",
 	}}
 }

@@ -203,7 +203,7 @@ func TestStatus(t *testing.T) {
 	for _, want := range []string{
 		"worker-1", "yes", "2 pods for ingress, 0 for egress", "ns/bad: spec.x", "ns/a, ns/b: the kernel refused it",
 		"bridge: a bridge", "mend it",
-		"Linux 6.1.2", "it is small (Linux 6.9 can): as ever",
+		"Linux 6.1.2", "it is small (fixed in Linux 6.9): as ever",
 	} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("status lacks %q:\n%s", want, stdout)

@@ -101,7 +101,7 @@ func listenNode(ctx context.Context, log *slog.Logger) (net.Listener, error) {
 		}
 	}
 	name := nodeSocket + "-" + rand.Text()
-	log.Warn("the socket is taken by a process that is no netpold; the commands, run as root, find the other one",
+	log.Warn("another process holds the control socket, using a second one; commands run as root find it",
 		"socket", nodeSocket, "taken by", holder, "other", name)
 	return new(net.ListenConfig).Listen(ctx, "unix", name)
 }
@@ -172,7 +172,8 @@ func dialNode(ctx context.Context) (net.Conn, error) {
 	}
 	peer, err := peerOf(conn)
 	if err == nil && !believed(peer) {
-		err = fmt.Errorf("the socket %s is held by %s, which is not a netpold of root or of this user; ask as root",
+		err = fmt.Errorf("the socket %s is held by %s, which is no netpold of root or of this user; run the "+
+			"command as root",
 			name, describePeer(peer))
 	}
 	if err != nil {

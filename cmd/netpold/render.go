@@ -45,7 +45,7 @@ Exit status: 0 all compiled, 1 printed without what did not compile or was over 
 			ruleset := state.Complete()
 			for t := range state.Troubles() {
 				if t.Kind == translate.OverLimit {
-					err := fmt.Errorf("NetworkPolicy %s: over a limit, what is beyond it is not allowed: %s",
+					err := fmt.Errorf("NetworkPolicy %s: over a limit; the excess is not allowed: %s",
 						t.Policies[0], t.Reason)
 					fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 					errs = append(errs, err)

@@ -59,18 +59,18 @@ them. It takes CAP_NET_ADMIN in the network namespace of the node.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), flags, cmd.ErrOrStderr()) },
 	}
 	cmd.Flags().StringVar(&flags.manifests, "manifests", "",
-		"folder of manifests to enforce, in place of an API server")
+		"folder of manifests to enforce instead of an API server")
 	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "",
 		"kubeconfig file (default $KUBECONFIG, then the pod's service account)")
 	addListenFlag(cmd, &flags.listen)
 	cmd.Flags().BoolVar(&flags.own, "own-table", true,
-		"own the table where the kernel can (6.9): nobody else can change or flush it")
+		"own the table, so that nobody else can change or flush it (Linux 6.9 or later)")
 	cmd.Flags().BoolVar(&flags.manageBridges, "manage-br-netfilter", false,
 		"set the sysctls that send bridged traffic through the forward hook")
 	cmd.Flags().BoolVar(&flags.dropEvents, "drop-events", false,
-		"also write Kubernetes Events of the isolated pods about what was blocked")
+		"also write Kubernetes Events about blocked connections, on the isolated pods")
 	cmd.Flags().StringVar(&flags.taint, "taint", "",
-		"key of a taint to remove from the node when policies are in force, as netpold.io/not-ready")
+		"key of a taint to remove from the node when policies are in force, such as netpold.io/not-ready")
 	addNodeFlag(cmd, &flags.node)
 	flags.log.add(cmd)
 	flags.table.add(cmd)
@@ -90,7 +90,8 @@ func addListenFlag(cmd *cobra.Command, listen *string) {
 	if address == "" {
 		address = defaultListen
 	}
-	usage := "address of /metrics, /livez, /readyz and /status; empty for none (default $NETPOLD_LISTEN, then " +
+	usage := "address to serve /metrics, /livez, /readyz and /status on; empty turns them off (default " +
+		"$NETPOLD_LISTEN, then " +
 		defaultListen + ")"
 	cmd.Flags().StringVar(listen, "listen", address, usage)
 }
@@ -115,7 +116,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	if flags.node == "" {
-		return errors.New("--node is not given, and the host has no name")
+		return errors.New("--node is not set, and the host has no name")
 	}
 	if err := flags.gate.check(flags.manifests); err != nil {
 		return err
@@ -165,7 +166,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, origin: from,
 		linux: linux, log: log}
 	err = d.run(ctx, flags, options)
-	log.Info("stop; the table stays in force", "table", "inet "+translate.TableName)
+	log.Info("stopped; the table stays in force", "table", "inet "+translate.TableName)
 	return err
 }
 
@@ -192,7 +193,7 @@ func tellLacks(log *slog.Logger, r watch.KernelReport) {
 func kernelReport(conn *kernel.Conn) (watch.KernelReport, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
-		return watch.KernelReport{}, fmt.Errorf("ask for the kernel's version: %w", err)
+		return watch.KernelReport{}, fmt.Errorf("read the kernel's version: %w", err)
 	}
 	r := watch.KernelReport{Release: unix.ByteSliceToString(name.Release[:])}
 	for _, l := range conn.Lacks() {
@@ -309,7 +310,8 @@ func (f runFlags) open(ctx context.Context, log *slog.Logger) (net.Listener, err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listenAddress(f.listen))
 	if err != nil && f.listen == defaultListen {
-		log.Warn("no endpoints: /metrics, /livez, /readyz and /status are not served", "listen", f.listen, "err", err)
+		log.Warn("cannot serve /metrics, /livez, /readyz and /status; enforcement unaffected", "listen",
+			f.listen, "err", err)
 		return nil, nil
 	}
 	if err != nil {

@@ -32,7 +32,7 @@ func private(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer, ok := r.Context().Value(peerKey{}).(*unix.Ucred)
 		if !ok || !believed(peer) {
-			http.Error(w, "the daemon answers root and its own user only", http.StatusForbidden)
+			http.Error(w, "the daemon answers only root and its own user", http.StatusForbidden)
 			return
 		}
 		handler.ServeHTTP(w, r)

@@ -52,7 +52,7 @@ Exit status: 0 in sync, 1 not in sync, 2 no daemon answers.`,
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "",
-		"ask the daemon at this address of its endpoints (default the daemon of this network namespace)")
+		"address of the daemon's endpoints (default the daemon of this network namespace)")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
 }
@@ -146,12 +146,12 @@ func printStatus(w io.Writer, output string, r watch.Report) error {
 	row("In sync", "%s", syncText(r))
 	row("Kernel", "Linux %s", r.Kernel.Release)
 	for _, l := range r.Kernel.Lacks {
-		row("  lacks", "%s (Linux %s can): %s", l.What, l.Since, l.Effect)
+		row("  lacks", "%s (fixed in Linux %s): %s", l.What, l.Since, l.Effect)
 	}
 	row("Source", "%s", sourceText(r.Source))
 	row("Pods", "%d in the cluster, %d on this node", r.Pods.Cluster, r.Pods.Node)
 	row("Isolated", "%d pods for ingress, %d for egress", r.IsolatedPods["ingress"], r.IsolatedPods["egress"])
-	row("Policies", "%d, of which %d in effect on this node as they are written", r.Policies.Total, r.Policies.InEffect)
+	row("Policies", "%d, %d of them fully in effect on this node", r.Policies.Total, r.Policies.InEffect)
 	for _, t := range r.Policies.Troubles {
 		row("  "+t.Kind, "%s: %s", strings.Join(t.Policies, ", "), t.Reason)
 	}
@@ -168,7 +168,7 @@ func printStatus(w io.Writer, output string, r watch.Report) error {
 	}
 	for _, f := range r.Preflight {
 		row("Not enforced", "%s: %s", f.Check, f.Problem)
-		row("  to mend it", "%s", f.Remedy)
+		row("  to fix it", "%s", f.Remedy)
 	}
 	return t.Flush()
 }
@@ -182,7 +182,7 @@ func syncText(r watch.Report) string {
 	case r.LastTransaction.Error != "":
 		return "no: the last transaction failed: " + r.LastTransaction.Error
 	}
-	return "no: a transaction is on its way"
+	return "no: a transaction is in progress"
 }
 
 func sourceText(s watch.SourceReport) string {

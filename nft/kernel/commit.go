@@ -114,7 +114,7 @@ func (v *verdict) refuse(m message, errno unix.Errno, offset int) {
 func (v *verdict) err() error {
 	switch {
 	case v.failure == unix.EPERM:
-		return fmt.Errorf("change nf_tables: %w (it takes CAP_NET_ADMIN in the user namespace of the network "+
+		return fmt.Errorf("change nf_tables: %w (it needs CAP_NET_ADMIN in the user namespace that owns the network "+
 			"namespace)", v.failure)
 	case v.failure != 0:
 		return refusal(fmt.Errorf("commit to nf_tables: %w", v.failure))

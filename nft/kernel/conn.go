@@ -115,12 +115,11 @@ func (c *Conn) Lacks() []Lack {
 	var lacks []Lack
 	if c.config.Own && !c.Owns() {
 		lacks = append(lacks, Lack{"the table is not owned", "6.9",
-			"others can change or delete it; netpold sees that and undoes it, and until then traffic meets " +
-				"what they left"})
+			"others can change or delete it; netpold notices and restores it, and until then their change applies"})
 	}
 	if c.flushMaps {
-		lacks = append(lacks, Lack{"maps have to be flushed before they are deleted", hasMapRelease,
-			"none, but changes of large policies hold up other writers of nf_tables longer"})
+		lacks = append(lacks, Lack{"maps must be flushed before they are deleted", hasMapRelease,
+			"none, but changes of large policies block other writers of nf_tables longer"})
 	}
 	return lacks
 }

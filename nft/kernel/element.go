@@ -167,7 +167,7 @@ func verdictKind(v nft.Verdict) (expr.VerdictKind, error) {
 	case nft.Goto:
 		return expr.VerdictGoto, nil
 	}
-	return 0, fmt.Errorf("%s is not a verdict of a map", v)
+	return 0, fmt.Errorf("%s is not a verdict that a map can have", v)
 }
 
 // appendKey appends the key of an element to b, as the kernel compares it: the parts in network byte order, each padded

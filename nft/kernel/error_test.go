@@ -237,13 +237,13 @@ func TestNotEncodable(t *testing.T) {
 			one(ranges, nft.PairKey(addr("10.0.0.2"), addr("10.0.0.1")), nft.Value{})},
 		{"add elements to set s: interval ends before it starts",
 			one(ranges, nft.AddrKey(addr("10.0.0.1")), nft.Value{})},
-		{"add elements to map s: reject with icmpx admin-prohibited is not a verdict of a map",
+		{"add elements to map s: reject with icmpx admin-prohibited is not a verdict that a map can have",
 			one(isMap, nft.AddrKey(addr("10.0.0.1")), verdict(nft.Verdict{Kind: nft.Reject}))},
-		{"add rule to chain c: meta l4proto . th dport {  }: a match of no ports", rule(nft.Ports{})},
+		{"add rule to chain c: meta l4proto . th dport {  }: a port match without ports", rule(nft.Ports{})},
 		{"add rule to chain c: tcp dport 9-8: ports 9-8: the first is after the last",
 			rule(nft.Ports{ports(nft.TCP, 9, 8)})},
 		{"add rule to chain c: meta l4proto . th dport { tcp . 8-9, udp . 1 }: " +
-			"a range among the ports of several protocols, which take a rule for each protocol",
+			"a port range for several protocols, each of which needs a rule of its own",
 			rule(nft.Ports{ports(nft.TCP, 8, 9), ports(nft.UDP, 1, 1)})},
 	} {
 		table := nft.NewTable("t", "")
@@ -322,8 +322,8 @@ func TestOpenWithoutPrivileges(t *testing.T) {
 	if err == nil {
 		_ = c.Close()
 	}
-	const want = "change nf_tables: operation not permitted (it takes CAP_NET_ADMIN in the user namespace of the " +
-		"network namespace)"
+	const want = "change nf_tables: operation not permitted (it needs CAP_NET_ADMIN in the user namespace that owns " +
+		"the network namespace)"
 	if !errors.Is(err, unix.EPERM) || errors.Is(err, kernel.ErrNotSupported) || errors.Is(err, kernel.ErrOwned) ||
 		err.Error() != want {
 		t.Errorf("got %v", err)

@@ -50,14 +50,14 @@ func (r *rule) portLookup(l nft.PortLookup) {
 // checkPorts refuses what the kernel would take for something else.
 func checkPorts(p nft.Ports) error {
 	if len(p) == 0 {
-		return errors.New("a match of no ports")
+		return errors.New("a port match without ports")
 	}
 	for _, r := range p {
 		if r.First > r.Last {
 			return fmt.Errorf("ports %d-%d: the first is after the last", r.First, r.Last)
 		}
 		if isRange(r) && !p.SingleProto() {
-			return errors.New("a range among the ports of several protocols, which take a rule for each protocol")
+			return errors.New("a port range for several protocols, each of which needs a rule of its own")
 		}
 	}
 	return nil

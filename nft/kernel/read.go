@@ -116,7 +116,7 @@ const (
 )
 
 // ErrTorn says that a read is not that of one moment.
-var ErrTorn = errors.New("nf_tables changed during every read of it")
+var ErrTorn = errors.New("nf_tables changed during every read")
 
 // consistently calls read until it returns no ErrTorn and no transaction was committed while it ran. The kernel does
 // not tell when a dump misses elements or has some twice because others were added or deleted meanwhile.

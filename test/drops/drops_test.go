@@ -365,7 +365,7 @@ func testBusy(t *testing.T, program string) {
 	}
 	defer other.Close()
 	d := start(t, program)
-	warned := func(l line) bool { return l.Level == "WARN" && strings.Contains(l.Msg, "drop logging is off") }
+	warned := func(l line) bool { return l.Level == "WARN" && strings.Contains(l.Msg, "drop logging stopped") }
 	if !slices.ContainsFunc(d.begin, warned) {
 		t.Errorf("no warning: %+v", d.begin)
 	}
@@ -378,7 +378,7 @@ func testBusy(t *testing.T, program string) {
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, before := d.await(t, "drop logging works again")
+	_, before := d.await(t, "drop logging resumed")
 	for _, l := range before {
 		if strings.Contains(l.Msg, "blocked") || warned(l) {
 			t.Errorf("line: %s", l.Msg)

@@ -88,7 +88,7 @@ func testImpostor(t *testing.T, program string) {
 	}
 	d := start(t, program)
 	warned := func(l line) bool {
-		return l.Level == "WARN" && strings.Contains(l.Msg, "taken by a process that is no netpold")
+		return l.Level == "WARN" && strings.Contains(l.Msg, "another process holds the control socket")
 	}
 	if !slices.ContainsFunc(d.begin, warned) {
 		t.Errorf("no warning: %+v", d.begin)

@@ -18,7 +18,7 @@ import (
 )
 
 // What netpold logs when the kernel could not tell of all changes.
-const unchanged = `msg="nothing has changed in the table"`
+const unchanged = `msg="the table is unchanged"`
 
 // testFirst takes the table away after each message of the first transaction: netpold says that it is in sync only when
 // it is back.

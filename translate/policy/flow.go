@@ -122,7 +122,7 @@ func splitDestination(dst string) (host string, f Flow, err error) {
 		host = host[1 : len(host)-1]
 	} else if strings.Contains(host, ":") {
 		return "", f,
-			fmt.Errorf("destination %q: an IPv6 address stands in brackets before the port, as [2001:db8::1]:80", dst)
+			fmt.Errorf("destination %q: put an IPv6 address in brackets before the port, as in [2001:db8::1]:80", dst)
 	}
 	if strings.EqualFold(service, "icmp") {
 		f.Proto = ICMP

@@ -24,7 +24,7 @@ func compileBlock(b *networkingv1.IPBlock, path *field.Path) (Block, field.Error
 	cidr, ok := parseCIDR(b.CIDR)
 	if !ok {
 		return Block{}, field.ErrorList{field.Invalid(path.Child("cidr"), b.CIDR,
-			"must be a CIDR, as 10.9.8.0/24 or 2001:db8::/64")}
+			"must be a CIDR, such as 10.9.8.0/24 or 2001:db8::/64")}
 	}
 	var errs field.ErrorList
 	compiled := Block{Family: nft.FamilyOf(cidr.Addr()), CIDR: cidr}
@@ -33,7 +33,7 @@ func compileBlock(b *networkingv1.IPBlock, path *field.Path) (Block, field.Error
 		e, ok := parseCIDR(text)
 		switch {
 		case !ok:
-			errs = append(errs, field.Invalid(path, text, "must be a CIDR, as 10.9.8.0/24 or 2001:db8::/64"))
+			errs = append(errs, field.Invalid(path, text, "must be a CIDR, such as 10.9.8.0/24 or 2001:db8::/64"))
 		case !cidr.Contains(e.Addr()) || e.Bits() <= cidr.Bits():
 			errs = append(errs, field.Invalid(path, text, "must be a strict subset of "+cidr.String()))
 		default:

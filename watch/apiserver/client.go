@@ -80,11 +80,11 @@ func clientConfig(kubeconfig string) (*rest.Config, error) {
 	} else if kubeconfig == "" {
 		config, err := rest.InClusterConfig()
 		if errors.Is(err, rest.ErrNotInCluster) {
-			return nil, errors.New("no API server: --kubeconfig is not given, $KUBECONFIG is not set, and this is " +
-				"no pod with a service account")
+			return nil, errors.New("no API server: neither --kubeconfig nor $KUBECONFIG is set, and this is not a " +
+				"pod with a service account")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the pod's service account (neither --kubeconfig nor $KUBECONFIG is given): %w", err)
+			return nil, fmt.Errorf("the pod's service account (neither --kubeconfig nor $KUBECONFIG is set): %w", err)
 		}
 		return config, nil
 	}

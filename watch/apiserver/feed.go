@@ -206,7 +206,7 @@ func (f *feed) tell(objects watch.Objects, obj runtime.Object) types.NamespacedN
 		delete(f.skipped, name)
 	case f.skipped[name] != err.Error():
 		f.skipped[name] = err.Error()
-		f.log.Warn("object counts without what is wrong with it", "resource", f.name, "err", err)
+		f.log.Warn("ignoring invalid fields of object", "resource", f.name, "err", err)
 	}
 	return name
 }

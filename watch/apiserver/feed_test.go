@@ -293,7 +293,7 @@ func TestNewClient(t *testing.T) {
 		{"several files", "", filepath.Join(dir, "none") + ":" + valid, ""},
 		{"no file", filepath.Join(dir, "none"), "", "none: no such file"},
 		{"broken", "", broken, "broken of $KUBECONFIG: "},
-		{"nothing", "", "", "--kubeconfig is not given, $KUBECONFIG is not set"},
+		{"nothing", "", "", "neither --kubeconfig nor $KUBECONFIG is set"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("KUBECONFIG", tt.env)

@@ -78,12 +78,11 @@ func New(config Config) *Log {
 	return &Log{
 		Config: config,
 		records: counter("netpold_drop_records_total",
-			"Denied packets that the kernel logged and netpold read; the kernel logs a limited number per second "+
-				"and isolation."),
+			"Denied packets read from the kernel's log, which is rate-limited per isolation."),
 		recordsLost: counter("netpold_drop_records_lost_total",
 			"Denied packets that the kernel logged and netpold was too slow to read."),
 		linesSuppressed: counter("netpold_drop_lines_suppressed_total",
-			"Log lines about denied packets that were not written because there were too many different ones."),
+			"Drop log lines left out because there were too many different ones."),
 		window:  window{entries: make(map[key]*entry)},
 		history: history{changed: make(chan struct{})},
 		pairs:   pairs{since: time.Now(), byKey: make(map[key]*Pair)},

@@ -251,7 +251,7 @@ func TestDropWindows(t *testing.T) {
 		d.batches <- []Packet{a}
 		synctest.Wait()
 		d.fail <- errors.New("broken")
-		d.Expect(t, `not TCP 6379); 1 more in 0s"`, "drop logging is off")
+		d.Expect(t, `not TCP 6379); 1 more in 0s"`, "drop logging stopped")
 	})
 }
 
@@ -280,8 +280,9 @@ func TestDropBounds(t *testing.T) {
 		}
 		const suppressed = 2*(ports-maxKeys) + maxKeys - maxLines
 		for i, want := range []string{
-			fmt.Sprintf(`level=WARN msg="too many different drops, lines were suppressed" lines=%d in=10s`, suppressed),
-			`level=WARN msg="the kernel logged drops faster than they were read, records were lost" records=7 in=10s`,
+			fmt.Sprintf(`level=WARN msg="too many different drops, lines left out" lines=%d in=10s`, suppressed),
+			`level=WARN msg="drop records lost, the kernel logs faster than netpold reads; enforcement unaffected" ` +
+				`records=7 in=10s`,
 		} {
 			if line := got[maxLines+i]; !strings.Contains(line, want) {
 				t.Errorf("line %swant %s", line, want)
@@ -290,15 +291,13 @@ func TestDropBounds(t *testing.T) {
 		time.Sleep(windowLength)
 		d.Expect(t)
 		want := fmt.Sprintf(`
-# HELP netpold_drop_lines_suppressed_total Log lines about denied packets that were not written because `+
-			`there were too many different ones.
+# HELP netpold_drop_lines_suppressed_total Drop log lines left out because there were too many different ones.
 # TYPE netpold_drop_lines_suppressed_total counter
 netpold_drop_lines_suppressed_total %d
 # HELP netpold_drop_records_lost_total Denied packets that the kernel logged and netpold was too slow to read.
 # TYPE netpold_drop_records_lost_total counter
 netpold_drop_records_lost_total 7
-# HELP netpold_drop_records_total Denied packets that the kernel logged and netpold read; `+
-			`the kernel logs a limited number per second and isolation.
+# HELP netpold_drop_records_total Denied packets read from the kernel's log, which is rate-limited per isolation.
 # TYPE netpold_drop_records_total counter
 netpold_drop_records_total %d
 `, suppressed, 2*ports+1)

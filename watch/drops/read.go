@@ -111,7 +111,7 @@ func (l *Log) off(err error) {
 	if l.state != nil && l.state.OffSince != nil {
 		since = *l.state.OffSince
 	} else {
-		l.Log.Warn("drop logging is off until it works again; enforcement is not affected", "err", err)
+		l.Log.Warn("drop logging stopped; enforcement unaffected", "err", err)
 	}
 	l.state = &State{OffSince: &since, Error: err.Error()}
 }
@@ -121,7 +121,7 @@ func (l *Log) on() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != nil && l.state.OffSince != nil {
-		l.Log.Info("drop logging works again", "off", time.Since(*l.state.OffSince).Round(time.Millisecond))
+		l.Log.Info("drop logging resumed", "off", time.Since(*l.state.OffSince).Round(time.Millisecond))
 	}
 	l.state = new(State)
 }

@@ -23,7 +23,7 @@ func TestDropLogFails(t *testing.T) {
 
 		d.taken.Store(true)
 		d.fail <- errors.New("broken")
-		d.Expect(t, `level=WARN msg="drop logging is off until it works again; enforcement is not affected" `+
+		d.Expect(t, `level=WARN msg="drop logging stopped; enforcement unaffected" `+
 			`err="read the log of denied packets: broken"`)
 		const away = time.Hour
 		opened := d.opened.Load()
@@ -41,7 +41,7 @@ func TestDropLogFails(t *testing.T) {
 
 		d.taken.Store(false)
 		time.Sleep(maxBackoff)
-		d.Expect(t, `level=INFO msg="drop logging works again" off=1h0m`)
+		d.Expect(t, `level=INFO msg="drop logging resumed" off=1h0m`)
 		d.batches <- blocked
 		d.Expect(t, "not TCP 6379)")
 		if r := d.State(); r.OffSince != nil {
@@ -62,10 +62,10 @@ func TestDropLogTaken(t *testing.T) {
 			}
 			return d.fakeReader, nil
 		})
-		d.Expect(t, "drop logging is off")
+		d.Expect(t, "drop logging stopped")
 		free.Store(true)
 		go d.Run(t.Context())
 		time.Sleep(minBackoff)
-		d.Expect(t, "drop logging works again")
+		d.Expect(t, "drop logging resumed")
 	})
 }

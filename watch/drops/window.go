@@ -151,14 +151,14 @@ func (l *Log) tellRepeats() {
 		}
 	}
 	if w.suppressed > 0 {
-		l.Log.Warn("too many different drops, lines were suppressed", "lines", w.suppressed, "in", elapsed)
+		l.Log.Warn("too many different drops, lines left out", "lines", w.suppressed, "in", elapsed)
 	}
 	if w.lost > 0 {
-		l.Log.Warn("the kernel logged drops faster than they were read, records were lost", "records",
+		l.Log.Warn("drop records lost, the kernel logs faster than netpold reads; enforcement unaffected", "records",
 			w.lost, "in", elapsed)
 	}
 	if w.foreign > 0 {
-		l.Log.Debug("somebody else logs to the group of the drops, or no IP packets", "records",
+		l.Log.Debug("ignoring log records that are not of netpold's rules, or not IP", "records",
 			w.foreign, "in", elapsed)
 	}
 	w.suppressed, w.lost, w.foreign = 0, 0, 0

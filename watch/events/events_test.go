@@ -168,9 +168,9 @@ func TestRejectedOnce(t *testing.T) {
 		if got := w.take(); got != "create" {
 			t.Errorf("told twice: %s", got)
 		}
-		const want = `networking.k8s.io/v1 NetworkPolicy shop/db u1 NetworkPolicyRejected ×1: in force without what ` +
-			`does not compile: ` +
-			`spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33": must be a CIDR, as 10.9.8.0/24 ` +
+		const want = `networking.k8s.io/v1 NetworkPolicy shop/db u1 NetworkPolicyRejected ×1: in force without the ` +
+			`parts that do not compile: ` +
+			`spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.0.0.0/33": must be a CIDR, such as 10.9.8.0/24 ` +
 			`or 2001:db8::/64`
 		if got := w.texts()["db"]; len(got) != 1 || got[0] != want {
 			t.Errorf("events\n%s\nwant\n%s", got, want)

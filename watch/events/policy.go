@@ -24,13 +24,13 @@ type Trouble struct {
 func (t Trouble) words() (reason, begin string) {
 	switch t.Kind {
 	case translate.OverLimit:
-		return reasonOverLimit, "over a limit, what is beyond it is not allowed: "
+		return reasonOverLimit, "over a limit; the excess is not allowed: "
 	case translate.Quarantined:
-		return reasonQuarantined, "quarantined, nothing is allowed to its pods: "
+		return reasonQuarantined, "quarantined; nothing is allowed to its pods: "
 	case translate.Unenforced:
-		return reasonUnenforced, "not enforced for a pod, the kernel refuses all that would isolate it: "
+		return reasonUnenforced, "not enforced for a pod; the kernel refuses everything that would isolate it: "
 	}
-	return reasonRejected, "in force without what does not compile: "
+	return reasonRejected, "in force without the parts that do not compile: "
 }
 
 // SetPolicy notes which policy has a name: an event is of the policy, not of the next one of its name.

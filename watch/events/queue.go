@@ -112,11 +112,11 @@ func (e *Recorder) deliver(ctx context.Context, r *record) {
 		case err == nil || ctx.Err() != nil:
 			return
 		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-			e.Log.Debug("no event: its namespace is about to go", "err", err)
+			e.Log.Debug("no Event written: its namespace is being deleted", "err", err)
 			return
 		case !passing(err) || retry > maxRetry:
 			e.failure.Do(func() {
-				e.Log.Warn("events are not written, this is not said again for an hour; the policies are in force",
+				e.Log.Warn("cannot write Events (logged at most hourly); enforcement unaffected",
 					"err", err)
 			})
 			return

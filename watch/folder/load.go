@@ -110,7 +110,7 @@ func merge(files map[string]manifest) (map[objectKey]*object, []*Error) {
 				continue
 			}
 			again := o.at
-			again.Problem = fmt.Sprintf("is in %s:%d too, which counts", first.at.File, first.at.Line)
+			again.Problem = fmt.Sprintf("is also in %s:%d, which takes precedence", first.at.File, first.at.Line)
 			problems = append(problems, &again)
 		}
 	}

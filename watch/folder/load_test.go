@@ -153,36 +153,36 @@ func TestRead(t *testing.T) {
 			"in:2: document 2: invalid character ']'"},
 		{"JSON between separators", "---\n" + `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}` +
 			"\n---\n" + pod, "pod default/a",
-			"in:4: document 2: pod default/a: is in in:2 too, which counts"},
+			"in:4: document 2: pod default/a: is also in in:2, which takes precedence"},
 		{"directive", "%YAML 1.1\n# comment\n--- {apiVersion: v1, kind: Pod, metadata: {name: a}}",
 			"pod default/a", ""},
 		{"a name twice", strings.Replace(pod, "name: a", "name: a, name: b", 1), "",
-			"in:1: pod default/b: metadata.name: is there twice"},
+			"in:1: pod default/b: metadata.name: appears twice"},
 		{"a label twice", `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"a": "b", ` +
 			`"a": "c"}}}`, "pod default/a",
-			"in:1: pod default/a: metadata.labels.a: is there twice"},
+			"in:1: pod default/a: metadata.labels.a: appears twice"},
 		{"a kind twice", `{"apiVersion": "v1", "kind": "Pod", "kind": "ConfigMap", "metadata": {"name": "a"}}`, "",
-			"in:1: kind: is there twice"},
+			"in:1: kind: appears twice"},
 		{"a policy's namespace twice",
 			"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namespace: b, namespace: " +
 				"c}\nspec: {}\n",
-			"", "metadata.namespace: is there twice"},
+			"", "metadata.namespace: appears twice"},
 		{"a podSelector twice", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n" +
 			"spec: {podSelector: {matchLabels: {a: b}}, podSelector: {matchLabels: {c: d}}, ingress: [{}], " +
 			"policyTypes: [Ingress]}\n",
 			"namespace default\npolicy default/a [Ingress Egress] podSelector <none>; 0 ingress, 0 egress",
-			"in:1: NetworkPolicy default/a: spec.podSelector: is there twice"},
+			"in:1: NetworkPolicy default/a: spec.podSelector: appears twice"},
 		{"a podSelector twice after a hundred others",
 			"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n" +
 				"spec: {ingress: [" + strings.Repeat("{from: [], from: []}, ",
 				200) + "], podSelector: {}, podSelector: {matchLabels: {c: d}}}\n",
 			"namespace default\npolicy default/a [Ingress Egress] podSelector <none>; 0 ingress, 0 egress",
-			"is there twice"},
+			"appears twice"},
 		{"keys that differ in YAML only", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {1: a, \"1\": b}}\n",
 			"pod default/a",
-			"in:1: pod default/a: metadata.labels.1: is there twice"},
+			"in:1: pod default/a: metadata.labels.1: appears twice"},
 		{"two of a kind", pod + "---\n" + pod, "pod default/a",
-			"in:5: document 2: pod default/a: is in in:1 too, which counts"},
+			"in:5: document 2: pod default/a: is also in in:1, which takes precedence"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, errs := Read("in", strings.NewReader(tt.text))

@@ -55,7 +55,7 @@ func (r *reader) metadata(kind objectKind, text json.RawMessage, path *field.Pat
 		r.object = m.key.String()
 	}
 	for _, name := range duplicates(text) {
-		r.fail(under(path, name), "is there twice")
+		r.fail(under(path, name), "appears twice")
 		r.broken = r.broken || kind != kindPolicy
 		ok = ok && name != "name" && name != "namespace"
 	}

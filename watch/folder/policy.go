@@ -42,7 +42,7 @@ func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata,
 		if strings.HasPrefix(name, "metadata.") {
 			continue // noted already
 		}
-		r.fail(under(path, name), "is there twice")
+		r.fail(under(path, name), "appears twice")
 		// the other parts look for themselves
 		twice = twice || !strings.ContainsAny(strings.TrimPrefix(name, "spec."), ".[")
 	}

@@ -96,7 +96,7 @@ func (r *reader) document(text json.RawMessage, inherited *typeMeta, path *field
 	kind, problem := t.objectKind()
 	for _, name := range fieldsOf(twice) {
 		if kind != kindPolicy { // which looks at all its fields
-			r.reject(under(path, name), "is there twice")
+			r.reject(under(path, name), "appears twice")
 		}
 	}
 	switch {

@@ -168,16 +168,17 @@ func (f *state) readAll() {
 		parent = filepath.Dir(parent)
 	}
 	if err != nil {
-		f.log.Warn("a replacement of the folder of manifests would not be seen", "folder", f.dir, "err", err)
+		f.log.Warn("cannot watch for a replacement of the manifest folder; restart netpold after one", "folder",
+			f.dir, "err", err)
 	}
 	files := f.scan(f.dir, f.settled)
 	_, err = os.Stat(f.dir)
 	gone := f.synced && (err != nil || f.gone && len(files) == 0)
 	switch {
 	case gone && !f.gone:
-		f.log.Error("the folder of manifests is gone, its last state stays in force", "folder", f.dir, "err", err)
+		f.log.Error("the manifest folder is gone; its last state stays in force", "folder", f.dir, "err", err)
 	case !gone && f.gone:
-		f.log.Info("the folder of manifests is back", "folder", f.dir)
+		f.log.Info("the manifest folder is back", "folder", f.dir)
 	}
 	if f.gone = gone; !gone {
 		f.files = files
@@ -188,7 +189,7 @@ func (f *state) readAll() {
 func (f *state) outdates(e inotifyEvent) bool {
 	switch {
 	case e.mask&unix.IN_Q_OVERFLOW != 0:
-		f.log.Warn("more changes at once than the kernel keeps, reading the folder anew", "folder", f.dir)
+		f.log.Warn("too many changes at once for inotify; reading the whole manifest folder", "folder", f.dir)
 		return true
 	case e.dir == f.dir:
 		return e.mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_UNMOUNT|unix.IN_IGNORED) != 0
@@ -384,16 +385,16 @@ func (f *state) report(problems []*Error) {
 	for _, p := range problems {
 		text := p.Error()
 		if !f.problems[text] && !logged[text] {
-			message := "manifest: what is wrong with it is not in force"
+			message := "ignoring invalid parts of manifest"
 			if f.files[p.File].held {
-				message = "manifest: what it said before stays in force"
+				message = "cannot read manifest; its last content stays in force"
 			}
 			f.log.Error(message, "err", p)
 		}
 		logged[text] = true
 	}
 	if len(problems) == 0 && len(f.problems) > 0 {
-		f.log.Info("manifests are in order again", "folder", f.dir)
+		f.log.Info("manifests are valid again", "folder", f.dir)
 	}
 	f.problems = logged
 }

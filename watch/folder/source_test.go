@@ -220,10 +220,10 @@ func TestSourceBroken(t *testing.T) {
 			ft.Next(t, "set policy shop/a selects app=a")
 			ft.write("a.yaml", tt.text)
 			ft.mark("broken")
-			ft.log.Expect(t, "level=ERROR", "what it said before stays in force", tt.problem)
+			ft.log.Expect(t, "level=ERROR", "its last content stays in force", tt.problem)
 			ft.write("a.yaml", policyText("b"))
 			ft.Next(t, "delete policy shop/a", "set policy shop/b selects app=b")
-			ft.log.Expect(t, "manifests are in order again")
+			ft.log.Expect(t, "manifests are valid again")
 		})
 	}
 }
@@ -234,7 +234,7 @@ func TestSourceNarrows(t *testing.T) {
 	ft.Next(t, "set policy shop/a selects app=a")
 	ft.write("a.yaml", strings.Replace(policyText("a"), "podSelector", "podSelecter", 1))
 	ft.Next(t, "set policy shop/a selects")
-	ft.log.Expect(t, "level=ERROR", "what is wrong with it is not in force",
+	ft.log.Expect(t, "level=ERROR", "ignoring invalid parts of manifest",
 		"a.yaml:1: NetworkPolicy shop/a: spec.podSelecter: unknown field")
 }
 
@@ -243,7 +243,7 @@ func TestSourceTwice(t *testing.T) {
 	ft.write("b.yaml", policyText("a"))
 	ft.Next(t, "set policy shop/a selects app=a")
 	ft.write("c.yaml", strings.Replace(policyText("a"), "app: a", "app: c", 1))
-	ft.log.Expect(t, "c.yaml:1: NetworkPolicy shop/a: is in ", "b.yaml:1 too, which counts")
+	ft.log.Expect(t, "c.yaml:1: NetworkPolicy shop/a: is also in ", "b.yaml:1, which takes precedence")
 	ft.write("a.yaml", strings.Replace(policyText("a"), "app: a", "app: first", 1))
 	ft.Next(t, "set policy shop/a selects app=first")
 	ft.remove("a.yaml")
@@ -310,7 +310,7 @@ func TestSourceFolderReplaced(t *testing.T) {
 	ft.write("a.yaml", policyText("a"))
 	ft.Next(t, "set policy shop/a selects app=a")
 	ft.rename(".", "../old")
-	ft.log.Expect(t, "level=ERROR", "gone, its last state stays in force")
+	ft.log.Expect(t, "level=ERROR", "gone; its last state stays in force")
 	ft.mkdir("")
 	ft.write("../old/a.yaml", "")
 	ft.write("b.yaml", policyText("b"))

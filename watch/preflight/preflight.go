@@ -111,9 +111,8 @@ func checkIPVS(root fs.FS) []Finding {
 		return nil
 	}
 	return []Finding{{IPVS,
-		"IPVS (kube-proxy's mode ipvs) sends traffic to Services on without the forward hook: on this node no egress " +
-			"policy applies to it, " +
-			"and no ingress policy of a pod here that it is sent to",
+		"IPVS (kube-proxy's mode ipvs) forwards traffic to Services without the forward hook: no egress policy of " +
+			"this node applies to it, and no ingress policy of a local pod that gets it",
 		"run kube-proxy in mode nftables or iptables, and remove what the old mode left: kube-proxy --cleanup, or " +
 			"reboot the node"}}
 }

@@ -31,7 +31,7 @@ func newMetrics() *metrics {
 		}),
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "netpold_gate_connected",
-			Help: "1 while the container runtime tells of new pods before they start, else 0: new pods are " +
+			Help: "1 while connected to the container runtime over NRI, else 0: new pods are " +
 				"unprotected for about a second.",
 		}),
 	}

@@ -184,7 +184,7 @@ func (h *handler) Synchronize(_ context.Context, pods []*api.PodSandbox,
 	h.connected, h.ever, h.problem = true, true, problem
 	h.mu.Unlock()
 	h.metrics.connected.Set(1)
-	h.Log.Info("the container runtime tells of new pods before they start", "pods", len(live),
+	h.Log.Info("connected to the container runtime; new pods wait for their policies", "pods", len(live),
 		"unprotected", unprotected)
 	return nil, nil
 }
@@ -214,7 +214,7 @@ func (h *handler) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error 
 		h.metrics.result("admitted")
 	case err == nil:
 		h.metrics.result("labels")
-		h.Log.Debug("pod is admitted by its labels: the API has not told of it", "pod", name)
+		h.Log.Debug("pod admitted by its sandbox's labels; the API does not know it yet", "pod", name)
 	case h.Open:
 		h.metrics.result("open")
 		h.metrics.unprotected.Inc()
@@ -222,7 +222,7 @@ func (h *handler) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error 
 	default:
 		h.Gate.Release(b.ID) // its next attempt has another sandbox
 		h.metrics.result("refused")
-		h.Log.Warn("pod does not start, the kubelet tries again", "pod", name, "err", err)
+		h.Log.Warn("pod held back until its policies are in force; the kubelet retries", "pod", name, "err", err)
 		return fmt.Errorf("netpold: pod %s: %w", name, err)
 	}
 	return nil
@@ -251,7 +251,7 @@ func hasNetwork(pod *api.PodSandbox) bool {
 func (h *handler) sandbox(pod *api.PodSandbox) (policy.Sandbox, error) {
 	if len(pod.GetIps()) == 0 {
 		return policy.Sandbox{},
-			errors.New("the container runtime does not tell the addresses of pods (containerd 2.1 and CRI-O 1.32 do)")
+			errors.New("the container runtime does not report pod addresses (containerd 2.1 and CRI-O 1.32 do)")
 	}
 	h.mu.Lock()
 	h.serial++
@@ -263,7 +263,7 @@ func (h *handler) sandbox(pod *api.PodSandbox) (policy.Sandbox, error) {
 	for _, text := range pod.GetIps() {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
-			return policy.Sandbox{}, fmt.Errorf("the container runtime tells %q for an address of a pod", text)
+			return policy.Sandbox{}, fmt.Errorf("the container runtime reports %q as a pod's address", text)
 		}
 		b.IPs = append(b.IPs, a.Unmap().WithZone(""))
 	}
