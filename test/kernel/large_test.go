@@ -15,6 +15,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
@@ -113,6 +114,7 @@ type otherWriter struct {
 	set   *nft.Set
 	waits []time.Duration
 	unit  time.Duration // the longest of some transactions of unitElements, beside nobody's
+	cpu   time.Duration // what one of them took at most of CPU time
 }
 
 // The unit of another writer's waits is a transaction of some kernel work, which a busy machine prolongs as it prolongs
@@ -138,11 +140,11 @@ func newOtherWriter(t *testing.T) *otherWriter {
 			set.Want(nft.AddrKey(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})), nft.Value{})
 		}
 		tx := table.Take()
-		began := time.Now()
+		began, used := time.Now(), cpu.Thread()
 		if _, err := conn.Apply(t.Context(), tx); err != nil {
 			t.Fatal(err)
 		}
-		w.unit = max(w.unit, time.Since(began))
+		w.unit, w.cpu = max(w.unit, time.Since(began)), max(w.cpu, cpu.Thread()-used)
 	}
 	if err := conn.DeleteTable(t.Context(), "unit"); err != nil {
 		t.Fatal(err)
