@@ -76,7 +76,7 @@ fmt: $(LINT) ## Format the code
 $(LINT): test/tools/go.mod
 	go -C test/tools build -o $(CURDIR)/$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-image: $(BINARIES) ## Write the image as an OCI archive, bin/netpold.tar (IMAGE=netpold:latest PLATFORMS=linux/amd64,… or all)
+image: $(BINARIES) ## Write bin/netpold.tar, an OCI archive (IMAGE=netpold:latest PLATFORMS=linux/amd64,… or all)
 	go -C test/image run . -tag $(IMAGE) -out $(CURDIR)/bin/netpold.tar \
 	  $(foreach b,$(BINARIES),$(b:bin/%/netpold=%)=$(CURDIR)/$(b))
 

@@ -101,8 +101,9 @@ func (e *Explanation) Add(f FlowText) {
 	e.Flows = append(e.Flows, f)
 }
 
-// Explain answers who decides about the flows from src to dst, in the form of `netpold explain`, by the objects of now.
-// With verify, it also reads from the kernel what decides. A [QuestionError] says what is wrong with src or dst.
+// Explain answers who decides about the flows from src to dst, in the form of `netpold explain`, by the current
+// objects. With verify, it also reads from the kernel what decides. A [QuestionError] says what is wrong with src or
+// dst.
 //
 //nolint:revive // verify is a fact of the question
 func (l *Loop) Explain(ctx context.Context, src, dst string, verify bool) (Explanation, error) {

@@ -186,8 +186,8 @@ func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 }
 
 // Denied returns how many packets the table has denied since the loop began: those that have reached the kernel's
-// counters by now. It waits for no transaction. An error says that the totals are not of now; they are those of the
-// last time then.
+// counters by now. It waits for no transaction. On an error the
+// totals are those of the last read.
 func (l *Loop) Denied(ctx context.Context) (map[denied.By]uint64, error) {
 	err := l.denied.Read(ctx, l.config.Reads)
 	return l.lastDenied(), err

@@ -123,7 +123,7 @@ const (
 	listenPause = 50 * time.Millisecond
 )
 
-// listensToTables says whether any process is told of the changes of nf_tables in this network namespace, which takes
+// listensToTables says whether any process listens to changes of nf_tables in this network namespace, which takes
 // CAP_NET_ADMIN. Every netpold is, and so the holder of a socket is none where nobody is: any process of root in a
 // container can hold a socket.
 func listensToTables(ctx context.Context) bool {
@@ -141,7 +141,7 @@ func listensToTables(ctx context.Context) bool {
 	return false
 }
 
-// tableListeners counts the sockets that are told of changes of nf_tables in a /proc/net/netlink, of which a line is,
+// tableListeners counts the sockets that listen to changes of nf_tables in a /proc/net/netlink, of which a line is,
 // among other things, the kernel's number of the socket, the protocol, the port, and the groups in hexadecimal.
 func tableListeners(sockets []byte) int {
 	n := 0

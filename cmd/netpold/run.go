@@ -301,9 +301,9 @@ func together(ctx context.Context, run ...func(context.Context) error) error {
 	return group.Wait()
 }
 
-// open opens the address of the endpoints. To enforce is more than to be asked: where the default address cannot be
-// had, as in a network namespace without loopback, the daemon runs without endpoints and says so. An address that was
-// asked for is needed.
+// open opens the address of the endpoints. Enforcement matters more than the endpoints: where the default address
+// cannot be had, as in a network namespace without loopback, the daemon runs without them and says so. An address given
+// by flag must work.
 func (f runFlags) open(ctx context.Context, log *slog.Logger) (net.Listener, error) {
 	if f.listen == "" {
 		return nil, nil

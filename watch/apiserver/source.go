@@ -40,7 +40,7 @@ type Source struct {
 	Log    *slog.Logger
 }
 
-// PodObserver is told of each pod as the server has it, with what a [policy.Pod] leaves out.
+// PodObserver gets each pod as the server has it, with what a [policy.Pod] leaves out.
 type PodObserver interface {
 	SetPod(*corev1.Pod)
 	DeletePod(types.NamespacedName)
