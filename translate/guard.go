@@ -247,6 +247,9 @@ func UnknownSets() []DeniedSet {
 	return sets
 }
 
+// CountingSets returns all sets that count what is denied or dropped: those of isolated pods, and the guard's.
+func CountingSets() []DeniedSet { return append(DeniedSets(), UnknownSets()...) }
+
 // UnknownPod says whether a chain is the guard's, and in which direction.
 func UnknownPod(chain string) (policy.Direction, bool) {
 	for _, d := range policy.Directions() {

@@ -61,6 +61,7 @@ func (l *Loop) enforce(ctx context.Context, b policy.Sandbox) error {
 	a := &admission{id: b.ID, done: make(chan struct{})}
 	l.edit(func(s *translate.State) {
 		s.SetSandbox(b)
+		s.SetGateReached()
 		l.admissions[a] = struct{}{}
 	})
 	select {
@@ -131,6 +132,7 @@ func (l *Loop) Resync(live []policy.Sandbox) (unprotected int) {
 		}
 		for _, b := range live {
 			s.SetSandbox(b)
+			s.SetGateReached()
 		}
 	})
 	return unprotected
@@ -162,4 +164,32 @@ func (l *Loop) Doubt() {
 func (l *Loop) edit(change func(*translate.State)) {
 	l.Update(func(Objects) { change(l.state) })
 	l.poke()
+}
+
+// inherit has the first transaction keep the guard of a previous netpold, before which the runtime told of new pods. It
+// may not have told of one yet since the restart, and what was closed is not to be open for that long.
+func (l *Loop) inherit(ctx context.Context) {
+	counts := translate.UnknownSets()[0]
+	for _, table := range []string{translate.TableName, translate.HandoverTable} {
+		if _, err := l.config.Kernel.Elements(ctx, table, counts.Name, counts.Type); err == nil {
+			l.mu.Lock()
+			l.state.SetGateReached()
+			l.mu.Unlock()
+		}
+	}
+}
+
+// tellGuard logs whether unknown pods are denied, when that changes.
+func (l *Loop) tellGuard() {
+	g := l.guard()
+	switch {
+	case g == l.guarded:
+		return
+	case g.On != "":
+		l.config.Log.Info("what no known pod has to do with is denied from now on", "podAddresses", g.On)
+	case l.guarded.On != "":
+		l.config.Log.Warn("what no known pod has to do with is allowed: new pods are open until netpold knows of them",
+			"why", g.Off)
+	}
+	l.guarded = g
 }

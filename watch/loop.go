@@ -55,6 +55,7 @@ type Loop struct {
 	reason     string     // of the next replacement of the whole table
 	awaySince  time.Time  // when the source went away; zero while it answers
 	awayError  string
+	guarded    GuardReport // as a line has told
 }
 
 // LoopConfig is what a loop needs.
@@ -162,7 +163,11 @@ func (l *Loop) Run(ctx context.Context) {
 			l.retryQuarantined()
 		}
 		wake, retry = l.wake, nil
-		first := l.Status().Transactions == 0
+		status := l.Status()
+		first := status.Transactions == 0
+		if first && status.Synced {
+			l.inherit(ctx)
+		}
 		l.look(ctx)
 		err := l.commit(ctx)
 		if errors.Is(err, errAgain) {
@@ -232,6 +237,7 @@ func (l *Loop) commit(ctx context.Context) error {
 		l.doubts.settle(doubts)
 	}
 	l.admissions.release()
+	l.tellGuard()
 	l.status.Transactions++
 	l.status.LastCommit, l.status.LastElapsed, l.status.LastOperations = end, elapsed, tx.Len()
 	l.accepted()

@@ -95,7 +95,7 @@ type stateCollector struct {
 	loop  *Loop
 	descs []*prometheus.Desc
 
-	policies, isolated, elements, preflight, denied, deniedAsOf, ready, source, dropLog, build *prometheus.Desc
+	policies, isolated, elements, preflight, denied, unknown, deniedAsOf, ready, source, dropLog, build *prometheus.Desc
 }
 
 func newStateCollector(l *Loop) *stateCollector {
@@ -117,6 +117,9 @@ func newStateCollector(l *Loop) *stateCollector {
 	c.denied = desc("netpold_dropped_packets_total",
 		"Every packet denied by the policies of this node's pods, by direction and namespace of the isolated pod.",
 		"direction", "namespace")
+	c.unknown = desc("netpold_unknown_pod_drops_total",
+		"Packets from and to addresses for pods of this node that no known pod has, which the guard dropped, by "+
+			"direction: egress is from such an address.", "direction")
 	c.deniedAsOf = desc("netpold_dropped_packets_timestamp_seconds",
 		"Unix time at which netpold_dropped_packets_total was read; 0 before the first read.")
 	c.ready = desc("netpold_ready",
@@ -174,9 +177,17 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 
 // collectDenied sends the totals of denied packets, as they were last read.
 func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
+	unknown := make(map[policy.Direction]uint64)
 	for by, packets := range c.loop.lastDenied() {
+		if by.Namespace == "" {
+			unknown[by.Direction] = packets
+			continue
+		}
 		ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets),
 			by.Direction.String(), by.Namespace)
+	}
+	for _, d := range policy.Directions() {
+		ch <- prometheus.MustNewConstMetric(c.unknown, prometheus.CounterValue, float64(unknown[d]), d.String())
 	}
 	at := 0.0
 	if asOf := c.loop.denied.AsOf(); !asOf.IsZero() {

@@ -35,6 +35,16 @@ type Report struct {
 	Generation uint32              `json:"generation"`
 	Preflight  []preflight.Finding `json:"preflight"`
 	DropLog    *drops.State        `json:"dropLog,omitempty"` // nil if no group is read
+	Guard      GuardReport         `json:"guard"`
+}
+
+// GuardReport is whether what no known pod has to do with is dropped.
+type GuardReport struct {
+	On  string `json:"on,omitempty"`  // the ranges of addresses for pods, or their links
+	Off string `json:"off,omitempty"` // why it is not
+
+	// There would be a guard if it was known which addresses are for pods of this node.
+	Unsure bool `json:"unsure,omitempty"`
 }
 
 // KernelReport is the kernel that enforces, and what netpold does without on it.
@@ -130,6 +140,7 @@ func (l *Loop) report() Report {
 		r.Source.AwaySince, r.Source.Error = &since, l.awayError
 	}
 	r.DropLog = l.drops.State()
+	r.Guard = l.guard()
 	for _, d := range policy.Directions() {
 		r.IsolatedPods[d.String()] = sum.Isolated[d]
 	}
@@ -145,6 +156,18 @@ func (l *Loop) report() Report {
 			cmp.Compare(a.Reason, b.Reason))
 	})
 	return r
+}
+
+// Guard returns whether what no known pod has to do with is dropped.
+func (l *Loop) Guard() GuardReport {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.guard()
+}
+
+func (l *Loop) guard() GuardReport {
+	g, off := l.state.Guard()
+	return GuardReport{On: g.String(), Off: off, Unsure: l.state.GuardUnsure()}
 }
 
 // policyTexts returns the names of policies.

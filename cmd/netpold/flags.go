@@ -20,6 +20,7 @@ type tableFlags struct {
 	deny, established, podToNode string
 	logGroup                     uint16
 	limits                       translate.Limits
+	guard                        guardFlags
 }
 
 func (t *tableFlags) add(cmd *cobra.Command) {
@@ -32,6 +33,7 @@ func (t *tableFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86,
 		"NFLOG group for denied packets; 0 turns logging off")
 	addLimitFlags(cmd, &t.limits)
+	t.guard.add(cmd)
 }
 
 // addLimitFlags adds the limits of what policies may ask for.
@@ -70,8 +72,9 @@ func (t *tableFlags) options() (translate.Options, error) {
 	if !known {
 		return translate.Options{}, fmt.Errorf("--pod-to-node=%s: want filter or allow", t.podToNode)
 	}
-	return translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established, PodToNode: podToNode,
-		Limits: t.limits}, nil
+	o := translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established, PodToNode: podToNode,
+		Limits: t.limits}
+	return o, t.guard.set(&o)
 }
 
 // needs returns what tables with the options need of the kernel.
@@ -82,6 +85,9 @@ func needs(o translate.Options) kernel.Needs {
 	}
 	if o.Deny == nft.Reject {
 		n |= kernel.Reject
+	}
+	if o.UnknownPods != translate.AllowUnknownPods {
+		n |= kernel.Guard
 	}
 	return n
 }

@@ -321,6 +321,8 @@ func TestNeeds(t *testing.T) {
 		{deny: "drop", established: "recheck", podToNode: "allow"},
 		{deny: "reject", established: "keep", podToNode: "filter"},
 		{deny: "reject", established: "recheck", podToNode: "filter", logGroup: 1},
+		{deny: "drop", established: "keep", podToNode: "filter",
+			guard: guardFlags{mode: "deny", ranges: []string{"10.9.0.0/16"}}},
 	} {
 		options, err := flags.options()
 		if err != nil {
@@ -339,6 +341,8 @@ func TestNeeds(t *testing.T) {
 					switch s := s.(type) {
 					case nft.Log, nft.Limit:
 						want |= kernel.Log
+					case nft.AddrType:
+						want |= kernel.Guard
 					case nft.Verdict:
 						if s.Kind == nft.Reject || s.Kind == nft.Reset {
 							want |= kernel.Reject

@@ -30,7 +30,7 @@ func (f runFlags) origin(log *slog.Logger) (origin, error) {
 		return origin{}, err
 	}
 	recorder := events.New(events.Config{Writer: client.Events(), Node: f.node, Drops: f.dropEvents, Log: log})
-	source := &apiserver.Source{Client: client, Pods: recorder, Log: log}
+	source := &apiserver.Source{Client: client, Node: f.node, Pods: recorder, Log: log}
 	return origin{source: source, events: recorder, client: client}, nil
 }
 

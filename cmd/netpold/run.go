@@ -133,7 +133,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 			return err
 		}
 	}
-	conn, err := kernel.Open(kernel.Config{Needs: needs(options), Own: flags.own})
+	conn, err := openKernel(&options, flags, log)
 	if err != nil {
 		return err
 	}
@@ -206,12 +206,13 @@ func kernelReport(conn *kernel.Conn) (watch.KernelReport, error) {
 func (d daemon) run(ctx context.Context, flags runFlags, options translate.Options) error {
 	registry := prometheus.NewRegistry()
 	var gate *runtime.Plugin
-	loop := watch.NewLoop(translate.New(flags.node, options), watch.LoopConfig{
+	var loop *watch.Loop
+	loop = watch.NewLoop(translate.New(flags.node, options), watch.LoopConfig{
 		Kernel: d.conn, Reads: d.reads, Events: d.events,
 		Log: d.log, Version: version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
 		Addresses: nodeAddresses,
 		Findings: func(pods int) []preflight.Finding {
-			return append(preflight.Check(os.DirFS("/"), pods), gateFindings(gate)...)
+			return slices.Concat(preflight.Check(os.DirFS("/"), pods), gateFindings(gate), guardFindings(loop.Guard()))
 		},
 	})
 	gate = flags.gate.plugin(loop, flags.node, d.log)

@@ -162,6 +162,7 @@ func printStatus(w io.Writer, output string, r watch.Report) error {
 		row("Last transaction", "%s ago, %d operations in %s", time.Since(r.LastTransaction.Time).Round(time.Second),
 			r.LastTransaction.Operations, took.Round(time.Microsecond))
 	}
+	row("Unknown pods", "%s", guardText(r.Guard))
 	row("Transactions", "%d, %d recoveries; generation %d of the ruleset", r.Transactions, r.Recoveries, r.Generation)
 	if r.DropLog != nil && r.DropLog.OffSince != nil {
 		row("Drop lines", "missing for %s: %s", time.Since(*r.DropLog.OffSince).Round(time.Second), r.DropLog.Error)
@@ -183,6 +184,13 @@ func syncText(r watch.Report) string {
 		return "no: the last transaction failed: " + r.LastTransaction.Error
 	}
 	return "no: a transaction is in progress"
+}
+
+func guardText(g watch.GuardReport) string {
+	if g.On != "" {
+		return "denied: addresses for pods of this node are " + g.On
+	}
+	return "allowed: " + g.Off
 }
 
 func sourceText(s watch.SourceReport) string {

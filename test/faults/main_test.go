@@ -27,6 +27,7 @@ func TestFaults(t *testing.T) {
 		"owned": testOwned, "shared": testShared, "keep": testKeep, "recheck": testRecheck, "text": testText,
 		"takeover": testTakeover, "upgrade": testUpgrade, "netlink": testNetlink, "quarantine": testQuarantine,
 		"first": testFirst, "lost": testLost, "cleanup": testCleanup, "limits": testLimits,
+		"guard": testGuard,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
 	}

@@ -37,6 +37,7 @@ import (
 type Source struct {
 	Client *Client
 	Pods   PodObserver // may be nil
+	Node   string      // whose pod CIDRs are told; "" is none
 	Log    *slog.Logger
 }
 
@@ -53,14 +54,19 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 	var reflectors sync.WaitGroup
 	var incomplete atomic.Int32
 	incomplete.Store(int32(len(resources)))
+	complete := func() {
+		if incomplete.Add(-1) == 0 {
+			sink.Synced()
+		}
+	}
+	if s.Node != "" {
+		incomplete.Add(1)
+		reflectors.Go(func() { s.followNode(ctx, sink, sync.OnceFunc(complete)) })
+	}
 	for _, r := range resources {
 		f := newFeed(r, sink, s.Log)
 		f.answered = func(err error) { contact.answered(r.name, err) }
-		f.complete = sync.OnceFunc(func() {
-			if incomplete.Add(-1) == 0 {
-				sink.Synced()
-			}
-		})
+		f.complete = sync.OnceFunc(complete)
 		reflector := cache.NewReflectorWithOptions(f, nil, f,
 			cache.ReflectorOptions{Name: "netpold", TypeDescription: r.name})
 		reflectors.Go(func() { reflector.RunWithContext(ctx) })

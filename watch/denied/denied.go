@@ -44,7 +44,7 @@ type Counter struct {
 // By is what totals are told apart by.
 type By struct {
 	Direction policy.Direction
-	Namespace string // of the isolated pod
+	Namespace string // of the isolated pod; "" is what the guard dropped
 }
 
 // element is an element of a set that counts.
@@ -119,7 +119,7 @@ func (c *Counter) End(table string, result nft.Result, err error) {
 	if len(result.Deleted) == 0 && len(c.leaving) == 0 { // of nearly all transactions
 		return
 	}
-	for _, set := range translate.DeniedSets() {
+	for _, set := range translate.CountingSets() {
 		for _, e := range result.Deleted[set.Name] {
 			c.leave(countOf(set, e))
 			delete(c.held, element{table, set.Name, e.Key})
@@ -173,7 +173,7 @@ func (c *Counter) Retired(ctx context.Context, reads Reads, table string) {
 func readDenied(ctx context.Context, reads Reads, table string) (map[element]tally, error) {
 	counts := make(map[element]tally)
 	var errs []error
-	for _, set := range translate.DeniedSets() {
+	for _, set := range translate.CountingSets() {
 		elements, err := reads.Elements(ctx, table, set.Name, set.Type)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
@@ -241,7 +241,7 @@ func (c *Counter) Totals(known func(namespace string) bool) map[By]uint64 {
 	defer c.mu.Unlock()
 	sums := make(map[By]uint64)
 	for by, packets := range c.gone {
-		if known(by.Namespace) {
+		if by.Namespace == "" || known(by.Namespace) {
 			sums[by] += packets
 		} else {
 			delete(c.gone, by) // else the namespaces of years would gather

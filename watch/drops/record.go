@@ -71,6 +71,9 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 		return Record{}, false
 	}
 	room := l.window.room(p.key())
+	if d, unknown := translate.UnknownPod(p.Prefix); unknown {
+		return l.unknown(p, d), true
+	}
 	var isolation translate.Isolation
 	var excerpt *policy.Cluster
 	synced := l.View(func(s *translate.State) {
@@ -94,6 +97,42 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	if synced && other.Pod == "" && other.note == "" { // whoever is isolated is a pod, or was
 		other.note = "external"
 	}
+	r.setService(p)
+	if room {
+		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
+			r.why(p, isolation.Direction, excerpt))
+	}
+	return r, true
+}
+
+// unknown is resolve for a packet that the guard dropped.
+func (l *Log) unknown(p Packet, d policy.Direction) Record {
+	r := Record{Direction: d.String(), Protocol: nft.ProtocolName(p.Proto), Policies: []string{}, Count: 1}
+	r.key = p.key()
+	room := l.window.room(p.key())
+	var guard policy.Guard
+	l.View(func(s *translate.State) {
+		r.Src, r.Dst = peerAt(s, p.Src), peerAt(s, p.Dst)
+		guard, _ = s.Guard()
+	})
+	r.setService(p)
+	if !room {
+		return r
+	}
+	end := r.Isolated()
+	why := fmt.Sprintf("unknown pod %s blocked: no pod of this node is known to have that address (yet)", end.Address)
+	switch {
+	case end.Pod != "":
+		why = fmt.Sprintf("unknown pod %s was blocked: %s is known to have that address now", end.Address, end.Pod)
+	case !guard.On():
+		why = fmt.Sprintf("unknown pod %s was blocked: unknown pods are allowed now", end.Address)
+	}
+	r.Text = fmt.Sprintf("%s from %s to %s: %s", p.text(), r.Src.text(p), r.Dst.text(p), why)
+	return r
+}
+
+// setService notes the ports or the type of a packet, as far as they are known.
+func (r *Record) setService(p Packet) {
 	switch {
 	case p.Partial:
 	case hasPorts(p.Proto):
@@ -101,11 +140,6 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	case isICMP(p.Proto):
 		r.ICMPType, r.ICMPCode = &p.ICMPType, &p.ICMPCode
 	}
-	if room {
-		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
-			r.why(p, isolation.Direction, excerpt))
-	}
-	return r, true
 }
 
 // peerAt returns the end that has an address.

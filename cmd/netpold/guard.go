@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/preflight"
+)
+
+// guardFlags say what becomes of addresses for pods of this node that no known pod has.
+type guardFlags struct {
+	mode          string
+	ranges, links []string
+}
+
+func (f *guardFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.mode, "unknown-pods", "auto",
+		"what comes from or goes to an address for pods of this node that no known pod has: deny, allow, or auto "+
+			"(deny once the container runtime has told of a pod)")
+	cmd.Flags().StringSliceVar(&f.ranges, "pod-ranges", nil,
+		"addresses that only pods of this node have, as CIDRs, where the podCIDRs of its Node are not those")
+	cmd.Flags().StringSliceVar(&f.links, "pod-links", nil,
+		"links that only pods have, by name or as cali*, where nothing else tells their addresses")
+}
+
+// set completes options by the flags.
+func (f *guardFlags) set(o *translate.Options) error {
+	modes := map[string]translate.UnknownPods{
+		"deny": translate.DenyUnknownPods, "allow": translate.AllowUnknownPods, "auto": translate.AutoUnknownPods,
+		"": translate.AllowUnknownPods, // of a command that makes no table
+	}
+	mode, known := modes[f.mode]
+	if !known {
+		return fmt.Errorf("--unknown-pods=%s: want deny, allow or auto", f.mode)
+	}
+	var ranges []netip.Prefix
+	for _, text := range f.ranges {
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p.Bits() == 0 || p.Addr().Is4In6() {
+			return fmt.Errorf("--pod-ranges=%s: want CIDRs, as 10.244.1.0/24", text)
+		}
+		ranges = append(ranges, p)
+	}
+	for _, name := range f.links {
+		prefix := strings.TrimSuffix(name, "*")
+		if prefix == "" || len(prefix) >= unix.IFNAMSIZ || strings.ContainsAny(prefix, "*\"/ \t\n") {
+			return fmt.Errorf("--pod-links=%s: want names of links, or how they begin, as cali*", name)
+		}
+	}
+	o.UnknownPods, o.PodRanges, o.PodLinks = mode, translate.PodRanges(ranges), f.links
+	return nil
+}
+
+// openKernel opens the kernel for tables of the options, and takes the guard from them where it is not asked for and
+// the kernel cannot have it.
+func openKernel(o *translate.Options, flags runFlags, log *slog.Logger) (*kernel.Conn, error) {
+	conn, err := kernel.Open(kernel.Config{Needs: needs(*o), Own: flags.own})
+	if o.UnknownPods != translate.AutoUnknownPods || !errors.Is(err, kernel.ErrNotSupported) {
+		return conn, err
+	}
+	without := *o
+	without.UnknownPods = translate.AllowUnknownPods
+	conn, again := kernel.Open(kernel.Config{Needs: needs(without), Own: flags.own})
+	if again != nil {
+		return nil, err
+	}
+	log.Warn("unknown pods are allowed: netpold runs as with --unknown-pods=allow", "err", err)
+	*o = without
+	return conn, nil
+}
+
+// guardFindings says that unknown pods are allowed, as nobody tells which addresses are for pods.
+func guardFindings(g watch.GuardReport) []preflight.Finding {
+	if !g.Unsure {
+		return nil
+	}
+	return []preflight.Finding{{
+		Check:   preflight.Guard,
+		Problem: "pods that netpold does not know of are unprotected, as while it restarts: " + g.Off,
+		Remedy:  "--pod-ranges or --pod-links, or --unknown-pods=allow",
+	}}
+}
