@@ -3,12 +3,22 @@
 package faults_test
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/yaml"
+
+	"github.com/netpold/netpold/test/harness/apiserver"
+	"github.com/netpold/netpold/test/harness/netns"
 )
 
 // What netpold logs of quarantines.
@@ -74,6 +84,41 @@ func (r *ride) quarantined(want int) {
 	}
 	if got := r.metric(`netpold_policies{state="quarantined"}`); got != want {
 		r.t.Errorf("the metric says %d, want %d", got, want)
+	}
+}
+
+// testTold: an Event of the policy says what is quarantined.
+func testTold(t *testing.T, program string) {
+	netns.Enter(t)
+	p := &trap{t: t}
+	d := newDaemon(t, program, pause, "--own-table=false")
+	d.trap = p
+	objects := strings.Split(big(3000), "\n---\n")
+	bigPod, np := new(corev1.Pod), new(networkingv1.NetworkPolicy)
+	err := errors.Join(yaml.Unmarshal([]byte(objects[0]), bigPod), yaml.Unmarshal([]byte(objects[1]), np))
+	if err != nil {
+		t.Fatal(err)
+	}
+	np.UID = "5a3c3b1e-6f0e-4f6c-9d2b-0c2f6f1d7a11"
+	d.server = apiserver.New(apiserver.Objects{Pods: func(yield func(runtime.Object) bool) { yield(bigPod) }})
+	defer d.server.Close()
+	d.start()
+	p.set(fault{errno: unix.ENOMEM, longer: longest, at: func(int) bool { return true }})
+	d.server.Send(watch.Added, np)
+	d.await(aside)
+	want := corev1.ObjectReference{
+		APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy", Namespace: "tenant", Name: "big", UID: np.UID,
+	}
+	for deadline := time.Now().Add(patience); ; pause() { // nodes wait for up to 10 s, each for another time
+		for _, e := range d.server.Written() {
+			if e.Reason == "NetworkPolicyQuarantined" && e.InvolvedObject == want {
+				t.Logf("%s %s: %s", e.Type, e.Reason, e.Message)
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no such Event among %v", d.server.Written())
+		}
 	}
 }
 
