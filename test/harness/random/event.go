@@ -92,11 +92,14 @@ func (e Event) ApplyTo(c *policy.Cluster) {
 			c.Policies = append(c.Policies, e.Policy)
 		}
 	case NodeKind:
-		if c.Nodes = maps.Clone(c.Nodes); e.Delete {
-			delete(c.Nodes, e.Name.Name)
+		nodes := make(map[string][]netip.Prefix)
+		maps.Copy(nodes, c.Nodes)
+		if e.Delete {
+			delete(nodes, e.Name.Name)
 		} else {
-			c.Nodes[e.Name.Name] = e.CIDRs
+			nodes[e.Name.Name] = e.CIDRs
 		}
+		c.Nodes = nodes
 	}
 }
 
