@@ -3,8 +3,8 @@
 #
 # Runs netpold's tests of the kernel on other kernels, in virtual machines. Each argument is a kernel package of any
 # distribution (.deb, .rpm, .apk or .pkg.tar.*, one that has both the kernel and its modules), or a folder of one that
-# was unpacked. The host needs qemu-system-x86_64, cpio, kmod, a static busybox, nft and ip. The machine is amd64, has no
-# network, and everything is in its memory.
+# was unpacked. The host needs qemu-system-x86_64, cpio, kmod, a static busybox, nft and ip. The machine is amd64, has
+# no network, and everything is in its memory.
 #
 #   test/kernels/run.sh linux-image-6.1.0-45-cloud-amd64_6.1.170-1_amd64.deb
 #   PACKAGES="nft/kernel" FLAGS="-test.run=TestOwn" test/kernels/run.sh /path/to/unpacked
@@ -82,8 +82,8 @@ modules() {
   local base=$1 version=$2
   depmod -b "$base" "$version"
   rm -rf "$root/m" && mkdir -p "$root/m" && : >"$root/modules"
-  for module in nf_tables nf_tables_set nft_ct nft_limit nft_log nft_reject nft_reject_inet nft_counter nft_nat nft_masq \
-    nfnetlink_log nf_log_syslog nf_conntrack nf_conntrack_netlink nf_reject_ipv4 nf_reject_ipv6 \
+  for module in nf_tables nf_tables_set nft_ct nft_limit nft_log nft_reject nft_reject_inet nft_counter nft_nat \
+    nft_masq nfnetlink_log nf_log_syslog nf_conntrack nf_conntrack_netlink nf_reject_ipv4 nf_reject_ipv6 \
     tun veth bridge br_netfilter dummy sctp; do
     modprobe -d "$base" -S "$version" --show-depends "$module" 2>/dev/null || true
   done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
