@@ -4,11 +4,11 @@ package kernel
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
@@ -18,23 +18,25 @@ import (
 // until his context ends. Nothing here waits for a transaction, nor a transaction for it: the kernel answers reads
 // beside its commits.
 type Reader struct {
-	socket *socket
-	turn   chan struct{} // capacity 1: full during an exchange, which alone uses the fields below
-	seq    uint32
-	buf    []byte
+	conn     *netlink.Conn
+	turn     chan struct{} // capacity 1: full during an exchange, which alone uses the field below
+	requests int           // sent so far
 }
 
 // OpenReader opens a reader, in the network namespace of [Config].NetNS or of the calling thread.
 func OpenReader(config Config) (*Reader, error) {
-	s, err := dial(config.NetNS)
+	// Without the options of dial: netlink takes an extended answer whose request is capped for one that is cut short
+	// (github.com/mdlayher/netlink/pull/176 left that open).
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER,
+		&netlink.Config{NetNS: config.NetNS, MessageBufferSize: readChunk})
 	if err != nil {
 		return nil, fmt.Errorf("read from nf_tables: %w", err)
 	}
-	return &Reader{socket: s, turn: make(chan struct{}, 1)}, nil
+	return &Reader{conn: conn, turn: make(chan struct{}, 1)}, nil
 }
 
 // Close closes the reader.
-func (r *Reader) Close() error { return r.socket.close() }
+func (r *Reader) Close() error { return r.conn.Close() }
 
 // Elements returns the elements of a set, which is of type t, in no order. They are those of one moment: a read that a
 // transaction came in between is repeated, some times within about a second. If all were, the error is [ErrTorn], and
@@ -176,8 +178,8 @@ func (r *Reader) request(typ, flags uint16, attrs func(*batch)) *batch {
 	return &b
 }
 
-// exchange sends a request and calls each with the attributes of each message of the reply. They are valid during the
-// call.
+// exchange sends a request and calls each with the attributes of each message of the reply. What is left of a reply
+// that is given up is read all the same, so that nothing of it comes before the next one.
 func (r *Reader) exchange(ctx context.Context, request *batch, each func(attrs []byte)) error {
 	select {
 	case r.turn <- struct{}{}:
@@ -185,61 +187,35 @@ func (r *Reader) exchange(ctx context.Context, request *batch, each func(attrs [
 		return ctx.Err()
 	}
 	defer func() { <-r.turn }()
-	if err := r.drain(); err != nil {
+	var m netlink.Message
+	if err := m.UnmarshalBinary(request.buf); err != nil {
 		return err
 	}
-	r.seq++
-	binary.NativeEndian.PutUint32(request.buf[8:], r.seq)
-	if err := r.socket.send(request.buf); err != nil {
+	m.Header.Sequence = 0 // the connection has its own
+	if _, err := r.conn.Send(m); err != nil {
 		return err
 	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := r.socket.receive(r.buf) // never has to wait: the kernel answers inside the calls
-		if err != nil {
-			return err
-		}
-		if last, err := r.reply(r.buf[:n], each); err != nil || last {
-			return err
-		}
-	}
-}
-
-// drain reads what is left of a reply that was given up.
-func (r *Reader) drain() error {
-	if r.buf == nil {
-		r.buf = make([]byte, readChunk)
-	}
-	for {
-		switch _, err := r.socket.receive(r.buf); {
-		case errors.Is(err, unix.EAGAIN):
-			return nil
-		case err != nil && !errors.Is(err, unix.ENOBUFS):
-			return err
-		}
-	}
-}
-
-// reply takes a datagram of a reply. It says whether that is the last one.
-func (r *Reader) reply(b []byte, each func(attrs []byte)) (bool, error) {
-	const generic = headerLen - unix.NLMSG_HDRLEN // length of nfgenmsg
-	last := false
-	for h, body := range messages(b) {
-		switch {
-		case h.Sequence != r.seq:
-			continue
-		case h.Type == unix.NLMSG_ERROR || h.Type == unix.NLMSG_DONE:
-			if errno := errorNumber(body); errno != 0 {
-				return true, errno
+	r.requests++
+	for done := false; !done; { // never has to wait: the kernel answers inside the calls
+		done = m.Header.Flags&netlink.Acknowledge == 0 // or in a datagram of its own
+		for answer, err := range r.conn.ReceiveIter() {
+			const generic = headerLen - unix.NLMSG_HDRLEN // length of nfgenmsg
+			var refused *netlink.OpError
+			switch {
+			case errors.As(err, &refused):
+				return refused.Err
+			case err != nil:
+				return err
+			case answer.Header.Type == netlink.Error:
+				done = true
+			case ctx.Err() != nil && answer.Header.Flags&netlink.Multi != 0:
+				return ctx.Err()
+			case len(answer.Data) >= generic:
+				each(answer.Data[generic:])
 			}
-		case len(body) >= generic:
-			each(body[generic:])
 		}
-		last = h.Type == unix.NLMSG_DONE || h.Flags&unix.NLM_F_MULTI == 0
 	}
-	return last, nil
+	return nil
 }
 
 // counterOf returns the values of an expression that is a counter, or zero.

@@ -12,7 +12,7 @@ import (
 // To read one element takes as many messages, and as much memory, in a set of 100,000 as in one of ten.
 func TestElementCost(t *testing.T) {
 	type cost struct {
-		requests uint32
+		requests int
 		allocs   float64
 	}
 	for _, fields := range []nft.Fields{nft.Addr, nft.AddrRange} {
@@ -37,9 +37,9 @@ func TestElementCost(t *testing.T) {
 					t.Fatalf("%+v, %v", e, err)
 				}
 			}
-			before := c.Reader.seq
+			before := c.Reader.requests
 			read()
-			requests := c.Reader.seq - before
+			requests := c.Reader.requests - before
 			costs[n] = cost{requests, testing.AllocsPerRun(10, read)}
 		}
 		if few, many := costs[10], costs[100_000]; few != many || many.requests > 5 {

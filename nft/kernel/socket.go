@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a netlink socket of nfnetlink. It sends and reads bytes: github.com/mdlayher/netlink has no way to send a
-// batch from one buffer, nor to read without waiting.
+// socket is a netlink socket of nfnetlink that sends and reads bytes, for transactions and the watcher:
+// github.com/mdlayher/netlink has no way to send a batch from one buffer, nor to read without waiting.
 type socket struct {
 	conn *netlink.Conn
 	raw  syscall.RawConn
