@@ -101,28 +101,28 @@ func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 	return nil
 }
 
-// retire deletes the table that tx replaces. One of this process first loses its base chains, and the packets leave:
-// then nothing is counted in it any more, and what was is known to the packet.
+// retire deletes the table that tx replaces, also one that another process has left. First it loses its base chains, and
+// the packets leave, which would miss its sets: then nothing is counted in it any more, and what was is known.
 func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
+	unhook := &nft.Transaction{Table: tx.Table}
+	for _, c := range baseChains(tx) {
+		hooked, err := l.config.Kernel.Hooked(ctx, tx.Table, c.Name)
+		if err != nil {
+			return err
+		}
+		if hooked { // somebody else may have been faster, and to be refused takes long
+			unhook.Ops = append(unhook.Ops, nft.Op{Verb: nft.DeleteChain, Chain: c})
+		}
+	}
+	if len(unhook.Ops) > 0 {
+		if _, err := l.config.Kernel.Apply(ctx, unhook); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := l.config.Kernel.Settle(ctx); err != nil {
+			return err
+		}
+	}
 	if l.denied.Counts(tx.Table) {
-		unhook := &nft.Transaction{Table: tx.Table}
-		for _, c := range baseChains(tx) {
-			hooked, err := l.config.Kernel.Hooked(ctx, tx.Table, c.Name)
-			if err != nil {
-				return err
-			}
-			if hooked { // somebody else may have been faster, and to be refused takes long
-				unhook.Ops = append(unhook.Ops, nft.Op{Verb: nft.DeleteChain, Chain: c})
-			}
-		}
-		if len(unhook.Ops) > 0 {
-			if _, err := l.config.Kernel.Apply(ctx, unhook); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			if err := l.config.Kernel.Settle(ctx); err != nil { // a packet under way would miss the maps
-				return err
-			}
-		}
 		l.denied.Retired(ctx, l.config.Kernel, tx.Table)
 	}
 	return l.config.Kernel.DeleteTable(ctx, tx.Table)

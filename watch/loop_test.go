@@ -135,14 +135,16 @@ func TestHandover(t *testing.T) {
 			"table",
 			[]string{"netpold"},
 			[]string{
-				"replace netpold-handover", "delete netpold", "replace netpold",
+				"replace netpold-handover", "unhook netpold", "delete netpold", "replace netpold",
 				"unhook netpold-handover", "delete netpold-handover", "change netpold",
 			},
 		},
 		{
 			"killed",
 			[]string{"netpold-handover"},
-			[]string{"delete netpold", "replace netpold", "delete netpold-handover", "change netpold"},
+			[]string{
+				"delete netpold", "replace netpold", "unhook netpold-handover", "delete netpold-handover", "change netpold",
+			},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
