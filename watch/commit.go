@@ -101,8 +101,8 @@ func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 	return nil
 }
 
-// retire deletes the table that tx replaces, also one that another process has left. First it loses its base chains, and
-// the packets leave, which would miss its sets: then nothing is counted in it any more, and what was is known.
+// retire deletes the table that tx replaces, also one that another process has left. First it loses its base chains,
+// and the packets leave, which would miss its sets: then nothing is counted in it any more, and what was is known.
 func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 	unhook := &nft.Transaction{Table: tx.Table}
 	for _, c := range baseChains(tx) {

@@ -143,7 +143,8 @@ func TestHandover(t *testing.T) {
 			"killed",
 			[]string{"netpold-handover"},
 			[]string{
-				"delete netpold", "replace netpold", "unhook netpold-handover", "delete netpold-handover", "change netpold",
+				"delete netpold", "replace netpold",
+				"unhook netpold-handover", "delete netpold-handover", "change netpold",
 			},
 		},
 	} {

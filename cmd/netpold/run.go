@@ -153,17 +153,13 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	defer watcher.Close() //nolint:errcheck // the process ends
-	listener, err := flags.open(ctx, log)
-	if err != nil {
-		return err
-	}
 	linux, err := kernelReport(conn)
 	if err != nil {
 		return err
 	}
 	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName(), "linux", linux.Release)
 	tellLacks(log, linux)
-	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, listener: listener, origin: from,
+	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, origin: from,
 		linux: linux, log: log}
 	err = d.run(ctx, flags, options)
 	log.Info("stopped; the table stays in force", "table", "inet "+translate.TableName)
@@ -172,11 +168,10 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 
 // daemon is what a running netpold holds open.
 type daemon struct {
-	conn     *kernel.Conn
-	reads    *kernel.Reader
-	watcher  *kernel.Watcher
-	socket   net.Listener // for the program's own commands
-	listener net.Listener // nil without endpoints
+	conn    *kernel.Conn
+	reads   *kernel.Reader
+	watcher *kernel.Watcher
+	socket  net.Listener // for the program's own commands
 	origin
 	linux watch.KernelReport
 	log   *slog.Logger
@@ -206,13 +201,15 @@ func kernelReport(conn *kernel.Conn) (watch.KernelReport, error) {
 func (d daemon) run(ctx context.Context, flags runFlags, options translate.Options) error {
 	registry := prometheus.NewRegistry()
 	var gate *runtime.Plugin
+	ends := &endpoints{address: flags.listen, log: d.log}
 	var loop *watch.Loop
 	loop = watch.NewLoop(translate.New(flags.node, options), watch.LoopConfig{
 		Kernel: d.conn, Reads: d.reads, Events: d.events,
 		Log: d.log, Version: version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
 		Addresses: nodeAddresses,
 		Findings: func(pods int) []preflight.Finding {
-			return slices.Concat(preflight.Check(os.DirFS("/"), pods), gateFindings(gate), guardFindings(loop.Guard()))
+			return slices.Concat(preflight.Check(os.DirFS("/"), pods), gateFindings(gate), guardFindings(loop.Guard()),
+				ends.findings())
 		},
 	})
 	gate = flags.gate.plugin(loop, flags.node, d.log)
@@ -245,7 +242,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		},
 		func(ctx context.Context) error { d.events.Run(ctx); return nil },
 		func(ctx context.Context) error { d.untaint(ctx, flags, loop, gate); return nil },
-		func(ctx context.Context) error { return serve(ctx, d.listener, watch.Handler(loop, registry)) },
+		func(ctx context.Context) error { return ends.serve(ctx, watch.Handler(loop, registry)) },
 	)
 	select {
 	case failed := <-ended:
@@ -302,31 +299,8 @@ func together(ctx context.Context, run ...func(context.Context) error) error {
 	return group.Wait()
 }
 
-// open opens the address of the endpoints. Enforcement matters more than the endpoints: where the default address
-// cannot be had, as in a network namespace without loopback, the daemon runs without them and says so. An address given
-// by flag must work.
-func (f runFlags) open(ctx context.Context, log *slog.Logger) (net.Listener, error) {
-	if f.listen == "" {
-		return nil, nil
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listenAddress(f.listen))
-	if err != nil && f.listen == defaultListen {
-		log.Warn("cannot serve /metrics, /livez, /readyz and /status; enforcement unaffected", "listen",
-			f.listen, "err", err)
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--listen=%s: %w", f.listen, err)
-	}
-	return l, nil
-}
-
-// serve answers on l, if there is one, until ctx ends.
+// serve answers on l until ctx ends.
 func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
-	if l == nil {
-		<-ctx.Done()
-		return nil
-	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()

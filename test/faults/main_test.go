@@ -28,7 +28,7 @@ func TestFaults(t *testing.T) {
 		"takeover": testTakeover, "upgrade": testUpgrade, "netlink": testNetlink, "quarantine": testQuarantine,
 		"told": testTold,
 		"first": testFirst, "lost": testLost, "cleanup": testCleanup, "limits": testLimits,
-		"guard": testGuard,
+		"guard": testGuard, "port": testPort,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
 	}

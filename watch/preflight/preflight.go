@@ -30,11 +30,12 @@ const (
 	IPVS       = "ipvs"       // traffic to Services skips the forward hook
 	Node       = "node"       // no pod is on a node of this name
 	Gate       = "gate"       // the container runtime does not tell of new pods: whoever asks it finds this, not Check
+	Listen     = "listen"     // the endpoints are not served; as Gate
 	Guard      = "guard"      // nobody knows which addresses are for pods of the node; as Gate
 )
 
 // Checks returns all checks.
-func Checks() []string { return []string{Forwarding, Bridge, IPVS, Node, Gate, Guard} }
+func Checks() []string { return []string{Forwarding, Bridge, IPVS, Node, Gate, Guard, Listen} }
 
 // Check looks for what keeps traffic from the policies, in the files of the network namespace that it runs in: root has
 // its proc and sys. Pods is how many pods are on this node by what the source says; negative when it has not said yet.

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/netpold/netpold/watch/preflight"
+)
+
+// endpoints are where kubelet and Prometheus ask. To enforce is more than to be asked: an address that cannot be had,
+// which any process of the node's network may have taken first, is tried again and again.
+type endpoints struct {
+	address string
+	log     *slog.Logger
+	lacking atomic.Pointer[error] // why they are not served; nil if they are
+}
+
+// Between attempts to have the address.
+const (
+	minListenBackoff = 100 * time.Millisecond
+	maxListenBackoff = 5 * time.Second
+)
+
+// listen returns a listener when the address can be had, or ctx has ended. That it is no address is an error at once.
+func (e *endpoints) listen(ctx context.Context) (net.Listener, error) {
+	for backoff := minListenBackoff; ; backoff = min(2*backoff, maxListenBackoff) {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", listenAddress(e.address))
+		_, refused := errors.AsType[*os.SyscallError](err)
+		switch {
+		case err == nil:
+			if e.lacking.Swap(nil) != nil {
+				e.log.Info("serving /metrics, /livez, /readyz and /status", "listen", e.address)
+			}
+			return l, nil
+		case !refused:
+			return nil, fmt.Errorf("--listen=%s: %w", e.address, err)
+		case e.lacking.Swap(&err) == nil:
+			e.log.Warn("cannot serve /metrics, /livez, /readyz and /status, will retry; enforcement unaffected",
+				"listen", e.address, "err", err)
+		}
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// serve answers there until ctx ends. Without an address nobody is answered.
+func (e *endpoints) serve(ctx context.Context, handler http.Handler) error {
+	if e.address == "" {
+		<-ctx.Done()
+		return nil
+	}
+	l, err := e.listen(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return serve(ctx, l, handler)
+}
+
+// findings says that nobody can ask, and why.
+func (e *endpoints) findings() []preflight.Finding {
+	err := e.lacking.Load()
+	if err == nil {
+		return nil
+	}
+	return []preflight.Finding{{
+		Check:   preflight.Listen,
+		Problem: "the endpoints cannot be reached; enforcement unaffected: " + (*err).Error(),
+		Remedy:  "stop the process that has taken the address, or give another one with --listen",
+	}}
+}
