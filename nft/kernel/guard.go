@@ -16,18 +16,20 @@ import (
 //
 //	ip saddr 10.244.1.0/24
 //
-// Of a prefix of whole bytes only these are loaded, as nft(8) does it: that saves the mask.
+// The kernel loads and masks 4 bytes without a call, and so an IPv4 address is loaded as a whole. Of an IPv6 prefix of
+// whole bytes only these are loaded, as nft(8) does it: that saves the mask.
 func (r *rule) addrIn(m nft.AddrIn) {
 	r.requireFamily(nft.FamilyOf(m.Prefix.Addr()))
 	addr, bits := m.Prefix.Addr().AsSlice(), m.Prefix.Bits()
-	n := (bits + 7) / 8
-	if bits%8 != 0 {
-		n = len(addr)
+	n := len(addr)
+	if n > 4 && bits%8 == 0 {
+		n = bits / 8
 	}
+	masked := bits < 8*n
 	load := addrField(nft.FamilyOf(m.Prefix.Addr()), m.Side, firstRegister)
 	load.Len = uint32(n)
 	r.push(&load)
-	if bits%8 != 0 {
+	if masked {
 		mask := make([]byte, n)
 		for i := range bits {
 			mask[i/8] |= 0x80 >> (i % 8)
