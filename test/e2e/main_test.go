@@ -44,7 +44,7 @@ var (
 	reuseFlag = flag.Int("reuse", 100,
 		"`number` of pods that come and go; more than the addresses of a node, or there is no reuse")
 	liveFlag  = flag.Int("live", 8, "`number` of them at a time")
-	killFlag  = flag.Bool("kill", true, "kill netpold while pods start; without the guard they are unprotected then")
+	killFlag  = flag.Bool("kill", true, "kill netpold while pods start; without the guard they are unprotected")
 	imageFlag = flag.String("image", "registry.k8s.io/e2e-test-images/agnhost:2.56", "`image` of the pods that probe")
 )
 
