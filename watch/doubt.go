@@ -70,7 +70,11 @@ func (l *Loop) look(ctx context.Context) {
 	l.mu.Lock()
 	doubts, doubted := l.doubts.raised, l.doubts.open() && l.heldTable().Known()
 	l.mu.Unlock()
-	if !doubted || !l.looks.due(l.poke) {
+	if !doubted {
+		return
+	}
+	due := l.looks.due(l.poke)
+	if !due {
 		return
 	}
 	began := time.Now()

@@ -217,7 +217,8 @@ func (l *Loop) commit(ctx context.Context) error {
 		l.metrics.failed()
 		l.oldest = oldest // it still waits
 		l.forget(ReasonTransaction)
-		if l.refused(tx, err) {
+		again := l.refused(tx, err)
+		if again {
 			return errAgain
 		}
 		return err
@@ -262,10 +263,8 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 		oldest = time.Now()
 	}
 	l.oldest = time.Time{}
-	var more bool
-	l.table, more = l.state.Portion(portion)
-	l.more = more
-	if more { // and what came in between
+	l.table, l.more = l.state.Portion(portion)
+	if l.more { // and what came in between
 		l.oldest = oldest
 		l.poke()
 	}

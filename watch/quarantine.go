@@ -156,10 +156,13 @@ func (l *Loop) accepted() {
 	q := &l.quarantine
 	q.doubted, q.suspects, q.unnamed = nil, nil, 0
 	l.state.Absolve()
-	if q.search != nil && !l.searchGoesOn() {
-		l.config.Log.Info("search ended; all isolations that the kernel accepts are in force again", "attempts",
-			q.search.attempts)
-		q.search = nil
+	if q.search != nil {
+		more := l.searchGoesOn()
+		if !more {
+			l.config.Log.Info("search ended; all isolations that the kernel accepts are in force again",
+				"attempts", q.search.attempts)
+			q.search = nil
+		}
 	}
 	if len(q.terms) == 0 {
 		return

@@ -27,14 +27,6 @@ func openDrops(group uint16) func() (drops.Reader, error) {
 	}
 }
 
-// followDrops logs who was blocked until ctx ends; group 0 is no log.
-func followDrops(ctx context.Context, group uint16, log *drops.Log) {
-	if group != 0 {
-		log.Run(ctx)
-	}
-	<-ctx.Done()
-}
-
 // dropReader reads drops from the log of the kernel.
 type dropReader struct {
 	reader *nflog.Reader

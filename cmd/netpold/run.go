@@ -220,8 +220,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 			return fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	group := flags.table.logGroup
-	if group != 0 {
+	if group := flags.table.logGroup; group != 0 {
 		loop.Drops().Open(openDrops(group)) // before anything is in force
 	}
 	// The source is not waited for: while the API server is away, it takes long to notice the end.
@@ -235,7 +234,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	err := together(ctx,
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.watcher) },
-		func(ctx context.Context) error { followDrops(ctx, group, loop.Drops()); return nil },
+		func(ctx context.Context) error { loop.Drops().Run(ctx); return nil },
 		func(ctx context.Context) error { followRuntime(ctx, gate); return nil },
 		func(ctx context.Context) error {
 			return serve(ctx, d.socket, private(watch.NodeHandler(loop, registry)))

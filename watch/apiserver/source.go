@@ -92,13 +92,18 @@ const unfinished = "status.phase!=" + string(corev1.PodSucceeded) + ",status.pha
 
 func (s *Source) resources() []resource {
 	c := s.Client
-	pods := endpoint{c.core, c.codecs, "pods", "Pod", unfinished, func() message { return new(corev1.Pod) }}
-	namespaces := endpoint{c.core, c.codecs, "namespaces", "Namespace", "", func() message {
-		return new(corev1.Namespace)
-	}}
-	policies := endpoint{c.networking, c.codecs, "networkpolicies", "NetworkPolicy", "", func() message {
-		return new(networkingv1.NetworkPolicy)
-	}}
+	pods := endpoint{
+		client: c.core, codecs: c.codecs, resource: "pods", kind: "Pod", selector: unfinished,
+		empty: func() message { return new(corev1.Pod) },
+	}
+	namespaces := endpoint{
+		client: c.core, codecs: c.codecs, resource: "namespaces", kind: "Namespace",
+		empty: func() message { return new(corev1.Namespace) },
+	}
+	policies := endpoint{
+		client: c.networking, codecs: c.codecs, resource: "networkpolicies", kind: "NetworkPolicy",
+		empty: func() message { return new(networkingv1.NetworkPolicy) },
+	}
 	tellPod := func(objects watch.Objects, obj runtime.Object) error {
 		if p, ok := obj.(*corev1.Pod); ok && s.Pods != nil {
 			s.Pods.SetPod(p)
@@ -113,11 +118,18 @@ func (s *Source) resources() []resource {
 	}
 	removeNamespace := func(objects watch.Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) }
 	return []resource{
-		{pods.resource, pods.list, pods.watch, tellPod, removePod, watch.Objects.Pods},
-		{namespaces.resource, namespaces.list, namespaces.watch, setNamespace, removeNamespace,
-			watch.Objects.Namespaces},
-		{policies.resource, policies.list, policies.watch, setPolicy, watch.Objects.DeletePolicy,
-			watch.Objects.Policies},
+		{
+			name: pods.resource, list: pods.list, watch: pods.watch,
+			set: tellPod, remove: removePod, names: watch.Objects.Pods,
+		},
+		{
+			name: namespaces.resource, list: namespaces.list, watch: namespaces.watch,
+			set: setNamespace, remove: removeNamespace, names: watch.Objects.Namespaces,
+		},
+		{
+			name: policies.resource, list: policies.list, watch: policies.watch,
+			set: setPolicy, remove: watch.Objects.DeletePolicy, names: watch.Objects.Policies,
+		},
 	}
 }
 

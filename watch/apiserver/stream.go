@@ -34,7 +34,8 @@ func (e *eventReader) Decode() (apiwatch.EventType, runtime.Object, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		if e.take == nil || !e.take(event) {
+		taken := e.take != nil && e.take(event)
+		if !taken {
 			return event.Type, event.Object, nil
 		}
 	}

@@ -55,7 +55,7 @@ type Config struct {
 
 // Log is what is known of denied packets. Run reads them; the other methods are for everybody.
 type Log struct {
-	Config
+	config                                Config
 	records, recordsLost, linesSuppressed prometheus.Counter
 
 	// Of Run's goroutine.
@@ -76,7 +76,7 @@ func New(config Config) *Log {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	return &Log{
-		Config: config,
+		config: config,
 		records: counter("netpold_drop_records_total",
 			"Denied packets read from the kernel's log, which is rate-limited per isolation."),
 		recordsLost: counter("netpold_drop_records_lost_total",

@@ -63,16 +63,25 @@ func (l *Log) ServeLines(w http.ResponseWriter, r *http.Request) {
 	begun := false
 	for next := uint64(0); ; begun = true {
 		lines, end, missed, more := l.from(next)
-		next = end
-		if missed > 0 && begun && out.Encode(Line{Missed: missed}) != nil {
-			return
+		answer := make([]Line, 0, len(lines)+1)
+		if missed > 0 && begun {
+			answer = append(answer, Line{Missed: missed})
 		}
 		for i := range lines {
-			if inNamespace(namespace, lines[i].Src, lines[i].Dst) && out.Encode(Line{Record: &lines[i]}) != nil {
+			if inNamespace(namespace, lines[i].Src, lines[i].Dst) {
+				answer = append(answer, Line{Record: &lines[i]})
+			}
+		}
+		next = end
+		for _, line := range answer {
+			if err := out.Encode(line); err != nil { // the asker has gone
 				return
 			}
 		}
-		if !follow || http.NewResponseController(w).Flush() != nil {
+		if !follow {
+			return
+		}
+		if err := http.NewResponseController(w).Flush(); err != nil {
 			return
 		}
 		select {

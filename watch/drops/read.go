@@ -37,10 +37,14 @@ func (l *Log) Open(open func() (Reader, error)) {
 	l.tryOpen()
 }
 
-// Run logs who was blocked, by which policies and why, until ctx ends. Packets of equal source, destination, protocol,
-// port, direction and policies are one line when the first comes, and one more at the end of each window that has more
-// of them.
+// Run logs who was blocked, by which policies and why, until ctx ends; a log that was never opened is silent. Packets of
+// equal source, destination, protocol, port, direction and policies are one line when the first comes, and one more at
+// the end of each window that has more of them.
 func (l *Log) Run(ctx context.Context) {
+	if l.open == nil {
+		<-ctx.Done()
+		return
+	}
 	for {
 		if l.reader != nil {
 			err := l.read(ctx)
@@ -111,7 +115,7 @@ func (l *Log) off(err error) {
 	if l.state != nil && l.state.OffSince != nil {
 		since = *l.state.OffSince
 	} else {
-		l.Log.Warn("drop logging stopped; enforcement unaffected", "err", err)
+		l.config.Log.Warn("drop logging stopped; enforcement unaffected", "err", err)
 	}
 	l.state = &State{OffSince: &since, Error: err.Error()}
 }
@@ -121,7 +125,7 @@ func (l *Log) on() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != nil && l.state.OffSince != nil {
-		l.Log.Info("drop logging resumed", "off", time.Since(*l.state.OffSince).Round(time.Millisecond))
+		l.config.Log.Info("drop logging resumed", "off", time.Since(*l.state.OffSince).Round(time.Millisecond))
 	}
 	l.state = new(State)
 }

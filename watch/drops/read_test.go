@@ -55,7 +55,7 @@ func TestDropLogTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDropTest(t)
 		var free atomic.Bool
-		d.Log = New(d.Config)
+		d.Log = New(d.config)
 		d.Open(func() (Reader, error) {
 			if !free.Load() {
 				return nil, errors.New("taken")

@@ -76,7 +76,7 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	}
 	var isolation translate.Isolation
 	var excerpt *policy.Cluster
-	synced := l.View(func(s *translate.State) {
+	synced := l.config.View(func(s *translate.State) {
 		if isolation, ok = s.IsolationOf(p.Prefix); !ok {
 			return
 		}

@@ -93,9 +93,9 @@ func (l *Log) tell(e *entry, suffix string) bool {
 	w.lines++
 	line := e.Record
 	line.Time = now
-	l.Told(line)
+	l.config.Told(line)
 	line.Text += suffix
-	l.Log.LogAttrs(context.Background(), slog.LevelInfo, line.Text, line.attrs()...)
+	l.config.Log.LogAttrs(context.Background(), slog.LevelInfo, line.Text, line.attrs()...)
 	l.remember(line)
 	e.Count, e.told = 0, true
 	return true
@@ -136,8 +136,7 @@ func (l *Log) tellRepeats() {
 	}
 	slices.SortFunc(repeated, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), a.Src.Address.Compare(b.Src.Address),
-			a.Dst.Address.Compare(b.Dst.Address),
-			cmp.Compare(a.Dst.Port, b.Dst.Port))
+			a.Dst.Address.Compare(b.Dst.Address), cmp.Compare(a.Dst.Port, b.Dst.Port))
 	})
 	elapsed := time.Since(w.begin).Round(time.Second / 10)
 	for _, e := range repeated {
@@ -145,21 +144,22 @@ func (l *Log) tellRepeats() {
 		if e.told {
 			suffix = fmt.Sprintf("; %d more in %s", e.Count, elapsed)
 		}
-		if !l.tell(e, suffix) {
+		told := l.tell(e, suffix)
+		if !told {
 			l.suppress()
 			e.Count = 0
 		}
 	}
 	if w.suppressed > 0 {
-		l.Log.Warn("too many different drops, lines left out", "lines", w.suppressed, "in", elapsed)
+		l.config.Log.Warn("too many different drops, lines left out", "lines", w.suppressed, "in", elapsed)
 	}
 	if w.lost > 0 {
-		l.Log.Warn("drop records lost, the kernel logs faster than netpold reads; enforcement unaffected", "records",
-			w.lost, "in", elapsed)
+		l.config.Log.Warn("drop records lost, the kernel logs faster than netpold reads; enforcement unaffected",
+			"records", w.lost, "in", elapsed)
 	}
 	if w.foreign > 0 {
-		l.Log.Debug("ignoring log records that are not of netpold's rules, or not IP", "records",
-			w.foreign, "in", elapsed)
+		l.config.Log.Debug("ignoring log records that are not of netpold's rules, or not IP",
+			"records", w.foreign, "in", elapsed)
 	}
 	w.suppressed, w.lost, w.foreign = 0, 0, 0
 }

@@ -152,7 +152,11 @@ func (e *Recorder) Blocked(name types.NamespacedName, kind, text string, packets
 	}
 	r.event.Count += int32(packets)
 	r.event.LastTimestamp, r.event.Message = metav1.Now(), message(text)
-	if !r.queued && p.limiter.Allow() {
+	if r.queued {
+		return
+	}
+	allowed := p.limiter.Allow()
+	if allowed {
 		e.drops.offer(r)
 	}
 }
