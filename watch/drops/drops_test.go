@@ -255,6 +255,25 @@ func TestDropWindows(t *testing.T) {
 	})
 }
 
+// TestDropAsSeen: what is said of packets at the end of a window is of when the first of them was seen, though the pod is
+// gone and the policies are others by then.
+func TestDropAsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDropTest(t)
+		a := d.drop("10.0.0.0", "10.0.0.1", 6379)
+		d.batches <- []Packet{a, a}
+		d.Expect(t, "not TCP 6379)")
+		d.edit(t, func(s *translate.State) {
+			setPolicy(t, s, dbAllow(6379))
+			s.DeletePod(types.NamespacedName{Namespace: "shop", Name: "web-1"})
+		})
+		time.Sleep(windowLength)
+		d.Expect(t, `from shop/web-1 (10.0.0.0:56648) to shop/db-0 (10.0.0.1:6379) blocked: ingress of shop/db-0 is `+
+			`isolated by shop/db-allow, shop/deny-all and no rule allows it `+
+			`(nearest: shop/db-allow spec.ingress[0]: it allows TCP 5432, not TCP 6379); 1 more in 10s"`)
+	})
+}
+
 // TestDropBounds: no flood makes more lines, or more memory, than the bounds.
 func TestDropBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
