@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"sigs.k8s.io/yaml"
@@ -72,12 +73,12 @@ func TestFetch(t *testing.T) {
 			lists[kind] = append(lists[kind], o)
 		}
 	}
-	var denied bool
+	var denied atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		kind := map[string]string{"pods": "Pod", "namespaces": "Namespace",
 			"networkpolicies": "NetworkPolicy"}[filepath.Base(r.URL.Path)]
 		switch {
-		case denied:
+		case denied.Load():
 			http.Error(w, "no", http.StatusForbidden)
 			return
 		case r.URL.Query().Has("sendInitialEvents"):
@@ -115,7 +116,7 @@ func TestFetch(t *testing.T) {
 		kubeconfig); got != want || exit != 0 {
 		t.Errorf("exit %d, %s, got\n%swant\n%s", exit, stderr, got, want)
 	}
-	denied = true
+	denied.Store(true)
 	if _, stderr, exit := execute(t.Context(), "", "connectivity", "--kubeconfig", kubeconfig); exit != exitError ||
 		!strings.Contains(stderr, "read the cluster: ") {
 		t.Errorf("of a server that answers no: exit %d, %s", exit, stderr)
