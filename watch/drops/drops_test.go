@@ -255,8 +255,8 @@ func TestDropWindows(t *testing.T) {
 	})
 }
 
-// TestDropAsSeen: what is said of packets at the end of a window is of when the first of them was seen, though the pod is
-// gone and the policies are others by then.
+// TestDropAsSeen: what is said of packets at the end of a window is of when the first of them was seen, though the pod
+// is gone and the policies are others by then.
 func TestDropAsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDropTest(t)

@@ -37,9 +37,9 @@ func (l *Log) Open(open func() (Reader, error)) {
 	l.tryOpen()
 }
 
-// Run logs who was blocked, by which policies and why, until ctx ends; a log that was never opened is silent. Packets of
-// equal source, destination, protocol, port, direction and policies are one line when the first comes, and one more at
-// the end of each window that has more of them.
+// Run logs who was blocked, by which policies and why, until ctx ends; a log that was never opened is silent. Packets
+// of equal source, destination, protocol, port, direction and policies are one line when the first comes, and one more
+// at the end of each window that has more of them.
 func (l *Log) Run(ctx context.Context) {
 	if l.open == nil {
 		<-ctx.Done()
