@@ -58,11 +58,11 @@ func TestDriftInFlight(t *testing.T) {
 				g.next()
 				l.Drifted("nft")
 				g.open()
-				l.wantDoubt(t, "another program, nft, changed the table")
+				l.wantDoubt(t, "another program (nft) changed the table")
 				if tx := g.next(); !tx.Replaces() {
 					t.Errorf("want the whole table, have %s", tx)
 				}
-				l.wantDoubt(t, "another program, nft, changed the table")
+				l.wantDoubt(t, "another program (nft) changed the table")
 				g.open()
 				l.wantReady(t)
 			})
@@ -133,7 +133,7 @@ func TestLostInFlight(t *testing.T) {
 		k.shape = nft.Shape{}
 		g.open()
 		for range 2 { // so it is while that is mended, which the kernel tells of
-			l.wantDoubt(t, "could not tell of all changes")
+			l.wantDoubt(t, "notifications of table changes were lost")
 			if tx := g.next(); !tx.Replaces() {
 				t.Errorf("want the whole table, have %s", tx)
 			}
@@ -161,7 +161,7 @@ func TestLostUnknown(t *testing.T) {
 		if k.count("replace netpold") != 1 || k.count("change netpold") != 1 || k.count("look at netpold") < 60 {
 			t.Errorf("the kernel was asked to %v", k.calls)
 		}
-		l.wantDoubt(t, "could not tell of all changes")
+		l.wantDoubt(t, "notifications of table changes were lost")
 		k.shape, k.unread = nft.Shape{Owned: true}, nil
 		l.Status() // so that the loop sees it: its lock is what both take
 		time.Sleep(time.Second)

@@ -93,7 +93,7 @@ func TestExplainChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if e.Allowed || e.Flows[0].Nodes[0].Verdict != "accept" ||
-		!strings.Contains(e.Flows[0].Text, "changes are under way on node node") {
+		!strings.Contains(e.Flows[0].Text, "changes are in progress on node node") {
 		t.Errorf("got %+v", e)
 	}
 	if !l.state.Incomplete() {

@@ -239,7 +239,7 @@ func TestQuarantineTold(t *testing.T) {
 			t.Errorf("said %d times:\n%s", n, logged)
 		}
 		if got := w.texts("a"); len(got) != 1 ||
-			!strings.Contains(got[0], "uid-a NetworkPolicyQuarantined: quarantined, nothing is allowed to its pods") {
+			!strings.Contains(got[0], "uid-a NetworkPolicyQuarantined: quarantined; nothing is allowed to its pods") {
 			t.Errorf("events %v", got)
 		}
 		metrics := gather(t, registry)
@@ -309,7 +309,7 @@ func TestReasonStays(t *testing.T) {
 		synctest.Wait()
 		said, events := strings.Count(logged.String(), "policies quarantined"), w.texts("a")
 		if said != 1 || len(events) != 1 ||
-			!strings.HasSuffix(events[0], "does not say what it refuses: cannot allocate memory") {
+			!strings.HasSuffix(events[0], "since the kernel did not name it: cannot allocate memory") {
 			t.Errorf("said %d times, events %v", said, events)
 		}
 		if refusals < 8 || refusals > 30 {
