@@ -111,7 +111,7 @@ func (l *Log) unknown(p Packet, d policy.Direction) Record {
 	r.key = p.key()
 	room := l.window.room(p.key())
 	var guard policy.Guard
-	l.View(func(s *translate.State) {
+	l.config.View(func(s *translate.State) {
 		r.Src, r.Dst = peerAt(s, p.Src), peerAt(s, p.Dst)
 		guard, _ = s.Guard()
 	})
