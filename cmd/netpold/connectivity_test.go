@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-const shop = "testdata/shop.yaml"
+const shop = "../../docs/example/shop.yaml"
 
 // TestConnectivity shows a cluster in every format, and what of it is asked for.
 func TestConnectivity(t *testing.T) {
@@ -37,7 +37,7 @@ func TestConnectivity(t *testing.T) {
 		"dot": {args: []string{"-f", shop, "-o", "dot"},
 			stdout: []string{"digraph connectivity {", `[label="TCP 5432"]`}},
 		"unknown format": {args: []string{"-f", shop, "-o", "png"}, exit: exitError,
-			stderr: "--output=png: want one of dot, "},
+			stderr: "--output=png: want one of dot, html, json, md, svg, txt"},
 		"typo": {args: []string{"-f", shop, "-n", "shpo"}, exit: exitError,
 			stderr: "no namespace shpo (did you mean shop?)"},
 		"no server": {args: []string{"--kubeconfig", "none"}, exit: exitError, stderr: "none: no such file"},

@@ -40,7 +40,6 @@ type Cause struct {
 	Direction policy.Direction
 	Policies  []types.NamespacedName // sorted; none where a workload is new, or gone
 	Effect    Effect
-	Workload  string // that is new, or gone
 }
 
 // Effect is what policies do that makes a change.
@@ -65,9 +64,9 @@ func (c Cause) String() string {
 	list := strings.Join(names, ", ")
 	switch c.Effect {
 	case WorkloadNew:
-		return c.Workload + " is new"
+		return "a workload is new"
 	case WorkloadGone:
-		return c.Workload + " is gone"
+		return "a workload is gone"
 	case Allows:
 		return fmt.Sprintf("%s: allowed by %s", c.Direction, list)
 	case Isolates:
@@ -94,8 +93,9 @@ func Compare(before, after *Matrix) *Diff {
 	c.same = sameText(before.cluster, after.cluster)
 	c.enroll()
 	groups := make(map[string]*grouped)
-	for i := range c.Workloads {
-		for j := range c.Workloads {
+	alike := c.alike()
+	for i := range alike {
+		for j := range alike {
 			for k, ports := range c.pair(i, j) {
 				if !ports.Empty() {
 					group(groups, Change{Gained: k == 1, Ports: ports, Causes: c.causes(k, i, j, ports)}, i, j)
@@ -103,7 +103,7 @@ func Compare(before, after *Matrix) *Diff {
 			}
 		}
 	}
-	c.Changes = merged(groups)
+	c.Changes = merged(groups, alike)
 	for _, d := range policy.Directions() {
 		c.outside(d)
 	}
@@ -158,6 +158,27 @@ func (c *comparison) enroll() {
 			c.Removed = append(c.Removed, i)
 		}
 	}
+}
+
+// alike returns the workloads that are alike in either cluster, by one of them.
+func (c *comparison) alike() map[int][]int {
+	first := make(map[[2]int]int)
+	all := make(map[int][]int)
+	for w := range c.Workloads {
+		profiles := [2]int{-1, -1}
+		for k, m := range c.m {
+			if i := c.at[k][w]; i >= 0 {
+				profiles[k] = m.profile[i]
+			}
+		}
+		one, known := first[profiles]
+		if !known {
+			one = w
+			first[profiles] = w
+		}
+		all[one] = append(all[one], w)
+	}
+	return all
 }
 
 // pair returns what is lost and what is gained between two workloads.
@@ -219,10 +240,10 @@ func (c *comparison) missing(k int, workloads ...int) []Cause {
 	var all []Cause
 	for _, w := range slices.Compact(workloads) {
 		if c.at[1-k][w] < 0 {
-			all = append(all, Cause{Effect: []Effect{WorkloadGone, WorkloadNew}[k], Workload: c.Name(w)})
+			all = append(all, Cause{Effect: []Effect{WorkloadGone, WorkloadNew}[k]})
 		}
 	}
-	return all
+	return slices.CompactFunc(all, func(a, b Cause) bool { return a.Effect == b.Effect })
 }
 
 // cause returns why cluster k allows more to or of the pods of a workload than the other: by policies of its own, if
@@ -261,19 +282,31 @@ func group(groups map[string]*grouped, change Change, from, to int) {
 }
 
 // merged returns the changes between workloads: of those that are alike, all that lead to the same workloads are one.
-func merged(groups map[string]*grouped) []Change {
+func merged(groups map[string]*grouped, alike map[int][]int) []Change {
+	expand := func(some []int) []int {
+		var all []int
+		for _, w := range some {
+			all = append(all, alike[w]...)
+		}
+		slices.Sort(all)
+		return all
+	}
 	var all []Change
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		g := groups[key]
 		byTo := make(map[string]*Change)
 		for _, from := range slices.Sorted(maps.Keys(g.to)) {
+			slices.Sort(g.to[from])
 			key := fmt.Sprint(g.to[from])
 			if byTo[key] == nil {
 				change := g.Change
-				change.To.Workloads = g.to[from]
+				change.To.Workloads = expand(g.to[from])
 				byTo[key] = &change
 			}
 			byTo[key].From.Workloads = append(byTo[key].From.Workloads, from)
+		}
+		for _, change := range byTo {
+			change.From.Workloads = expand(change.From.Workloads)
 		}
 		for _, key := range slices.Sorted(maps.Keys(byTo)) {
 			all = append(all, *byTo[key])

@@ -9,7 +9,6 @@ import (
 
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate/connectivity"
-	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestCompare changes random clusters and wants exactly the connections that are gained and lost by what the cells say,
@@ -23,8 +22,9 @@ func TestCompare(t *testing.T) {
 		}
 		w := newWorld(seed)
 		g := random.NewGenerator(random.Source(seed+1), random.SizeOf(seed))
-		old := &policy.Cluster{Pods: w.cluster.Pods, Namespaces: w.cluster.Namespaces, Policies: w.cluster.Policies}
-		changed := *old
+		unlimited := *w.cluster
+		unlimited.OverLimit = nil // it is of the pods as they were
+		old, changed := &unlimited, unlimited
 		for range 4 {
 			g.Event(&changed).ApplyTo(&changed)
 		}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 
+	networkingv1 "k8s.io/api/networking/v1"
+
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -62,6 +64,9 @@ func New(c *policy.Cluster) *Matrix {
 	}
 	return m
 }
+
+// Policies returns the policies of the cluster, which must not be changed.
+func (m *Matrix) Policies() []*networkingv1.NetworkPolicy { return m.cluster.Policies }
 
 // classify finds the classes, and the workloads with their members.
 func (m *Matrix) classify(identities map[int]*identity) {

@@ -13,6 +13,8 @@ type Roster struct {
 
 	host     []bool // in the host network
 	families map[family]bool
+	names    []string // of the namespaces, once they were asked for
+	in       map[string][]int
 }
 
 // OnHost says whether a workload is in the host network: it has the addresses of nodes, and policies take it for these.
@@ -34,17 +36,19 @@ func (m *Roster) Name(workload int) string {
 	return w.String()
 }
 
-// Namespaces returns the namespaces of the workloads, sorted, and the workloads of each.
+// Namespaces returns the namespaces of the workloads, sorted, and the workloads of each. They must not be changed.
 func (m *Roster) Namespaces() ([]string, map[string][]int) {
-	var names []string
-	in := make(map[string][]int)
-	for i, w := range m.Workloads {
-		if in[w.Namespace] == nil {
-			names = append(names, w.Namespace)
-		}
-		in[w.Namespace] = append(in[w.Namespace], i)
+	if m.in != nil {
+		return m.names, m.in
 	}
-	return names, in
+	m.in = make(map[string][]int)
+	for i, w := range m.Workloads {
+		if m.in[w.Namespace] == nil {
+			m.names = append(m.names, w.Namespace)
+		}
+		m.in[w.Namespace] = append(m.in[w.Namespace], i)
+	}
+	return m.names, m.in
 }
 
 // Words for what is not a name.
@@ -63,16 +67,7 @@ func (m *Roster) Text(s Side) []string {
 		return strings.Split(s.Networks.String(), ", ")
 	}
 	parts := m.parts(s.Workloads)
-	in := make(map[int]bool, len(s.Workloads))
-	for _, w := range s.Workloads {
-		in[w] = true
-	}
-	var others []int
-	for w := range m.Workloads {
-		if !in[w] {
-			others = append(others, w)
-		}
-	}
+	others := m.without(s.Workloads)
 	if len(others) == 0 {
 		return []string{Everything}
 	}
@@ -81,6 +76,19 @@ func (m *Roster) Text(s Side) []string {
 		return but
 	}
 	return parts
+}
+
+// without returns the workloads that are not among some, which are sorted.
+func (m *Roster) without(some []int) []int {
+	var others []int
+	for w := range m.Workloads {
+		if len(some) > 0 && some[0] == w {
+			some = some[1:]
+			continue
+		}
+		others = append(others, w)
+	}
+	return others
 }
 
 // parts names workloads by namespaces.
@@ -99,7 +107,7 @@ func (m *Roster) parts(workloads []int) []string {
 			}
 			return text
 		}
-		others := slices.DeleteFunc(slices.Clone(in[ns]), func(w int) bool { return slices.Contains(have[ns], w) })
+		others := slices.DeleteFunc(slices.Clone(in[ns]), func(w int) bool { return has(have[ns], w) })
 		switch {
 		case len(have[ns]) == 0:
 		case len(others) == 0 && len(have[ns]) > 1:

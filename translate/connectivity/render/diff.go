@@ -122,7 +122,7 @@ func DiffJSON(w io.Writer, d *connectivity.Diff) error {
 			for _, p := range cause.Policies {
 				t.Policies = append(t.Policies, p.String())
 			}
-			if cause.Workload == "" {
+			if len(cause.Policies) > 0 {
 				t.Direction = cause.Direction.String()
 			}
 			text.Causes = append(text.Causes, t)

@@ -36,7 +36,22 @@ type Format func(io.Writer, View) error
 
 // Formats returns the formats by name.
 func Formats() map[string]Format {
-	return map[string]Format{"txt": Text, "md": Markdown, "json": JSON, "dot": DOT}
+	return map[string]Format{
+		"txt": Text, "md": Markdown, "json": JSON, "dot": DOT, "svg": drawable(SVG), "html": drawable(HTML),
+	}
+}
+
+// mostDrawn is how many workloads a picture shows: of more nobody sees anything, and a browser takes long.
+const mostDrawn = 500
+
+// drawable refuses to draw what nobody could look at.
+func drawable(f Format) Format {
+	return func(w io.Writer, v View) error {
+		if n := len(v.shown()); n > mostDrawn {
+			return fmt.Errorf("%d workloads, more than the %d that a picture shows: choose a namespace", n, mostDrawn)
+		}
+		return f(w, v)
+	}
 }
 
 // shown returns the workloads of the view.

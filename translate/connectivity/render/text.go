@@ -47,34 +47,35 @@ func (v View) tables() [2]table {
 		})
 	}
 	open := table{header: []string{"FROM", "TO", "PORTS"}, width: []int{36, 38, 23}}
-	for _, c := range v.sorted() {
-		open.rows = append(open.rows, [][]string{v.Text(c.From), v.Text(c.To), splitPorts(c.String())})
+	for _, l := range v.sorted() {
+		open.rows = append(open.rows, [][]string{l.from, l.to, splitPorts(l.String())})
 	}
 	return [2]table{workloads, open}
 }
 
-// sorted returns the connections by their text, those of single workloads first.
-func (v View) sorted() []connectivity.Connection {
-	type line struct {
-		connectivity.Connection
-		from, to string
-		broad    int
-	}
+// line is a connection with the text of its sides.
+type line struct {
+	connectivity.Connection
+	from, to []string
+	specific bool
+}
+
+// sorted returns the connections by their text, those first of which policies say something.
+func (v View) sorted() []line {
 	lines := make([]line, len(v.Connections))
 	for i, c := range v.Connections {
-		lines[i] = line{c, strings.Join(v.Text(c.From), ", "), strings.Join(v.Text(c.To), ", "), 0}
-		if !v.specific(c) {
-			lines[i].broad = 1
-		}
+		lines[i] = line{c, v.Text(c.From), v.Text(c.To), v.specific(c)}
 	}
 	slices.SortStableFunc(lines, func(a, b line) int {
-		return cmp.Or(cmp.Compare(a.broad, b.broad), cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to))
+		if a.specific != b.specific {
+			if a.specific {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(slices.Compare(a.from, b.from), slices.Compare(a.to, b.to))
 	})
-	sorted := make([]connectivity.Connection, len(lines))
-	for i, l := range lines {
-		sorted[i] = l.Connection
-	}
-	return sorted
+	return lines
 }
 
 func splitPorts(text string) []string {
@@ -96,13 +97,13 @@ func (t table) text(w io.Writer) error {
 			}
 		}
 	}
-	line := func(cells []string) {
+	write := func(cells []string) {
 		for c, cell := range cells {
 			cells[c] = cell + strings.Repeat(" ", widths[c]-utf8.RuneCountInString(cell))
 		}
 		b.WriteString(strings.TrimRight(strings.Join(cells, "  "), " ") + "\n")
 	}
-	line(slices.Clone(t.header))
+	write(slices.Clone(t.header))
 	for _, row := range wrapped {
 		height := 0
 		for _, cell := range row {
@@ -115,7 +116,7 @@ func (t table) text(w io.Writer) error {
 					cells[c] = cell[i]
 				}
 			}
-			line(cells)
+			write(cells)
 		}
 	}
 	_, err := io.WriteString(w, b.String())

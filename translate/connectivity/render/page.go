@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"embed"
+	"encoding/json"
+	"html/template"
+	"io"
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/connectivity"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// The page, its style and program, and the library that it uses, whose licence goes with it.
+//
+//go:embed assets
+var assets embed.FS //nolint:gochecknoglobals // embedded files
+
+// page is what a page is made of.
+type page struct {
+	Title                                    string
+	PictureStyle, Style                      template.CSS
+	Library, Program                         template.JS
+	Licence                                  string
+	Picture                                  template.HTML
+	Data                                     template.JS
+	Namespaces                               []string
+	Workloads, Connections, Rules, Forgotten int
+}
+
+// pageData is what the program of a page knows.
+type pageData struct {
+	Workloads   []pageWorkload   `json:"workloads"`
+	Nodes       []pageNode       `json:"nodes"`
+	Edges       []pageEdge       `json:"edges"`
+	Connections []pageConnection `json:"connections"`
+	Rules       []pageRule       `json:"rules"`
+
+	*connectivity.Reasons
+}
+
+type pageWorkload struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+	Kind      string `json:"kind"`
+	Pods      int    `json:"pods"`
+	Ingress   string `json:"ingress"`
+	Egress    string `json:"egress"`
+}
+
+type pageNode struct {
+	Label     string `json:"label"`
+	Workloads []int  `json:"workloads"` // that it stands for
+	Network   int    `json:"network"`   // its number, -1 of none
+}
+
+type pageEdge struct {
+	From  int    `json:"from"`
+	To    int    `json:"to"`
+	Ports string `json:"ports"`
+}
+
+type pageConnection struct {
+	From     []int  `json:"from"` // workloads; none for networks
+	To       []int  `json:"to"`
+	FromText string `json:"fromText"`
+	ToText   string `json:"toText"`
+	Ports    string `json:"ports"`
+}
+
+type pageRule struct {
+	Name string `json:"name"`
+	Text any    `json:"text"`
+}
+
+// HTML writes a view as one page: a picture to click on. It needs nothing but itself.
+func HTML(w io.Writer, v View) error {
+	l := layOut(v.graph())
+	data, err := json.Marshal(v.pageData(l.graph))
+	if err != nil {
+		return err
+	}
+	var picture strings.Builder
+	v.picture(&picture, l, "")
+	read := func(name string) string {
+		text, _ := assets.ReadFile("assets/" + name) // embedded, so it is there
+		return string(text)
+	}
+	p := page{
+		Title: "Connectivity", PictureStyle: template.CSS(read("picture.css")), Style: template.CSS(read("page.css")),
+		Library: template.JS(read("d3.min.js")), Program: template.JS(read("page.js")), Licence: read("d3.LICENSE"),
+		Picture: template.HTML(picture.String()), Data: template.JS(data), // all of it is escaped already
+		Namespaces: l.names, Workloads: len(v.shown()), Connections: len(v.Connections),
+	}
+	if v.Namespace != "" {
+		p.Title += " of " + v.Namespace
+	}
+	t, err := template.New("page").Parse(read("page.html"))
+	if err != nil {
+		return err
+	}
+	return t.Execute(w, p)
+}
+
+// pageData returns what the program of a page needs to answer.
+func (v View) pageData(g graph) pageData {
+	var d pageData
+	for i, w := range v.Workloads {
+		d.Workloads = append(d.Workloads, pageWorkload{
+			v.Name(i), w.Namespace, w.Kind, v.Pods(i), v.isolation(policy.Ingress, i), v.isolation(policy.Egress, i),
+		})
+	}
+	var networks []connectivity.Networks
+	_, in := v.Namespaces()
+	var drawn []int
+	for _, n := range g.nodes {
+		node := pageNode{Label: n.label, Network: -1, Workloads: []int{}}
+		switch {
+		case n.workload >= 0:
+			node.Workloads = []int{n.workload}
+			drawn = append(drawn, n.workload)
+		case n.namespace != "":
+			node.Workloads = in[n.namespace]
+		case n.all:
+			for i := range v.Workloads {
+				node.Workloads = append(node.Workloads, i)
+			}
+		default:
+			node.Network = len(networks)
+			networks = append(networks, n.networks)
+		}
+		d.Nodes = append(d.Nodes, node)
+	}
+	for _, e := range g.edges {
+		d.Edges = append(d.Edges, pageEdge{e.from, e.to, e.cell.String()})
+	}
+	for _, c := range v.Connections {
+		from, to := strings.Join(v.Text(c.From), ", "), strings.Join(v.Text(c.To), ", ")
+		connection := pageConnection{c.From.Workloads, c.To.Workloads, from, to, c.String()}
+		d.Connections = append(d.Connections, connection)
+	}
+	d.Reasons = v.Reasons(drawn, networks)
+	for _, r := range d.Reasons.Rules {
+		d.Rules = append(d.Rules, pageRule{r.String(), v.ruleText(r)})
+	}
+	return d
+}
+
+// ruleText returns a rule as it is written.
+func (v View) ruleText(r policy.RuleRef) any {
+	i := slices.IndexFunc(v.Policies(), func(np *networkingv1.NetworkPolicy) bool {
+		return types.NamespacedName{Namespace: np.Namespace, Name: np.Name} == r.Policy
+	})
+	if i < 0 {
+		return nil
+	}
+	if spec := v.Policies()[i].Spec; r.Direction == policy.Ingress {
+		return spec.Ingress[r.Index]
+	} else {
+		return spec.Egress[r.Index]
+	}
+}
