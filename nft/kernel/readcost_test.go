@@ -37,9 +37,9 @@ func TestElementCost(t *testing.T) {
 					t.Fatalf("%+v, %v", e, err)
 				}
 			}
-			before := c.Reader.requests
+			before := c.requests
 			read()
-			requests := c.Reader.requests - before
+			requests := c.requests - before
 			costs[n] = cost{requests, testing.AllocsPerRun(10, read)}
 		}
 		if few, many := costs[10], costs[100_000]; few.requests != many.requests || many.requests > 5 ||

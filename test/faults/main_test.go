@@ -26,7 +26,7 @@ func TestFaults(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, string){
 		"owned": testOwned, "shared": testShared, "keep": testKeep, "recheck": testRecheck, "text": testText,
 		"takeover": testTakeover, "upgrade": testUpgrade, "netlink": testNetlink, "quarantine": testQuarantine,
-		"told": testTold,
+		"told":  testTold,
 		"first": testFirst, "lost": testLost, "cleanup": testCleanup, "limits": testLimits,
 		"guard": testGuard, "port": testPort,
 	} {
