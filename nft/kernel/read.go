@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -19,8 +20,9 @@ import (
 // beside its commits.
 type Reader struct {
 	conn     *netlink.Conn
-	turn     chan struct{} // capacity 1: full during an exchange, which alone uses the field below
+	turn     chan struct{} // capacity 1: full during an exchange, which alone uses the fields below
 	requests int           // sent so far
+	left     bool          // something of the last reply may be left to read
 }
 
 // OpenReader opens a reader, in the network namespace of [Config].NetNS or of the calling thread.
@@ -187,17 +189,32 @@ func (r *Reader) exchange(ctx context.Context, request *batch, each func(attrs [
 		return ctx.Err()
 	}
 	defer func() { <-r.turn }()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.drain(); err != nil {
+		return err
+	}
 	var m netlink.Message
 	if err := m.UnmarshalBinary(request.buf); err != nil {
 		return err
 	}
 	m.Header.Sequence = 0 // the connection has its own
+	r.left = true
 	if _, err := r.conn.Send(m); err != nil {
 		return err
 	}
 	r.requests++
+	err := r.receive(ctx, m.Header.Flags, each)
+	var call *os.SyscallError // the kernel's answer is no failed call
+	r.left = errors.As(err, &call)
+	return err
+}
+
+// receive reads the reply to a request with those flags.
+func (r *Reader) receive(ctx context.Context, flags netlink.HeaderFlags, each func(attrs []byte)) error {
 	for done := false; !done; { // never has to wait: the kernel answers inside the calls
-		done = m.Header.Flags&netlink.Acknowledge == 0 // or in a datagram of its own
+		done = flags&netlink.Acknowledge == 0 // or in a datagram of its own
 		for answer, err := range r.conn.ReceiveIter() {
 			const generic = headerLen - unix.NLMSG_HDRLEN // length of nfgenmsg
 			var refused *netlink.OpError
@@ -216,6 +233,27 @@ func (r *Reader) exchange(ctx context.Context, request *batch, each func(attrs [
 		}
 	}
 	return nil
+}
+
+// drain reads what is left of a reply after a call has failed. The library cannot say whether there is anything, so
+// the end is that nothing comes for a moment.
+func (r *Reader) drain() error {
+	if !r.left {
+		return nil
+	}
+	for r.left {
+		if err := r.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+			return err
+		}
+		var call *os.SyscallError
+		switch _, err := r.conn.Receive(); {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			r.left = false
+		case errors.As(err, &call) && !errors.Is(err, unix.ENOBUFS):
+			return err
+		}
+	}
+	return r.conn.SetReadDeadline(time.Time{})
 }
 
 // counterOf returns the values of an expression that is a counter, or zero.

@@ -265,9 +265,17 @@ type cost struct{ cpu time.Duration }
 // canary changes a policy and a pod of the canary, some times each. The transaction that comes next has the change.
 func (l *full) canary(what string) cost {
 	l.t.Helper()
-	for range 5 { // what was before is settled, and memory that is used now and then is there
-		l.next()
+	begin := time.Now()
+	for settled := 0; settled < 5; settled++ { // so is memory that is used now and then
+		l.drain()
+		k := l.next()
 		l.await(transaction)
+		if !l.holds(k) { // what was before still goes on
+			settled = 0
+		}
+		if time.Since(begin) > patience {
+			l.t.Fatalf("%s: netpold does not come to rest", what)
+		}
 	}
 	before, err := cpu.Process(l.process.Process.Pid)
 	if err != nil {

@@ -79,7 +79,7 @@ func (r *ride) quarantined(want int) {
 		r.t.Errorf("netpold status: in sync: %t, %+v, want %d quarantined", report.InSync, report.Policies, want)
 	}
 	if out, _ := r.run(exec.Command(r.program, "status")); want > 0 &&
-		!strings.Contains(out, "tenant/big: ingress: found by trying") {
+		!strings.Contains(out, "tenant/big: ingress: found by trial") {
 		r.t.Errorf("netpold status: %s", out)
 	}
 	if got := r.metric(`netpold_policies{state="quarantined"}`); got != want {

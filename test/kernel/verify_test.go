@@ -139,7 +139,7 @@ func TestVerify(t *testing.T) {
 		{"verdict of a pod", web, func(*verifier) string {
 			return "delete element inet netpold ingress-pods-4 { 10.0.0.1 }; " +
 				"add element inet netpold ingress-pods-4 { 10.0.0.1 : accept }"
-		}, "ingress-pods-4 has { 10.0.0.1 : accept } in place of the element"},
+		}, "ingress-pods-4 has { 10.0.0.1 : accept } instead of the element"},
 		{"peer by port", web, func(v *verifier) string {
 			return "delete element inet netpold " + v.object(portsSet) + " { 10.0.0.2 . tcp . 5432 }"
 		}, "-ports-4 does not have the element"},
