@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"regexp"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 const (
 	oneBase  = "one base chain"
 	twoBases = "a base chain for each direction"
+	guarded  = "one base chain, with the guard"
 )
 
 // Patterns of a table's text: the blocks of the chains that a packet's way begins with, and what sends it from one to
@@ -48,7 +50,7 @@ func inTwo(text string) string {
 	return strings.TrimSuffix(text, "}\n") + wayOfTwo + "}\n"
 }
 
-// forms compares the table with the form that it had, of which the text is loaded.
+// forms compares the table with the form that it had, of which the text is loaded, and with the guard of unknown pods.
 func (b *bench) forms(ctx context.Context) error {
 	return thread(func() error {
 		w := withPolicies(1)
@@ -64,14 +66,14 @@ func (b *bench) forms(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m := Measure{ID: "packet/forms", Title: "One base chain or two", X: "packet", Y: "added CPU time", Unit: "ns"}
+		m := Measure{ID: "packet/forms", Title: "The form of the table", X: "packet", Y: "added CPU time", Unit: "ns"}
 		ratios := Measure{ID: "packet/forms/ratio", Title: m.Title + ": ratio", X: m.X,
 			Y: "one base chain / two", Unit: "×"}
-		for i := 1; i < len(list); i += 3 { // conntrack alone with the load, one base chain, two
+		for i := 1; i < len(list); i += len(spaces) { // conntrack alone with the load, one base chain, two, guarded
 			alone, one, two := costs[i], minus(costs[i+1], costs[i]), minus(costs[i+2], costs[i])
-			x := float64(i / 3)
+			x := float64(i / len(spaces))
 			for series, cost := range map[string][]float64{oneBase: one, twoBases: two,
-				seriesAgain: minus(alone, costs[0])} {
+				guarded: minus(costs[i+3], costs[i]), seriesAgain: minus(alone, costs[0])} {
 				p := point(x, cost)
 				p.Label = list[i].series
 				m.add(series, p)
@@ -87,15 +89,21 @@ func (b *bench) forms(ctx context.Context) error {
 	})
 }
 
-// formSpaces makes the spaces: conntrack alone, the table, and the table as it was.
+// formSpaces makes the spaces: conntrack alone, the table, the table as it was, and that with the guard.
 func formSpaces(w *world) ([]*space, error) {
-	state := translate.New(nodeName, translate.Options{LogGroup: 86})
-	if errs := state.Add(&w.Cluster); len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	texts := make([]string, 2)
+	for i, o := range []translate.Options{
+		{LogGroup: 86},
+		{LogGroup: 86, UnknownPods: translate.DenyUnknownPods, PodRanges: []netip.Prefix{podRange}},
+	} {
+		state := translate.New(nodeName, o)
+		if errs := state.Add(&w.Cluster); len(errs) > 0 {
+			return nil, errors.Join(errs...)
+		}
+		texts[i] = state.Complete().String()
 	}
-	text := state.Complete().String()
 	var spaces []*space
-	for _, rules := range []string{"", text, inTwo(text)} {
+	for _, rules := range []string{"", texts[0], inTwo(texts[0]), texts[1]} {
 		s, err := newSpace()
 		if err != nil {
 			return spaces, err

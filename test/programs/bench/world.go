@@ -36,10 +36,17 @@ func newWorld() *world {
 	return w
 }
 
+// podRange has the addresses of the pods of the node, and of no others.
+var podRange = netip.MustParsePrefix("10.100.0.0/16")
+
 // pod adds a running pod of an application and returns its address.
 func (w *world) pod(node, app string) netip.Addr {
 	i := len(w.Pods) + 1
-	ip := netip.AddrFrom4([4]byte{10, 100 + byte(i>>16), byte(i >> 8), byte(i)})
+	of := podRange.Addr().As4()[1]
+	if node != nodeName {
+		of += 10
+	}
+	ip := netip.AddrFrom4([4]byte{10, of + byte(i>>16), byte(i >> 8), byte(i)})
 	w.Pods = append(w.Pods, policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: shop, Name: fmt.Sprintf("%s-%d", app, i)},
 		Node:           node, Labels: map[string]string{"app": app}, IPs: []netip.Addr{ip}, Running: true,

@@ -30,6 +30,7 @@ func chapters() []chapter {
 				packetFigure("policies"), packetFigure("rules"), packetFigure("peers"),
 				packetFigure("blocks"), packetFigure("local"), packetFigure("outside"),
 				{id: "packet/parts", noPlot: true},
+				{id: "packet/forms", noPlot: true}, {id: "packet/forms/ratio", noPlot: true},
 			},
 		},
 		{
@@ -73,7 +74,10 @@ run.
 "A chain per policy" is the reference: the same policies as most programs of this kind write them, as well as that
 way allows. One lookup finds the pod's chain, that jumps to a chain for each policy that selects the pod, and that
 has a rule with a set for each rule of the policy. "The same again" is conntrack alone against itself: what differs
-by less means nothing.`
+by less means nothing.
+
+The form of the table is compared with the one that it had up to version 0.1, a base chain for each direction, whose
+text is loaded beside it; and with the guard of unknown pods, which compares other packets with the node's pod range.`
 
 const establishedText = `The packets that follow the first: one flow, whose next packets are measured as above; and a
 TCP connection between two network namespaces through a third one, that has the table in one slice of time and not
