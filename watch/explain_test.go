@@ -81,7 +81,7 @@ func TestExplainHostNetwork(t *testing.T) {
 // TestExplainChangesNothing: a question leaves what is to be done to the loop, which does it in portions. Until it has,
 // the policies of now answer, and the rules are said to be of before.
 func TestExplainChangesNothing(t *testing.T) {
-	l, _ := newTestLoop(t, kernelFunc(nil))
+	l := newIdleLoop(kernelFunc(nil), "node")
 	setPodAt(l, "a", "10.0.0.1")
 	l.Synced()
 	if err := l.commit(t.Context()); err != nil {

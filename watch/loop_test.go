@@ -211,16 +211,21 @@ func newTestLoop(t *testing.T, kernel Kernel) (*Loop, *prometheus.Registry) {
 func newLoopOf(t *testing.T, kernel Kernel, node string) (*Loop, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	l := NewLoop(translate.New(node, translate.Options{}), LoopConfig{
-		Kernel: kernel, Log: slog.New(slog.DiscardHandler),
-		Node: node, Source: "test", Findings: func(int) []preflight.Finding { return nil },
-	})
+	l := newIdleLoop(kernel, node)
 	registry.MustRegister(l.Collectors()...)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); l.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	return l, registry
+}
+
+// newIdleLoop returns a loop that does not run.
+func newIdleLoop(kernel Kernel, node string) *Loop {
+	return NewLoop(translate.New(node, translate.Options{}), LoopConfig{
+		Kernel: kernel, Log: slog.New(slog.DiscardHandler),
+		Node: node, Source: "test", Findings: func(int) []preflight.Finding { return nil },
+	})
 }
 
 func setPodAt(l *Loop, name, ip string) {

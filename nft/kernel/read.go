@@ -206,8 +206,7 @@ func (r *Reader) exchange(ctx context.Context, request *batch, each func(attrs [
 	}
 	r.requests++
 	err := r.receive(ctx, m.Header.Flags, each)
-	var call *os.SyscallError // the kernel's answer is no failed call
-	r.left = errors.As(err, &call)
+	r.left = lost(err)
 	return err
 }
 
@@ -219,7 +218,7 @@ func (r *Reader) receive(ctx context.Context, flags netlink.HeaderFlags, each fu
 			const generic = headerLen - unix.NLMSG_HDRLEN // length of nfgenmsg
 			var refused *netlink.OpError
 			switch {
-			case errors.As(err, &refused):
+			case errors.As(err, &refused) && !lost(err):
 				return refused.Err
 			case err != nil:
 				return err
@@ -235,25 +234,36 @@ func (r *Reader) receive(ctx context.Context, flags netlink.HeaderFlags, each fu
 	return nil
 }
 
-// drain reads what is left of a reply after a call has failed. The library cannot say whether there is anything, so
-// the end is that nothing comes for a moment.
+// drain reads what is left of a reply after a call has failed: all that comes before the answer to a question of its
+// own.
 func (r *Reader) drain() error {
 	if !r.left {
 		return nil
 	}
+	var m netlink.Message
+	if err := m.UnmarshalBinary(r.request(unix.NFT_MSG_GETGEN, 0, func(*batch) {}).buf); err != nil {
+		return err
+	}
+	m.Header.Sequence = 0
+	question, err := r.conn.Send(m)
+	if err != nil {
+		return err
+	}
 	for r.left {
-		if err := r.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
-			return err
-		}
-		var call *os.SyscallError
-		switch _, err := r.conn.Receive(); {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			r.left = false
-		case errors.As(err, &call) && !errors.Is(err, unix.ENOBUFS):
-			return err
+		for answer, err := range r.conn.ReceiveIter() {
+			if lost(err) {
+				return err
+			}
+			r.left = r.left && answer.Header.Sequence != question.Header.Sequence
 		}
 	}
-	return r.conn.SetReadDeadline(time.Time{})
+	return nil
+}
+
+// lost says whether an error is of a call, and no answer of the kernel.
+func lost(err error) bool {
+	var call *os.SyscallError
+	return err != nil && (errors.As(err, &call) || !errors.As(err, new(unix.Errno)))
 }
 
 // counterOf returns the values of an expression that is a counter, or zero.

@@ -75,6 +75,9 @@ func testQuarantine(t *testing.T, program string) {
 func (r *ride) quarantined(want int) {
 	r.t.Helper()
 	report := r.report()
+	for deadline := time.Now().Add(patience); !report.InSync && time.Now().Before(deadline); report = r.report() {
+		r.idle()
+	}
 	if !report.InSync || report.Policies.Troubled["quarantined"] != want || len(report.Policies.Troubles) != want {
 		r.t.Errorf("netpold status: in sync: %t, %+v, want %d quarantined", report.InSync, report.Policies, want)
 	}
