@@ -191,7 +191,7 @@ func checkRules(t *testing.T, account kubernetes.Interface) {
 			",")+"/"+strings.Join(r.Resources, ","))
 	}
 	slices.Sort(got)
-	want := []string{"create,patch /events", "get,list,watch /pods,namespaces",
+	want := []string{"create,patch /events", "get /nodes", "get,list,watch /pods,namespaces",
 		"get,list,watch networking.k8s.io/networkpolicies"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
