@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package flows holds connections that were observed, with names as of when they were seen, and their JSON: what
+// `netpold flows -o json` prints and `netpold suggest -f` reads, one object per line.
+//
+// The package is pure: no clock, no log.
+package flows
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Flow is connections that were observed and are alike: whatever their source ports, they go from one address to one
+// port of another. Replies are not flows. The destination is the one after DNAT.
+type Flow struct {
+	From     End       `json:"from"`
+	To       End       `json:"to"`
+	Protocol string    `json:"protocol"`           // in nft(8)'s words: tcp, udp, sctp, icmp, ipv6-icmp; else a number
+	Port     uint16    `json:"port,omitempty"`     // of tcp, udp and sctp
+	ICMPType *uint8    `json:"icmpType,omitempty"` // of icmp and ipv6-icmp; nil if it is not known
+	Count    uint64    `json:"count"`              // new connections; at least 1
+	First    time.Time `json:"first"`              // when the first of them was seen
+	Last     time.Time `json:"last"`
+	Verdict  Verdict   `json:"verdict"`
+	Node     string    `json:"node,omitempty"` // that observed it
+}
+
+// Verdict is what became of a flow.
+type Verdict string
+
+// The verdicts.
+const (
+	Allowed Verdict = "allowed"
+	Denied  Verdict = "denied"
+)
+
+// End is an end of a flow. What has neither a pod nor Host is outside the cluster, or was not known.
+type End struct {
+	Address   netip.Addr        `json:"address"` // as on the wire: an IPv4-mapped one is of IPv6
+	Namespace string            `json:"namespace,omitempty"`
+	Pod       string            `json:"pod,omitempty"`      // as namespace/name, as `netpold drops` has it
+	Workload  string            `json:"workload,omitempty"` // what the pod belongs to, as "Deployment/web"
+	Labels    map[string]string `json:"labels,omitempty"`   // of the pod when it was seen
+	Host      bool              `json:"host,omitempty"`     // the address is a node's
+}
+
+// String returns the end for an operator: "shop/web" for a pod with a workload, the pod, or else the address.
+func (e End) String() string {
+	switch name := e.WorkloadName(); {
+	case name != "":
+		return e.Namespace + "/" + name
+	case e.Pod != "":
+		return e.Pod
+	case e.Host:
+		return e.Address.String() + " (node)"
+	}
+	return e.Address.String()
+}
+
+// WorkloadName returns the name of the workload without its kind, or "".
+func (e End) WorkloadName() string {
+	if _, name, kind := strings.Cut(e.Workload, "/"); kind {
+		return name
+	}
+	return e.Workload
+}
+
+// Service returns what the flow wants, for an operator: "TCP 5432" or "ICMP".
+func (f Flow) Service() string {
+	names := map[string]string{"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "ICMP", "ipv6-icmp": "ICMPv6"}
+	name := cmp.Or(names[f.Protocol], "protocol "+f.Protocol)
+	if f.Port == 0 {
+		return name
+	}
+	return name + " " + strconv.Itoa(int(f.Port))
+}
+
+// Number returns the IANA number of the flow's protocol, and false for a name that is not known.
+func (f Flow) Number() (uint8, bool) {
+	for number, name := range protocolNames() {
+		if name == f.Protocol {
+			return number, true
+		}
+	}
+	number, err := strconv.ParseUint(f.Protocol, 10, 8)
+	return uint8(number), err == nil
+}
+
+// ProtocolName returns the name that a protocol has in a Flow.
+func ProtocolName(number uint8) string {
+	return cmp.Or(protocolNames()[number], strconv.Itoa(int(number)))
+}
+
+func protocolNames() map[uint8]string {
+	return map[uint8]string{policy.TCP: "tcp", policy.UDP: "udp", policy.SCTP: "sctp", policy.ICMP: "icmp",
+		policy.ICMPv6: "ipv6-icmp"}
+}
+
+// Question returns the flow as [policy.Cluster.Explain] is asked about it. An ICMP type that is not known is that of a
+// ping.
+func (f Flow) Question() policy.Flow {
+	number, _ := f.Number()
+	q := policy.Flow{Src: f.From.Address, Dst: f.To.Address, Proto: number, DstPort: f.Port}
+	switch {
+	case f.ICMPType != nil:
+		q.ICMPType = *f.ICMPType
+	case number == policy.ICMP:
+		q.ICMPType = 8
+	case number == policy.ICMPv6:
+		q.ICMPType = 128
+	}
+	return q
+}
+
+// Fault returns what is not valid in the flow, as the JSON field and what is wrong, or nil.
+func (f Flow) Fault() error {
+	number, known := f.Number()
+	ported := number == policy.TCP || number == policy.UDP || number == policy.SCTP
+	switch {
+	case !f.From.Address.IsValid():
+		return fmt.Errorf("there is no from.address")
+	case !f.To.Address.IsValid():
+		return fmt.Errorf("there is no to.address")
+	case f.From.Address.Is4() != f.To.Address.Is4():
+		return fmt.Errorf("from.address %s and to.address %s are of two families", f.From.Address, f.To.Address)
+	case f.Protocol == "":
+		return fmt.Errorf("there is no protocol")
+	case !known:
+		return fmt.Errorf("protocol: %q is not tcp, udp, sctp, icmp, ipv6-icmp or a number to 255", f.Protocol)
+	case ported && f.Port == 0:
+		return fmt.Errorf("there is no port")
+	case !ported && f.Port != 0:
+		return fmt.Errorf("port: %s has no ports", f.Protocol)
+	case f.Count == 0:
+		return fmt.Errorf("there is no count")
+	case f.First.IsZero() || f.Last.IsZero():
+		return fmt.Errorf("there is no first or no last time")
+	case f.Last.Before(f.First):
+		return fmt.Errorf("last: %s is before first", f.Last.Format(time.RFC3339))
+	case f.Verdict != Allowed && f.Verdict != Denied:
+		return fmt.Errorf("verdict: %q is not allowed or denied", f.Verdict)
+	}
+	return nil
+}
+
+// key is what is equal for flows that are the same, on whatever node they were seen.
+type key struct {
+	from, to         netip.Addr
+	fromPod, toPod   string
+	protocol         string
+	port, icmp       uint16
+	verdict          Verdict
+	fromHost, toHost bool
+}
+
+func (f Flow) key() key {
+	k := key{from: f.From.Address, to: f.To.Address, fromPod: f.From.Pod, toPod: f.To.Pod, protocol: f.Protocol,
+		port: f.Port, verdict: f.Verdict, fromHost: f.From.Host, toHost: f.To.Host}
+	if f.ICMPType != nil {
+		k.icmp = 1 + uint16(*f.ICMPType)
+	}
+	return k
+}
+
+// Merge returns flows that several nodes may have seen, each once, sorted by who it is from and to. A connection
+// between nodes is seen on both, so of several counts the greatest holds; then Node is "".
+func Merge(all []Flow) []Flow {
+	at := make(map[key]int)
+	var merged []Flow
+	for _, f := range all {
+		i, seen := at[f.key()]
+		if !seen {
+			at[f.key()] = len(merged)
+			merged = append(merged, f)
+			continue
+		}
+		m := &merged[i]
+		m.Count = max(m.Count, f.Count)
+		if f.First.Before(m.First) {
+			m.First = f.First
+		}
+		if f.Last.After(m.Last) {
+			m.Last = f.Last
+		}
+		if m.Node != f.Node {
+			m.Node = ""
+		}
+	}
+	slices.SortStableFunc(merged, Compare)
+	return merged
+}
+
+// Compare orders flows by who they are from and to, then by protocol, port and verdict.
+func Compare(a, b Flow) int {
+	return cmp.Or(cmp.Compare(a.From.String(), b.From.String()), cmp.Compare(a.To.String(), b.To.String()),
+		cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Verdict, b.Verdict),
+		a.From.Address.Compare(b.From.Address), a.To.Address.Compare(b.To.Address))
+}
