@@ -79,6 +79,9 @@ type State struct {
 	work            int                     // done so far, about as many as elements were edited
 
 	guard guard
+
+	clusterPolicies map[string]policy.ClusterPolicy
+	nodePeers       map[string]policy.NodePeer
 }
 
 // New returns the empty state of the node of that name.
@@ -108,6 +111,8 @@ func New(node string, options Options) *State {
 		dirtyIsolations:  make(map[*isolation]struct{}),
 		dirtyChains:      make(map[*isolation]struct{}),
 		orphans:          make(map[*isolation]struct{}),
+		clusterPolicies:  make(map[string]policy.ClusterPolicy),
+		nodePeers:        make(map[string]policy.NodePeer),
 	}
 	s.addFrame()
 	return s
@@ -263,6 +268,8 @@ func (s *State) Cluster() *policy.Cluster {
 		}
 	}
 	c.Sandboxes = s.Sandboxes()
+	c.ClusterPolicies = slices.Collect(maps.Values(s.clusterPolicies))
+	c.NodePeers = slices.Collect(maps.Values(s.nodePeers))
 	return c
 }
 
@@ -283,6 +290,12 @@ func (s *State) Add(c *policy.Cluster) []error {
 	}
 	for _, b := range c.Sandboxes {
 		s.SetSandbox(b)
+	}
+	for _, n := range c.NodePeers {
+		s.SetNodePeer(n)
+	}
+	for _, p := range c.ClusterPolicies {
+		s.SetClusterPolicy(p)
 	}
 	for _, np := range c.Policies {
 		if err := s.SetPolicy(np); err != nil {

@@ -46,8 +46,15 @@ type Objects interface {
 	DeletePolicy(types.NamespacedName)
 	SetNode(name string, podCIDRs []netip.Prefix) // its spec.podCIDRs; none if it is gone
 
-	// The names of all there are; a namespace's is in Name.
+	SetClusterPolicy(policy.ClusterPolicy)
+	DeleteClusterPolicy(name string)
+	SetNodePeer(policy.NodePeer) // told where a ClusterNetworkPolicy needs it
+	DeleteNodePeer(name string)
+
+	// The names of all there are; of what is in no namespace, the name is in Name.
 	Pods() iter.Seq[types.NamespacedName]
 	Namespaces() iter.Seq[types.NamespacedName]
 	Policies() iter.Seq[types.NamespacedName]
+	ClusterPolicies() iter.Seq[types.NamespacedName]
+	NodePeers() iter.Seq[types.NamespacedName]
 }

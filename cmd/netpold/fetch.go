@@ -31,6 +31,7 @@ func fetchCluster(ctx context.Context, kubeconfig string) (*policy.Cluster, erro
 	all := &collected{
 		pods: make(map[types.NamespacedName]policy.Pod), namespaces: make(map[string]map[string]string),
 		policies: make(map[types.NamespacedName]*networkingv1.NetworkPolicy), done: cancel,
+		clusterPolicies: make(map[string]policy.ClusterPolicy), nodePeers: make(map[string]policy.NodePeer),
 	}
 	source := apiserver.Source{Client: client, Log: slog.New(slog.DiscardHandler)}
 	if err := source.Run(ctx, all); err != nil {
@@ -52,6 +53,9 @@ type collected struct {
 	namespaces map[string]map[string]string
 	policies   map[types.NamespacedName]*networkingv1.NetworkPolicy
 	done       context.CancelCauseFunc
+
+	clusterPolicies map[string]policy.ClusterPolicy
+	nodePeers       map[string]policy.NodePeer
 }
 
 // Update, Away and Synced are what a source tells a [watch.Sink].
@@ -79,13 +83,25 @@ func (c *collected) DeleteNamespace(name string)                   { delete(c.na
 func (c *collected) SetPolicy(np *networkingv1.NetworkPolicy) {
 	c.policies[types.NamespacedName{Namespace: np.Namespace, Name: np.Name}] = np
 }
-func (c *collected) SetNode(string, []netip.Prefix)           {}
-func (c *collected) DeletePolicy(n types.NamespacedName)      { delete(c.policies, n) }
-func (c *collected) Pods() iter.Seq[types.NamespacedName]     { return maps.Keys(c.pods) }
-func (c *collected) Policies() iter.Seq[types.NamespacedName] { return maps.Keys(c.policies) }
-func (c *collected) Namespaces() iter.Seq[types.NamespacedName] {
+func (c *collected) SetNode(string, []netip.Prefix)             {}
+func (c *collected) DeletePolicy(n types.NamespacedName)        { delete(c.policies, n) }
+func (c *collected) Pods() iter.Seq[types.NamespacedName]       { return maps.Keys(c.pods) }
+func (c *collected) Policies() iter.Seq[types.NamespacedName]   { return maps.Keys(c.policies) }
+func (c *collected) Namespaces() iter.Seq[types.NamespacedName] { return inNoNamespace(c.namespaces) }
+
+func (c *collected) SetClusterPolicy(p policy.ClusterPolicy)   { c.clusterPolicies[p.Name] = p }
+func (c *collected) DeleteClusterPolicy(name string)           { delete(c.clusterPolicies, name) }
+func (c *collected) SetNodePeer(n policy.NodePeer)             { c.nodePeers[n.Name] = n }
+func (c *collected) DeleteNodePeer(name string)                { delete(c.nodePeers, name) }
+func (c *collected) NodePeers() iter.Seq[types.NamespacedName] { return inNoNamespace(c.nodePeers) }
+func (c *collected) ClusterPolicies() iter.Seq[types.NamespacedName] {
+	return inNoNamespace(c.clusterPolicies)
+}
+
+// inNoNamespace yields the keys of m as names.
+func inNoNamespace[T any](m map[string]T) iter.Seq[types.NamespacedName] {
 	return func(yield func(types.NamespacedName) bool) {
-		for name := range c.namespaces {
+		for name := range m {
 			if !yield(types.NamespacedName{Name: name}) {
 				return
 			}
@@ -99,6 +115,8 @@ func (c *collected) cluster() *policy.Cluster {
 	defer c.mu.Unlock()
 	return &policy.Cluster{
 		Pods: slices.Collect(maps.Values(c.pods)), Namespaces: c.namespaces,
-		Policies: slices.Collect(maps.Values(c.policies)),
+		Policies:        slices.Collect(maps.Values(c.policies)),
+		ClusterPolicies: slices.Collect(maps.Values(c.clusterPolicies)),
+		NodePeers:       slices.Collect(maps.Values(c.nodePeers)),
 	}
 }

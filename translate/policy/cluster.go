@@ -18,6 +18,9 @@ type Cluster struct {
 	Sandboxes  []Sandbox // of one node, if the question is what that enforces
 	PodToNode  PodToNode
 
+	ClusterPolicies []ClusterPolicy
+	NodePeers       []NodePeer // may be empty where no ClusterNetworkPolicy has a nodes peer
+
 	Nodes       map[string][]netip.Prefix // spec.podCIDRs by name
 	GateReached bool                      // the container runtime of that node tells of new pods
 	Guard       *Guard                    // of one node, if the question is what that enforces; nil without one

@@ -37,7 +37,8 @@ type Recorder struct {
 // NewRecorder returns a recorder that has no objects.
 func NewRecorder() *Recorder {
 	return &Recorder{Updates: make(chan string, 1000), Done: make(chan struct{}), Gone: make(chan error, 1000),
-		has: map[string]map[types.NamespacedName]struct{}{"pod": {}, "namespace": {}, "policy": {}}}
+		has: map[string]map[types.NamespacedName]struct{}{"pod": {}, "namespace": {}, "policy": {},
+			"cluster policy": {}, "node peer": {}}}
 }
 
 // Update is of [watch.Sink].
@@ -84,7 +85,21 @@ func (r objects) DeletePolicy(name types.NamespacedName) { r.delete("policy", na
 func (r objects) SetNode(name string, podCIDRs []netip.Prefix) {
 	r.note("set node %s %v", name, podCIDRs)
 }
+func (r objects) SetClusterPolicy(p policy.ClusterPolicy) {
+	r.set("cluster policy", types.NamespacedName{Name: p.Name}, "%s %d %v", p.Spec.Tier, p.Spec.Priority, p.Unread)
+}
+func (r objects) DeleteClusterPolicy(name string) {
+	r.delete("cluster policy", types.NamespacedName{Name: name})
+}
+func (r objects) SetNodePeer(n policy.NodePeer) {
+	r.set("node peer", types.NamespacedName{Name: n.Name}, "%s %v", Labels(n.Labels), n.Addresses)
+}
+func (r objects) DeleteNodePeer(name string) { r.delete("node peer", types.NamespacedName{Name: name}) }
 
+func (r objects) ClusterPolicies() iter.Seq[types.NamespacedName] {
+	return maps.Keys(r.has["cluster policy"])
+}
+func (r objects) NodePeers() iter.Seq[types.NamespacedName]  { return maps.Keys(r.has["node peer"]) }
 func (r objects) Pods() iter.Seq[types.NamespacedName]       { return maps.Keys(r.has["pod"]) }
 func (r objects) Namespaces() iter.Seq[types.NamespacedName] { return maps.Keys(r.has["namespace"]) }
 func (r objects) Policies() iter.Seq[types.NamespacedName]   { return maps.Keys(r.has["policy"]) }

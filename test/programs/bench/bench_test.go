@@ -125,11 +125,15 @@ func (s *sink) Update(edit func(watch.Objects)) { s.mu.Lock(); defer s.mu.Unlock
 func (s *sink) Synced()                         { close(s.synced) }
 func (s *sink) Away(error)                      {}
 
-func (s *sink) SetPod(p policy.Pod)               { s.pods[p.NamespacedName] = true }
-func (s *sink) DeletePod(n types.NamespacedName)  { delete(s.pods, n) }
-func (s *sink) DeleteNamespace(string)            {}
-func (s *sink) DeletePolicy(types.NamespacedName) {}
-func (s *sink) SetNode(string, []netip.Prefix)    {}
+func (s *sink) SetPod(p policy.Pod)                   { s.pods[p.NamespacedName] = true }
+func (s *sink) DeletePod(n types.NamespacedName)      { delete(s.pods, n) }
+func (s *sink) DeleteNamespace(string)                {}
+func (s *sink) DeletePolicy(types.NamespacedName)     {}
+func (s *sink) SetNode(string, []netip.Prefix)        {}
+func (s *sink) SetClusterPolicy(policy.ClusterPolicy) {}
+func (s *sink) DeleteClusterPolicy(string)            {}
+func (s *sink) SetNodePeer(policy.NodePeer)           {}
+func (s *sink) DeleteNodePeer(string)                 {}
 func (s *sink) SetNamespace(name string, _ map[string]string) {
 	s.namespaces[types.NamespacedName{Name: name}] = true
 }
@@ -140,6 +144,12 @@ func (s *sink) SetPolicy(np *networkingv1.NetworkPolicy) {
 func (s *sink) Pods() iter.Seq[types.NamespacedName]       { return maps.Keys(s.pods) }
 func (s *sink) Namespaces() iter.Seq[types.NamespacedName] { return maps.Keys(s.namespaces) }
 func (s *sink) Policies() iter.Seq[types.NamespacedName]   { return maps.Keys(s.policies) }
+func (s *sink) ClusterPolicies() iter.Seq[types.NamespacedName] {
+	return func(func(types.NamespacedName) bool) {}
+}
+func (s *sink) NodePeers() iter.Seq[types.NamespacedName] {
+	return func(func(types.NamespacedName) bool) {}
+}
 
 // TestAPIServer: the source gets everything from the server that stands in for an API server.
 func TestAPIServer(t *testing.T) {

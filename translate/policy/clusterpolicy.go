@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	sigsjson "sigs.k8s.io/json"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
+)
+
+// ClusterPolicy is a ClusterNetworkPolicy, with what this program cannot read of it: a newer API may have kinds of
+// peers and protocols that the typed object is silently without.
+type ClusterPolicy struct {
+	// Name, UID, annotations and spec count. It has a rule for each that the text has, read or not, and is not changed
+	// after the policy is given away.
+	*v1alpha2.ClusterNetworkPolicy
+
+	Unread []Unread // in the order of the text: outside of rules, egress, ingress
+}
+
+// Unread is a field that could not be read. A rule that has one is not valid, and neither is any rule of a policy that
+// has one outside of its rules.
+type Unread struct {
+	Direction Direction
+	Index     int    // of the rule in the direction; -1 is outside of rules, and the direction does not count then
+	Path      string // as "spec.ingress[0].from[1].clusters"
+	Problem   string // as "unknown field"
+}
+
+// NodePeer is a node as the nodes peers of a ClusterNetworkPolicy see it.
+type NodePeer struct {
+	Name      string
+	Labels    map[string]string // not changed after the node is given away
+	Addresses []netip.Addr      // status.addresses of the types InternalIP and ExternalIP
+}
+
+// NodePeerFrom returns what policy needs to know of a node as a peer. An address that does not parse is left out; the
+// error names it.
+func NodePeerFrom(n *corev1.Node) (NodePeer, error) {
+	peer := NodePeer{Name: n.Name, Labels: n.Labels}
+	var err error
+	for i, a := range n.Status.Addresses {
+		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
+			continue
+		}
+		ip, parseErr := netip.ParseAddr(a.Address)
+		if parseErr != nil || ip.Zone() != "" {
+			err = fmt.Errorf("node %s: status.addresses[%d]: %q is not an IP address", n.Name, i, a.Address)
+			continue
+		}
+		peer.Addresses = append(peer.Addresses, ip.Unmap())
+	}
+	return peer, err
+}
+
+// ReadClusterPolicy reads a ClusterNetworkPolicy from the JSON that an API server sends. The error is that it is none,
+// or has no name; what is wrong with its spec is in Unread. Of the metadata, it reads the name, the UID and the
+// annotations.
+func ReadClusterPolicy(text []byte) (ClusterPolicy, error) {
+	var top struct {
+		Metadata struct {
+			Name        string            `json:"name"`
+			UID         string            `json:"uid"`
+			Annotations map[string]string `json:"annotations"`
+		} `json:"metadata"`
+		Spec json.RawMessage `json:"spec"`
+	}
+	err := sigsjson.UnmarshalCaseSensitivePreserveInts(text, &top)
+	if err == nil && top.Metadata.Name == "" {
+		err = errors.New("no metadata.name")
+	}
+	if err != nil {
+		return ClusterPolicy{}, fmt.Errorf("read a ClusterNetworkPolicy: %w", err)
+	}
+	p := ClusterPolicy{ClusterNetworkPolicy: new(v1alpha2.ClusterNetworkPolicy)}
+	p.Name, p.Annotations = top.Metadata.Name, top.Metadata.Annotations
+	p.UID = types.UID(top.Metadata.UID)
+	p.readSpec(top.Spec)
+	return p, nil
+}
+
+// readSpec reads a spec, each rule by itself: the strict decoder tells of so many unknown fields and no more.
+func (p *ClusterPolicy) readSpec(text json.RawMessage) {
+	var parts struct {
+		Tier     json.RawMessage   `json:"tier"`
+		Priority json.RawMessage   `json:"priority"`
+		Subject  json.RawMessage   `json:"subject"`
+		Ingress  []json.RawMessage `json:"ingress"`
+		Egress   []json.RawMessage `json:"egress"`
+	}
+	outside := Unread{Index: -1, Path: "spec"}
+	p.read(text, &parts, outside)
+	outside.Path = "spec.tier"
+	p.read(parts.Tier, &p.Spec.Tier, outside)
+	outside.Path = "spec.priority"
+	p.read(parts.Priority, &p.Spec.Priority, outside)
+	outside.Path = "spec.subject"
+	p.read(parts.Subject, &p.Spec.Subject, outside)
+	p.Spec.Egress = make([]v1alpha2.ClusterNetworkPolicyEgressRule, len(parts.Egress))
+	for i, rule := range parts.Egress {
+		p.read(rule, &p.Spec.Egress[i], Unread{Direction: Egress, Index: i, Path: fmt.Sprintf("spec.egress[%d]", i)})
+	}
+	p.Spec.Ingress = make([]v1alpha2.ClusterNetworkPolicyIngressRule, len(parts.Ingress))
+	for i, rule := range parts.Ingress {
+		p.read(rule, &p.Spec.Ingress[i], Unread{Direction: Ingress, Index: i, Path: fmt.Sprintf("spec.ingress[%d]", i)})
+	}
+}
+
+// read sets out from the text of a field, which at names, and notes what is not known of it or has another type.
+func (p *ClusterPolicy) read(text json.RawMessage, out any, at Unread) {
+	if len(text) == 0 {
+		return // absent: what it is then is for others to judge
+	}
+	field := at.Path
+	unknown, err := sigsjson.UnmarshalStrict(text, out)
+	for _, u := range unknown {
+		at.Path = field
+		at.Problem, _, _ = strings.Cut(u.Error(), ` "`)
+		if e := sigsjson.FieldError(nil); errors.As(u, &e) {
+			at.Path += "." + e.FieldPath()
+		}
+		p.Unread = append(p.Unread, at)
+	}
+	if err == nil {
+		return
+	}
+	at.Path, at.Problem = field, err.Error()
+	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) {
+		at.Problem = "want another type, not " + e.Value
+		if e.Field != "" {
+			at.Path += "." + e.Field
+		}
+	}
+	p.Unread = append(p.Unread, at)
+}
