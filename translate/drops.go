@@ -5,59 +5,22 @@ package translate
 import (
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
-
-// Isolation is what the chain of an isolation stands for. The prefix of a logged packet is the name of its chain.
-type Isolation struct {
-	Direction policy.Direction
-	Policies  []types.NamespacedName // sorted; not to be changed
-	More      int                    // policies beyond them, of which nothing but the number is known
-}
 
 // IsolationOf returns what a chain stands for, and false for a name that no isolation can have. Of a chain that is not
 // in the table any more, or was a previous process's, the name itself tells the first policy and how many more there
 // were.
-func (s *State) IsolationOf(chain string) (Isolation, bool) {
+func (s *State) IsolationOf(chain string) (frame.Isolation, bool) {
 	if iso := s.chains[chain]; iso != nil {
-		return Isolation{Direction: iso.direction, Policies: iso.policies}, true
+		return frame.Isolation{Direction: iso.direction, Policies: iso.policies}, true
 	}
-	return parseIsolationName(chain)
-}
-
-// DirectionOf returns the direction of the isolation that has a chain of that name, and false for a name that none can
-// have.
-func DirectionOf(chain string) (policy.Direction, bool) {
-	for _, d := range policy.Directions() {
-		if rest, ok := strings.CutPrefix(chain, d.String()+"-"); ok && len(rest) > hashLen && rest[hashLen] == '-' {
-			return d, true
-		}
-	}
-	return 0, false
-}
-
-// parseIsolationName reads what isolationName wrote. The name of the policy may have been cut.
-func parseIsolationName(chain string) (Isolation, bool) {
-	d, ok := DirectionOf(chain)
-	if !ok {
-		return Isolation{}, false
-	}
-	namespace, name, ok := strings.Cut(chain[len(d.String())+1+hashLen+1:], "/")
-	if !ok {
-		return Isolation{}, false
-	}
-	iso := Isolation{Direction: d}
-	if first, more, found := strings.Cut(name, "/and-"); found {
-		name = first
-		iso.More, _ = strconv.Atoi(strings.TrimSuffix(more, "-more")) // 0 in a name that we did not write
-	}
-	iso.Policies = []types.NamespacedName{{Namespace: namespace, Name: name}}
-	return iso, true
+	return frame.ParseIsolationName(chain)
 }
 
 // PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4

@@ -14,6 +14,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -85,7 +86,7 @@ func TestIsolationOf(t *testing.T) {
 		s, _ := c.State(c.Node)
 		for _, chain := range s.Complete().Chains() {
 			iso, ok := s.IsolationOf(chain.Name)
-			if d, is := translate.DirectionOf(chain.Name); is != ok || d != iso.Direction {
+			if d, is := frame.DirectionOf(chain.Name); is != ok || d != iso.Direction {
 				t.Errorf("%s: %s: DirectionOf: %v, %t", c.Name, chain.Name, d, is)
 			}
 			if !ok {

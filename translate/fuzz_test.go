@@ -17,6 +17,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -49,7 +50,7 @@ func options(seed uint64) translate.Options {
 		o.Deny = nft.Reject
 	}
 	if seed%5 == 0 {
-		o.Established = translate.Recheck
+		o.Established = frame.Recheck
 	}
 	random.SetGuard(&o, seed)
 	return o

@@ -7,16 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
 )
-
-// The guard drops what comes from or goes to an address that is for pods of this node, and that no pod is known to
-// have: a pod that netpold has not heard of has no policies yet, and would be open. It needs no process, so it holds
-// while netpold is down.
-//
-// While it is in force, the maps that dispatch have every pod of the node, isolated or not, so that the guard's own
-// rules come after them and a known pod never meets one.
 
 // UnknownPods says what becomes of addresses that no known pod has.
 type UnknownPods uint8
@@ -28,14 +20,11 @@ const (
 	AutoUnknownPods                     // there is from when the container runtime tells of new pods in time
 )
 
-// guard is what a state knows for the guard, and how far its table is.
+// guard is what a state knows for the guard of its table, see package frame.
 type guard struct {
 	podCIDRs []netip.Prefix // of the node
 	outside  int            // addresses of pods of the node that are in none of them
 	reached  bool           // the container runtime has told of a pod
-
-	listed  bool         // the maps that dispatch have the pods that no policy selects, too
-	inForce policy.Guard // what the rules say
 }
 
 // PodRanges returns prefixes in the form of a [policy.Guard].
@@ -91,30 +80,53 @@ func (s *State) countOutside(a netip.Addr, by int) {
 	}
 }
 
-// Guard returns the guard that there is to be and, where there is none, why.
-func (s *State) Guard() (g policy.Guard, off string) {
+// wanted returns the guard that there is to be, and where there is none, which reason [State.Guard] gives.
+func (s *State) wanted() (policy.Guard, noGuard) {
 	o, cidrs := s.options, s.guard.podCIDRs
 	switch {
 	case o.UnknownPods == AllowUnknownPods:
-		return policy.Guard{}, "--unknown-pods=allow"
+		return policy.Guard{}, notAsked
 	case o.UnknownPods == AutoUnknownPods && !s.guard.reached:
-		return policy.Guard{}, "the container runtime has not told of a pod yet"
+		return policy.Guard{}, notReached
 	case len(cidrs) > 0 && s.guard.outside == 0:
-		return policy.Guard{Ranges: cidrs}, ""
+		return policy.Guard{Ranges: cidrs}, 0
 	case len(o.PodRanges) > 0:
-		return policy.Guard{Ranges: o.PodRanges}, ""
+		return policy.Guard{Ranges: o.PodRanges}, 0
 	case len(o.PodLinks) > 0:
-		return policy.Guard{Links: o.PodLinks}, ""
-	case len(cidrs) > 0:
-		return policy.Guard{}, fmt.Sprintf("%d addresses of pods of the node are not in its spec.podCIDRs, %s",
-			s.guard.outside, policy.Guard{Ranges: cidrs})
+		return policy.Guard{Links: o.PodLinks}, 0
 	}
-	return policy.Guard{}, "the Node has no spec.podCIDRs"
+	return policy.Guard{}, noRanges
+}
+
+// noGuard is why there is no guard.
+type noGuard uint8
+
+const (
+	notAsked noGuard = iota + 1
+	notReached
+	noRanges // it is not known which addresses are for pods of this node
+)
+
+// Guard returns the guard that there is to be and, where there is none, why.
+func (s *State) Guard() (g policy.Guard, off string) {
+	g, reason := s.wanted()
+	switch {
+	case reason == notAsked:
+		off = "--unknown-pods=allow"
+	case reason == notReached:
+		off = "the container runtime has not told of a pod yet"
+	case reason == noRanges && len(s.guard.podCIDRs) > 0:
+		off = fmt.Sprintf("%d addresses of pods of the node are not in its spec.podCIDRs, %s",
+			s.guard.outside, policy.Guard{Ranges: s.guard.podCIDRs})
+	case reason == noRanges:
+		off = "the Node has no spec.podCIDRs"
+	}
+	return g, off
 }
 
 // policyGuard is Guard as a cluster has it.
 func (s *State) policyGuard() *policy.Guard {
-	g, _ := s.Guard()
+	g, _ := s.wanted()
 	if !g.On() {
 		return nil
 	}
@@ -124,138 +136,21 @@ func (s *State) policyGuard() *policy.Guard {
 
 // GuardUnsure says that there would be a guard if it was known which addresses are for pods of this node.
 func (s *State) GuardUnsure() bool {
-	g, _ := s.Guard()
-	mode := s.options.UnknownPods
-	return !g.On() && (mode == DenyUnknownPods || mode == AutoUnknownPods && s.guard.reached)
+	_, reason := s.wanted()
+	return reason == noRanges
 }
 
 // regarding says whether the table has another guard than it is to have.
 func (s *State) regarding() bool {
-	g, _ := s.Guard()
-	return s.guard.listed != g.On() || !s.guard.inForce.Equal(g)
+	g, _ := s.wanted()
+	return !s.frame.Guarded(g)
 }
 
-// regard brings the table one step nearer to the guard that there is to be: first all pods, then the rules, and back in
-// the other order, so that no known pod meets the rules. It returns whether there is another step.
+// regard brings the table one step nearer to the guard that there is to be, and returns whether there is another step.
 func (s *State) regard() (more bool) {
-	g, _ := s.Guard()
-	switch {
-	case g.On() && !s.guard.listed:
-		s.list(true)
-	case !s.guard.inForce.Equal(g):
-		s.guard.inForce = g
-		s.setWay()
-	case !g.On() && s.guard.listed:
-		s.list(false)
-	default:
-		return false
+	g, _ := s.wanted()
+	if s.frame.Regard(g) {
+		s.eachLocal(s.setDispatch)
 	}
-	return s.regarding()
-}
-
-// list adds the pods that no policy selects to the maps that dispatch, or takes them out.
-func (s *State) list(all bool) { //nolint:revive // all is a fact of the maps
-	s.guard.listed = all
-	s.eachLocal(s.setDispatch)
-}
-
-// guardRules returns the rules behind a direction's dispatch. With most nodes they are one comparison.
-func (s *State) guardRules(d policy.Direction) []nft.Rule {
-	var rules []nft.Rule
-	for _, p := range s.guard.inForce.Ranges {
-		rules = append(rules, nft.R(nft.AddrIn{Side: podSide(d), Prefix: p}, nft.GotoChain(unknownChain(d))))
-	}
-	for _, name := range s.guard.inForce.Links {
-		rules = append(rules, nft.R(nft.LinkName{Side: podSide(d), Name: name}, nft.GotoChain(unknownChain(d))))
-	}
-	return rules
-}
-
-// setUnknown sets or deletes what the guard's rules lead to: what is no pod's after all passes, the rest is logged,
-// counted and dropped. It is never rejected: a connection that a new pod begins too early is tried again by TCP, and
-// succeeds then.
-func (s *State) setUnknown(d policy.Direction) {
-	if !s.guard.inForce.On() {
-		s.table.DeleteChain(unknownChain(d))
-		for _, u := range UnknownSets() {
-			s.table.DeleteSet(u.Name)
-		}
-		return
-	}
-	c := &nft.Chain{Name: unknownChain(d), Comment: "addresses for pods of this node that no known pod has"}
-	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
-	add(nft.NeighbourDiscovery{}, accept())
-	for _, kind := range noPods(d) {
-		add(nft.AddrType{Side: podSide(d), Kind: kind}, allow(d))
-	}
-	if s.options.LogGroup != 0 {
-		add(nft.Limit{Rate: logRate, Burst: logBurst},
-			nft.Log{Prefix: c.Name, Group: s.options.LogGroup, Snaplen: logSnaplen})
-	}
-	for _, u := range UnknownSets() {
-		if u.Direction == d {
-			set := s.table.Set(u.Name, u.Type, "packets of unknown pods that were dropped")
-			s.fillUnknown(set)
-			add(nft.LookupIn(podSide(d), set))
-		}
-	}
-	add(nft.Verdict{Kind: nft.Drop})
-	s.table.SetChain(c)
-}
-
-// noPods are what an address may be to the node that is no pod's, although it is in the range of pods: a bridge of pods
-// has the first address of their range, from which the node speaks to itself, and which its pods speak to.
-func noPods(d policy.Direction) []nft.AddrKind {
-	if d == policy.Egress {
-		return []nft.AddrKind{nft.Local}
-	}
-	return []nft.AddrKind{nft.Local, nft.Broadcast, nft.Multicast}
-}
-
-// fillUnknown makes a set count every packet that the guard drops.
-func (s *State) fillUnknown(set *nft.Set) {
-	ranges := s.guard.inForce.Ranges
-	if ranges == nil {
-		v4, v6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
-		ranges = []netip.Prefix{netip.PrefixFrom(v4, 0), netip.PrefixFrom(v6, 0)}
-	}
-	want := make(map[nft.Key]bool)
-	for _, p := range ranges {
-		if nft.FamilyOf(p.Addr()) == set.Type.Family {
-			want[nft.PairKey(p.Addr(), nft.LastAddr(p))] = true
-		}
-	}
-	for _, e := range set.Elements() {
-		if !want[e.Key] {
-			set.Unwant(e.Key)
-		}
-	}
-	for k := range want {
-		set.Want(k, nft.Value{})
-	}
-}
-
-// UnknownSets returns the sets that count what the guard drops. A table has them while it has a guard.
-func UnknownSets() []DeniedSet {
-	var sets []DeniedSet
-	for _, d := range policy.Directions() {
-		for _, f := range nft.Families() {
-			typ := nft.SetType{Family: f, Fields: nft.AddrRange, Counter: true}
-			sets = append(sets, DeniedSet{unknownChain(d) + "-" + f.String(), typ, d})
-		}
-	}
-	return sets
-}
-
-// CountingSets returns all sets that count what is denied or dropped: those of isolated pods, and the guard's.
-func CountingSets() []DeniedSet { return append(DeniedSets(), UnknownSets()...) }
-
-// UnknownPod says whether a chain is the guard's, and in which direction.
-func UnknownPod(chain string) (policy.Direction, bool) {
-	for _, d := range policy.Directions() {
-		if chain == unknownChain(d) {
-			return d, true
-		}
-	}
-	return 0, false
+	return !s.frame.Guarded(g)
 }

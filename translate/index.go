@@ -166,7 +166,7 @@ func (s *State) listAddress(sel *selector, a netip.Addr) {
 	set := sel.sets[f]
 	if set == nil {
 		typ := nft.SetType{Family: f, Fields: nft.Addr}
-		set = s.table.Set("namespaces-"+hash(sel.key)+"-"+f.String(), typ, sel.key)
+		set = s.table.Set("namespaces-"+nft.Hash(sel.key)+"-"+f.String(), typ, sel.key)
 		sel.sets[f] = set
 		maps.Copy(s.dirtyChains, sel.lookedUpBy)
 	}

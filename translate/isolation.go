@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -123,9 +124,9 @@ func (s *State) isolationOf(id *identity, d policy.Direction) *isolation {
 	}
 	iso := s.isolations[key]
 	if iso == nil {
-		h := hash(key)
+		h := nft.Hash(key)
 		iso = &isolation{
-			key: key, hash: h, name: isolationName(d, h, policies),
+			key: key, hash: h, name: frame.IsolationName(d, h, policies),
 			direction: d, policies: policies, numbers: numbers,
 			users:     make(map[*identity]struct{}),
 			grants:    make(map[string]*grant),

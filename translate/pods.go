@@ -11,7 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -257,49 +257,25 @@ func (s *State) detach(a netip.Addr, p *pod) {
 
 // setDispatch sends what the pod at a local address sends and gets to the isolations of its identity.
 func (s *State) setDispatch(a netip.Addr, p *pod) {
-	f := nft.FamilyOf(a)
-	counted := false
-	for _, d := range policy.Directions() {
-		dispatch, denied := s.table.FindSet(podsMap(d, f)), s.table.FindSet(deniedSet(d, f))
-		iso, refused := p.identity.isolations[d], s.refusedAt(d, a)
-		if iso == nil || refused != nil {
-			s.setPasses(dispatch, d, a, p)
-			denied.Unwant(nft.AddrKey(a))
-		} else {
-			counted = true
-			denied.Want(nft.AddrKey(a), nft.Value{Comment: p.text})
-			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(iso.name), Comment: p.text})
+	var ways [2]frame.Way
+	for d, iso := range p.identity.isolations {
+		if q := s.refusedAt(policy.Direction(d), a); q != nil {
+			ways[d].Refused, ways[d].Open = true, q.Open
 		}
-		if iso == nil || refused == nil || refused.Open {
-			s.unrefuse(d, a)
-		} else {
-			s.refuse(d, a, p)
+		if iso != nil {
+			ways[d].Chain = iso.name
 		}
 	}
-	self := s.table.FindSet(selfSet(f))
-	if counted {
-		self.Want(nft.PairKey(a, a), nft.Value{Comment: p.text})
-	} else {
-		self.Unwant(nft.PairKey(a, a))
+	if len(s.quarantines) > 0 {
+		s.troubleVersion++
 	}
-}
-
-// setPasses sends what a pod that no policy isolates sends and gets on its way: past the guard, if there is one.
-func (s *State) setPasses(dispatch *nft.Set, d policy.Direction, a netip.Addr, p *pod) {
-	if s.guard.listed && s.refusedAt(d, a) == nil {
-		dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: allow(d), Comment: p.text})
-	} else {
-		dispatch.Unwant(nft.AddrKey(a))
-	}
+	s.frame.SetPod(a, p.text, ways)
 }
 
 // unsetDispatch takes a local address out of the maps.
 func (s *State) unsetDispatch(a netip.Addr) {
-	f := nft.FamilyOf(a)
-	for _, d := range policy.Directions() {
-		s.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
-		s.table.FindSet(deniedSet(d, f)).Unwant(nft.AddrKey(a))
-		s.unrefuse(d, a)
+	if len(s.quarantines) > 0 {
+		s.troubleVersion++
 	}
-	s.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
+	s.frame.UnsetPod(a)
 }

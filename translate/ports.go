@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
@@ -48,7 +49,7 @@ func openingOf(d policy.Direction, ports spec.Ports, outer *opening) opening {
 	if outer != nil {
 		fields = append(fields, outer.chain)
 	}
-	o.chain = d.String() + "-ports-" + hash(fields...)
+	o.chain = d.String() + "-ports-" + nft.Hash(fields...)
 	return o
 }
 
@@ -79,7 +80,7 @@ func (s *State) acquirePorts(o opening) string {
 func (s *State) portRules(o opening) []nft.Rule {
 	s.work += 2 * len(o.ports.Ranges)
 	if inline(o.ports) {
-		return nft.Rules(o.ports.Ranges, allow(o.direction))
+		return nft.Rules(o.ports.Ranges, frame.Allow(o.direction))
 	}
 	var rules []nft.Rule
 	for proto, ranges := range o.ports.Ranges.Protocols() {
@@ -87,7 +88,7 @@ func (s *State) portRules(o opening) []nft.Rule {
 		for _, r := range ranges {
 			set.Want(nft.IntervalKey(r.First, r.Last), nft.Value{})
 		}
-		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name}, allow(o.direction)))
+		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name}, frame.Allow(o.direction)))
 	}
 	return rules
 }
@@ -116,5 +117,3 @@ func (s *State) releasePorts(o opening) {
 		s.releasePorts(*o.outer)
 	}
 }
-
-func accept() nft.Verdict { return nft.Verdict{Kind: nft.Accept} }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -182,12 +183,8 @@ type Ownership struct {
 // Ownership returns who owns what in the table as it is. Its cost is that of the whole table.
 func (s *State) Ownership() *Ownership {
 	o := &Ownership{s, make(map[string][]*isolation), make(map[string][]*isolation), make(map[*isolation]int)}
-	frame := func(chain string) bool {
-		return chain == alwaysChain || chain == ingressChain || chain == denyChain(policy.Egress) ||
-			chain == denyChain(policy.Ingress)
-	}
 	for _, iso := range s.isolations {
-		reached := s.table.Reach(iso.name, frame)
+		reached := s.table.Reach(iso.name, frame.Shared)
 		o.weight[iso] = reached.Weight
 		for _, name := range reached.Sets {
 			o.sets[name] = append(o.sets[name], iso)
@@ -243,10 +240,7 @@ func (o *Ownership) ofPod(set string, e nft.Element) []Quarantine {
 			a = a.Unmap()
 		}
 		for _, d := range policy.Directions() {
-			if set != podsMap(d, f) && set != deniedSet(d, f) && set != selfSet(f) {
-				continue
-			}
-			if o.state.isolationAt(d, a) != nil && o.state.refusedAt(d, a) == nil {
+			if frame.OfPod(set, d, f) && o.state.isolationAt(d, a) != nil && o.state.refusedAt(d, a) == nil {
 				all = append(all, Quarantine{Key: addressKey(d, a)})
 			}
 		}
@@ -258,32 +252,11 @@ func (o *Ownership) ofPod(set string, e nft.Element) []Quarantine {
 func (o *Ownership) closing(op nft.Op) []Quarantine {
 	var all []Quarantine
 	for _, q := range o.state.quarantines {
-		if q.address.IsValid() && !q.Open && !q.released && closes(q, op) {
+		if q.address.IsValid() && !q.Open && !q.released && frame.Closes(q.direction, q.address, op) {
 			all = append(all, Quarantine{Key: q.Key, Open: true})
 		}
 	}
 	return all
-}
-
-// closes says whether an operation is needed to close the address of a quarantine.
-func closes(q *quarantine, op nft.Op) bool {
-	set := refusedSet(q.direction, nft.FamilyOf(q.address))
-	looksUp := func(statement nft.Statement) bool {
-		l, ok := statement.(nft.Lookup)
-		return ok && l.Set == set
-	}
-	switch op.Verb {
-	case nft.AddSet:
-		return op.Set.Name == set
-	case nft.AddElements:
-		one := func(e nft.Element) bool { return e.Key == nft.AddrKey(q.address) }
-		return op.Set.Name == set && slices.ContainsFunc(op.Elements, one)
-	case nft.AddChain:
-		return op.Chain.Name == refusedChain(q.direction)
-	case nft.AddRule:
-		return op.Chain.Name == refusedChain(q.direction) || slices.ContainsFunc(op.Rule.Statements, looksUp)
-	}
-	return false
 }
 
 // Changed returns the keys of the isolations without which a transaction would not be what it is, the lightest first.

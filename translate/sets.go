@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/spec"
 )
 
@@ -183,7 +184,7 @@ func (iso *isolation) set(s *State, k setKind, f nft.Family) *nft.Set {
 		return set
 	}
 	s.dirtyChains[iso] = struct{}{}
-	return s.table.Set(name, k.setType(f), k.comment()+policyList(iso.policies))
+	return s.table.Set(name, k.setType(f), k.comment()+frame.PolicyList(iso.policies))
 }
 
 // drop takes an element out of the isolation's set of a kind.
@@ -202,7 +203,7 @@ func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
 func (iso *isolation) putBlocks(s *State, old []openRange) {
 	verdicts := make([]nft.Verdict, len(iso.blocks))
 	for i, b := range iso.blocks { // before the release below, which may be of the same chain
-		if verdicts[i] = allow(iso.direction); !b.ports.Every {
+		if verdicts[i] = frame.Allow(iso.direction); !b.ports.Every {
 			verdicts[i] = nft.JumpTo(s.acquirePorts(b.opening))
 		}
 	}
@@ -242,5 +243,5 @@ func (iso *isolation) blockMap(f nft.Family, verdicts []nft.Verdict) string {
 	if content == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s-%s-%s-%s-%s", iso.direction, iso.hash, hash(content...), blocksSet, f)
+	return fmt.Sprintf("%s-%s-%s-%s-%s", iso.direction, iso.hash, nft.Hash(content...), blocksSet, f)
 }

@@ -17,6 +17,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
@@ -25,23 +26,13 @@ import (
 type Options struct {
 	LogGroup    uint16          // nfnetlink_log group that drops go to; 0 logs nothing
 	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
-	Established Established
+	Established frame.Established
 	PodToNode   policy.PodToNode
 	Limits      Limits
 	UnknownPods UnknownPods
 	PodRanges   []netip.Prefix // that only pods of this node have, where its Node does not tell; see [PodRanges]
 	PodLinks    []string       // that only pods have, where nothing tells their addresses; see [policy.Guard]
 }
-
-// Established says what becomes of a connection that was allowed when it began; the specification leaves that to
-// implementations.
-type Established uint8
-
-// What a change of policy means to live connections.
-const (
-	Keep    Established = iota // they keep flowing
-	Recheck                    // each packet of the original direction is held against the policies of the moment
-)
 
 // State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others,
 // edit memory in proportion to what they change; [State.Complete] completes the table. Its content is a function of
@@ -79,6 +70,7 @@ type State struct {
 	work            int                     // done so far, about as many as elements were edited
 
 	guard guard
+	frame *frame.Frame
 
 	clusterPolicies map[string]policy.ClusterPolicy
 	nodePeers       map[string]policy.NodePeer
@@ -89,7 +81,7 @@ func New(node string, options Options) *State {
 	s := &State{
 		node:    unique.Make(node),
 		options: options,
-		table: nft.NewTable(TableName,
+		table: nft.NewTable(frame.TableName,
 			"NetworkPolicy on node "+node+", written by netpold; manual changes are undone"),
 		nodePods:         make(map[*pod]struct{}),
 		sandboxes:        make(map[string]*sandbox),
@@ -114,7 +106,9 @@ func New(node string, options Options) *State {
 		clusterPolicies:  make(map[string]policy.ClusterPolicy),
 		nodePeers:        make(map[string]policy.NodePeer),
 	}
-	s.addFrame()
+	s.frame = frame.New(s.table, frame.Options{
+		LogGroup: options.LogGroup, Deny: options.Deny, Established: options.Established, PodToNode: options.PodToNode,
+	})
 	return s
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -169,8 +170,8 @@ func (l *Loop) edit(change func(*translate.State)) {
 // inherit has the first transaction keep the guard of a previous netpold, before which the runtime told of new pods. It
 // may not have told of one yet since the restart, and what was closed is not to be open for that long.
 func (l *Loop) inherit(ctx context.Context) {
-	counts := translate.UnknownSets()[0]
-	for _, table := range []string{translate.TableName, translate.HandoverTable} {
+	counts := frame.UnknownSets()[0]
+	for _, table := range []string{frame.TableName, frame.HandoverTable} {
 		if _, err := l.config.Kernel.Elements(ctx, table, counts.Name, counts.Type); err == nil {
 			l.mu.Lock()
 			l.state.SetGateReached()

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/watch/denied"
 )
 
@@ -66,7 +66,7 @@ func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
 // is there is nothing to hand over, and no time to lose.
 func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 	handover := *tx
-	handover.Table, handover.Comment = translate.HandoverTable, "in force while inet "+tx.Table+" is replaced"
+	handover.Table, handover.Comment = frame.HandoverTable, "in force while inet "+tx.Table+" is replaced"
 	covered, err := l.config.Kernel.InForce(ctx, handover.Table)
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 )
 
 // doubts are the reasons to think that the kernel does not hold the table as the loop left it. They are counted: a
@@ -103,7 +103,7 @@ func (l *Loop) look(ctx context.Context) {
 // denies nothing, and then by how much it holds.
 func (l *Loop) difference(ctx context.Context) (string, error) {
 	for _, c := range l.looks.base {
-		hooked, err := l.config.Kernel.Hooked(ctx, translate.TableName, c.Name)
+		hooked, err := l.config.Kernel.Hooked(ctx, frame.TableName, c.Name)
 		if err != nil {
 			return "", err
 		}
@@ -111,7 +111,7 @@ func (l *Loop) difference(ctx context.Context) (string, error) {
 			return "chain " + c.Name + " is gone", nil
 		}
 	}
-	read, err := l.config.Kernel.Shape(ctx, translate.TableName)
+	read, err := l.config.Kernel.Shape(ctx, frame.TableName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "the table is gone", nil
 	}

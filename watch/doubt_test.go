@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 )
 
 // gate holds each transaction on the table until it is let through.
@@ -95,11 +95,11 @@ func TestLost(t *testing.T) {
 		want   int // replacements
 	}{
 		"nothing":  {func(*fakeKernel) {}, 0},
-		"unhooked": {func(k *fakeKernel) { k.hooked[translate.TableName] = false }, 1},
+		"unhooked": {func(k *fakeKernel) { k.hooked[frame.TableName] = false }, 1},
 		"emptied":  {func(k *fakeKernel) { k.shape = nft.Shape{} }, 1},
 		"gone":     {func(k *fakeKernel) { k.unread = fs.ErrNotExist }, 1},
 		"unhooked, sizes not readable": {func(k *fakeKernel) {
-			k.hooked[translate.TableName], k.shape, k.unread = false, nft.Shape{}, errors.New("torn")
+			k.hooked[frame.TableName], k.shape, k.unread = false, nft.Shape{}, errors.New("torn")
 		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/drops"
 	"github.com/netpold/netpold/watch/events"
@@ -123,7 +123,7 @@ func TestDropToEvent(t *testing.T) {
 					SrcPort: 9, Opens: true,
 				}
 				for _, c := range l.state.Complete().Chains() {
-					if d, ok := translate.DirectionOf(c.Name); ok && d == row.chain {
+					if d, ok := frame.DirectionOf(c.Name); ok && d == row.chain {
 						p.Prefix = c.Name
 					}
 				}

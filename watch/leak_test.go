@@ -22,6 +22,7 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/preflight"
 )
@@ -130,7 +131,7 @@ func (f footprint) String() string {
 // measure returns what is there when nothing happens.
 func (c *churn) measure() footprint {
 	c.Helper()
-	out, err := exec.Command("nft", "-s", "list", "table", "inet", translate.TableName).Output()
+	out, err := exec.Command("nft", "-s", "list", "table", "inet", frame.TableName).Output()
 	netns.Require(c, err)
 	lines := strings.Count(string(out), "\n")
 	var stats runtime.MemStats

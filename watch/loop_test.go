@@ -26,6 +26,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/denied"
 	"github.com/netpold/netpold/watch/preflight"
@@ -66,7 +67,7 @@ func (k *fakeKernel) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result
 		}
 	}
 	k.calls = append(k.calls, verb+" "+tx.Table)
-	if k.apply == nil || tx.Table == translate.HandoverTable || verb == "unhook" {
+	if k.apply == nil || tx.Table == frame.HandoverTable || verb == "unhook" {
 		return nft.Result{}, nil
 	}
 	return nft.Result{}, k.apply(ctx, tx)
@@ -100,7 +101,7 @@ func (k *fakeKernel) InForce(_ context.Context, table string) (bool, error) {
 }
 
 func (k *fakeKernel) Elements(_ context.Context, table, set string, _ nft.SetType) ([]nft.Counted, error) {
-	if set != "ingress-denied-4" || table != translate.TableName {
+	if set != "ingress-denied-4" || table != frame.TableName {
 		return nil, fs.ErrNotExist
 	}
 	e := nft.Element{Key: nft.AddrKey(netip.MustParseAddr("10.0.0.1")), Value: nft.Value{Comment: "ns/a"}}

@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -111,7 +112,7 @@ func (c *quarantineCase) tell(which func(random.Kind) bool) {
 // a quarantine.
 func (c *quarantineCase) right() (quarantined int) {
 	c.t.Helper()
-	table := c.kernel.tables[translate.TableName]
+	table := c.kernel.tables[frame.TableName]
 	if table == nil {
 		c.t.Fatal("there is no table")
 	}
@@ -288,7 +289,7 @@ func (a *refusedAddress) run(c *quarantineCase) {
 		c.right()
 	}
 	want, key := translate.Quarantined, a.op.Elements[0].Key
-	set := c.kernel.tables[translate.TableName].FindSet(a.closed)
+	set := c.kernel.tables[frame.TableName].FindSet(a.closed)
 	switch {
 	case a.open:
 		want = translate.Unenforced
@@ -305,7 +306,7 @@ func (a *refusedAddress) run(c *quarantineCase) {
 	c.loop.Status() // so that the loop sees it: its lock is what both take
 	time.Sleep(3 * quarantineTime)
 	c.settled()
-	if n := c.right(); n > 0 || c.kernel.gaps > 0 || c.kernel.tables[translate.TableName].FindSet(a.closed) != nil {
+	if n := c.right(); n > 0 || c.kernel.gaps > 0 || c.kernel.tables[frame.TableName].FindSet(a.closed) != nil {
 		t.Errorf("after hours: %+v, %d times no table was in force", c.loop.Report().Policies.Troubles, c.kernel.gaps)
 	}
 }

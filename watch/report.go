@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/drops"
 	"github.com/netpold/netpold/watch/preflight"
@@ -125,7 +126,7 @@ func (l *Loop) report() Report {
 		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
 		Policies: PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Troubled: make(map[string]int),
 			Troubles: []TroubleReport{}},
-		Table: TableReport{Name: "inet " + translate.TableName, Isolations: sum.Isolations, Sets: sum.Sets,
+		Table: TableReport{Name: "inet " + frame.TableName, Isolations: sum.Isolations, Sets: sum.Sets,
 			Elements: sum.Elements},
 		Transactions: l.status.Transactions, Recoveries: l.status.Recoveries,
 		LastTransaction: TransactionReport{

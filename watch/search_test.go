@@ -28,6 +28,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -383,7 +384,7 @@ func TestHandoverStays(t *testing.T) {
 			c.loop.Synced()
 			c.settled()
 			c.kernel.overall = func(tx *nft.Transaction) error {
-				if tx.Table == translate.TableName && tx.Replaces() && c.kernel.tables[translate.HandoverTable] != nil {
+				if tx.Table == frame.TableName && tx.Replaces() && c.kernel.tables[frame.HandoverTable] != nil {
 					return err
 				}
 				return nil
@@ -391,7 +392,7 @@ func TestHandoverStays(t *testing.T) {
 			c.loop.Drifted("test")
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			if handover := c.kernel.tables[translate.HandoverTable]; handover == nil ||
+			if handover := c.kernel.tables[frame.HandoverTable]; handover == nil ||
 				handover.Chain("forward") == nil || c.kernel.failed < 5 {
 				t.Fatalf("%d attempts failed, the handover: %v", c.kernel.failed, handover)
 			}
@@ -399,7 +400,7 @@ func TestHandoverStays(t *testing.T) {
 			c.loop.Status() // so that the loop sees it: its lock is what both take
 			time.Sleep(maxBackoff)
 			c.settled()
-			if n := c.right(); n > 0 || c.kernel.gaps > 0 || c.kernel.tables[translate.HandoverTable] != nil {
+			if n := c.right(); n > 0 || c.kernel.gaps > 0 || c.kernel.tables[frame.HandoverTable] != nil {
 				t.Errorf("%d flows meet a quarantine; %d times no table was in force", n, c.kernel.gaps)
 			}
 		})

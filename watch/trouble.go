@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/watch/drops"
 	"github.com/netpold/netpold/watch/events"
 )
@@ -80,5 +81,5 @@ func (l *Loop) tellTroubles() {
 
 // policyList names policies in a line of the log, a few of them.
 func policyList(policies []types.NamespacedName) string {
-	return strings.Join(drops.PolicyNames(translate.Isolation{Policies: policies}), ", ")
+	return strings.Join(drops.PolicyNames(frame.Isolation{Policies: policies}), ", ")
 }

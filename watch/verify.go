@@ -10,7 +10,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 )
 
 // verify reads from the kernel what a flow comes through: that lookups which should find nothing do, the elements that
@@ -79,7 +79,7 @@ func (l *Loop) verifyRest(ctx context.Context, trail nft.Trail) ([]string, error
 // verifyMissed says which of the lookups that should find nothing finds something.
 func (l *Loop) verifyMissed(ctx context.Context, missed []nft.Miss) (string, error) {
 	for _, miss := range missed {
-		switch held, err := l.config.Reads.Element(ctx, translate.TableName, miss.Set, miss.Key); {
+		switch held, err := l.config.Reads.Element(ctx, frame.TableName, miss.Set, miss.Key); {
 		case err == nil:
 			const format = "%s has an element for this flow that should not be there: { %s }"
 			return fmt.Sprintf(format, miss.Set.Name, held.Text(miss.Set.Type)), nil
@@ -92,7 +92,7 @@ func (l *Loop) verifyMissed(ctx context.Context, missed []nft.Miss) (string, err
 
 // verifyElement says what a lookup finds in place of an element.
 func (l *Loop) verifyElement(ctx context.Context, set *nft.Set, want nft.Element) (string, error) {
-	switch held, err := l.config.Reads.Element(ctx, translate.TableName, set, want.Key); {
+	switch held, err := l.config.Reads.Element(ctx, frame.TableName, set, want.Key); {
 	case errors.Is(err, fs.ErrNotExist):
 		return set.Name + " does not have the element", nil
 	case err != nil:
@@ -113,7 +113,7 @@ func (l *Loop) verifyChain(ctx context.Context, chain string) (string, []nft.Hel
 		}
 	}
 	l.mu.Unlock()
-	held, err := l.config.Reads.Rules(ctx, translate.TableName, &want)
+	held, err := l.config.Reads.Rules(ctx, frame.TableName, &want)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", nil, err
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/netpold/netpold/nft/kernel"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 )
 
 func cleanupCommand() *cobra.Command {
@@ -33,9 +33,9 @@ table again.`,
 				}
 			}
 			return errors.Join(
-				conn.DeleteTable(cmd.Context(), translate.TableName),
+				conn.DeleteTable(cmd.Context(), frame.TableName),
 				// of a netpold that was killed while it replaced the table
-				conn.DeleteTable(cmd.Context(), translate.HandoverTable),
+				conn.DeleteTable(cmd.Context(), frame.HandoverTable),
 			)
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/folder"
 )
@@ -62,7 +63,7 @@ func (t *tableFlags) options() (translate.Options, error) {
 	if !known {
 		return translate.Options{}, fmt.Errorf("--deny=%s: want drop or reject", t.deny)
 	}
-	kinds := map[string]translate.Established{"keep": translate.Keep, "recheck": translate.Recheck}
+	kinds := map[string]frame.Established{"keep": frame.Keep, "recheck": frame.Recheck}
 	established, known := kinds[t.established]
 	if !known {
 		return translate.Options{}, fmt.Errorf("--established=%s: want keep or recheck", t.established)

@@ -26,6 +26,7 @@ import (
 
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"
 	"github.com/netpold/netpold/watch/runtime"
@@ -162,7 +163,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, origin: from,
 		linux: linux, log: log}
 	err = d.run(ctx, flags, options)
-	log.Info("stopped; the table stays in force", "table", "inet "+translate.TableName)
+	log.Info("stopped; the table stays in force", "table", "inet "+frame.TableName)
 	return err
 }
 
@@ -278,7 +279,7 @@ func nodeAddresses() ([]netip.Addr, error) {
 func followDrift(ctx context.Context, loop *watch.Loop, watcher *kernel.Watcher) error {
 	next := func(ctx context.Context) (watch.Change, error) {
 		e, err := watcher.Next(ctx)
-		return watch.Change{Program: e.Program, Table: slices.Contains(e.Tables, translate.TableName),
+		return watch.Change{Program: e.Program, Table: slices.Contains(e.Tables, frame.TableName),
 			Lost: e.Lost}, err
 	}
 	return loop.FollowDrift(ctx, next)

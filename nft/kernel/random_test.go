@@ -11,6 +11,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 )
 
 // Flags to run other seeds, or one alone: go test ./nft/kernel -run=EncodeRandom -seed=7 -clusters=1
@@ -29,7 +30,7 @@ func TestEncodeRandom(t *testing.T) {
 		c := g.Cluster()
 		options := translate.Options{LogGroup: uint16(seed % 2)}
 		if seed%3 == 0 {
-			options.Deny, options.Established = nft.Reject, translate.Recheck
+			options.Deny, options.Established = nft.Reject, frame.Recheck
 		}
 		s := translate.New(random.Nodes()[0], options)
 		s.Add(c)

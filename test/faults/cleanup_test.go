@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/test/harness/netns"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 )
 
 // testCleanup deletes the tables on a kernel that takes nothing but that, and a look at the node's lock: what else
@@ -17,7 +17,7 @@ import (
 func testCleanup(t *testing.T, program string) {
 	netns.Enter(t)
 	d, p := newDaemon(t, program, pause), &trap{t: t}
-	tables := []string{translate.TableName, translate.HandoverTable}
+	tables := []string{frame.TableName, frame.HandoverTable}
 	for _, table := range tables {
 		d.mustNFT("add", "table", "inet", table)
 	}

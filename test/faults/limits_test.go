@@ -31,6 +31,7 @@ import (
 	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -252,7 +253,7 @@ func (l *full) next() nft.Key {
 // holds says whether the kernel holds an element of the canary's set.
 func (l *full) holds(k nft.Key) bool {
 	l.t.Helper()
-	_, err := l.reader.Element(l.t.Context(), translate.TableName, l.ports, k)
+	_, err := l.reader.Element(l.t.Context(), frame.TableName, l.ports, k)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/train"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"
@@ -51,7 +52,7 @@ func TestUnderWay(t *testing.T) {
 		close(stop)
 		for range applied { // until it has ended
 		}
-		if err := conn.DeleteTable(t.Context(), translate.TableName); err != nil {
+		if err := conn.DeleteTable(t.Context(), frame.TableName); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %d packets in %d changes: %d denied, %d leaked", c.name, seen.packets, *changes,

@@ -21,6 +21,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -100,7 +101,7 @@ func optionsOf(seed uint64) translate.Options {
 		options.Deny = nft.Reject
 	}
 	if seed%5 == 0 {
-		options.Established = translate.Recheck
+		options.Established = frame.Recheck
 	}
 	random.SetGuard(&options, seed)
 	return options
@@ -286,7 +287,7 @@ func (f *fuzz) sameListing(seed uint64, c *policy.Cluster, options translate.Opt
 
 // listing returns what nft(8) lists of the table, in one order.
 func listing(t testing.TB) string {
-	out, err := exec.Command("nft", "--stateless", "list", "table", "inet", translate.TableName).CombinedOutput()
+	out, err := exec.Command("nft", "--stateless", "list", "table", "inet", frame.TableName).CombinedOutput()
 	if err != nil {
 		t.Fatalf("nft: %v: %s", err, out)
 	}

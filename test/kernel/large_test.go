@@ -17,7 +17,7 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/test/harness/prober"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/watch"
 )
 
@@ -73,7 +73,7 @@ func (l *limits) check(db []netip.Addr) {
 	l.Helper()
 	total := 0
 	for _, set := range l.state.Complete().Sets() {
-		elements, err := l.conn.Elements(l.Context(), translate.TableName, set.Name, set.Type)
+		elements, err := l.conn.Elements(l.Context(), frame.TableName, set.Name, set.Type)
 		if err != nil || len(elements) != set.Len() {
 			l.Fatalf("set %s has %d elements in the kernel (%v), want %d", set.Name, len(elements), err, set.Len())
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -104,7 +105,7 @@ func TestManyPeers(t *testing.T) {
 		if set.Type.Fields != nft.AddrProtoPort {
 			continue
 		}
-		elements, err := l.conn.Elements(t.Context(), translate.TableName, set.Name, set.Type)
+		elements, err := l.conn.Elements(t.Context(), frame.TableName, set.Name, set.Type)
 		if err != nil || len(elements) != peers {
 			t.Errorf("set %s has %d elements in the kernel (%v), want %d", set.Name, len(elements), err, peers)
 		}

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -71,7 +71,7 @@ func New() *Counter {
 }
 
 // countOf returns what an element of a set has counted. Its comment is the pod, as namespace/name.
-func countOf(set translate.DeniedSet, e nft.Counted) tally {
+func countOf(set frame.DeniedSet, e nft.Counted) tally {
 	namespace, _, _ := strings.Cut(e.Comment, "/")
 	return tally{By{set.Direction, namespace}, e.Packets}
 }
@@ -119,7 +119,7 @@ func (c *Counter) End(table string, result nft.Result, err error) {
 	if len(result.Deleted) == 0 && len(c.leaving) == 0 { // of nearly all transactions
 		return
 	}
-	for _, set := range translate.CountingSets() {
+	for _, set := range frame.CountingSets() {
 		for _, e := range result.Deleted[set.Name] {
 			c.leave(countOf(set, e))
 			delete(c.held, element{table, set.Name, e.Key})
@@ -173,7 +173,7 @@ func (c *Counter) Retired(ctx context.Context, reads Reads, table string) {
 func readDenied(ctx context.Context, reads Reads, table string) (map[element]tally, error) {
 	counts := make(map[element]tally)
 	var errs []error
-	for _, set := range translate.CountingSets() {
+	for _, set := range frame.CountingSets() {
 		elements, err := reads.Elements(ctx, table, set.Name, set.Type)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)

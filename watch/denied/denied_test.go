@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 )
 
 // A ledger is a kernel of one set that counts, in which anything may happen while it is read.
@@ -30,7 +30,7 @@ type ledger struct {
 	reported  uint64     // the last total
 }
 
-var ledgerSet = translate.DeniedSets()[0]
+var ledgerSet = frame.DeniedSets()[0]
 
 func (k *ledger) Elements(_ context.Context, _, set string, _ nft.SetType) ([]nft.Counted, error) {
 	if set != ledgerSet.Name {

@@ -24,6 +24,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/logged"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -94,7 +95,7 @@ func newDropTest(t *testing.T) *dropTest {
 		})
 	})
 	for _, c := range d.state.Complete().Chains() {
-		if direction, ok := translate.DirectionOf(c.Name); ok {
+		if direction, ok := frame.DirectionOf(c.Name); ok {
 			d.chains[direction] = c.Name
 		}
 	}

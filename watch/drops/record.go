@@ -13,6 +13,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -71,10 +72,10 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 		return Record{}, false
 	}
 	room := l.window.room(p.key())
-	if d, unknown := translate.UnknownPod(p.Prefix); unknown {
+	if d, unknown := frame.UnknownPod(p.Prefix); unknown {
 		return l.unknown(p, d), true
 	}
-	var isolation translate.Isolation
+	var isolation frame.Isolation
 	var excerpt *policy.Cluster
 	synced := l.config.View(func(s *translate.State) {
 		if isolation, ok = s.IsolationOf(p.Prefix); !ok {
@@ -233,7 +234,7 @@ func (r *Record) why(p Packet, d policy.Direction, excerpt *policy.Cluster) stri
 }
 
 // PolicyNames names the policies of an isolation, a few of them.
-func PolicyNames(i translate.Isolation) []string {
+func PolicyNames(i frame.Isolation) []string {
 	named := i.Policies[:min(len(i.Policies), maxPolicies)]
 	names := make([]string, 0, len(named)+1)
 	for _, p := range named {

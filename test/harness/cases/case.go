@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/folder"
 )
@@ -145,7 +146,7 @@ func (c *Case) parseFlags(text string) error {
 		case "--deny=reject":
 			c.Options.Deny = nft.Reject
 		case "--established=recheck":
-			c.Options.Established = translate.Recheck
+			c.Options.Established = frame.Recheck
 		case "--pod-to-node=allow":
 			c.Options.PodToNode = policy.AllowPodToNode
 		case "--log-group=0":

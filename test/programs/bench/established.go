@@ -10,6 +10,7 @@ import (
 
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 )
 
 // exchange is the load of packets of one flow that is under way: those of its original direction, and the replies.
@@ -77,7 +78,7 @@ func establishedContenders(ctx context.Context, w *world) ([]contender, error) {
 		list = append(list, contenders...)
 		return errors.Join(s.loadText(baseline), fill(s))
 	}
-	netpold := func(mode translate.Established) func(*space) error {
+	netpold := func(mode frame.Established) func(*space) error {
 		return func(s *space) error {
 			state := translate.New(nodeName, translate.Options{LogGroup: 86, Established: mode})
 			return errors.Join(errors.Join(state.Add(&w.Cluster)...), s.loadTable(ctx, state.Complete()))
@@ -86,13 +87,13 @@ func establishedContenders(ctx context.Context, w *world) ([]contender, error) {
 	nothing := func(*space) error { return nil }
 	err := open(nothing, contender{load: original})
 	if err == nil {
-		err = open(netpold(translate.Keep), contender{series: "keep", load: original})
+		err = open(netpold(frame.Keep), contender{series: "keep", load: original})
 	}
 	if err == nil {
-		err = open(netpold(translate.Recheck), contender{series: "recheck, original direction", load: original})
+		err = open(netpold(frame.Recheck), contender{series: "recheck, original direction", load: original})
 	}
 	if err == nil {
-		err = open(netpold(translate.Recheck), contender{series: "recheck, replies", load: reply})
+		err = open(netpold(frame.Recheck), contender{series: "recheck, replies", load: reply})
 	}
 	if err == nil {
 		err = open(nothing, contender{series: seriesAgain, load: original})

@@ -13,6 +13,7 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"
 )
@@ -26,7 +27,7 @@ type observedKernel struct {
 // Apply commits, and notes when it was done.
 func (k observedKernel) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	result, err := k.Conn.Apply(ctx, tx)
-	if err == nil && tx.Table == translate.TableName {
+	if err == nil && tx.Table == frame.TableName {
 		k.commits <- time.Now()
 	}
 	return result, err
@@ -63,7 +64,7 @@ func withLoop(ctx context.Context, state *translate.State, use func(*runningLoop
 			l.Run(ctx)
 		}()
 		defer func() { cancel(); <-ended }()
-		return errors.Join(use(l), conn.DeleteTable(ctx, translate.TableName))
+		return errors.Join(use(l), conn.DeleteTable(ctx, frame.TableName))
 	})
 }
 

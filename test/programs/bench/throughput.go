@@ -12,6 +12,7 @@ import (
 
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 )
 
 // throughput measures a TCP connection between two network namespaces through a third one, with and without the table
@@ -55,11 +56,11 @@ func (b *bench) throughput(ctx context.Context) error {
 type mode struct {
 	series      string
 	table       bool
-	established translate.Established
+	established frame.Established
 }
 
 func modes() []mode {
-	return []mode{{series: ""}, {"keep", true, translate.Keep}, {"recheck", true, translate.Recheck},
+	return []mode{{series: ""}, {"keep", true, frame.Keep}, {"recheck", true, frame.Recheck},
 		{series: seriesAgain}}
 }
 
@@ -131,7 +132,7 @@ func (r *route) round(ctx context.Context, conn *kernel.Conn, slices int) ([]flo
 // set loads the table of the mode, or removes it.
 func (m mode) set(ctx context.Context, conn *kernel.Conn) error {
 	if !m.table {
-		return conn.DeleteTable(ctx, translate.TableName)
+		return conn.DeleteTable(ctx, frame.TableName)
 	}
 	client, server := routeEnds()
 	w := newWorld()

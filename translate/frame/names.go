@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package frame
 
 import (
-	"crypto/sha256"
-	"encoding/base32"
-	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -25,27 +23,12 @@ const (
 	alwaysChain   = "always-allowed"
 )
 
-// hashLen makes 60 bits of a hash: whoever may write policies cannot search a name that takes over another tenant's
-// objects.
-const hashLen = 12
-
-// hash names content: fields are length-prefixed, so that no two lists of fields run together.
-func hash(fields ...string) string {
-	h := sha256.New()
-	for _, f := range fields {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(f))))
-		h.Write([]byte(f))
-	}
-	// Crockford's alphabet: no letter looks like a digit.
-	return base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").EncodeToString(h.Sum(nil))[:hashLen]
-}
-
 // maxName keeps a chain's name short enough for the log prefix, which is the name.
 const maxName = nft.MaxComment
 
-// isolationName is "<direction>-<hash>-<namespace>/<policy>", and "/and-N-more" when N more policies share the
+// IsolationName is "<direction>-<hash>-<namespace>/<policy>", and "/and-N-more" when N more policies share the
 // isolation: nft(8) loads names of letters, digits and "/-_." only.
-func isolationName(d policy.Direction, hash string, policies []types.NamespacedName) string {
+func IsolationName(d policy.Direction, hash string, policies []types.NamespacedName) string {
 	name := fmt.Sprintf("%s-%s-%s", d, hash, policies[0])
 	more := ""
 	if n := len(policies) - 1; n > 0 {
@@ -55,6 +38,45 @@ func isolationName(d policy.Direction, hash string, policies []types.NamespacedN
 		name = name[:maxName-len(more)]
 	}
 	return name + more
+}
+
+// Isolation is what the chain of an isolation stands for. The prefix of a logged packet is the name of its chain.
+type Isolation struct {
+	Direction policy.Direction
+	Policies  []types.NamespacedName // sorted; not to be changed
+	More      int                    // policies beyond them, of which nothing but the number is known
+}
+
+// DirectionOf returns the direction of the isolation that has a chain of that name, and false for a name that none can
+// have.
+func DirectionOf(chain string) (policy.Direction, bool) {
+	for _, d := range policy.Directions() {
+		rest, ok := strings.CutPrefix(chain, d.String()+"-")
+		if ok && len(rest) > nft.HashLen && rest[nft.HashLen] == '-' {
+			return d, true
+		}
+	}
+	return 0, false
+}
+
+// ParseIsolationName reads what IsolationName wrote, and returns false for a name that no isolation can have. The name
+// of the policy may have been cut.
+func ParseIsolationName(chain string) (Isolation, bool) {
+	d, ok := DirectionOf(chain)
+	if !ok {
+		return Isolation{}, false
+	}
+	namespace, name, ok := strings.Cut(chain[len(d.String())+1+nft.HashLen+1:], "/")
+	if !ok {
+		return Isolation{}, false
+	}
+	iso := Isolation{Direction: d}
+	if first, more, found := strings.Cut(name, "/and-"); found {
+		name = first
+		iso.More, _ = strconv.Atoi(strings.TrimSuffix(more, "-more")) // 0 in a name that we did not write
+	}
+	iso.Policies = []types.NamespacedName{{Namespace: namespace, Name: name}}
+	return iso, true
 }
 
 // podsMap names the verdict map that dispatches to a direction's isolations.
@@ -76,8 +98,8 @@ func unknownChain(d policy.Direction) string { return "unknown-pod-" + d.String(
 // selfSet names the set of isolated pods' addresses, each paired with itself.
 func selfSet(f nft.Family) string { return "self-" + f.String() }
 
-// policyList names policies in a comment.
-func policyList(policies []types.NamespacedName) string {
+// PolicyList names policies in a comment.
+func PolicyList(policies []types.NamespacedName) string {
 	names := make([]string, len(policies))
 	for i, p := range policies {
 		names[i] = p.String()

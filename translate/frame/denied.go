@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package frame
+
+import (
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// DeniedSet is a set of the isolated pods of the node, in whose elements the kernel counts what is denied in a
+// direction. The comment of an element is the pod, as namespace/name.
+type DeniedSet struct {
+	Name      string
+	Type      nft.SetType
+	Direction policy.Direction
+}
+
+// DeniedSets returns the sets that count, which every table has.
+func DeniedSets() []DeniedSet {
+	var sets []DeniedSet
+	for _, d := range policy.Directions() {
+		for _, f := range nft.Families() {
+			sets = append(sets, DeniedSet{deniedSet(d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true}, d})
+		}
+	}
+	return sets
+}
+
+// UnknownSets returns the sets that count what the guard drops. A table has them while it has a guard.
+func UnknownSets() []DeniedSet {
+	var sets []DeniedSet
+	for _, d := range policy.Directions() {
+		for _, f := range nft.Families() {
+			typ := nft.SetType{Family: f, Fields: nft.AddrRange, Counter: true}
+			sets = append(sets, DeniedSet{unknownChain(d) + "-" + f.String(), typ, d})
+		}
+	}
+	return sets
+}
+
+// CountingSets returns all sets that count what is denied or dropped: those of isolated pods, and the guard's.
+func CountingSets() []DeniedSet { return append(DeniedSets(), UnknownSets()...) }

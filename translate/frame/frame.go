@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package frame
+
+import (
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// What is logged of packets that are denied.
+const (
+	logRate    = 100 // packets a second, for each isolation
+	logBurst   = 200 // packets
+	logSnaplen = 128 // bytes: the headers, and where an ICMP error is about what it is about
+)
+
+// Established says what becomes of a connection that was allowed when it began; the specification leaves that to
+// implementations.
+type Established uint8
+
+// What a change of policy means to live connections.
+const (
+	Keep    Established = iota // they keep flowing
+	Recheck                    // each packet of the original direction is held against the policies of the moment
+)
+
+// Options are what an operator chooses about the frame.
+type Options struct {
+	LogGroup    uint16          // nfnetlink_log group that drops go to; 0 logs nothing
+	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
+	Established Established
+	PodToNode   policy.PodToNode
+}
+
+// Frame is what a table has, whatever the policies are.
+type Frame struct {
+	table   *nft.Table
+	options Options
+
+	refused int // sets of addresses that the kernel does not take into the maps that dispatch
+
+	listed bool         // the maps that dispatch have the pods that no policy selects, too
+	guard  policy.Guard // what the rules say
+}
+
+// New makes a table's frame: the way of a packet, the maps by which it meets the isolations of its pods, what is always
+// allowed, and how what is not allowed is denied.
+//
+// The way is: the isolation of the source, the isolation of the destination, accept. The base chain finds either, so
+// that a packet of pods that no policy selects takes no jump. What an egress isolation allows goes to the chain
+// ingress, and never comes back: a goto out of a chain that was jumped to ends where ingress does.
+func New(t *nft.Table, o Options) *Frame {
+	fr := &Frame{table: t, options: o}
+	for _, d := range policy.Directions() {
+		for _, f := range nft.Families() {
+			t.Set(podsMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+				"pods of this node, to where their "+d.String()+" is decided")
+		}
+		t.SetChain(fr.denyChain(d))
+	}
+	always := &nft.Chain{
+		Name:    alwaysChain,
+		Comment: "what no policy can block",
+		Rules:   []nft.Rule{nft.R(nft.NeighbourDiscovery{}, accept())},
+	}
+	for _, f := range nft.Families() {
+		self := t.Set(selfSet(f), nft.SetType{Family: f, Fields: nft.AddrAddr}, "isolated pods, each to itself")
+		always.Rules = append(always.Rules, nft.R(nft.LookupIn(nft.Source, self), accept()))
+	}
+	t.SetChain(always)
+	fr.setWay()
+	return fr
+}
+
+// setWay makes the chains that every packet comes through, with the guard if there is one.
+func (fr *Frame) setWay() {
+	for _, d := range policy.Directions() {
+		fr.setUnknown(d)
+	}
+	fr.table.SetChain(&nft.Chain{
+		Name: ingressChain, Comment: "where egress isolations send what they allow",
+		Rules: append(fr.dispatch(policy.Ingress), nft.R(accept())),
+	})
+	fr.table.SetChain(&nft.Chain{
+		Name: forwardChain, Comment: "from and to the pods of this node", Base: &nft.Base{Hook: nft.Forward},
+		Rules: slices.Concat(fr.early(), fr.dispatch(policy.Egress), fr.dispatch(policy.Ingress)),
+	})
+	if fr.options.PodToNode == policy.AllowPodToNode {
+		return
+	}
+	fr.table.SetChain(&nft.Chain{
+		Name: inputChain, Comment: "from the pods of this node to the node itself", Base: &nft.Base{Hook: nft.Input},
+		Rules: slices.Concat(fr.early(), fr.dispatch(policy.Egress)),
+	})
+}
+
+// dispatch returns the rules that send a packet to the isolation that its pod has in a direction, if any. Behind them
+// is the guard.
+func (fr *Frame) dispatch(d policy.Direction) []nft.Rule {
+	var rules []nft.Rule
+	for _, f := range nft.Families() {
+		if set := fr.table.FindSet(refusedSet(d, f)); set != nil {
+			rules = append(rules, nft.R(nft.LookupIn(PodSide(d), set), nft.GotoChain(refusedChain(d))))
+		}
+		rules = append(rules, nft.R(nft.LookupIn(PodSide(d), fr.table.FindSet(podsMap(d, f)))))
+	}
+	return append(rules, fr.guardRules(d)...)
+}
+
+// early is what passes without a look at the policies: what belongs to connections that they allowed.
+func (fr *Frame) early() []nft.Rule {
+	if fr.options.Established == Keep {
+		return []nft.Rule{nft.R(nft.CtState{nft.Established, nft.Related}, accept())}
+	}
+	return []nft.Rule{
+		nft.R(nft.CtState{nft.Related}, accept()),
+		nft.R(nft.CtState{nft.Established}, nft.CtReply{}, accept()),
+	}
+}
+
+// Tail returns the rules that the chain of an isolation ends in: always allowed, log, count, deny.
+func (fr *Frame) Tail(d policy.Direction, chain string) []nft.Rule {
+	rules := append([]nft.Rule{nft.R(nft.JumpTo(alwaysChain))}, fr.log(chain)...)
+	return append(rules, nft.R(nft.Counter{}, nft.GotoChain(denyChain(d))))
+}
+
+// log returns the rule that logs what a chain denies, if there is one.
+func (fr *Frame) log(chain string) []nft.Rule {
+	if fr.options.LogGroup == 0 {
+		return nil
+	}
+	return []nft.Rule{nft.R(nft.Limit{Rate: logRate, Burst: logBurst},
+		nft.Log{Prefix: chain, Group: fr.options.LogGroup, Snaplen: logSnaplen})}
+}
+
+// denyChain returns the chain in which the isolations of a direction end. It counts for each pod: a set keeps its
+// counts when an isolation's chain changes, or the pod gets another isolation.
+func (fr *Frame) denyChain(d policy.Direction) *nft.Chain {
+	c := &nft.Chain{Name: denyChain(d), Comment: "what no policy allows; counts it in the pod's element"}
+	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
+	for _, set := range DeniedSets() {
+		if set.Direction == d {
+			add(nft.LookupIn(PodSide(d), fr.table.Set(set.Name, set.Type,
+				"packets that were denied, by pod of this node")))
+		}
+	}
+	if fr.options.Deny == nft.Reject {
+		add(nft.Ports{{Proto: nft.TCP, First: 0, Last: 65535}}, nft.Verdict{Kind: nft.Reset})
+		add(nft.Verdict{Kind: nft.Reject})
+		return c
+	}
+	add(nft.Verdict{Kind: nft.Drop})
+	return c
+}
+
+// Shared says whether a chain is of the frame and isolations lead to it.
+func Shared(chain string) bool {
+	switch chain {
+	case alwaysChain, ingressChain, denyChain(policy.Egress), denyChain(policy.Ingress):
+		return true
+	}
+	return false
+}

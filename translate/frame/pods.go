@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package frame
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Way is how a direction of what a pod sends or gets is decided.
+type Way struct {
+	Chain   string // of the isolation; "": there is none
+	Refused bool   // the kernel does not take the address into the maps that dispatch: all is denied
+	Open    bool   // nor into the set of what is refused: nothing is
+}
+
+// SetPod sends what the pod of this node at an address sends and gets on its ways, by direction; text is the pod.
+func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
+	f := nft.FamilyOf(a)
+	comment := nft.Value{Comment: text}
+	counted := false
+	for _, d := range policy.Directions() {
+		dispatch, denied := fr.table.FindSet(podsMap(d, f)), fr.table.FindSet(deniedSet(d, f))
+		way := ways[d]
+		switch {
+		case way.Chain != "" && !way.Refused:
+			counted = true
+			denied.Want(nft.AddrKey(a), comment)
+			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(way.Chain), Comment: text})
+		case fr.listed && !way.Refused: // past the guard
+			denied.Unwant(nft.AddrKey(a))
+			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: Allow(d), Comment: text})
+		default:
+			denied.Unwant(nft.AddrKey(a))
+			dispatch.Unwant(nft.AddrKey(a))
+		}
+		if way.Chain != "" && way.Refused && !way.Open {
+			fr.refuse(d, a, text)
+		} else {
+			fr.unrefuse(d, a)
+		}
+	}
+	self := fr.table.FindSet(selfSet(f))
+	if counted {
+		self.Want(nft.PairKey(a, a), comment)
+	} else {
+		self.Unwant(nft.PairKey(a, a))
+	}
+}
+
+// UnsetPod takes a local address out of the maps.
+func (fr *Frame) UnsetPod(a netip.Addr) {
+	f := nft.FamilyOf(a)
+	for _, d := range policy.Directions() {
+		fr.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
+		fr.table.FindSet(deniedSet(d, f)).Unwant(nft.AddrKey(a))
+		fr.unrefuse(d, a)
+	}
+	fr.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
+}
+
+// OfPod says whether a set is one of those that have a pod with an address of that family by its isolation in a
+// direction.
+func OfPod(set string, d policy.Direction, f nft.Family) bool {
+	return set == podsMap(d, f) || set == deniedSet(d, f) || set == selfSet(f)
+}
+
+// refuse has all denied to or from an address that the kernel does not take into the maps which dispatch, but for what
+// no policy can block. The set, and what looks it up, is there as long as there is such an address.
+func (fr *Frame) refuse(d policy.Direction, a netip.Addr, text string) {
+	name, typ := refusedSet(d, nft.FamilyOf(a)), nft.SetType{Family: nft.FamilyOf(a), Fields: nft.Addr}
+	if fr.table.FindSet(name) == nil {
+		fr.refused++
+		fr.table.Set(name, typ, "pods of this node that the kernel does not take into "+podsMap(d, typ.Family))
+		fr.table.SetChain(&nft.Chain{
+			Name: refusedChain(d), Comment: "pods of this node whose isolations cannot be reached",
+			Rules: []nft.Rule{nft.R(nft.JumpTo(alwaysChain)), nft.R(nft.Counter{}, nft.GotoChain(denyChain(d)))},
+		})
+		fr.setWay()
+	}
+	fr.table.FindSet(name).Want(nft.AddrKey(a), nft.Value{Comment: text})
+}
+
+// unrefuse undoes refuse.
+func (fr *Frame) unrefuse(d policy.Direction, a netip.Addr) {
+	if fr.refused == 0 {
+		return
+	}
+	set := fr.table.FindSet(refusedSet(d, nft.FamilyOf(a)))
+	if set == nil {
+		return
+	}
+	set.Unwant(nft.AddrKey(a))
+	if set.Len() > 0 {
+		return
+	}
+	fr.refused--
+	fr.table.DeleteSet(set.Name)
+	fr.setWay()
+	for _, f := range nft.Families() {
+		if fr.table.FindSet(refusedSet(d, f)) != nil {
+			return
+		}
+	}
+	fr.table.DeleteChain(refusedChain(d))
+}
+
+// Closes says whether an operation is needed to deny all to or from a refused address.
+func Closes(d policy.Direction, a netip.Addr, op nft.Op) bool {
+	set := refusedSet(d, nft.FamilyOf(a))
+	looksUp := func(statement nft.Statement) bool {
+		l, ok := statement.(nft.Lookup)
+		return ok && l.Set == set
+	}
+	switch op.Verb {
+	case nft.AddSet:
+		return op.Set.Name == set
+	case nft.AddElements:
+		one := func(e nft.Element) bool { return e.Key == nft.AddrKey(a) }
+		return op.Set.Name == set && slices.ContainsFunc(op.Elements, one)
+	case nft.AddChain:
+		return op.Chain.Name == refusedChain(d)
+	case nft.AddRule:
+		return op.Chain.Name == refusedChain(d) || slices.ContainsFunc(op.Rule.Statements, looksUp)
+	}
+	return false
+}
