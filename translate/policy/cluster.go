@@ -15,7 +15,8 @@ type Cluster struct {
 	Pods       []Pod
 	Namespaces map[string]map[string]string // labels by name
 	Policies   []*networkingv1.NetworkPolicy
-	Sandboxes  []Sandbox // of one node, if the question is what that enforces
+	Modes      map[string]string // values of [ModeAnnotation], by the names of the namespaces that have it
+	Sandboxes  []Sandbox         // of one node, if the question is what that enforces
 	PodToNode  PodToNode
 
 	ClusterPolicies []ClusterPolicy
@@ -98,7 +99,7 @@ func (c *Cluster) selfless(e ends) bool {
 	for _, d := range Directions() {
 		pod, _, _ := e.of(d)
 		q := c.quarantine(d, e)
-		if aside := q != nil && q.Address.IsValid(); !aside && len(c.isolating(d, pod)) > 0 {
+		if aside := q != nil && q.Address.IsValid(); !aside && len(c.selecting(d, pod)) > 0 {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -19,12 +20,18 @@ type Near struct {
 
 // Nearest returns the rule that comes nearest to allowing a denied flow in one direction: one that names the peer
 // before one that names the port. It is nil when the isolating policies have no rule.
-func (c *Cluster) Nearest(f Flow, d Direction) *Near {
+func (c *Cluster) Nearest(f Flow, d Direction) *Near { return c.nearest(f, d, c.isolating) }
+
+// NearestOfAll is [Cluster.Nearest] if all policies were enforced.
+func (c *Cluster) NearestOfAll(f Flow, d Direction) *Near { return c.nearest(f, d, c.selecting) }
+
+// nearest is Nearest of some policies.
+func (c *Cluster) nearest(f Flow, d Direction, policies func(Direction, *Pod) []*networkingv1.NetworkPolicy) *Near {
 	e := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
 	pod, _, _ := e.of(d)
 	var nearest *Near
 	best := -1
-	for _, np := range c.isolating(d, pod) {
+	for _, np := range policies(d, pod) {
 		for i, r := range rulesOf(np, d) {
 			if rank, reason := c.misfit(np, d, r, e); rank > best {
 				best, nearest = rank, &Near{RuleRef{nameOf(np), d, i}, reason}
@@ -65,33 +72,42 @@ func (c *Cluster) Describe(e Answer) string {
 		c.describe(e.Flow, e.Egress, e.Flow.Src), c.describe(e.Flow, e.Ingress, e.Flow.Dst))
 }
 
-// describe returns one direction's decision in a line; a is the address at its end.
+// describe returns one direction's decision in a line, and in another what audited policies would change; a is the
+// address at its end.
 func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
-	subject := fmt.Sprintf("%s of %s: ", d.Direction, end(d.Pod, a))
+	text := fmt.Sprintf("%s of %s: %s", d.Direction, end(d.Pod, a), c.reason(d, a, c.Nearest(f, d.Direction)))
+	if d.Audit == nil || d.Audit.Exempt != "" {
+		return text
+	}
+	audited := slices.DeleteFunc(slices.Clone(d.Audit.Policies), func(name types.NamespacedName) bool {
+		return slices.Contains(d.Policies, name)
+	})
+	return fmt.Sprintf("%s\n    audited: with %s enforced, it would be %s", text, list(audited),
+		c.reason(*d.Audit, a, c.NearestOfAll(f, d.Direction)))
+}
+
+// reason returns a decision with its reason; near is the rule that comes nearest, or nil.
+func (c *Cluster) reason(d Decision, a netip.Addr, near *Near) string {
 	isolated := "isolated by " + list(d.Policies)
 	switch {
 	case d.Unknown:
-		return subject + "denied: unknown pod: " + c.Guard.UnknownText(a)
+		return "denied: unknown pod: " + c.Guard.UnknownText(a)
 	case d.Exempt != "":
-		return subject + "allowed: " + d.Exempt
+		return "allowed: " + d.Exempt
 	case d.Quarantine != "":
-		return subject + "denied: " + isolated + "; quarantined, nothing is allowed: " + d.Quarantine
+		return "denied: " + isolated + "; quarantined, nothing is allowed: " + d.Quarantine
 	case d.Unenforced != "":
-		return subject + "allowed: " + isolated + ", which are not in force: " + d.Unenforced
+		return "allowed: " + isolated + ", which are not in force: " + d.Unenforced
 	case !d.Isolated:
-		return subject + "allowed: no policy isolates it for " + d.Direction.String()
+		return "allowed: no policy isolates it for " + d.Direction.String()
 	case d.AllowedBy != nil:
-		return subject + "allowed: " + isolated + "; allowed by " + d.AllowedBy.String()
+		return "allowed: " + isolated + "; allowed by " + d.AllowedBy.String()
+	case d.OverLimit != nil:
+		return fmt.Sprintf("denied: %s; %s would allow it, but is over a limit", isolated, d.OverLimit)
+	case near == nil:
+		return "denied: " + isolated + ", which allow nothing"
 	}
-	if d.OverLimit != nil {
-		return fmt.Sprintf("%sdenied: %s; %s would allow it, but is over a limit", subject, isolated, d.OverLimit)
-	}
-	near := c.Nearest(f, d.Direction)
-	if near == nil {
-		return subject + "denied: " + isolated + ", which allow nothing"
-	}
-	return fmt.Sprintf("%sdenied: %s; no rule allows it (nearest: %s: %s)", subject, isolated,
-		near.RuleRef, near.Reason)
+	return fmt.Sprintf("denied: %s; no rule allows it (nearest: %s: %s)", isolated, near.RuleRef, near.Reason)
 }
 
 // end names one end of a flow.

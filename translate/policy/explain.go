@@ -38,6 +38,9 @@ type Decision struct {
 
 	// Unenforced is why the policies are not in force there at all, so that everything is allowed, or "".
 	Unenforced string
+
+	// Audit is the answer if all policies were enforced; nil if none of those that select Pod is only audited.
+	Audit *Decision
 }
 
 // RuleRef names a rule of a policy.
@@ -154,14 +157,25 @@ func (p *Pod) before(q *Pod) bool {
 	return p.String() < q.String()
 }
 
-// decide answers for one direction.
+// decide answers for one direction, by the policies that are enforced, and by all.
 func (c *Cluster) decide(d Direction, e ends) Decision {
+	pod, _, _ := e.of(d)
+	isolating, all := c.isolating(d, pod), c.selecting(d, pod)
+	answer := c.decideBy(d, e, isolating)
+	if len(isolating) < len(all) && !answer.Unknown {
+		audit := c.decideBy(d, e, all)
+		answer.Audit = &audit
+	}
+	return answer
+}
+
+// decideBy answers for one direction, by policies that select the pod.
+func (c *Cluster) decideBy(d Direction, e ends, isolating []*networkingv1.NetworkPolicy) Decision {
 	pod, _, _ := e.of(d)
 	answer := Decision{Direction: d, Pod: pod}
 	if answer.Unknown = c.unknown(d, e.flow, pod); answer.Unknown {
 		return answer
 	}
-	isolating := c.isolating(d, pod)
 	for _, np := range isolating {
 		answer.Policies = append(answer.Policies, nameOf(np))
 	}
@@ -259,8 +273,13 @@ func isDiscovery(f Flow) bool {
 	return f.Src.Is6() && f.Proto == ICMPv6 && f.ICMPType >= 133 && f.ICMPType <= 137
 }
 
-// isolating returns the policies that select the pod for a direction, sorted by name.
+// isolating returns the enforced policies that select the pod for a direction, sorted by name.
 func (c *Cluster) isolating(d Direction, pod *Pod) []*networkingv1.NetworkPolicy {
+	return slices.DeleteFunc(c.selecting(d, pod), c.Audited)
+}
+
+// selecting is isolating with those that are only audited.
+func (c *Cluster) selecting(d Direction, pod *Pod) []*networkingv1.NetworkPolicy {
 	if pod == nil {
 		return nil
 	}

@@ -138,25 +138,33 @@ func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
 	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has)
 }
 
-// Faults returns what is not valid in the policies, of a rule the first, sorted. A policy is in force without its
-// faulty parts.
+// Faults returns what is not valid in the policies, of a rule the first, and in the modes of namespaces, sorted. A
+// policy is in force without its faulty parts.
 func (c *Cluster) Faults() []error {
 	var errs []error
 	add := func(np *networkingv1.NetworkPolicy, field, fault string) {
 		if fault != "" {
-			errs = append(errs, fmt.Errorf("NetworkPolicy %s: spec.%s%s", nameOf(np), field, fault))
+			errs = append(errs, fmt.Errorf("NetworkPolicy %s: %s%s", nameOf(np), field, fault))
+		}
+	}
+	for name, value := range c.Modes {
+		if fault := modeFault(value); fault != "" {
+			errs = append(errs, fmt.Errorf("namespace %s: %s%s", name, modePath, fault))
 		}
 	}
 	for _, np := range c.Policies {
-		add(np, "podSelector: ", selectorFault(&np.Spec.PodSelector))
+		if value, own := np.Annotations[ModeAnnotation]; own {
+			add(np, modePath, modeFault(value))
+		}
+		add(np, "spec.podSelector: ", selectorFault(&np.Spec.PodSelector))
 		for i, t := range np.Spec.PolicyTypes {
 			if t != networkingv1.PolicyTypeIngress && t != networkingv1.PolicyTypeEgress {
-				add(np, fmt.Sprintf("policyTypes[%d]: ", i), fmt.Sprintf("%q is not Ingress or Egress", t))
+				add(np, fmt.Sprintf("spec.policyTypes[%d]: ", i), fmt.Sprintf("%q is not Ingress or Egress", t))
 			}
 		}
 		for _, d := range Directions() {
 			for i, r := range rulesOf(np, d) {
-				add(np, fmt.Sprintf("%s[%d].", d, i), r.fault())
+				add(np, fmt.Sprintf("spec.%s[%d].", d, i), r.fault())
 			}
 		}
 	}
