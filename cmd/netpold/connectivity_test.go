@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/netpold/netpold/cmd/internal/command"
 )
 
 const shop = "../../docs/example/shop.yaml"
@@ -36,11 +38,11 @@ func TestConnectivity(t *testing.T) {
 			stdout: []string{`"id": "shop/CronJob/backup"`, `"192.0.2.0/24"`}},
 		"dot": {args: []string{"-f", shop, "-o", "dot"},
 			stdout: []string{"digraph connectivity {", `[label="TCP 5432"]`}},
-		"unknown format": {args: []string{"-f", shop, "-o", "png"}, exit: exitError,
+		"unknown format": {args: []string{"-f", shop, "-o", "png"}, exit: command.ExitError,
 			stderr: "--output=png: want one of dot, html, json, md, svg, txt"},
-		"typo": {args: []string{"-f", shop, "-n", "shpo"}, exit: exitError,
+		"typo": {args: []string{"-f", shop, "-n", "shpo"}, exit: command.ExitError,
 			stderr: "no namespace shpo (did you mean shop?)"},
-		"no server": {args: []string{"--kubeconfig", "none"}, exit: exitError, stderr: "none: no such file"},
+		"no server": {args: []string{"--kubeconfig", "none"}, exit: command.ExitError, stderr: "none: no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, exit := execute(t.Context(), "", append([]string{"connectivity"}, tc.args...)...)
@@ -117,8 +119,8 @@ func TestFetch(t *testing.T) {
 		t.Errorf("exit %d, %s, got\n%swant\n%s", exit, stderr, got, want)
 	}
 	denied.Store(true)
-	if _, stderr, exit := execute(t.Context(), "", "connectivity", "--kubeconfig", kubeconfig); exit != exitError ||
-		!strings.Contains(stderr, "read the cluster: ") {
+	if _, stderr, exit := execute(t.Context(), "", "connectivity", "--kubeconfig",
+		kubeconfig); exit != command.ExitError || !strings.Contains(stderr, "read the cluster: ") {
 		t.Errorf("of a server that answers no: exit %d, %s", exit, stderr)
 	}
 }
@@ -166,7 +168,7 @@ func TestDiff(t *testing.T) {
 	change("metadata: {name: web, namespace: shop}", "metadata: {name: web, namespace: elsewhere}")
 	expect(1, "ingress: was allowed by shop/web", "--fail-on=lost")
 	expect(0, "", "--fail-on=gained")
-	expect(exitError, "--fail-on=all: want gained, lost or any", "--fail-on=all")
-	expect(exitError, "-f is given 3 times", "-f", shop)
-	expect(exitError, "--output=html", "-o", "html")
+	expect(command.ExitError, "--fail-on=all: want gained, lost or any", "--fail-on=all")
+	expect(command.ExitError, "-f is given 3 times", "-f", shop)
+	expect(command.ExitError, "--output=html", "-o", "html")
 }

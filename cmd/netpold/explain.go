@@ -3,23 +3,19 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"net/url"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"github.com/netpold/netpold/translate"
-	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/watch"
 )
 
 // explainFlags are the flags of `netpold explain`.
 type explainFlags struct {
-	source        string
-	rules, verify bool
-	limits        translate.Limits
+	command.ExplainFlags
+	source string
 }
 
 func explainCommand() *cobra.Command {
@@ -50,22 +46,12 @@ error.`,
 			if err != nil {
 				return err
 			}
-			missing := flags.print(cmd.OutOrStdout(), explanation)
-			switch {
-			case missing > 0:
-				return fmt.Errorf("the kernel differs from what the daemon says in %d places: try again; if it "+
-					"persists, please report it", missing)
-			case !explanation.Allowed:
-				return errNo
-			}
-			return nil
+			return flags.Print(cmd.OutOrStdout(), explanation)
 		},
 	}
 	cmd.Flags().StringVarP(&flags.source, "filename", "f", "",
 		"folder or file of manifests, YAML or JSON; - reads standard input (default ask the daemon)")
-	cmd.Flags().BoolVar(&flags.rules, "rules", false, "also print the nftables rules that the flow matches")
-	cmd.Flags().BoolVar(&flags.verify, "verify", false, "also print the rules, and compare them with the kernel's")
-	addLimitFlags(cmd, &flags.limits)
+	flags.Add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("filename", "verify")
 	return cmd
 }
@@ -73,77 +59,14 @@ error.`,
 // explain asks whoever knows: the daemon, or the manifests.
 func (f explainFlags) explain(cmd *cobra.Command, src, dst string) (watch.Explanation, error) {
 	if f.source == "" {
-		query := url.Values{"src": {src}, "dst": {dst}, "verify": {strconv.FormatBool(f.verify)}}
+		query := url.Values{"src": {src}, "dst": {dst}, "verify": {strconv.FormatBool(f.Verify)}}
 		var e watch.Explanation
 		err := ask(cmd.Context(), "", "/explain?"+query.Encode(), &e)
 		return e, err
 	}
-	cluster, errs, err := loadCluster(f.source, cmd.InOrStdin())
+	cluster, err := command.LoadOffline(cmd, f.source)
 	if err != nil {
 		return watch.Explanation{}, err
 	}
-	for _, err := range append(errs, cluster.Faults()...) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
-	}
-	return f.offline(cluster, src, dst)
-}
-
-// offline answers about a cluster of manifests. It makes the tables of nodes only if they matter.
-func (f explainFlags) offline(cluster *policy.Cluster, src, dst string) (watch.Explanation, error) {
-	flows, err := cluster.ParseFlows(src, dst)
-	if err != nil {
-		return watch.Explanation{}, err
-	}
-	var e watch.Explanation
-	for _, flow := range flows {
-		var traces []translate.NodeTrace
-		if f.rules || f.limits != translate.DefaultLimits() {
-			if traces, err = translate.Trace(cluster, flow, translate.Options{Limits: f.limits}); err != nil {
-				return watch.Explanation{}, err
-			}
-		}
-		text, err := watch.ExplainFlow(cluster, flow, traces)
-		if err != nil {
-			return watch.Explanation{}, err
-		}
-		e.Add(text)
-	}
-	return e, nil
-}
-
-// print prints an answer, and returns in how many places the kernel holds something else.
-func (f explainFlags) print(w io.Writer, e watch.Explanation) (missing int) {
-	for _, flow := range e.Flows {
-		fmt.Fprint(w, flow.Text)
-		if f.rules || f.verify {
-			for _, node := range flow.Nodes {
-				missing += printRules(w, node)
-			}
-		}
-	}
-	return missing
-}
-
-// printRules prints the rules that a flow matches on a node, and returns how many of them the kernel does not hold.
-func printRules(w io.Writer, node watch.NodeText) (missing int) {
-	fmt.Fprintf(w, "  rules on node %s:\n", node.Node)
-	for _, rule := range node.Rules {
-		fmt.Fprintf(w, "    %s: %s", rule.Chain, rule.Rule)
-		if rule.Element != "" {
-			fmt.Fprintf(w, " { %s }", rule.Element)
-		}
-		fmt.Fprintln(w)
-		switch {
-		case rule.Missing:
-			fmt.Fprintf(w, "      kernel: DIFFERS: %s\n", rule.Kernel)
-			missing++
-		case rule.Kernel != "":
-			fmt.Fprintf(w, "      kernel: %s\n", rule.Kernel)
-		}
-	}
-	for _, difference := range node.Differs {
-		fmt.Fprintf(w, "    kernel: DIFFERS: %s\n", difference)
-	}
-	fmt.Fprintf(w, "    verdict: %s\n", node.Verdict)
-	return missing + len(node.Differs)
+	return f.Explain(cluster, src, dst)
 }

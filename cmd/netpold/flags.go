@@ -4,16 +4,15 @@ package main
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
-	"github.com/netpold/netpold/watch/folder"
 )
 
 // tableFlags are what an operator chooses about the table.
@@ -33,28 +32,8 @@ func (t *tableFlags) add(cmd *cobra.Command) {
 		"connections from a pod to its own node: filter by the pod's egress policies, or allow all")
 	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86,
 		"NFLOG group for denied packets; 0 turns logging off")
-	addLimitFlags(cmd, &t.limits)
+	command.AddLimitFlags(cmd, &t.limits)
 	t.guard.add(cmd)
-}
-
-// addLimitFlags adds the limits of what policies may ask for.
-func addLimitFlags(cmd *cobra.Command, l *translate.Limits) {
-	*l = translate.DefaultLimits()
-	for _, flag := range []struct {
-		limit *int
-		name  string
-		of    string
-	}{
-		{&l.Policies, "max-policies", "policies that isolate one pod in one direction"},
-		{&l.Ports, "max-ports", "ports and port ranges of a rule"},
-		{&l.Selectors, "max-selectors", "selectors in the rules for one pod"},
-		{&l.Blocks, "max-cidrs", "CIDRs in the rules for one pod, those of except too"},
-		{&l.Elements, "max-elements", "elements that the rules for one pod may take: peers × ports, CIDRs, ports"},
-		{&l.Namespace, "max-namespace-elements", "elements that the policies of a namespace may take on a node"},
-	} {
-		cmd.Flags().IntVar(flag.limit, flag.name, *flag.limit,
-			"most "+flag.of+"; the excess allows nothing; 0 means no limit")
-	}
 }
 
 func (t *tableFlags) options() (translate.Options, error) {
@@ -91,20 +70,4 @@ func needs(o translate.Options) kernel.Needs {
 		n |= kernel.Guard
 	}
 	return n
-}
-
-// addSourceFlag adds -f.
-func addSourceFlag(cmd *cobra.Command, source *string) {
-	cmd.Flags().StringVarP(source, "filename", "f", "",
-		"folder or file of manifests, YAML or JSON; - reads standard input (required)")
-	_ = cmd.MarkFlagRequired("filename") // fails for a flag that is not there
-}
-
-// loadCluster reads manifests. The errors of the list name what was left out.
-func loadCluster(source string, stdin io.Reader) (*policy.Cluster, []error, error) {
-	if source == "-" {
-		c, errs := folder.Read("standard input", stdin)
-		return c, errs, nil
-	}
-	return folder.Load(source)
 }

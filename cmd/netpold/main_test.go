@@ -19,6 +19,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
@@ -152,7 +153,7 @@ func TestCommands(t *testing.T) {
 			if exit != tc.exit || !strings.Contains(stdout, tc.stdout) || !strings.Contains(stderr, tc.stderr) {
 				t.Errorf("netpold %v: exit %d, want %d\nstdout: %s\nstderr: %s", tc.args, exit, tc.exit, stdout, stderr)
 			}
-			if (exit == exitError) != (stdout == "") {
+			if (exit == command.ExitError) != (stdout == "") {
 				t.Errorf("netpold %v: exit %d and stdout %q", tc.args, exit, stdout)
 			}
 		})
@@ -169,10 +170,10 @@ func execute(ctx context.Context, stdin string, args ...string) (stdout, stderr 
 	root.SetErr(&errs)
 	err := root.ExecuteContext(ctx)
 	switch {
-	case errors.Is(err, errNo):
-		exit = exitNo
+	case errors.Is(err, command.ErrNo):
+		exit = command.ExitNo
 	case err != nil:
-		exit = exitError
+		exit = command.ExitError
 		errs.WriteString(err.Error())
 	}
 	return out.String(), errs.String(), exit
@@ -211,7 +212,7 @@ func TestStatus(t *testing.T) {
 	}
 	report.InSync = false
 	report.LastTransaction.Error = "no buffer space"
-	if stdout, _, exit := execute(t.Context(), "", "status", "--listen", listen); exit != exitNo ||
+	if stdout, _, exit := execute(t.Context(), "", "status", "--listen", listen); exit != command.ExitNo ||
 		!strings.Contains(stdout, "no: the last transaction failed: no buffer space") {
 		t.Errorf("not in sync: exit %d, stdout %s", exit, stdout)
 	}
@@ -270,7 +271,7 @@ func TestSocket(t *testing.T) {
 			t.Errorf("explain --verify lacks %q:\n%s", want, stdout)
 		}
 	}
-	if exit != exitError || !strings.Contains(stderr, "in 2 places") {
+	if exit != command.ExitError || !strings.Contains(stderr, "in 2 places") {
 		t.Errorf("explain --verify: exit %d, stderr %s", exit, stderr)
 	}
 	cancel()
@@ -299,15 +300,15 @@ func TestExplainWithoutTables(t *testing.T) {
 				IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})},
 			})
 		}
-		flags.limits = translate.DefaultLimits()
+		flags.Limits = translate.DefaultLimits()
 		return testing.AllocsPerRun(1, func() {
-			if _, err := flags.offline(c, "shop/web", "shop/db:5432"); err != nil {
+			if _, err := flags.Explain(c, "shop/web", "shop/db:5432"); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
 	few, many := allocations(explainFlags{}, 100), allocations(explainFlags{}, 10_000)
-	tables := allocations(explainFlags{rules: true}, 10_000)
+	tables := allocations(explainFlags{ExplainFlags: command.ExplainFlags{Rules: true}}, 10_000)
 	t.Logf("allocations for an answer: %.0f of 100 pods, %.0f of 10,000, %.0f with the rules", few, many, tables)
 	if many > 2*few || tables < 10*many { // the runtime may allocate one or two meanwhile
 		t.Error("a table is made for an answer without rules, or none with them")
@@ -382,5 +383,13 @@ func TestTellLacks(t *testing.T) {
 	const first = `level=WARN msg="the table is not owned" effect="others can change it" needs="Linux 6.9" linux=6.1.2`
 	if len(lines) != 2 || !strings.HasSuffix(lines[0], first) {
 		t.Errorf("got %q", lines)
+	}
+}
+
+// TestVersion asks in the way of most programs.
+func TestVersion(t *testing.T) {
+	stdout, _, exit := execute(t.Context(), "", "--version")
+	if exit != 0 || stdout != "netpold version "+command.Version()+"\n" {
+		t.Errorf("--version: exit %d, %q", exit, stdout)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/translate"
 )
 
@@ -33,7 +34,7 @@ Exit status: 0 all compiled, 1 printed without what did not compile or was over 
 			if err != nil {
 				return err
 			}
-			cluster, errs, err := loadCluster(source, cmd.InOrStdin())
+			cluster, errs, err := command.Load(source, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
@@ -55,12 +56,12 @@ Exit status: 0 all compiled, 1 printed without what did not compile or was over 
 				return fmt.Errorf("print the ruleset: %w", err)
 			}
 			if len(errs) > 0 {
-				return errNo
+				return command.ErrNo
 			}
 			return nil
 		},
 	}
-	addSourceFlag(cmd, &source)
+	command.AddSourceFlag(cmd, &source)
 	addNodeFlag(cmd, &node)
 	table.add(cmd)
 	return cmd

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
+	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
@@ -158,7 +159,8 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log.Info("start", "version", version(), "node", flags.node, "source", flags.sourceName(), "linux", linux.Release)
+	log.Info("start", "version", command.Version(), "node", flags.node, "source", flags.sourceName(),
+		"linux", linux.Release)
 	tellLacks(log, linux)
 	d := daemon{conn: conn, reads: reads, watcher: watcher, socket: socket, origin: from,
 		linux: linux, log: log}
@@ -206,7 +208,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	var loop *watch.Loop
 	loop = watch.NewLoop(translate.New(flags.node, options), watch.LoopConfig{
 		Kernel: d.conn, Reads: d.reads, Events: d.events,
-		Log: d.log, Version: version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
+		Log: d.log, Version: command.Version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
 		Addresses: nodeAddresses,
 		Findings: func(pods int) []preflight.Finding {
 			return slices.Concat(preflight.Check(os.DirFS("/"), pods), gateFindings(gate), guardFindings(loop.Guard()),

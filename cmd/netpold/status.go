@@ -13,11 +13,11 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/watch"
 )
 
@@ -42,11 +42,11 @@ Exit status: 0 in sync, 1 not in sync, 2 no daemon answers.`,
 			if err := ask(cmd.Context(), listen, "/status", &report); err != nil {
 				return err
 			}
-			if err := printStatus(cmd.OutOrStdout(), output, report); err != nil {
+			if err := command.PrintStatus(cmd.OutOrStdout(), output, report); err != nil {
 				return fmt.Errorf("print the status: %w", err)
 			}
 			if !report.InSync {
-				return errNo
+				return command.ErrNo
 			}
 			return nil
 		},
@@ -131,71 +131,4 @@ func noDaemon(listen string, err error) error {
 			err)
 	}
 	return fmt.Errorf("no daemon answers in this network namespace (is `netpold run` running?): %w", err)
-}
-
-func printStatus(w io.Writer, output string, r watch.Report) error {
-	if output == "json" {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+":\t"+format+"\n", args...) }
-	row("Node", "%s", r.Node)
-	row("Version", "%s, up %s", r.Version, time.Since(r.Started).Round(time.Second))
-	row("In sync", "%s", syncText(r))
-	row("Kernel", "Linux %s", r.Kernel.Release)
-	for _, l := range r.Kernel.Lacks {
-		row("  lacks", "%s (fixed in Linux %s): %s", l.What, l.Since, l.Effect)
-	}
-	row("Source", "%s", sourceText(r.Source))
-	row("Pods", "%d in the cluster, %d on this node", r.Pods.Cluster, r.Pods.Node)
-	row("Isolated", "%d pods for ingress, %d for egress", r.IsolatedPods["ingress"], r.IsolatedPods["egress"])
-	row("Policies", "%d, %d of them fully in effect on this node", r.Policies.Total, r.Policies.InEffect)
-	for _, t := range r.Policies.Troubles {
-		row("  "+t.Kind, "%s: %s", strings.Join(t.Policies, ", "), t.Reason)
-	}
-	row("Table", "%s: %d isolations, %d sets, %d elements", r.Table.Name, r.Table.Isolations, r.Table.Sets,
-		r.Table.Elements)
-	if !r.LastTransaction.Time.IsZero() {
-		took := time.Duration(r.LastTransaction.Seconds * float64(time.Second))
-		row("Last transaction", "%s ago, %d operations in %s", time.Since(r.LastTransaction.Time).Round(time.Second),
-			r.LastTransaction.Operations, took.Round(time.Microsecond))
-	}
-	row("Unknown pods", "%s", guardText(r.Guard))
-	row("Transactions", "%d, %d recoveries; generation %d of the ruleset", r.Transactions, r.Recoveries, r.Generation)
-	if r.DropLog != nil && r.DropLog.OffSince != nil {
-		row("Drop lines", "missing for %s: %s", time.Since(*r.DropLog.OffSince).Round(time.Second), r.DropLog.Error)
-	}
-	for _, f := range r.Preflight {
-		row("Not enforced", "%s: %s", f.Check, f.Problem)
-		row("  to fix it", "%s", f.Remedy)
-	}
-	return t.Flush()
-}
-
-func syncText(r watch.Report) string {
-	switch {
-	case r.InSync:
-		return "yes"
-	case !r.Synced:
-		return "no: waiting for the source"
-	case r.LastTransaction.Error != "":
-		return "no: the last transaction failed: " + r.LastTransaction.Error
-	}
-	return "no: a transaction is in progress"
-}
-
-func guardText(g watch.GuardReport) string {
-	if g.On != "" {
-		return "denied: addresses for pods of this node are " + g.On
-	}
-	return "allowed: " + g.Off
-}
-
-func sourceText(s watch.SourceReport) string {
-	if s.AwaySince == nil {
-		return s.Name
-	}
-	return fmt.Sprintf("%s, away for %s: %s", s.Name, time.Since(*s.AwaySince).Round(time.Second), s.Error)
 }

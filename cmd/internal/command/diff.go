@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package command
 
 import (
 	"fmt"
@@ -20,7 +20,8 @@ type diffFlags struct {
 	output, failOn string
 }
 
-func diffCommand() *cobra.Command {
+// Diff returns the command `diff`.
+func Diff() *cobra.Command {
 	var flags diffFlags
 	cmd := &cobra.Command{
 		Use:   "diff -f OLD -f NEW",
@@ -57,7 +58,7 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 	}
 	var matrices [2]*connectivity.Matrix
 	for i, source := range f.sources {
-		cluster, err := loadOffline(cmd, source)
+		cluster, err := LoadOffline(cmd, source)
 		if err != nil {
 			return err
 		}
@@ -68,7 +69,7 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 		return fmt.Errorf("print what differs: %w", err)
 	}
 	if f.fails(diff) {
-		return errNo
+		return ErrNo
 	}
 	return nil
 }

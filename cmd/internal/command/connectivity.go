@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package command
 
 import (
 	"fmt"
@@ -17,11 +17,13 @@ import (
 
 // connectivityFlags are the flags of `netpold connectivity`.
 type connectivityFlags struct {
-	source, kubeconfig, namespace, output string
+	objects                   Objects
+	source, namespace, output string
 }
 
-func connectivityCommand() *cobra.Command {
-	var flags connectivityFlags
+// Connectivity returns the command `connectivity`, which has the cluster from objects unless there is -f.
+func Connectivity(objects Objects) *cobra.Command {
+	flags := connectivityFlags{objects: objects}
 	cmd := &cobra.Command{
 		Use:   "connectivity [-f DIR|FILE|-]",
 		Short: "Show which workloads may talk to which, on which ports, and to which outside networks",
@@ -47,12 +49,10 @@ Exit status: 0, or 2 for an error.`,
 	}
 	cmd.Flags().StringVarP(&flags.source, "filename", "f", "",
 		"folder or file of manifests, YAML or JSON; - reads standard input (default the API server)")
-	cmd.Flags().StringVar(&flags.kubeconfig, "kubeconfig", "",
-		"kubeconfig file (default $KUBECONFIG, then the pod's service account)")
 	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "",
 		"show only what concerns workloads of this namespace")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "one of "+strings.Join(formatNames(), ", "))
-	cmd.MarkFlagsMutuallyExclusive("filename", "kubeconfig")
+	objects.AddFlags(cmd)
 	return cmd
 }
 
@@ -68,7 +68,7 @@ func (f connectivityFlags) print(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := knownNamespace(cluster, f.namespace); err != nil {
+	if err := KnownNamespace(cluster, f.namespace); err != nil {
 		return err
 	}
 	m := connectivity.New(cluster)
@@ -84,37 +84,7 @@ func (f connectivityFlags) print(cmd *cobra.Command) error {
 // cluster reads manifests, or asks the API server.
 func (f connectivityFlags) cluster(cmd *cobra.Command) (*policy.Cluster, error) {
 	if f.source == "" {
-		return fetchCluster(cmd.Context(), f.kubeconfig)
+		return f.objects.Fetch(cmd.Context())
 	}
-	return loadOffline(cmd, f.source)
-}
-
-// loadOffline reads manifests, and complains of what is wrong with them.
-func loadOffline(cmd *cobra.Command, source string) (*policy.Cluster, error) {
-	cluster, errs, err := loadCluster(source, cmd.InOrStdin())
-	if err != nil {
-		return nil, err
-	}
-	for _, err := range append(errs, cluster.Faults()...) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
-	}
-	return cluster, nil
-}
-
-// knownNamespace returns an error for a namespace that nothing is in, with the name that comes nearest.
-func knownNamespace(c *policy.Cluster, name string) error {
-	if name == "" {
-		return nil
-	}
-	var names []string
-	for ns := range c.Namespaces {
-		names = append(names, ns)
-	}
-	for _, p := range c.Pods {
-		names = append(names, p.Namespace)
-	}
-	if slices.Contains(names, name) {
-		return nil
-	}
-	return fmt.Errorf("no namespace %s%s", name, policy.DidYouMean(name, names))
+	return LoadOffline(cmd, f.source)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package command
 
 import (
 	"context"
@@ -20,12 +20,8 @@ import (
 	"github.com/netpold/netpold/watch/apiserver"
 )
 
-// fetchCluster returns the pods, namespaces and policies of the API server that a kubeconfig names, as they are now.
-func fetchCluster(ctx context.Context, kubeconfig string) (*policy.Cluster, error) {
-	client, err := apiserver.NewClient(kubeconfig)
-	if err != nil {
-		return nil, err
-	}
+// Fetch returns the pods, namespaces and policies of an API server, as they are now.
+func Fetch(ctx context.Context, client *apiserver.Client) (*policy.Cluster, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	all := &collected{

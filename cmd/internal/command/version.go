@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package command
 
 import (
 	"fmt"
@@ -10,20 +10,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func versionCommand() *cobra.Command {
+// VersionCommand returns the command `version`.
+func VersionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "netpold", version())
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "netpold", Version())
 			return err
 		},
 	}
 }
 
-// version is what the build recorded, as in "v0.2.0 (commit 0123456789ab, 2026-11-21T20:58:00Z) go1.26.0".
-func version() string {
+// Version is what the build recorded, as in "v0.2.0 (commit 0123456789ab, 2026-11-21T20:58:00Z) go1.26.0".
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
@@ -31,7 +32,7 @@ func version() string {
 	return versionOf(info)
 }
 
-// versionOf is version of what a build recorded: the module's version, and the commit that it was built from, with its
+// versionOf is Version of what a build recorded: the module's version, and the commit that it was built from, with its
 // date.
 func versionOf(info *debug.BuildInfo) string {
 	settings := make(map[string]string)

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch/folder"
+)
+
+// Objects is where a command has the cluster from that is given no manifests.
+type Objects interface {
+	AddFlags(*cobra.Command) // that say which API server; they exclude -f
+	Fetch(context.Context) (*policy.Cluster, error)
+}
+
+// AddSourceFlag adds -f.
+func AddSourceFlag(cmd *cobra.Command, source *string) {
+	cmd.Flags().StringVarP(source, "filename", "f", "",
+		"folder or file of manifests, YAML or JSON; - reads standard input (required)")
+	_ = cmd.MarkFlagRequired("filename") // fails for a flag that is not there
+}
+
+// Load reads manifests. The errors of the list name what was left out.
+func Load(source string, stdin io.Reader) (*policy.Cluster, []error, error) {
+	if source == "-" {
+		c, errs := folder.Read("standard input", stdin)
+		return c, errs, nil
+	}
+	return folder.Load(source)
+}
+
+// LoadOffline reads manifests, and complains of what is wrong with them.
+func LoadOffline(cmd *cobra.Command, source string) (*policy.Cluster, error) {
+	cluster, errs, err := Load(source, cmd.InOrStdin())
+	if err != nil {
+		return nil, err
+	}
+	for _, err := range append(errs, cluster.Faults()...) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
+	}
+	return cluster, nil
+}
+
+// KnownNamespace returns an error for a namespace that nothing is in, with the name that comes nearest.
+func KnownNamespace(c *policy.Cluster, name string) error {
+	if name == "" {
+		return nil
+	}
+	var names []string
+	for ns := range c.Namespaces {
+		names = append(names, ns)
+	}
+	for _, p := range c.Pods {
+		names = append(names, p.Namespace)
+	}
+	if slices.Contains(names, name) {
+		return nil
+	}
+	return fmt.Errorf("no namespace %s%s", name, policy.DidYouMean(name, names))
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package command is what netpold and kubectl-netpold have in common: the commands that need no daemon, and how those
+// that ask one print its answer. It touches no netlink, and builds wherever kubectl does.
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Exit codes, as grep(1)'s.
+const (
+	ExitNo    = 1 // the answer is no: denied, not in sync
+	ExitError = 2 // there is no answer
+)
+
+// ErrNo ends a command whose answer, already printed, is no.
+var ErrNo = errors.New("no") //nolint:gochecknoglobals // a sentinel error
+
+// Exit returns the exit code of a command that has ended with err, and prints what is wrong.
+func Exit(stderr io.Writer, err error) int {
+	switch {
+	case errors.Is(err, ErrNo):
+		return ExitNo
+	case err != nil:
+		fmt.Fprintln(stderr, "netpold:", err)
+		return ExitError
+	}
+	return 0
+}

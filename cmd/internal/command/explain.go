@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch"
+)
+
+// ExplainFlags are flags of `netpold explain`.
+type ExplainFlags struct {
+	Rules, Verify bool
+	Limits        translate.Limits
+}
+
+// Add adds the flags to a command.
+func (f *ExplainFlags) Add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.Rules, "rules", false, "also print the nftables rules that the flow matches")
+	cmd.Flags().BoolVar(&f.Verify, "verify", false, "also print the rules, and compare them with the kernel's")
+	AddLimitFlags(cmd, &f.Limits)
+}
+
+// Explain answers about a cluster that is known. It makes the tables of nodes only if they matter.
+func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (watch.Explanation, error) {
+	flows, err := cluster.ParseFlows(src, dst)
+	if err != nil {
+		return watch.Explanation{}, err
+	}
+	var e watch.Explanation
+	for _, flow := range flows {
+		var traces []translate.NodeTrace
+		if f.Rules || f.Limits != translate.DefaultLimits() {
+			if traces, err = translate.Trace(cluster, flow, translate.Options{Limits: f.Limits}); err != nil {
+				return watch.Explanation{}, err
+			}
+		}
+		text, err := watch.ExplainFlow(cluster, flow, traces)
+		if err != nil {
+			return watch.Explanation{}, err
+		}
+		e.Add(text)
+	}
+	return e, nil
+}
+
+// Print prints an answer. What the command ends with is [ErrNo] if the flows are denied.
+func (f *ExplainFlags) Print(w io.Writer, e watch.Explanation) error {
+	missing := f.print(w, e)
+	switch {
+	case missing > 0:
+		return fmt.Errorf("the kernel differs from what the daemon says in %d places: try again; if it "+
+			"persists, please report it", missing)
+	case !e.Allowed:
+		return ErrNo
+	}
+	return nil
+}
+
+// print prints an answer, and returns in how many places the kernel holds something else.
+func (f *ExplainFlags) print(w io.Writer, e watch.Explanation) (missing int) {
+	for _, flow := range e.Flows {
+		fmt.Fprint(w, flow.Text)
+		if f.Rules || f.Verify {
+			for _, node := range flow.Nodes {
+				missing += printRules(w, node)
+			}
+		}
+	}
+	return missing
+}
+
+// printRules prints the rules that a flow matches on a node, and returns how many of them the kernel does not hold.
+func printRules(w io.Writer, node watch.NodeText) (missing int) {
+	fmt.Fprintf(w, "  rules on node %s:\n", node.Node)
+	for _, rule := range node.Rules {
+		fmt.Fprintf(w, "    %s: %s", rule.Chain, rule.Rule)
+		if rule.Element != "" {
+			fmt.Fprintf(w, " { %s }", rule.Element)
+		}
+		fmt.Fprintln(w)
+		switch {
+		case rule.Missing:
+			fmt.Fprintf(w, "      kernel: DIFFERS: %s\n", rule.Kernel)
+			missing++
+		case rule.Kernel != "":
+			fmt.Fprintf(w, "      kernel: %s\n", rule.Kernel)
+		}
+	}
+	for _, difference := range node.Differs {
+		fmt.Fprintf(w, "    kernel: DIFFERS: %s\n", difference)
+	}
+	fmt.Fprintf(w, "    verdict: %s\n", node.Verdict)
+	return missing + len(node.Differs)
+}

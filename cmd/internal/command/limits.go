@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/translate"
+)
+
+// AddLimitFlags adds the limits of what policies may ask for.
+func AddLimitFlags(cmd *cobra.Command, l *translate.Limits) {
+	*l = translate.DefaultLimits()
+	for _, flag := range []struct {
+		limit *int
+		name  string
+		of    string
+	}{
+		{&l.Policies, "max-policies", "policies that isolate one pod in one direction"},
+		{&l.Ports, "max-ports", "ports and port ranges of a rule"},
+		{&l.Selectors, "max-selectors", "selectors in the rules for one pod"},
+		{&l.Blocks, "max-cidrs", "CIDRs in the rules for one pod, those of except too"},
+		{&l.Elements, "max-elements", "elements that the rules for one pod may take: peers × ports, CIDRs, ports"},
+		{&l.Namespace, "max-namespace-elements", "elements that the policies of a namespace may take on a node"},
+	} {
+		cmd.Flags().IntVar(flag.limit, flag.name, *flag.limit,
+			"most "+flag.of+"; the excess allows nothing; 0 means no limit")
+	}
+}
