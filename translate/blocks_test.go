@@ -58,7 +58,7 @@ func TestCut(t *testing.T) {
 		var got []string
 		iso := isolationBy(t, row.blocks)
 		for _, r := range iso.blocks {
-			got = append(got, fmt.Sprintf("%s %s-%s", r.family, r.first, r.last))
+			got = append(got, fmt.Sprintf("%s %s-%s", r.Family, r.First, r.Last))
 		}
 		if text := strings.Join(got, " "); text != row.want {
 			t.Errorf("%s: %s, want %s", row.blocks, text, row.want)
@@ -93,12 +93,12 @@ func isolationBy(t *testing.T, blocks string) *isolation {
 	for _, f := range nft.Families() {
 		want := 0
 		for _, r := range iso.blocks {
-			if r.family != f {
+			if r.Family != f {
 				continue
 			}
 			want++
-			if _, held := table.FindSet(iso.setName(blocksSet, f)).Get(nft.PairKey(r.first, r.last)); !held {
-				t.Errorf("%s: %s-%s is not in the map of its family", blocks, r.first, r.last)
+			if _, held := table.FindSet(iso.setName(blocksSet, f)).Get(nft.PairKey(r.First, r.Last)); !held {
+				t.Errorf("%s: %s-%s is not in the map of its family", blocks, r.First, r.Last)
 			}
 		}
 		if set := table.FindSet(iso.setName(blocksSet, f)); set != nil && set.Len() != want {

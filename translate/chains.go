@@ -8,6 +8,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
@@ -59,10 +60,10 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 
 // openTo returns the statements that allow ports in a direction.
 func openTo(d policy.Direction, ports spec.Ports) []nft.Statement {
-	if inline(ports) {
+	if opening.Inline(ports) {
 		return []nft.Statement{ports.Ranges, frame.Allow(d)}
 	}
-	return []nft.Statement{nft.JumpTo(openingOf(d, ports, nil).chain)}
+	return []nft.Statement{nft.JumpTo(opening.Of(d, ports).Chain)}
 }
 
 // lookUp adds the lookups of the isolation's sets of one kind.

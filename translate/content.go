@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
@@ -18,7 +19,7 @@ type content struct {
 	any      spec.Ports               // every peer
 	copied   map[*selector]allowed    // pods, copied into the isolation's own sets
 	lookedUp map[*selector]spec.Ports // pods of whole namespaces, looked up in the selector's sets
-	blocks   []openRange              // addresses, disjoint and ascending, IPv4 first
+	blocks   []opening.Range          // addresses, disjoint and ascending, IPv4 first
 }
 
 // allowed is what the rules with one selector open: by number, and for egress by a name that each peer resolves itself.
@@ -39,11 +40,11 @@ const maxLookedUp = 4
 // large yields the port sets of rules that jump to a chain: see [maxInline].
 func (c *content) large() iter.Seq[spec.Ports] {
 	return func(yield func(spec.Ports) bool) {
-		if !inline(c.any) && !yield(c.any) {
+		if !opening.Inline(c.any) && !yield(c.any) {
 			return
 		}
 		for _, p := range c.lookedUp {
-			if !inline(p) && !yield(p) {
+			if !opening.Inline(p) && !yield(p) {
 				return
 			}
 		}

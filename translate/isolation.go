@@ -13,6 +13,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -229,10 +230,10 @@ func (iso *isolation) replace(s *State, next content) {
 		s.lookUpIn(sel, iso)
 	}
 	for p := range next.large() {
-		s.acquirePorts(openingOf(iso.direction, p, nil))
+		s.openings.Acquire(opening.Of(iso.direction, p))
 	}
 	for p := range old.large() {
-		s.releasePorts(openingOf(iso.direction, p, nil))
+		s.openings.Release(opening.Of(iso.direction, p))
 	}
 	iso.putBlocks(s, old.blocks)
 	peers := make(map[*identity]struct{}) // that had another grant, or may get one

@@ -10,7 +10,7 @@ func (s *State) Sizes() map[string]int {
 		"nodePods": len(s.nodePods), "owners": len(s.owners), "rivals": len(s.rivals), "hosts": len(s.hosts),
 		"namespaces": len(s.namespaces),
 		"selectors":  len(s.selectors), "clusterSelectors": len(s.clusterSelectors),
-		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.portChains),
+		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.openings.Users()),
 		"dirtyIdentities": len(s.dirtyIdentities),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
 		"rejected": len(s.rejected), "quarantines": len(s.quarantines),
@@ -45,7 +45,7 @@ func (s *State) Sizes() map[string]int {
 			sizes["grantUsers"] += g.users
 		}
 	}
-	for _, users := range s.portChains {
+	for _, users := range s.openings.Users() {
 		sizes["portChainUsers"] += users
 	}
 	return sizes

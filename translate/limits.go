@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -60,7 +61,7 @@ func atMost(limit int) int {
 func (r rule) elements() (each, fixed int) {
 	ports := r.Ports.Open
 	switch {
-	case exact(ports):
+	case opening.Exact(ports):
 		each = len(ports.Ranges)
 	case !ports.Empty():
 		each, fixed = 1, len(ports.Ranges)
@@ -88,7 +89,7 @@ type admission struct {
 	demand   demand
 	admitted []rule
 	rest     []rule // over the limit of elements; what their selectors match is watched, for it may be less some day
-	blocks   []openRange
+	blocks   []opening.Range
 }
 
 // admit holds the rules of an isolation against the limits.
@@ -208,16 +209,16 @@ func (a *admission) cut() {
 }
 
 // blocksOf returns what the blocks of rules become, and whether that is within the limit.
-func (a *admission) blocksOf(rules []rule) ([]openRange, bool) {
-	blocks := make(map[nft.Family][]openBlock)
+func (a *admission) blocksOf(rules []rule) ([]opening.Range, bool) {
+	blocks := make(map[nft.Family][]opening.Block)
 	for _, r := range rules {
 		for _, b := range r.Blocks {
-			blocks[b.Family] = append(blocks[b.Family], openBlock{b, r.Ports.Open})
+			blocks[b.Family] = append(blocks[b.Family], opening.Block{Block: b, Ports: r.Ports.Open})
 		}
 	}
-	var ranges []openRange
+	var ranges []opening.Range
 	for _, f := range nft.Families() {
-		cut, ok := cut(a.iso.direction, f, blocks[f], a.demand.budget)
+		cut, ok := opening.Cut(a.iso.direction, f, blocks[f], a.demand.budget)
 		if !ok {
 			return nil, false
 		}

@@ -38,13 +38,13 @@ func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 
 // complete completes the table, or what comes first of it if the budget does not last.
 func (s *State) complete(budget int) {
-	end := s.work + budget
-	if end < s.work {
+	end := s.edits() + budget
+	if end < s.edits() {
 		end = math.MaxInt
 	}
-	for more := true; more && s.work < end; more = len(s.dirtyIdentities)+len(s.dirtyIsolations) > 0 {
+	for more := true; more && s.edits() < end; more = len(s.dirtyIdentities)+len(s.dirtyIsolations) > 0 {
 		for _, t := range s.tasks() {
-			if s.work >= end {
+			if s.edits() >= end {
 				break
 			}
 			t.do(s)
@@ -65,6 +65,9 @@ func (s *State) complete(budget int) {
 	}
 	clear(s.dirtyChains)
 }
+
+// edits is how many elements were edited so far, about.
+func (s *State) edits() int { return s.work + s.openings.Edits }
 
 // task is to find the isolations of an identity, or to build one that has changed.
 type task struct {

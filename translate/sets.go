@@ -9,6 +9,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/spec"
 )
 
@@ -110,10 +111,10 @@ func (iso *isolation) acquire(s *State, ports spec.Ports) *grant {
 		switch {
 		case ports.Every:
 			g.kind = podsSet
-		case exact(ports):
+		case opening.Exact(ports):
 			g.kind = portsSet
 		default:
-			g.chain = s.acquirePorts(openingOf(iso.direction, ports, nil))
+			g.chain = s.openings.Acquire(opening.Of(iso.direction, ports))
 		}
 		iso.grants[key] = g
 	}
@@ -130,7 +131,7 @@ func (iso *isolation) release(s *State, id *identity, g *grant) {
 	}
 	delete(iso.grants, g.ports.Key())
 	if g.kind == rangesSet {
-		s.releasePorts(openingOf(iso.direction, g.ports, nil))
+		s.openings.Release(opening.Of(iso.direction, g.ports))
 	}
 }
 
@@ -200,11 +201,11 @@ func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
 // putBlocks wants the isolation's blocks in the place of old ones. A map of blocks is not changed: other blocks are in
 // a map of another name, so that a packet which is under way finds all of them, or all of the old ones. Intervals that
 // overlap could not be added before others go.
-func (iso *isolation) putBlocks(s *State, old []openRange) {
+func (iso *isolation) putBlocks(s *State, old []opening.Range) {
 	verdicts := make([]nft.Verdict, len(iso.blocks))
 	for i, b := range iso.blocks { // before the release below, which may be of the same chain
-		if verdicts[i] = frame.Allow(iso.direction); !b.ports.Every {
-			verdicts[i] = nft.JumpTo(s.acquirePorts(b.opening))
+		if verdicts[i] = frame.Allow(iso.direction); !b.Ports.Every {
+			verdicts[i] = nft.JumpTo(s.openings.Acquire(b.Opening))
 		}
 	}
 	for _, f := range nft.Families() {
@@ -219,14 +220,14 @@ func (iso *isolation) putBlocks(s *State, old []openRange) {
 		}
 		set := iso.set(s, blocksSet, f)
 		for i, b := range iso.blocks {
-			if b.family == f {
-				set.Want(nft.PairKey(b.first, b.last), nft.Value{Verdict: verdicts[i]})
+			if b.Family == f {
+				set.Want(nft.PairKey(b.First, b.Last), nft.Value{Verdict: verdicts[i]})
 			}
 		}
 	}
 	for _, b := range old {
-		if !b.ports.Every {
-			s.releasePorts(b.opening)
+		if !b.Ports.Every {
+			s.openings.Release(b.Opening)
 		}
 	}
 	s.work += len(old) + 2*len(iso.blocks)
@@ -236,8 +237,8 @@ func (iso *isolation) putBlocks(s *State, old []openRange) {
 func (iso *isolation) blockMap(f nft.Family, verdicts []nft.Verdict) string {
 	var content []string
 	for i, b := range iso.blocks {
-		if b.family == f {
-			content = append(content, string(b.first.AsSlice()), string(b.last.AsSlice()), verdicts[i].Chain)
+		if b.Family == f {
+			content = append(content, string(b.First.AsSlice()), string(b.Last.AsSlice()), verdicts[i].Chain)
 		}
 	}
 	if content == nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
@@ -53,7 +54,7 @@ type State struct {
 	clusterSelectors map[*selector]struct{} // those with a namespaceSelector
 	isolations       map[string]*isolation
 	chains           map[string]*isolation // the same, by the names of their chains
-	portChains       map[string]int        // users of chains of ports, by the names of the chains
+	openings         *opening.Chains
 
 	quarantines    map[string]*quarantine      // by the keys of the isolations
 	rejected       map[*networkPolicy]struct{} // that do not compile in full
@@ -94,7 +95,6 @@ func New(node string, options Options) *State {
 		clusterSelectors: make(map[*selector]struct{}),
 		isolations:       make(map[string]*isolation),
 		chains:           make(map[string]*isolation),
-		portChains:       make(map[string]int),
 		quarantines:      make(map[string]*quarantine),
 		rejected:         make(map[*networkPolicy]struct{}),
 		overLimit:        make(map[*isolation]struct{}),
@@ -106,6 +106,7 @@ func New(node string, options Options) *State {
 		clusterPolicies:  make(map[string]policy.ClusterPolicy),
 		nodePeers:        make(map[string]policy.NodePeer),
 	}
+	s.openings = opening.NewChains(s.table, frame.Allow)
 	s.frame = frame.New(s.table, frame.Options{
 		LogGroup: options.LogGroup, Deny: options.Deny, Established: options.Established, PodToNode: options.PodToNode,
 	})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package opening
 
 import (
 	"encoding/binary"
@@ -12,17 +12,17 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// openBlock is a block and the ports that its rule opens.
-type openBlock struct {
+// Block is a block and the ports that its rule opens.
+type Block struct {
 	spec.Block
-	ports spec.Ports
+	Ports spec.Ports
 }
 
-// openRange is an interval of addresses, both ends inclusive, and what is open to it.
-type openRange struct {
-	family      nft.Family
-	first, last netip.Addr
-	opening
+// Range is an interval of addresses, both ends inclusive, and what is open to it.
+type Range struct {
+	Family      nft.Family
+	First, Last netip.Addr
+	Opening
 }
 
 // span is addresses at which a port set is open, from the first to the one before the end, or to the top if there is
@@ -43,17 +43,17 @@ type edge struct {
 // open to an address.
 const maxFlat = 10_000
 
-// cut turns overlapping blocks of one family into disjoint ranges in ascending order, each with the union of the ports
+// Cut turns overlapping blocks of one family into disjoint ranges in ascending order, each with the union of the ports
 // of the blocks that cover it. Neighbours with equal ports are one range. The kernel silently accepts and then
 // misjudges overlapping intervals, so nothing else may reach an interval set.
 //
 // The unions of n blocks, each inside another and with a port of its own, are n² ports: beyond maxFlat they are written
 // down otherwise, see [nesting]. False says that this, too, would be more than most.
-func cut(d policy.Direction, f nft.Family, blocks []openBlock, most int) ([]openRange, bool) {
+func Cut(d policy.Direction, f nft.Family, blocks []Block, most int) ([]Range, bool) {
 	spans, sets := spansOf(blocks)
 	edges := edgesOf(spans)
-	open := openSets{direction: d, sets: sets, depth: make([]int, len(sets)), unions: make(map[string]opening)}
-	var ranges []openRange
+	open := openSets{direction: d, sets: sets, depth: make([]int, len(sets)), unions: make(map[string]Opening)}
+	var ranges []Range
 	for i := 0; i < len(edges); {
 		at := edges[i].at
 		for ; i < len(edges) && edges[i].at == at; i++ {
@@ -71,11 +71,11 @@ func cut(d policy.Direction, f nft.Family, blocks []openBlock, most int) ([]open
 			n := nesting{direction: d, family: f, sets: sets, unions: make(map[string]spec.Ports), most: most}
 			return n.nest(spans)
 		}
-		if n := len(ranges); n > 0 && ranges[n-1].last.Next() == at && ranges[n-1].equal(union) {
-			ranges[n-1].last = last
+		if n := len(ranges); n > 0 && ranges[n-1].Last.Next() == at && ranges[n-1].equal(union) {
+			ranges[n-1].Last = last
 			continue
 		}
-		ranges = append(ranges, openRange{f, at, last, union})
+		ranges = append(ranges, Range{f, at, last, union})
 	}
 	return ranges, true
 }
@@ -86,7 +86,7 @@ type openSets struct {
 	sets      []spec.Ports
 	depth     []int // how many blocks with the set are open
 	ids       []int // of the open sets, ascending
-	unions    map[string]opening
+	unions    map[string]Opening
 	written   int // port ranges of the sets of all unions
 }
 
@@ -104,7 +104,7 @@ func (o *openSets) turn(e edge) {
 }
 
 // union returns the union of the open sets, or nothing of use when too much is written.
-func (o *openSets) union() opening {
+func (o *openSets) union() Opening {
 	name := idsKey(o.ids)
 	u, known := o.unions[name]
 	if known {
@@ -116,7 +116,7 @@ func (o *openSets) union() opening {
 		o.written += len(open[i].Ranges)
 	}
 	if o.written <= maxFlat {
-		u = openingOf(o.direction, spec.Union(open...), nil)
+		u = Of(o.direction, spec.Union(open...))
 		o.unions[name] = u
 	}
 	return u
@@ -132,16 +132,16 @@ func idsKey(ids []int) string {
 }
 
 // spansOf returns where the blocks open what, and the distinct port sets.
-func spansOf(blocks []openBlock) ([]span, []spec.Ports) {
+func spansOf(blocks []Block) ([]span, []spec.Ports) {
 	var spans []span
 	var sets []spec.Ports
 	ids := make(map[string]int)
 	for _, b := range blocks {
-		key := b.ports.Key()
+		key := b.Ports.Key()
 		id, known := ids[key]
 		if !known {
 			id = len(sets)
-			ids[key], sets = id, append(sets, b.ports)
+			ids[key], sets = id, append(sets, b.Ports)
 		}
 		open := func(first, end netip.Addr) { // end is the first address after it
 			if first != end {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package opening
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -20,17 +21,17 @@ func TestNest(t *testing.T) {
 		blocks := randomBlocks(r)
 		spans, sets := spansOf(blocks)
 		n := nesting{direction: policy.Ingress, family: nft.IPv4, sets: sets,
-			unions: make(map[string]spec.Ports), most: noLimit}
+			unions: make(map[string]spec.Ports), most: math.MaxInt}
 		nested, ok := n.nest(spans)
-		flat, _ := cut(policy.Ingress, nft.IPv4, blocks, noLimit)
+		flat, _ := Cut(policy.Ingress, nft.IPv4, blocks, math.MaxInt)
 		if !ok {
 			t.Fatal("no limit is too little")
 		}
-		forms := map[string][]openRange{"cut": flat, "nest": nested}
+		forms := map[string][]Range{"cut": flat, "nest": nested}
 		for _, e := range edgesOf(spans) {
 			for _, a := range []netip.Addr{e.at, e.at.Prev()} {
 				for port := range uint16(10) {
-					want := slices.ContainsFunc(blocks, func(b openBlock) bool { return b.opens(a, port) })
+					want := slices.ContainsFunc(blocks, func(b Block) bool { return b.opens(a, port) })
 					for form, ranges := range forms {
 						if got := isOpen(ranges, a, port); got != want {
 							t.Fatalf("seed %d: %s: %s port %d: %t, want %t", seed, form, a, port, got, want)
@@ -43,12 +44,12 @@ func TestNest(t *testing.T) {
 }
 
 // randomBlocks returns blocks of which many are in others, some with every port.
-func randomBlocks(r *rand.Rand) []openBlock {
-	var blocks []openBlock
+func randomBlocks(r *rand.Rand) []Block {
+	var blocks []Block
 	for range 1 + r.IntN(60) {
 		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(r.IntN(2) * 255), 0, byte(r.IntN(2) * 255),
 			byte(r.IntN(256))}), 8*r.IntN(3)+r.IntN(17)).Masked()
-		b := openBlock{Block: spec.Block{CIDR: cidr}, ports: spec.EveryPort()}
+		b := Block{Block: spec.Block{CIDR: cidr}, Ports: spec.EveryPort()}
 		for range r.IntN(3) * (33 - cidr.Bits()) / 33 {
 			if e := netip.PrefixFrom(cidr.Addr(), cidr.Bits()+1+r.IntN(max(1, 32-cidr.Bits()))); e.IsValid() {
 				b.Except = append(b.Except, e)
@@ -56,7 +57,7 @@ func randomBlocks(r *rand.Rand) []openBlock {
 		}
 		if r.IntN(20) > 0 {
 			first := uint16(r.IntN(10))
-			b.ports = spec.Ports{Ranges: nft.Ports{{Proto: nft.TCP, First: first, Last: first + uint16(r.IntN(3))}}}
+			b.Ports = spec.Ports{Ranges: nft.Ports{{Proto: nft.TCP, First: first, Last: first + uint16(r.IntN(3))}}}
 		}
 		blocks = append(blocks, b)
 	}
@@ -64,24 +65,24 @@ func randomBlocks(r *rand.Rand) []openBlock {
 }
 
 // opens says whether the block lets a port of an address pass.
-func (b openBlock) opens(a netip.Addr, port uint16) bool {
+func (b Block) opens(a netip.Addr, port uint16) bool {
 	has := func(p netip.Prefix) bool { return p.Contains(a) }
 	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has) &&
-		(b.ports.Every || b.ports.Ranges.Contains(nft.TCP, port))
+		(b.Ports.Every || b.Ports.Ranges.Contains(nft.TCP, port))
 }
 
 // isOpen says whether ranges, which must be disjoint and ascending, let a port of an address pass.
-func isOpen(ranges []openRange, a netip.Addr, port uint16) bool {
+func isOpen(ranges []Range, a netip.Addr, port uint16) bool {
 	found := false
 	for i, r := range ranges {
-		if i > 0 && r.first.Compare(ranges[i-1].last) <= 0 || r.last.Compare(r.first) < 0 {
+		if i > 0 && r.First.Compare(ranges[i-1].Last) <= 0 || r.Last.Compare(r.First) < 0 {
 			panic("not disjoint")
 		}
-		if r.first.Compare(a) > 0 || a.Compare(r.last) > 0 {
+		if r.First.Compare(a) > 0 || a.Compare(r.Last) > 0 {
 			continue
 		}
-		for o := &r.opening; o != nil; o = o.outer {
-			found = found || o.ports.Every || o.ports.Ranges.Contains(nft.TCP, port)
+		for o := &r.Opening; o != nil; o = o.outer {
+			found = found || o.Ports.Every || o.Ports.Ranges.Contains(nft.TCP, port)
 		}
 	}
 	return found
@@ -89,8 +90,8 @@ func isOpen(ranges []openRange, a netip.Addr, port uint16) bool {
 
 // nested returns n blocks, each inside the one before and with a port of its own: 10.0.0.0/8 without the first 0, 1, 2
 // ... addresses.
-func nested(n int) []openBlock {
-	var blocks []openBlock
+func nested(n int) []Block {
+	var blocks []Block
 	for i := range n {
 		b := spec.Block{CIDR: netip.MustParsePrefix("10.0.0.0/8")}
 		for bit, at := 31, 0; bit >= 0; bit-- {
@@ -101,7 +102,7 @@ func nested(n int) []openBlock {
 			}
 		}
 		port := uint16(1 + 2*i)
-		blocks = append(blocks, openBlock{b, spec.Ports{Ranges: nft.Ports{{Proto: nft.TCP, First: port, Last: port}}}})
+		blocks = append(blocks, Block{b, spec.Ports{Ranges: nft.Ports{{Proto: nft.TCP, First: port, Last: port}}}})
 	}
 	return blocks
 }
@@ -110,12 +111,12 @@ func nested(n int) []openBlock {
 // and has a port of its own; and no packet meets more than a few chains.
 func TestNestedSize(t *testing.T) {
 	for _, n := range []int{200, 1000, 10_000} {
-		ranges, _ := cut(policy.Ingress, nft.IPv4, nested(n), noLimit)
+		ranges, _ := Cut(policy.Ingress, nft.IPv4, nested(n), math.MaxInt)
 		ports, deepest := make(map[string]int), 0
 		for i := range ranges {
 			depth := 0
-			for o := &ranges[i].opening; o != nil; o = o.outer {
-				ports[o.chain] = len(o.ports.Ranges)
+			for o := &ranges[i].Opening; o != nil; o = o.outer {
+				ports[o.Chain] = len(o.Ports.Ranges)
 				depth++
 			}
 			deepest = max(deepest, depth)

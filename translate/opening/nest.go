@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package opening
 
 import (
 	"net/netip"
@@ -16,7 +16,7 @@ import (
 // of ingress on it.
 const fanOut = 16
 
-// nesting makes the form that [cut] has for many blocks with many ports. The pieces into which the blocks divide the
+// nesting makes the form that [Cut] has for many blocks with many ports. The pieces into which the blocks divide the
 // address space are the leaves of a tree; a block's ports are open at the largest parts that it covers, of which it
 // takes some for each size, and the chain of a part goes to that of the part around it:
 //
@@ -33,11 +33,11 @@ type nesting struct {
 	starts  []netip.Addr // of the pieces
 	unions  map[string]spec.Ports
 	written int // port ranges, those of each chain, and of each set that chains share
-	ranges  []openRange
+	ranges  []Range
 }
 
 // nest returns the ranges of the spans, and whether they are not more than may be written.
-func (n *nesting) nest(spans []span) ([]openRange, bool) {
+func (n *nesting) nest(spans []span) ([]Range, bool) {
 	for _, s := range spans {
 		n.starts = append(n.starts, s.first)
 		if s.end.IsValid() {
@@ -71,7 +71,7 @@ type part struct {
 }
 
 // build adds the ranges of the pieces from first to end, in which parts are open, and all around them outer.
-func (n *nesting) build(first, end int, parts []part, outer *opening) {
+func (n *nesting) build(first, end int, parts []part, outer *Opening) {
 	if n.written > n.most {
 		return
 	}
@@ -86,10 +86,10 @@ func (n *nesting) build(first, end int, parts []part, outer *opening) {
 	}
 	if len(all) > 0 {
 		ports := n.union(all)
-		if inline(ports) {
+		if Inline(ports) {
 			n.written += len(ports.Ranges)
 		}
-		inner := openingOf(n.direction, ports, outer)
+		inner := inside(n.direction, ports, outer)
 		outer = &inner
 		if ports.Every {
 			rest = nil // nothing adds to it
@@ -127,7 +127,7 @@ func (n *nesting) union(ids []int) spec.Ports {
 }
 
 // add adds the range of the pieces from first to end, if anything is open there.
-func (n *nesting) add(first, end int, open *opening) {
+func (n *nesting) add(first, end int, open *Opening) {
 	if open == nil {
 		return
 	}
@@ -135,9 +135,9 @@ func (n *nesting) add(first, end int, open *opening) {
 	if end < len(n.starts) {
 		last = n.starts[end].Prev()
 	}
-	if i := len(n.ranges) - 1; i >= 0 && n.ranges[i].last.Next() == at && n.ranges[i].equal(*open) {
-		n.ranges[i].last = last
+	if i := len(n.ranges) - 1; i >= 0 && n.ranges[i].Last.Next() == at && n.ranges[i].equal(*open) {
+		n.ranges[i].Last = last
 		return
 	}
-	n.ranges = append(n.ranges, openRange{n.family, at, last, *open})
+	n.ranges = append(n.ranges, Range{n.family, at, last, *open})
 }

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package opening
+
+import (
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// maxInline is how many port ranges a rule has in itself: the kernel takes them together with the rule, and for n
+// single ports of one protocol the time of n². More are sets of their own, which are made in portions before a rule
+// leads to them, and which all isolations share.
+const maxInline = 256
+
+// Inline says whether a rule has the ports in itself.
+func Inline(p spec.Ports) bool { return len(p.Ranges) <= maxInline }
+
+// maxExact is how many ports of a peer become elements of their own. With more, the peer's address jumps to a chain
+// with the port set, so that a policy with 5,000 ports does not make 5,000 elements for each of its peers.
+const maxExact = 8
+
+// Exact says whether the set is a few single ports.
+func Exact(p spec.Ports) bool {
+	return !p.Every && len(p.Ranges) <= maxExact &&
+		!slices.ContainsFunc(p.Ranges, func(r nft.PortRange) bool { return r.First != r.Last })
+}
+
+// Opening is what is open to a range of addresses: ports and, where blocks lie inside others, what is open around it as
+// well.
+type Opening struct {
+	Ports spec.Ports
+	Chain string // that accepts it; "" where every port is open, as none is needed
+
+	direction policy.Direction
+	outer     *Opening // nil: nothing more
+}
+
+// Of returns the opening of ports in a direction.
+func Of(d policy.Direction, ports spec.Ports) Opening { return inside(d, ports, nil) }
+
+// inside returns the opening of ports in a direction, inside of outer, which may be nil.
+func inside(d policy.Direction, ports spec.Ports, outer *Opening) Opening {
+	o := Opening{direction: d, Ports: ports}
+	if ports.Every { // nothing adds to it
+		return o
+	}
+	fields := []string{ports.Key()}
+	o.outer = outer
+	if outer != nil {
+		fields = append(fields, outer.Chain)
+	}
+	o.Chain = d.String() + "-ports-" + nft.Hash(fields...)
+	return o
+}
+
+// equal says whether two open the same in the same way.
+func (o Opening) equal(p Opening) bool { return o.Chain == p.Chain && o.Ports.Every == p.Ports.Every }
