@@ -106,6 +106,7 @@ const (
 	Goto                 // to a chain, and at its end back to where the calling chain was jumped to from
 	Reject               // drop, and tell the sender: ICMP administratively prohibited
 	Reset                // drop, and tell the sender: a TCP reset; only after a match of TCP
+	Return               // back to where the chain was jumped to from
 )
 
 // Verdict is a statement that ends or redirects evaluation.
@@ -135,6 +136,8 @@ func (v Verdict) String() string {
 		return "reject with icmpx admin-prohibited"
 	case Reset:
 		return "reject with tcp reset"
+	case Return:
+		return "return"
 	}
 	return "continue"
 }

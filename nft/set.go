@@ -220,11 +220,10 @@ func (e Element) Text(t SetType) string {
 
 // typeText is what follows "type" in the declaration of a set of type t.
 func (t SetType) typeText() string {
-	if t.Fields == PortInterval {
-		return "inet_service"
-	}
 	text := t.Family.addrType()
 	switch t.Fields {
+	case PortInterval:
+		text = "inet_service"
 	case AddrAddr:
 		text += " . " + t.Family.addrType()
 	case AddrProtoPort:

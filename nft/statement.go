@@ -45,6 +45,12 @@ type CtReply struct{}
 // String returns the match as nft(8) writes it.
 func (CtReply) String() string { return "ct direction reply" }
 
+// CtDNAT matches a packet of a connection whose destination was translated, as one to a Service is.
+type CtDNAT struct{}
+
+// String returns the match as nft(8) writes it.
+func (CtDNAT) String() string { return "ct status dnat" }
+
 // Side is the end of a flow whose address is looked up.
 type Side uint8
 
@@ -190,15 +196,25 @@ func (r PortRange) text() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// PortLookup matches a packet by protocol, and by destination port in a set of [PortInterval]. A set of many ports is
-// made before the rule is, in portions.
+// PortLookup matches a packet by protocol, and by destination port in a set of [PortInterval] or, with Map, in a map,
+// as [Lookup] does. A set of many ports is made before the rule is, in portions.
 type PortLookup struct {
 	Proto uint8
 	Set   string
+	Map   bool
 }
 
+// Type is the type of the set or map.
+func (l PortLookup) Type() SetType { return SetType{Fields: PortInterval, Map: l.Map} }
+
 // String returns the lookup as nft(8) writes it.
-func (l PortLookup) String() string { return ProtocolName(l.Proto) + " dport @" + l.Set }
+func (l PortLookup) String() string {
+	text := ProtocolName(l.Proto) + " dport"
+	if l.Map {
+		text += " vmap"
+	}
+	return text + " @" + l.Set
+}
 
 // NeighbourDiscovery matches the ICMPv6 messages without which an IPv6 link does not work (RFC 4861).
 type NeighbourDiscovery struct{}

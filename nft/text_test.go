@@ -57,6 +57,8 @@ func everything() *nft.Table {
 		nft.R(nft.Ports{{Proto: nft.UDP, First: 53, Last: 53}, {Proto: nft.UDP, First: 80, Last: 90}}, nft.Counter{}),
 		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "many"}, accept()),
 		nft.R(nft.PortLookup{Proto: nft.SCTP, Set: "many"}, accept()),
+		nft.R(nft.CtDNAT{}, nft.Verdict{Kind: nft.Return}),
+		nft.R(nft.PortLookup{Proto: nft.UDP, Set: "services", Map: true}),
 		nft.R(nft.JumpTo("tail")),
 	}})
 	t.SetChain(&nft.Chain{Name: "tail", Rules: []nft.Rule{
@@ -78,6 +80,9 @@ func fillSets(t *nft.Table) {
 		nft.IntervalKey(65535, 65535)} {
 		many.Want(k, nft.Value{})
 	}
+	services := t.Set("services", nft.SetType{Fields: nft.PortInterval, Map: true}, "")
+	services.Want(nft.IntervalKey(53, 53), nft.Value{Verdict: accept()})
+	services.Want(nft.IntervalKey(54, 65535), nft.Value{Verdict: nft.Verdict{Kind: nft.Return}})
 	for i, f := range nft.Families() {
 		a := []string{"10.0.0.1", "fd00::1"}[i]
 		b := []string{"192.168.0.255", "::192.168.0.255"}[i]

@@ -18,6 +18,7 @@ type Packet struct {
 	ICMPType uint8      // of ICMP and ICMPv6
 	In, Out  string     // links; "" is not known, or none
 	FromNode bool       // the source is an address of the node itself
+	DNAT     bool       // the destination was another one before
 }
 
 // addr returns the address at an end.
@@ -145,6 +146,8 @@ func (tr *trace) chain(c *Chain, depth int) Verdict {
 		switch v.Kind {
 		case Accept, Drop, Reject, Reset:
 			return v
+		case Return:
+			return Verdict{}
 		case Jump, Goto:
 			next := tr.table.Chain(v.Chain)
 			if next == nil {
@@ -181,6 +184,8 @@ func (tr *trace) rule(c *Chain, i int) Verdict {
 
 // eval is false: a new connection is in neither state.
 func (CtState) eval(*trace) bool { return false }
+
+func (CtDNAT) eval(tr *trace) bool { return tr.packet.DNAT }
 
 // eval is false: the first packet of a connection gives it its direction.
 func (CtReply) eval(*trace) bool { return false }
@@ -230,11 +235,17 @@ func (p Ports) eval(tr *trace) bool { return p.Contains(tr.packet.Proto, tr.pack
 
 func (l PortLookup) eval(tr *trace) bool {
 	s := tr.table.FindSet(l.Set)
-	if s == nil || s.Type.Fields != PortInterval {
+	if s == nil || s.Type != l.Type() {
 		tr.err = fmt.Errorf("no set %s of ports", l.Set)
 		return false
 	}
-	return tr.packet.Proto == l.Proto && tr.lookUp(s, Key{Port: tr.packet.DstPort})
+	if tr.packet.Proto != l.Proto || !tr.lookUp(s, Key{Port: tr.packet.DstPort}) {
+		return false
+	}
+	if l.Map {
+		tr.verdict = tr.found.Verdict
+	}
+	return true
 }
 
 func (NeighbourDiscovery) eval(tr *trace) bool {

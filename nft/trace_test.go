@@ -115,6 +115,36 @@ func TestTracePorts(t *testing.T) {
 	}
 }
 
+// TestTraceReturn follows the verdicts of a map of ports, in a chain that the packet does not come back to.
+func TestTraceReturn(t *testing.T) {
+	table := nft.NewTable("t", "")
+	ports := table.Set("ports", nft.SetType{Fields: nft.PortInterval, Map: true}, "")
+	ports.Want(nft.IntervalKey(1, 79), nft.Value{Verdict: nft.Verdict{Kind: nft.Return}})
+	ports.Want(nft.IntervalKey(80, 80), nft.Value{Verdict: accept()})
+	table.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{
+		nft.R(nft.JumpTo("list")),
+		nft.R(nft.Verdict{Kind: nft.Reject}),
+	}})
+	table.SetChain(&nft.Chain{Name: "list", Rules: []nft.Rule{nft.R(nft.GotoChain("class")), nft.R(accept())}})
+	table.SetChain(&nft.Chain{Name: "class", Rules: []nft.Rule{
+		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports", Map: true}),
+		nft.R(nft.CtDNAT{}, accept()),
+		nft.R(drop()),
+	}})
+	for flow, want := range map[string]string{
+		"tcp/79": "reject with icmpx admin-prohibited", "tcp/80": "accept", "tcp/81": "drop", "udp/80": "drop",
+	} {
+		p := parseFlow(t, "10.0.0.1 -> 10.0.0.2 "+flow)
+		if _, v, err := table.Trace(p); err != nil || v.String() != want {
+			t.Errorf("%s: %v %v, want %s", flow, v, err, want)
+		}
+		p.DNAT = true
+		if _, v, _ := table.Trace(p); want == "drop" && v.String() != "accept" {
+			t.Errorf("%s, translated: %v", flow, v)
+		}
+	}
+}
+
 func TestTrace(t *testing.T) {
 	table := pods()
 	for _, row := range []struct{ flow, verdict, path string }{

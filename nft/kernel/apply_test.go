@@ -52,7 +52,7 @@ func setTypes() []nft.SetType {
 			}
 		}
 	}
-	return append(types, nft.SetType{Fields: nft.PortInterval})
+	return append(types, nft.SetType{Fields: nft.PortInterval}, nft.SetType{Fields: nft.PortInterval, Map: true})
 }
 
 func setName(t nft.SetType) string {
@@ -76,7 +76,8 @@ func declareSets(t *nft.Table) {
 func sets() *nft.Table {
 	t := nft.NewTable("t", "")
 	t.SetChain(&nft.Chain{Name: "other"})
-	verdicts := []nft.Verdict{{Kind: nft.Accept}, {Kind: nft.Drop}, nft.JumpTo("other"), nft.GotoChain("other"), {}}
+	verdicts := []nft.Verdict{{Kind: nft.Accept}, {Kind: nft.Drop}, nft.JumpTo("other"), nft.GotoChain("other"), {},
+		{Kind: nft.Return}}
 	for _, typ := range setTypes() {
 		s := t.Set(setName(typ), typ, "set of "+setName(typ))
 		for i, k := range keys(typ) {
@@ -126,7 +127,7 @@ func keys(t nft.SetType) []nft.Key {
 
 // rules returns the statements of a rule for each form that a statement can take.
 func rules() map[string][]nft.Statement {
-	accept := nft.Verdict{Kind: nft.Accept}
+	accept, portMap := nft.Verdict{Kind: nft.Accept}, nft.SetType{Fields: nft.PortInterval, Map: true}
 	all := map[string][]nft.Statement{
 		"accept":      {accept},
 		"drop":        {nft.Verdict{Kind: nft.Drop}},
@@ -137,6 +138,9 @@ func rules() map[string][]nft.Statement {
 		"reset port":  {nft.Ports{ports(nft.TCP, 80, 80)}, nft.Verdict{Kind: nft.Reset}},
 		"reset bare":  {nft.Verdict{Kind: nft.Reset}},
 		"port set":    {nft.PortLookup{Proto: nft.UDP, Set: setName(nft.SetType{Fields: nft.PortInterval})}, accept},
+		"port map":    {nft.PortLookup{Proto: nft.TCP, Set: setName(portMap), Map: true}},
+		"return":      {nft.Verdict{Kind: nft.Return}},
+		"dnat":        {nft.CtDNAT{}, accept},
 		"established": {nft.CtState{nft.Established}, accept},
 		"est,related": {nft.CtState{nft.Established, nft.Related}, accept},
 		"reply":       {nft.CtState{nft.Established}, nft.CtReply{}, accept},

@@ -166,6 +166,8 @@ func verdictKind(v nft.Verdict) (expr.VerdictKind, error) {
 		return expr.VerdictJump, nil
 	case nft.Goto:
 		return expr.VerdictGoto, nil
+	case nft.Return:
+		return expr.VerdictReturn, nil
 	}
 	return 0, fmt.Errorf("%s is not a verdict that a map can have", v)
 }

@@ -92,7 +92,7 @@ func (w *world) valid(i int, r nft.Rule) bool {
 				return false
 			}
 		case nft.PortLookup:
-			if w.sets[nft.SetType{Fields: nft.PortInterval}] == nil {
+			if w.sets[s.Type()] == nil || s.Map && i >= worldChains-2 {
 				return false
 			}
 		case nft.Verdict:

@@ -44,7 +44,8 @@ func (r *rule) ports(p nft.Ports) error {
 //	tcp dport @s
 func (r *rule) portLookup(l nft.PortLookup) {
 	r.requireProtocol(l.Proto)
-	r.push(loadDestPort(firstRegister), &expr.Lookup{SourceRegister: firstRegister, SetName: l.Set})
+	r.push(loadDestPort(firstRegister),
+		&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Map})
 }
 
 // checkPorts refuses what the kernel would take for something else.

@@ -178,6 +178,8 @@ func verdictOf(b []byte) nft.Verdict {
 		v.Kind = nft.Jump
 	case expr.VerdictGoto:
 		v.Kind = nft.Goto
+	case expr.VerdictReturn:
+		v.Kind = nft.Return
 	}
 	return v
 }

@@ -47,6 +47,8 @@ func (r *rule) statement(s nft.Statement) error {
 	switch s := s.(type) {
 	case nft.CtState:
 		r.ctState(s)
+	case nft.CtDNAT:
+		r.ctBits(expr.CtKeySTATUS, dstNAT)
 	case nft.Lookup:
 		r.lookup(s)
 	case nft.Ports:
@@ -119,9 +121,19 @@ func (r *rule) ctState(states nft.CtState) {
 	for _, s := range states {
 		bits |= uint32(s)
 	}
+	r.ctBits(expr.CtKeySTATE, bits)
+}
+
+// dstNAT is IPS_DST_NAT of the kernel's linux/netfilter/nf_conntrack_common.h.
+const dstNAT = 1 << 5
+
+// ctBits compiles the check that one of some bits is set of what conntrack has at a key:
+//
+//	ct status dnat
+func (r *rule) ctBits(key expr.CtKey, bits uint32) {
 	zero := make([]byte, 4)
 	r.push(
-		&expr.Ct{Key: expr.CtKeySTATE, Register: firstRegister},
+		&expr.Ct{Key: key, Register: firstRegister},
 		&expr.Bitwise{
 			SourceRegister: firstRegister,
 			DestRegister:   firstRegister,
