@@ -99,7 +99,7 @@ func TestToNode(t *testing.T) {
 	}
 }
 
-// podLink is a network namespace with the pod 10.244.1.2, behind a link of the node 10.244.1.1, in which the test is.
+// podLink is the network namespace of a pod, 10.244.N.2, behind a link of the node, 10.244.N.1, in which the test is.
 type podLink struct{ space *netns.Namespace }
 
 // How long an answer is waited for: one that is to come, and one that is not.
@@ -108,9 +108,16 @@ const (
 	denied  = 500 * time.Millisecond
 )
 
+// newPodLink makes a node with the pod 10.244.1.2.
 func newPodLink(t *testing.T) *podLink {
 	t.Helper()
 	netns.Enter(t)
+	return addPodLink(t, 1)
+}
+
+// addPodLink adds the pod 10.244.N.2 to the node.
+func addPodLink(t *testing.T, n int) *podLink {
+	t.Helper()
 	made := make(chan *netns.Namespace)
 	go func() {
 		space, err := netns.New()
@@ -124,12 +131,14 @@ func newPodLink(t *testing.T) *podLink {
 		t.FailNow()
 	}
 	t.Cleanup(func() { _ = pod.space.Close() })
-	run(t, "ip", "link", "add", "pod", "type", "veth", "peer", "name", "eth0", "netns", pod.space.Path())
-	run(t, "ip", "address", "add", "10.244.1.1/24", "dev", "pod")
-	run(t, "ip", "link", "set", "pod", "up")
+	link, address := fmt.Sprintf("pod%d", n), fmt.Sprintf("10.244.%d.", n)
+	run(t, "ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", pod.space.Path())
+	run(t, "ip", "address", "add", address+"1/24", "dev", link)
+	run(t, "ip", "link", "set", link, "up")
 	pod.inside(t, func() {
-		run(t, "ip", "address", "add", "10.244.1.2/24", "dev", "eth0")
+		run(t, "ip", "address", "add", address+"2/24", "dev", "eth0")
 		run(t, "ip", "link", "set", "eth0", "up")
+		run(t, "ip", "route", "add", "default", "via", address+"1")
 	})
 	return pod
 }

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Runs netpold's tests of the kernel on other kernels, in virtual machines. Each argument is a kernel package of any
-# distribution (.deb, .rpm, .apk or .pkg.tar.*, one that has both the kernel and its modules), or a folder of one that
-# was unpacked. The host needs qemu-system-x86_64, cpio, kmod, a static busybox, nft and ip. The machine is amd64, has
-# no network, and everything is in its memory.
+# distribution (.deb, .rpm, .apk or .pkg.tar.*), several with commas between them where the kernel and its modules are
+# in packages of their own, or a folder of what was unpacked. The host needs qemu-system-x86_64, cpio, kmod, a static
+# busybox, nft and ip. The machine is amd64, has no network, and everything is in its memory.
 #
 #   test/kernels/run.sh linux-image-6.1.0-45-cloud-amd64_6.1.170-1_amd64.deb
 #   PACKAGES="nft/kernel" FLAGS="-test.run=TestOwn" test/kernels/run.sh /path/to/unpacked
@@ -15,6 +15,7 @@ run=yes
 if [[ ${1-} == -n ]]; then run= && shift; fi
 (($#)) || { echo "usage: $0 [-n] KERNEL..." >&2; exit 2; }
 read -ra packages <<<"${PACKAGES:-nft/kernel nft/nflog test/kernel test/faults test/drops}"
+read -ra flags <<<"${FLAGS-}"
 for program in qemu-system-x86_64 cpio depmod busybox nft ip; do
   [[ ! $run && $program == qemu* ]] || command -v "$program" >/dev/null ||
     { echo "$0: the machine lacks $program" >&2; exit 1; }
@@ -56,11 +57,17 @@ mkdir -p /dev/shm /run/netns
 ip link set lo up
 while read -r m; do insmod "\$m" 2>/dev/null; done </modules
 [ -c /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; }
-echo "kernel \$(uname -r)"
+echo "kernel \$(uname -r), SCTP sockets: \$(grep -q ^SCTP /proc/net/protocols && echo yes || echo no)"
 failed=0
+count() { grep -cE "^ *--- \$1:" /tmp/log; }
 for p in ${packages[*]}; do
-  cd /tree/\$p && ./run.test -test.timeout=60m ${FLAGS:-} >/tmp/log 2>&1 && echo "ok   \$p" && continue
-  failed=1; tail -n 60 /tmp/log; echo "FAIL \$p"
+  more=; [ "\$p" != test/kernel ] || more=-flows=${FLOWS:-100000}
+  cd /tree/\$p
+  ./run.test -test.v -test.timeout=60m \$more ${flags[*]@Q} >/tmp/log 2>&1 && r=ok || { r=FAIL failed=1; }
+  [ \$r = ok ] || grep -vE '^ *(=== |--- (PASS|SKIP))' /tmp/log | tail -n 60
+  grep -E '^ *--- SKIP' /tmp/log
+  echo "\$r \$p: \$(count PASS) passed, \$(count FAIL) failed, \$(count SKIP) skipped," \
+    "\$(cut -d. -f1 /proc/uptime) s after boot"
 done
 echo "status \$failed"
 sync; poweroff -f
@@ -83,7 +90,7 @@ modules() {
   depmod -b "$base" "$version"
   rm -rf "$root/m" && mkdir -p "$root/m" && : >"$root/modules"
   for module in nf_tables nf_tables_set nft_ct nft_limit nft_log nft_reject nft_reject_inet nft_counter nft_nat \
-    nft_masq nfnetlink_log nf_log_syslog nf_conntrack nf_conntrack_netlink nf_reject_ipv4 nf_reject_ipv6 \
+    nft_masq nft_fib_inet nfnetlink_log nf_log_syslog nf_conntrack nf_conntrack_netlink nf_reject_ipv4 nf_reject_ipv6 \
     tun veth bridge br_netfilter dummy sctp; do
     modprobe -d "$base" -S "$version" --show-depends "$module" 2>/dev/null || true
   done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
@@ -100,8 +107,13 @@ modules() {
 
 failed=0
 for kernel; do
-  base=$(realpath "$kernel")
-  if [[ -f $kernel ]]; then base=$work/unpacked && rm -rf "$base" && unpack "$(realpath "$kernel")" "$base"; fi
+  base=$work/unpacked
+  if [[ -d $kernel ]]; then
+    base=$(realpath "$kernel")
+  else
+    rm -rf "$base"
+    for package in ${kernel//,/ }; do unpack "$(realpath "$package")" "$base"; done
+  fi
   [[ -d $base/lib/modules ]] || { mkdir -p "$base/lib" && mv "$base/usr/lib/modules" "$base/lib/"; }
   version=$(basename "$(ls -d "$base"/lib/modules/*/ | head -n 1)")
   image=$(find "$base" -name 'vmlinuz*' -type f | head -n 1)
