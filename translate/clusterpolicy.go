@@ -4,6 +4,8 @@ package translate
 
 import (
 	"iter"
+	"maps"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -29,6 +31,16 @@ func (s *State) ClusterPolicies() iter.Seq[types.NamespacedName] {
 
 // NodePeers yields the names of all nodes that have been set as peers, in Name.
 func (s *State) NodePeers() iter.Seq[types.NamespacedName] { return inNoNamespace(s.nodePeers) }
+
+// excerptTiers adds what an excerpt for a flow needs of the tiers before and after NetworkPolicy.
+func (s *State) excerptTiers(c *policy.Cluster, f policy.Flow) {
+	c.ClusterPolicies = slices.Collect(maps.Values(s.clusterPolicies))
+	for _, n := range s.nodePeers {
+		if slices.Contains(n.Addresses, f.Dst) {
+			c.NodePeers = append(c.NodePeers, n)
+		}
+	}
+}
 
 // inNoNamespace yields the keys of m as names.
 func inNoNamespace[T any](m map[string]T) iter.Seq[types.NamespacedName] {

@@ -66,6 +66,7 @@ func (s *State) replaceHost(old, next *pod) {
 func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	c.Guard = s.policyGuard()
+	s.excerptTiers(c, f)
 	var names []types.NamespacedName
 	var pods []*pod
 	for _, a := range []netip.Addr{f.Src, f.Dst} {

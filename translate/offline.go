@@ -65,7 +65,7 @@ func nodesOf(c *policy.Cluster, f policy.Flow, options Options) []*State {
 func PacketOf(f policy.Flow) nft.Packet {
 	p := nft.Packet{
 		Src: f.Src, Dst: f.Dst, Proto: f.Proto, DstPort: f.DstPort, ICMPType: f.ICMPType,
-		FromNode: f.FromNode, In: f.In, Out: f.Out,
+		FromNode: f.FromNode, In: f.In, Out: f.Out, DNAT: f.Service,
 	}
 	if f.ToNode {
 		p.Hook = nft.Input

@@ -70,7 +70,8 @@ func ExplainFlow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace)
 		allowed := true
 		for _, d := range directions {
 			allowed = allowed && (d.Allowed || !d.Unknown && d.Pod.Node != t.Node) // who else is denied is a pod
-			if d.Isolated && !slices.ContainsFunc(traces, func(t translate.NodeTrace) bool {
+			policed := d.Isolated || d.Admin != nil || d.Baseline != nil
+			if policed && !slices.ContainsFunc(traces, func(t translate.NodeTrace) bool {
 				return t.Node == d.Pod.Node
 			}) {
 				text.Text += fmt.Sprintf("  %s is enforced on node %s, not here on %s\n", d.Direction,

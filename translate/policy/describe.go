@@ -75,7 +75,7 @@ func (c *Cluster) Describe(e Answer) string {
 // describe returns one direction's decision in a line, and in another what audited policies would change; a is the
 // address at its end.
 func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
-	text := fmt.Sprintf("%s of %s: %s", d.Direction, end(d.Pod, a), c.reason(d, a, c.Nearest(f, d.Direction)))
+	text := fmt.Sprintf("%s of %s: %s", d.Direction, end(d.Pod, a), c.reason(f, d, c.Nearest(f, d.Direction)))
 	if d.Audit == nil || d.Audit.Exempt != "" {
 		return text
 	}
@@ -83,23 +83,30 @@ func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
 		return slices.Contains(d.Policies, name)
 	})
 	return fmt.Sprintf("%s\n    audited: with %s enforced, it would be %s", text, list(audited),
-		c.reason(*d.Audit, a, c.NearestOfAll(f, d.Direction)))
+		c.reason(f, *d.Audit, c.NearestOfAll(f, d.Direction)))
 }
 
 // reason returns a decision with its reason; near is the rule that comes nearest, or nil.
-func (c *Cluster) reason(d Decision, a netip.Addr, near *Near) string {
+func (c *Cluster) reason(f Flow, d Decision, near *Near) string {
 	isolated := "isolated by " + list(d.Policies)
 	switch {
 	case d.Unknown:
-		return "denied: unknown pod: " + c.Guard.UnknownText(a)
+		return "denied: unknown pod: " + c.Guard.UnknownText(ends{flow: f}.own(d.Direction))
 	case d.Exempt != "":
 		return "allowed: " + d.Exempt
 	case d.Quarantine != "":
 		return "denied: " + isolated + "; quarantined, nothing is allowed: " + d.Quarantine
 	case d.Unenforced != "":
 		return "allowed: " + isolated + ", which are not in force: " + d.Unenforced
+	case d.Admin.decides():
+		return c.verdictText(f, d.Admin, "")
+	case d.Baseline.decides():
+		return c.verdictText(f, d.Baseline, d.passed()+"no NetworkPolicy isolates it; ")
 	case !d.Isolated:
-		return "allowed: no policy isolates it for " + d.Direction.String()
+		return "allowed: " + d.passed() + "no policy isolates it for " + d.Direction.String()
+	}
+	isolated = d.passed() + isolated
+	switch {
 	case d.AllowedBy != nil:
 		return "allowed: " + isolated + "; allowed by " + d.AllowedBy.String()
 	case d.OverLimit != nil:

@@ -10,6 +10,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
 // Answer answers whether the cluster's policies allow a flow. A flow is allowed when both directions allow it.
@@ -32,6 +33,10 @@ type Decision struct {
 	Exempt    string   // why no policy could block the flow in this direction, or ""
 	Unknown   bool     // the guard drops the flow: no pod of its node is known to have the address at this end
 	OverLimit *RuleRef // a rule that would allow the flow, were it not over a limit; nil if another does
+
+	// What the tiers before and after NetworkPolicy say of the flow; nil where a tier has no rule that matches it, or
+	// was not asked, as Baseline is not where a NetworkPolicy isolates the pod.
+	Admin, Baseline *ClusterVerdict
 
 	// Quarantine is why nothing that the policies allow is in force on the pod's node, or "".
 	Quarantine string
@@ -190,30 +195,50 @@ func (c *Cluster) decideBy(d Direction, e ends, isolating []*networkingv1.Networ
 		return answer
 	}
 	answer.Exempt = c.exempt(d, e)
-	if answer.Exempt != "" || !answer.Isolated {
+	if answer.Exempt != "" {
 		answer.Allowed = true
 		return answer
 	}
-	if q != nil {
+	if q != nil && q.Address.IsValid() && answer.Isolated {
 		answer.Quarantine = q.Reason
 		return answer
 	}
+	if answer.Admin = c.ask(v1alpha2.AdminTier, d, e); answer.Admin.decides() {
+		answer.Allowed = answer.Admin.accepts()
+		return answer
+	}
+	switch {
+	case !answer.Isolated:
+		answer.Baseline = c.ask(v1alpha2.BaselineTier, d, e)
+		answer.Allowed = !answer.Baseline.decides() || answer.Baseline.accepts()
+	case e.flow.Src == e.flow.Dst:
+		answer.Allowed, answer.Exempt = true, toItself
+	case q != nil:
+		answer.Quarantine = q.Reason
+	default:
+		c.askPolicies(isolating, &answer, e)
+	}
+	return answer
+}
+
+// askPolicies notes which rule of the policies that isolate a pod allows a flow, if any.
+func (c *Cluster) askPolicies(isolating []*networkingv1.NetworkPolicy, answer *Decision, e ends) {
 	// "Traffic is allowed to a pod if ... the traffic matches at least one ingress rule across all of the NetworkPolicy
 	// objects whose podSelector matches the pod": policies only ever add.
+	d := answer.Direction
 	for _, np := range isolating {
 		for i, rule := range rulesOf(np, d) {
 			if _, _, fits := c.fit(np, d, rule, e); !fits || rule.fault() != "" {
 				continue
 			}
-			if ref := (&RuleRef{nameOf(np), d, i}); c.overLimit(pod, *ref) {
+			if ref := (&RuleRef{nameOf(np), d, i}); c.overLimit(answer.Pod, *ref) {
 				answer.OverLimit = ref
 			} else {
 				answer.Allowed, answer.AllowedBy, answer.OverLimit = true, ref, nil
-				return answer
+				return
 			}
 		}
 	}
-	return answer
 }
 
 // overLimit says whether a rule of a pod's policies is over a limit.
@@ -226,6 +251,10 @@ func (c *Cluster) overLimit(pod *Pod, r RuleRef) bool {
 	return false
 }
 
+// toItself is why NetworkPolicies never block what a pod sends to itself. What it sends to its own address never leaves
+// it, so that it is no ClusterNetworkPolicy's either; what comes back to it by a Service is.
+const toItself = "a pod cannot block access to itself"
+
 // exempt says why no policy can block the flow in this direction, or "".
 func (c *Cluster) exempt(d Direction, e ends) string {
 	f := e.flow
@@ -233,8 +262,8 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 	hostPods := c.hostPods(e.own(d))
 	host := fmt.Sprintf("pods with hostNetwork are never isolated (%s)", hostPods)
 	switch {
-	case f.Src == f.Dst:
-		return "a pod cannot block access to itself"
+	case f.Src == f.Dst && !f.Service:
+		return toItself
 	case f.ToNode && d == Ingress && hostPods != "":
 		return host
 	case f.ToNode && d == Ingress:

@@ -14,6 +14,7 @@ import (
 // Flow is the first packet of a new connection: its original source, and its destination after that was translated.
 type Flow struct {
 	ToNode   bool       // the destination is the node that the pod at the source is on
+	Service  bool       // the destination was translated; asked only where a pod has both ends
 	Src, Dst netip.Addr // of one family; an IPv4-mapped address is one of IPv6
 	Proto    uint8      // IANA protocol number
 	DstPort  uint16     // of protocols that have ports

@@ -141,7 +141,7 @@ func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
 // Faults returns what is not valid in the policies, of a rule the first, and in the modes of namespaces, sorted. A
 // policy is in force without its faulty parts.
 func (c *Cluster) Faults() []error {
-	var errs []error
+	errs := c.clusterFaults()
 	add := func(np *networkingv1.NetworkPolicy, field, fault string) {
 		if fault != "" {
 			errs = append(errs, fmt.Errorf("NetworkPolicy %s: %s%s", nameOf(np), field, fault))

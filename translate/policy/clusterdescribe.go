@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
+)
+
+// ClusterNear is the rule of a tier that comes nearest to letting a flow on that the tier denies, and the first part of
+// it that does not fit.
+type ClusterNear struct {
+	ClusterRuleRef
+	Reason string // in words for an operator
+}
+
+// NearestInTier returns the rule that comes nearest to letting a flow on in one direction, of those that the tier asks
+// before the rule that denies it: one that names the peer before one that names the port. It is nil when there is none,
+// or when the tier does not deny the flow.
+func (c *Cluster) NearestInTier(f Flow, d Direction, tier v1alpha2.Tier) *ClusterNear {
+	e := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
+	denies := c.ask(tier, d, e)
+	if !denies.decides() || denies.accepts() {
+		return nil
+	}
+	pod, _, _ := e.of(d)
+	var nearest *ClusterNear
+	best := -1
+	for _, r := range c.TierRules(tier, d, pod) {
+		if r.ClusterRuleRef == denies.ClusterRuleRef {
+			break
+		}
+		if rank, reason := c.clusterMisfit(r, e); rank > best {
+			best, nearest = rank, &ClusterNear{r.ClusterRuleRef, reason}
+		}
+	}
+	return nearest
+}
+
+// clusterMisfit says how near a rule that does not match comes to letting a flow on, and what does not fit; a rule that
+// denies never does.
+func (c *Cluster) clusterMisfit(r ClusterRule, e ends) (rank int, reason string) {
+	verb := "accepts"
+	switch r.Action {
+	case v1alpha2.ClusterNetworkPolicyRuleActionAccept:
+	case v1alpha2.ClusterNetworkPolicyRuleActionPass:
+		verb = "passes"
+	default:
+		return -1, ""
+	}
+	_, peer, addr := e.of(r.Direction)
+	switch peers, protocols := c.clusterFit(r, e); {
+	case r.Fault != "" && peers:
+		return 3, "the rule is not valid and matches nothing: " + r.Fault
+	case peers:
+		return 3, fmt.Sprintf("it %s %s, not %s", verb, protocolsText(r.Protocols), serviceOf(e.flow))
+	case r.Fault != "":
+		return 1, "the rule is not valid and matches nothing: " + r.Fault
+	case protocols:
+		return 2, "its peers do not include " + c.peerText(peer, addr)
+	}
+	return 0, fmt.Sprintf("it %s neither %s nor this peer", verb, serviceOf(e.flow))
+}
+
+// verdictText says what a tier's verdict is; before is what comes before that.
+func (c *Cluster) verdictText(f Flow, v *ClusterVerdict, before string) string {
+	switch {
+	case v.accepts():
+		return "allowed: " + before + v.String() + " accepts"
+	case v.Fault != "":
+		return fmt.Sprintf("denied: %s%s is not valid and denies everything: %s", before, v, v.Fault)
+	}
+	text := fmt.Sprintf("denied: %s%s denies", before, v)
+	if near := c.NearestInTier(f, v.Direction, v.Tier); near != nil {
+		text += fmt.Sprintf(" (nearest: %s: %s)", near.ClusterRuleRef, near.Reason)
+	}
+	return text
+}
+
+// passed says which rules passed the flow on to the next tier, or "".
+func (d Decision) passed() string {
+	var text string
+	for _, v := range []*ClusterVerdict{d.Admin, d.Baseline} {
+		if v != nil && !v.decides() {
+			text += v.String() + " passes; "
+		}
+	}
+	return text
+}
+
+// protocolsText names protocols for an operator, a few of them.
+func protocolsText(all []v1alpha2.ClusterNetworkPolicyProtocol) string {
+	const most = 4
+	var names []string
+	for i, p := range all {
+		if i == most {
+			names = append(names, fmt.Sprintf("%d more", len(all)-most))
+			break
+		}
+		proto, port := ClusterPort(p)
+		switch {
+		case port == nil:
+			names = append(names, "port "+p.DestinationNamedPort)
+		case port.Range != nil:
+			names = append(names, fmt.Sprintf("%s %d-%d", protocolName(proto), port.Range.Start, port.Range.End))
+		default:
+			names = append(names, fmt.Sprintf("%s %d", protocolName(proto), port.Number))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// clusterFaults returns what is not valid in the ClusterNetworkPolicies, outside of rules and of a rule the first.
+func (c *Cluster) clusterFaults() []error {
+	var errs []error
+	for _, p := range c.ClusterPolicies {
+		if fault := p.Fault(); fault != "" {
+			errs = append(errs, fmt.Errorf("ClusterNetworkPolicy %s: %s; no rule of it accepts anything, and every "+
+				"other denies everything", p.Name, fault))
+			continue
+		}
+		for _, d := range Directions() {
+			for _, r := range p.Rules(d) {
+				switch {
+				case r.Fault == "":
+				case r.Action == v1alpha2.ClusterNetworkPolicyRuleActionAccept:
+					errs = append(errs, fmt.Errorf("ClusterNetworkPolicy %s: %s; the rule accepts nothing", p.Name,
+						r.Fault))
+				default:
+					errs = append(errs, fmt.Errorf("ClusterNetworkPolicy %s: %s; the rule denies everything", p.Name,
+						r.Fault))
+				}
+			}
+		}
+	}
+	return errs
+}
+
+// Ties returns the ClusterNetworkPolicies that have the tier and priority of another one, in the order in which they
+// are asked: "there is no way for the user to reliably determine which one it will choose", but here the name decides.
+func (c *Cluster) Ties() [][]string {
+	type place struct {
+		tier     v1alpha2.Tier
+		priority int32
+	}
+	names := make(map[place][]string)
+	for _, p := range c.ClusterPolicies {
+		at := place{p.Tier(), p.Spec.Priority}
+		names[at] = append(names[at], p.Name)
+	}
+	var ties [][]string
+	for _, tied := range names {
+		if len(tied) > 1 {
+			slices.Sort(tied)
+			ties = append(ties, tied)
+		}
+	}
+	slices.SortFunc(ties, slices.Compare)
+	return ties
+}
