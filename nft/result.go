@@ -12,6 +12,9 @@ type Count struct {
 type Counted struct {
 	Element
 	Count // zero in sets whose type does not count
+
+	// Left is the milliseconds that an element of a dynamic set stays without another packet.
+	Left uint64
 }
 
 // HeldRule is a rule as the kernel holds it, held against the one that should be at its place in the chain.

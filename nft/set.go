@@ -22,6 +22,7 @@ const (
 	AddrAddr                    // ip saddr . ip daddr: Key.Addr and Key.To
 	AddrProtoPort               // ip saddr . meta l4proto . th dport
 	PortInterval                // th dport, an interval: Key.Port to Key.Last, both inclusive; of no family
+	Flow                        // ip saddr . ip daddr . meta l4proto . th dport, of dynamic sets
 )
 
 // SetType is the type of a set or, with Map, of a verdict map.
@@ -30,12 +31,13 @@ type SetType struct {
 	Fields  Fields
 	Map     bool // elements carry verdicts
 	Counter bool // each element counts the packets that match it
+	Dynamic Dynamic
 }
 
 // Key is what an element of a set is found by. Which fields count is the [Fields]' to say; the others are zero.
 type Key struct {
 	Addr  [16]byte // an IPv4 address in its IPv4-mapped form
-	To    [16]byte // AddrRange: the last address; AddrAddr: the second address
+	To    [16]byte // AddrRange: the last address; AddrAddr and Flow: the second address
 	Proto uint8    // IANA protocol number
 	Port  uint16   // host byte order
 	Last  uint16   // PortInterval: the last port
@@ -226,6 +228,8 @@ func (t SetType) typeText() string {
 		text = "inet_service"
 	case AddrAddr:
 		text += " . " + t.Family.addrType()
+	case Flow:
+		text += " . " + t.Family.addrType() + " . inet_proto . inet_service"
 	case AddrProtoPort:
 		text += " . inet_proto . inet_service"
 	}

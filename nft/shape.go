@@ -17,7 +17,7 @@ type Shape struct {
 	Sets   map[string]int // their elements, or Unknown; without the sets that rules have of their own
 }
 
-// Unknown is the number of elements of a set whose kernel does not tell.
+// Unknown is the number of elements of a set that packets change, or whose kernel does not tell.
 const Unknown = -1
 
 // Shape returns the shape of the table that the kernel holds, if it is known to hold one. Its cost is that of the
@@ -41,7 +41,9 @@ func (t *Table) Shape() (Shape, bool) {
 		if !set.elements.known() {
 			continue
 		}
-		s.Sets[name] = set.elements.heldLen()
+		if s.Sets[name] = set.elements.heldLen(); set.Type.Dynamic != (Dynamic{}) {
+			s.Sets[name] = Unknown // packets change it
+		}
 		if set.Type.Map {
 			for _, v := range set.elements.others.held() {
 				s.use(v.Verdict)
@@ -72,7 +74,7 @@ func difference(object, counted string, want, read map[string]int) string {
 		switch n, ok := read[name]; {
 		case !ok:
 			return fmt.Sprintf("%s %s is gone", object, name)
-		case n != want[name] && n != Unknown:
+		case n != want[name] && n != Unknown && want[name] != Unknown:
 			return fmt.Sprintf("%s %s has %d %s, not %d", object, name, n, counted, want[name])
 		}
 	}

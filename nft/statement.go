@@ -18,7 +18,7 @@ type Statement interface {
 	eval(*trace) bool
 }
 
-// CtState matches a packet whose conntrack state is one of the given: Established or Related.
+// CtState matches a packet whose conntrack state is one of the given.
 type CtState []ConnState
 
 // ConnState is the state of a connection. The values are the kernel's bits of `ct state`.
@@ -28,13 +28,16 @@ type ConnState uint8
 const (
 	Established ConnState = 2
 	Related     ConnState = 4
+	New         ConnState = 8
+	Untracked   ConnState = 64
 )
 
 // String returns the match as nft(8) writes it.
 func (s CtState) String() string {
+	known := map[ConnState]string{Established: "established", Related: "related", New: "new", Untracked: "untracked"}
 	names := make([]string, len(s))
 	for i, state := range s {
-		names[i] = map[ConnState]string{Established: "established", Related: "related"}[state]
+		names[i] = known[state]
 	}
 	return "ct state " + strings.Join(names, ",")
 }

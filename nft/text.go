@@ -35,7 +35,7 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 
 // declaration is what stands in the set's block before the elements.
 func (s *Set) declaration() []string {
-	lines := []string{"type " + s.Type.typeText()}
+	lines := append([]string{"type " + s.Type.typeText()}, s.Type.Dynamic.declaration()...)
 	if s.Type.Interval() {
 		lines = append(lines, "flags interval")
 	}

@@ -61,6 +61,12 @@ func everything() *nft.Table {
 		nft.R(nft.PortLookup{Proto: nft.UDP, Set: "services", Map: true}),
 		nft.R(nft.JumpTo("tail")),
 	}})
+	t.SetChain(&nft.Chain{Name: "flows", Rules: []nft.Rule{
+		nft.R(nft.CtState{nft.New, nft.Untracked}, nft.JumpTo("ports")),
+		nft.R(nft.Midstream{}, nft.Verdict{Kind: nft.Return}),
+		nft.R(nft.UpdateOf(t.FindSet("flows-4")), nft.Verdict{Kind: nft.Return}),
+		nft.R(nft.Update{Set: "flows-6", Type: t.FindSet("flows-6").Type, Portless: true}, nft.Counter{}),
+	}})
 	t.SetChain(&nft.Chain{Name: "tail", Rules: []nft.Rule{
 		nft.R(nft.Limit{Rate: 100, Burst: 200}, nft.Log{Prefix: `ingress "7F3A" `, Group: 86, Snaplen: 128}),
 		nft.R(nft.Limit{Rate: 1, Burst: 5}, nft.Verdict{}),
@@ -97,6 +103,8 @@ func fillSets(t *nft.Table) {
 		for _, proto := range []uint8{nft.ICMP, nft.TCP, nft.UDP, nft.ICMPv6, nft.SCTP, 200} {
 			s.Want(nft.PortKey(addr(a), proto, 80), nft.Value{})
 		}
+		t.Set(name("flows"), nft.SetType{Family: f, Fields: nft.Flow,
+			Dynamic: nft.Dynamic{Max: 65536, Timeout: []uint32{3600, 90061}[i]}}, "that packets fill")
 		s = t.Set(name("verdicts"), nft.SetType{Family: f, Map: true}, "")
 		s.Want(key(a), nft.Value{Verdict: nft.GotoChain("ingress-7F3A9C2Q-default/web.v1_a"), Comment: "default/a"})
 		s.Want(key(b), nft.Value{Verdict: drop()})

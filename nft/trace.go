@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Packet is the first one of a new connection as a hook sees it: the original source, and the destination after the
@@ -182,8 +183,8 @@ func (tr *trace) rule(c *Chain, i int) Verdict {
 	return Verdict{}
 }
 
-// eval is false: a new connection is in neither state.
-func (CtState) eval(*trace) bool { return false }
+// eval says whether a new connection is meant.
+func (s CtState) eval(*trace) bool { return slices.Contains(s, New) }
 
 func (CtDNAT) eval(tr *trace) bool { return tr.packet.DNAT }
 

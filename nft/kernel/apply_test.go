@@ -70,6 +70,15 @@ func declareSets(t *nft.Table) {
 	for _, typ := range setTypes() {
 		t.Set(setName(typ), typ, "")
 	}
+	for _, f := range nft.Families() {
+		t.Set(flowSet(f).Set, flowSet(f).Type, "set of packets")
+	}
+}
+
+// flowSet returns the update of the dynamic set of a family that declareSets made.
+func flowSet(f nft.Family) nft.Update {
+	return nft.Update{Set: "flows-" + f.String(), Type: nft.SetType{Family: f, Fields: nft.Flow,
+		Dynamic: nft.Dynamic{Max: 1000, Timeout: 3600}}}
 }
 
 // sets has every type of set, with elements at the edges of the address space.
@@ -143,6 +152,8 @@ func rules() map[string][]nft.Statement {
 		"dnat":        {nft.CtDNAT{}, accept},
 		"established": {nft.CtState{nft.Established}, accept},
 		"est,related": {nft.CtState{nft.Established, nft.Related}, accept},
+		"new":         {nft.CtState{nft.New, nft.Untracked}, nft.JumpTo("other")},
+		"midstream":   {nft.Midstream{}, nft.Verdict{Kind: nft.Return}},
 		"reply":       {nft.CtState{nft.Established}, nft.CtReply{}, accept},
 		"nd":          {nft.NeighbourDiscovery{}, accept},
 		"limit":       {nft.Limit{Rate: 10, Burst: 20}, nft.Log{Prefix: "p", Group: 86, Snaplen: 128}},
@@ -163,6 +174,12 @@ func rules() map[string][]nft.Statement {
 		"lookup ports": {lookup(nft.Source, nft.SetType{Family: nft.IPv6}), nft.Ports{ports(nft.TCP, 80, 80)}, accept},
 		"ports lookup": {nft.Ports{ports(nft.TCP, 80, 80), ports(nft.TCP, 90, 90)},
 			lookup(nft.Source, nft.SetType{Family: nft.IPv6}), accept},
+	}
+	for _, f := range nft.Families() {
+		with, without := flowSet(f), flowSet(f)
+		without.Portless = true
+		all["update "+f.String()] = []nft.Statement{with, nft.Verdict{Kind: nft.Return}}
+		all["update portless "+f.String()] = []nft.Statement{without, nft.Verdict{Kind: nft.Return}}
 	}
 	for _, typ := range setTypes() {
 		if typ.Fields == nft.PortInterval { // "port set" above

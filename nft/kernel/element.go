@@ -16,8 +16,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// maxKey is the length of the longest key: two IPv6 addresses.
-const maxKey = 32
+// maxKey is the length of the longest key: two IPv6 addresses, a protocol and a port.
+const maxKey = 40
 
 // elements encodes
 //
@@ -179,13 +179,14 @@ func appendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 		return binary.BigEndian.AppendUint16(b, k.Port), nil
 	}
 	b, err := appendAddr(b, t.Family, &k.Addr)
+	if err == nil && (t.Fields == nft.AddrAddr || t.Fields == nft.Flow) {
+		b, err = appendAddr(b, t.Family, &k.To)
+	}
 	if err != nil {
 		return nil, err
 	}
 	switch t.Fields {
-	case nft.AddrAddr:
-		return appendAddr(b, t.Family, &k.To)
-	case nft.AddrProtoPort:
+	case nft.AddrProtoPort, nft.Flow:
 		b = append(b, k.Proto, 0, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, k.Port)
 		b = append(b, 0, 0)

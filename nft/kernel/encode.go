@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/google/nftables"
@@ -191,6 +192,7 @@ type declaration struct {
 	flags   uint32 // NFT_SET_*
 	key     []nftables.SetDatatype
 	size    uint32 // most elements that it will have; 0: no limit
+	timeout uint64 // milliseconds that an element stays; 0: for ever
 	comment string
 	exprs   []expr.Any // that every element has one of
 }
@@ -209,6 +211,10 @@ func (e *encoder) addSet(s *nft.Set) {
 	}
 	if s.Type.Counter {
 		d.exprs = []expr.Any{&expr.Counter{}}
+	}
+	if dynamic := s.Type.Dynamic; dynamic != (nft.Dynamic{}) {
+		d.flags |= unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT
+		d.size, d.timeout = dynamic.Max, 1000*uint64(dynamic.Timeout)
 	}
 	e.declare(&d)
 }
@@ -269,6 +275,9 @@ func (e *encoder) declare(d *declaration) {
 			e.u32(unix.NFTA_SET_DATA_LEN, 0)
 		}
 		e.u32(unix.NFTA_SET_ID, e.sets)
+		if d.timeout > 0 {
+			e.attr(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, d.timeout))
+		}
 		e.describeSet(d)
 		e.attr(unix.NFTA_SET_USERDATA, d.userData())
 		for _, x := range d.exprs {
@@ -318,6 +327,8 @@ func keyType(t nft.SetType) []nftables.SetDatatype {
 	switch t.Fields {
 	case nft.AddrAddr:
 		parts = append(parts, addr)
+	case nft.Flow:
+		parts = append(parts, addr, nftables.TypeInetProto, nftables.TypeInetService)
 	case nft.AddrProtoPort:
 		parts = append(parts, nftables.TypeInetProto, nftables.TypeInetService)
 	}

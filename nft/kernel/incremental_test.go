@@ -91,6 +91,8 @@ func (w *world) valid(i int, r nft.Rule) bool {
 			if w.sets[s.Type] == nil || s.Type.Map && i >= worldChains-2 {
 				return false
 			}
+		case nft.Update: // of a set that the world does not edit
+			return false
 		case nft.PortLookup:
 			if w.sets[s.Type()] == nil || s.Map && i >= worldChains-2 {
 				return false

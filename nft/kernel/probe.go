@@ -23,8 +23,9 @@ const (
 	Log                        // rules that log, at a limited rate
 	Reject                     // rules that reject
 	Guard                      // rules about addresses that no known pod has
+	Observe                    // rules that count flows
 
-	Everything = Policies | Log | Reject | Guard
+	Everything = Policies | Log | Reject | Guard | Observe
 )
 
 // requirement is something that tables cannot do without.
@@ -53,6 +54,7 @@ func requirements() []requirement {
 		{Reject, "reject", "3.18, CONFIG_NFT_REJECT_INET", ruleOf(nft.Verdict{Kind: nft.Reject})},
 		{Guard, "match of what an address is to the node", "4.10, CONFIG_NFT_FIB_INET",
 			ruleOf(nft.AddrType{Kind: nft.Local})},
+		{Observe, "set that packets put elements into, with a timeout and a counter", "4.3", steps(updated)},
 		{Policies, "set of addresses", "3.18", setOf(v4, nft.AddrKey(netip.IPv4Unspecified()))},
 		{Policies, "match of ranges of ports", "3.13", ruleOf(ranges)},
 		{Policies, "match of ports of several protocols", "4.1", ruleOf(ports)},
@@ -83,6 +85,11 @@ func ruleOf(s ...nft.Statement) []func(*nft.Table) {
 
 func setOf(typ nft.SetType, k nft.Key) []func(*nft.Table) {
 	return steps(func(t *nft.Table) { t.Set("set", typ, "").Want(k, nft.Value{}) })
+}
+
+func updated(t *nft.Table) {
+	s := t.Set("set", nft.SetType{Family: nft.IPv4, Fields: nft.Flow, Dynamic: nft.Dynamic{Max: 1, Timeout: 1}}, "")
+	t.SetChain(&nft.Chain{Name: "chain", Rules: []nft.Rule{nft.R(nft.Midstream{}), nft.R(nft.UpdateOf(s))}})
 }
 
 // ranges is a verdict map of intervals, and inMap its one element.

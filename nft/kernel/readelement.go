@@ -44,6 +44,8 @@ func (d *elementDecoder) element(el []byte) {
 			e.Comment = comment(v)
 		case unix.NFTA_SET_ELEM_EXPR:
 			e.Count = counterOf(v)
+		case unix.NFTA_SET_ELEM_EXPIRATION:
+			e.Left = u64(v)
 		}
 	}
 	if flags&unix.NFT_SET_ELEM_INTERVAL_END != 0 {
@@ -139,10 +141,12 @@ func (d *elementDecoder) key(v []byte) nft.Key {
 	}
 	n := addrLen(d.typ.Family)
 	k := nft.Key{Addr: addrOf(b[:n])}
-	switch rest := b[n:]; d.typ.Fields {
-	case nft.AddrAddr:
-		k.To = addrOf(rest[:n])
-	case nft.AddrProtoPort:
+	rest := b[n:]
+	if d.typ.Fields == nft.AddrAddr || d.typ.Fields == nft.Flow {
+		k.To, rest = addrOf(rest[:n]), rest[n:]
+	}
+	switch d.typ.Fields {
+	case nft.AddrProtoPort, nft.Flow:
 		k.Proto, k.Port = rest[0], binary.BigEndian.Uint16(rest[4:])
 	}
 	return k

@@ -133,6 +133,8 @@ func normal(x []byte) expression {
 	for typ, v := range attributes(attribute(x, unix.NFTA_EXPR_DATA)) {
 		switch {
 		case e.name == "lookup" && typ == unix.NFTA_LOOKUP_SET_ID: // of a transaction
+		case e.name == "dynset" && typ == unix.NFTA_DYNSET_EXPR:
+			e.attrs[typ] = text(attribute(v, unix.NFTA_EXPR_NAME)) // the rest is what a new element begins with
 		case slices.Contains(registers, typ):
 			e.attrs[typ] = fmt.Sprint(register(u32(v)))
 		case slices.Contains(data, typ):
@@ -162,6 +164,8 @@ func valuesOf(name string) (registers, data []uint16) {
 	case "bitwise":
 		registers = []uint16{unix.NFTA_BITWISE_SREG, unix.NFTA_BITWISE_DREG}
 		return registers, []uint16{unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR}
+	case "dynset":
+		return []uint16{unix.NFTA_DYNSET_SREG_KEY}, nil
 	case "fib":
 		return []uint16{unix.NFTA_FIB_DREG}, nil
 	case "immediate":

@@ -57,6 +57,10 @@ func (r *rule) statement(s nft.Statement) error {
 		r.portLookup(s)
 	case nft.CtReply:
 		r.ctReply()
+	case nft.Midstream:
+		r.midstream()
+	case nft.Update:
+		r.update(s)
 	case nft.AddrIn:
 		r.addrIn(s)
 	case nft.LinkName:
