@@ -32,6 +32,7 @@ type Options struct {
 	Limits      Limits
 	UnknownPods UnknownPods
 	PodRanges   []netip.Prefix // that only pods of this node have, where its Node does not tell; see [PodRanges]
+	Observe     uint32         // see [frame.Options]
 	PodLinks    []string       // that only pods have, where nothing tells their addresses; see [policy.Guard]
 }
 
@@ -109,6 +110,7 @@ func New(node string, options Options) *State {
 	s.openings = opening.NewChains(s.table, frame.Allow)
 	s.frame = frame.New(s.table, frame.Options{
 		LogGroup: options.LogGroup, Deny: options.Deny, Established: options.Established, PodToNode: options.PodToNode,
+		Observe: options.Observe,
 	})
 	return s
 }

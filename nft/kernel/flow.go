@@ -24,7 +24,8 @@ func (r *rule) update(u nft.Update) {
 		r.push(loadDestPort(next + 1))
 	}
 	r.push(&expr.Dynset{
-		SrcRegKey: firstRegister, SetName: u.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{&expr.Counter{}},
+		SrcRegKey: firstRegister, SetName: u.Set, Operation: unix.NFT_DYNSET_OP_UPDATE,
+		Exprs: []expr.Any{&expr.Counter{}},
 	})
 }
 

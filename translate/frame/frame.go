@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/observe"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -32,6 +33,7 @@ type Options struct {
 	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
 	Established Established
 	PodToNode   policy.PodToNode
+	Observe     uint32 // most flows that are counted, of each family; 0 counts none, see package observe
 }
 
 // Frame is what a table has, whatever the policies are.
@@ -70,6 +72,9 @@ func New(t *nft.Table, o Options) *Frame {
 		always.Rules = append(always.Rules, nft.R(nft.LookupIn(nft.Source, self), accept()))
 	}
 	t.SetChain(always)
+	if o.Observe > 0 {
+		observe.Add(t, o.Observe)
+	}
 	fr.setWay()
 	return fr
 }
@@ -85,15 +90,19 @@ func (fr *Frame) setWay() {
 	})
 	fr.table.SetChain(&nft.Chain{
 		Name: forwardChain, Comment: "from and to the pods of this node", Base: &nft.Base{Hook: nft.Forward},
-		Rules: slices.Concat(fr.early(), fr.dispatch(policy.Egress), fr.dispatch(policy.Ingress)),
+		Rules: slices.Concat(fr.early(nft.Forward), fr.dispatch(policy.Egress), fr.dispatch(policy.Ingress)),
 	})
-	if fr.options.PodToNode == policy.AllowPodToNode {
+	input := &nft.Chain{
+		Name: inputChain, Comment: "from the pods of this node to the node itself", Base: &nft.Base{Hook: nft.Input},
+		Rules: fr.early(nft.Input),
+	}
+	switch {
+	case fr.options.PodToNode != policy.AllowPodToNode:
+		input.Rules = append(input.Rules, fr.dispatch(policy.Egress)...)
+	case fr.options.Observe == 0:
 		return
 	}
-	fr.table.SetChain(&nft.Chain{
-		Name: inputChain, Comment: "from the pods of this node to the node itself", Base: &nft.Base{Hook: nft.Input},
-		Rules: slices.Concat(fr.early(), fr.dispatch(policy.Egress)),
-	})
+	fr.table.SetChain(input)
 }
 
 // dispatch returns the rules that send a packet to the isolation that its pod has in a direction, if any. Behind them
@@ -109,15 +118,28 @@ func (fr *Frame) dispatch(d policy.Direction) []nft.Rule {
 	return append(rules, fr.guardRules(d)...)
 }
 
-// early is what passes without a look at the policies: what belongs to connections that they allowed.
-func (fr *Frame) early() []nft.Rule {
-	if fr.options.Established == Keep {
-		return []nft.Rule{nft.R(nft.CtState{nft.Established, nft.Related}, accept())}
+// early is what passes without a look at the policies, what belongs to connections that they allowed, and the count of
+// new ones.
+func (fr *Frame) early(h nft.Hook) []nft.Rule {
+	rules := []nft.Rule{nft.R(nft.CtState{nft.Established, nft.Related}, accept())}
+	if fr.options.Established == Recheck {
+		rules = []nft.Rule{
+			nft.R(nft.CtState{nft.Related}, accept()),
+			nft.R(nft.CtState{nft.Established}, nft.CtReply{}, accept()),
+		}
 	}
-	return []nft.Rule{
-		nft.R(nft.CtState{nft.Related}, accept()),
-		nft.R(nft.CtState{nft.Established}, nft.CtReply{}, accept()),
+	if fr.options.Observe > 0 {
+		rules = append(rules, observe.Rule(h))
 	}
+	return rules
+}
+
+// countDenied returns the rule with which a chain that denies all that comes to it begins, if there is one.
+func (fr *Frame) countDenied() []nft.Rule {
+	if fr.options.Observe == 0 {
+		return nil
+	}
+	return []nft.Rule{observe.DeniedRule()}
 }
 
 // Tail returns the rules that the chain of an isolation ends in: always allowed, log, count, deny.
@@ -138,7 +160,8 @@ func (fr *Frame) log(chain string) []nft.Rule {
 // denyChain returns the chain in which the isolations of a direction end. It counts for each pod: a set keeps its
 // counts when an isolation's chain changes, or the pod gets another isolation.
 func (fr *Frame) denyChain(d policy.Direction) *nft.Chain {
-	c := &nft.Chain{Name: denyChain(d), Comment: "what no policy allows; counts it in the pod's element"}
+	c := &nft.Chain{Name: denyChain(d), Comment: "what no policy allows; counts it in the pod's element",
+		Rules: fr.countDenied()}
 	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
 	for _, set := range DeniedSets() {
 		if set.Direction == d {

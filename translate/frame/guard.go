@@ -4,6 +4,7 @@ package frame
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
@@ -66,7 +67,7 @@ func (fr *Frame) setUnknown(d policy.Direction) {
 	for _, kind := range noPods(d) {
 		add(nft.AddrType{Side: PodSide(d), Kind: kind}, Allow(d))
 	}
-	c.Rules = append(c.Rules, fr.log(c.Name)...)
+	c.Rules = slices.Concat(c.Rules, fr.countDenied(), fr.log(c.Name))
 	for _, u := range UnknownSets() {
 		if u.Direction == d {
 			set := fr.table.Set(u.Name, u.Type, "packets of unknown pods that were dropped")

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/observe"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -21,6 +22,9 @@ type Way struct {
 func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 	f := nft.FamilyOf(a)
 	comment := nft.Value{Comment: text}
+	if fr.options.Observe > 0 {
+		observe.SetPod(fr.table, a)
+	}
 	counted := false
 	for _, d := range policy.Directions() {
 		dispatch, denied := fr.table.FindSet(podsMap(d, f)), fr.table.FindSet(deniedSet(d, f))
@@ -54,6 +58,9 @@ func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 // UnsetPod takes a local address out of the maps.
 func (fr *Frame) UnsetPod(a netip.Addr) {
 	f := nft.FamilyOf(a)
+	if fr.options.Observe > 0 {
+		observe.UnsetPod(fr.table, a)
+	}
 	for _, d := range policy.Directions() {
 		fr.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
 		fr.table.FindSet(deniedSet(d, f)).Unwant(nft.AddrKey(a))
