@@ -197,13 +197,13 @@ func TestHarm(t *testing.T) {
 	}
 }
 
-// report says how long the longest commit took, which must not be long.
+// report says how long the longest commit took, which must not be long; an emulated processor may take its time.
 func (m *meter) report(t *testing.T, what string, unit time.Duration) {
 	t.Helper()
 	ratio := float64(m.longest) / float64(unit)
 	t.Logf("%s: %d commits, the longest took %v of CPU time, as much as %.1f transactions of %d elements (%v)",
 		what, m.commits, m.longest, ratio, unitElements, unit)
-	if ratio > commitRatio {
+	if ratio > commitRatio && !testing.Short() {
 		t.Errorf("%s: a commit took %v of CPU time", what, m.longest)
 	}
 	if m.commits > mostCommits {
@@ -239,7 +239,7 @@ func TestHarmless(t *testing.T) {
 		runtime.UnlockOSThread()
 		t.Logf("%s, %d bytes: set in %v, completed in %v, %d operations in %d stages", name, np.Size(), compiled-before,
 			after-compiled, tx.Len(), len(tx.Stages()))
-		if took := after - before; took > 5*mostCPU {
+		if took := after - before; took > 5*mostCPU && !testing.Short() {
 			t.Errorf("%s: %v of CPU time", name, took)
 		}
 	}
