@@ -40,6 +40,12 @@ func NewClient(kubeconfig string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return NewClientFor(config)
+}
+
+// NewClientFor returns a client for the API server of config.
+func NewClientFor(config *rest.Config) (*Client, error) {
+	config = rest.CopyConfig(config)
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	config.UserAgent = rest.DefaultKubernetesUserAgent()

@@ -8,11 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -98,11 +95,6 @@ func (i *inotify) remove(dir string) {
 	}
 }
 
-// isBelow says whether path is dir or in it.
-func isBelow(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
-}
-
 // queued returns the events that have happened.
 func (i *inotify) queued() ([]inotifyEvent, error) {
 	var events []inotifyEvent
@@ -178,21 +170,4 @@ func (i *inotify) decode(buf []byte) []inotifyEvent {
 		buf = buf[end:]
 	}
 	return events
-}
-
-// openManifest opens a regular file. It does not wait for the other end of a pipe.
-func openManifest(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "read", Path: filepath.Clean(path), Err: errors.New("not a regular file")}
-	}
-	if err != nil {
-		_ = f.Close() // nothing was written
-		return nil, err
-	}
-	return f, nil
 }

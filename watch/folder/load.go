@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -207,6 +208,23 @@ func readManifest(path string, limit int) (manifest, error) {
 	return m, nil
 }
 
+// openManifest opens a regular file. It does not wait for the other end of a pipe.
+func openManifest(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: filepath.Clean(path), Err: errors.New("not a regular file")}
+	}
+	if err != nil {
+		_ = f.Close() // nothing was written
+		return nil, err
+	}
+	return f, nil
+}
+
 // unreadable is a file that cannot be read.
 func unreadable(path string, err error) manifest {
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
@@ -222,4 +240,10 @@ func readAll(r io.Reader, limit int) ([]byte, error) {
 		err = fmt.Errorf("larger than %d bytes", limit)
 	}
 	return data, err
+}
+
+// isBelow says whether path is dir or in it.
+func isBelow(path, dir string) bool {
+	slash := string(filepath.Separator)
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, slash)+slash)
 }
