@@ -100,15 +100,10 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 // isolating returns the policies that select a pod, some of them twice. Isolations are made for pods of this node only,
 // and may be of before.
 func (s *State) isolating(p *pod) []types.NamespacedName {
-	var names []types.NamespacedName
 	if _, dirty := s.dirtyIdentities[p.identity]; p.node == s.node && !dirty {
-		for _, iso := range p.identity.isolations {
-			if iso != nil {
-				names = append(names, iso.policies...)
-			}
-		}
-		return names
+		return s.isolatedBy(p)
 	}
+	var names []types.NamespacedName
 	for _, np := range p.identity.namespace.policies {
 		if np.pods.Matches(p.identity.labels) {
 			names = append(names, np.name)

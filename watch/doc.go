@@ -14,7 +14,7 @@
 //	apiserver/list.go, stream.go   folder/inotify_linux.go     runtime/plugin.go
 //	     | bytes of an object           | a file has changed        | names and addresses of
 //	     v                              v                           | the pod
-//	apiserver/trim.go              folder/source.go                 |
+//	apiserver/trim.go              folder/source_linux.go           |
 //	     | what policies need           | reads it and compares     |
 //	     v                              | with what it was          |
 //	apiserver/feed.go                   |                           v

@@ -20,7 +20,8 @@ func TestNodeHandler(t *testing.T) {
 		for path, want := range map[string]int{
 			flow: http.StatusOK, "/explain?src=no&dst=1.2.3.4:80": http.StatusBadRequest,
 			"/explain": http.StatusBadRequest, "/drops": http.StatusOK, "/drops/top": http.StatusOK,
-			"/readyz":               http.StatusOK,
+			"/readyz":                http.StatusOK,
+			"/policy?name=shop/deny": http.StatusOK, "/policy?name=deny": http.StatusBadRequest,
 			"/drops?namespace=shop": http.StatusOK, "/drops/top?namespace=elsewhere": http.StatusOK,
 			"/drops?namespace=shpo": http.StatusBadRequest, "/drops/top?namespace=shpo": http.StatusBadRequest,
 		} {
@@ -30,7 +31,7 @@ func TestNodeHandler(t *testing.T) {
 				t.Errorf("%s: status %d, want %d", path, w.Code, want)
 			}
 		}
-		for _, path := range []string{"/drops", "/drops/top", flow} {
+		for _, path := range []string{"/drops", "/drops/top", "/policy?name=shop/deny", flow} {
 			w := httptest.NewRecorder()
 			Handler(l, registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 			if w.Code != http.StatusNotFound {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -29,11 +30,30 @@ func rootCommand() *cobra.Command {
 		Long: `netpold enforces Kubernetes NetworkPolicy on a node with one nftables table, "inet netpold",
 beside any CNI whose pod traffic crosses the host's forward hook. Read the node with:
 nft list table inet netpold`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceUsage:  true,
+		SilenceErrors: true,
 	}
+	untilEOF(root)
 	root.AddCommand(runCommand(), renderCommand(), explainCommand(), command.Connectivity(&objects{}), command.Diff(),
 		dropsCommand(), statusCommand(), cleanupCommand(), command.VersionCommand())
 	return root
+}
+
+// untilEOF adds --until-eof, with which a command ends when its standard input does: a process that was started by
+// exec in a pod outlives whoever asked, and only its standard input tells that nobody listens any more.
+func untilEOF(root *cobra.Command) {
+	var until bool
+	root.PersistentFlags().BoolVar(&until, "until-eof", false, "end when standard input ends")
+	_ = root.PersistentFlags().MarkHidden("until-eof") // fails for a flag that is not there
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		if !until {
+			return
+		}
+		ctx, cancel := context.WithCancel(cmd.Context())
+		cmd.SetContext(ctx)
+		go func() {
+			_, _ = io.Copy(io.Discard, cmd.InOrStdin()) // whatever ends it
+			cancel()
+		}()
+	}
 }

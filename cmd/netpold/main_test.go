@@ -110,6 +110,8 @@ func TestCommands(t *testing.T) {
 			stdout: "it allows TCP 5432, not TCP 5433"},
 		"explain rules": {args: []string{"explain", "-f", good, "--rules", "shop/web", "shop/db:5432"},
 			stdout: "ip saddr . meta l4proto . th dport @ingress-"},
+		"explain json": {args: []string{"explain", "-f", good, "-o", "json", "shop/web", "shop/db:5433"}, exit: 1,
+			stdout: `"text": "shop/web (10.0.0.2) -> shop/db (10.0.0.1) TCP 5433: denied\n`},
 		"explain ICMP": {args: []string{"explain", "-f", good, "192.0.2.1", "shop/db:icmp"}, exit: 1,
 			stdout: "ICMP: denied"},
 		"explain out": {args: []string{"explain", "-f", good, "shop/db", "192.0.2.1:53/udp"},
@@ -220,6 +222,47 @@ func TestStatus(t *testing.T) {
 	var got watch.Report
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Node != "worker-1" || len(got.Kernel.Lacks) != 1 {
 		t.Errorf("status -o json: %v, %s", err, stdout)
+	}
+}
+
+// TestPolicyStatus shows whether a policy is in force.
+func TestPolicyStatus(t *testing.T) {
+	report := watch.PolicyReport{Node: "worker-1", Policy: "shop/db", InForce: true,
+		Pods: []string{"shop/db-0", "shop/db-1"}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RequestURI() != "/policy?name=shop%2Fdb" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		_ = json.NewEncoder(w).Encode(report)
+	}))
+	defer server.Close()
+	args := []string{"status", "shop/db", "--listen", strings.TrimPrefix(server.URL, "http://")}
+	if stdout, _, exit := execute(t.Context(), "", args...); exit != 0 || stdout !=
+		"Policy:    shop/db\nIn force:  yes\nIsolates:  shop/db-0, shop/db-1\n" {
+		t.Errorf("exit %d:\n%s", exit, stdout)
+	}
+	report = watch.PolicyReport{Policy: "shop/db", Reason: "a transaction is in progress"}
+	if stdout, _, exit := execute(t.Context(), "", args...); exit != command.ExitNo || stdout !=
+		"Policy:    shop/db\nIn force:  no: a transaction is in progress\nIsolates:  none on this node\n" {
+		t.Errorf("exit %d:\n%s", exit, stdout)
+	}
+	var got watch.PolicyReport
+	if stdout, _, exit := execute(t.Context(), "", append(args, "-o", "json")...); exit != command.ExitNo ||
+		json.Unmarshal([]byte(stdout), &got) != nil || got.Reason != report.Reason {
+		t.Errorf("exit %d:\n%s", exit, stdout)
+	}
+}
+
+// TestUntilEOF: with the flag, a command that waits ends with its standard input.
+func TestUntilEOF(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	_, stderr, exit := execute(t.Context(), "some of it", "status", "--until-eof", "--listen",
+		strings.TrimPrefix(server.URL, "http://"))
+	if exit != command.ExitError || stderr != "ask the daemon: context canceled" {
+		t.Errorf("exit %d, %s", exit, stderr)
 	}
 }
 

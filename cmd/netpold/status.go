@@ -21,40 +21,62 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
+// statusFlags are the flags of `netpold status`.
+type statusFlags struct{ listen, output string }
+
 func statusCommand() *cobra.Command {
-	var listen, output string
+	var flags statusFlags
 	cmd := &cobra.Command{
-		Use:   "status",
+		Use:   "status [NAMESPACE/POLICY]",
 		Short: "Show whether the daemon on this node is in sync, and what it enforces",
 		Long: `Show the state of the daemon on this node: whether the kernel holds what the policies say,
 how many pods are isolated, which policies are not in force as they are written and why, and what on this
-node keeps traffic from the policies.
+node keeps traffic from the policies. Of a policy, show whether it is in force on this node, and for which pods.
 
-Exit status: 0 in sync, 1 not in sync, 2 no daemon answers.`,
+Exit status: 0 in sync or in force, 1 not, 2 no daemon answers.`,
 		Example: `  netpold status
+  netpold status shop/db-allow
   kubectl -n kube-system exec ds/netpold -- netpold status -o json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output=%s: want text or json", output)
-			}
-			var report watch.Report
-			if err := ask(cmd.Context(), listen, "/status", &report); err != nil {
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := command.CheckOutput(flags.output); err != nil {
 				return err
 			}
-			if err := command.PrintStatus(cmd.OutOrStdout(), output, report); err != nil {
-				return fmt.Errorf("print the status: %w", err)
+			if len(args) == 1 {
+				return flags.printPolicy(cmd, args[0])
 			}
-			if !report.InSync {
-				return command.ErrNo
-			}
-			return nil
+			return flags.print(cmd)
 		},
 	}
-	cmd.Flags().StringVar(&listen, "listen", "",
+	cmd.Flags().StringVar(&flags.listen, "listen", "",
 		"address of the daemon's endpoints (default the daemon of this network namespace)")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVarP(&flags.output, "output", "o", "text", "text or json")
 	return cmd
+}
+
+// print prints the state of the daemon.
+func (f statusFlags) print(cmd *cobra.Command) error {
+	var report watch.Report
+	if err := ask(cmd.Context(), f.listen, "/status", &report); err != nil {
+		return err
+	}
+	if err := command.PrintStatus(cmd.OutOrStdout(), f.output, report); err != nil {
+		return fmt.Errorf("print the status: %w", err)
+	}
+	return command.Yes(report.InSync)
+}
+
+// printPolicy prints whether a policy is in force.
+func (f statusFlags) printPolicy(cmd *cobra.Command, name string) error {
+	var report watch.PolicyReport
+	query := url.Values{"name": {name}}
+	if err := ask(cmd.Context(), f.listen, "/policy?"+query.Encode(), &report); err != nil {
+		return err
+	}
+	if err := command.PrintPolicy(cmd.OutOrStdout(), f.output, report); err != nil {
+		return fmt.Errorf("print the status: %w", err)
+	}
+	return command.Yes(report.InForce)
 }
 
 // listenAddress returns address in the form that package net wants. An IPv6 address without brackets, as the downward

@@ -41,14 +41,6 @@ func (f *DropsFlags) Args(cmd *cobra.Command, args []string) error {
 	return cobra.NoArgs(cmd, args)
 }
 
-// Check says what is wrong with the flags.
-func (f *DropsFlags) Check() error {
-	if f.Output != "text" && f.Output != "json" {
-		return fmt.Errorf("--output=%s: want text or json", f.Output)
-	}
-	return nil
-}
-
 // PrintLine prints a line.
 func (f *DropsFlags) PrintLine(w io.Writer, line drops.Line) error {
 	if f.Output == "json" {

@@ -19,6 +19,22 @@ const (
 // ErrNo ends a command whose answer, already printed, is no.
 var ErrNo = errors.New("no") //nolint:gochecknoglobals // a sentinel error
 
+// Yes returns nil for the answer yes, and else [ErrNo].
+func Yes(yes bool) error { //nolint:revive // the answer, not a mode
+	if yes {
+		return nil
+	}
+	return ErrNo
+}
+
+// CheckOutput returns an error for a format that is not text or json.
+func CheckOutput(format string) error {
+	if format != "text" && format != "json" {
+		return fmt.Errorf("--output=%s: want text or json", format)
+	}
+	return nil
+}
+
 // Exit returns the exit code of a command that has ended with err, and prints what is wrong.
 func Exit(stderr io.Writer, err error) int {
 	switch {

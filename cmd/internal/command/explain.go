@@ -16,6 +16,7 @@ import (
 // ExplainFlags are flags of `netpold explain`.
 type ExplainFlags struct {
 	Rules, Verify bool
+	Output        string
 	Limits        translate.Limits
 }
 
@@ -23,6 +24,7 @@ type ExplainFlags struct {
 func (f *ExplainFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.Rules, "rules", false, "also print the nftables rules that the flow matches")
 	cmd.Flags().BoolVar(&f.Verify, "verify", false, "also print the rules, and compare them with the kernel's")
+	cmd.Flags().StringVarP(&f.Output, "output", "o", "text", "text or json")
 	AddLimitFlags(cmd, &f.Limits)
 }
 
@@ -51,15 +53,20 @@ func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (watch.
 
 // Print prints an answer. What the command ends with is [ErrNo] if the flows are denied.
 func (f *ExplainFlags) Print(w io.Writer, e watch.Explanation) error {
-	missing := f.print(w, e)
-	switch {
-	case missing > 0:
+	var missing int
+	if f.Output == "json" {
+		if err := PrintJSON(w, e); err != nil {
+			return fmt.Errorf("print the answer: %w", err)
+		}
+		missing = f.print(io.Discard, e)
+	} else {
+		missing = f.print(w, e)
+	}
+	if missing > 0 {
 		return fmt.Errorf("the kernel differs from what the daemon says in %d places: try again; if it "+
 			"persists, please report it", missing)
-	case !e.Allowed:
-		return ErrNo
 	}
-	return nil
+	return Yes(e.Allowed)
 }
 
 // print prints an answer, and returns in how many places the kernel holds something else.

@@ -16,9 +16,7 @@ import (
 // PrintStatus prints the state of a daemon, as text or json.
 func PrintStatus(w io.Writer, output string, r watch.Report) error {
 	if output == "json" {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return PrintJSON(w, r)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+":\t"+format+"\n", args...) }
@@ -53,6 +51,31 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 		row("  to fix it", "%s", f.Remedy)
 	}
 	return t.Flush()
+}
+
+// PrintPolicy prints whether a policy is in force on a node, as text or json.
+func PrintPolicy(w io.Writer, output string, r watch.PolicyReport) error {
+	if output == "json" {
+		return PrintJSON(w, r)
+	}
+	inForce := "yes"
+	if !r.InForce {
+		inForce = "no: " + r.Reason
+	}
+	pods := "none on this node"
+	if len(r.Pods) > 0 {
+		pods = strings.Join(r.Pods, ", ")
+	}
+	_, err := fmt.Fprintf(w, "Policy:    %s\nIn force:  %s\nIsolates:  %s\n", r.Policy, inForce, pods)
+	return err
+}
+
+// PrintJSON prints a value for programs, and so that people can read it.
+func PrintJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
 }
 
 func syncText(r watch.Report) string {

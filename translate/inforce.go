@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+// Policy returns a policy as the state has it, which is its name and what matters to its meaning, and the pods of this
+// node that it isolates, as sorted namespace/name; nil if there is no such policy. Its cost is proportional to the
+// number of pods of the node.
+func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolicy, pods []string) {
+	p := s.policy(name)
+	if p == nil {
+		return nil, nil
+	}
+	for local := range s.nodePods {
+		if strings.HasPrefix(local.text, name.Namespace+"/") && slices.Contains(s.isolatedBy(local), name) {
+			pods = append(pods, local.text)
+		}
+	}
+	slices.Sort(pods)
+	return p.source(), pods
+}
+
+// isolatedBy returns the policies that are in the isolations of a pod of this node.
+func (s *State) isolatedBy(p *pod) []types.NamespacedName {
+	var names []types.NamespacedName
+	for _, iso := range p.identity.isolations {
+		if iso != nil {
+			names = append(names, iso.policies...)
+		}
+	}
+	return names
+}
