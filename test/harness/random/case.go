@@ -59,8 +59,19 @@ func Manifest(c *policy.Cluster) string {
 	for _, np := range c.Policies {
 		objects = append(objects, np)
 	}
+	for _, p := range c.ClusterPolicies {
+		objects = append(objects, clusterPolicyText{p})
+	}
+	peers := make(map[string]policy.NodePeer)
+	for _, n := range c.NodePeers {
+		peers[n.Name] = n
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Nodes)) {
-		objects = append(objects, node(name, c.Nodes[name]))
+		objects = append(objects, node(name, c.Nodes[name], peers[name]))
+		delete(peers, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(peers)) {
+		objects = append(objects, node(name, nil, peers[name]))
 	}
 	documents := make([]string, len(objects))
 	for i, o := range objects {
@@ -74,9 +85,13 @@ func Manifest(c *policy.Cluster) string {
 }
 
 // node returns a node of the API.
-func node(name string, podCIDRs []netip.Prefix) *corev1.Node {
+func node(name string, podCIDRs []netip.Prefix, peer policy.NodePeer) *corev1.Node {
 	n := &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}}
-	n.Name = name
+	n.Name, n.Labels = name, peer.Labels
+	for _, a := range peer.Addresses {
+		n.Status.Addresses = append(n.Status.Addresses,
+			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.String()})
+	}
 	for _, p := range podCIDRs {
 		n.Spec.PodCIDRs = append(n.Spec.PodCIDRs, p.String())
 	}

@@ -51,6 +51,7 @@ type Generator struct {
 	size  Size
 	pods  [2][]netip.Addr // that pods may have: IPv4, IPv6
 	valid bool            // the policies that it makes now compile
+	tiers bool            // there are ClusterNetworkPolicies
 }
 
 // NewGenerator returns a generator of objects of one cluster.

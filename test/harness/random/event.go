@@ -26,6 +26,8 @@ const (
 	NamespaceKind
 	PolicyKind
 	NodeKind
+	ClusterPolicyKind
+	NodePeerKind
 )
 
 // Event is what a watch tells: an object was added or changed, or it is gone.
@@ -39,6 +41,9 @@ type Event struct {
 	Labels map[string]string // of a namespace
 	Policy *networkingv1.NetworkPolicy
 	CIDRs  []netip.Prefix // of a node
+
+	ClusterPolicy policy.ClusterPolicy
+	NodePeer      policy.NodePeer
 }
 
 // String names the event's object and what happens to it.
@@ -47,7 +52,8 @@ func (e Event) String() string {
 	if e.Delete {
 		verb = "delete"
 	}
-	return fmt.Sprintf("%s %s %s", verb, [...]string{"pod", "namespace", "policy", "node"}[e.Kind], e.Name)
+	kinds := [...]string{"pod", "namespace", "policy", "node", "cluster policy", "node peer"}
+	return fmt.Sprintf("%s %s %s", verb, kinds[e.Kind], e.Name)
 }
 
 // Apply tells s the event.
@@ -63,6 +69,14 @@ func (e Event) Apply(s *translate.State) {
 		s.SetNamespace(e.Name.Name, e.Labels)
 	case e.Kind == NodeKind:
 		s.SetNode(e.Name.Name, e.CIDRs)
+	case e.Kind == ClusterPolicyKind && e.Delete:
+		s.DeleteClusterPolicy(e.Name.Name)
+	case e.Kind == ClusterPolicyKind:
+		s.SetClusterPolicy(e.ClusterPolicy)
+	case e.Kind == NodePeerKind && e.Delete:
+		s.DeleteNodePeer(e.Name.Name)
+	case e.Kind == NodePeerKind:
+		s.SetNodePeer(e.NodePeer)
 	case e.Delete:
 		s.DeletePolicy(e.Name)
 	default:
@@ -100,6 +114,20 @@ func (e Event) ApplyTo(c *policy.Cluster) {
 			nodes[e.Name.Name] = e.CIDRs
 		}
 		c.Nodes = nodes
+	case ClusterPolicyKind:
+		c.ClusterPolicies = slices.DeleteFunc(slices.Clone(c.ClusterPolicies), func(p policy.ClusterPolicy) bool {
+			return p.Name == e.Name.Name
+		})
+		if !e.Delete {
+			c.ClusterPolicies = append(c.ClusterPolicies, e.ClusterPolicy)
+		}
+	case NodePeerKind:
+		c.NodePeers = slices.DeleteFunc(slices.Clone(c.NodePeers), func(n policy.NodePeer) bool {
+			return n.Name == e.Name.Name
+		})
+		if !e.Delete {
+			c.NodePeers = append(c.NodePeers, e.NodePeer)
+		}
 	}
 }
 
@@ -117,7 +145,7 @@ func policyName(np *networkingv1.NetworkPolicy) types.NamespacedName {
 	return types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
 }
 
-// Events returns the events that make c of nothing: namespaces, then pods, then policies, then nodes.
+// Events returns the events that make c of nothing: namespaces, then pods, then policies, then nodes, then the tiers.
 func Events(c *policy.Cluster) []Event {
 	var events []Event
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
@@ -133,12 +161,22 @@ func Events(c *policy.Cluster) []Event {
 	for _, name := range slices.Sorted(maps.Keys(c.Nodes)) {
 		events = append(events, Event{Kind: NodeKind, Name: types.NamespacedName{Name: name}, CIDRs: c.Nodes[name]})
 	}
+	for _, n := range c.NodePeers {
+		events = append(events, Event{Kind: NodePeerKind, Name: types.NamespacedName{Name: n.Name}, NodePeer: n})
+	}
+	for _, p := range c.ClusterPolicies {
+		events = append(events, Event{Kind: ClusterPolicyKind, Name: types.NamespacedName{Name: p.Name},
+			ClusterPolicy: p})
+	}
 	return events
 }
 
 // Event returns a random event that can happen to c: an object of the universe comes, goes, or changes a little or
 // altogether.
 func (g *Generator) Event(c *policy.Cluster) Event {
+	if g.tiers && g.chance(25) {
+		return g.tierEvent(c)
+	}
 	remove := g.chance(30)
 	switch n := g.r.IntN(11); {
 	case n == 10:

@@ -25,6 +25,7 @@ type Flows struct {
 	ports []uint16
 	named map[string][]service // by the name that pods have for them
 	aims  []aim
+	tiers bool
 }
 
 // ends are addresses: IPv4, IPv6.
@@ -68,6 +69,10 @@ func NewFlows(r *rand.Rand, c *policy.Cluster, use func(netip.Addr) bool) *Flows
 		for _, r := range np.Spec.Egress {
 			f.addRule(aim{pods: of[np.Namespace], egress: true}, r.To, r.Ports)
 		}
+	}
+	f.tiers = len(c.ClusterPolicies) > 0
+	for _, p := range c.ClusterPolicies {
+		f.addTier(c, p)
 	}
 	f.add(&f.all, addrs("8.8.8.8", "0.0.0.1", "223.255.255.254", "2001:db8::1", "::2",
 		"feff:ffff:ffff:ffff:ffff:ffff:ffff:fffe")...)
@@ -183,6 +188,9 @@ func (f *Flows) Next() policy.Flow {
 		flow.Dst = flow.Src
 	}
 	flow.Proto, flow.DstPort, flow.ICMPType = f.service(family)
+	if flow.Src == flow.Dst { // what else is to itself never leaves a pod
+		flow.Service = f.tiers && f.r.IntN(2) == 0
+	}
 	if len(f.aims) > 0 && f.r.IntN(2) == 0 {
 		f.aim(&flow, pick(f.r, f.aims...), family)
 	}

@@ -3,6 +3,7 @@
 package random
 
 import (
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -57,6 +58,15 @@ func reductions(c *policy.Cluster) iter.Seq[*policy.Cluster] {
 				next := *c
 				next.Policies = slices.Clone(c.Policies)
 				if next.Policies[i] = smaller; !yield(&next) {
+					return
+				}
+			}
+		}
+		for i, p := range c.ClusterPolicies {
+			for smaller := range tierReductions(p) {
+				next := *c
+				next.ClusterPolicies = slices.Clone(c.ClusterPolicies)
+				if next.ClusterPolicies[i] = smaller; !yield(&next) {
 					return
 				}
 			}
@@ -148,6 +158,59 @@ func (c *cutter) policy(spec *networkingv1.NetworkPolicySpec) {
 	}
 	for i := range spec.Egress {
 		c.rule(&spec.Egress[i].To, &spec.Egress[i].Ports)
+	}
+}
+
+// tierReductions is policyReductions for a ClusterNetworkPolicy.
+func tierReductions(p policy.ClusterPolicy) iter.Seq[policy.ClusterPolicy] {
+	return func(yield func(policy.ClusterPolicy) bool) {
+		for n := 0; ; n++ {
+			smaller := policy.ClusterPolicy{ClusterNetworkPolicy: p.DeepCopy(), Unread: slices.Clone(p.Unread)}
+			cut := &cutter{left: n}
+			cut.clusterPolicy(&smaller)
+			if cut.left >= 0 || !yield(smaller) {
+				return
+			}
+		}
+	}
+}
+
+func (c *cutter) clusterPolicy(p *policy.ClusterPolicy) {
+	items(c, &p.Unread)
+	for d, rules := range [...]int{policy.Egress: len(p.Spec.Egress), policy.Ingress: len(p.Spec.Ingress)} {
+		for i := range rules {
+			if !c.here() {
+				continue
+			}
+			if policy.Direction(d) == policy.Egress {
+				p.Spec.Egress = slices.Delete(p.Spec.Egress, i, i+1)
+			} else {
+				p.Spec.Ingress = slices.Delete(p.Spec.Ingress, i, i+1)
+			}
+			shift(p, policy.Direction(d), i)
+			return
+		}
+	}
+	for i := range p.Spec.Egress {
+		items(c, &p.Spec.Egress[i].To)
+		items(c, &p.Spec.Egress[i].Protocols)
+		for j := range p.Spec.Egress[i].To {
+			items(c, &p.Spec.Egress[i].To[j].Networks)
+		}
+	}
+	for i := range p.Spec.Ingress {
+		items(c, &p.Spec.Ingress[i].From)
+		items(c, &p.Spec.Ingress[i].Protocols)
+	}
+}
+
+// shift takes a rule out of what is unread of a policy.
+func shift(p *policy.ClusterPolicy, d policy.Direction, rule int) {
+	p.Unread = slices.DeleteFunc(p.Unread, func(u policy.Unread) bool { return u.Direction == d && u.Index == rule })
+	for i, u := range p.Unread {
+		if u.Direction == d && u.Index > rule {
+			p.Unread[i] = unknown(d, u.Index-1, fmt.Sprintf("spec.%s[%d].except", d, u.Index-1))
+		}
 	}
 }
 
