@@ -43,7 +43,7 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 	}
 	for _, sel := range slices.SortedFunc(maps.Keys(iso.lookedUp), bySelector) {
 		for _, f := range nft.Families() {
-			set := sel.sets[f]
+			set := sel.Own.sets[f]
 			switch ports := iso.lookedUp[sel]; {
 			case set == nil:
 			case ports.Every:

@@ -183,18 +183,18 @@ func bySelector(a, b *selector) int {
 		}
 		return 1
 	}
-	return strings.Compare(a.key, b.key)
+	return strings.Compare(a.Key, b.Key)
 }
 
 // lookUpIn makes iso a user of the sets of sel, which hold the addresses of all its pods.
 func (s *State) lookUpIn(sel *selector, iso *isolation) {
-	first := len(sel.lookedUpBy) == 0
-	sel.lookedUpBy[iso] = struct{}{}
+	first := len(sel.Own.lookedUpBy) == 0
+	sel.Own.lookedUpBy[iso] = struct{}{}
 	if !first {
 		return
 	}
-	for id := range sel.matches {
-		for a := range s.addresses(id) {
+	for id := range sel.Matches {
+		for a := range s.index.Addresses(id) {
 			s.listAddress(sel, a)
 		}
 	}
@@ -202,13 +202,13 @@ func (s *State) lookUpIn(sel *selector, iso *isolation) {
 
 // endLookUp ends the use of the sets of sel by iso.
 func (s *State) endLookUp(sel *selector, iso *isolation) {
-	delete(sel.lookedUpBy, iso)
-	if len(sel.lookedUpBy) > 0 {
+	delete(sel.Own.lookedUpBy, iso)
+	if len(sel.Own.lookedUpBy) > 0 {
 		return
 	}
-	for _, set := range sel.sets {
+	for _, set := range sel.Own.sets {
 		s.table.DeleteSet(set.Name)
 	}
-	clear(sel.sets)
+	clear(sel.Own.sets)
 	s.dropSelector(sel)
 }

@@ -26,39 +26,15 @@ func (s *State) IsolationOf(chain string) (frame.Isolation, bool) {
 // PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4
 // address.
 func (s *State) PodAt(a netip.Addr) (policy.Pod, bool) {
-	p := s.owners[a]
+	p := s.index.Owner(a)
 	if p == nil {
 		return policy.Pod{}, false
 	}
-	return p.public(), true
+	return p.Public(), true
 }
 
 // HostAt returns the name of the node that has an address, as far as its pods of the host network tell.
-func (s *State) HostAt(a netip.Addr) (string, bool) {
-	pods := s.hosts[a]
-	if len(pods) == 0 {
-		return "", false
-	}
-	return slices.MinFunc(pods, foremost).node.Value(), true
-}
-
-// replaceHost takes old out of the pods of the host network at its addresses, and adds next; either may be nil.
-func (s *State) replaceHost(old, next *pod) {
-	if next != nil && next.host {
-		for _, a := range next.ips {
-			s.hosts[a] = append(s.hosts[a], next)
-		}
-	}
-	if old == nil || !old.host {
-		return
-	}
-	for _, a := range old.ips {
-		s.hosts[a] = slices.DeleteFunc(s.hosts[a], func(p *pod) bool { return p == old })
-		if len(s.hosts[a]) == 0 {
-			delete(s.hosts, a)
-		}
-	}
-}
+func (s *State) HostAt(a netip.Addr) (string, bool) { return s.index.Host(a) }
 
 // Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the
 // policies that isolate them. Its cost does not depend on the size of the cluster, but for a pod of another node, or
@@ -70,22 +46,22 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	var names []types.NamespacedName
 	var pods []*pod
 	for _, a := range []netip.Addr{f.Src, f.Dst} {
-		pods = append(pods, s.hosts[a]...)
-		p := s.owners[a]
+		pods = append(pods, s.index.Hosts(a)...)
+		p := s.index.Owner(a)
 		if p == nil {
 			continue
 		}
 		pods = append(pods, p)
 		c.Quarantines = append(c.Quarantines, s.quarantinesOf(p)...)
 		c.OverLimit = append(c.OverLimit, s.excessOf(p)...)
-		if ns := p.identity.namespace; ns.known {
-			c.Namespaces[ns.name] = ns.labels
+		if ns := p.Identity.Namespace; ns.Known {
+			c.Namespaces[ns.Name] = ns.Labels
 		}
 		names = append(names, s.isolating(p)...)
 	}
 	for i, p := range pods {
 		if !slices.Contains(pods[:i], p) {
-			c.Pods = append(c.Pods, p.public())
+			c.Pods = append(c.Pods, p.Public())
 		}
 	}
 	slices.SortFunc(names, func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
@@ -100,12 +76,12 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 // isolating returns the policies that select a pod, some of them twice. Isolations are made for pods of this node only,
 // and may be of before.
 func (s *State) isolating(p *pod) []types.NamespacedName {
-	if _, dirty := s.dirtyIdentities[p.identity]; p.node == s.node && !dirty {
+	if _, dirty := s.dirtyIdentities[p.Identity]; s.index.IsLocal(p) && !dirty {
 		return s.isolatedBy(p)
 	}
 	var names []types.NamespacedName
-	for _, np := range p.identity.namespace.policies {
-		if np.pods.Matches(p.identity.labels) {
+	for _, np := range s.policies[p.Identity.Namespace.Name] {
+		if np.pods.Matches(p.Identity.Labels) {
 			names = append(names, np.name)
 		}
 	}

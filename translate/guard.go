@@ -50,7 +50,7 @@ func PodRanges(prefixes []netip.Prefix) []netip.Prefix {
 
 // SetNode sets the spec.podCIDRs of a node; none if it is gone. Those of other nodes do not count.
 func (s *State) SetNode(name string, podCIDRs []netip.Prefix) {
-	if name != s.node.Value() {
+	if name != s.index.Node() {
 		return
 	}
 	s.guard.podCIDRs, s.guard.outside = PodRanges(podCIDRs), 0
@@ -63,9 +63,9 @@ func (s *State) SetGateReached() { s.guard.reached = true }
 
 // eachLocal calls f for the addresses of the pods of this node.
 func (s *State) eachLocal(f func(netip.Addr, *pod)) {
-	for _, ns := range s.namespaces {
-		for _, id := range ns.identities {
-			for a, p := range id.local {
+	for _, ns := range s.index.Namespaces() {
+		for _, id := range ns.Identities {
+			for a, p := range id.Local {
 				f(a, p)
 			}
 		}
@@ -130,7 +130,7 @@ func (s *State) policyGuard() *policy.Guard {
 	if !g.On() {
 		return nil
 	}
-	g.Node = s.node.Value()
+	g.Node = s.index.Node()
 	return &g
 }
 

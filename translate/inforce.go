@@ -19,9 +19,9 @@ func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolic
 	if p == nil {
 		return nil, nil
 	}
-	for local := range s.nodePods {
-		if strings.HasPrefix(local.text, name.Namespace+"/") && slices.Contains(s.isolatedBy(local), name) {
-			pods = append(pods, local.text)
+	for local := range s.index.Local() {
+		if strings.HasPrefix(local.Text, name.Namespace+"/") && slices.Contains(s.isolatedBy(local), name) {
+			pods = append(pods, local.Text)
 		}
 	}
 	slices.Sort(pods)
@@ -31,7 +31,7 @@ func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolic
 // isolatedBy returns the policies that are in the isolations of a pod of this node.
 func (s *State) isolatedBy(p *pod) []types.NamespacedName {
 	var names []types.NamespacedName
-	for _, iso := range p.identity.isolations {
+	for _, iso := range p.Identity.Own.isolations {
 		if iso != nil {
 			names = append(names, iso.policies...)
 		}

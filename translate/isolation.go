@@ -44,7 +44,7 @@ type isolation struct {
 func (s *State) enclose(id *identity) {
 	changed := false
 	for _, d := range policy.Directions() {
-		if id.isolations[d] == nil && len(id.local) > 0 {
+		if id.Own.isolations[d] == nil && len(id.Local) > 0 {
 			changed = s.assign(id, d, s.isolationOf(id, d)) || changed
 		}
 	}
@@ -58,7 +58,7 @@ func (s *State) isolate(id *identity) {
 	changed := false
 	for _, d := range policy.Directions() {
 		var next *isolation
-		if len(id.local) > 0 {
+		if len(id.Local) > 0 {
 			next = s.isolationOf(id, d)
 		}
 		if next != nil && !next.built {
@@ -73,11 +73,11 @@ func (s *State) isolate(id *identity) {
 
 // assign gives id an isolation, or none, in a direction, and says whether that is another than before.
 func (s *State) assign(id *identity, d policy.Direction, next *isolation) bool {
-	old := id.isolations[d]
+	old := id.Own.isolations[d]
 	if old == next {
 		return false
 	}
-	id.isolations[d] = next
+	id.Own.isolations[d] = next
 	if next != nil {
 		next.users[id] = struct{}{}
 		if !next.built {
@@ -92,7 +92,7 @@ func (s *State) assign(id *identity, d policy.Direction, next *isolation) bool {
 
 // redispatch sends what the local pods of id send and get to its isolations.
 func (s *State) redispatch(id *identity) {
-	for a, p := range id.local {
+	for a, p := range id.Local {
 		s.setDispatch(a, p)
 	}
 }
@@ -108,8 +108,8 @@ func (s *State) unassign(id *identity, iso *isolation) {
 // isolationOf returns the isolation that the policies of id's namespace imply in one direction, or nil.
 func (s *State) isolationOf(id *identity, d policy.Direction) *isolation {
 	var policies []types.NamespacedName
-	for _, p := range id.namespace.policies {
-		if p.isolates[d] && p.pods.Matches(id.labels) {
+	for _, p := range s.policies[id.Namespace.Name] {
+		if p.isolates[d] && p.pods.Matches(id.Labels) {
 			policies = append(policies, p.name)
 		}
 	}
@@ -153,17 +153,17 @@ func (s *State) resolve(id *identity, d policy.Direction,
 	for _, name := range policies {
 		for _, r := range s.policy(name).rules(d) {
 			for _, port := range r.Ports.Named {
-				numbers[port] = id.numbers(port)
+				numbers[port] = numbersOf(id, port)
 			}
 		}
 	}
 	return numbers
 }
 
-// numbers returns the ports that have that name and protocol in the pods of id.
-func (id *identity) numbers(port policy.NamedPort) nft.Ports {
+// numbersOf returns the ports that have that name and protocol in the pods of id.
+func numbersOf(id *identity, port policy.NamedPort) nft.Ports {
 	var numbers nft.Ports
-	for _, have := range id.ports {
+	for _, have := range id.Ports {
 		if have.Name == port.Name && have.Proto == port.Proto {
 			numbers = append(numbers, nft.PortRange{Proto: have.Proto, First: have.Number, Last: have.Number})
 		}
@@ -224,7 +224,7 @@ func (iso *isolation) replace(s *State, next content) {
 	old := iso.content
 	iso.content = next
 	for sel := range next.copied {
-		sel.copiedBy[iso] = struct{}{}
+		sel.Own.copiedBy[iso] = struct{}{}
 	}
 	for sel := range next.lookedUp {
 		s.lookUpIn(sel, iso)
@@ -239,12 +239,12 @@ func (iso *isolation) replace(s *State, next content) {
 	peers := make(map[*identity]struct{}) // that had another grant, or may get one
 	for sel, a := range old.copied {
 		if !a.equal(next.copied[sel]) {
-			maps.Copy(peers, sel.matches)
+			maps.Copy(peers, sel.Matches)
 		}
 	}
 	for sel, a := range next.copied {
 		if !a.equal(old.copied[sel]) {
-			maps.Copy(peers, sel.matches)
+			maps.Copy(peers, sel.Matches)
 		}
 	}
 	for id := range peers {
@@ -252,7 +252,7 @@ func (iso *isolation) replace(s *State, next content) {
 	}
 	for sel := range old.copied {
 		if _, still := next.copied[sel]; !still {
-			delete(sel.copiedBy, iso)
+			delete(sel.Own.copiedBy, iso)
 			s.dropSelector(sel)
 		}
 	}

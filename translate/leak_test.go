@@ -2,41 +2,37 @@
 
 package translate
 
-import "k8s.io/apimachinery/pkg/labels"
+import (
+	"maps"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
 
 // Sizes returns how many objects of each kind the state remembers, for the tests that look for leaks.
 func (s *State) Sizes() map[string]int {
 	sizes := map[string]int{
-		"nodePods": len(s.nodePods), "owners": len(s.owners), "rivals": len(s.rivals), "hosts": len(s.hosts),
-		"namespaces": len(s.namespaces),
-		"selectors":  len(s.selectors), "clusterSelectors": len(s.clusterSelectors),
 		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.openings.Users()),
 		"dirtyIdentities": len(s.dirtyIdentities),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
 		"rejected": len(s.rejected), "quarantines": len(s.quarantines),
 	}
-	for _, ns := range s.namespaces {
-		sizes["pods"] += len(ns.pods)
-		sizes["policies"] += len(ns.policies)
-		for _, p := range ns.policies {
+	maps.Copy(sizes, s.index.Sizes())
+	for _, policies := range s.policies {
+		sizes["policies"] += len(policies)
+		for _, p := range policies {
 			sizes["policyIsolations"] += len(p.isolations)
 			if p.compiled != nil {
 				sizes["compiled"]++
 			}
 		}
-		sizes["identities"] += len(ns.identities)
 	}
 	for _, id := range s.identities() {
-		sizes["identityPods"] += len(id.pods)
-		sizes["links"] += len(id.selectors)
-		sizes["grants"] += len(id.grants)
-		sizes["local"] += len(id.local)
+		sizes["grants"] += len(id.Own.grants)
 	}
-	for _, sel := range s.selectors {
-		sizes["matches"] += len(sel.matches)
-		sizes["copiedBy"] += len(sel.copiedBy)
-		sizes["lookedUpBy"] += len(sel.lookedUpBy)
-		sizes["sharedSets"] += len(sel.sets)
+	for _, sel := range s.index.Selectors() {
+		sizes["copiedBy"] += len(sel.Own.copiedBy)
+		sizes["lookedUpBy"] += len(sel.Own.lookedUpBy)
+		sizes["sharedSets"] += len(sel.Own.sets)
 	}
 	for _, iso := range s.isolations {
 		sizes["users"] += len(iso.users)
@@ -53,8 +49,8 @@ func (s *State) Sizes() map[string]int {
 
 func (s *State) identities() []*identity {
 	var all []*identity
-	for _, ns := range s.namespaces {
-		for _, id := range ns.identities {
+	for _, ns := range s.index.Namespaces() {
+		for _, id := range ns.Identities {
 			all = append(all, id)
 		}
 	}
@@ -75,14 +71,14 @@ func (c counting) Matches(l labels.Labels) bool {
 
 // CountMatches makes all selectors and policies of the moment count in looks how often they look at labels.
 func (s *State) CountMatches(looks *int) {
-	for _, sel := range s.selectors {
+	for _, sel := range s.index.Selectors() {
 		sel.Pods = counting{sel.Pods, looks}
 		if sel.Namespaces != nil {
 			sel.Namespaces = counting{sel.Namespaces, looks}
 		}
 	}
-	for _, ns := range s.namespaces {
-		for _, p := range ns.policies {
+	for _, policies := range s.policies {
+		for _, p := range policies {
 			p.pods = counting{p.pods, looks}
 		}
 	}

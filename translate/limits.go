@@ -148,7 +148,7 @@ func (a *admission) counted(rules []rule) {
 		for _, sel := range r.resolved {
 			if !slices.Contains(free, sel) || len(r.Ports.Named) > 0 {
 				a.demand.each[sel] += each
-				elements += each * sel.addresses
+				elements += each * sel.Own.addresses
 			}
 		}
 		a.demand.elements += elements
@@ -271,8 +271,8 @@ func (s *State) setDemand(iso *isolation, d demand) {
 // addAddresses notes that a selector matches so many addresses more. An isolation that is over the limit, or was, is
 // built anew.
 func (s *State) addAddresses(sel *selector, n int) {
-	sel.addresses += n
-	for iso := range sel.users() {
+	sel.Own.addresses += n
+	for iso := range sel.Own.all() {
 		before, more := iso.demand.elements, n*iso.demand.each[sel]
 		iso.demand.elements += more
 		n := s.demands[iso.namespace()]
@@ -325,8 +325,8 @@ func (s *State) isolationsIn(namespace string) []*isolation {
 func (s *State) excessOf(p *pod) []policy.PodExcess {
 	var all []policy.PodExcess
 	for _, d := range policy.Directions() {
-		if iso := p.identity.isolations[d]; iso != nil && len(iso.demand.over) > 0 && p.node == s.node {
-			all = append(all, policy.PodExcess{Pod: p.public().NamespacedName, Direction: d, Rules: iso.demand.over})
+		if iso := p.Identity.Own.isolations[d]; iso != nil && len(iso.demand.over) > 0 && s.index.IsLocal(p) {
+			all = append(all, policy.PodExcess{Pod: p.Public().NamespacedName, Direction: d, Rules: iso.demand.over})
 		}
 	}
 	return all
@@ -337,8 +337,8 @@ func (s *State) OverLimit() []policy.PodExcess {
 	var all []policy.PodExcess
 	for iso := range s.overLimit {
 		for id := range iso.users {
-			for _, p := range id.local {
-				all = append(all, policy.PodExcess{Pod: p.public().NamespacedName, Direction: iso.direction,
+			for _, p := range id.Local {
+				all = append(all, policy.PodExcess{Pod: p.Public().NamespacedName, Direction: iso.direction,
 					Rules: iso.demand.over})
 			}
 		}

@@ -23,9 +23,9 @@ type NodeTrace struct {
 func (s *State) Trace(f policy.Flow) (NodeTrace, error) {
 	trail, err := s.table.Follow(PacketOf(f))
 	if err != nil {
-		return NodeTrace{}, fmt.Errorf("follow the flow through the table of node %s: %w", s.node.Value(), err)
+		return NodeTrace{}, fmt.Errorf("follow the flow through the table of node %s: %w", s.index.Node(), err)
 	}
-	return NodeTrace{Node: s.node.Value(), Trail: trail, Incomplete: s.Incomplete()}, nil
+	return NodeTrace{Node: s.index.Node(), Trail: trail, Incomplete: s.Incomplete()}, nil
 }
 
 // Trace makes the tables of the nodes of a flow's pods, and follows the flow through them, the source's first.

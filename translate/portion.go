@@ -10,9 +10,6 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// matchesAnEdit is how many times a selector is held against an identity in the time that it takes to edit an element.
-const matchesAnEdit = 8
-
 // Complete does what is left to do of the events, and returns the table that the state implies. It stays the state's:
 // it changes with the next events.
 func (s *State) Complete() *nft.Table {
@@ -67,7 +64,7 @@ func (s *State) complete(budget int) {
 }
 
 // edits is how many elements were edited so far, about.
-func (s *State) edits() int { return s.work + s.openings.Edits }
+func (s *State) edits() int { return s.work + s.openings.Edits + s.index.Edits }
 
 // task is to find the isolations of an identity, or to build one that has changed.
 type task struct {
@@ -102,7 +99,7 @@ func (s *State) tasks() []task {
 		all = append(all, t)
 	}
 	for id := range s.dirtyIdentities {
-		add(task{namespace: id.namespace.name, identity: id})
+		add(task{namespace: id.Namespace.Name, identity: id})
 	}
 	for iso := range s.dirtyIsolations {
 		add(task{namespace: iso.policies[0].Namespace, isolation: iso})

@@ -86,7 +86,7 @@ func (s *State) Quarantined(key string) bool { return s.quarantines[key] != nil 
 func (s *State) renew(q *quarantine) {
 	s.troubleVersion++
 	if q.address.IsValid() {
-		if p := s.owners[q.address]; p != nil && p.node == s.node {
+		if p := s.index.Owner(q.address); p != nil && s.index.IsLocal(p) {
 			s.setDispatch(q.address, p)
 		}
 		return
@@ -131,7 +131,7 @@ func (s *State) quarantined(yield func(Trouble) bool) bool {
 		t := Trouble{Quarantined, q.policies, q.direction.String() + ": " + q.Reason}
 		if iso := s.isolationAt(q.direction, q.address); iso != nil {
 			t.Policies, t.Reason = iso.policies, fmt.Sprintf("%s of pod %s (%s): %s",
-				q.direction, s.owners[q.address].text, q.address, q.Reason)
+				q.direction, s.index.Owner(q.address).Text, q.address, q.Reason)
 		} else if s.isolations[q.Key] == nil && s.isolations[standInKey(q.Key)] == nil {
 			continue
 		}
@@ -147,24 +147,24 @@ func (s *State) quarantined(yield func(Trouble) bool) bool {
 
 // quarantinesOf returns what is set aside of a pod: its addresses, then its isolations.
 func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
-	if p.node != s.node {
+	if !s.index.IsLocal(p) {
 		return nil
 	}
 	var all []policy.PodQuarantine
 	add := func(d policy.Direction, q *quarantine) {
 		reason := cmp.Or(q.Reason, "the kernel refused something, not yet known what")
 		all = append(all, policy.PodQuarantine{
-			Pod: p.public().NamespacedName, Direction: d, Address: q.address, Reason: reason, Open: q.Open,
+			Pod: p.Public().NamespacedName, Direction: d, Address: q.address, Reason: reason, Open: q.Open,
 		})
 	}
-	for _, a := range p.claims() {
+	for _, a := range p.Claims() {
 		for _, d := range policy.Directions() {
-			if q := s.refusedAt(d, a); q != nil && s.owners[a] == p && p.identity.isolations[d] != nil {
+			if q := s.refusedAt(d, a); q != nil && s.index.Owner(a) == p && p.Identity.Own.isolations[d] != nil {
 				add(d, q)
 			}
 		}
 	}
-	for d, iso := range p.identity.isolations {
+	for d, iso := range p.Identity.Own.isolations {
 		if iso != nil && iso.quarantine != nil {
 			add(policy.Direction(d), iso.quarantine)
 		}
@@ -286,7 +286,7 @@ func (o *Ownership) Addresses() []string {
 	var keys []string
 	for iso := range o.weight {
 		for id := range iso.users {
-			for a := range id.local {
+			for a := range id.Local {
 				if o.state.refusedAt(iso.direction, a) == nil {
 					keys = append(keys, addressKey(iso.direction, a))
 				}

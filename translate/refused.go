@@ -33,8 +33,8 @@ func (s *State) refusedAt(d policy.Direction, a netip.Addr) *quarantine {
 
 // isolationAt returns the isolation in a direction of the pod of this node that has an address, or nil.
 func (s *State) isolationAt(d policy.Direction, a netip.Addr) *isolation {
-	if p := s.owners[a]; p != nil && p.node == s.node {
-		return p.identity.isolations[d]
+	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
+		return p.Identity.Own.isolations[d]
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ type grant struct {
 // grant brings what the isolation opens to an identity, and the elements of its addresses, up to date.
 func (iso *isolation) grant(s *State, id *identity) {
 	ports := iso.portsOf(id)
-	old := id.grants[iso]
+	old := id.Own.grants[iso]
 	if old == nil && ports.Empty() || old != nil && old.ports.Key() == ports.Key() {
 		return
 	}
@@ -61,17 +61,17 @@ func (iso *isolation) grant(s *State, id *identity) {
 		next = iso.acquire(s, ports)
 	}
 	if old != nil {
-		for a := range s.addresses(id) {
+		for a := range s.index.Addresses(id) {
 			iso.unwant(s, a, old)
 		}
 		iso.release(s, id, old)
 	}
 	if next != nil {
-		if id.grants == nil {
-			id.grants = make(map[*isolation]*grant)
+		if id.Own.grants == nil {
+			id.Own.grants = make(map[*isolation]*grant)
 		}
-		id.grants[iso] = next
-		for a, p := range s.addresses(id) {
+		id.Own.grants[iso] = next
+		for a, p := range s.index.Addresses(id) {
 			iso.want(s, a, p, next)
 		}
 	}
@@ -83,18 +83,18 @@ func (iso *isolation) portsOf(id *identity) spec.Ports {
 	add := func(a allowed) {
 		open = append(open, a.open)
 		for _, port := range a.named {
-			open = append(open, spec.Ports{Ranges: id.numbers(port)})
+			open = append(open, spec.Ports{Ranges: numbersOf(id, port)})
 		}
 	}
-	if len(iso.copied) < len(id.selectors) {
+	if len(iso.copied) < len(id.Selectors) {
 		for sel, a := range iso.copied {
-			if _, matches := sel.matches[id]; matches {
+			if _, matches := sel.Matches[id]; matches {
 				add(a)
 			}
 		}
 		return spec.Union(open...)
 	}
-	for _, sel := range id.selectors {
+	for _, sel := range id.Selectors {
 		if a, ok := iso.copied[sel]; ok {
 			add(a)
 		}
@@ -124,7 +124,7 @@ func (iso *isolation) acquire(s *State, ports spec.Ports) *grant {
 
 // release takes g back from id.
 func (iso *isolation) release(s *State, id *identity, g *grant) {
-	delete(id.grants, iso)
+	delete(id.Own.grants, iso)
 	g.users--
 	if g.users > 0 {
 		return
@@ -158,7 +158,7 @@ func (iso *isolation) want(s *State, a netip.Addr, p *pod, g *grant) {
 	set := iso.set(s, g.kind, nft.FamilyOf(a))
 	for key, v := range g.elements(a) {
 		s.work++
-		v.Comment = p.text
+		v.Comment = p.Text
 		set.Want(key, v)
 	}
 }

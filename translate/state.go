@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"unique"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -18,6 +17,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/index"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
@@ -40,22 +40,14 @@ type Options struct {
 // edit memory in proportion to what they change; [State.Complete] completes the table. Its content is a function of
 // what the state holds, not of the order of events.
 type State struct {
-	node    unique.Handle[string]
 	options Options
 	table   *nft.Table
 
-	nodePods         map[*pod]struct{} // the pods of this node
-	sandboxes        map[string]*sandbox
-	sandboxesOf      map[types.NamespacedName][]*sandbox
-	owners           map[netip.Addr]*pod
-	rivals           map[netip.Addr][]*pod // all that claim an address, where there are several
-	hosts            map[netip.Addr][]*pod // of the host network
-	namespaces       map[string]*namespace
-	selectors        map[string]*selector
-	clusterSelectors map[*selector]struct{} // those with a namespaceSelector
-	isolations       map[string]*isolation
-	chains           map[string]*isolation // the same, by the names of their chains
-	openings         *opening.Chains
+	index      *index.Index[held, uses]
+	policies   map[string]map[string]*networkPolicy // by namespace and name
+	isolations map[string]*isolation
+	chains     map[string]*isolation // the same, by the names of their chains
+	openings   *opening.Chains
 
 	quarantines    map[string]*quarantine      // by the keys of the isolations
 	rejected       map[*networkPolicy]struct{} // that do not compile in full
@@ -81,32 +73,24 @@ type State struct {
 // New returns the empty state of the node of that name.
 func New(node string, options Options) *State {
 	s := &State{
-		node:    unique.Make(node),
 		options: options,
 		table: nft.NewTable(frame.TableName,
 			"NetworkPolicy on node "+node+", written by netpold; manual changes are undone"),
-		nodePods:         make(map[*pod]struct{}),
-		sandboxes:        make(map[string]*sandbox),
-		sandboxesOf:      make(map[types.NamespacedName][]*sandbox),
-		owners:           make(map[netip.Addr]*pod),
-		rivals:           make(map[netip.Addr][]*pod),
-		hosts:            make(map[netip.Addr][]*pod),
-		namespaces:       make(map[string]*namespace),
-		selectors:        make(map[string]*selector),
-		clusterSelectors: make(map[*selector]struct{}),
-		isolations:       make(map[string]*isolation),
-		chains:           make(map[string]*isolation),
-		quarantines:      make(map[string]*quarantine),
-		rejected:         make(map[*networkPolicy]struct{}),
-		overLimit:        make(map[*isolation]struct{}),
-		demands:          make(map[string]*namespaceDemand),
-		dirtyIdentities:  make(map[*identity]struct{}),
-		dirtyIsolations:  make(map[*isolation]struct{}),
-		dirtyChains:      make(map[*isolation]struct{}),
-		orphans:          make(map[*isolation]struct{}),
-		clusterPolicies:  make(map[string]policy.ClusterPolicy),
-		nodePeers:        make(map[string]policy.NodePeer),
+		policies:        make(map[string]map[string]*networkPolicy),
+		isolations:      make(map[string]*isolation),
+		chains:          make(map[string]*isolation),
+		quarantines:     make(map[string]*quarantine),
+		rejected:        make(map[*networkPolicy]struct{}),
+		overLimit:       make(map[*isolation]struct{}),
+		demands:         make(map[string]*namespaceDemand),
+		dirtyIdentities: make(map[*identity]struct{}),
+		dirtyIsolations: make(map[*isolation]struct{}),
+		dirtyChains:     make(map[*isolation]struct{}),
+		orphans:         make(map[*isolation]struct{}),
+		clusterPolicies: make(map[string]policy.ClusterPolicy),
+		nodePeers:       make(map[string]policy.NodePeer),
 	}
+	s.index = index.New(node, listener{s})
 	s.openings = opening.NewChains(s.table, frame.Allow)
 	s.frame = frame.New(s.table, frame.Options{
 		LogGroup: options.LogGroup, Deny: options.Deny, Established: options.Established, PodToNode: options.PodToNode,
@@ -117,34 +101,73 @@ func New(node string, options Options) *State {
 
 // SetNamespace sets the labels of a namespace.
 func (s *State) SetNamespace(name string, labels map[string]string) {
-	ns := s.namespaceOf(name)
-	if ns.known && maps.Equal(ns.labels, labels) {
-		return
-	}
-	s.replaceLabels(ns, true, labels)
+	s.index.SetNamespace(name, labels)
 }
 
 // DeleteNamespace forgets a namespace. Its pods, if there still are any, are matched by no namespaceSelector from now
 // on.
-func (s *State) DeleteNamespace(name string) {
-	ns := s.namespaces[name]
-	if ns == nil || !ns.known {
-		return
-	}
-	s.replaceLabels(ns, false, nil)
-	s.dropNamespace(ns)
-}
+func (s *State) DeleteNamespace(name string) { s.index.DeleteNamespace(name) }
 
-// replaceLabels changes what is known of ns, and holds its pods against the namespaceSelectors that judge it otherwise
-// now.
-func (s *State) replaceLabels(ns *namespace, known bool, labels map[string]string) {
-	before := *ns
-	ns.known, ns.labels = known, labels
-	for sel := range s.clusterSelectors {
-		if covers(sel.Peer, &before) != covers(sel.Peer, ns) {
-			s.matchNamespace(sel, ns)
+// SetPod adds p or replaces the pod of its name. The state keeps p's labels and slices; they are not changed
+// afterwards.
+func (s *State) SetPod(p policy.Pod) { s.index.SetPod(p) }
+
+// DeletePod forgets a pod.
+func (s *State) DeletePod(name types.NamespacedName) { s.index.DeletePod(name) }
+
+// KnowsPod says whether the API has told of a pod.
+func (s *State) KnowsPod(name types.NamespacedName) bool { return s.index.Pod(name) != nil }
+
+// SetSandbox adds a sandbox or replaces the one of its id. Those of other nodes do not count.
+func (s *State) SetSandbox(b policy.Sandbox) { s.index.SetSandbox(b) }
+
+// DeleteSandbox forgets a sandbox: its addresses are the API's to tell again.
+func (s *State) DeleteSandbox(id string) { s.index.DeleteSandbox(id) }
+
+// Sandboxes returns the sandboxes of this node by id.
+func (s *State) Sandboxes() []policy.Sandbox { return s.index.Sandboxes() }
+
+// Settled says whether the table has all that follows from a sandbox: nothing of it is left for a next [State.Portion].
+// One that is not known is settled.
+func (s *State) Settled(id string) bool {
+	p := s.index.SandboxPod(id)
+	if p == nil {
+		return true
+	}
+	if _, dirty := s.dirtyIdentities[p.Identity]; dirty {
+		return false
+	}
+	for _, iso := range p.Identity.Own.isolations {
+		if _, dirty := s.dirtyIsolations[iso]; dirty && iso != nil {
+			return false
 		}
 	}
+	return true
+}
+
+// setDispatch sends what the pod at a local address sends and gets to the isolations of its identity.
+func (s *State) setDispatch(a netip.Addr, p *pod) {
+	var ways [2]frame.Way
+	for d, iso := range p.Identity.Own.isolations {
+		if q := s.refusedAt(policy.Direction(d), a); q != nil {
+			ways[d].Refused, ways[d].Open = true, q.Open
+		}
+		if iso != nil {
+			ways[d].Chain = iso.name
+		}
+	}
+	if len(s.quarantines) > 0 {
+		s.troubleVersion++
+	}
+	s.frame.SetPod(a, p.Text, ways)
+}
+
+// unsetDispatch takes a local address out of the maps.
+func (s *State) unsetDispatch(a netip.Addr) {
+	if len(s.quarantines) > 0 {
+		s.troubleVersion++
+	}
+	s.frame.UnsetPod(a)
 }
 
 // SetPolicy adds np or replaces the policy of its name; np is not kept. The error names what does not compile; the
@@ -175,33 +198,35 @@ func (s *State) DeletePolicy(name types.NamespacedName) {
 
 // policy returns the policy of that name, or nil.
 func (s *State) policy(name types.NamespacedName) *networkPolicy {
-	if ns := s.namespaces[name.Namespace]; ns != nil {
-		return ns.policies[name.Name]
-	}
-	return nil
+	return s.policies[name.Namespace][name.Name]
 }
 
 // replacePolicy puts p, or nothing, in the place of the policy of that name.
 func (s *State) replacePolicy(name types.NamespacedName, p *networkPolicy) {
-	ns := s.namespaceOf(name.Namespace)
-	old := ns.policies[name.Name]
+	in := s.policies[name.Namespace]
+	old := in[name.Name]
 	s.noteRejected(old, p)
 	s.endQuarantines(name)
 	if old != nil {
 		for iso := range old.isolations {
 			s.dirtyIsolations[iso] = struct{}{}
 		}
-		delete(ns.policies, name.Name)
+		if delete(in, name.Name); len(in) == 0 {
+			delete(s.policies, name.Namespace)
+		}
 	}
 	if p != nil {
-		ns.policies[name.Name] = p
+		if len(in) == 0 {
+			in = make(map[string]*networkPolicy)
+			s.policies[name.Namespace] = in
+		}
+		in[name.Name] = p
 	}
-	for _, id := range ns.identities {
-		if len(id.local) > 0 && (old != nil && old.pods.Matches(id.labels) || p != nil && p.pods.Matches(id.labels)) {
+	for id := range s.index.Identities(name.Namespace) {
+		if len(id.Local) > 0 && (old != nil && old.pods.Matches(id.Labels) || p != nil && p.pods.Matches(id.Labels)) {
 			s.dirtyIdentities[id] = struct{}{}
 		}
 	}
-	s.dropNamespace(ns)
 }
 
 // Changed says whether the table may be another than when [nft.Table.Take] was last called. It costs nothing: most
@@ -216,32 +241,41 @@ func (s *State) Incomplete() bool {
 
 // Pods yields the names of all pods.
 func (s *State) Pods() iter.Seq[types.NamespacedName] {
-	return names(s, func(ns *namespace) map[string]*pod { return ns.pods })
-}
-
-// Policies yields the names of all policies.
-func (s *State) Policies() iter.Seq[types.NamespacedName] {
-	return names(s, func(ns *namespace) map[string]*networkPolicy { return ns.policies })
-}
-
-// names yields the names of what namespaces have.
-func names[T any](s *State, in func(*namespace) map[string]T) iter.Seq[types.NamespacedName] {
 	return func(yield func(types.NamespacedName) bool) {
-		for _, ns := range s.namespaces {
-			for name := range in(ns) {
-				if !yield(types.NamespacedName{Namespace: ns.name, Name: name}) {
-					return
-				}
+		for _, ns := range s.index.Namespaces() {
+			if !names(ns.Name, ns.Pods, yield) {
+				return
 			}
 		}
 	}
 }
 
+// Policies yields the names of all policies.
+func (s *State) Policies() iter.Seq[types.NamespacedName] {
+	return func(yield func(types.NamespacedName) bool) {
+		for namespace, policies := range s.policies {
+			if !names(namespace, policies, yield) {
+				return
+			}
+		}
+	}
+}
+
+// names yields the names of what a namespace has.
+func names[T any](namespace string, all map[string]T, yield func(types.NamespacedName) bool) bool {
+	for name := range all {
+		if !yield(types.NamespacedName{Namespace: namespace, Name: name}) {
+			return false
+		}
+	}
+	return true
+}
+
 // Namespaces yields the names of all namespaces, in Name, that have been set.
 func (s *State) Namespaces() iter.Seq[types.NamespacedName] {
 	return func(yield func(types.NamespacedName) bool) {
-		for _, ns := range s.namespaces {
-			if ns.known && !yield(types.NamespacedName{Name: ns.name}) {
+		for _, ns := range s.index.Namespaces() {
+			if ns.Known && !yield(types.NamespacedName{Name: ns.Name}) {
 				return
 			}
 		}
@@ -252,15 +286,17 @@ func (s *State) Namespaces() iter.Seq[types.NamespacedName] {
 func (s *State) Cluster() *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	c.GateReached = s.guard.reached
-	c.Nodes = map[string][]netip.Prefix{s.node.Value(): s.guard.podCIDRs}
-	for name, ns := range s.namespaces {
-		if ns.known {
-			c.Namespaces[name] = ns.labels
+	c.Nodes = map[string][]netip.Prefix{s.index.Node(): s.guard.podCIDRs}
+	for name, ns := range s.index.Namespaces() {
+		if ns.Known {
+			c.Namespaces[name] = ns.Labels
 		}
-		for _, p := range ns.pods {
-			c.Pods = append(c.Pods, p.public())
+		for _, p := range ns.Pods {
+			c.Pods = append(c.Pods, p.Public())
 		}
-		for _, p := range ns.policies {
+	}
+	for _, policies := range s.policies {
+		for _, p := range policies {
 			c.Policies = append(c.Policies, p.source())
 		}
 	}

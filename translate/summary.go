@@ -20,23 +20,25 @@ type Summary struct {
 
 // Summary counts. Its cost is proportional to the number of policies and of namespaces, not to that of pods.
 func (s *State) Summary() Summary {
-	sum := Summary{NodePods: len(s.nodePods), Isolations: len(s.isolations)}
-	for p := range s.nodePods {
-		if p.identity.idle {
+	sum := Summary{NodePods: len(s.index.Local()), Isolations: len(s.isolations)}
+	for p := range s.index.Local() {
+		if p.Identity.Idle {
 			continue
 		}
 		sum.LocalPods++
 		for _, d := range policy.Directions() {
-			if p.identity.isolations[d] != nil {
+			if p.Identity.Own.isolations[d] != nil {
 				sum.Isolated[d]++
 			}
 		}
 	}
 	worst := s.troubled()
-	for _, ns := range s.namespaces {
-		sum.Pods += len(ns.pods)
-		sum.Policies += len(ns.policies)
-		for _, p := range ns.policies {
+	for _, ns := range s.index.Namespaces() {
+		sum.Pods += len(ns.Pods)
+	}
+	for _, policies := range s.policies {
+		sum.Policies += len(policies)
+		for _, p := range policies {
 			kind, troubled := worst[p.name]
 			switch {
 			case troubled:
@@ -54,4 +56,6 @@ func (s *State) Summary() Summary {
 }
 
 // HasNamespace says whether there is a namespace of that name, or a pod or policy in it.
-func (s *State) HasNamespace(name string) bool { return s.namespaces[name] != nil }
+func (s *State) HasNamespace(name string) bool {
+	return s.index.Namespaces()[name] != nil || s.policies[name] != nil
+}

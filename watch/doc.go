@@ -26,8 +26,9 @@
 //	                                    v
 //	loop.go  Loop.Update: an edit of memory, under the loop's lock; then Loop.Run wakes
 //	                                    |
-//	                                    +--> translate/pods.go  State.SetPod: identity,
-//	                                    |    isolation and elements of the pod
+//	                                    +--> translate/state.go  State.SetPod
+//	                                    |    translate/index/pods.go: identity and owner of addresses
+//	                                    |    translate/peers.go: isolation and elements of the pod
 //	                                    v
 //	loop.go  Loop.Run: one goroutine, one transaction in flight; what comes meanwhile is the next
 //	                                    |
@@ -53,7 +54,7 @@
 //
 // # The way of a denied packet
 //
-//	the end of an isolation's chain (translate/chains.go)
+//	the end of an isolation's chain (translate/frame/frame.go)
 //	     | log prefix "the chain's name"             | goto deny: count in the pod's element, drop
 //	     v                                           v
 //	nft/nflog/reader.go, decode.go               nft/kernel/read.go  Reader.Elements

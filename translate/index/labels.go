@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package index
 
 import (
 	"crypto/sha256"
@@ -12,17 +12,17 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// labelList is the labels of an identity. A map takes three times the memory, and a search through a handful of keys is
+// Labels are the labels of an identity. A map takes three times the memory, and a search through a handful of keys is
 // as fast.
-type labelList []label
+type Labels []label
 
 type label struct {
 	key   unique.Handle[string] // there are few in a cluster
 	value string
 }
 
-func listOf(set map[string]string) labelList {
-	list := make(labelList, 0, len(set))
+func listOf(set map[string]string) Labels {
+	list := make(Labels, 0, len(set))
 	for k, v := range set {
 		list = append(list, label{unique.Make(k), v})
 	}
@@ -30,7 +30,7 @@ func listOf(set map[string]string) labelList {
 }
 
 // Lookup returns the value of a label, and whether there is one. It and the other methods are what selectors ask for.
-func (l labelList) Lookup(key string) (value string, exists bool) {
+func (l Labels) Lookup(key string) (value string, exists bool) {
 	for _, have := range l {
 		if have.key.Value() == key {
 			return have.value, true
@@ -40,19 +40,19 @@ func (l labelList) Lookup(key string) (value string, exists bool) {
 }
 
 // Has says whether there is a label of that key.
-func (l labelList) Has(key string) bool {
+func (l Labels) Has(key string) bool {
 	_, exists := l.Lookup(key)
 	return exists
 }
 
 // Get returns the value of a label, or "".
-func (l labelList) Get(key string) string {
+func (l Labels) Get(key string) string {
 	value, _ := l.Lookup(key)
 	return value
 }
 
 // set returns the labels as they were given.
-func (l labelList) set() map[string]string {
+func (l Labels) set() map[string]string {
 	set := make(map[string]string, len(l))
 	for _, have := range l {
 		set[have.key.Value()] = have.value
@@ -61,7 +61,7 @@ func (l labelList) set() map[string]string {
 }
 
 // equal says whether set has the same labels.
-func (l labelList) equal(set map[string]string) bool {
+func (l Labels) equal(set map[string]string) bool {
 	if len(l) != len(set) {
 		return false
 	}
@@ -75,14 +75,14 @@ func (l labelList) equal(set map[string]string) bool {
 
 // reuse takes from another identity what is equal in both. Where each pod has a label of its own, as those of a
 // StatefulSet, all else is.
-func (id *identity) reuse(other *identity) {
-	for i, have := range id.labels {
-		if value := other.labels.Get(have.key.Value()); value == have.value {
-			id.labels[i].value = value
+func (id *Identity[I, S]) reuse(other *Identity[I, S]) {
+	for i, have := range id.Labels {
+		if value := other.Labels.Get(have.key.Value()); value == have.value {
+			id.Labels[i].value = value
 		}
 	}
-	if slices.Equal(id.ports, other.ports) {
-		id.ports = other.ports
+	if slices.Equal(id.Ports, other.Ports) {
+		id.Ports = other.Ports
 	}
 }
 

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package index
+
+import (
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+	"unique"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// User is told what changes, after it has. I is what he keeps of an identity, S what he keeps of a selector.
+type User[I, S any] interface {
+	// Match tells that a selector matches an identity from now on, and Unmatch that it does not any more.
+	Match(sel *Selector[I, S], id *Identity[I, S])
+	Unmatch(sel *Selector[I, S], id *Identity[I, S])
+
+	// Attach tells that an address is a pod's from now on, and Detach that it is not any more. In between, neither the
+	// pod's name nor its identity or node change.
+	Attach(a netip.Addr, p *Pod[I, S])
+	Detach(a netip.Addr, p *Pod[I, S])
+
+	// Left tells that an identity has no pods any more, and is gone.
+	Left(id *Identity[I, S])
+}
+
+// Index is what is known of the pods of a cluster, as one node sees it.
+type Index[I, S any] struct {
+	Edits int // made so far, each about what it takes to edit an element of a table
+
+	user        User[I, S]
+	node        unique.Handle[string]
+	local       map[*Pod[I, S]]struct{} // the pods of this node, as the API tells of them
+	sandboxes   map[string]*sandbox[I, S]
+	sandboxesOf map[types.NamespacedName][]*sandbox[I, S]
+	owners      map[netip.Addr]*Pod[I, S]
+	rivals      map[netip.Addr][]*Pod[I, S] // all that claim an address, where there are several
+	hosts       map[netip.Addr][]*Pod[I, S] // of the host network
+	namespaces  map[string]*Namespace[I, S]
+	selectors   map[string]*Selector[I, S]
+	ofCluster   map[*Selector[I, S]]struct{} // those with a namespaceSelector
+}
+
+// New returns the index of the node of that name, without pods.
+func New[I, S any](node string, user User[I, S]) *Index[I, S] {
+	return &Index[I, S]{
+		user:        user,
+		node:        unique.Make(node),
+		local:       make(map[*Pod[I, S]]struct{}),
+		sandboxes:   make(map[string]*sandbox[I, S]),
+		sandboxesOf: make(map[types.NamespacedName][]*sandbox[I, S]),
+		owners:      make(map[netip.Addr]*Pod[I, S]),
+		rivals:      make(map[netip.Addr][]*Pod[I, S]),
+		hosts:       make(map[netip.Addr][]*Pod[I, S]),
+		namespaces:  make(map[string]*Namespace[I, S]),
+		selectors:   make(map[string]*Selector[I, S]),
+		ofCluster:   make(map[*Selector[I, S]]struct{}),
+	}
+}
+
+// matchesAnEdit is how many times a selector is held against an identity in the time that it takes to edit an element.
+const matchesAnEdit = 8
+
+// Namespace is what is known of one namespace, and what is indexed by it.
+type Namespace[I, S any] struct {
+	Name       string
+	Known      bool // its object exists; if not, no namespaceSelector matches it
+	Labels     labels.Set
+	Pods       map[string]*Pod[I, S] // by name
+	Identities map[identityKey]*Identity[I, S]
+
+	selectors map[*Selector[I, S]]struct{} // of its own pods
+	recent    *Identity[I, S]              // the newest, which the next one is likely to resemble; may be nil
+}
+
+// Identity is what pods have in common that policy cannot tell apart: namespace, labels and named ports. Selectors are
+// evaluated once for each identity.
+type Identity[I, S any] struct {
+	Own       I // the user's
+	Namespace *Namespace[I, S]
+	Labels    Labels
+	Ports     []policy.NamedPort
+	Idle      bool                      // its pods have no addresses of their own: nothing matches it
+	Local     map[netip.Addr]*Pod[I, S] // the pods of this node, by the addresses that they own; nil without one
+	Selectors []*Selector[I, S]         // that match it
+
+	key  identityKey
+	pods []*Pod[I, S]
+}
+
+// Selector is one distinct selector of pods.
+type Selector[I, S any] struct {
+	spec.Peer
+	Own     S // the user's
+	Key     string
+	Matches map[*Identity[I, S]]struct{}
+}
+
+// Namespaces are all namespaces of which anything is known, by name; not to be changed.
+func (x *Index[I, S]) Namespaces() map[string]*Namespace[I, S] { return x.namespaces }
+
+// Selectors are all selectors, by their keys; not to be changed.
+func (x *Index[I, S]) Selectors() map[string]*Selector[I, S] { return x.selectors }
+
+// Identities yields the identities of a namespace; none, if nothing is known of it.
+func (x *Index[I, S]) Identities(namespace string) iter.Seq[*Identity[I, S]] {
+	if ns := x.namespaces[namespace]; ns != nil {
+		return maps.Values(ns.Identities)
+	}
+	return func(func(*Identity[I, S]) bool) {}
+}
+
+// SetNamespace sets the labels of a namespace.
+func (x *Index[I, S]) SetNamespace(name string, labels map[string]string) {
+	ns := x.namespaceOf(name)
+	if ns.Known && maps.Equal(ns.Labels, labels) {
+		return
+	}
+	x.replaceLabels(ns, Namespace[I, S]{Name: name, Known: true, Labels: labels})
+}
+
+// DeleteNamespace forgets a namespace. Its pods, if there still are any, are matched by no namespaceSelector from now
+// on.
+func (x *Index[I, S]) DeleteNamespace(name string) {
+	ns := x.namespaces[name]
+	if ns == nil || !ns.Known {
+		return
+	}
+	x.replaceLabels(ns, Namespace[I, S]{Name: name})
+	x.dropNamespace(ns)
+}
+
+// replaceLabels changes what is known of ns, and holds its pods against the namespaceSelectors that judge it otherwise
+// now.
+func (x *Index[I, S]) replaceLabels(ns *Namespace[I, S], next Namespace[I, S]) {
+	before := *ns
+	ns.Known, ns.Labels = next.Known, next.Labels
+	for sel := range x.ofCluster {
+		if covers(sel.Peer, &before) != covers(sel.Peer, ns) {
+			x.matchNamespace(sel, ns)
+		}
+	}
+}
+
+// namespaceOf returns the namespace of that name, known or not.
+func (x *Index[I, S]) namespaceOf(name string) *Namespace[I, S] {
+	ns := x.namespaces[name]
+	if ns == nil {
+		ns = &Namespace[I, S]{
+			Name:       name,
+			Pods:       make(map[string]*Pod[I, S]),
+			Identities: make(map[identityKey]*Identity[I, S]),
+			selectors:  make(map[*Selector[I, S]]struct{}),
+		}
+		x.namespaces[name] = ns
+	}
+	return ns
+}
+
+// dropNamespace forgets ns if nothing speaks of it any more.
+func (x *Index[I, S]) dropNamespace(ns *Namespace[I, S]) {
+	if !ns.Known && len(ns.Pods) == 0 && len(ns.Identities) == 0 && len(ns.selectors) == 0 {
+		delete(x.namespaces, ns.Name)
+	}
+}
+
+// identityOf returns the identity of p, new if p is the first of its kind; a new one goes when its last pod leaves it.
+func (x *Index[I, S]) identityOf(p *policy.Pod) *Identity[I, S] {
+	ns := x.namespaceOf(p.Namespace)
+	key := keyOf(p)
+	id := ns.Identities[key]
+	if id != nil {
+		return id
+	}
+	id = &Identity[I, S]{key: key, Namespace: ns, Labels: listOf(p.Labels), Ports: p.Ports, Idle: idle(p)}
+	if ns.recent != nil {
+		id.reuse(ns.recent)
+	}
+	ns.Identities[key], ns.recent = id, id
+	for sel := range ns.selectors {
+		x.match(sel, id)
+	}
+	for sel := range x.ofCluster {
+		x.match(sel, id)
+	}
+	return id
+}
+
+// leaveIdentity takes p out of the pods of its identity, which goes with the last.
+func (x *Index[I, S]) leaveIdentity(p *Pod[I, S]) {
+	id := p.Identity
+	last := id.pods[len(id.pods)-1]
+	id.pods[p.index], last.index = last, p.index
+	id.pods[len(id.pods)-1] = nil
+	id.pods = id.pods[:len(id.pods)-1]
+	if len(id.pods) > 0 {
+		return
+	}
+	for _, sel := range id.Selectors {
+		delete(sel.Matches, id)
+	}
+	x.user.Left(id)
+	delete(id.Namespace.Identities, id.key)
+	if id.Namespace.recent == id {
+		id.Namespace.recent = nil
+	}
+	x.dropNamespace(id.Namespace)
+}
+
+// Addresses yields the addresses that pods of id own.
+func (x *Index[I, S]) Addresses(id *Identity[I, S]) iter.Seq2[netip.Addr, *Pod[I, S]] {
+	return func(yield func(netip.Addr, *Pod[I, S]) bool) {
+		for _, p := range id.pods {
+			for _, a := range p.Claims() {
+				if x.owners[a] == p && !yield(a, p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// holds says whether the selector matches id by what is known now.
+func (sel *Selector[I, S]) holds(id *Identity[I, S]) bool {
+	return !id.Idle && covers(sel.Peer, id.Namespace) && sel.Pods.Matches(id.Labels)
+}
+
+// covers says whether the peer's pods may be in ns, by what is known now.
+func covers[I, S any](p spec.Peer, ns *Namespace[I, S]) bool {
+	switch {
+	case p.Namespace != "":
+		return p.Namespace == ns.Name
+	case p.Namespaces != nil:
+		return ns.Known && p.Namespaces.Matches(ns.Labels)
+	}
+	return true
+}
+
+// match brings the link between sel and id up to date.
+func (x *Index[I, S]) match(sel *Selector[I, S], id *Identity[I, S]) {
+	_, linked := sel.Matches[id]
+	holds := sel.holds(id)
+	if linked == holds {
+		return
+	}
+	if holds {
+		id.Selectors = append(id.Selectors, sel)
+		sel.Matches[id] = struct{}{}
+		x.user.Match(sel, id)
+	} else {
+		id.unlink(sel)
+		delete(sel.Matches, id)
+		x.user.Unmatch(sel, id)
+	}
+}
+
+// unlink takes sel out of the selectors that match id.
+func (id *Identity[I, S]) unlink(sel *Selector[I, S]) {
+	last := len(id.Selectors) - 1
+	id.Selectors[slices.Index(id.Selectors, sel)] = id.Selectors[last]
+	id.Selectors[last] = nil
+	id.Selectors = id.Selectors[:last]
+}
+
+// Selector returns the selector of peer, matched against every identity if it is new.
+func (x *Index[I, S]) Selector(peer spec.Peer) *Selector[I, S] {
+	key := peer.String()
+	sel := x.selectors[key]
+	if sel != nil {
+		return sel
+	}
+	sel = &Selector[I, S]{Peer: peer, Key: key, Matches: make(map[*Identity[I, S]]struct{})}
+	x.selectors[key] = sel
+	if peer.Namespace != "" {
+		ns := x.namespaceOf(peer.Namespace)
+		ns.selectors[sel] = struct{}{}
+		x.matchNamespace(sel, ns)
+		return sel
+	}
+	x.ofCluster[sel] = struct{}{}
+	for _, ns := range x.namespaces {
+		if covers(peer, ns) {
+			x.matchNamespace(sel, ns)
+		}
+	}
+	return sel
+}
+
+func (x *Index[I, S]) matchNamespace(sel *Selector[I, S], ns *Namespace[I, S]) {
+	x.Edits += len(ns.Identities) / matchesAnEdit
+	for _, id := range ns.Identities {
+		x.match(sel, id)
+	}
+}
+
+// DropSelector forgets sel. Its user is not told.
+func (x *Index[I, S]) DropSelector(sel *Selector[I, S]) {
+	for id := range sel.Matches {
+		id.unlink(sel)
+	}
+	delete(x.selectors, sel.Key)
+	if sel.Namespace == "" {
+		delete(x.ofCluster, sel)
+		return
+	}
+	ns := x.namespaceOf(sel.Namespace)
+	delete(ns.selectors, sel)
+	x.dropNamespace(ns)
+}
+
+// Sizes returns how many objects of each kind the index remembers, for the tests that look for leaks.
+func (x *Index[I, S]) Sizes() map[string]int {
+	sizes := map[string]int{
+		"local": len(x.local), "sandboxes": len(x.sandboxes), "sandboxesOf": len(x.sandboxesOf),
+		"owners": len(x.owners), "rivals": len(x.rivals), "hosts": len(x.hosts),
+		"namespaces": len(x.namespaces), "selectors": len(x.selectors), "ofCluster": len(x.ofCluster),
+	}
+	for _, ns := range x.namespaces {
+		sizes["pods"] += len(ns.Pods)
+		sizes["identities"] += len(ns.Identities)
+		for _, id := range ns.Identities {
+			sizes["identityPods"] += len(id.pods)
+			sizes["links"] += len(id.Selectors)
+			sizes["owned"] += len(id.Local)
+		}
+	}
+	for _, sel := range x.selectors {
+		sizes["matches"] += len(sel.Matches)
+	}
+	return sizes
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"iter"
+	"maps"
+	"net/netip"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/index"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// What the state keeps in the index with an identity and with a selector.
+type (
+	held struct {
+		grants     map[*isolation]*grant // what isolations allow it, as a peer; nil without one
+		isolations [2]*isolation         // of its local pods, by Direction; nil where not isolated
+	}
+	uses struct {
+		copiedBy   map[*isolation]struct{} // that copy its pods into their own sets
+		lookedUpBy map[*isolation]struct{} // that look its pods up in its own sets
+		addresses  int                     // of the pods that it matches
+		sets       map[nft.Family]*nft.Set // with lookedUpBy: the addresses of all its pods, where there are any
+	}
+
+	identity = index.Identity[held, uses]
+	selector = index.Selector[held, uses]
+	pod      = index.Pod[held, uses]
+)
+
+// listener hears from the index what follows from an event.
+type listener struct{ s *State }
+
+// Match adds the addresses of id to what follows from sel.
+func (l listener) Match(sel *selector, id *identity) {
+	n := 0
+	for a := range l.s.index.Addresses(id) {
+		l.s.listAddress(sel, a)
+		n++
+	}
+	l.matched(sel, id, n)
+}
+
+// Unmatch takes them out again.
+func (l listener) Unmatch(sel *selector, id *identity) {
+	n := 0
+	for a := range l.s.index.Addresses(id) {
+		l.s.delistAddress(sel, a)
+		n--
+	}
+	l.matched(sel, id, n)
+}
+
+// matched has isolations grant id what they do now that sel matches n addresses more.
+func (l listener) matched(sel *selector, id *identity, n int) {
+	l.s.addAddresses(sel, n)
+	for iso := range sel.Own.copiedBy {
+		iso.grant(l.s, id)
+	}
+}
+
+// Attach adds an address of p to everything that its identity is in.
+func (l listener) Attach(a netip.Addr, p *pod) {
+	s, id := l.s, p.Identity
+	for _, sel := range id.Selectors {
+		s.listAddress(sel, a)
+		s.addAddresses(sel, 1)
+	}
+	for iso, g := range id.Own.grants {
+		iso.want(s, a, p, g)
+	}
+	if !s.index.IsLocal(p) {
+		return
+	}
+	s.countOutside(a, 1)
+	if len(id.Local) == 1 {
+		s.dirtyIdentities[id] = struct{}{}
+	}
+	s.setDispatch(a, p)
+}
+
+// Detach removes an address of p from everything that its identity is in.
+func (l listener) Detach(a netip.Addr, p *pod) {
+	s, id := l.s, p.Identity
+	for _, sel := range id.Selectors {
+		s.delistAddress(sel, a)
+		s.addAddresses(sel, -1)
+	}
+	for iso, g := range id.Own.grants {
+		iso.unwant(s, a, g)
+	}
+	if !s.index.IsLocal(p) {
+		return
+	}
+	s.countOutside(a, -1)
+	if len(id.Local) == 0 {
+		s.dirtyIdentities[id] = struct{}{}
+	}
+	s.unsetDispatch(a)
+}
+
+// Left takes from an identity what isolations have of it.
+func (l listener) Left(id *identity) {
+	for iso, g := range id.Own.grants {
+		iso.release(l.s, id, g)
+	}
+	for _, iso := range id.Own.isolations {
+		if iso != nil {
+			l.s.unassign(id, iso)
+		}
+	}
+	delete(l.s.dirtyIdentities, id)
+}
+
+// listAddress adds an address to the set of sel, if isolations look the selector up there.
+func (s *State) listAddress(sel *selector, a netip.Addr) {
+	own := &sel.Own
+	if len(own.lookedUpBy) == 0 {
+		return
+	}
+	f := nft.FamilyOf(a)
+	set := own.sets[f]
+	if set == nil {
+		typ := nft.SetType{Family: f, Fields: nft.Addr}
+		set = s.table.Set("namespaces-"+nft.Hash(sel.Key)+"-"+f.String(), typ, sel.Key)
+		own.sets[f] = set
+		maps.Copy(s.dirtyChains, own.lookedUpBy)
+	}
+	s.work++
+	set.Want(nft.AddrKey(a), nft.Value{}) // no comment: there may be as many as there are pods
+}
+
+// delistAddress takes an address out of the set of sel, which is there as long as it has elements.
+func (s *State) delistAddress(sel *selector, a netip.Addr) {
+	own, f := &sel.Own, nft.FamilyOf(a)
+	set := own.sets[f]
+	if set == nil {
+		return
+	}
+	s.work++
+	set.Unwant(nft.AddrKey(a))
+	if set.Len() == 0 {
+		s.table.DeleteSet(set.Name)
+		delete(own.sets, f)
+		maps.Copy(s.dirtyChains, own.lookedUpBy)
+	}
+}
+
+// selectorOf returns the selector of peer.
+func (s *State) selectorOf(peer spec.Peer) *selector {
+	sel := s.index.Selector(peer)
+	if sel.Own.copiedBy == nil { // it is new
+		sel.Own.copiedBy = make(map[*isolation]struct{})
+		sel.Own.lookedUpBy = make(map[*isolation]struct{})
+		sel.Own.sets = make(map[nft.Family]*nft.Set)
+	}
+	return sel
+}
+
+// dropSelector forgets sel if no isolation uses it any more.
+func (s *State) dropSelector(sel *selector) {
+	if len(sel.Own.copiedBy) == 0 && len(sel.Own.lookedUpBy) == 0 {
+		s.index.DropSelector(sel)
+	}
+}
+
+// all yields the isolations that use the selector.
+func (u *uses) all() iter.Seq[*isolation] {
+	return func(yield func(*isolation) bool) {
+		for iso := range u.copiedBy {
+			if !yield(iso) {
+				return
+			}
+		}
+		for iso := range u.lookedUpBy {
+			if _, twice := u.copiedBy[iso]; !twice && !yield(iso) {
+				return
+			}
+		}
+	}
+}
