@@ -3,6 +3,8 @@
 package frame
 
 import (
+	"slices"
+
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -13,6 +15,7 @@ type DeniedSet struct {
 	Name      string
 	Type      nft.SetType
 	Direction policy.Direction
+	Tier      string // whose rule denies, as "Admin"; "NetworkPolicy"; "" is the guard
 }
 
 // DeniedSets returns the sets that count, which every table has.
@@ -20,7 +23,8 @@ func DeniedSets() []DeniedSet {
 	var sets []DeniedSet
 	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
-			sets = append(sets, DeniedSet{deniedSet(d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true}, d})
+			sets = append(sets, DeniedSet{deniedSet(d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true}, d,
+				"NetworkPolicy"})
 		}
 	}
 	return sets
@@ -32,11 +36,12 @@ func UnknownSets() []DeniedSet {
 	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
 			typ := nft.SetType{Family: f, Fields: nft.AddrRange, Counter: true}
-			sets = append(sets, DeniedSet{unknownChain(d) + "-" + f.String(), typ, d})
+			sets = append(sets, DeniedSet{unknownChain(d) + "-" + f.String(), typ, d, ""})
 		}
 	}
 	return sets
 }
 
-// CountingSets returns all sets that count what is denied or dropped: those of isolated pods, and the guard's.
-func CountingSets() []DeniedSet { return append(DeniedSets(), UnknownSets()...) }
+// CountingSets returns all sets that count what is denied or dropped: those of isolated pods, the guard's, and those of
+// the tiers.
+func CountingSets() []DeniedSet { return slices.Concat(DeniedSets(), UnknownSets(), TierSets()) }

@@ -41,6 +41,8 @@ type Frame struct {
 	table   *nft.Table
 	options Options
 
+	tiers [2][2]int // users of [Frame.OpenTier], by tier and direction
+
 	refused int // sets of addresses that the kernel does not take into the maps that dispatch
 
 	listed bool         // the maps that dispatch have the pods that no policy selects, too
@@ -105,13 +107,17 @@ func (fr *Frame) setWay() {
 	fr.table.SetChain(input)
 }
 
-// dispatch returns the rules that send a packet to the isolation that its pod has in a direction, if any. Behind them
-// is the guard.
+// dispatch returns the rules that send a packet to the rules of tier Admin for its pod in a direction, which come back
+// if they do not decide, then to the isolation that the pod has, or to the rules of tier Baseline. Behind them is the
+// guard.
 func (fr *Frame) dispatch(d policy.Direction) []nft.Rule {
 	var rules []nft.Rule
 	for _, f := range nft.Families() {
 		if set := fr.table.FindSet(refusedSet(d, f)); set != nil {
 			rules = append(rules, nft.R(nft.LookupIn(PodSide(d), set), nft.GotoChain(refusedChain(d))))
+		}
+		if set := fr.table.FindSet(adminMap(d, f)); set != nil {
+			rules = append(rules, nft.R(nft.LookupIn(PodSide(d), set)))
 		}
 		rules = append(rules, nft.R(nft.LookupIn(PodSide(d), fr.table.FindSet(podsMap(d, f)))))
 	}
@@ -181,8 +187,15 @@ func (fr *Frame) denyChain(d policy.Direction) *nft.Chain {
 // Shared says whether a chain is of the frame and isolations lead to it.
 func Shared(chain string) bool {
 	switch chain {
-	case alwaysChain, ingressChain, denyChain(policy.Egress), denyChain(policy.Ingress):
+	case alwaysChain, ingressChain, exemptChain, denyChain(policy.Egress), denyChain(policy.Ingress):
 		return true
+	}
+	for _, t := range Tiers() {
+		for _, d := range policy.Directions() {
+			if chain == tierDenyChain(t, d) {
+				return true
+			}
+		}
 	}
 	return false
 }

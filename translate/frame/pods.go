@@ -13,10 +13,14 @@ import (
 
 // Way is how a direction of what a pod sends or gets is decided.
 type Way struct {
-	Chain   string // of the isolation; "": there is none
-	Refused bool   // the kernel does not take the address into the maps that dispatch: all is denied
-	Open    bool   // nor into the set of what is refused: nothing is
+	Chain   string    // of the isolation; "": there is none
+	Tiers   [2]string // of the rules of the tiers for the pod; "": there are none
+	Refused bool      // the kernel does not take the address into the maps that dispatch: all is denied
+	Open    bool      // nor into the set of what is refused: nothing is
 }
+
+// decided says whether anything of policies decides.
+func (w Way) decided() bool { return w.Chain != "" || w.Tiers != [2]string{} }
 
 // SetPod sends what the pod of this node at an address sends and gets on its ways, by direction; text is the pod.
 func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
@@ -31,9 +35,11 @@ func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 		way := ways[d]
 		switch {
 		case way.Chain != "" && !way.Refused:
-			counted = true
 			denied.Want(nft.AddrKey(a), comment)
 			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(way.Chain), Comment: text})
+		case way.Tiers[Baseline] != "" && !way.Refused:
+			denied.Unwant(nft.AddrKey(a))
+			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(way.Tiers[Baseline]), Comment: text})
 		case fr.listed && !way.Refused: // past the guard
 			denied.Unwant(nft.AddrKey(a))
 			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: Allow(d), Comment: text})
@@ -41,7 +47,9 @@ func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 			denied.Unwant(nft.AddrKey(a))
 			dispatch.Unwant(nft.AddrKey(a))
 		}
-		if way.Chain != "" && way.Refused && !way.Open {
+		fr.setTiers(d, a, text, way)
+		counted = counted || way.decided() && !way.Refused
+		if way.decided() && way.Refused && !way.Open {
 			fr.refuse(d, a, text)
 		} else {
 			fr.unrefuse(d, a)
@@ -64,6 +72,7 @@ func (fr *Frame) UnsetPod(a netip.Addr) {
 	for _, d := range policy.Directions() {
 		fr.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
 		fr.table.FindSet(deniedSet(d, f)).Unwant(nft.AddrKey(a))
+		fr.setTiers(d, a, "", Way{})
 		fr.unrefuse(d, a)
 	}
 	fr.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
@@ -72,7 +81,8 @@ func (fr *Frame) UnsetPod(a netip.Addr) {
 // OfPod says whether a set is one of those that have a pod with an address of that family by its isolation in a
 // direction.
 func OfPod(set string, d policy.Direction, f nft.Family) bool {
-	return set == podsMap(d, f) || set == deniedSet(d, f) || set == selfSet(f)
+	return set == podsMap(d, f) || set == deniedSet(d, f) || set == selfSet(f) || set == adminMap(d, f) ||
+		set == tierSet(Admin, d, f) || set == tierSet(Baseline, d, f)
 }
 
 // refuse has all denied to or from an address that the kernel does not take into the maps which dispatch, but for what

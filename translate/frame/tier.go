@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package frame
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Tier is a tier of ClusterNetworkPolicies.
+type Tier uint8
+
+// The two tiers: one is asked before NetworkPolicy, and one after it, of pods that no NetworkPolicy isolates.
+const (
+	Admin Tier = iota
+	Baseline
+)
+
+// Tiers returns both, in the order in which they are asked.
+func Tiers() [2]Tier { return [...]Tier{Admin, Baseline} }
+
+// String returns the tier as the API names it.
+func (t Tier) String() string { return [...]string{"Admin", "Baseline"}[t] }
+
+// Prefix begins the names of all that there is in a table for a tier in a direction.
+func (t Tier) Prefix(d policy.Direction) string {
+	return strings.ToLower(t.String()) + "-" + d.String() + "-"
+}
+
+// The names of what a table has while pods of the node are subjects of a tier: the map of the pods that Admin has a
+// list of rules for, the sets that count what a tier denies and the chain that looks a packet up in them, and what no
+// tier denies.
+func adminMap(d policy.Direction, f nft.Family) string { return Admin.Prefix(d) + "pods-" + f.String() }
+func tierSet(t Tier, d policy.Direction, f nft.Family) string {
+	return t.Prefix(d) + "denied-" + f.String()
+}
+func tierDenyChain(t Tier, d policy.Direction) string {
+	return "deny-" + strings.TrimSuffix(t.Prefix(d), "-")
+}
+
+const exemptChain = "exempt-from-tiers"
+
+// TierRule is the rule of a ClusterNetworkPolicy that a chain denies by. The prefix of a logged packet is the name of
+// the chain.
+type TierRule struct {
+	Tier      Tier
+	Direction policy.Direction
+	Policy    string
+	Index     int // of the rule in spec.ingress or spec.egress
+}
+
+// Chain names the chain of a rule: "<tier>-<direction>-rule-<hash>-<index>-<policy>". Of a long name of a policy it has
+// the beginning.
+func (r TierRule) Chain() string {
+	name := fmt.Sprintf("%srule-%s-%d-%s", r.Tier.Prefix(r.Direction), nft.Hash(r.Policy), r.Index, r.Policy)
+	return name[:min(len(name), maxName)]
+}
+
+// ParseTierRule reads what [TierRule.Chain] wrote, and returns false for a name that no rule can have. The name of the
+// policy may have been cut.
+func ParseTierRule(chain string) (TierRule, bool) {
+	for _, t := range Tiers() {
+		for _, d := range policy.Directions() {
+			rest, ok := strings.CutPrefix(chain, t.Prefix(d)+"rule-")
+			if !ok || len(rest) <= nft.HashLen {
+				continue
+			}
+			index, name, ok := strings.Cut(rest[nft.HashLen+1:], "-")
+			if i, err := strconv.Atoi(index); ok && err == nil {
+				return TierRule{t, d, name, i}, true
+			}
+		}
+	}
+	return TierRule{}, false
+}
+
+// TierTail returns the rules of the chain of a rule that denies: not what is exempt; log, count, drop. It never
+// rejects.
+func (fr *Frame) TierTail(r TierRule) []nft.Rule {
+	rules := append([]nft.Rule{nft.R(nft.JumpTo(exemptChain))}, fr.log(r.Chain())...)
+	return append(rules, nft.R(nft.Counter{}, nft.GotoChain(tierDenyChain(r.Tier, r.Direction))))
+}
+
+// OpenTier makes one more user of what a table has for the subjects of a tier in a direction.
+func (fr *Frame) OpenTier(t Tier, d policy.Direction) {
+	fr.tiers[t][d]++
+	if fr.tiers[t][d] > 1 {
+		return
+	}
+	exempt := &nft.Chain{Name: exemptChain, Comment: "what no ClusterNetworkPolicy denies"}
+	add := func(statements ...nft.Statement) { exempt.Rules = append(exempt.Rules, nft.R(statements...)) }
+	add(nft.NeighbourDiscovery{}, accept())
+	add(nft.CtDNAT{}, nft.Verdict{Kind: nft.Return}) // a pod that comes to itself by a Service is not exempt
+	deny := &nft.Chain{Name: tierDenyChain(t, d), Comment: "what tier " + t.String() + " denies; counts it by pod"}
+	for _, f := range nft.Families() {
+		add(nft.LookupIn(nft.Source, fr.table.FindSet(selfSet(f))), accept())
+		set := fr.table.Set(tierSet(t, d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true},
+			"packets that tier "+t.String()+" denied, by pod of this node")
+		deny.Rules = append(deny.Rules, nft.R(nft.LookupIn(PodSide(d), set)))
+		if t == Admin {
+			fr.table.Set(adminMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+				"pods of this node that tier Admin has rules for")
+		}
+	}
+	deny.Rules = append(deny.Rules, nft.R(nft.Verdict{Kind: nft.Drop}))
+	fr.table.SetChain(exempt)
+	fr.table.SetChain(deny)
+	if t == Admin {
+		fr.setWay()
+	}
+}
+
+// CloseTier takes back one [Frame.OpenTier].
+func (fr *Frame) CloseTier(t Tier, d policy.Direction) {
+	fr.tiers[t][d]--
+	if fr.tiers[t][d] > 0 {
+		return
+	}
+	fr.table.DeleteChain(tierDenyChain(t, d))
+	for _, f := range nft.Families() {
+		fr.table.DeleteSet(tierSet(t, d, f))
+		if t == Admin {
+			fr.table.DeleteSet(adminMap(d, f))
+		}
+	}
+	if fr.tiers == ([2][2]int{}) {
+		fr.table.DeleteChain(exemptChain)
+	}
+	if t == Admin {
+		fr.setWay()
+	}
+}
+
+// setTiers sends what the pod at an address sends or gets in a direction to the rules of the tiers, if there are any.
+func (fr *Frame) setTiers(d policy.Direction, a netip.Addr, text string, way Way) {
+	f := nft.FamilyOf(a)
+	put := func(set *nft.Set, t Tier, v nft.Value) {
+		switch {
+		case set == nil:
+		case way.Tiers[t] == "" || way.Refused:
+			set.Unwant(nft.AddrKey(a))
+		default:
+			set.Want(nft.AddrKey(a), v)
+		}
+	}
+	for _, t := range Tiers() {
+		put(fr.table.FindSet(tierSet(t, d, f)), t, nft.Value{Comment: text})
+	}
+	put(fr.table.FindSet(adminMap(d, f)), Admin, nft.Value{Verdict: nft.JumpTo(way.Tiers[Admin]), Comment: text})
+}
+
+// TierSets returns the sets that count what the tiers deny. A table has those of a tier and direction while pods of the
+// node are subjects.
+func TierSets() []DeniedSet {
+	var sets []DeniedSet
+	for _, t := range Tiers() {
+		for _, d := range policy.Directions() {
+			for _, f := range nft.Families() {
+				typ := nft.SetType{Family: f, Fields: nft.Addr, Counter: true}
+				sets = append(sets, DeniedSet{tierSet(t, d, f), typ, d, t.String()})
+			}
+		}
+	}
+	return sets
+}

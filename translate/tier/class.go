@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tier
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/opening"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// Class is what a list does with all addresses that the same rules match.
+type Class struct {
+	Verdict nft.Verdict // equal for classes that do the same
+	part    *part       // that the verdict leads to; nil: to nothing
+}
+
+// Class returns what the list does with an address of a pod that rules match by their peers: these are indexes of the
+// list's rules, ascending. The numbers are those of a name of a port in the pod.
+func (l *List) Class(pod []int, numbers func(name string) nft.Ports) Class {
+	rest := l.ports(l.matches(pod, nil, numbers))
+	classes := make([]Class, len(l.sets))
+	for i, networks := range l.sets {
+		classes[i] = l.ports(l.matches(pod, networks, numbers))
+	}
+	p := &part{}
+	for _, f := range nft.Families() {
+		m := &verdictMap{typ: nft.SetType{Family: f, Fields: nft.AddrRange, Map: true}}
+		for _, n := range l.networks[f] {
+			if c := classes[n.set]; c.Verdict != rest.Verdict {
+				m.addNetwork(n, c.Verdict)
+				p.need(c)
+			}
+		}
+		if len(m.elements) > 0 {
+			m.name = fmt.Sprintf("%snetworks-%s-%s", l.prefix(), m.hash(), f)
+			p.addMap(m, nft.Lookup{Side: frame.PeerSide(l.Direction), Set: m.name, Type: m.typ})
+		}
+	}
+	if len(p.maps) == 0 {
+		return rest
+	}
+	p.need(rest)
+	return l.end(p, rest.Verdict)
+}
+
+// prefix begins the names of all that is made for the list.
+func (l *List) prefix() string { return l.Tier.Prefix(l.Direction) }
+
+// end makes the class of a part, which has all its rules but what becomes of the rest.
+func (l *List) end(p *part, rest nft.Verdict) Class {
+	if rest.Kind != nft.Return {
+		p.rules = append(p.rules, nft.R(rest))
+	}
+	fields := make([]string, len(p.rules))
+	for i, r := range p.rules {
+		fields[i] = r.String()
+	}
+	p.name = l.prefix() + "class-" + nft.Hash(fields...)
+	return Class{nft.GotoChain(p.name), p}
+}
+
+// ports returns what a list does with an address that is matched so.
+func (l *List) ports(matches []match) Class {
+	rest := Class{Verdict: l.none()}
+	for i, m := range matches {
+		if m.ports.Every {
+			rest = l.leaf(m.rule)
+			matches = matches[:i]
+			break
+		}
+	}
+	p := &part{}
+	var intervals []interval
+	verdicts := make(map[nft.Verdict]nft.Ports)
+	for _, in := range first(matches) {
+		c := l.leaf(in.rule)
+		if c.Verdict == rest.Verdict {
+			continue
+		}
+		p.need(c)
+		in.verdict = c.Verdict
+		verdicts[c.Verdict] = append(verdicts[c.Verdict], in.PortRange)
+		if n := len(intervals) - 1; n >= 0 && intervals[n].joins(in) {
+			intervals[n].Last = in.Last
+			continue
+		}
+		intervals = append(intervals, in)
+	}
+	p.need(rest)
+	switch {
+	case len(verdicts) == 0:
+		return rest
+	case len(verdicts) == 1 && opening.Inline(spec.Ports{Ranges: verdicts[intervals[0].verdict]}):
+		ranges := verdicts[intervals[0].verdict].Compact()
+		p.rules = nft.Rules(ranges, intervals[0].verdict)
+	default:
+		l.portMaps(p, intervals)
+	}
+	return l.end(p, rest.Verdict)
+}
+
+// portMaps adds a map of the intervals of each protocol.
+func (l *List) portMaps(p *part, intervals []interval) {
+	for len(intervals) > 0 {
+		proto := intervals[0].Proto
+		m := &verdictMap{typ: nft.SetType{Fields: nft.PortInterval, Map: true}}
+		for ; len(intervals) > 0 && intervals[0].Proto == proto; intervals = intervals[1:] {
+			in := intervals[0]
+			m.elements = append(m.elements, nft.Element{
+				Key: nft.IntervalKey(in.First, in.Last), Value: nft.Value{Verdict: in.verdict},
+			})
+		}
+		m.name = fmt.Sprintf("%sports-%s-%s", l.prefix(), m.hash(), nft.ProtocolName(proto))
+		p.addMap(m, nft.PortLookup{Proto: proto, Set: m.name, Map: true})
+	}
+}
+
+// leaf is the class of a rule that matches every port.
+func (l *List) leaf(rule int) Class {
+	c := Class{Verdict: l.verdict(rule)}
+	if l.rules[rule].Action == spec.Deny {
+		ref := l.ref(rule)
+		c.part = &part{name: ref.Chain(), rules: l.tail(ref), comment: fmt.Sprintf("%s: %s, %s rule %d denies",
+			l.Tier, ref.Policy, l.Direction, ref.Index+1)}
+	}
+	return c
+}
+
+// appendInts appends what is equal for equal lists and only for those.
+func appendInts(b []byte, ints []int) []byte {
+	for _, n := range ints {
+		b = binary.BigEndian.AppendUint32(b, uint32(n))
+	}
+	return b
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tier_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
+	"github.com/netpold/netpold/translate/tier"
+)
+
+// kinds are the kinds of pods at the far end, by number, and a range of ports that a name has in each.
+const kinds = 4
+
+func named(kind int) nft.Ports {
+	return nft.Ports{{Proto: nft.UDP, First: uint16(50 + kind), Last: uint16(50 + kind)}}
+}
+
+func podAddr(kind int, f nft.Family) netip.Addr {
+	if f == nft.IPv4 {
+		return netip.AddrFrom4([4]byte{10, 0, byte(kind), 1})
+	}
+	return netip.MustParseAddr(fmt.Sprintf("fd00::%d:1", kind))
+}
+
+// rule is a rule of a list, and the kinds of pods that its peers match.
+type rule struct {
+	tier.Rule
+	pods []int
+}
+
+func randomPorts(r *rand.Rand) spec.Ports {
+	var ports nft.Ports
+	for range r.IntN(4) {
+		low := uint16([]int{0, 1, 50, 51, 53, 79, 80, 65534}[r.IntN(8)])
+		high := low + uint16(r.IntN(3)*r.IntN(20))
+		ports = append(ports, nft.PortRange{
+			Proto: []uint8{nft.TCP, nft.UDP, nft.SCTP}[r.IntN(3)], First: low, Last: max(low, high),
+		})
+	}
+	return spec.Ports{Every: len(ports) == 0, Ranges: ports.Compact()}
+}
+
+func randomRule(r *rand.Rand, d policy.Direction) rule {
+	var out rule
+	out.Policy, out.Index = fmt.Sprintf("p%d", r.IntN(3)), r.IntN(25)
+	out.Action = []spec.Action{spec.Accept, spec.Deny, spec.Pass}[r.IntN(3)]
+	out.Ports = randomPorts(r)
+	for kind := range kinds {
+		if r.IntN(3) == 0 {
+			out.pods = append(out.pods, kind)
+		}
+	}
+	switch {
+	case r.IntN(12) == 0:
+		out.All, out.pods = true, nil
+	case d == policy.Egress && r.IntN(2) == 0:
+		for range 1 + r.IntN(3) {
+			n := []string{"10.0.0.0/8", "10.0.1.0/24", "10.0.1.1/32", "0.0.0.0/0", "::/0", "fd00::/16", "128.0.0.0/1",
+				"192.0.2.0/25", "192.0.2.128/25"}[r.IntN(9)]
+			out.Networks = append(out.Networks, netip.MustParsePrefix(n))
+		}
+	case !out.Ports.Every && r.IntN(2) == 0:
+		out.Named = []string{"web"}
+	}
+	return out
+}
+
+// matches says whether a rule matches a packet to or from an address, which is of a kind of pods or, with -1, none's.
+func (r rule) matches(kind int, p nft.Packet, peer netip.Addr) bool {
+	pod := slices.Contains(r.pods, kind)
+	network := slices.ContainsFunc(r.Networks, func(n netip.Prefix) bool { return n.Contains(peer) })
+	port := r.Ports.Every || r.Ports.Ranges.Contains(p.Proto, p.DstPort) ||
+		pod && len(r.Named) > 0 && named(kind).Contains(p.Proto, p.DstPort)
+	return (r.All || pod || network) && port
+}
+
+// table is what a list becomes, behind a chain that rejects what the list does not decide.
+type table struct {
+	*nft.Table
+	parts   *tier.Parts
+	classes []tier.Class
+}
+
+func tableOf(at tier.Place, rules []rule) *table {
+	t := &table{Table: nft.NewTable("t", "")}
+	t.parts = tier.NewParts(t.Table)
+	var plain []tier.Rule
+	for _, r := range rules {
+		plain = append(plain, r.Rule)
+	}
+	l := tier.New(at, plain, func(r frame.TierRule) []nft.Rule {
+		return []nft.Rule{nft.R(nft.Log{Prefix: r.Chain()}, nft.Verdict{Kind: nft.Drop})}
+	})
+	class := func(kind int) tier.Class {
+		var matched []int
+		for i, r := range rules {
+			if slices.Contains(r.pods, kind) {
+				matched = append(matched, i)
+			}
+		}
+		c := l.Class(matched, func(string) nft.Ports { return named(kind) })
+		t.parts.Acquire(c)
+		t.classes = append(t.classes, c)
+		return c
+	}
+	by := tier.Lookups{Rest: class(-1), Base: &tier.Base{Class: class(0)}}
+	for i, f := range nft.Families() {
+		by.Maps[i] = t.Set("hosts-"+f.String(), nft.SetType{Family: f, Map: true}, "")
+		by.Base.Sets[i] = t.Set("base-"+f.String(), nft.SetType{Family: f}, "")
+		for kind := range kinds {
+			if c := class(kind); c.Verdict != by.Base.Verdict {
+				by.Maps[i].Want(nft.AddrKey(podAddr(kind, f)), nft.Value{Verdict: c.Verdict})
+			}
+			by.Base.Sets[i].Want(nft.AddrKey(podAddr(kind, f)), nft.Value{})
+		}
+	}
+	t.SetChain(l.Chain("list", by))
+	t.SetChain(&nft.Chain{Name: "ingress", Rules: []nft.Rule{nft.R(nft.Verdict{Kind: nft.Accept})}})
+	t.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{
+		nft.R(nft.JumpTo("list")), nft.R(nft.Verdict{Kind: nft.Reject}),
+	}})
+	return t
+}
+
+// want is what the rules say of a packet: the chain of the rule that denies, "accept", or "none".
+func want(at tier.Place, rules []rule, kind int, p nft.Packet) string {
+	peer := p.Src
+	if at.Direction == policy.Egress {
+		peer = p.Dst
+	}
+	for _, r := range rules {
+		if !r.matches(kind, p, peer) {
+			continue
+		}
+		switch r.Action {
+		case spec.Accept:
+			return "accept"
+		case spec.Deny:
+			return frame.TierRule{Tier: at.Tier, Direction: at.Direction, Policy: r.Policy, Index: r.Index}.Chain()
+		}
+		break
+	}
+	if at.Tier == frame.Baseline {
+		return "accept"
+	}
+	return "none"
+}
+
+// TestFirstMatch: what the chains and maps of random lists do with packets is what the first rule that matches says.
+func TestFirstMatch(t *testing.T) {
+	packets := 0
+	for seed := range uint64(400) {
+		r := rand.New(rand.NewPCG(seed, 14))
+		at := tier.Place{Tier: frame.Tiers()[r.IntN(2)], Direction: policy.Directions()[r.IntN(2)]}
+		var rules []rule
+		for range r.IntN(12) {
+			rules = append(rules, randomRule(r, at.Direction))
+		}
+		table := tableOf(at, rules)
+		for range 200 {
+			f, kind := nft.Families()[r.IntN(2)], r.IntN(kinds+1)-1
+			peer := podAddr(max(kind, 0), f)
+			if kind < 0 {
+				some := []string{"192.0.2.1", "192.0.2.129", "10.0.1.2", "fd00::9", "2001::1"}
+				peer = netip.MustParseAddr(some[r.IntN(len(some))])
+			}
+			own := map[bool]netip.Addr{true: netip.MustParseAddr("10.9.9.9"),
+				false: netip.MustParseAddr("fd99::9")}[peer.Is4()]
+			p := nft.Packet{Src: peer, Dst: own, Proto: []uint8{nft.TCP, nft.UDP, nft.SCTP, nft.ICMP}[r.IntN(4)]}
+			if p.Proto != nft.ICMP {
+				p.DstPort = uint16([]int{0, 1, 49, 50, 51, 52, 53, 54, 60, 79, 80, 81, 100, 65535}[r.IntN(14)])
+			}
+			if at.Direction == policy.Egress {
+				p.Src, p.Dst = p.Dst, p.Src
+			}
+			steps, verdict, err := table.Trace(p)
+			got := map[nft.VerdictKind]string{nft.Accept: "accept", nft.Reject: "none"}[verdict.Kind]
+			if verdict.Kind == nft.Drop {
+				got = steps[len(steps)-1].Chain
+			}
+			if want := want(at, rules, kind, p); err != nil || got != want {
+				t.Fatalf("seed %d, %v, %s of kind %d: %s (%v), want %s\n%s", seed, at, p, kind, got, err, want, table)
+			}
+			packets++
+		}
+		for _, c := range table.classes {
+			table.parts.Release(c)
+		}
+		if n := len(table.parts.Users()); n > 0 || len(table.Chains()) != 3 || len(table.Sets()) != 4 {
+			t.Fatalf("seed %d: %d parts are left\n%s", seed, n, table)
+		}
+	}
+	t.Logf("%d packets", packets)
+}

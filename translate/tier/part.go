@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tier
+
+import (
+	"strings"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
+)
+
+// part is a chain with the maps that it looks up, named by what is in them, and the parts that it leads to.
+type part struct {
+	name    string
+	comment string
+	rules   []nft.Rule
+	maps    []*verdictMap
+	parts   map[string]*part // by name
+}
+
+// verdictMap is a map that never changes.
+type verdictMap struct {
+	name     string
+	typ      nft.SetType
+	elements []nft.Element
+}
+
+// addNetwork adds an interval, or joins it to the last one.
+func (m *verdictMap) addNetwork(n network, v nft.Verdict) {
+	if i := len(m.elements) - 1; i >= 0 {
+		last := &m.elements[i]
+		if last.Verdict == v && nft.PairKey(n.first.Prev(), n.first.Prev()).To == last.To {
+			last.To = nft.PairKey(n.last, n.last).To
+			return
+		}
+	}
+	m.elements = append(m.elements, nft.Element{Key: nft.PairKey(n.first, n.last), Value: nft.Value{Verdict: v}})
+}
+
+// hash is of what is in the map.
+func (m *verdictMap) hash() string {
+	fields := make([]string, len(m.elements))
+	for i, e := range m.elements {
+		fields[i] = e.Text(m.typ)
+	}
+	return nft.Hash(fields...)
+}
+
+// addMap adds a map, and the rule that looks it up.
+func (p *part) addMap(m *verdictMap, lookup nft.Statement) {
+	p.maps = append(p.maps, m)
+	p.rules = append(p.rules, nft.R(lookup))
+}
+
+// need adds the part that a class leads to, once.
+func (p *part) need(c Class) {
+	if c.part == nil {
+		return
+	}
+	if p.parts == nil {
+		p.parts = make(map[string]*part)
+	}
+	p.parts[c.part.name] = c.part
+}
+
+// Parts are the chains and maps of classes in a table. Each is there as long as it has users.
+type Parts struct {
+	Edits int // of elements, so far
+
+	table *nft.Table
+	users map[string]int
+}
+
+// NewParts returns those of a table, which has none yet.
+func NewParts(t *nft.Table) *Parts { return &Parts{table: t, users: make(map[string]int)} }
+
+// Acquire makes one more user of what a class leads to.
+func (ps *Parts) Acquire(c Class) { ps.acquire(c.part) }
+
+func (ps *Parts) acquire(p *part) {
+	if p == nil {
+		return
+	}
+	ps.users[p.name]++
+	if ps.users[p.name] > 1 {
+		return
+	}
+	for _, inner := range p.parts {
+		ps.acquire(inner)
+	}
+	for _, m := range p.maps {
+		ps.users[m.name]++
+		if ps.users[m.name] > 1 {
+			continue
+		}
+		set := ps.table.Set(m.name, m.typ, "")
+		for _, e := range m.elements {
+			set.Want(e.Key, e.Value)
+		}
+		ps.Edits += len(m.elements)
+	}
+	ps.table.SetChain(&nft.Chain{Name: p.name, Comment: p.comment, Rules: p.rules})
+}
+
+// Release takes back one [Parts.Acquire] of an equal class.
+func (ps *Parts) Release(c Class) { ps.release(c.part) }
+
+func (ps *Parts) release(p *part) {
+	if p == nil || !ps.leave(p.name) {
+		return
+	}
+	ps.table.DeleteChain(p.name)
+	for _, m := range p.maps {
+		if ps.leave(m.name) {
+			ps.table.DeleteSet(m.name)
+		}
+	}
+	for _, inner := range p.parts {
+		ps.release(inner)
+	}
+}
+
+// leave takes one user from a name, and says whether that was the last.
+func (ps *Parts) leave(name string) bool {
+	ps.users[name]--
+	if ps.users[name] > 0 {
+		return false
+	}
+	delete(ps.users, name)
+	return true
+}
+
+// Users returns the number of users of each chain and map.
+func (ps *Parts) Users() map[string]int { return ps.users }
+
+// Base is the pods of a selector, whose addresses the table has in sets: those of them that no other peer of the list
+// has are no elements of the list's maps.
+type Base struct {
+	Sets [2]*nft.Set
+	Class
+}
+
+// Lookups are how a list finds the class of an address: in its maps, then by its base, which may be nil. The rest is of
+// no pod that rules match.
+type Lookups struct {
+	Maps [2]*nft.Set // nil: no pod has a class of its own, ever
+	Base *Base
+	Rest Class
+}
+
+// Chain returns the chain of the list.
+func (l *List) Chain(name string, by Lookups) *nft.Chain {
+	c := &nft.Chain{Name: name, Comment: l.comment()}
+	side := frame.PeerSide(l.Direction)
+	for _, m := range by.Maps {
+		if m != nil {
+			c.Rules = append(c.Rules, nft.R(nft.LookupIn(side, m)))
+		}
+	}
+	if by.Base != nil {
+		for _, set := range by.Base.Sets {
+			c.Rules = append(c.Rules, nft.R(nft.LookupIn(side, set), by.Base.Verdict))
+		}
+	}
+	if by.Rest.Verdict.Kind != nft.Return {
+		c.Rules = append(c.Rules, nft.R(by.Rest.Verdict))
+	}
+	return c
+}
+
+// comment names the policies.
+func (l *List) comment() string {
+	var names []string
+	for _, r := range l.rules {
+		if n := len(names); n == 0 || names[n-1] != r.Policy {
+			names = append(names, r.Policy)
+		}
+	}
+	return l.Tier.String() + ": " + strings.Join(names, ", ")
+}
