@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suggest
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// ask asks the oracle about a connection between two ends, as if they were all that is in the cluster: each pod then
+// has the address that it was seen with, whoever has it now.
+func (s *suggester) ask(q policy.Flow, from, to end) policy.Answer {
+	c := *s.Before
+	c.Pods, c.Policies, c.Sandboxes, c.Guard = nil, nil, nil, nil
+	q.Src, q.Dst = from.address, to.address
+	for i, e := range []end{from, to} {
+		if e.pod == nil {
+			continue
+		}
+		p := *e.pod
+		p.IPs, p.Terminating = []netip.Addr{e.address}, false
+		c.Pods = append(c.Pods, p)
+		if i == 0 || from.pod == nil || from.pod.Namespace != p.Namespace {
+			c.Policies = append(c.Policies, s.policies[p.Namespace]...)
+		}
+	}
+	return c.Explain(q)
+}
+
+// decision returns one direction of an answer.
+func decision(a policy.Answer, d policy.Direction) policy.Decision {
+	if d == policy.Egress {
+		return a.Egress
+	}
+	return a.Ingress
+}
+
+// isolated says whether policies isolate all pods of a workload in a direction.
+func (s *suggester) isolated(w *workload, d policy.Direction) bool {
+	peer := end{address: netip.IPv4Unspecified()}
+	return !slices.ContainsFunc(w.pods, func(p *policy.Pod) bool {
+		ends := [2]end{{address: peer.address.Next(), pod: p}, peer}
+		if d == policy.Ingress {
+			slices.Reverse(ends[:])
+		}
+		return !decision(s.ask(policy.Flow{Proto: policy.TCP, DstPort: 1}, ends[0], ends[1]), d).Isolated
+	})
+}
+
+// covered says whether policies of the cluster allow a connection in a direction, and whether they do so for all pods
+// of the two workloads.
+func (s *suggester) covered(o observed, d policy.Direction) bool {
+	own, peer := o.of(d)
+	allows := func(own, peer end) bool {
+		from, to := own, peer
+		if d == policy.Ingress {
+			from, to = peer, own
+		}
+		is := decision(s.ask(o.Question(), from, to), d)
+		return is.Isolated && is.Allowed
+	}
+	return !slices.ContainsFunc(own.all(peer.address), func(e end) bool { return !allows(e, peer) }) &&
+		!slices.ContainsFunc(peer.all(own.address), func(e end) bool { return !allows(own, e) })
+}
+
+// all returns an end for each pod of its workload, or itself. A pod without an address of the family, or with the
+// peer's, stands in with that of e.
+func (e end) all(peer netip.Addr) []end {
+	if e.workload == nil {
+		return []end{e}
+	}
+	var all []end
+	for _, p := range e.workload.pods {
+		at := e.address
+		for _, a := range p.IPs {
+			if p != e.pod && a.Is4() == peer.Is4() && a != peer {
+				at = a
+			}
+		}
+		all = append(all, end{address: at, pod: p, workload: e.workload})
+	}
+	return all
+}
+
+// outdated says whether policies of the cluster deny a connection that was allowed when it was seen. They are newer than
+// what was seen, so nothing is suggested against them.
+func (s *suggester) outdated(o observed) bool {
+	a := s.ask(o.Question(), o.from, o.to)
+	for _, d := range policy.Directions() {
+		if is := decision(a, d); !is.Allowed {
+			names := make([]string, len(is.Policies))
+			for i, name := range is.Policies {
+				names[i] = name.String()
+			}
+			s.Lost = append(s.Lost, Lost{o.Flow, fmt.Sprintf("denied now, for %s by %s", d, strings.Join(names, ", "))})
+			return true
+		}
+	}
+	return false
+}
+
+// replay asks about every connection that was seen, with the policies that are suggested.
+func (s *suggester) replay() {
+	for _, o := range s.seen {
+		if !s.ask(o.Question(), o.from, o.to).Allowed {
+			s.Lost = append(s.Lost, Lost{o.Flow, "no rule can say it"})
+		}
+	}
+}

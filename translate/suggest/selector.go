@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suggest
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// selection is the selector of a workload.
+type selection struct {
+	metav1.LabelSelector
+	note string // what an operator should know of it, or ""
+}
+
+// identifying are the labels that by convention say what a pod is. Of the first three, all are taken; of the others,
+// the first that is there.
+func identifying() []string {
+	return []string{"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component",
+		"app", "k8s-app", "name", "run"}
+}
+
+// changing are labels that a release changes: they come last.
+func changing() []string {
+	return []string{"app.kubernetes.io/version", "version", "helm.sh/chart", "chart", "app.kubernetes.io/managed-by",
+		"heritage"}
+}
+
+// volatile says whether pods of one workload have a label with different values, or the next ones will have.
+func volatile(key, kind string) bool {
+	switch key {
+	case "pod-template-hash", "controller-revision-hash", "pod-template-generation",
+		"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index",
+		"batch.kubernetes.io/job-completion-index", "batch.kubernetes.io/controller-uid", "controller-uid":
+		return true
+	case "batch.kubernetes.io/job-name", "job-name":
+		return kind != "Job" // a CronJob's are new each time
+	}
+	return false
+}
+
+// requirement is a condition that all pods of a workload meet.
+type requirement struct {
+	metav1.LabelSelectorRequirement
+	rank int
+}
+
+// meets says whether labels meet the requirement.
+func (r requirement) meets(labels map[string]string) bool {
+	value, has := labels[r.Key]
+	switch r.Operator {
+	case metav1.LabelSelectorOpIn:
+		return has && slices.Contains(r.Values, value)
+	case metav1.LabelSelectorOpNotIn:
+		return !has || !slices.Contains(r.Values, value)
+	}
+	return !has // DoesNotExist
+}
+
+// selector returns the selector of a workload: labels that identify it, and as many more as tell it from the others of
+// its namespace.
+func (r roster) selector(w *workload) *selection {
+	if w.selected != nil {
+		return w.selected
+	}
+	var others []*workload
+	for _, o := range r.in(w.Namespace) {
+		if o != w {
+			others = append(others, o)
+		}
+	}
+	candidates := requirements(w, others)
+	chosen := conventional(candidates)
+	for _, c := range chosen {
+		others = c.left(others)
+	}
+	for len(others) > 0 {
+		best, left := requirement{}, others
+		for _, c := range candidates {
+			if rest := c.left(others); weigh(rest) < weigh(left) {
+				best, left = c, rest
+			}
+		}
+		if best.Key == "" {
+			break
+		}
+		chosen, others = append(chosen, best), left
+	}
+	if len(chosen) == 0 && len(candidates) > 0 && candidates[0].Operator == metav1.LabelSelectorOpIn {
+		chosen = candidates[:1]
+	}
+	w.selected = &selection{LabelSelector: selectorOf(chosen), note: unexact(w, chosen, others)}
+	return w.selected
+}
+
+// weigh counts pods.
+func weigh(all []*workload) int {
+	n := 0
+	for _, w := range all {
+		n += len(w.pods)
+	}
+	return n
+}
+
+// left returns the workloads with their pods that meet a requirement.
+func (r requirement) left(all []*workload) []*workload {
+	var left []*workload
+	for _, w := range all {
+		rest := &workload{Workload: w.Workload}
+		for _, p := range w.pods {
+			if r.meets(p.Labels) {
+				rest.pods = append(rest.pods, p)
+			}
+		}
+		if len(rest.pods) > 0 {
+			left = append(left, rest)
+		}
+	}
+	return left
+}
+
+// requirements returns what the pods of a workload have in common, what says most to an operator first.
+func requirements(w *workload, others []*workload) []requirement {
+	values := func(all []*workload) map[string]map[string]bool {
+		by := make(map[string]map[string]bool)
+		for _, o := range all {
+			for _, p := range o.pods {
+				for k, v := range p.Labels {
+					if by[k] == nil {
+						by[k] = make(map[string]bool)
+					}
+					by[k][v] = true
+				}
+			}
+		}
+		return by
+	}
+	own, foreign := values([]*workload{w}), values(others)
+	var all []requirement
+	keys := slices.Sorted(maps.Keys(own))
+	for k := range maps.Keys(foreign) {
+		if own[k] == nil {
+			keys = append(keys, k)
+		}
+	}
+	for _, k := range keys {
+		if volatile(k, w.Kind) {
+			continue
+		}
+		r := requirement{LabelSelectorRequirement: metav1.LabelSelectorRequirement{Key: k}, rank: rankOf(k)}
+		have := 0
+		for _, p := range w.pods {
+			if _, has := p.Labels[k]; has {
+				have++
+			}
+		}
+		switch {
+		case have == 0:
+			r.Operator, r.rank = metav1.LabelSelectorOpDoesNotExist, r.rank+300
+		case have < len(w.pods):
+			r.Operator, r.rank = metav1.LabelSelectorOpNotIn, r.rank+200
+			maps.DeleteFunc(foreign[k], func(v string, _ bool) bool { return own[k][v] })
+			r.Values = slices.Sorted(maps.Keys(foreign[k]))
+		default:
+			r.Operator, r.Values = metav1.LabelSelectorOpIn, slices.Sorted(maps.Keys(own[k]))
+		}
+		if len(r.Values) > 1 {
+			r.rank += 100
+		}
+		if len(r.Values) > 0 || r.Operator == metav1.LabelSelectorOpDoesNotExist {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b requirement) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.Key, b.Key))
+	})
+	return all
+}
+
+// rankOf orders labels by how well they say what a pod is.
+func rankOf(key string) int {
+	if i := slices.Index(identifying(), key); i >= 0 {
+		return i
+	}
+	return 50 + slices.Index(changing(), key) // -1 for most
+}
+
+// conventional returns the labels that identify a workload by convention.
+func conventional(candidates []requirement) []requirement {
+	const recommended = 3
+	var chosen []requirement
+	for _, r := range candidates {
+		single := r.Operator == metav1.LabelSelectorOpIn && len(r.Values) == 1
+		if single && (r.rank < recommended || r.rank < len(identifying()) && len(chosen) == 0) {
+			chosen = append(chosen, r)
+		}
+	}
+	return chosen
+}
+
+// selectorOf writes requirements as a selector.
+func selectorOf(all []requirement) metav1.LabelSelector {
+	var s metav1.LabelSelector
+	for _, r := range all {
+		if r.Operator == metav1.LabelSelectorOpIn && len(r.Values) == 1 {
+			if s.MatchLabels == nil {
+				s.MatchLabels = make(map[string]string)
+			}
+			s.MatchLabels[r.Key] = r.Values[0]
+		} else {
+			s.MatchExpressions = append(s.MatchExpressions, r.LabelSelectorRequirement)
+		}
+	}
+	return s
+}
+
+// unexact says what a selector matches that it should not, or may match one day.
+func unexact(w *workload, chosen []requirement, others []*workload) string {
+	has := func(r requirement) bool { return r.Operator == metav1.LabelSelectorOpIn }
+	switch {
+	case len(others) > 0:
+		var names []string
+		for _, o := range others {
+			names = append(names, o.String())
+		}
+		slices.Sort(names)
+		return fmt.Sprintf("%s: its selector matches pods of %s too, as labels do not tell them apart", w,
+			strings.Join(names, ", "))
+	case !slices.ContainsFunc(chosen, has):
+		return fmt.Sprintf("%s: it has no label that identifies it, so its selector matches any pod that has none of "+
+			"the others' labels: give it one", w)
+	}
+	return ""
+}

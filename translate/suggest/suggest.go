@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package suggest makes NetworkPolicies from what was observed: for each workload of a namespace one policy for ingress
+// and one for egress, which allow the connections that were seen and nothing else.
+//
+//	flows ──► ends ──► needs ──────────────► rules ──► policies ──► replay
+//	          pods of  peer and port of a    one for   one for a    every flow, by the oracle
+//	          workloads workload, less what  a peer    workload
+//	                    policies allow       and ports and direction
+//
+// Nothing is taken for granted: [Suggest] asks the oracle, [policy.Cluster.Explain], about each connection with the
+// policies that it made, and names those that they would stop.
+//
+// The package is pure: no files, no clock, no log.
+package suggest
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/netpold/netpold/translate/connectivity"
+	"github.com/netpold/netpold/translate/flows"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Request is what to suggest policies for.
+type Request struct {
+	Cluster   *policy.Cluster // its pods, namespaces and policies; not changed
+	Flows     []flows.Flow    // of any namespace; those that were denied do not count
+	Namespace string
+	External  External
+}
+
+// External is how wide an ipBlock for an observed address is.
+type External uint8
+
+// The widths.
+const (
+	Exact  External = iota // the address
+	Subnet                 // its /24, of IPv6 its /64
+	Any                    // every address of the family
+)
+
+// Suggestion is what [Suggest] answers.
+type Suggestion struct {
+	Policies []Policy // sorted by workload, those for egress first
+
+	// Lost are connections that were allowed when they were seen, and would not be with the policies.
+	Lost []Lost
+
+	// Notes are what an operator should know, in sentences.
+	Notes []string
+
+	// Before is the cluster as it was given, and After is that with the policies. Both have on each namespace the label
+	// that the API server sets.
+	Before, After *policy.Cluster
+}
+
+// Policy is a suggested policy, and what its comments say.
+type Policy struct {
+	*networkingv1.NetworkPolicy
+	Workload  connectivity.Workload
+	Direction policy.Direction
+	Rules     [][]string // for each rule the lines of its comment
+}
+
+// Lost is a connection that policies would stop.
+type Lost struct {
+	flows.Flow
+	Reason string
+}
+
+// String returns the connection for an operator.
+func (l Lost) String() string {
+	return fmt.Sprintf("%s -> %s %s: %s", l.From, l.To, l.Service(), l.Reason)
+}
+
+// suggester is a suggestion in the making.
+type suggester struct {
+	Request
+	Suggestion
+	roster
+
+	policies map[string][]*networkingv1.NetworkPolicy // of the cluster, by namespace
+	needs    map[subject]map[wish]*need
+	seen     []observed // what was allowed and is to stay so
+}
+
+// subject is what a policy is for.
+type subject struct {
+	workload  *workload
+	direction policy.Direction
+}
+
+// observed is a connection that was allowed, with what its ends are now.
+type observed struct {
+	flows.Flow
+	from, to end
+}
+
+// of returns the end that policies of a direction select, and the peer.
+func (o observed) of(d policy.Direction) (own, peer end) {
+	if d == policy.Egress {
+		return o.from, o.to
+	}
+	return o.to, o.from
+}
+
+// Suggest makes policies for a namespace.
+func Suggest(r Request) *Suggestion {
+	s := &suggester{Request: r, policies: make(map[string][]*networkingv1.NetworkPolicy),
+		needs: make(map[subject]map[wish]*need)}
+	for _, np := range r.Cluster.Policies {
+		s.policies[np.Namespace] = append(s.policies[np.Namespace], np)
+	}
+	s.roster = newRoster(r.Cluster)
+	s.observe()
+	s.Before = s.labelled()
+	s.seen = slices.DeleteFunc(s.seen, s.outdated)
+	for _, o := range s.seen {
+		for _, d := range policy.Directions() {
+			s.note(o, d)
+		}
+	}
+	s.suggest()
+	after := *s.Before
+	after.Policies = slices.Clone(s.Before.Policies)
+	for _, p := range s.Policies {
+		after.Policies = append(after.Policies, p.NetworkPolicy)
+		s.policies[p.Namespace] = append(s.policies[p.Namespace], p.NetworkPolicy)
+	}
+	s.After = &after
+	s.replay()
+	return &s.Suggestion
+}
+
+// observe finds what the flows of the namespace are between.
+func (s *suggester) observe() {
+	for _, f := range flows.Merge(s.Flows) {
+		if f.Verdict != flows.Allowed || f.From.Address == f.To.Address || isDiscovery(f) {
+			continue
+		}
+		from, why := s.end(f.From)
+		to, whyNot := s.end(f.To)
+		if why = cmp.Or(why, whyNot); why != "" {
+			if f.From.Namespace == s.Namespace || f.To.Namespace == s.Namespace {
+				s.Lost = append(s.Lost, Lost{f, why})
+			}
+			continue
+		}
+		if from.in(s.Namespace) || to.in(s.Namespace) {
+			s.seen = append(s.seen, observed{f, from, to})
+		}
+	}
+}
+
+// isDiscovery says whether a flow is IPv6 neighbour discovery, which no policy can stop.
+func isDiscovery(f flows.Flow) bool {
+	q := f.Question()
+	return q.Src.Is6() && q.Proto == policy.ICMPv6 && q.ICMPType >= 133 && q.ICMPType <= 137
+}
+
+// labelled returns the cluster with the label on each namespace that the API server sets.
+func (s *suggester) labelled() *policy.Cluster {
+	c := *s.Cluster
+	c.Namespaces = make(map[string]map[string]string)
+	for name, labels := range s.Cluster.Namespaces {
+		c.Namespaces[name] = maps.Clone(labels)
+	}
+	for w := range s.workloads {
+		if c.Namespaces[w.Namespace] == nil {
+			c.Namespaces[w.Namespace] = make(map[string]string)
+		}
+	}
+	for name, labels := range c.Namespaces {
+		if labels == nil {
+			labels = make(map[string]string)
+		}
+		labels[corev1.LabelMetadataName] = name
+		c.Namespaces[name] = labels
+	}
+	return &c
+}
+
+// suggest makes the policies.
+func (s *suggester) suggest() {
+	names := s.names()
+	for _, w := range s.in(s.Namespace) {
+		selector := s.selector(w)
+		seen := false
+		for _, d := range policy.Directions() {
+			needs := s.needs[subject{w, d}]
+			seen = seen || len(needs) > 0
+			if s.isolated(w, d) && len(needs) == 0 {
+				s.Notes = append(s.Notes, fmt.Sprintf("%s: policies isolate it for %s and allow all that was seen: "+
+					"nothing is suggested", w, d))
+				seen = true
+				continue
+			}
+			p := Policy{Workload: w.Workload, Direction: d, NetworkPolicy: &networkingv1.NetworkPolicy{
+				TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy"},
+				ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: names.of(w.Workload, d)},
+				Spec:       networkingv1.NetworkPolicySpec{PodSelector: selector.LabelSelector},
+			}}
+			s.fill(&p, needs)
+			s.Policies = append(s.Policies, p)
+		}
+		if !seen {
+			s.Notes = append(s.Notes, fmt.Sprintf("%s: no connection was seen: its policies allow nothing", w))
+		}
+	}
+	for _, w := range s.workloads {
+		if w.selected != nil && w.selected.note != "" {
+			s.Notes = append(s.Notes, w.selected.note)
+		}
+	}
+	slices.Sort(s.Notes)
+}
+
+// manyBlocks is how many ipBlocks of a rule nobody reads.
+const manyBlocks = 32
+
+// fill puts the rules into a policy.
+func (s *suggester) fill(p *Policy, needs map[wish]*need) {
+	types := map[policy.Direction]networkingv1.PolicyType{
+		policy.Egress: networkingv1.PolicyTypeEgress, policy.Ingress: networkingv1.PolicyTypeIngress}
+	p.Spec.PolicyTypes = []networkingv1.PolicyType{types[p.Direction]}
+	for _, r := range s.rules(p.Direction, needs) {
+		if len(r.peers) > manyBlocks {
+			s.Notes = append(s.Notes, fmt.Sprintf("%s: a rule for %s has %d networks: --external=24 or any makes it shorter",
+				p.Workload, p.Direction, len(r.peers)))
+		}
+		p.Rules = append(p.Rules, r.comment)
+		if p.Direction == policy.Ingress {
+			p.Spec.Ingress = append(p.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: r.peers, Ports: r.ports})
+		} else {
+			p.Spec.Egress = append(p.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: r.peers, Ports: r.ports})
+		}
+	}
+}
+
+// names gives the policies names that no other policy has.
+type names struct {
+	used   map[string]bool
+	shared map[string]bool // by workloads of several kinds
+}
+
+func (s *suggester) names() names {
+	n := names{make(map[string]bool), make(map[string]bool)}
+	for _, np := range s.policies[s.Namespace] {
+		n.used[np.Name] = true
+	}
+	kinds := make(map[string]int)
+	for _, w := range s.in(s.Namespace) {
+		kinds[w.Name]++
+		n.shared[w.Name] = kinds[w.Name] > 1
+	}
+	return n
+}
+
+// of returns the name of a workload's policy for a direction.
+func (n names) of(w connectivity.Workload, d policy.Direction) string {
+	const longest = 253 // a DNS subdomain
+	base, end := w.Name, "-"+d.String()
+	if n.shared[w.Name] {
+		end = "-" + strings.ToLower(w.Kind) + end
+	}
+	for i := 2; ; i++ {
+		name := strings.TrimRight(base[:min(len(base), longest-len(end))], "-.") + end
+		if !n.used[name] {
+			n.used[name] = true
+			return name
+		}
+		end = fmt.Sprintf("%s-%d", strings.TrimSuffix(end, fmt.Sprintf("-%d", i-1)), i)
+	}
+}

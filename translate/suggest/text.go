@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suggest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Write writes the policies as YAML that `kubectl apply -f -` takes, with comments.
+func (s *Suggestion) Write(w io.Writer) error {
+	var b bytes.Buffer
+	for i, p := range s.Policies {
+		if i > 0 {
+			b.WriteString("---\n")
+		}
+		if err := p.write(&b); err != nil {
+			return fmt.Errorf("write NetworkPolicy %s/%s: %w", p.Namespace, p.Name, err)
+		}
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// write writes a policy in the order in which people write it.
+func (p Policy) write(b *bytes.Buffer) error {
+	fmt.Fprintf(b, "# %s of %s (%s)\n", p.Direction, p.Workload, p.Workload.Kind)
+	metadata := map[string]string{"name": p.Name, "namespace": p.Namespace}
+	for _, part := range []struct {
+		key   string
+		value any
+		depth int
+	}{
+		{"apiVersion", p.APIVersion, 0}, {"kind", p.Kind, 0}, {"metadata", metadata, 0}, {"spec", nil, 0},
+		{"podSelector", p.Spec.PodSelector, 1}, {"policyTypes", p.Spec.PolicyTypes, 1},
+	} {
+		if part.value == nil {
+			fmt.Fprintf(b, "%s:\n", part.key)
+			continue
+		}
+		if err := block(b, map[string]any{part.key: part.value}, strings.Repeat("  ", part.depth)); err != nil {
+			return err
+		}
+	}
+	if len(p.Rules) == 0 {
+		fmt.Fprintf(b, "  %s: [] # nothing was seen\n", p.Direction)
+		return nil
+	}
+	fmt.Fprintf(b, "  %s:\n", p.Direction)
+	for i, comment := range p.Rules {
+		for _, line := range comment {
+			fmt.Fprintf(b, "  # %s\n", line)
+		}
+		var rule any
+		if len(p.Spec.Ingress) > 0 {
+			rule = p.Spec.Ingress[i : i+1]
+		} else {
+			rule = p.Spec.Egress[i : i+1]
+		}
+		if err := block(b, rule, "  "); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// block writes a value as YAML, indented.
+func block(b *bytes.Buffer, value any, indent string) error {
+	text, err := yaml.Marshal(value)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		b.WriteString(indent + line)
+	}
+	return nil
+}
