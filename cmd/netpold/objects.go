@@ -19,7 +19,9 @@ type objects struct{ kubeconfig string }
 func (o *objects) AddFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.kubeconfig, "kubeconfig", "",
 		"kubeconfig file (default $KUBECONFIG, then the pod's service account)")
-	cmd.MarkFlagsMutuallyExclusive("filename", "kubeconfig")
+	if cmd.Flags().Lookup("filename").Value.Type() == "string" { // of several, one may be of what was seen
+		cmd.MarkFlagsMutuallyExclusive("filename", "kubeconfig")
+	}
 }
 
 // Fetch asks the API server.

@@ -4,6 +4,7 @@ package connectivity_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -38,6 +39,9 @@ func TestCompare(t *testing.T) {
 		d := connectivity.Compare(before, after)
 		found, err := byPair(d)
 		if err != nil {
+			return err
+		}
+		if err := sameMerged(d); err != nil {
 			return err
 		}
 		for i, from := range d.Workloads {
@@ -92,6 +96,39 @@ func byPair(d *connectivity.Diff) (map[[3]int]connectivity.Ports, error) {
 		}
 	}
 	return found, nil
+}
+
+// sameMerged holds that a diff without causes says the same, in no more rows.
+func sameMerged(d *connectivity.Diff) error {
+	all := func(d *connectivity.Diff) map[string]bool {
+		rows := make(map[string]bool)
+		for _, c := range d.Changes {
+			ends := func(s connectivity.Side) []string {
+				if len(s.Networks) > 0 {
+					return []string{s.Networks.String()}
+				}
+				var names []string
+				for _, w := range s.Workloads {
+					names = append(names, d.Name(w))
+				}
+				return names
+			}
+			for _, from := range ends(c.From) {
+				for _, to := range ends(c.To) {
+					rows[fmt.Sprint(c.Gained, from, "->", to, c.Ports)] = true
+				}
+			}
+		}
+		return rows
+	}
+	merged := d.Merged()
+	if want, got := all(d), all(merged); !maps.Equal(want, got) {
+		return fmt.Errorf("merged: %v, want %v", got, want)
+	}
+	if len(merged.Changes) > len(d.Changes) {
+		return fmt.Errorf("%d rows become %d", len(d.Changes), len(merged.Changes))
+	}
+	return nil
 }
 
 // cellOf returns the cell of two workloads by their names, an empty one if there are none.

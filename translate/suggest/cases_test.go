@@ -126,8 +126,9 @@ func TestRules(t *testing.T) {
 		{"pods of the namespace, on several ports", suggest.Exact,
 			[]string{"shop/web-5d9f-a shop/db-0 tcp/5432", "shop/web-5d9f-b shop/db-0 tcp/5432",
 				"shop/web-5d9f-a shop/db-0 udp/53"}, "db-ingress",
-			[]string{"from shop/web: UDP 53, 1 connection" + seenLast + "; from shop/web: TCP 5432, 2 connections" + seenLast,
-				"{from:[{podSelector:{matchLabels:{app:web}}}],ports:[{port:53,protocol:UDP},{port:5432,protocol:TCP}]}"}},
+			[]string{"from shop/web: UDP 53, 1 connection" + seenLast + "; from shop/web: TCP 5432, 2 connections" +
+				seenLast, "{from:[{podSelector:{matchLabels:{app:web}}}]," +
+				"ports:[{port:53,protocol:UDP},{port:5432,protocol:TCP}]}"}},
 		{"another namespace", suggest.Exact,
 			[]string{"monitoring/prometheus-0 shop/db-0 tcp/9187"}, "db-ingress",
 			[]string{"from monitoring/prometheus: TCP 9187, 1 connection" + seenLast,
@@ -150,7 +151,8 @@ func TestRules(t *testing.T) {
 				"to 1 address outside: TCP 80, 1 connection" + seenLast,
 				"{ports:[{port:80,protocol:TCP}],to:[{ipBlock:{cidr:192.0.2.7/32}}]}"}},
 		{"outside, by networks", suggest.Subnet,
-			[]string{"192.0.2.9 shop/db-0 tcp/443", "192.0.2.1 shop/db-0 tcp/443", "2001:db8:0:1::9 shop/db-0 sctp/443"},
+			[]string{"192.0.2.9 shop/db-0 tcp/443", "192.0.2.1 shop/db-0 tcp/443",
+				"2001:db8:0:1::9 shop/db-0 sctp/443"},
 			"db-ingress",
 			[]string{"from 2 addresses outside: TCP 443, 2 connections" + seenLast,
 				"{from:[{ipBlock:{cidr:192.0.2.0/24}}],ports:[{port:443,protocol:TCP}]}",
@@ -164,7 +166,8 @@ func TestRules(t *testing.T) {
 			"db-ingress",
 			[]string{"from shop/web: ICMP (which no port stands for: this allows every port), 1 connection" + seenLast +
 				"; from shop/web: TCP 80, 1 connection" + seenLast, "{from:[{podSelector:{matchLabels:{app:web}}}]}"}},
-		{"a pod to itself, and what was not seen", suggest.Exact, []string{"shop/db-0 shop/db-0 tcp/80"}, "db-ingress", nil},
+		{"a pod to itself, and what was not seen", suggest.Exact, []string{"shop/db-0 shop/db-0 tcp/80"}, "db-ingress",
+			nil},
 	} {
 		s := ask(shop(), row.external, row.seen...)
 		if diff := cmp.Diff(row.want, rules(t, s, row.policy)); diff != "" {
@@ -267,6 +270,28 @@ func TestExisting(t *testing.T) {
 	if want := "shop/db: policies isolate it for ingress and allow all that was seen: nothing is suggested"; !slices.
 		Contains(s.Notes, want) {
 		t.Errorf("%q", s.Notes)
+	}
+}
+
+// TestAudited: what is suggested goes with the policies that are only audited, and mends them.
+func TestAudited(t *testing.T) {
+	c := shop()
+	c.Modes = map[string]string{"shop": policy.Audit}
+	c.Policies = []*networkingv1.NetworkPolicy{
+		existing(t, "db", `{podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress],
+			ingress: [{ports: [{port: 5432}]}]}`),
+	}
+	s := ask(c, suggest.Exact, "shop/web-5d9f-a shop/db-0 tcp/5432", "shop/web-5d9f-b shop/db-0 tcp/5433")
+	want := []string{"from shop/web: TCP 5433, 1 connection" + seenLast,
+		"{from:[{podSelector:{matchLabels:{app:web}}}],ports:[{port:5433,protocol:TCP}]}"}
+	if diff := cmp.Diff(want, rules(t, s, "db-ingress")); diff != "" || len(s.Lost) > 0 {
+		t.Errorf("-want +got\n%s%v", diff, s.Lost)
+	}
+	for port, want := range map[uint16]bool{5432: true, 5433: true, 5434: false} {
+		f := policy.Flow{Src: c.Pods[1].IPs[0], Dst: c.Pods[2].IPs[0], Proto: policy.TCP, DstPort: port}
+		if got := s.After.Explain(f).Ingress; got.Allowed != want || !got.Isolated {
+			t.Errorf("%d: %+v", port, got)
+		}
 	}
 }
 

@@ -39,6 +39,15 @@ func decision(a policy.Answer, d policy.Direction) policy.Decision {
 	return a.Ingress
 }
 
+// enforced is decision, were the policies enforced that are only audited: what is suggested goes with them.
+func enforced(a policy.Answer, d policy.Direction) policy.Decision {
+	is := decision(a, d)
+	if is.Audit != nil {
+		return *is.Audit
+	}
+	return is
+}
+
 // isolated says whether policies isolate all pods of a workload in a direction.
 func (s *suggester) isolated(w *workload, d policy.Direction) bool {
 	peer := end{address: netip.IPv4Unspecified()}
@@ -47,7 +56,7 @@ func (s *suggester) isolated(w *workload, d policy.Direction) bool {
 		if d == policy.Ingress {
 			slices.Reverse(ends[:])
 		}
-		return !decision(s.ask(policy.Flow{Proto: policy.TCP, DstPort: 1}, ends[0], ends[1]), d).Isolated
+		return !enforced(s.ask(policy.Flow{Proto: policy.TCP, DstPort: 1}, ends[0], ends[1]), d).Isolated
 	})
 }
 
@@ -60,7 +69,7 @@ func (s *suggester) covered(o observed, d policy.Direction) bool {
 		if d == policy.Ingress {
 			from, to = peer, own
 		}
-		is := decision(s.ask(o.Question(), from, to), d)
+		is := enforced(s.ask(o.Question(), from, to), d)
 		return is.Isolated && is.Allowed
 	}
 	return !slices.ContainsFunc(own.all(peer.address), func(e end) bool { return !allows(e, peer) }) &&
@@ -86,8 +95,8 @@ func (e end) all(peer netip.Addr) []end {
 	return all
 }
 
-// outdated says whether policies of the cluster deny a connection that was allowed when it was seen. They are newer than
-// what was seen, so nothing is suggested against them.
+// outdated says whether policies of the cluster deny a connection that was allowed when it was seen. They are newer
+// than what was seen, so nothing is suggested against them.
 func (s *suggester) outdated(o observed) bool {
 	a := s.ask(o.Question(), o.from, o.to)
 	for _, d := range policy.Directions() {
@@ -106,7 +115,8 @@ func (s *suggester) outdated(o observed) bool {
 // replay asks about every connection that was seen, with the policies that are suggested.
 func (s *suggester) replay() {
 	for _, o := range s.seen {
-		if !s.ask(o.Question(), o.from, o.to).Allowed {
+		a := s.ask(o.Question(), o.from, o.to)
+		if !enforced(a, policy.Egress).Allowed || !enforced(a, policy.Ingress).Allowed {
 			s.Lost = append(s.Lost, Lost{o.Flow, "no rule can say it"})
 		}
 	}

@@ -277,10 +277,13 @@ func comment(d policy.Direction, peers []peer, needs []*need) []string {
 			name += " (which no port stands for: this allows every port)"
 		}
 		lines = append(lines, fmt.Sprintf("%s: %s, %s, last seen %s", word, name,
-			plural(of.count, "connection", "s"), of.last.UTC().Format("2006-01-02 15:04 MST")))
+			plural(of.count, "connection", "s"), stamp(of.last)))
 	}
 	return lines
 }
+
+// stamp writes a time to the minute.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
 
 // plural writes a number of things.
 func plural(n uint64, one, ending string) string {

@@ -20,6 +20,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -52,14 +53,18 @@ const (
 type Suggestion struct {
 	Policies []Policy // sorted by workload, those for egress first
 
+	// Seen is how many connections the policies are made from, which were seen from First to Last.
+	Seen        uint64
+	First, Last time.Time
+
 	// Lost are connections that were allowed when they were seen, and would not be with the policies.
 	Lost []Lost
 
 	// Notes are what an operator should know, in sentences.
 	Notes []string
 
-	// Before is the cluster as it was given, and After is that with the policies. Both have on each namespace the label
-	// that the API server sets.
+	// Before is the cluster as it was given, and After is that with the policies, and with all of the namespace
+	// enforced. Both have on each namespace the label that the API server sets.
 	Before, After *policy.Cluster
 }
 
@@ -129,14 +134,14 @@ func Suggest(r Request) *Suggestion {
 			s.note(o, d)
 		}
 	}
+	s.count()
 	s.suggest()
-	after := *s.Before
-	after.Policies = slices.Clone(s.Before.Policies)
+	after := s.enforcing()
 	for _, p := range s.Policies {
 		after.Policies = append(after.Policies, p.NetworkPolicy)
 		s.policies[p.Namespace] = append(s.policies[p.Namespace], p.NetworkPolicy)
 	}
-	s.After = &after
+	s.After = after
 	s.replay()
 	return &s.Suggestion
 }
@@ -159,6 +164,24 @@ func (s *suggester) observe() {
 			s.seen = append(s.seen, observed{f, from, to})
 		}
 	}
+}
+
+// count sums up what was seen.
+func (s *suggester) count() {
+	for _, o := range s.seen {
+		s.Seen += o.Count
+		if s.First.IsZero() || o.First.Before(s.First) {
+			s.First = o.First
+		}
+		if o.Last.After(s.Last) {
+			s.Last = o.Last
+		}
+	}
+}
+
+// SeenText says how many connections were seen, and when.
+func (s *Suggestion) SeenText() string {
+	return fmt.Sprintf("%s from %s to %s", plural(s.Seen, "connection", "s"), stamp(s.First), stamp(s.Last))
 }
 
 // isDiscovery says whether a flow is IPv6 neighbour discovery, which no policy can stop.
@@ -189,6 +212,22 @@ func (s *suggester) labelled() *policy.Cluster {
 	return &c
 }
 
+// enforcing returns the cluster with the policies of the namespace enforced that are only audited.
+func (s *suggester) enforcing() *policy.Cluster {
+	c := *s.Before
+	c.Modes = maps.Clone(c.Modes)
+	delete(c.Modes, s.Namespace)
+	c.Policies = nil
+	for _, np := range s.Before.Policies {
+		if np.Namespace == s.Namespace && s.Before.Audited(np) {
+			np = np.DeepCopy()
+			delete(np.Annotations, policy.ModeAnnotation)
+		}
+		c.Policies = append(c.Policies, np)
+	}
+	return &c
+}
+
 // suggest makes the policies.
 func (s *suggester) suggest() {
 	names := s.names()
@@ -205,7 +244,8 @@ func (s *suggester) suggest() {
 				continue
 			}
 			p := Policy{Workload: w.Workload, Direction: d, NetworkPolicy: &networkingv1.NetworkPolicy{
-				TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy"},
+				TypeMeta: metav1.TypeMeta{
+					APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy"},
 				ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: names.of(w.Workload, d)},
 				Spec:       networkingv1.NetworkPolicySpec{PodSelector: selector.LabelSelector},
 			}}
@@ -234,12 +274,14 @@ func (s *suggester) fill(p *Policy, needs map[wish]*need) {
 	p.Spec.PolicyTypes = []networkingv1.PolicyType{types[p.Direction]}
 	for _, r := range s.rules(p.Direction, needs) {
 		if len(r.peers) > manyBlocks {
-			s.Notes = append(s.Notes, fmt.Sprintf("%s: a rule for %s has %d networks: --external=24 or any makes it shorter",
+			s.Notes = append(s.Notes, fmt.Sprintf("%s: a rule for %s has %d networks: "+
+				"--external=24 or any makes it shorter",
 				p.Workload, p.Direction, len(r.peers)))
 		}
 		p.Rules = append(p.Rules, r.comment)
 		if p.Direction == policy.Ingress {
-			p.Spec.Ingress = append(p.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: r.peers, Ports: r.ports})
+			p.Spec.Ingress = append(p.Spec.Ingress,
+				networkingv1.NetworkPolicyIngressRule{From: r.peers, Ports: r.ports})
 		} else {
 			p.Spec.Egress = append(p.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: r.peers, Ports: r.ports})
 		}

@@ -14,6 +14,9 @@ import (
 // Write writes the policies as YAML that `kubectl apply -f -` takes, with comments.
 func (s *Suggestion) Write(w io.Writer) error {
 	var b bytes.Buffer
+	if s.Seen > 0 && len(s.Policies) > 0 {
+		fmt.Fprintf(&b, "# Suggested by netpold for %s.\n", s.SeenText())
+	}
 	for i, p := range s.Policies {
 		if i > 0 {
 			b.WriteString("---\n")

@@ -16,7 +16,7 @@ import (
 
 // Objects is where a command has the cluster from that is given no manifests.
 type Objects interface {
-	AddFlags(*cobra.Command) // that say which API server; they exclude -f
+	AddFlags(*cobra.Command) // that say which API server; they exclude a single -f
 	Fetch(context.Context) (*policy.Cluster, error)
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/netpold/netpold/translate/connectivity"
@@ -25,6 +26,9 @@ const same = "No connection is gained or lost.\n"
 // changes returns the changes as rows, those that are gained first.
 func changes(d *connectivity.Diff) table {
 	t := table{header: []string{"", "FROM", "TO", "PORTS", "WHY"}, width: []int{6, 26, 26, 16, 34}}
+	if !slices.ContainsFunc(d.Changes, func(c connectivity.Change) bool { return len(c.Causes) > 0 }) {
+		t.header, t.width = t.header[:4], []int{6, 40, 40, 26} // what is merged has no causes
+	}
 	for _, gained := range []bool{true, false} {
 		for _, c := range d.Changes {
 			if c.Gained != gained {
@@ -38,7 +42,8 @@ func changes(d *connectivity.Diff) table {
 			for _, cause := range c.Causes {
 				why = append(why, strings.Split(cause.String(), ", ")...)
 			}
-			t.rows = append(t.rows, [][]string{{word}, d.Text(c.From), d.Text(c.To), splitPorts(c.Ports.String()), why})
+			row := [][]string{{word}, d.Text(c.From), d.Text(c.To), splitPorts(c.Ports.String()), why}
+			t.rows = append(t.rows, row[:len(t.header)])
 		}
 	}
 	return t

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/translate/connectivity"
+	"github.com/netpold/netpold/translate/connectivity/render"
+	"github.com/netpold/netpold/translate/flows"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/suggest"
+)
+
+// Seen asks for the connections that were observed, where no file tells them.
+type Seen func(context.Context) ([]flows.Flow, error)
+
+// suggestFlags are the flags of `netpold suggest`.
+type suggestFlags struct {
+	objects             Objects
+	seen                Seen
+	sources             []string
+	namespace, external string
+}
+
+// Suggest returns the command `suggest`, which has the cluster from objects and what was observed from seen, unless
+// there is -f for them.
+func Suggest(objects Objects, seen Seen) *cobra.Command {
+	flags := suggestFlags{objects: objects, seen: seen}
+	cmd := &cobra.Command{
+		Use:   "suggest -n NAMESPACE [-f FLOWS] [-f MANIFESTS]",
+		Short: "Suggest policies that allow what was observed, and isolate the rest",
+		Long: `Suggest NetworkPolicies for a namespace: for each workload one for ingress and one for egress, which
+allow the connections that were observed ("netpold run --observe") and isolate the rest. What policies
+allow already is not suggested again, and what was denied is not suggested. Each rule has a comment that
+says how often its connections were seen, and when last.
+
+Before anything is printed, every connection that was seen is asked about with the policies: those that
+would be stopped are named, and so is what the policies open and close between workloads, as "netpold diff"
+shows it, on standard error.
+
+Without -f the daemon on this node tells what was seen, and the API server what there is. A -f may be either:
+what "netpold flows -o json" has printed, or manifests.
+
+Exit status: 0 all that was seen stays allowed, 1 something does not, 2 error.`,
+		Example: `  netpold suggest -n shop > shop-policies.yaml
+  kubectl apply -f shop-policies.yaml
+  netpold suggest -n shop -f flows.json -f cluster.yaml --external=24`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return flags.print(cmd) },
+	}
+	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "", "namespace to suggest policies for (required)")
+	cmd.Flags().StringArrayVarP(&flags.sources, "filename", "f", nil,
+		"flows, or folder or file of manifests; - reads standard input; may be repeated (default the daemon, and the "+
+			"API server)")
+	cmd.Flags().StringVar(&flags.external, "external", "exact",
+		"networks for addresses of nodes and outside: exact, 24 (a /24, and of IPv6 a /64), or any")
+	objects.AddFlags(cmd)
+	_ = cmd.MarkFlagRequired("namespace") // fails for a flag that is not there
+	return cmd
+}
+
+func (f suggestFlags) print(cmd *cobra.Command) error {
+	external, known := map[string]suggest.External{
+		"exact": suggest.Exact, "24": suggest.Subnet, "any": suggest.Any}[f.external]
+	if !known {
+		return fmt.Errorf("--external=%s: want exact, 24 or any", f.external)
+	}
+	given, err := f.read(cmd)
+	if err != nil {
+		return err
+	}
+	if err := KnownNamespace(given.cluster, f.namespace); err != nil {
+		return err
+	}
+	s := suggest.Suggest(suggest.Request{
+		Cluster: given.cluster, Flows: given.flows, Namespace: f.namespace, External: external})
+	if s.Seen == 0 && len(s.Lost) == 0 {
+		return fmt.Errorf("nothing that was allowed was seen of namespace %s: there is nothing to suggest from",
+			f.namespace)
+	}
+	if err := s.Write(cmd.OutOrStdout()); err != nil {
+		return fmt.Errorf("print the policies: %w", err)
+	}
+	return tell(cmd.ErrOrStderr(), s)
+}
+
+// tell says what an operator should know of a suggestion.
+func tell(w io.Writer, s *suggest.Suggestion) error {
+	for _, note := range s.Notes {
+		fmt.Fprintln(w, "netpold:", note)
+	}
+	for _, l := range s.Lost {
+		fmt.Fprintln(w, "netpold: not allowed any more:", l)
+	}
+	if len(s.Policies) > 0 {
+		fmt.Fprintf(w, "netpold: %s seen, %d would be stopped; what the policies change:\n\n", s.SeenText(),
+			len(s.Lost))
+		diff := connectivity.Compare(connectivity.New(s.Before), connectivity.New(s.After))
+		if err := render.DiffText(w, diff.Merged()); err != nil {
+			return fmt.Errorf("print what changes: %w", err)
+		}
+	}
+	if len(s.Lost) > 0 {
+		return ErrNo
+	}
+	return nil
+}
+
+// given is what a suggestion is made from.
+type given struct {
+	cluster *policy.Cluster
+	flows   []flows.Flow
+}
+
+// read reads the files, and asks for what they do not have.
+func (f suggestFlags) read(cmd *cobra.Command) (given, error) {
+	var g given
+	seen := false
+	for _, source := range f.sources {
+		isFlows, err := g.add(cmd, source)
+		if err != nil {
+			return g, err
+		}
+		seen = seen || isFlows
+	}
+	var err error
+	if g.cluster == nil {
+		if g.cluster, err = f.objects.Fetch(cmd.Context()); err != nil {
+			return g, err
+		}
+	} else {
+		for _, fault := range g.cluster.Faults() {
+			fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", fault)
+		}
+	}
+	if !seen {
+		g.flows, err = f.seen(cmd.Context())
+	}
+	return g, err
+}
+
+// add reads a file of flows, or manifests, and says which it was.
+func (g *given) add(cmd *cobra.Command, source string) (isFlows bool, err error) {
+	name, r := "standard input", cmd.InOrStdin()
+	if source != "-" {
+		info, err := os.Stat(source)
+		if err != nil {
+			return false, err
+		}
+		if info.IsDir() {
+			return false, g.manifests(cmd, source, nil)
+		}
+		file, err := os.Open(source)
+		if err != nil {
+			return false, err
+		}
+		defer file.Close() //nolint:errcheck // only read from
+		name, r = source, file
+	}
+	head := bufio.NewReaderSize(r, 1<<16)
+	if !startsFlows(head) {
+		return false, g.manifests(cmd, source, head)
+	}
+	read, err := flows.Read(head)
+	if err != nil {
+		return true, fmt.Errorf("%s: %w", name, err)
+	}
+	g.flows = append(g.flows, read...)
+	return true, nil
+}
+
+// startsFlows says whether a file begins with a JSON object that is not a manifest.
+func startsFlows(r *bufio.Reader) bool {
+	head, err := r.Peek(r.Size())
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false
+	}
+	var object struct {
+		Kind string `json:"kind"`
+	}
+	return json.NewDecoder(bytes.NewReader(head)).Decode(&object) == nil && object.Kind == ""
+}
+
+// manifests adds what manifests have.
+func (g *given) manifests(cmd *cobra.Command, source string, stdin io.Reader) error {
+	more, errs, err := Load(source, stdin)
+	if err != nil {
+		return err
+	}
+	for _, err := range errs {
+		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
+	}
+	if g.cluster == nil {
+		g.cluster = more
+		return nil
+	}
+	c := g.cluster
+	c.Pods, c.Policies = append(c.Pods, more.Pods...), append(c.Policies, more.Policies...)
+	c.ClusterPolicies = append(c.ClusterPolicies, more.ClusterPolicies...)
+	c.NodePeers = append(c.NodePeers, more.NodePeers...)
+	maps.Copy(c.Namespaces, more.Namespaces)
+	if c.Modes == nil {
+		c.Modes = make(map[string]string)
+	}
+	maps.Copy(c.Modes, more.Modes)
+	return nil
+}

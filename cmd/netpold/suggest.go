@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/netpold/netpold/translate/flows"
+)
+
+// seenFlows asks the daemon on this node what was observed.
+func seenFlows(ctx context.Context) ([]flows.Flow, error) {
+	body, err := open(ctx, "", "/flows")
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close() //nolint:errcheck // only read from
+	seen, err := flows.Read(body)
+	if err != nil {
+		return nil, fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return seen, nil
+}
