@@ -22,12 +22,14 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
 // Client asks an API server for pods, namespaces and policies, writes events and removes a taint. A clientset, which
 // can ask for everything, would be a third of the program.
 type Client struct {
 	core, networking rest.Interface
+	tiers            rest.Interface // in JSON, as the server has no other form of them
 	events           rest.Interface // with a rate limit of its own: they do not hold up what is watched
 	codecs           serializer.CodecFactory
 }
@@ -60,6 +62,10 @@ func NewClientFor(config *rest.Config) (*Client, error) {
 	}
 	if err == nil {
 		c.networking, err = groupClient(config, connections, networkingv1.SchemeGroupVersion)
+	}
+	if err == nil {
+		config.AcceptContentTypes = runtime.ContentTypeJSON
+		c.tiers, err = groupClient(config, connections, v1alpha2.SchemeGroupVersion)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", config.Host, err)
@@ -110,7 +116,7 @@ func newCodecs() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{},
 		&corev1.NamespaceList{},
-		&corev1.Event{}, &corev1.Node{})
+		&corev1.Event{}, &corev1.Node{}, &corev1.NodeList{})
 	scheme.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{},
 		&networkingv1.NetworkPolicyList{})
 	for _, group := range []schema.GroupVersion{corev1.SchemeGroupVersion, networkingv1.SchemeGroupVersion} {
@@ -123,10 +129,11 @@ func newCodecs() serializer.CodecFactory {
 type endpoint struct {
 	client   rest.Interface
 	codecs   serializer.CodecFactory
-	resource string         // as in the path
-	kind     string         // of an object
-	selector string         // of fields
-	empty    func() message // a new object
+	resource string          // as in the path
+	kind     string          // of an object
+	selector string          // of fields
+	empty    func() message  // a new object
+	others   runtime.Decoder // of what is not in protobuf; nil decodes the kinds of codecs
 }
 
 func (e endpoint) get(o metav1.ListOptions) *rest.Request {
@@ -135,7 +142,11 @@ func (e endpoint) get(o metav1.ListOptions) *rest.Request {
 }
 
 func (e endpoint) decoder() wireDecoder {
-	return wireDecoder{kind: e.kind, empty: e.empty, keep: keptFields(e.kind), others: e.codecs.UniversalDeserializer()}
+	d := wireDecoder{kind: e.kind, empty: e.empty, keep: keptFields(e.kind), others: e.others}
+	if d.others == nil {
+		d.others = e.codecs.UniversalDeserializer()
+	}
+	return d
 }
 
 // list lists the objects of all namespaces, or a page of them, and returns where the list ends.

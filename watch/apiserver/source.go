@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -39,6 +40,8 @@ type Source struct {
 	Pods   PodObserver // may be nil
 	Node   string      // whose pod CIDRs are told; "" is none
 	Log    *slog.Logger
+
+	discovery time.Duration // 0 is the constant of the name
 }
 
 // PodObserver gets each pod as the server has it, with what a [policy.Pod] leaves out.
@@ -54,14 +57,21 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 	var reflectors sync.WaitGroup
 	var incomplete atomic.Int32
 	incomplete.Store(int32(len(resources)))
+	synced := sync.OnceFunc(sink.Synced)
 	complete := func() {
 		if incomplete.Add(-1) == 0 {
-			sink.Synced()
+			synced()
 		}
 	}
-	if s.Node != "" {
+	begun := func() func() {
 		incomplete.Add(1)
-		reflectors.Go(func() { s.followNode(ctx, sink, sync.OnceFunc(complete)) })
+		return sync.OnceFunc(complete)
+	}
+	tiers := optional{source: s, sink: sink, contact: contact, complete: begun()}
+	reflectors.Go(func() { s.followTiers(ctx, tiers, begun) })
+	if s.Node != "" {
+		answered := begun()
+		reflectors.Go(func() { s.followNode(ctx, sink, answered) })
 	}
 	for _, r := range resources {
 		f := newFeed(r, sink, s.Log)

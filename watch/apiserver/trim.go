@@ -34,6 +34,8 @@ func keptFields(kind string) fields {
 		}
 	case "Namespace":
 		return fields{1: metaFields()}
+	case "Node":
+		return fields{1: metaFields(), 3: {5: nil}} // addresses
 	}
 	return fields{1: metaFields(), 2: nil} // spec
 }

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
+
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch"
+)
+
+// discovery is how often to ask whether the API server has ClusterNetworkPolicies: a request that it answers from
+// memory.
+const discovery = time.Minute
+
+// optional is a resource that an API server need not have, or not show: it is listed and watched while it does.
+type optional struct {
+	resource
+	source   *Source
+	sink     watch.Sink
+	contact  *contact
+	complete func() // it has been listed, or is not there
+	exists   func(context.Context) error
+}
+
+// follow lists and watches the resource until ctx ends. While it is not there, which is no error, it asks again now and
+// then. What was there stays until it has been away for two answers: an API server that starts does not know all of its
+// resources at once.
+func (o *optional) follow(ctx context.Context) {
+	told, away := "", 0
+	for ctx.Err() == nil {
+		err := o.exists(ctx)
+		switch {
+		case err == nil:
+			told, away = "", 0
+			o.run(ctx)
+			continue
+		case apierrors.IsNotFound(err):
+			if away++; away > 1 {
+				o.forget()
+			}
+			o.complete()
+		case apierrors.IsForbidden(err):
+			if told != err.Error() {
+				told = err.Error()
+				o.source.Log.Warn("may not list a resource that is there; what it says is not enforced",
+					"resource", o.name, "err", err)
+			}
+			o.complete()
+		default:
+			o.contact.answered(o.name, err)
+			o.wait(ctx, time.Second)
+			continue
+		}
+		o.contact.answered(o.name, nil)
+		o.wait(ctx, cmp.Or(o.source.discovery, discovery))
+	}
+}
+
+// wait waits for about so long, so that the nodes of a cluster do not all ask at once.
+func (o *optional) wait(ctx context.Context, about time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(about/2 + rand.N(about)):
+	}
+}
+
+// run lists and watches the resource until it is gone.
+func (o *optional) run(ctx context.Context) {
+	ctx, gone := context.WithCancel(ctx)
+	defer gone()
+	f := newFeed(o.resource, o.sink, o.source.Log)
+	f.complete = o.complete
+	f.answered = func(err error) {
+		if apierrors.IsNotFound(err) {
+			gone()
+			return
+		}
+		o.contact.answered(o.name, err)
+	}
+	options := cache.ReflectorOptions{Name: "netpold", TypeDescription: o.name}
+	cache.NewReflectorWithOptions(f, nil, f, options).RunWithContext(ctx)
+}
+
+// forget deletes all that has been told.
+func (o *optional) forget() {
+	o.sink.Update(func(objects watch.Objects) {
+		for _, name := range slices.Collect(o.names(objects)) {
+			o.remove(objects, name)
+		}
+	})
+}
+
+// followTiers follows the ClusterNetworkPolicies until ctx ends, and the nodes from when one of them has a nodes peer:
+// in a large cluster nodes change all the time. The policies are as given, but for what they are; for the nodes, begun
+// returns what to call when they are complete.
+func (s *Source) followTiers(ctx context.Context, policies optional, begun func() (complete func())) {
+	nodes := policies
+	var follow sync.WaitGroup
+	policies.exists, nodes.exists = s.hasClusterPolicies, s.hasNodes
+	nodes.resource = s.nodes()
+	policies.resource = s.clusterPolicies(sync.OnceFunc(func() {
+		nodes.complete = begun()
+		follow.Go(func() { nodes.follow(ctx) })
+	}))
+	policies.follow(ctx)
+	follow.Wait()
+}
+
+// hasNodes says whether the API server shows nodes.
+func (s *Source) hasNodes(ctx context.Context) error {
+	return s.Client.core.Get().Resource("nodes").Param("limit", "1").Do(ctx).Error()
+}
+
+// hasClusterPolicies says whether the API server has ClusterNetworkPolicies, and shows them: the error is "not found"
+// where it has none.
+func (s *Source) hasClusterPolicies(ctx context.Context) error {
+	client, group := s.Client.tiers, v1alpha2.SchemeGroupVersion
+	text, err := client.Get().AbsPath("/apis", group.Group, group.Version).Do(ctx).Raw()
+	if err != nil {
+		return err
+	}
+	var has metav1.APIResourceList
+	if err := json.Unmarshal(text, &has); err != nil {
+		return fmt.Errorf("read what %s has: %w", group, err)
+	}
+	if !slices.ContainsFunc(has.APIResources, func(r metav1.APIResource) bool { return r.Name == clusterPolicies }) {
+		return apierrors.NewNotFound(v1alpha2.Resource(clusterPolicies), "")
+	}
+	return client.Get().Resource(clusterPolicies).Param("limit", "1").Do(ctx).Error()
+}
+
+const clusterPolicies = "clusternetworkpolicies"
+
+// clusterPolicies is the resource. Its objects are read from their text, for a typed client drops what it does not
+// know. needNodes is called for the first that has a nodes peer.
+func (s *Source) clusterPolicies(needNodes func()) resource {
+	e := endpoint{
+		client: s.Client.tiers, codecs: s.Client.codecs, resource: clusterPolicies,
+		others: unstructured.UnstructuredJSONScheme,
+	}
+	set := func(objects watch.Objects, obj runtime.Object) error {
+		u, ok := obj.(*unstructured.Unstructured)
+		if !ok {
+			return fmt.Errorf("want a ClusterNetworkPolicy, not %T", obj)
+		}
+		text, err := u.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		p, err := policy.ReadClusterPolicy(text)
+		if err != nil {
+			return err
+		}
+		for _, r := range p.Rules(policy.Egress) {
+			for _, peer := range r.Peers {
+				if peer.Nodes != nil {
+					needNodes()
+				}
+			}
+		}
+		objects.SetClusterPolicy(p)
+		return nil
+	}
+	return resource{
+		name: clusterPolicies, list: e.list, watch: e.watch, set: set, names: watch.Objects.ClusterPolicies,
+		remove: func(objects watch.Objects, name types.NamespacedName) { objects.DeleteClusterPolicy(name.Name) },
+	}
+}
+
+// nodes is the resource, for nodes peers.
+func (s *Source) nodes() resource {
+	e := endpoint{
+		client: s.Client.core, codecs: s.Client.codecs, resource: "nodes", kind: "Node",
+		empty: func() message { return new(corev1.Node) },
+	}
+	set := func(objects watch.Objects, obj runtime.Object) error {
+		n, ok := obj.(*corev1.Node)
+		if !ok {
+			return fmt.Errorf("want a node, not %T", obj)
+		}
+		peer, err := policy.NodePeerFrom(n)
+		peer.Labels = maps.Clone(peer.Labels)
+		objects.SetNodePeer(peer)
+		return err
+	}
+	return resource{
+		name: e.resource, list: e.list, watch: e.watch, set: set, names: watch.Objects.NodePeers,
+		remove: func(objects watch.Objects, name types.NamespacedName) { objects.DeleteNodePeer(name.Name) },
+	}
+}
