@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chart holds the Helm chart against what `kubectl apply -k` applies, and its values against the objects that come
-// of them.
+// Package chart holds the Helm chart against what `kubectl apply -k` applies, and its values against the objects that
+// come of them.
 package chart
 
 import (
@@ -144,6 +144,7 @@ func TestSame(t *testing.T) {
 	}{
 		"default":    {"", []string{manifests}},
 		"minimal":    {"gate: {enabled: false}", []string{manifests + "/minimal"}},
+		"no tiers":   {"clusterNetworkPolicies: {enabled: false}", []string{"testdata/notiers"}},
 		"taint":      {"taint: {enabled: true}", []string{"testdata/taint"}},
 		"monitoring": {monitoring, []string{manifests, manifests + "/monitoring"}},
 	} {
@@ -245,7 +246,8 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// TestNamespace holds that elsewhere than in kube-system everything is in the release's namespace, and that the priority
+// TestNamespace holds that elsewhere than in kube-system everything is in the release's namespace,
+	and that the priority
 // class has a quota.
 func TestNamespace(t *testing.T) {
 	got, notes, err := render(t, "policies", monitoring)
@@ -275,7 +277,8 @@ func TestNamespace(t *testing.T) {
 	if !cmp.Equal(quota.Spec.ScopeSelector.MatchExpressions, want) || quota.Spec.Hard.Pods().IsZero() {
 		t.Errorf("quota: %+v", quota.Spec)
 	}
-	for _, text := range []string{"-n policies rollout status ds/netpold", "pod-security.kubernetes.io/enforce=privileged"} {
+	for _, text := range []string{"-n policies rollout status ds/netpold",
+		"pod-security.kubernetes.io/enforce=privileged"} {
 		if !strings.Contains(notes, text) {
 			t.Errorf("the notes lack %q:\n%s", text, notes)
 		}

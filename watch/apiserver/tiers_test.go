@@ -164,7 +164,8 @@ func TestTiers(t *testing.T) {
 	s.initial[tiersPath+"/clusternetworkpolicies"] = []string{tierObject("a",
 		`"ingress": [{"action": "Deny", "from": [{"x": 1}]}]`)}
 	s.initial[nodesPath] = []string{`{"kind": "Node", "apiVersion": "v1",
-		"metadata": {"name": "n1", "labels": {"a": "b"}}, "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}`}
+		"metadata": {"name": "n1", "labels": {"a": "b"}},
+		"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}`}
 	recorder, log, complete := s.follow(t)
 	if got := <-complete; got != "policies" {
 		t.Fatalf("complete is %q, while there are none", got)
