@@ -246,9 +246,8 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// TestNamespace holds that elsewhere than in kube-system everything is in the release's namespace,
-	and that the priority
-// class has a quota.
+// TestNamespace holds that elsewhere than in kube-system everything is in the release's namespace, and that the
+// priority class has a quota.
 func TestNamespace(t *testing.T) {
 	got, notes, err := render(t, "policies", monitoring)
 	if err != nil {
