@@ -18,7 +18,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/netpold/netpold/test/harness/pods"
 )
+
+// nodeName is the demo's node.
+const nodeName = "demo"
 
 // What the demo runs itself as, in its first argument.
 const (
@@ -34,7 +39,7 @@ func main() {
 	var err error
 	switch flag.Arg(0) {
 	case rolePod:
-		err = servePod(ctx, os.Stdin, os.Stdout)
+		err = pods.Serve(ctx, os.Stdin, os.Stdout)
 	case roleNode:
 		err = runNode(ctx, *netpold)
 	default:

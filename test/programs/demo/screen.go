@@ -3,12 +3,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"sync"
+
+	"github.com/netpold/netpold/test/harness/pods"
 )
 
 // screen prints the demo, in colour on a terminal.
@@ -49,37 +49,10 @@ func (s *screen) block(text string) {
 	}
 }
 
-// target is a server that clients try to reach.
-type target struct {
-	pod  *pod
-	port int
-}
-
-func (t target) String() string { return fmt.Sprintf("%s:%d", t.pod.name, t.port) }
-
-// reach has every pod try every target at once and returns who got an answer.
-func reach(pods []*pod, targets []target) ([][]bool, error) {
-	addresses := make([]string, len(targets))
-	for i, t := range targets {
-		addresses[i] = fmt.Sprintf("%s:%d", t.pod.address, t.port)
-	}
-	got := make([][]bool, len(pods))
-	errs := make([]error, len(pods))
-	var wg sync.WaitGroup
-	for i, p := range pods {
-		wg.Go(func() {
-			a, err := p.ask(request{Dial: addresses})
-			got[i], errs[i] = a.Reached, err
-		})
-	}
-	wg.Wait()
-	return got, errors.Join(errs...)
-}
-
 // matrix prints who reaches whom.
-func (s *screen) matrix(pods []*pod, targets []target, got [][]bool) {
+func (s *screen) matrix(all []*pods.Pod, targets []pods.Target, got [][]bool) {
 	width := 0
-	for _, p := range pods {
+	for _, p := range all {
 		width = max(width, len(p.String()))
 	}
 	fmt.Fprintf(s.w, "    %-*s", width, "from \\ to")
@@ -87,7 +60,7 @@ func (s *screen) matrix(pods []*pod, targets []target, got [][]bool) {
 		fmt.Fprintf(s.w, "  %s", t)
 	}
 	fmt.Fprintln(s.w)
-	for i, p := range pods {
+	for i, p := range all {
 		fmt.Fprintf(s.w, "    %-*s", width, p)
 		for j, t := range targets {
 			cell := fmt.Sprintf("%-*s", len(t.String()), "✗")
@@ -95,7 +68,7 @@ func (s *screen) matrix(pods []*pod, targets []target, got [][]bool) {
 			if got[i][j] {
 				cell, colour = fmt.Sprintf("%-*s", len(t.String()), "✓"), green
 			}
-			if p == t.pod {
+			if p == t.Pod {
 				cell, colour = fmt.Sprintf("%-*s", len(t.String()), "·"), dim
 			}
 			fmt.Fprint(s.w, "  ", s.paint(colour, cell))

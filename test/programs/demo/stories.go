@@ -11,13 +11,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/netpold/netpold/test/harness/pods"
 )
 
 // story is pods, and what happens to them step by step.
 type story struct {
 	title string
 	about string
-	pods  []*pod
+	pods  []*pods.Pod
 	steps []step
 }
 
@@ -52,10 +54,12 @@ func tell(ctx context.Context, out *screen, netpold, dir string, st story) error
 	out.say(st.about)
 	defer func() {
 		for _, p := range st.pods {
-			p.stop()
+			p.Stop()
 		}
 	}()
-	if err := st.startPods(ctx); err != nil {
+	// Links with names of their own: those of the story before go some time after its pods.
+	process := func() *exec.Cmd { return again(ctx, rolePod) }
+	if err := pods.StartAll(ctx, st.pods, fmt.Sprintf("veth%c-", st.title[0]), process); err != nil {
 		return err
 	}
 	if err := st.writePods(dir); err != nil {
@@ -79,32 +83,15 @@ func tell(ctx context.Context, out *screen, netpold, dir string, st story) error
 	if err := a.stop(); err != nil {
 		return err
 	}
-	return shell(ctx, netpold+" cleanup")
-}
-
-// startPods starts the story's pods on a node that forwards between them.
-func (st story) startPods(ctx context.Context) error {
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
-		return fmt.Errorf("let the node forward: %w", err)
-	}
-	if err := shell(ctx, "ip link set lo up"); err != nil {
-		return err
-	}
-	for i, p := range st.pods {
-		// A name of its own: the devices of the story before go some time after its pods.
-		if err := p.start(ctx, fmt.Sprintf("veth%c-%d", st.title[0], i)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return pods.Shell(ctx, netpold+" cleanup")
 }
 
 // play does one step, waits until the kernel has it and shows who reaches whom.
 func (st story) play(ctx context.Context, out *screen, a *agent, dir string, s step) error {
 	out.say(s.say)
 	for _, p := range st.pods {
-		if labels, ok := s.relabel[p.name]; ok {
-			p.labels = labels
+		if labels, ok := s.relabel[p.Name]; ok {
+			p.Labels = labels
 			fmt.Fprintf(out.w, "    kubectl label: pod %s now has {%s}\n", p, labels)
 		}
 	}
@@ -167,12 +154,12 @@ func runNetpold(ctx context.Context, out *screen, netpold string, args []string)
 
 // show prints who reaches whom, and checks it.
 func (st story) show(out *screen, s step) error {
-	targets := st.targets()
+	targets := pods.Targets(st.pods)
 	var got [][]bool
 	var wrong error
 	for range attempts {
 		var err error
-		if got, err = reach(st.pods, targets); err != nil {
+		if got, err = pods.Reach(st.pods, targets); err != nil {
 			return err
 		}
 		if wrong = s.check(st.pods, targets, got); wrong == nil {
@@ -187,10 +174,10 @@ func (st story) show(out *screen, s step) error {
 const attempts = 4
 
 // check says whether who reached whom is what the step expects.
-func (s step) check(pods []*pod, targets []target, got [][]bool) error {
-	for i, p := range pods {
+func (s step) check(all []*pods.Pod, targets []pods.Target, got [][]bool) error {
+	for i, p := range all {
 		for j, t := range targets {
-			if p != t.pod && got[i][j] != slices.Contains(s.reach, p.name+" "+t.String()) {
+			if p != t.Pod && got[i][j] != slices.Contains(s.reach, p.Name+" "+t.String()) {
 				return fmt.Errorf("%s to %s: reached: %t, which is not what the policies say", p, t, got[i][j])
 			}
 		}
@@ -198,23 +185,12 @@ func (s step) check(pods []*pod, targets []target, got [][]bool) error {
 	return nil
 }
 
-// targets returns every server of the story.
-func (st story) targets() []target {
-	var all []target
-	for _, p := range st.pods {
-		for _, port := range p.ports {
-			all = append(all, target{p, port})
-		}
-	}
-	return all
-}
-
 // everything is what is reached without a policy.
 func (st story) everything() []string {
 	var all []string
 	for _, p := range st.pods {
-		for _, t := range st.targets() {
-			all = append(all, p.name+" "+t.String())
+		for _, t := range pods.Targets(st.pods) {
+			all = append(all, p.Name+" "+t.String())
 		}
 	}
 	return all
@@ -225,18 +201,12 @@ func (st story) writePods(dir string) error {
 	var b strings.Builder
 	var namespaces []string
 	for _, p := range st.pods {
-		if !slices.Contains(namespaces, p.namespace) {
-			namespaces = append(namespaces, p.namespace)
+		if !slices.Contains(namespaces, p.Namespace) {
+			namespaces = append(namespaces, p.Namespace)
 			fmt.Fprintf(&b, "apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {project: %s}}\n---\n",
-				p.namespace, p.namespace)
+				p.Namespace, p.Namespace)
 		}
-		fmt.Fprintf(&b, `apiVersion: v1
-kind: Pod
-metadata: {name: %s, namespace: %s, labels: {%s}}
-spec: {nodeName: %s, containers: [{name: app, image: demo}]}
-status: {phase: Running, podIP: %s, podIPs: [{ip: %s}]}
----
-`, p.name, p.namespace, p.labels, nodeName, p.address, p.address)
+		b.WriteString(p.Manifest(nodeName))
 	}
 	return replaceFile(filepath.Join(dir, "pods.yaml"), b.String())
 }

@@ -2,21 +2,23 @@
 
 package main
 
+import "github.com/netpold/netpold/test/harness/pods"
+
 // stories returns what the demo tells.
 func stories() []story { return []story{tiers(), sample(), relabel(), egress(), kill()} }
 
 // tiers is the three-tier application: the presentation is public on 80, the middle and data tiers are not.
 func tiers() story {
-	p := func(name, tier, address string, ports ...int) *pod {
-		return &pod{namespace: "shop", name: name, labels: "tier: " + tier, address: address, ports: ports}
+	p := func(name, tier, address string, ports ...int) *pods.Pod {
+		return &pods.Pod{Namespace: "shop", Name: name, Labels: "tier: " + tier, Address: address, TCP: ports}
 	}
 	return story{
 		title: "1. Three tiers",
 		about: "A shop of three tiers. Without a policy, everybody reaches everything:",
-		pods: []*pod{
+		pods: []*pods.Pod{
 			p("web", "presentation", "10.244.1.1", 80, 8080), p("api", "middle", "10.244.1.2", 8080),
 			p("db", "data", "10.244.1.3", 6379, 22),
-			{namespace: "other", name: "stranger", labels: "app: stranger", address: "10.244.1.4"},
+			{Namespace: "other", Name: "stranger", Labels: "app: stranger", Address: "10.244.1.4"},
 		},
 		steps: []step{{
 			say: "Three policies: presentation is reachable on 80, middle only from presentation, data only from " +
@@ -50,15 +52,15 @@ spec:
 
 // sample is the policy of the Kubernetes documentation.
 func sample() story {
-	p := func(namespace, name, labels, address string, ports ...int) *pod {
-		return &pod{namespace: namespace, name: name, labels: labels, address: address, ports: ports}
+	p := func(namespace, name, labels, address string, ports ...int) *pods.Pod {
+		return &pods.Pod{Namespace: namespace, Name: name, Labels: labels, Address: address, TCP: ports}
 	}
 	return story{
 		title: "2. The documentation's sample",
 		about: `The policy that the Kubernetes documentation explains: pods with role=db let in 172.17.0.0/16
 except 172.17.1.0/24, the namespaces with project=myproject and the pods with role=frontend, on TCP 6379; they
 may connect to 10.0.0.0/24 on TCP 5978.`,
-		pods: []*pod{
+		pods: []*pods.Pod{
 			p("default", "db", "role: db", "10.244.2.1", 6379, 80),
 			p("default", "frontend", "role: frontend", "10.244.2.2", 5978),
 			p("default", "backend", "role: backend", "10.244.2.3"),
@@ -103,9 +105,9 @@ func relabel() story {
 	return story{
 		title: "3. Deny all, allow by label, relabel",
 		about: "A server and a client. The client reaches the server:",
-		pods: []*pod{
-			{namespace: "work", name: "server", labels: "app: server", address: "10.244.3.1", ports: []int{80}},
-			{namespace: "work", name: "client", labels: "app: client", address: "10.244.3.2"},
+		pods: []*pods.Pod{
+			{Namespace: "work", Name: "server", Labels: "app: server", Address: "10.244.3.1", TCP: []int{80}},
+			{Namespace: "work", Name: "client", Labels: "app: client", Address: "10.244.3.2"},
 		},
 		steps: []step{{
 			say:  "Deny all ingress in the namespace:",
@@ -142,13 +144,13 @@ spec:
 
 // egress is the pod that may reach its name server and one server: who was blocked, and why.
 func egress() story {
-	p := func(namespace, name, address string, ports ...int) *pod {
-		return &pod{namespace: namespace, name: name, labels: "app: " + name, address: address, ports: ports}
+	p := func(namespace, name, address string, ports ...int) *pods.Pod {
+		return &pods.Pod{Namespace: namespace, Name: name, Labels: "app: " + name, Address: address, TCP: ports}
 	}
 	return story{
 		title: "4. Who was blocked, and why",
 		about: "A pod, what it needs, and what it should not reach:",
-		pods: []*pod{
+		pods: []*pods.Pod{
 			p("app", "job", "10.244.4.1"), p("kube-system", "dns", "10.244.4.2", 53),
 			p("app", "api", "10.244.4.3", 443, 22),
 			p("outside", "world", "198.51.100.7", 443),
@@ -184,10 +186,10 @@ func kill() story {
 	return story{
 		title: "5. netpold is killed, and comes back",
 		about: "A server and two clients. Both reach the server:",
-		pods: []*pod{
-			{namespace: "shop", name: "db", labels: "app: db", address: "10.244.5.1", ports: []int{5432}},
-			{namespace: "shop", name: "api", labels: "app: api", address: "10.244.5.2"},
-			{namespace: "shop", name: "job", labels: "app: job", address: "10.244.5.3"},
+		pods: []*pods.Pod{
+			{Namespace: "shop", Name: "db", Labels: "app: db", Address: "10.244.5.1", TCP: []int{5432}},
+			{Namespace: "shop", Name: "api", Labels: "app: api", Address: "10.244.5.2"},
+			{Namespace: "shop", Name: "job", Labels: "app: job", Address: "10.244.5.3"},
 		},
 		steps: []step{{
 			say:  "Only pods with app=api:",
