@@ -141,6 +141,3 @@ func (v Verdict) String() string {
 	}
 	return "continue"
 }
-
-// denies says whether the packet goes no further.
-func (v Verdict) denies() bool { return v.Kind == Drop || v.Kind == Reject || v.Kind == Reset }

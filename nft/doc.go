@@ -5,7 +5,7 @@
 // A [Table] holds chains, rules, sets and maps. Callers edit it freely; it remembers where the kernel differs, and
 // [Table.Take] returns that difference as one [Transaction], which package nft/kernel commits as one netlink batch.
 // The text form of a table ([Table.String]) is nft(8) syntax: it loads with `nft -f` and is what `nft list table`
-// prints. [Table.Trace] follows one new connection through the rules, as the kernel would.
+// prints. Package nft/trace follows a new connection through the rules, as the kernel would.
 //
 // # Retired
 //
@@ -24,7 +24,7 @@
 // the same address to another set of the chain. Other elements are deleted at once, so that what is revoked by itself
 // is revoked at once. A key that is to jump elsewhere, while the transaction may replace what either jump allows, leads
 // meanwhile to a bridge, a chain that jumps to both: from the first stage on until the packets have left. Elements that
-// lead on by goto are not retired, see [Transaction.Stages], and intervals must not overlap: who changes those, and in
+// lead on by goto are not retired, see package nft/stages, and intervals must not overlap: who changes those, and in
 // the same transaction rules that replace them, may have a packet denied that is under way. It wants another set
 // instead.
 //
@@ -32,6 +32,13 @@
 // [Table.Take] then deletes it. What is wanted again before that is revived, with what it holds; no packet comes to it
 // until the transaction has brought it up to date, in its first stage. A transaction that replaces the whole table
 // leaves nothing to retire.
+//
+// # Rooms
+//
+//	nft/trace, nft/stages    pure: what a packet meets in a table; how a transaction is split
+//	     |
+//	     v
+//	nft  <----  nft/kernel, nft/nflog    alone touch netlink: transactions and reads; logged packets
 //
 // The package is pure: it knows no netlink, no Kubernetes, no clock and no files, and nothing in it is safe for
 // concurrent use.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 )
 
 // web is a table in which the pod 10.0.0.5 lets in 10.0.0.7 only.
@@ -84,13 +85,14 @@ func ExampleTable_Forget() {
 }
 
 // A trace tells why a connection is allowed or denied.
-func ExampleTable_Trace() {
+func ExampleTable_trace() {
 	t := web()
 	for _, peer := range []string{"10.0.0.7", "10.0.0.8"} {
-		f := nft.Packet{
+		f := trace.Packet{
 			Src: netip.MustParseAddr(peer), Dst: netip.MustParseAddr("10.0.0.5"), Proto: nft.TCP, DstPort: 80,
 		}
-		steps, verdict, err := t.Trace(f)
+		trail, err := trace.Follow(t, f)
+		steps, verdict := trail.Steps, trail.Verdict
 		if err != nil {
 			fmt.Println(err)
 			return

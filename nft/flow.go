@@ -64,15 +64,3 @@ type Midstream struct{}
 
 // String returns the match as nft(8) writes it.
 func (Midstream) String() string { return "tcp flags != syn / fin,syn,rst,ack" }
-
-// eval says whether the packet is of the set's family: in the interpreter no set is full.
-func (u Update) eval(tr *trace) bool {
-	if s := tr.table.FindSet(u.Set); s == nil || s.Type != u.Type {
-		tr.err = fmt.Errorf("no set %s of type %s", u.Set, u.Type.typeText())
-		return false
-	}
-	return FamilyOf(tr.packet.Src) == u.Type.Family
-}
-
-// eval is false: the interpreter follows the first packets of connections.
-func (Midstream) eval(*trace) bool { return false }

@@ -65,25 +65,3 @@ func (m AddrType) String() string {
 	kinds := map[AddrKind]string{Local: "local", Broadcast: "broadcast", Multicast: "multicast"}
 	return "fib " + field + " type " + kinds[m.Kind]
 }
-
-func (m AddrIn) eval(tr *trace) bool { return m.Prefix.Contains(tr.packet.addr(m.Side)) }
-
-func (m LinkName) eval(tr *trace) bool {
-	if m.Side == Source {
-		return m.Matches(tr.packet.In)
-	}
-	return m.Matches(tr.packet.Out)
-}
-
-// eval knows the addresses of the node that the packet tells of, and no broadcast addresses.
-func (m AddrType) eval(tr *trace) bool {
-	switch {
-	case m.Kind == Multicast:
-		return tr.packet.addr(m.Side).IsMulticast()
-	case m.Kind != Local:
-		return false
-	case m.Side == Source:
-		return tr.packet.FromNode
-	}
-	return tr.packet.Hook == Input
-}

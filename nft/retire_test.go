@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/stages"
 )
 
 // retiring is a table with two isolations: pods leads 10.0.0.1 to one, and each has a set of peers and a map.
@@ -127,7 +128,7 @@ func TestBridge(t *testing.T) {
 	rules := table.Chain("one").Rules
 	ranges.Want(k, nft.Value{Verdict: nft.JumpTo("one-ports")})
 	table.SetChain(&nft.Chain{Name: "one", Rules: rules[1:]})
-	stages := table.Take().Stages()
+	parts := stages.Of(table.Take())
 	const bridge = "bridge-99d687063779d0e4"
 	want := []string{
 		"add chain inet t " + bridge + " { comment \"until the packets under way have left\"; }\n" +
@@ -136,8 +137,8 @@ func TestBridge(t *testing.T) {
 		"flush chain inet t one\nadd rule inet t one ip saddr vmap @one-ranges\n",
 	}
 	for i, w := range want {
-		if len(stages) != len(want) || stages[i].String() != w {
-			t.Fatalf("with other rules: %v, want %q", stages, want)
+		if len(parts) != len(want) || parts[i].String() != w {
+			t.Fatalf("with other rules: %v, want %q", parts, want)
 		}
 	}
 	number := table.Retired()
@@ -175,7 +176,7 @@ func TestManyBridges(t *testing.T) {
 	each("two-ports")
 	table.SetChain(&nft.Chain{Name: "one", Rules: table.Chain("one").Rules[1:]})
 	var lengths []int
-	for _, stage := range table.Take().Stages() {
+	for _, stage := range stages.Of(table.Take()) {
 		lengths = append(lengths, stage.Len())
 		if len(stage.Ops) == 2 && !slices.EqualFunc(stage.Ops[0].Elements, stage.Ops[1].Elements, sameKey) {
 			t.Error("other keys are deleted than are added")
@@ -220,15 +221,15 @@ func TestRevive(t *testing.T) {
 	table.SetChain(&nft.Chain{Name: "one", Rules: one.Rules[:1]})
 	table.SetChain(&nft.Chain{Name: "one-ports", Rules: []nft.Rule{nft.R(accept())}})
 	table.FindSet("pods").Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("one")})
-	stages := table.Take().Stages()
-	if len(stages) != 2 {
-		t.Fatalf("got %v, want two stages", stages)
+	parts := stages.Of(table.Take())
+	if len(parts) != 2 {
+		t.Fatalf("got %v, want two stages", parts)
 	}
-	if got := stages[0].String(); got != "delete element inet t one-peers { 192.0.2.1 }\nflush chain inet t one\n"+
+	if got := parts[0].String(); got != "delete element inet t one-peers { 192.0.2.1 }\nflush chain inet t one\n"+
 		"add rule inet t one ip saddr @one-peers accept\nadd element inet t one-peers { 192.0.2.9 }\n" {
 		t.Errorf("first\n%s", got)
 	}
-	if got := stages[1].String(); got != "delete element inet t pods { 10.0.0.1 }\nadd element inet t pods "+
+	if got := parts[1].String(); got != "delete element inet t pods { 10.0.0.1 }\nadd element inet t pods "+
 		"{ 10.0.0.1 : goto one }\n" {
 		t.Errorf("then\n%s", got)
 	}
@@ -242,14 +243,14 @@ func TestLeadToChanged(t *testing.T) {
 	table := retiring(t)
 	table.SetChain(&nft.Chain{Name: "one", Rules: []nft.Rule{nft.R(accept())}})
 	table.FindSet("pods").Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("two")})
-	if stages := table.Take().Stages(); len(stages) != 1 {
-		t.Errorf("where nothing leads there: %v", stages)
+	if parts := stages.Of(table.Take()); len(parts) != 1 {
+		t.Errorf("where nothing leads there: %v", parts)
 	}
 	table.SetChain(&nft.Chain{Name: "two", Rules: []nft.Rule{nft.R(accept())}})
 	table.FindSet("pods").Unwant(key("10.0.0.1"))
 	table.FindSet("pods").Want(key("10.0.0.2"), nft.Value{Verdict: nft.GotoChain("two")})
 	var got []string
-	for _, stage := range table.Take().Stages() {
+	for _, stage := range stages.Of(table.Take()) {
 		got = append(got, stage.String())
 	}
 	want := []string{

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -109,6 +110,9 @@ func (s *Set) Len() int { return s.elements.len() }
 // Get returns what is wanted at k.
 func (s *Set) Get(k Key) (Value, bool) { return s.elements.get(k) }
 
+// All yields the wanted elements, in no order.
+func (s *Set) All() iter.Seq2[Key, Value] { return s.elements.all() }
+
 // Elements returns the wanted elements in the order of their keys.
 func (s *Set) Elements() []Element {
 	all := make([]Element, 0, s.Len())
@@ -134,8 +138,8 @@ func (k Key) compare(o Key) int {
 		cmp.Compare(k.Last, o.Last))
 }
 
-// find returns the element that a lookup of k in the set ends at: k itself or, among intervals, the one around it.
-func (s *Set) find(k Key) (Element, bool) {
+// Find returns the element that a lookup of k in the set ends at: k itself or, among intervals, the one around it.
+func (s *Set) Find(k Key) (Element, bool) {
 	if !s.Type.Interval() {
 		v, ok := s.Get(k)
 		return Element{k, v}, ok
@@ -146,6 +150,18 @@ func (s *Set) find(k Key) (Element, bool) {
 		}
 	}
 	return Element{}, false
+}
+
+// Finds says whether a lookup of k in a set of type t ends at the element of a key: that is k or, among intervals,
+// around it.
+func (t SetType) Finds(k, element Key) bool {
+	switch t.Fields {
+	case AddrRange:
+		return bytes.Compare(element.Addr[:], k.Addr[:]) <= 0 && bytes.Compare(k.Addr[:], element.To[:]) <= 0
+	case PortInterval:
+		return element.Port <= k.Port && k.Port <= element.Last
+	}
+	return k == element
 }
 
 // keyText returns the key as nft(8) writes it in a set of type t.
@@ -263,4 +279,9 @@ func CleanComment(s string) string {
 		clean = clean[:MaxComment-3] + "..."
 	}
 	return clean
+}
+
+// Describe names a set of the type in an error, as "map m of type ipv4_addr : verdict".
+func (t SetType) Describe(name string) string {
+	return t.keyword() + " " + name + " of type " + t.typeText()
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/stages"
 )
 
 // TestStages has a pod go from one chain to a new one: the new one is committed before anything leads to it.
@@ -20,36 +21,36 @@ func TestStages(t *testing.T) {
 		c.Rules = []nft.Rule{{}}
 	}
 	table.SetChain(one)
-	if stages := table.Take().Stages(); len(stages) != 1 || !stages[0].Replaces() {
-		t.Errorf("the replacement of a table is split into %v", stages)
+	if parts := stages.Of(table.Take()); len(parts) != 1 || !parts[0].Replaces() {
+		t.Errorf("the replacement of a table is split into %v", parts)
 	}
 	table.SetChain(two)
-	if stages := table.Take().Stages(); len(stages) != 1 {
-		t.Errorf("what has nothing else to wait for it is split into %v", stages)
+	if parts := stages.Of(table.Take()); len(parts) != 1 {
+		t.Errorf("what has nothing else to wait for it is split into %v", parts)
 	}
 	three := &nft.Chain{Name: "three", Rules: []nft.Rule{{}}}
 	table.SetChain(three)
 	table.SetChain(&nft.Chain{Name: "two"})
 	table.DeleteChain("one")
-	stages := table.Take().Stages()
-	if len(stages) != 2 {
-		t.Fatalf("got %v, want two stages", stages)
+	parts := stages.Of(table.Take())
+	if len(parts) != 2 {
+		t.Fatalf("got %v, want two stages", parts)
 	}
-	if s := stages[0].String(); !strings.Contains(s, "add rule inet t three") || strings.Contains(s, "two") {
+	if s := parts[0].String(); !strings.Contains(s, "add rule inet t three") || strings.Contains(s, "two") {
 		t.Errorf("first:\n%s", s)
 	}
-	if s := stages[1].String(); s != "flush chain inet t two\n" {
+	if s := parts[1].String(); s != "flush chain inet t two\n" {
 		t.Errorf("second:\n%s", s)
 	}
-	stages = reaped(table).Stages()
-	if len(stages) != 2 {
-		t.Fatalf("got %v, want two stages", stages)
+	parts = stages.Of(reaped(table))
+	if len(parts) != 2 {
+		t.Fatalf("got %v, want two stages", parts)
 	}
-	if s := stages[0].String() + stages[1].String(); s != "flush chain inet t one\ndelete chain inet t one\n" {
+	if s := parts[0].String() + parts[1].String(); s != "flush chain inet t one\ndelete chain inet t one\n" {
 		t.Errorf("at last:\n%s", s)
 	}
-	if stages := (*nft.Transaction)(nil).Stages(); len(stages) != 0 {
-		t.Errorf("nothing is split into %v", stages)
+	if parts := stages.Of(nil); len(parts) != 0 {
+		t.Errorf("nothing is split into %v", parts)
 	}
 }
 
@@ -63,16 +64,16 @@ func TestStagesOfIntervals(t *testing.T) {
 	}
 	table.SetChain(&nft.Chain{Name: "c",
 		Rules: []nft.Rule{nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports"}, accept())}})
-	stages := table.Take().Stages()
+	parts := stages.Of(table.Take())
 	total := 0
-	for i, stage := range stages {
+	for i, stage := range parts {
 		if n := stage.Len(); n > 10_000 { // each is two of the kernel's
-			t.Errorf("stage %d of %d has %d operations", i+1, len(stages), n)
+			t.Errorf("stage %d of %d has %d operations", i+1, len(parts), n)
 		}
 		total += stage.Len()
 	}
-	if want := 32_768 + 3; total != want || len(stages) != 4 {
-		t.Errorf("%d operations in %d stages, want %d in 4", total, len(stages), want)
+	if want := 32_768 + 3; total != want || len(parts) != 4 {
+		t.Errorf("%d operations in %d stages, want %d in 4", total, len(parts), want)
 	}
 }
 
@@ -95,7 +96,7 @@ func TestStagesOfSetsInUse(t *testing.T) {
 	fill(elements, shrinks.Unwant)
 	fill(10, func(k nft.Key) { verdicts.Want(k, nft.Value{Verdict: accept()}) })
 	var order []string
-	for _, stage := range table.Take().Stages() {
+	for _, stage := range stages.Of(table.Take()) {
 		if stage.Len() > 20_000 {
 			t.Errorf("a stage has %d operations", stage.Len())
 		}
@@ -109,8 +110,8 @@ func TestStagesOfSetsInUse(t *testing.T) {
 
 	fill(elements, grows.Unwant)
 	grows.Want(nft.AddrKey(netip.IPv4Unspecified()), nft.Value{})
-	if stages := table.Take().Stages(); len(stages) != 1 {
-		t.Errorf("a set that changes in both ways is split into %d stages", len(stages))
+	if parts := stages.Of(table.Take()); len(parts) != 1 {
+		t.Errorf("a set that changes in both ways is split into %d stages", len(parts))
 	}
 }
 
@@ -133,17 +134,18 @@ func TestDetached(t *testing.T) {
 	before := tx.String()
 	var ops []string
 	got := 0
-	stages := tx.Detached().Stages()
-	for i, stage := range stages {
+	tx.Detached = true
+	parts := stages.Of(tx)
+	for i, stage := range parts {
 		if n := stage.Len(); n > 20_000 {
-			t.Errorf("stage %d of %d has %d operations", i+1, len(stages), n)
+			t.Errorf("stage %d of %d has %d operations", i+1, len(parts), n)
 		}
 		if i > 0 && stage.Replaces() {
 			t.Errorf("stage %d replaces the table, too", i+1)
 		}
 		hooks := slices.ContainsFunc(stage.Ops, func(op nft.Op) bool { return op.Chain != nil && op.Chain.Base != nil })
-		if last := i == len(stages)-1; hooks != last {
-			t.Errorf("stage %d of %d hooks: %t", i+1, len(stages), hooks)
+		if last := i == len(parts)-1; hooks != last {
+			t.Errorf("stage %d of %d hooks: %t", i+1, len(parts), hooks)
 		}
 		for _, op := range stage.Ops {
 			ops = append(ops, fmt.Sprintf("%s %d", op.Describe(), len(op.Elements)))

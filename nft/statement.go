@@ -11,11 +11,10 @@ import (
 )
 
 // Statement is one part of a rule: a match, an action or a verdict. The set of statements is closed; a new one needs
-// its text and its evaluation here and its encoding in nft/kernel.
+// its text here, its interpretation in nft/trace and its encoding in nft/kernel.
 type Statement interface {
 	fmt.Stringer
-	// eval says whether evaluation of the rule goes on. A verdict is left in the trace.
-	eval(*trace) bool
+	statement()
 }
 
 // CtState matches a packet whose conntrack state is one of the given.
@@ -267,3 +266,20 @@ type Counter struct{}
 
 // String returns the counter as nft(8) writes it in a ruleset to load.
 func (Counter) String() string { return "counter" }
+
+func (CtState) statement()            {}
+func (CtDNAT) statement()             {}
+func (CtReply) statement()            {}
+func (Lookup) statement()             {}
+func (Ports) statement()              {}
+func (PortLookup) statement()         {}
+func (NeighbourDiscovery) statement() {}
+func (Limit) statement()              {}
+func (Log) statement()                {}
+func (Counter) statement()            {}
+func (Verdict) statement()            {}
+func (AddrIn) statement()             {}
+func (LinkName) statement()           {}
+func (AddrType) statement()           {}
+func (Update) statement()             {}
+func (Midstream) statement()          {}

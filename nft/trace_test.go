@@ -8,16 +8,17 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 )
 
 // parseFlow reads "10.0.0.1 -> 10.0.0.2 tcp/80"; ICMPv6 has its type in the port's place.
-func parseFlow(t testing.TB, s string) nft.Packet {
+func parseFlow(t testing.TB, s string) trace.Packet {
 	t.Helper()
 	var src, dst, service string
 	if _, err := fmt.Sscanf(s, "%s -> %s %s", &src, &dst, &service); err != nil {
 		t.Fatalf("flow %q: %v", s, err)
 	}
-	f := nft.Packet{Src: addr(src), Dst: addr(dst)}
+	f := trace.Packet{Src: addr(src), Dst: addr(dst)}
 	name, number, _ := strings.Cut(service, "/")
 	for _, proto := range []uint8{nft.ICMP, nft.TCP, nft.UDP, nft.ICMPv6, nft.SCTP} {
 		if nft.ProtocolName(proto) == name {
@@ -34,7 +35,7 @@ func parseFlow(t testing.TB, s string) nft.Packet {
 }
 
 // path is the chains of the rules that a flow matched, with the elements that they found.
-func path(steps []nft.Step) string {
+func path(steps []trace.Step) string {
 	var names []string
 	for _, s := range steps {
 		name := s.Chain
@@ -104,13 +105,14 @@ func TestTracePorts(t *testing.T) {
 		"tcp/79": "", "tcp/80": "80-90", "tcp/85": "80-90", "tcp/90": "80-90", "tcp/91": "", "tcp/65535": "65535",
 		"udp/80": "", "icmp/80": "",
 	} {
-		steps, _, err := table.Trace(parseFlow(t, "10.0.0.1 -> 10.0.0.2 "+flow))
+		trail, err := trace.Follow(table, parseFlow(t, "10.0.0.1 -> 10.0.0.2 "+flow))
+		steps := trail.Steps
 		if err != nil || len(steps) != 1 || steps[0].Element() != want {
 			t.Errorf("%s: %v %v, want %q", flow, steps, err, want)
 		}
 	}
 	table.DeleteSet("ports")
-	if _, _, err := table.Trace(parseFlow(t, "10.0.0.1 -> 10.0.0.2 tcp/80")); err == nil {
+	if _, err := trace.Follow(table, parseFlow(t, "10.0.0.1 -> 10.0.0.2 tcp/80")); err == nil {
 		t.Error("a set that is not there is no error")
 	}
 }
@@ -135,11 +137,13 @@ func TestTraceReturn(t *testing.T) {
 		"tcp/79": "reject with icmpx admin-prohibited", "tcp/80": "accept", "tcp/81": "drop", "udp/80": "drop",
 	} {
 		p := parseFlow(t, "10.0.0.1 -> 10.0.0.2 "+flow)
-		if _, v, err := table.Trace(p); err != nil || v.String() != want {
+		trail, err := trace.Follow(table, p)
+		if v := trail.Verdict; err != nil || v.String() != want {
 			t.Errorf("%s: %v %v, want %s", flow, v, err, want)
 		}
 		p.DNAT = true
-		if _, v, _ := table.Trace(p); want == "drop" && v.String() != "accept" {
+		trail, _ = trace.Follow(table, p)
+		if v := trail.Verdict; want == "drop" && v.String() != "accept" {
 			t.Errorf("%s, translated: %v", flow, v)
 		}
 	}
@@ -187,7 +191,8 @@ func TestTrace(t *testing.T) {
 		{"::ffff:10.1.0.0 -> fd00::5 tcp/80", "reject with icmpx admin-prohibited",
 			`forward-ingress[fd00::5 comment "pod" : goto in] in`},
 	} {
-		steps, verdict, err := table.Trace(parseFlow(t, row.flow))
+		trail, err := trace.Follow(table, parseFlow(t, row.flow))
+		steps, verdict := trail.Steps, trail.Verdict
 		if err != nil || verdict.String() != row.verdict || path(steps) != row.path {
 			t.Errorf("%s: %s by %s, %v\nwant %s by %s", row.flow, verdict, path(steps), err, row.verdict, row.path)
 		}
@@ -247,8 +252,9 @@ func TestTraceIntervals(t *testing.T) {
 		{"fd00::1:0", ""},
 		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff::/16"},
 	} {
-		f := nft.Packet{Src: addr(row.addr), Dst: addr(row.addr), Proto: nft.TCP}
-		steps, verdict, err := table.Trace(f)
+		f := trace.Packet{Src: addr(row.addr), Dst: addr(row.addr), Proto: nft.TCP}
+		trail, err := trace.Follow(table, f)
+		steps, verdict := trail.Steps, trail.Verdict
 		found := ""
 		if len(steps) > 0 {
 			found = steps[0].Element()
@@ -298,7 +304,8 @@ func TestTraceReturns(t *testing.T) {
 		{"continue is no verdict", chains{"base": {nft.R(nft.Verdict{}), denied}}, "drop", "base"},
 		{"reset", chains{"base": {nft.R(nft.Verdict{Kind: nft.Reset}), denied}}, "reject with tcp reset", "base"},
 	} {
-		steps, verdict, err := rulesOf(row.chains).Trace(parseFlow(t, "10.0.0.1 -> 10.0.0.2 tcp/80"))
+		trail, err := trace.Follow(rulesOf(row.chains), parseFlow(t, "10.0.0.1 -> 10.0.0.2 tcp/80"))
+		steps, verdict := trail.Steps, trail.Verdict
 		if err != nil || verdict.String() != row.verdict || path(steps) != row.path {
 			t.Errorf("%s: %s by %s, %v; want %s by %s", row.name, verdict, path(steps), err, row.verdict, row.path)
 		}
@@ -320,7 +327,8 @@ func TestTraceContinue(t *testing.T) {
 		{"10.0.0.1 -> 10.0.0.2 tcp/80", "drop", "base"},
 		{"10.0.0.2 -> 10.0.0.1 tcp/80", "accept", "base[10.0.0.1 : continue]"},
 	} {
-		steps, verdict, err := table.Trace(parseFlow(t, row.flow))
+		trail, err := trace.Follow(table, parseFlow(t, row.flow))
+		steps, verdict := trail.Steps, trail.Verdict
 		if err != nil || verdict.String() != row.verdict || path(steps) != row.path {
 			t.Errorf("%s: %s by %s, %v; want %s by %s", row.flow, verdict, path(steps), err, row.verdict, row.path)
 		}
@@ -343,7 +351,8 @@ func TestTraceErrors(t *testing.T) {
 	} {
 		table := rulesOf(row.chains)
 		table.Set("set", nft.SetType{Family: nft.IPv4}, "")
-		steps, verdict, err := table.Trace(parseFlow(t, "10.0.0.1 -> 10.0.0.2 tcp/80"))
+		trail, err := trace.Follow(table, parseFlow(t, "10.0.0.1 -> 10.0.0.2 tcp/80"))
+		steps, verdict := trail.Steps, trail.Verdict
 		if err == nil || err.Error() != row.want || verdict.Kind == nft.Accept {
 			t.Errorf("%s by %s, %v; want %s", verdict, path(steps), err, row.want)
 		}
@@ -366,7 +375,8 @@ func ladder(n int, down func(string) nft.Verdict) *nft.Table {
 func TestTraceDepth(t *testing.T) {
 	for _, down := range []func(string) nft.Verdict{nft.JumpTo, nft.GotoChain} {
 		for n := 1; n < 20; n++ {
-			_, verdict, err := ladder(n, down).Trace(parseFlow(t, "10.0.0.1 -> 10.0.0.2 tcp/80"))
+			trail, err := trace.Follow(ladder(n, down), parseFlow(t, "10.0.0.1 -> 10.0.0.2 tcp/80"))
+			verdict := trail.Verdict
 			switch deep := n > maxLadder; {
 			case deep && err == nil:
 				t.Errorf("%d below the other: %s", n, verdict)
@@ -398,7 +408,8 @@ func TestTraceNeighbourDiscovery(t *testing.T) {
 		{"10.0.0.1", nft.ICMPv6, 135, nft.Drop},
 	} {
 		a := addr(row.addr)
-		_, got, err := table.Trace(nft.Packet{Src: a, Dst: a, Proto: row.proto, ICMPType: row.typ})
+		trail, err := trace.Follow(table, trace.Packet{Src: a, Dst: a, Proto: row.proto, ICMPType: row.typ})
+		got := trail.Verdict
 		if err != nil || got.Kind != row.want {
 			t.Errorf("%s, protocol %d, type %d: %s, %v", row.addr, row.proto, row.typ, got, err)
 		}

@@ -48,7 +48,9 @@ type Transaction struct {
 	Comment string // the table's
 	Ops     []Op
 
-	detached bool // see [Transaction.Detached]
+	// Detached says that the table may deny nothing while it is replaced: another one does, with the same rules. So the
+	// replacement may be split.
+	Detached bool
 }
 
 // Len counts the operations, each element as one.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/stages"
 )
 
 // world edits a table at random, and keeps what should be in it in plain maps. The table goes through states that no
@@ -207,7 +208,7 @@ func (w *world) commit() {
 // apply commits the stages of a transaction.
 func (w *world) apply(tx *nft.Transaction) {
 	w.t.Helper()
-	for _, stage := range tx.Stages() {
+	for _, stage := range stages.Of(tx) {
 		if err := w.held.apply(stage); err != nil {
 			w.t.Fatalf("%v, of\n%s", err, tx)
 		}

@@ -15,6 +15,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
@@ -167,7 +168,8 @@ func keep(t *testing.T, name, text string) {
 // agree says whether the policies of c allow f in the directions that are node's to decide exactly when the table of
 // node does.
 func agree(c *policy.Cluster, node string, table *nft.Table, f policy.Flow) error {
-	steps, v, err := table.Trace(translate.PacketOf(f))
+	trail, err := trace.Follow(table, translate.PacketOf(f))
+	steps, v := trail.Steps, trail.Verdict
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/cases"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
@@ -106,7 +107,8 @@ func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cas
 	allow := true
 	var path []string
 	for node, table := range tables {
-		steps, v, err := table.Trace(translate.PacketOf(f.Flow))
+		trail, err := trace.Follow(table, translate.PacketOf(f.Flow))
+		steps, v := trail.Steps, trail.Verdict
 		if err != nil {
 			t.Errorf("%s: node %s: %v", f, node, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -61,7 +62,8 @@ func openPorts(t *testing.T, s *translate.State) string {
 	for port := range uint16(10) {
 		f := policy.Flow{Src: netip.MustParseAddr("10.0.1.0"), Dst: netip.MustParseAddr("10.0.0.1"),
 			Proto: nft.TCP, DstPort: port}
-		_, v, err := s.Complete().Trace(translate.PacketOf(f))
+		trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+		v := trail.Verdict
 		if err != nil {
 			t.Fatal(err)
 		}

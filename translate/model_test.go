@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/stages"
 )
 
 // model is what a kernel would hold, and is stricter than one: whatever a kernel refuses, or takes and then misjudges,
@@ -55,7 +56,7 @@ func (m *model) settle(t *nft.Table) error {
 
 // apply applies the operations of each stage in order, up to the first that is an error.
 func (m *model) apply(tx *nft.Transaction) error {
-	for _, stage := range tx.Stages() {
+	for _, stage := range stages.Of(tx) {
 		for i, op := range stage.Ops {
 			if err := m.op(tx, op); err != nil {
 				return fmt.Errorf("operation %d, %s: %w", i, op.Describe(), err)

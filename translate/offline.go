@@ -8,20 +8,21 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate/policy"
 )
 
 // NodeTrace is what the table of a node does with a flow.
 type NodeTrace struct {
 	Node string
-	nft.Trail
+	trace.Trail
 	Incomplete bool               // the table is not yet what the objects imply: see [State.Incomplete]
 	OverLimit  []policy.PodExcess // of the pods of the node, if its table was made for the question
 }
 
 // Trace follows a flow through the state's table as it is.
 func (s *State) Trace(f policy.Flow) (NodeTrace, error) {
-	trail, err := s.table.Follow(PacketOf(f))
+	trail, err := trace.Follow(s.table, PacketOf(f))
 	if err != nil {
 		return NodeTrace{}, fmt.Errorf("follow the flow through the table of node %s: %w", s.index.Node(), err)
 	}
@@ -62,8 +63,8 @@ func nodesOf(c *policy.Cluster, f policy.Flow, options Options) []*State {
 }
 
 // PacketOf returns the first packet of a flow as the hook sees it that it passes.
-func PacketOf(f policy.Flow) nft.Packet {
-	p := nft.Packet{
+func PacketOf(f policy.Flow) trace.Packet {
+	p := trace.Packet{
 		Src: f.Src, Dst: f.Dst, Proto: f.Proto, DstPort: f.DstPort, ICMPType: f.ICMPType,
 		FromNode: f.FromNode, In: f.In, Out: f.Out, DNAT: f.Service,
 	}

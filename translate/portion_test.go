@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
@@ -67,7 +68,8 @@ func TestPortions(t *testing.T) {
 
 // notWider says whether what the table allows was allowed in each direction by some cluster on the way.
 func notWider(table *nft.Table, way []policy.Cluster, f policy.Flow) error {
-	steps, v, err := table.Trace(translate.PacketOf(f))
+	trail, err := trace.Follow(table, translate.PacketOf(f))
+	steps, v := trail.Steps, trail.Verdict
 	if err != nil || v.Kind != nft.Accept {
 		return err
 	}
@@ -123,8 +125,9 @@ func TestPortionsInOrder(t *testing.T) {
 	var table *nft.Table
 	passes := func(src, dst int) bool {
 		address := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }
-		_, v, err := table.Trace(translate.PacketOf(policy.Flow{Src: address(src), Dst: address(dst),
+		trail, err := trace.Follow(table, translate.PacketOf(policy.Flow{Src: address(src), Dst: address(dst),
 			Proto: nft.TCP, DstPort: 80}))
+		v := trail.Verdict
 		if err != nil {
 			t.Fatal(err)
 		}

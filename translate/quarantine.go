@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -184,7 +185,7 @@ type Ownership struct {
 func (s *State) Ownership() *Ownership {
 	o := &Ownership{s, make(map[string][]*isolation), make(map[string][]*isolation), make(map[*isolation]int)}
 	for _, iso := range s.isolations {
-		reached := s.table.Reach(iso.name, frame.Shared)
+		reached := trace.Reach(s.table, iso.name, frame.Shared)
 		o.weight[iso] = reached.Weight
 		for _, name := range reached.Sets {
 			o.sets[name] = append(o.sets[name], iso)

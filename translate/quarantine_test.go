@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
@@ -88,7 +89,8 @@ func quarantineHolds(c *policy.Cluster, s *translate.State, flows *random.Flows)
 	quarantined := 0
 	for range 100 {
 		f := flows.Next()
-		_, v, err := s.Complete().Trace(translate.PacketOf(f))
+		trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+		v := trail.Verdict
 		if err != nil {
 			return 0, err
 		}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/stages"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
@@ -158,7 +159,7 @@ func (u *underWay) commit(r *rand.Rand, s *translate.State, allowed []policy.Flo
 		transactions = append(transactions, s.Complete().Take())
 	}
 	for _, tx := range transactions {
-		for _, stage := range tx.Stages() {
+		for _, stage := range stages.Of(tx) {
 			old := u.kernel.clone()
 			if err := u.kernel.apply(stage); err != nil {
 				return fmt.Errorf("%w in\n%s", err, tx)

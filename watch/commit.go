@@ -94,7 +94,9 @@ func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 
 // build makes a whole table, stage by stage. It is in force from the last one on.
 func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
-	if _, err := l.config.Kernel.Apply(ctx, tx.Detached()); err != nil {
+	detached := *tx
+	detached.Detached = true
+	if _, err := l.config.Kernel.Apply(ctx, &detached); err != nil {
 		return err
 	}
 	l.denied.Made(tx.Table)

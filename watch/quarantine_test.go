@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
@@ -118,7 +119,8 @@ func (c *quarantineCase) right() (quarantined int) {
 	}
 	for range 200 {
 		f := c.flows.Next()
-		_, verdict, err := table.Trace(translate.PacketOf(f))
+		trail, err := trace.Follow(table, translate.PacketOf(f))
+		verdict := trail.Verdict
 		if err != nil {
 			c.t.Fatal(err)
 		}

@@ -10,12 +10,13 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate/frame"
 )
 
 // verify reads from the kernel what a flow comes through: that lookups which should find nothing do, the elements that
 // others find, and the rules of the chains. It costs the same however large the sets are.
-func (l *Loop) verify(ctx context.Context, trail nft.Trail, node *NodeText) error {
+func (l *Loop) verify(ctx context.Context, trail trace.Trail, node *NodeText) error {
 	for i, step := range trail.Steps {
 		if err := l.verifyStep(ctx, step, &node.Rules[i]); err != nil {
 			return err
@@ -27,7 +28,7 @@ func (l *Loop) verify(ctx context.Context, trail nft.Trail, node *NodeText) erro
 }
 
 // verifyStep is verify for a rule that the flow matches, and the lookups before it.
-func (l *Loop) verifyStep(ctx context.Context, step nft.Step, rule *RuleText) error {
+func (l *Loop) verifyStep(ctx context.Context, step trace.Step, rule *RuleText) error {
 	difference, err := l.verifyMissed(ctx, step.Missed())
 	if set, want := step.Lookup(); set != nil && difference == "" && err == nil {
 		difference, err = l.verifyElement(ctx, set, want)
@@ -53,7 +54,7 @@ func (l *Loop) verifyStep(ctx context.Context, step nft.Step, rule *RuleText) er
 
 // verifyRest returns the differences in what a flow comes through without matching a rule: whole chains, and lookups
 // after the last rule that it matches.
-func (l *Loop) verifyRest(ctx context.Context, trail nft.Trail) ([]string, error) {
+func (l *Loop) verifyRest(ctx context.Context, trail trace.Trail) ([]string, error) {
 	var differences []string
 	missed, err := l.verifyMissed(ctx, trail.Missed)
 	if missed != "" {
@@ -77,7 +78,7 @@ func (l *Loop) verifyRest(ctx context.Context, trail nft.Trail) ([]string, error
 }
 
 // verifyMissed says which of the lookups that should find nothing finds something.
-func (l *Loop) verifyMissed(ctx context.Context, missed []nft.Miss) (string, error) {
+func (l *Loop) verifyMissed(ctx context.Context, missed []trace.Miss) (string, error) {
 	for _, miss := range missed {
 		switch held, err := l.config.Reads.Element(ctx, frame.TableName, miss.Set, miss.Key); {
 		case err == nil:

@@ -308,7 +308,8 @@ func TestRulesHaveEveryStatement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	evaluated := regexp.MustCompile(`(?m)^func \((?:\w+ )?(\w+)\) eval\(`) // the method that makes a type a statement
+	// the method that makes a type a statement
+	evaluated := regexp.MustCompile(`(?m)^func \((?:\w+ )?(\w+)\) statement\(`)
 	found := 0
 	for _, file := range files {
 		source, err := os.ReadFile(file)

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/stages"
 )
 
 // Config says how to connect. The zero value is ready to use.
@@ -125,7 +126,7 @@ func (c *Conn) Lacks() []Lack {
 }
 
 // Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits one after the
-// other what [nft.Transaction.Stages] splits. A nil transaction is committed already.
+// other what [stages.Of] splits. A nil transaction is committed already.
 //
 // The kernel works while the caller waits, some 10 ms for 10,000 elements, and cannot be interrupted: ctx counts until
 // a stage is sent. What has no encoding, and what the kernel refuses, is an [*nft.Refused]. After [ErrStateUnknown],
@@ -135,7 +136,7 @@ func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, erro
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var result nft.Result
-	for _, stage := range tx.Stages() {
+	for _, stage := range stages.Of(tx) {
 		r, err := c.apply(ctx, stage)
 		result.Add(r)
 		if err != nil {

@@ -246,7 +246,7 @@ func TestNeeds(t *testing.T) {
 			t.Errorf("needs %b: %q is tried, want %q", test.needs, tried, test.tried)
 		}
 		var want uint32
-		for _, one := range []Needs{Policies, Log, Reject, Guard} {
+		for _, one := range []Needs{Policies, Log, Reject, Guard, Observe} {
 			if test.needs&one != 0 {
 				want += sent(one)
 			}

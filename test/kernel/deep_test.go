@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
@@ -63,7 +64,8 @@ func TestDeepestWay(t *testing.T) {
 	}
 	allowed := 0
 	for i, f := range flows {
-		steps, verdict, err := s.Complete().Trace(translate.PacketOf(f))
+		trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+		steps, verdict := trail.Steps, trail.Verdict
 		if want := c.Explain(f).Allowed; forwarded[i] != want || (verdict.Kind == nft.Accept) != want || err != nil {
 			t.Errorf("%s: forwarded: %t; the policies allow it: %t; the rules: %v in %d steps, %v", f, forwarded[i],
 				want, verdict, len(steps), err)

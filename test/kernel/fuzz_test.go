@@ -18,6 +18,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
@@ -140,7 +141,8 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 		if flow.Src.Is4In6() || flow.Dst.Is4In6() {
 			f.mapped++
 		}
-		steps, verdict, err := table.Trace(translate.PacketOf(flow))
+		trail, err := trace.Follow(table, translate.PacketOf(flow))
+		steps, verdict := trail.Steps, trail.Verdict
 		rules := verdict.Kind == nft.Accept
 		policies := allows(c, flow)
 		if err != nil || rules != forwarded[i] || policies != forwarded[i] {

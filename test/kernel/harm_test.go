@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/stages"
 	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
@@ -48,7 +49,7 @@ func (m *meter) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, err
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var result nft.Result
-	for _, stage := range tx.Stages() {
+	for _, stage := range stages.Of(tx) {
 		before := cpu.Thread()
 		r, err := m.Kernel.Apply(ctx, stage)
 		if err != nil {
@@ -238,7 +239,7 @@ func TestHarmless(t *testing.T) {
 		after := cpu.Thread()
 		runtime.UnlockOSThread()
 		t.Logf("%s, %d bytes: set in %v, completed in %v, %d operations in %d stages", name, np.Size(), compiled-before,
-			after-compiled, tx.Len(), len(tx.Stages()))
+			after-compiled, tx.Len(), len(stages.Of(tx)))
 		if took := after - before; took > 5*mostCPU && !testing.Short() {
 			t.Errorf("%s: %v of CPU time", name, took)
 		}

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
@@ -59,7 +60,8 @@ func (f *fuzz) askNode(where string, c *policy.Cluster, s *translate.State, flow
 	if err != nil {
 		f.Fatalf("%s: %v", where, err)
 	}
-	_, verdict, err := s.Complete().Trace(translate.PacketOf(flow))
+	trail, err := trace.Follow(s.Complete(), translate.PacketOf(flow))
+	verdict := trail.Verdict
 	if policies := allows(c, flow); err != nil || answered[0] != policies || (verdict.Kind == nft.Accept) != policies {
 		f.Fatalf("%s: %s to the node: it answers: %t; the rules: %v, %v; the policies: %t\n%s", where, flow,
 			answered[0], verdict, err, policies,

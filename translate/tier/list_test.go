@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
@@ -74,7 +75,7 @@ func randomRule(r *rand.Rand, d policy.Direction) rule {
 }
 
 // matches says whether a rule matches a packet to or from an address, which is of a kind of pods or, with -1, none's.
-func (r rule) matches(kind int, p nft.Packet, peer netip.Addr) bool {
+func (r rule) matches(kind int, p trace.Packet, peer netip.Addr) bool {
 	pod := slices.Contains(r.pods, kind)
 	network := slices.ContainsFunc(r.Networks, func(n netip.Prefix) bool { return n.Contains(peer) })
 	port := r.Ports.Every || r.Ports.Ranges.Contains(p.Proto, p.DstPort) ||
@@ -131,7 +132,7 @@ func tableOf(at tier.Place, rules []rule) *table {
 }
 
 // want is what the rules say of a packet: the chain of the rule that denies, "accept", or "none".
-func want(at tier.Place, rules []rule, kind int, p nft.Packet) string {
+func want(at tier.Place, rules []rule, kind int, p trace.Packet) string {
 	peer := p.Src
 	if at.Direction == policy.Egress {
 		peer = p.Dst
@@ -174,14 +175,15 @@ func TestFirstMatch(t *testing.T) {
 			}
 			own := map[bool]netip.Addr{true: netip.MustParseAddr("10.9.9.9"),
 				false: netip.MustParseAddr("fd99::9")}[peer.Is4()]
-			p := nft.Packet{Src: peer, Dst: own, Proto: []uint8{nft.TCP, nft.UDP, nft.SCTP, nft.ICMP}[r.IntN(4)]}
+			p := trace.Packet{Src: peer, Dst: own, Proto: []uint8{nft.TCP, nft.UDP, nft.SCTP, nft.ICMP}[r.IntN(4)]}
 			if p.Proto != nft.ICMP {
 				p.DstPort = uint16([]int{0, 1, 49, 50, 51, 52, 53, 54, 60, 79, 80, 81, 100, 65535}[r.IntN(14)])
 			}
 			if at.Direction == policy.Egress {
 				p.Src, p.Dst = p.Dst, p.Src
 			}
-			steps, verdict, err := table.Trace(p)
+			trail, err := trace.Follow(table.Table, p)
+			steps, verdict := trail.Steps, trail.Verdict
 			got := map[nft.VerdictKind]string{nft.Accept: "accept", nft.Reject: "none"}[verdict.Kind]
 			if verdict.Kind == nft.Drop {
 				got = steps[len(steps)-1].Chain

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nft
+// Package stages splits a transaction into those that are committed one after the other, so that none holds up other
+// writers of nf_tables for long, and no packet meets what is half there.
+package stages
 
-import "slices"
+import (
+	"slices"
 
-// A stage has operations of a weight of maxStage: an element weighs 1, an interval 2, its two ends, and a chain, set or
-// rule, which costs the kernel as much as some elements, perObject. The kernel holds up all other writers of the
-// network namespace while it commits a stage, for some 30 ms.
-const (
-	maxStage  = 20_000
-	perObject = 10
+	"github.com/netpold/netpold/nft"
 )
 
-// Stages splits the transaction into those to be committed one after the other: what nothing leads to yet, new and
+// maxStage is the weight of a stage, see [nft.Op.Weight]. While the kernel commits one it holds up all other writers of
+// the network namespace, for some 30 ms.
+const maxStage = 20_000
+
+// Of splits a transaction into those to be committed one after the other: what nothing leads to yet, new and
 // revived chains and sets with what is in them, in portions; the rest, which brings it to use; and what nothing leads
 // to any more. What replaces the whole table is one stage.
 //
@@ -24,30 +26,14 @@ const (
 // A detached one that replaces the whole table is split, too, if it is large: the first stage deletes the old table,
 // and the last one makes the base chains, so that no packet meets the new table before all of it is there, and no stage
 // holds up other writers for long.
-func (tx *Transaction) Stages() []*Transaction {
+func Of(tx *nft.Transaction) []*nft.Transaction {
 	switch {
 	case tx == nil || len(tx.Ops) == 0:
 		return nil
-	case tx.Replaces() && (!tx.detached || tx.weight() <= maxStage):
-		return []*Transaction{tx}
+	case tx.Replaces() && (!tx.Detached || weight(tx) <= maxStage):
+		return []*nft.Transaction{tx}
 	}
-	return tx.split()
-}
-
-// Detached returns the transaction for a table that may deny nothing while it is replaced: another one does, with the
-// same rules.
-func (tx *Transaction) Detached() *Transaction {
-	detached := *tx
-	detached.detached = true
-	return &detached
-}
-
-func (tx *Transaction) weight() int {
-	sum := 0
-	for _, op := range tx.Ops {
-		sum += op.weight()
-	}
-	return sum
+	return split(tx)
 }
 
 // split splits the transaction into portions of what no packet meets yet, the rest, and portions of what no packet
@@ -55,63 +41,63 @@ func (tx *Transaction) weight() int {
 //
 // What finds an address in a set without verdicts passes. So many elements of one that is in use may be there some
 // portions before the rest, and be gone some portions after it: what passes meanwhile does so before or after.
-func (tx *Transaction) split() []*Transaction {
-	var unreached, first, rest, late, retired, chains []Op
-	gone := make(map[*Chain]bool)
-	edits := make(map[*Set]int)
+func split(tx *nft.Transaction) []*nft.Transaction {
+	var unreached, first, rest, late, retired, chains []nft.Op
+	gone := make(map[*nft.Chain]bool)
+	edits := make(map[*nft.Set]int)
 	for _, op := range tx.Ops {
-		gone[op.Chain] = op.Verb == DeleteChain
+		gone[op.Chain] = op.Verb == nft.DeleteChain
 		if len(op.Elements) > 0 {
 			edits[op.Set]++
 		}
 	}
-	many := func(op Op) bool { return op.weight() > maxStage && edits[op.Set] == 1 && op.Set.passes() }
+	many := func(op nft.Op) bool { return op.Weight() > maxStage && edits[op.Set] == 1 && passes(op.Set) }
 	for _, op := range tx.Ops {
 		switch {
 		case op.First:
 			first = append(first, op)
-		case op.Verb == AddTable, op.Verb == DeleteTable, op.Unreached, op.Verb == AddElements && many(op):
+		case op.Verb == nft.AddTable, op.Verb == nft.DeleteTable, op.Unreached, op.Verb == nft.AddElements && many(op):
 			unreached = append(unreached, op)
-		case op.Verb == DeleteElements && many(op):
+		case op.Verb == nft.DeleteElements && many(op):
 			late = append(late, op)
-		case op.Verb == DeleteSet, op.Verb == FlushChain && gone[op.Chain]:
+		case op.Verb == nft.DeleteSet, op.Verb == nft.FlushChain && gone[op.Chain]:
 			retired = append(retired, op)
-		case op.Verb == DeleteChain:
+		case op.Verb == nft.DeleteChain:
 			chains = append(chains, op)
 		default:
 			rest = append(rest, op)
 		}
 	}
-	stages := append(tx.portions(unreached), tx.swaps(first)...)
+	stages := append(portions(tx, unreached), swaps(tx, first)...)
 	for _, ops := range lead(rest) {
 		if len(ops) > 0 {
-			stages = append(stages, tx.with(ops))
+			stages = append(stages, with(tx, ops))
 		}
 	}
-	return slices.Concat(stages, tx.portions(late), tx.portions(retired), tx.portions(chains))
+	return slices.Concat(stages, portions(tx, late), portions(tx, retired), portions(tx, chains))
 }
 
 // passes says whether a packet passes if it finds an element in the set, and nothing else follows from that. The
 // elements of intervals that touch are to be deleted and added at once.
-func (s *Set) passes() bool { return !s.Type.Map && !s.Type.Counter && !s.Type.Interval() }
+func passes(s *nft.Set) bool { return !s.Type.Map && !s.Type.Counter && !s.Type.Interval() }
 
 // lead splits what leads packets by goto from the rest, if it leads some to chains whose rules change: as to new
 // chains, that must not be before both generations have the rules. Nor must those whom it leads away from such a chain
 // be there after its rules changed.
-func lead(ops []Op) [3][]Op {
+func lead(ops []nft.Op) [3][]nft.Op {
 	changed := make(map[string]bool)
 	for _, op := range ops {
-		if op.Verb == FlushChain {
+		if op.Verb == nft.FlushChain {
 			changed[op.Chain.Name] = true
 		}
 	}
-	away, there := leads(ops, DeleteElements, changed), leads(ops, AddElements, changed)
+	away, there := leads(ops, nft.DeleteElements, changed), leads(ops, nft.AddElements, changed)
 	if len(there) == 0 {
-		return [3][]Op{1: ops}
+		return [3][]nft.Op{1: ops}
 	}
-	var parts [3][]Op
+	var parts [3][]nft.Op
 	for _, op := range ops {
-		var of [3]Op
+		var of [3]nft.Op
 		for _, e := range op.Elements {
 			part := 1
 			switch led := (lookupKey{op.Set, e.Key}); {
@@ -134,19 +120,19 @@ func lead(ops []Op) [3][]Op {
 
 // lookupKey is a key in a set.
 type lookupKey struct {
-	set *Set
-	key Key
+	set *nft.Set
+	key nft.Key
 }
 
 // leads returns the keys whose elements in the operations of a verb go to one of the chains.
-func leads(ops []Op, verb Verb, chains map[string]bool) map[lookupKey]bool {
+func leads(ops []nft.Op, verb nft.Verb, chains map[string]bool) map[lookupKey]bool {
 	keys := make(map[lookupKey]bool)
 	for _, op := range ops {
 		if op.Verb != verb || op.Set.Type.Interval() {
 			continue
 		}
 		for _, e := range op.Elements {
-			if e.Verdict.Kind == Goto && chains[e.Verdict.Chain] {
+			if e.Verdict.Kind == nft.Goto && chains[e.Verdict.Chain] {
 				keys[lookupKey{op.Set, e.Key}] = true
 			}
 		}
@@ -155,21 +141,21 @@ func leads(ops []Op, verb Verb, chains map[string]bool) map[lookupKey]bool {
 }
 
 // portions returns transactions of at most maxStage each.
-func (tx *Transaction) portions(ops []Op) []*Transaction {
-	var stages []*Transaction
-	var portion []Op
+func portions(tx *nft.Transaction, ops []nft.Op) []*nft.Transaction {
+	var stages []*nft.Transaction
+	var portion []nft.Op
 	room := maxStage
 	for len(ops) > 0 {
 		op := ops[0]
-		if op.weight() > room && len(op.Elements) > 1 { // so much of it as fits
-			n := max(1, room/op.Set.elementWeight())
+		if op.Weight() > room && len(op.Elements) > 1 { // so much of it as fits
+			n := max(1, room/op.Set.Type.Weight())
 			op.Elements, ops[0].Elements = op.Elements[:n], op.Elements[n:]
 		} else {
 			ops = ops[1:]
 		}
 		portion = append(portion, op)
-		if room -= op.weight(); room <= 0 || len(ops) == 0 {
-			stages = append(stages, tx.with(portion))
+		if room -= op.Weight(); room <= 0 || len(ops) == 0 {
+			stages = append(stages, with(tx, portion))
 			portion, room = nil, maxStage
 		}
 	}
@@ -178,9 +164,9 @@ func (tx *Transaction) portions(ops []Op) []*Transaction {
 
 // swaps returns transactions of at most maxStage of operations that, two by two, delete and add the same keys: each key
 // is always there.
-func (tx *Transaction) swaps(ops []Op) []*Transaction {
-	var stages []*Transaction
-	var stage []Op
+func swaps(tx *nft.Transaction, ops []nft.Op) []*nft.Transaction {
+	var stages []*nft.Transaction
+	var stage []nft.Op
 	room := maxStage / 2
 	for i := 0; i < len(ops); i += 2 {
 		old, next := ops[i], ops[i+1]
@@ -191,7 +177,7 @@ func (tx *Transaction) swaps(ops []Op) []*Transaction {
 			there.Elements, next.Elements = next.Elements[:n], next.Elements[n:]
 			stage = append(stage, gone, there)
 			if room -= n; room == 0 || i+2 == len(ops) && len(old.Elements) == 0 {
-				stages = append(stages, tx.with(stage))
+				stages = append(stages, with(tx, stage))
 				stage, room = nil, maxStage/2
 			}
 		}
@@ -200,31 +186,14 @@ func (tx *Transaction) swaps(ops []Op) []*Transaction {
 }
 
 // with returns a transaction of other operations on the same table.
-func (tx *Transaction) with(ops []Op) *Transaction {
-	return &Transaction{Table: tx.Table, Comment: tx.Comment, Ops: ops}
+func with(tx *nft.Transaction, ops []nft.Op) *nft.Transaction {
+	return &nft.Transaction{Table: tx.Table, Comment: tx.Comment, Ops: ops}
 }
 
-// weight is how much of a stage the operation takes.
-func (op Op) weight() int {
-	if len(op.Elements) > 0 {
-		return len(op.Elements) * op.Set.elementWeight()
+func weight(tx *nft.Transaction) int {
+	sum := 0
+	for _, op := range tx.Ops {
+		sum += op.Weight()
 	}
-	weight := perObject
-	if op.Rule != nil {
-		for _, statement := range op.Rule.Statements {
-			if ports, ok := statement.(Ports); ok {
-				// a set: its name is searched for among those of all others
-				weight += 5*perObject + len(ports)*perObject/2
-			}
-		}
-	}
-	return weight
-}
-
-// elementWeight is the weight of an element of the set.
-func (s *Set) elementWeight() int {
-	if s.Type.Interval() {
-		return 2
-	}
-	return 1
+	return sum
 }

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nft
+package trace
+
+import "github.com/netpold/netpold/nft"
 
 // Reached is what the way through a chain may lead to.
 type Reached struct {
 	Sets   []string
 	Chains []string // itself, too
-	Weight int      // of all that, in elements; see [Transaction.Stages]
+	Weight int      // of all that, in elements; see [nft.Op.Weight]
 }
 
 // Reach returns what the way through a chain may lead to, by jumps, gotos and lookups, but not into the chains that
 // stop is true for.
-func (t *Table) Reach(chain string, stop func(chain string) bool) Reached {
+func Reach(t *nft.Table, chain string, stop func(chain string) bool) Reached {
 	r := reach{table: t, stop: stop, seen: make(map[string]bool)}
 	r.chain(chain)
 	return r.Reached
@@ -19,7 +21,7 @@ func (t *Table) Reach(chain string, stop func(chain string) bool) Reached {
 
 type reach struct {
 	Reached
-	table *Table
+	table *nft.Table
 	stop  func(string) bool
 	seen  map[string]bool // "chain NAME" and "set NAME"
 }
@@ -31,17 +33,17 @@ func (r *reach) chain(name string) {
 	}
 	r.seen["chain "+name] = true
 	r.Chains = append(r.Chains, name)
-	r.Weight += perObject
+	r.Weight += nft.PerObject
 	for i := range c.Rules {
 		rule := &c.Rules[i]
-		r.Weight += Op{Rule: rule}.weight()
+		r.Weight += nft.Op{Rule: rule}.Weight()
 		for _, s := range rule.Statements {
 			switch s := s.(type) {
-			case Verdict:
+			case nft.Verdict:
 				r.chain(s.Chain)
-			case Lookup:
+			case nft.Lookup:
 				r.set(s.Set)
-			case PortLookup:
+			case nft.PortLookup:
 				r.set(s.Set)
 			}
 		}
@@ -55,12 +57,12 @@ func (r *reach) set(name string) {
 	}
 	r.seen["set "+name] = true
 	r.Sets = append(r.Sets, name)
-	r.Weight += perObject + s.Len()
+	r.Weight += nft.PerObject + s.Len()
 	if !s.Type.Map {
 		return
 	}
 	last := ""
-	for _, v := range s.elements.all() {
+	for _, v := range s.All() {
 		if v.Verdict.Chain != "" && v.Verdict.Chain != last { // most often the same
 			last = v.Verdict.Chain
 			r.chain(last)

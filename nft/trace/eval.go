@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// statement evaluates a statement and says whether evaluation of the rule goes on. A verdict is left in the run.
+func (tr *run) statement(s nft.Statement) bool {
+	p := tr.packet
+	switch s := s.(type) {
+	case nft.Verdict:
+		tr.verdict = s
+		return true
+	case nft.Lookup:
+		return tr.lookup(s)
+	case nft.Ports:
+		return s.Contains(p.Proto, p.DstPort)
+	case nft.PortLookup:
+		return tr.portLookup(s)
+	case nft.CtState:
+		return slices.Contains(s, nft.New)
+	case nft.CtDNAT:
+		return p.DNAT
+	case nft.AddrIn:
+		return s.Prefix.Contains(p.addr(s.Side))
+	case nft.LinkName:
+		return s.Matches([...]string{p.In, p.Out}[s.Side])
+	case nft.AddrType:
+		return p.isA(s)
+	case nft.NeighbourDiscovery:
+		return nft.FamilyOf(p.Src) == nft.IPv6 && p.Proto == nft.ICMPv6 &&
+			nft.FirstNDType <= p.ICMPType && p.ICMPType <= nft.LastNDType
+	case nft.Update: // no set is full here
+		return tr.set(s.Set, s.Type) != nil && nft.FamilyOf(p.Src) == s.Type.Family
+	case nft.Limit, nft.Log, nft.Counter: // what the limit holds back is only not logged
+		return true
+	case nft.CtReply, nft.Midstream: // not of the first packet of a connection
+		return false
+	}
+	tr.err = fmt.Errorf("statement %T has no interpretation", s)
+	return false
+}
+
+// set returns a set of the table; that it is not there, or is of another type, is an error.
+func (tr *run) set(name string, t nft.SetType) *nft.Set {
+	s := tr.table.FindSet(name)
+	if s == nil || s.Type != t {
+		tr.err = fmt.Errorf("no %s", t.Describe(name))
+		return nil
+	}
+	return s
+}
+
+func (tr *run) lookup(l nft.Lookup) bool {
+	s := tr.set(l.Set, l.Type)
+	if s == nil || nft.FamilyOf(tr.packet.Src) != l.Type.Family || !tr.find(s, key(l, tr.packet)) {
+		return false
+	}
+	if l.Type.Map {
+		tr.verdict = tr.found.Verdict
+	}
+	return true
+}
+
+// key is what a lookup loads from a packet.
+func key(l nft.Lookup, p Packet) nft.Key {
+	one, other := p.addr(l.Side), p.addr(l.Side.Other())
+	switch l.Type.Fields {
+	case nft.AddrAddr:
+		return nft.PairKey(one, other)
+	case nft.AddrProtoPort:
+		return nft.PortKey(one, p.Proto, p.DstPort)
+	}
+	return nft.AddrKey(one)
+}
+
+func (tr *run) portLookup(l nft.PortLookup) bool {
+	s := tr.set(l.Set, l.Type())
+	if s == nil || tr.packet.Proto != l.Proto || !tr.find(s, nft.Key{Port: tr.packet.DstPort}) {
+		return false
+	}
+	if l.Map {
+		tr.verdict = tr.found.Verdict
+	}
+	return true
+}
+
+// find says whether s has what a lookup of k finds, and leaves it in the run.
+func (tr *run) find(s *nft.Set, k nft.Key) bool {
+	e, found := s.Find(k)
+	if !found {
+		tr.missed = append(tr.missed, Miss{s, k})
+		return false
+	}
+	tr.in, tr.found = s, e
+	return true
+}
+
+// isA says what an address is to the node, whose own addresses the packet tells of, and no broadcast addresses.
+func (p Packet) isA(m nft.AddrType) bool {
+	switch {
+	case m.Kind == nft.Multicast:
+		return p.addr(m.Side).IsMulticast()
+	case m.Kind != nft.Local:
+		return false
+	case m.Side == nft.Source:
+		return p.FromNode
+	}
+	return p.Hook == nft.Input
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// Packet is the first one of a new connection as a hook sees it: the original source, and the destination after the
+// destination was translated.
+type Packet struct {
+	Hook     nft.Hook   // that the packet passes
+	Src, Dst netip.Addr // of one family; an IPv4-mapped address is one of IPv6
+	Proto    uint8      // IANA protocol number
+	DstPort  uint16     // of protocols that have ports
+	ICMPType uint8      // of ICMP and ICMPv6
+	In, Out  string     // links; "" is not known, or none
+	FromNode bool       // the source is an address of the node itself
+	DNAT     bool       // the destination was another one before
+}
+
+// addr returns the address at an end.
+func (p Packet) addr(side nft.Side) netip.Addr {
+	if side == nft.Source {
+		return p.Src
+	}
+	return p.Dst
+}
+
+// String returns the packet as "10.0.0.1 -> 10.0.0.2 tcp/80".
+func (p Packet) String() string {
+	return fmt.Sprintf("%s -> %s %s/%d", p.Src, p.Dst, nft.ProtocolName(p.Proto), p.DstPort)
+}
+
+// Step is one rule that a packet matched to its end, and its verdict.
+type Step struct {
+	Chain    string
+	Position int // of the rule in its chain, from 0
+	Rule     nft.Rule
+	Verdict  nft.Verdict
+
+	set    *nft.Set // of the rule's last lookup, nil without one
+	found  nft.Element
+	missed []Miss
+}
+
+// Miss is a lookup that found nothing.
+type Miss struct {
+	Set *nft.Set
+	Key nft.Key // of a set of intervals: the address, in Addr, or the port
+}
+
+// Missed returns the lookups that found nothing since the step before.
+func (s Step) Missed() []Miss { return s.missed }
+
+// Element returns the element that the rule's last lookup found, in nft(8) syntax, or "" without a lookup.
+func (s Step) Element() string {
+	if s.set == nil {
+		return ""
+	}
+	return s.found.Text(s.set.Type)
+}
+
+// Lookup returns the set of the rule's last lookup and the element that it found there, or nil without a lookup.
+func (s Step) Lookup() (*nft.Set, nft.Element) { return s.set, s.found }
+
+// Trail is all that a packet meets in a table.
+type Trail struct {
+	Steps   []Step // the rules that matched
+	Verdict nft.Verdict
+	Missed  []Miss   // the lookups that found nothing since the last step
+	Chains  []string // that it was in, in the order in which it came to them; one may be there twice
+}
+
+// Follow follows a new connection through the base chains of its hook, in the order in which the kernel runs them. The
+// verdict is Accept, Drop, Reject or Reset. If the packet comes to a reference to a chain or set that is not in the
+// table, or more than 16 chains deep, that is an error, as it would be to the kernel; the verdict then means nothing.
+func Follow(t *nft.Table, p Packet) (Trail, error) {
+	tr := &run{table: t, packet: p}
+	verdict := nft.Verdict{Kind: nft.Accept}
+	for _, c := range t.Chains() {
+		if c.Base == nil || c.Base.Hook != p.Hook {
+			continue
+		}
+		if v := tr.chain(c, 0); denies(v) || tr.err != nil {
+			verdict = v
+			break
+		}
+	}
+	return Trail{tr.steps, verdict, tr.missed, tr.chains}, tr.err
+}
+
+// run is one run of the interpreter.
+type run struct {
+	table  *nft.Table
+	packet Packet
+	steps  []Step
+	err    error
+
+	missed []Miss // since the last step
+	chains []string
+
+	// Of the rule that is evaluated:
+	verdict nft.Verdict // so far
+	in      *nft.Set    // of the last lookup that found something
+	found   nft.Element
+}
+
+// maxDepth is how many chains deep a packet may be, its base chain included: the kernel refuses a table in which jumps
+// or gotos lead deeper, or in a circle (NFT_JUMP_STACK_SIZE).
+const maxDepth = 16
+
+// chain evaluates c, which is depth chains below its base chain, and returns a final verdict, or Continue at its end.
+func (tr *run) chain(c *nft.Chain, depth int) nft.Verdict {
+	if depth == maxDepth {
+		tr.err = fmt.Errorf("chain %s: more than %d chains deep", c.Name, maxDepth)
+		return nft.Verdict{}
+	}
+	tr.chains = append(tr.chains, c.Name)
+	for i := range c.Rules {
+		v := tr.rule(c, i)
+		if tr.err != nil {
+			return nft.Verdict{}
+		}
+		switch v.Kind {
+		case nft.Accept, nft.Drop, nft.Reject, nft.Reset:
+			return v
+		case nft.Return:
+			return nft.Verdict{}
+		case nft.Jump, nft.Goto:
+			next := tr.table.Chain(v.Chain)
+			if next == nil {
+				tr.err = fmt.Errorf("chain %s: no chain %s", c.Name, v.Chain)
+				return nft.Verdict{}
+			}
+			if end := tr.chain(next, depth+1); end.Kind != nft.Continue || v.Kind == nft.Goto || tr.err != nil {
+				return end
+			}
+		}
+	}
+	return nft.Verdict{}
+}
+
+// rule evaluates the statements of the rule at position i of c and returns its verdict, or Continue.
+func (tr *run) rule(c *nft.Chain, i int) nft.Verdict {
+	r := c.Rules[i]
+	tr.verdict, tr.in = nft.Verdict{}, nil
+	for _, s := range r.Statements {
+		if !tr.statement(s) {
+			return nft.Verdict{}
+		}
+		if tr.verdict.Kind != nft.Continue {
+			tr.steps = append(tr.steps, Step{
+				Chain: c.Name, Position: i, Rule: r, Verdict: tr.verdict,
+				set: tr.in, found: tr.found, missed: tr.missed,
+			})
+			tr.missed = nil
+			return tr.verdict
+		}
+	}
+	return nft.Verdict{}
+}
+
+func denies(v nft.Verdict) bool {
+	return v.Kind == nft.Drop || v.Kind == nft.Reject || v.Kind == nft.Reset
+}
