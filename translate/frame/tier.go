@@ -138,6 +138,9 @@ func (fr *Frame) CloseTier(t Tier, d policy.Direction) {
 
 // setTiers sends what the pod at an address sends or gets in a direction to the rules of the tiers, if there are any.
 func (fr *Frame) setTiers(d policy.Direction, a netip.Addr, text string, way Way) {
+	if fr.tiers[Admin][d]+fr.tiers[Baseline][d] == 0 {
+		return
+	}
 	f := nft.FamilyOf(a)
 	put := func(set *nft.Set, t Tier, v nft.Value) {
 		switch {
