@@ -7,7 +7,7 @@
 # busybox, nft and ip. The machine is amd64, has no network, and everything is in its memory.
 #
 #   test/kernels/run.sh linux-image-6.1.0-45-cloud-amd64_6.1.170-1_amd64.deb
-#   PACKAGES="nft/kernel" FLAGS="-test.run=TestOwn" test/kernels/run.sh /path/to/unpacked
+#   PACKAGES="nft/kernel" FLAGS="-test.run=TestOwn" LOGS=yes test/kernels/run.sh /path/to/unpacked
 #   test/kernels/run.sh -n KERNEL     # makes the machine and does not start it
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -64,7 +64,9 @@ for p in ${packages[*]}; do
   more=; [ "\$p" != test/kernel ] || more=-flows=${FLOWS:-100000}
   cd /tree/\$p
   ./run.test -test.v -test.timeout=60m \$more ${flags[*]@Q} >/tmp/log 2>&1 && r=ok || { r=FAIL failed=1; }
-  [ \$r = ok ] || grep -vE '^ *(=== |--- (PASS|SKIP))' /tmp/log | tail -n 60
+  if [ "${LOGS-}" ]; then cat /tmp/log; elif [ \$r = FAIL ]; then
+    grep -vE '^ *(=== |--- (PASS|SKIP))' /tmp/log | tail -n 60
+  fi
   grep -E '^ *--- SKIP' /tmp/log
   echo "\$r \$p: \$(count PASS) passed, \$(count FAIL) failed, \$(count SKIP) skipped," \
     "\$(cut -d. -f1 /proc/uptime) s after boot"
