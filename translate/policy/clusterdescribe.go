@@ -103,7 +103,7 @@ func protocolsText(all []v1alpha2.ClusterNetworkPolicyProtocol) string {
 		proto, port := ClusterPort(p)
 		switch {
 		case port == nil:
-			names = append(names, "port "+p.DestinationNamedPort)
+			names = append(names, "port "+plain(p.DestinationNamedPort))
 		case port.Range != nil:
 			names = append(names, fmt.Sprintf("%s %d-%d", protocolName(proto), port.Range.Start, port.Range.End))
 		default:

@@ -124,14 +124,14 @@ func (p *ClusterPolicy) read(text json.RawMessage, out any, at Unread) {
 		at.Path = field
 		at.Problem, _, _ = strings.Cut(u.Error(), ` "`)
 		if e := sigsjson.FieldError(nil); errors.As(u, &e) {
-			at.Path += "." + e.FieldPath()
+			at.Path += "." + plain(e.FieldPath())
 		}
 		p.Unread = append(p.Unread, at)
 	}
 	if err == nil {
 		return
 	}
-	at.Path, at.Problem = field, err.Error()
+	at.Path, at.Problem = field, plain(err.Error())
 	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) {
 		at.Problem = "want another type, not " + e.Value
 		if e.Field != "" {

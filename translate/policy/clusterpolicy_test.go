@@ -79,6 +79,25 @@ egress:
 	}
 }
 
+// TestClusterRuleText: what somebody writes into a policy stays in the line that names it.
+func TestClusterRuleText(t *testing.T) {
+	p := readClusterPolicy(t, "guard", `{tier: Admin, subject: {namespaces: {}}, egress: [
+		{name: "all denied\n2026 INFO allowed", action: Deny, to: [{"a\nb": 1}]},
+		{name: "to\x60shop\x60", action: Accept, to: [{namespaces: {}}]},
+		{name: to shop, action: Accept, to: [{namespaces: {}}]}]}`)
+	var got []string
+	for _, r := range p.Rules(policy.Egress) {
+		got = append(got, r.String()+r.Fault)
+	}
+	want := []string{
+		`Admin: guard rule 1 "all denied\n2026 INFO allowed"spec.egress[0]."to[0].a\nb": unknown field`,
+		"Admin: guard rule 2 \"to`shop`\"", "Admin: guard rule 3 `to shop`",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+}
+
 // TestReadClusterPolicyMany: that the strict decoder tells of a hundred fields only hides no rule that has one.
 func TestReadClusterPolicyMany(t *testing.T) {
 	rule := "- {action: Deny, from: [" + strings.Repeat("{clusters: {}}, ", 25) + "]}\n"

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
+	"unicode"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
@@ -23,10 +26,22 @@ type ClusterRuleRef struct {
 
 // String returns the rule as "Admin: shop-guard rule 3 `no-ssh`", where the first rule is 1.
 func (r ClusterRuleRef) String() string {
-	if r.Name == "" {
-		return fmt.Sprintf("%s: %s rule %d", r.Tier, r.Policy, r.Index+1)
+	text := fmt.Sprintf("%s: %s rule %d", r.Tier, r.Policy, r.Index+1)
+	switch {
+	case r.Name == "":
+		return text
+	case plain(r.Name) != r.Name || strings.Contains(r.Name, "`"):
+		return text + " " + strconv.Quote(r.Name)
 	}
-	return fmt.Sprintf("%s: %s rule %d `%s`", r.Tier, r.Policy, r.Index+1, r.Name)
+	return text + " `" + r.Name + "`"
+}
+
+// plain returns foreign text as it is, unless a line could not hold it.
+func plain(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // ClusterRule is a rule of a ClusterNetworkPolicy, as it is written.

@@ -35,8 +35,8 @@ const (
 
 // Load returns the objects of a file of manifests, or of all *.yaml, *.yml and *.json files of a folder and its
 // subfolders, where names that begin with a dot are passed over. They are what kubectl prints, in YAML or JSON: Pods,
-// Namespaces, NetworkPolicies and Nodes, and lists of them; other kinds are passed over. A namespace that objects are
-// in exists without saying so.
+// Namespaces, NetworkPolicies, ClusterNetworkPolicies and Nodes, and lists of them; other kinds are passed over. A
+// namespace that objects are in exists without saying so.
 //
 // The list holds a [*Error] for each thing that is wrong with them, in the order of files and lines: the cluster is
 // without it. The last error is that nothing could be read.
@@ -88,6 +88,9 @@ func clusterOf(files map[string]manifest) (*policy.Cluster, []error) {
 			c.Policies = append(c.Policies, o.policy)
 		case kindNode:
 			c.Nodes[key.Name] = o.cidrs
+			c.NodePeers = append(c.NodePeers, o.node)
+		case kindTier:
+			c.ClusterPolicies = append(c.ClusterPolicies, o.tier)
 		}
 	}
 	errs := make([]error, len(problems))

@@ -53,6 +53,15 @@ func describeCluster(c *policy.Cluster) string {
 			np.Spec.PolicyTypes,
 			metav1.FormatLabelSelector(&np.Spec.PodSelector), len(np.Spec.Ingress), len(np.Spec.Egress))
 	}
+	for _, p := range c.ClusterPolicies {
+		fmt.Fprintf(&b, "cluster policy %s %q %d; %d ingress, %d egress; unread %d\n", p.Name, p.Spec.Tier,
+			p.Spec.Priority, len(p.Spec.Ingress), len(p.Spec.Egress), len(p.Unread))
+	}
+	for _, n := range c.NodePeers {
+		if len(n.Addresses) > 0 {
+			fmt.Fprintf(&b, "node %s %s %v\n", n.Name, sink.Labels(n.Labels), n.Addresses)
+		}
+	}
 	return strings.ReplaceAll(b.String(), " \n", "\n")
 }
 
@@ -229,7 +238,8 @@ func FuzzRead(f *testing.F) {
 		}
 		c, errs := Read("in", strings.NewReader(string(data)))
 		for line := range strings.SplitSeq(strings.TrimSuffix(describeCluster(c), "\n"), "\n") {
-			if line != "" && !slices.Contains([]string{"pod", "namespace", "policy"}, strings.Fields(line)[0]) {
+			kinds := []string{"pod", "namespace", "policy", "cluster", "node"}
+			if line != "" && !slices.Contains(kinds, strings.Fields(line)[0]) {
 				t.Errorf("line %q in the cluster", line)
 			}
 		}

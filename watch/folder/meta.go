@@ -185,9 +185,18 @@ func (r *reader) podMeta(meta metadata, path *field.Path) metav1.ObjectMeta {
 	return m
 }
 
-// node reads the pod CIDRs of a node. One that is none has a problem, and is left out.
-func (r *reader) node(text json.RawMessage, path *field.Path) []netip.Prefix {
+// node reads the pod CIDRs, labels and addresses of a node. What is none has a problem, and is left out.
+func (r *reader) node(top topLevel, meta metadata, path *field.Path) ([]netip.Prefix, policy.NodePeer) {
 	before := len(r.problems)
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: meta.key.Name,
+		Labels: r.labels(meta.Labels, path.Child("metadata", "labels"))}}
+	r.decode(top.Status, path.Child("status"), &n.Status)
+	peer, err := policy.NodePeerFrom(n)
+	if err != nil {
+		r.object = "" // the error names it
+		r.fail(nil, "%s", err)
+	}
+	text, path := top.Spec, path.Child("spec")
 	var spec struct {
 		PodCIDR  string   `json:"podCIDR"`
 		PodCIDRs []string `json:"podCIDRs"`
@@ -198,7 +207,7 @@ func (r *reader) node(text json.RawMessage, path *field.Path) []netip.Prefix {
 		r.fail(path, "%s", err)
 	}
 	r.broken = r.broken || len(r.problems) > before
-	return cidrs
+	return cidrs, peer
 }
 
 // containers returns the ports of the containers that can be read.

@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
@@ -25,6 +26,7 @@ const (
 	kindNamespace objectKind = "Namespace"
 	kindPolicy    objectKind = "NetworkPolicy"
 	kindNode      objectKind = "Node"
+	kindTier      objectKind = "ClusterNetworkPolicy"
 )
 
 // inNamespace says whether objects of the kind are in namespaces.
@@ -32,15 +34,18 @@ func (k objectKind) inNamespace() bool { return k == kindPod || k == kindPolicy 
 
 // apiVersion is the only one that a kind is read in.
 func (k objectKind) apiVersion() string {
-	if k == kindPolicy {
+	switch k {
+	case kindPolicy:
 		return "networking.k8s.io/v1"
+	case kindTier:
+		return v1alpha2.SchemeGroupVersion.String()
 	}
 	return "v1"
 }
 
 // word returns the kind as errors name it.
 func (k objectKind) word() string {
-	if k == kindPolicy {
+	if k == kindPolicy || k == kindTier {
 		return string(k)
 	}
 	return strings.ToLower(string(k))
@@ -60,7 +65,7 @@ func (k objectKey) String() string {
 	return k.kind.word() + " " + k.NamespacedName.String()
 }
 
-// object is one object of a manifest: one of pod, labels of a namespace, policy, and pod CIDRs of a node, as its key
+// object is one object of a manifest: one of pod, labels of a namespace, policy, tier, and cidrs and node, as its key
 // says.
 type object struct {
 	key    objectKey
@@ -68,7 +73,9 @@ type object struct {
 	pod    policy.Pod
 	labels map[string]string
 	policy *networkingv1.NetworkPolicy
+	tier   policy.ClusterPolicy
 	cidrs  []netip.Prefix
+	node   policy.NodePeer
 }
 
 // equal says whether o is, to policy, what p is.
@@ -79,7 +86,9 @@ func (o *object) equal(p *object) bool {
 	case kindNamespace:
 		return maps.Equal(o.labels, p.labels)
 	case kindNode:
-		return slices.Equal(o.cidrs, p.cidrs)
+		return slices.Equal(o.cidrs, p.cidrs) && reflect.DeepEqual(o.node, p.node)
+	case kindTier:
+		return reflect.DeepEqual(o.tier, p.tier)
 	}
 	return equality.Semantic.DeepEqual(o.policy.Spec, p.policy.Spec)
 }
@@ -95,6 +104,9 @@ func (o *object) set(objects watch.Objects) {
 		objects.SetPolicy(o.policy)
 	case kindNode:
 		objects.SetNode(o.key.Name, o.cidrs)
+		objects.SetNodePeer(o.node)
+	case kindTier:
+		objects.SetClusterPolicy(o.tier)
 	}
 }
 
@@ -109,5 +121,8 @@ func (k objectKey) remove(objects watch.Objects) {
 		objects.DeletePolicy(k.NamespacedName)
 	case kindNode:
 		objects.SetNode(k.Name, nil)
+		objects.DeleteNodePeer(k.Name)
+	case kindTier:
+		objects.DeleteClusterPolicy(k.Name)
 	}
 }

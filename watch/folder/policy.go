@@ -10,6 +10,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // policySpec is the spec of a NetworkPolicy, whose parts are read one by one.
@@ -66,6 +68,25 @@ func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata,
 		*types = both
 	}
 	return np
+}
+
+// tier reads a ClusterNetworkPolicy. What cannot be read of it is a problem, and makes the rule that has it fail
+// closed; outside of rules nobody knows what it was meant to be.
+func (r *reader) tier(text json.RawMessage, path *field.Path) (policy.ClusterPolicy, bool) {
+	before := len(r.problems)
+	var known topLevel
+	r.strict(text, path, &known)
+	r.broken = r.broken || len(r.problems) > before
+	p, err := policy.ReadClusterPolicy(text)
+	if err != nil {
+		r.reject(path, "%s", plain(err.Error()))
+		return p, false
+	}
+	for _, u := range p.Unread {
+		r.fail(under(path, u.Path), "%s", plain(u.Problem))
+		r.broken = r.broken || u.Index < 0
+	}
+	return p, true
 }
 
 // maxStrictErrors is how many the strict decoder returns at most.

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	sigsjson "sigs.k8s.io/json"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
 // manifest is what a file holds.
@@ -159,7 +160,9 @@ func (r *reader) read(kind objectKind, text json.RawMessage, top topLevel, path 
 	case kindPolicy:
 		o.policy = r.policy(text, top, meta, path)
 	case kindNode:
-		o.cidrs = r.node(top.Spec, path.Child("spec"))
+		o.cidrs, o.node = r.node(top, meta, path)
+	case kindTier:
+		o.tier, ok = r.tier(text, path)
 	}
 	if ok {
 		r.objects = append(r.objects, o)
@@ -185,13 +188,15 @@ func (t typeMeta) objectKind() (objectKind, string) {
 	if t.Kind == string(kindNode) && t.APIVersion == kindNode.apiVersion() {
 		return kindNode, ""
 	}
-	for _, kind := range []objectKind{kindPod, kindNamespace, kindPolicy} {
+	for _, kind := range []objectKind{kindPod, kindNamespace, kindTier, kindPolicy} {
 		near := strings.ToLower(string(kind))
 		switch text := strings.ToLower(t.Kind); {
 		case t.Kind == string(kind) && t.APIVersion == kind.apiVersion():
 			return kind, ""
 		case text == near, text == near+"s", kind == kindPolicy && text == "networkpolicies",
-			kind == kindPolicy && t.group() == "networking.k8s.io" && strings.HasPrefix(text, "network"):
+			kind == kindPolicy && t.group() == "networking.k8s.io" && strings.HasPrefix(text, "network"),
+			kind == kindTier && text == "clusternetworkpolicies",
+			kind == kindTier && t.group() == v1alpha2.GroupName && !strings.HasSuffix(t.Kind, "List"):
 			return "", fmt.Sprintf("want kind %s of apiVersion %s, not %s of %s", kind, kind.apiVersion(),
 				quote(t.Kind), quote(t.APIVersion))
 		}
