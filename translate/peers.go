@@ -84,6 +84,9 @@ func (l listener) Attach(a netip.Addr, p *pod) {
 // Detach removes an address of p from everything that its identity is in.
 func (l listener) Detach(a netip.Addr, p *pod) {
 	s, id := l.s, p.Identity
+	if s.leaving != nil {
+		s.leaving(a, p.Public())
+	}
 	for _, sel := range id.Selectors {
 		s.delistAddress(sel, a)
 		s.addAddresses(sel, -1)

@@ -63,6 +63,8 @@ type State struct {
 	reckon          bool                    // a namespace may have another share of its limit
 	work            int                     // done so far, about as many as elements were edited
 
+	leaving func(netip.Addr, policy.Pod) // see Leaving
+
 	guard guard
 	frame *frame.Frame
 
@@ -98,6 +100,12 @@ func New(node string, options Options) *State {
 	})
 	return s
 }
+
+// Observe returns how many flows of each family the table counts at most; 0 is none.
+func (s *State) Observe() uint32 { return s.options.Observe }
+
+// Leaving has f called, inside of an event, with each address that a pod loses. It must not call the state.
+func (s *State) Leaving(f func(netip.Addr, policy.Pod)) { s.leaving = f }
 
 // SetNamespace sets the labels of a namespace.
 func (s *State) SetNamespace(name string, labels map[string]string) {

@@ -100,6 +100,7 @@ func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 		return err
 	}
 	l.denied.Made(tx.Table)
+	l.flows.Made(tx.Table)
 	return nil
 }
 
@@ -124,6 +125,7 @@ func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 			return err
 		}
 	}
+	l.flows.Retired(ctx, l.config.Kernel, tx.Table)
 	if l.denied.Counts(tx.Table) {
 		l.denied.Retired(ctx, l.config.Kernel, tx.Table)
 	}

@@ -17,6 +17,7 @@ import (
 //	/drops      the newest lines about drops, see [drops.Log.ServeLines]
 //	/drops/top  who was blocked most, see [drops.Log.ServeTop]
 //	/policy     the [PolicyReport] of ?name=, as JSON
+//	/flows      who has connected to whom, see [flows.Log.ServeFlows]
 //	/explain    the [Explanation] of the flows from ?src= to ?dst=, as JSON; with ?verify=true, also what the
 //	            kernel holds
 func NodeHandler(l *Loop, metrics prometheus.Gatherer) http.Handler {
@@ -25,6 +26,7 @@ func NodeHandler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 	mux.HandleFunc("GET /drops", l.ofNamespace(l.drops.ServeLines))
 	mux.HandleFunc("GET /drops/top", l.ofNamespace(l.drops.ServeTop))
 	mux.HandleFunc("GET /policy", l.servePolicy)
+	mux.HandleFunc("GET /flows", l.ofNamespace(l.flows.ServeFlows))
 	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		e, err := l.Explain(r.Context(), q.Get("src"), q.Get("dst"), q.Get("verify") == "true")

@@ -17,16 +17,19 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/watch/denied"
 	"github.com/netpold/netpold/watch/drops"
 	"github.com/netpold/netpold/watch/events"
+	"github.com/netpold/netpold/watch/flows"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
 // Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock,
 // and one transaction is in flight at a time; what arrives meanwhile makes the next.
 //
-// Mutexes are taken in this order: Loop.mu, and then one of denied.Counter.mu, drops.Log.mu and events.Recorder.mu.
+// Mutexes are taken in this order: Loop.mu, and then one of denied.Counter.mu, drops.Log.mu, flows.Log.mu and
+// events.Recorder.mu.
 // None is held while the kernel, a file or the API server is waited for. Who waits for those waits for one of two
 // things at most, each until his context ends: for another one's denied.Counter.Read, and for his turn with the
 // kernel.Reader. The loop's goroutine waits for neither.
@@ -38,6 +41,7 @@ type Loop struct {
 
 	denied *denied.Counter
 	drops  *drops.Log
+	flows  *flows.Log
 	looks  looks // of the goroutine of Run
 
 	mu         sync.Mutex // guards the fields below
@@ -118,12 +122,20 @@ func NewLoop(state *translate.State, config LoopConfig) *Loop {
 		denied:     denied.New(),
 		admissions: make(admissions),
 	}
+	l.flows = flows.New(flows.Config{Max: state.Observe(), Table: frame.TableName, Node: config.Node,
+		Reads: config.Reads, Log: config.Log, View: l.view, Addresses: config.Addresses})
+	if l.flows.On() {
+		state.Leaving(l.flows.Left)
+	}
 	l.drops = drops.New(drops.Config{Log: config.Log, View: l.view, Told: l.tellBlocked})
 	return l
 }
 
 // Drops returns what is known of denied packets. It knows of none until it is opened and runs.
 func (l *Loop) Drops() *drops.Log { return l.drops }
+
+// Flows returns what is known of flows, if they are observed.
+func (l *Loop) Flows() *flows.Log { return l.flows }
 
 // view calls look while nothing changes the state, and says whether the source has told all there is.
 func (l *Loop) view(look func(*translate.State)) (synced bool) {

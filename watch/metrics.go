@@ -5,6 +5,7 @@ package watch
 import (
 	"context"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,8 +68,8 @@ func newMetrics() *metrics {
 // Collectors returns all that measures the loop and what it does, to be registered.
 func (l *Loop) Collectors() []prometheus.Collector {
 	m := l.metrics
-	return append(l.drops.Collectors(), newStateCollector(l), m.transactions, m.duration, m.eventToKernel,
-		m.recoveries, m.lastCommit)
+	return append(slices.Concat(l.drops.Collectors(), l.flows.Collectors()), newStateCollector(l), m.transactions,
+		m.duration, m.eventToKernel, m.recoveries, m.lastCommit)
 }
 
 // latencyBuckets are the upper bounds of the histograms, in seconds. They are the same for all, so that the quantiles

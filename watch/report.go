@@ -13,6 +13,7 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/drops"
+	"github.com/netpold/netpold/watch/flows"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -37,6 +38,7 @@ type Report struct {
 	Preflight  []preflight.Finding `json:"preflight"`
 	DropLog    *drops.State        `json:"dropLog,omitempty"` // nil if no group is read
 	Guard      GuardReport         `json:"guard"`
+	Flows      *flows.State        `json:"flows,omitempty"` // nil if none are observed
 }
 
 // GuardReport is whether what no known pod has to do with is dropped.
@@ -140,7 +142,7 @@ func (l *Loop) report() Report {
 		since := l.awaySince
 		r.Source.AwaySince, r.Source.Error = &since, l.awayError
 	}
-	r.DropLog = l.drops.State()
+	r.DropLog, r.Flows = l.drops.State(), l.flows.State()
 	r.Guard = l.guard()
 	for _, d := range policy.Directions() {
 		r.IsolatedPods[d.String()] = sum.Isolated[d]

@@ -69,5 +69,8 @@ func needs(o translate.Options) kernel.Needs {
 	if o.UnknownPods != translate.AllowUnknownPods {
 		n |= kernel.Guard
 	}
+	if o.Observe > 0 {
+		n |= kernel.Observe
+	}
 	return n
 }

@@ -36,7 +36,7 @@ nft list table inet netpold`,
 	untilEOF(root)
 	root.AddCommand(runCommand(), renderCommand(), explainCommand(), command.Connectivity(&objects{}), command.Diff(),
 		command.Suggest(&objects{}, seenFlows),
-		dropsCommand(), statusCommand(), cleanupCommand(), command.VersionCommand())
+		dropsCommand(), flowsCommand(), statusCommand(), cleanupCommand(), command.VersionCommand())
 	return root
 }
 

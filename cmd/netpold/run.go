@@ -40,6 +40,7 @@ type runFlags struct {
 	own, manageBridges, dropEvents      bool
 	log                                 logFlags
 	table                               tableFlags
+	observe                             observeFlags
 	gate                                gateFlags
 }
 
@@ -76,6 +77,7 @@ them. It takes CAP_NET_ADMIN in the network namespace of the node.`,
 	addNodeFlag(cmd, &flags.node)
 	flags.log.add(cmd)
 	flags.table.add(cmd)
+	flags.observe.add(cmd)
 	flags.gate.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("manifests", "kubeconfig")
 	cmd.MarkFlagsMutuallyExclusive("manifests", "drop-events")
@@ -115,6 +117,9 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	}
 	options, err := flags.table.options()
 	if err != nil {
+		return err
+	}
+	if options.Observe, err = flags.observe.size(); err != nil {
 		return err
 	}
 	if flags.node == "" {
@@ -238,6 +243,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.watcher) },
 		func(ctx context.Context) error { loop.Drops().Run(ctx); return nil },
+		func(ctx context.Context) error { loop.Flows().Run(ctx); return nil },
 		func(ctx context.Context) error { followRuntime(ctx, gate); return nil },
 		func(ctx context.Context) error {
 			return serve(ctx, d.socket, private(watch.NodeHandler(loop, registry)))

@@ -200,7 +200,7 @@ func TestDrops(t *testing.T) {
 		"no group": testNoGroup,
 		"counts":   testCounts, "counts, shared table": testCountsShared, "flood": testFlood, "commands": testCommands,
 		"verify":   testVerify,
-		"impostor": testImpostor, "two": testTwo, "older": testOlder,
+		"impostor": testImpostor, "two": testTwo, "older": testOlder, "flows": testFlows,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, program) })
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/flows"
 )
 
 // PrintStatus prints the state of a daemon, as text or json.
@@ -45,6 +46,9 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 	row("Transactions", "%d, %d recoveries; generation %d of the ruleset", r.Transactions, r.Recoveries, r.Generation)
 	if r.DropLog != nil && r.DropLog.OffSince != nil {
 		row("Drop lines", "missing for %s: %s", time.Since(*r.DropLog.OffSince).Round(time.Second), r.DropLog.Error)
+	}
+	if r.Flows != nil {
+		row("Flows", "%s", flowsText(*r.Flows))
 	}
 	for _, f := range r.Preflight {
 		row("Not enforced", "%s: %s", f.Check, f.Problem)
@@ -88,6 +92,17 @@ func syncText(r watch.Report) string {
 		return "no: the last transaction failed: " + r.LastTransaction.Error
 	}
 	return "no: a transaction is in progress"
+}
+
+func flowsText(s flows.State) string {
+	text := fmt.Sprintf("%d known, %d of at most %d in a set of the kernel", s.Known, s.Held, s.Max)
+	if s.Lost > 0 {
+		text += fmt.Sprintf("; %d connections not counted, as it was full", s.Lost)
+	}
+	if s.Error != "" {
+		text += "; not read: " + s.Error
+	}
+	return text
 }
 
 func guardText(g watch.GuardReport) string {

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/translate/flows"
+)
+
+// FlowsFlags are the flags of `netpold flows`.
+type FlowsFlags struct {
+	Namespace, Output string
+	Follow            bool
+	Since             time.Duration
+}
+
+// Add adds the flags to a command.
+func (f *FlowsFlags) Add(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&f.Follow, "follow", "f", false, "keep printing flows that are seen until interrupted")
+	cmd.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "show only flows from or to pods of this namespace")
+	cmd.Flags().StringVarP(&f.Output, "output", "o", "txt",
+		"output format: txt, by workload, or json, by address (one object per line)")
+	cmd.Flags().DurationVar(&f.Since, "since", 0, "show only flows that were seen in so much time before now, as 10m")
+}
+
+// Check says what is wrong with the flags.
+func (f *FlowsFlags) Check() error {
+	switch {
+	case f.Output != "txt" && f.Output != "json":
+		return fmt.Errorf("--output=%s: want txt or json", f.Output)
+	case f.Since < 0:
+		return fmt.Errorf("--since=%s: want a time before now, as 10m", f.Since)
+	}
+	return nil
+}
+
+// Path returns what to ask a daemon for.
+func (f *FlowsFlags) Path() string {
+	query := url.Values{}
+	if f.Namespace != "" {
+		query.Set("namespace", f.Namespace)
+	}
+	if f.Since > 0 {
+		query.Set("since", f.Since.String())
+	}
+	if f.Follow {
+		query.Set("follow", "true")
+	}
+	return "/flows?" + query.Encode()
+}
+
+// PrintFlow prints a flow in a line of its own.
+func (f *FlowsFlags) PrintFlow(w io.Writer, flow flows.Flow) error {
+	if f.Output == "json" {
+		return flows.Write(w, flow)
+	}
+	_, err := fmt.Fprintf(w, "%s  %-7s  %s -> %s  %s  %d\n", flow.Last.Local().Format(time.DateTime), flow.Verdict,
+		flow.From, flow.To, flow.Service(), flow.Count)
+	return err
+}
+
+// Print prints flows, as txt those of the same workloads as one.
+func (f *FlowsFlags) Print(w io.Writer, all []flows.Flow) error {
+	if f.Output == "json" {
+		return flows.Write(w, all...)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "FROM\tTO\tSERVICE\tVERDICT\tCOUNT\tFIRST\tLAST\n")
+	for _, sum := range byWorkload(all) {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", sum.From, sum.To, sum.Service(), sum.Verdict, sum.Count,
+			sum.First.Local().Format(time.DateTime), sum.Last.Local().Format(time.DateTime))
+	}
+	return t.Flush()
+}
+
+// byWorkload returns flows that look the same as one, in order.
+func byWorkload(all []flows.Flow) []flows.Flow {
+	type look struct {
+		from, to, service string
+		verdict           flows.Verdict
+	}
+	at := make(map[look]int)
+	var sums []flows.Flow
+	for _, flow := range all {
+		k := look{flow.From.String(), flow.To.String(), flow.Service(), flow.Verdict}
+		i, seen := at[k]
+		if !seen {
+			at[k] = len(sums)
+			sums = append(sums, flow)
+			continue
+		}
+		sum := &sums[i]
+		sum.Count += flow.Count
+		if flow.First.Before(sum.First) {
+			sum.First = flow.First
+		}
+		if flow.Last.After(sum.Last) {
+			sum.Last = flow.Last
+		}
+	}
+	slices.SortFunc(sums, flows.Compare)
+	return sums
+}

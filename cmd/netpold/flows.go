@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/cmd/internal/command"
+	"github.com/netpold/netpold/translate/flows"
+)
+
+// observeFlags say whether flows are counted.
+type observeFlags struct {
+	on  bool
+	max uint32
+}
+
+func (f *observeFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.on, "observe", false,
+		`count the new connections of this node's pods in the kernel, for "netpold flows"`)
+	cmd.Flags().Uint32Var(&f.max, "observe-max", 65536,
+		"most flows that are counted, of IPv4 and of IPv6 each; new connections beyond are not, and pass all the same")
+}
+
+// size returns how many flows are counted at most.
+func (f *observeFlags) size() (uint32, error) {
+	switch {
+	case !f.on:
+		return 0, nil
+	case f.max == 0:
+		return 0, errors.New("--observe-max=0: want 1 or more")
+	}
+	return f.max, nil
+}
+
+func flowsCommand() *cobra.Command {
+	var flags command.FlowsFlags
+	cmd := &cobra.Command{
+		Use:   "flows",
+		Short: "Show who has connected to whom on this node",
+		Long: `Show the connections that were begun from and to pods of this node, allowed and denied: all of them,
+counted by the kernel. Flows are alike if they go from one address to one port of another, after the
+translation of Services, and have the same verdict; as txt, flows between the same workloads are one line.
+The daemon on this node must run with --observe.
+
+Exit status: 0 there are flows, 1 there are none, 2 error.`,
+		Example: `  netpold flows --namespace shop --since 1h
+  netpold flows --follow
+  netpold flows -o json | jq -r 'select(.verdict == "denied") | .from.pod'
+  kubectl -n kube-system exec ds/netpold -- netpold flows`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.Check(); err != nil {
+				return err
+			}
+			return printFlows(cmd.Context(), &flags, cmd.OutOrStdout())
+		},
+	}
+	flags.Add(cmd)
+	return cmd
+}
+
+// printFlows prints what the daemon knows; to follow, flow by flow. To be interrupted is how following ends.
+func printFlows(ctx context.Context, f *command.FlowsFlags, w io.Writer) error {
+	body, err := open(ctx, "", f.Path())
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // only read from
+	var all []flows.Flow
+	printed := 0
+	for reader := flows.NewReader(body); ; printed++ {
+		flow, err := reader.Next()
+		switch {
+		case ctx.Err() != nil, errors.Is(err, io.EOF) && !f.Follow:
+			if printed == 0 {
+				return command.ErrNo
+			}
+			if f.Follow {
+				return nil
+			}
+			return f.Print(w, all)
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return errors.New("the daemon stopped")
+		case err != nil:
+			return fmt.Errorf("read the daemon's answer: %w", err)
+		case f.Follow:
+			err = f.PrintFlow(w, flow)
+		default:
+			all = append(all, flow)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drops_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/test/harness/prober"
+	"github.com/netpold/netpold/translate/flows"
+)
+
+// observed returns the flows that netpold tells of, as "from > to service verdict count", sorted.
+func observed(t *testing.T, program string, args ...string) []string {
+	t.Helper()
+	out, exit := ask(t, program, append([]string{"flows", "-o", "json"}, args...)...)
+	all, err := flows.Read(strings.NewReader(out))
+	if err != nil || exit == 2 {
+		t.Fatalf("exit %d, %v: %s", exit, err, out)
+	}
+	texts := make([]string, 0, len(all))
+	for _, f := range all {
+		texts = append(texts, fmt.Sprintf("%s > %s %s %s %d", f.From, f.To, f.Service(), f.Verdict, f.Count))
+	}
+	slices.Sort(texts)
+	return texts
+}
+
+// expectFlows holds what netpold tells against what was sent.
+func expectFlows(t *testing.T, program string, want ...string) {
+	t.Helper()
+	want = slices.Sorted(slices.Values(want))
+	if got := observed(t, program); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// testFlows: a running netpold tells who has connected to whom, with the verdict of each connection at its time, and
+// names as of then; also of what was counted before it began, and before its table was replaced.
+func testFlows(t *testing.T, program string) {
+	p := prober.New(t)
+	d := start(t, program)
+	if out, exit := ask(t, program, "flows"); exit != 2 || !strings.Contains(out, "start it with --observe") {
+		t.Errorf("without --observe: exit %d: %s", exit, out)
+	}
+	d.stop(t)
+
+	d = start(t, program, "--observe", "--own-table=false")
+	expectFlows(t, program)
+	if out, exit := ask(t, program, "flows"); exit != 1 || out != "" {
+		t.Errorf("of no flows: exit %d: %s", exit, out)
+	}
+	good := prober.Probe{Src: web[0], Dst: db[0], Proto: unix.IPPROTO_TCP, DstPort: 5432}
+	bad := prober.Probe{Src: web[0], Dst: db[0], Proto: unix.IPPROTO_TCP, DstPort: 6379}
+	out := prober.Probe{Src: locked[1], Dst: external[1], Proto: unix.IPPROTO_ICMPV6}
+	send(t, p, true, good, good)
+	send(t, p, false, bad, out)
+	want := []string{"shop/web > shop/db TCP 5432 allowed 2", "shop/web > shop/db TCP 6379 denied 1",
+		"shop/locked > 2001:db8::7 ICMPv6 denied 1"}
+	expectFlows(t, program, want...)
+	testFlowsText(t, program)
+
+	d.write(t, "policy.yaml", policy(6379))
+	d.await(t, "transaction")
+	send(t, p, false, good)
+	send(t, p, true, bad)
+	want = append(want, "shop/web > shop/db TCP 5432 denied 1", "shop/web > shop/db TCP 6379 allowed 1")
+	expectFlows(t, program, want...)
+
+	netns.NFT(t, "", "delete", "table", "inet", "netpold")
+	d.await(t, "in force again")
+	send(t, p, true, bad)
+	want[4] = "shop/web > shop/db TCP 6379 allowed 2"
+	expectFlows(t, program, want...)
+	d.stop(t)
+
+	send(t, p, true, bad) // while nobody is there
+	d = start(t, program, "--observe", "--own-table=false", "--observe-max=3")
+	want = []string{"shop/web > shop/db TCP 6379 allowed 2"} // what was in the deleted table, nobody knows any more
+	expectFlows(t, program, want...)
+	testFlowsGone(t, p, program, d)
+	d.stop(t)
+}
+
+// testFlowsText: as txt, and as of a namespace or a time.
+func testFlowsText(t *testing.T, program string) {
+	t.Helper()
+	out, exit := ask(t, program, "flows", "-n", "shop", "--since", "1h")
+	for _, part := range []string{"FROM", "shop/web     shop/db      TCP 5432  allowed  2      20"} {
+		if exit != 0 || !strings.Contains(out, part) {
+			t.Errorf("exit %d: %s, want %s", exit, out, part)
+		}
+	}
+	for _, args := range [][]string{{"-n", "elsewhere"}, {"--since", "1ns"}} {
+		if out, exit := ask(t, program, append([]string{"flows"}, args...)...); exit != 1 || out != "" {
+			t.Errorf("%v: exit %d: %s", args, exit, out)
+		}
+	}
+	if out, exit := ask(t, program, "explain", "--verify", "shop/web", "shop/db:5432"); exit != 0 ||
+		!strings.Contains(out, "has the element, the rule has handle") || strings.Contains(out, "DIFFERS") {
+		t.Errorf("explain --verify: exit %d: %s", exit, out)
+	}
+	if out, exit := ask(t, program, "status"); exit != 0 ||
+		!strings.Contains(out, "3 known, 2 of at most 65536 in a set of the kernel") {
+		t.Errorf("status: exit %d: %s", exit, out)
+	}
+}
+
+// testFlowsGone: a pod that is gone when its flow is read keeps its name, who follows sees what comes, and what the
+// kernel has no room for is told.
+func testFlowsGone(t *testing.T, p *prober.Prober, program string, d *daemon) {
+	t.Helper()
+	follow := exec.Command(program, "flows", "--follow", "-o", "json")
+	follow.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdout, err := follow.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	next := func() (f flows.Flow) {
+		t.Helper()
+		if !lines.Scan() {
+			t.Fatal("no line")
+		}
+		if err := json.Unmarshal(lines.Bytes(), &f); err != nil {
+			t.Error(err)
+		}
+		return f
+	}
+	if f := next(); f.To.Pod != "shop/db" || f.To.Workload != "StatefulSet/db" || f.Node != "node" {
+		t.Errorf("%+v", f)
+	}
+	probe := prober.Probe{Src: web[1], Dst: external[1], Proto: unix.IPPROTO_UDP, DstPort: 53}
+	send(t, p, true, probe)
+	if err := os.Remove(filepath.Join(d.dir, "cluster.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	d.await(t, "transaction")
+	if f := next(); f.From.Pod != "shop/web" || f.From.Labels["app"] != "web" || f.To.Pod != "" || f.Port != 53 {
+		t.Errorf("%+v", f)
+	}
+	if err := follow.Process.Signal(syscall.SIGTERM); err != nil || follow.Wait() != nil {
+		t.Error("following ends with an error", err)
+	}
+	d.write(t, "cluster.yaml", manifests)
+	d.await(t, "transaction")
+	for port := range uint16(5) {
+		probe.DstPort = 60 + port
+		send(t, p, true, probe)
+	}
+	if out, _ := ask(t, program, "flows", "--since", "1h"); strings.Count(out, "UDP") != 3 {
+		t.Errorf("%s", out)
+	}
+	if l, _ := d.await(t, "set of flows is full"); l.Level != "WARN" {
+		t.Errorf("%+v", l)
+	}
+	if out, _ := ask(t, program, "status"); !strings.Contains(out, "; 3 connections not counted, as it was full") {
+		t.Errorf("%s", out)
+	}
+}
