@@ -182,6 +182,9 @@ func TestValues(t *testing.T) {
 		"args: [--deny=reject, --drop-events]": func(_ pod, c container) (any, any) {
 			return c.Args[len(c.Args)-2:], []string{"--deny=reject", "--drop-events"}
 		},
+		"observe: {enabled: true, max: 1000000}": func(_ pod, c container) (any, any) {
+			return c.Args[len(c.Args)-2:], []string{"--observe", "--observe-max=1000000"}
+		},
 		"manageBrNetfilter: true": func(_ pod, c container) (any, any) {
 			return []any{slices.Contains(c.Args, "--manage-br-netfilter"), c.SecurityContext},
 				[]any{true, &corev1.SecurityContext{Privileged: new(true), ReadOnlyRootFilesystem: new(true)}}

@@ -201,7 +201,7 @@ func TestNetpold(t *testing.T) {
 func testServed(t *testing.T, netpold string) {
 	p := prober.New(t)
 	// The gate has metrics of its own, with a container runtime or, as here, without.
-	startNetpold(t, netpold, "--gate=closed", "--gate-socket="+filepath.Join(t.TempDir(), "nri.sock"))
+	startNetpold(t, netpold, "--observe", "--gate=closed", "--gate-socket="+filepath.Join(t.TempDir(), "nri.sock"))
 	deny(t, p, ingress(), ingress(), egress())
 	var text []byte
 	await(t, "three drops are counted", func() (err error) {

@@ -17,6 +17,7 @@ const (
 	oneBase  = "one base chain"
 	twoBases = "a base chain for each direction"
 	guarded  = "one base chain, with the guard"
+	observed = "one base chain, with flows counted"
 )
 
 // Patterns of a table's text: the blocks of the chains that a packet's way begins with, and what sends it from one to
@@ -50,7 +51,8 @@ func inTwo(text string) string {
 	return strings.TrimSuffix(text, "}\n") + wayOfTwo + "}\n"
 }
 
-// forms compares the table with the form that it had, of which the text is loaded, and with the guard of unknown pods.
+// forms compares the table with the form that it had, of which the text is loaded, with the guard of unknown pods, and
+// with flows counted.
 func (b *bench) forms(ctx context.Context) error {
 	return thread(func() error {
 		w := withPolicies(1)
@@ -69,11 +71,12 @@ func (b *bench) forms(ctx context.Context) error {
 		m := Measure{ID: "packet/forms", Title: "The form of the table", X: "packet", Y: "added CPU time", Unit: "ns"}
 		ratios := Measure{ID: "packet/forms/ratio", Title: m.Title + ": ratio", X: m.X,
 			Y: "one base chain / two", Unit: "×"}
-		for i := 1; i < len(list); i += len(spaces) { // conntrack alone with the load, one base chain, two, guarded
+		for i := 1; i < len(list); i += len(spaces) { // conntrack alone with the load, then the forms
 			alone, one, two := costs[i], minus(costs[i+1], costs[i]), minus(costs[i+2], costs[i])
 			x := float64(i / len(spaces))
 			for series, cost := range map[string][]float64{oneBase: one, twoBases: two,
-				guarded: minus(costs[i+3], costs[i]), seriesAgain: minus(alone, costs[0])} {
+				guarded: minus(costs[i+3], costs[i]), observed: minus(costs[i+4], costs[i]),
+				seriesAgain: minus(alone, costs[0])} {
 				p := point(x, cost)
 				p.Label = list[i].series
 				m.add(series, p)
@@ -81,7 +84,8 @@ func (b *bench) forms(ctx context.Context) error {
 			r := point(x, each(one, two, func(a, b float64) float64 { return a / b }))
 			r.Label = list[i].series
 			ratios.add(oneBase, r)
-			b.progress("%s: %s: %.0f ns, was %.0f", m.ID, r.Label, median(one), median(two))
+			b.progress("%s: %s: %.0f ns, was %.0f, with flows counted %.0f more", m.ID, r.Label, median(one),
+				median(two), median(minus(costs[i+4], costs[i+1])))
 		}
 		b.add(m)
 		b.add(ratios)
@@ -89,12 +93,14 @@ func (b *bench) forms(ctx context.Context) error {
 	})
 }
 
-// formSpaces makes the spaces: conntrack alone, the table, the table as it was, and that with the guard.
+// formSpaces makes the spaces: conntrack alone, the table, the table as it was, that with the guard, and that with
+// flows counted.
 func formSpaces(w *world) ([]*space, error) {
-	texts := make([]string, 2)
+	texts := make([]string, 3)
 	for i, o := range []translate.Options{
 		{LogGroup: 86},
 		{LogGroup: 86, UnknownPods: translate.DenyUnknownPods, PodRanges: []netip.Prefix{podRange}},
+		{LogGroup: 86, Observe: 65536},
 	} {
 		state := translate.New(nodeName, o)
 		if errs := state.Add(&w.Cluster); len(errs) > 0 {
@@ -103,7 +109,7 @@ func formSpaces(w *world) ([]*space, error) {
 		texts[i] = state.Complete().String()
 	}
 	var spaces []*space
-	for _, rules := range []string{"", texts[0], inTwo(texts[0]), texts[1]} {
+	for _, rules := range []string{"", texts[0], inTwo(texts[0]), texts[1], texts[2]} {
 		s, err := newSpace()
 		if err != nil {
 			return spaces, err

@@ -77,7 +77,8 @@ has a rule with a set for each rule of the policy. "The same again" is conntrack
 by less means nothing.
 
 The form of the table is compared with the one that it had up to version 0.1, a base chain for each direction, whose
-text is loaded beside it; and with the guard of unknown pods, which compares other packets with the node's pod range.`
+text is loaded beside it; and with the guard of unknown pods, which compares other packets with the node's pod
+range; and with [flows counted](flows.md).`
 
 const establishedText = `The packets that follow the first: one flow, whose next packets are measured as above; and a
 TCP connection between two network namespaces through a third one, that has the table in one slice of time and not
