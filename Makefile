@@ -58,7 +58,7 @@ microbench: ## Run the benchmarks of the packages
 	go test -run '^$$' -bench . -benchmem ./...
 
 fuzz: ## Encode 100,000 random clusters, ask the kernel about a million flows, fuzz each target (FUZZTIME=30s)
-	go test -count 1 -timeout 60m -v -run EncodeRandom ./nft/kernel -clusters 100000
+	go test -count 1 -timeout 60m -v -run EncodeRandom ./nft/kernel/message -clusters 100000
 	go test -count 1 -timeout 60m -v -run Random ./test/kernel -flows 1000000
 	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
 	  for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' "$$dir"/*_test.go 2>/dev/null); do \

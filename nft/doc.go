@@ -39,6 +39,8 @@
 //	     |
 //	     v
 //	nft  <----  nft/kernel, nft/nflog    alone touch netlink: transactions and reads; logged packets
+//	 ^               |
+//	 +------  nft/kernel/message         pure: the messages of nf_tables
 //
 // The package is pure: it knows no netlink, no Kubernetes, no clock and no files, and nothing in it is safe for
 // concurrent use.

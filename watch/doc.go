@@ -43,7 +43,7 @@
 //	                                    v
 //	commit.go  Loop.apply: a change, or a whole table while a handover is in force
 //	                                    v
-//	nft/kernel/conn.go  Conn.Apply --> nft/kernel/encode.go --> nft/kernel/commit.go --> kernel
+//	nft/kernel/conn.go  Conn.Apply --> nft/kernel/message/encode.go --> nft/kernel/commit.go --> kernel
 //	                                    v
 //	loop.go  Loop.commit
 //	     +- taken: admit.go lets the pod start; retire.go has what packets under way may have

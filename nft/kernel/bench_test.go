@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel/message"
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
@@ -84,11 +85,11 @@ func BenchmarkEncode(b *testing.B) {
 	var buf []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		e := encoder{batch: batch{buf: buf[:0]}, tx: tx}
-		if err := e.encode(); err != nil {
+		e := message.Encoder{Batch: message.Batch{Buf: buf[:0]}, Tx: tx}
+		if err := e.Encode(); err != nil {
 			b.Fatal(err)
 		}
-		buf = e.buf
+		buf = e.Buf
 	}
 	b.SetBytes(int64(len(buf)))
 }

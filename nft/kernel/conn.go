@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel/message"
 	"github.com/netpold/netpold/nft/stages"
 )
 
@@ -41,9 +42,9 @@ type Conn struct {
 
 	mu       sync.Mutex // guards the fields below
 	socket   *socket
-	seq      uint32    // of the next message
-	buf      []byte    // of the last batch, to be used again
-	messages []message // of the last batch, to be used again
+	seq      uint32            // of the next message
+	buf      []byte            // of the last message.Batch, to be used again
+	messages []message.Message // of the last message.Batch, to be used again
 	answer   []byte
 	watchers map[*Watcher]struct{}
 }
@@ -52,7 +53,7 @@ const (
 	// bytes of answers that the socket holds: a refused batch may have one for each of its messages
 	answers     = 4 << 20
 	answerBytes = 16 << 10 // of one answer: a header and some attributes
-	keepBuffer  = 1 << 20  // bytes of a batch's buffer that are kept for the next one
+	keepBuffer  = 1 << 20  // bytes of a message.Batch's buffer that are kept for the next one
 )
 
 // Open connects to nf_tables in the network namespace of the calling thread, or of [Config].NetNS, and tries out what
@@ -102,7 +103,7 @@ func (c *Conn) Close() error {
 }
 
 // Owns says whether the connection owns the tables it creates: [Config].Own was set, and the kernel can.
-func (c *Conn) Owns() bool { return c.flags&tableOwner != 0 }
+func (c *Conn) Owns() bool { return c.flags&message.TableOwner != 0 }
 
 // A Lack is something that the kernel cannot do, and that netpold can do without.
 type Lack struct {
@@ -151,14 +152,14 @@ func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) (nft.Result, erro
 	if err := ctx.Err(); err != nil {
 		return nft.Result{}, err
 	}
-	e := encoder{
-		batch:      batch{buf: c.buf[:0], messages: c.messages[:0], seq: c.seq},
-		tx:         tx,
-		tableFlags: c.flags,
-		flushMaps:  c.flushMaps,
+	e := message.Encoder{
+		Batch:      message.Batch{Buf: c.buf[:0], Messages: c.messages[:0], Seq: c.seq},
+		Tx:         tx,
+		TableFlags: c.flags,
+		FlushMaps:  c.flushMaps,
 	}
-	err := e.encode()
-	c.keep(&e.batch)
+	err := e.Encode()
+	c.keep(&e.Batch)
 	if err != nil {
 		return nft.Result{}, err
 	}
@@ -169,10 +170,10 @@ func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) (nft.Result, erro
 }
 
 // keep keeps the memory of a batch for the next one, unless it is unusually large.
-func (c *Conn) keep(b *batch) {
-	c.seq += uint32(len(b.messages))
-	c.buf, c.messages = b.buf, b.messages
-	if cap(b.buf) > keepBuffer {
+func (c *Conn) keep(b *message.Batch) {
+	c.seq += uint32(len(b.Messages))
+	c.buf, c.messages = b.Buf, b.Messages
+	if cap(b.Buf) > keepBuffer {
 		c.buf, c.messages = nil, nil
 	}
 }

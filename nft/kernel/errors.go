@@ -5,7 +5,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -88,25 +87,4 @@ func refusal(err error) error {
 		return err
 	}
 	return &nft.Refused{Cause: cause, Err: err}
-}
-
-// maxObject is the length in bytes that the name of an object in an error is cut to: a rule can have hundreds of ports.
-const maxObject = 300
-
-// describe names an operation in an error.
-func describe(op *nft.Op) string { return shorten(op.Describe()) }
-
-// describeElement names one element of an operation in an error, as the command that would add or delete it alone.
-func describeElement(tx *nft.Transaction, op *nft.Op, i int) string {
-	one := *op
-	one.Elements = op.Elements[i : i+1]
-	single := nft.Transaction{Table: tx.Table, Ops: []nft.Op{one}}
-	return shorten(strings.TrimSpace(single.String()))
-}
-
-func shorten(s string) string {
-	if len(s) <= maxObject {
-		return s
-	}
-	return s[:maxObject] + "..."
 }

@@ -4,15 +4,16 @@ package kernel
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel/message"
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
@@ -51,8 +52,8 @@ func TestAnswerLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 10 { // fill it with answers that nobody reads
-		request := c.request(unix.NFT_MSG_GETGEN, 0, func(*batch) {})
-		if err := c.socket.send(request.buf); err != nil {
+		request := c.request(unix.NFT_MSG_GETGEN, 0, func(*message.Batch) {})
+		if err := c.socket.send(request.Buf); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,20 +72,21 @@ func TestAnswerLost(t *testing.T) {
 
 // Neither silence nor an answer to another batch is success.
 func TestVerdict(t *testing.T) {
-	e := &encoder{tx: &nft.Transaction{Ops: []nft.Op{{Verb: nft.DeleteTable}}}}
-	e.seq = 100
-	if err := e.encode(); err != nil {
+	e := &message.Encoder{Tx: &nft.Transaction{Ops: []nft.Op{{Verb: nft.DeleteTable}}}}
+	e.Seq = 100
+	if err := e.Encode(); err != nil {
 		t.Fatal(err)
 	}
 	answer := func(seq uint32, errno unix.Errno) []byte {
-		b := batch{seq: seq}
-		b.frame(unix.NLMSG_ERROR)
-		b.buf = b.buf[:unix.NLMSG_HDRLEN]
+		b := message.Batch{Seq: seq}
+		b.Begin()
+		binary.NativeEndian.PutUint16(b.Buf[4:], unix.NLMSG_ERROR)
+		b.Buf = b.Buf[:unix.NLMSG_HDRLEN]
 		for _, n := range []uint32{uint32(-int32(errno)), 0, 0, 0, 0} {
-			b.buf = append(b.buf, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
+			b.Buf = append(b.Buf, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
 		}
-		b.buf[0] = byte(len(b.buf))
-		return b.buf
+		b.Buf[0] = byte(len(b.Buf))
+		return b.Buf
 	}
 	for _, test := range []struct {
 		name    string
@@ -95,8 +97,8 @@ func TestVerdict(t *testing.T) {
 		{"interrupted", [][]byte{answer(101, unix.EINTR)}, unix.EINTR},
 		{"none", nil, ErrStateUnknown},
 		{"confirmed", [][]byte{answer(101, 0)}, nil},
-		{"of the batch before", [][]byte{answer(99, 0)}, ErrStateUnknown},
-		{"of the batch after", [][]byte{answer(103, 0)}, ErrStateUnknown},
+		{"of the message.Batch before", [][]byte{answer(99, 0)}, ErrStateUnknown},
+		{"of the message.Batch after", [][]byte{answer(103, 0)}, ErrStateUnknown},
 		{"cut short", [][]byte{answer(101, 0)[:30]}, ErrStateUnknown},
 		{"refused", [][]byte{answer(101, unix.EBUSY)}, unix.EBUSY},
 		{"refused and confirmed", [][]byte{answer(101, unix.EBUSY), answer(101, 0)}, unix.EBUSY},
@@ -146,9 +148,9 @@ func TestReadGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	request := c.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *batch) {
-		b.str(unix.NFTA_SET_ELEM_LIST_TABLE, "t")
-		b.str(unix.NFTA_SET_ELEM_LIST_SET, "s")
+	request := c.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *message.Batch) {
+		b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, "t")
+		b.Str(unix.NFTA_SET_ELEM_LIST_SET, "s")
 	})
 	if err := c.exchange(ctx, request, func([]byte) { cancel() }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
@@ -186,9 +188,9 @@ func TestReadHoldsUpNobody(t *testing.T) {
 			t.Errorf("a read without time, while another one is on: %v", err)
 		}
 	})
-	request := r.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *batch) {
-		b.str(unix.NFTA_SET_ELEM_LIST_TABLE, "t")
-		b.str(unix.NFTA_SET_ELEM_LIST_SET, "s")
+	request := r.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *message.Batch) {
+		b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, "t")
+		b.Str(unix.NFTA_SET_ELEM_LIST_SET, "s")
 	})
 	if err := r.exchange(t.Context(), request, func([]byte) { during() }); err != nil {
 		t.Error(err)
@@ -302,14 +304,14 @@ func TestFlushMaps(t *testing.T) {
 // Everything that follows from a length field is in the kernel's hands or in those of whoever wrote the table.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
-	e := &encoder{tx: sampleTransaction()}
-	if err := e.encode(); err != nil {
+	e := &message.Encoder{Tx: sampleTransaction()}
+	if err := e.Encode(); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(e.buf)
-	for _, m := range e.messages {
-		f.Add(e.buf[m.start:])
-		f.Add(e.buf[m.start+headerLen:])
+	f.Add(e.Buf)
+	for _, m := range e.Messages {
+		f.Add(e.Buf[m.Start:])
+		f.Add(e.Buf[m.Start+message.HeaderLen:])
 	}
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		v := verdict{encoder: e}
@@ -317,19 +319,6 @@ func FuzzDecode(f *testing.F) {
 		_ = v.err()
 		w := Watcher{}
 		w.decode(b)
-		counterOf(b)
-		comment(b)
-		if len(b) >= headerLen {
-			elementAt(b, len(b)/2)
-		}
-		for _, family := range nft.Families() {
-			for fields := nft.Addr; fields <= nft.AddrProtoPort; fields++ {
-				d := elementDecoder{typ: nft.SetType{Family: family, Fields: fields, Map: true}}
-				d.message(b)
-				d.element(b)
-				d.finish()
-			}
-		}
 	})
 }
 
@@ -341,51 +330,4 @@ func sampleTransaction() *nft.Transaction {
 	m.Want(nft.Key{To: [16]byte{15: 7}}, nft.Value{Verdict: nft.JumpTo("c")})
 	t.SetChain(&nft.Chain{Name: "c", Rules: []nft.Rule{nft.R(nft.Counter{})}})
 	return t.Take()
-}
-
-// Encoding and decoding an element are inverse.
-func FuzzElement(f *testing.F) {
-	f.Add(uint8(4), uint8(0), make([]byte, 16), make([]byte, 16), uint8(6), uint16(80))
-	f.Add(uint8(6), uint8(1), make([]byte, 16), []byte(strings.Repeat("\xff", 16)), uint8(6), uint16(80))
-	f.Fuzz(func(t *testing.T, family, fields uint8, a, b []byte, proto uint8, port uint16) {
-		typ := nft.SetType{Family: nft.IPv4, Fields: nft.Fields(fields % 4)}
-		if family%2 == 0 {
-			typ.Family = nft.IPv6
-		}
-		k := randomKey(typ, a, b, proto, port)
-		tx := &nft.Transaction{Table: "t", Ops: []nft.Op{{
-			Verb:     nft.AddElements,
-			Set:      &nft.Set{Name: "s", Type: typ},
-			Elements: []nft.Element{{Key: k, Value: nft.Value{Comment: "c"}}},
-		}}}
-		e := &encoder{tx: tx}
-		if err := e.encode(); err != nil {
-			t.Skip(err)
-		}
-		d := elementDecoder{typ: typ}
-		for _, body := range messages(e.buf) {
-			d.message(body[headerLen-unix.NLMSG_HDRLEN:])
-		}
-		got := d.finish()
-		if len(got) != 1 || got[0].Element != tx.Ops[0].Elements[0] {
-			t.Errorf("%+v came back as %+v", tx.Ops[0].Elements, got)
-		}
-	})
-}
-
-// randomKey returns a key with only those fields set that count in a set of type typ.
-func randomKey(typ nft.SetType, a, b []byte, proto uint8, port uint16) nft.Key {
-	address := func(b []byte) [16]byte {
-		fixed := make([]byte, addrLen(typ.Family))
-		copy(fixed, b)
-		return addrOf(fixed)
-	}
-	k := nft.Key{Addr: address(a)}
-	switch typ.Fields {
-	case nft.AddrRange, nft.AddrAddr:
-		k.To = address(b)
-	case nft.AddrProtoPort:
-		k.Proto, k.Port = proto, port
-	}
-	return k
 }

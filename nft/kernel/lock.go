@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel/message"
 )
 
 // ErrLocked says that another process has taken a lock.
@@ -30,7 +31,7 @@ type Lock struct {
 // Lock takes the lock of a name until c is closed, in place of a stale one if that is not nil. If somebody else has
 // taken it, the error is ErrLocked.
 func (c *Conn) Lock(ctx context.Context, name, comment string, stale *Lock) error {
-	err := c.lock(ctx, lockTable{name, comment, tableOwner, stale})
+	err := c.lock(ctx, lockTable{name, comment, message.TableOwner, stale})
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // the kernel knows no owners
 		err = c.lock(ctx, lockTable{name, comment, 0, stale})
 	}
@@ -59,19 +60,21 @@ func (c *Conn) lock(ctx context.Context, l lockTable) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	tx := &nft.Transaction{Table: l.name, Ops: []nft.Op{{Verb: nft.DeleteTable}, {Verb: nft.AddTable}}}
-	e := &encoder{batch: batch{seq: c.seq}, tx: tx}
-	e.begin()
+	e := &message.Encoder{Batch: message.Batch{Seq: c.seq}, Tx: tx}
+	e.Begin()
 	if l.stale != nil {
-		e.command(message{op: 0}, unix.NFT_MSG_DELTABLE, 0, func() { e.attr(tableHandle, l.stale.handle) })
+		e.Command(message.Message{Op: 0}, unix.NFT_MSG_DELTABLE, 0, func() {
+			e.Attr(message.TableHandle, l.stale.handle)
+		})
 	}
-	e.op = 1
-	e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
-		e.u32(unix.NFTA_TABLE_FLAGS, l.flags)
-		e.comment(tableUserData, l.comment)
+	e.Command(message.Message{Op: 1}, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
+		e.Str(unix.NFTA_TABLE_NAME, l.name)
+		e.U32(unix.NFTA_TABLE_FLAGS, l.flags)
+		e.Comment(message.TableUserData, l.comment)
 	})
-	e.acknowledge()
-	e.end()
-	c.seq += uint32(len(e.messages))
+	e.Acknowledge()
+	e.End()
+	c.seq += uint32(len(e.Messages))
 	_, err := c.commit(e)
 	return err
 }
@@ -85,11 +88,11 @@ func ReadLock(ctx context.Context, config Config, name string) (Lock, error) {
 	}
 	defer r.Close() //nolint:errcheck // only read from
 	var l Lock
-	request := r.request(unix.NFT_MSG_GETTABLE, 0, func(b *batch) { b.str(unix.NFTA_TABLE_NAME, name) })
+	request := r.request(unix.NFT_MSG_GETTABLE, 0, func(b *message.Batch) { b.Str(unix.NFTA_TABLE_NAME, name) })
 	err = r.exchange(ctx, request, func(attrs []byte) {
-		l.Comment = comment(attribute(attrs, tableUserData))
-		l.Held = attribute(attrs, tableOwnerPort) != nil
-		l.handle = append(l.handle, attribute(attrs, tableHandle)...)
+		l.Comment = message.CommentOf(message.Attribute(attrs, message.TableUserData))
+		l.Held = message.Attribute(attrs, message.TableOwnerPort) != nil
+		l.handle = append(l.handle, message.Attribute(attrs, message.TableHandle)...)
 	})
 	if err != nil {
 		return Lock{}, fmt.Errorf("read lock %s: %w", name, err)

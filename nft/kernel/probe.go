@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel/message"
 )
 
 // Needs is what tables need of the kernel.
@@ -185,7 +186,7 @@ func (c *Conn) try(ctx context.Context, name string, steps []func(*nft.Table)) e
 // probeOwn sets the flags of owned tables if the kernel takes them. Older kernels know an owner (5.12) but no
 // persistence (6.9): their tables vanish with the owner, which lets all traffic through, so they are not owned.
 func (c *Conn) probeOwn(ctx context.Context, name string) error {
-	c.flags = tableOwner | tablePersist
+	c.flags = message.TableOwner | message.TablePersist
 	err := c.try(ctx, name, steps(func(*nft.Table) {}))
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		c.flags = 0

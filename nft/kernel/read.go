@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel/message"
 )
 
 // Reader reads from nf_tables on a socket of its own. One caller reads at a time, and who waits for his turn does so
@@ -51,16 +52,18 @@ func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType)
 		read = anyhow
 	}
 	err := read(ctx, func() error {
-		d := elementDecoder{typ: t}
-		request := r.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *batch) {
-			b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-			b.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+		d := message.Elements{Type: t}
+		request := r.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *message.Batch) {
+			b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+			b.Str(unix.NFTA_SET_ELEM_LIST_SET, set)
 		})
-		if err := r.exchange(ctx, request, d.message); err != nil {
+		if err := r.exchange(ctx, request, d.Message); err != nil {
 			return err
 		}
-		found = d.finish()
-		return d.err()
+		if found = d.Finish(); d.Twice() {
+			return ErrTorn
+		}
+		return nil
 	})
 	if err != nil {
 		return found, fmt.Errorf("read set %s: %w", set, err)
@@ -70,9 +73,9 @@ func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType)
 
 // Hooked says whether a table has a chain of that name: of a base chain, whether packets meet it.
 func (r *Reader) Hooked(ctx context.Context, table, chain string) (bool, error) {
-	request := r.request(unix.NFT_MSG_GETCHAIN, 0, func(b *batch) {
-		b.str(unix.NFTA_CHAIN_TABLE, table)
-		b.str(unix.NFTA_CHAIN_NAME, chain)
+	request := r.request(unix.NFT_MSG_GETCHAIN, 0, func(b *message.Batch) {
+		b.Str(unix.NFTA_CHAIN_TABLE, table)
+		b.Str(unix.NFTA_CHAIN_NAME, chain)
 	})
 	err := r.exchange(ctx, request, func([]byte) {})
 	if errors.Is(err, unix.ENOENT) {
@@ -90,11 +93,10 @@ func (r *Reader) InForce(ctx context.Context, table string) (bool, error) {
 	hooked := false
 	err := r.consistently(ctx, func() error {
 		hooked = false
-		request := r.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*batch) {})
+		request := r.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*message.Batch) {})
 		return r.exchange(ctx, request, func(attrs []byte) {
-			if text(attribute(attrs, unix.NFTA_CHAIN_TABLE)) == table && attribute(attrs, unix.NFTA_CHAIN_HOOK) != nil {
-				hooked = true
-			}
+			ours := message.Attribute(attrs, unix.NFTA_CHAIN_TABLE).Text() == table
+			hooked = hooked || ours && message.Attribute(attrs, unix.NFTA_CHAIN_HOOK) != nil
 		})
 	})
 	if err != nil {
@@ -179,23 +181,23 @@ func pause(ctx context.Context, d time.Duration) error {
 // generation returns the number of the ruleset, which every transaction in the network namespace increments.
 func (r *Reader) generation(ctx context.Context) (uint32, error) {
 	var id uint32
-	request := r.request(unix.NFT_MSG_GETGEN, 0, func(*batch) {})
+	request := r.request(unix.NFT_MSG_GETGEN, 0, func(*message.Batch) {})
 	err := r.exchange(ctx, request, func(attrs []byte) {
-		id = u32(attribute(attrs, unix.NFTA_GEN_ID))
+		id = message.Attribute(attrs, unix.NFTA_GEN_ID).Uint32()
 	})
 	return id, err
 }
 
 // request returns a message that asks for something.
-func (r *Reader) request(typ, flags uint16, attrs func(*batch)) *batch {
-	var b batch
-	b.command(message{}, typ, flags, func() { attrs(&b) })
+func (r *Reader) request(typ, flags uint16, attrs func(*message.Batch)) *message.Batch {
+	var b message.Batch
+	b.Command(message.Message{}, typ, flags, func() { attrs(&b) })
 	return &b
 }
 
 // exchange sends a request and calls each with the attributes of each message of the reply. What is left of a reply
 // that is given up is read all the same, so that nothing of it comes before the next one.
-func (r *Reader) exchange(ctx context.Context, request *batch, each func(attrs []byte)) error {
+func (r *Reader) exchange(ctx context.Context, request *message.Batch, each func(attrs []byte)) error {
 	select {
 	case r.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -208,19 +210,26 @@ func (r *Reader) exchange(ctx context.Context, request *batch, each func(attrs [
 	if err := r.drain(); err != nil {
 		return err
 	}
-	var m netlink.Message
-	if err := m.UnmarshalBinary(request.buf); err != nil {
-		return err
-	}
-	m.Header.Sequence = 0 // the connection has its own
 	r.left = true
-	if _, err := r.conn.Send(m); err != nil {
+	sent, err := r.send(request)
+	if err != nil {
 		return err
 	}
 	r.requests++
-	err := r.receive(ctx, m.Header.Flags, each)
+	err = r.receive(ctx, sent.Flags, each)
 	r.left = lost(err)
 	return err
+}
+
+// send sends a request, with a number of the connection's, and returns its header.
+func (r *Reader) send(request *message.Batch) (netlink.Header, error) {
+	var m netlink.Message
+	if err := m.UnmarshalBinary(request.Buf); err != nil {
+		return netlink.Header{}, err
+	}
+	m.Header.Sequence = 0
+	sent, err := r.conn.Send(m)
+	return sent.Header, err
 }
 
 // receive reads the reply to a request with those flags.
@@ -228,7 +237,7 @@ func (r *Reader) receive(ctx context.Context, flags netlink.HeaderFlags, each fu
 	for done := false; !done; { // never has to wait: the kernel answers inside the calls
 		done = flags&netlink.Acknowledge == 0 // or in a datagram of its own
 		for answer, err := range r.conn.ReceiveIter() {
-			const generic = headerLen - unix.NLMSG_HDRLEN // length of nfgenmsg
+			const generic = message.HeaderLen - unix.NLMSG_HDRLEN // length of nfgenmsg
 			var refused *netlink.OpError
 			switch {
 			case errors.As(err, &refused) && !lost(err):
@@ -253,12 +262,7 @@ func (r *Reader) drain() error {
 	if !r.left {
 		return nil
 	}
-	var m netlink.Message
-	if err := m.UnmarshalBinary(r.request(unix.NFT_MSG_GETGEN, 0, func(*batch) {}).buf); err != nil {
-		return err
-	}
-	m.Header.Sequence = 0
-	question, err := r.conn.Send(m)
+	question, err := r.send(r.request(unix.NFT_MSG_GETGEN, 0, func(*message.Batch) {}))
 	if err != nil {
 		return err
 	}
@@ -267,7 +271,7 @@ func (r *Reader) drain() error {
 			if lost(err) {
 				return err
 			}
-			r.left = r.left && answer.Header.Sequence != question.Header.Sequence
+			r.left = r.left && answer.Header.Sequence != question.Sequence
 		}
 	}
 	return nil
@@ -277,16 +281,4 @@ func (r *Reader) drain() error {
 func lost(err error) bool {
 	var call *os.SyscallError
 	return err != nil && (errors.As(err, &call) || !errors.As(err, new(unix.Errno)))
-}
-
-// counterOf returns the values of an expression that is a counter, or zero.
-func counterOf(x []byte) nft.Count {
-	if text(attribute(x, unix.NFTA_EXPR_NAME)) != "counter" {
-		return nft.Count{}
-	}
-	data := attribute(x, unix.NFTA_EXPR_DATA)
-	return nft.Count{
-		Packets: u64(attribute(data, unix.NFTA_COUNTER_PACKETS)),
-		Bytes:   u64(attribute(data, unix.NFTA_COUNTER_BYTES)),
-	}
 }

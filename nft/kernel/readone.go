@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel/message"
 )
 
 // Element returns the element of a set that a lookup of k ends at: k itself or, of intervals, the one around its first
@@ -17,25 +18,25 @@ import (
 // set has.
 func (r *Reader) Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error) {
 	q := elementQuery{r, table, s}
-	key, err := appendKey(nil, s.Type, &k)
+	key, err := message.AppendKey(nil, s.Type, &k)
 	if err != nil {
 		return nft.Counted{}, err
 	}
 	var found nft.Counted
 	err = r.consistently(ctx, func() error {
-		d, err := q.ask(ctx, rawElement{key: key})
+		d, err := q.ask(ctx, message.Element{Key: key})
 		if err != nil {
 			return err
 		}
-		if len(d.found) != 1 {
+		if len(d.Found) != 1 {
 			return ErrTorn
 		}
 		if s.Type.Interval() {
-			if d.ends, err = q.end(ctx, d.found[0].Key); err != nil {
+			if d.Ends, err = q.end(ctx, d.Found[0].Key); err != nil {
 				return err
 			}
 		}
-		found = d.finish()[0]
+		found = d.Finish()[0]
 		return nil
 	})
 	if err != nil {
@@ -52,16 +53,16 @@ type elementQuery struct {
 }
 
 // ask returns the element that the kernel finds by a key: in an interval its start or, with that flag, its end.
-func (q elementQuery) ask(ctx context.Context, el rawElement) (*elementDecoder, error) {
-	var e encoder
+func (q elementQuery) ask(ctx context.Context, el message.Element) (*message.Elements, error) {
+	var e message.Encoder
 	// It is to be acknowledged: of an end that is not there Linux 6.18 says nothing.
-	e.command(message{}, unix.NFT_MSG_GETSETELEM, unix.NLM_F_ACK, func() {
-		e.str(unix.NFTA_SET_ELEM_LIST_TABLE, q.table)
-		e.str(unix.NFTA_SET_ELEM_LIST_SET, q.set.Name)
-		e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() { e.element(el, func() {}) })
+	e.Command(message.Message{}, unix.NFT_MSG_GETSETELEM, unix.NLM_F_ACK, func() {
+		e.Str(unix.NFTA_SET_ELEM_LIST_TABLE, q.table)
+		e.Str(unix.NFTA_SET_ELEM_LIST_SET, q.set.Name)
+		e.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() { e.Element(el, func() {}) })
 	})
-	d := &elementDecoder{typ: q.set.Type}
-	return d, q.reader.exchange(ctx, &e.batch, d.message)
+	d := &message.Elements{Type: q.set.Type}
+	return d, q.reader.exchange(ctx, &e.Batch, d.Message)
 }
 
 // end returns the end of the interval that starts at a key; one up to the top has none. What the kernel answers to a
@@ -69,21 +70,21 @@ func (q elementQuery) ask(ctx context.Context, el rawElement) (*elementDecoder, 
 // the start, if the interval goes on there.
 func (q elementQuery) end(ctx context.Context, start nft.Key) ([]nft.Key, error) {
 	start.To, start.Last = start.Addr, start.Port
-	behind, err := appendEnd(nil, q.set.Type, &start)
+	behind, err := message.AppendEnd(nil, q.set.Type, &start)
 	if err != nil || len(behind) == 0 {
 		return nil, err
 	}
-	d, err := q.ask(ctx, rawElement{key: behind})
+	d, err := q.ask(ctx, message.Element{Key: behind})
 	switch {
 	case errors.Is(err, unix.ENOENT),
-		err == nil && len(d.found) == 1 && (d.found[0].Addr != start.Addr || d.found[0].Port != start.Port):
-		return []nft.Key{d.key(behind)}, nil // nothing there, or another interval
+		err == nil && len(d.Found) == 1 && (d.Found[0].Addr != start.Addr || d.Found[0].Port != start.Port):
+		return []nft.Key{d.Key(behind)}, nil // nothing there, or another interval
 	case err != nil:
 		return nil, err
 	}
-	d, err = q.ask(ctx, rawElement{key: behind, flags: unix.NFT_SET_ELEM_INTERVAL_END})
+	d, err = q.ask(ctx, message.Element{Key: behind, Flags: unix.NFT_SET_ELEM_INTERVAL_END})
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
-	return d.ends, err
+	return d.Ends, err
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel/message"
 )
 
 // Shape returns how much a table holds; that it is not there is an error that is fs.ErrNotExist. If a transaction came
@@ -21,17 +22,17 @@ func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 		if shape.Owned, err = c.owns(ctx, table); err != nil || shape.Owned {
 			return err
 		}
-		every := c.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*batch) {})
+		every := c.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*message.Batch) {})
 		err = c.exchange(ctx, every, func(attrs []byte) {
-			if text(attribute(attrs, unix.NFTA_CHAIN_TABLE)) == table {
-				name := text(attribute(attrs, unix.NFTA_CHAIN_NAME))
-				shape.Chains[name] = int(u32(attribute(attrs, unix.NFTA_CHAIN_USE)))
+			if message.Attribute(attrs, unix.NFTA_CHAIN_TABLE).Text() == table {
+				name := message.Attribute(attrs, unix.NFTA_CHAIN_NAME).Text()
+				shape.Chains[name] = int(message.Attribute(attrs, unix.NFTA_CHAIN_USE).Uint32())
 			}
 		})
 		if err != nil {
 			return err
 		}
-		named := func(b *batch) { b.str(unix.NFTA_SET_TABLE, table) }
+		named := func(b *message.Batch) { b.Str(unix.NFTA_SET_TABLE, table) }
 		return c.exchange(ctx, c.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, named), func(attrs []byte) {
 			if name, elements := setSize(attrs); name != "" {
 				shape.Sets[name] = elements
@@ -47,23 +48,23 @@ func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 // owns says whether the connection owns a table.
 func (c *Conn) owns(ctx context.Context, table string) (bool, error) {
 	owns := false
-	named := func(b *batch) { b.str(unix.NFTA_TABLE_NAME, table) }
+	named := func(b *message.Batch) { b.Str(unix.NFTA_TABLE_NAME, table) }
 	err := c.exchange(ctx, c.request(unix.NFT_MSG_GETTABLE, 0, named), func(attrs []byte) {
-		owner := attribute(attrs, tableOwnerPort)
-		owns = owner != nil && u32(owner) == c.port
+		owner := message.Attribute(attrs, message.TableOwnerPort)
+		owns = owner != nil && owner.Uint32() == c.port
 	})
 	return owns, err
 }
 
 // setSize returns the name and the number of elements of a set that does not belong to a rule.
 func setSize(attrs []byte) (name string, elements int) {
-	flags := u32(attribute(attrs, unix.NFTA_SET_FLAGS))
+	flags := message.Attribute(attrs, unix.NFTA_SET_FLAGS).Uint32()
 	if flags&unix.NFT_SET_ANONYMOUS != 0 {
 		return "", 0
 	}
 	elements = nft.Unknown
-	if count := attribute(attrs, setCount); count != nil && flags&unix.NFT_SET_INTERVAL == 0 {
-		elements = int(u32(count))
+	if count := message.Attribute(attrs, message.SetCount); count != nil && flags&unix.NFT_SET_INTERVAL == 0 {
+		elements = int(count.Uint32())
 	}
-	return text(attribute(attrs, unix.NFTA_SET_NAME)), elements
+	return message.Attribute(attrs, unix.NFTA_SET_NAME).Text(), elements
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/kernel/message"
 )
 
 // Event is a transaction that somebody else committed in the network namespace.
@@ -75,7 +76,7 @@ func (c *Conn) Watch() (*Watcher, error) {
 
 // commitUnwatched commits a batch while the watchers do not listen. The number of the ruleset tells whether somebody
 // else committed meanwhile.
-func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) (nft.Result, error) {
+func (c *Conn) commitUnwatched(ctx context.Context, e *message.Encoder) (nft.Result, error) {
 	want, err := c.Generation(ctx)
 	if err == nil {
 		err = c.settle()
@@ -105,11 +106,11 @@ func (c *Conn) commitUnwatched(ctx context.Context, e *encoder) (nft.Result, err
 // settle waits until the kernel has told of all transactions that the number of the ruleset has: it raises the number
 // first, and tells of a transaction at its end. An empty batch changes nothing, and waits for its turn to do so.
 func (c *Conn) settle() error {
-	b := batch{seq: c.seq}
-	b.begin()
-	b.end()
-	c.seq += uint32(len(b.messages))
-	return c.socket.send(b.buf)
+	b := message.Batch{Seq: c.seq}
+	b.Begin()
+	b.End()
+	c.seq += uint32(len(b.Messages))
+	return c.socket.send(b.Buf)
 }
 
 // subscribe joins the group of nf_tables' notifications: one for each object that changed, many in a datagram, and one
@@ -214,24 +215,24 @@ func (w *Watcher) lost() Event {
 // that says so comes in a datagram of its own.
 func (w *Watcher) decode(b []byte) (Event, bool) {
 	const (
-		generic = headerLen - unix.NLMSG_HDRLEN // length of nfgenmsg
+		generic = message.HeaderLen - unix.NLMSG_HDRLEN // length of nfgenmsg
 		ended   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
 	)
-	for h, body := range messages(b) {
+	for h, body := range message.Messages(b) {
 		if len(body) < generic {
 			continue
 		}
 		family, attrs := body[0], body[generic:]
 		if h.Type == ended {
 			e := Event{
-				Program: text(attribute(attrs, unix.NFTA_GEN_PROC_NAME)),
+				Program: message.Attribute(attrs, unix.NFTA_GEN_PROC_NAME).Text(),
 				Tables:  w.tables,
 			}
 			w.tables = nil
 			return e, true
 		}
 		// Whatever the object is, its table's name is attribute 1.
-		if table := attribute(attrs, unix.NFTA_TABLE_NAME); len(table) > 0 && family == unix.NFPROTO_INET {
+		if table := message.Attribute(attrs, unix.NFTA_TABLE_NAME); len(table) > 0 && family == unix.NFPROTO_INET {
 			w.touched(table)
 		}
 	}
@@ -239,11 +240,11 @@ func (w *Watcher) decode(b []byte) (Event, bool) {
 }
 
 // touched notes that something changed in a table.
-func (w *Watcher) touched(table []byte) {
+func (w *Watcher) touched(table message.Value) {
 	for _, known := range w.tables {
 		if len(table) == len(known)+1 && string(table[:len(known)]) == known {
 			return
 		}
 	}
-	w.tables = append(w.tables, text(table))
+	w.tables = append(w.tables, table.Text())
 }

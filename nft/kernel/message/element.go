@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package message
 
 import (
 	"bytes"
@@ -28,7 +28,7 @@ const maxKey = 40
 // kernel would else keep one end, and the first one deleted would leave the other open to the top of the address space.
 // It also makes the kernel refuse most overlaps, but not that of an interval without an end, see appendEnd: to keep
 // intervals disjoint is the model's duty.
-func (e *encoder) elements(op *nft.Op) {
+func (e *Encoder) elements(op *nft.Op) {
 	typ, flags := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	if op.Verb == nft.DeleteElements {
 		typ, flags = unix.NFT_MSG_DELSETELEM, 0
@@ -52,18 +52,18 @@ type elementList struct {
 }
 
 // list appends the messages of a list, each element of which one appends.
-func (e *encoder) list(l elementList, one func(i int)) {
+func (e *Encoder) list(l elementList, one func(i int)) {
 	for i := 0; i < l.n; {
 		m := e.message()
-		m.element = i
-		e.command(m, l.typ, l.flags, func() {
-			e.str(unix.NFTA_SET_ELEM_LIST_TABLE, e.tx.Table)
-			e.str(unix.NFTA_SET_ELEM_LIST_SET, l.set)
+		m.Element = i
+		e.Command(m, l.typ, l.flags, func() {
+			e.Str(unix.NFTA_SET_ELEM_LIST_TABLE, e.Tx.Table)
+			e.Str(unix.NFTA_SET_ELEM_LIST_SET, l.set)
 			if l.id != 0 {
-				e.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, l.id)
+				e.U32(unix.NFTA_SET_ELEM_LIST_SET_ID, l.id)
 			}
-			e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
-				for start := len(e.buf); i < l.n && len(e.buf)-start < maxElements; i++ {
+			e.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
+				for start := len(e.Buf); i < l.n && len(e.Buf)-start < maxElements; i++ {
 					one(i)
 				}
 			})
@@ -72,14 +72,14 @@ func (e *encoder) list(l elementList, one func(i int)) {
 }
 
 // modelElement appends one element of the model: one of the kernel, or in an interval set its start and its end.
-func (e *encoder) modelElement(op *nft.Op, el *nft.Element) {
+func (e *Encoder) modelElement(op *nft.Op, el *nft.Element) {
 	var buf [maxKey]byte
-	key, err := appendKey(buf[:0], op.Set.Type, &el.Key)
+	key, err := AppendKey(buf[:0], op.Set.Type, &el.Key)
 	if err != nil {
 		e.fail(err)
 		return
 	}
-	e.element(rawElement{key: key}, func() {
+	e.Element(Element{Key: key}, func() {
 		if op.Verb == nft.AddElements {
 			e.value(op.Set.Type, &el.Value)
 		}
@@ -87,35 +87,35 @@ func (e *encoder) modelElement(op *nft.Op, el *nft.Element) {
 	if !op.Set.Type.Interval() {
 		return
 	}
-	key, err = appendEnd(buf[:0], op.Set.Type, &el.Key)
+	key, err = AppendEnd(buf[:0], op.Set.Type, &el.Key)
 	if err != nil {
 		e.fail(err)
 		return
 	}
 	if len(key) > 0 {
-		e.element(rawElement{key: key, flags: unix.NFT_SET_ELEM_INTERVAL_END}, func() {})
+		e.Element(Element{Key: key, Flags: unix.NFT_SET_ELEM_INTERVAL_END}, func() {})
 	}
 }
 
-// rawElement is an element in the kernel's form.
-type rawElement struct {
-	key   []byte
-	flags uint32
+// Element is an element in the kernel's form.
+type Element struct {
+	Key   []byte
+	Flags uint32
 }
 
-// element appends an element with the attributes that body adds to its key.
-func (e *encoder) element(el rawElement, body func()) {
-	e.nest(unix.NFTA_LIST_ELEM, func() {
-		if el.flags != 0 {
-			e.u32(unix.NFTA_SET_ELEM_FLAGS, el.flags)
+// Element appends an element with the attributes that body adds to its key.
+func (b *Batch) Element(el Element, body func()) {
+	b.Nest(unix.NFTA_LIST_ELEM, func() {
+		if el.Flags != 0 {
+			b.U32(unix.NFTA_SET_ELEM_FLAGS, el.Flags)
 		}
-		e.nest(unix.NFTA_SET_ELEM_KEY, func() { e.attr(unix.NFTA_DATA_VALUE, el.key) })
+		b.Nest(unix.NFTA_SET_ELEM_KEY, func() { b.Attr(unix.NFTA_DATA_VALUE, el.Key) })
 		body()
 	})
 }
 
 // value appends what an element of a set of type t carries.
-func (e *encoder) value(t nft.SetType, v *nft.Value) {
+func (e *Encoder) value(t nft.SetType, v *nft.Value) {
 	if t.Map {
 		e.elementVerdict(v.Verdict)
 	}
@@ -125,28 +125,28 @@ func (e *encoder) value(t nft.SetType, v *nft.Value) {
 }
 
 // elementVerdict appends what a verdict map's element maps to.
-func (e *encoder) elementVerdict(v nft.Verdict) {
+func (e *Encoder) elementVerdict(v nft.Verdict) {
 	kind, err := verdictKind(v)
 	if err != nil {
 		e.fail(err)
 		return
 	}
-	e.nest(unix.NFTA_SET_ELEM_DATA, func() {
-		e.nest(unix.NFTA_DATA_VERDICT, func() {
-			e.u32(unix.NFTA_VERDICT_CODE, uint32(kind))
+	e.Nest(unix.NFTA_SET_ELEM_DATA, func() {
+		e.Nest(unix.NFTA_DATA_VERDICT, func() {
+			e.U32(unix.NFTA_VERDICT_CODE, uint32(kind))
 			if v.Chain != "" {
-				e.str(unix.NFTA_VERDICT_CHAIN, v.Chain)
+				e.Str(unix.NFTA_VERDICT_CHAIN, v.Chain)
 			}
 		})
 	})
 }
 
 // elementComment appends the comment of an element. The model has cleaned and cut it already.
-func (e *encoder) elementComment(text string) {
+func (e *Encoder) elementComment(text string) {
 	start := e.open(unix.NFTA_SET_ELEM_USERDATA)
-	e.buf = append(e.buf, byte(userdata.NFTNL_UDATA_SET_ELEM_COMMENT), byte(len(text)+1))
-	e.buf = append(e.buf, text...)
-	e.buf = append(e.buf, 0)
+	e.Buf = append(e.Buf, byte(userdata.NFTNL_UDATA_SET_ELEM_COMMENT), byte(len(text)+1))
+	e.Buf = append(e.Buf, text...)
+	e.Buf = append(e.Buf, 0)
 	e.close(start)
 	if len(text) > nft.MaxComment {
 		e.fail(fmt.Errorf("comment of %d bytes, more than %d", len(text), nft.MaxComment))
@@ -172,9 +172,9 @@ func verdictKind(v nft.Verdict) (expr.VerdictKind, error) {
 	return 0, fmt.Errorf("%s is not a verdict that a map can have", v)
 }
 
-// appendKey appends the key of an element to b, as the kernel compares it: the parts in network byte order, each padded
+// AppendKey appends the key of an element to b, as the kernel compares it: the parts in network byte order, each padded
 // to 4 bytes at its end. Of an interval it is the first address or port.
-func appendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
+func AppendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	if t.Fields == nft.PortInterval {
 		return binary.BigEndian.AppendUint16(b, k.Port), nil
 	}
@@ -194,9 +194,9 @@ func appendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	return b, nil
 }
 
-// appendEnd appends the key of the element that ends an interval, which is the first address or port after it. An
+// AppendEnd appends the key of the element that ends an interval, which is the first address or port after it. An
 // interval up to the top has no end, and nothing is appended.
-func appendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
+func AppendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	if bytes.Compare(k.To[:], k.Addr[:]) < 0 || k.Last < k.Port && t.Fields == nft.PortInterval {
 		return nil, errors.New("interval ends before it starts")
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package message
 
 import (
 	"encoding/binary"
@@ -83,15 +83,15 @@ func portSet(p nft.Ports) anonymous {
 	s := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeInetService}}}
 	if !slices.ContainsFunc(p, isRange) {
 		for _, r := range p {
-			s.elements = append(s.elements, rawElement{key: port(r.First)})
+			s.elements = append(s.elements, Element{Key: port(r.First)})
 		}
 		return s
 	}
 	s.flags = unix.NFT_SET_INTERVAL
 	for _, r := range slices.Clone(p).Compact() {
-		s.elements = append(s.elements, rawElement{key: port(r.First)})
+		s.elements = append(s.elements, Element{Key: port(r.First)})
 		if r.Last < 65535 {
-			s.elements = append(s.elements, rawElement{key: port(r.Last + 1), flags: unix.NFT_SET_ELEM_INTERVAL_END})
+			s.elements = append(s.elements, Element{Key: port(r.Last + 1), Flags: unix.NFT_SET_ELEM_INTERVAL_END})
 		}
 	}
 	return s
@@ -102,7 +102,7 @@ func (r *rule) protocolsAndPorts(p nft.Ports) {
 	s := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeInetProto,
 		nftables.TypeInetService}}}
 	for _, r := range p {
-		s.elements = append(s.elements, rawElement{key: protocolAndPort(r.Proto, r.First)})
+		s.elements = append(s.elements, Element{Key: protocolAndPort(r.Proto, r.First)})
 	}
 	r.push(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: firstRegister}, loadDestPort(firstRegister+1))
 	r.lookupAnonymous(s)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package message
 
 import (
 	"encoding/binary"
@@ -30,7 +30,7 @@ type rule struct {
 // anonymous is a set that is part of a rule.
 type anonymous struct {
 	declaration
-	elements []rawElement
+	elements []Element
 }
 
 // add compiles statements.
@@ -205,7 +205,7 @@ func loadDestPort(register uint32) expr.Any {
 func (r *rule) neighbourDiscovery() {
 	set := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeICMP6Type}}}
 	for typ := nft.FirstNDType; typ <= nft.LastNDType; typ++ {
-		set.elements = append(set.elements, rawElement{key: []byte{typ}})
+		set.elements = append(set.elements, Element{Key: []byte{typ}})
 	}
 	r.requireFamily(nft.IPv6)
 	r.requireProtocol(nft.ICMPv6)

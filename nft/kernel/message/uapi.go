@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package message
 
 import "golang.org/x/sys/unix"
 
 // What golang.org/x/sys/unix lacks of the kernel's include/uapi/linux/netfilter/nf_tables.h.
 const (
-	tableHandle    = 4  // NFTA_TABLE_HANDLE
-	tableUserData  = 6  // NFTA_TABLE_USERDATA
-	tableOwnerPort = 7  // NFTA_TABLE_OWNER, of tables that have one
+	TableHandle    = 4  // NFTA_TABLE_HANDLE
+	TableUserData  = 6  // NFTA_TABLE_USERDATA
+	TableOwnerPort = 7  // NFTA_TABLE_OWNER, of tables that have one
 	chainUserData  = 12 // NFTA_CHAIN_USERDATA
 	elemKeyEnd     = 10 // NFTA_SET_ELEM_KEY_END
 	setExpr        = 17 // NFTA_SET_EXPR
-	setCount       = 20 // NFTA_SET_COUNT, Linux 6.16
+	SetCount       = 20 // NFTA_SET_COUNT, Linux 6.16
 
-	tableOwner   = 0x2 // NFT_TABLE_F_OWNER, Linux 5.12
-	tablePersist = 0x4 // NFT_TABLE_F_PERSIST, Linux 6.9
+	TableOwner   = 0x2 // NFT_TABLE_F_OWNER, Linux 5.12
+	TablePersist = 0x4 // NFT_TABLE_F_PERSIST, Linux 6.9
 )
 
 // policyAccept is the policy of every base chain (NF_ACCEPT).

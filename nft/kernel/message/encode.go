@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package message
 
 import (
 	"encoding/binary"
@@ -14,23 +14,23 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// encoder encodes one transaction as a batch.
-type encoder struct {
-	batch
-	tx         *nft.Transaction
-	tableFlags uint32 // of a new table
-	flushMaps  bool   // before their deletion
+// Encoder encodes one transaction as a batch.
+type Encoder struct {
+	Batch
+	Tx         *nft.Transaction
+	TableFlags uint32 // of a new table
+	FlushMaps  bool   // before their deletion
 	op         int    // index of the operation in hand
 	bad        int    // index of the element of that operation that has no encoding, or -1
 	sets       uint32 // sets declared so far, whose ids they are
 }
 
-// encode appends the messages of the whole transaction. Its error is an [*nft.Refused] with all that has no encoding.
-func (e *encoder) encode() error {
+// Encode appends the messages of the whole transaction. Its error is an [*nft.Refused] with all that has no encoding.
+func (e *Encoder) Encode() error {
 	var refused nft.Refused
-	e.begin()
-	for e.op = range e.tx.Ops {
-		op := &e.tx.Ops[e.op]
+	e.Begin()
+	for e.op = range e.Tx.Ops {
+		op := &e.Tx.Ops[e.op]
 		e.bad = -1
 		e.operation(op)
 		if e.err == nil {
@@ -45,12 +45,12 @@ func (e *encoder) encode() error {
 	if refused.Err != nil {
 		return &refused
 	}
-	e.acknowledge()
-	e.end()
+	e.Acknowledge()
+	e.End()
 	return nil
 }
 
-func (e *encoder) operation(op *nft.Op) {
+func (e *Encoder) operation(op *nft.Op) {
 	switch op.Verb {
 	case nft.AddTable:
 		e.addTable()
@@ -76,28 +76,28 @@ func (e *encoder) operation(op *nft.Op) {
 }
 
 // message is the message of the operation in hand.
-func (e *encoder) message() message { return message{op: e.op} }
+func (e *Encoder) message() Message { return Message{Op: e.op} }
 
 // table, chain and rule append a message about such an object, with the attributes that body adds to its name.
-func (e *encoder) table(typ, flags uint16, body func()) {
-	e.command(e.message(), typ, flags, func() {
-		e.str(unix.NFTA_TABLE_NAME, e.tx.Table)
+func (e *Encoder) table(typ, flags uint16, body func()) {
+	e.Command(e.message(), typ, flags, func() {
+		e.Str(unix.NFTA_TABLE_NAME, e.Tx.Table)
 		body()
 	})
 }
 
-func (e *encoder) chain(typ, flags uint16, c *nft.Chain, body func()) {
-	e.command(e.message(), typ, flags, func() {
-		e.str(unix.NFTA_CHAIN_TABLE, e.tx.Table)
-		e.str(unix.NFTA_CHAIN_NAME, c.Name)
+func (e *Encoder) chain(typ, flags uint16, c *nft.Chain, body func()) {
+	e.Command(e.message(), typ, flags, func() {
+		e.Str(unix.NFTA_CHAIN_TABLE, e.Tx.Table)
+		e.Str(unix.NFTA_CHAIN_NAME, c.Name)
 		body()
 	})
 }
 
-func (e *encoder) rule(typ, flags uint16, c *nft.Chain, body func()) {
-	e.command(e.message(), typ, flags, func() {
-		e.str(unix.NFTA_RULE_TABLE, e.tx.Table)
-		e.str(unix.NFTA_RULE_CHAIN, c.Name)
+func (e *Encoder) rule(typ, flags uint16, c *nft.Chain, body func()) {
+	e.Command(e.message(), typ, flags, func() {
+		e.Str(unix.NFTA_RULE_TABLE, e.Tx.Table)
+		e.Str(unix.NFTA_RULE_CHAIN, c.Name)
 		body()
 	})
 }
@@ -108,31 +108,31 @@ func (e *encoder) rule(typ, flags uint16, c *nft.Chain, body func()) {
 //
 // A table that the next operation deletes is only added so that the deletion finds one. It names no flags: any table of
 // the name will do, whereas flags other than those of a table that is there are refused.
-func (e *encoder) addTable() {
-	if next := e.op + 1; next < len(e.tx.Ops) && e.tx.Ops[next].Verb == nft.DeleteTable {
+func (e *Encoder) addTable() {
+	if next := e.op + 1; next < len(e.Tx.Ops) && e.Tx.Ops[next].Verb == nft.DeleteTable {
 		e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func() {})
 		return
 	}
 	e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func() {
-		e.u32(unix.NFTA_TABLE_FLAGS, e.tableFlags)
-		e.comment(tableUserData, e.tx.Comment)
+		e.U32(unix.NFTA_TABLE_FLAGS, e.TableFlags)
+		e.Comment(TableUserData, e.Tx.Comment)
 	})
 }
 
 // addChain encodes
 //
 //	add chain inet netpold c { type filter hook forward priority filter; policy accept; comment "..."; }
-func (e *encoder) addChain(c *nft.Chain) {
+func (e *Encoder) addChain(c *nft.Chain) {
 	e.chain(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, c, func() {
 		if c.Base != nil {
-			e.str(unix.NFTA_CHAIN_TYPE, "filter")
-			e.u32(unix.NFTA_CHAIN_POLICY, policyAccept)
-			e.nest(unix.NFTA_CHAIN_HOOK, func() {
-				e.u32(unix.NFTA_HOOK_HOOKNUM, hookNumber(c.Base.Hook))
-				e.u32(unix.NFTA_HOOK_PRIORITY, uint32(int32(c.Base.Priority)))
+			e.Str(unix.NFTA_CHAIN_TYPE, "filter")
+			e.U32(unix.NFTA_CHAIN_POLICY, policyAccept)
+			e.Nest(unix.NFTA_CHAIN_HOOK, func() {
+				e.U32(unix.NFTA_HOOK_HOOKNUM, hookNumber(c.Base.Hook))
+				e.U32(unix.NFTA_HOOK_PRIORITY, uint32(int32(c.Base.Priority)))
 			})
 		}
-		e.comment(chainUserData, c.Comment)
+		e.Comment(chainUserData, c.Comment)
 	})
 }
 
@@ -149,7 +149,7 @@ func hookNumber(h nft.Hook) uint32 {
 //	add rule inet netpold c ip saddr @s accept comment "..."
 //
 // with the anonymous sets of the rule, if any, in front of it.
-func (e *encoder) addRule(c *nft.Chain, r *nft.Rule) {
+func (e *Encoder) addRule(c *nft.Chain, r *nft.Rule) {
 	compiled := rule{nextSet: e.sets + 1}
 	if err := compiled.add(r.Statements); err != nil {
 		e.fail(err)
@@ -159,30 +159,30 @@ func (e *encoder) addRule(c *nft.Chain, r *nft.Rule) {
 		e.anonymousSet(&compiled.sets[i])
 	}
 	e.rule(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, c, func() {
-		e.nest(unix.NFTA_RULE_EXPRESSIONS, func() {
+		e.Nest(unix.NFTA_RULE_EXPRESSIONS, func() {
 			for _, x := range compiled.exprs {
 				e.expr(unix.NFTA_LIST_ELEM, x)
 			}
 		})
-		e.comment(unix.NFTA_RULE_USERDATA, r.Comment)
+		e.Comment(unix.NFTA_RULE_USERDATA, r.Comment)
 	})
 }
 
 // expr appends an expression.
-func (e *encoder) expr(typ uint16, x expr.Any) {
+func (e *Encoder) expr(typ uint16, x expr.Any) {
 	data, err := expr.Marshal(unix.NFPROTO_INET, x)
 	if err != nil {
 		e.fail(err)
 		return
 	}
-	e.attr(typ|nested, data)
+	e.Attr(typ|nested, data)
 }
 
-// comment appends a comment as user data, which the kernel keeps and nft(8) shows. The number that says "comment" is 0
+// Comment appends a comment as user data, which the kernel keeps and nft(8) shows. The number that says "comment" is 0
 // for tables, chains, rules and elements, but not for sets.
-func (e *encoder) comment(typ uint16, text string) {
+func (b *Batch) Comment(typ uint16, text string) {
 	if text = nft.CleanComment(text); text != "" {
-		e.attr(typ, userdata.AppendString(nil, userdata.TypeComment, text))
+		b.Attr(typ, userdata.AppendString(nil, userdata.TypeComment, text))
 	}
 }
 
@@ -201,7 +201,7 @@ type declaration struct {
 //
 //	add set inet netpold s { type ipv4_addr . inet_proto . inet_service; counter; comment "..."; }
 //	add map inet netpold m { type ipv4_addr : verdict; flags interval; comment "..."; }
-func (e *encoder) addSet(s *nft.Set) {
+func (e *Encoder) addSet(s *nft.Set) {
 	d := declaration{name: s.Name, key: keyType(s.Type), comment: s.Comment}
 	if s.Type.Interval() {
 		d.flags |= unix.NFT_SET_INTERVAL
@@ -227,16 +227,16 @@ func (e *encoder) addSet(s *nft.Set) {
 //
 //	flush map inet netpold m
 //	delete map inet netpold m
-func (e *encoder) deleteSet(s *nft.Set) {
-	if s.Type.Map && e.flushMaps {
-		e.command(e.message(), unix.NFT_MSG_DELSETELEM, 0, func() { // a deletion of elements that names none
-			e.str(unix.NFTA_SET_ELEM_LIST_TABLE, e.tx.Table)
-			e.str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+func (e *Encoder) deleteSet(s *nft.Set) {
+	if s.Type.Map && e.FlushMaps {
+		e.Command(e.message(), unix.NFT_MSG_DELSETELEM, 0, func() { // a deletion of elements that names none
+			e.Str(unix.NFTA_SET_ELEM_LIST_TABLE, e.Tx.Table)
+			e.Str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
 		})
 	}
-	e.command(e.message(), unix.NFT_MSG_DELSET, 0, func() {
-		e.str(unix.NFTA_SET_TABLE, e.tx.Table)
-		e.str(unix.NFTA_SET_NAME, s.Name)
+	e.Command(e.message(), unix.NFT_MSG_DELSET, 0, func() {
+		e.Str(unix.NFTA_SET_TABLE, e.Tx.Table)
+		e.Str(unix.NFTA_SET_NAME, s.Name)
 	})
 }
 
@@ -245,41 +245,41 @@ func (e *encoder) deleteSet(s *nft.Set) {
 //	tcp dport { 80, 443 }
 //
 // has one. The kernel makes up its name; the rule refers to it by its id.
-func (e *encoder) anonymousSet(s *anonymous) {
+func (e *Encoder) anonymousSet(s *anonymous) {
 	e.declare(&s.declaration)
 	list := elementList{
 		typ: unix.NFT_MSG_NEWSETELEM, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, set: s.name, id: e.sets,
 		n: len(s.elements),
 	}
 	e.list(list, func(i int) {
-		e.element(s.elements[i], func() {})
+		e.Element(s.elements[i], func() {})
 	})
 }
 
 // declare appends the declaration of a set, with the next id.
-func (e *encoder) declare(d *declaration) {
+func (e *Encoder) declare(d *declaration) {
 	e.sets++
 	typ, err := nftables.ConcatSetType(d.key...)
 	if err != nil {
 		e.fail(err)
 		return
 	}
-	e.command(e.message(), unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
-		e.str(unix.NFTA_SET_TABLE, e.tx.Table)
-		e.str(unix.NFTA_SET_NAME, d.name)
-		e.u32(unix.NFTA_SET_FLAGS, d.flags)
-		e.u32(unix.NFTA_SET_KEY_TYPE, typ.GetNFTMagic())
-		e.u32(unix.NFTA_SET_KEY_LEN, d.keyLen(typ))
+	e.Command(e.message(), unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
+		e.Str(unix.NFTA_SET_TABLE, e.Tx.Table)
+		e.Str(unix.NFTA_SET_NAME, d.name)
+		e.U32(unix.NFTA_SET_FLAGS, d.flags)
+		e.U32(unix.NFTA_SET_KEY_TYPE, typ.GetNFTMagic())
+		e.U32(unix.NFTA_SET_KEY_LEN, d.keyLen(typ))
 		if d.flags&unix.NFT_SET_MAP != 0 {
-			e.u32(unix.NFTA_SET_DATA_TYPE, verdictType)
-			e.u32(unix.NFTA_SET_DATA_LEN, 0)
+			e.U32(unix.NFTA_SET_DATA_TYPE, verdictType)
+			e.U32(unix.NFTA_SET_DATA_LEN, 0)
 		}
-		e.u32(unix.NFTA_SET_ID, e.sets)
+		e.U32(unix.NFTA_SET_ID, e.sets)
 		if d.timeout > 0 {
-			e.attr(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, d.timeout))
+			e.Attr(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, d.timeout))
 		}
 		e.describeSet(d)
-		e.attr(unix.NFTA_SET_USERDATA, d.userData())
+		e.Attr(unix.NFTA_SET_USERDATA, d.userData())
 		for _, x := range d.exprs {
 			e.expr(setExpr, x)
 		}
@@ -287,9 +287,9 @@ func (e *encoder) declare(d *declaration) {
 }
 
 // describeSet appends what helps the kernel to choose how it stores the set: the number of elements.
-func (e *encoder) describeSet(d *declaration) {
+func (e *Encoder) describeSet(d *declaration) {
 	if d.size > 0 {
-		e.nest(unix.NFTA_SET_DESC, func() { e.u32(unix.NFTA_SET_DESC_SIZE, d.size) })
+		e.Nest(unix.NFTA_SET_DESC, func() { e.U32(unix.NFTA_SET_DESC_SIZE, d.size) })
 	}
 }
 

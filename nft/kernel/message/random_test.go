@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kernel
+package message
 
 import (
 	"flag"
@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// Flags to run other seeds, or one alone: go test ./nft/kernel -run=EncodeRandom -seed=7 -clusters=1
+// Flags to run other seeds, or one alone: go test ./nft/kernel/message -run=EncodeRandom -seed=7 -clusters=1
 var (
 	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
 	clusters  = flag.Uint64("clusters", 500, "how many random clusters are encoded")
@@ -57,23 +57,23 @@ func encodeAll(tx *nft.Transaction) (int, error) {
 	if tx == nil {
 		return 0, nil
 	}
-	e := &encoder{tx: tx}
-	if err := e.encode(); err != nil {
+	e := &Encoder{Tx: tx}
+	if err := e.Encode(); err != nil {
 		return 0, err
 	}
-	decoders := make(map[int]*elementDecoder) // by operation
-	for i, m := range e.messages {
-		if m.op == noOp || tx.Ops[m.op].Verb != nft.AddElements {
+	decoders := make(map[int]*Elements) // by operation
+	for i, m := range e.Messages {
+		if m.Op == NoOp || tx.Ops[m.Op].Verb != nft.AddElements {
 			continue
 		}
-		if decoders[m.op] == nil {
-			decoders[m.op] = &elementDecoder{typ: tx.Ops[m.op].Set.Type}
+		if decoders[m.Op] == nil {
+			decoders[m.Op] = &Elements{Type: tx.Ops[m.Op].Set.Type}
 		}
-		end := len(e.buf)
-		if i+1 < len(e.messages) {
-			end = e.messages[i+1].start
+		end := len(e.Buf)
+		if i+1 < len(e.Messages) {
+			end = e.Messages[i+1].Start
 		}
-		decoders[m.op].message(e.buf[m.start+headerLen : end])
+		decoders[m.Op].Message(e.Buf[m.Start+HeaderLen : end])
 	}
 	n := 0
 	for i, d := range decoders {
@@ -83,7 +83,7 @@ func encodeAll(tx *nft.Transaction) (int, error) {
 			want[el.Key] = el.Value
 		}
 		got := make(map[nft.Key]nft.Value)
-		for _, el := range d.finish() {
+		for _, el := range d.Finish() {
 			got[el.Key] = el.Value
 		}
 		if !maps.Equal(got, want) {

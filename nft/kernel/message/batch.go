@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package message
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// HeaderLen is the length of the headers of a message, nlmsghdr and nfgenmsg.
+const HeaderLen = 20
+
+const (
+	attrLen = 4      // nlattr
+	maxAttr = 0xffff // bytes of an attribute with its header: the length field has 16 bits
+
+	// maxElements is the size in bytes at which a list of elements is continued in another message. It leaves room in
+	// maxAttr for one element more, whose names and comment are at most some hundred bytes.
+	maxElements = 60000
+)
+
+// Batch is the messages of one transaction in one buffer. Each has a sequence number of its own, by which the kernel's
+// answers tell which one they are about.
+//
+// Writing cannot fail, except that an attribute may become too long for its length field: err keeps the first such
+// failure, and a batch that has one must not be sent.
+type Batch struct {
+	Buf      []byte
+	Messages []Message
+	Seq      uint32 // of the first message
+	err      error
+}
+
+// Message says what one message of a batch is about.
+type Message struct {
+	Start   int // offset in the buffer
+	Op      int // index of the transaction's operation, or noOp
+	Element int // of element messages: index of the first element in the operation
+}
+
+// NoOp is the operation of the messages that begin and end a batch.
+const NoOp = -1
+
+// Begin appends the message before the operations.
+func (b *Batch) Begin() { b.frame(unix.NFNL_MSG_BATCH_BEGIN) }
+
+// End appends the message after the operations.
+func (b *Batch) End() { b.frame(unix.NFNL_MSG_BATCH_END) }
+
+func (b *Batch) frame(typ uint16) {
+	m := Message{Start: len(b.Buf), Op: NoOp}
+	b.header(typ, unix.NLM_F_REQUEST, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	b.finish(m)
+}
+
+// Command appends an nf_tables message about m's operation, with the attributes that body appends.
+func (b *Batch) Command(m Message, typ, flags uint16, body func()) {
+	m.Start = len(b.Buf)
+	b.header(unix.NFNL_SUBSYS_NFTABLES<<8|typ, unix.NLM_F_REQUEST|flags, unix.NFPROTO_INET, 0)
+	body()
+	b.finish(m)
+}
+
+// header appends the headers of netlink and of nfnetlink.
+func (b *Batch) header(typ, flags uint16, family byte, resource uint16) {
+	b.Buf = append(b.Buf, 0, 0, 0, 0) // the length, see finish
+	b.Buf = binary.NativeEndian.AppendUint16(b.Buf, typ)
+	b.Buf = binary.NativeEndian.AppendUint16(b.Buf, flags)
+	b.Buf = binary.NativeEndian.AppendUint32(b.Buf, b.Seq+uint32(len(b.Messages)))
+	b.Buf = append(b.Buf, 0, 0, 0, 0) // the port: the kernel knows
+	b.Buf = append(b.Buf, family, unix.NFNETLINK_V0)
+	b.Buf = binary.BigEndian.AppendUint16(b.Buf, resource)
+}
+
+// finish sets the length of the message.
+func (b *Batch) finish(m Message) {
+	binary.NativeEndian.PutUint32(b.Buf[m.Start:], uint32(len(b.Buf)-m.Start))
+	b.Messages = append(b.Messages, m)
+}
+
+// Acknowledge asks for an answer to the last message in any case, so that silence is not mistaken for success.
+func (b *Batch) Acknowledge() {
+	flags := b.Buf[b.Messages[len(b.Messages)-1].Start+6:]
+	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)
+}
+
+// Attr appends an attribute.
+func (b *Batch) Attr(typ uint16, data []byte) {
+	start := b.open(typ)
+	b.Buf = append(b.Buf, data...)
+	b.close(start)
+}
+
+// Str appends an attribute that holds a string.
+func (b *Batch) Str(typ uint16, s string) {
+	start := b.open(typ)
+	b.Buf = append(b.Buf, s...)
+	b.Buf = append(b.Buf, 0)
+	b.close(start)
+}
+
+// U32 appends an attribute that holds a number.
+func (b *Batch) U32(typ uint16, v uint32) {
+	start := b.open(typ)
+	b.Buf = binary.BigEndian.AppendUint32(b.Buf, v)
+	b.close(start)
+}
+
+// Nest appends an attribute that holds the attributes that body appends.
+func (b *Batch) Nest(typ uint16, body func()) {
+	start := b.open(typ | nested)
+	body()
+	b.close(start)
+}
+
+// open appends the header of an attribute and returns its offset; close sets its length and pads it.
+func (b *Batch) open(typ uint16) int {
+	start := len(b.Buf)
+	b.Buf = append(b.Buf, 0, 0)
+	b.Buf = binary.NativeEndian.AppendUint16(b.Buf, typ)
+	return start
+}
+
+func (b *Batch) close(start int) {
+	n := len(b.Buf) - start
+	if n > maxAttr {
+		b.fail(fmt.Errorf("netlink Attribute of %d bytes, more than %d", n, maxAttr))
+	}
+	binary.NativeEndian.PutUint16(b.Buf[start:], uint16(n))
+	for len(b.Buf)%4 != 0 {
+		b.Buf = append(b.Buf, 0)
+	}
+}
+
+// fail keeps the first error.
+func (b *Batch) fail(err error) {
+	if b.err == nil {
+		b.err = err
+	}
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package message
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// Elements gathers the elements of a set of one type.
+type Elements struct {
+	Type  nft.SetType
+	Found []nft.Counted // of an interval set: only the starts, and To or Last is not set yet
+	Ends  []nft.Key     // of an interval set: the addresses or ports after the intervals
+}
+
+// Message takes a message of elements, by its attributes.
+func (d *Elements) Message(attrs []byte) {
+	for _, el := range Attributes(Attribute(attrs, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
+		d.element(el)
+	}
+}
+
+// element takes one element.
+func (d *Elements) element(el []byte) {
+	var e nft.Counted
+	var flags uint32
+	for typ, v := range Attributes(el) {
+		switch typ {
+		case unix.NFTA_SET_ELEM_FLAGS:
+			flags = v.Uint32()
+		case unix.NFTA_SET_ELEM_KEY:
+			e.Key = d.Key(Attribute(v, unix.NFTA_DATA_VALUE))
+		case unix.NFTA_SET_ELEM_DATA:
+			e.Verdict = verdictOf(Attribute(v, unix.NFTA_DATA_VERDICT))
+		case unix.NFTA_SET_ELEM_USERDATA:
+			e.Comment = CommentOf(v)
+		case unix.NFTA_SET_ELEM_EXPR:
+			e.Count = counterOf(v)
+		case unix.NFTA_SET_ELEM_EXPIRATION:
+			e.Left = v.Uint64()
+		}
+	}
+	if flags&unix.NFT_SET_ELEM_INTERVAL_END != 0 {
+		d.Ends = append(d.Ends, e.Key)
+		return
+	}
+	d.Found = append(d.Found, e)
+}
+
+// Finish returns all elements.
+func (d *Elements) Finish() []nft.Counted {
+	switch d.Type.Fields {
+	case nft.AddrRange:
+		d.pair()
+	case nft.PortInterval:
+		d.pairPorts()
+	}
+	return d.Found
+}
+
+// Twice says whether an element was there twice, and so another one probably was not. After many insertions the kernel
+// moves a hash set into a larger table, in the background and whatever is being read; that is no transaction.
+func (d *Elements) Twice() bool {
+	seen := make(map[nft.Key]struct{}, len(d.Found))
+	for i := range d.Found {
+		seen[d.Found[i].Key] = struct{}{}
+	}
+	return len(seen) < len(d.Found)
+}
+
+// pair gives each interval its last address: the one before the next end, or before the next interval, or the highest
+// there is.
+func (d *Elements) pair() {
+	slices.SortFunc(d.Found, func(a, b nft.Counted) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
+	slices.SortFunc(d.Ends, func(a, b nft.Key) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
+	top := d.Key(bytes.Repeat([]byte{0xff}, addrLen(d.Type.Family))).Addr
+	ends := d.Ends
+	for i := range d.Found {
+		e := &d.Found[i]
+		for len(ends) > 0 && bytes.Compare(ends[0].Addr[:], e.Addr[:]) <= 0 {
+			ends = ends[1:] // the end of the interval before
+		}
+		e.To = top
+		if len(ends) > 0 {
+			e.To = before(ends[0].Addr)
+		}
+		if i+1 < len(d.Found) && bytes.Compare(d.Found[i+1].Addr[:], e.To[:]) <= 0 {
+			e.To = before(d.Found[i+1].Addr)
+		}
+	}
+}
+
+// pairPorts gives each interval its last port: the one before the next end, or the highest there is.
+func (d *Elements) pairPorts() {
+	slices.SortFunc(d.Found, func(a, b nft.Counted) int { return cmp.Compare(a.Port, b.Port) })
+	slices.SortFunc(d.Ends, func(a, b nft.Key) int { return cmp.Compare(a.Port, b.Port) })
+	ends := d.Ends
+	for i := range d.Found {
+		e := &d.Found[i]
+		for len(ends) > 0 && ends[0].Port <= e.Port {
+			ends = ends[1:] // the end of the interval before
+		}
+		e.Last = 65535
+		if len(ends) > 0 {
+			e.Last = ends[0].Port - 1
+		}
+		if i+1 < len(d.Found) && d.Found[i+1].Port <= e.Last {
+			e.Last = d.Found[i+1].Port - 1
+		}
+	}
+}
+
+// before returns the address before a, which is not the lowest.
+func before(a [16]byte) [16]byte {
+	for i := len(a) - 1; i >= 0; i-- {
+		a[i]--
+		if a[i] != 0xff {
+			break
+		}
+	}
+	return a
+}
+
+// Key decodes a key, see AppendKey. One that is too short is taken for one of zeros at its end.
+func (d *Elements) Key(v []byte) nft.Key {
+	var b [maxKey]byte
+	copy(b[:], v)
+	if d.Type.Fields == nft.PortInterval {
+		return nft.Key{Port: binary.BigEndian.Uint16(b[:])}
+	}
+	n := addrLen(d.Type.Family)
+	k := nft.Key{Addr: addrOf(b[:n])}
+	rest := b[n:]
+	if d.Type.Fields == nft.AddrAddr || d.Type.Fields == nft.Flow {
+		k.To, rest = addrOf(rest[:n]), rest[n:]
+	}
+	switch d.Type.Fields {
+	case nft.AddrProtoPort, nft.Flow:
+		k.Proto, k.Port = rest[0], binary.BigEndian.Uint16(rest[4:])
+	}
+	return k
+}
+
+// addrLen is the length in bytes of an address.
+func addrLen(f nft.Family) int {
+	if f == nft.IPv6 {
+		return 16
+	}
+	return 4
+}
+
+// addrOf returns an address of 4 or 16 bytes in the form of [nft.Key].
+func addrOf(b []byte) [16]byte {
+	a := [16]byte{10: 0xff, 11: 0xff}
+	if len(b) == 16 {
+		clear(a[:])
+	}
+	copy(a[16-len(b):], b)
+	return a
+}
+
+// verdictOf decodes the verdict of a map's element.
+func verdictOf(b []byte) nft.Verdict {
+	v := nft.Verdict{Chain: Attribute(b, unix.NFTA_VERDICT_CHAIN).Text()}
+	switch expr.VerdictKind(int32(Attribute(b, unix.NFTA_VERDICT_CODE).Uint32())) {
+	case expr.VerdictAccept:
+		v.Kind = nft.Accept
+	case expr.VerdictDrop:
+		v.Kind = nft.Drop
+	case expr.VerdictJump:
+		v.Kind = nft.Jump
+	case expr.VerdictGoto:
+		v.Kind = nft.Goto
+	case expr.VerdictReturn:
+		v.Kind = nft.Return
+	}
+	return v
+}
+
+// counterOf returns the values of an expression that is a counter, or zero.
+func counterOf(x []byte) nft.Count {
+	if Attribute(x, unix.NFTA_EXPR_NAME).Text() != "counter" {
+		return nft.Count{}
+	}
+	data := Attribute(x, unix.NFTA_EXPR_DATA)
+	return nft.Count{
+		Packets: Attribute(data, unix.NFTA_COUNTER_PACKETS).Uint64(),
+		Bytes:   Attribute(data, unix.NFTA_COUNTER_BYTES).Uint64(),
+	}
+}

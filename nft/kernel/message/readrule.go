@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package message
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/nft"
+)
+
+// SameRule says whether a rule that the kernel holds, as a list of expressions, does what it should. The sets that are
+// part of rules have names of the kernel's: elements returns what is in one, as [ElementTexts] has it.
+func SameRule(held []byte, want *nft.Rule, elements func(set string) ([]string, error)) (bool, error) {
+	compiled := rule{nextSet: 1}
+	if err := compiled.add(want.Statements); err != nil {
+		return false, err
+	}
+	i := 0
+	for _, x := range Attributes(held) {
+		if i == len(compiled.exprs) {
+			return false, nil
+		}
+		data, err := expr.Marshal(unix.NFPROTO_INET, compiled.exprs[i])
+		if err != nil {
+			return false, err
+		}
+		got, wanted := normal(x), normal(data)
+		if lookup, ok := compiled.exprs[i].(*expr.Lookup); ok && lookup.SetID != 0 && got.name == "lookup" {
+			set := got.attrs[unix.NFTA_LOOKUP_SET]
+			found, err := elements(Value(set).Text())
+			if err != nil || !compiled.sets[lookup.SetID-1].has(found) {
+				return false, err
+			}
+			wanted.attrs[unix.NFTA_LOOKUP_SET] = set
+		}
+		if !got.equal(wanted) {
+			return false, nil
+		}
+		i++
+	}
+	return i == len(compiled.exprs), nil
+}
+
+// has says whether the set has these elements, and no others.
+func (s *anonymous) has(found []string) bool {
+	var wanted []string
+	for _, el := range s.elements {
+		wanted = append(wanted, el.text())
+	}
+	slices.Sort(found)
+	slices.Sort(wanted)
+	return slices.Equal(found, wanted)
+}
+
+// ElementTexts returns the elements of a message, by its attributes, in a form that is equal for equal ones.
+func ElementTexts(attrs []byte) []string {
+	var all []string
+	for _, el := range Attributes(Attribute(attrs, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
+		key := Attribute(Attribute(el, unix.NFTA_SET_ELEM_KEY), unix.NFTA_DATA_VALUE)
+		e := Element{Key: key, Flags: Attribute(el, unix.NFTA_SET_ELEM_FLAGS).Uint32()}
+		// of a concatenated interval, which none of ours is
+		all = append(all, e.text()+string(Attribute(el, elemKeyEnd)))
+	}
+	return all
+}
+
+// text is a form that is equal for equal elements.
+func (e Element) text() string { return fmt.Sprintf("%x %d", e.Key, e.Flags) }
+
+// expression is an expression in a form that is equal for equal ones, whether we or the kernel wrote it.
+type expression struct {
+	name  string
+	attrs map[uint16]string
+}
+
+func (e expression) equal(other expression) bool {
+	return e.name == other.name && maps.Equal(e.attrs, other.attrs)
+}
+
+// normal brings an expression into that form. The order of attributes does not matter, nor do zeros, which one of the
+// two may not write.
+func normal(x []byte) expression {
+	e := expression{Attribute(x, unix.NFTA_EXPR_NAME).Text(), make(map[uint16]string)}
+	if e.name == "counter" {
+		return e // the rest is what it has counted
+	}
+	registers, data := valuesOf(e.name)
+	for typ, v := range Attributes(Attribute(x, unix.NFTA_EXPR_DATA)) {
+		switch {
+		case e.name == "lookup" && typ == unix.NFTA_LOOKUP_SET_ID: // of a transaction
+		case e.name == "dynset" && typ == unix.NFTA_DYNSET_EXPR:
+			e.attrs[typ] = Attribute(v, unix.NFTA_EXPR_NAME).Text() // the rest is what a new element begins with
+		case slices.Contains(registers, typ):
+			e.attrs[typ] = fmt.Sprint(register(v.Uint32()))
+		case slices.Contains(data, typ):
+			verdict := Attribute(v, unix.NFTA_DATA_VERDICT)
+			code, chain := Attribute(verdict, unix.NFTA_VERDICT_CODE), Attribute(verdict, unix.NFTA_VERDICT_CHAIN)
+			e.attrs[typ] = fmt.Sprintf("%x %x %s", Attribute(v, unix.NFTA_DATA_VALUE), code, chain.Text())
+		case len(bytes.Trim(v, "\x00")) > 0:
+			e.attrs[typ] = string(v)
+		}
+	}
+	return e
+}
+
+// valuesOf returns which attributes of an expression are registers, and which are data.
+func valuesOf(name string) (registers, data []uint16) {
+	switch name {
+	case "meta":
+		return []uint16{unix.NFTA_META_DREG, unix.NFTA_META_SREG}, nil
+	case "ct":
+		return []uint16{unix.NFTA_CT_DREG, unix.NFTA_CT_SREG}, nil
+	case "payload":
+		return []uint16{unix.NFTA_PAYLOAD_DREG, unix.NFTA_PAYLOAD_SREG}, nil
+	case "lookup":
+		return []uint16{unix.NFTA_LOOKUP_SREG, unix.NFTA_LOOKUP_DREG}, nil
+	case "cmp":
+		return []uint16{unix.NFTA_CMP_SREG}, []uint16{unix.NFTA_CMP_DATA}
+	case "bitwise":
+		registers = []uint16{unix.NFTA_BITWISE_SREG, unix.NFTA_BITWISE_DREG}
+		return registers, []uint16{unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR}
+	case "dynset":
+		return []uint16{unix.NFTA_DYNSET_SREG_KEY}, nil
+	case "fib":
+		return []uint16{unix.NFTA_FIB_DREG}, nil
+	case "immediate":
+		return []uint16{unix.NFTA_IMMEDIATE_DREG}, []uint16{unix.NFTA_IMMEDIATE_DATA}
+	}
+	return nil, nil
+}
+
+// register returns the number of a register of 4 bytes. The kernel tells every fourth of them by the number of the 16
+// bytes that it begins.
+func register(n uint32) uint32 {
+	if n >= unix.NFT_REG_1 && n <= unix.NFT_REG_4 {
+		return unix.NFT_REG32_00 + (n-unix.NFT_REG_1)*4
+	}
+	return n
+}
