@@ -6,12 +6,13 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/translate/flows"
 )
 
 // seenFlows asks the daemon on this node what was observed.
 func seenFlows(ctx context.Context) ([]flows.Flow, error) {
-	body, err := open(ctx, "", "/flows")
+	body, err := open(ctx, "", new(command.FlowsFlags).Path())
 	if err != nil {
 		return nil, err
 	}

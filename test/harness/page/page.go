@@ -27,7 +27,7 @@ func Steps(markdown string) []Step {
 		text, indented := strings.CutPrefix(line, "    ")
 		if fence {
 			text = line
-		} else if !indented {
+		} else if !indented && line != "" {
 			open = false
 			if comment, ok := strings.CutPrefix(line, "<!-- "); ok {
 				all = append(all, Step{Comment: strings.TrimSuffix(comment, " -->")})
@@ -42,15 +42,14 @@ func Steps(markdown string) []Step {
 		}
 	}
 	for i := range all {
-		for n := len(all[i].Want); n > 0 && all[i].Want[n-1] == ""; n-- { // before the next block that is indented
+		for n := len(all[i].Want); n > 0 && all[i].Want[n-1] == ""; n-- { // after the block
 			all[i].Want = all[i].Want[:n-1]
 		}
 	}
 	return all
 }
 
-// Matches says whether lines are what a step wants: a line "…" stands for any lines, and a line that ends with it for
-// all that begin so.
+// Matches says whether lines are what a step wants: a line "…" stands for any lines, and "…" in a line for any text.
 func Matches(got, want []string) bool {
 	if len(want) == 0 {
 		return len(got) == 0
@@ -66,6 +65,21 @@ func Matches(got, want []string) bool {
 	if len(got) == 0 {
 		return false
 	}
-	prefix, cut := strings.CutSuffix(want[0], "…")
-	return (got[0] == want[0] || cut && strings.HasPrefix(got[0], prefix)) && Matches(got[1:], want[1:])
+	return like(got[0], want[0]) && Matches(got[1:], want[1:])
+}
+
+// like says whether a line is what another wants.
+func like(got, want string) bool {
+	parts := strings.Split(want, "…")
+	rest, ok := strings.CutPrefix(got, parts[0])
+	if !ok || len(parts) == 1 {
+		return ok && rest == ""
+	}
+	last := len(parts) - 1
+	for _, part := range parts[1:last] {
+		if _, rest, ok = strings.Cut(rest, part); !ok {
+			return false
+		}
+	}
+	return strings.HasSuffix(rest, parts[last])
 }
