@@ -98,9 +98,9 @@ type opens struct {
 func (iso *isolation) rules(s *State) iter.Seq[rule] {
 	return func(yield func(rule) bool) {
 		for i, name := range iso.policies {
-			for _, written := range s.policy(name).rules(iso.direction) {
+			for _, written := range s.policy(name).rules(iso.kind.Direction) {
 				r := rule{Rule: written, policy: i}
-				if iso.direction == policy.Ingress {
+				if iso.kind.Direction == policy.Ingress {
 					r.Ports = iso.numbered(r.Ports)
 				}
 				if !yield(r) {

@@ -18,7 +18,7 @@ import (
 // were.
 func (s *State) IsolationOf(chain string) (frame.Isolation, bool) {
 	if iso := s.chains[chain]; iso != nil {
-		return frame.Isolation{Direction: iso.direction, Policies: iso.policies}, true
+		return frame.Isolation{Kind: iso.kind, Policies: iso.policies}, true
 	}
 	return frame.ParseIsolationName(chain)
 }
@@ -54,9 +54,11 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 		pods = append(pods, p)
 		c.Quarantines = append(c.Quarantines, s.quarantinesOf(p)...)
 		c.OverLimit = append(c.OverLimit, s.excessOf(p)...)
-		if ns := p.Identity.Namespace; ns.Known {
+		ns := p.Identity.Namespace
+		if ns.Known {
 			c.Namespaces[ns.Name] = ns.Labels
 		}
+		c.SetMode(ns.Name, s.modes[ns.Name].written)
 		names = append(names, s.isolating(p)...)
 	}
 	for i, p := range pods {

@@ -86,7 +86,7 @@ func TestIsolationOf(t *testing.T) {
 		s, _ := c.State(c.Node)
 		for _, chain := range s.Complete().Chains() {
 			iso, ok := s.IsolationOf(chain.Name)
-			if d, is := frame.DirectionOf(chain.Name); is != ok || d != iso.Direction {
+			if d, is := frame.KindOf(chain.Name); is != ok || d != iso.Kind {
 				t.Errorf("%s: %s: DirectionOf: %v, %t", c.Name, chain.Name, d, is)
 			}
 			if !ok {

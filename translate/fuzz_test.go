@@ -181,7 +181,11 @@ func agree(c *policy.Cluster, node string, table *nft.Table, f policy.Flow) erro
 		return fmt.Errorf("%s: no description of %+v", f, e)
 	}
 	allowed := true
+	would := translate.WouldDeny(trail)
 	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
+		if here := d.Pod != nil && d.Pod.Node == node; would[d.Direction] != (allowed && here && d.WouldDeny()) {
+			return fmt.Errorf("%s: audited policies would deny it: %+v, the rules: %v by %v", f, d, would, steps)
+		}
 		if by := d.Allowed && d.Isolated && d.Exempt == ""; by != (d.AllowedBy != nil) {
 			return fmt.Errorf("%s: allowed by no rule, or by one for nothing: %+v", f, d)
 		}

@@ -101,10 +101,11 @@ func goldenTable(t *testing.T, c *cases.Case) {
 // goldenFlow asks the policies, and the tables of all nodes, about a flow. A node that has neither end does not see it.
 func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cases.Flow) {
 	t.Helper()
-	if e := c.Cluster.Explain(f.Flow); e.Allowed != f.Allow {
+	e := c.Cluster.Explain(f.Flow)
+	if e.Allowed != f.Allow || (e.Allowed && (e.Egress.WouldDeny() || e.Ingress.WouldDeny())) != f.Audit {
 		t.Errorf("%s: Explain: %s", f, c.Cluster.Describe(e))
 	}
-	allow := true
+	allow, audit := true, false
 	var path []string
 	for node, table := range tables {
 		trail, err := trace.Follow(table, translate.PacketOf(f.Flow))
@@ -113,12 +114,14 @@ func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cas
 			t.Errorf("%s: node %s: %v", f, node, err)
 		}
 		allow = allow && v.Kind == nft.Accept
+		audit = audit || translate.WouldDeny(trail) != [2]bool{}
 		for _, s := range steps {
 			path = append(path, fmt.Sprintf("%s: %s: %s { %s }", node, s.Chain, s.Rule, s.Element()))
 		}
 	}
-	if allow != f.Allow {
-		t.Errorf("%s: the rules allow it: %t\n%s", f, allow, strings.Join(path, "\n"))
+	if allow != f.Allow || (allow && audit) != f.Audit {
+		t.Errorf("%s: the rules allow it: %t, and audited policies would deny it: %t\n%s", f, allow, audit,
+			strings.Join(path, "\n"))
 	}
 }
 

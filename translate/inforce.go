@@ -28,12 +28,13 @@ func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolic
 	return p.source(), pods
 }
 
-// isolatedBy returns the policies that are in the isolations of a pod of this node.
+// isolatedBy returns the policies that are in the isolations of a pod of this node, and those that are audited beside
+// them.
 func (s *State) isolatedBy(p *pod) []types.NamespacedName {
 	var names []types.NamespacedName
-	for _, iso := range p.Identity.Own.isolations {
+	for d, iso := range p.Identity.Own.isolations {
 		if iso != nil {
-			names = append(names, iso.policies...)
+			names = append(append(names, iso.policies...), p.Identity.Own.audited[d]...)
 		}
 	}
 	return names

@@ -3,7 +3,6 @@
 package translate
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,17 +17,17 @@ import (
 )
 
 // isolation is one distinct set of policies, and of the numbers that their named ports have in the isolated pods, that
-// isolates pods of this node in one direction. It is one chain, which pods of equal isolation share, and the sets that
-// the chain looks up.
+// isolates pods of this node in one direction, or only audits that. It is one chain, which pods of equal isolation
+// share, and the sets that the chain looks up.
 type isolation struct {
-	key       string
-	name      string // of the chain
-	hash      string // in the names of the sets
-	direction policy.Direction
-	policies  []types.NamespacedName // sorted
-	numbers   map[policy.NamedPort]nft.Ports
-	users     map[*identity]struct{}
-	built     bool // else it allows nothing yet
+	key      string
+	name     string // of the chain
+	hash     string // in the names of the sets
+	kind     frame.Kind
+	policies []types.NamespacedName // sorted
+	numbers  map[policy.NamedPort]nft.Ports
+	users    map[*identity]struct{}
+	built    bool // else it allows nothing yet
 
 	quarantine *quarantine // of the isolation that this one, which allows nothing, stands in for
 
@@ -44,7 +43,10 @@ type isolation struct {
 func (s *State) enclose(id *identity) {
 	changed := false
 	for _, d := range policy.Directions() {
-		if id.Own.isolations[d] == nil && len(id.Local) > 0 {
+		if id.Own.isolations[d] != nil || len(id.Local) == 0 {
+			continue
+		}
+		if enforced, _ := s.selecting(id, d); len(enforced) > 0 { // what is only audited can wait
 			changed = s.assign(id, d, s.isolationOf(id, d)) || changed
 		}
 	}
@@ -105,20 +107,10 @@ func (s *State) unassign(id *identity, iso *isolation) {
 	}
 }
 
-// isolationOf returns the isolation that the policies of id's namespace imply in one direction, or nil.
-func (s *State) isolationOf(id *identity, d policy.Direction) *isolation {
-	var policies []types.NamespacedName
-	for _, p := range s.policies[id.Namespace.Name] {
-		if p.isolates[d] && p.pods.Matches(id.Labels) {
-			policies = append(policies, p.name)
-		}
-	}
-	if len(policies) == 0 {
-		return nil
-	}
-	slices.SortFunc(policies, func(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) })
-	numbers := s.resolve(id, d, policies)
-	key := isolationKey(d, policies, numbers)
+// isolationBy returns the isolation of a kind by some policies of the pods of id.
+func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.NamespacedName) *isolation {
+	numbers := s.resolve(id, k.Direction, policies)
+	key := isolationKey(k, policies, numbers)
 	q := s.standIn(key)
 	if q != nil {
 		key = standInKey(key)
@@ -127,13 +119,16 @@ func (s *State) isolationOf(id *identity, d policy.Direction) *isolation {
 	if iso == nil {
 		h := nft.Hash(key)
 		iso = &isolation{
-			key: key, hash: h, name: frame.IsolationName(d, h, policies),
-			direction: d, policies: policies, numbers: numbers,
+			key: key, hash: h, name: frame.IsolationName(k, h, policies),
+			kind: k, policies: policies, numbers: numbers,
 			users:     make(map[*identity]struct{}),
 			grants:    make(map[string]*grant),
 			blockMaps: make(map[nft.Family]string),
 
 			quarantine: q,
+		}
+		if k.Audit {
+			s.frame.OpenAudit(k.Direction)
 		}
 		s.isolations[key], s.chains[iso.name] = iso, iso
 		s.noteQuarantined(iso)
@@ -172,8 +167,8 @@ func numbersOf(id *identity, port policy.NamedPort) nft.Ports {
 }
 
 // isolationKey is equal for equal isolations and only for those.
-func isolationKey(d policy.Direction, policies []types.NamespacedName, numbers map[policy.NamedPort]nft.Ports) string {
-	fields := []string{d.String(), policies[0].Namespace}
+func isolationKey(k frame.Kind, policies []types.NamespacedName, numbers map[policy.NamedPort]nft.Ports) string {
+	fields := []string{k.String(), policies[0].Namespace}
 	for _, p := range policies {
 		fields = append(fields, p.Name)
 	}
@@ -216,7 +211,13 @@ func (iso *isolation) discard(s *State) {
 		}
 	}
 	s.table.DeleteChain(iso.name)
+	if iso.kind.Audit {
+		s.frame.CloseAudit(iso.kind.Direction)
+	}
 }
+
+// unaudited says whether the isolation stands in for one that only audits: then it is left out.
+func (iso *isolation) unaudited() bool { return iso.kind.Audit && iso.quarantine != nil }
 
 // replace puts other content in the place of the isolation's, acquiring what is new before it releases what is not
 // needed any more.
@@ -230,10 +231,10 @@ func (iso *isolation) replace(s *State, next content) {
 		s.lookUpIn(sel, iso)
 	}
 	for p := range next.large() {
-		s.openings.Acquire(opening.Of(iso.direction, p))
+		s.openings.Acquire(opening.Of(iso.kind, p))
 	}
 	for p := range old.large() {
-		s.openings.Release(opening.Of(iso.direction, p))
+		s.openings.Release(opening.Of(iso.kind, p))
 	}
 	iso.putBlocks(s, old.blocks)
 	peers := make(map[*identity]struct{}) // that had another grant, or may get one

@@ -113,7 +113,7 @@ func (s *State) admit(iso *isolation) admission {
 
 // exceed notes that a rule is over a limit.
 func (a *admission) exceed(r rule, format string, args ...any) {
-	ref := policy.RuleRef{Policy: a.iso.policies[r.policy], Direction: a.iso.direction, Index: r.Index}
+	ref := policy.RuleRef{Policy: a.iso.policies[r.policy], Direction: a.iso.kind.Direction, Index: r.Index}
 	a.demand.over = append(a.demand.over, policy.Excess{RuleRef: ref, Reason: fmt.Sprintf(format, args...)})
 }
 
@@ -218,7 +218,7 @@ func (a *admission) blocksOf(rules []rule) ([]opening.Range, bool) {
 	}
 	var ranges []opening.Range
 	for _, f := range nft.Families() {
-		cut, ok := opening.Cut(a.iso.direction, f, blocks[f], a.demand.budget)
+		cut, ok := opening.Cut(a.iso.kind, f, blocks[f], a.demand.budget)
 		if !ok {
 			return nil, false
 		}
@@ -338,7 +338,7 @@ func (s *State) OverLimit() []policy.PodExcess {
 	for iso := range s.overLimit {
 		for id := range iso.users {
 			for _, p := range id.Local {
-				all = append(all, policy.PodExcess{Pod: p.Public().NamespacedName, Direction: iso.direction,
+				all = append(all, policy.PodExcess{Pod: p.Public().NamespacedName, Direction: iso.kind.Direction,
 					Rules: iso.demand.over})
 			}
 		}

@@ -16,10 +16,12 @@ import (
 // that, and the text in its shortest form.
 type networkPolicy struct {
 	name     types.NamespacedName
-	text     []byte // as protobuf
+	text     []byte // of the spec, as protobuf
 	pods     labels.Selector
 	isolates [2]bool // by Direction
-	err      error   // what does not compile
+	mode     spec.Mode
+	written  map[string]string // the annotation of the mode, if there is one
+	err      error             // what does not compile
 
 	isolations map[*isolation]struct{} // that it is part of; nil without one
 	compiled   *[2][]spec.Rule         // by Direction; nil if not needed at the moment
@@ -27,7 +29,8 @@ type networkPolicy struct {
 
 // source returns the policy as it was given.
 func (p *networkPolicy) source() *networkingv1.NetworkPolicy {
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: p.name.Namespace, Name: p.name.Name}}
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{
+		Namespace: p.name.Namespace, Name: p.name.Name, Annotations: p.written}}
 	_ = np.Spec.Unmarshal(p.text) // it was marshalled here
 	return np
 }

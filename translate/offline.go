@@ -9,6 +9,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -60,6 +61,16 @@ func nodesOf(c *policy.Cluster, f policy.Flow, options Options) []*State {
 		}
 	}
 	return states
+}
+
+// WouldDeny says in which directions audited policies would deny a packet that goes a way through a table.
+func WouldDeny(t trace.Trail) (would [2]bool) {
+	for _, step := range t.Steps {
+		for _, d := range policy.Directions() {
+			would[d] = would[d] || frame.WouldDeny(step.Verdict, d)
+		}
+	}
+	return would
 }
 
 // PacketOf returns the first packet of a flow as the hook sees it that it passes.

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/netip"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/index"
 	"github.com/netpold/netpold/translate/spec"
@@ -15,8 +17,9 @@ import (
 // What the state keeps in the index with an identity and with a selector.
 type (
 	held struct {
-		grants     map[*isolation]*grant // what isolations allow it, as a peer; nil without one
-		isolations [2]*isolation         // of its local pods, by Direction; nil where not isolated
+		grants     map[*isolation]*grant     // what isolations allow it, as a peer; nil without one
+		isolations [2]*isolation             // of its local pods, by Direction; nil where not isolated
+		audited    [2][]types.NamespacedName // policies that select them, too, where enforced ones isolate
 	}
 	uses struct {
 		copiedBy   map[*isolation]struct{} // that copy its pods into their own sets

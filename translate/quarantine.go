@@ -31,10 +31,10 @@ type Quarantine struct {
 // quarantine is what the state knows of one. It is remembered while its policies are as they are: pods come and go.
 type quarantine struct {
 	Quarantine
-	direction policy.Direction
-	address   netip.Addr // not valid: an isolation is set aside
-	policies  []types.NamespacedName
-	released  bool // it is tried again, and it is not known yet how that ends
+	kind     frame.Kind // of the isolation, when it was set aside
+	address  netip.Addr // not valid: an isolation is set aside
+	policies []types.NamespacedName
+	released bool // it is tried again, and it is not known yet how that ends
 }
 
 // standInKey is that of the isolation that stands in for the one that is set aside. No isolation's own key ends so.
@@ -49,10 +49,10 @@ func (s *State) Quarantine(q Quarantine) {
 	}
 	switch old := s.quarantines[q.Key]; {
 	case old != nil:
-		next.direction, next.policies, next.Reason = old.direction, old.policies, cmp.Or(q.Reason, old.Reason)
+		next.kind, next.policies, next.Reason = old.kind, old.policies, cmp.Or(q.Reason, old.Reason)
 		s.renew(old)
 	case iso != nil:
-		next.direction, next.policies = iso.direction, iso.policies
+		next.kind, next.policies = iso.kind, iso.policies
 	default: // its pods have gone since
 		return
 	}
@@ -129,14 +129,19 @@ func (s *State) noteQuarantined(iso *isolation) {
 // quarantined yields the quarantines that matter: somebody has the isolation, or the address.
 func (s *State) quarantined(yield func(Trouble) bool) bool {
 	for _, q := range s.quarantines {
-		t := Trouble{Quarantined, q.policies, q.direction.String() + ": " + q.Reason}
-		if iso := s.isolationAt(q.direction, q.address); iso != nil {
+		d, audit := q.kind.Direction, q.kind.Audit
+		t := Trouble{Quarantined, q.policies, d.String() + ": " + q.Reason}
+		if iso := s.isolationAt(d, q.address); iso != nil {
+			audit = iso.kind.Audit
 			t.Policies, t.Reason = iso.policies, fmt.Sprintf("%s of pod %s (%s): %s",
-				q.direction, s.index.Owner(q.address).Text, q.address, q.Reason)
+				d, s.index.Owner(q.address).Text, q.address, q.Reason)
 		} else if s.isolations[q.Key] == nil && s.isolations[standInKey(q.Key)] == nil {
 			continue
 		}
-		if q.Open {
+		switch {
+		case audit:
+			t.Kind = Unaudited
+		case q.Open:
 			t.Kind = Unenforced
 		}
 		if q.Reason != "" && !yield(t) {
@@ -152,22 +157,24 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 		return nil
 	}
 	var all []policy.PodQuarantine
-	add := func(d policy.Direction, q *quarantine) {
+	add := func(k frame.Kind, q *quarantine) {
 		reason := cmp.Or(q.Reason, "the kernel refused something, not yet known what")
 		all = append(all, policy.PodQuarantine{
-			Pod: p.Public().NamespacedName, Direction: d, Address: q.address, Reason: reason, Open: q.Open,
+			Pod: p.Public().NamespacedName, Direction: k.Direction, Address: q.address, Reason: reason,
+			Open: q.Open && !k.Audit, Audit: k.Audit,
 		})
 	}
 	for _, a := range p.Claims() {
 		for _, d := range policy.Directions() {
-			if q := s.refusedAt(d, a); q != nil && s.index.Owner(a) == p && p.Identity.Own.isolations[d] != nil {
-				add(d, q)
+			iso := p.Identity.Own.isolations[d]
+			if q := s.refusedAt(d, a); q != nil && s.index.Owner(a) == p && iso != nil {
+				add(iso.kind, q)
 			}
 		}
 	}
-	for d, iso := range p.Identity.Own.isolations {
+	for _, iso := range p.Identity.Own.isolations {
 		if iso != nil && iso.quarantine != nil {
-			add(policy.Direction(d), iso.quarantine)
+			add(iso.kind, iso.quarantine)
 		}
 	}
 	return all
@@ -253,7 +260,7 @@ func (o *Ownership) ofPod(set string, e nft.Element) []Quarantine {
 func (o *Ownership) closing(op nft.Op) []Quarantine {
 	var all []Quarantine
 	for _, q := range o.state.quarantines {
-		if q.address.IsValid() && !q.Open && !q.released && frame.Closes(q.direction, q.address, op) {
+		if q.address.IsValid() && !q.Open && !q.released && frame.Closes(q.kind.Direction, q.address, op) {
 			all = append(all, Quarantine{Key: q.Key, Open: true})
 		}
 	}
@@ -288,8 +295,8 @@ func (o *Ownership) Addresses() []string {
 	for iso := range o.weight {
 		for id := range iso.users {
 			for a := range id.Local {
-				if o.state.refusedAt(iso.direction, a) == nil {
-					keys = append(keys, addressKey(iso.direction, a))
+				if o.state.refusedAt(iso.kind.Direction, a) == nil {
+					keys = append(keys, addressKey(iso.kind.Direction, a))
 				}
 			}
 		}

@@ -16,8 +16,8 @@ import (
 )
 
 // TestQuarantineAndBack: with some isolations and addresses set aside, what the rest of the table allows is as before,
-// nothing is allowed to their pods, and nothing of them is in the table; released, the table and the state are as they
-// were. A changed policy releases its isolations.
+// nothing is allowed to their pods, or what only audits is left out, and nothing of them is in the table; released, the
+// table and the state are as they were. A changed policy releases its isolations.
 func TestQuarantineAndBack(t *testing.T) {
 	quarantined := 0
 	forSeeds(t, func(seed uint64) error {
@@ -43,7 +43,7 @@ func TestQuarantineAndBack(t *testing.T) {
 		quarantined += n
 		named := 0
 		for trouble := range s.Troubles() {
-			if trouble.Kind == translate.Quarantined {
+			if trouble.Kind == translate.Quarantined || trouble.Kind == translate.Unaudited {
 				named++
 			}
 		}
@@ -107,6 +107,9 @@ func quarantineHolds(c *policy.Cluster, s *translate.State, flows *random.Flows)
 			}
 			if is.Quarantine == "" && is.Allowed != was.Allowed || is.Allowed && !was.Allowed {
 				return 0, fmt.Errorf("%s: the policies say %+v, the excerpt %+v", f, was, is)
+			}
+			if would := translate.WouldDeny(trail)[is.Direction]; would != (expected && is.WouldDeny()) {
+				return 0, fmt.Errorf("%s: audited policies would deny it: %+v, the rules: %t", f, is, would)
 			}
 			expected = expected && is.Allowed
 		}

@@ -3,7 +3,6 @@
 package translate
 
 import (
-	"fmt"
 	"iter"
 	"net/netip"
 
@@ -114,7 +113,7 @@ func (iso *isolation) acquire(s *State, ports spec.Ports) *grant {
 		case opening.Exact(ports):
 			g.kind = portsSet
 		default:
-			g.chain = s.openings.Acquire(opening.Of(iso.direction, ports))
+			g.chain = s.openings.Acquire(opening.Of(iso.kind, ports))
 		}
 		iso.grants[key] = g
 	}
@@ -131,7 +130,7 @@ func (iso *isolation) release(s *State, id *identity, g *grant) {
 	}
 	delete(iso.grants, g.ports.Key())
 	if g.kind == rangesSet {
-		s.openings.Release(opening.Of(iso.direction, g.ports))
+		s.openings.Release(opening.Of(iso.kind, g.ports))
 	}
 }
 
@@ -175,7 +174,7 @@ func (iso *isolation) setName(k setKind, f nft.Family) string {
 	if k == blocksSet {
 		return iso.blockMaps[f]
 	}
-	return fmt.Sprintf("%s-%s-%s-%s", iso.direction, iso.hash, k, f)
+	return iso.kind.String() + "-" + iso.hash + "-" + k.String() + "-" + f.String()
 }
 
 // set returns the isolation's set of a kind, which is there as long as it has elements.
@@ -204,7 +203,7 @@ func (iso *isolation) drop(s *State, k setKind, f nft.Family, key nft.Key) {
 func (iso *isolation) putBlocks(s *State, old []opening.Range) {
 	verdicts := make([]nft.Verdict, len(iso.blocks))
 	for i, b := range iso.blocks { // before the release below, which may be of the same chain
-		if verdicts[i] = frame.Allow(iso.direction); !b.Ports.Every {
+		if verdicts[i] = iso.kind.Allow(); !b.Ports.Every {
 			verdicts[i] = nft.JumpTo(s.openings.Acquire(b.Opening))
 		}
 	}
@@ -244,5 +243,5 @@ func (iso *isolation) blockMap(f nft.Family, verdicts []nft.Verdict) string {
 	if content == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s-%s-%s-%s-%s", iso.direction, iso.hash, nft.Hash(content...), blocksSet, f)
+	return iso.kind.String() + "-" + iso.hash + "-" + nft.Hash(content...) + "-" + blocksSet.String() + "-" + f.String()
 }

@@ -45,6 +45,7 @@ type State struct {
 
 	index      *index.Index[held, uses]
 	policies   map[string]map[string]*networkPolicy // by namespace and name
+	modes      map[string]namespaceMode             // of namespaces that have one
 	isolations map[string]*isolation
 	chains     map[string]*isolation // the same, by the names of their chains
 	openings   *opening.Chains
@@ -79,6 +80,7 @@ func New(node string, options Options) *State {
 		table: nft.NewTable(frame.TableName,
 			"NetworkPolicy on node "+node+", written by netpold; manual changes are undone"),
 		policies:        make(map[string]map[string]*networkPolicy),
+		modes:           make(map[string]namespaceMode),
 		isolations:      make(map[string]*isolation),
 		chains:          make(map[string]*isolation),
 		quarantines:     make(map[string]*quarantine),
@@ -93,7 +95,7 @@ func New(node string, options Options) *State {
 		nodePeers:       make(map[string]policy.NodePeer),
 	}
 	s.index = index.New(node, listener{s})
-	s.openings = opening.NewChains(s.table, frame.Allow)
+	s.openings = opening.NewChains(s.table)
 	s.frame = frame.New(s.table, frame.Options{
 		LogGroup: options.LogGroup, Deny: options.Deny, Established: options.Established, PodToNode: options.PodToNode,
 		Observe: options.Observe,
@@ -114,7 +116,10 @@ func (s *State) SetNamespace(name string, labels map[string]string) {
 
 // DeleteNamespace forgets a namespace. Its pods, if there still are any, are matched by no namespaceSelector from now
 // on.
-func (s *State) DeleteNamespace(name string) { s.index.DeleteNamespace(name) }
+func (s *State) DeleteNamespace(name string) {
+	_ = s.SetNamespaceMode(name, nil) // none is no error
+	s.index.DeleteNamespace(name)
+}
 
 // SetPod adds p or replaces the pod of its name. The state keeps p's labels and slices; they are not changed
 // afterwards.
@@ -160,7 +165,10 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 		if q := s.refusedAt(policy.Direction(d), a); q != nil {
 			ways[d].Refused, ways[d].Open = true, q.Open
 		}
-		if iso != nil {
+		if iso == nil {
+			continue
+		}
+		if ways[d].Audit = iso.kind.Audit; !iso.unaudited() {
 			ways[d].Chain = iso.name
 		}
 	}
@@ -186,12 +194,14 @@ func (s *State) SetPolicy(np *networkingv1.NetworkPolicy) error {
 	if err != nil {
 		return fmt.Errorf("NetworkPolicy %s: %w", name, err)
 	}
-	if old := s.policy(name); old != nil && bytes.Equal(old.text, text) {
+	written := policy.ModeOf(np.Annotations)
+	if old := s.policy(name); old != nil && bytes.Equal(old.text, text) && maps.Equal(old.written, written) {
 		return old.err
 	}
 	compiled, err := spec.Compile(np) // of the rules most are of no use on this node
 	s.replacePolicy(name, &networkPolicy{
 		name: name, text: text, pods: compiled.Pods, isolates: compiled.Isolates, err: err,
+		mode: compiled.Mode, written: written,
 	})
 	return err
 }
@@ -214,6 +224,9 @@ func (s *State) replacePolicy(name types.NamespacedName, p *networkPolicy) {
 	in := s.policies[name.Namespace]
 	old := in[name.Name]
 	s.noteRejected(old, p)
+	if s.modes[name.Namespace].err != nil {
+		s.troubleVersion++
+	}
 	s.endQuarantines(name)
 	if old != nil {
 		for iso := range old.isolations {
@@ -308,6 +321,9 @@ func (s *State) Cluster() *policy.Cluster {
 			c.Policies = append(c.Policies, p.source())
 		}
 	}
+	for name, mode := range s.modes {
+		c.SetMode(name, mode.written)
+	}
 	c.Sandboxes = s.Sandboxes()
 	c.ClusterPolicies = slices.Collect(maps.Values(s.clusterPolicies))
 	c.NodePeers = slices.Collect(maps.Values(s.nodePeers))
@@ -319,6 +335,11 @@ func (s *State) Add(c *policy.Cluster) []error {
 	var errs []error
 	for name, labels := range c.Namespaces {
 		s.SetNamespace(name, labels)
+	}
+	for name, mode := range c.Modes {
+		if err := s.SetNamespaceMode(name, map[string]string{policy.ModeAnnotation: mode}); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	for name, podCIDRs := range c.Nodes {
 		s.SetNode(name, podCIDRs)

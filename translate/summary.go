@@ -9,10 +9,12 @@ type Summary struct {
 	Pods       int    // of the cluster
 	NodePods   int    // of this node, those of the host network too
 	LocalPods  int    // of this node, with an address that policy may know them by
-	Isolated   [2]int // pods of this node that a policy selects, by [policy.Direction]
+	Isolated   [2]int // pods of this node that a policy isolates, by [policy.Direction]
+	Audited    [2]int // pods of this node whose isolation is only audited, by [policy.Direction]
 	Policies   int    // of the cluster
 	InEffect   int    // policies that isolate a pod of this node, as they are written
-	Troubled   [4]int // policies that are not in force as they are written, by their worst [TroubleKind]
+	Auditing   int    // policies of the cluster that are only audited, as they are written
+	Troubled   [5]int // policies that are not in force as they are written, by their worst [TroubleKind]
 	Isolations int    // chains of policies
 	Sets       int    // sets and maps of the table
 	Elements   int    // in all of them
@@ -27,7 +29,11 @@ func (s *State) Summary() Summary {
 		}
 		sum.LocalPods++
 		for _, d := range policy.Directions() {
-			if p.Identity.Own.isolations[d] != nil {
+			switch iso := p.Identity.Own.isolations[d]; {
+			case iso == nil:
+			case iso.kind.Audit:
+				sum.Audited[d]++
+			default:
 				sum.Isolated[d]++
 			}
 		}
@@ -43,6 +49,8 @@ func (s *State) Summary() Summary {
 			switch {
 			case troubled:
 				sum.Troubled[kind]++
+			case s.audits(p):
+				sum.Auditing++
 			case len(p.isolations) > 0:
 				sum.InEffect++
 			}

@@ -22,27 +22,28 @@ type TroubleKind uint8
 
 // The kinds of trouble, the worst last.
 const (
-	Rejected    TroubleKind = iota // a part of the policy does not compile; without it the policy is in force
+	Unaudited   TroubleKind = iota // what follows from audited policies was refused; their pods are not audited
+	Rejected                       // a part of the policy does not compile; without it the policy is in force
 	OverLimit                      // the policy asks for more than a limit allows
 	Quarantined                    // what follows from the policies was refused; nothing is allowed to their pods
 	Unenforced                     // a pod of theirs is not isolated: all that would isolate it was refused
 )
 
 // TroubleKinds returns all kinds.
-func TroubleKinds() [4]TroubleKind {
-	return [...]TroubleKind{Rejected, OverLimit, Quarantined, Unenforced}
+func TroubleKinds() [5]TroubleKind {
+	return [...]TroubleKind{Unaudited, Rejected, OverLimit, Quarantined, Unenforced}
 }
 
 // String returns the kind as status and metrics name it.
 func (k TroubleKind) String() string {
-	return [...]string{"rejected", "over-limit", "quarantined", "unenforced"}[k]
+	return [...]string{"unaudited", "rejected", "over-limit", "quarantined", "unenforced"}[k]
 }
 
 // Troubles yields what is wrong with policies at the moment, in no order. Its cost does not depend on the size of the
 // cluster.
 func (s *State) Troubles() iter.Seq[Trouble] {
 	return func(yield func(Trouble) bool) {
-		if !s.quarantined(yield) || !s.overLimits(yield) {
+		if !s.quarantined(yield) || !s.overLimits(yield) || !s.misreadModes(yield) {
 			return
 		}
 		for p := range s.rejected {

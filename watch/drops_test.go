@@ -123,7 +123,7 @@ func TestDropToEvent(t *testing.T) {
 					SrcPort: 9, Opens: true,
 				}
 				for _, c := range l.state.Complete().Chains() {
-					if d, ok := frame.DirectionOf(c.Name); ok && d == row.chain {
+					if k, ok := frame.KindOf(c.Name); ok && k.Direction == row.chain {
 						p.Prefix = c.Name
 					}
 				}

@@ -383,6 +383,11 @@ func (o objects) SetPolicy(np *networkingv1.NetworkPolicy) {
 	_ = o.State.SetPolicy(np)
 }
 
+// SetNamespaceMode sets the mode of a namespace. One that is none is one of the state's troubles.
+func (o objects) SetNamespaceMode(name string, annotations map[string]string) {
+	_ = o.State.SetNamespaceMode(name, annotations)
+}
+
 // DeletePolicy tells the events, too.
 func (o objects) DeletePolicy(name types.NamespacedName) {
 	o.loop.config.Events.DeletePolicy(name)

@@ -41,6 +41,7 @@ type Objects interface {
 	SetPod(policy.Pod)
 	DeletePod(types.NamespacedName)
 	SetNamespace(name string, labels map[string]string)
+	SetNamespaceMode(name string, annotations map[string]string) // of them [policy.ModeAnnotation] counts
 	DeleteNamespace(name string)
 	SetPolicy(*networkingv1.NetworkPolicy)
 	DeletePolicy(types.NamespacedName)

@@ -52,8 +52,12 @@ func TestRandom(t *testing.T) {
 	for ; f.flows < *flowCount && !t.Failed(); seed++ {
 		f.cluster(seed)
 	}
-	t.Logf("seeds %d to %d: %d flows, %d of them allowed, %d to the node, %d of IPv4-mapped addresses, %d transactions",
-		*firstSeed, seed-1, f.flows, f.allowed, f.toNode, f.mapped, f.transactions)
+	t.Logf("seeds %d to %d: %d flows, %d of them allowed, %d counted as what audited policies would deny, %d to the "+
+		"node, %d of IPv4-mapped addresses, %d transactions",
+		*firstSeed, seed-1, f.flows, f.allowed, f.audited, f.toNode, f.mapped, f.transactions)
+	if f.audited == 0 {
+		t.Error("audited policies would deny nothing")
+	}
 }
 
 // fuzz is a run of TestRandom.
@@ -62,7 +66,7 @@ type fuzz struct {
 	prober *prober.Prober
 	conn   *kernel.Conn
 
-	flows, toNode, mapped, allowed, transactions int
+	flows, toNode, mapped, allowed, audited, transactions int
 }
 
 // cluster changes the cluster of one seed and probes each of its tables.
@@ -129,6 +133,7 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 		flows[i] = source.Next()
 	}
 	flows = unrelated(flows)
+	before, would := wouldDeny(f, f.conn), uint64(0)
 	forwarded, err := send(f.prober, flows)
 	if err != nil {
 		f.Fatalf("%s: %v", where, err)
@@ -151,6 +156,16 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 				flow, flow.ICMPType,
 				forwarded[i], rules, steps, err, policies, table)
 		}
+		for _, d := range translate.WouldDeny(trail) {
+			if d {
+				would++
+			}
+		}
+	}
+	f.audited += int(would)
+	if counted := wouldDeny(f, f.conn) - before; counted != would {
+		f.Fatalf("%s: audited policies would deny %d packets by the rules, and %d by the kernel's counts\n%s", where,
+			would, counted, table)
 	}
 }
 

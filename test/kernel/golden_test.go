@@ -5,6 +5,7 @@ package kernel_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/netpold/netpold/test/harness/cases"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/test/harness/prober"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -46,12 +48,13 @@ func open(t *testing.T) *kernel.Conn {
 func TestGolden(t *testing.T) {
 	p := prober.New(t)
 	conn := open(t)
+	g := goldens{p, conn}
 	flows := 0
 	for _, c := range golden(t) {
 		flows += len(c.Flows)
 		t.Run(c.Name, func(t *testing.T) {
 			p.Join(t)
-			allowed := make([]bool, len(c.Flows))
+			allowed, audited := make([]bool, len(c.Flows)), make([]bool, len(c.Flows))
 			for i := range allowed {
 				allowed[i] = true
 			}
@@ -61,11 +64,12 @@ func TestGolden(t *testing.T) {
 					t.Fatalf("node %s: %+v", node, err)
 				}
 				readBack(t, conn, s.Complete())
-				meet(t, p, c.Flows, allowed)
+				g.meet(t, c.Flows, allowed, audited)
 			}
 			for i, f := range c.Flows {
-				if allowed[i] != f.Allow {
-					t.Errorf("%s: the kernel allows it: %t", f, allowed[i])
+				if allowed[i] != f.Allow || (allowed[i] && audited[i]) != f.Audit {
+					t.Errorf("%s: the kernel allows it: %t, and counts that audited policies would deny it: %t", f,
+						allowed[i], audited[i])
 				}
 			}
 		})
@@ -73,10 +77,18 @@ func TestGolden(t *testing.T) {
 	t.Logf("%d flows", flows)
 }
 
-// meet sends the flows through the ruleset of the moment and notes which it denies.
-func meet(t *testing.T, p *prober.Prober, flows []cases.Flow, allowed []bool) {
+// goldens asks the kernel about flows one by one: each is to be a connection that no other has to do with.
+type goldens struct {
+	*prober.Prober
+	conn *kernel.Conn
+}
+
+// meet sends the flows through the ruleset of the moment and notes which it denies, and which audited policies would.
+func (g goldens) meet(t *testing.T, flows []cases.Flow, allowed, audited []bool) {
 	t.Helper()
-	for i, f := range flows { // one by one: each is to be a connection that no other has to do with
+	p := g.Prober
+	before := wouldDeny(t, g.conn)
+	for i, f := range flows {
 		var passes []bool
 		var err error
 		switch {
@@ -91,7 +103,25 @@ func meet(t *testing.T, p *prober.Prober, flows []cases.Flow, allowed []bool) {
 			t.Fatalf("%s: %v", f, err)
 		}
 		allowed[i] = allowed[i] && passes[0]
+		after := wouldDeny(t, g.conn)
+		audited[i], before = audited[i] || after > before, after
 	}
+}
+
+// wouldDeny returns how many packets the table has counted that audited policies would deny.
+func wouldDeny(t testing.TB, conn *kernel.Conn) uint64 {
+	t.Helper()
+	sum := uint64(0)
+	for _, set := range frame.AuditedSets() {
+		counts, err := conn.Elements(t.Context(), frame.TableName, set.Name, set.Type)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for _, c := range counts {
+			sum += c.Packets
+		}
+	}
+	return sum
 }
 
 // nodeAddr returns the address of the prober's node in the family of another.

@@ -122,7 +122,8 @@ func sameText(before, after *policy.Cluster) map[types.NamespacedName]bool {
 	same := make(map[types.NamespacedName]bool)
 	for _, np := range after.Policies {
 		name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
-		if was := old[name]; was != nil && equality.Semantic.DeepEqual(was.Spec, np.Spec) {
+		if was := old[name]; was != nil && equality.Semantic.DeepEqual(was.Spec, np.Spec) &&
+			before.Audited(was) == after.Audited(np) {
 			same[name] = true
 		}
 	}

@@ -52,7 +52,7 @@ type selector struct {
 	namespaces, pods labels.Selector
 }
 
-// readRules reads the policies of a cluster.
+// readRules reads the policies of a cluster that are enforced.
 func readRules(c *policy.Cluster) *rules {
 	r := &rules{
 		policies:    make(map[string][]*networkPolicy),
@@ -60,6 +60,9 @@ func readRules(c *policy.Cluster) *rules {
 		selectorIDs: make(map[string]int), blockIDs: make(map[string]int),
 	}
 	for _, np := range c.Policies {
+		if c.Audited(np) {
+			continue
+		}
 		r.policies[np.Namespace] = append(r.policies[np.Namespace], r.read(np))
 	}
 	for _, all := range r.policies {

@@ -16,6 +16,7 @@ type DeniedSet struct {
 	Type      nft.SetType
 	Direction policy.Direction
 	Tier      string // whose rule denies, as "Admin"; "NetworkPolicy"; "" is the guard
+	Audit     bool   // nothing is denied, but would be, were audited policies enforced
 }
 
 // DeniedSets returns the sets that count, which every table has.
@@ -23,8 +24,8 @@ func DeniedSets() []DeniedSet {
 	var sets []DeniedSet
 	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
-			sets = append(sets, DeniedSet{deniedSet(d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true}, d,
-				"NetworkPolicy"})
+			typ := nft.SetType{Family: f, Fields: nft.Addr, Counter: true}
+			sets = append(sets, DeniedSet{Name: deniedSet(d, f), Type: typ, Direction: d, Tier: "NetworkPolicy"})
 		}
 	}
 	return sets
@@ -36,12 +37,14 @@ func UnknownSets() []DeniedSet {
 	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
 			typ := nft.SetType{Family: f, Fields: nft.AddrRange, Counter: true}
-			sets = append(sets, DeniedSet{unknownChain(d) + "-" + f.String(), typ, d, ""})
+			sets = append(sets, DeniedSet{Name: unknownChain(d) + "-" + f.String(), Type: typ, Direction: d})
 		}
 	}
 	return sets
 }
 
-// CountingSets returns all sets that count what is denied or dropped: those of isolated pods, the guard's, and those of
-// the tiers.
-func CountingSets() []DeniedSet { return slices.Concat(DeniedSets(), UnknownSets(), TierSets()) }
+// CountingSets returns all sets that count what is denied or dropped, or would be: those of isolated pods, the guard's,
+// those of the tiers, and those of audited pods.
+func CountingSets() []DeniedSet {
+	return slices.Concat(DeniedSets(), UnknownSets(), TierSets(), AuditedSets())
+}

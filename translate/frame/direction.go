@@ -18,12 +18,34 @@ func PodSide(d policy.Direction) nft.Side {
 // PeerSide is the far end: the source for ingress, the destination for egress.
 func PeerSide(d policy.Direction) nft.Side { return PodSide(d).Other() }
 
-// Allow is the verdict of what an isolation allows: ingress decides last.
+// Allow is the verdict of what is allowed in a direction: ingress decides last.
 func Allow(d policy.Direction) nft.Verdict {
 	if d == policy.Egress {
 		return nft.GotoChain(ingressChain)
 	}
 	return accept()
+}
+
+// Kind is what isolations are there for: to enforce policies in a direction, or only to audit them.
+type Kind struct {
+	policy.Direction
+	Audit bool
+}
+
+// String returns what the names of its chains and sets begin with: "ingress" or "audit-ingress".
+func (k Kind) String() string {
+	if k.Audit {
+		return "audit-" + k.Direction.String()
+	}
+	return k.Direction.String()
+}
+
+// Allow is the verdict of what an isolation of the kind allows.
+func (k Kind) Allow() nft.Verdict {
+	if k.Audit {
+		return nft.GotoChain(passChain(k.Direction))
+	}
+	return Allow(k.Direction)
 }
 
 func accept() nft.Verdict { return nft.Verdict{Kind: nft.Accept} }

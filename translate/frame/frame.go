@@ -41,7 +41,8 @@ type Frame struct {
 	table   *nft.Table
 	options Options
 
-	tiers [2][2]int // users of [Frame.OpenTier], by tier and direction
+	tiers  [2][2]int // users of [Frame.OpenTier], by tier and direction
+	audits [2]int    // users of [Frame.OpenAudit], by direction
 
 	refused int // sets of addresses that the kernel does not take into the maps that dispatch
 
@@ -148,10 +149,15 @@ func (fr *Frame) countDenied() []nft.Rule {
 	return []nft.Rule{observe.DeniedRule()}
 }
 
-// Tail returns the rules that the chain of an isolation ends in: always allowed, log, count, deny.
-func (fr *Frame) Tail(d policy.Direction, chain string) []nft.Rule {
-	rules := append([]nft.Rule{nft.R(nft.JumpTo(alwaysChain))}, fr.log(chain)...)
-	return append(rules, nft.R(nft.Counter{}, nft.GotoChain(denyChain(d))))
+// Tail returns the rules that the chain of an isolation ends in: always allowed, log, count, deny; or pass, if it only
+// audits.
+func (fr *Frame) Tail(k Kind, chain string) []nft.Rule {
+	always, end := alwaysChain, denyChain(k.Direction)
+	if k.Audit {
+		always, end = auditExemptChain(k.Direction), auditChain(k.Direction)
+	}
+	rules := append([]nft.Rule{nft.R(nft.JumpTo(always))}, fr.log(chain)...)
+	return append(rules, nft.R(nft.Counter{}, nft.GotoChain(end)))
 }
 
 // log returns the rule that logs what a chain denies, if there is one.
@@ -197,5 +203,5 @@ func Shared(chain string) bool {
 			}
 		}
 	}
-	return false
+	return ofAudit(chain)
 }

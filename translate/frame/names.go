@@ -26,10 +26,10 @@ const (
 // maxName keeps a chain's name short enough for the log prefix, which is the name.
 const maxName = nft.MaxComment
 
-// IsolationName is "<direction>-<hash>-<namespace>/<policy>", and "/and-N-more" when N more policies share the
-// isolation: nft(8) loads names of letters, digits and "/-_." only.
-func IsolationName(d policy.Direction, hash string, policies []types.NamespacedName) string {
-	name := fmt.Sprintf("%s-%s-%s", d, hash, policies[0])
+// IsolationName is "<kind>-<hash>-<namespace>/<policy>", and "/and-N-more" when N more policies share the isolation:
+// nft(8) loads names of letters, digits and "/-_." only.
+func IsolationName(k Kind, hash string, policies []types.NamespacedName) string {
+	name := fmt.Sprintf("%s-%s-%s", k, hash, policies[0])
 	more := ""
 	if n := len(policies) - 1; n > 0 {
 		more = fmt.Sprintf("/and-%d-more", n)
@@ -42,35 +42,35 @@ func IsolationName(d policy.Direction, hash string, policies []types.NamespacedN
 
 // Isolation is what the chain of an isolation stands for. The prefix of a logged packet is the name of its chain.
 type Isolation struct {
-	Direction policy.Direction
-	Policies  []types.NamespacedName // sorted; not to be changed
-	More      int                    // policies beyond them, of which nothing but the number is known
+	Kind
+	Policies []types.NamespacedName // sorted; not to be changed
+	More     int                    // policies beyond them, of which nothing but the number is known
 }
 
-// DirectionOf returns the direction of the isolation that has a chain of that name, and false for a name that none can
-// have.
-func DirectionOf(chain string) (policy.Direction, bool) {
+// KindOf returns the kind of the isolation that has a chain of that name, and false for a name that none can have.
+func KindOf(chain string) (Kind, bool) {
+	rest, audit := strings.CutPrefix(chain, "audit-")
 	for _, d := range policy.Directions() {
-		rest, ok := strings.CutPrefix(chain, d.String()+"-")
+		rest, ok := strings.CutPrefix(rest, d.String()+"-")
 		if ok && len(rest) > nft.HashLen && rest[nft.HashLen] == '-' {
-			return d, true
+			return Kind{d, audit}, true
 		}
 	}
-	return 0, false
+	return Kind{}, false
 }
 
 // ParseIsolationName reads what IsolationName wrote, and returns false for a name that no isolation can have. The name
 // of the policy may have been cut.
 func ParseIsolationName(chain string) (Isolation, bool) {
-	d, ok := DirectionOf(chain)
+	k, ok := KindOf(chain)
 	if !ok {
 		return Isolation{}, false
 	}
-	namespace, name, ok := strings.Cut(chain[len(d.String())+1+nft.HashLen+1:], "/")
+	namespace, name, ok := strings.Cut(chain[len(k.String())+1+nft.HashLen+1:], "/")
 	if !ok {
 		return Isolation{}, false
 	}
-	iso := Isolation{Direction: d}
+	iso := Isolation{Kind: k}
 	if first, more, found := strings.Cut(name, "/and-"); found {
 		name = first
 		iso.More, _ = strconv.Atoi(strings.TrimSuffix(more, "-more")) // 0 in a name that we did not write

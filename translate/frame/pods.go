@@ -14,13 +14,25 @@ import (
 // Way is how a direction of what a pod sends or gets is decided.
 type Way struct {
 	Chain   string    // of the isolation; "": there is none
+	Audit   bool      // it only audits
 	Tiers   [2]string // of the rules of the tiers for the pod; "": there are none
 	Refused bool      // the kernel does not take the address into the maps that dispatch: all is denied
 	Open    bool      // nor into the set of what is refused: nothing is
 }
 
 // decided says whether anything of policies decides.
-func (w Way) decided() bool { return w.Chain != "" || w.Tiers != [2]string{} }
+func (w Way) decided() bool { return w.Chain != "" && !w.Audit || w.Tiers != [2]string{} }
+
+// counts names the set that counts what the isolation denies, or would; "" if nothing leads to it.
+func (w Way) counts(d policy.Direction, f nft.Family) string {
+	switch {
+	case w.Chain == "" || w.Refused:
+		return ""
+	case w.Audit:
+		return auditedSet(d, f)
+	}
+	return deniedSet(d, f)
+}
 
 // SetPod sends what the pod of this node at an address sends and gets on its ways, by direction; text is the pod.
 func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
@@ -31,24 +43,22 @@ func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 	}
 	counted := false
 	for _, d := range policy.Directions() {
-		dispatch, denied := fr.table.FindSet(podsMap(d, f)), fr.table.FindSet(deniedSet(d, f))
+		dispatch := fr.table.FindSet(podsMap(d, f))
 		way := ways[d]
 		switch {
 		case way.Chain != "" && !way.Refused:
-			denied.Want(nft.AddrKey(a), comment)
 			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(way.Chain), Comment: text})
 		case way.Tiers[Baseline] != "" && !way.Refused:
-			denied.Unwant(nft.AddrKey(a))
 			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(way.Tiers[Baseline]), Comment: text})
-		case fr.listed && !way.Refused: // past the guard
-			denied.Unwant(nft.AddrKey(a))
+		case fr.listed && (!way.Refused || !way.decided()): // past the guard
 			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: Allow(d), Comment: text})
 		default:
-			denied.Unwant(nft.AddrKey(a))
 			dispatch.Unwant(nft.AddrKey(a))
 		}
+		fr.count(d, a, way.counts(d, f), comment)
 		fr.setTiers(d, a, text, way)
-		counted = counted || way.decided() && !way.Refused
+		fr.setAudit(d, a, text, way)
+		counted = counted || (way.decided() || way.Chain != "") && !way.Refused
 		if way.decided() && way.Refused && !way.Open {
 			fr.refuse(d, a, text)
 		} else {
@@ -71,18 +81,37 @@ func (fr *Frame) UnsetPod(a netip.Addr) {
 	}
 	for _, d := range policy.Directions() {
 		fr.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
-		fr.table.FindSet(deniedSet(d, f)).Unwant(nft.AddrKey(a))
+		fr.count(d, a, "", nft.Value{})
 		fr.setTiers(d, a, "", Way{})
+		fr.setAudit(d, a, "", Way{})
 		fr.unrefuse(d, a)
 	}
 	fr.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
+}
+
+// count has what is denied to or from an address counted in one of the sets that count, and in no other.
+func (fr *Frame) count(d policy.Direction, a netip.Addr, in string, v nft.Value) {
+	f := nft.FamilyOf(a)
+	names := []string{deniedSet(d, f), auditedSet(d, f)}
+	if fr.audits[d] == 0 {
+		names = names[:1]
+	}
+	for _, name := range names {
+		switch set := fr.table.FindSet(name); {
+		case name == in:
+			set.Want(nft.AddrKey(a), v)
+		default:
+			set.Unwant(nft.AddrKey(a))
+		}
+	}
 }
 
 // OfPod says whether a set is one of those that have a pod with an address of that family by its isolation in a
 // direction.
 func OfPod(set string, d policy.Direction, f nft.Family) bool {
 	return set == podsMap(d, f) || set == deniedSet(d, f) || set == selfSet(f) || set == adminMap(d, f) ||
-		set == tierSet(Admin, d, f) || set == tierSet(Baseline, d, f)
+		set == tierSet(Admin, d, f) || set == tierSet(Baseline, d, f) ||
+		set == auditedSet(d, f) || set == passMap(d, f)
 }
 
 // refuse has all denied to or from an address that the kernel does not take into the maps which dispatch, but for what

@@ -112,6 +112,8 @@ func (fr *Frame) OpenTier(t Tier, d policy.Direction) {
 	fr.table.SetChain(deny)
 	if t == Admin {
 		fr.setWay()
+	} else {
+		fr.setPass(d)
 	}
 }
 
@@ -133,6 +135,8 @@ func (fr *Frame) CloseTier(t Tier, d policy.Direction) {
 	}
 	if t == Admin {
 		fr.setWay()
+	} else {
+		fr.setPass(d)
 	}
 }
 
@@ -165,7 +169,7 @@ func TierSets() []DeniedSet {
 		for _, d := range policy.Directions() {
 			for _, f := range nft.Families() {
 				typ := nft.SetType{Family: f, Fields: nft.Addr, Counter: true}
-				sets = append(sets, DeniedSet{tierSet(t, d, f), typ, d, t.String()})
+				sets = append(sets, DeniedSet{Name: tierSet(t, d, f), Type: typ, Direction: d, Tier: t.String()})
 			}
 		}
 	}

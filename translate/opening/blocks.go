@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/spec"
 )
 
@@ -49,10 +49,10 @@ const maxFlat = 10_000
 //
 // The unions of n blocks, each inside another and with a port of its own, are n² ports: beyond maxFlat they are written
 // down otherwise, see [nesting]. False says that this, too, would be more than most.
-func Cut(d policy.Direction, f nft.Family, blocks []Block, most int) ([]Range, bool) {
+func Cut(k frame.Kind, f nft.Family, blocks []Block, most int) ([]Range, bool) {
 	spans, sets := spansOf(blocks)
 	edges := edgesOf(spans)
-	open := openSets{direction: d, sets: sets, depth: make([]int, len(sets)), unions: make(map[string]Opening)}
+	open := openSets{kind: k, sets: sets, depth: make([]int, len(sets)), unions: make(map[string]Opening)}
 	var ranges []Range
 	for i := 0; i < len(edges); {
 		at := edges[i].at
@@ -68,7 +68,7 @@ func Cut(d policy.Direction, f nft.Family, blocks []Block, most int) ([]Range, b
 		}
 		union := open.union()
 		if open.written > maxFlat {
-			n := nesting{direction: d, family: f, sets: sets, unions: make(map[string]spec.Ports), most: most}
+			n := nesting{kind: k, family: f, sets: sets, unions: make(map[string]spec.Ports), most: most}
 			return n.nest(spans)
 		}
 		if n := len(ranges); n > 0 && ranges[n-1].Last.Next() == at && ranges[n-1].equal(union) {
@@ -82,12 +82,12 @@ func Cut(d policy.Direction, f nft.Family, blocks []Block, most int) ([]Range, b
 
 // openSets are the port sets that are open at one point of the address space.
 type openSets struct {
-	direction policy.Direction
-	sets      []spec.Ports
-	depth     []int // how many blocks with the set are open
-	ids       []int // of the open sets, ascending
-	unions    map[string]Opening
-	written   int // port ranges of the sets of all unions
+	kind    frame.Kind
+	sets    []spec.Ports
+	depth   []int // how many blocks with the set are open
+	ids     []int // of the open sets, ascending
+	unions  map[string]Opening
+	written int // port ranges of the sets of all unions
 }
 
 // turn opens or closes a set.
@@ -116,7 +116,7 @@ func (o *openSets) union() Opening {
 		o.written += len(open[i].Ranges)
 	}
 	if o.written <= maxFlat {
-		u = Of(o.direction, spec.Union(open...))
+		u = Of(o.kind, spec.Union(open...))
 		o.unions[name] = u
 	}
 	return u

@@ -4,7 +4,6 @@ package opening
 
 import (
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate/policy"
 )
 
 // Chains are the chains of a table that accept ports. Each is there as long as it has users.
@@ -12,13 +11,12 @@ type Chains struct {
 	Edits int // of elements and ports, so far
 
 	table *nft.Table
-	allow func(policy.Direction) nft.Verdict
 	users map[string]int
 }
 
-// NewChains returns the chains of a table, which has none yet; allow is the verdict of what is open in a direction.
-func NewChains(t *nft.Table, allow func(policy.Direction) nft.Verdict) *Chains {
-	return &Chains{table: t, allow: allow, users: make(map[string]int)}
+// NewChains returns the chains of a table, which has none yet.
+func NewChains(t *nft.Table) *Chains {
+	return &Chains{table: t, users: make(map[string]int)}
 }
 
 // Users returns the number of users of each chain.
@@ -35,7 +33,7 @@ func (c *Chains) Acquire(o Opening) string {
 	if o.outer == nil || Inline(o.Ports) {
 		rules = c.rules(o)
 	} else { // the sets are those of the ports alone
-		rules = []nft.Rule{nft.R(nft.JumpTo(c.Acquire(Of(o.direction, o.Ports))))}
+		rules = []nft.Rule{nft.R(nft.JumpTo(c.Acquire(Of(o.kind, o.Ports))))}
 	}
 	if o.outer != nil {
 		rules = append(rules, nft.R(nft.GotoChain(c.Acquire(*o.outer))))
@@ -48,7 +46,7 @@ func (c *Chains) Acquire(o Opening) string {
 func (c *Chains) rules(o Opening) []nft.Rule {
 	c.Edits += 2 * len(o.Ports.Ranges)
 	if Inline(o.Ports) {
-		return nft.Rules(o.Ports.Ranges, c.allow(o.direction))
+		return nft.Rules(o.Ports.Ranges, o.kind.Allow())
 	}
 	var rules []nft.Rule
 	for proto, ranges := range o.Ports.Ranges.Protocols() {
@@ -56,7 +54,7 @@ func (c *Chains) rules(o Opening) []nft.Rule {
 		for _, r := range ranges {
 			set.Want(nft.IntervalKey(r.First, r.Last), nft.Value{})
 		}
-		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name}, c.allow(o.direction)))
+		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name}, o.kind.Allow()))
 	}
 	return rules
 }
@@ -75,7 +73,7 @@ func (c *Chains) Release(o Opening) {
 	switch {
 	case Inline(o.Ports):
 	case o.outer != nil:
-		c.Release(Of(o.direction, o.Ports))
+		c.Release(Of(o.kind, o.Ports))
 	default:
 		for proto := range o.Ports.Ranges.Protocols() {
 			c.table.DeleteSet(setName(o.Chain, proto))

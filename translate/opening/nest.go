@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/spec"
 )
 
@@ -15,6 +15,10 @@ import (
 // size: with 65,000 pieces at most 5 chains. The kernel takes 16 on a packet's way, and there are those of egress and
 // of ingress on it.
 const fanOut = 16
+
+// auditFanOut is that of isolations that audit, whose way is longer by a chain at its end: with the pieces of as many
+// blocks as an isolation may have, a packet meets one chain less.
+const auditFanOut = 32
 
 // nesting makes the form that [Cut] has for many blocks with many ports. The pieces into which the blocks divide the
 // address space are the leaves of a tree; a block's ports are open at the largest parts that it covers, of which it
@@ -25,10 +29,10 @@ const fanOut = 16
 //
 // So n blocks with a port each are some n × log n ports, in whatever way they overlap.
 type nesting struct {
-	direction policy.Direction
-	family    nft.Family
-	sets      []spec.Ports
-	most      int // port ranges that may be written
+	kind   frame.Kind
+	family nft.Family
+	sets   []spec.Ports
+	most   int // port ranges that may be written
 
 	starts  []netip.Addr // of the pieces
 	unions  map[string]spec.Ports
@@ -89,7 +93,7 @@ func (n *nesting) build(first, end int, parts []part, outer *Opening) {
 		if Inline(ports) {
 			n.written += len(ports.Ranges)
 		}
-		inner := inside(n.direction, ports, outer)
+		inner := inside(n.kind, ports, outer)
 		outer = &inner
 		if ports.Every {
 			rest = nil // nothing adds to it
@@ -99,7 +103,11 @@ func (n *nesting) build(first, end int, parts []part, outer *Opening) {
 		n.add(first, end, outer)
 		return
 	}
-	width := (end - first + fanOut - 1) / fanOut
+	fan := fanOut
+	if n.kind.Audit {
+		fan = auditFanOut
+	}
+	width := (end - first + fan - 1) / fan
 	for ; first < end; first += width {
 		last := min(first+width, end)
 		n.build(first, last, slices.DeleteFunc(slices.Clone(rest), func(p part) bool {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
@@ -18,12 +19,13 @@ import (
 func TestNest(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 0))
+		kind := frame.Kind{Direction: policy.Ingress, Audit: seed%2 == 1}
 		blocks := randomBlocks(r)
 		spans, sets := spansOf(blocks)
-		n := nesting{direction: policy.Ingress, family: nft.IPv4, sets: sets,
+		n := nesting{kind: kind, family: nft.IPv4, sets: sets,
 			unions: make(map[string]spec.Ports), most: math.MaxInt}
 		nested, ok := n.nest(spans)
-		flat, _ := Cut(policy.Ingress, nft.IPv4, blocks, math.MaxInt)
+		flat, _ := Cut(kind, nft.IPv4, blocks, math.MaxInt)
 		if !ok {
 			t.Fatal("no limit is too little")
 		}
@@ -108,27 +110,29 @@ func nested(n int) []Block {
 }
 
 // TestNestedSize: what the blocks of an isolation become is in proportion to their number, though each is inside others
-// and has a port of its own; and no packet meets more than a few chains.
+// and has a port of its own; and no packet meets more than a few chains, of what is only audited one less.
 func TestNestedSize(t *testing.T) {
 	for _, n := range []int{200, 1000, 10_000} {
-		ranges, _ := Cut(policy.Ingress, nft.IPv4, nested(n), math.MaxInt)
-		ports, deepest := make(map[string]int), 0
-		for i := range ranges {
-			depth := 0
-			for o := &ranges[i].Opening; o != nil; o = o.outer {
-				ports[o.Chain] = len(o.Ports.Ranges)
-				depth++
+		for audit, most := range map[bool]int{false: 6, true: 5} {
+			ranges, _ := Cut(frame.Kind{Direction: policy.Ingress, Audit: audit}, nft.IPv4, nested(n), math.MaxInt)
+			ports, deepest := make(map[string]int), 0
+			for i := range ranges {
+				depth := 0
+				for o := &ranges[i].Opening; o != nil; o = o.outer {
+					ports[o.Chain] = len(o.Ports.Ranges)
+					depth++
+				}
+				deepest = max(deepest, depth)
 			}
-			deepest = max(deepest, depth)
-		}
-		sum := 0
-		for _, p := range ports {
-			sum += p
-		}
-		t.Logf("%d blocks: %d ranges, %d chains, %d ports, a packet meets at most %d chains", n, len(ranges),
-			len(ports), sum, deepest)
-		if sum > 50*n || deepest > 6 {
-			t.Errorf("%d blocks: %d ports, a packet meets up to %d chains", n, sum, deepest)
+			sum := 0
+			for _, p := range ports {
+				sum += p
+			}
+			t.Logf("%d blocks, audited %t: %d ranges, %d chains, %d ports, a packet meets at most %d chains", n, audit,
+				len(ranges), len(ports), sum, deepest)
+			if sum > 50*n || deepest > most {
+				t.Errorf("%d blocks, audited %t: %d ports, a packet meets up to %d chains", n, audit, sum, deepest)
+			}
 		}
 	}
 }

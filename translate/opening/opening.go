@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/spec"
 )
 
@@ -34,16 +34,16 @@ type Opening struct {
 	Ports spec.Ports
 	Chain string // that accepts it; "" where every port is open, as none is needed
 
-	direction policy.Direction
-	outer     *Opening // nil: nothing more
+	kind  frame.Kind
+	outer *Opening // nil: nothing more
 }
 
-// Of returns the opening of ports in a direction.
-func Of(d policy.Direction, ports spec.Ports) Opening { return inside(d, ports, nil) }
+// Of returns the opening of ports by isolations of a kind.
+func Of(k frame.Kind, ports spec.Ports) Opening { return inside(k, ports, nil) }
 
-// inside returns the opening of ports in a direction, inside of outer, which may be nil.
-func inside(d policy.Direction, ports spec.Ports, outer *Opening) Opening {
-	o := Opening{direction: d, Ports: ports}
+// inside returns the opening of ports by isolations of a kind, inside of outer, which may be nil.
+func inside(k frame.Kind, ports spec.Ports, outer *Opening) Opening {
+	o := Opening{kind: k, Ports: ports}
 	if ports.Every { // nothing adds to it
 		return o
 	}
@@ -52,7 +52,7 @@ func inside(d policy.Direction, ports spec.Ports, outer *Opening) Opening {
 	if outer != nil {
 		fields = append(fields, outer.Chain)
 	}
-	o.Chain = d.String() + "-ports-" + nft.Hash(fields...)
+	o.Chain = k.String() + "-ports-" + nft.Hash(fields...)
 	return o
 }
 

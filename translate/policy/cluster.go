@@ -65,6 +65,7 @@ type PodQuarantine struct {
 	Address   netip.Addr // not valid: all of the pod's
 	Reason    string
 	Open      bool // nothing isolates the address
+	Audit     bool // the isolation only audits, and is left out
 }
 
 // Excess is a rule that is over a limit.
@@ -94,12 +95,12 @@ func (c *Cluster) quarantine(d Direction, e ends) *PodQuarantine {
 }
 
 // selfless says whether a pod that has both ends of a flow cannot reach itself: its address is set aside in each
-// direction in which it is isolated.
+// direction in which it is isolated or audited.
 func (c *Cluster) selfless(e ends) bool {
 	for _, d := range Directions() {
 		pod, _, _ := e.of(d)
 		q := c.quarantine(d, e)
-		if aside := q != nil && q.Address.IsValid(); !aside && len(c.selecting(d, pod)) > 0 {
+		if aside := q != nil && (q.Address.IsValid() || q.Audit); !aside && len(c.selecting(d, pod)) > 0 {
 			return false
 		}
 	}

@@ -76,6 +76,9 @@ func (c *Cluster) Describe(e Answer) string {
 // address at its end.
 func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
 	text := fmt.Sprintf("%s of %s: %s", d.Direction, end(d.Pod, a), c.reason(f, d, c.Nearest(f, d.Direction)))
+	if d.Unaudited != "" {
+		return text + "\n    audited: not in force: " + d.Unaudited
+	}
 	if d.Audit == nil || d.Audit.Exempt != "" {
 		return text
 	}

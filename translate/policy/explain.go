@@ -46,6 +46,9 @@ type Decision struct {
 
 	// Audit is the answer if all policies were enforced; nil if none of those that select Pod is only audited.
 	Audit *Decision
+
+	// Unaudited is why that is not asked on the pod's node, or "".
+	Unaudited string
 }
 
 // RuleRef names a rule of a policy.
@@ -167,7 +170,11 @@ func (c *Cluster) decide(d Direction, e ends) Decision {
 	pod, _, _ := e.of(d)
 	isolating, all := c.isolating(d, pod), c.selecting(d, pod)
 	answer := c.decideBy(d, e, isolating)
-	if len(isolating) < len(all) && !answer.Unknown {
+	switch q := c.quarantine(d, e); {
+	case len(isolating) == len(all), answer.Unknown:
+	case q != nil && q.Audit:
+		answer.Unaudited = q.Reason
+	default:
 		audit := c.decideBy(d, e, all)
 		answer.Audit = &audit
 	}
@@ -186,6 +193,9 @@ func (c *Cluster) decideBy(d Direction, e ends, isolating []*networkingv1.Networ
 	}
 	answer.Isolated = len(isolating) > 0
 	q := c.quarantine(d, e)
+	if q != nil && q.Audit {
+		q = nil
+	}
 	if q != nil && q.Open {
 		answer.Allowed, answer.Unenforced = true, q.Reason
 		return answer

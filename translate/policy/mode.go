@@ -26,8 +26,30 @@ func (c *Cluster) Audited(np *networkingv1.NetworkPolicy) bool {
 	return value == Audit
 }
 
-// WouldDeny says whether the policies allow the flow in this direction and would not, were the audited ones enforced.
-func (d Decision) WouldDeny() bool { return d.Allowed && d.Audit != nil && !d.Audit.Allowed }
+// ModeOf returns what of an object's annotations is its mode: nil if it has none.
+func ModeOf(annotations map[string]string) map[string]string {
+	if value, has := annotations[ModeAnnotation]; has {
+		return map[string]string{ModeAnnotation: value}
+	}
+	return nil
+}
+
+// SetMode takes the mode of a namespace from its annotations.
+func (c *Cluster) SetMode(namespace string, annotations map[string]string) {
+	if c.Modes == nil {
+		c.Modes = make(map[string]string)
+	}
+	delete(c.Modes, namespace)
+	if value, has := annotations[ModeAnnotation]; has {
+		c.Modes[namespace] = value
+	}
+}
+
+// WouldDeny says whether nothing before the audited policies denies the flow in this direction, and they would, were
+// they enforced. Tier Baseline comes after them.
+func (d Decision) WouldDeny() bool {
+	return d.Audit != nil && !d.Audit.Allowed && (d.Allowed || d.Baseline.decides())
+}
 
 // modePath names the annotation in errors.
 const modePath = "metadata.annotations[" + ModeAnnotation + "]: "

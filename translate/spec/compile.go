@@ -23,8 +23,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Policy is what a NetworkPolicy's spec says.
+// Policy is what a NetworkPolicy says.
 type Policy struct {
+	Mode     Mode
 	Pods     labels.Selector // that it isolates
 	Isolates [2]bool         // by Direction
 	Rules    [2][]Rule       // by Direction
@@ -47,12 +48,16 @@ type RulePorts struct {
 
 // Compile returns what np says. What it cannot compile is an error that names the
 // field, and narrows: a bad rule allows nothing, a bad requirement of spec.podSelector is left out so that it selects
-// no fewer pods, and an unknown policy type isolates both ways.
+// no fewer pods, an unknown policy type isolates both ways, and an unknown mode enforces.
 func Compile(np *networkingv1.NetworkPolicy) (Policy, error) {
 	var p Policy
 	path := field.NewPath("spec")
 	var errs field.ErrorList
 	p.Pods, errs = compileSelector(&np.Spec.PodSelector, path.Child("podSelector"))
+	mode, bad := ModeOf(np.Annotations)
+	if p.Mode = mode; bad != nil {
+		errs = append(errs, bad)
+	}
 	errs = append(errs, p.compileTypes(np.Spec, path.Child("policyTypes"))...)
 	add := func(d policy.Direction, i int, ports []networkingv1.NetworkPolicyPort,
 		peers []networkingv1.NetworkPolicyPeer) {

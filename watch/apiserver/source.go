@@ -163,6 +163,7 @@ func setNamespace(objects watch.Objects, obj runtime.Object) error {
 		return fmt.Errorf("want a namespace, not %T", obj)
 	}
 	objects.SetNamespace(ns.Name, ns.Labels)
+	objects.SetNamespaceMode(ns.Name, ns.Annotations)
 	return nil
 }
 
@@ -172,8 +173,9 @@ func setPolicy(objects watch.Objects, obj runtime.Object) error {
 		return fmt.Errorf("want a NetworkPolicy, not %T", obj)
 	}
 	objects.SetPolicy(&networkingv1.NetworkPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: np.Namespace, Name: np.Name, UID: np.UID}, // events name the UID
-		Spec:       np.Spec,
+		ObjectMeta: metav1.ObjectMeta{Namespace: np.Namespace, Name: np.Name, UID: np.UID, // events name the UID
+			Annotations: policy.ModeOf(np.Annotations)},
+		Spec: np.Spec,
 	})
 	return nil
 }

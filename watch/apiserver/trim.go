@@ -15,7 +15,7 @@ import (
 type fields map[protowire.Number]fields
 
 // metaFields are those of an ObjectMeta that a watch needs: name, namespace, uid for events, resourceVersion, labels,
-// and annotations, where the end of the initial events is told.
+// and annotations, which have the mode, and where the end of the initial events is told.
 func metaFields() fields { return fields{1: nil, 3: nil, 5: nil, 6: nil, 11: nil, 12: nil} }
 
 // keptFields are the fields of an object that policy needs. A pod has six kilobytes and more, most of it managed

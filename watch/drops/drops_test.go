@@ -95,8 +95,8 @@ func newDropTest(t *testing.T) *dropTest {
 		})
 	})
 	for _, c := range d.state.Complete().Chains() {
-		if direction, ok := frame.DirectionOf(c.Name); ok {
-			d.chains[direction] = c.Name
+		if kind, ok := frame.KindOf(c.Name); ok {
+			d.chains[kind.Direction] = c.Name
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -84,6 +84,7 @@ func clusterOf(files map[string]manifest) (*policy.Cluster, []error) {
 			c.Pods = append(c.Pods, o.pod)
 		case kindNamespace:
 			c.Namespaces[key.Name] = o.labels
+			c.SetMode(key.Name, o.mode)
 		case kindPolicy:
 			c.Policies = append(c.Policies, o.policy)
 		case kindNode:

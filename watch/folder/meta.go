@@ -28,6 +28,7 @@ type metaText struct {
 	Name      json.RawMessage `json:"name"`
 	Namespace json.RawMessage `json:"namespace"`
 	Labels    json.RawMessage `json:"labels"`
+	Notes     json.RawMessage `json:"annotations"`
 	Owners    json.RawMessage `json:"ownerReferences"`
 	Created   json.RawMessage `json:"creationTimestamp"`
 	Deleted   json.RawMessage `json:"deletionTimestamp"`
@@ -96,6 +97,23 @@ func (r *reader) labels(text json.RawMessage, path *field.Path) map[string]strin
 	}
 	r.broken = r.broken || len(r.problems) > before
 	return labels
+}
+
+// mode returns the annotation of an object that is its mode; nil if it has none. Where that is in doubt, its policies
+// are enforced.
+func (r *reader) mode(text json.RawMessage, path *field.Path) map[string]string {
+	var all map[string]json.RawMessage
+	ok := r.decode(text, path, &all)
+	value, has := all[policy.ModeAnnotation]
+	if ok && !has {
+		return nil
+	}
+	var mode string
+	ok = ok && r.decode(value, path.Key(policy.ModeAnnotation), &mode)
+	if !ok || slices.Contains(duplicates(text), policy.ModeAnnotation) {
+		mode = policy.Enforce
+	}
+	return map[string]string{policy.ModeAnnotation: mode}
 }
 
 // mapping yields the strings of an object, in the order of their keys. What is none is a problem.

@@ -72,6 +72,7 @@ type object struct {
 	at     Error // where it is
 	pod    policy.Pod
 	labels map[string]string
+	mode   map[string]string // of a namespace
 	policy *networkingv1.NetworkPolicy
 	tier   policy.ClusterPolicy
 	cidrs  []netip.Prefix
@@ -84,13 +85,14 @@ func (o *object) equal(p *object) bool {
 	case kindPod:
 		return reflect.DeepEqual(o.pod, p.pod)
 	case kindNamespace:
-		return maps.Equal(o.labels, p.labels)
+		return maps.Equal(o.labels, p.labels) && maps.Equal(o.mode, p.mode)
 	case kindNode:
 		return slices.Equal(o.cidrs, p.cidrs) && reflect.DeepEqual(o.node, p.node)
 	case kindTier:
 		return reflect.DeepEqual(o.tier, p.tier)
 	}
-	return equality.Semantic.DeepEqual(o.policy.Spec, p.policy.Spec)
+	return equality.Semantic.DeepEqual(o.policy.Spec, p.policy.Spec) &&
+		maps.Equal(o.policy.Annotations, p.policy.Annotations)
 }
 
 // set gives the object to objects.
@@ -100,6 +102,7 @@ func (o *object) set(objects watch.Objects) {
 		objects.SetPod(o.pod)
 	case kindNamespace:
 		objects.SetNamespace(o.key.Name, o.labels)
+		objects.SetNamespaceMode(o.key.Name, o.mode)
 	case kindPolicy:
 		objects.SetPolicy(o.policy)
 	case kindNode:

@@ -48,9 +48,9 @@ func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata,
 		// the other parts look for themselves
 		twice = twice || !strings.ContainsAny(strings.TrimPrefix(name, "spec."), ".[")
 	}
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: meta.key.Name, Namespace: meta.key.Namespace,
+		Annotations: r.mode(meta.Notes, path.Child("metadata", "annotations"))}}
 	path = path.Child("spec")
-
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: meta.key.Name, Namespace: meta.key.Namespace}}
 	if !twice {
 		np.Spec.PodSelector = r.podSelector(spec.PodSelector, path.Child("podSelector"))
 		np.Spec.Ingress = elements[networkingv1.NetworkPolicyIngressRule](r, spec.Ingress,

@@ -157,6 +157,7 @@ func (r *reader) read(kind objectKind, text json.RawMessage, top topLevel, path 
 		o.pod, ok = r.pod(top, meta, path)
 	case kindNamespace:
 		o.labels = namespaceLabels(meta.key.Name, r.labels(meta.Labels, path.Child("metadata", "labels")))
+		o.mode = r.mode(meta.Notes, path.Child("metadata", "annotations"))
 	case kindPolicy:
 		o.policy = r.policy(text, top, meta, path)
 	case kindNode:

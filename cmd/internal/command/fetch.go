@@ -47,6 +47,7 @@ type collected struct {
 	mu         sync.Mutex
 	pods       map[types.NamespacedName]policy.Pod
 	namespaces map[string]map[string]string
+	modes      policy.Cluster // of namespaces
 	policies   map[types.NamespacedName]*networkingv1.NetworkPolicy
 	done       context.CancelCauseFunc
 
@@ -72,10 +73,11 @@ func (c *collected) Away(err error) {
 func (c *collected) Synced() { c.done(errSynced) }
 
 // SetPod and the others are what a source does to [watch.Objects].
-func (c *collected) SetPod(p policy.Pod)                           { c.pods[p.NamespacedName] = p }
-func (c *collected) DeletePod(n types.NamespacedName)              { delete(c.pods, n) }
-func (c *collected) SetNamespace(name string, l map[string]string) { c.namespaces[name] = l }
-func (c *collected) DeleteNamespace(name string)                   { delete(c.namespaces, name) }
+func (c *collected) SetPod(p policy.Pod)                               { c.pods[p.NamespacedName] = p }
+func (c *collected) DeletePod(n types.NamespacedName)                  { delete(c.pods, n) }
+func (c *collected) SetNamespace(name string, l map[string]string)     { c.namespaces[name] = l }
+func (c *collected) DeleteNamespace(name string)                       { delete(c.namespaces, name) }
+func (c *collected) SetNamespaceMode(name string, a map[string]string) { c.modes.SetMode(name, a) }
 func (c *collected) SetPolicy(np *networkingv1.NetworkPolicy) {
 	c.policies[types.NamespacedName{Namespace: np.Namespace, Name: np.Name}] = np
 }
@@ -110,7 +112,7 @@ func (c *collected) cluster() *policy.Cluster {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return &policy.Cluster{
-		Pods: slices.Collect(maps.Values(c.pods)), Namespaces: c.namespaces,
+		Pods: slices.Collect(maps.Values(c.pods)), Namespaces: c.namespaces, Modes: c.modes.Modes,
 		Policies:        slices.Collect(maps.Values(c.policies)),
 		ClusterPolicies: slices.Collect(maps.Values(c.clusterPolicies)),
 		NodePeers:       slices.Collect(maps.Values(c.nodePeers)),

@@ -13,6 +13,7 @@
 //	-- flows --
 //	allow shop/client -> shop/web:80/tcp   # why
 //	deny  10.1.2.3    -> shop/web:80/tcp
+//	audit shop/probe  -> shop/web:80/tcp   # allowed, and audited policies would deny it
 //	-- errors --
 //	what `netpold render` reports, one a line
 //	-- table.nft --

@@ -20,6 +20,7 @@ import (
 type Flow struct {
 	policy.Flow        // from the node the address is not valid; to the node it is that of a prober's node
 	Allow       bool   // the expected verdict
+	Audit       bool   // allowed, and audited policies would deny it
 	Where       string // file:line
 	Text        string // of the line
 }
@@ -74,8 +75,8 @@ func (c *Case) parseFlows(data []byte) error {
 // parseFlow reads one line.
 func (c *Case) parseFlow(text string) ([]Flow, error) {
 	fields := strings.Fields(text)
-	if len(fields) != 4 || fields[2] != "->" || fields[0] != "allow" && fields[0] != "deny" {
-		return nil, errors.New("want allow|deny SRC -> DST:PORT/PROTO")
+	if len(fields) != 4 || fields[2] != "->" || !slices.Contains([]string{"allow", "deny", "audit"}, fields[0]) {
+		return nil, errors.New("want allow|deny|audit SRC -> DST:PORT/PROTO")
 	}
 	i := strings.LastIndexByte(fields[3], ':')
 	if i < 0 {
@@ -96,7 +97,7 @@ func (c *Case) parseFlow(text string) ([]Flow, error) {
 		if !fromFamily || !toFamily {
 			continue
 		}
-		f := Flow{Flow: policy.Flow{Src: src, Dst: dst}, Allow: fields[0] == "allow"}
+		f := Flow{Flow: policy.Flow{Src: src, Dst: dst}, Allow: fields[0] != "deny", Audit: fields[0] == "audit"}
 		f.In, f.Out = prober.InName, prober.OutName
 		if !dst.IsValid() {
 			f.ToNode, f.Dst, f.Out = true, nodeAddr(family), ""

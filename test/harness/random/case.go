@@ -24,6 +24,9 @@ import (
 // cluster.yaml, and the flow with the answer of the policies.
 func Case(comment string, e policy.Answer, c *policy.Cluster) string {
 	verdict := map[bool]string{true: "allow", false: "deny "}[e.Allowed]
+	if e.Allowed && (e.Egress.WouldDeny() || e.Ingress.WouldDeny()) {
+		verdict = "audit"
+	}
 	comment = strings.ReplaceAll(comment, "\n", "\n# ")
 	return fmt.Sprintf("# %s\n-- cluster.yaml --\n%s-- flows --\n%s %s\n", comment, Manifest(c), verdict,
 		flowText(e.Flow))
@@ -50,7 +53,7 @@ func Manifest(c *policy.Cluster) string {
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
 		objects = append(objects, &corev1.Namespace{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
-			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: c.Namespaces[name]},
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: c.Namespaces[name], Annotations: modeOf(c, name)},
 		})
 	}
 	for _, p := range c.Pods {

@@ -73,6 +73,7 @@ func (g *Generator) Cluster() *policy.Cluster {
 	for i := range g.size.Namespaces {
 		if g.chance(85) {
 			c.Namespaces[namespaceName(i)] = g.namespaceLabels()
+			c.SetMode(namespaceName(i), g.mode(10))
 		}
 	}
 	for i := range g.size.Pods {

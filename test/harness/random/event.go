@@ -39,6 +39,7 @@ type Event struct {
 	// What the object is from now on; only that of Kind is set, and none where Delete is.
 	Pod    policy.Pod
 	Labels map[string]string // of a namespace
+	Mode   map[string]string // of a namespace: its annotation, if it has one
 	Policy *networkingv1.NetworkPolicy
 	CIDRs  []netip.Prefix // of a node
 
@@ -67,6 +68,7 @@ func (e Event) Apply(s *translate.State) {
 		s.DeleteNamespace(e.Name.Name)
 	case e.Kind == NamespaceKind:
 		s.SetNamespace(e.Name.Name, e.Labels)
+		_ = s.SetNamespaceMode(e.Name.Name, e.Mode) // as below
 	case e.Kind == NodeKind:
 		s.SetNode(e.Name.Name, e.CIDRs)
 	case e.Kind == ClusterPolicyKind && e.Delete:
@@ -98,6 +100,8 @@ func (e Event) ApplyTo(c *policy.Cluster) {
 		} else {
 			c.Namespaces[e.Name.Name] = e.Labels
 		}
+		c.Modes = maps.Clone(c.Modes)
+		c.SetMode(e.Name.Name, e.Mode)
 	case PolicyKind:
 		c.Policies = slices.DeleteFunc(slices.Clone(c.Policies), func(p *networkingv1.NetworkPolicy) bool {
 			return policyName(p) == e.Name
@@ -150,7 +154,7 @@ func Events(c *policy.Cluster) []Event {
 	var events []Event
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
 		events = append(events, Event{Kind: NamespaceKind, Name: types.NamespacedName{Name: name},
-			Labels: c.Namespaces[name]})
+			Labels: c.Namespaces[name], Mode: modeOf(c, name)})
 	}
 	for _, p := range c.Pods {
 		events = append(events, Event{Kind: PodKind, Name: p.NamespacedName, Pod: p})
@@ -169,6 +173,14 @@ func Events(c *policy.Cluster) []Event {
 			ClusterPolicy: p})
 	}
 	return events
+}
+
+// modeOf returns the annotation of a namespace, if it has one.
+func modeOf(c *policy.Cluster, namespace string) map[string]string {
+	if mode, has := c.Modes[namespace]; has {
+		return map[string]string{policy.ModeAnnotation: mode}
+	}
+	return nil
 }
 
 // Event returns a random event that can happen to c: an object of the universe comes, goes, or changes a little or
@@ -199,7 +211,7 @@ func (g *Generator) Event(c *policy.Cluster) Event {
 		if remove {
 			return Event{Kind: NamespaceKind, Name: name, Delete: true}
 		}
-		return Event{Kind: NamespaceKind, Name: name, Labels: g.namespaceLabels()}
+		return Event{Kind: NamespaceKind, Name: name, Labels: g.namespaceLabels(), Mode: g.mode(10)}
 	}
 	e := Event{Kind: PolicyKind, Delete: remove, Policy: g.policy(g.r.IntN(g.size.Policies))}
 	if len(c.Policies) > 0 && g.chance(60) {
@@ -243,7 +255,9 @@ func (g *Generator) changePolicy(np *networkingv1.NetworkPolicy) *networkingv1.N
 	i, _ := strconv.Atoi(np.Name[strings.LastIndexByte(np.Name, '-')+1:])
 	changed, other := np.DeepCopy(), g.policy(i)
 	spec := &changed.Spec
-	switch g.r.IntN(6) {
+	switch g.r.IntN(7) {
+	case 6:
+		changed.Annotations = g.mode(50)
 	case 0:
 		spec.PodSelector = other.Spec.PodSelector
 	case 1:

@@ -7,6 +7,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // policy returns a policy with the i-th name of the universe. Its namespace follows from i.
@@ -16,6 +18,7 @@ func (g *Generator) policy(i int) *networkingv1.NetworkPolicy {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceName(i % g.size.Namespaces), Name: objectName("policy", i)},
 	}
+	np.Annotations = g.mode(25)
 	if g.chance(50) {
 		np.Spec.PodSelector = *g.podSelector()
 	}
@@ -35,6 +38,17 @@ func (g *Generator) policy(i int) *networkingv1.NetworkPolicy {
 		}
 	}
 	return np
+}
+
+// mode returns the annotation of a mode, in percent of the cases.
+func (g *Generator) mode(percent int) map[string]string {
+	switch {
+	case g.bad(5):
+		return map[string]string{policy.ModeAnnotation: pick(g.r, "", "Audit", "dry-run")}
+	case !g.chance(percent):
+		return nil
+	}
+	return map[string]string{policy.ModeAnnotation: pick(g.r, policy.Audit, policy.Audit, policy.Audit, policy.Enforce)}
 }
 
 // policyTypes returns any combination, an unknown type at times.

@@ -73,9 +73,14 @@ func (r objects) SetPod(p policy.Pod) {
 func (r objects) SetNamespace(name string, labels map[string]string) {
 	r.set("namespace", types.NamespacedName{Name: name}, "%s", Labels(labels))
 }
+func (r objects) SetNamespaceMode(name string, annotations map[string]string) {
+	if mode := policy.ModeOf(annotations); mode != nil {
+		r.note("set mode of namespace %s %s", name, Labels(mode))
+	}
+}
 func (r objects) SetPolicy(np *networkingv1.NetworkPolicy) {
-	r.set("policy", types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, "selects %s",
-		Labels(np.Spec.PodSelector.MatchLabels))
+	r.set("policy", types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, "selects %s %s",
+		Labels(np.Spec.PodSelector.MatchLabels), Labels(np.Annotations))
 }
 func (r objects) DeletePod(name types.NamespacedName) { r.delete("pod", name) }
 func (r objects) DeleteNamespace(name string) {

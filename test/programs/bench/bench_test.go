@@ -125,15 +125,16 @@ func (s *sink) Update(edit func(watch.Objects)) { s.mu.Lock(); defer s.mu.Unlock
 func (s *sink) Synced()                         { close(s.synced) }
 func (s *sink) Away(error)                      {}
 
-func (s *sink) SetPod(p policy.Pod)                   { s.pods[p.NamespacedName] = true }
-func (s *sink) DeletePod(n types.NamespacedName)      { delete(s.pods, n) }
-func (s *sink) DeleteNamespace(string)                {}
-func (s *sink) DeletePolicy(types.NamespacedName)     {}
-func (s *sink) SetNode(string, []netip.Prefix)        {}
-func (s *sink) SetClusterPolicy(policy.ClusterPolicy) {}
-func (s *sink) DeleteClusterPolicy(string)            {}
-func (s *sink) SetNodePeer(policy.NodePeer)           {}
-func (s *sink) DeleteNodePeer(string)                 {}
+func (s *sink) SetPod(p policy.Pod)                      { s.pods[p.NamespacedName] = true }
+func (s *sink) DeletePod(n types.NamespacedName)         { delete(s.pods, n) }
+func (s *sink) DeleteNamespace(string)                   {}
+func (s *sink) DeletePolicy(types.NamespacedName)        {}
+func (s *sink) SetNode(string, []netip.Prefix)           {}
+func (s *sink) SetClusterPolicy(policy.ClusterPolicy)    {}
+func (s *sink) DeleteClusterPolicy(string)               {}
+func (s *sink) SetNodePeer(policy.NodePeer)              {}
+func (s *sink) DeleteNodePeer(string)                    {}
+func (*sink) SetNamespaceMode(string, map[string]string) {}
 func (s *sink) SetNamespace(name string, _ map[string]string) {
 	s.namespaces[types.NamespacedName{Name: name}] = true
 }
