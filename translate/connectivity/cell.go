@@ -114,8 +114,8 @@ func (m *Matrix) outsideOf(d policy.Direction, members []member, f family) func(
 				continue
 			}
 			layer := []opening{{wholeFamily(f), allPorts}}
-			if iso := c.isolations[d]; iso != nil {
-				layer = iso.outside[f]
+			if r := c.reach[d]; r != nil {
+				layer = r.outside[f]
 			}
 			layers = append(layers, layer)
 			for _, o := range layer {

@@ -38,7 +38,8 @@ type Change struct {
 // Cause is what a change comes from.
 type Cause struct {
 	Direction policy.Direction
-	Policies  []types.NamespacedName // sorted; none where a workload is new, or gone
+	Policies  []types.NamespacedName  // sorted; none where a workload is new, or gone
+	Rules     []policy.ClusterRuleRef // of ClusterNetworkPolicies, in place of policies
 	Effect    Effect
 }
 
@@ -51,6 +52,8 @@ const (
 	Isolates                   // they isolate the pods now, and none did
 	Allowed                    // they allowed it
 	Isolated                   // they isolated the pods, and none does
+	Denies                     // they deny it now
+	Denied                     // they denied it
 	WorkloadNew                // nothing was there
 	WorkloadGone               // nothing is there any more
 )
@@ -60,6 +63,9 @@ func (c Cause) String() string {
 	names := make([]string, len(c.Policies))
 	for i, n := range c.Policies {
 		names[i] = n.String()
+	}
+	for _, r := range c.Rules {
+		names = append(names, r.String())
 	}
 	list := strings.Join(names, ", ")
 	switch c.Effect {
@@ -71,6 +77,10 @@ func (c Cause) String() string {
 		return fmt.Sprintf("%s: allowed by %s", c.Direction, list)
 	case Isolates:
 		return fmt.Sprintf("%s: isolated by %s", c.Direction, list)
+	case Denies:
+		return fmt.Sprintf("%s: denied by %s", c.Direction, list)
+	case Denied:
+		return fmt.Sprintf("%s: was denied by %s", c.Direction, list)
 	case Allowed:
 		return fmt.Sprintf("%s: was allowed by %s", c.Direction, list)
 	}
@@ -84,13 +94,15 @@ type comparison struct {
 	at   [2][]int // the number of each workload in either matrix, -1 where it is not there
 	same map[types.NamespacedName]bool
 
+	sameTier map[string]bool
+
 	changed map[[4]portsID][2]Ports // by the cells
 }
 
 // Compare returns what differs between who may talk to whom in an old and in a new cluster.
 func Compare(before, after *Matrix) *Diff {
 	c := &comparison{m: [2]*Matrix{before, after}, changed: make(map[[4]portsID][2]Ports)}
-	c.same = sameText(before.cluster, after.cluster)
+	c.same, c.sameTier = sameText(before.cluster, after.cluster), sameTiers(before.cluster, after.cluster)
 	c.enroll()
 	groups := make(map[string]*grouped)
 	alike := c.alike()
@@ -222,8 +234,11 @@ func (c *comparison) causes(k, from, to int, ports Ports) []Cause {
 		}
 		was := there.directionCell(d, c.at[1-k][from], c.at[1-k][to])
 		more := here.directionCell(d, c.at[k][from], c.at[k][to]).minus(was)
-		cause := c.cause(k, d, pod, policiesOf(here.openedBetween(d, c.at[k][from], c.at[k][to]), ports))
-		if len(cause.Policies) > 0 {
+		cause, byTier := c.tierCause(k, d, ports, c.decideBetween(d, from, to))
+		if !byTier {
+			cause = c.cause(k, d, pod, policiesOf(here.openedBetween(d, c.at[k][from], c.at[k][to]), ports))
+		}
+		if len(cause.Policies)+len(cause.Rules) > 0 {
 			all = append(all, cause)
 		}
 		if !more.intersect(ports).Empty() {
@@ -327,8 +342,11 @@ func (c *comparison) outside(d policy.Direction) {
 				networks := union(change.spans...)
 				causes := c.missing(k, w)
 				if causes == nil {
-					open := c.openedOutside(k, d, w, networks)
-					causes = []Cause{c.cause(k, d, w, policiesOf(open, change.ports))}
+					cause, byTier := c.tierCause(k, d, change.ports, c.decideOutside(d, w, networks))
+					if !byTier {
+						cause = c.cause(k, d, w, policiesOf(c.openedOutside(k, d, w, networks), change.ports))
+					}
+					causes = []Cause{cause}
 				}
 				key := fmt.Sprint(k, key, networks, causes)
 				if byKey[key] == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate/connectivity"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestCompare changes random clusters and wants exactly the connections that are gained and lost by what the cells say,
@@ -23,15 +24,20 @@ func TestCompare(t *testing.T) {
 		}
 		w := newWorld(seed)
 		g := random.NewGenerator(random.Source(seed+1), random.SizeOf(seed))
+		if len(w.cluster.ClusterPolicies) > 0 {
+			g.AddTiers(new(policy.Cluster)) // for its events
+		}
 		unlimited := *w.cluster
 		unlimited.OverLimit = nil // it is of the pods as they were
 		old, changed := &unlimited, unlimited
-		for range 4 {
+		for range 6 {
 			g.Event(&changed).ApplyTo(&changed)
 		}
 		reversed := *old
 		reversed.Policies = slices.Clone(old.Policies)
 		slices.Reverse(reversed.Policies)
+		reversed.ClusterPolicies = slices.Clone(old.ClusterPolicies)
+		slices.Reverse(reversed.ClusterPolicies)
 		before, after := connectivity.New(old), connectivity.New(&changed)
 		if d := connectivity.Compare(before, connectivity.New(&reversed)); len(d.Changes) > 0 || d.Added != nil {
 			return fmt.Errorf("the same cluster differs: %+v", d.Changes)

@@ -22,6 +22,7 @@ type identity struct {
 	pod        *policy.Pod // one of them
 	selectors  []int       // that match, ascending
 	isolations [2]*isolation
+	tiers      [2][2]*tierList    // by direction and tier; nil where there is no rule
 	ports      []policy.NamedPort // whose names any rule has
 }
 
@@ -59,6 +60,7 @@ func identify(c *policy.Cluster, r *rules) (map[int]*identity, isolated) {
 		if id == nil {
 			id = &identity{pod: p, ports: r.portNames(p)}
 			all.isolate(id, r, excess[p.NamespacedName])
+			id.tiers = r.tierLists(c, id)
 			byKey[key] = id
 			byNamespace[p.Namespace] = append(byNamespace[p.Namespace], id)
 		}

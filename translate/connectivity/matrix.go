@@ -39,6 +39,8 @@ type Matrix struct {
 type class struct {
 	family     family // 0: of pods that have no address yet, which no block has
 	isolations [2]*isolation
+	tiers      [2][2]*tierList // see identity
+	reach      [2]*reach       // nil where everything is open
 	ports      []policy.NamedPort
 	sample     *identity // nil for nodes
 }
@@ -62,6 +64,7 @@ func New(c *policy.Cluster) *Matrix {
 	for _, iso := range isolations {
 		m.grant(iso)
 	}
+	m.reaches()
 	return m
 }
 
@@ -137,8 +140,8 @@ func (m *Matrix) class(ids map[string]int, id *identity, f family, blocks []int)
 	key := fmt.Sprint(f, blocks)
 	var selectors []int
 	if id != nil {
-		c.isolations, c.ports, selectors = id.isolations, id.ports, id.selectors
-		key = fmt.Sprintf("%s %p %p %v %v", key, c.isolations[0], c.isolations[1], c.ports, selectors)
+		c.isolations, c.tiers, c.ports, selectors = id.isolations, id.tiers, id.ports, id.selectors
+		key = fmt.Sprintf("%s %p %p %p %v %v", key, c.isolations[0], c.isolations[1], c.tiers, c.ports, selectors)
 	}
 	return number(ids, key, func() {
 		for _, g := range families() {
@@ -268,8 +271,8 @@ func (m *Matrix) direction(d policy.Direction, src, dst int) portsID {
 	if d == policy.Ingress {
 		pod, peer = dst, src
 	}
-	if iso := m.classes[pod].isolations[d]; iso != nil {
-		return iso.grants[peer]
+	if r := m.classes[pod].reach[d]; r != nil {
+		return r.grants[peer]
 	}
 	return allPorts
 }
@@ -298,8 +301,8 @@ func (m *Matrix) Open(src, dst netip.Addr) Ports {
 
 // outside returns what is open between a class and an address that is no pod's.
 func (m *Matrix) outside(d policy.Direction, c int, peer netip.Addr) portsID {
-	if iso := m.classes[c].isolations[d]; iso != nil {
-		return at(iso.outside[familyOf(peer)], peer)
+	if r := m.classes[c].reach[d]; r != nil {
+		return at(r.outside[familyOf(peer)], peer)
 	}
 	return allPorts
 }

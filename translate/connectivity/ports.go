@@ -211,12 +211,15 @@ type portTable struct {
 	ids        map[string]portsID
 	unions     map[[2]portsID]portsID
 	intersects map[[2]portsID]portsID
+
+	differences map[[2]portsID]portsID
 }
 
 func newPortTable() *portTable {
 	t := &portTable{
 		ids:    make(map[string]portsID),
 		unions: make(map[[2]portsID]portsID), intersects: make(map[[2]portsID]portsID),
+		differences: make(map[[2]portsID]portsID),
 	}
 	t.id(Ports{})
 	t.id(everything())
@@ -246,6 +249,23 @@ func (t *portTable) union(a, b portsID) portsID {
 	if !known {
 		id = t.id(t.sets[a].union(t.sets[b]))
 		t.unions[key] = id
+	}
+	return id
+}
+
+// minus returns what is in a and not in b.
+func (t *portTable) minus(a, b portsID) portsID {
+	switch {
+	case b == noPorts:
+		return a
+	case a == noPorts || a == b || b == allPorts:
+		return noPorts
+	}
+	key := [2]portsID{a, b}
+	id, known := t.differences[key]
+	if !known {
+		id = t.id(t.sets[a].minus(t.sets[b]))
+		t.differences[key] = id
 	}
 	return id
 }

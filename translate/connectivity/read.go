@@ -24,6 +24,9 @@ type rules struct {
 	blocks    []Networks
 	names     map[string]bool // of ports, that any rule names
 
+	tiers   [2][]tierPolicy // in the order in which they are asked
+	tierIDs map[string]*tierList
+
 	selectorIDs, blockIDs map[string]int
 }
 
@@ -57,8 +60,10 @@ func readRules(c *policy.Cluster) *rules {
 	r := &rules{
 		policies:    make(map[string][]*networkPolicy),
 		names:       make(map[string]bool),
+		tierIDs:     make(map[string]*tierList),
 		selectorIDs: make(map[string]int), blockIDs: make(map[string]int),
 	}
+	r.readTiers(c)
 	for _, np := range c.Policies {
 		if c.Audited(np) {
 			continue
@@ -122,7 +127,11 @@ func (r *rules) block(b *networkingv1.IPBlock) int {
 	for _, text := range b.Except {
 		holes = append(holes, spanOf(policy.Network(text)))
 	}
-	networks := spanOf(policy.Network(b.CIDR)).without(union(holes...))
+	return r.networks(spanOf(policy.Network(b.CIDR)).without(union(holes...)))
+}
+
+// networks returns the number of addresses of one family.
+func (r *rules) networks(networks Networks) int {
 	return number(r.blockIDs, fmt.Sprint([]Span(networks)), func() { r.blocks = append(r.blocks, networks) })
 }
 

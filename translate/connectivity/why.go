@@ -21,19 +21,24 @@ type Opened struct {
 func (m *Matrix) opened(iso *isolation, c int) []Opened {
 	var all []Opened
 	for r := range iso.each {
-		byNumber, byName := m.opens(iso, r)
-		open := noPorts
-		if r.anyPeer || slices.ContainsFunc(r.selectors, func(s int) bool { return has(m.selectorClasses[s], c) }) {
-			open = byName(c)
-		}
-		if slices.ContainsFunc(r.blocks, func(b int) bool { return has(m.blockClasses[b], c) }) {
-			open = m.ports.union(open, byNumber)
-		}
-		if open != noPorts {
+		if open := m.openTo(iso, r, c); open != noPorts {
 			all = append(all, Opened{r.ref, m.ports.sets[open]})
 		}
 	}
 	return all
+}
+
+// openTo returns what a rule opens to a class.
+func (m *Matrix) openTo(iso *isolation, r *rule, c int) portsID {
+	byNumber, byName := m.opens(iso, r)
+	open := noPorts
+	if r.anyPeer || slices.ContainsFunc(r.selectors, func(s int) bool { return has(m.selectorClasses[s], c) }) {
+		open = byName(c)
+	}
+	if slices.ContainsFunc(r.blocks, func(b int) bool { return has(m.blockClasses[b], c) }) {
+		open = m.ports.union(open, byNumber)
+	}
+	return open
 }
 
 // openedOutside returns the rules of an isolation that open something to addresses of networks.
@@ -88,8 +93,8 @@ func (m *Matrix) directionCell(d policy.Direction, from, to int) Cell {
 	cell := cellID{allPorts, noPorts}
 	for pod, peer := range m.peers(d, from, to) {
 		open := allPorts
-		if iso := m.classes[pod].isolations[d]; iso != nil {
-			open = iso.grants[peer]
+		if r := m.classes[pod].reach[d]; r != nil {
+			open = r.grants[peer]
 		}
 		m.ports.add(&cell, open)
 	}

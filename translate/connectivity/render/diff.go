@@ -110,6 +110,7 @@ type ChangeText struct {
 type CauseText struct {
 	Direction string   `json:"direction,omitempty"`
 	Policies  []string `json:"policies,omitempty"`
+	Rules     []string `json:"rules,omitempty"` // of ClusterNetworkPolicies
 	Text      string   `json:"text"`
 }
 
@@ -127,7 +128,10 @@ func DiffJSON(w io.Writer, d *connectivity.Diff) error {
 			for _, p := range cause.Policies {
 				t.Policies = append(t.Policies, p.String())
 			}
-			if len(cause.Policies) > 0 {
+			for _, r := range cause.Rules {
+				t.Rules = append(t.Rules, r.String())
+			}
+			if len(cause.Policies)+len(cause.Rules) > 0 {
 				t.Direction = cause.Direction.String()
 			}
 			text.Causes = append(text.Causes, t)

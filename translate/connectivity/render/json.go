@@ -22,8 +22,12 @@ type WorkloadText struct {
 	connectivity.Workload
 	Pods        int      `json:"pods"`
 	HostNetwork bool     `json:"hostNetwork,omitempty"`
-	Ingress     []string `json:"ingressPolicies"` // none: everything is open
+	Ingress     []string `json:"ingressPolicies"` // that isolate it
 	Egress      []string `json:"egressPolicies"`
+
+	// ClusterNetworkPolicies that have rules for it, as "Admin: guard", in the order in which they are asked.
+	IngressTiers []string `json:"ingressTiers,omitempty"`
+	EgressTiers  []string `json:"egressTiers,omitempty"`
 }
 
 // ConnectionText is what is open from each of From to each of To.
@@ -47,6 +51,7 @@ func JSON(w io.Writer, v View) error {
 		doc.Workloads = append(doc.Workloads, WorkloadText{
 			ID: workloadID(v.Workloads[i]), Workload: v.Workloads[i], Pods: v.Pods(i), HostNetwork: v.OnHost(i),
 			Ingress: v.policyNames(policy.Ingress, i), Egress: v.policyNames(policy.Egress, i),
+			IngressTiers: v.TieredBy(policy.Ingress, i), EgressTiers: v.TieredBy(policy.Egress, i),
 		})
 	}
 	for _, c := range v.Connections {

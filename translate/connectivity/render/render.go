@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -68,12 +69,23 @@ func (v View) shown() []int {
 // isolation says in a few words what isolates a workload in a direction.
 func (v View) isolation(d policy.Direction, workload int) string {
 	names, whole := v.IsolatedBy(d, workload)
+	if tiers := v.TieredBy(d, workload); len(tiers) > 0 {
+		if len(names) > 0 {
+			tiers = append(tiers, v.isolatedText(names, whole))
+		}
+		return strings.Join(tiers, "; ")
+	}
 	switch {
 	case len(names) == 0 && v.OnHost(workload):
 		return "host network"
 	case len(names) == 0:
 		return "open"
-	case whole:
+	}
+	return v.isolatedText(names, whole)
+}
+
+func (v View) isolatedText(names []types.NamespacedName, whole bool) string { //nolint:revive // whole is a fact
+	if whole {
 		return shortNames(names)
 	}
 	return shortNames(names) + " (some pods)"
@@ -100,7 +112,7 @@ func (v View) specific(c connectivity.Connection) bool {
 	isolated := func(d policy.Direction) func(int) bool {
 		return func(w int) bool {
 			names, _ := v.IsolatedBy(d, w)
-			return len(names) > 0
+			return len(names) > 0 || len(v.TieredBy(d, w)) > 0
 		}
 	}
 	return !c.Every.All() || slices.ContainsFunc(c.From.Workloads, isolated(policy.Egress)) ||
