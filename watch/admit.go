@@ -182,15 +182,14 @@ func (l *Loop) inherit(ctx context.Context) {
 
 // tellGuard logs whether unknown pods are denied, when that changes.
 func (l *Loop) tellGuard() {
-	g := l.guard()
+	g, off := l.state.Guard()
 	switch {
-	case g == l.guarded:
+	case g.Equal(l.guarded):
 		return
-	case g.On != "":
-		l.config.Log.Info("what no known pod has to do with is denied from now on", "podAddresses", g.On)
-	case l.guarded.On != "":
-		l.config.Log.Warn("what no known pod has to do with is allowed: new pods are open until netpold knows of them",
-			"why", g.Off)
+	case g.On():
+		l.config.Log.Info("unknown pods are now denied", "podAddresses", g.String())
+	default:
+		l.config.Log.Warn("unknown pods are now allowed: new pods are open until netpold knows them", "why", off)
 	}
 	l.guarded = g
 }

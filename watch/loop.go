@@ -18,6 +18,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/denied"
 	"github.com/netpold/netpold/watch/drops"
 	"github.com/netpold/netpold/watch/events"
@@ -59,7 +60,7 @@ type Loop struct {
 	reason     string     // of the next replacement of the whole table
 	awaySince  time.Time  // when the source went away; zero while it answers
 	awayError  string
-	guarded    GuardReport // as a line has told
+	guarded    policy.Guard // as a line has told
 }
 
 // LoopConfig is what a loop needs.

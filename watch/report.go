@@ -41,7 +41,7 @@ type Report struct {
 	Flows      *flows.State        `json:"flows,omitempty"` // nil if none are observed
 }
 
-// GuardReport is whether what no known pod has to do with is dropped.
+// GuardReport is whether unknown pods are denied: addresses for pods of the node that no known pod has.
 type GuardReport struct {
 	On  string `json:"on,omitempty"`  // the ranges of addresses for pods, or their links
 	Off string `json:"off,omitempty"` // why it is not
@@ -161,7 +161,7 @@ func (l *Loop) report() Report {
 	return r
 }
 
-// Guard returns whether what no known pod has to do with is dropped.
+// Guard returns whether unknown pods are denied.
 func (l *Loop) Guard() GuardReport {
 	l.mu.Lock()
 	defer l.mu.Unlock()
