@@ -16,8 +16,7 @@ func cleanupCommand() *cobra.Command {
 		Use:   "cleanup",
 		Short: "Remove the table from this node",
 		Long: `Remove the table "inet netpold" from this node, and with it every restriction that netpold
-enforces. A node without the table is left as it is. Stop "netpold run" first: a running one writes the
-table again.`,
+enforces. It does nothing if there is no table. Stop "netpold run" first, or it writes the table again.`,
 		Example: `  netpold cleanup`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

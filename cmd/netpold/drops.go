@@ -24,10 +24,9 @@ func dropsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drops",
 		Short: "Show which connections were blocked on this node, and why",
-		Long: `Show the newest lines about blocked connections that the daemon on this node has written,
-up to 1,000 of them; with --follow, also those to come. With --top, show who was blocked most since the
-daemon's start: of the packets that the kernel logs, which it does at most 100 times a second for each set
-of policies.
+		Long: `Show the latest blocked connections that the daemon on this node has logged, up to 1,000; with --follow,
+also new ones. With --top, show who was blocked most since the daemon started, counted from the packets that the
+kernel logs: at most 100 a second for each set of policies.
 
 Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
 		Example: `  netpold drops --follow --namespace shop

@@ -23,18 +23,16 @@ func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain [-f DIR|FILE|-] SRC DST:PORT[/PROTO]",
 		Short: "Explain which policies decide a flow, and why",
-		Long: `Say for each direction of a flow which policies isolate the pod, and which rule allows the
-flow or comes nearest. SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or
-sctp; ":icmp" in place of the port is a ping. The answer comes from the policies' own text; with --rules,
-also the nftables rules that decide.
+		Long: `For each direction of a flow, show which policies isolate the pod, and which rule allows the
+flow or comes nearest. SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or sctp;
+":icmp" in place of the port is a ping. The answer comes from the text of the policies; --rules adds the nftables rules
+that decide.
 
-With -f it is about the cluster of those manifests; what is over a limit is left out with --rules, or with
-a limit that is not the default. Without -f, the daemon on this node is asked, about the cluster as it is
-now and by its limits, and --rules shows the rules of this node; --verify also reads back from the kernel
-what they refer to.
+Without -f, it asks the daemon on this node about the cluster as it is now; --rules shows this node's rules,
+and --verify also compares them with what the kernel holds. With -f, it answers for the cluster in these
+manifests; rules over a limit are left out only with --rules or with a limit other than the default.
 
-Exit status: 0 allowed, 1 denied, 2 error. That the kernel holds something else, with --verify, is an
-error.`,
+Exit status: 0 allowed, 1 denied, 2 error. With --verify, it is an error if the kernel holds something else.`,
 		Example: `  netpold explain shop/web-1 shop/db-0:6379/tcp
   netpold explain --verify 192.0.2.7 shop/web-1:443
 

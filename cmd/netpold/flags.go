@@ -25,9 +25,9 @@ type tableFlags struct {
 
 func (t *tableFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&t.deny, "deny", "drop",
-		"what happens to denied packets: drop, or reject (TCP reset, ICMP administratively prohibited)")
+		"what to do with denied packets: drop, or reject (TCP reset, ICMP administratively prohibited)")
 	cmd.Flags().StringVar(&t.established, "established", "keep",
-		"established connections after a policy change: keep them, or recheck each packet of their original direction")
+		"after a policy change: keep established connections, or recheck each packet of their original direction")
 	cmd.Flags().StringVar(&t.podToNode, "pod-to-node", "filter",
 		"connections from a pod to its own node: filter by the pod's egress policies, or allow all")
 	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86,

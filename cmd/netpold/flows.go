@@ -24,7 +24,7 @@ func (f *observeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.on, "observe", false,
 		`count the new connections of this node's pods in the kernel, for "netpold flows"`)
 	cmd.Flags().Uint32Var(&f.max, "observe-max", 65536,
-		"most flows that are counted, of IPv4 and of IPv6 each; new connections beyond are not, and pass all the same")
+		"most flows to count, for IPv4 and IPv6 each; connections beyond them pass uncounted")
 }
 
 // size returns how many flows are counted at most.
@@ -43,10 +43,9 @@ func flowsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "flows",
 		Short: "Show who has connected to whom on this node",
-		Long: `Show the connections that were begun from and to pods of this node, allowed and denied: all of them,
-counted by the kernel. Flows are alike if they go from one address to one port of another, after the
-translation of Services, and have the same verdict; as txt, flows between the same workloads are one line.
-The daemon on this node must run with --observe.
+		Long: `Show the new connections from and to pods of this node, allowed and denied: all of them, counted by the
+kernel. A flow is from one address to one port of another, after Services are translated, with one verdict;
+txt output has one line for all flows between two workloads. The daemon on this node must run with --observe.
 
 Exit status: 0 there are flows, 1 there are none, 2 error.`,
 		Example: `  netpold flows --namespace shop --since 1h

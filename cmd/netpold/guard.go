@@ -26,12 +26,12 @@ type guardFlags struct {
 
 func (f *guardFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.mode, "unknown-pods", "auto",
-		"what comes from or goes to an address for pods of this node that no known pod has: deny, allow, or auto "+
-			"(deny once the container runtime has told of a pod)")
+		"traffic of this node's pod addresses that no known pod has: deny, allow, or auto (deny once the container "+
+			"runtime has reported a pod)")
 	cmd.Flags().StringSliceVar(&f.ranges, "pod-ranges", nil,
-		"addresses that only pods of this node have, as CIDRs, where the podCIDRs of its Node are not those")
+		"CIDRs that only pods of this node have addresses in; used where its Node's podCIDRs do not say")
 	cmd.Flags().StringSliceVar(&f.links, "pod-links", nil,
-		"links that only pods have, by name or as cali*, where nothing else tells their addresses")
+		"links that only pods have, such as cali*; used where their addresses are not known otherwise")
 }
 
 // set completes options by the flags.

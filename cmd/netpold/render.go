@@ -18,11 +18,11 @@ func renderCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render -f DIR|FILE|- --node NODE",
 		Short: "Print the ruleset that a node gets for manifests",
-		Long: `Print the ruleset that the node gets for the pods, namespaces and policies of the
-manifests, as "nft -f" loads it and "nft list table" prints it. It needs no root, no kernel and no
-cluster. What does not compile, or is over a limit, is reported on standard error.
+		Long: `Print the ruleset that a node gets for the pods, namespaces and policies in manifests, in the form
+that "nft -f" loads and "nft list table" prints. It needs no root, no kernel and no cluster. Rules that do not
+compile or are over a limit are reported on standard error.
 
-Exit status: 0 all compiled, 1 printed without what did not compile or was over a limit, 2 error.`,
+Exit status: 0 everything compiled, 1 some rules were left out, 2 error.`,
 		Example: `  # What would node worker-1 enforce?
   kubectl get -A pods,namespaces,networkpolicies -o yaml | netpold render -f - --node worker-1
 
@@ -74,5 +74,5 @@ func addNodeFlag(cmd *cobra.Command, node *string) {
 		name, _ = os.Hostname() // without one, the flag is to be given
 	}
 	cmd.Flags().StringVar(node, "node", name,
-		"name of the node, as spec.nodeName of its pods (default $NODE_NAME, then the host name)")
+		"name of the node, as in spec.nodeName of its pods (default $NODE_NAME, then the host name)")
 }

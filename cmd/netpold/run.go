@@ -51,12 +51,12 @@ func runCommand() *cobra.Command {
 		Short: "Enforce the policies on this node",
 		Long: `Enforce the policies on this node until SIGTERM or SIGINT: policies, pods and namespaces
 come from the API server or, with --manifests, from a folder. The rules of a previous netpold stay in
-force until everything is known, and the rules stay in force when netpold ends; "netpold cleanup" removes
-them. It takes CAP_NET_ADMIN in the network namespace of the node.`,
+force until the new ones are ready, and rules stay in force after netpold ends; "netpold cleanup" removes
+them. It needs CAP_NET_ADMIN in the network namespace of the node.`,
 		Example: `  # On a node of a cluster
   netpold run --kubeconfig /etc/netpold/kubeconfig --node worker-1
 
-  # Without a cluster: enforce the manifests of a folder, and each change of it at once
+  # Without a cluster: enforce the manifests in a folder, and follow its changes
   netpold run --manifests /etc/netpold/manifests --node worker-1`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), flags, cmd.ErrOrStderr()) },

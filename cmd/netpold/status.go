@@ -29,9 +29,9 @@ func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [NAMESPACE/POLICY]",
 		Short: "Show whether the daemon on this node is in sync, and what it enforces",
-		Long: `Show the state of the daemon on this node: whether the kernel holds what the policies say,
-how many pods are isolated, which policies are not in force as they are written and why, and what on this
-node keeps traffic from the policies. Of a policy, show whether it is in force on this node, and for which pods.
+		Long: `Show the state of the daemon on this node: whether the kernel holds what the policies say, how many pods
+are isolated, which policies are not in force as written and why, and what on this node lets traffic bypass
+the policies. Given a policy, show whether it is in force on this node, and for which pods.
 
 Exit status: 0 in sync or in force, 1 not, 2 no daemon answers.`,
 		Example: `  netpold status

@@ -28,16 +28,16 @@ func Connectivity(objects Objects) *cobra.Command {
 		Use:   "connectivity [-f DIR|FILE|-]",
 		Short: "Show which workloads may talk to which, on which ports, and to which outside networks",
 		Long: `Show which workloads may talk to which, on which ports, and to and from which outside
-networks, by the policies' own text. It needs no root and no netpold on any node: pods, namespaces and
-policies come from manifests, or without -f from the API server.
+networks, by the text of the policies. It needs no root and no netpold on any node: pods, namespaces
+and policies come from manifests, or without -f from the API server.
 
-Workloads of which policies treat all pods alike are taken together: "shop/*" is every workload of a
-namespace. What policies cannot block is left out: a pod to itself, and a node to its own pods. Limits
-(--max-ports of "netpold run" and the others) are not applied.
+Workloads that policies treat alike are grouped: "shop/*" is every workload of a namespace. Left out is
+what no policy can block: a pod to itself, and a node to its own pods. Limits such as --max-ports of
+"netpold run" are not applied.
 
-The output is txt for a terminal, md for a pull request, json, dot for Graphviz, svg, or html: one file
-with a picture to click on, which loads nothing from anywhere. In pictures, what no policy isolates has no
-arrows: it is open to everything that is.
+The output is txt for a terminal, md for a pull request, json, dot for Graphviz, svg, or html: one
+interactive file without external resources. In pictures, workloads that no policy isolates have no arrows:
+they are open to all others that are not isolated either.
 
 Exit status: 0, or 2 for an error.`,
 		Example: `  kubectl get -A pods,namespaces,networkpolicies -o yaml > cluster.yaml
@@ -50,7 +50,7 @@ Exit status: 0, or 2 for an error.`,
 	cmd.Flags().StringVarP(&flags.source, "filename", "f", "",
 		"folder or file of manifests, YAML or JSON; - reads standard input (default the API server)")
 	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "",
-		"show only what concerns workloads of this namespace")
+		"show only connections from or to workloads of this namespace")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "one of "+strings.Join(formatNames(), ", "))
 	objects.AddFlags(cmd)
 	return cmd

@@ -26,11 +26,11 @@ func Diff() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff -f OLD -f NEW",
 		Short: "Show which connections are gained and lost between two sets of manifests",
-		Long: `Show which connections workloads gain and lose between two sets of manifests, and the policies that did
-it: for a pull request that changes policies. What means the same is the same, however it is written. Both have to hold
-the pods that it is about.
+		Long: `Show which connections workloads gain and lose between two sets of manifests, and which policies
+cause it: for a pull request that changes policies. Policies are compared by what they mean, not by how they
+are written. Both sets must include the pods.
 
-Exit status: 0 the same, 1 different, 2 error. With --fail-on=gained or lost, what is only the other is 0.`,
+Exit status: 0 no change, 1 some change, 2 error. With --fail-on, other changes than that exit with 0.`,
 		Example: `  netpold diff -f cluster.yaml -f changed/
   netpold diff -f old/ -f new/ -o md --fail-on=gained`,
 		Args: cobra.NoArgs,
@@ -40,7 +40,7 @@ Exit status: 0 the same, 1 different, 2 error. With --fail-on=gained or lost, wh
 		"folder or file of manifests, YAML or JSON; twice: the old ones, then the new ones (required)")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "txt, md or json")
 	cmd.Flags().StringVar(&flags.failOn, "fail-on", "any",
-		"what the exit status 1 says: that something is gained, lost, or any of both")
+		"which changes make the exit status 1: gained, lost or any")
 	_ = cmd.MarkFlagRequired("filename") // fails for a flag that is not there
 	return cmd
 }

@@ -28,7 +28,7 @@ func (f *DropsFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&f.Follow, "follow", "f", false, "keep printing new lines until interrupted")
 	cmd.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "show only drops from or to pods of this namespace")
 	cmd.Flags().StringVarP(&f.Output, "output", "o", "text", "output format: text, or json (one object per line)")
-	cmd.Flags().IntVar(&f.Top, "top", 0, "show this many of the pairs that were blocked most")
+	cmd.Flags().IntVar(&f.Top, "top", 0, "show only the `N` pairs that were blocked most")
 	cmd.Flags().Lookup("top").NoOptDefVal = "20"
 	cmd.MarkFlagsMutuallyExclusive("follow", "top")
 }

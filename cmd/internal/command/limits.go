@@ -19,7 +19,7 @@ func AddLimitFlags(cmd *cobra.Command, l *translate.Limits) {
 		{&l.Policies, "max-policies", "policies that isolate one pod in one direction"},
 		{&l.Ports, "max-ports", "ports and port ranges of a rule"},
 		{&l.Selectors, "max-selectors", "selectors in the rules for one pod"},
-		{&l.Blocks, "max-cidrs", "CIDRs in the rules for one pod, those of except too"},
+		{&l.Blocks, "max-cidrs", "CIDRs in the rules for one pod, except included"},
 		{&l.Elements, "max-elements", "elements that the rules for one pod may take: peers × ports, CIDRs, ports"},
 		{&l.Namespace, "max-namespace-elements", "elements that the policies of a namespace may take on a node"},
 	} {

@@ -40,19 +40,18 @@ func Suggest(objects Objects, seen Seen) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "suggest -n NAMESPACE [-f FLOWS] [-f MANIFESTS]",
 		Short: "Suggest policies that allow what was observed, and isolate the rest",
-		Long: `Suggest NetworkPolicies for a namespace: for each workload one for ingress and one for egress, which
-allow the connections that were observed ("netpold run --observe") and isolate the rest. What policies
-allow already is not suggested again, and what was denied is not suggested. Each rule has a comment that
-says how often its connections were seen, and when last.
+		Long: `Suggest NetworkPolicies for a namespace: one for ingress and one for egress of each workload, which
+allow the connections that were observed ("netpold run --observe") and isolate the rest. Connections that
+policies already allow, or that were denied, are not suggested. A comment on each rule says how often its
+connections were seen, and when last.
 
-Before anything is printed, every connection that was seen is asked about with the policies: those that
-would be stopped are named, and so is what the policies open and close between workloads, as "netpold diff"
-shows it, on standard error.
+Before it prints anything, it replays every observed connection against the result. Standard error lists
+those that would be blocked, and the connections gained and lost between workloads, as "netpold diff" does.
 
-Without -f the daemon on this node tells what was seen, and the API server what there is. A -f may be either:
-what "netpold flows -o json" has printed, or manifests.
+Without -f, flows come from the daemon on this node, and objects from the API server. -f names either: output
+of "netpold flows -o json", or manifests.
 
-Exit status: 0 all that was seen stays allowed, 1 something does not, 2 error.`,
+Exit status: 0 all observed connections stay allowed, 1 some do not, 2 error.`,
 		Example: `  netpold suggest -n shop > shop-policies.yaml
   kubectl apply -f shop-policies.yaml
   netpold suggest -n shop -f flows.json -f cluster.yaml --external=24`,
@@ -64,7 +63,7 @@ Exit status: 0 all that was seen stays allowed, 1 something does not, 2 error.`,
 		"flows, or folder or file of manifests; - reads standard input; may be repeated (default the daemon, and the "+
 			"API server)")
 	cmd.Flags().StringVar(&flags.external, "external", "exact",
-		"networks for addresses of nodes and outside: exact, 24 (a /24, and of IPv6 a /64), or any")
+		"networks for outside and node addresses: exact, 24 (a /24; a /64 for IPv6), or any")
 	objects.AddFlags(cmd)
 	_ = cmd.MarkFlagRequired("namespace") // fails for a flag that is not there
 	return cmd
