@@ -6,6 +6,8 @@ LINT      := .cache/bin/golangci-lint
 RELEASE   := .cache/bin/goreleaser .cache/bin/cyclonedx-gomod
 # What a release is for. Not arm: github.com/google/nftables does not compile where an int has 32 bits.
 ALL       := linux/amd64 linux/arm64 linux/ppc64le linux/s390x linux/riscv64
+# What kubectl-netpold is for besides.
+WORKSTATIONS := darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 comma     := ,
 repository = $(patsubst %:$(call tag,$1),%,$1)
 tag        = $(lastword $(subst :, ,$1))
@@ -24,8 +26,8 @@ RACE       := $(shell command -v $$(go env CC) >/dev/null && echo -race)
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## Build bin/netpold, static
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -buildvcs=auto -o bin/ ./cmd/netpold
+build: ## Build bin/netpold and bin/kubectl-netpold, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -buildvcs=auto -o bin/ ./cmd/netpold ./cmd/kubectl-netpold
 
 test: ## Run the tests, those on the kernel in network namespaces of their own
 	@test/setup/setup.sh test
@@ -91,8 +93,10 @@ bin/linux/%/netpold: force
 test-kernels: ## Run the tests of the kernel on other kernels, in virtual machines (KERNELS="linux-image-….deb …")
 	test/kernels/run.sh $(or $(KERNELS),$(error KERNELS= names no kernel package; see test/kernels/run.sh))
 
-cross: ## Type-check and vet the program and its tests for every platform of a release
+cross: ## Type-check and vet the programs and their tests for every platform of a release
 	@for p in $(ALL:linux/%=%); do echo $$p; CGO_ENABLED=0 GOOS=linux GOARCH=$$p go vet ./... || exit 1; done
+	@for p in $(WORKSTATIONS); do echo $$p; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./cmd/kubectl-netpold || exit 1; done
 
 release-files: ## Write to bin/release the chart and the manifests as one file, with the image's name in them (IMAGE=…)
 	@rm -rf bin/release bin/manifests && mkdir -p bin/release

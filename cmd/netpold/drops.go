@@ -81,7 +81,7 @@ func (f dropsFlags) printLines(ctx context.Context, w io.Writer) error {
 		case err != nil:
 			return fmt.Errorf("read the daemon's answer: %w", err)
 		}
-		if err := f.PrintLine(w, line); err != nil {
+		if err := f.PrintLine(w, "", line); err != nil {
 			return err
 		}
 		if line.Record != nil {
@@ -96,12 +96,7 @@ func (f dropsFlags) printTop(ctx context.Context, w io.Writer) error {
 	if err := ask(ctx, "", f.path("/drops/top"), &top); err != nil {
 		return err
 	}
-	top.Pairs = top.Pairs[:min(f.Top, len(top.Pairs))]
-	if err := f.PrintPairs(w, top); err != nil {
-		return err
-	}
-	if len(top.Pairs) == 0 {
-		return command.ErrNo
-	}
-	return nil
+	var all command.Top
+	all.Add("", top)
+	return f.PrintTop(w, all)
 }

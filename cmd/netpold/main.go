@@ -34,9 +34,9 @@ nft list table inet netpold`,
 		SilenceErrors: true,
 	}
 	untilEOF(root)
-	root.AddCommand(runCommand(), renderCommand(), explainCommand(), command.Connectivity(&objects{}), command.Diff(),
-		command.Suggest(&objects{}, seenFlows),
-		dropsCommand(), flowsCommand(), statusCommand(), cleanupCommand(), command.VersionCommand())
+	root.AddCommand(runCommand(), renderCommand(), explainCommand(), command.Connectivity(&objects{}),
+		command.Diff(nil), command.Suggest(&objects{}, seenFlows), dropsCommand(), flowsCommand(), statusCommand(),
+		cleanupCommand(), command.VersionCommand())
 	return root
 }
 

@@ -9,20 +9,23 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/netpold/netpold/translate/connectivity"
 	"github.com/netpold/netpold/translate/connectivity/render"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // diffFlags are the flags of `netpold diff`.
 type diffFlags struct {
+	objects        Objects // nil: they are always given
 	sources        []string
 	output, failOn string
 }
 
-// Diff returns the command `diff`.
-func Diff() *cobra.Command {
-	var flags diffFlags
+// Diff returns the command `diff`. With objects, one -f is enough: what the cluster of objects would gain and lose.
+func Diff(objects Objects) *cobra.Command {
+	flags := diffFlags{objects: objects}
 	cmd := &cobra.Command{
 		Use:   "diff -f OLD -f NEW",
 		Short: "Show which connections are gained and lost between two sets of manifests",
@@ -42,6 +45,13 @@ Exit status: 0 no change, 1 some change, 2 error. With --fail-on, other changes 
 	cmd.Flags().StringVar(&flags.failOn, "fail-on", "any",
 		"which changes make the exit status 1: gained, lost or any")
 	_ = cmd.MarkFlagRequired("filename") // fails for a flag that is not there
+	if objects != nil {
+		cmd.Use = "diff [-f OLD] -f NEW"
+		cmd.Long += `
+
+With one -f, what is compared is the cluster of the API server, and the same with these manifests applied to it.`
+		cmd.Example = "  netpold diff -f changed/\n" + cmd.Example
+	}
 	return cmd
 }
 
@@ -53,18 +63,15 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 		return fmt.Errorf("--output=%s: want one of %s", f.output, strings.Join(names, ", "))
 	case !slices.Contains([]string{"gained", "lost", "any"}, f.failOn):
 		return fmt.Errorf("--fail-on=%s: want gained, lost or any", f.failOn)
-	case len(f.sources) != 2:
-		return fmt.Errorf("-f is given %d times: want it twice, for the old manifests and the new ones", len(f.sources))
+	case len(f.sources) != 2 && (f.objects == nil || len(f.sources) != 1):
+		return fmt.Errorf("-f is given %d times: want it twice, for the old manifests and the new ones",
+			len(f.sources))
 	}
-	var matrices [2]*connectivity.Matrix
-	for i, source := range f.sources {
-		cluster, err := LoadOffline(cmd, source)
-		if err != nil {
-			return err
-		}
-		matrices[i] = connectivity.New(cluster)
+	before, after, err := f.clusters(cmd)
+	if err != nil {
+		return err
 	}
-	diff := connectivity.Compare(matrices[0], matrices[1])
+	diff := connectivity.Compare(connectivity.New(before), connectivity.New(after))
 	if err := format(cmd.OutOrStdout(), diff); err != nil {
 		return fmt.Errorf("print what differs: %w", err)
 	}
@@ -72,6 +79,59 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 		return ErrNo
 	}
 	return nil
+}
+
+// clusters returns what is compared.
+func (f diffFlags) clusters(cmd *cobra.Command) (before, after *policy.Cluster, err error) {
+	after, err = LoadOffline(cmd, f.sources[len(f.sources)-1])
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(f.sources) == 2 {
+		before, err = LoadOffline(cmd, f.sources[0])
+		return before, after, err
+	}
+	if before, err = f.objects.Fetch(cmd.Context()); err != nil {
+		return nil, nil, err
+	}
+	return before, apply(before, after), nil
+}
+
+// apply returns a cluster as it is when the objects of changes are applied to it. A namespace that has no labels but
+// its name was not given.
+func apply(c, changes *policy.Cluster) *policy.Cluster {
+	next := *c
+	next.Namespaces, next.Modes = make(map[string]map[string]string), make(map[string]string)
+	maps.Copy(next.Namespaces, c.Namespaces)
+	maps.Copy(next.Modes, c.Modes)
+	for name, labels := range changes.Namespaces {
+		if _, known := c.Namespaces[name]; known && len(labels) < 2 {
+			continue
+		}
+		next.Namespaces[name] = labels
+		delete(next.Modes, name)
+		if mode, ok := changes.Modes[name]; ok {
+			next.Modes[name] = mode
+		}
+	}
+	next.Pods = replace(c.Pods, changes.Pods, func(p policy.Pod) string { return p.String() })
+	next.Policies = replace(c.Policies, changes.Policies, func(np *networkingv1.NetworkPolicy) string {
+		return np.Namespace + "/" + np.Name
+	})
+	next.ClusterPolicies = replace(c.ClusterPolicies, changes.ClusterPolicies, func(p policy.ClusterPolicy) string {
+		return p.Name
+	})
+	return &next
+}
+
+// replace returns all with the changes in the places of those of their names.
+func replace[T any](all, changes []T, name func(T) string) []T {
+	changed := make(map[string]bool)
+	for _, o := range changes {
+		changed[name(o)] = true
+	}
+	kept := slices.DeleteFunc(slices.Clone(all), func(o T) bool { return changed[name(o)] })
+	return append(kept, changes...)
 }
 
 // fails says whether a diff has what the exit status is to say.

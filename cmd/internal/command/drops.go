@@ -3,10 +3,12 @@
 package command
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -21,6 +23,8 @@ type DropsFlags struct {
 	Namespace, Output string
 	Follow            bool
 	Top               int
+
+	NodeWidth int // of the column of nodes; no flag
 }
 
 // Add adds the flags to a command.
@@ -41,21 +45,63 @@ func (f *DropsFlags) Args(cmd *cobra.Command, args []string) error {
 	return cobra.NoArgs(cmd, args)
 }
 
-// PrintLine prints a line.
-func (f *DropsFlags) PrintLine(w io.Writer, line drops.Line) error {
+// PrintLine prints a line of a node, or of this one, "".
+func (f *DropsFlags) PrintLine(w io.Writer, node string, line drops.Line) error {
 	if f.Output == "json" {
-		return json.NewEncoder(w).Encode(line)
+		return json.NewEncoder(w).Encode(struct {
+			Node string `json:"node,omitempty"`
+			drops.Line
+		}{node, line})
+	}
+	column := ""
+	if node != "" {
+		column = fmt.Sprintf("%-*s ", f.NodeWidth, node)
 	}
 	if line.Record == nil {
-		_, err := fmt.Fprintf(w, "(%d lines missed: they came faster than they were printed)\n", line.Missed)
+		_, err := fmt.Fprintf(w, "%s(%d lines missed: they came faster than they were printed)\n", column, line.Missed)
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%s %s\n", line.Time.Local().Format(time.DateTime), line.Text)
+	_, err := fmt.Fprintf(w, "%s %s%s\n", line.Time.Local().Format(time.DateTime), column, line.Text)
 	return err
 }
 
-// PrintPairs prints the table of the top pairs.
-func (f *DropsFlags) PrintPairs(w io.Writer, top drops.Top) error {
+// Top is who was blocked most on some nodes, or on this one.
+type Top struct {
+	Since   time.Time `json:"since"`
+	Packets uint64    `json:"packets"` // of all pairs
+	Pairs   []Pair    `json:"pairs"`
+}
+
+// Pair is a pair of a node, or of this one, "".
+type Pair struct {
+	Node string `json:"node,omitempty"`
+	drops.Pair
+}
+
+// Add takes in who was blocked most on a node.
+func (t *Top) Add(node string, of drops.Top) {
+	t.Packets += of.Packets
+	if t.Since.IsZero() || of.Since.Before(t.Since) {
+		t.Since = of.Since
+	}
+	for _, p := range of.Pairs {
+		t.Pairs = append(t.Pairs, Pair{node, p})
+	}
+}
+
+// PrintTop prints the pairs that were blocked most. What the command ends with is [ErrNo] if there are none.
+func (f *DropsFlags) PrintTop(w io.Writer, top Top) error {
+	slices.SortStableFunc(top.Pairs, func(a, b Pair) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Node, b.Node))
+	})
+	top.Pairs = append([]Pair{}, top.Pairs[:min(f.Top, len(top.Pairs))]...)
+	if err := f.printPairs(w, top); err != nil {
+		return fmt.Errorf("print the pairs: %w", err)
+	}
+	return Yes(len(top.Pairs) > 0)
+}
+
+func (f *DropsFlags) printPairs(w io.Writer, top Top) error {
 	if f.Output == "json" {
 		return json.NewEncoder(w).Encode(top)
 	}
@@ -63,13 +109,17 @@ func (f *DropsFlags) PrintPairs(w io.Writer, top drops.Top) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "PACKETS\tLAST\tDIRECTION\tSOURCE\tDESTINATION\tPROTOCOL\n")
+	header, node := "", func(Pair) string { return "" }
+	if top.Pairs[0].Node != "" {
+		header, node = "NODE\t", func(p Pair) string { return p.Node + "\t" }
+	}
+	fmt.Fprintf(t, "%sPACKETS\tLAST\tDIRECTION\tSOURCE\tDESTINATION\tPROTOCOL\n", header)
 	for _, p := range top.Pairs {
 		count := strconv.FormatUint(p.Count, 10)
 		if p.Excess > 0 {
 			count = fmt.Sprintf("%d-%d", p.Count-p.Excess, p.Count)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", count, p.Last.Local().Format(time.DateTime), p.Direction,
+		fmt.Fprintf(t, "%s%s\t%s\t%s\t%s\t%s\t%s\n", node(p), count, p.Last.Local().Format(time.DateTime), p.Direction,
 			peerText(p.Src), peerText(p.Dst), p.Protocol)
 	}
 	return t.Flush()

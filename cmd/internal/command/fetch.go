@@ -14,6 +14,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
@@ -22,7 +23,8 @@ import (
 
 // Fetch returns the pods, namespaces and policies of an API server, as they are now.
 func Fetch(ctx context.Context, client *apiserver.Client) (*policy.Cluster, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	// That the watches are ended is no news, and other errors are returned.
+	ctx, cancel := context.WithCancelCause(klog.NewContext(ctx, klog.Logger{}))
 	defer cancel(nil)
 	all := &collected{
 		pods: make(map[types.NamespacedName]policy.Pod), namespaces: make(map[string]map[string]string),

@@ -23,7 +23,7 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+":\t"+format+"\n", args...) }
 	row("Node", "%s", r.Node)
 	row("Version", "%s, up %s", r.Version, time.Since(r.Started).Round(time.Second))
-	row("In sync", "%s", syncText(r))
+	row("In sync", "%s", SyncText(r))
 	row("Kernel", "Linux %s", r.Kernel.Release)
 	for _, l := range r.Kernel.Lacks {
 		row("  lacks", "%s (fixed in Linux %s): %s", l.What, l.Since, l.Effect)
@@ -82,7 +82,8 @@ func PrintJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-func syncText(r watch.Report) string {
+// SyncText says whether a daemon is in sync, or "no: " and why not.
+func SyncText(r watch.Report) string {
 	switch {
 	case r.InSync:
 		return "yes"

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+)
+
+// answer is what the netpold of a node said.
+type answer struct {
+	node   string
+	stdout []byte
+	err    error // why there is none
+}
+
+// atOnce is how many nodes are asked at a time.
+const atOnce = 100
+
+// ask runs netpold with args on all nodes of daemons at once, for up to the timeout each, and returns the answers in
+// their order. On a terminal it shows how far it is.
+func (c *cluster) ask(ctx context.Context, daemons []daemon, stderr io.Writer, args ...string) []answer {
+	shown := newProgress(stderr, daemons)
+	defer shown.end()
+	answers := make([]answer, len(daemons))
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for i, d := range daemons {
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, c.timeout)
+			defer cancel()
+			out := new(bounded)
+			err := c.run(ctx, d, out, args...)
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = fmt.Errorf("no answer within %s", c.timeout)
+			}
+			answers[i] = answer{node: d.node, err: err}
+			if err == nil { // else it may still be written to
+				answers[i].stdout = out.Bytes()
+			}
+			shown.answered(d.node)
+			return nil
+		})
+	}
+	_ = group.Wait() // none fails
+	return answers
+}
+
+// decode reads the answers as JSON, one value of each node. What is none is a failure of the node.
+func decode[T any](answers []answer) map[string]T {
+	values := make(map[string]T)
+	for i, a := range answers {
+		if a.err != nil {
+			continue
+		}
+		var v T
+		if err := json.Unmarshal(a.stdout, &v); err != nil {
+			answers[i].err = fmt.Errorf("its answer cannot be read: %w", err)
+			continue
+		}
+		values[a.node] = v
+	}
+	return values
+}
+
+// missing returns an error that names the nodes that did not answer, those with the same reason together; nil if all
+// did.
+func missing(answers []answer) error {
+	byReason := make(map[string][]string)
+	silent := 0
+	for _, a := range answers {
+		if a.err != nil {
+			silent++
+			byReason[a.err.Error()] = append(byReason[a.err.Error()], a.node)
+		}
+	}
+	if silent == 0 {
+		return nil
+	}
+	text := []string{fmt.Sprintf("%d of %d nodes did not answer:", silent, len(answers))}
+	for _, reason := range slices.Sorted(maps.Keys(byReason)) {
+		text = append(text, strings.Join(byReason[reason], ", ")+": "+reason)
+	}
+	return errors.New(strings.Join(text, "\n  "))
+}
+
+// progress is a line on a terminal about the nodes that have yet to answer.
+type progress struct {
+	mu      sync.Mutex
+	w       io.Writer // nil if nobody looks
+	total   int
+	waiting []string
+}
+
+// newProgress shows nothing where w is no terminal.
+func newProgress(w io.Writer, daemons []daemon) *progress {
+	p := &progress{total: len(daemons)}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.w = w
+	}
+	for _, d := range daemons {
+		p.waiting = append(p.waiting, d.node)
+	}
+	p.show()
+	return p
+}
+
+// answered takes a node off the line.
+func (p *progress) answered(node string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = slices.DeleteFunc(p.waiting, func(n string) bool { return n == node })
+	p.show()
+}
+
+func (p *progress) show() {
+	if p.w != nil {
+		_, _ = fmt.Fprint(p.w, "\r\x1b[K"+p.text()) // it is but for show
+	}
+}
+
+// text is the line, which fits a terminal.
+func (p *progress) text() string {
+	const named = 3
+	text := fmt.Sprintf("%d of %d nodes answered", p.total-len(p.waiting), p.total)
+	if len(p.waiting) == 0 {
+		return text
+	}
+	text += ", waiting for " + strings.Join(p.waiting[:min(named, len(p.waiting))], ", ")
+	if more := len(p.waiting) - named; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// end takes the line away.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.w != nil {
+		_, _ = fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}
+
+// worse returns the error that decides about the exit status: that a node did not answer, before that the answer is no.
+func worse(missing, no error) error { return cmp.Or(missing, no) }

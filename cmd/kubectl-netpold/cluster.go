@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	networkingv1client "k8s.io/client-go/kubernetes/typed/networking/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/netpold/netpold/cmd/internal/command"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch/apiserver"
+)
+
+// cluster is the cluster that kubectl's flags name, and how its nodes are asked.
+type cluster struct {
+	flags     *genericclioptions.ConfigFlags
+	namespace string // of netpold's pods; "" for any
+	timeout   time.Duration
+}
+
+// AddFlags adds none: the root command has kubectl's.
+func (c *cluster) AddFlags(*cobra.Command) {}
+
+// Fetch returns the objects that policies are about.
+func (c *cluster) Fetch(ctx context.Context) (*policy.Cluster, error) {
+	config, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	client, err := apiserver.NewClientFor(config)
+	if err != nil {
+		return nil, err
+	}
+	return command.Fetch(ctx, client)
+}
+
+// config returns how the API server is reached. There is no limit of requests but the server's own.
+func (c *cluster) config() (*rest.Config, error) {
+	config, err := c.flags.ToRESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.QPS = -1
+	return config, nil
+}
+
+func (c *cluster) core() (corev1client.CoreV1Interface, error) {
+	config, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	return corev1client.NewForConfig(config)
+}
+
+func (c *cluster) networking() (networkingv1client.NetworkingV1Interface, error) {
+	config, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	return networkingv1client.NewForConfig(config)
+}
+
+// What the manifests and the chart give netpold's pods.
+const (
+	daemonLabel     = "app.kubernetes.io/name=netpold"
+	daemonContainer = "netpold"
+)
+
+// daemon is the netpold of a node.
+type daemon struct {
+	node, namespace, pod string
+	absent               string // why it cannot be asked, or ""
+}
+
+// errNoDaemons says that there is nobody to ask.
+var errNoDaemons = errors.New("no pod with the label " + daemonLabel + ": is netpold installed?")
+
+// daemons returns netpold's pods, one for each node that has one, by the nodes' names.
+func (c *cluster) daemons(ctx context.Context) ([]daemon, error) {
+	core, err := c.core()
+	if err != nil {
+		return nil, err
+	}
+	list, err := core.Pods(c.namespace).List(ctx, metav1.ListOptions{LabelSelector: daemonLabel})
+	if err != nil {
+		return nil, fmt.Errorf("find netpold's pods: %w", err)
+	}
+	byNode := make(map[string]corev1.Pod)
+	for _, p := range list.Items {
+		isDaemon := slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool {
+			return c.Name == daemonContainer
+		})
+		if old, known := byNode[p.Spec.NodeName]; !isDaemon || p.Spec.NodeName == "" ||
+			known && rank(old) >= rank(p) {
+			continue
+		}
+		byNode[p.Spec.NodeName] = p
+	}
+	if len(byNode) == 0 {
+		return nil, errNoDaemons
+	}
+	all := make([]daemon, 0, len(byNode))
+	for node, p := range byNode {
+		d := daemon{node: node, namespace: p.Namespace, pod: p.Name}
+		if rank(p) == 0 {
+			d.absent = "netpold's pod is " + strings.ToLower(string(p.Status.Phase))
+		}
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b daemon) int { return cmp.Compare(a.node, b.node) })
+	return all, nil
+}
+
+// noDaemon is what is wrong with a node that has no netpold.
+const noDaemon = "no netpold runs there"
+
+// daemonsOn returns the daemons of some nodes, those of nodes without one too.
+func daemonsOn(daemons []daemon, nodes []string) []daemon {
+	var on []daemon
+	for _, node := range nodes {
+		d := daemon{node: node, absent: noDaemon}
+		if i := slices.IndexFunc(daemons, func(d daemon) bool { return d.node == node }); i >= 0 {
+			d = daemons[i]
+		}
+		on = append(on, d)
+	}
+	return on
+}
+
+// rank tells which of two pods of a node is to be asked, the one with more; 0 is none.
+func rank(p corev1.Pod) int {
+	switch {
+	case p.Status.Phase != corev1.PodRunning:
+		return 0
+	case p.DeletionTimestamp != nil: // it may still answer
+		return 1
+	}
+	return 2
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/cmd/internal/command"
+	"github.com/netpold/netpold/watch/drops"
+)
+
+func (c *cluster) dropsCommand() *cobra.Command {
+	var flags command.DropsFlags
+	cmd := &cobra.Command{
+		Use:   "drops",
+		Short: "Show which connections were blocked on which node, and why",
+		Long: `Show the newest lines about blocked connections of all nodes, up to 1,000 of each, in the order
+of their times; with --follow, also those to come. With --top, show who was blocked most since the start of
+each node's netpold.
+
+A node that is lost while its lines are followed is named, and asked again.
+
+Exit status: 0 something was blocked, 1 nothing was, 2 error, also if a node did not answer.`,
+		Example: `  netpold drops --follow --namespace shop
+  netpold drops --top 5
+  netpold drops -o json | jq -r '.node' | sort | uniq -c`,
+		Args: flags.Args,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := command.CheckOutput(flags.Output); err != nil {
+				return err
+			}
+			daemons, err := c.daemons(cmd.Context())
+			if err != nil {
+				return err
+			}
+			for _, d := range daemons {
+				flags.NodeWidth = max(flags.NodeWidth, len(d.node))
+			}
+			if flags.Top > 0 {
+				return c.topDrops(cmd, daemons, flags)
+			}
+			return c.dropLines(cmd, daemons, flags)
+		},
+	}
+	flags.Add(cmd)
+	return cmd
+}
+
+// nodeLine is a line of a node.
+type nodeLine struct {
+	node string
+	drops.Line
+}
+
+// time returns when a line was written; that lines were missed has no time of its own.
+func (l nodeLine) time() (t time.Time) {
+	if l.Record != nil {
+		t = l.Time
+	}
+	return t
+}
+
+// dropLines prints the lines of all nodes, and then those to come.
+func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.DropsFlags) error {
+	args := []string{"drops", "-o", "json", "--namespace=" + flags.Namespace}
+	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), args...)
+	var lines []nodeLine
+	newest := make(map[string]time.Time)
+	for i, a := range answers {
+		for text := range bytes.Lines(a.stdout) {
+			line := nodeLine{node: a.node}
+			if err := json.Unmarshal(text, &line.Line); err != nil {
+				answers[i].err = fmt.Errorf("its answer cannot be read: %w", err)
+				break
+			}
+			lines = append(lines, line)
+			newest[a.node] = line.time()
+		}
+	}
+	if err := printDrops(cmd.OutOrStdout(), flags, lines); err != nil {
+		return err
+	}
+	err := missing(answers)
+	if !flags.Follow {
+		return worse(err, command.Yes(len(lines) > 0))
+	}
+	if err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
+	}
+	f := follower{cluster: c, newest: newest, stderr: cmd.ErrOrStderr(), args: append(args, "--follow")}
+	followed := 0
+	err = f.run(cmd.Context(), daemons, func(more []nodeLine) error {
+		followed += len(more)
+		return printDrops(cmd.OutOrStdout(), flags, more)
+	})
+	return worse(err, command.Yes(len(lines)+followed > 0))
+}
+
+// printDrops prints lines in the order of their times.
+func printDrops(w io.Writer, flags command.DropsFlags, lines []nodeLine) error {
+	slices.SortStableFunc(lines, func(a, b nodeLine) int {
+		return cmp.Or(a.time().Compare(b.time()), cmp.Compare(a.node, b.node))
+	})
+	for _, l := range lines {
+		if l.Record != nil && flags.Output == "text" {
+			l.Text = plain(l.Text)
+		}
+		if err := flags.PrintLine(w, l.node, l.Line); err != nil {
+			return fmt.Errorf("print the lines: %w", err)
+		}
+	}
+	return nil
+}
+
+// topDrops prints who was blocked most on any node. A pod is on one node, and so is what it is isolated for: the counts
+// of two nodes are not of one pair.
+func (c *cluster) topDrops(cmd *cobra.Command, daemons []daemon, flags command.DropsFlags) error {
+	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), "drops", "-o", "json", "--namespace="+flags.Namespace,
+		"--top="+strconv.Itoa(flags.Top))
+	var top command.Top
+	for node, t := range decode[drops.Top](answers) {
+		top.Add(node, t)
+	}
+	return worse(missing(answers), flags.PrintTop(cmd.OutOrStdout(), top))
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/netpold/netpold/cmd/internal/command"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch"
+)
+
+func (c *cluster) explainCommand() *cobra.Command {
+	var flags command.ExplainFlags
+	cmd := &cobra.Command{
+		Use:   "explain SRC DST:PORT[/PROTO]",
+		Short: "Explain which policies decide a flow, and why",
+		Long: `Say for each direction of a flow which policies isolate the pod, and which rule allows the
+flow or comes nearest. SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or
+sctp; ":icmp" in place of the port is a ping. The answer comes from the policies' own text, as the API
+server has it.
+
+With --verify, the nodes of SRC and DST answer, by what they know and what their limits are, and compare
+it with what their kernels hold.
+
+Exit status: 0 allowed, 1 denied, 2 error. That a kernel holds something else, with --verify, is an error.`,
+		Example: `  netpold explain shop/web-1 shop/db-0:6379/tcp
+  netpold explain --verify 192.0.2.7 shop/web-1:443`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: c.completePods,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := command.CheckOutput(flags.Output); err != nil {
+				return err
+			}
+			objects, err := c.Fetch(cmd.Context())
+			if err != nil {
+				return err
+			}
+			explanation, err := flags.Explain(objects, args[0], args[1])
+			if err != nil {
+				return err
+			}
+			if flags.Verify {
+				return c.verify(cmd, flags, objects, args)
+			}
+			return flags.Print(cmd.OutOrStdout(), explanation)
+		},
+	}
+	flags.Add(cmd)
+	return cmd
+}
+
+// verify prints what the nodes of the flow's ends say of it.
+func (c *cluster) verify(cmd *cobra.Command, flags command.ExplainFlags, objects *policy.Cluster, args []string) error {
+	daemons, err := c.daemons(cmd.Context())
+	if err != nil {
+		return err
+	}
+	nodes, err := nodesOf(objects, args[0], args[1])
+	if err != nil {
+		return err
+	}
+	daemons = daemonsOn(daemons, nodes)
+	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), "explain", "--verify", "-o", "json", args[0], args[1])
+	explanations := decode[watch.Explanation](answers)
+	if flags.Output == "json" {
+		if err := command.PrintJSON(cmd.OutOrStdout(), map[string]any{"nodes": explanations}); err != nil {
+			return fmt.Errorf("print the answers: %w", err)
+		}
+	}
+	var no error
+	for _, a := range answers {
+		e, ok := explanations[a.node]
+		if !ok {
+			continue
+		}
+		var err error
+		if flags.Output == "text" {
+			fmt.Fprintf(cmd.OutOrStdout(), "Node %s says:\n", a.node)
+			err = flags.Print(cmd.OutOrStdout(), e)
+		} else {
+			err = command.Yes(e.Allowed)
+		}
+		if err != nil && no == nil || err != nil && err != command.ErrNo { //nolint:errorlint // the very one
+			no = err
+		}
+	}
+	return worse(missing(answers), no)
+}
+
+// nodesOf returns the nodes of the pods at the ends of flows.
+func nodesOf(objects *policy.Cluster, src, dst string) ([]string, error) {
+	flows, err := objects.ParseFlows(src, dst)
+	if err != nil {
+		return nil, err
+	}
+	var nodes []string
+	for _, f := range flows {
+		for _, a := range []netip.Addr{f.Src, f.Dst} {
+			if p := objects.Owner(a); p != nil && p.Node != "" && !slices.Contains(nodes, p.Node) {
+				nodes = append(nodes, p.Node)
+			}
+		}
+	}
+	if len(nodes) == 0 {
+		return nil, fmt.Errorf("neither %s nor %s is a pod: no node knows of it", src, dst)
+	}
+	return nodes, nil
+}

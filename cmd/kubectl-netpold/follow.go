@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Of what is followed.
+const (
+	settle     = 500 * time.Millisecond // lines of so long are put in order
+	againAfter = 5 * time.Second        // a node that was lost is asked again
+)
+
+// follower follows the lines of all nodes.
+type follower struct {
+	*cluster
+	args   []string             // of the command that prints them
+	newest map[string]time.Time // of the lines that were printed, by node
+	stderr io.Writer
+	tell   sync.Mutex // of stderr
+}
+
+// run follows the nodes of daemons until ctx ends or printing fails. Who is lost is asked again, in the pod that there
+// is by then.
+func (f *follower) run(ctx context.Context, daemons []daemon, print func([]nodeLine) error) error {
+	var followed sync.WaitGroup
+	defer followed.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lines := make(chan nodeLine)
+	for _, d := range daemons {
+		followed.Go(func() { f.follow(ctx, d, f.newest[d.node], lines) })
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case first := <-lines:
+			if err := print(together(ctx, first, lines)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// together returns a line and those that come soon after it.
+func together(ctx context.Context, first nodeLine, lines <-chan nodeLine) []nodeLine {
+	all := []nodeLine{first}
+	for over := time.After(settle); ; {
+		select {
+		case line := <-lines:
+			all = append(all, line)
+		case <-over:
+			return all
+		case <-ctx.Done():
+			return all
+		}
+	}
+}
+
+// follow sends the lines of a node that are newer than newest until ctx ends, whatever becomes of the node.
+func (f *follower) follow(ctx context.Context, d daemon, newest time.Time, lines chan<- nodeLine) {
+	lost := ""
+	for {
+		err := f.once(ctx, d, func(line nodeLine) {
+			if t := line.time(); !t.IsZero() {
+				if !t.After(newest) {
+					return
+				}
+				newest = t
+			}
+			select {
+			case lines <- line:
+				lost = ""
+			case <-ctx.Done():
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if text := err.Error(); text != lost {
+			lost = text
+			f.tell.Lock()
+			_, _ = fmt.Fprintf(f.stderr, "netpold: node %s is lost, will be asked again: %s\n", d.node, text)
+			f.tell.Unlock()
+		}
+		select {
+		case <-time.After(againAfter):
+		case <-ctx.Done():
+			return
+		}
+		d = f.again(ctx, d)
+	}
+}
+
+// again returns the daemon of a node as it is now.
+func (f *follower) again(ctx context.Context, d daemon) daemon {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	daemons, err := f.daemons(ctx)
+	if i := slices.IndexFunc(daemons, func(other daemon) bool { return other.node == d.node }); i >= 0 {
+		return daemons[i]
+	}
+	d.absent = noDaemon
+	if err != nil && !errors.Is(err, errNoDaemons) {
+		d.absent = err.Error()
+	}
+	return d
+}
+
+// once follows a node until it is lost, and returns why.
+func (f *follower) once(ctx context.Context, d daemon, each func(nodeLine)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out, in := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := f.cluster.run(ctx, d, in, f.args...)
+		ended <- cmp.Or(err, errors.New("its netpold ended"))
+		_ = in.Close() // it never fails
+	}()
+	defer out.Close() //nolint:errcheck // it never fails
+	text := bufio.NewScanner(out)
+	text.Buffer(nil, maxLine)
+	for text.Scan() {
+		line := nodeLine{node: d.node}
+		if err := json.Unmarshal(text.Bytes(), &line.Line); err != nil {
+			return fmt.Errorf("its answer cannot be read: %w", err)
+		}
+		each(line)
+	}
+	if err := text.Err(); err != nil {
+		return fmt.Errorf("its answer cannot be read: %w", err)
+	}
+	return <-ended
+}
+
+// maxLine bounds a line of a node, in bytes.
+const maxLine = 1 << 20

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kubectl-netpold asks about NetworkPolicy in a whole cluster, as `kubectl netpold`: objects from the API
+// server, and the netpold of each node by exec, all with the user's own rights.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/klog/v2"
+
+	"github.com/netpold/netpold/cmd/internal/command"
+)
+
+func main() {
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // errors are returned, and told once
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := rootCommand().ExecuteContext(ctx)
+	stop()
+	os.Exit(command.Exit(os.Stderr, err))
+}
+
+// defaultTimeout is how long a node may take. Its daemon answers in milliseconds; an exec takes up to a second.
+const defaultTimeout = 10 * time.Second
+
+func rootCommand() *cobra.Command {
+	c := &cluster{flags: genericclioptions.NewConfigFlags(true)}
+	c.flags.Namespace = nil // what -n means, each command says
+	root := &cobra.Command{
+		Use:         "kubectl-netpold",
+		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl netpold"},
+		Version:     command.Version(),
+		Short:       "Ask about NetworkPolicy in the whole cluster",
+		Long: `kubectl netpold answers for a whole cluster what "netpold" answers for a node: which
+connections the policies allow, which were blocked on which node and why, and whether the policies are in
+force everywhere.
+
+Pods, namespaces and policies come from the API server. The netpold of each node is asked by exec into its
+pod, all nodes side by side, which takes the right to create pods/exec there. A node that does not answer
+within --timeout is named, and not waited for.
+
+Exit status: as of the same command of "netpold"; 2 also if a node did not answer.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	c.flags.AddFlags(root.PersistentFlags())
+	root.PersistentFlags().StringVar(&c.namespace, "netpold-namespace", "",
+		"namespace of netpold's own pods (default all are searched)")
+	root.PersistentFlags().DurationVar(&c.timeout, "timeout", defaultTimeout, "how long to wait for a node's answer")
+	_ = root.RegisterFlagCompletionFunc("netpold-namespace", c.completeNamespaces) // fails for a flag that is not there
+	root.AddCommand(c.statusCommand(), c.dropsCommand(), c.explainCommand(), command.Connectivity(c), command.Diff(c),
+		command.VersionCommand())
+	for _, cmd := range root.Commands() {
+		cmd.Example = strings.ReplaceAll(cmd.Example, "  netpold ", "  kubectl netpold ")
+		if cmd.Flag("namespace") != nil {
+			_ = cmd.RegisterFlagCompletionFunc("namespace", c.completeNamespaces) // likewise
+		}
+	}
+	return root
+}

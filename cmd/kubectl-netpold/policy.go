@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	networkingv1 "k8s.io/api/networking/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/netpold/netpold/cmd/internal/command"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch"
+)
+
+// policyStatus is whether a policy is in force where it is needed.
+type policyStatus struct {
+	Policy  string       `json:"policy"`
+	InForce bool         `json:"inForce"` // on all of the nodes
+	Nodes   []policyNode `json:"nodes"`   // that have pods that it selects
+}
+
+// policyNode is a node in the status of a policy.
+type policyNode struct {
+	Node    string   `json:"node"`
+	Pods    []string `json:"pods"` // that the policy selects, as namespace/name
+	InForce bool     `json:"inForce"`
+	Reason  string   `json:"reason,omitempty"` // why it is not
+}
+
+// policyStatus prints whether a policy is in force on the nodes that have pods that it selects.
+func (c *cluster) policyStatus(cmd *cobra.Command, name string, daemons []daemon, output string) error {
+	np, err := c.findPolicy(cmd.Context(), name)
+	if err != nil {
+		return err
+	}
+	pods, err := c.selected(cmd.Context(), np)
+	if err != nil {
+		return err
+	}
+	daemons = daemonsOn(daemons, slices.Sorted(maps.Keys(pods)))
+	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), "status", name, "-o", "json")
+	reports := decode[watch.PolicyReport](answers)
+	s := policyStatus{Policy: name, InForce: true, Nodes: []policyNode{}}
+	for _, a := range answers {
+		n := policyNode{Node: a.node, Pods: pods[a.node]}
+		if a.err != nil {
+			n.Reason = a.err.Error()
+		} else {
+			n.Reason = lacking(np, n.Pods, reports[a.node])
+		}
+		n.InForce = n.Reason == ""
+		s.InForce = s.InForce && n.InForce
+		s.Nodes = append(s.Nodes, n)
+	}
+	if output == "json" {
+		err = command.PrintJSON(cmd.OutOrStdout(), s)
+	} else {
+		err = s.print(cmd.OutOrStdout())
+	}
+	if err != nil {
+		return fmt.Errorf("print the status: %w", err)
+	}
+	return worse(missing(answers), command.Yes(s.InForce))
+}
+
+// findPolicy returns a policy of the API server.
+func (c *cluster) findPolicy(ctx context.Context, text string) (*networkingv1.NetworkPolicy, error) {
+	namespace, name, ok := strings.Cut(text, "/")
+	if !ok {
+		return nil, fmt.Errorf("%s: want a NetworkPolicy as NAMESPACE/NAME", text)
+	}
+	networking, err := c.networking()
+	if err != nil {
+		return nil, err
+	}
+	all, err := networking.NetworkPolicies(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for i, np := range all.Items {
+		if np.Name == name {
+			return &all.Items[i], nil
+		}
+		names = append(names, np.Namespace+"/"+np.Name)
+	}
+	return nil, fmt.Errorf("no NetworkPolicy %s%s", text, policy.DidYouMean(text, names))
+}
+
+// selected returns the pods that a policy selects and that have addresses of their own, by node.
+func (c *cluster) selected(ctx context.Context, np *networkingv1.NetworkPolicy) (map[string][]string, error) {
+	selector, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
+	if err != nil {
+		return nil, fmt.Errorf("NetworkPolicy %s/%s: %w", np.Namespace, np.Name, err)
+	}
+	core, err := c.core()
+	if err != nil {
+		return nil, err
+	}
+	list, err := core.Pods(np.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector.String()})
+	if err != nil {
+		return nil, err
+	}
+	byNode := make(map[string][]string)
+	for i := range list.Items {
+		// Addresses that do not parse are none.
+		p, unfinished, _ := policy.PodFrom(&list.Items[i])
+		if unfinished && !p.HostNetwork && len(p.IPs) > 0 {
+			byNode[p.Node] = append(byNode[p.Node], p.String())
+		}
+	}
+	return byNode, nil
+}
+
+// lacking says why a policy of the API server is not in force on a node, for pods, by what the node says; "" if it is.
+func lacking(np *networkingv1.NetworkPolicy, pods []string, r watch.PolicyReport) string {
+	if !r.InForce {
+		return r.Reason
+	}
+	if r.Spec == nil || !apiequality.Semantic.DeepEqual(*r.Spec, np.Spec) {
+		return "the node has another version of the policy"
+	}
+	open := slices.DeleteFunc(slices.Clone(pods), func(pod string) bool { return slices.Contains(r.Pods, pod) })
+	if len(open) > 0 {
+		return "the node does not isolate " + strings.Join(open, ", ")
+	}
+	return ""
+}
+
+func (s policyStatus) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(s.Nodes) > 0 {
+		fmt.Fprintln(t, "NODE\tPODS\tIN FORCE")
+	}
+	yes := 0
+	for _, n := range s.Nodes {
+		text := "yes"
+		if !n.InForce {
+			text = "no: " + plain(n.Reason)
+		} else {
+			yes++
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\n", n.Node, len(n.Pods), text)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if len(s.Nodes) == 0 {
+		_, err := fmt.Fprintf(w, "%s selects no pod that has an address: no node needs it\n", s.Policy)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%s is in force on %d of the %d nodes that need it\n", s.Policy, yes, len(s.Nodes))
+	return err
+}
