@@ -5,6 +5,7 @@ package kernel_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,33 +17,49 @@ import (
 // eachChainOnce is what Linux 6.19 and the stable versions of its time have, Debian's 6.1 not.
 const eachChainOnce = "a commit that walks each chain once"
 
-// TestGraph: what a commit of one more pod takes does not grow with the square of the pods that are isolated in both
-// directions. The kernel walks the chains from the hook on; one that walks each way on its own, and not each chain
-// once, goes to every ingress chain from each rule of egress that accepts.
+// TestGraph: what a commit of one more pod takes does not grow with the square of what is allowed in both directions.
+// The kernel walks the chains from the hook on; one that walks each way on its own, and not each chain once, goes to
+// every ingress chain from each rule of egress that accepts.
 func TestGraph(t *testing.T) {
-	longest := func(t *testing.T, pods int) (unit, took float64) {
-		l := newLimits(t)
-		for i := range pods {
-			l.both(i)
-		}
-		others := newOtherWriter(t)
-		l.commit()
-		for i := range 5 {
-			l.both(pods + i)
-			tx := l.state.Complete().Take()
-			before := cpu.Thread()
-			if _, err := l.conn.Apply(t.Context(), tx); err != nil {
-				t.Fatal(err)
-			}
-			took = max(took, float64(cpu.Thread()-before))
-		}
-		return float64(others.cpu), took
+	type row struct {
+		name string
+		set  func(l *limits)
+		more func(l *limits, i int)
 	}
+	var rows []row
 	for _, pods := range []int{30, 110, 250} {
-		t.Run(fmt.Sprint(pods), func(t *testing.T) {
-			unit, took := longest(t, pods)
-			t.Logf("with %d pods that have policies of their own one more takes %.1f ms of CPU time, as much as %.2f "+
-				"transactions of %d elements", pods, took/1e6, took/unit, unitElements)
+		rows = append(rows, row{fmt.Sprintf("%d pods with policies of their own", pods), func(l *limits) {
+			for i := range pods {
+				l.both(i)
+			}
+		}, func(l *limits, i int) { l.both(pods + i) }})
+	}
+	for _, blocks := range []int{100, 400} {
+		rows = append(rows, row{fmt.Sprintf("%d nested blocks, each with its port", blocks), func(l *limits) {
+			l.pod("app", "app", node, 1)
+			if err := l.state.SetPolicy(bothWays(nestedBlocks("app", blocks))); err != nil {
+				l.Fatal(err)
+			}
+		}, func(l *limits, i int) { l.pod(fmt.Sprint("more-", i), "app", node, 2+i) }})
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			l := newLimits(t)
+			r.set(l)
+			unit := newOtherWriter(t).cpu
+			l.commit()
+			var took time.Duration
+			for i := range 3 {
+				r.more(l, i)
+				tx := l.state.Complete().Take()
+				before := cpu.Thread()
+				if _, err := l.conn.Apply(t.Context(), tx); err != nil {
+					t.Fatal(err)
+				}
+				took = max(took, cpu.Thread()-before)
+			}
+			t.Logf("%s: one more pod takes %v of CPU time, as much as %.2f transactions of %d elements", r.name, took,
+				float64(took)/float64(unit), unitElements)
 			if took > unit && !testing.Short() {
 				netns.Lacks(t, eachChainOnce, 6, 12)
 			}

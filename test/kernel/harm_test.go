@@ -103,6 +103,15 @@ func nestedBlocks(app string, n int) *networkingv1.NetworkPolicy {
 	return np
 }
 
+// bothWays gives a policy of ingress the same rules for egress.
+func bothWays(np *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
+	np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
+	for _, rule := range np.Spec.Ingress {
+		np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: rule.From, Ports: rule.Ports})
+	}
+	return np
+}
+
 // TestHarm: legal policies of half a megabyte and more hold up neither the kernel's other writers nor netpold's other
 // work, and allow what they say.
 func TestHarm(t *testing.T) {
@@ -136,14 +145,7 @@ func TestHarm(t *testing.T) {
 		"1,500 nested blocks in both directions": {
 			func(l *limits) []*networkingv1.NetworkPolicy {
 				l.pod("app", "app", node, 1)
-				np := nestedBlocks("app", 1500)
-				np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress,
-					networkingv1.PolicyTypeEgress}
-				for _, rule := range np.Spec.Ingress {
-					np.Spec.Egress = append(np.Spec.Egress,
-						networkingv1.NetworkPolicyEgressRule{To: rule.From, Ports: rule.Ports})
-				}
-				return []*networkingv1.NetworkPolicy{np}
+				return []*networkingv1.NetworkPolicy{bothWays(nestedBlocks("app", 1500))}
 			},
 			func(client, port int) bool { return port%2 == 1 && port/2 <= client && port/2 < 1500 },
 		},
