@@ -206,9 +206,6 @@ func (s *State) endLookUp(sel *selector, iso *isolation) {
 	if len(sel.Own.lookedUpBy) > 0 {
 		return
 	}
-	for _, set := range sel.Own.sets {
-		s.table.DeleteSet(set.Name)
-	}
-	clear(sel.Own.sets)
+	s.dropSets(sel)
 	s.dropSelector(sel)
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
@@ -62,6 +63,15 @@ func unlimited(seed uint64) translate.Options {
 	o := options(seed)
 	o.Limits = translate.Limits{}
 	return o
+}
+
+// clusterOf returns the cluster of a seed: every other one has ClusterNetworkPolicies.
+func clusterOf(g *random.Generator, seed uint64) *policy.Cluster {
+	c := g.Cluster()
+	if seed%2 == 1 {
+		g.AddTiers(c)
+	}
+	return c
 }
 
 // build returns the state of a node that a cluster implies.
@@ -118,7 +128,7 @@ func FuzzCluster(f *testing.F) {
 // can be and kept as a golden case.
 func explainAgrees(t *testing.T, seed uint64) {
 	r := random.Source(seed)
-	c := random.Cluster(r, random.SizeOf(seed))
+	c := clusterOf(random.NewGenerator(r, random.SizeOf(seed)), seed)
 	flows := random.NewFlows(r, c, nil)
 	states := make(map[string]*nft.Table)
 	for _, node := range random.Nodes() {
@@ -186,7 +196,8 @@ func agree(c *policy.Cluster, node string, table *nft.Table, f policy.Flow) erro
 		if here := d.Pod != nil && d.Pod.Node == node; would[d.Direction] != (allowed && here && d.WouldDeny()) {
 			return fmt.Errorf("%s: audited policies would deny it: %+v, the rules: %v by %v", f, d, would, steps)
 		}
-		if by := d.Allowed && d.Isolated && d.Exempt == ""; by != (d.AllowedBy != nil) {
+		admin := d.Admin != nil && d.Admin.Action != v1alpha2.ClusterNetworkPolicyRuleActionPass
+		if by := d.Allowed && d.Isolated && !admin && d.Exempt == ""; by != (d.AllowedBy != nil) {
 			return fmt.Errorf("%s: allowed by no rule, or by one for nothing: %+v", f, d)
 		}
 		allowed = allowed && !d.Unknown && (d.Pod == nil || d.Pod.Node != node || d.Allowed)
@@ -202,7 +213,7 @@ func TestPathIndependence(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, random.SizeOf(seed))
-		c := g.Cluster()
+		c := clusterOf(g, seed)
 		want := build(c, node, options(seed)).Complete().String()
 		for way := range 3 {
 			s := translate.New(node, options(seed))
@@ -253,7 +264,7 @@ func TestTransactions(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, random.SizeOf(seed))
-		c := g.Cluster()
+		c := clusterOf(g, seed)
 		s := build(c, node, options(seed))
 		var kernel model
 		for step := range 30 {
@@ -308,7 +319,7 @@ func TestLeaks(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, random.SizeOf(seed))
-		c := g.Cluster()
+		c := clusterOf(g, seed)
 		s := translate.New(node, options(seed))
 		wander(r, g, c, s)
 		fresh := build(c, node, options(seed))

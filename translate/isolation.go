@@ -50,6 +50,7 @@ func (s *State) enclose(id *identity) {
 			changed = s.assign(id, d, s.isolationOf(id, d)) || changed
 		}
 	}
+	changed = s.list(id) || changed
 	if changed {
 		s.redispatch(id)
 	}
@@ -68,6 +69,7 @@ func (s *State) isolate(id *identity) {
 		}
 		changed = s.assign(id, d, next) || changed
 	}
+	changed = s.list(id) || changed
 	if changed {
 		s.redispatch(id)
 	}

@@ -14,6 +14,8 @@ func (s *State) Sizes() map[string]int {
 		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.openings.Users()),
 		"dirtyIdentities": len(s.dirtyIdentities),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
+		"lists": len(s.lists), "listOrphans": len(s.listOrphans), "parts": len(s.parts.Users()),
+		"clusterPolicies": len(s.clusterPolicies), "nodePeers": len(s.nodePeers),
 		"rejected": len(s.rejected), "quarantines": len(s.quarantines),
 	}
 	maps.Copy(sizes, s.index.Sizes())
@@ -28,9 +30,12 @@ func (s *State) Sizes() map[string]int {
 	}
 	for _, id := range s.identities() {
 		sizes["grants"] += len(id.Own.grants)
+		sizes["members"] += len(id.Own.classes)
 	}
 	for _, sel := range s.index.Selectors() {
 		sizes["copiedBy"] += len(sel.Own.copiedBy)
+		sizes["listsBy"] += len(sel.Own.lists)
+		sizes["baseOf"] += len(sel.Own.baseOf)
 		sizes["lookedUpBy"] += len(sel.Own.lookedUpBy)
 		sizes["sharedSets"] += len(sel.Own.sets)
 	}

@@ -20,12 +20,16 @@ type (
 		grants     map[*isolation]*grant     // what isolations allow it, as a peer; nil without one
 		isolations [2]*isolation             // of its local pods, by Direction; nil where not isolated
 		audited    [2][]types.NamespacedName // policies that select them, too, where enforced ones isolate
+		lists      [2][2]*list               // of its local pods, by Direction and tier; nil where no rule is for them
+		classes    map[*list]*class          // in lists whose maps have its addresses; nil without one
 	}
 	uses struct {
 		copiedBy   map[*isolation]struct{} // that copy its pods into their own sets
 		lookedUpBy map[*isolation]struct{} // that look its pods up in its own sets
+		lists      map[*list]struct{}      // that have it in their rules
+		baseOf     map[*list]struct{}      // those of lists that look its pods up in its own sets: then all are there
 		addresses  int                     // of the pods that it matches
-		sets       map[nft.Family]*nft.Set // with lookedUpBy: the addresses of all its pods, where there are any
+		sets       map[nft.Family]*nft.Set // of who looks it up: the addresses of all its pods, where there are any
 	}
 
 	identity = index.Identity[held, uses]
@@ -62,6 +66,9 @@ func (l listener) matched(sel *selector, id *identity, n int) {
 	for iso := range sel.Own.copiedBy {
 		iso.grant(l.s, id)
 	}
+	for list := range sel.Own.lists {
+		list.put(l.s, id)
+	}
 }
 
 // Attach adds an address of p to everything that its identity is in.
@@ -73,6 +80,9 @@ func (l listener) Attach(a netip.Addr, p *pod) {
 	}
 	for iso, g := range id.Own.grants {
 		iso.want(s, a, p, g)
+	}
+	for list, c := range id.Own.classes {
+		list.want(s, a, c)
 	}
 	if !s.index.IsLocal(p) {
 		return
@@ -97,6 +107,9 @@ func (l listener) Detach(a netip.Addr, p *pod) {
 	for iso, g := range id.Own.grants {
 		iso.unwant(s, a, g)
 	}
+	for list := range id.Own.classes {
+		list.unwant(s, a)
+	}
 	if !s.index.IsLocal(p) {
 		return
 	}
@@ -117,16 +130,31 @@ func (l listener) Left(id *identity) {
 			l.s.unassign(id, iso)
 		}
 	}
+	for list, c := range id.Own.classes {
+		list.leave(l.s, c)
+	}
+	for _, lists := range id.Own.lists {
+		for _, list := range lists {
+			l.s.leaveList(id, list)
+		}
+	}
 	delete(l.s.dirtyIdentities, id)
 }
 
 // listAddress adds an address to the set of sel, if isolations look the selector up there.
 func (s *State) listAddress(sel *selector, a netip.Addr) {
 	own := &sel.Own
-	if len(own.lookedUpBy) == 0 {
+	if len(own.lookedUpBy)+len(own.baseOf) == 0 {
 		return
 	}
-	f := nft.FamilyOf(a)
+	s.work++
+	// no comment: there may be as many as there are pods
+	s.setOf(sel, nft.FamilyOf(a)).Want(nft.AddrKey(a), nft.Value{})
+}
+
+// setOf returns the set of a selector that is looked up.
+func (s *State) setOf(sel *selector, f nft.Family) *nft.Set {
+	own := &sel.Own
 	set := own.sets[f]
 	if set == nil {
 		typ := nft.SetType{Family: f, Fields: nft.Addr}
@@ -134,8 +162,7 @@ func (s *State) listAddress(sel *selector, a netip.Addr) {
 		own.sets[f] = set
 		maps.Copy(s.dirtyChains, own.lookedUpBy)
 	}
-	s.work++
-	set.Want(nft.AddrKey(a), nft.Value{}) // no comment: there may be as many as there are pods
+	return set
 }
 
 // delistAddress takes an address out of the set of sel, which is there as long as it has elements.
@@ -147,11 +174,26 @@ func (s *State) delistAddress(sel *selector, a netip.Addr) {
 	}
 	s.work++
 	set.Unwant(nft.AddrKey(a))
-	if set.Len() == 0 {
-		s.table.DeleteSet(set.Name)
-		delete(own.sets, f)
-		maps.Copy(s.dirtyChains, own.lookedUpBy)
+	s.dropSet(sel, f)
+}
+
+// dropSets deletes the sets of a selector that nobody needs.
+func (s *State) dropSets(sel *selector) {
+	for _, f := range nft.Families() {
+		s.dropSet(sel, f)
 	}
+}
+
+// dropSet deletes a set of a selector if nobody needs it.
+func (s *State) dropSet(sel *selector, f nft.Family) {
+	own := &sel.Own
+	set := own.sets[f]
+	if set == nil || len(own.baseOf) > 0 || len(own.lookedUpBy) > 0 && set.Len() > 0 {
+		return
+	}
+	s.table.DeleteSet(set.Name)
+	delete(own.sets, f)
+	maps.Copy(s.dirtyChains, own.lookedUpBy)
 }
 
 // selectorOf returns the selector of peer.
@@ -161,13 +203,15 @@ func (s *State) selectorOf(peer spec.Peer) *selector {
 		sel.Own.copiedBy = make(map[*isolation]struct{})
 		sel.Own.lookedUpBy = make(map[*isolation]struct{})
 		sel.Own.sets = make(map[nft.Family]*nft.Set)
+		sel.Own.lists = make(map[*list]struct{})
+		sel.Own.baseOf = make(map[*list]struct{})
 	}
 	return sel
 }
 
-// dropSelector forgets sel if no isolation uses it any more.
+// dropSelector forgets sel if nothing uses it any more.
 func (s *State) dropSelector(sel *selector) {
-	if len(sel.Own.copiedBy) == 0 && len(sel.Own.lookedUpBy) == 0 {
+	if len(sel.Own.copiedBy)+len(sel.Own.lookedUpBy)+len(sel.Own.lists) == 0 {
 		s.index.DropSelector(sel)
 	}
 }

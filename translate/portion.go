@@ -52,6 +52,12 @@ func (s *State) complete(budget int) {
 			}
 		}
 		clear(s.orphans)
+		for l := range s.listOrphans {
+			if len(l.users) == 0 {
+				l.discard(s)
+			}
+		}
+		clear(s.listOrphans)
 		s.rebudget()
 	}
 	for id := range s.dirtyIdentities { // that remain

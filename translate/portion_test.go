@@ -25,7 +25,7 @@ func TestPortions(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		g := random.NewGenerator(r, random.SizeOf(seed))
-		c := g.Cluster()
+		c := clusterOf(g, seed)
 		s := build(c, node, options(seed))
 		var kernel model
 		if err := kernel.apply(s.Complete().Take()); err != nil {

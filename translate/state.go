@@ -21,6 +21,7 @@ import (
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 // Options are what an operator chooses about the table.
@@ -69,8 +70,11 @@ type State struct {
 	guard guard
 	frame *frame.Frame
 
-	clusterPolicies map[string]policy.ClusterPolicy
+	clusterPolicies map[string]*clusterPolicy
 	nodePeers       map[string]policy.NodePeer
+	lists           map[string]*list
+	listOrphans     map[*list]struct{} // that may have no pods any more
+	parts           *tier.Parts
 }
 
 // New returns the empty state of the node of that name.
@@ -91,9 +95,12 @@ func New(node string, options Options) *State {
 		dirtyIsolations: make(map[*isolation]struct{}),
 		dirtyChains:     make(map[*isolation]struct{}),
 		orphans:         make(map[*isolation]struct{}),
-		clusterPolicies: make(map[string]policy.ClusterPolicy),
+		clusterPolicies: make(map[string]*clusterPolicy),
 		nodePeers:       make(map[string]policy.NodePeer),
+		lists:           make(map[string]*list),
+		listOrphans:     make(map[*list]struct{}),
 	}
+	s.parts = tier.NewParts(s.table)
 	s.index = index.New(node, listener{s})
 	s.openings = opening.NewChains(s.table)
 	s.frame = frame.New(s.table, frame.Options{
@@ -112,6 +119,7 @@ func (s *State) Leaving(f func(netip.Addr, policy.Pod)) { s.leaving = f }
 // SetNamespace sets the labels of a namespace.
 func (s *State) SetNamespace(name string, labels map[string]string) {
 	s.index.SetNamespace(name, labels)
+	s.relist(name)
 }
 
 // DeleteNamespace forgets a namespace. Its pods, if there still are any, are matched by no namespaceSelector from now
@@ -119,6 +127,7 @@ func (s *State) SetNamespace(name string, labels map[string]string) {
 func (s *State) DeleteNamespace(name string) {
 	_ = s.SetNamespaceMode(name, nil) // none is no error
 	s.index.DeleteNamespace(name)
+	s.relist(name)
 }
 
 // SetPod adds p or replaces the pod of its name. The state keeps p's labels and slices; they are not changed
@@ -165,11 +174,15 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 		if q := s.refusedAt(policy.Direction(d), a); q != nil {
 			ways[d].Refused, ways[d].Open = true, q.Open
 		}
-		if iso == nil {
-			continue
+		if iso != nil {
+			if ways[d].Audit = iso.kind.Audit; !iso.unaudited() {
+				ways[d].Chain = iso.name
+			}
 		}
-		if ways[d].Audit = iso.kind.Audit; !iso.unaudited() {
-			ways[d].Chain = iso.name
+		for t, l := range p.Identity.Own.lists[d] {
+			if l != nil {
+				ways[d].Tiers[t] = l.name
+			}
 		}
 	}
 	if len(s.quarantines) > 0 {
@@ -257,7 +270,7 @@ func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
 // Incomplete says whether the table is not yet what the objects imply.
 func (s *State) Incomplete() bool {
 	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 ||
-		len(s.orphans) > 0 || s.reckon || s.regarding()
+		len(s.orphans) > 0 || len(s.listOrphans) > 0 || s.reckon || s.regarding()
 }
 
 // Pods yields the names of all pods.
@@ -325,7 +338,9 @@ func (s *State) Cluster() *policy.Cluster {
 		c.SetMode(name, mode.written)
 	}
 	c.Sandboxes = s.Sandboxes()
-	c.ClusterPolicies = slices.Collect(maps.Values(s.clusterPolicies))
+	for _, p := range s.clusterPolicies {
+		c.ClusterPolicies = append(c.ClusterPolicies, p.ClusterPolicy)
+	}
 	c.NodePeers = slices.Collect(maps.Values(s.nodePeers))
 	return c
 }

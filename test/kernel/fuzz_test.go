@@ -75,6 +75,9 @@ func (f *fuzz) cluster(seed uint64) {
 	g := random.NewGenerator(r, random.SizeOf(seed))
 	options := optionsOf(seed)
 	c := g.Cluster()
+	if seed%4 > 1 {
+		g.AddTiers(c)
+	}
 	s := translate.New(node, options)
 	s.Add(c)
 	for step := range steps {
@@ -131,6 +134,7 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 	flows := make([]policy.Flow, perTable)
 	for i := range flows {
 		flows[i] = source.Next()
+		flows[i].Service = false // nothing here translates addresses
 	}
 	flows = unrelated(flows)
 	before, would := wouldDeny(f, f.conn), uint64(0)

@@ -65,21 +65,27 @@ func New(t *nft.Table, o Options) *Frame {
 		}
 		t.SetChain(fr.denyChain(d))
 	}
-	always := &nft.Chain{
-		Name:    alwaysChain,
-		Comment: "what no policy can block",
-		Rules:   []nft.Rule{nft.R(nft.NeighbourDiscovery{}, accept())},
-	}
 	for _, f := range nft.Families() {
-		self := t.Set(selfSet(f), nft.SetType{Family: f, Fields: nft.AddrAddr}, "isolated pods, each to itself")
-		always.Rules = append(always.Rules, nft.R(nft.LookupIn(nft.Source, self), accept()))
+		t.Set(selfSet(f), nft.SetType{Family: f, Fields: nft.AddrAddr}, "isolated pods, each to itself")
 	}
-	t.SetChain(always)
+	fr.setAlways(alwaysChain, accept())
 	if o.Observe > 0 {
 		observe.Add(t, o.Observe)
 	}
 	fr.setWay()
 	return fr
+}
+
+// setAlways makes a chain of what no policy can block; of a pod to itself, it has the verdict.
+func (fr *Frame) setAlways(name string, self nft.Verdict) {
+	always := &nft.Chain{
+		Name: name, Comment: "what no policy can block",
+		Rules: []nft.Rule{nft.R(nft.NeighbourDiscovery{}, accept())},
+	}
+	for _, f := range nft.Families() {
+		always.Rules = append(always.Rules, nft.R(nft.LookupIn(nft.Source, fr.table.FindSet(selfSet(f))), self))
+	}
+	fr.table.SetChain(always)
 }
 
 // setWay makes the chains that every packet comes through, with the guard if there is one.
@@ -113,12 +119,12 @@ func (fr *Frame) setWay() {
 // guard.
 func (fr *Frame) dispatch(d policy.Direction) []nft.Rule {
 	var rules []nft.Rule
+	if fr.tiers[Admin][d] > 0 {
+		rules = append(rules, nft.R(nft.JumpTo(adminChain(d))))
+	}
 	for _, f := range nft.Families() {
 		if set := fr.table.FindSet(refusedSet(d, f)); set != nil {
 			rules = append(rules, nft.R(nft.LookupIn(PodSide(d), set), nft.GotoChain(refusedChain(d))))
-		}
-		if set := fr.table.FindSet(adminMap(d, f)); set != nil {
-			rules = append(rules, nft.R(nft.LookupIn(PodSide(d), set)))
 		}
 		rules = append(rules, nft.R(nft.LookupIn(PodSide(d), fr.table.FindSet(podsMap(d, f)))))
 	}
@@ -153,8 +159,11 @@ func (fr *Frame) countDenied() []nft.Rule {
 // audits.
 func (fr *Frame) Tail(k Kind, chain string) []nft.Rule {
 	always, end := alwaysChain, denyChain(k.Direction)
-	if k.Audit {
+	switch {
+	case k.Audit:
 		always, end = auditExemptChain(k.Direction), auditChain(k.Direction)
+	case k.Direction == policy.Egress && fr.tiersOf(policy.Ingress) > 0:
+		always = alwaysEgressChain
 	}
 	rules := append([]nft.Rule{nft.R(nft.JumpTo(always))}, fr.log(chain)...)
 	return append(rules, nft.R(nft.Counter{}, nft.GotoChain(end)))
@@ -193,7 +202,7 @@ func (fr *Frame) denyChain(d policy.Direction) *nft.Chain {
 // Shared says whether a chain is of the frame and isolations lead to it.
 func Shared(chain string) bool {
 	switch chain {
-	case alwaysChain, ingressChain, exemptChain, denyChain(policy.Egress), denyChain(policy.Ingress):
+	case alwaysChain, alwaysEgressChain, ingressChain, exemptChain, denyChain(policy.Egress), denyChain(policy.Ingress):
 		return true
 	}
 	for _, t := range Tiers() {

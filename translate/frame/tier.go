@@ -33,9 +33,10 @@ func (t Tier) Prefix(d policy.Direction) string {
 }
 
 // The names of what a table has while pods of the node are subjects of a tier: the map of the pods that Admin has a
-// list of rules for, the sets that count what a tier denies and the chain that looks a packet up in them, and what no
-// tier denies.
+// list of rules for and the chain that looks a packet up there, and the sets that count what a tier denies and the
+// chain that looks a packet up in those.
 func adminMap(d policy.Direction, f nft.Family) string { return Admin.Prefix(d) + "pods-" + f.String() }
+func adminChain(d policy.Direction) string             { return strings.TrimSuffix(Admin.Prefix(d), "-") }
 func tierSet(t Tier, d policy.Direction, f nft.Family) string {
 	return t.Prefix(d) + "denied-" + f.String()
 }
@@ -43,7 +44,12 @@ func tierDenyChain(t Tier, d policy.Direction) string {
 	return "deny-" + strings.TrimSuffix(t.Prefix(d), "-")
 }
 
-const exemptChain = "exempt-from-tiers"
+// The chains of what is exempt from tiers, and of what no policy can block while there are tiers of ingress: what a pod
+// sends to itself by a Service is theirs to decide then.
+const (
+	exemptChain       = "exempt-from-tiers"
+	alwaysEgressChain = "always-allowed-egress"
+)
 
 // TierRule is the rule of a ClusterNetworkPolicy that a chain denies by. The prefix of a logged packet is the name of
 // the chain.
@@ -86,42 +92,55 @@ func (fr *Frame) TierTail(r TierRule) []nft.Rule {
 	return append(rules, nft.R(nft.Counter{}, nft.GotoChain(tierDenyChain(r.Tier, r.Direction))))
 }
 
-// OpenTier makes one more user of what a table has for the subjects of a tier in a direction.
-func (fr *Frame) OpenTier(t Tier, d policy.Direction) {
+// tiersOf counts the users of a direction.
+func (fr *Frame) tiersOf(d policy.Direction) int { return fr.tiers[Admin][d] + fr.tiers[Baseline][d] }
+
+// OpenTier makes one more user of what a table has for the subjects of a tier in a direction. It says whether the tails
+// of egress isolations are others from now on.
+func (fr *Frame) OpenTier(t Tier, d policy.Direction) (tails bool) {
 	fr.tiers[t][d]++
 	if fr.tiers[t][d] > 1 {
-		return
+		return false
+	}
+	tails = d == policy.Ingress && fr.tiersOf(d) == 1
+	if tails {
+		fr.setAlways(alwaysEgressChain, Allow(policy.Egress))
 	}
 	exempt := &nft.Chain{Name: exemptChain, Comment: "what no ClusterNetworkPolicy denies"}
 	add := func(statements ...nft.Statement) { exempt.Rules = append(exempt.Rules, nft.R(statements...)) }
 	add(nft.NeighbourDiscovery{}, accept())
 	add(nft.CtDNAT{}, nft.Verdict{Kind: nft.Return}) // a pod that comes to itself by a Service is not exempt
-	deny := &nft.Chain{Name: tierDenyChain(t, d), Comment: "what tier " + t.String() + " denies; counts it by pod"}
+	deny := &nft.Chain{Name: tierDenyChain(t, d), Comment: "what tier " + t.String() + " denies; counts it by pod",
+		Rules: fr.countDenied()}
+	admin := &nft.Chain{Name: adminChain(d), Comment: "rules of tier Admin; comes back if they do not decide"}
 	for _, f := range nft.Families() {
 		add(nft.LookupIn(nft.Source, fr.table.FindSet(selfSet(f))), accept())
 		set := fr.table.Set(tierSet(t, d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true},
 			"packets that tier "+t.String()+" denied, by pod of this node")
 		deny.Rules = append(deny.Rules, nft.R(nft.LookupIn(PodSide(d), set)))
 		if t == Admin {
-			fr.table.Set(adminMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+			pods := fr.table.Set(adminMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
 				"pods of this node that tier Admin has rules for")
+			admin.Rules = append(admin.Rules, nft.R(nft.LookupIn(PodSide(d), pods)))
 		}
 	}
 	deny.Rules = append(deny.Rules, nft.R(nft.Verdict{Kind: nft.Drop}))
 	fr.table.SetChain(exempt)
 	fr.table.SetChain(deny)
 	if t == Admin {
+		fr.table.SetChain(admin)
 		fr.setWay()
 	} else {
 		fr.setPass(d)
 	}
+	return tails
 }
 
 // CloseTier takes back one [Frame.OpenTier].
-func (fr *Frame) CloseTier(t Tier, d policy.Direction) {
+func (fr *Frame) CloseTier(t Tier, d policy.Direction) (tails bool) {
 	fr.tiers[t][d]--
 	if fr.tiers[t][d] > 0 {
-		return
+		return false
 	}
 	fr.table.DeleteChain(tierDenyChain(t, d))
 	for _, f := range nft.Families() {
@@ -134,15 +153,20 @@ func (fr *Frame) CloseTier(t Tier, d policy.Direction) {
 		fr.table.DeleteChain(exemptChain)
 	}
 	if t == Admin {
+		fr.table.DeleteChain(adminChain(d))
 		fr.setWay()
 	} else {
 		fr.setPass(d)
 	}
+	if tails = d == policy.Ingress && fr.tiersOf(d) == 0; tails {
+		fr.table.DeleteChain(alwaysEgressChain)
+	}
+	return tails
 }
 
 // setTiers sends what the pod at an address sends or gets in a direction to the rules of the tiers, if there are any.
 func (fr *Frame) setTiers(d policy.Direction, a netip.Addr, text string, way Way) {
-	if fr.tiers[Admin][d]+fr.tiers[Baseline][d] == 0 {
+	if fr.tiersOf(d) == 0 {
 		return
 	}
 	f := nft.FamilyOf(a)
@@ -158,7 +182,7 @@ func (fr *Frame) setTiers(d policy.Direction, a netip.Addr, text string, way Way
 	for _, t := range Tiers() {
 		put(fr.table.FindSet(tierSet(t, d, f)), t, nft.Value{Comment: text})
 	}
-	put(fr.table.FindSet(adminMap(d, f)), Admin, nft.Value{Verdict: nft.JumpTo(way.Tiers[Admin]), Comment: text})
+	put(fr.table.FindSet(adminMap(d, f)), Admin, nft.Value{Verdict: nft.GotoChain(way.Tiers[Admin]), Comment: text})
 }
 
 // TierSets returns the sets that count what the tiers deny. A table has those of a tier and direction while pods of the

@@ -227,9 +227,9 @@ func (x *Index[I, S]) Addresses(id *Identity[I, S]) iter.Seq2[netip.Addr, *Pod[I
 	}
 }
 
-// holds says whether the selector matches id by what is known now.
-func (sel *Selector[I, S]) holds(id *Identity[I, S]) bool {
-	return !id.Idle && covers(sel.Peer, id.Namespace) && sel.Pods.Matches(id.Labels)
+// In says whether the pods of id are of a peer by what is known now.
+func (id *Identity[I, S]) In(p spec.Peer) bool {
+	return !id.Idle && covers(p, id.Namespace) && p.Pods.Matches(id.Labels)
 }
 
 // covers says whether the peer's pods may be in ns, by what is known now.
@@ -246,7 +246,7 @@ func covers[I, S any](p spec.Peer, ns *Namespace[I, S]) bool {
 // match brings the link between sel and id up to date.
 func (x *Index[I, S]) match(sel *Selector[I, S], id *Identity[I, S]) {
 	_, linked := sel.Matches[id]
-	holds := sel.holds(id)
+	holds := id.In(sel.Peer)
 	if linked == holds {
 		return
 	}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
+	"github.com/netpold/netpold/translate/tier"
+)
+
+// list is what one distinct list of ClusterNetworkPolicies of a tier says of pods of this node in a direction, which
+// share it. Another text of a policy is another list.
+type list struct {
+	*tier.List
+	key, name string // the name is the chain's
+	users     map[*identity]struct{}
+
+	order   []*selector       // that are peers, as they are written
+	index   map[*selector]int // in order
+	rulesOf [][]int           // that have each as a peer
+	named   bool              // a rule names ports of its peers
+	classes map[string]*class // by which of the selectors match an address
+	base    *selector         // nil: there is none
+	by      tier.Lookups
+	held    []*class // what by has
+}
+
+// class is a class of addresses, with its users: identities, and the list itself.
+type class struct {
+	tier.Class
+	key   string
+	users int
+}
+
+// list gives a local identity its lists, and takes them from one that has ceased to be local. It says whether one is
+// another than before.
+func (s *State) list(id *identity) bool {
+	changed := false
+	for _, d := range policy.Directions() {
+		for _, t := range frame.Tiers() {
+			var next *list
+			iso := id.Own.isolations[d]
+			if len(id.Local) > 0 && (t == frame.Admin || iso == nil || iso.kind.Audit) {
+				next = s.listOf(id, tier.Place{Tier: t, Direction: d})
+			}
+			old := id.Own.lists[d][t]
+			if old == next {
+				continue
+			}
+			changed = true
+			if next != nil {
+				next.users[id] = struct{}{}
+			}
+			id.Own.lists[d][t] = next
+			s.leaveList(id, old)
+		}
+	}
+	return changed
+}
+
+// leaveList takes id out of the users of l, which may be nil.
+func (s *State) leaveList(id *identity, l *list) {
+	if l == nil {
+		return
+	}
+	delete(l.users, id)
+	if len(l.users) == 0 {
+		s.listOrphans[l] = struct{}{}
+	}
+}
+
+// listOf returns the list of a local identity at a place, or nil if no rule there is for it.
+func (s *State) listOf(id *identity, at tier.Place) *list {
+	var policies []*clusterPolicy
+	for _, p := range s.clusterPolicies {
+		if p.tier() == at.Tier && len(p.compiled.Rules[at.Direction]) > 0 && p.selects(id) {
+			policies = append(policies, p)
+		}
+	}
+	if len(policies) == 0 {
+		return nil
+	}
+	slices.SortFunc(policies, func(a, b *clusterPolicy) int {
+		return cmp.Or(cmp.Compare(a.compiled.Priority, b.compiled.Priority), cmp.Compare(a.Name, b.Name))
+	})
+	fields := []string{at.Tier.Prefix(at.Direction)}
+	for _, p := range policies {
+		fields = append(fields, p.Name, p.hash)
+		for _, r := range p.compiled.Rules[at.Direction] {
+			fields = append(fields, s.resolveRule(&r, id, at.Direction)...)
+		}
+	}
+	key := nft.Hash(fields...)
+	l := s.lists[key]
+	if l != nil {
+		return l
+	}
+	var rules []tier.Rule
+	for _, p := range policies {
+		for _, r := range p.compiled.Rules[at.Direction] {
+			s.resolveRule(&r, id, at.Direction)
+			rules = append(rules, tier.Rule{ClusterRule: r, Policy: p.Name})
+		}
+	}
+	return s.newList(key, at, rules)
+}
+
+// resolveRule replaces in a rule for the pods of id what is not in its text: the numbers that names of ports have in
+// them, and the addresses of nodes. It returns those.
+func (s *State) resolveRule(r *spec.ClusterRule, id *identity, d policy.Direction) []string {
+	var found []string
+	if d == policy.Ingress && len(r.Named) > 0 {
+		ports := []spec.Ports{r.Ports}
+		for _, name := range r.Named {
+			ports = append(ports, spec.Ports{Ranges: portsNamed(id.Ports, name)})
+		}
+		r.Ports, r.Named = spec.Union(ports...), nil
+		found = append(found, r.Ports.Key())
+	}
+	if len(r.Nodes) == 0 {
+		return found
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.nodePeers)) {
+		n := s.nodePeers[name]
+		selects := func(sel labels.Selector) bool { return sel.Matches(labels.Set(n.Labels)) }
+		if !slices.ContainsFunc(r.Nodes, selects) {
+			continue
+		}
+		for _, a := range n.Addresses {
+			found = append(found, a.String())
+			r.Networks = append(slices.Clip(r.Networks), netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	return found
+}
+
+// newList makes the list of some rules.
+func (s *State) newList(key string, at tier.Place, rules []tier.Rule) *list {
+	l := &list{
+		List: tier.New(at, rules, s.frame.TierTail),
+		key:  key, name: at.Tier.Prefix(at.Direction) + "list-" + key,
+		users:   make(map[*identity]struct{}),
+		index:   make(map[*selector]int),
+		classes: make(map[string]*class),
+	}
+	s.lists[key] = l
+	if s.frame.OpenTier(at.Tier, at.Direction) {
+		s.retail()
+	}
+	for i, r := range rules {
+		l.named = l.named || len(r.Named) > 0
+		for _, peer := range r.Peers {
+			sel := s.selectorOf(peer)
+			n, known := l.index[sel]
+			if !known {
+				n = len(l.order)
+				l.index[sel], l.order, l.rulesOf = n, append(l.order, sel), append(l.rulesOf, nil)
+				sel.Own.lists[l] = struct{}{}
+			}
+			l.rulesOf[n] = append(l.rulesOf[n], i)
+		}
+	}
+	rest := l.class(s, nil, nil)
+	l.by.Rest, l.held = rest.Class, append(l.held, rest)
+	if len(l.order) > 0 {
+		for i, f := range nft.Families() {
+			l.by.Maps[i] = s.table.Set(l.mapName(f), nft.SetType{Family: f, Fields: nft.Addr, Map: true}, "")
+		}
+	}
+	l.setBase(s)
+	for _, sel := range l.order {
+		for id := range sel.Matches {
+			l.put(s, id)
+		}
+	}
+	s.table.SetChain(l.Chain(l.name, l.by))
+	return l
+}
+
+// mapName names the map of the addresses that have classes of their own.
+func (l *list) mapName(f nft.Family) string {
+	return l.Tier.Prefix(l.Direction) + "peers-" + l.key + "-" + f.String()
+}
+
+// setBase chooses the base: the first selector that is likely to match most pods of a cluster.
+func (l *list) setBase(s *State) {
+	for _, sel := range l.order {
+		if broad(sel.Peer) && (l.base == nil || bySelector(sel, l.base) < 0) {
+			l.base = sel
+		}
+	}
+	if l.base == nil {
+		return
+	}
+	c := l.class(s, []int{l.index[l.base]}, nil)
+	l.held = append(l.held, c)
+	l.by.Base = &tier.Base{Class: c.Class}
+	l.base.Own.baseOf[l] = struct{}{}
+	for i, f := range nft.Families() {
+		l.by.Base.Sets[i] = s.setOf(l.base, f)
+	}
+	for id := range l.base.Matches {
+		for a := range s.index.Addresses(id) {
+			s.listAddress(l.base, a)
+		}
+	}
+}
+
+// broad says whether a peer is all pods of all namespaces, but some that it names.
+func broad(p spec.Peer) bool {
+	requirements, _ := p.Namespaces.Requirements()
+	return p.Whole() && !slices.ContainsFunc(requirements, func(r labels.Requirement) bool {
+		return r.Operator() != selection.NotIn && r.Operator() != selection.NotEquals &&
+			r.Operator() != selection.DoesNotExist
+	})
+}
+
+// class returns the class of the addresses that some selectors match, in their order, of pods with those ports, for one
+// more user.
+func (l *list) class(s *State, selectors []int, ports []policy.NamedPort) *class {
+	var key []byte
+	var rules []int
+	for _, i := range selectors {
+		key = binary.BigEndian.AppendUint32(key, uint32(i))
+		rules = append(rules, l.rulesOf[i]...)
+	}
+	if l.named {
+		key = fmt.Append(key, ports)
+	}
+	c := l.classes[string(key)]
+	if c == nil {
+		slices.Sort(rules)
+		c = &class{key: string(key), Class: l.Class(slices.Compact(rules), func(name string) nft.Ports {
+			return portsNamed(ports, name)
+		})}
+		l.classes[c.key] = c
+		s.parts.Acquire(c.Class)
+	}
+	c.users++
+	return c
+}
+
+// leave takes back one [list.class].
+func (l *list) leave(s *State, c *class) {
+	c.users--
+	if c.users == 0 {
+		delete(l.classes, c.key)
+		s.parts.Release(c.Class)
+	}
+}
+
+// portsNamed returns the ports of a name.
+func portsNamed(ports []policy.NamedPort, name string) nft.Ports {
+	var numbers nft.Ports
+	for _, have := range ports {
+		if have.Name == name {
+			numbers = append(numbers, nft.PortRange{Proto: have.Proto, First: have.Number, Last: have.Number})
+		}
+	}
+	return numbers.Compact()
+}
+
+// put brings the class that the list has an identity's addresses in up to date.
+func (l *list) put(s *State, id *identity) {
+	var selectors []int
+	for _, sel := range id.Selectors {
+		if i, ok := l.index[sel]; ok {
+			selectors = append(selectors, i)
+		}
+	}
+	slices.Sort(selectors)
+	next := l.class(s, selectors, id.Ports)
+	found := l.by.Rest.Verdict
+	if l.base != nil && slices.Contains(id.Selectors, l.base) {
+		found = l.by.Base.Verdict
+	}
+	if next.Verdict == found { // without an element
+		l.leave(s, next)
+		next = nil
+	}
+	old := id.Own.classes[l]
+	switch {
+	case next == old && old != nil:
+		l.leave(s, old)
+		return
+	case next != nil:
+		if id.Own.classes == nil {
+			id.Own.classes = make(map[*list]*class)
+		}
+		id.Own.classes[l] = next
+		for a := range s.index.Addresses(id) {
+			l.want(s, a, next)
+		}
+	case old != nil:
+		delete(id.Own.classes, l)
+		for a := range s.index.Addresses(id) {
+			l.unwant(s, a)
+		}
+	}
+	if old != nil {
+		l.leave(s, old)
+	}
+}
+
+// mapOf returns the map that has an address.
+func (l *list) mapOf(a netip.Addr) *nft.Set {
+	return l.by.Maps[slices.Index([]nft.Family{nft.IPv4, nft.IPv6}, nft.FamilyOf(a))]
+}
+
+// want puts an address into its class, and unwant takes it out.
+func (l *list) want(s *State, a netip.Addr, c *class) {
+	s.work++
+	l.mapOf(a).Want(nft.AddrKey(a), nft.Value{Verdict: c.Verdict})
+}
+
+func (l *list) unwant(s *State, a netip.Addr) {
+	s.work++
+	l.mapOf(a).Unwant(nft.AddrKey(a))
+}
+
+// discard removes the list, which no pod has any more, and all that is only there for it.
+func (l *list) discard(s *State) {
+	for _, sel := range l.order {
+		for id := range sel.Matches {
+			if c := id.Own.classes[l]; c != nil {
+				delete(id.Own.classes, l)
+				l.leave(s, c)
+			}
+		}
+		delete(sel.Own.lists, l)
+	}
+	if l.base != nil {
+		delete(l.base.Own.baseOf, l)
+		s.dropSets(l.base)
+	}
+	for _, sel := range l.order {
+		s.dropSelector(sel)
+	}
+	for _, c := range l.held {
+		l.leave(s, c)
+	}
+	for _, f := range nft.Families() {
+		s.table.DeleteSet(l.mapName(f))
+	}
+	s.table.DeleteChain(l.name)
+	delete(s.lists, l.key)
+	if s.frame.CloseTier(l.Tier, l.Direction) {
+		s.retail()
+	}
+}
+
+// retail has the chains of all egress isolations made anew.
+func (s *State) retail() {
+	for _, iso := range s.isolations {
+		if iso.kind == (frame.Kind{Direction: policy.Egress}) {
+			s.dirtyChains[iso] = struct{}{}
+		}
+	}
+}
