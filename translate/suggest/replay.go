@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	networkingv1 "k8s.io/api/networking/v1"
+
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -17,18 +19,35 @@ func (s *suggester) ask(q policy.Flow, from, to end) policy.Answer {
 	c := *s.Before
 	c.Pods, c.Policies, c.Sandboxes, c.Guard = nil, nil, nil, nil
 	q.Src, q.Dst = from.address, to.address
-	for i, e := range []end{from, to} {
+	for _, e := range []end{from, to} {
 		if e.pod == nil {
 			continue
 		}
 		p := *e.pod
 		p.IPs, p.Terminating = []netip.Addr{e.address}, false
 		c.Pods = append(c.Pods, p)
-		if i == 0 || from.pod == nil || from.pod.Namespace != p.Namespace {
-			c.Policies = append(c.Policies, s.policies[p.Namespace]...)
+		for _, np := range s.selecting(&p) {
+			if !slices.Contains(c.Policies, np) {
+				c.Policies = append(c.Policies, np)
+			}
 		}
 	}
 	return c.Explain(q)
+}
+
+// selecting returns the policies that select a pod.
+func (s *suggester) selecting(p *policy.Pod) []*networkingv1.NetworkPolicy {
+	key := fmt.Sprint(p.Namespace, p.Labels)
+	all, known := s.selects[key]
+	if !known {
+		for _, np := range s.policies[p.Namespace] {
+			if policy.Selects(np, p.Labels) {
+				all = append(all, np)
+			}
+		}
+		s.selects[key] = all
+	}
+	return all
 }
 
 // decision returns one direction of an answer.
@@ -50,30 +69,37 @@ func enforced(a policy.Answer, d policy.Direction) policy.Decision {
 
 // isolated says whether policies isolate all pods of a workload in a direction.
 func (s *suggester) isolated(w *workload, d policy.Direction) bool {
+	if is, known := s.isolates[subject{w, d}]; known {
+		return is
+	}
 	peer := end{address: netip.IPv4Unspecified()}
-	return !slices.ContainsFunc(w.pods, func(p *policy.Pod) bool {
+	is := !slices.ContainsFunc(w.pods, func(p *policy.Pod) bool {
 		ends := [2]end{{address: peer.address.Next(), pod: p}, peer}
 		if d == policy.Ingress {
 			slices.Reverse(ends[:])
 		}
 		return !enforced(s.ask(policy.Flow{Proto: policy.TCP, DstPort: 1}, ends[0], ends[1]), d).Isolated
 	})
+	s.isolates[subject{w, d}] = is
+	return is
 }
 
 // covered says whether policies of the cluster allow a connection in a direction, and whether they do so for all pods
 // of the two workloads.
 func (s *suggester) covered(o observed, d policy.Direction) bool {
 	own, peer := o.of(d)
-	allows := func(own, peer end) bool {
-		from, to := own, peer
-		if d == policy.Ingress {
-			from, to = peer, own
-		}
-		is := enforced(s.ask(o.Question(), from, to), d)
-		return is.Isolated && is.Allowed
-	}
+	allows := func(own, peer end) bool { return s.allowed(o, d, own, peer) }
 	return !slices.ContainsFunc(own.all(peer.address), func(e end) bool { return !allows(e, peer) }) &&
 		!slices.ContainsFunc(peer.all(own.address), func(e end) bool { return !allows(own, e) })
+}
+
+// allowed says whether policies of the cluster isolate an end in a direction, and allow a connection with a peer.
+func (s *suggester) allowed(o observed, d policy.Direction, own, peer end) bool {
+	if d == policy.Ingress {
+		own, peer = peer, own
+	}
+	is := enforced(s.ask(o.Question(), own, peer), d)
+	return is.Isolated && is.Allowed
 }
 
 // all returns an end for each pod of its workload, or itself. A pod without an address of the family, or with the
@@ -105,7 +131,8 @@ func (s *suggester) outdated(o observed) bool {
 			for i, name := range is.Policies {
 				names[i] = name.String()
 			}
-			s.Lost = append(s.Lost, Lost{o.Flow, fmt.Sprintf("denied now, for %s by %s", d, strings.Join(names, ", "))})
+			reason := fmt.Sprintf("denied for %s by %s", d, strings.Join(names, ", "))
+			s.Outdated = append(s.Outdated, Lost{o.Flow, reason})
 			return true
 		}
 	}
@@ -115,9 +142,11 @@ func (s *suggester) outdated(o observed) bool {
 // replay asks about every connection that was seen, with the policies that are suggested.
 func (s *suggester) replay() {
 	for _, o := range s.seen {
-		a := s.ask(o.Question(), o.from, o.to)
-		if !enforced(a, policy.Egress).Allowed || !enforced(a, policy.Ingress).Allowed {
-			s.Lost = append(s.Lost, Lost{o.Flow, "no rule can say it"})
+		for _, d := range policy.Directions() {
+			if own, _ := o.of(d); own.in(s.Namespace) && !enforced(s.ask(o.Question(), o.from, o.to), d).Allowed {
+				s.Lost = append(s.Lost, Lost{o.Flow, "no rule can say it"})
+				break
+			}
 		}
 	}
 }

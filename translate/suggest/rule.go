@@ -61,7 +61,7 @@ type need struct {
 // note adds what a direction of a connection needs.
 func (s *suggester) note(o observed, d policy.Direction) {
 	own, other := o.of(d)
-	if !own.in(s.Namespace) || s.covered(o, d) {
+	if !own.in(s.Namespace) {
 		return
 	}
 	number, _ := o.Number()
@@ -81,6 +81,9 @@ func (s *suggester) note(o observed, d policy.Direction) {
 		w.peer = peer{kind: pods, workload: other.workload}
 	}
 	key := subject{own.workload, d}
+	if s.isMet(o, key, w) {
+		return
+	}
 	if s.needs[key] == nil {
 		s.needs[key] = make(map[wish]*need)
 	}
@@ -97,6 +100,24 @@ func (s *suggester) note(o observed, d policy.Direction) {
 	if !strings.Contains(n.name, o.Service()) {
 		n.name += " and " + o.Service()
 	}
+}
+
+// isMet says whether policies of the cluster meet a wish: for all pods by the first connection that has it, and for
+// each connection.
+func (s *suggester) isMet(o observed, key subject, w wish) bool {
+	if !s.isolated(key.workload, key.direction) {
+		return false
+	}
+	if s.met[key] == nil {
+		s.met[key] = make(map[wish]bool)
+	}
+	met, known := s.met[key][w]
+	if !known {
+		met = s.covered(o, key.direction)
+		s.met[key][w] = met
+	}
+	own, peer := o.of(key.direction)
+	return met && s.allowed(o, key.direction, own, peer)
 }
 
 // block returns the network that stands for an address.

@@ -57,8 +57,9 @@ type Suggestion struct {
 	Seen        uint64
 	First, Last time.Time
 
-	// Lost are connections that were allowed when they were seen, and would not be with the policies.
-	Lost []Lost
+	// Lost are connections that were allowed when they were seen, and would not be with the policies. Outdated are
+	// those that policies of the cluster deny by now.
+	Lost, Outdated []Lost
 
 	// Notes are what an operator should know, in sentences.
 	Notes []string
@@ -76,7 +77,7 @@ type Policy struct {
 	Rules     [][]string // for each rule the lines of its comment
 }
 
-// Lost is a connection that policies would stop.
+// Lost is a connection that policies stop.
 type Lost struct {
 	flows.Flow
 	Reason string
@@ -95,7 +96,12 @@ type suggester struct {
 
 	policies map[string][]*networkingv1.NetworkPolicy // of the cluster, by namespace
 	needs    map[subject]map[wish]*need
-	seen     []observed // what was allowed and is to stay so
+	met      map[subject]map[wish]bool // by policies of the cluster
+	isolates map[subject]bool          // likewise
+
+	// The policies that select pods, by their namespace and labels.
+	selects map[string][]*networkingv1.NetworkPolicy
+	seen    []observed // what was allowed and is to stay so
 }
 
 // subject is what a policy is for.
@@ -121,7 +127,8 @@ func (o observed) of(d policy.Direction) (own, peer end) {
 // Suggest makes policies for a namespace.
 func Suggest(r Request) *Suggestion {
 	s := &suggester{Request: r, policies: make(map[string][]*networkingv1.NetworkPolicy),
-		needs: make(map[subject]map[wish]*need)}
+		needs: make(map[subject]map[wish]*need), met: make(map[subject]map[wish]bool),
+		isolates: make(map[subject]bool), selects: make(map[string][]*networkingv1.NetworkPolicy)}
 	for _, np := range r.Cluster.Policies {
 		s.policies[np.Namespace] = append(s.policies[np.Namespace], np)
 	}
@@ -141,6 +148,7 @@ func Suggest(r Request) *Suggestion {
 		after.Policies = append(after.Policies, p.NetworkPolicy)
 		s.policies[p.Namespace] = append(s.policies[p.Namespace], p.NetworkPolicy)
 	}
+	clear(s.selects)
 	s.After = after
 	s.replay()
 	return &s.Suggestion
@@ -181,7 +189,11 @@ func (s *suggester) count() {
 
 // SeenText says how many connections were seen, and when.
 func (s *Suggestion) SeenText() string {
-	return fmt.Sprintf("%s from %s to %s", plural(s.Seen, "connection", "s"), stamp(s.First), stamp(s.Last))
+	when := "at " + stamp(s.Last)
+	if first := stamp(s.First); first != stamp(s.Last) {
+		when = fmt.Sprintf("from %s to %s", first, stamp(s.Last))
+	}
+	return fmt.Sprintf("%s %s", plural(s.Seen, "connection", "s"), when)
 }
 
 // isDiscovery says whether a flow is IPv6 neighbour discovery, which no policy can stop.

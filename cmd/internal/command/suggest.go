@@ -84,7 +84,7 @@ func (f suggestFlags) print(cmd *cobra.Command) error {
 	}
 	s := suggest.Suggest(suggest.Request{
 		Cluster: given.cluster, Flows: given.flows, Namespace: f.namespace, External: external})
-	if s.Seen == 0 && len(s.Lost) == 0 {
+	if s.Seen == 0 && len(s.Lost)+len(s.Outdated) == 0 {
 		return fmt.Errorf("nothing that was allowed was seen of namespace %s: there is nothing to suggest from",
 			f.namespace)
 	}
@@ -99,9 +99,8 @@ func tell(w io.Writer, s *suggest.Suggestion) error {
 	for _, note := range s.Notes {
 		fmt.Fprintln(w, "netpold:", note)
 	}
-	for _, l := range s.Lost {
-		fmt.Fprintln(w, "netpold: not allowed any more:", l)
-	}
+	list(w, "not allowed any more", s.Lost)
+	list(w, "denied by policies since it was seen", s.Outdated)
 	if len(s.Policies) > 0 {
 		fmt.Fprintf(w, "netpold: %s seen, %d would be stopped; what the policies change:\n\n", s.SeenText(),
 			len(s.Lost))
@@ -114,6 +113,17 @@ func tell(w io.Writer, s *suggest.Suggestion) error {
 		return ErrNo
 	}
 	return nil
+}
+
+// list prints connections, each line once.
+func list(w io.Writer, what string, all []suggest.Lost) {
+	printed := make(map[string]bool)
+	for _, l := range all {
+		if line := l.String(); !printed[line] {
+			printed[line] = true
+			fmt.Fprintf(w, "netpold: %s: %s\n", what, line)
+		}
+	}
 }
 
 // given is what a suggestion is made from.
