@@ -96,7 +96,7 @@ func runNode(ctx context.Context, netpold string) error {
 			return fmt.Errorf("%s: %w", story.title, err)
 		}
 	}
-	return nil
+	return tellAdopting(ctx, out, netpold, dir)
 }
 
 // agent is a running netpold.
@@ -107,8 +107,9 @@ type agent struct {
 }
 
 // startAgent starts netpold for the manifests in dir.
-func startAgent(ctx context.Context, netpold, dir string) (*agent, error) {
-	cmd := exec.CommandContext(ctx, netpold, "run", "--manifests", dir, "--node", nodeName, "--log-level", "debug")
+func startAgent(ctx context.Context, netpold, dir string, flags ...string) (*agent, error) {
+	args := append([]string{"run", "--manifests", dir, "--node", nodeName, "--log-level", "debug"}, flags...)
+	cmd := exec.CommandContext(ctx, netpold, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	log, err := cmd.StderrPipe()

@@ -77,6 +77,17 @@ func (s *screen) matrix(all []*pods.Pod, targets []pods.Target, got [][]bool) {
 	}
 }
 
+// talks prints who reaches whom of some pairs.
+func (s *screen) talks(all []pods.Talk, got []bool) {
+	for i, t := range all {
+		mark := s.paint(red, "✗")
+		if got[i] {
+			mark = s.paint(green, "✓")
+		}
+		fmt.Fprintf(s.w, "    %s %s → %s\n", mark, t.From, t.To)
+	}
+}
+
 // drops prints a few lines of netpold's about blocked attempts.
 func (s *screen) drops(lines []string) {
 	const few = 3
