@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
@@ -21,6 +22,26 @@ func (s *State) IsolationOf(chain string) (frame.Isolation, bool) {
 		return frame.Isolation{Kind: iso.kind, Policies: iso.policies}, true
 	}
 	return frame.ParseIsolationName(chain)
+}
+
+// TierRuleOf returns the rule of a ClusterNetworkPolicy that a chain denies by, and false for a name that no such chain
+// can have. Of a rule that is not known any more, the name of the policy may have been cut.
+func (s *State) TierRuleOf(chain string) (policy.ClusterRuleRef, bool) {
+	r, ok := frame.ParseTierRule(chain)
+	ref := policy.ClusterRuleRef{
+		Tier: v1alpha2.Tier(r.Tier.String()), Policy: r.Policy, Direction: r.Direction, Index: r.Index,
+	}
+	for name, p := range s.clusterPolicies {
+		if r.Policy = name; !ok || !strings.HasPrefix(name, ref.Policy) || r.Chain() != chain {
+			continue
+		}
+		for _, rule := range p.compiled.Rules[r.Direction] {
+			if rule.Index == r.Index {
+				ref.Policy, ref.Name = name, rule.Name
+			}
+		}
+	}
+	return ref, ok
 }
 
 // PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4

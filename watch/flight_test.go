@@ -27,8 +27,9 @@ func TestAnswersInFlight(t *testing.T) {
 		want := func(total string) {
 			t.Helper()
 			for path, want := range map[string]string{
-				"/metrics": `netpold_dropped_packets_total{direction="ingress",namespace="ns"} ` + total + "\n",
-				"/status":  `"version"`, "/readyz": "", "/livez": "ok",
+				"/metrics": `netpold_dropped_packets_total{direction="ingress",namespace="ns",tier="NetworkPolicy"} ` +
+					total + "\n",
+				"/status": `"version"`, "/readyz": "", "/livez": "ok",
 				"/explain?src=10.9.9.9&dst=ns/a:80&verify=true": "denied", "/drops": "", "/drops/top": "since",
 			} {
 				w := httptest.NewRecorder()

@@ -181,7 +181,8 @@ func TestDenied(t *testing.T) {
 		want := func(packets uint64) {
 			t.Helper()
 			totals, err := l.Denied(t.Context())
-			if got := totals[denied.By{Direction: policy.Ingress, Namespace: "ns"}]; err != nil || got != packets {
+			by := denied.By{Direction: policy.Ingress, Namespace: "ns", Tier: "NetworkPolicy"}
+			if got := totals[by]; err != nil || got != packets {
 				t.Errorf("got %d packets, %v, want %d", got, err, packets)
 			}
 		}

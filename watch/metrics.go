@@ -116,8 +116,8 @@ func newStateCollector(l *Loop) *stateCollector {
 	c.preflight = desc("netpold_preflight_findings",
 		"What keeps traffic from the policies on this node, by check: 1 where something was found.", "check")
 	c.denied = desc("netpold_dropped_packets_total",
-		"Every packet denied by the policies of this node's pods, by direction and namespace of the isolated pod.",
-		"direction", "namespace")
+		"Every packet denied by the policies of this node's pods, by direction and namespace of the isolated pod, and "+
+			"by tier: Admin, NetworkPolicy or Baseline.", "direction", "namespace", "tier")
 	c.unknown = desc("netpold_unknown_pod_drops_total",
 		"Packets from and to addresses for pods of this node that no known pod has, which the guard dropped, by "+
 			"direction: egress is from such an address.", "direction")
@@ -185,7 +185,7 @@ func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 			continue
 		}
 		ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets),
-			by.Direction.String(), by.Namespace)
+			by.Direction.String(), by.Namespace, by.Tier)
 	}
 	for _, d := range policy.Directions() {
 		ch <- prometheus.MustNewConstMetric(c.unknown, prometheus.CounterValue, float64(unknown[d]), d.String())

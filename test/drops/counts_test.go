@@ -39,7 +39,8 @@ func dropped(t *testing.T) map[string]int {
 		t.Fatal(err)
 	}
 	found := make(map[string]int)
-	sample := regexp.MustCompile(`(?m)^netpold_dropped_packets_total\{direction="(.*)",namespace="(.*)"\} (.*)$`)
+	sample := regexp.MustCompile(
+		`(?m)^netpold_dropped_packets_total\{direction="(.*)",namespace="(.*)",tier="NetworkPolicy"\} (.*)$`)
 	for _, m := range sample.FindAllStringSubmatch(string(text), -1) {
 		packets, err := strconv.ParseFloat(m[3], 64)
 		if err != nil {

@@ -207,8 +207,9 @@ func testServed(t *testing.T, netpold string) {
 	await(t, "three drops are counted", func() (err error) {
 		text, err = get(listen, "/metrics")
 		for _, sample := range []string{
-			`netpold_dropped_packets_total{direction="ingress",namespace="shop"} 2`,
-			`netpold_dropped_packets_total{direction="egress",namespace="shop"} 1`, "netpold_drop_records_total 3",
+			`netpold_dropped_packets_total{direction="ingress",namespace="shop",tier="NetworkPolicy"} 2`,
+			`netpold_dropped_packets_total{direction="egress",namespace="shop",tier="NetworkPolicy"} 1`,
+			"netpold_drop_records_total 3",
 			`netpold_policies{state="rejected"} 1`, `netpold_policies{state="idle"} 1`,
 			`netpold_policies{state="effective"} 2`,
 		} {

@@ -45,6 +45,7 @@ type Counter struct {
 type By struct {
 	Direction policy.Direction
 	Namespace string // of the isolated pod; "" is what the guard dropped
+	Tier      string // see [frame.DeniedSet]
 }
 
 // element is an element of a set that counts.
@@ -73,7 +74,7 @@ func New() *Counter {
 // countOf returns what an element of a set has counted. Its comment is the pod, as namespace/name.
 func countOf(set frame.DeniedSet, e nft.Counted) tally {
 	namespace, _, _ := strings.Cut(e.Comment, "/")
-	return tally{By{set.Direction, namespace}, e.Packets}
+	return tally{By{set.Direction, namespace, set.Tier}, e.Packets}
 }
 
 // leave adds the last count of an element to the totals. Most are zero, and must not be remembered: nobody may ever ask

@@ -33,8 +33,9 @@ type Record struct {
 	Dst       Peer      `json:"dst"`
 	ICMPType  *uint8    `json:"icmpType,omitempty"`
 	ICMPCode  *uint8    `json:"icmpCode,omitempty"`
-	Policies  []string  `json:"policies"` // that isolate the pod; of many, the first ones
-	Count     int       `json:"count"`    // logged packets that the line stands for
+	Tier      string    `json:"tier,omitempty"` // Admin or Baseline, where a ClusterNetworkPolicy denies
+	Policies  []string  `json:"policies"`       // that isolate the pod; of many, the first ones
+	Count     int       `json:"count"`          // logged packets that the line stands for
 	Text      string    `json:"text"`
 
 	key key
@@ -75,6 +76,9 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	if d, unknown := frame.UnknownPod(p.Prefix); unknown {
 		return l.unknown(p, d), true
 	}
+	if rule, of := l.tierRule(p.Prefix); of {
+		return l.tiered(p, rule), true
+	}
 	var isolation frame.Isolation
 	var excerpt *policy.Cluster
 	synced := l.config.View(func(s *translate.State) {
@@ -91,13 +95,7 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	}
 	r.Direction, r.Protocol, r.Count, r.key = isolation.Direction.String(), nft.ProtocolName(p.Proto), 1, p.key()
 	r.Policies = PolicyNames(isolation)
-	other := &r.Src
-	if isolation.Direction == policy.Egress {
-		other = &r.Dst
-	}
-	if synced && other.Pod == "" && other.note == "" { // whoever is isolated is a pod, or was
-		other.note = "external"
-	}
+	r.external(synced)
 	r.setService(p)
 	if room {
 		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
@@ -130,6 +128,17 @@ func (l *Log) unknown(p Packet, d policy.Direction) Record {
 	}
 	r.Text = fmt.Sprintf("%s from %s to %s: %s", p.text(), r.Src.text(p), r.Dst.text(p), why)
 	return r
+}
+
+// external notes that no pod has the address at the far end: whoever is isolated is a pod, or was.
+func (r *Record) external(synced bool) { //nolint:revive // a fact
+	other := &r.Src
+	if r.Direction == policy.Egress.String() {
+		other = &r.Dst
+	}
+	if synced && other.Pod == "" && other.note == "" {
+		other.note = "external"
+	}
 }
 
 // setService notes the ports or the type of a packet, as far as they are known.
@@ -226,11 +235,7 @@ func (r *Record) why(p Packet, d policy.Direction, excerpt *policy.Cluster) stri
 	if nearest == nil {
 		return plain + " (there are no rules)"
 	}
-	reason := nearest.Reason
-	if len(reason) > maxNearest {
-		reason = reason[:maxNearest] + "…"
-	}
-	return fmt.Sprintf("%s (nearest: %s: %s)", plain, nearest.RuleRef, reason)
+	return fmt.Sprintf("%s (nearest: %s: %s)", plain, nearest.RuleRef, short(nearest.Reason))
 }
 
 // PolicyNames names the policies of an isolation, a few of them.

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drops
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// tiered is resolve for a packet that a rule of a ClusterNetworkPolicy denies.
+func (l *Log) tiered(p Packet, rule policy.ClusterRuleRef) Record {
+	r := Record{Direction: rule.Direction.String(), Protocol: nft.ProtocolName(p.Proto), Count: 1, key: p.key(),
+		Tier: string(rule.Tier), Policies: []string{rule.Policy}}
+	room := l.window.room(p.key())
+	flow := p.Flow
+	flow.Service = flow.Src == flow.Dst // else it had never left the pod
+	var excerpt *policy.Cluster
+	synced := l.config.View(func(s *translate.State) {
+		r.Src, r.Dst = peerAt(s, p.Src), peerAt(s, p.Dst)
+		if room && !p.Partial {
+			excerpt = s.Excerpt(flow)
+		}
+	})
+	r.external(synced)
+	r.setService(p)
+	if room {
+		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
+			r.whyTier(rule, flow, excerpt))
+	}
+	return r
+}
+
+// whyTier says which rule denies a flow, or that it does not any more.
+func (r *Record) whyTier(rule policy.ClusterRuleRef, flow policy.Flow, excerpt *policy.Cluster) string {
+	isolated := r.Isolated()
+	subject := fmt.Sprintf("%s of %s", rule.Direction, cmp.Or(isolated.Pod, isolated.Address.String()))
+	plain := fmt.Sprintf("blocked: %s: %s denies", subject, rule)
+	if excerpt == nil {
+		return plain
+	}
+	explanation := excerpt.Explain(flow)
+	now := explanation.Ingress
+	if rule.Direction == policy.Egress {
+		now = explanation.Egress
+	}
+	was := fmt.Sprintf("was blocked: %s: %s denied", subject, rule)
+	verdicts := []*policy.ClusterVerdict{now.Admin, now.Baseline}
+	i := slices.IndexFunc(verdicts, func(v *policy.ClusterVerdict) bool {
+		return v != nil && v.Action == v1alpha2.ClusterNetworkPolicyRuleActionDeny && v.ClusterRuleRef == rule
+	})
+	switch {
+	case now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod:
+		return was + "; the pod does not have the address any more"
+	case now.Allowed:
+		return was + "; the policies of now allow it"
+	case i < 0:
+		return was + "; another policy denies it now"
+	case verdicts[i].Fault != "":
+		return fmt.Sprintf("%s, as it is not valid: %s", plain, short(verdicts[i].Fault))
+	}
+	near := excerpt.NearestInTier(flow, rule.Direction, rule.Tier)
+	if near == nil {
+		return plain
+	}
+	return fmt.Sprintf("%s (nearest: %s: %s)", plain, near.ClusterRuleRef, short(near.Reason))
+}
+
+// tierRule returns the rule of a ClusterNetworkPolicy that a chain denies by, if it is such a chain.
+func (l *Log) tierRule(chain string) (rule policy.ClusterRuleRef, ok bool) {
+	if _, ok = frame.ParseTierRule(chain); ok {
+		l.config.View(func(s *translate.State) { rule, _ = s.TierRuleOf(chain) })
+	}
+	return rule, ok
+}
+
+// short cuts what others have chosen.
+func short(text string) string {
+	if len(text) > maxNearest {
+		return text[:maxNearest] + "…"
+	}
+	return text
+}

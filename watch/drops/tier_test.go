@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drops
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// guardPolicy denies shop's pods port 6379 of each other, but of web-9, by its second rule.
+func guardPolicy(t *testing.T, action string) policy.ClusterPolicy {
+	t.Helper()
+	p, err := policy.ReadClusterPolicy(fmt.Appendf(nil, `{"metadata": {"name": "shop-guard"}, "spec": {
+		"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}, "ingress": [
+		{"action": "Accept", "from": [{"pods": {"namespaceSelector": {},
+		"podSelector": {"matchLabels": {"app": "web-9"}}}}]},
+		{"action": %q, "name": "no-redis", "from": [{"namespaces": {}}],
+		"protocols": [{"tcp": {"destinationPort": {"number": 6379}}}]}]}}`, action))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestTierDropLine: a line tells which rule of a ClusterNetworkPolicy denies, and what has become of it since.
+func TestTierDropLine(t *testing.T) {
+	const head = "TCP connection from shop/web-1 (10.0.0.0:56648) to shop/db-0 (10.0.0.1:6379) "
+	const rule = "ingress of shop/db-0: Admin: shop-guard rule 2 `no-redis` "
+	for _, row := range []struct {
+		name   string
+		change func(*testing.T, *translate.State)
+		want   string
+	}{
+		{"denied", nil, head + "blocked: " + rule + "denies (nearest: Admin: shop-guard rule 1: its peers do not " +
+			`include shop/web-1 (labels app=web-1; namespace labels <none>))" direction=ingress protocol=tcp`},
+		{"policies", nil, `dstOwner=StatefulSet/db policies=[shop-guard] count=1`},
+		{"allowed now", func(t *testing.T, s *translate.State) {
+			s.SetClusterPolicy(guardPolicy(t, "Accept"))
+		}, head + "was blocked: " + rule + `denied; the policies of now allow it"`},
+		{"passed now", func(t *testing.T, s *translate.State) {
+			s.SetClusterPolicy(guardPolicy(t, "Pass"))
+		}, head + "was blocked: " + rule + `denied; another policy denies it now"`},
+		{"no policy now", func(_ *testing.T, s *translate.State) {
+			s.DeleteClusterPolicy("shop-guard")
+		}, head + `was blocked: ingress of shop/db-0: Admin: shop-guard rule 2 denied; another policy denies it now"`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDropTest(t)
+				d.edit(t, func(s *translate.State) { s.SetClusterPolicy(guardPolicy(t, "Deny")) })
+				drop := d.drop("10.0.0.0", "10.0.0.1", 6379)
+				drop.Prefix = frame.TierRule{Direction: policy.Ingress, Policy: "shop-guard", Index: 1}.Chain()
+				if d.state.Complete().Chain(drop.Prefix) == nil {
+					t.Errorf("no chain %s in\n%s", drop.Prefix, d.state.Complete())
+				}
+				if row.change != nil {
+					d.edit(t, func(s *translate.State) { row.change(t, s) })
+				}
+				d.batches <- []Packet{drop}
+				d.Expect(t, row.want)
+			})
+		})
+	}
+}
