@@ -21,10 +21,5 @@ func (*Conn) Settle(ctx context.Context) error {
 	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, everybody, 0, 0); errno == 0 {
 		return ctx.Err()
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(unsettled):
-		return nil
-	}
+	return pause(ctx, unsettled)
 }

@@ -44,9 +44,6 @@ func (s *Source) followNode(ctx context.Context, sink watch.Sink, answered func(
 			told = err.Error()
 			s.Log.Warn("cannot read which addresses the node gives to its pods", "node", s.Node, "err", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
+		pause(ctx, wait)
 	}
 }

@@ -32,16 +32,8 @@ const (
 // Run removes the taint from the node when pods may come, and returns then, or when ctx ends. What keeps it from that
 // is logged, and tried again.
 func (t *Taint) Run(ctx context.Context) {
-	wait := func(d time.Duration) bool {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(d):
-			return true
-		}
-	}
 	for !t.Ready() {
-		if !wait(taintPoll) {
+		if !pause(ctx, taintPoll) {
 			return
 		}
 	}
@@ -58,7 +50,7 @@ func (t *Taint) Run(ctx context.Context) {
 			t.Log.Warn("cannot remove the taint: pods that do not tolerate it do not come",
 				"taint", t.Key, "node", t.Node, "err", err)
 		}
-		if !wait(backoff) {
+		if !pause(ctx, backoff) {
 			return
 		}
 	}

@@ -66,21 +66,16 @@ func (o *optional) follow(ctx context.Context) {
 			o.complete()
 		default:
 			o.contact.answered(o.name, err)
-			o.wait(ctx, time.Second)
+			pause(ctx, around(time.Second))
 			continue
 		}
 		o.contact.answered(o.name, nil)
-		o.wait(ctx, cmp.Or(o.source.discovery, discovery))
+		pause(ctx, around(cmp.Or(o.source.discovery, discovery)))
 	}
 }
 
-// wait waits for about so long, so that the nodes of a cluster do not all ask at once.
-func (o *optional) wait(ctx context.Context, about time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(about/2 + rand.N(about)):
-	}
-}
+// around returns about d, so that the nodes of a cluster do not all ask at once.
+func around(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // run lists and watches the resource until it is gone.
 func (o *optional) run(ctx context.Context) {
