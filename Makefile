@@ -19,6 +19,9 @@ export PATH := $(PATH):/usr/sbin:/sbin
 .PHONY: force help build test test-kernel test-cluster test-e2e demo bench microbench fuzz golden lint fmt
 .PHONY: test-kernels image push cross release-files snapshot clean
 
+# The modules beside the program's that have code.
+NESTED := test/chart test/image test/programs/plot
+
 # The packages that have goroutines, and the race detector for them where there is a C compiler, which it needs.
 CONCURRENT := ./cmd/... ./nft/kernel/... ./nft/nflog/... ./watch/...
 RACE       := $(shell command -v $$(go env CC) >/dev/null && echo -race)
@@ -71,6 +74,7 @@ golden: ## Write the golden files anew; review what changes
 
 lint: $(LINT) ## Run the linters
 	$(LINT) run ./...
+	@for m in $(NESTED); do (cd $$m && $(CURDIR)/$(LINT) run -c $(CURDIR)/.golangci.yml ./...) || exit 1; done
 	@.ci/columns
 
 fmt: $(LINT) ## Format the code

@@ -16,8 +16,8 @@ import (
 	"github.com/netpold/netpold/watch/preflight"
 )
 
-// endpoints are where kubelet and Prometheus ask. To enforce is more than to be asked: an address that cannot be had,
-// which any process of the node's network may have taken first, is tried again and again.
+// endpoints are where kubelet and Prometheus ask. Enforcement matters more than the endpoints: while another process of
+// the node's network has the address, it is tried again and again.
 type endpoints struct {
 	address string
 	log     *slog.Logger

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The API server that tests run against: kube-apiserver, etcd and kubectl, built from their own modules. This is a module of its
-// own so that none of their requirements reach the program. Package cluster (../cluster) builds and runs them.
+// The API server that tests run against: kube-apiserver, etcd and kubectl, built from their own modules. This is a
+// module of its own, so that the program does not need what they require. Package cluster (../cluster) builds and runs
+// them.
 //
-// A new version: change k8s.io/kubernetes, give every replace line the staging version that goes with it (v1.34.4 has v0.34.4),
-// set etcd to the version k8s.io/kubernetes requires, and run go mod tidy.
+// A new version: change k8s.io/kubernetes, give every replace line the staging version that goes with it (v1.34.4 has
+// v0.34.4), set etcd to the version that k8s.io/kubernetes requires, and run go mod tidy.
 module github.com/netpold/netpold/test/apiserver
 
 go 1.24.0

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The test of the Helm chart, by Helm and kustomize themselves: a module of its own, so that none of their requirements reach the program.
+// The test of the Helm chart, by Helm and kustomize themselves: a module of its own, so that the program does not need
+// what they require.
 module github.com/netpold/netpold/test/chart
 
 go 1.26.0

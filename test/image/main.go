@@ -38,7 +38,7 @@ import (
 func main() {
 	tag := flag.String("tag", "netpold:latest", "the image's name")
 	out := flag.String("out", "", "write an OCI archive, which docker load, podman load and ctr images import read")
-	push := flag.Bool("push", false, "push it to the registry of its name, as who docker login or podman login says you are")
+	push := flag.Bool("push", false, "push it to the registry in its name, with the login of docker or podman")
 	flag.Parse()
 	if err := run(*tag, *out, *push, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
@@ -97,8 +97,8 @@ func newIndex(binaries []string) (v1.ImageIndex, error) {
 	return index, nil
 }
 
-// newImage returns the image of a binary for one platform. Its date is that of the binary's commit, so that the same binary
-// is always the same image.
+// newImage returns the image of a binary for one platform. Its date is that of the binary's commit, so that the same
+// binary is always the same image.
 func newImage(p *v1.Platform, file string) (v1.Image, error) {
 	info, err := buildinfo.ReadFile(file)
 	if err != nil {
@@ -217,7 +217,7 @@ func writeArchive(out, tag string, index v1.ImageIndex) error {
 	return f.Close()
 }
 
-// dockerManifest returns the manifest.json of the image for this machine, or else of the first: it has no word for more than
+// dockerManifest returns the manifest.json of the image for this machine, or else of the first: it cannot name more than
 // one.
 func dockerManifest(tag string, index v1.ImageIndex) ([]byte, error) {
 	manifest, err := index.IndexManifest()

@@ -1,5 +1,5 @@
 {{/*
-The object of a file, as kustomize makes it: in the release's namespace, unless it is the cluster's, and with the labels of all.
+The object in a file, as kustomize makes it: in the release's namespace unless it has none, with the common labels.
 */}}
 {{- define "netpold.object" -}}
 {{- $object := .root.Files.Get .file | fromYaml }}

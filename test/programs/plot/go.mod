@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What makes docs/benchmarks.md of what test/programs/bench measured: a module of its own, so that a plotting library is no requirement of the
-// program.
+// Writes docs/benchmarks.md from what test/programs/bench measured: a module of its own, so that the program does not
+// need a plotting library.
 module github.com/netpold/netpold/test/programs/plot
 
 go 1.26.0
