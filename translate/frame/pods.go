@@ -97,10 +97,9 @@ func (fr *Frame) count(d policy.Direction, a netip.Addr, in string, v nft.Value)
 		names = names[:1]
 	}
 	for _, name := range names {
-		switch set := fr.table.FindSet(name); {
-		case name == in:
+		if set := fr.table.FindSet(name); name == in {
 			set.Want(nft.AddrKey(a), v)
-		default:
+		} else {
 			set.Unwant(nft.AddrKey(a))
 		}
 	}

@@ -82,13 +82,13 @@ func (c *Cluster) verdictText(f Flow, v *ClusterVerdict, before string) string {
 
 // passed says which rules passed the flow on to the next tier, or "".
 func (d Decision) passed() string {
-	var text string
+	var text strings.Builder
 	for _, v := range []*ClusterVerdict{d.Admin, d.Baseline} {
 		if v != nil && !v.decides() {
-			text += v.String() + " passes; "
+			text.WriteString(v.String() + " passes; ")
 		}
 	}
-	return text
+	return text.String()
 }
 
 // protocolsText names protocols for an operator, a few of them.

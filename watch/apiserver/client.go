@@ -66,7 +66,7 @@ func NewClientFor(config *rest.Config) (*Client, error) {
 	}
 	if err == nil {
 		config.AcceptContentTypes = runtime.ContentTypeJSON
-		c.tiers, err = groupClient(config, connections, v1alpha2.SchemeGroupVersion)
+		c.tiers, err = groupClient(config, connections, schema.GroupVersion(v1alpha2.GroupVersion))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", config.Host, err)

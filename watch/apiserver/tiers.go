@@ -127,7 +127,7 @@ func (s *Source) hasNodes(ctx context.Context) error {
 // hasClusterPolicies says whether the API server has ClusterNetworkPolicies, and shows them: the error is "not found"
 // where it has none.
 func (s *Source) hasClusterPolicies(ctx context.Context) error {
-	client, group := s.Client.tiers, v1alpha2.SchemeGroupVersion
+	client, group := s.Client.tiers, v1alpha2.GroupVersion
 	text, err := client.Get().AbsPath("/apis", group.Group, group.Version).Do(ctx).Raw()
 	if err != nil {
 		return err

@@ -63,7 +63,7 @@ type Log struct {
 	state   State
 	told    uint64    // of state.Lost, that a line told of
 	tell    time.Time // when a line may tell of more
-	history
+	history history
 }
 
 // State is how much is observed, as `netpold status` shows it.

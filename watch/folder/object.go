@@ -38,7 +38,7 @@ func (k objectKind) apiVersion() string {
 	case kindPolicy:
 		return "networking.k8s.io/v1"
 	case kindTier:
-		return v1alpha2.SchemeGroupVersion.String()
+		return v1alpha2.GroupVersion.String()
 	}
 	return "v1"
 }

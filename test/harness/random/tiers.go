@@ -59,7 +59,7 @@ func (g *Generator) clusterPolicy(i int) policy.ClusterPolicy {
 	g.valid = g.chance(85)
 	p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{
 		TypeMeta: metav1.TypeMeta{
-			APIVersion: v1alpha2.SchemeGroupVersion.String(), Kind: "ClusterNetworkPolicy",
+			APIVersion: v1alpha2.GroupVersion.String(), Kind: "ClusterNetworkPolicy",
 		},
 		ObjectMeta: metav1.ObjectMeta{Name: objectName("cluster", i)},
 	}}
