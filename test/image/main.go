@@ -170,7 +170,8 @@ func newLayer(file string, created time.Time) (v1.Layer, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil },
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }
+	return tarball.LayerFromOpener(open,
 		tarball.WithMediaType(types.OCILayer))
 }
 
@@ -217,8 +218,8 @@ func writeArchive(out, tag string, index v1.ImageIndex) error {
 	return f.Close()
 }
 
-// dockerManifest returns the manifest.json of the image for this machine, or else of the first: it cannot name more than
-// one.
+// dockerManifest returns the manifest.json of the image for this machine, or else of the first: it cannot name more
+// than one.
 func dockerManifest(tag string, index v1.ImageIndex) ([]byte, error) {
 	manifest, err := index.IndexManifest()
 	if err != nil {
@@ -239,7 +240,8 @@ func dockerManifest(tag string, index v1.ImageIndex) ([]byte, error) {
 		return nil, err
 	}
 	blob := func(d v1.Descriptor) string { return path.Join("blobs", d.Digest.Algorithm, d.Digest.Hex) }
-	descriptor := tarball.Descriptor{Config: blob(m.Config), RepoTags: []string{tag}, Layers: []string{blob(m.Layers[0])}}
+	layers := []string{blob(m.Layers[0])}
+	descriptor := tarball.Descriptor{Config: blob(m.Config), RepoTags: []string{tag}, Layers: layers}
 	return json.Marshal([]tarball.Descriptor{descriptor})
 }
 
@@ -258,7 +260,9 @@ func writeTar(out io.Writer, dir string) error {
 		if err != nil {
 			return err
 		}
-		header := tar.Header{Name: filepath.ToSlash(name), Mode: 0o644, Size: int64(len(text)), ModTime: time.Unix(0, 0)}
+		header := tar.Header{
+			Name: filepath.ToSlash(name), Mode: 0o644, Size: int64(len(text)), ModTime: time.Unix(0, 0),
+		}
 		if err := w.WriteHeader(&header); err != nil {
 			return err
 		}
