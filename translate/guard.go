@@ -82,20 +82,28 @@ func (s *State) countOutside(a netip.Addr, by int) {
 
 // wanted returns the guard that there is to be, and where there is none, which reason [State.Guard] gives.
 func (s *State) wanted() (policy.Guard, noGuard) {
-	o, cidrs := s.options, s.guard.podCIDRs
+	o := s.options
 	switch {
 	case o.UnknownPods == AllowUnknownPods:
 		return policy.Guard{}, notAsked
 	case o.UnknownPods == AutoUnknownPods && !s.guard.reached:
 		return policy.Guard{}, notReached
-	case len(cidrs) > 0 && s.guard.outside == 0:
-		return policy.Guard{Ranges: cidrs}, 0
+	case len(s.podCIDRs()) > 0:
+		return policy.Guard{Ranges: s.podCIDRs()}, 0
 	case len(o.PodRanges) > 0:
 		return policy.Guard{Ranges: o.PodRanges}, 0
 	case len(o.PodLinks) > 0:
 		return policy.Guard{Links: o.PodLinks}, 0
 	}
 	return policy.Guard{}, noRanges
+}
+
+// podCIDRs returns the node's pod CIDRs if all pods of it are in them; else they are somebody else's matter.
+func (s *State) podCIDRs() []netip.Prefix {
+	if s.guard.outside > 0 {
+		return nil
+	}
+	return s.guard.podCIDRs
 }
 
 // noGuard is why there is no guard.
@@ -140,15 +148,16 @@ func (s *State) GuardUnsure() bool {
 	return reason == noRanges
 }
 
-// regarding says whether the table has another guard than it is to have.
+// regarding says whether the table has another guard than it is to have, or counts the flows of others.
 func (s *State) regarding() bool {
 	g, _ := s.wanted()
-	return !s.frame.Guarded(g)
+	return !s.frame.Guarded(g) || !s.frame.ObservedBy(s.podCIDRs())
 }
 
 // regard brings the table one step nearer to the guard that there is to be, and returns whether there is another step.
 func (s *State) regard() (more bool) {
 	g, _ := s.wanted()
+	s.frame.ObserveBy(s.podCIDRs())
 	if s.frame.Regard(g) {
 		s.eachLocal(s.setDispatch)
 	}

@@ -53,8 +53,8 @@ func TestRandom(t *testing.T) {
 		f.cluster(seed)
 	}
 	t.Logf("seeds %d to %d: %d flows, %d of them allowed, %d counted as what audited policies would deny, %d to the "+
-		"node, %d of IPv4-mapped addresses, %d transactions",
-		*firstSeed, seed-1, f.flows, f.allowed, f.audited, f.toNode, f.mapped, f.transactions)
+		"node, %d of IPv4-mapped addresses, %d observed, %d transactions",
+		*firstSeed, seed-1, f.flows, f.allowed, f.audited, f.toNode, f.mapped, f.observed, f.transactions)
 	if f.audited == 0 {
 		t.Error("audited policies would deny nothing")
 	}
@@ -66,7 +66,9 @@ type fuzz struct {
 	prober *prober.Prober
 	conn   *kernel.Conn
 
-	flows, toNode, mapped, allowed, audited, transactions int
+	flows, toNode, mapped, allowed, audited, observed, transactions int
+
+	counted map[countedFlow]uint64 // by the table that counts flows
 }
 
 // cluster changes the cluster of one seed and probes each of its tables.
@@ -80,6 +82,7 @@ func (f *fuzz) cluster(seed uint64) {
 	}
 	s := translate.New(node, options)
 	s.Add(c)
+	f.counted = nil
 	for step := range steps {
 		for range min(step, 1) * (1 + r.IntN(4)) {
 			e := g.Event(c)
@@ -110,6 +113,9 @@ func optionsOf(seed uint64) translate.Options {
 	}
 	if seed%5 == 0 {
 		options.Established = frame.Recheck
+	}
+	if seed%2 == 1 { // packets change what sameListing compares
+		options.Observe = 100_000
 	}
 	random.SetGuard(&options, seed)
 	return options
@@ -171,6 +177,7 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 		f.Fatalf("%s: audited policies would deny %d packets by the rules, and %d by the kernel's counts\n%s", where,
 			would, counted, table)
 	}
+	f.checkObserved(where, table, flows, forwarded)
 }
 
 // allows says whether the policies allow a flow in the directions that are the node's to decide.

@@ -144,12 +144,15 @@ func (o *observed) expect(kind observe.Kind, want map[string]uint64) {
 // the policies allow it or not, and whatever its source port.
 func TestObserve(t *testing.T) {
 	for name, options := range map[string]translate.Options{
-		"drop": {Observe: 100}, "recheck": {Observe: 100, Established: frame.Recheck},
+		"drop": {Observe: 100}, "ranges": {Observe: 100}, "recheck": {Observe: 100, Established: frame.Recheck},
 		"reject, guarded": {Observe: 100, Deny: nft.Reject, UnknownPods: translate.DenyUnknownPods,
 			PodRanges: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24"), netip.MustParsePrefix("fd00:1::/64")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newObserved(t, options)
+			if name == "ranges" {
+				o.byRanges()
+			}
 			all, denied := make(map[string]uint64), make(map[string]uint64)
 			for _, f := range nft.Families() {
 				for i, way := range [][2]string{{"web", "db"}, {"far", "db"}, {"out", "web"}, {"db", "out"},
@@ -175,6 +178,29 @@ func TestObserve(t *testing.T) {
 			o.expect(observe.Denied, denied)
 			o.expect(observe.Lost, map[string]uint64{"all": 0})
 		})
+	}
+}
+
+// byRanges tells the node's pod CIDRs, by which packets are told apart then, unless a pod is outside of them.
+func (o *observed) byRanges() {
+	o.Helper()
+	stray := policy.Pod{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "stray"}, Node: node,
+		Running: true, IPs: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}
+	cidrs := []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24"), netip.MustParsePrefix("fd00:1::/64")}
+	for _, step := range []struct {
+		edit func()
+		want string // the second rule
+	}{
+		{func() {}, "ip saddr @observed-pods-4 goto observe-flow"},
+		{func() { o.state.SetNode(node, cidrs) }, "ip saddr 10.0.1.0/24 goto observe-flow"},
+		{func() { o.state.SetPod(stray) }, "ip saddr @observed-pods-4 goto observe-flow"},
+		{func() { o.state.DeletePod(stray.NamespacedName) }, "ip saddr 10.0.1.0/24 goto observe-flow"},
+	} {
+		step.edit()
+		if got := o.state.Complete().Chain("observe").Rules[1].String(); got != step.want {
+			o.Errorf("%s, want %s", got, step.want)
+		}
+		o.apply()
 	}
 }
 

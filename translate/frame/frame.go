@@ -3,6 +3,7 @@
 package frame
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/netpold/netpold/nft"
@@ -46,6 +47,8 @@ type Frame struct {
 
 	refused int // sets of addresses that the kernel does not take into the maps that dispatch
 
+	observed []netip.Prefix // ranges that tell whose connections are counted
+
 	listed bool         // the maps that dispatch have the pods that no policy selects, too
 	guard  policy.Guard // what the rules say
 }
@@ -71,6 +74,7 @@ func New(t *nft.Table, o Options) *Frame {
 	fr.setAlways(alwaysChain, accept())
 	if o.Observe > 0 {
 		observe.Add(t, o.Observe)
+		observe.SetPods(t, nil)
 	}
 	fr.setWay()
 	return fr
@@ -153,6 +157,19 @@ func (fr *Frame) countDenied() []nft.Rule {
 		return nil
 	}
 	return []nft.Rule{observe.DeniedRule()}
+}
+
+// ObservedBy says whether ranges tell whose connections are counted, if any are.
+func (fr *Frame) ObservedBy(ranges []netip.Prefix) bool {
+	return fr.options.Observe == 0 || slices.Equal(fr.observed, ranges)
+}
+
+// ObserveBy has ranges tell whose connections are counted; see [observe.SetPods].
+func (fr *Frame) ObserveBy(ranges []netip.Prefix) {
+	if !fr.ObservedBy(ranges) {
+		fr.observed = ranges
+		observe.SetPods(fr.table, ranges)
+	}
 }
 
 // Tail returns the rules that the chain of an isolation ends in: always allowed, log, count, deny; or pass, if it only

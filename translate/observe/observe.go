@@ -66,7 +66,7 @@ func setOf(kind Kind, f nft.Family, max uint32) Set {
 // podsSet names the set of the addresses of the node's pods.
 func podsSet(f nft.Family) string { return "observed-pods-" + f.String() }
 
-// Add adds the sets and chains to a table. [SetPod] says whose connections are counted, and [Rule] and [DeniedRule]
+// Add adds the sets and chains to a table. [SetPods] says whose connections are counted, and [Rule] and [DeniedRule]
 // send packets here.
 func Add(t *nft.Table, max uint32) {
 	comments := [...]string{"new connections of the pods, counted by packets", "those of them that were denied",
@@ -79,25 +79,50 @@ func Add(t *nft.Table, max uint32) {
 			set.Want(nft.PairKey(all.Addr(), nft.LastAddr(all)), nft.Value{})
 		}
 	}
+	for _, f := range nft.Families() {
+		t.Set(podsSet(f), nft.SetType{Family: f}, "pods of this node, for where no range tells them")
+	}
+	addPair(t, All, flowChain)
+	addPair(t, Denied, deniedChain)
+}
+
+// SetPods says which connections are counted: those from or to the ranges, which all pods of the node are in and nobody
+// else, or without ranges those from or to the addresses of [SetPod]. A range is compared in less time than an address
+// is looked up.
+func SetPods(t *nft.Table, ranges []netip.Prefix) {
 	c := &nft.Chain{Name: newChain, Comment: "counts new connections; decides nothing",
 		Rules: []nft.Rule{nft.R(nft.Midstream{}, ret())}}
-	for _, f := range nft.Families() {
-		pods := t.Set(podsSet(f), nft.SetType{Family: f}, "pods of this node")
-		for _, side := range [...]nft.Side{nft.Source, nft.Destination} {
-			c.Rules = append(c.Rules, nft.R(nft.LookupIn(side, pods), nft.GotoChain(flowChain)))
+	add := func(match nft.Statement) { c.Rules = append(c.Rules, nft.R(match, nft.GotoChain(flowChain))) }
+	for _, side := range [...]nft.Side{nft.Source, nft.Destination} {
+		for _, p := range ranges {
+			add(nft.AddrIn{Side: side, Prefix: p})
+		}
+		for _, f := range nft.Families() {
+			if len(ranges) == 0 {
+				add(nft.LookupIn(side, t.FindSet(podsSet(f))))
+			}
 		}
 	}
 	t.SetChain(c)
-	addPair(t, All, flowChain, nft.R(nft.NeighbourDiscovery{}, ret()))
-	addPair(t, Denied, deniedChain, nft.R(nft.Midstream{}, ret()))
 }
 
 // addPair adds the chain that counts packets without ports in the sets of a kind, and the one for those with ports.
-func addPair(t *nft.Table, kind Kind, name string, first nft.Rule) {
-	rules := []nft.Rule{first}
+// Nearly all are of TCP and UDP: the first chain counts them itself, which saves a step, where there is room for them.
+func addPair(t *nft.Table, kind Kind, name string) {
+	var rules []nft.Rule
+	if kind == Denied {
+		rules = append(rules, nft.R(nft.Midstream{}, ret()))
+	}
+	for _, f := range nft.Families() {
+		for _, proto := range [...]uint8{nft.TCP, nft.UDP} {
+			update := nft.UpdateOf(t.FindSet(setOf(kind, f, 0).Name))
+			rules = append(rules, nft.R(nft.Ports{{Proto: proto, Last: 65535}}, update, ret()))
+		}
+	}
 	for _, proto := range [...]uint8{nft.TCP, nft.UDP, nft.SCTP} {
 		rules = append(rules, nft.R(nft.Ports{{Proto: proto, Last: 65535}}, nft.GotoChain(name+withPorts)))
 	}
+	rules = append(rules, nft.R(nft.NeighbourDiscovery{}, ret()))
 	for _, c := range []*nft.Chain{
 		{Name: name, Rules: append(rules, count(t, kind, true)...)},
 		{Name: name + withPorts, Rules: count(t, kind, false)},

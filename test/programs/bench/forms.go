@@ -18,6 +18,7 @@ const (
 	twoBases = "a base chain for each direction"
 	guarded  = "one base chain, with the guard"
 	observed = "one base chain, with flows counted"
+	looked   = "one base chain, with flows counted, pods by address"
 )
 
 // Patterns of a table's text: the blocks of the chains that a packet's way begins with, and what sends it from one to
@@ -76,7 +77,7 @@ func (b *bench) forms(ctx context.Context) error {
 			x := float64(i / len(spaces))
 			for series, cost := range map[string][]float64{oneBase: one, twoBases: two,
 				guarded: minus(costs[i+3], costs[i]), observed: minus(costs[i+4], costs[i]),
-				seriesAgain: minus(alone, costs[0])} {
+				looked: minus(costs[i+5], costs[i]), seriesAgain: minus(alone, costs[0])} {
 				p := point(x, cost)
 				p.Label = list[i].series
 				m.add(series, p)
@@ -84,8 +85,8 @@ func (b *bench) forms(ctx context.Context) error {
 			r := point(x, each(one, two, func(a, b float64) float64 { return a / b }))
 			r.Label = list[i].series
 			ratios.add(oneBase, r)
-			b.progress("%s: %s: %.0f ns, was %.0f, with flows counted %.0f more", m.ID, r.Label, median(one),
-				median(two), median(minus(costs[i+4], costs[i+1])))
+			b.progress("%s: %s: %.0f ns, was %.0f, with flows counted %.0f more, %.0f by address", m.ID, r.Label,
+				median(one), median(two), median(minus(costs[i+4], costs[i+1])), median(minus(costs[i+5], costs[i+1])))
 		}
 		b.add(m)
 		b.add(ratios)
@@ -96,20 +97,24 @@ func (b *bench) forms(ctx context.Context) error {
 // formSpaces makes the spaces: conntrack alone, the table, the table as it was, that with the guard, and that with
 // flows counted.
 func formSpaces(w *world) ([]*space, error) {
-	texts := make([]string, 3)
+	texts := make([]string, 4)
 	for i, o := range []translate.Options{
 		{LogGroup: 86},
 		{LogGroup: 86, UnknownPods: translate.DenyUnknownPods, PodRanges: []netip.Prefix{podRange}},
+		{LogGroup: 86, Observe: 65536},
 		{LogGroup: 86, Observe: 65536},
 	} {
 		state := translate.New(nodeName, o)
 		if errs := state.Add(&w.Cluster); len(errs) > 0 {
 			return nil, errors.Join(errs...)
 		}
+		if i == 2 {
+			state.SetNode(nodeName, []netip.Prefix{podRange})
+		}
 		texts[i] = state.Complete().String()
 	}
 	var spaces []*space
-	for _, rules := range []string{"", texts[0], inTwo(texts[0]), texts[1], texts[2]} {
+	for _, rules := range []string{"", texts[0], inTwo(texts[0]), texts[1], texts[2], texts[3]} {
 		s, err := newSpace()
 		if err != nil {
 			return spaces, err
