@@ -77,7 +77,7 @@ type LoopConfig struct {
 	// Addresses returns the node's own addresses, as of now. Nil: none are known.
 	Addresses func() ([]netip.Addr, error)
 
-	// Findings returns what keeps traffic from the policies, given the number of pods on the node.
+	// Findings returns what lets traffic bypass the policies, given the number of pods on the node.
 	Findings func(pods int) []preflight.Finding
 }
 

@@ -114,7 +114,7 @@ func newStateCollector(l *Loop) *stateCollector {
 	c.isolated = desc("netpold_isolated_pods", "Pods of this node that a policy isolates, by direction.", "direction")
 	c.elements = desc("netpold_set_elements", "Elements of all sets and maps of the table.")
 	c.preflight = desc("netpold_preflight_findings",
-		"What keeps traffic from the policies on this node, by check: 1 where something was found.", "check")
+		"What lets traffic bypass the policies on this node, by check: 1 if something was found.", "check")
 	c.denied = desc("netpold_dropped_packets_total",
 		"Every packet denied by the policies of this node's pods, by direction and namespace of the isolated pod, and "+
 			"by tier: Admin, NetworkPolicy or Baseline.", "direction", "namespace", "tier")

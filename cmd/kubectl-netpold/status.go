@@ -25,7 +25,7 @@ func (c *cluster) statusCommand() *cobra.Command {
 		Use:   "status [NAMESPACE/POLICY]",
 		Short: "Show whether each node is in sync, or whether a policy is in force where it is needed",
 		Long: `Show for each node whether its kernel holds what the policies say, which policies are not in
-force there as they are written and why, and what keeps traffic from the policies. Of a policy, show
+force there as written and why, and what lets traffic bypass the policies. For a policy, show
 whether each node with pods that it selects has it in force, as the API server has it now, for all of
 these pods.
 

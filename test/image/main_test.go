@@ -159,10 +159,12 @@ func check(t *testing.T, index v1.ImageIndex, args []string) {
 			t.Fatal(err)
 		}
 		if m.Platform.String() != platform || config.OS+"/"+config.Architecture != platform {
-			t.Errorf("%s is named %s in the index and %s/%s in itself", platform, m.Platform, config.OS, config.Architecture)
+			t.Errorf("%s is named %s in the index and %s/%s in itself", platform, m.Platform, config.OS,
+				config.Architecture)
 		}
 		got := config.Config
-		if got.Labels["org.opencontainers.image.licenses"] != "Apache-2.0" || !slices.Equal(got.Env, []string{"PATH=/bin"}) {
+		if got.Labels["org.opencontainers.image.licenses"] != "Apache-2.0" ||
+			!slices.Equal(got.Env, []string{"PATH=/bin"}) {
 			t.Errorf("%s: configuration %+v", platform, got)
 		}
 		var files []string
@@ -176,13 +178,15 @@ func check(t *testing.T, index v1.ImageIndex, args []string) {
 			}
 			files = append(files, h.Name)
 			text, err := io.ReadAll(r)
-			if h.Typeflag == tar.TypeReg && (err != nil || h.Mode != 0o755 || h.Uid != 0 || !bytes.Equal(text, read(t, file))) {
+			if h.Typeflag == tar.TypeReg &&
+				(err != nil || h.Mode != 0o755 || h.Uid != 0 || !bytes.Equal(text, read(t, file))) {
 				t.Errorf("%s: %s has mode %o, user %d, and other content or %v", platform, h.Name, h.Mode, h.Uid, err)
 			}
 		}
 		slices.Sort(files)
-		if got, _ := json.Marshal(files); string(got) != `["bin/","bin/netpold"]` && string(got) != `["bin","bin/netpold"]` {
-			t.Errorf("%s: files %s", platform, got)
+		found, _ := json.Marshal(files)
+		if string(found) != `["bin/","bin/netpold"]` && string(found) != `["bin","bin/netpold"]` {
+			t.Errorf("%s: files %s", platform, found)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"syscall"
 )
 
-// Finding is something on the node that keeps traffic from the policies.
+// Finding is something on the node that lets traffic bypass the policies.
 type Finding struct {
 	Check   string `json:"check"`   // one of [Checks]
 	Problem string `json:"problem"` // what is not enforced because of it
@@ -37,9 +37,9 @@ const (
 // Checks returns all checks.
 func Checks() []string { return []string{Forwarding, Bridge, IPVS, Node, Gate, Guard, Listen} }
 
-// Check looks for what keeps traffic from the policies, in the files of the network namespace that it runs in: root has
-// its proc and sys. Pods is how many pods are on this node by what the source says; negative when it has not said yet.
-// What cannot be read is no finding.
+// Check looks for what lets traffic bypass the policies, in the files of the network namespace that it runs in: root
+// has its proc and sys. Pods is the number of pods on this node according to the source; negative before it has said so.
+// Files that cannot be read are no finding.
 func Check(root fs.FS, pods int) []Finding {
 	return slices.Concat(checkForwarding(root), checkBridges(root), checkIPVS(root), checkNode(pods))
 }

@@ -166,7 +166,7 @@ func wrapped(text string) string {
 	for i, p := range paragraphs {
 		var lines strings.Builder
 		column := 0
-		for _, word := range strings.Fields(p) {
+		for word := range strings.FieldsSeq(p) {
 			n := utf8.RuneCountInString(word)
 			switch {
 			case column == 0:
