@@ -38,8 +38,8 @@ const (
 func Checks() []string { return []string{Forwarding, Bridge, IPVS, Node, Gate, Guard, Listen} }
 
 // Check looks for what lets traffic bypass the policies, in the files of the network namespace that it runs in: root
-// has its proc and sys. Pods is the number of pods on this node according to the source; negative before it has said so.
-// Files that cannot be read are no finding.
+// has its proc and sys. Pods is the number of pods on this node according to the source; negative before it has said
+// so. Files that cannot be read are no finding.
 func Check(root fs.FS, pods int) []Finding {
 	return slices.Concat(checkForwarding(root), checkBridges(root), checkIPVS(root), checkNode(pods))
 }
