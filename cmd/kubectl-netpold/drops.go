@@ -69,6 +69,13 @@ func (l nodeLine) time() (t time.Time) {
 	return t
 }
 
+// readLine reads what `netpold drops -o json` prints on a node.
+func readLine(node string, text []byte) (nodeLine, error) {
+	line := nodeLine{node: node}
+	err := json.Unmarshal(text, &line.Line)
+	return line, err
+}
+
 // dropLines prints the lines of all nodes, and then those to come.
 func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.DropsFlags) error {
 	args := []string{"drops", "-o", "json", "--namespace=" + flags.Namespace}
@@ -77,8 +84,8 @@ func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.
 	newest := make(map[string]time.Time)
 	for i, a := range answers {
 		for text := range bytes.Lines(a.stdout) {
-			line := nodeLine{node: a.node}
-			if err := json.Unmarshal(text, &line.Line); err != nil {
+			line, err := readLine(a.node, text)
+			if err != nil {
 				answers[i].err = fmt.Errorf("its answer cannot be read: %w", err)
 				break
 			}
@@ -96,7 +103,8 @@ func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.
 	if err != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
 	}
-	f := follower{cluster: c, newest: newest, stderr: cmd.ErrOrStderr(), args: append(args, "--follow")}
+	f := follower[nodeLine]{cluster: c, read: readLine, newest: newest, stderr: cmd.ErrOrStderr(),
+		args: append(args, "--follow")}
 	followed := 0
 	err = f.run(cmd.Context(), daemons, func(more []nodeLine) error {
 		followed += len(more)
@@ -111,9 +119,6 @@ func printDrops(w io.Writer, flags command.DropsFlags, lines []nodeLine) error {
 		return cmp.Or(a.time().Compare(b.time()), cmp.Compare(a.node, b.node))
 	})
 	for _, l := range lines {
-		if l.Record != nil && flags.Output == "text" {
-			l.Text = plain(l.Text)
-		}
 		if err := flags.PrintLine(w, l.node, l.Line); err != nil {
 			return fmt.Errorf("print the lines: %w", err)
 		}

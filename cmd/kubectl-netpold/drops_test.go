@@ -35,7 +35,7 @@ func lines(all ...string) string {
 // TestDrops merges the lines of nodes by their times.
 func TestDrops(t *testing.T) {
 	t.Setenv("TZ", "UTC")
-	s := newServer(t, shop)
+	s := newServer(t, daemons, shop)
 	s.answers("node-1", lines(lineAt(1, "a"), lineAt(3, "c\x1b]0;")), 0)
 	s.answers("node-2", lines(lineAt(2, "b"), lineAt(4, "d")), 0)
 	stdout, _, exit := s.run("drops", "-n", "shop")
@@ -66,7 +66,7 @@ func TestDrops(t *testing.T) {
 
 // TestTop shows who was blocked most on any node.
 func TestTop(t *testing.T) {
-	s := newServer(t, shop)
+	s := newServer(t, daemons, shop)
 	pairs := func(counts ...int) string {
 		var all []string
 		for _, n := range counts {
@@ -86,7 +86,7 @@ func TestTop(t *testing.T) {
 
 // TestFollow: a node that is lost is named and asked again, and no line comes twice.
 func TestFollow(t *testing.T) {
-	s := newServer(t, shop)
+	s := newServer(t, daemons, shop)
 	var tries int
 	s.runs("node-1", func(_ context.Context, p kubelet.Process) int {
 		text := lines(lineAt(1, "old"))

@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,10 +20,16 @@ const (
 	againAfter = 5 * time.Second        // a node that was lost is asked again
 )
 
+// timed is a line of a node that says when it was.
+type timed interface {
+	time() time.Time // zero: at no time of its own
+}
+
 // follower follows the lines of all nodes.
-type follower struct {
+type follower[T timed] struct {
 	*cluster
-	args   []string             // of the command that prints them
+	args   []string // of the command that prints them
+	read   func(node string, text []byte) (T, error)
 	newest map[string]time.Time // of the lines that were printed, by node
 	stderr io.Writer
 	tell   sync.Mutex // of stderr
@@ -32,12 +37,12 @@ type follower struct {
 
 // run follows the nodes of daemons until ctx ends or printing fails. Who is lost is asked again, in the pod that there
 // is by then.
-func (f *follower) run(ctx context.Context, daemons []daemon, print func([]nodeLine) error) error {
+func (f *follower[T]) run(ctx context.Context, daemons []daemon, print func([]T) error) error {
 	var followed sync.WaitGroup
 	defer followed.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	lines := make(chan nodeLine)
+	lines := make(chan T)
 	for _, d := range daemons {
 		followed.Go(func() { f.follow(ctx, d, f.newest[d.node], lines) })
 	}
@@ -54,8 +59,8 @@ func (f *follower) run(ctx context.Context, daemons []daemon, print func([]nodeL
 }
 
 // together returns a line and those that come soon after it.
-func together(ctx context.Context, first nodeLine, lines <-chan nodeLine) []nodeLine {
-	all := []nodeLine{first}
+func together[T any](ctx context.Context, first T, lines <-chan T) []T {
+	all := []T{first}
 	for over := time.After(settle); ; {
 		select {
 		case line := <-lines:
@@ -69,14 +74,14 @@ func together(ctx context.Context, first nodeLine, lines <-chan nodeLine) []node
 }
 
 // follow sends the lines of a node that are newer than newest until ctx ends, whatever becomes of the node.
-func (f *follower) follow(ctx context.Context, d daemon, newest time.Time, lines chan<- nodeLine) {
+func (f *follower[T]) follow(ctx context.Context, d daemon, newest time.Time, lines chan<- T) {
 	lost := ""
 	for {
-		err := f.once(ctx, d, func(line nodeLine) {
-			if t := line.time(); !t.IsZero() {
-				if !t.After(newest) {
-					return
-				}
+		printed := newest
+		err := f.once(ctx, d, func(line T) {
+			if t := line.time(); !t.IsZero() && !t.After(printed) {
+				return
+			} else if t.After(newest) {
 				newest = t
 			}
 			select {
@@ -104,7 +109,7 @@ func (f *follower) follow(ctx context.Context, d daemon, newest time.Time, lines
 }
 
 // again returns the daemon of a node as it is now.
-func (f *follower) again(ctx context.Context, d daemon) daemon {
+func (f *follower[T]) again(ctx context.Context, d daemon) daemon {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	daemons, err := f.daemons(ctx)
@@ -119,7 +124,7 @@ func (f *follower) again(ctx context.Context, d daemon) daemon {
 }
 
 // once follows a node until it is lost, and returns why.
-func (f *follower) once(ctx context.Context, d daemon, each func(nodeLine)) error {
+func (f *follower[T]) once(ctx context.Context, d daemon, each func(T)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out, in := io.Pipe()
@@ -133,8 +138,8 @@ func (f *follower) once(ctx context.Context, d daemon, each func(nodeLine)) erro
 	text := bufio.NewScanner(out)
 	text.Buffer(nil, maxLine)
 	for text.Scan() {
-		line := nodeLine{node: d.node}
-		if err := json.Unmarshal(text.Bytes(), &line.Line); err != nil {
+		line, err := f.read(d.node, text.Bytes())
+		if err != nil {
 			return fmt.Errorf("its answer cannot be read: %w", err)
 		}
 		each(line)

@@ -56,8 +56,9 @@ Exit status: as of the same command of "netpold"; 2 also if a node did not answe
 		"namespace of netpold's own pods (default all are searched)")
 	root.PersistentFlags().DurationVar(&c.timeout, "timeout", defaultTimeout, "how long to wait for a node's answer")
 	_ = root.RegisterFlagCompletionFunc("netpold-namespace", c.completeNamespaces) // fails for a flag that is not there
-	root.AddCommand(c.statusCommand(), c.dropsCommand(), c.explainCommand(), command.Connectivity(c), command.Diff(c),
-		command.VersionCommand())
+	root.PersistentPreRun = func(*cobra.Command, []string) { root.SetOut(plain{root.OutOrStdout()}) }
+	root.AddCommand(c.statusCommand(), c.dropsCommand(), c.flowsCommand(), c.explainCommand(), command.Connectivity(c),
+		command.Diff(c), command.Suggest(c, c.seenFlows), command.VersionCommand())
 	for _, cmd := range root.Commands() {
 		cmd.Example = strings.ReplaceAll(cmd.Example, "  netpold ", "  kubectl netpold ")
 		if cmd.Flag("namespace") != nil {

@@ -74,7 +74,7 @@ func (s *server) expect(exit int, args string, want ...string) {
 
 // TestStatus asks all nodes, of which one hangs, one has no netpold and one is not in sync.
 func TestStatus(t *testing.T) {
-	s := newServer(t, shop)
+	s := newServer(t, daemons, shop)
 	fine := watch.Report{Node: "node-1", Version: "v0.3.0 (commit 0123) go1.26", Synced: true, InSync: true,
 		Pods: watch.PodsReport{Node: 7}, IsolatedPods: map[string]int{"ingress": 3, "egress": 2},
 		Policies:  watch.PoliciesReport{Total: 5, InEffect: 4},
@@ -92,7 +92,7 @@ func TestStatus(t *testing.T) {
 		"Policy over-limit: shop/x: ports\n  on node-2\n", "  on node-1\n")
 	s.expect(command.ExitNo, "status -o json", `"node": "node-2"`, `"inSync": false`)
 	s.runs("node-2", nil)
-	s.expect(command.ExitError, "status --timeout 300ms", "node-1  yes", "node-2  ?: no answer within 300ms",
+	s.expect(command.ExitError, "status --timeout 300ms", "node-1  yes", "node-2  ? ", "  no answer within 300ms\n",
 		"1 of 2 nodes did not answer:\n  node-2: no answer within 300ms")
 	s.answers("node-2", "netpold: no daemon answers\n", command.ExitError)
 	s.expect(command.ExitError, "status", "node-2: no daemon answers")
@@ -102,13 +102,13 @@ func TestStatus(t *testing.T) {
 	s.expect(command.ExitError, "status", "node-2: its answer cannot be read")
 	s.add("kind: Node\nmetadata: {name: node-3}")
 	s.add("kind: Node\nmetadata: {name: win, labels: {kubernetes.io/os: windows}}")
-	s.expect(command.ExitError, "status", "node-3  ?: no netpold runs there", "not: win ")
+	s.expect(command.ExitError, "status", "  no netpold runs there\n", "not: win ")
 	s.expect(command.ExitError, "status --netpold-namespace shop", "is netpold installed?")
 }
 
 // TestPolicyStatus asks the nodes that need a policy, and them alone.
 func TestPolicyStatus(t *testing.T) {
-	s := newServer(t, shop)
+	s := newServer(t, daemons, shop)
 	var spec watch.PolicyReport
 	if err := json.Unmarshal([]byte(`{"spec": {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from":
 		[{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 5432}]}]}}`), &spec); err != nil {
@@ -138,7 +138,7 @@ func TestPolicyStatus(t *testing.T) {
 
 // TestObjects asks the API server alone.
 func TestObjects(t *testing.T) {
-	s := newServer(t, shop)
+	s := newServer(t, daemons, shop)
 	s.expect(0, "explain shop/web-1 shop/db-0:5432", "allowed by shop/all spec.ingress[0]")
 	s.expect(0, "explain shop/db-0 shop/web-1:80 --rules", "rules on node node-2:")
 	s.expect(command.ExitError, "explain shop/wbe-1 shop/db-0:5432", "did you mean shop/web-1?")
@@ -164,7 +164,7 @@ spec: {podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}
 
 // TestVerify asks the nodes of a flow's ends.
 func TestVerify(t *testing.T) {
-	s := newServer(t, shop)
+	s := newServer(t, daemons, shop)
 	says := func(node string, allowed bool, rules ...watch.RuleText) {
 		s.answers(node, text(t, watch.Explanation{Allowed: allowed, Flows: []watch.FlowText{{Allowed: allowed,
 			Text: node + " explains\n", Nodes: []watch.NodeText{{Node: node, Rules: rules}}}}}), 0)
@@ -187,7 +187,7 @@ func TestVerify(t *testing.T) {
 
 // TestHang: what was started on a node ends when it is not waited for.
 func TestHang(t *testing.T) {
-	s := newServer(t, shop)
+	s := newServer(t, daemons, shop)
 	s.answers("node-1", "{}", 0)
 	ended := make(chan struct{})
 	s.runs("node-2", func(_ context.Context, p kubelet.Process) int {
@@ -201,7 +201,7 @@ func TestHang(t *testing.T) {
 
 // TestComplete completes names from the API server.
 func TestComplete(t *testing.T) {
-	s := newServer(t, shop)
+	s := newServer(t, daemons, shop)
 	for args, want := range map[string]string{
 		"status s": "shop/\n:6\n", "status shop/d": "shop/db\n:4\n", "status shop/db ''": ":4\n",
 		"explain shop/w": "shop/web-1\n:4\n", "explain shop/web-1 shop/d": "shop/db-0:\n:6\n",

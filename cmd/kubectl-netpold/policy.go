@@ -145,7 +145,7 @@ func (s policyStatus) print(w io.Writer) error {
 	for _, n := range s.Nodes {
 		text := "yes"
 		if !n.InForce {
-			text = "no: " + plain(n.Reason)
+			text = "no: " + n.Reason
 		} else {
 			yes++
 		}

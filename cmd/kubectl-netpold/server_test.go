@@ -26,7 +26,7 @@ import (
 	"github.com/netpold/netpold/test/harness/kubelet"
 )
 
-// server is an API server with two nodes, node-1 and node-2, each with a pod of netpold, and the objects of a page.
+// server is an API server, and its nodes.
 type server struct {
 	*testing.T
 	lists      map[string][]unstructured.Unstructured // by resource
@@ -37,6 +37,7 @@ type server struct {
 	asked   chan []string                                         // the arguments of each command, if it has room
 }
 
+// daemons are two nodes with netpold.
 const daemons = `
 kind: Node
 metadata: {name: node-1, labels: {kubernetes.io/os: linux}}
@@ -55,13 +56,14 @@ spec: {nodeName: node-2, hostNetwork: true, containers: [{name: netpold}]}
 status: {phase: Running, podIP: 192.168.0.2}
 `
 
-// newServer starts a server with the objects of manifests besides its own.
-func newServer(t *testing.T, manifests string) *server {
+// newServer starts a server with the objects of manifests.
+func newServer(t *testing.T, manifests ...string) *server {
 	t.Helper()
 	s := &server{T: t, lists: make(map[string][]unstructured.Unstructured), asked: make(chan []string, 100),
 		netpold: make(map[string]func(context.Context, kubelet.Process) int)}
-	s.add(daemons)
-	s.add(manifests)
+	for _, m := range manifests {
+		s.add(m)
+	}
 	api := httptest.NewServer(s)
 	t.Cleanup(api.CloseClientConnections)
 	s.kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/watch"
@@ -118,13 +119,13 @@ func printNodes(w io.Writer, all []nodeStatus) error {
 	for _, s := range all {
 		r := s.Status
 		if r == nil {
-			fmt.Fprintf(t, "%s\t%s\n", s.Node, "?: "+s.Error)
+			fmt.Fprintf(t, "%s\t?\t-\t-\t-\t-\t%s\n", s.Node, s.Error)
 			continue
 		}
 		inSync, _, _ := strings.Cut(command.SyncText(*r), ":")
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d in, %d out\t%d of %d\t%s\t%s\n", s.Node, inSync, r.Pods.Node,
 			r.IsolatedPods["ingress"], r.IsolatedPods["egress"], r.Policies.InEffect, r.Policies.Total,
-			time.Since(r.Started).Round(time.Second), shortVersion(r.Version))
+			duration.HumanDuration(time.Since(r.Started)), shortVersion(r.Version))
 		for _, text := range faults(*r) {
 			wrong[text] = append(wrong[text], s.Node)
 		}
@@ -133,7 +134,7 @@ func printNodes(w io.Writer, all []nodeStatus) error {
 		return err
 	}
 	for _, text := range slices.Sorted(maps.Keys(wrong)) {
-		if _, err := fmt.Fprintf(w, "\n%s\n  on %s\n", plain(text), strings.Join(wrong[text], ", ")); err != nil {
+		if _, err := fmt.Fprintf(w, "\n%s\n  on %s\n", text, strings.Join(wrong[text], ", ")); err != nil {
 			return err
 		}
 	}

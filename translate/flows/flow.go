@@ -198,6 +198,42 @@ func Merge(all []Flow) []Flow {
 	return merged
 }
 
+// Settle returns flows of several nodes, Node of each being set, as the cluster has them: a connection that one node
+// let pass and another denied was denied. What is allowed counts by so much less, and is left out where nothing is
+// left.
+func Settle(all []Flow) []Flow {
+	alike := func(f Flow) key {
+		f.Verdict = ""
+		return f.key()
+	}
+	denied := make(map[key]map[string]uint64) // by node
+	for _, f := range all {
+		k := alike(f)
+		if f.Verdict == Denied {
+			if denied[k] == nil {
+				denied[k] = make(map[string]uint64)
+			}
+			denied[k][f.Node] += f.Count
+		}
+	}
+	settled := make([]Flow, 0, len(all))
+	for _, f := range all {
+		var elsewhere uint64
+		if f.Verdict == Allowed {
+			for node, count := range denied[alike(f)] {
+				if node != f.Node {
+					elsewhere += count
+				}
+			}
+		}
+		if f.Count > elsewhere {
+			f.Count -= elsewhere
+			settled = append(settled, f)
+		}
+	}
+	return settled
+}
+
 // Compare orders flows by who they are from and to, then by protocol, port and verdict.
 func Compare(a, b Flow) int {
 	return cmp.Or(cmp.Compare(a.From.String(), b.From.String()), cmp.Compare(a.To.String(), b.To.String()),

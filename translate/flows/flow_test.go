@@ -120,6 +120,26 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// TestSettle: what the node of the source let pass, and that of the destination denied, was denied.
+func TestSettle(t *testing.T) {
+	flow := func(node string, verdict flows.Verdict, port uint16, count uint64) flows.Flow {
+		return flows.Flow{Node: node, Verdict: verdict, Port: port, Count: count}
+	}
+	got := flows.Settle([]flows.Flow{
+		flow("a", flows.Allowed, 80, 7), flow("b", flows.Allowed, 80, 5), flow("b", flows.Denied, 80, 2),
+		flow("a", flows.Allowed, 81, 3), flow("b", flows.Denied, 81, 3),
+		flow("a", flows.Denied, 82, 1), flow("a", flows.Allowed, 82, 1),
+	})
+	want := []flows.Flow{
+		flow("a", flows.Allowed, 80, 5), flow("b", flows.Allowed, 80, 5), flow("b", flows.Denied, 80, 2),
+		flow("b", flows.Denied, 81, 3),
+		flow("a", flows.Denied, 82, 1), flow("a", flows.Allowed, 82, 1),
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 // TestQuestion: the oracle is asked about the same packet.
 func TestQuestion(t *testing.T) {
 	for number := range 256 {

@@ -20,6 +20,8 @@ type FlowsFlags struct {
 	Namespace, Output string
 	Follow            bool
 	Since             time.Duration
+
+	NodeWidth int // of the column of nodes; no flag
 }
 
 // Add adds the flags to a command.
@@ -62,8 +64,12 @@ func (f *FlowsFlags) PrintFlow(w io.Writer, flow flows.Flow) error {
 	if f.Output == "json" {
 		return flows.Write(w, flow)
 	}
-	_, err := fmt.Fprintf(w, "%s  %-7s  %s -> %s  %s  %d\n", flow.Last.Local().Format(time.DateTime), flow.Verdict,
-		flow.From, flow.To, flow.Service(), flow.Count)
+	node := ""
+	if f.NodeWidth > 0 {
+		node = fmt.Sprintf("%-*s  ", f.NodeWidth, flow.Node)
+	}
+	_, err := fmt.Fprintf(w, "%s  %s%-7s  %s -> %s  %s  %d\n", flow.Last.Local().Format(time.DateTime), node,
+		flow.Verdict, flow.From, flow.To, flow.Service(), flow.Count)
 	return err
 }
 
