@@ -122,16 +122,10 @@ func (m *Matrix) outsideOf(d policy.Direction, members []member, f family) func(
 				begins = append(begins, o.First)
 			}
 		}
-		slices.SortFunc(begins, netip.Addr.Compare)
-		begins = slices.Compact(begins)
-		for i, first := range begins {
-			span := Span{first, wholeFamily(f).Last}
-			if i+1 < len(begins) {
-				span.Last = begins[i+1].Prev()
-			}
+		for _, span := range cutAt(f, begins) {
 			cell := cellID{allPorts, noPorts}
 			for _, layer := range layers {
-				m.ports.add(&cell, at(layer, first))
+				m.ports.add(&cell, at(layer, span.First))
 			}
 			if !yield(span, cell) {
 				return

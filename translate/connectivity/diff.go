@@ -321,11 +321,10 @@ func merged(groups map[string]*grouped, alike map[int][]int) []Change {
 			}
 			byTo[key].From.Workloads = append(byTo[key].From.Workloads, from)
 		}
-		for _, change := range byTo {
-			change.From.Workloads = expand(change.From.Workloads)
-		}
 		for _, key := range slices.Sorted(maps.Keys(byTo)) {
-			all = append(all, *byTo[key])
+			change := byTo[key]
+			change.From.Workloads = expand(change.From.Workloads)
+			all = append(all, *change)
 		}
 	}
 	return all
@@ -400,17 +399,13 @@ func (c *comparison) outsideOf(d policy.Direction, w int) [2]map[string]*changed
 				begins = append(begins, s.First)
 			}
 		}
-		slices.SortFunc(begins, netip.Addr.Compare)
-		begins = slices.Compact(begins)
-		for i, first := range begins {
-			span := Span{first, wholeFamily(f).Last}
-			if i+1 < len(begins) {
-				span.Last = begins[i+1].Prev()
-			}
+		for _, span := range cutAt(f, begins) {
 			var at [2]cellID
 			for k := range c.m {
-				n := slices.IndexFunc(spans[k], func(s Span) bool { return !s.Last.Less(first) })
-				if n >= 0 {
+				n, _ := slices.BinarySearchFunc(spans[k], span.Last, func(s Span, last netip.Addr) int {
+					return s.Last.Compare(last)
+				})
+				if n < len(spans[k]) {
 					at[k] = cells[k][n]
 				}
 			}
@@ -418,10 +413,11 @@ func (c *comparison) outsideOf(d policy.Direction, w int) [2]map[string]*changed
 				if ports.Empty() {
 					continue
 				}
-				if found[k][ports.key()] == nil {
-					found[k][ports.key()] = &changedSpans{ports: ports}
+				key := ports.key()
+				if found[k][key] == nil {
+					found[k][key] = &changedSpans{ports: ports}
 				}
-				found[k][ports.key()].spans = append(found[k][ports.key()].spans, span)
+				found[k][key].spans = append(found[k][key].spans, span)
 			}
 		}
 	}

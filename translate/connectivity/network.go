@@ -63,6 +63,20 @@ func (n Networks) Contains(a netip.Addr) bool {
 	return slices.ContainsFunc(n, func(s Span) bool { return !a.Less(s.First) && !s.Last.Less(a) })
 }
 
+// cutAt returns the spans of a family that begin at some addresses, which it sorts, each up to the next.
+func cutAt(f family, begins []netip.Addr) []Span {
+	slices.SortFunc(begins, netip.Addr.Compare)
+	begins = slices.Compact(begins)
+	spans := make([]Span, len(begins))
+	for i, first := range begins {
+		spans[i] = Span{first, wholeFamily(f).Last}
+		if i > 0 {
+			spans[i-1].Last = first.Prev()
+		}
+	}
+	return spans
+}
+
 // union returns the addresses of all spans.
 func union(spans ...Span) Networks {
 	spans = slices.Clone(spans)
