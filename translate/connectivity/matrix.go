@@ -141,7 +141,7 @@ func (m *Matrix) class(ids map[string]int, id *identity, f family, blocks []int)
 	var selectors []int
 	if id != nil {
 		c.isolations, c.tiers, c.ports, selectors = id.isolations, id.tiers, id.ports, id.selectors
-		key = fmt.Sprintf("%s %p %p %p %v %v", key, c.isolations[0], c.isolations[1], c.tiers, c.ports, selectors)
+		key = fmt.Sprintf("%s %p %p %v %v %v", key, c.isolations[0], c.isolations[1], c.tiers, c.ports, selectors)
 	}
 	return number(ids, key, func() {
 		for _, g := range families() {

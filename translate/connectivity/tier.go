@@ -160,10 +160,11 @@ func (r *rules) tierLists(c *policy.Cluster, id *identity) (lists [2][2]*tierLis
 			if d == policy.Ingress {
 				l.of.ports = id.ports
 			}
-			key := fmt.Sprint(tier, d, l.of.ports)
+			var names []string
 			for _, p := range of {
-				key += " " + p.Name
+				names = append(names, p.Name)
 			}
+			key := fmt.Sprint(tier, d, l.of.ports, names)
 			if r.tierIDs[key] == nil {
 				r.tierIDs[key] = l
 			}

@@ -71,7 +71,7 @@ func (a *adopting) start(ctx context.Context) error {
 	if a.agent, err = startAgent(ctx, a.netpold, a.manifests, "--observe"); err != nil {
 		return err
 	}
-	return a.agent.await("msg=transaction")
+	return a.agent.committed()
 }
 
 func (a *adopting) see(ctx context.Context) error {
@@ -116,7 +116,7 @@ func (a *adopting) enforce(context.Context) error {
 	if err := os.Rename(a.suggested, filepath.Join(a.manifests, "shop.yaml")); err != nil {
 		return fmt.Errorf("apply the policies: %w", err)
 	}
-	if err := a.agent.await("msg=transaction"); err != nil {
+	if err := a.agent.committed(); err != nil {
 		return err
 	}
 	if err := a.expect(a.shop.Talk, true); err != nil {

@@ -129,8 +129,9 @@ func startAgent(ctx context.Context, netpold, dir string, flags ...string) (*age
 	return a, nil
 }
 
-// await waits until netpold logs a line with that text.
-func (a *agent) await(text string) error {
+// committed waits until netpold logs a transaction.
+func (a *agent) committed() error {
+	const text = "msg=transaction"
 	var last string
 	for deadline := time.After(10 * time.Second); ; {
 		select {

@@ -72,7 +72,7 @@ func tell(ctx context.Context, out *screen, netpold, dir string, st story) error
 	if err != nil {
 		return err
 	}
-	if err := a.await("msg=transaction"); err != nil {
+	if err := a.committed(); err != nil {
 		return err
 	}
 	for _, s := range st.steps {
@@ -137,7 +137,7 @@ func (s step) changeAgent(ctx context.Context, a *agent) error {
 		}
 		*a = *next
 	}
-	return a.await("msg=transaction")
+	return a.committed()
 }
 
 // runNetpold runs a command of netpold and prints it and what it says. That the answer is no, exit status 1, is no
