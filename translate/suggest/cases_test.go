@@ -20,6 +20,7 @@ import (
 	"github.com/netpold/netpold/translate/flows"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/suggest"
+	"github.com/netpold/netpold/watch/folder"
 )
 
 // pod is a pod of "shop/web-1", with its controller, labels as "app=web,tier=front" and an address.
@@ -363,5 +364,32 @@ func TestSelectors(t *testing.T) {
 		if row.note == "" && note != "" || !strings.HasPrefix(note, row.note) {
 			t.Errorf("%s: %q, want %q", row.name, note, row.note)
 		}
+	}
+}
+
+// TestTiers: what a ClusterNetworkPolicy denies by now is named with its rule, and what it accepts stays allowed.
+func TestTiers(t *testing.T) {
+	read, errs := folder.Read("admin", strings.NewReader(`apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {namespaces: {matchLabels: {kubernetes.io/metadata.name: shop}}}
+  egress:
+  - {action: Deny, to: [{networks: [192.0.2.0/24]}]}
+`))
+	if len(errs) > 0 || len(read.ClusterPolicies) != 1 {
+		t.Fatal(errs, read)
+	}
+	c := shop()
+	c.ClusterPolicies = read.ClusterPolicies
+	for ns := range c.Namespaces {
+		c.Namespaces[ns] = map[string]string{"kubernetes.io/metadata.name": ns}
+	}
+	s := ask(c, suggest.Exact, "shop/db-0 192.0.2.1 tcp/443", "shop/db-0 198.51.100.1 tcp/443")
+	got, want := fmt.Sprint(s.Outdated), "[shop/db -> 192.0.2.1 TCP 443: denied for egress by Admin: guard rule 1]"
+	if got != want || len(s.Lost) > 0 || len(rules(t, s, "db-egress")) != 2 {
+		t.Errorf("%s, want %s; %v", got, want, s.Lost)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -127,9 +128,14 @@ func (s *suggester) outdated(o observed) bool {
 	a := s.ask(o.Question(), o.from, o.to)
 	for _, d := range policy.Directions() {
 		if is := decision(a, d); !is.Allowed {
-			names := make([]string, len(is.Policies))
-			for i, name := range is.Policies {
-				names[i] = name.String()
+			var names []string
+			for _, name := range is.Policies {
+				names = append(names, name.String())
+			}
+			for _, tier := range []*policy.ClusterVerdict{is.Admin, is.Baseline} {
+				if tier != nil && tier.Action == v1alpha2.ClusterNetworkPolicyRuleActionDeny {
+					names = []string{tier.String()}
+				}
 			}
 			reason := fmt.Sprintf("denied for %s by %s", d, strings.Join(names, ", "))
 			s.Outdated = append(s.Outdated, Lost{o.Flow, reason})

@@ -56,6 +56,9 @@ func newWorld(seed uint64) *world {
 			w.cluster.Namespaces[name] = map[string]string{"kubernetes.io/metadata.name": name}
 		}
 	}
+	if seed%2 == 0 {
+		random.NewGenerator(r, random.SizeOf(seed)).AddTiers(w.cluster)
+	}
 	source := random.NewFlows(r, w.cluster, nil)
 	for i := range 60 {
 		w.see(source.Next(), i)
