@@ -38,6 +38,7 @@ test: ## Run the tests, those on the kernel in network namespaces of their own
 	@# Not cached: what it reads is outside of its module.
 	go -C test/chart test -count 1 .
 	go -C test/image test .
+	go -C test/conformance test -count 1 .
 	$(if $(RACE),go test -timeout 20m -race $(CONCURRENT))
 
 test-kernel: ## Run again what asks the kernel, whatever has changed
