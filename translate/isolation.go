@@ -129,7 +129,7 @@ func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.Namespa
 
 			quarantine: q,
 		}
-		if k.Audit {
+		if k.Audit && q == nil {
 			s.frame.OpenAudit(k.Direction)
 		}
 		s.isolations[key], s.chains[iso.name] = iso, iso
@@ -213,7 +213,7 @@ func (iso *isolation) discard(s *State) {
 		}
 	}
 	s.table.DeleteChain(iso.name)
-	if iso.kind.Audit {
+	if iso.kind.Audit && !iso.unaudited() {
 		s.frame.CloseAudit(iso.kind.Direction)
 	}
 }

@@ -226,9 +226,9 @@ func (o *Ownership) Of(op nft.Op) []Quarantine {
 func (o *Ownership) of(op nft.Op) []*isolation {
 	switch op.Verb {
 	case nft.AddChain, nft.FlushChain, nft.AddRule:
-		return o.chains[op.Chain.Name]
+		return o.ofAudit(op.Chain.Name, o.chains[op.Chain.Name])
 	case nft.AddSet:
-		return o.sets[op.Set.Name]
+		return o.ofAudit(op.Set.Name, o.sets[op.Set.Name])
 	case nft.AddElements:
 		owners := o.sets[op.Set.Name]
 		if owners == nil && len(op.Elements) == 1 {
@@ -237,6 +237,20 @@ func (o *Ownership) of(op nft.Op) []*isolation {
 		return owners
 	}
 	return nil
+}
+
+// ofAudit returns all that audit in a direction if a chain or set is one that they lead to; else owners.
+func (o *Ownership) ofAudit(name string, owners []*isolation) []*isolation {
+	d, ok := frame.OfAudit(name)
+	if !ok {
+		return owners
+	}
+	for iso := range o.weight {
+		if iso.kind == (frame.Kind{Direction: d, Audit: true}) {
+			owners = append(owners, iso)
+		}
+	}
+	return owners
 }
 
 // ofPod returns whose an element is of the sets and maps that have the pods of the node.

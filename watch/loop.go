@@ -149,8 +149,13 @@ func (l *Loop) view(look func(*translate.State)) (synced bool) {
 // tellBlocked has the isolated pod of a drop line told.
 func (l *Loop) tellBlocked(r drops.Record) {
 	namespace, name, isPod := strings.Cut(r.Isolated().Pod, "/")
-	if isPod {
-		l.config.Events.Blocked(types.NamespacedName{Namespace: namespace, Name: name}, r.Kind(), r.Text, r.Count)
+	pod := types.NamespacedName{Namespace: namespace, Name: name}
+	switch {
+	case !isPod:
+	case r.Audit:
+		l.config.Events.WouldBlock(pod, r.Kind(), r.Text, r.Count)
+	default:
+		l.config.Events.Blocked(pod, r.Kind(), r.Text, r.Count)
 	}
 }
 

@@ -95,13 +95,17 @@ type culprit struct {
 // either, none of these is to blame.
 func culprits(owners *translate.Ownership, refused *nft.Refused) (named, doubted []culprit) {
 	frame := false
-	missing := make(map[string]bool) // chains
+	missing := make(map[string]bool) // chains and sets
 	for _, r := range refused.Refusals {
 		of := owners.Of(r.Op)
-		if r.Op.Verb == nft.AddChain {
+		switch r.Op.Verb {
+		case nft.AddChain:
 			missing[r.Op.Chain.Name] = true
+		case nft.AddSet:
+			missing[r.Op.Set.Name] = true
 		}
-		if len(r.Op.Elements) > 0 && missing[r.Op.Elements[0].Verdict.Chain] && r.Cause == nft.Mismatch {
+		if len(r.Op.Elements) > 0 && r.Cause == nft.Mismatch &&
+			(missing[r.Op.Elements[0].Verdict.Chain] || missing[r.Op.Set.Name]) {
 			continue // the element is not to blame
 		}
 		for _, q := range of {

@@ -49,8 +49,14 @@ func kindOf(op nft.Op) string {
 		name = op.Chain.Name
 	}
 	kind, _, _ = strings.Cut(kind, " ")
+	_, audit := frame.OfAudit(name)
+	if rest, audits := strings.CutPrefix(name, "audit-"); audits && !audit {
+		name, kind = rest, "audited "+kind
+	}
 	parts := strings.Split(name, "-")
 	switch {
+	case audit:
+		return kind + " that all which audits leads to"
 	case len(parts) == 1: // the chain ingress
 		return ""
 	case parts[1] == "ports": // a chain of a direction
@@ -173,20 +179,31 @@ func owners(table *nft.Table, op nft.Op) []string {
 	}
 	var all []string
 	for _, c := range table.Chains() {
-		d, hash, _ := strings.Cut(c.Name, "-")
+		chain, audits := strings.CutPrefix(c.Name, "audit-")
+		d, hash, _ := strings.Cut(chain, "-")
+		if _, all := frame.OfAudit(c.Name); all {
+			continue
+		}
 		if c.Base != nil || c.Name == "ingress" || d != "ingress" && d != "egress" ||
 			strings.HasPrefix(hash, "ports-") {
 			continue
 		}
 		hash, _, _ = strings.Cut(hash, "-")
-		own := strings.HasPrefix(name, d+"-"+hash+"-")
+		begin := d + "-" + hash + "-"
+		if audits {
+			begin = "audit-" + begin
+		}
+		own := strings.HasPrefix(name, begin)
+		if of, all := frame.OfAudit(name); all && len(op.Elements) == 0 {
+			own = audits && of.String() == d
+		}
 		for _, r := range c.Rules {
 			own = own || strings.Contains(r.String()+" ", "@"+name+" ") ||
 				strings.Contains(r.String()+" ", "jump "+name+" ")
 		}
 		for _, s := range table.Sets() {
 			for _, e := range s.Elements() {
-				own = own || strings.HasPrefix(s.Name, d+"-"+hash+"-") && e.Verdict.Chain == name
+				own = own || strings.HasPrefix(s.Name, begin) && e.Verdict.Chain == name
 			}
 		}
 		if len(op.Elements) == 1 && op.Elements[0].Verdict.Chain == c.Name {
@@ -201,8 +218,8 @@ func owners(table *nft.Table, op nft.Op) []string {
 
 // TestRefusedAddress: whatever is said of an address that the kernel does not take into a map that dispatches, wherever
 // it would lead, the pod is closed in that direction, and every other pod's policies are in force. If the kernel does
-// not take it into any set of that direction, that pod alone is open, and named. It is the same where the kernel does
-// not say what it refuses.
+// not take it into any set of that direction, that pod alone is open, and named; so it is if it is only audited there.
+// It is the same where the kernel does not say what it refuses.
 func TestRefusedAddress(t *testing.T) {
 	for seed := range uint64(6) {
 		r := random.Source(seed)
@@ -222,7 +239,8 @@ func TestRefusedAddress(t *testing.T) {
 		for name, refuses := range map[string]func(nft.Op) bool{
 			"the map": func(op nft.Op) bool { return op.Set.Name == e.Set.Name },
 			"all": func(op nft.Op) bool {
-				return op.Set.Type.Fields == nft.Addr && strings.HasPrefix(op.Set.Name, d)
+				of := strings.Count(op.Set.Name, "-") == 2 // not an isolation's, where it is a peer
+				return of && op.Set.Type.Fields == nft.Addr && strings.HasPrefix(op.Set.Name, d)
 			},
 		} {
 			for later := range 2 {
@@ -232,6 +250,7 @@ func TestRefusedAddress(t *testing.T) {
 					}
 					c := refusedAddress{
 						op: e, open: name == "all", named: how == "named", later: later,
+						audit:  strings.HasPrefix(e.Elements[0].Verdict.Chain, "audit-"),
 						closed: fmt.Sprintf("%s-refused-%s", d, family),
 						refuses: func(op nft.Op) bool {
 							return op.Verb == nft.AddElements && op.Elements[0].Key == e.Elements[0].Key && refuses(op)
@@ -252,6 +271,7 @@ type refusedAddress struct {
 	refuses func(one nft.Op) bool
 	closed  string // the set that it is to be in
 	open    bool   // it cannot be there either
+	audit   bool   // it leads to what only audits, which is left out instead
 	named   bool   // the kernel says what it refuses
 	later   int    // 1: not in the first transaction
 }
@@ -293,15 +313,25 @@ func (a *refusedAddress) run(c *quarantineCase) {
 	want, key := translate.Quarantined, a.op.Elements[0].Key
 	set := c.kernel.tables[frame.TableName].FindSet(a.closed)
 	switch {
+	case a.audit:
+		if want = translate.Unaudited; set != nil && holds(set, key) {
+			t.Errorf("set %s has it: %v", a.closed, set)
+		}
 	case a.open:
 		want = translate.Unenforced
 	case set == nil || !holds(set, key):
 		t.Errorf("set %s does not have it: %v", a.closed, set)
 	}
 	pod := "of pod " + strings.TrimSuffix(a.op.Elements[0].Comment, "...")
-	others := func(r TroubleReport) bool { return r.Kind != "quarantined" && r.Kind != "unenforced" }
+	others := func(r TroubleReport) bool { return r.Kind == "rejected" || r.Kind == "over-limit" }
 	troubles := slices.DeleteFunc(c.loop.Report().Policies.Troubles, others)
-	if len(troubles) != 1 || troubles[0].Kind != want.String() || !strings.Contains(troubles[0].Reason, pod) {
+	named := func(r TroubleReport) bool { return r.Kind == want.String() }
+	switch {
+	case a.audit: // the whole isolation may be left out for it
+		if !slices.ContainsFunc(troubles, named) {
+			t.Errorf("%s: %+v", pod, troubles)
+		}
+	case len(troubles) != 1 || troubles[0].Kind != want.String() || !strings.Contains(troubles[0].Reason, pod):
 		t.Errorf("%s: %+v", pod, troubles)
 	}
 	c.kernel.refuse, c.kernel.overall = nil, nil
@@ -379,7 +409,9 @@ func refuseOne(c *quarantineCase, op nft.Op, later int, cause nft.Cause, owners 
 	}
 	c.right()
 	report := c.loop.Report()
-	aside := slices.DeleteFunc(report.Policies.Troubles, func(r TroubleReport) bool { return r.Kind != "quarantined" })
+	aside := slices.DeleteFunc(report.Policies.Troubles, func(r TroubleReport) bool {
+		return r.Kind != "quarantined" && r.Kind != "unaudited"
+	})
 	if want := len(owners); len(aside) == 0 || want > 0 && len(aside) != want {
 		t.Errorf("quarantined for %s: %+v, want %v", object(op), aside, owners)
 	}

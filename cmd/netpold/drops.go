@@ -26,11 +26,13 @@ func dropsCommand() *cobra.Command {
 		Short: "Show which connections were blocked on this node, and why",
 		Long: `Show the latest blocked connections that the daemon on this node has logged, up to 1,000; with --follow,
 also new ones. With --top, show who was blocked most since the daemon started, counted from the packets that the
-kernel logs: at most 100 a second for each set of policies.
+kernel logs: at most 100 a second for each set of policies. With --audit, the same of connections that audited
+policies would block.
 
 Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
 		Example: `  netpold drops --follow --namespace shop
   netpold drops --top 5
+  netpold drops --audit -n shop
   netpold drops -o json | jq -r '.dst.pod' | sort | uniq -c
   kubectl -n kube-system exec ds/netpold -- netpold drops`,
 		Args: flags.Args,
@@ -56,6 +58,9 @@ func (f dropsFlags) path(path string) string {
 	}
 	if f.Follow {
 		query.Set("follow", "true")
+	}
+	if f.Audit {
+		query.Set("audit", "true")
 	}
 	return path + "?" + query.Encode()
 }

@@ -5,6 +5,7 @@ package frame
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
@@ -26,14 +27,18 @@ func auditExemptChain(d policy.Direction) string         { return "audit-exempt-
 func passChain(d policy.Direction) string                { return "audit-pass-" + d.String() }
 func passMap(d policy.Direction, f nft.Family) string    { return passChain(d) + "-" + f.String() }
 
-// ofAudit says whether a chain is one that all isolations which audit lead to.
-func ofAudit(chain string) bool {
+// OfAudit says whether a chain or set is one that all isolations which audit lead to, and in which direction.
+func OfAudit(name string) (policy.Direction, bool) {
 	for _, d := range policy.Directions() {
-		if chain == auditChain(d) || chain == auditExemptChain(d) || chain == passChain(d) {
-			return true
+		names := []string{auditChain(d), auditExemptChain(d), passChain(d)}
+		for _, f := range nft.Families() {
+			names = append(names, auditedSet(d, f), passMap(d, f))
+		}
+		if slices.Contains(names, name) {
+			return d, true
 		}
 	}
-	return false
+	return 0, false
 }
 
 // WouldDeny says whether a verdict on a packet's way is that audited policies of a direction would deny it.

@@ -229,5 +229,6 @@ func Shared(chain string) bool {
 			}
 		}
 	}
-	return ofAudit(chain)
+	_, audit := OfAudit(chain)
+	return audit
 }

@@ -8,6 +8,7 @@ package drops
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -21,7 +22,7 @@ import (
 // Packet is a packet that the table denied and logged.
 type Packet struct {
 	policy.Flow        // its addresses are as on the wire
-	Prefix      string // the name of the chain that denied it
+	Prefix      string // the name of the chain that denied it, or audits
 	SrcPort     uint16 // of TCP, UDP and SCTP
 	ICMPCode    uint8
 	Opens       bool // it would have opened a TCP connection
@@ -58,6 +59,10 @@ type Log struct {
 	config                                Config
 	records, recordsLost, linesSuppressed prometheus.Counter
 
+	// audit is what is known of the packets that audited policies would deny: lines, history and pairs of its own, so
+	// that neither pushes the other out. It reads nothing itself, and has none.
+	audit *Log
+
 	// Of Run's goroutine.
 	open    func() (Reader, error)
 	reader  Reader // nil while the log is off
@@ -75,18 +80,36 @@ func New(config Config) *Log {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
+	l := empty(config)
+	l.records = counter("netpold_drop_records_total",
+		"Packets that are denied, or would be by audited policies, read from the kernel's log, which is rate-limited "+
+			"per isolation.")
+	l.recordsLost = counter("netpold_drop_records_lost_total",
+		"Denied packets that the kernel logged and netpold was too slow to read.")
+	l.linesSuppressed = counter("netpold_drop_lines_suppressed_total",
+		"Drop log lines left out because there were too many different ones.")
+	config.Log = config.Log.With("audit", true)
+	l.audit = empty(config)
+	l.audit.records, l.audit.recordsLost, l.audit.linesSuppressed = l.records, l.recordsLost, l.linesSuppressed
+	return l
+}
+
+// empty returns a log without lines.
+func empty(config Config) *Log {
 	return &Log{
-		config: config,
-		records: counter("netpold_drop_records_total",
-			"Denied packets read from the kernel's log, which is rate-limited per isolation."),
-		recordsLost: counter("netpold_drop_records_lost_total",
-			"Denied packets that the kernel logged and netpold was too slow to read."),
-		linesSuppressed: counter("netpold_drop_lines_suppressed_total",
-			"Drop log lines left out because there were too many different ones."),
+		config:  config,
 		window:  window{entries: make(map[key]*entry)},
 		history: history{changed: make(chan struct{})},
 		pairs:   pairs{since: time.Now(), byKey: make(map[key]*Pair)},
 	}
+}
+
+// of returns the log that a question is about: ?audit=true is that of audited policies.
+func (l *Log) of(r *http.Request) *Log {
+	if r.URL.Query().Get("audit") == "true" {
+		return l.audit
+	}
+	return l
 }
 
 // Collectors returns what measures the log.

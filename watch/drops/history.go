@@ -54,8 +54,10 @@ func (l *Log) from(from uint64) (lines []Record, next, missed uint64, more <-cha
 }
 
 // ServeLines answers the newest lines, each a [Line] as JSON; ?namespace= keeps those of a namespace, ?follow=true goes
-// on until the asker goes. Slow readers miss lines; writers never block.
+// on until the asker goes, and ?audit=true answers what audited policies would deny. Slow readers miss lines; writers
+// never block.
 func (l *Log) ServeLines(w http.ResponseWriter, r *http.Request) {
+	l = l.of(r)
 	query := r.URL.Query()
 	namespace, follow := query.Get("namespace"), query.Get("follow") == "true"
 	w.Header().Set("Content-Type", "application/x-ndjson")

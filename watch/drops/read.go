@@ -78,6 +78,7 @@ func (l *Log) tryOpen() {
 
 // read makes lines of packets until reading fails or ctx ends.
 func (l *Log) read(ctx context.Context) error {
+	defer l.audit.closeWindow()
 	defer l.closeWindow()
 	batch := make([]Packet, batchSize)
 	var lost uint64
@@ -87,18 +88,22 @@ func (l *Log) read(ctx context.Context) error {
 			return fmt.Errorf("read the log of denied packets: %w", err)
 		}
 		total := l.reader.Lost()
-		l.add(batch[:n], total-lost)
+		l.sort(batch[:n], total-lost)
 		lost = total
 		l.backoff = minBackoff
 	}
 }
 
-// readUntil reads packets, or none if the window ends before there are some.
+// readUntil reads packets, or none if a window ends before there are some.
 func (l *Log) readUntil(ctx context.Context, batch []Packet) (int, error) {
-	if l.window.end.IsZero() {
+	end := l.window.end
+	if audit := l.audit.window.end; end.IsZero() || !audit.IsZero() && audit.Before(end) {
+		end = audit
+	}
+	if end.IsZero() {
 		return l.reader.Read(ctx, batch)
 	}
-	window, cancel := context.WithDeadline(ctx, l.window.end)
+	window, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	n, err := l.reader.Read(window, batch)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {

@@ -33,9 +33,10 @@ type Record struct {
 	Dst       Peer      `json:"dst"`
 	ICMPType  *uint8    `json:"icmpType,omitempty"`
 	ICMPCode  *uint8    `json:"icmpCode,omitempty"`
-	Tier      string    `json:"tier,omitempty"` // Admin or Baseline, where a ClusterNetworkPolicy denies
-	Policies  []string  `json:"policies"`       // that isolate the pod; of many, the first ones
-	Count     int       `json:"count"`          // logged packets that the line stands for
+	Tier      string    `json:"tier,omitempty"`  // Admin or Baseline, where a ClusterNetworkPolicy denies
+	Policies  []string  `json:"policies"`        // that isolate the pod; of many, the first ones
+	Count     int       `json:"count"`           // logged packets that the line stands for
+	Audit     bool      `json:"audit,omitempty"` // it only would be denied, were audited policies enforced
 	Text      string    `json:"text"`
 
 	key key
@@ -94,12 +95,12 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 		return Record{}, false
 	}
 	r.Direction, r.Protocol, r.Count, r.key = isolation.Direction.String(), nft.ProtocolName(p.Proto), 1, p.key()
-	r.Policies = PolicyNames(isolation)
+	r.Policies, r.Audit = PolicyNames(isolation), isolation.Audit
 	r.external(synced)
 	r.setService(p)
 	if room {
 		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
-			r.why(p, isolation.Direction, excerpt))
+			r.why(p, isolation.Kind, excerpt))
 	}
 	return r, true
 }
@@ -206,24 +207,36 @@ func (r *Record) attrs() []slog.Attr {
 
 // why says why the policies deny a packet, or that they do not any more. Without an excerpt it says who isolates the
 // pod.
-func (r *Record) why(p Packet, d policy.Direction, excerpt *policy.Cluster) string {
+func (r *Record) why(p Packet, k frame.Kind, excerpt *policy.Cluster) string {
+	is, was := "blocked: %s is isolated by %s", "was blocked: %s was isolated by %s"
+	if k.Audit {
+		is, was = "would be blocked: %s is audited by %s", "would have been blocked: %s was audited by %s"
+	}
 	isolated, policies := r.Isolated(), strings.Join(r.Policies, ", ")
-	subject := fmt.Sprintf("%s of %s", d, cmp.Or(isolated.Pod, isolated.Address.String()))
-	plain := fmt.Sprintf("blocked: %s is isolated by %s and no rule allows it", subject, policies)
+	subject := fmt.Sprintf("%s of %s", k.Direction, cmp.Or(isolated.Pod, isolated.Address.String()))
+	plain := fmt.Sprintf(is+" and no rule allows it", subject, policies)
 	if excerpt == nil {
 		return plain
 	}
 	explanation := excerpt.Explain(p.Flow)
 	now := explanation.Ingress
-	if d == policy.Egress {
+	if k.Direction == policy.Egress {
 		now = explanation.Egress
 	}
-	was := fmt.Sprintf("was blocked: %s was isolated by %s", subject, policies)
+	was = fmt.Sprintf(was, subject, policies)
+	denied, nearest := !now.Allowed, excerpt.Nearest
+	if k.Audit {
+		denied, nearest = now.WouldDeny(), excerpt.NearestOfAll
+	}
 	switch {
 	case now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod:
 		return was + "; the pod does not have the address any more"
-	case now.Allowed:
+	case !denied && k.Audit && !now.Allowed:
+		return was + "; the policies of now block it"
+	case !denied:
 		return was + "; the policies of now allow it"
+	case k.Audit:
+		now = *now.Audit
 	case now.Quarantine != "":
 		return fmt.Sprintf("blocked: %s is isolated by %s; quarantined, nothing is allowed: %s", subject, policies,
 			now.Quarantine)
@@ -231,11 +244,11 @@ func (r *Record) why(p Packet, d policy.Direction, excerpt *policy.Cluster) stri
 	if rule := now.OverLimit; rule != nil {
 		return fmt.Sprintf("%s (%s would allow it, but is over a limit)", plain, rule)
 	}
-	nearest := excerpt.Nearest(p.Flow, d)
-	if nearest == nil {
+	near := nearest(p.Flow, k.Direction)
+	if near == nil {
 		return plain + " (there are no rules)"
 	}
-	return fmt.Sprintf("%s (nearest: %s: %s)", plain, nearest.RuleRef, short(nearest.Reason))
+	return fmt.Sprintf("%s (nearest: %s: %s)", plain, near.RuleRef, short(near.Reason))
 }
 
 // PolicyNames names the policies of an isolation, a few of them.

@@ -92,7 +92,7 @@ func (l *Log) Top(namespace string) Top {
 // ServeTop answers the [Top], as JSON; ?namespace= keeps the pairs of a namespace.
 func (l *Log) ServeTop(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(l.Top(r.URL.Query().Get("namespace"))) // the asker has gone
+	_ = json.NewEncoder(w).Encode(l.of(r).Top(r.URL.Query().Get("namespace"))) // the asker has gone
 }
 
 // pairHeap has the pair with the fewest packets first.

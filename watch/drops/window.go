@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/netpold/netpold/translate/frame"
 )
 
 // Bounds of the lines, whatever is sent to a pod.
@@ -50,6 +52,20 @@ func (l *Log) add(packets []Packet, lost uint64) {
 	for _, p := range packets {
 		l.one(p)
 	}
+}
+
+// sort adds packets, and the number of those that were lost, each where it belongs.
+func (l *Log) sort(packets []Packet, lost uint64) {
+	var audited []Packet
+	denied := slices.DeleteFunc(packets, func(p Packet) bool {
+		k, _ := frame.KindOf(p.Prefix)
+		if k.Audit {
+			audited = append(audited, p)
+		}
+		return k.Audit
+	})
+	l.add(denied, lost)
+	l.audit.add(audited, 0)
 }
 
 // one counts a packet, and writes a line if it is the first of its kind.

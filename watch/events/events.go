@@ -26,7 +26,9 @@ const (
 	reasonOverLimit   = "NetworkPolicyOverLimit"   // a policy asks for more than a limit allows
 	reasonQuarantined = "NetworkPolicyQuarantined" // what follows from a policy was refused
 	reasonUnenforced  = "NetworkPolicyUnenforced"  // a pod that a policy selects is not isolated: the kernel refused it
+	reasonUnaudited   = "NetworkPolicyUnaudited"   // what follows from an audited policy was refused
 	reasonBlocked     = "ConnectionBlocked"        // the policies of a pod denied a connection
+	reasonWouldBlock  = "ConnectionWouldBeBlocked" // the audited policies of a pod would have denied one
 )
 
 // Bounds of events, whatever is applied to a cluster or sent to a pod.
@@ -131,6 +133,19 @@ func (e *Recorder) DeletePod(name types.NamespacedName) {
 // Blocked tells a pod of this node that its policies denied packets, in the words of the log. Packets of one kind,
 // which is a key, are one event.
 func (e *Recorder) Blocked(name types.NamespacedName, kind, text string, packets int) {
+	e.packets(name, what{kind, reasonBlocked, corev1.EventTypeWarning, text}, packets)
+}
+
+// WouldBlock is Blocked for packets that audited policies would deny: nothing is wrong with the pod.
+func (e *Recorder) WouldBlock(name types.NamespacedName, kind, text string, packets int) {
+	e.packets(name, what{kind, reasonWouldBlock, corev1.EventTypeNormal, text}, packets)
+}
+
+// what is told of packets.
+type what struct{ kind, reason, typ, text string }
+
+// packets tells a pod of packets.
+func (e *Recorder) packets(name types.NamespacedName, w what, packets int) {
 	if e == nil || !e.Drops {
 		return
 	}
@@ -140,10 +155,11 @@ func (e *Recorder) Blocked(name types.NamespacedName, kind, text string, packets
 	if p == nil { // it is gone, or was not here
 		return
 	}
-	r := p.kind(kind, func() *corev1.Event {
+	r := p.kind(w.kind, func() *corev1.Event {
 		object := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: name.Namespace,
 			Name: name.Name, UID: p.uid}
-		event := newEvent(object, reasonBlocked, fmt.Sprint(kind, time.Now().UnixNano()))
+		event := newEvent(object, w.reason, fmt.Sprint(w.kind, time.Now().UnixNano()))
+		event.Type = w.typ
 		event.Count, event.Source.Host, event.ReportingInstance = 0, e.Node, e.Node
 		return event
 	})
@@ -151,7 +167,7 @@ func (e *Recorder) Blocked(name types.NamespacedName, kind, text string, packets
 		return
 	}
 	r.event.Count += int32(packets)
-	r.event.LastTimestamp, r.event.Message = metav1.Now(), message(text)
+	r.event.LastTimestamp, r.event.Message = metav1.Now(), message(w.text)
 	if r.queued {
 		return
 	}

@@ -23,6 +23,8 @@ type Trouble struct {
 // words are the reason of its event, and what its message begins with.
 func (t Trouble) words() (reason, begin string) {
 	switch t.Kind {
+	case translate.Unaudited:
+		return reasonUnaudited, "not audited; what follows from it was refused: "
 	case translate.OverLimit:
 		return reasonOverLimit, "over a limit; the excess is not allowed: "
 	case translate.Quarantined:

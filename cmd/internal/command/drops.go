@@ -21,7 +21,7 @@ import (
 // DropsFlags are the flags of `netpold drops`.
 type DropsFlags struct {
 	Namespace, Output string
-	Follow            bool
+	Follow, Audit     bool
 	Top               int
 
 	NodeWidth int // of the column of nodes; no flag
@@ -30,6 +30,7 @@ type DropsFlags struct {
 // Add adds the flags to a command.
 func (f *DropsFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&f.Follow, "follow", "f", false, "keep printing new lines until interrupted")
+	cmd.Flags().BoolVar(&f.Audit, "audit", false, "show what audited policies would block")
 	cmd.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "show only drops from or to pods of this namespace")
 	cmd.Flags().StringVarP(&f.Output, "output", "o", "text", "output format: text, or json (one object per line)")
 	cmd.Flags().IntVar(&f.Top, "top", 0, "show only the `N` pairs that were blocked most")
