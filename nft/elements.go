@@ -108,5 +108,21 @@ func (e *elements) forget() {
 	e.others.forget()
 }
 
+// held yields the keys of the elements that the kernel holds.
+func (e *elements) held() iter.Seq[Key] {
+	return func(yield func(Key) bool) {
+		for a := range e.addrs.held() {
+			if !yield(Key{Addr: a}) {
+				return
+			}
+		}
+		for k := range e.others.held() {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
 // heldLen is the number of elements that the kernel holds.
 func (e *elements) heldLen() int { return e.addrs.heldLen() + e.others.heldLen() }

@@ -111,6 +111,11 @@ func (b *batch) retireSet(s *Set) {
 		delete(s.late, k)
 		delete(s.bridged, k)
 	}
+	if s.Type.Counter { // the kernel tells the last counts of elements that are deleted, and not of sets
+		for _, k := range slices.Collect(s.elements.held()) {
+			drop(k)
+		}
+	}
 	for k, n := range s.late {
 		if n <= b.table.settled {
 			drop(k)

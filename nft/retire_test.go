@@ -35,6 +35,25 @@ func retiring(t *testing.T) *nft.Table {
 	return table
 }
 
+// TestRetireCounts: the elements of a set that counts are deleted at once, so that their last counts are told.
+func TestRetireCounts(t *testing.T) {
+	table := retiring(t)
+	counts := table.Set("counts", nft.SetType{Family: nft.IPv4, Counter: true}, "")
+	counts.Want(key("10.0.0.1"), nft.Value{Comment: "ns/pod"})
+	counts.Want(key("10.0.0.2"), nft.Value{})
+	table.Take()
+	counts.Unwant(key("10.0.0.1"))
+	table.DeleteSet("counts")
+	got := table.Take().String()
+	if want := "delete element inet t counts { 10.0.0.1, 10.0.0.2 }\n"; got != want {
+		t.Errorf("at once:\n%s, want\n%s", got, want)
+	}
+	table.Reap(table.Retired())
+	if got, want := table.Take().String(), "delete set inet t counts\n"; got != want {
+		t.Errorf("at the end:\n%s, want\n%s", got, want)
+	}
+}
+
 // deleteOne deletes the isolation that is called one, and sends its pod to the other.
 func deleteOne(table *nft.Table) {
 	table.FindSet("pods").Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("two")})

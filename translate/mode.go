@@ -73,6 +73,12 @@ func (s *State) audits(p *networkPolicy) bool {
 	return p.mode == spec.Audited
 }
 
+// Audits says whether the policy of that name is only audited.
+func (s *State) Audits(name types.NamespacedName) bool {
+	p := s.policy(name)
+	return p != nil && s.audits(p)
+}
+
 // selecting returns the policies that select the pods of id in a direction: those that are enforced and those that are
 // only audited, sorted.
 func (s *State) selecting(id *identity, d policy.Direction) (enforced, audited []types.NamespacedName) {

@@ -96,7 +96,7 @@ type stateCollector struct {
 	loop  *Loop
 	descs []*prometheus.Desc
 
-	policies, isolated, elements, preflight, denied, unknown, deniedAsOf, ready, source, dropLog, build *prometheus.Desc
+	policies, isolated, audited, audits, elements, preflight, denied, unknown, deniedAsOf, ready, source, dropLog, build *prometheus.Desc
 }
 
 func newStateCollector(l *Loop) *stateCollector {
@@ -110,8 +110,14 @@ func newStateCollector(l *Loop) *stateCollector {
 		"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not "+
 			"compile in full), "+
 			"over-limit (asks for more than a limit), quarantined (the kernel refused what follows from it), "+
-			"unenforced (it refused all that would isolate a pod), or idle.", "state")
+			"unenforced (it refused all that would isolate a pod), audited (by its mode), unaudited (so, and what follows "+
+			"from it was refused), or idle.", "state")
 	c.isolated = desc("netpold_isolated_pods", "Pods of this node that a policy isolates, by direction.", "direction")
+	c.audited = desc("netpold_audited_pods",
+		"Pods of this node that only audited policies would isolate, by direction.", "direction")
+	c.audits = desc("netpold_audit_packets_total",
+		"Every packet that passed and that audited policies would deny, by direction and namespace of the audited pod.",
+		"direction", "namespace")
 	c.elements = desc("netpold_set_elements", "Elements of all sets and maps of the table.")
 	c.preflight = desc("netpold_preflight_findings",
 		"What lets traffic bypass the policies on this node, by check: 1 if something was found.", "check")
@@ -148,7 +154,8 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
 	gauge(c.policies, r.Policies.InEffect, "effective")
-	idle := r.Policies.Total - r.Policies.InEffect
+	gauge(c.policies, r.Policies.Audited, "audited")
+	idle := r.Policies.Total - r.Policies.InEffect - r.Policies.Audited
 	for kind, n := range r.Policies.Troubled {
 		gauge(c.policies, n, kind)
 		idle -= n
@@ -156,6 +163,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.policies, idle, "idle")
 	for _, d := range policy.Directions() {
 		gauge(c.isolated, r.IsolatedPods[d.String()], d.String())
+		gauge(c.audited, r.AuditedPods[d.String()], d.String())
 	}
 	gauge(c.elements, r.Table.Elements)
 	gauge(c.build, 1, r.Version, runtime.Version())
@@ -182,6 +190,11 @@ func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 	for by, packets := range c.loop.lastDenied() {
 		if by.Namespace == "" {
 			unknown[by.Direction] = packets
+			continue
+		}
+		if by.Audit {
+			ch <- prometheus.MustNewConstMetric(c.audits, prometheus.CounterValue, float64(packets),
+				by.Direction.String(), by.Namespace)
 			continue
 		}
 		ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets),

@@ -30,11 +30,11 @@ type PolicyReport struct {
 func (l *Loop) PolicyReport(name types.NamespacedName) PolicyReport {
 	whole := l.report()
 	r := PolicyReport{Node: whole.Node, Policy: name.String(), Pods: []string{}}
-	known, meant := false, ""
+	known, audited, meant := false, false, ""
 	l.view(func(s *translate.State) {
 		np, pods := s.Policy(name)
 		if known = np != nil; known {
-			r.Spec, r.Pods = &np.Spec, append(r.Pods, pods...)
+			r.Spec, r.Pods, audited = &np.Spec, append(r.Pods, pods...), s.Audits(name)
 			return
 		}
 		var names []string
@@ -57,6 +57,8 @@ func (l *Loop) PolicyReport(name types.NamespacedName) PolicyReport {
 		r.Reason = "a transaction is in progress"
 	case troubled >= 0:
 		r.Reason = whole.Policies.Troubles[troubled].Kind + ": " + whole.Policies.Troubles[troubled].Reason
+	case audited:
+		r.Reason = "it is only audited (" + policy.ModeAnnotation + ")"
 	default:
 		r.InForce = true
 	}

@@ -27,6 +27,7 @@ type Report struct {
 	Kernel          KernelReport      `json:"kernel"`
 	Source          SourceReport      `json:"source"`
 	IsolatedPods    map[string]int    `json:"isolatedPods"` // of this node, by direction
+	AuditedPods     map[string]int    `json:"auditedPods"`  // that only audited policies would isolate
 	Pods            PodsReport        `json:"pods"`
 	Policies        PoliciesReport    `json:"policies"`
 	Table           TableReport       `json:"table"`
@@ -80,6 +81,7 @@ type PodsReport struct {
 type PoliciesReport struct {
 	Total    int             `json:"total"`
 	InEffect int             `json:"inEffect"` // that isolate a pod of this node, as they are written
+	Audited  int             `json:"audited"`  // that are only audited
 	Troubled map[string]int  `json:"troubled"` // that are not, by the worst kind of their troubles
 	Troubles []TroubleReport `json:"troubles"`
 }
@@ -124,9 +126,10 @@ func (l *Loop) report() Report {
 		Synced: l.status.Synced, InSync: l.inSync(),
 		Kernel:       KernelReport{Release: l.config.Linux.Release, Lacks: append([]Lack{}, l.config.Linux.Lacks...)},
 		Source:       SourceReport{Name: l.config.Source},
-		IsolatedPods: make(map[string]int),
+		IsolatedPods: make(map[string]int), AuditedPods: make(map[string]int),
 		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
-		Policies: PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Troubled: make(map[string]int),
+		Policies: PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Audited: sum.Auditing,
+			Troubled: make(map[string]int),
 			Troubles: []TroubleReport{}},
 		Table: TableReport{Name: "inet " + frame.TableName, Isolations: sum.Isolations, Sets: sum.Sets,
 			Elements: sum.Elements},
@@ -145,7 +148,7 @@ func (l *Loop) report() Report {
 	r.DropLog, r.Flows = l.drops.State(), l.flows.State()
 	r.Guard = l.guard()
 	for _, d := range policy.Directions() {
-		r.IsolatedPods[d.String()] = sum.Isolated[d]
+		r.IsolatedPods[d.String()], r.AuditedPods[d.String()] = sum.Isolated[d], sum.Audited[d]
 	}
 	for _, kind := range translate.TroubleKinds() {
 		r.Policies.Troubled[kind.String()] = sum.Troubled[kind]

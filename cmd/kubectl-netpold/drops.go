@@ -76,9 +76,18 @@ func readLine(node string, text []byte) (nodeLine, error) {
 	return line, err
 }
 
+// dropsArgs returns what a daemon's `netpold` is asked.
+func dropsArgs(flags command.DropsFlags) []string {
+	args := []string{"drops", "-o", "json", "--namespace=" + flags.Namespace}
+	if flags.Audit {
+		args = append(args, "--audit")
+	}
+	return args
+}
+
 // dropLines prints the lines of all nodes, and then those to come.
 func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.DropsFlags) error {
-	args := []string{"drops", "-o", "json", "--namespace=" + flags.Namespace}
+	args := dropsArgs(flags)
 	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), args...)
 	var lines []nodeLine
 	newest := make(map[string]time.Time)
@@ -129,8 +138,8 @@ func printDrops(w io.Writer, flags command.DropsFlags, lines []nodeLine) error {
 // topDrops prints who was blocked most on any node. A pod is on one node, and so is what it is isolated for: the counts
 // of two nodes are not of one pair.
 func (c *cluster) topDrops(cmd *cobra.Command, daemons []daemon, flags command.DropsFlags) error {
-	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), "drops", "-o", "json", "--namespace="+flags.Namespace,
-		"--top="+strconv.Itoa(flags.Top))
+	args := append(dropsArgs(flags), "--top="+strconv.Itoa(flags.Top))
+	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), args...)
 	var top command.Top
 	for node, t := range decode[drops.Top](answers) {
 		top.Add(node, t)

@@ -46,6 +46,7 @@ type By struct {
 	Direction policy.Direction
 	Namespace string // of the isolated pod; "" is what the guard dropped
 	Tier      string // see [frame.DeniedSet]
+	Audit     bool   // nothing was denied, but would be, were audited policies enforced
 }
 
 // element is an element of a set that counts.
@@ -74,7 +75,7 @@ func New() *Counter {
 // countOf returns what an element of a set has counted. Its comment is the pod, as namespace/name.
 func countOf(set frame.DeniedSet, e nft.Counted) tally {
 	namespace, _, _ := strings.Cut(e.Comment, "/")
-	return tally{By{set.Direction, namespace, set.Tier}, e.Packets}
+	return tally{By{set.Direction, namespace, set.Tier, set.Audit}, e.Packets}
 }
 
 // leave adds the last count of an element to the totals. Most are zero, and must not be remembered: nobody may ever ask

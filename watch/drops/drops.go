@@ -82,13 +82,11 @@ func New(config Config) *Log {
 	}
 	l := empty(config)
 	l.records = counter("netpold_drop_records_total",
-		"Packets that are denied, or would be by audited policies, read from the kernel's log, which is rate-limited "+
-			"per isolation.")
+		"Denied packets read from the kernel's log, which is rate-limited per isolation.")
 	l.recordsLost = counter("netpold_drop_records_lost_total",
 		"Denied packets that the kernel logged and netpold was too slow to read.")
 	l.linesSuppressed = counter("netpold_drop_lines_suppressed_total",
 		"Drop log lines left out because there were too many different ones.")
-	config.Log = config.Log.With("audit", true)
 	l.audit = empty(config)
 	l.audit.records, l.audit.recordsLost, l.audit.linesSuppressed = l.records, l.recordsLost, l.linesSuppressed
 	return l

@@ -202,6 +202,9 @@ func (r *Record) attrs() []slog.Attr {
 			attrs = append(attrs, slog.String(end.name+"Owner", end.Owner))
 		}
 	}
+	if r.Audit {
+		attrs = append(attrs, slog.Bool("audit", true))
+	}
 	return append(attrs, slog.Any("policies", r.Policies), slog.Int("count", r.Count))
 }
 

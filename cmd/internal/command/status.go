@@ -32,6 +32,10 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 	row("Pods", "%d in the cluster, %d on this node", r.Pods.Cluster, r.Pods.Node)
 	row("Isolated", "%d pods for ingress, %d for egress", r.IsolatedPods["ingress"], r.IsolatedPods["egress"])
 	row("Policies", "%d, %d of them fully in effect on this node", r.Policies.Total, r.Policies.InEffect)
+	if r.Policies.Audited > 0 {
+		row("Audited", "%d policies; %d pods for ingress, %d for egress", r.Policies.Audited, r.AuditedPods["ingress"],
+			r.AuditedPods["egress"])
+	}
 	for _, t := range r.Policies.Troubles {
 		row("  "+t.Kind, "%s: %s", strings.Join(t.Policies, ", "), t.Reason)
 	}
