@@ -96,7 +96,9 @@ type stateCollector struct {
 	loop  *Loop
 	descs []*prometheus.Desc
 
-	policies, isolated, audited, audits, elements, preflight, denied, unknown, deniedAsOf, ready, source, dropLog, build *prometheus.Desc
+	audited, audits *prometheus.Desc
+
+	policies, isolated, elements, preflight, denied, unknown, deniedAsOf, ready, source, dropLog, build *prometheus.Desc
 }
 
 func newStateCollector(l *Loop) *stateCollector {
@@ -110,8 +112,8 @@ func newStateCollector(l *Loop) *stateCollector {
 		"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not "+
 			"compile in full), "+
 			"over-limit (asks for more than a limit), quarantined (the kernel refused what follows from it), "+
-			"unenforced (it refused all that would isolate a pod), audited (by its mode), unaudited (so, and what follows "+
-			"from it was refused), or idle.", "state")
+			"unenforced (it refused all that would isolate a pod), audited (by its mode), unaudited (so, and what "+
+			"follows from it was refused), or idle.", "state")
 	c.isolated = desc("netpold_isolated_pods", "Pods of this node that a policy isolates, by direction.", "direction")
 	c.audited = desc("netpold_audited_pods",
 		"Pods of this node that only audited policies would isolate, by direction.", "direction")

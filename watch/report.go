@@ -127,7 +127,7 @@ func (l *Loop) report() Report {
 		Kernel:       KernelReport{Release: l.config.Linux.Release, Lacks: append([]Lack{}, l.config.Linux.Lacks...)},
 		Source:       SourceReport{Name: l.config.Source},
 		IsolatedPods: make(map[string]int), AuditedPods: make(map[string]int),
-		Pods:         PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
+		Pods: PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
 		Policies: PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Audited: sum.Auditing,
 			Troubled: make(map[string]int),
 			Troubles: []TroubleReport{}},

@@ -48,11 +48,17 @@ type node struct {
 
 // TestPage does what the page says. Its comments are what happens between the commands.
 func TestPage(t *testing.T) {
-	text, err := os.ReadFile("../../docs/adopting.md")
+	newNode(t).page("../../docs/adopting.md", "netpold connectivity", "netpold flows", "netpold suggest",
+		"kubectl apply", "netpold drops", "netpold explain", "the application works", "the intruder is stopped")
+}
+
+// page does what a page says, which has to have some steps.
+func (n *node) page(file string, steps ...string) {
+	n.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		n.Fatal(err)
 	}
-	n := newNode(t)
 	done := make(map[string]int)
 	for _, s := range page.Steps(string(text)) {
 		switch s.Comment {
@@ -67,16 +73,13 @@ func TestPage(t *testing.T) {
 		case "the intruder is stopped":
 			n.expect(n.shop.Intrude, false)
 		default:
-			t.Fatalf("the page has the comment %q, which means nothing here", s.Comment)
+			n.Fatalf("the page has the comment %q, which means nothing here", s.Comment)
 		}
 		done[s.Comment]++
 	}
-	for _, step := range []string{
-		"netpold connectivity", "netpold flows", "netpold suggest", "kubectl apply", "netpold drops", "netpold explain",
-		"the application works", "the intruder is stopped",
-	} {
+	for _, step := range steps {
 		if done[step] == 0 {
-			t.Errorf("the page does not show: %s", step)
+			n.Errorf("the page does not show: %s", step)
 		}
 	}
 }
@@ -204,8 +207,8 @@ func (n *node) run(s page.Step) {
 			lines = strings.Split(got, "\n")
 		}
 		if page.Matches(lines, s.Want) {
-			if changes {
-				n.await("msg=transaction")
+			if changes { // where it changes the table, a transaction follows at once
+				n.await(`msg="manifests changed"`)
 			}
 			return
 		}

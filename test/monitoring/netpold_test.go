@@ -65,6 +65,11 @@ apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: idle, namespace: elsewhere}
 spec: {podSelector: {}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: audited, namespace: shop, annotations: {netpold.io/mode: audit}}
+spec: {podSelector: {matchLabels: {app: db}}, policyTypes: [Egress]}
 `
 
 // guest returns a pod; its next address is an event.

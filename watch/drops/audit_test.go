@@ -105,7 +105,8 @@ func TestAuditApart(t *testing.T) {
 			answer = httptest.NewRecorder()
 			d.ServeTop(answer, httptest.NewRequest("GET", "/drops/top"+query, nil))
 			var top Top
-			if err := json.Unmarshal(answer.Body.Bytes(), &top); err != nil || len(top.Pairs) != want || len(lines) != want {
+			err := json.Unmarshal(answer.Body.Bytes(), &top)
+			if err != nil || len(top.Pairs) != want || len(lines) != want {
 				t.Errorf("%s: %d lines and %d pairs, want %d: %v", query, len(lines), len(top.Pairs), want, err)
 			}
 		}
