@@ -10,6 +10,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/observe"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -27,6 +28,9 @@ func (s *State) Trace(f policy.Flow) (NodeTrace, error) {
 	if err != nil {
 		return NodeTrace{}, fmt.Errorf("follow the flow through the table of node %s: %w", s.index.Node(), err)
 	}
+	trail.Steps = slices.DeleteFunc(trail.Steps, func(step trace.Step) bool { // which decide nothing
+		return observe.Counts(step.Chain) || observe.Counts(step.Verdict.Chain)
+	})
 	return NodeTrace{Node: s.index.Node(), Trail: trail, Incomplete: s.Incomplete()}, nil
 }
 

@@ -79,4 +79,19 @@
 //	     |    --> events/queue.go  Recorder.write --> API server: an Event of the pod
 //	     +--> drops/history.go  Log.remember --> Log.ServeLines
 //	          --> http_node.go: GET /drops --> cmd/netpold/drops.go: netpold drops
+//
+// # The way of a flow
+//
+//	the base chains, with --observe (translate/observe/observe.go)
+//	     | a new connection is counted in the element of its flow, and if it is denied in another
+//	     v
+//	nft/kernel/read.go  Reader.Elements: every few seconds, and when somebody asks
+//	     v
+//	flows/read.go  Log.Read: what was counted since; commit.go reads a table before it deletes it
+//	     +--> flows/names.go  Log.resolve: pods and nodes at the addresses, as of now
+//	     v
+//	flows/history.go: a count for each flow and verdict
+//	     v
+//	flows/serve.go  Log.ServeFlows --> http_node.go: GET /flows
+//	     --> cmd/netpold/flows.go: netpold flows
 package watch

@@ -23,7 +23,7 @@ type observeFlags struct {
 func (f *observeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.on, "observe", false,
 		`count the new connections of this node's pods in the kernel, for "netpold flows"`)
-	cmd.Flags().Uint32Var(&f.max, "observe-max", 65536,
+	cmd.Flags().Uint32Var(&f.max, "observe-max", 16384,
 		"most flows to count, for IPv4 and IPv6 each; connections beyond them pass uncounted")
 }
 

@@ -12,6 +12,7 @@ package observe
 
 import (
 	"net/netip"
+	"strings"
 
 	"github.com/netpold/netpold/nft"
 )
@@ -19,7 +20,7 @@ import (
 // Timeout is how long a flow stays in the kernel after its last connection, in seconds.
 const Timeout = 60 * 60
 
-// The chains. What a set's packets have no ports for is told in the first of a pair.
+// The chains. All of their names begin like the first.
 const (
 	newChain    = "observe"
 	flowChain   = "observe-flow"
@@ -164,6 +165,9 @@ func Rule(h nft.Hook) nft.Rule {
 func DeniedRule() nft.Rule {
 	return nft.R(nft.CtState{nft.New, nft.Untracked}, nft.JumpTo(deniedChain))
 }
+
+// Counts says whether a chain is one of those that count.
+func Counts(chain string) bool { return strings.HasPrefix(chain, newChain) }
 
 // SetPod has the connections from and to an address of a pod of the node counted.
 func SetPod(t *nft.Table, a netip.Addr) {
