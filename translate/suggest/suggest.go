@@ -85,7 +85,7 @@ type Lost struct {
 
 // String returns the connection for an operator.
 func (l Lost) String() string {
-	return fmt.Sprintf("%s -> %s %s: %s", l.From, l.To, l.Service(), l.Reason)
+	return plain(fmt.Sprintf("%s -> %s %s: %s", l.From, l.To, l.Service(), l.Reason))
 }
 
 // suggester is a suggestion in the making.
@@ -273,6 +273,9 @@ func (s *suggester) suggest() {
 			s.Notes = append(s.Notes, w.selected.note)
 		}
 	}
+	for i, note := range s.Notes {
+		s.Notes[i] = plain(note)
+	}
 	slices.Sort(s.Notes)
 }
 
@@ -322,12 +325,18 @@ func (s *suggester) names() names {
 // of returns the name of a workload's policy for a direction.
 func (n names) of(w connectivity.Workload, d policy.Direction) string {
 	const longest = 253 // a DNS subdomain
-	base, end := w.Name, "-"+d.String()
+	base, end := strings.Map(func(r rune) rune {
+		if r == '.' || r == '-' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(w.Name)), "-"+d.String()
+	base = strings.TrimLeft(base, "-.")
 	if n.shared[w.Name] {
 		end = "-" + strings.ToLower(w.Kind) + end
 	}
 	for i := 2; ; i++ {
-		name := strings.TrimRight(base[:min(len(base), longest-len(end))], "-.") + end
+		name := strings.TrimLeft(strings.TrimRight(base[:min(len(base), longest-len(end))], "-.")+end, "-")
 		if !n.used[name] {
 			n.used[name] = true
 			return name

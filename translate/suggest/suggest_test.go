@@ -10,11 +10,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate/connectivity"
@@ -43,6 +45,10 @@ func newWorld(seed uint64) *world {
 		switch p := &w.cluster.Pods[i]; r.IntN(4) {
 		case 0, 1:
 			p.Owner = "StatefulSet/" + p.Labels["app"] + "x"
+		case 3:
+			if r.IntN(4) == 0 { // the API server takes any name of an owner
+				p.Owner = "ReplicaSet/\n- Ev\u2028il: {}\x1b\r#" + p.Labels["app"]
+			}
 		case 2:
 			p.Owner = fmt.Sprintf("Job/job-2907450%d", r.IntN(3))
 			p.Labels["controller-uid"] = fmt.Sprint(i)
@@ -200,7 +206,7 @@ func checkSelectors(t *testing.T, s *suggest.Suggestion) (exact, shared int) {
 				}
 			}
 			if !slices.ContainsFunc(s.Notes, func(n string) bool {
-				return strings.HasPrefix(n, p.Workload.String()+": its selector matches pods of ")
+				return strings.HasPrefix(n, printable(p.Workload.String())+": its selector matches pods of ")
 			}) {
 				t.Errorf("%s selects %s, and nothing says so: %q", p.Name, pod, s.Notes)
 			}
@@ -212,6 +218,16 @@ func checkSelectors(t *testing.T, s *suggest.Suggestion) (exact, shared int) {
 		}
 	}
 	return exact, shared
+}
+
+// printable returns text as it is told.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // checkText reads what is written.
@@ -229,6 +245,9 @@ func checkText(t *testing.T, s *suggest.Suggestion) {
 		byName[np.Name] = np
 	}
 	for _, p := range s.Policies {
+		if faults := validation.IsDNS1123Subdomain(p.Name); len(faults) > 0 {
+			t.Errorf("%s: %s", p.Name, faults)
+		}
 		np := byName[p.Name]
 		if np == nil || np.Namespace != p.Namespace || !equality.Semantic.DeepEqual(np.Spec, p.Spec) {
 			t.Errorf("%s is written as %+v", p.Name, np)
@@ -237,6 +256,11 @@ func checkText(t *testing.T, s *suggest.Suggestion) {
 			return np.Name == p.Name && np.Namespace == p.Namespace
 		}) {
 			t.Errorf("%s overwrites a policy", p.Name)
+		}
+	}
+	for _, line := range slices.Concat(s.Notes, strings.Split(text.String(), "\n")) {
+		if line != printable(line) {
+			t.Errorf("%q", line)
 		}
 	}
 	if len(byName) != len(s.Policies) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"sigs.k8s.io/yaml"
 )
@@ -31,7 +32,7 @@ func (s *Suggestion) Write(w io.Writer) error {
 
 // write writes a policy in the order in which people write it.
 func (p Policy) write(b *bytes.Buffer) error {
-	fmt.Fprintf(b, "# %s of %s (%s)\n", p.Direction, p.Workload, p.Workload.Kind)
+	fmt.Fprintf(b, "# %s of %s\n", p.Direction, plain(fmt.Sprintf("%s (%s)", p.Workload, p.Workload.Kind)))
 	metadata := map[string]string{"name": p.Name, "namespace": p.Namespace}
 	for _, part := range []struct {
 		key   string
@@ -56,7 +57,7 @@ func (p Policy) write(b *bytes.Buffer) error {
 	fmt.Fprintf(b, "  %s:\n", p.Direction)
 	for i, comment := range p.Rules {
 		for _, line := range comment {
-			fmt.Fprintf(b, "  # %s\n", line)
+			fmt.Fprintf(b, "  # %s\n", plain(line))
 		}
 		var rule any
 		if len(p.Spec.Ingress) > 0 {
@@ -69,6 +70,16 @@ func (p Policy) write(b *bytes.Buffer) error {
 		}
 	}
 	return nil
+}
+
+// plain returns text that stays in its line. The name of a pod's controller is whatever who makes pods wrote.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 }
 
 // block writes a value as YAML, indented.
