@@ -54,6 +54,7 @@ func options(seed uint64) translate.Options {
 	if seed%5 == 0 {
 		o.Established = frame.Recheck
 	}
+	o.TwoWays = seed%7 < 2
 	random.SetGuard(&o, seed)
 	return o
 }

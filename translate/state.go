@@ -35,6 +35,7 @@ type Options struct {
 	PodRanges   []netip.Prefix // that only pods of this node have, where its Node does not tell; see [PodRanges]
 	Observe     uint32         // see [frame.Options]
 	PodLinks    []string       // that only pods have, where nothing tells their addresses; see [policy.Guard]
+	TwoWays     bool           // see [frame.Options]
 }
 
 // State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others,
@@ -105,7 +106,7 @@ func New(node string, options Options) *State {
 	s.openings = opening.NewChains(s.table)
 	s.frame = frame.New(s.table, frame.Options{
 		LogGroup: options.LogGroup, Deny: options.Deny, Established: options.Established, PodToNode: options.PodToNode,
-		Observe: options.Observe,
+		Observe: options.Observe, TwoWays: options.TwoWays,
 	})
 	return s
 }

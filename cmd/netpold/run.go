@@ -145,6 +145,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // the process ends
+	options.TwoWays = conn.WalksEveryWay()
 	socket, err := takeNode(ctx, conn, log)
 	if err != nil {
 		return err

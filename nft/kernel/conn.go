@@ -39,6 +39,7 @@ type Conn struct {
 	// What probe finds out.
 	flags     uint32 // of new tables
 	flushMaps bool   // before their deletion
+	everyWay  bool   // through the chains is walked by a commit
 
 	mu       sync.Mutex // guards the fields below
 	socket   *socket
@@ -123,8 +124,16 @@ func (c *Conn) Lacks() []Lack {
 		lacks = append(lacks, Lack{"maps must be flushed before they are deleted", hasMapRelease,
 			"none, but changes of large policies block other writers of nf_tables longer"})
 	}
+	if c.everyWay {
+		lacks = append(lacks, Lack{"a commit walks every way through the chains, and not each chain once", hasOneWalk,
+			"none, but packets meet two base chains"})
+	}
 	return lacks
 }
+
+// WalksEveryWay says whether a commit walks every way through the chains, and not each chain once, so that jumps from
+// jumps multiply what it takes. It is found out where [Config].Needs has Policies.
+func (c *Conn) WalksEveryWay() bool { return c.everyWay }
 
 // Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits one after the
 // other what [stages.Of] splits. A nil transaction is committed already.

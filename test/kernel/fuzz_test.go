@@ -117,6 +117,7 @@ func optionsOf(seed uint64) translate.Options {
 	if seed%2 == 1 { // packets change what sameListing compares
 		options.Observe = 100_000
 	}
+	options.TwoWays = seed%7 < 2
 	random.SetGuard(&options, seed)
 	return options
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/test/harness/netns"
+	"github.com/netpold/netpold/translate"
 )
 
 // eachChainOnce is what Linux 6.19 and the stable versions of its time have, Debian's 6.1 not.
@@ -21,50 +22,65 @@ const eachChainOnce = "a commit that walks each chain once"
 // The kernel walks the chains from the hook on; one that walks each way on its own, and not each chain once, goes to
 // every ingress chain from each rule of egress that accepts.
 func TestGraph(t *testing.T) {
-	type row struct {
-		name string
-		set  func(l *limits)
-		more func(l *limits, i int)
-	}
-	var rows []row
+	var rows []graph
 	for _, pods := range []int{30, 110, 250} {
-		rows = append(rows, row{fmt.Sprintf("%d pods with policies of their own", pods), func(l *limits) {
+		rows = append(rows, graph{fmt.Sprintf("%d pods with policies of their own", pods), func(l *limits) {
 			for i := range pods {
 				l.both(i)
 			}
 		}, func(l *limits, i int) { l.both(pods + i) }})
 	}
 	for _, blocks := range []int{100, 400} {
-		rows = append(rows, row{fmt.Sprintf("%d nested blocks, each with its port", blocks), func(l *limits) {
+		rows = append(rows, graph{fmt.Sprintf("%d nested blocks, each with its port", blocks), func(l *limits) {
 			l.pod("app", "app", node, 1)
 			if err := l.state.SetPolicy(bothWays(nestedBlocks("app", blocks))); err != nil {
 				l.Fatal(err)
 			}
 		}, func(l *limits, i int) { l.pod(fmt.Sprint("more-", i), "app", node, 2+i) }})
 	}
-	for _, r := range rows {
-		t.Run(r.name, func(t *testing.T) {
-			l := newLimits(t)
-			r.set(l)
-			unit := newOtherWriter(t).cpu
-			l.commit()
-			var took time.Duration
-			for i := range 3 {
-				r.more(l, i)
-				tx := l.state.Complete().Take()
-				before := cpu.Thread()
-				if _, err := l.conn.Apply(t.Context(), tx); err != nil {
-					t.Fatal(err)
-				}
-				took = max(took, cpu.Thread()-before)
-			}
-			t.Logf("%s: one more pod takes %v of CPU time, as much as %.2f transactions of %d elements", r.name, took,
-				float64(took)/float64(unit), unitElements)
-			if took > unit && !testing.Short() {
+	for _, g := range rows {
+		t.Run(g.name, func(t *testing.T) {
+			if g.unit(t, translate.Options{LogGroup: 86}) > 1 && !testing.Short() {
 				netns.Lacks(t, eachChainOnce, 6, 12)
 			}
 		})
+		t.Run(g.name+", two ways", func(t *testing.T) {
+			if g.unit(t, translate.Options{LogGroup: 86, TwoWays: true}) > 1 && !testing.Short() {
+				t.Error("that is too much")
+			}
+		})
 	}
+}
+
+// graph is a node on which a lot is allowed in both directions, and how it gets one more pod.
+type graph struct {
+	name string
+	set  func(l *limits)
+	more func(l *limits, i int)
+}
+
+// unit returns what the commit of one more pod takes, in transactions of unitElements.
+func (g graph) unit(t *testing.T, o translate.Options) float64 {
+	t.Helper()
+	l := newLimits(t)
+	l.state = translate.New(node, o)
+	l.state.SetNamespace("ns", map[string]string{})
+	g.set(l)
+	unit := newOtherWriter(t).cpu
+	l.commit()
+	var took time.Duration
+	for i := range 3 {
+		g.more(l, i)
+		tx := l.state.Complete().Take()
+		before := cpu.Thread()
+		if _, err := l.conn.Apply(t.Context(), tx); err != nil {
+			t.Fatal(err)
+		}
+		took = max(took, cpu.Thread()-before)
+	}
+	t.Logf("one more pod takes %v of CPU time, as much as %.2f transactions of %d elements", took,
+		float64(took)/float64(unit), unitElements)
+	return float64(took) / float64(unit)
 }
 
 // both sets a pod with a policy of its own for both directions: a few pods, blocks and namespaces, each with ports.

@@ -145,6 +145,7 @@ func (o *observed) expect(kind observe.Kind, want map[string]uint64) {
 func TestObserve(t *testing.T) {
 	for name, options := range map[string]translate.Options{
 		"drop": {Observe: 100}, "ranges": {Observe: 100}, "recheck": {Observe: 100, Established: frame.Recheck},
+		"two ways": {Observe: 100, TwoWays: true},
 		"reject, guarded": {Observe: 100, Deny: nft.Reject, UnknownPods: translate.DenyUnknownPods,
 			PodRanges: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24"), netip.MustParsePrefix("fd00:1::/64")}},
 	} {

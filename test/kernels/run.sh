@@ -37,7 +37,8 @@ for p in "${packages[@]}"; do
   if [[ -d $p/testdata ]]; then cp -R "$p/testdata" "$root/tree/$p"; fi
   go test -c -o "$root/tree/$p/run.test" "./$p"
 done
-mkdir -p "$root/tree/translate" && cp -R translate/testdata "$root/tree/translate"
+mkdir -p "$root"/tree/{translate,docs} && cp -R translate/testdata "$root/tree/translate"
+cp docs/*.md "$root/tree/docs"
 # Some tests build netpold, and get what was built here.
 cat >"$root/bin/go" <<'EOF'
 #!/bin/busybox sh

@@ -35,6 +35,10 @@ type Options struct {
 	Established Established
 	PodToNode   policy.PodToNode
 	Observe     uint32 // most flows that are counted, of each family; 0 counts none, see package observe
+
+	// TwoWays has ingress decided in a base chain of its own. The kernel that checks every way through the chains at a
+	// commit then has as many as egress and ingress have together, and not one times the other.
+	TwoWays bool
 }
 
 // Frame is what a table has, whatever the policies are.
@@ -97,13 +101,21 @@ func (fr *Frame) setWay() {
 	for _, d := range policy.Directions() {
 		fr.setUnknown(d)
 	}
+	forward, ingress := slices.Concat(fr.early(nft.Forward), fr.dispatch(policy.Egress)), fr.dispatch(policy.Ingress)
+	if fr.options.TwoWays {
+		fr.table.SetChain(&nft.Chain{
+			Name: forwardIngressChain, Comment: "to the pods of this node",
+			Base: &nft.Base{Hook: nft.Forward, Priority: 1}, Rules: slices.Concat(fr.established(), ingress),
+		})
+		ingress = nil
+	}
 	fr.table.SetChain(&nft.Chain{
 		Name: ingressChain, Comment: "where egress isolations send what they allow",
-		Rules: append(fr.dispatch(policy.Ingress), nft.R(accept())),
+		Rules: append(slices.Clone(ingress), nft.R(accept())),
 	})
 	fr.table.SetChain(&nft.Chain{
 		Name: forwardChain, Comment: "from and to the pods of this node", Base: &nft.Base{Hook: nft.Forward},
-		Rules: slices.Concat(fr.early(nft.Forward), fr.dispatch(policy.Egress), fr.dispatch(policy.Ingress)),
+		Rules: append(forward, ingress...),
 	})
 	input := &nft.Chain{
 		Name: inputChain, Comment: "from the pods of this node to the node itself", Base: &nft.Base{Hook: nft.Input},
@@ -138,17 +150,22 @@ func (fr *Frame) dispatch(d policy.Direction) []nft.Rule {
 // early is what passes without a look at the policies, what belongs to connections that they allowed, and the count of
 // new ones.
 func (fr *Frame) early(h nft.Hook) []nft.Rule {
-	rules := []nft.Rule{nft.R(nft.CtState{nft.Established, nft.Related}, accept())}
-	if fr.options.Established == Recheck {
-		rules = []nft.Rule{
-			nft.R(nft.CtState{nft.Related}, accept()),
-			nft.R(nft.CtState{nft.Established}, nft.CtReply{}, accept()),
-		}
-	}
+	rules := fr.established()
 	if fr.options.Observe > 0 {
 		rules = append(rules, observe.Rule(h))
 	}
 	return rules
+}
+
+// established is what passes without a look at the policies.
+func (fr *Frame) established() []nft.Rule {
+	if fr.options.Established == Recheck {
+		return []nft.Rule{
+			nft.R(nft.CtState{nft.Related}, accept()),
+			nft.R(nft.CtState{nft.Established}, nft.CtReply{}, accept()),
+		}
+	}
+	return []nft.Rule{nft.R(nft.CtState{nft.Established, nft.Related}, accept())}
 }
 
 // countDenied returns the rule with which a chain that denies all that comes to it begins, if there is one.

@@ -20,7 +20,9 @@ const (
 	forwardChain  = "forward"
 	inputChain    = "input"
 	ingressChain  = "ingress"
-	alwaysChain   = "always-allowed"
+
+	forwardIngressChain = "forward-ingress"
+	alwaysChain         = "always-allowed"
 )
 
 // maxName keeps a chain's name short enough for the log prefix, which is the name.
