@@ -49,7 +49,8 @@ type node struct {
 // TestPage does what the page says. Its comments are what happens between the commands.
 func TestPage(t *testing.T) {
 	newNode(t).page("../../docs/adopting.md", "netpold connectivity", "netpold flows", "netpold suggest",
-		"kubectl apply", "netpold drops", "netpold explain", "the application works", "the intruder is stopped")
+		"kubectl annotate", "kubectl apply", "netpold drops", "netpold explain", "the application works",
+		"the intruder gets through", "the intruder is stopped")
 }
 
 // page does what a page says, which has to have some steps.
@@ -182,6 +183,20 @@ func (n *node) await(text string) {
 	}
 }
 
+// settle waits until netpold has written what follows from a change, if something does.
+func (n *node) settle() {
+	for wait := time.After(time.Second); ; {
+		select {
+		case line := <-n.log:
+			if strings.Contains(line, "msg=transaction") {
+				return
+			}
+		case <-wait:
+			return
+		}
+	}
+}
+
 // run runs a command of the page, and wants what the page says. Commands that only read are run again for a while: what
 // they tell of comes a little later than the packets.
 func (n *node) run(s page.Step) {
@@ -207,8 +222,9 @@ func (n *node) run(s page.Step) {
 			lines = strings.Split(got, "\n")
 		}
 		if page.Matches(lines, s.Want) {
-			if changes { // where it changes the table, a transaction follows at once
+			if changes {
 				n.await(`msg="manifests changed"`)
+				n.settle()
 			}
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/netpold/netpold/test/harness/pods"
@@ -40,7 +41,7 @@ func tellAdopting(ctx context.Context, out *screen, netpold, dir string) error {
 	if err := a.start(ctx); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{a.see, a.observe, a.suggest, a.enforce, a.explain} {
+	for _, step := range []func(context.Context) error{a.see, a.observe, a.suggest, a.audit, a.enforce, a.explain} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -62,7 +63,9 @@ func (a *adopting) start(ctx context.Context) error {
 	}
 	all, namespaces := pods.Manifests(a.shop.Pods, nodeName)
 	for _, name := range namespaces {
-		all += "apiVersion: v1\nkind: Namespace\nmetadata: {name: " + name + "}\n---\n"
+		if err := a.namespace(name, ""); err != nil {
+			return err
+		}
 	}
 	err := replaceFile(filepath.Join(a.manifests, "cluster.yaml"), all)
 	if err != nil {
@@ -110,11 +113,39 @@ func (a *adopting) suggest(ctx context.Context) error {
 	return errors.New("no policy db-ingress is suggested")
 }
 
-// enforce applies the policies.
-func (a *adopting) enforce(context.Context) error {
-	a.say("Enforce: the policies are applied. The shop works as before, and the notebook reaches nothing of it:")
+// namespace writes a namespace, with its annotations.
+func (a *adopting) namespace(name, annotations string) error {
+	return replaceFile(filepath.Join(a.manifests, "namespace-"+name+".yaml"), fmt.Sprintf(
+		"apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, annotations: {%s}}\n", name, annotations))
+}
+
+// audit applies the policies, so that they only tell.
+func (a *adopting) audit(ctx context.Context) error {
+	a.say("Audit: the namespace gets the annotation netpold.io/mode=audit, and the policies are applied. Nothing is\n" +
+		"blocked yet, and what would be is told:")
+	if err := a.namespace("shop", "netpold.io/mode: audit"); err != nil {
+		return err
+	}
 	if err := os.Rename(a.suggested, filepath.Join(a.manifests, "shop.yaml")); err != nil {
 		return fmt.Errorf("apply the policies: %w", err)
+	}
+	if err := a.agent.committed(); err != nil {
+		return err
+	}
+	if err := a.expect(slices.Concat(a.shop.Talk, a.shop.Intrude), true); err != nil {
+		return err
+	}
+	if err := a.agent.await("would be blocked"); err != nil {
+		return err
+	}
+	return runNetpold(ctx, a.screen, a.netpold, []string{"drops", "--audit", "-n", "shop"})
+}
+
+// enforce takes the annotation away.
+func (a *adopting) enforce(context.Context) error {
+	a.say("Enforce: the annotation goes. The shop works as before, and the notebook reaches nothing of it:")
+	if err := a.namespace("shop", ""); err != nil {
+		return err
 	}
 	if err := a.agent.committed(); err != nil {
 		return err

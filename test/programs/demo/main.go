@@ -130,8 +130,10 @@ func startAgent(ctx context.Context, netpold, dir string, flags ...string) (*age
 }
 
 // committed waits until netpold logs a transaction.
-func (a *agent) committed() error {
-	const text = "msg=transaction"
+func (a *agent) committed() error { return a.await("msg=transaction") }
+
+// await waits until netpold logs a line with that text.
+func (a *agent) await(text string) error {
 	var last string
 	for deadline := time.After(10 * time.Second); ; {
 		select {
