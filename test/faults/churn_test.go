@@ -81,6 +81,8 @@ func churns(t *testing.T) []churn {
 	} {
 		p := shopPolicy(t, "web", "web", kind)
 		add(kind+", and a policy without rules", policies{p}, policies{p, shopPolicy(t, "deny", "web")})
+		add(kind+", audited or enforced", policies{audited(p)}, policies{p})
+		add(kind+", and an audited one beside it", policies{p}, policies{p, audited(shopPolicy(t, "deny", "web"))})
 		add(kind+", and the same of another pod", policies{p}, policies{p, shopPolicy(t, "other", "bystander", kind)})
 	}
 	deny := shopPolicy(t, "web", "web")

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults_test
+
+import (
+	"strings"
+	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/harness/prober"
+	"github.com/netpold/netpold/test/harness/train"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/watch/folder"
+)
+
+// audited returns a policy that is only audited.
+func audited(np *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
+	np = np.DeepCopy()
+	np.Annotations = map[string]string{policy.ModeAnnotation: policy.Audit}
+	return np
+}
+
+// TestAuditToEnforce: an audited policy lets everything pass and counts what it would deny, in both directions and
+// families. Without the annotation it is in force by one transaction: the next packet already meets it.
+func TestAuditToEnforce(t *testing.T) {
+	p := prober.New(t)
+	conn := connect(t)
+	cluster, errs := folder.Read("world", strings.NewReader(train.World+"---"+train.Permission))
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	enforced := cluster.Policies[0]
+	s := translate.New(train.Node, translate.Options{LogGroup: 86})
+	s.Add(cluster)
+	commit := func(np *networkingv1.NetworkPolicy) {
+		if err := s.SetPolicy(np); err != nil {
+			t.Fatal(err)
+		}
+		tx := s.Complete().Take()
+		if _, err := conn.Apply(t.Context(), tx); err != nil {
+			t.Fatal(err)
+		}
+		if s.Changed() {
+			t.Error("it took more than a transaction")
+		}
+	}
+	r := train.New(t, p)
+	for range 20 {
+		commit(audited(enforced))
+		r.Count = train.Count{}
+		before := audits(t, conn)
+		r.Step()
+		if r.Dropped > 0 || r.Leaked == 0 {
+			t.Fatalf("audited: %d of %d packets are dropped, %d pass that would be denied", r.Dropped, r.Probes, r.Leaked)
+		}
+		after := audits(t, conn)
+		for set, packets := range after {
+			if packets == before[set] {
+				t.Errorf("%s counts nothing", set)
+			}
+		}
+		if len(after) != len(frame.AuditedSets()) {
+			t.Errorf("counts of %d sets: %v", len(after), after)
+		}
+		commit(enforced)
+		r.Count = train.Count{}
+		if r.Step(); r.Wrong() > 0 {
+			t.Fatalf("enforced: %d packets leaked and %d are dropped, of %d", r.Leaked, r.Dropped, r.Probes)
+		}
+		for left := s.Complete().Retired(); left != 0; left = s.Complete().Retired() {
+			s.Complete().Reap(left)
+			if _, err := conn.Apply(t.Context(), s.Complete().Take()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// audits returns what the sets of audited pods have counted.
+func audits(t *testing.T, conn *kernel.Conn) map[string]uint64 {
+	t.Helper()
+	counts := make(map[string]uint64)
+	for _, set := range frame.AuditedSets() {
+		elements, err := conn.Elements(t.Context(), frame.TableName, set.Name, set.Type)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range elements {
+			counts[set.Name] += e.Packets
+		}
+	}
+	return counts
+}
