@@ -39,7 +39,8 @@ func TestMetricNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		allowed := []string{"direction", "namespace", "state", "result", "reason", "check", "version", "goversion"}
+		allowed := []string{"direction", "namespace", "tier", "state", "result", "reason", "check", "version",
+			"goversion"}
 		found := make(map[string]bool)
 		for _, f := range families {
 			found[f.GetName()] = true

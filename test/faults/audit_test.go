@@ -55,7 +55,8 @@ func TestAuditToEnforce(t *testing.T) {
 		before := audits(t, conn)
 		r.Step()
 		if r.Dropped > 0 || r.Leaked == 0 {
-			t.Fatalf("audited: %d of %d packets are dropped, %d pass that would be denied", r.Dropped, r.Probes, r.Leaked)
+			t.Fatalf("audited: %d of %d packets are dropped, %d pass that would be denied", r.Dropped, r.Probes,
+				r.Leaked)
 		}
 		after := audits(t, conn)
 		for set, packets := range after {

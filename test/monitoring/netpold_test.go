@@ -82,6 +82,12 @@ status: {phase: Running, podIPs: [{ip: 10.1.1.%d}]}
 `, 1+i%250)
 }
 
+// audited passes, and an audited policy would deny it.
+func audited() prober.Probe {
+	return prober.Probe{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("198.51.100.7"),
+		Proto: unix.IPPROTO_TCP, DstPort: 443}
+}
+
 // ingress and egress are denied.
 func ingress() prober.Probe {
 	return prober.Probe{Src: netip.MustParseAddr("198.51.100.7"), Dst: netip.MustParseAddr("10.1.0.2"),

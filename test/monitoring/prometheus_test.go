@@ -164,6 +164,9 @@ func testPrometheus(t *testing.T, netpold string) {
 	step := func() { // what happens in a cluster
 		rounds++
 		deny(t, p, slices.Repeat([]prober.Probe{ingress(), ingress(), egress()}, perRound)...)
+		if _, err := p.Run([]prober.Probe{audited()}); err != nil {
+			t.Fatal(err)
+		}
 		write(t, filepath.Join(folder, "guest.yaml"), []byte(guest(rounds)))
 	}
 	checkPanels(t, step)
