@@ -57,6 +57,7 @@ func (s *State) SetClusterPolicy(p policy.ClusterPolicy) {
 		return
 	}
 	next.compiled, next.err = spec.CompileCluster(p)
+	s.endQuarantines(types.NamespacedName{Name: p.Name})
 	s.clusterPolicies[p.Name] = next
 	s.relistSubjects(old, next)
 }
@@ -64,6 +65,7 @@ func (s *State) SetClusterPolicy(p policy.ClusterPolicy) {
 // DeleteClusterPolicy forgets a ClusterNetworkPolicy.
 func (s *State) DeleteClusterPolicy(name string) {
 	if old := s.clusterPolicies[name]; old != nil {
+		s.endQuarantines(types.NamespacedName{Name: name})
 		delete(s.clusterPolicies, name)
 		s.relistSubjects(old, nil)
 	}
@@ -128,6 +130,16 @@ func (s *State) ClusterPolicies() iter.Seq[types.NamespacedName] {
 
 // NodePeers yields the names of all nodes that have been set as peers, in Name.
 func (s *State) NodePeers() iter.Seq[types.NamespacedName] { return inNoNamespace(s.nodePeers) }
+
+// Ties returns the ClusterNetworkPolicies that have the tier and priority of another one: of each, the names in the
+// order in which they are asked.
+func (s *State) Ties() [][]string {
+	var c policy.Cluster
+	for _, p := range s.clusterPolicies {
+		c.ClusterPolicies = append(c.ClusterPolicies, p.ClusterPolicy)
+	}
+	return c.Ties()
+}
 
 // excerptTiers adds what an excerpt for a flow needs of the tiers before and after NetworkPolicy.
 func (s *State) excerptTiers(c *policy.Cluster, f policy.Flow) {

@@ -9,9 +9,11 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
@@ -24,8 +26,11 @@ import (
 // share it. Another text of a policy is another list.
 type list struct {
 	*tier.List
-	key, name string // the name is the chain's
+	key, name string                 // the name is the chain's
+	policies  []types.NamespacedName // with a name only
 	users     map[*identity]struct{}
+
+	quarantine *quarantine // of the list that this one, which denies everything, stands in for
 
 	order   []*selector       // that are peers, as they are written
 	index   map[*selector]int // in order
@@ -103,6 +108,13 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 		}
 	}
 	key := nft.Hash(fields...)
+	names := make([]types.NamespacedName, len(policies))
+	for i, p := range policies {
+		names[i].Name = p.Name
+	}
+	if q := s.standIn(listKey(key)); q != nil {
+		return s.standInList(key, at, names)
+	}
 	l := s.lists[key]
 	if l != nil {
 		return l
@@ -114,7 +126,64 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 			rules = append(rules, tier.Rule{ClusterRule: r, Policy: p.Name})
 		}
 	}
-	return s.newList(key, at, rules)
+	l = s.newList(key, at, rules)
+	l.policies = names
+	return l
+}
+
+// listKey is the key of the quarantine of a list.
+func listKey(key string) string { return "list\n" + key }
+
+// listAside returns the list of the key of a quarantine, or nil.
+func (s *State) listAside(key string) *list {
+	name, ok := strings.CutPrefix(key, "list\n")
+	if !ok {
+		return nil
+	}
+	return s.lists[name]
+}
+
+// listAt returns a list that decides, in a direction, about the pod of this node that has an address, or nil.
+func (s *State) listAt(d policy.Direction, a netip.Addr) *list {
+	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
+		lists := p.Identity.Own.lists[d]
+		return cmp.Or(lists[frame.Admin], lists[frame.Baseline])
+	}
+	return nil
+}
+
+// inUse says whether somebody has what a quarantine has set aside.
+func (s *State) inUse(q *quarantine) bool {
+	stand := standInKey(q.Key)
+	return s.isolations[q.Key] != nil || s.isolations[stand] != nil || s.listAside(q.Key) != nil ||
+		s.listAside(stand) != nil || q.address.IsValid() && s.listAt(q.kind.Direction, q.address) != nil
+}
+
+// standInList returns the list that stands in for one that is set aside: a chain that denies everything.
+func (s *State) standInList(key string, at tier.Place, policies []types.NamespacedName) *list {
+	q := s.standIn(listKey(key))
+	key = standInKey(key)
+	l := s.lists[key]
+	if l == nil {
+		l = &list{
+			List: tier.New(at, nil, s.frame.TierTail), key: key, policies: policies,
+			name:  at.Tier.Prefix(at.Direction) + "list-" + nft.Hash(key),
+			users: make(map[*identity]struct{}), quarantine: q,
+		}
+		s.lists[key] = l
+		s.open(l)
+		s.troubleVersion++
+		s.table.SetChain(&nft.Chain{Name: l.name, Rules: s.frame.TierEnd(at.Tier, at.Direction),
+			Comment: at.Tier.String() + ": quarantined, everything is denied"})
+	}
+	return l
+}
+
+// open has the frame make what the list needs.
+func (s *State) open(l *list) {
+	if s.frame.OpenTier(l.Tier, l.Direction) {
+		s.retail()
+	}
 }
 
 // resolveRule replaces in a rule for the pods of id what is not in its text: the numbers that names of ports have in
@@ -156,9 +225,7 @@ func (s *State) newList(key string, at tier.Place, rules []tier.Rule) *list {
 		classes: make(map[string]*class),
 	}
 	s.lists[key] = l
-	if s.frame.OpenTier(at.Tier, at.Direction) {
-		s.retail()
-	}
+	s.open(l)
 	for i, r := range rules {
 		l.named = l.named || len(r.Named) > 0
 		for _, peer := range r.Peers {
@@ -356,6 +423,9 @@ func (l *list) discard(s *State) {
 	}
 	s.table.DeleteChain(l.name)
 	delete(s.lists, l.key)
+	if l.quarantine != nil {
+		s.troubleVersion++
+	}
 	if s.frame.CloseTier(l.Tier, l.Direction) {
 		s.retail()
 	}

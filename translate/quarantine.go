@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
@@ -17,7 +18,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Quarantine sets aside an isolation or, for one direction, an address of a pod.
+// Quarantine sets aside an isolation, a list of the tiers or, for one direction, an address of a pod.
 //
 // The pods of the isolation are isolated as before, by a chain of another name and without sets, and nothing is allowed
 // to them but what always is. Nothing of the table is left that only the isolation needs. The address is in no set or
@@ -43,9 +44,10 @@ func standInKey(key string) string { return key + "\n\nquarantined" }
 // Quarantine sets something aside until one of its policies changes, or [State.Release].
 func (s *State) Quarantine(q Quarantine) {
 	next := &quarantine{Quarantine: q}
-	iso := s.isolations[q.Key]
+	iso, l := s.isolations[q.Key], s.listAside(q.Key)
 	if d, a, ok := ofAddress(q.Key); ok {
 		next.address, iso = a, s.isolationAt(d, a)
+		l = s.listAt(d, a)
 	}
 	switch old := s.quarantines[q.Key]; {
 	case old != nil:
@@ -53,6 +55,8 @@ func (s *State) Quarantine(q Quarantine) {
 		s.renew(old)
 	case iso != nil:
 		next.kind, next.policies = iso.kind, iso.policies
+	case l != nil:
+		next.kind, next.policies = frame.Kind{Direction: l.Direction}, l.policies
 	default: // its pods have gone since
 		return
 	}
@@ -98,6 +102,11 @@ func (s *State) renew(q *quarantine) {
 				s.dirtyIdentities[id] = struct{}{}
 			}
 		}
+		if l := s.listAside(key); l != nil {
+			for id := range l.users {
+				s.dirtyIdentities[id] = struct{}{}
+			}
+		}
 	}
 }
 
@@ -135,7 +144,7 @@ func (s *State) quarantined(yield func(Trouble) bool) bool {
 			audit = iso.kind.Audit
 			t.Policies, t.Reason = iso.policies, fmt.Sprintf("%s of pod %s (%s): %s",
 				d, s.index.Owner(q.address).Text, q.address, q.Reason)
-		} else if s.isolations[q.Key] == nil && s.isolations[standInKey(q.Key)] == nil {
+		} else if !s.inUse(q) {
 			continue
 		}
 		switch {
@@ -167,8 +176,12 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 	for _, a := range p.Claims() {
 		for _, d := range policy.Directions() {
 			iso := p.Identity.Own.isolations[d]
-			if q := s.refusedAt(d, a); q != nil && s.index.Owner(a) == p && iso != nil {
+			switch q := s.refusedAt(d, a); {
+			case q == nil || s.index.Owner(a) != p:
+			case iso != nil:
 				add(iso.kind, q)
+			case s.listAt(d, a) != nil:
+				add(frame.Kind{Direction: d}, q)
 			}
 		}
 	}
@@ -177,29 +190,47 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 			add(iso.kind, iso.quarantine)
 		}
 	}
+	for _, lists := range p.Identity.Own.lists {
+		for _, l := range lists {
+			if l != nil && l.quarantine != nil {
+				add(frame.Kind{Direction: l.Direction}, l.quarantine)
+				all[len(all)-1].Tier = v1alpha2.Tier(l.Tier.String())
+			}
+		}
+	}
 	return all
 }
 
-// Ownership says which isolations the objects of a table are there for.
+// Ownership says which isolations, and which lists of the tiers, the objects of a table are there for.
 type Ownership struct {
 	state  *State
-	sets   map[string][]*isolation
-	chains map[string][]*isolation
-	weight map[*isolation]int
+	sets   map[string][]string // the keys of their quarantines; "" is of what stands in for one that is set aside
+	chains map[string][]string
+	weight map[string]int
 }
 
 // Ownership returns who owns what in the table as it is. Its cost is that of the whole table.
 func (s *State) Ownership() *Ownership {
-	o := &Ownership{s, make(map[string][]*isolation), make(map[string][]*isolation), make(map[*isolation]int)}
-	for _, iso := range s.isolations {
-		reached := trace.Reach(s.table, iso.name, frame.Shared)
-		o.weight[iso] = reached.Weight
+	o := &Ownership{s, make(map[string][]string), make(map[string][]string), make(map[string]int)}
+	add := func(chain, key string, q *quarantine) {
+		reached := trace.Reach(s.table, chain, frame.Shared)
+		if q != nil {
+			key = ""
+		} else {
+			o.weight[key] = reached.Weight
+		}
 		for _, name := range reached.Sets {
-			o.sets[name] = append(o.sets[name], iso)
+			o.sets[name] = append(o.sets[name], key)
 		}
 		for _, name := range reached.Chains {
-			o.chains[name] = append(o.chains[name], iso)
+			o.chains[name] = append(o.chains[name], key)
 		}
+	}
+	for _, iso := range s.isolations {
+		add(iso.name, iso.key, iso.quarantine)
+	}
+	for _, l := range s.lists {
+		add(l.name, listKey(l.key), l.quarantine)
 	}
 	return o
 }
@@ -214,16 +245,16 @@ func (o *Ownership) Of(op nft.Op) []Quarantine {
 		return o.ofPod(op.Set.Name, op.Elements[0])
 	}
 	var all []Quarantine
-	for _, iso := range o.of(op) {
-		if iso.quarantine == nil {
-			all = append(all, Quarantine{Key: iso.key})
+	for _, key := range o.of(op) {
+		if key != "" {
+			all = append(all, Quarantine{Key: key})
 		}
 	}
 	return all
 }
 
-// of returns the isolations without which an operation would not be.
-func (o *Ownership) of(op nft.Op) []*isolation {
+// of returns the keys of what an operation would not be without.
+func (o *Ownership) of(op nft.Op) []string {
 	switch op.Verb {
 	case nft.AddChain, nft.FlushChain, nft.AddRule:
 		return o.ofAudit(op.Chain.Name, o.chains[op.Chain.Name])
@@ -240,14 +271,14 @@ func (o *Ownership) of(op nft.Op) []*isolation {
 }
 
 // ofAudit returns all that audit in a direction if a chain or set is one that they lead to; else owners.
-func (o *Ownership) ofAudit(name string, owners []*isolation) []*isolation {
+func (o *Ownership) ofAudit(name string, owners []string) []string {
 	d, ok := frame.OfAudit(name)
 	if !ok {
 		return owners
 	}
-	for iso := range o.weight {
-		if iso.kind == (frame.Kind{Direction: d, Audit: true}) {
-			owners = append(owners, iso)
+	for _, iso := range o.state.isolations {
+		if iso.kind == (frame.Kind{Direction: d, Audit: true}) && iso.quarantine == nil {
+			owners = append(owners, iso.key)
 		}
 	}
 	return owners
@@ -262,7 +293,8 @@ func (o *Ownership) ofPod(set string, e nft.Element) []Quarantine {
 			a = a.Unmap()
 		}
 		for _, d := range policy.Directions() {
-			if frame.OfPod(set, d, f) && o.state.isolationAt(d, a) != nil && o.state.refusedAt(d, a) == nil {
+			decided := o.state.isolationAt(d, a) != nil || o.state.listAt(d, a) != nil
+			if frame.OfPod(set, d, f) && decided && o.state.refusedAt(d, a) == nil {
 				all = append(all, Quarantine{Key: addressKey(d, a)})
 			}
 		}
@@ -290,9 +322,9 @@ func (o *Ownership) Changed(tx *nft.Transaction) []string {
 			if len(all) > 0 {
 				op.Elements = all[i : i+1]
 			}
-			for _, iso := range o.of(op) {
-				if iso.quarantine == nil {
-					keys[iso.key] = struct{}{}
+			for _, key := range o.of(op) {
+				if key != "" {
+					keys[key] = struct{}{}
 				}
 			}
 			if len(all) > 0 && o.sets[op.Set.Name] != nil { // the same for each
@@ -306,33 +338,33 @@ func (o *Ownership) Changed(tx *nft.Transaction) []string {
 // Addresses returns the keys of the addresses of isolated pods of the node that are not set aside.
 func (o *Ownership) Addresses() []string {
 	var keys []string
-	for iso := range o.weight {
-		for id := range iso.users {
+	add := func(d policy.Direction, users map[*identity]struct{}) {
+		for id := range users {
 			for a := range id.Local {
-				if o.state.refusedAt(iso.kind.Direction, a) == nil {
-					keys = append(keys, addressKey(iso.kind.Direction, a))
+				if o.state.refusedAt(d, a) == nil {
+					keys = append(keys, addressKey(d, a))
 				}
 			}
 		}
 	}
+	for _, iso := range o.state.isolations {
+		add(iso.kind.Direction, iso.users)
+	}
+	for _, l := range o.state.lists {
+		add(l.Direction, l.users)
+	}
 	slices.Sort(keys)
-	return keys
+	return slices.Compact(keys)
 }
 
 // All returns the keys of all isolations that are not set aside, the lightest first.
 func (o *Ownership) All() []string {
-	var keys []string
-	for iso := range o.weight {
-		if iso.quarantine == nil {
-			keys = append(keys, iso.key)
-		}
-	}
-	return o.lightest(keys)
+	return o.lightest(slices.Collect(maps.Keys(o.weight)))
 }
 
 func (o *Ownership) lightest(keys []string) []string {
 	slices.SortFunc(keys, func(a, b string) int {
-		return cmp.Or(cmp.Compare(o.weight[o.state.isolations[a]], o.weight[o.state.isolations[b]]), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(o.weight[a], o.weight[b]), cmp.Compare(a, b))
 	})
 	return keys
 }

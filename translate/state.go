@@ -374,6 +374,9 @@ func (s *State) Add(c *policy.Cluster) []error {
 	}
 	for _, p := range c.ClusterPolicies {
 		s.SetClusterPolicy(p)
+		if err := s.clusterPolicies[p.Name].err; err != nil {
+			errs = append(errs, err)
+		}
 	}
 	for _, np := range c.Policies {
 		if err := s.SetPolicy(np); err != nil {

@@ -2,7 +2,11 @@
 
 package translate
 
-import "github.com/netpold/netpold/translate/policy"
+import (
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/policy"
+)
 
 // Summary counts what a state holds and what its table enforces.
 type Summary struct {
@@ -16,8 +20,12 @@ type Summary struct {
 	Auditing   int    // policies of the cluster that are only audited, as they are written
 	Troubled   [5]int // policies that are not in force as they are written, by their worst [TroubleKind]
 	Isolations int    // chains of policies
-	Sets       int    // sets and maps of the table
-	Elements   int    // in all of them
+
+	ClusterPolicies int // ClusterNetworkPolicies
+	ClusterInEffect int // those with a rule for a pod of this node
+
+	Sets     int // sets and maps of the table
+	Elements int // in all of them
 }
 
 // Summary counts. Its cost is proportional to the number of policies and of namespaces, not to that of pods.
@@ -56,6 +64,14 @@ func (s *State) Summary() Summary {
 			}
 		}
 	}
+	sum.ClusterPolicies = len(s.clusterPolicies)
+	effective := make(map[types.NamespacedName]bool)
+	for _, l := range s.lists {
+		for _, name := range l.policies {
+			effective[name] = true
+		}
+	}
+	sum.ClusterInEffect = len(effective)
 	for _, set := range s.table.Sets() {
 		sum.Sets++
 		sum.Elements += set.Len()

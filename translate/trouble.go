@@ -13,7 +13,7 @@ import (
 // the pods that they select all the same, and allow less than they say.
 type Trouble struct {
 	Kind     TroubleKind
-	Policies []types.NamespacedName // sorted; not to be changed
+	Policies []types.NamespacedName // sorted, of a ClusterNetworkPolicy without namespace; not to be changed
 	Reason   string
 }
 
@@ -48,6 +48,14 @@ func (s *State) Troubles() iter.Seq[Trouble] {
 		}
 		for p := range s.rejected {
 			if !yield(Trouble{Rejected, []types.NamespacedName{p.name}, rejection(p.err)}) {
+				return
+			}
+		}
+		for name, p := range s.clusterPolicies {
+			if p.err == nil {
+				continue
+			}
+			if !yield(Trouble{Rejected, []types.NamespacedName{{Name: name}}, rejection(p.err)}) {
 				return
 			}
 		}

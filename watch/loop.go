@@ -383,6 +383,18 @@ type objects struct {
 	loop *Loop
 }
 
+// SetClusterPolicy tells the events, too. What does not compile is one of the state's troubles.
+func (o objects) SetClusterPolicy(p policy.ClusterPolicy) {
+	o.loop.config.Events.SetClusterPolicy(p)
+	o.State.SetClusterPolicy(p)
+}
+
+// DeleteClusterPolicy tells the events, too.
+func (o objects) DeleteClusterPolicy(name string) {
+	o.loop.config.Events.DeletePolicy(types.NamespacedName{Name: name})
+	o.State.DeleteClusterPolicy(name)
+}
+
 // SetPolicy tells the events, too. What does not compile is one of the state's troubles.
 func (o objects) SetPolicy(np *networkingv1.NetworkPolicy) {
 	o.loop.config.Events.SetPolicy(np)

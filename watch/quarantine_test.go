@@ -87,7 +87,11 @@ type quarantineCase struct {
 
 func newQuarantineCase(t *testing.T, r *rand.Rand, seed uint64) *quarantineCase {
 	t.Helper()
-	c := random.Cluster(r, random.SizeOf(seed))
+	return newCaseOf(t, r, random.Cluster(r, random.SizeOf(seed)))
+}
+
+func newCaseOf(t *testing.T, r *rand.Rand, c *policy.Cluster) *quarantineCase {
+	t.Helper()
 	k := newModelKernel()
 	l, _ := newLoopOf(t, k, "node-1")
 	return &quarantineCase{t, k, l, c, random.NewFlows(r, c, nil)}
@@ -107,6 +111,10 @@ func (c *quarantineCase) tell(which func(random.Kind) bool) {
 				o.SetNamespace(e.Name.Name, e.Labels)
 			case random.NodeKind:
 				o.SetNode(e.Name.Name, e.CIDRs)
+			case random.ClusterPolicyKind:
+				o.SetClusterPolicy(e.ClusterPolicy)
+			case random.NodePeerKind:
+				o.SetNodePeer(e.NodePeer)
 			default:
 				o.SetPolicy(e.Policy)
 			}
@@ -387,7 +395,8 @@ func TestQuarantine(t *testing.T) {
 // refuseOne refuses one object, until it is gone for long.
 func refuseOne(c *quarantineCase, op nft.Op, later int, cause nft.Cause, owners []string) {
 	t := c.t
-	c.tell(func(k random.Kind) bool { return later == 0 || k != random.PolicyKind })
+	policies := func(k random.Kind) bool { return k == random.PolicyKind || k == random.ClusterPolicyKind }
+	c.tell(func(k random.Kind) bool { return later == 0 || !policies(k) })
 	if later == 1 {
 		c.loop.Synced()
 		c.settled()
@@ -399,7 +408,7 @@ func refuseOne(c *quarantineCase, op nft.Op, later int, cause nft.Cause, owners 
 		return &nft.Refusal{Cause: cause, Err: errors.New("refused by the test")}
 	}
 	if later == 1 {
-		c.tell(func(k random.Kind) bool { return k == random.PolicyKind })
+		c.tell(policies)
 	} else {
 		c.loop.Synced()
 	}

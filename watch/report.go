@@ -84,6 +84,17 @@ type PoliciesReport struct {
 	Audited  int             `json:"audited"`  // that are only audited
 	Troubled map[string]int  `json:"troubled"` // that are not, by the worst kind of their troubles
 	Troubles []TroubleReport `json:"troubles"`
+
+	Cluster ClusterPoliciesReport `json:"cluster"`
+}
+
+// ClusterPoliciesReport counts ClusterNetworkPolicies.
+type ClusterPoliciesReport struct {
+	Total    int `json:"total"`
+	InEffect int `json:"inEffect"` // that have a rule for a pod of this node
+
+	// Ties are those of one tier and priority, in the order in which they are asked: that of their names.
+	Ties [][]string `json:"ties,omitempty"`
 }
 
 // TroubleReport is a [translate.Trouble].
@@ -130,7 +141,8 @@ func (l *Loop) report() Report {
 		Pods: PodsReport{Cluster: sum.Pods, Node: sum.NodePods},
 		Policies: PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Audited: sum.Auditing,
 			Troubled: make(map[string]int),
-			Troubles: []TroubleReport{}},
+			Troubles: []TroubleReport{},
+			Cluster:  ClusterPoliciesReport{Total: sum.ClusterPolicies, InEffect: sum.ClusterInEffect}},
 		Table: TableReport{Name: "inet " + frame.TableName, Isolations: sum.Isolations, Sets: sum.Sets,
 			Elements: sum.Elements},
 		Transactions: l.status.Transactions, Recoveries: l.status.Recoveries,
@@ -152,6 +164,9 @@ func (l *Loop) report() Report {
 	}
 	for _, kind := range translate.TroubleKinds() {
 		r.Policies.Troubled[kind.String()] = sum.Troubled[kind]
+	}
+	if sum.ClusterPolicies > 0 {
+		r.Policies.Cluster.Ties = l.state.Ties()
 	}
 	for t := range l.state.Troubles() {
 		r.Policies.Troubles = append(r.Policies.Troubles,
@@ -180,7 +195,7 @@ func (l *Loop) guard() GuardReport {
 func policyTexts(policies []types.NamespacedName) []string {
 	texts := make([]string, len(policies))
 	for i, p := range policies {
-		texts[i] = p.String()
+		texts[i] = frame.PolicyName(p)
 	}
 	return texts
 }

@@ -100,6 +100,14 @@ func unknownChain(d policy.Direction) string { return "unknown-pod-" + d.String(
 // selfSet names the set of isolated pods' addresses, each paired with itself.
 func selfSet(f nft.Family) string { return "self-" + f.String() }
 
+// PolicyName names a policy; a ClusterNetworkPolicy has no namespace.
+func PolicyName(p types.NamespacedName) string {
+	if p.Namespace == "" {
+		return "ClusterNetworkPolicy " + p.Name
+	}
+	return p.String()
+}
+
 // PolicyList names policies in a comment.
 func PolicyList(policies []types.NamespacedName) string {
 	names := make([]string, len(policies))

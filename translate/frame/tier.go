@@ -5,6 +5,7 @@ package frame
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -88,8 +89,13 @@ func ParseTierRule(chain string) (TierRule, bool) {
 // TierTail returns the rules of the chain of a rule that denies: not what is exempt; log, count, drop. It never
 // rejects.
 func (fr *Frame) TierTail(r TierRule) []nft.Rule {
-	rules := append([]nft.Rule{nft.R(nft.JumpTo(exemptChain))}, fr.log(r.Chain())...)
-	return append(rules, nft.R(nft.Counter{}, nft.GotoChain(tierDenyChain(r.Tier, r.Direction))))
+	end := fr.TierEnd(r.Tier, r.Direction)
+	return slices.Concat(end[:1], fr.log(r.Chain()), end[1:])
+}
+
+// TierEnd is [Frame.TierTail] of no rule in particular: it does not log.
+func (fr *Frame) TierEnd(t Tier, d policy.Direction) []nft.Rule {
+	return []nft.Rule{nft.R(nft.JumpTo(exemptChain)), nft.R(nft.Counter{}, nft.GotoChain(tierDenyChain(t, d)))}
 }
 
 // tiersOf counts the users of a direction.

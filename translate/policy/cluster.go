@@ -8,6 +8,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
 // Cluster is a cluster's state as plain objects: what a folder of manifests holds, and what [Cluster.Explain] walks.
@@ -65,7 +66,10 @@ type PodQuarantine struct {
 	Address   netip.Addr // not valid: all of the pod's
 	Reason    string
 	Open      bool // nothing isolates the address
-	Audit     bool // the isolation only audits, and is left out
+
+	// Tier is set where the rules of a tier for the pod are set aside: all is denied there.
+	Tier  v1alpha2.Tier
+	Audit bool // the isolation only audits, and is left out
 }
 
 // Excess is a rule that is over a limit.
@@ -85,7 +89,7 @@ type PodExcess struct {
 func (c *Cluster) quarantine(d Direction, e ends) *PodQuarantine {
 	pod, _, _ := e.of(d)
 	i := slices.IndexFunc(c.Quarantines, func(q PodQuarantine) bool {
-		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == d &&
+		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == d && q.Tier == "" &&
 			(!q.Address.IsValid() || q.Address == e.own(d))
 	})
 	if i < 0 {
@@ -105,4 +109,15 @@ func (c *Cluster) selfless(e ends) bool {
 		}
 	}
 	return true
+}
+
+// tierQuarantine returns why the rules of a tier for the pod at an end of a flow are set aside, or "".
+func (c *Cluster) tierQuarantine(tier v1alpha2.Tier, d Direction, e ends) string {
+	pod, _, _ := e.of(d)
+	for _, q := range c.Quarantines {
+		if pod != nil && q.Pod == pod.NamespacedName && q.Direction == d && q.Tier == tier {
+			return "tier " + string(tier) + ": " + q.Reason
+		}
+	}
+	return ""
 }

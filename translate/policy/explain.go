@@ -209,8 +209,11 @@ func (c *Cluster) decideBy(d Direction, e ends, isolating []*networkingv1.Networ
 		answer.Allowed = true
 		return answer
 	}
-	if q != nil && q.Address.IsValid() && answer.Isolated {
+	if q != nil && q.Address.IsValid() {
 		answer.Quarantine = q.Reason
+		return answer
+	}
+	if answer.Quarantine = c.tierQuarantine(v1alpha2.AdminTier, d, e); answer.Quarantine != "" {
 		return answer
 	}
 	if answer.Admin = c.ask(v1alpha2.AdminTier, d, e); answer.Admin.decides() {
@@ -218,6 +221,8 @@ func (c *Cluster) decideBy(d Direction, e ends, isolating []*networkingv1.Networ
 		return answer
 	}
 	switch {
+	case !answer.Isolated && c.tierQuarantine(v1alpha2.BaselineTier, d, e) != "":
+		answer.Quarantine = c.tierQuarantine(v1alpha2.BaselineTier, d, e)
 	case !answer.Isolated:
 		answer.Baseline = c.ask(v1alpha2.BaselineTier, d, e)
 		answer.Allowed = !answer.Baseline.decides() || answer.Baseline.accepts()

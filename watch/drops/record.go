@@ -259,7 +259,7 @@ func PolicyNames(i frame.Isolation) []string {
 	named := i.Policies[:min(len(i.Policies), maxPolicies)]
 	names := make([]string, 0, len(named)+1)
 	for _, p := range named {
-		names = append(names, p.String())
+		names = append(names, frame.PolicyName(p))
 	}
 	if more := i.More + len(i.Policies) - len(named); more > 0 {
 		names = append(names, fmt.Sprintf("%d more", more))

@@ -4,6 +4,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -202,7 +203,10 @@ func (p *pod) kind(key string, made func() *corev1.Event) *record {
 func newEvent(object corev1.ObjectReference, reason, which string) *corev1.Event {
 	now := metav1.Now()
 	return &corev1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: object.Namespace, Name: nameOf(object, reason, which)},
+		ObjectMeta: metav1.ObjectMeta{
+			// of what is in no namespace, events are in this one
+			Namespace: cmp.Or(object.Namespace, metav1.NamespaceDefault), Name: nameOf(object, reason, which),
+		},
 		InvolvedObject:      object,
 		Reason:              reason,
 		Type:                corev1.EventTypeWarning,

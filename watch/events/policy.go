@@ -10,8 +10,10 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Trouble is one kind of trouble of a policy.
@@ -22,6 +24,12 @@ type Trouble struct {
 
 // words are the reason of its event, and what its message begins with.
 func (t Trouble) words() (reason, begin string) {
+	switch cluster := t.Policy.Namespace == ""; {
+	case cluster && t.Kind == translate.Quarantined:
+		return reasonQuarantined, "quarantined; everything is denied to its subjects: "
+	case cluster && t.Kind == translate.Rejected:
+		return reasonRejected, "in force, and what does not compile fails closed: "
+	}
 	switch t.Kind {
 	case translate.Unaudited:
 		return reasonUnaudited, "not audited; what follows from it was refused: "
@@ -40,13 +48,24 @@ func (e *Recorder) SetPolicy(np *networkingv1.NetworkPolicy) {
 	if e == nil {
 		return
 	}
-	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
+	e.identify(types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, np.UID)
+}
+
+// SetClusterPolicy is [Recorder.SetPolicy] for a ClusterNetworkPolicy, whose name has no namespace everywhere here.
+func (e *Recorder) SetClusterPolicy(p policy.ClusterPolicy) {
+	if e != nil {
+		e.identify(types.NamespacedName{Name: p.Name}, p.UID)
+	}
+}
+
+// identify notes which policy has a name.
+func (e *Recorder) identify(name types.NamespacedName, uid types.UID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.uids[name] == np.UID {
+	if e.uids[name] == uid {
 		return
 	}
-	e.uids[name] = np.UID
+	e.uids[name] = uid
 	for _, kind := range translate.TroubleKinds() {
 		if r := e.troubles[Trouble{name, kind}]; r != nil && !r.over {
 			e.offerTrouble(r, r.reason)
@@ -90,10 +109,14 @@ func (e *Recorder) Trouble(id Trouble, reason string) {
 func (e *Recorder) offerTrouble(r *record, reason string) {
 	name := r.trouble.Policy
 	kind, begin := r.trouble.words()
-	event := newEvent(corev1.ObjectReference{
+	object := corev1.ObjectReference{
 		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy", Namespace: name.Namespace,
 		Name: name.Name, UID: e.uids[name],
-	}, kind, reason)
+	}
+	if name.Namespace == "" {
+		object.APIVersion, object.Kind = v1alpha2.SchemeGroupVersion.String(), "ClusterNetworkPolicy"
+	}
+	event := newEvent(object, kind, reason)
 	event.Message = message(begin + reason)
 	if r.event != nil && !r.over && r.event.Name == event.Name {
 		return

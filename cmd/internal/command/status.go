@@ -36,6 +36,12 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 		row("Audited", "%d policies; %d pods for ingress, %d for egress", r.Policies.Audited, r.AuditedPods["ingress"],
 			r.AuditedPods["egress"])
 	}
+	if c := r.Policies.Cluster; c.Total > 0 {
+		row("ClusterNetworkPolicies", "%d, %d of them with rules for pods of this node", c.Total, c.InEffect)
+		for _, tie := range c.Ties {
+			row("  equal priority", "%s: asked in this order, of their names", strings.Join(tie, ", "))
+		}
+	}
 	for _, t := range r.Policies.Troubles {
 		row("  "+t.Kind, "%s: %s", strings.Join(t.Policies, ", "), t.Reason)
 	}

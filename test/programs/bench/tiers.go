@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
+
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// rulesOfTier is how many rules a ClusterNetworkPolicy has at most.
+const rulesOfTier = 25
+
+// withTiers is n ClusterNetworkPolicies of 25 rules on the server in each tier, each rule for one client application
+// and, in each policy, another port. The connection matches a rule of the Baseline policy in the middle, and none of
+// Admin; a last policy denies what no rule accepts.
+func withTiers(n int) *world {
+	w := newWorld()
+	var clients []netip.Addr
+	for j := range rulesOfTier {
+		clients = append(clients, w.pod("other", fmt.Sprintf("client-%d", j)))
+	}
+	w.clients = clients
+	stranger := w.pod("other", "stranger")
+	for i := range w.Pods {
+		if w.Pods[i].IPs[0] == stranger { // the one that must not be let in
+			w.Pods[i].IPs[0] = netip.AddrFrom4([4]byte{192, 0, 2, 1})
+		}
+	}
+	for i := range n {
+		for tier, first := range map[v1alpha2.Tier]int{v1alpha2.AdminTier: 20_000, v1alpha2.BaselineTier: 1000} {
+			p := w.tierPolicy(tier, i%1000)
+			for j := range rulesOfTier {
+				port := v1alpha2.Port{Number: int32(first + i)}
+				p.Spec.Ingress = append(p.Spec.Ingress, v1alpha2.ClusterNetworkPolicyIngressRule{
+					Action: v1alpha2.ClusterNetworkPolicyRuleActionAccept,
+					From: []v1alpha2.ClusterNetworkPolicyIngressPeer{{Pods: &v1alpha2.NamespacedPod{
+						PodSelector: *selectApp(fmt.Sprintf("client-%d", j)),
+					}}},
+					Protocols: []v1alpha2.ClusterNetworkPolicyProtocol{{
+						UDP: &v1alpha2.ClusterNetworkPolicyProtocolUDP{DestinationPort: &port},
+					}},
+				})
+			}
+		}
+	}
+	last := w.tierPolicy(v1alpha2.BaselineTier, 1000)
+	last.Spec.Ingress = []v1alpha2.ClusterNetworkPolicyIngressRule{{
+		Action: v1alpha2.ClusterNetworkPolicyRuleActionDeny,
+		From:   []v1alpha2.ClusterNetworkPolicyIngressPeer{{Namespaces: &metav1.LabelSelector{}}},
+	}}
+	w.server = netip.AddrPortFrom(w.server.Addr(), uint16(1000+n/2))
+	return w
+}
+
+// tierPolicy adds a ClusterNetworkPolicy for the server.
+func (w *world) tierPolicy(tier v1alpha2.Tier, priority int) *v1alpha2.ClusterNetworkPolicy {
+	p := &v1alpha2.ClusterNetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("policy-%d", len(w.ClusterPolicies))},
+		Spec: v1alpha2.ClusterNetworkPolicySpec{
+			Tier: tier, Priority: int32(priority),
+			Subject: v1alpha2.ClusterNetworkPolicySubject{Pods: &v1alpha2.NamespacedPod{
+				PodSelector: *selectApp("server"),
+			}},
+		},
+	}
+	w.ClusterPolicies = append(w.ClusterPolicies, policy.ClusterPolicy{ClusterNetworkPolicy: p})
+	return p
+}
