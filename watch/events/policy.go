@@ -114,7 +114,7 @@ func (e *Recorder) offerTrouble(r *record, reason string) {
 		Name: name.Name, UID: e.uids[name],
 	}
 	if name.Namespace == "" {
-		object.APIVersion, object.Kind = v1alpha2.SchemeGroupVersion.String(), "ClusterNetworkPolicy"
+		object.APIVersion, object.Kind = v1alpha2.GroupVersion.String(), "ClusterNetworkPolicy"
 	}
 	event := newEvent(object, kind, reason)
 	event.Message = message(begin + reason)
