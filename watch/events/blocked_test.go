@@ -4,6 +4,7 @@ package events
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -67,6 +68,27 @@ func TestBlocked(t *testing.T) {
 				t.Errorf("row %d: requests %s, events %v, want %s", i, got, texts, want)
 			}
 			time.Sleep(podEvery)
+		}
+	})
+}
+
+// TestWouldBlock: what audited policies would block is an event of type Normal, beside what is blocked.
+func TestWouldBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, w := newBlockedTest(t)
+		e.WouldBlock(shop("db-0"), "audited", "would be blocked", 1)
+		e.WouldBlock(shop("db-0"), "audited", "would be blocked", 2)
+		e.WouldBlock(shop("web-1"), "audited", "of another node", 1)
+		e.Blocked(shop("db-0"), "blocked", "blocked", 1)
+		time.Sleep(podEvery)
+		e.WouldBlock(shop("db-0"), "audited", "would be blocked still", 3)
+		w.take()
+		want := map[string]string{
+			"v1 Pod shop/db-0 u-db ConnectionWouldBeBlocked ×6: would be blocked still": corev1.EventTypeNormal,
+			"v1 Pod shop/db-0 u-db ConnectionBlocked ×1: blocked":                       corev1.EventTypeWarning,
+		}
+		if got := w.types(); !maps.Equal(got, want) {
+			t.Errorf("events %v, want %v", got, want)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -102,17 +103,33 @@ func (f *fakeWriter) expire() {
 	clear(f.events)
 }
 
-// texts returns the events as "namespace/object uid reason ×count: message", by the names of their objects.
+// texts returns the events as eventText has them, by the names of their objects.
 func (f *fakeWriter) texts() map[string][]string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all := make(map[string][]string)
 	for _, e := range f.events {
-		o := e.InvolvedObject
-		all[o.Name] = append(all[o.Name], fmt.Sprintf("%s %s %s/%s %s %s ×%d: %s", o.APIVersion, o.Kind, o.Namespace,
-			o.Name, o.UID, e.Reason, e.Count, e.Message))
+		all[e.InvolvedObject.Name] = append(all[e.InvolvedObject.Name], eventText(e))
 	}
 	return all
+}
+
+// types returns the types of the events, by eventText.
+func (f *fakeWriter) types() map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make(map[string]string)
+	for _, e := range f.events {
+		all[eventText(e)] = e.Type
+	}
+	return all
+}
+
+// eventText is an event as "namespace/object uid reason ×count: message".
+func eventText(e *corev1.Event) string {
+	o := e.InvolvedObject
+	return fmt.Sprintf("%s %s %s/%s %s %s ×%d: %s", o.APIVersion, o.Kind, o.Namespace, o.Name, o.UID, e.Reason, e.Count,
+		e.Message)
 }
 
 // newTestRecorder returns a recorder that writes to w, in the bubble of a synctest, and what they log.
@@ -298,6 +315,35 @@ func TestEventErrors(t *testing.T) {
 	}
 }
 
+// TestUnaudited: an audited policy of which the kernel refused something is told of with words and an event of its own.
+func TestUnaudited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWriter()
+		e, _ := newTestRecorder(t, w)
+		np, _ := badPolicy("db", "u1", "10.0.0.0/33")
+		e.SetPolicy(np)
+		for _, kind := range []translate.TroubleKind{translate.Unaudited, translate.Quarantined} {
+			e.Trouble(Trouble{shop("db"), kind}, "ingress: refused")
+		}
+		time.Sleep(2 * troubleSpread)
+		synctest.Wait()
+		const policy = "networking.k8s.io/v1 NetworkPolicy shop/db u1 NetworkPolicy"
+		want := map[string]string{
+			policy + "Unaudited ×1: not audited; what follows from it was refused: ingress: refused": "Warning",
+			policy + "Quarantined ×1: quarantined; nothing is allowed to its pods: ingress: refused": "Warning",
+		}
+		if got := w.types(); !maps.Equal(got, want) {
+			t.Errorf("events %v, want %v", got, want)
+		}
+		e.DeletePolicy(shop("db"))
+		w.expire()
+		time.Sleep(2 * troublesRepeat)
+		if got := w.types(); len(got) > 0 {
+			t.Errorf("told after the policy was deleted: %v", got)
+		}
+	})
+}
+
 // TestNoEvents: a folder of manifests has none.
 func TestNoEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -308,6 +354,7 @@ func TestNoEvents(t *testing.T) {
 		e.SetPod(&corev1.Pod{})
 		e.DeletePod(types.NamespacedName{})
 		e.Blocked(types.NamespacedName{}, "", "", 1)
+		e.WouldBlock(types.NamespacedName{}, "", "", 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		e.Run(ctx)

@@ -30,11 +30,12 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 	}
 	row("Source", "%s", sourceText(r.Source))
 	row("Pods", "%d in the cluster, %d on this node", r.Pods.Cluster, r.Pods.Node)
-	row("Isolated", "%d pods for ingress, %d for egress", r.IsolatedPods["ingress"], r.IsolatedPods["egress"])
+	row("Isolated", "%s for ingress, %d for egress", counted(r.IsolatedPods["ingress"], "pod", "pods"),
+		r.IsolatedPods["egress"])
 	row("Policies", "%d, %d of them fully in effect on this node", r.Policies.Total, r.Policies.InEffect)
 	if r.Policies.Audited > 0 {
-		row("Audited", "%d policies; %d pods for ingress, %d for egress", r.Policies.Audited, r.AuditedPods["ingress"],
-			r.AuditedPods["egress"])
+		row("Audited", "%s; %s for ingress, %d for egress", counted(r.Policies.Audited, "policy", "policies"),
+			counted(r.AuditedPods["ingress"], "pod", "pods"), r.AuditedPods["egress"])
 	}
 	if c := r.Policies.Cluster; c.Total > 0 {
 		row("ClusterNetworkPolicies", "%d, %d of them with rules for pods of this node", c.Total, c.InEffect)
@@ -45,15 +46,16 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 	for _, t := range r.Policies.Troubles {
 		row("  "+t.Kind, "%s: %s", strings.Join(t.Policies, ", "), t.Reason)
 	}
-	row("Table", "%s: %d isolations, %d sets, %d elements", r.Table.Name, r.Table.Isolations, r.Table.Sets,
-		r.Table.Elements)
+	row("Table", "%s: %s, %s, %s", r.Table.Name, counted(r.Table.Isolations, "isolation", "isolations"),
+		counted(r.Table.Sets, "set", "sets"), counted(r.Table.Elements, "element", "elements"))
 	if !r.LastTransaction.Time.IsZero() {
 		took := time.Duration(r.LastTransaction.Seconds * float64(time.Second))
-		row("Last transaction", "%s ago, %d operations in %s", time.Since(r.LastTransaction.Time).Round(time.Second),
-			r.LastTransaction.Operations, took.Round(time.Microsecond))
+		row("Last transaction", "%s ago, %s in %s", time.Since(r.LastTransaction.Time).Round(time.Second),
+			counted(r.LastTransaction.Operations, "operation", "operations"), took.Round(time.Microsecond))
 	}
 	row("Unknown pods", "%s", guardText(r.Guard))
-	row("Transactions", "%d, %d recoveries; generation %d of the ruleset", r.Transactions, r.Recoveries, r.Generation)
+	row("Transactions", "%d, %s; generation %d of the ruleset", r.Transactions,
+		counted(r.Recoveries, "recovery", "recoveries"), r.Generation)
 	if r.DropLog != nil && r.DropLog.OffSince != nil {
 		row("Drop lines", "missing for %s: %s", time.Since(*r.DropLog.OffSince).Round(time.Second), r.DropLog.Error)
 	}
@@ -103,6 +105,14 @@ func SyncText(r watch.Report) string {
 		return "no: the last transaction failed: " + r.LastTransaction.Error
 	}
 	return "no: a transaction is in progress"
+}
+
+// counted is a number of things.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
 }
 
 func flowsText(s flows.State) string {
