@@ -86,7 +86,7 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 		if isolation, ok = s.IsolationOf(p.Prefix); !ok {
 			return
 		}
-		r.Src, r.Dst = peerAt(s, p.Src), peerAt(s, p.Dst)
+		r = newRecord(s, p, isolation.Direction)
 		if room && !p.Partial { // what the policies say of part of a packet takes what is not known
 			excerpt = s.Excerpt(p.Flow)
 		}
@@ -94,10 +94,8 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	if !ok {
 		return Record{}, false
 	}
-	r.Direction, r.Protocol, r.Count, r.key = isolation.Direction.String(), nft.ProtocolName(p.Proto), 1, p.key()
 	r.Policies, r.Audit = PolicyNames(isolation), isolation.Audit
 	r.external(synced)
-	r.setService(p)
 	if room {
 		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
 			r.why(p, isolation.Kind, excerpt))
@@ -105,17 +103,26 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	return r, true
 }
 
+// newRecord returns the record of one packet, with whoever the state says is at its ends, and without policies and
+// text.
+func newRecord(s *translate.State, p Packet, d policy.Direction) Record {
+	r := Record{
+		Direction: d.String(), Protocol: nft.ProtocolName(p.Proto), Src: peerAt(s, p.Src), Dst: peerAt(s, p.Dst),
+		Policies: []string{}, Count: 1, key: p.key(),
+	}
+	r.setService(p)
+	return r
+}
+
 // unknown is resolve for a packet that the guard dropped.
 func (l *Log) unknown(p Packet, d policy.Direction) Record {
-	r := Record{Direction: d.String(), Protocol: nft.ProtocolName(p.Proto), Policies: []string{}, Count: 1}
-	r.key = p.key()
 	room := l.window.room(p.key())
+	var r Record
 	var guard policy.Guard
 	l.config.View(func(s *translate.State) {
-		r.Src, r.Dst = peerAt(s, p.Src), peerAt(s, p.Dst)
+		r = newRecord(s, p, d)
 		guard, _ = s.Guard()
 	})
-	r.setService(p)
 	if !room {
 		return r
 	}

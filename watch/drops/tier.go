@@ -9,7 +9,6 @@ import (
 
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
-	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
@@ -17,20 +16,19 @@ import (
 
 // tiered is resolve for a packet that a rule of a ClusterNetworkPolicy denies.
 func (l *Log) tiered(p Packet, rule policy.ClusterRuleRef) Record {
-	r := Record{Direction: rule.Direction.String(), Protocol: nft.ProtocolName(p.Proto), Count: 1, key: p.key(),
-		Tier: string(rule.Tier), Policies: []string{rule.Policy}}
 	room := l.window.room(p.key())
 	flow := p.Flow
 	flow.Service = flow.Src == flow.Dst // else it had never left the pod
+	var r Record
 	var excerpt *policy.Cluster
 	synced := l.config.View(func(s *translate.State) {
-		r.Src, r.Dst = peerAt(s, p.Src), peerAt(s, p.Dst)
+		r = newRecord(s, p, rule.Direction)
 		if room && !p.Partial {
 			excerpt = s.Excerpt(flow)
 		}
 	})
+	r.Tier, r.Policies = string(rule.Tier), []string{rule.Policy}
 	r.external(synced)
-	r.setService(p)
 	if room {
 		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
 			r.whyTier(rule, flow, excerpt))
