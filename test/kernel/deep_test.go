@@ -50,7 +50,7 @@ func TestDeepestWay(t *testing.T) {
 		np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{Ports: ports, To: peers})
 	}
 	c.Policies = []*networkingv1.NetworkPolicy{np}
-	s := translate.New(node, translate.Options{LogGroup: 86})
+	s := translate.New(node, translate.Options{LogGroup: 86, Observe: 100}) // what counts denied ones is deepest
 	if errs := s.Add(c); len(errs) > 0 {
 		t.Fatal(errs)
 	}

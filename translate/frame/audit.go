@@ -75,6 +75,7 @@ func (fr *Frame) OpenAudit(d policy.Direction) {
 	fr.table.SetChain(count)
 	fr.table.SetChain(exempt)
 	fr.setPass(d)
+	fr.regardWay()
 }
 
 // setPass makes or deletes what leads on from isolations that audit.
@@ -109,6 +110,7 @@ func (fr *Frame) CloseAudit(d policy.Direction) {
 	fr.table.DeleteChain(auditChain(d))
 	fr.table.DeleteChain(auditExemptChain(d))
 	fr.setPass(d)
+	fr.regardWay()
 }
 
 // setAudit sends what the audited pod at an address sends or gets on to its rules of tier Baseline, if it has some.

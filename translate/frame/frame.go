@@ -53,6 +53,7 @@ type Frame struct {
 
 	observed []netip.Prefix // ranges that tell whose connections are counted
 
+	apart  bool         // ingress has a base chain of its own
 	listed bool         // the maps that dispatch have the pods that no policy selects, too
 	guard  policy.Guard // what the rules say
 }
@@ -102,12 +103,14 @@ func (fr *Frame) setWay() {
 		fr.setUnknown(d)
 	}
 	forward, ingress := slices.Concat(fr.early(nft.Forward), fr.dispatch(policy.Egress)), fr.dispatch(policy.Ingress)
-	if fr.options.TwoWays {
+	if fr.apart = fr.wantApart(); fr.apart {
 		fr.table.SetChain(&nft.Chain{
 			Name: forwardIngressChain, Comment: "to the pods of this node",
 			Base: &nft.Base{Hook: nft.Forward, Priority: 1}, Rules: slices.Concat(fr.established(), ingress),
 		})
 		ingress = nil
+	} else {
+		fr.table.DeleteChain(forwardIngressChain)
 	}
 	fr.table.SetChain(&nft.Chain{
 		Name: ingressChain, Comment: "where egress isolations send what they allow",
@@ -128,6 +131,19 @@ func (fr *Frame) setWay() {
 		return
 	}
 	fr.table.SetChain(input)
+}
+
+// wantApart says whether ingress is to have a base chain of its own, see [Options]. It also is where more than two
+// isolations are on a way: the kernel takes 16 chains from a base chain on.
+func (fr *Frame) wantApart() bool {
+	return fr.options.TwoWays || fr.tiers != [2][2]int{} || fr.audits != [2]int{}
+}
+
+// regardWay makes the way anew if ingress gets a base chain of its own, or does not need it any more.
+func (fr *Frame) regardWay() {
+	if fr.apart != fr.wantApart() {
+		fr.setWay()
+	}
 }
 
 // dispatch returns the rules that send a packet to the rules of tier Admin for its pod in a direction, which come back

@@ -138,6 +138,7 @@ func (fr *Frame) OpenTier(t Tier, d policy.Direction) (tails bool) {
 		fr.setWay()
 	} else {
 		fr.setPass(d)
+		fr.regardWay()
 	}
 	return tails
 }
@@ -163,6 +164,7 @@ func (fr *Frame) CloseTier(t Tier, d policy.Direction) (tails bool) {
 		fr.setWay()
 	} else {
 		fr.setPass(d)
+		fr.regardWay()
 	}
 	if tails = d == policy.Ingress && fr.tiersOf(d) == 0; tails {
 		fr.table.DeleteChain(alwaysEgressChain)

@@ -109,26 +109,28 @@ func SetPods(t *nft.Table, ranges []netip.Prefix) {
 
 // addPair adds the chain that counts packets without ports in the sets of a kind, and the one for those with ports.
 // Nearly all are of TCP and UDP: the first chain counts them itself, which saves a step, where there is room for them.
+// What was denied has come through many chains, of which the kernel takes 16: it gets no second one, and is not counted
+// where there is no room.
 func addPair(t *nft.Table, kind Kind, name string) {
 	var rules []nft.Rule
+	with, then := []uint8{nft.TCP, nft.UDP}, nft.GotoChain(name+withPorts)
 	if kind == Denied {
 		rules = append(rules, nft.R(nft.Midstream{}, ret()))
+		with, then = append(with, nft.SCTP), ret()
 	}
 	for _, f := range nft.Families() {
-		for _, proto := range [...]uint8{nft.TCP, nft.UDP} {
+		for _, proto := range with {
 			update := nft.UpdateOf(t.FindSet(setOf(kind, f, 0).Name))
 			rules = append(rules, nft.R(nft.Ports{{Proto: proto, Last: 65535}}, update, ret()))
 		}
 	}
 	for _, proto := range [...]uint8{nft.TCP, nft.UDP, nft.SCTP} {
-		rules = append(rules, nft.R(nft.Ports{{Proto: proto, Last: 65535}}, nft.GotoChain(name+withPorts)))
+		rules = append(rules, nft.R(nft.Ports{{Proto: proto, Last: 65535}}, then))
 	}
 	rules = append(rules, nft.R(nft.NeighbourDiscovery{}, ret()))
-	for _, c := range []*nft.Chain{
-		{Name: name, Rules: append(rules, count(t, kind, true)...)},
-		{Name: name + withPorts, Rules: count(t, kind, false)},
-	} {
-		t.SetChain(c)
+	t.SetChain(&nft.Chain{Name: name, Rules: append(rules, count(t, kind, true)...)})
+	if kind == All {
+		t.SetChain(&nft.Chain{Name: name + withPorts, Rules: count(t, kind, false)})
 	}
 }
 
