@@ -4,6 +4,7 @@ package connectivity
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -177,10 +178,14 @@ func (m *Matrix) Connections() []Connection {
 		from []int
 		cell cellID
 	}
-	groups := make(map[string]*group)
+	type groupKey struct {
+		cell cellID
+		to   string
+	}
+	groups := make(map[groupKey]*group)
 	for from := range m.profiles {
 		for cell, to := range m.row(from) {
-			key := fmt.Sprint(cell, to)
+			key := groupKey{cell, keyOf(to)}
 			if groups[key] == nil {
 				groups[key] = &group{to: to, cell: cell}
 			}
@@ -198,6 +203,15 @@ func (m *Matrix) Connections() []Connection {
 		return cmp.Or(compareSides(a.From, b.From), compareSides(a.To, b.To))
 	})
 	return all
+}
+
+// keyOf returns numbers as a key of a map. The keys sort as the numbers do.
+func keyOf(numbers []int) string {
+	key := make([]byte, 0, 4*len(numbers))
+	for _, n := range numbers {
+		key = binary.BigEndian.AppendUint32(key, uint32(n))
+	}
+	return string(key)
 }
 
 func compareSides(a, b Side) int {

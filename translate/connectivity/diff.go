@@ -106,14 +106,9 @@ func Compare(before, after *Matrix) *Diff {
 	c.enroll()
 	groups := make(map[string]*grouped)
 	alike := c.alike()
-	for i := range alike {
-		for j := range alike {
-			for k, ports := range c.pair(i, j) {
-				if !ports.Empty() {
-					group(groups, Change{Gained: k == 1, Ports: ports, Causes: c.causes(k, i, j, ports)}, i, j)
-				}
-			}
-		}
+	order := slices.Sorted(maps.Keys(alike))
+	for _, i := range order {
+		c.row(groups, i, order)
 	}
 	c.Changes = merged(groups, alike)
 	for _, d := range policy.Directions() {
@@ -194,15 +189,49 @@ func (c *comparison) alike() map[int][]int {
 	return all
 }
 
-// pair returns what is lost and what is gained between two workloads.
-func (c *comparison) pair(from, to int) [2]Ports {
+// row notes what changes between a workload and others. It is asked for every pair, so what is equal is noted once.
+func (c *comparison) row(groups map[string]*grouped, from int, others []int) {
+	at := make(map[[2]cellID][2]*grouped) // of the pairs that one cluster lacks: their causes are equal
+	to := make(map[*grouped][]int)
+	for _, j := range others {
+		cells := c.pair(from, j)
+		if cells == [2]cellID{} {
+			continue
+		}
+		lacking := min(c.at[0][from], c.at[0][j], c.at[1][from], c.at[1][j]) < 0
+		both, known := at[cells]
+		if !known || !lacking {
+			both = [2]*grouped{}
+			for k, ports := range c.change(cells) {
+				if !ports.Empty() {
+					causes := c.causes(k, from, j, ports)
+					both[k] = group(groups, Change{Gained: k == 1, Ports: ports, Causes: causes})
+				}
+			}
+			if lacking {
+				at[cells] = both
+			}
+		}
+		for _, g := range both {
+			if g != nil {
+				to[g] = append(to[g], j)
+			}
+		}
+	}
+	for g, list := range to {
+		g.to[from] = list
+	}
+}
+
+// pair returns what is open from one workload to another in either cluster.
+func (c *comparison) pair(from, to int) [2]cellID {
 	var cells [2]cellID
 	for k, m := range c.m {
 		if i, j := c.at[k][from], c.at[k][to]; i >= 0 && j >= 0 {
 			cells[k] = m.cellOf(m.profile[i], m.profile[j])
 		}
 	}
-	return c.change(cells)
+	return cells
 }
 
 // change returns what is in the first cell and not in the second, and the reverse.
@@ -288,13 +317,13 @@ type grouped struct {
 	to map[int][]int // the workloads, by those that they are open from
 }
 
-// group notes a change between two workloads.
-func group(groups map[string]*grouped, change Change, from, to int) {
+// group returns the group of a change.
+func group(groups map[string]*grouped, change Change) *grouped {
 	key := fmt.Sprint(change.Gained, change.Ports.key(), change.Causes)
 	if groups[key] == nil {
 		groups[key] = &grouped{Change: change, to: make(map[int][]int)}
 	}
-	groups[key].to[from] = append(groups[key].to[from], to)
+	return groups[key]
 }
 
 // merged returns the changes between workloads: of those that are alike, all that lead to the same workloads are one.
@@ -313,7 +342,7 @@ func merged(groups map[string]*grouped, alike map[int][]int) []Change {
 		byTo := make(map[string]*Change)
 		for _, from := range slices.Sorted(maps.Keys(g.to)) {
 			slices.Sort(g.to[from])
-			key := fmt.Sprint(g.to[from])
+			key := keyOf(g.to[from])
 			if byTo[key] == nil {
 				change := g.Change
 				change.To.Workloads = expand(g.to[from])

@@ -29,10 +29,9 @@ func (d *Diff) Merged() *Diff {
 			o.To.Workloads = append(o.To.Workloads, c.To.Workloads...)
 			continue
 		}
+		g := group(groups, Change{Gained: c.Gained, Ports: c.Ports})
 		for _, from := range c.From.Workloads {
-			for _, to := range c.To.Workloads {
-				group(groups, Change{Gained: c.Gained, Ports: c.Ports}, from, to)
-			}
+			g.to[from] = append(g.to[from], c.To.Workloads...)
 		}
 	}
 	m.Changes = merged(groups, itself)

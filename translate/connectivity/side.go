@@ -15,6 +15,7 @@ type Roster struct {
 	families map[family]bool
 	names    []string // of the namespaces, once they were asked for
 	in       map[string][]int
+	labels   []string // what Name returned; "" before
 }
 
 // OnHost says whether a workload is in the host network: it has the addresses of nodes, and policies take it for these.
@@ -23,9 +24,20 @@ func (m *Roster) OnHost(workload int) bool { return m.host[workload] }
 // Name returns the name of a workload for an operator: "namespace/name", with the kind where two have one name, and
 // "(node)" where it is in the host network, as it is the node's addresses that it has.
 func (m *Roster) Name(workload int) string {
+	if m.labels == nil {
+		m.labels = make([]string, len(m.Workloads))
+	}
+	if m.labels[workload] == "" {
+		m.labels[workload] = m.name(workload)
+	}
+	return m.labels[workload]
+}
+
+func (m *Roster) name(workload int) string {
 	w := m.Workloads[workload]
 	same := func(i int) bool {
-		return 0 <= i && i < len(m.Workloads) && m.Workloads[i].String() == w.String()
+		return 0 <= i && i < len(m.Workloads) && m.Workloads[i].Namespace == w.Namespace &&
+			m.Workloads[i].Name == w.Name
 	}
 	switch {
 	case m.OnHost(workload):
@@ -66,59 +78,83 @@ func (m *Roster) Text(s Side) []string {
 		}
 		return strings.Split(s.Networks.String(), ", ")
 	}
-	parts := m.parts(s.Workloads)
-	others := m.without(s.Workloads)
-	if len(others) == 0 {
-		return []string{Everything}
+	var some, but int // how many parts it has, either way of saying it
+	runs := m.runs(s.Workloads)
+	for _, r := range runs {
+		some, but = some+phrases(r.have, r.others), but+phrases(r.others, r.have)
 	}
-	if but := m.parts(others); len(but)+1 < len(parts) {
-		but[0] = Everything + " except " + but[0]
-		return but
+	var parts []string
+	for _, r := range runs {
+		if but+1 < some {
+			r = run{r.others, r.have}
+		}
+		parts = m.phrase(parts, r)
+	}
+	switch {
+	case but == 0:
+		return []string{Everything}
+	case but+1 < some:
+		parts[0] = Everything + " except " + parts[0]
 	}
 	return parts
 }
 
-// without returns the workloads that are not among some, which are sorted.
-func (m *Roster) without(some []int) []int {
-	var others []int
-	for w := range m.Workloads {
-		if len(some) > 0 && some[0] == w {
-			some = some[1:]
+// run is workloads of one namespace, and the others of that namespace; both are sorted.
+type run struct{ have, others []int }
+
+// runs parts the workloads of each namespace into those that are among some, which are sorted as they are, by
+// namespace, and the others.
+func (m *Roster) runs(some []int) []run {
+	names, in := m.Namespaces()
+	all := make([]run, len(names))
+	for i, ns := range names {
+		r := &all[i]
+		n := 0
+		for n < len(some) && some[n] <= in[ns][len(in[ns])-1] {
+			n++
+		}
+		if r.have, some = some[:n], some[n:]; n == 0 {
+			r.others = in[ns]
 			continue
 		}
-		others = append(others, w)
+		rest := r.have
+		for _, w := range in[ns] {
+			if len(rest) > 0 && rest[0] == w {
+				rest = rest[1:]
+				continue
+			}
+			r.others = append(r.others, w)
+		}
 	}
-	return others
+	return all
 }
 
-// parts names workloads by namespaces.
-func (m *Roster) parts(workloads []int) []string {
-	names, in := m.Namespaces()
-	have := make(map[string][]int)
-	for _, w := range workloads {
-		have[m.Workloads[w].Namespace] = append(have[m.Workloads[w].Namespace], w)
+// phrases returns how many parts phrase adds for workloads of a namespace that has others.
+func phrases(workloads, others []int) int {
+	switch {
+	case len(others) == 0 && len(workloads) > 1:
+		return 1
+	case len(others)+1 < len(workloads):
+		return len(others)
 	}
-	var parts []string
-	for _, ns := range names {
-		list := func(all []int) []string {
-			text := make([]string, len(all))
-			for i, w := range all {
-				text[i] = m.Name(w)
-			}
-			return text
-		}
-		others := slices.DeleteFunc(slices.Clone(in[ns]), func(w int) bool { return has(have[ns], w) })
-		switch {
-		case len(have[ns]) == 0:
-		case len(others) == 0 && len(have[ns]) > 1:
-			parts = append(parts, ns+"/*")
-		case len(others)+1 < len(have[ns]):
-			but := list(others)
-			but[0] = ns + "/* except " + but[0]
-			parts = append(parts, but...)
-		default:
-			parts = append(parts, list(have[ns])...)
-		}
+	return len(workloads)
+}
+
+// phrase adds the names of workloads of one namespace.
+func (m *Roster) phrase(parts []string, r run) []string {
+	if len(r.have) == 0 {
+		return parts
+	}
+	whole := m.Workloads[r.have[0]].Namespace + "/*"
+	switch {
+	case len(r.others) == 0 && len(r.have) > 1:
+		return append(parts, whole)
+	case len(r.others)+1 < len(r.have):
+		parts = append(parts, whole+" except "+m.Name(r.others[0]))
+		r.have = r.others[1:]
+	}
+	for _, w := range r.have {
+		parts = append(parts, m.Name(w))
 	}
 	return parts
 }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package connectivity_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/netpold/netpold/translate/connectivity"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// distinct returns pods without owners, in two namespaces, each of which policies treat in a way of its own.
+func distinct(pods int) *policy.Cluster {
+	c := &policy.Cluster{Namespaces: map[string]map[string]string{"a": {"x": "y"}, "b": {"x": "y"}}}
+	for i := range pods {
+		name := types.NamespacedName{Namespace: []string{"a", "b"}[i%2], Name: fmt.Sprint("pod-", i)}
+		c.Pods = append(c.Pods, policy.Pod{NamespacedName: name, Node: "node", Running: true,
+			Labels: map[string]string{"app": fmt.Sprint("app-", i), "group": fmt.Sprint(i)},
+			IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}})
+		c.Policies = append(c.Policies, opening(name.Namespace, fmt.Sprint("app-", i), int32(1+i%7)))
+	}
+	return c
+}
+
+// What is done for every pair of workloads allocates nothing: of 10,000 pods that are all their own workload it would
+// be most of the time.
+func TestCompareAllocatesNothingForEachPair(t *testing.T) {
+	const pods = 300
+	before, after := connectivity.New(&policy.Cluster{}), connectivity.New(distinct(pods))
+	var d *connectivity.Diff
+	allocations := testing.AllocsPerRun(1, func() { d = connectivity.Compare(before, after) })
+	pairs := 0
+	for _, c := range d.Changes {
+		pairs += len(c.From.Workloads) * len(c.To.Workloads)
+	}
+	if pairs != pods*pods {
+		t.Fatalf("%d pairs gained, want all %d", pairs, pods*pods)
+	}
+	if allocations > pods*pods {
+		t.Errorf("%.0f allocations for %d pairs of workloads", allocations, pods*pods)
+	}
+}
+
+// The text of a side that names many workloads costs little more than its slices.
+func TestTextAllocatesNothingForEachWorkload(t *testing.T) {
+	const pods = 1000
+	m := connectivity.New(distinct(pods))
+	var some connectivity.Side
+	for w := range m.Workloads {
+		if w%2 == 0 {
+			some.Workloads = append(some.Workloads, w)
+		}
+	}
+	parts := 0
+	allocations := testing.AllocsPerRun(2, func() { parts = len(m.Text(some)) })
+	if parts != pods/2 {
+		t.Fatalf("%d parts, want %d", parts, pods/2)
+	}
+	if allocations > 50 {
+		t.Errorf("%.0f allocations for a side of %d workloads", allocations, pods/2)
+	}
+}
+
+// opening returns a policy that isolates pods with a label app and opens one port of them to all pods.
+func opening(namespace, app string, port int32) *networkingv1.NetworkPolicy {
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: app}}
+	np.Spec.PodSelector.MatchLabels = map[string]string{"app": app}
+	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{
+		From:  []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}},
+		Ports: []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt32(port))}},
+	}}
+	return np
+}
