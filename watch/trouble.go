@@ -24,6 +24,8 @@ func newTroubles() troubles { return troubles{told: make(map[events.Trouble]stri
 // troubleLine is the message of the log about a kind of trouble.
 func troubleLine(kind translate.TroubleKind) string {
 	switch kind {
+	case translate.Unaudited:
+		return "policies are not audited; what follows from them was refused"
 	case translate.OverLimit:
 		return "policy is over a limit; the excess is not allowed"
 	case translate.Quarantined:
