@@ -20,27 +20,107 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestDeepestWay has a packet pass as many chains as a way can have, those of egress and then those of ingress: the
-// kernel takes 16.
+// deepCase is a case of TestDeepestWay.
+type deepCase struct {
+	mode   string
+	blocks int
+}
+
+// TestDeepestWay has a packet pass as many chains as a way can have: the kernel takes 16 from a base chain on. Tier
+// Baseline comes after audited policies.
 func TestDeepestWay(t *testing.T) {
 	blocks := 4000
 	if testing.Short() {
 		blocks = 400 // a kernel that walks all ways through the chains takes minutes for them: TestGraph
 	}
-	p := prober.New(t)
-	conn := open(t)
-	c := &policy.Cluster{Namespaces: map[string]map[string]string{"ns": nil}}
-	ends := [2]netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}
+	for _, of := range []deepCase{{policy.Enforce, blocks}, {policy.Audit, blocks}} {
+		t.Run(of.mode, func(t *testing.T) {
+			p := prober.New(t)
+			conn := open(t)
+			c, ends := of.cluster(t)
+			// what counts denied ones is deepest
+			s := translate.New(node, translate.Options{LogGroup: 86, Observe: 100})
+			if errs := s.Add(c); len(errs) > 0 {
+				t.Fatal(errs)
+			}
+			if _, err := conn.Apply(t.Context(), s.Complete().Take()); err != nil {
+				t.Fatal(err)
+			}
+			var flows []policy.Flow
+			for port := 1; port < of.blocks+1; port += 1 + of.blocks/300 {
+				flows = append(flows, policy.Flow{Src: ends[0], Dst: ends[1], Proto: nft.TCP, DstPort: uint16(port)})
+			}
+			forwarded, err := send(p, flows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			of.check(t, deepAnswers{c, s.Complete(), flows, forwarded, wouldDeny(t, conn)})
+		})
+	}
+}
+
+// deepAnswers is what the kernel says of flows, and what it has to agree with.
+type deepAnswers struct {
+	cluster   *policy.Cluster
+	table     *nft.Table
+	flows     []policy.Flow
+	forwarded []bool
+	counted   uint64 // that audited policies would deny
+}
+
+// check holds the kernel's answers against the rules and the policies.
+func (of deepCase) check(t *testing.T, a deepAnswers) {
+	t.Helper()
+	allowed, would := 0, [2]int{}
+	for i, f := range a.flows {
+		trail, err := trace.Follow(a.table, translate.PacketOf(f))
+		explained := a.cluster.Explain(f)
+		want, verdict := explained.Allowed, trail.Verdict
+		if a.forwarded[i] != want || (verdict.Kind == nft.Accept) != want || err != nil {
+			t.Errorf("%s: forwarded: %t; the policies allow it: %t; the rules: %v in %d steps, %v", f, a.forwarded[i],
+				want, verdict, len(trail.Steps), err)
+		}
+		audits := [2]bool{policy.Egress: explained.Egress.WouldDeny(),
+			policy.Ingress: explained.Egress.Allowed && explained.Ingress.WouldDeny()}
+		if got := translate.WouldDeny(trail); got != audits {
+			t.Errorf("%s: audited policies would deny it, by direction: %v; by the rules: %v", f, audits, got)
+		}
+		for d, denied := range audits {
+			if denied {
+				would[d]++
+			}
+		}
+		if want {
+			allowed++
+		}
+	}
+	t.Logf("%d of %d flows are allowed; audited policies would deny %v, by direction", allowed, len(a.flows), would)
+	if sum := would[0] + would[1]; a.counted != uint64(sum) {
+		t.Errorf("the kernel counts %d packets that audited policies would deny, not %d", a.counted, sum)
+	}
+	audited := would[policy.Egress] > 0 && would[policy.Ingress] > 0
+	if allowed == 0 || allowed == len(a.flows) || audited != (of.mode == policy.Audit) {
+		t.Errorf("%d of %d flows are allowed, %v would be denied: not all is tested", allowed, len(a.flows), would)
+	}
+}
+
+// cluster returns two pods that one policy isolates both ways, or would, with blocks at random, and
+// ClusterNetworkPolicies that leave most to it.
+func (of deepCase) cluster(t *testing.T) (c *policy.Cluster, ends [2]netip.Addr) {
+	t.Helper()
+	c = &policy.Cluster{Namespaces: map[string]map[string]string{"ns": nil}}
+	ends = [2]netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}
 	for i, a := range ends {
 		c.Pods = append(c.Pods, policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("pod-", i)}, Node: node,
 			IPs: []netip.Addr{a}, Running: true,
 		})
 	}
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "deep"}}
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "deep",
+		Annotations: map[string]string{policy.ModeAnnotation: of.mode}}}
 	np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
 	r := random.Source(1)
-	for i := range blocks {
+	for i := range of.blocks {
 		port := intstr.FromInt32(int32(i + 1))
 		ports := []networkingv1.NetworkPolicyPort{{Port: &port}}
 		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(r.IntN(2)), byte(r.IntN(256)), byte(r.IntN(256))}),
@@ -50,34 +130,20 @@ func TestDeepestWay(t *testing.T) {
 		np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{Ports: ports, To: peers})
 	}
 	c.Policies = []*networkingv1.NetworkPolicy{np}
-	s := translate.New(node, translate.Options{LogGroup: 86, Observe: 100}) // what counts denied ones is deepest
-	if errs := s.Add(c); len(errs) > 0 {
-		t.Fatal(errs)
-	}
-	if _, err := conn.Apply(t.Context(), s.Complete().Take()); err != nil {
-		t.Fatal(err)
-	}
-	var flows []policy.Flow
-	for port := 1; port < blocks; port += blocks / 300 {
-		flows = append(flows, policy.Flow{Src: ends[0], Dst: ends[1], Proto: nft.TCP, DstPort: uint16(port)})
-	}
-	forwarded, err := send(p, flows)
-	if err != nil {
-		t.Fatal(err)
-	}
-	allowed := 0
-	for i, f := range flows {
-		trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
-		steps, verdict := trail.Steps, trail.Verdict
-		if want := c.Explain(f).Allowed; forwarded[i] != want || (verdict.Kind == nft.Accept) != want || err != nil {
-			t.Errorf("%s: forwarded: %t; the policies allow it: %t; the rules: %v in %d steps, %v", f, forwarded[i],
-				want, verdict, len(steps), err)
+	for tier, action := range map[string]string{"Admin": "Pass", "Baseline": "Deny"} {
+		p, err := policy.ReadClusterPolicy(fmt.Appendf(nil, `{"apiVersion": "policy.networking.k8s.io/v1alpha2",
+			"kind": "ClusterNetworkPolicy", "metadata": {"name": "of-%[1]s"}, "spec": {"tier": "%[1]s", "priority": 1,
+			"subject": {"namespaces": {}}, "egress": [
+			{"action": "%[2]s", "to": [{"networks": ["10.0.0.0/30"]}],
+				"protocols": [{"tcp": {"destinationPort": {"range": {"start": 1, "end": 5}}}}]},
+			{"action": "%[2]s", "to": [{"networks": ["10.0.0.0/24"]}, {"namespaces": {}}],
+				"protocols": [{"tcp": {"destinationPort": {"number": 8}}}]}], "ingress": [
+			{"action": "%[2]s", "from": [{"namespaces": {}}],
+				"protocols": [{"tcp": {"destinationPort": {"range": {"start": 10, "end": 19}}}}]}]}}`, tier, action))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if forwarded[i] {
-			allowed++
-		}
+		c.ClusterPolicies = append(c.ClusterPolicies, p)
 	}
-	if allowed == 0 || allowed == len(flows) {
-		t.Errorf("%d of %d flows are allowed: nothing is tested", allowed, len(flows))
-	}
+	return c, ends
 }
