@@ -25,6 +25,8 @@ type Diff struct {
 	Added   []int // workloads that only the new cluster has
 	Removed []int // that only the old one has
 	Changes []Change
+
+	Audited [2][]types.NamespacedName // policies of the old and the new cluster that do not count, sorted
 }
 
 // Change is what each of From may open to each of To in one cluster and not in the other.
@@ -103,6 +105,7 @@ type comparison struct {
 func Compare(before, after *Matrix) *Diff {
 	c := &comparison{m: [2]*Matrix{before, after}, changed: make(map[[4]portsID][2]Ports)}
 	c.same, c.sameTier = sameText(before.cluster, after.cluster), sameTiers(before.cluster, after.cluster)
+	c.Audited = [2][]types.NamespacedName{before.Audited(), after.Audited()}
 	c.enroll()
 	groups := make(map[string]*grouped)
 	alike := c.alike()

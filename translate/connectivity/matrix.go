@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -70,6 +71,17 @@ func New(c *policy.Cluster) *Matrix {
 
 // Policies returns the policies of the cluster, which must not be changed.
 func (m *Matrix) Policies() []*networkingv1.NetworkPolicy { return m.cluster.Policies }
+
+// Audited returns the policies of the cluster that are only audited, sorted: they isolate nothing and allow nothing.
+func (m *Matrix) Audited() []types.NamespacedName {
+	var names []types.NamespacedName
+	for _, np := range m.cluster.Policies {
+		if m.cluster.Audited(np) {
+			names = append(names, types.NamespacedName{Namespace: np.Namespace, Name: np.Name})
+		}
+	}
+	return sortedNames(names)
+}
 
 // classify finds the classes, and the workloads with their members.
 func (m *Matrix) classify(identities map[int]*identity) {

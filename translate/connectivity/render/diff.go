@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/netpold/netpold/translate/connectivity"
 )
 
@@ -49,7 +51,7 @@ func changes(d *connectivity.Diff) table {
 	return t
 }
 
-// rosterText says which workloads are in one cluster alone.
+// rosterText says which workloads are in one cluster alone, and which policies do not count.
 func rosterText(d *connectivity.Diff) string {
 	var text strings.Builder
 	for _, part := range []struct {
@@ -61,7 +63,24 @@ func rosterText(d *connectivity.Diff) string {
 			fmt.Fprintf(&text, "%s: %s\n", part.title, strings.Join(names, ", "))
 		}
 	}
+	if !slices.Equal(d.Audited[0], d.Audited[1]) {
+		text.WriteString(auditedText("Only audited before, not counted", d.Audited[0]))
+	}
+	text.WriteString(auditedText("Only audited, not counted", d.Audited[1]))
 	return text.String()
+}
+
+// auditedText names policies that are only audited, a few of them, in a line; it is empty where there are none.
+func auditedText(title string, all []types.NamespacedName) string {
+	const most = 20
+	list, more := fullNames(all), ""
+	if len(list) > most {
+		list, more = list[:most], fmt.Sprintf(" and %d more", len(list)-most)
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return title + ": " + strings.Join(list, ", ") + more + "\n"
 }
 
 // DiffText writes a diff for a terminal of 120 columns.
@@ -95,6 +114,10 @@ type DiffDocument struct {
 	Added   []string     `json:"addedWorkloads"`   // ids of workloads that only the new cluster has
 	Removed []string     `json:"removedWorkloads"` // that only the old one has
 	Changes []ChangeText `json:"changes"`
+
+	// Policies that do not count, "namespace/name".
+	AuditedBefore []string `json:"auditedPoliciesBefore,omitempty"` // of the old cluster
+	Audited       []string `json:"auditedPolicies,omitempty"`       // of the new one
 }
 
 // ChangeText is what each of From may open to each of To in one of the clusters alone.
@@ -117,7 +140,8 @@ type CauseText struct {
 // DiffJSON writes a diff as a [DiffDocument].
 func DiffJSON(w io.Writer, d *connectivity.Diff) error {
 	added, removed := workloadIDs(&d.Roster, d.Added), workloadIDs(&d.Roster, d.Removed)
-	doc := DiffDocument{Added: added, Removed: removed, Changes: []ChangeText{}}
+	doc := DiffDocument{Added: added, Removed: removed, Changes: []ChangeText{},
+		AuditedBefore: fullNames(d.Audited[0]), Audited: fullNames(d.Audited[1])}
 	for _, c := range d.Changes {
 		text := ChangeText{Change: "lost", From: end(&d.Roster, c.From), To: end(&d.Roster, c.To), Ports: c.Ports}
 		if c.Gained {

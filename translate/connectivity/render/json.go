@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"io"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/netpold/netpold/translate/connectivity"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -14,6 +16,7 @@ import (
 type Document struct {
 	Workloads   []WorkloadText   `json:"workloads"`
 	Connections []ConnectionText `json:"connections"`
+	Audited     []string         `json:"auditedPolicies,omitempty"` // "namespace/name"; they do not count
 }
 
 // WorkloadText is a workload, and the policies that isolate it.
@@ -54,6 +57,7 @@ func JSON(w io.Writer, v View) error {
 			IngressTiers: v.TieredBy(policy.Ingress, i), EgressTiers: v.TieredBy(policy.Egress, i),
 		})
 	}
+	doc.Audited = fullNames(v.Audited())
 	for _, c := range v.Connections {
 		text := ConnectionText{From: end(&v.Roster, c.From), To: end(&v.Roster, c.To), Ports: c.Every}
 		if !c.Some.Equal(c.Every) {
@@ -69,9 +73,13 @@ func JSON(w io.Writer, v View) error {
 func workloadID(w connectivity.Workload) string { return w.Namespace + "/" + w.Kind + "/" + w.Name }
 
 func (v View) policyNames(d policy.Direction, workload int) []string {
-	names, _ := v.IsolatedBy(d, workload)
-	text := []string{}
-	for _, n := range names {
+	isolating, _ := v.IsolatedBy(d, workload)
+	return append([]string{}, fullNames(isolating)...)
+}
+
+func fullNames(all []types.NamespacedName) []string {
+	var text []string
+	for _, n := range all {
 		text = append(text, n.String())
 	}
 	return text

@@ -27,7 +27,7 @@ type page struct {
 	Title                                    string
 	PictureStyle, Style                      template.CSS
 	Library, Program                         template.JS
-	Licence                                  string
+	Licence, Audited                         string
 	Picture                                  template.HTML
 	Data                                     template.JS
 	Namespaces                               []string
@@ -97,6 +97,7 @@ func HTML(w io.Writer, v View) error {
 		Library: template.JS(read("d3.min.js")), Program: template.JS(read("page.js")), Licence: read("d3.LICENSE"),
 		Picture: template.HTML(picture.String()), Data: template.JS(data), // all of it is escaped already
 		Namespaces: l.names, Workloads: len(v.shown()), Connections: len(v.Connections),
+		Audited: v.auditedText(),
 	}
 	if v.Namespace != "" {
 		p.Title += " of " + v.Namespace

@@ -31,8 +31,15 @@ func Text(w io.Writer, v View) error {
 			return err
 		}
 	}
+	if text := v.auditedText(); text != "" {
+		_, err := io.WriteString(w, "\n"+text)
+		return err
+	}
 	return nil
 }
+
+// auditedText names the policies that do not count: all of the cluster, as those of other namespaces could, too.
+func (v View) auditedText() string { return auditedText("Only audited, not counted", v.Audited()) }
 
 // tables returns the workloads, and what is open.
 func (v View) tables() [2]table {
@@ -145,6 +152,9 @@ func Markdown(w io.Writer, v View) error {
 	for i, t := range v.tables() {
 		b.WriteString([]string{"### Workloads\n\n", "\n### What is open\n\n"}[i])
 		t.markdown(&b)
+	}
+	if text := v.auditedText(); text != "" {
+		b.WriteString("\n" + escape(text))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
