@@ -243,7 +243,8 @@ func (s *State) newList(key string, at tier.Place, rules []tier.Rule) *list {
 	l.by.Rest, l.held = rest.Class, append(l.held, rest)
 	if len(l.order) > 0 {
 		for i, f := range nft.Families() {
-			l.by.Maps[i] = s.table.Set(l.mapName(f), nft.SetType{Family: f, Fields: nft.Addr, Map: true}, "")
+			l.by.Maps[i] = s.table.Set(l.mapName(f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+				"pods among the peers, to the rules for them")
 		}
 	}
 	l.setBase(s)

@@ -3,7 +3,6 @@
 package spec
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -94,7 +93,7 @@ func unread(p policy.ClusterPolicy, some func(policy.Unread) bool) field.ErrorLi
 	var errs field.ErrorList
 	for _, u := range p.Unread {
 		if some(u) {
-			errs = append(errs, field.InternalError(field.NewPath(u.Path), errors.New(u.Problem)))
+			errs = append(errs, field.Forbidden(field.NewPath(u.Path), u.Problem))
 		}
 	}
 	return errs
