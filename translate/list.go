@@ -86,6 +86,10 @@ func (s *State) leaveList(id *identity, l *list) {
 	}
 }
 
+// mostOfList is how many elements the networks and ports of a list may take. Each set of rules that an address can be in
+// has a map of its ports: ten policies, legal one by one, take millions, and gigabytes while they are made.
+const mostOfList = 200_000
+
 // listOf returns the list of a local identity at a place, or nil if no rule there is for it.
 func (s *State) listOf(id *identity, at tier.Place) *list {
 	var policies []*clusterPolicy
@@ -126,7 +130,16 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 			rules = append(rules, tier.Rule{ClusterRule: r, Policy: p.Name})
 		}
 	}
-	l = s.newList(key, at, rules)
+	compiled := tier.New(at, rules, s.frame.TierTail)
+	if compiled.Exceeds(mostOfList) {
+		s.quarantines[listKey(key)] = &quarantine{
+			Quarantine: Quarantine{Key: listKey(key), Reason: fmt.Sprintf(
+				"the networks and ports of tier %s together take more than %d elements", at.Tier, mostOfList)},
+			kind: frame.Kind{Direction: at.Direction}, policies: names,
+		}
+		return s.standInList(key, at, names)
+	}
+	l = s.newList(key, compiled, rules)
 	l.policies = names
 	return l
 }
@@ -215,11 +228,11 @@ func (s *State) resolveRule(r *spec.ClusterRule, id *identity, d policy.Directio
 	return found
 }
 
-// newList makes the list of some rules.
-func (s *State) newList(key string, at tier.Place, rules []tier.Rule) *list {
+// newList makes the list of some rules, which are compiled.
+func (s *State) newList(key string, compiled *tier.List, rules []tier.Rule) *list {
 	l := &list{
-		List: tier.New(at, rules, s.frame.TierTail),
-		key:  key, name: at.Tier.Prefix(at.Direction) + "list-" + key,
+		List: compiled,
+		key:  key, name: compiled.Tier.Prefix(compiled.Direction) + "list-" + key,
 		users:   make(map[*identity]struct{}),
 		index:   make(map[*selector]int),
 		classes: make(map[string]*class),

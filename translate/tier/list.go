@@ -143,6 +143,31 @@ func (l *List) matches(pod, networks []int, numbers func(string) nft.Ports) []ma
 	return matches
 }
 
+// Exceeds says whether addresses of no pod take more elements than a limit: of networks, and of ports for each distinct
+// set of rules that networks have. It makes none of them.
+func (l *List) Exceeds(limit int) bool {
+	n := 0
+	for _, f := range nft.Families() {
+		n += len(l.networks[f])
+	}
+	for i := range len(l.sets) + 1 {
+		var networks []int
+		if i > 0 {
+			networks = l.sets[i-1]
+		}
+		for _, m := range l.matches(nil, networks, nil) {
+			if m.ports.Every {
+				break
+			}
+			n += len(m.ports.Ranges)
+		}
+		if n > limit {
+			return true
+		}
+	}
+	return false
+}
+
 // none is the verdict of what no rule decides.
 func (l *List) none() nft.Verdict {
 	if l.Tier == frame.Admin {

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// crossing returns a policy as large as the API takes one, of which each address is in the networks of about three of
+// its rules, in every combination: each has ports of its own.
+func crossing(n int) policy.ClusterPolicy {
+	p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{}}
+	p.Name, p.Spec.Tier, p.Spec.Priority = fmt.Sprintf("crossing-%d", n), v1alpha2.AdminTier, int32(n)
+	p.Spec.Subject.Namespaces = &metav1.LabelSelector{}
+	for i := range 25 {
+		r := v1alpha2.ClusterNetworkPolicyEgressRule{Action: v1alpha2.ClusterNetworkPolicyRuleActionAccept}
+		for j := range 25 {
+			port := &v1alpha2.Port{Number: int32(1 + 2*((n*25+i)*25+j))}
+			r.Protocols = append(r.Protocols, v1alpha2.ClusterNetworkPolicyProtocol{
+				TCP: &v1alpha2.ClusterNetworkPolicyProtocolTCP{DestinationPort: port},
+			})
+			networks := []v1alpha2.CIDR{"172.0.0.0/8"}
+			for k := 1; k < 25; k++ {
+				at := (n*15_625 + (j*25+k)*(2*i+1)) % 8192
+				networks = append(networks, v1alpha2.CIDR(fmt.Sprintf("172.16.%d.%d/32", at>>8, at&255)))
+			}
+			if i%2 == 1 {
+				networks = networks[1:]
+			}
+			r.To = append(r.To, v1alpha2.ClusterNetworkPolicyEgressPeer{Networks: networks})
+		}
+		p.Spec.Egress = append(p.Spec.Egress, r)
+	}
+	return p
+}
+
+// TestTierLimit: networks and ports of policies that are legal one by one, and multiply, are not written. Their pods
+// are denied everything in the tier, which is told, until a policy goes that is part of it.
+func TestTierLimit(t *testing.T) {
+	s := translate.New("n", translate.Options{Limits: translate.DefaultLimits()})
+	s.SetNamespace("ns", map[string]string{})
+	pod := netip.MustParseAddr("10.0.0.1")
+	s.SetPod(policy.Pod{
+		NamespacedName: types.NamespacedName{Namespace: "ns", Name: "p"}, Node: "n", IPs: []netip.Addr{pod},
+		Running: true,
+	})
+	elements := func() (n int) {
+		for _, set := range s.Complete().Sets() {
+			n += set.Len()
+		}
+		return n
+	}
+	allowed := func(to string) bool {
+		f := policy.Flow{Src: pod, Dst: netip.MustParseAddr(to), Proto: nft.TCP, DstPort: 1}
+		trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return trail.Verdict.Kind == nft.Accept
+	}
+	told := func() (all []string) {
+		for trouble := range s.Troubles() {
+			all = append(all, trouble.Kind.String()+" "+trouble.Reason)
+		}
+		return all
+	}
+	s.SetClusterPolicy(crossing(0))
+	one := elements()
+	t.Logf("one policy: %d elements", one)
+	if !allowed("172.16.0.1") || len(told()) > 0 {
+		t.Errorf("one policy is too much: %q", told())
+	}
+	for n := 1; n < 10; n++ {
+		s.SetClusterPolicy(crossing(n))
+	}
+	many := elements()
+	t.Logf("ten policies: %d elements, %q", many, told())
+	if got := told(); many > 100 || len(got) != 1 || !strings.Contains(got[0], "more than 200000 elements") {
+		t.Errorf("%d elements, and it is told: %q", many, got)
+	}
+	if allowed("172.16.0.1") || allowed("192.0.2.1") {
+		t.Error("what exceeds the limit allows something")
+	}
+	for n := 1; n < 10; n++ {
+		s.DeleteClusterPolicy(fmt.Sprintf("crossing-%d", n))
+	}
+	if got := elements(); got != one || !allowed("172.16.0.1") {
+		t.Errorf("%d elements after the other policies have gone, want %d", got, one)
+	}
+	s.Absolve()
+	if got := told(); len(got) > 0 {
+		t.Errorf("still told: %q", got)
+	}
+}
