@@ -86,8 +86,8 @@ func (s *State) leaveList(id *identity, l *list) {
 	}
 }
 
-// mostOfList is how many elements the networks and ports of a list may take. Each set of rules that an address can be in
-// has a map of its ports: ten policies, legal one by one, take millions, and gigabytes while they are made.
+// mostOfList is how many elements the networks and ports of a list may take. Each set of rules that an address can be
+// in has a map of its ports: ten policies, legal one by one, take millions, and gigabytes while they are made.
 const mostOfList = 200_000
 
 // listOf returns the list of a local identity at a place, or nil if no rule there is for it.
