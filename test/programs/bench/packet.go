@@ -87,10 +87,8 @@ func (b *bench) packetPath(ctx context.Context) error {
 		}
 		base := Measure{ID: "packet/" + c.id + "/baseline", Title: c.title + ": conntrack alone", X: c.x,
 			Y: "CPU time", Unit: "ns"}
-		for _, n := range at {
-			if err := b.packetPoint(ctx, c.world(n), float64(n), &m, &base); err != nil {
-				return fmt.Errorf("%s, %d: %w", c.title, n, err)
-			}
+		if err := b.packetCurve(ctx, c, at, &m, &base); err != nil {
+			return fmt.Errorf("%s: %w", c.title, err)
 		}
 		b.add(m)
 		b.add(base)
@@ -99,26 +97,36 @@ func (b *bench) packetPath(ctx context.Context) error {
 	return b.parts(ctx)
 }
 
-// packetPoint measures one world. It has a goroutine, that is a thread, of its own, which ends in the last of the
-// spaces.
-func (b *bench) packetPoint(ctx context.Context, w *world, x float64, m, base *Measure) error {
+// packetCurve measures the worlds of a curve in turn, slice by slice, so that a slow minute of the machine is in all of
+// them. It has a goroutine, that is a thread, of its own, which ends in the last of the spaces.
+func (b *bench) packetCurve(ctx context.Context, c curve, at []int, m, base *Measure) error {
 	return thread(func() error {
-		contenders, err := b.contenders(ctx, w)
-		for _, c := range contenders {
-			defer closeQuietly(c.space)
+		var all []contender
+		ends := make([]int, len(at)) // of each world's contenders among all
+		defer func() {
+			for _, c := range all {
+				closeQuietly(c.space)
+			}
+		}()
+		for i, n := range at {
+			contenders, err := b.contenders(ctx, c.world(n))
+			all = append(all, contenders...)
+			if ends[i] = len(all); err != nil {
+				return fmt.Errorf("%d: %w", n, err)
+			}
 		}
+		costs, err := compare(ctx, all, b.packetEffort())
 		if err != nil {
 			return err
 		}
-		costs, err := compare(ctx, contenders, b.packetEffort())
-		if err != nil {
-			return err
+		for i, begin := 0, 0; i < len(at); begin, i = ends[i], i+1 {
+			x := float64(at[i])
+			base.add("conntrack alone", point(x, costs[begin]))
+			for k := begin + 1; k < ends[i]; k++ {
+				m.add(all[k].series, point(x, minus(costs[k], costs[begin])))
+			}
+			b.progress("%-18s %6.0f: conntrack alone %s", m.ID, x, summary(m, median(costs[begin])))
 		}
-		base.add("conntrack alone", point(x, costs[0]))
-		for i, c := range contenders[1:] {
-			m.add(c.series, point(x, minus(costs[i+1], costs[0])))
-		}
-		b.progress("%-18s %6.0f: conntrack alone %s", m.ID, x, summary(m, median(costs[0])))
 		return nil
 	})
 }

@@ -29,6 +29,7 @@ func chapters() []chapter {
 			figures: []figure{
 				packetFigure("policies"), packetFigure("rules"), packetFigure("peers"),
 				packetFigure("blocks"), packetFigure("local"), packetFigure("outside"),
+				packetFigure("tiers"),
 				{id: "packet/parts", noPlot: true},
 				{id: "packet/forms", noPlot: true}, {id: "packet/forms/ratio", noPlot: true},
 			},
