@@ -10,6 +10,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/watch/denied"
+	"github.com/netpold/netpold/watch/explain"
 )
 
 // Kernel holds tables of the inet family, for the loop alone. After an error the loop takes nothing as known of what
@@ -34,10 +35,7 @@ type Kernel interface {
 // Reads reads from the kernel, beside its transactions.
 type Reads interface {
 	denied.Reads
-	// Element returns the element that a lookup of a key in a set ends at, or an error that is fs.ErrNotExist.
-	Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error)
-	// Rules returns the rules of a chain, in their order, each held against that of want at its place.
-	Rules(ctx context.Context, table string, want *nft.Chain) ([]nft.HeldRule, error)
+	explain.Reads
 	// Generation returns the number of the ruleset.
 	Generation(ctx context.Context) (uint32, error)
 }

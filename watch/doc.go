@@ -15,12 +15,12 @@
 //	     | bytes of an object           | a file has changed        | names and addresses of
 //	     v                              v                           | the pod
 //	apiserver/trim.go              folder/source_linux.go           |
-//	     | what policies need           | reads it and compares     |
-//	     v                              | with what it was          |
-//	apiserver/feed.go                   |                           v
-//	     | one for each kind            |                      admit.go  Loop.Admit, until
-//	     v                              |                           |    the kernel has it
-//	apiserver/source.go                 |                           |
+//	     | what policies need           | has folder/read.go read   |
+//	     v                              | it, and compares it with  |
+//	apiserver/feed.go                   | what it was               |
+//	     | one for each kind            |                           v
+//	     v                              |                      admit.go  Loop.Admit, until
+//	apiserver/source.go  setPod         |                           |    the kernel has it
 //	     |                              |                           |
 //	     +------------------------------+---------------------------+
 //	                                    v
@@ -28,22 +28,29 @@
 //	                                    |
 //	                                    +--> translate/state.go  State.SetPod
 //	                                    |    translate/index/pods.go: identity and owner of addresses
-//	                                    |    translate/peers.go: isolation and elements of the pod
+//	                                    |    translate/peers.go: elements of the pod, dispatch; whose
+//	                                    |    isolation is to be found
 //	                                    v
 //	loop.go  Loop.Run: one goroutine, one transaction in flight; what comes meanwhile is the next
 //	                                    |
 //	                                    +--> doubt.go  Loop.look: has anybody else changed the
-//	                                    |    table? drift.go is told of it
+//	                                    |    table, as cmd/netpold/run.go hears from the kernel?
 //	                                    v
 //	loop.go  Loop.pending: the next transaction
 //	                                    |
 //	                                    +--> translate/portion.go  State.Portion: completes what
 //	                                    |    follows from policies, or a portion of it
 //	                                    +--> nft/table.go  Table.Take: what the kernel lacks of it
+//	                                    |    nft/batch.go, retire.go: in which order, and what later
 //	                                    v
 //	commit.go  Loop.apply: a change, or a whole table while a handover is in force
 //	                                    v
-//	nft/kernel/conn.go  Conn.Apply --> nft/kernel/message/encode.go --> nft/kernel/commit.go --> kernel
+//	nft/kernel/conn.go  Conn.Apply
+//	                                    |
+//	                                    +--> nft/stages/stages.go: in how many commits
+//	                                    +--> nft/kernel/message/encode.go: the bytes of one
+//	                                    v
+//	nft/kernel/commit.go  Conn.commit --> kernel
 //	                                    v
 //	loop.go  Loop.commit
 //	     +- taken: admit.go lets the pod start; retire.go has what packets under way may have
@@ -58,19 +65,22 @@
 //	     | log prefix "the chain's name"             | goto deny: count in the pod's element, drop
 //	     v                                           v
 //	nft/nflog/reader.go, decode.go               nft/kernel/read.go  Reader.Elements
-//	     | datagrams of up to 100 packets            | when /metrics is asked for
+//	     | datagrams of up to 100 packets            | when /metrics is asked for; commit.go tells
+//	     v                                           | what transactions delete
+//	cmd/netpold/nflog.go                             v
+//	     | a drops.Packet                        denied/denied.go  Counter.Read: each packet once
 //	     v                                           v
-//	cmd/netpold/nflog.go                         denied/denied.go  Counter.Read: each packet once
-//	     | a drops.Packet                            v
-//	     v                                       metrics.go  netpold_dropped_packets_total
-//	drops/read.go  Log.Run: one goroutine
+//	drops/read.go  Log.Run: one goroutine        metrics.go  netpold_dropped_packets_total
 //	     v
-//	drops/window.go  Log.one: a packet like others of its window is one more of their count
+//	drops/window.go  Log.sort: what is only audited apart; Log.one: a packet like others of its
+//	     |           window is one more of their count
 //	     |
 //	     +--> drops/record.go  Log.resolve, for the first: one look at the state (loop.go,
-//	     |    Loop.view) for the isolation, the pods at both ends, and the policies that decide.
-//	     |    It makes a Record: names and reason, as of now
-//	     +--> drops/top.go  Log.countPair, for all --> Log.ServeTop --> netpold drops --top
+//	     |    Loop.view) for the isolation, the pods at both ends, and the policies that decide;
+//	     |    drops/tier.go for the rule of a ClusterNetworkPolicy. It makes a Record: names and
+//	     |    reason, as of now
+//	     +--> drops/top.go  Log.countPair, for all --> Log.ServeTop
+//	     |    --> http_node.go: GET /drops/top --> cmd/netpold/drops.go: netpold drops --top
 //	     v
 //	drops/window.go  Log.tell: a line for the first, and one for more at the end of the window
 //	     |

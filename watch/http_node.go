@@ -18,7 +18,7 @@ import (
 //	/drops/top  who was blocked most, see [drops.Log.ServeTop]
 //	/policy     the [PolicyReport] of ?name=, as JSON
 //	/flows      who has connected to whom, see [flows.Log.ServeFlows]
-//	/explain    the [Explanation] of the flows from ?src= to ?dst=, as JSON; with ?verify=true, also what the
+//	/explain    the [explain.Answer] of the flows from ?src= to ?dst=, as JSON; with ?verify=true, also what the
 //	            kernel holds
 func NodeHandler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()

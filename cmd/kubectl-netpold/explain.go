@@ -11,7 +11,7 @@ import (
 
 	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/translate/policy"
-	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/explain"
 )
 
 func (c *cluster) explainCommand() *cobra.Command {
@@ -66,7 +66,7 @@ func (c *cluster) verify(cmd *cobra.Command, flags command.ExplainFlags, objects
 	}
 	daemons = daemonsOn(daemons, nodes)
 	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), "explain", "--verify", "-o", "json", args[0], args[1])
-	explanations := decode[watch.Explanation](answers)
+	explanations := decode[explain.Answer](answers)
 	if flags.Output == "json" {
 		if err := command.PrintJSON(cmd.OutOrStdout(), map[string]any{"nodes": explanations}); err != nil {
 			return fmt.Errorf("print the answers: %w", err)

@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/test/harness/kubelet"
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/explain"
 	"github.com/netpold/netpold/watch/preflight"
 )
 
@@ -165,9 +166,9 @@ spec: {podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}
 // TestVerify asks the nodes of a flow's ends.
 func TestVerify(t *testing.T) {
 	s := newServer(t, daemons, shop)
-	says := func(node string, allowed bool, rules ...watch.RuleText) {
-		s.answers(node, text(t, watch.Explanation{Allowed: allowed, Flows: []watch.FlowText{{Allowed: allowed,
-			Text: node + " explains\n", Nodes: []watch.NodeText{{Node: node, Rules: rules}}}}}), 0)
+	says := func(node string, allowed bool, rules ...explain.RuleText) {
+		s.answers(node, text(t, explain.Answer{Allowed: allowed, Flows: []explain.FlowText{{Allowed: allowed,
+			Text: node + " explains\n", Nodes: []explain.NodeText{{Node: node, Rules: rules}}}}}), 0)
 	}
 	says("node-1", true)
 	says("node-2", true)
@@ -176,7 +177,7 @@ func TestVerify(t *testing.T) {
 	s.expect(0, question+" -o json", `"node-2": {`)
 	says("node-2", false)
 	s.expect(command.ExitNo, question)
-	says("node-1", true, watch.RuleText{Chain: "forward", Missing: true, Kernel: "nothing"})
+	says("node-1", true, explain.RuleText{Chain: "forward", Missing: true, Kernel: "nothing"})
 	s.expect(command.ExitError, question, "the kernel differs from what the daemon says in 1 places")
 	s.runs("node-2", nil)
 	says("node-1", true)

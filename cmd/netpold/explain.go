@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/netpold/netpold/cmd/internal/command"
-	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/explain"
 )
 
 // explainFlags are the flags of `netpold explain`.
@@ -58,16 +58,16 @@ Exit status: 0 allowed, 1 denied, 2 error. With --verify, it is an error if the 
 }
 
 // explain asks whoever knows: the daemon, or the manifests.
-func (f explainFlags) explain(cmd *cobra.Command, src, dst string) (watch.Explanation, error) {
+func (f explainFlags) explain(cmd *cobra.Command, src, dst string) (explain.Answer, error) {
 	if f.source == "" {
 		query := url.Values{"src": {src}, "dst": {dst}, "verify": {strconv.FormatBool(f.Verify)}}
-		var e watch.Explanation
+		var e explain.Answer
 		err := ask(cmd.Context(), "", "/explain?"+query.Encode(), &e)
 		return e, err
 	}
 	cluster, err := command.LoadOffline(cmd, f.source)
 	if err != nil {
-		return watch.Explanation{}, err
+		return explain.Answer{}, err
 	}
 	return f.Explain(cluster, src, dst)
 }

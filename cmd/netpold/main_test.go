@@ -25,6 +25,7 @@ import (
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/explain"
 	"github.com/netpold/netpold/watch/folder"
 	"github.com/netpold/netpold/watch/preflight"
 )
@@ -288,8 +289,8 @@ func TestSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	differing := watch.Explanation{Allowed: true, Flows: []watch.FlowText{{Nodes: []watch.NodeText{{
-		Rules: []watch.RuleText{{Chain: "c", Rule: "accept", Kernel: "set s does not have the element",
+	differing := explain.Answer{Allowed: true, Flows: []explain.FlowText{{Nodes: []explain.NodeText{{
+		Rules: []explain.RuleText{{Chain: "c", Rule: "accept", Kernel: "set s does not have the element",
 			Missing: true}},
 		Differs: []string{"chain c has 4 rules, not 3"},
 	}}}}}

@@ -284,14 +284,21 @@ func nodeAddresses() ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// followDrift tells the loop of what others change.
+// followDrift tells the loop of what others change, until ctx ends.
 func followDrift(ctx context.Context, loop *watch.Loop, watcher *kernel.Watcher) error {
-	next := func(ctx context.Context) (watch.Change, error) {
+	for {
 		e, err := watcher.Next(ctx)
-		return watch.Change{Program: e.Program, Table: slices.Contains(e.Tables, frame.TableName),
-			Lost: e.Lost}, err
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("watch for table changes by others: %w", err)
+		case slices.Contains(e.Tables, frame.TableName):
+			loop.Drifted(e.Program)
+		case e.Lost:
+			loop.Lost()
+		}
 	}
-	return loop.FollowDrift(ctx, next)
 }
 
 // together runs the functions at once. When one returns, the context of all is cancelled; the first error is returned.

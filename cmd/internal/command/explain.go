@@ -10,7 +10,7 @@ import (
 
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
-	"github.com/netpold/netpold/watch"
+	"github.com/netpold/netpold/watch/explain"
 )
 
 // ExplainFlags are flags of `netpold explain`.
@@ -29,22 +29,22 @@ func (f *ExplainFlags) Add(cmd *cobra.Command) {
 }
 
 // Explain answers about a cluster that is known. It makes the tables of nodes only if they matter.
-func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (watch.Explanation, error) {
+func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (explain.Answer, error) {
 	flows, err := cluster.ParseFlows(src, dst)
 	if err != nil {
-		return watch.Explanation{}, err
+		return explain.Answer{}, err
 	}
-	var e watch.Explanation
+	var e explain.Answer
 	for _, flow := range flows {
 		var traces []translate.NodeTrace
 		if f.Rules || f.Limits != translate.DefaultLimits() {
 			if traces, err = translate.Trace(cluster, flow, translate.Options{Limits: f.Limits}); err != nil {
-				return watch.Explanation{}, err
+				return explain.Answer{}, err
 			}
 		}
-		text, err := watch.ExplainFlow(cluster, flow, traces)
+		text, err := explain.Flow(cluster, flow, traces)
 		if err != nil {
-			return watch.Explanation{}, err
+			return explain.Answer{}, err
 		}
 		e.Add(text)
 	}
@@ -52,7 +52,7 @@ func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (watch.
 }
 
 // Print prints an answer. What the command ends with is [ErrNo] if the flows are denied.
-func (f *ExplainFlags) Print(w io.Writer, e watch.Explanation) error {
+func (f *ExplainFlags) Print(w io.Writer, e explain.Answer) error {
 	var missing int
 	if f.Output == "json" {
 		if err := PrintJSON(w, e); err != nil {
@@ -70,7 +70,7 @@ func (f *ExplainFlags) Print(w io.Writer, e watch.Explanation) error {
 }
 
 // print prints an answer, and returns in how many places the kernel holds something else.
-func (f *ExplainFlags) print(w io.Writer, e watch.Explanation) (missing int) {
+func (f *ExplainFlags) print(w io.Writer, e explain.Answer) (missing int) {
 	for _, flow := range e.Flows {
 		fmt.Fprint(w, flow.Text)
 		if f.Rules || f.Verify {
@@ -83,7 +83,7 @@ func (f *ExplainFlags) print(w io.Writer, e watch.Explanation) (missing int) {
 }
 
 // printRules prints the rules that a flow matches on a node, and returns how many of them the kernel does not hold.
-func printRules(w io.Writer, node watch.NodeText) (missing int) {
+func printRules(w io.Writer, node explain.NodeText) (missing int) {
 	fmt.Fprintf(w, "  rules on node %s:\n", node.Node)
 	for _, rule := range node.Rules {
 		fmt.Fprintf(w, "    %s: %s", rule.Chain, rule.Rule)

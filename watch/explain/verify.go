@@ -1,42 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package explain
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// verify reads from the kernel what a flow comes through: that lookups which should find nothing do, the elements that
+// Kernel is what the kernel holds, and what it should hold.
+type Kernel struct {
+	Reads
+	Want func(chain string) []nft.Rule // of the table; none of a chain that it does not have
+}
+
+// Reads reads the table from the kernel.
+type Reads interface {
+	// Element returns the element that a lookup of a key in a set ends at, or an error that is fs.ErrNotExist.
+	Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error)
+	// Rules returns the rules of a chain, in their order, each held against that of want at its place.
+	Rules(ctx context.Context, table string, want *nft.Chain) ([]nft.HeldRule, error)
+}
+
+// Verify reads from the kernel what a flow comes through: that lookups which should find nothing do, the elements that
 // others find, and the rules of the chains. It costs the same however large the sets are.
-func (l *Loop) verify(ctx context.Context, trail trace.Trail, node *NodeText) error {
+func (k Kernel) Verify(ctx context.Context, trail trace.Trail, node *NodeText) error {
 	for i, step := range trail.Steps {
-		if err := l.verifyStep(ctx, step, &node.Rules[i]); err != nil {
+		if err := k.verifyStep(ctx, step, &node.Rules[i]); err != nil {
 			return err
 		}
 	}
 	var err error
-	node.Differs, err = l.verifyRest(ctx, trail)
+	node.Differs, err = k.verifyRest(ctx, trail)
 	return err
 }
 
 // verifyStep is verify for a rule that the flow matches, and the lookups before it.
-func (l *Loop) verifyStep(ctx context.Context, step trace.Step, rule *RuleText) error {
-	difference, err := l.verifyMissed(ctx, step.Missed())
+func (k Kernel) verifyStep(ctx context.Context, step trace.Step, rule *RuleText) error {
+	difference, err := k.verifyMissed(ctx, step.Missed())
 	if set, want := step.Lookup(); set != nil && difference == "" && err == nil {
-		difference, err = l.verifyElement(ctx, set, want)
+		difference, err = k.verifyElement(ctx, set, want)
 		rule.Kernel = set.Name + " has the element, "
 	}
 	var held []nft.HeldRule
 	if difference == "" && err == nil {
-		difference, held, err = l.verifyChain(ctx, step.Chain)
+		difference, held, err = k.verifyChain(ctx, step.Chain)
 	}
 	switch {
 	case err != nil:
@@ -54,9 +67,9 @@ func (l *Loop) verifyStep(ctx context.Context, step trace.Step, rule *RuleText) 
 
 // verifyRest returns the differences in what a flow comes through without matching a rule: whole chains, and lookups
 // after the last rule that it matches.
-func (l *Loop) verifyRest(ctx context.Context, trail trace.Trail) ([]string, error) {
+func (k Kernel) verifyRest(ctx context.Context, trail trace.Trail) ([]string, error) {
 	var differences []string
-	missed, err := l.verifyMissed(ctx, trail.Missed)
+	missed, err := k.verifyMissed(ctx, trail.Missed)
 	if missed != "" {
 		differences = append(differences, missed)
 	}
@@ -70,7 +83,7 @@ func (l *Loop) verifyRest(ctx context.Context, trail trace.Trail) ([]string, err
 		}
 		seen[chain] = true
 		var difference string
-		if difference, _, err = l.verifyChain(ctx, chain); difference != "" {
+		if difference, _, err = k.verifyChain(ctx, chain); difference != "" {
 			differences = append(differences, difference)
 		}
 	}
@@ -78,9 +91,9 @@ func (l *Loop) verifyRest(ctx context.Context, trail trace.Trail) ([]string, err
 }
 
 // verifyMissed says which of the lookups that should find nothing finds something.
-func (l *Loop) verifyMissed(ctx context.Context, missed []trace.Miss) (string, error) {
+func (k Kernel) verifyMissed(ctx context.Context, missed []trace.Miss) (string, error) {
 	for _, miss := range missed {
-		switch held, err := l.config.Reads.Element(ctx, frame.TableName, miss.Set, miss.Key); {
+		switch held, err := k.Element(ctx, frame.TableName, miss.Set, miss.Key); {
 		case err == nil:
 			const format = "%s has an element for this flow that should not be there: { %s }"
 			return fmt.Sprintf(format, miss.Set.Name, held.Text(miss.Set.Type)), nil
@@ -92,8 +105,8 @@ func (l *Loop) verifyMissed(ctx context.Context, missed []trace.Miss) (string, e
 }
 
 // verifyElement says what a lookup finds in place of an element.
-func (l *Loop) verifyElement(ctx context.Context, set *nft.Set, want nft.Element) (string, error) {
-	switch held, err := l.config.Reads.Element(ctx, frame.TableName, set, want.Key); {
+func (k Kernel) verifyElement(ctx context.Context, set *nft.Set, want nft.Element) (string, error) {
+	switch held, err := k.Element(ctx, frame.TableName, set, want.Key); {
 	case errors.Is(err, fs.ErrNotExist):
 		return set.Name + " does not have the element", nil
 	case err != nil:
@@ -105,16 +118,9 @@ func (l *Loop) verifyElement(ctx context.Context, set *nft.Set, want nft.Element
 }
 
 // verifyChain says what is not as it should be of a chain's rules, and returns them.
-func (l *Loop) verifyChain(ctx context.Context, chain string) (string, []nft.HeldRule, error) {
-	want := nft.Chain{Name: chain}
-	l.mu.Lock()
-	if l.table != nil {
-		if c := l.table.Chain(chain); c != nil {
-			want.Rules = slices.Clone(c.Rules)
-		}
-	}
-	l.mu.Unlock()
-	held, err := l.config.Reads.Rules(ctx, frame.TableName, &want)
+func (k Kernel) verifyChain(ctx context.Context, chain string) (string, []nft.HeldRule, error) {
+	want := nft.Chain{Name: chain, Rules: k.Want(chain)}
+	held, err := k.Rules(ctx, frame.TableName, &want)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", nil, err
 	}

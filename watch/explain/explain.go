@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package explain makes the answers of `netpold explain`: who decides about a flow by the policies' own text, what the
+// tables of nodes do with it, and what the kernel holds of that.
+package explain
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Answer is that of `netpold explain` about flows, one for each family that both ends have. Its JSON form is
+// what the endpoint /explain answers.
+type Answer struct {
+	Allowed bool       `json:"allowed"` // all of them
+	Flows   []FlowText `json:"flows"`
+}
+
+// FlowText is the answer about one flow.
+type FlowText struct {
+	Allowed bool       `json:"allowed"`
+	Text    string     `json:"text"`            // in lines, for an operator
+	Nodes   []NodeText `json:"nodes,omitempty"` // whose rules were looked at
+}
+
+// NodeText is what the table of a node does with a flow.
+type NodeText struct {
+	Node    string     `json:"node"`
+	Rules   []RuleText `json:"rules"` // that the flow matches
+	Verdict string     `json:"verdict"`
+
+	// Differs is what the kernel holds else than it should, besides Rules, of what the flow comes through, if that was
+	// asked for.
+	Differs []string `json:"differs,omitempty"`
+}
+
+// RuleText is a rule that a flow matches.
+type RuleText struct {
+	Chain   string `json:"chain"`
+	Rule    string `json:"rule"`
+	Element string `json:"element,omitempty"` // that the rule's lookup finds
+	Kernel  string `json:"kernel,omitempty"`  // what the kernel holds of it, if that was asked for
+	Missing bool   `json:"missing,omitempty"` // the kernel holds something else, as Kernel says
+}
+
+// Flow answers about one flow from the policies' own text, and holds what the tables of nodes do with it against
+// that. That the two disagree is an error, and a bug.
+func Flow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace) (FlowText, error) {
+	limited := *c
+	for _, t := range traces {
+		limited.OverLimit = append(slices.Clip(limited.OverLimit), t.OverLimit...)
+	}
+	answer := limited.Explain(f)
+	text := FlowText{Allowed: answer.Allowed, Text: limited.Describe(answer)}
+	directions := []policy.Decision{answer.Egress, answer.Ingress}
+	for _, t := range traces {
+		allowed := true
+		for _, d := range directions {
+			allowed = allowed && (d.Allowed || !d.Unknown && d.Pod.Node != t.Node) // who else is denied is a pod
+			policed := d.Isolated || d.Admin != nil || d.Baseline != nil
+			if policed && !slices.ContainsFunc(traces, func(t translate.NodeTrace) bool {
+				return t.Node == d.Pod.Node
+			}) {
+				text.Text += fmt.Sprintf("  %s is enforced on node %s, not here on %s\n", d.Direction,
+					d.Pod.Node, t.Node)
+			}
+		}
+		switch agree := allowed == (t.Verdict.Kind == nft.Accept); {
+		case !agree && !t.Incomplete:
+			return FlowText{},
+				fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it",
+					f)
+		case !agree:
+			text.Text += fmt.Sprintf("  changes are in progress on node %s; its rules are those of before\n", t.Node)
+		}
+		node := NodeText{Node: t.Node, Rules: []RuleText{}, Verdict: t.Verdict.String()}
+		for _, step := range t.Steps {
+			node.Rules = append(node.Rules, RuleText{Chain: step.Chain, Rule: step.Rule.String(),
+				Element: step.Element()})
+		}
+		text.Nodes = append(text.Nodes, node)
+	}
+	return text, nil
+}
+
+// Add takes in the answer about another flow.
+func (a *Answer) Add(f FlowText) {
+	a.Allowed = f.Allowed && (a.Allowed || len(a.Flows) == 0)
+	a.Flows = append(a.Flows, f)
+}
