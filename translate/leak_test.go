@@ -30,7 +30,7 @@ func (s *State) Sizes() map[string]int {
 	}
 	for _, id := range s.identities() {
 		sizes["grants"] += len(id.Own.grants)
-		sizes["members"] += len(id.Own.classes)
+		sizes["members"] += len(id.Own.groups)
 	}
 	for _, sel := range s.index.Selectors() {
 		sizes["copiedBy"] += len(sel.Own.copiedBy)

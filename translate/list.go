@@ -4,7 +4,6 @@ package translate
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -25,28 +24,17 @@ import (
 // list is what one distinct list of ClusterNetworkPolicies of a tier says of pods of this node in a direction, which
 // share it. Another text of a policy is another list.
 type list struct {
-	*tier.List
+	tier.Place
 	key, name string                 // the name is the chain's
 	policies  []types.NamespacedName // with a name only
 	users     map[*identity]struct{}
 
 	quarantine *quarantine // of the list that this one, which denies everything, stands in for
 
-	order   []*selector       // that are peers, as they are written
-	index   map[*selector]int // in order
-	rulesOf [][]int           // that have each as a peer
-	named   bool              // a rule names ports of its peers
-	classes map[string]*class // by which of the selectors match an address
-	base    *selector         // nil: there is none
-	by      tier.Lookups
-	held    []*class // what by has
-}
-
-// class is a class of addresses, with its users: identities, and the list itself.
-type class struct {
-	tier.Class
-	key   string
-	users int
+	placed *tier.Placed      // nil: it stands in
+	order  []*selector       // that are peers, as they are written
+	index  map[*selector]int // in order
+	base   *selector         // of order; nil: there is none
 }
 
 // list gives a local identity its lists, and takes them from one that has ceased to be local. It says whether one is
@@ -104,11 +92,16 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 	slices.SortFunc(policies, func(a, b *clusterPolicy) int {
 		return cmp.Or(cmp.Compare(a.compiled.Priority, b.compiled.Priority), cmp.Compare(a.Name, b.Name))
 	})
+	resolved := make(map[*spec.ClusterRule]spec.ClusterRule) // where they are not as they are written
 	fields := []string{at.Tier.Prefix(at.Direction)}
 	for _, p := range policies {
 		fields = append(fields, p.Name, p.hash)
-		for _, r := range p.compiled.Rules[at.Direction] {
-			fields = append(fields, s.resolveRule(&r, id, at.Direction)...)
+		for i := range p.compiled.Rules[at.Direction] {
+			written := &p.compiled.Rules[at.Direction][i]
+			if r, found := s.resolveRule(*written, id, at.Direction); found != nil {
+				resolved[written] = r
+				fields = append(fields, found...)
+			}
 		}
 	}
 	key := nft.Hash(fields...)
@@ -125,8 +118,12 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 	}
 	var rules []tier.Rule
 	for _, p := range policies {
-		for _, r := range p.compiled.Rules[at.Direction] {
-			s.resolveRule(&r, id, at.Direction)
+		for i := range p.compiled.Rules[at.Direction] {
+			written := &p.compiled.Rules[at.Direction][i]
+			r, found := resolved[written]
+			if !found {
+				r = *written
+			}
 			rules = append(rules, tier.Rule{ClusterRule: r, Policy: p.Name})
 		}
 	}
@@ -179,8 +176,7 @@ func (s *State) standInList(key string, at tier.Place, policies []types.Namespac
 	l := s.lists[key]
 	if l == nil {
 		l = &list{
-			List: tier.New(at, nil, s.frame.TierTail), key: key, policies: policies,
-			name:  at.Tier.Prefix(at.Direction) + "list-" + nft.Hash(key),
+			Place: at, key: key, name: at.Tier.Prefix(at.Direction) + "list-" + nft.Hash(key), policies: policies,
 			users: make(map[*identity]struct{}), quarantine: q,
 		}
 		s.lists[key] = l
@@ -200,19 +196,15 @@ func (s *State) open(l *list) {
 }
 
 // resolveRule replaces in a rule for the pods of id what is not in its text: the numbers that names of ports have in
-// them, and the addresses of nodes. It returns those.
-func (s *State) resolveRule(r *spec.ClusterRule, id *identity, d policy.Direction) []string {
+// them, and the addresses of nodes. It returns those, too; nil if nothing is to be replaced.
+func (s *State) resolveRule(r spec.ClusterRule, id *identity, d policy.Direction) (spec.ClusterRule, []string) {
 	var found []string
 	if d == policy.Ingress && len(r.Named) > 0 {
-		ports := []spec.Ports{r.Ports}
-		for _, name := range r.Named {
-			ports = append(ports, spec.Ports{Ranges: portsNamed(id.Ports, name)})
-		}
-		r.Ports, r.Named = spec.Union(ports...), nil
+		r.Ports, r.Named = tier.Resolve(r, id.Ports), nil
 		found = append(found, r.Ports.Key())
 	}
 	if len(r.Nodes) == 0 {
-		return found
+		return r, found
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.nodePeers)) {
 		n := s.nodePeers[name]
@@ -225,54 +217,47 @@ func (s *State) resolveRule(r *spec.ClusterRule, id *identity, d policy.Directio
 			r.Networks = append(slices.Clip(r.Networks), netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
-	return found
+	return r, found
 }
 
 // newList makes the list of some rules, which are compiled.
 func (s *State) newList(key string, compiled *tier.List, rules []tier.Rule) *list {
 	l := &list{
-		List: compiled,
-		key:  key, name: compiled.Tier.Prefix(compiled.Direction) + "list-" + key,
-		users:   make(map[*identity]struct{}),
-		index:   make(map[*selector]int),
-		classes: make(map[string]*class),
+		Place: compiled.Place,
+		key:   key, name: compiled.Tier.Prefix(compiled.Direction) + "list-" + key,
+		users: make(map[*identity]struct{}),
+		index: make(map[*selector]int),
 	}
 	s.lists[key] = l
 	s.open(l)
+	var selectors tier.Selectors
 	for i, r := range rules {
-		l.named = l.named || len(r.Named) > 0
 		for _, peer := range r.Peers {
 			sel := s.selectorOf(peer)
 			n, known := l.index[sel]
 			if !known {
 				n = len(l.order)
-				l.index[sel], l.order, l.rulesOf = n, append(l.order, sel), append(l.rulesOf, nil)
+				l.index[sel], l.order = n, append(l.order, sel)
+				selectors.RulesOf = append(selectors.RulesOf, nil)
 				sel.Own.lists[l] = struct{}{}
 			}
-			l.rulesOf[n] = append(l.rulesOf[n], i)
+			selectors.RulesOf[n] = append(selectors.RulesOf[n], i)
 		}
 	}
-	rest := l.class(s, nil, nil)
-	l.by.Rest, l.held = rest.Class, append(l.held, rest)
-	if len(l.order) > 0 {
-		for i, f := range nft.Families() {
-			l.by.Maps[i] = s.table.Set(l.mapName(f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
-				"pods among the peers, to the rules for them")
+	selectors.Base = -1
+	if l.setBase(s); l.base != nil {
+		selectors.Base, selectors.Sets = l.index[l.base], make(map[nft.Family]*nft.Set)
+		for _, f := range nft.Families() {
+			selectors.Sets[f] = s.setOf(l.base, f)
 		}
 	}
-	l.setBase(s)
+	l.placed = compiled.PutInto(s.parts, l.name, selectors)
 	for _, sel := range l.order {
 		for id := range sel.Matches {
 			l.put(s, id)
 		}
 	}
-	s.table.SetChain(l.Chain(l.name, l.by))
 	return l
-}
-
-// mapName names the map of the addresses that have classes of their own.
-func (l *list) mapName(f nft.Family) string {
-	return l.Tier.Prefix(l.Direction) + "peers-" + l.key + "-" + f.String()
 }
 
 // setBase chooses the base: the first selector that is likely to match most pods of a cluster.
@@ -285,12 +270,10 @@ func (l *list) setBase(s *State) {
 	if l.base == nil {
 		return
 	}
-	c := l.class(s, []int{l.index[l.base]}, nil)
-	l.held = append(l.held, c)
-	l.by.Base = &tier.Base{Class: c.Class}
-	l.base.Own.baseOf[l] = struct{}{}
-	for i, f := range nft.Families() {
-		l.by.Base.Sets[i] = s.setOf(l.base, f)
+	own := &l.base.Own
+	known := len(own.lookedUpBy)+len(own.baseOf) > 0
+	if own.baseOf[l] = struct{}{}; known {
+		return
 	}
 	for id := range l.base.Matches {
 		for a := range s.index.Addresses(id) {
@@ -308,52 +291,7 @@ func broad(p spec.Peer) bool {
 	})
 }
 
-// class returns the class of the addresses that some selectors match, in their order, of pods with those ports, for one
-// more user.
-func (l *list) class(s *State, selectors []int, ports []policy.NamedPort) *class {
-	var key []byte
-	var rules []int
-	for _, i := range selectors {
-		key = binary.BigEndian.AppendUint32(key, uint32(i))
-		rules = append(rules, l.rulesOf[i]...)
-	}
-	if l.named {
-		key = fmt.Append(key, ports)
-	}
-	c := l.classes[string(key)]
-	if c == nil {
-		slices.Sort(rules)
-		c = &class{key: string(key), Class: l.Class(slices.Compact(rules), func(name string) nft.Ports {
-			return portsNamed(ports, name)
-		})}
-		l.classes[c.key] = c
-		s.parts.Acquire(c.Class)
-	}
-	c.users++
-	return c
-}
-
-// leave takes back one [list.class].
-func (l *list) leave(s *State, c *class) {
-	c.users--
-	if c.users == 0 {
-		delete(l.classes, c.key)
-		s.parts.Release(c.Class)
-	}
-}
-
-// portsNamed returns the ports of a name.
-func portsNamed(ports []policy.NamedPort, name string) nft.Ports {
-	var numbers nft.Ports
-	for _, have := range ports {
-		if have.Name == name {
-			numbers = append(numbers, nft.PortRange{Proto: have.Proto, First: have.Number, Last: have.Number})
-		}
-	}
-	return numbers.Compact()
-}
-
-// put brings the class that the list has an identity's addresses in up to date.
+// put brings the group that the list has an identity's addresses in up to date.
 func (l *list) put(s *State, id *identity) {
 	var selectors []int
 	for _, sel := range id.Selectors {
@@ -362,65 +300,34 @@ func (l *list) put(s *State, id *identity) {
 		}
 	}
 	slices.Sort(selectors)
-	next := l.class(s, selectors, id.Ports)
-	found := l.by.Rest.Verdict
-	if l.base != nil && slices.Contains(id.Selectors, l.base) {
-		found = l.by.Base.Verdict
-	}
-	if next.Verdict == found { // without an element
-		l.leave(s, next)
-		next = nil
-	}
-	old := id.Own.classes[l]
-	switch {
-	case next == old && old != nil:
-		l.leave(s, old)
+	old, next := id.Own.groups[l], l.placed.Group(selectors, id.Ports)
+	defer l.placed.Leave(old)
+	if old == next {
 		return
-	case next != nil:
-		if id.Own.classes == nil {
-			id.Own.classes = make(map[*list]*class)
-		}
-		id.Own.classes[l] = next
-		for a := range s.index.Addresses(id) {
-			l.want(s, a, next)
-		}
-	case old != nil:
-		delete(id.Own.classes, l)
-		for a := range s.index.Addresses(id) {
-			l.unwant(s, a)
-		}
 	}
-	if old != nil {
-		l.leave(s, old)
+	for a := range s.index.Addresses(id) {
+		l.placed.Move(a, old, next)
 	}
-}
-
-// mapOf returns the map that has an address.
-func (l *list) mapOf(a netip.Addr) *nft.Set {
-	return l.by.Maps[slices.Index([]nft.Family{nft.IPv4, nft.IPv6}, nft.FamilyOf(a))]
-}
-
-// want puts an address into its class, and unwant takes it out.
-func (l *list) want(s *State, a netip.Addr, c *class) {
-	s.work++
-	l.mapOf(a).Want(nft.AddrKey(a), nft.Value{Verdict: c.Verdict})
-}
-
-func (l *list) unwant(s *State, a netip.Addr) {
-	s.work++
-	l.mapOf(a).Unwant(nft.AddrKey(a))
+	if next == nil {
+		delete(id.Own.groups, l)
+		return
+	}
+	if id.Own.groups == nil {
+		id.Own.groups = make(map[*list]*tier.Group)
+	}
+	id.Own.groups[l] = next
 }
 
 // discard removes the list, which no pod has any more, and all that is only there for it.
 func (l *list) discard(s *State) {
 	for _, sel := range l.order {
 		for id := range sel.Matches {
-			if c := id.Own.classes[l]; c != nil {
-				delete(id.Own.classes, l)
-				l.leave(s, c)
-			}
+			delete(id.Own.groups, l)
 		}
 		delete(sel.Own.lists, l)
+	}
+	if l.placed != nil {
+		l.placed.Remove()
 	}
 	if l.base != nil {
 		delete(l.base.Own.baseOf, l)
@@ -428,12 +335,6 @@ func (l *list) discard(s *State) {
 	}
 	for _, sel := range l.order {
 		s.dropSelector(sel)
-	}
-	for _, c := range l.held {
-		l.leave(s, c)
-	}
-	for _, f := range nft.Families() {
-		s.table.DeleteSet(l.mapName(f))
 	}
 	s.table.DeleteChain(l.name)
 	delete(s.lists, l.key)

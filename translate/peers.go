@@ -12,6 +12,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/index"
 	"github.com/netpold/netpold/translate/spec"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 // What the state keeps in the index with an identity and with a selector.
@@ -21,7 +22,7 @@ type (
 		isolations [2]*isolation             // of its local pods, by Direction; nil where not isolated
 		audited    [2][]types.NamespacedName // policies that select them, too, where enforced ones isolate
 		lists      [2][2]*list               // of its local pods, by Direction and tier; nil where no rule is for them
-		classes    map[*list]*class          // in lists whose maps have its addresses; nil without one
+		groups     map[*list]*tier.Group     // in lists whose maps may have its addresses; nil without one
 	}
 	uses struct {
 		copiedBy   map[*isolation]struct{} // that copy its pods into their own sets
@@ -81,8 +82,8 @@ func (l listener) Attach(a netip.Addr, p *pod) {
 	for iso, g := range id.Own.grants {
 		iso.want(s, a, p, g)
 	}
-	for list, c := range id.Own.classes {
-		list.want(s, a, c)
+	for list, g := range id.Own.groups {
+		list.placed.Move(a, nil, g)
 	}
 	if !s.index.IsLocal(p) {
 		return
@@ -107,8 +108,8 @@ func (l listener) Detach(a netip.Addr, p *pod) {
 	for iso, g := range id.Own.grants {
 		iso.unwant(s, a, g)
 	}
-	for list := range id.Own.classes {
-		list.unwant(s, a)
+	for list, g := range id.Own.groups {
+		list.placed.Move(a, g, nil)
 	}
 	if !s.index.IsLocal(p) {
 		return
@@ -130,8 +131,8 @@ func (l listener) Left(id *identity) {
 			l.s.unassign(id, iso)
 		}
 	}
-	for list, c := range id.Own.classes {
-		list.leave(l.s, c)
+	for list, g := range id.Own.groups {
+		list.placed.Leave(g)
 	}
 	for _, lists := range id.Own.lists {
 		for _, list := range lists {

@@ -104,3 +104,61 @@ func TestTierLimit(t *testing.T) {
 		t.Errorf("still told: %q", got)
 	}
 }
+
+// TestTierNetworksOnce: a list has its networks once, and not once more for each combination of selectors that matches
+// a pod.
+func TestTierNetworksOnce(t *testing.T) {
+	const pods, networks = 200, 2500
+	s := translate.New("n", translate.Options{})
+	s.SetNamespace("ns", map[string]string{})
+	for i := range pods {
+		p := policy.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprintf("p%d", i)}, Node: "n",
+			Running: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})},
+			Labels: map[string]string{},
+		}
+		for bit := range 8 {
+			p.Labels[fmt.Sprintf("bit-%d", bit)] = fmt.Sprint(i >> bit & 1)
+		}
+		s.SetPod(p)
+	}
+	p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{}}
+	p.Name, p.Spec.Tier, p.Spec.Subject.Namespaces = "p", v1alpha2.AdminTier, &metav1.LabelSelector{}
+	add := func(port int32, peers ...v1alpha2.ClusterNetworkPolicyEgressPeer) {
+		p.Spec.Egress = append(p.Spec.Egress, v1alpha2.ClusterNetworkPolicyEgressRule{
+			Action: v1alpha2.ClusterNetworkPolicyRuleActionDeny, To: peers,
+			Protocols: []v1alpha2.ClusterNetworkPolicyProtocol{{
+				TCP: &v1alpha2.ClusterNetworkPolicyProtocolTCP{DestinationPort: &v1alpha2.Port{Number: port}},
+			}},
+		})
+	}
+	for bit := range int32(8) {
+		of := metav1.LabelSelector{MatchLabels: map[string]string{fmt.Sprintf("bit-%d", bit): "1"}}
+		add(1+2*bit, v1alpha2.ClusterNetworkPolicyEgressPeer{Pods: &v1alpha2.NamespacedPod{PodSelector: of}})
+	}
+	var peers []v1alpha2.ClusterNetworkPolicyEgressPeer
+	for i := range networks {
+		if i%25 == 0 {
+			peers = append(peers, v1alpha2.ClusterNetworkPolicyEgressPeer{})
+		}
+		last := &peers[len(peers)-1]
+		last.Networks = append(last.Networks, v1alpha2.CIDR(fmt.Sprintf("172.16.%d.%d/32", i>>7, i&127<<1)))
+	}
+	for i := 0; len(peers) > 0; i++ {
+		n := min(25, len(peers))
+		add(int32(101+2*i), peers[:n]...)
+		peers = peers[n:]
+	}
+	s.SetClusterPolicy(p)
+	elements := 0
+	for _, set := range s.Complete().Sets() {
+		if strings.HasPrefix(set.Name, "admin-egress-") {
+			elements += set.Len()
+		}
+	}
+	// of each pod: an element, one of those that dispatch and one that counts; and its class has up to 8 ports
+	if most := networks + pods*(3+8) + 100; elements > most {
+		t.Errorf("%d elements, want %d at most", elements, most)
+	}
+	t.Logf("%d elements of %d pods and %d networks", elements, pods, networks)
+}

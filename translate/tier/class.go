@@ -9,6 +9,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/opening"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
 
@@ -18,14 +19,36 @@ type Class struct {
 	part    *part       // that the verdict leads to; nil: to nothing
 }
 
-// Class returns what the list does with an address of a pod that rules match by their peers: these are indexes of the
-// list's rules, ascending. The numbers are those of a name of a port in the pod.
-func (l *List) Class(pod []int, numbers func(name string) nft.Ports) Class {
-	rest := l.ports(l.matches(pod, nil, numbers))
-	classes := make([]Class, len(l.sets))
-	for i, networks := range l.sets {
-		classes[i] = l.ports(l.matches(pod, networks, numbers))
+// class returns what the list does with one address: of a pod that rules match by their peers, which are indexes of the
+// list's rules, and that has those ports, and in that set of networks.
+func (l *List) class(pod []int, set int, ports []policy.NamedPort) Class {
+	return l.ports(l.matches(pod, set, ports))
+}
+
+// everywhere is a class of addresses of pods that rules match, wherever they are: it looks up in which networks.
+type everywhere struct {
+	Class
+	verdicts []nft.Verdict // of the class of each of the sets of networks, and last that of addresses in none
+}
+
+// at returns the verdict for addresses that are in a set of networks, or nowhere.
+func (e everywhere) at(set int) nft.Verdict {
+	if set == nowhere {
+		set = len(e.verdicts) - 1
 	}
+	return e.verdicts[set]
+}
+
+// everywhere returns the class of all addresses of pods that rules match, and that have no ports with names.
+func (l *List) everywhere(pod []int) everywhere {
+	rest := l.class(pod, nowhere, nil)
+	classes := make([]Class, len(l.sets))
+	var verdicts []nft.Verdict
+	for set := range l.sets {
+		classes[set] = l.class(pod, set, nil)
+		verdicts = append(verdicts, classes[set].Verdict)
+	}
+	verdicts = append(verdicts, rest.Verdict)
 	p := &part{}
 	for _, f := range nft.Families() {
 		m := &verdictMap{typ: nft.SetType{Family: f, Fields: nft.AddrRange, Map: true}}
@@ -41,10 +64,10 @@ func (l *List) Class(pod []int, numbers func(name string) nft.Ports) Class {
 		}
 	}
 	if len(p.maps) == 0 {
-		return rest
+		return everywhere{rest, verdicts}
 	}
 	p.need(rest)
-	return l.end(p, rest.Verdict)
+	return everywhere{l.end(p, rest.Verdict), verdicts}
 }
 
 // prefix begins the names of all that is made for the list.

@@ -4,11 +4,13 @@
 // rules, of which the first one that matches decides.
 //
 // The order is resolved here, and not by the kernel. All addresses that the same rules match are a [Class]: a chain
-// that looks the port up once, among disjoint intervals that each have the verdict of their first rule. Where rules
-// name networks, the chain of a class looks the address up once more, among disjoint intervals too:
+// that looks the port up once, among disjoint intervals that each have the verdict of their first rule. A pod's address
+// is in a map; of any other one it is looked up among disjoint intervals, too, in the networks of which rules it is:
 //
-//	pod → list chain → class of the peer's address  → class of its network → port → accept | rule that denies | return
-//	      jump         vmap, hash                     vmap, intervals        vmap, intervals
+//	pod → list chain → class of the peer's address  → port → accept | rule that denies | return
+//	      jump         vmap, hash                     vmap, intervals
+//	                 → class of its network         → port → …
+//	                   vmap, intervals
 //
 // So a new connection costs the same whether a list has one rule or ten thousand. What does not decide goes back to
 // where the list was jumped to; in tier Baseline, which is asked last, it is allowed.

@@ -29,6 +29,7 @@ type Place struct {
 type List struct {
 	Place
 	rules    []Rule
+	named    bool                            // a rule names ports of its peers
 	tail     func(frame.TierRule) []nft.Rule // of the chain of a rule that denies
 	always   []int                           // rules for every address
 	sets     [][]int                         // the distinct sets of rules of networks
@@ -46,6 +47,7 @@ type network struct {
 func New(at Place, rules []Rule, tail func(frame.TierRule) []nft.Rule) *List {
 	l := &List{Place: at, rules: rules, tail: tail, networks: make(map[nft.Family][]network)}
 	for i, r := range rules {
+		l.named = l.named || len(r.Named) > 0
 		if r.All {
 			l.always = append(l.always, i)
 		}
@@ -115,6 +117,19 @@ func (l *List) setOf(known map[string]int, rules []int) int {
 	return n
 }
 
+// nowhere is the set of rules of an address that is in no network.
+const nowhere = -1
+
+// at returns which of the sets of rules of networks is that of an address.
+func (l *List) at(a netip.Addr) int {
+	all := l.networks[nft.FamilyOf(a)]
+	i, _ := slices.BinarySearchFunc(all, a, func(n network, a netip.Addr) int { return n.last.Compare(a) })
+	if i == len(all) || a.Less(all[i].first) {
+		return nowhere
+	}
+	return all[i].set
+}
+
 // match is a rule that matches an address, and the ports at which it does.
 type match struct {
 	rule  int
@@ -122,18 +137,19 @@ type match struct {
 }
 
 // matches returns the rules for an address in their order: those for every address, those of its pod, with the numbers
-// that names of ports have in it, and those of networks.
-func (l *List) matches(pod, networks []int, numbers func(string) nft.Ports) []match {
+// that names of ports have in it, and those of a set of networks.
+func (l *List) matches(pod []int, set int, ports []policy.NamedPort) []match {
 	all := make(map[int]spec.Ports)
-	for _, i := range slices.Concat(l.always, networks) {
+	for _, i := range l.always {
 		all[i] = l.rules[i].Ports
 	}
-	for _, i := range pod {
-		ports := []spec.Ports{l.rules[i].Ports}
-		for _, name := range l.rules[i].Named {
-			ports = append(ports, spec.Ports{Ranges: numbers(name)})
+	if set != nowhere {
+		for _, i := range l.sets[set] {
+			all[i] = l.rules[i].Ports
 		}
-		all[i] = spec.Union(ports...)
+	}
+	for _, i := range pod {
+		all[i] = Resolve(l.rules[i].ClusterRule, ports)
 	}
 	matches := make([]match, 0, len(all))
 	for i, ports := range all {
@@ -143,6 +159,18 @@ func (l *List) matches(pod, networks []int, numbers func(string) nft.Ports) []ma
 	return matches
 }
 
+// Resolve returns the ports of a rule where its names of ports are those of a pod.
+func Resolve(r spec.ClusterRule, pod []policy.NamedPort) spec.Ports {
+	ports := []spec.Ports{r.Ports}
+	for _, have := range pod {
+		if slices.Contains(r.Named, have.Name) {
+			number := nft.PortRange{Proto: have.Proto, First: have.Number, Last: have.Number}
+			ports = append(ports, spec.Ports{Ranges: nft.Ports{number}})
+		}
+	}
+	return spec.Union(ports...)
+}
+
 // Exceeds says whether addresses of no pod take more elements than a limit: of networks, and of ports for each distinct
 // set of rules that networks have. It makes none of them.
 func (l *List) Exceeds(limit int) bool {
@@ -150,12 +178,8 @@ func (l *List) Exceeds(limit int) bool {
 	for _, f := range nft.Families() {
 		n += len(l.networks[f])
 	}
-	for i := range len(l.sets) + 1 {
-		var networks []int
-		if i > 0 {
-			networks = l.sets[i-1]
-		}
-		for _, m := range l.matches(nil, networks, nil) {
+	for set := nowhere; set < len(l.sets); set++ {
+		for _, m := range l.matches(nil, set, nil) {
 			if m.ports.Every {
 				break
 			}

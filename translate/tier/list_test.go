@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/netpold/netpold/nft"
@@ -22,6 +23,10 @@ const kinds = 4
 
 func named(kind int) nft.Ports {
 	return nft.Ports{{Proto: nft.UDP, First: uint16(50 + kind), Last: uint16(50 + kind)}}
+}
+
+func podPorts(kind int) []policy.NamedPort {
+	return []policy.NamedPort{{Name: "web", Proto: nft.UDP, Number: uint16(50 + kind)}}
 }
 
 func podAddr(kind int, f nft.Family) netip.Addr {
@@ -86,44 +91,45 @@ func (r rule) matches(kind int, p trace.Packet, peer netip.Addr) bool {
 // table is what a list becomes, behind a chain that rejects what the list does not decide.
 type table struct {
 	*nft.Table
-	parts   *tier.Parts
-	classes []tier.Class
+	parts *tier.Parts
+	list  *tier.Placed
+	has   map[netip.Addr]*tier.Group
 }
 
+// tableOf has all pods, but for those of kind 0, which are of the base, some that a first choice of selectors matched.
 func tableOf(at tier.Place, rules []rule) *table {
-	t := &table{Table: nft.NewTable("t", "")}
+	t := &table{Table: nft.NewTable("t", ""), has: make(map[netip.Addr]*tier.Group)}
 	t.parts = tier.NewParts(t.Table)
 	var plain []tier.Rule
-	for _, r := range rules {
+	s := tier.Selectors{RulesOf: make([][]int, kinds), Sets: make(map[nft.Family]*nft.Set)}
+	for i, r := range rules {
 		plain = append(plain, r.Rule)
+		for _, kind := range r.pods {
+			s.RulesOf[kind] = append(s.RulesOf[kind], i)
+		}
+	}
+	for _, f := range nft.Families() {
+		s.Sets[f] = t.Set("base-"+f.String(), nft.SetType{Family: f}, "")
+		s.Sets[f].Want(nft.AddrKey(podAddr(0, f)), nft.Value{})
 	}
 	l := tier.New(at, plain, func(r frame.TierRule) []nft.Rule {
 		return []nft.Rule{nft.R(nft.Log{Prefix: r.Chain()}, nft.Verdict{Kind: nft.Drop})}
 	})
-	class := func(kind int) tier.Class {
-		var matched []int
-		for i, r := range rules {
-			if slices.Contains(r.pods, kind) {
-				matched = append(matched, i)
+	t.list = l.PutInto(t.parts, "list", s)
+	for kind := range kinds {
+		wrong, right := t.list.Group([]int{(kind + 1) % kinds}, nil), t.list.Group([]int{kind}, podPorts(kind))
+		for _, f := range nft.Families() {
+			a := podAddr(kind, f)
+			if kind > 0 {
+				t.list.Move(a, nil, wrong)
+				t.list.Move(a, wrong, right)
+			} else {
+				t.list.Move(a, nil, right)
 			}
+			t.has[a] = right
 		}
-		c := l.Class(matched, func(string) nft.Ports { return named(kind) })
-		t.parts.Acquire(c)
-		t.classes = append(t.classes, c)
-		return c
+		t.list.Leave(wrong)
 	}
-	by := tier.Lookups{Rest: class(-1), Base: &tier.Base{Class: class(0)}}
-	for i, f := range nft.Families() {
-		by.Maps[i] = t.Set("hosts-"+f.String(), nft.SetType{Family: f, Map: true}, "")
-		by.Base.Sets[i] = t.Set("base-"+f.String(), nft.SetType{Family: f}, "")
-		for kind := range kinds {
-			if c := class(kind); c.Verdict != by.Base.Verdict {
-				by.Maps[i].Want(nft.AddrKey(podAddr(kind, f)), nft.Value{Verdict: c.Verdict})
-			}
-			by.Base.Sets[i].Want(nft.AddrKey(podAddr(kind, f)), nft.Value{})
-		}
-	}
-	t.SetChain(l.Chain("list", by))
 	t.SetChain(&nft.Chain{Name: "ingress", Rules: []nft.Rule{nft.R(nft.Verdict{Kind: nft.Accept})}})
 	t.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{
 		nft.R(nft.JumpTo("list")), nft.R(nft.Verdict{Kind: nft.Reject}),
@@ -193,10 +199,16 @@ func TestFirstMatch(t *testing.T) {
 			}
 			packets++
 		}
-		for _, c := range table.classes {
-			table.parts.Release(c)
+		for a, g := range table.has {
+			table.list.Move(a, g, nil)
 		}
-		if n := len(table.parts.Users()); n > 0 || len(table.Chains()) != 3 || len(table.Sets()) != 4 {
+		for _, m := range table.Sets() {
+			if strings.HasPrefix(m.Name, "list") && m.Len() > 0 {
+				t.Fatalf("seed %d: of no pods are left %v", seed, m.Elements())
+			}
+		}
+		table.list.Remove()
+		if n := len(table.parts.Users()); n > 0 || len(table.Chains()) != 2 || len(table.Sets()) != 2 {
 			t.Fatalf("seed %d: %d parts are left\n%s", seed, n, table)
 		}
 	}

@@ -3,10 +3,7 @@
 package tier
 
 import (
-	"strings"
-
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate/frame"
 )
 
 // part is a chain with the maps that it looks up, named by what is in them, and the parts that it leads to.
@@ -74,9 +71,7 @@ type Parts struct {
 // NewParts returns those of a table, which has none yet.
 func NewParts(t *nft.Table) *Parts { return &Parts{table: t, users: make(map[string]int)} }
 
-// Acquire makes one more user of what a class leads to.
-func (ps *Parts) Acquire(c Class) { ps.acquire(c.part) }
-
+// acquire makes one more user of a part, which may be nil.
 func (ps *Parts) acquire(p *part) {
 	if p == nil {
 		return
@@ -102,9 +97,7 @@ func (ps *Parts) acquire(p *part) {
 	ps.table.SetChain(&nft.Chain{Name: p.name, Comment: p.comment, Rules: p.rules})
 }
 
-// Release takes back one [Parts.Acquire] of an equal class.
-func (ps *Parts) Release(c Class) { ps.release(c.part) }
-
+// release takes back one [Parts.acquire] of an equal part.
 func (ps *Parts) release(p *part) {
 	if p == nil || !ps.leave(p.name) {
 		return
@@ -132,49 +125,3 @@ func (ps *Parts) leave(name string) bool {
 
 // Users returns the number of users of each chain and map.
 func (ps *Parts) Users() map[string]int { return ps.users }
-
-// Base is the pods of a selector, whose addresses the table has in sets: those of them that no other peer of the list
-// has are no elements of the list's maps.
-type Base struct {
-	Sets [2]*nft.Set
-	Class
-}
-
-// Lookups are how a list finds the class of an address: in its maps, then by its base, which may be nil. The rest is of
-// no pod that rules match.
-type Lookups struct {
-	Maps [2]*nft.Set // nil: no pod has a class of its own, ever
-	Base *Base
-	Rest Class
-}
-
-// Chain returns the chain of the list.
-func (l *List) Chain(name string, by Lookups) *nft.Chain {
-	c := &nft.Chain{Name: name, Comment: l.comment()}
-	side := frame.PeerSide(l.Direction)
-	for _, m := range by.Maps {
-		if m != nil {
-			c.Rules = append(c.Rules, nft.R(nft.LookupIn(side, m)))
-		}
-	}
-	if by.Base != nil {
-		for _, set := range by.Base.Sets {
-			c.Rules = append(c.Rules, nft.R(nft.LookupIn(side, set), by.Base.Verdict))
-		}
-	}
-	if by.Rest.Verdict.Kind != nft.Return {
-		c.Rules = append(c.Rules, nft.R(by.Rest.Verdict))
-	}
-	return c
-}
-
-// comment names the policies.
-func (l *List) comment() string {
-	var names []string
-	for _, r := range l.rules {
-		if n := len(names); n == 0 || names[n-1] != r.Policy {
-			names = append(names, r.Policy)
-		}
-	}
-	return l.Tier.String() + ": " + strings.Join(names, ", ")
-}
