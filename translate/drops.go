@@ -12,6 +12,7 @@ import (
 
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // IsolationOf returns what a chain stands for, and false for a name that no isolation can have. Of a chain that is not
@@ -42,6 +43,25 @@ func (s *State) TierRuleOf(chain string) (policy.ClusterRuleRef, bool) {
 		}
 	}
 	return ref, ok
+}
+
+// DenyingRules returns the rules of ClusterNetworkPolicies that deny something, by the names of their chains.
+func (s *State) DenyingRules() map[string]policy.ClusterRuleRef {
+	all := make(map[string]policy.ClusterRuleRef)
+	for name, p := range s.clusterPolicies {
+		for _, d := range policy.Directions() {
+			for _, r := range p.compiled.Rules[d] {
+				if r.Action != spec.Deny {
+					continue
+				}
+				chain := frame.TierRule{Tier: p.tier(), Direction: d, Policy: name, Index: r.Index}.Chain()
+				all[chain] = policy.ClusterRuleRef{
+					Tier: v1alpha2.Tier(p.tier().String()), Policy: name, Direction: d, Index: r.Index, Name: r.Name,
+				}
+			}
+		}
+	}
+	return all
 }
 
 // PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4

@@ -45,9 +45,9 @@ func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
 	if tx.Replaces() {
 		return l.replace(ctx, tx)
 	}
-	l.denied.Begin(tx)
+	l.denied.Begin(ctx, l.config.Kernel, tx)
 	result, err := l.config.Kernel.Apply(ctx, tx)
-	l.denied.End(tx.Table, result, err)
+	l.denied.End(tx, result, err)
 	return err
 }
 
@@ -97,7 +97,7 @@ func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 	if _, err := l.config.Kernel.Apply(ctx, &detached); err != nil {
 		return err
 	}
-	l.denied.Made(tx.Table)
+	l.denied.Made(tx)
 	l.flows.Made(tx.Table)
 	return nil
 }

@@ -108,6 +108,13 @@ func (k *fakeKernel) Elements(_ context.Context, table, set string, _ nft.SetTyp
 	return []nft.Counted{{Element: e, Count: nft.Count{Packets: k.denied}}}, nil
 }
 
+func (k *fakeKernel) ChainCount(_ context.Context, table, _ string) (nft.Count, error) {
+	if table != frame.TableName {
+		return nft.Count{}, fs.ErrNotExist
+	}
+	return nft.Count{Packets: k.denied}, nil
+}
+
 func (k *fakeKernel) Shape(_ context.Context, table string) (nft.Shape, error) {
 	k.calls = append(k.calls, "look at "+table)
 	return k.shape, k.unread

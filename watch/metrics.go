@@ -6,6 +6,7 @@ import (
 	"context"
 	"runtime"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +22,8 @@ const (
 	ReasonDrift       = "drift"       // somebody else changed the table
 )
 
-// metrics are what the loop measures. No label has values that a user of the cluster chooses.
+// metrics are what the loop measures. No label has values that a user of the cluster chooses, but names of namespaces
+// and, from its administrator, of ClusterNetworkPolicies.
 type metrics struct {
 	transactions  *prometheus.CounterVec
 	duration      prometheus.Histogram
@@ -96,7 +98,7 @@ type stateCollector struct {
 	loop  *Loop
 	descs []*prometheus.Desc
 
-	audited, audits *prometheus.Desc
+	audited, audits, rules *prometheus.Desc
 
 	policies, isolated, elements, preflight, denied, unknown, deniedAsOf, ready, source, dropLog, build *prometheus.Desc
 }
@@ -126,6 +128,9 @@ func newStateCollector(l *Loop) *stateCollector {
 	c.denied = desc("netpold_dropped_packets_total",
 		"Every packet denied by the policies of this node's pods, by direction and namespace of the isolated pod, and "+
 			"by tier: Admin, NetworkPolicy or Baseline.", "direction", "namespace", "tier")
+	c.rules = desc("netpold_cluster_policy_denied_packets_total",
+		"Every packet that a rule of a ClusterNetworkPolicy denied to this node's pods, by tier, policy, direction "+
+			"and rule: the first one of a direction is 1.", "tier", "policy", "direction", "rule")
 	c.unknown = desc("netpold_unknown_pod_drops_total",
 		"Packets from and to addresses for pods of this node that no known pod has, which the guard dropped, by "+
 			"direction: egress is from such an address.", "direction")
@@ -189,18 +194,22 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 // collectDenied sends the totals of denied packets, as they were last read.
 func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 	unknown := make(map[policy.Direction]uint64)
-	for by, packets := range c.loop.lastDenied() {
-		if by.Namespace == "" {
+	count := func(d *prometheus.Desc, packets uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(packets), labels...)
+	}
+	totals, rules := c.loop.lastDenied()
+	for by, packets := range totals {
+		switch r, ok := rules[by.Rule]; {
+		case ok:
+			count(c.rules, packets, string(r.Tier), r.Policy, r.Direction.String(), strconv.Itoa(r.Index+1))
+		case by.Rule != "": // not known any more, and deleted soon
+		case by.Namespace == "":
 			unknown[by.Direction] = packets
-			continue
+		case by.Audit:
+			count(c.audits, packets, by.Direction.String(), by.Namespace)
+		default:
+			count(c.denied, packets, by.Direction.String(), by.Namespace, by.Tier)
 		}
-		if by.Audit {
-			ch <- prometheus.MustNewConstMetric(c.audits, prometheus.CounterValue, float64(packets),
-				by.Direction.String(), by.Namespace)
-			continue
-		}
-		ch <- prometheus.MustNewConstMetric(c.denied, prometheus.CounterValue, float64(packets),
-			by.Direction.String(), by.Namespace, by.Tier)
 	}
 	for _, d := range policy.Directions() {
 		ch <- prometheus.MustNewConstMetric(c.unknown, prometheus.CounterValue, float64(unknown[d]), d.String())
@@ -217,12 +226,18 @@ func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 // totals are those of the last read.
 func (l *Loop) Denied(ctx context.Context) (map[denied.By]uint64, error) {
 	err := l.denied.Read(ctx, l.config.Reads)
-	return l.lastDenied(), err
+	totals, _ := l.lastDenied()
+	return totals, err
 }
 
-// lastDenied returns the totals of the last time, without the namespaces that are gone.
-func (l *Loop) lastDenied() map[denied.By]uint64 {
+// lastDenied returns the totals of the last time, without the namespaces and rules that are gone, and the rules of
+// ClusterNetworkPolicies that deny, by their chains.
+func (l *Loop) lastDenied() (map[denied.By]uint64, map[string]policy.ClusterRuleRef) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.denied.Totals(l.state.HasNamespace)
+	rules := l.state.DenyingRules()
+	return l.denied.Totals(func(by denied.By) bool {
+		_, known := rules[by.Rule]
+		return known || by.Rule == "" && (by.Namespace == "" || l.state.HasNamespace(by.Namespace))
+	}), rules
 }

@@ -24,6 +24,10 @@ func TestMetricNames(t *testing.T) {
 		k := kernelFunc(nil)
 		l, registry := newTestLoop(t, k)
 		denyAll(l, "deny")
+		l.Update(func(o Objects) {
+			o.SetNamespace("ns", nil)
+			o.SetClusterPolicy(clusterPolicy(t, "guard", ""))
+		})
 		setPodAt(l, "a", "10.0.0.1")
 		l.Synced()
 		synctest.Wait()
@@ -39,8 +43,8 @@ func TestMetricNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		allowed := []string{"direction", "namespace", "tier", "state", "result", "reason", "check", "version",
-			"goversion"}
+		allowed := []string{"direction", "namespace", "tier", "policy", "rule", "state", "result", "reason", "check",
+			"version", "goversion"}
 		found := make(map[string]bool)
 		for _, f := range families {
 			found[f.GetName()] = true
@@ -52,8 +56,11 @@ func TestMetricNames(t *testing.T) {
 				}
 			}
 		}
-		if !found["netpold_dropped_packets_total"] || !found["netpold_transactions_total"] {
-			t.Errorf("metrics: %v", found)
+		for _, name := range []string{"netpold_dropped_packets_total", "netpold_cluster_policy_denied_packets_total",
+			"netpold_transactions_total"} {
+			if !found[name] {
+				t.Errorf("metrics: %v", found)
+			}
 		}
 	})
 }

@@ -188,6 +188,10 @@ func (k *modelKernel) Elements(context.Context, string, string, nft.SetType) ([]
 	return nil, fs.ErrNotExist
 }
 
+func (k *modelKernel) ChainCount(context.Context, string, string) (nft.Count, error) {
+	return nft.Count{}, fs.ErrNotExist
+}
+
 func (k *modelKernel) Shape(context.Context, string) (nft.Shape, error) {
 	return nft.Shape{Owned: true}, nil
 }

@@ -7,8 +7,11 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -53,5 +56,61 @@ func TestTierReport(t *testing.T) {
 		if r := l.Report().Policies; len(r.Troubles) > 0 || r.Cluster.Ties != nil {
 			t.Errorf("%+v", r)
 		}
+	})
+}
+
+// TestRuleMetric: each rule of a ClusterNetworkPolicy that denies has a series, of the whole name of its policy, and
+// keeps its count when its policy's text is another, its pods are gone, or the table is replaced. What is no rule any
+// more has none.
+func TestRuleMetric(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := kernelFunc(nil)
+		l, registry := newTestLoop(t, k)
+		long := strings.Repeat("long-", 40)
+		set := func(text string, names ...string) {
+			l.Update(func(o Objects) {
+				for i, name := range names {
+					port := fmt.Sprintf(`, "protocols": [{"tcp": {"destinationPort": {"number": %d}}}]`, i+1)
+					o.SetClusterPolicy(clusterPolicy(t, name, port+text))
+				}
+			})
+		}
+		l.Update(func(o Objects) { o.SetNamespace("ns", nil) })
+		set("", "guard", long+"a", long+"b")
+		setPodAt(l, "a", "10.0.0.1")
+		l.Synced()
+		want := func(packets uint64, names ...string) {
+			t.Helper()
+			synctest.Wait()
+			if _, err := l.Denied(t.Context()); err != nil {
+				t.Error(err)
+			}
+			const metric = "netpold_cluster_policy_denied_packets_total"
+			text := "# HELP " + metric + " Every packet that a rule of a ClusterNetworkPolicy denied to this node's " +
+				"pods, by tier, policy, direction and rule: the first one of a direction is 1.\n" +
+				"# TYPE " + metric + " counter\n"
+			for _, name := range names {
+				text += fmt.Sprintf("%s{direction=\"ingress\",policy=%q,rule=\"1\",tier=\"Admin\"} %d\n", metric, name,
+					packets)
+			}
+			if err := testutil.GatherAndCompare(registry, strings.NewReader(text), metric); err != nil {
+				t.Error(err)
+			}
+		}
+		want(0, "guard", long+"a", long+"b")
+		k.denied = 5
+		want(5, "guard", long+"a", long+"b")
+		set(`, "name": "another"`, "guard", long+"a", long+"b")
+		want(5, "guard", long+"a", long+"b")
+		l.Drifted("test")
+		synctest.Wait()
+		k.denied = 2
+		want(7, "guard", long+"a", long+"b")
+		l.Update(func(o Objects) { o.DeletePod(types.NamespacedName{Namespace: "ns", Name: "a"}) })
+		synctest.Wait()
+		time.Sleep(time.Minute) // of the bubble's clock: the chains are deleted
+		want(7, "guard", long+"a", long+"b")
+		l.Update(func(o Objects) { o.DeleteClusterPolicy(long + "a") })
+		want(7, "guard", long+"b")
 	})
 }

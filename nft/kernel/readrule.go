@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +41,30 @@ func (r *Reader) Rules(ctx context.Context, table string, want *nft.Chain) ([]nf
 		return nil, fmt.Errorf("read chain %s: %w", want.Name, err)
 	}
 	return found, nil
+}
+
+// ChainCount returns what the rules of a chain have counted together. That there is no chain with a rule is an error
+// that is [fs.ErrNotExist].
+func (r *Reader) ChainCount(ctx context.Context, table, chain string) (nft.Count, error) {
+	var sum nft.Count
+	found := false
+	request := r.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(b *message.Batch) {
+		b.Str(unix.NFTA_RULE_TABLE, table)
+		b.Str(unix.NFTA_RULE_CHAIN, chain)
+	})
+	err := r.exchange(ctx, request, func(attrs []byte) {
+		if message.Attribute(attrs, unix.NFTA_RULE_CHAIN).Text() == chain {
+			n := message.RuleCount(message.Attribute(attrs, unix.NFTA_RULE_EXPRESSIONS))
+			sum, found = nft.Count{Packets: sum.Packets + n.Packets, Bytes: sum.Bytes + n.Bytes}, true
+		}
+	})
+	if err == nil && !found {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nft.Count{}, fmt.Errorf("read the counters of chain %s: %w", chain, err)
+	}
+	return sum, nil
 }
 
 // elementsOf reads a set that is part of a rule.

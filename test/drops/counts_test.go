@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"regexp"
@@ -26,6 +27,13 @@ const listen = "127.0.0.1:9911" // the namespace is the test's own
 // dropped asks netpold for netpold_dropped_packets_total, by "direction namespace".
 func dropped(t *testing.T) map[string]int {
 	t.Helper()
+	return samples(t, regexp.MustCompile(
+		`(?m)^netpold_dropped_packets_total\{direction="(.*)",namespace="(.*)",tier="NetworkPolicy"\} (.*)$`))
+}
+
+// samples asks netpold for the samples that match, by their first two labels.
+func samples(t *testing.T, sample *regexp.Regexp) map[string]int {
+	t.Helper()
 	conn, err := net.Dial("tcp", listen) // not by package http, which dials from threads of other namespaces
 	if err != nil {
 		t.Fatal(err)
@@ -39,8 +47,6 @@ func dropped(t *testing.T) map[string]int {
 		t.Fatal(err)
 	}
 	found := make(map[string]int)
-	sample := regexp.MustCompile(
-		`(?m)^netpold_dropped_packets_total\{direction="(.*)",namespace="(.*)",tier="NetworkPolicy"\} (.*)$`)
 	for _, m := range sample.FindAllStringSubmatch(string(text), -1) {
 		packets, err := strconv.ParseFloat(m[3], 64)
 		if err != nil {
@@ -105,6 +111,70 @@ func counts(t *testing.T, program, own string) {
 	d.write(t, "cluster.yaml", manifests)
 	d.await(t, "transaction")
 	step("the pod gone and there again")
+	d.stop(t)
+}
+
+// clusterPolicy denies UDP ports of shop/web to everybody, each by a rule.
+func clusterPolicy(ports ...int) string {
+	text := `apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {pods: {podSelector: {matchLabels: {app: web}}}}
+  egress:
+`
+	for _, port := range ports {
+		text += fmt.Sprintf("  - {action: Deny, to: [{networks: [0.0.0.0/0, '::/0']}], "+
+			"protocols: [{udp: {destinationPort: {number: %d}}}]}\n", port)
+	}
+	return text
+}
+
+// testRuleCounts: what each rule of a ClusterNetworkPolicy denies is counted to the last packet, whatever becomes of
+// the policy's other rules and of the table.
+func testRuleCounts(t *testing.T, program string) {
+	p := prober.New(t)
+	d := start(t, program, "--listen", listen, "--own-table=false")
+	want := make(map[string]int)
+	step := func(what string, ports ...int) {
+		t.Helper()
+		for rule, port := range ports {
+			for f := range web {
+				probe := prober.Probe{Src: web[f], Dst: external[f], Proto: unix.IPPROTO_UDP, DstPort: uint16(port)}
+				for range 1 + rule {
+					send(t, p, false, probe)
+					want[fmt.Sprintf("egress %d", rule+1)]++
+				}
+			}
+		}
+		got := samples(t, regexp.MustCompile(`(?m)^netpold_cluster_policy_denied_packets_total\{direction="(.*)",`+
+			`policy="guard",rule="(.*)",tier="Admin"\} (.*)$`))
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", what, got, want)
+		}
+	}
+	write := func(ports ...int) {
+		t.Helper()
+		d.write(t, "guard.yaml", clusterPolicy(ports...))
+		d.await(t, "transaction")
+	}
+	write(1, 2, 3)
+	step("at first", 1, 2, 3)
+	write(1, 4, 3)
+	step("another port", 1, 4, 3)
+	netns.NFT(t, "", "add", "chain", "inet", "netpold", "stranger")
+	d.await(t, "in force again")
+	d.await(t, "transaction")
+	step("another table", 1, 4, 3)
+	write(5)
+	write(5, 6, 7)
+	step("rules gone and there again", 5, 6, 7)
+	d.write(t, "guard.yaml", "")
+	d.await(t, "transaction")
+	clear(want)
+	step("no policy")
 	d.stop(t)
 }
 

@@ -197,8 +197,10 @@ func TestDrops(t *testing.T) {
 	}
 	for name, test := range map[string]func(*testing.T, string){
 		"lines": testLines, "repeats": testRepeats, "policies change": testChange, "group is taken": testBusy,
-		"no group": testNoGroup,
-		"counts":   testCounts, "counts, shared table": testCountsShared, "flood": testFlood, "commands": testCommands,
+		"no group":        testNoGroup,
+		"counts of rules": testRuleCounts,
+		"counts":          testCounts, "counts, shared table": testCountsShared, "flood": testFlood,
+		"commands": testCommands,
 		"verify":   testVerify,
 		"impostor": testImpostor, "two": testTwo, "older": testOlder, "flows": testFlows,
 	} {

@@ -70,6 +70,15 @@ apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: audited, namespace: shop, annotations: {netpold.io/mode: audit}}
 spec: {podSelector: {matchLabels: {app: db}}, policyTypes: [Egress]}
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {namespaces: {}}
+  egress: [{action: Deny, to: [{networks: [0.0.0.0/0]}], protocols: [{tcp: {destinationPort: {number: 25}}}]}]
 `
 
 // guest returns a pod; its next address is an event.
@@ -86,6 +95,13 @@ status: {phase: Running, podIPs: [{ip: 10.1.1.%d}]}
 func audited() prober.Probe {
 	return prober.Probe{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("198.51.100.7"),
 		Proto: unix.IPPROTO_TCP, DstPort: 443}
+}
+
+// ruled is denied by a rule of a ClusterNetworkPolicy.
+func ruled() prober.Probe {
+	p := audited()
+	p.DstPort = 25
+	return p
 }
 
 // ingress and egress are denied.
@@ -220,6 +236,7 @@ func testServed(t *testing.T, netpold string) {
 		for _, sample := range []string{
 			`netpold_dropped_packets_total{direction="ingress",namespace="shop",tier="NetworkPolicy"} 2`,
 			`netpold_dropped_packets_total{direction="egress",namespace="shop",tier="NetworkPolicy"} 1`,
+			`netpold_cluster_policy_denied_packets_total{direction="egress",policy="guard",rule="1",tier="Admin"} 0`,
 			"netpold_drop_records_total 3",
 			`netpold_policies{state="rejected"} 1`, `netpold_policies{state="idle"} 1`,
 			`netpold_policies{state="effective"} 2`,

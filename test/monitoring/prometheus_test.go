@@ -164,7 +164,7 @@ func testPrometheus(t *testing.T, netpold string) {
 	step := func() { // what happens in a cluster
 		rounds++
 		deny(t, p, slices.Repeat([]prober.Probe{ingress(), ingress(), egress()}, perRound)...)
-		if _, err := p.Run([]prober.Probe{audited()}); err != nil {
+		if _, err := p.Run([]prober.Probe{audited(), ruled()}); err != nil {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(folder, "guest.yaml"), []byte(guest(rounds)))
@@ -217,7 +217,8 @@ func checkExact(t *testing.T, rounds int) {
 	t.Helper()
 	for direction, want := range map[string]int{"ingress": 2 * perRound * rounds, "egress": perRound * rounds} {
 		await(t, "all drops are scraped", func() error {
-			expr := `sum by (direction) (netpold_dropped_packets_total{namespace="shop",direction="` + direction + `"})`
+			expr := `sum by (direction) (netpold_dropped_packets_total{namespace="shop",tier="NetworkPolicy",` +
+				`direction="` + direction + `"})`
 			found, err := query(expr, true)
 			if err != nil || len(found) != 1 || int(found[0].last()) != want {
 				return fmt.Errorf("%s: %v, want %d (%w)", expr, found, want, err)

@@ -63,10 +63,10 @@ func checkLint(t *testing.T, text []byte) {
 }
 
 // checkLabels holds that no label has values which a user of the cluster or a sender of packets makes up: no port, pod
-// or address. There are as many namespaces as the cluster has.
+// or address. There are as many namespaces, and ClusterNetworkPolicies, as the cluster has.
 func checkLabels(t *testing.T, served map[string]family) {
-	allowed := []string{"direction", "namespace", "tier", "state", "result", "reason", "check", "version", "goversion",
-		"le"}
+	allowed := []string{"direction", "namespace", "tier", "policy", "rule", "state", "result", "reason", "check",
+		"version", "goversion", "le"}
 	for name, f := range served {
 		for label := range f.labels {
 			if strings.HasPrefix(name, "netpold_") && !slices.Contains(allowed, label) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,11 +19,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Reads reads the sets that count.
+// Reads reads the sets and rules that count.
 type Reads interface {
 	// Elements returns the elements of a set with their counts; with an error, those that were seen. That the set is
 	// not there is an error that is fs.ErrNotExist.
 	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
+	// ChainCount returns what the rules of a chain have counted together. That the chain is not there is an error that
+	// is fs.ErrNotExist.
+	ChainCount(ctx context.Context, table, chain string) (nft.Count, error)
 }
 
 // Counter has totals that only grow. The kernel is read beside the loop's transactions, so what a transaction deletes
@@ -34,22 +38,32 @@ type Counter struct {
 	mu      sync.Mutex           // guards the fields below
 	gone    map[By]uint64        // of elements that are deleted
 	held    map[element]tally    // as last read
-	tables  map[string]int       // of this process that count, by name, with a number that no other table has
+	tables  map[string]counting  // of this process, by name
 	last    int                  // the number of the newest
 	leaving map[element]struct{} // what the transaction in flight deletes; after one that failed, what it may have
 	left    map[element]struct{} // what has been leaving since the read that goes on began; nil without one
 	asOf    time.Time            // when the totals were all of that time
 }
 
+// counting is a table that counts: its number, which no other table has, and its chains of rules that deny.
+type counting struct {
+	number int
+	chains map[string]struct{}
+}
+
 // By is what totals are told apart by.
 type By struct {
 	Direction policy.Direction
-	Namespace string // of the isolated pod; "" is what the guard dropped
+	Namespace string // of the isolated pod; "" is what the guard dropped, unless Rule is set
 	Tier      string // see [frame.DeniedSet]
 	Audit     bool   // nothing was denied, but would be, were audited policies enforced
+
+	// Rule is the chain of a rule of a ClusterNetworkPolicy, and what is counted by it is counted by namespace, too.
+	// Nothing else is set then.
+	Rule string
 }
 
-// element is an element of a set that counts.
+// element is an element of a set that counts, or a chain that does, without a key.
 type element struct {
 	table, set string
 	key        nft.Key
@@ -67,7 +81,7 @@ func New() *Counter {
 		reading: make(chan struct{}, 1),
 		gone:    make(map[By]uint64),
 		held:    make(map[element]tally),
-		tables:  make(map[string]int),
+		tables:  make(map[string]counting),
 		leaving: make(map[element]struct{}),
 	}
 }
@@ -75,7 +89,7 @@ func New() *Counter {
 // countOf returns what an element of a set has counted. Its comment is the pod, as namespace/name.
 func countOf(set frame.DeniedSet, e nft.Counted) tally {
 	namespace, _, _ := strings.Cut(e.Comment, "/")
-	return tally{By{set.Direction, namespace, set.Tier, set.Audit}, e.Packets}
+	return tally{By{Direction: set.Direction, Namespace: namespace, Tier: set.Tier, Audit: set.Audit}, e.Packets}
 }
 
 // leave adds the last count of an element to the totals. Most are zero, and must not be remembered: nobody may ever ask
@@ -95,56 +109,98 @@ func (c *Counter) count(pod element, count tally) {
 	c.held[pod] = count
 }
 
-// Begin notes what a transaction will delete, before it does.
-func (c *Counter) Begin(tx *nft.Transaction) {
+// Begin notes what a transaction will delete, before it does. Of chains it reads the last counts: nothing has led to
+// them for some time.
+func (c *Counter) Begin(ctx context.Context, reads Reads, tx *nft.Transaction) {
+	ctx, cancel := context.WithTimeout(ctx, lastRead)
+	defer cancel()
 	for _, op := range tx.Ops {
-		if op.Verb != nft.DeleteElements || !op.Set.Type.Counter {
-			continue
+		var all []element
+		var last map[element]tally
+		switch {
+		case op.Verb == nft.DeleteElements && op.Set.Type.Counter:
+			for _, e := range op.Elements {
+				all = append(all, element{tx.Table, op.Set.Name, e.Key})
+			}
+		case op.Verb == nft.DeleteChain && isRule(op.Chain.Name):
+			all = []element{{table: tx.Table, set: op.Chain.Name}}
+			last, _ = readChains(ctx, reads, tx.Table, []string{op.Chain.Name}) // else it is as it was last read
 		}
 		c.mu.Lock()
-		for _, e := range op.Elements {
-			pod := element{tx.Table, op.Set.Name, e.Key}
-			c.leaving[pod] = struct{}{}
+		for _, e := range all {
+			c.leaving[e] = struct{}{}
 			if c.left != nil {
-				c.left[pod] = struct{}{}
+				c.left[e] = struct{}{}
+			}
+			if count, ok := last[e]; ok {
+				c.count(e, count)
 			}
 		}
 		c.mu.Unlock()
 	}
 }
 
-// End takes the last counts of elements that a transaction deleted. After one that failed it is not known which others
-// are gone: they are not read again until the table is retired.
-func (c *Counter) End(table string, result nft.Result, err error) {
+// End takes the last counts of elements and chains that a transaction deleted. After one that failed it is not known
+// which others are gone: they are not read again until the table is retired.
+func (c *Counter) End(tx *nft.Transaction, result nft.Result, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(result.Deleted) == 0 && len(c.leaving) == 0 { // of nearly all transactions
+	if len(result.Deleted) > 0 { // of few transactions
+		c.leaveElements(tx.Table, result)
+	}
+	if err != nil {
 		return
 	}
+	for e := range c.leaving {
+		if e.key == (nft.Key{}) && isRule(e.set) {
+			c.leave(c.held[e])
+			delete(c.held, e)
+			delete(c.tables[tx.Table].chains, e.set)
+		}
+	}
+	clear(c.leaving)
+	c.addChains(tx)
+}
+
+// leaveElements takes the last counts of elements that a transaction deleted.
+func (c *Counter) leaveElements(table string, result nft.Result) {
 	for _, set := range frame.CountingSets() {
 		for _, e := range result.Deleted[set.Name] {
 			c.leave(countOf(set, e))
 			delete(c.held, element{table, set.Name, e.Key})
 		}
 	}
-	if err == nil {
-		clear(c.leaving)
+}
+
+// isRule says whether a chain is of a rule of a ClusterNetworkPolicy that denies.
+func isRule(chain string) bool {
+	_, ok := frame.ParseTierRule(chain)
+	return ok
+}
+
+// addChains takes the chains that a transaction has made, of rules that deny.
+func (c *Counter) addChains(tx *nft.Transaction) {
+	for _, op := range tx.Ops {
+		if op.Verb == nft.AddChain && isRule(op.Chain.Name) && c.tables[tx.Table].chains != nil {
+			c.tables[tx.Table].chains[op.Chain.Name] = struct{}{}
+		}
 	}
 }
 
-// Made notes that a table of this process counts from now on.
-func (c *Counter) Made(table string) {
+// Made notes that the table which a transaction has made counts from now on.
+func (c *Counter) Made(tx *nft.Transaction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last++
-	c.tables[table] = c.last
+	c.tables[tx.Table] = counting{c.last, make(map[string]struct{})}
+	c.addChains(tx)
 }
 
 // Counts says whether a table counts.
 func (c *Counter) Counts(table string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.tables[table] != 0
+	return c.tables[table].number != 0
 }
 
 // lastRead bounds the last read of a table, whose replacement waits for it.
@@ -155,7 +211,7 @@ const lastRead = 100 * time.Millisecond
 func (c *Counter) Retired(ctx context.Context, reads Reads, table string) {
 	ctx, cancel := context.WithTimeout(ctx, lastRead)
 	defer cancel()
-	counts, _ := readDenied(ctx, reads, table)
+	counts, _ := readDenied(ctx, reads, table, c.chainsOf(table))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.tables, table)
@@ -171,10 +227,33 @@ func (c *Counter) Retired(ctx context.Context, reads Reads, table string) {
 	maps.DeleteFunc(c.leaving, func(pod element, _ struct{}) bool { return pod.table == table })
 }
 
-// readDenied reads the counts of a table, as far as it can.
-func readDenied(ctx context.Context, reads Reads, table string) (map[element]tally, error) {
+// chainsOf returns the chains of rules that deny in a table.
+func (c *Counter) chainsOf(table string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.tables[table].chains))
+}
+
+// readChains reads the counts of chains of a table, as far as it can.
+func readChains(ctx context.Context, reads Reads, table string, chains []string) (map[element]tally, error) {
 	counts := make(map[element]tally)
-	var errs []error
+	for _, chain := range chains {
+		n, err := reads.ChainCount(ctx, table, chain)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return counts, err
+		}
+		counts[element{table: table, set: chain}] = tally{By{Rule: chain}, n.Packets}
+	}
+	return counts, nil
+}
+
+// readDenied reads the counts of a table that has those chains, as far as it can.
+func readDenied(ctx context.Context, reads Reads, table string, chains []string) (map[element]tally, error) {
+	counts, chainErr := readChains(ctx, reads, table, chains)
+	errs := []error{chainErr}
 	for _, set := range frame.CountingSets() {
 		elements, err := reads.Elements(ctx, table, set.Name, set.Type)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -204,9 +283,9 @@ func (c *Counter) Read(ctx context.Context, reads Reads) error {
 	c.left = maps.Clone(c.leaving)
 	c.mu.Unlock()
 	var errs []error
-	for table, number := range tables {
-		counts, err := readDenied(ctx, reads, table)
-		errs = append(errs, err, c.merge(table, number, counts))
+	for table, is := range tables {
+		counts, err := readDenied(ctx, reads, table, c.chainsOf(table))
+		errs = append(errs, err, c.merge(table, is.number, counts))
 	}
 	err := errors.Join(errs...)
 	c.mu.Lock()
@@ -223,7 +302,7 @@ func (c *Counter) Read(ctx context.Context, reads Reads) error {
 func (c *Counter) merge(table string, number int, counts map[element]tally) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.tables[table] != number {
+	if c.tables[table].number != number {
 		return nil
 	}
 	var err error
@@ -237,16 +316,16 @@ func (c *Counter) merge(table string, number int, counts map[element]tally) erro
 	return err
 }
 
-// Totals returns the sums of the namespaces that are known.
-func (c *Counter) Totals(known func(namespace string) bool) map[By]uint64 {
+// Totals returns the sums of what is known, as are namespaces and rules that are there.
+func (c *Counter) Totals(known func(By) bool) map[By]uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	sums := make(map[By]uint64)
 	for by, packets := range c.gone {
-		if by.Namespace == "" || known(by.Namespace) {
+		if known(by) {
 			sums[by] += packets
 		} else {
-			delete(c.gone, by) // else the namespaces of years would gather
+			delete(c.gone, by) // else the namespaces and rules of years would gather
 		}
 	}
 	for _, count := range c.held {

@@ -15,12 +15,14 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// A ledger is a kernel of one set that counts, in which anything may happen while it is read.
+// A ledger is a kernel of one set and one chain of a rule that count, in which anything may happen while it is read.
 type ledger struct {
 	*rand.Rand
 	counter   *Counter
 	elements  map[nft.Key]uint64
-	sent      uint64 // packets that an element has counted
+	chain     *uint64 // nil: it is not there
+	leads     bool    // packets come to it
+	sent      uint64  // packets that an element or the chain has counted
 	hooked    bool
 	reading   bool       // somebody's read goes on
 	remaining []func()   // of what the loop does now
@@ -31,6 +33,9 @@ type ledger struct {
 }
 
 var ledgerSet = frame.DeniedSets()[0]
+
+// ledgerChain is the chain, as a transaction has it.
+var ledgerChain = &nft.Chain{Name: frame.TierRule{Policy: "guard", Index: 1}.Chain()}
 
 func (k *ledger) Elements(_ context.Context, _, set string, _ nft.SetType) ([]nft.Counted, error) {
 	if set != ledgerSet.Name {
@@ -43,6 +48,15 @@ func (k *ledger) Elements(_ context.Context, _, set string, _ nft.SetType) ([]nf
 	}
 	k.meanwhile()
 	return all, nil
+}
+
+func (k *ledger) ChainCount(context.Context, string, string) (nft.Count, error) {
+	k.meanwhile()
+	defer k.meanwhile()
+	if k.chain == nil {
+		return nft.Count{}, fs.ErrNotExist
+	}
+	return nft.Count{Packets: *k.chain}, nil
 }
 
 func (k *ledger) counted(key nft.Key, packets uint64) nft.Counted {
@@ -68,6 +82,10 @@ func (k *ledger) meanwhile() {
 func (k *ledger) step() {
 	if k.IntN(3) > 0 {
 		key := k.key()
+		if k.chain != nil && k.leads && k.hooked && k.IntN(3) == 0 {
+			*k.chain++
+			k.sent++
+		}
 		if _, ok := k.elements[key]; ok && k.hooked {
 			k.elements[key]++
 			k.sent++
@@ -75,9 +93,12 @@ func (k *ledger) step() {
 		return
 	}
 	if len(k.remaining) == 0 {
-		if k.failed || k.IntN(5) == 0 {
+		switch {
+		case k.failed || k.IntN(5) == 0:
 			k.remaining = k.replacement()
-		} else {
+		case k.IntN(2) == 0:
+			k.remaining = k.changeRule()
+		default:
 			k.remaining = k.change()
 		}
 	}
@@ -115,7 +136,36 @@ func (k *ledger) change() []func() {
 			k.elements[key] = 0
 		}
 	}
-	return []func(){func() { k.counter.Begin(tx) }, commit, func() { k.counter.End("table", k.echo, err) }}
+	return []func(){
+		func() { k.counter.Begin(context.Background(), k, tx) }, commit, func() { k.counter.End(tx, k.echo, err) },
+	}
+}
+
+// changeRule has nothing lead to the chain, and then deletes it, or adds it.
+func (k *ledger) changeRule() []func() {
+	verb := nft.AddChain
+	if k.chain != nil {
+		verb = nft.DeleteChain
+	}
+	tx := &nft.Transaction{Table: "table", Ops: []nft.Op{{Verb: verb, Chain: ledgerChain}}}
+	var err error
+	commit := func() {
+		k.failed = k.failing && k.IntN(4) == 0
+		if k.failed {
+			err = errors.New("failed")
+		}
+		if k.failed && k.IntN(2) == 0 {
+			return
+		}
+		if k.chain = nil; verb == nft.AddChain {
+			k.chain, k.leads = new(uint64), true
+		}
+	}
+	return []func(){
+		func() { k.leads = false },
+		func() { k.counter.Begin(context.Background(), k, tx) }, commit,
+		func() { k.counter.End(tx, nft.Result{}, err) },
+	}
 }
 
 // replacement replaces the table.
@@ -123,18 +173,28 @@ func (k *ledger) replacement() []func() {
 	return []func(){
 		func() { k.hooked = false },
 		func() { k.counter.Retired(context.Background(), k, "table") },
-		func() { clear(k.elements) },
+		func() { clear(k.elements); k.chain = nil },
 		func() { k.elements[k.key()], k.elements[k.key()] = 0, 0 },
 		func() { k.hooked = true },
-		func() { k.counter.Made("table"); k.failed = false },
+		func() { k.counter.Made(k.made()); k.failed = false },
 	}
+}
+
+// made returns the transaction that makes the table.
+func (k *ledger) made() *nft.Transaction {
+	tx := &nft.Transaction{Table: "table"}
+	if k.IntN(2) == 0 {
+		k.chain, k.leads = new(uint64), true
+		tx.Ops = []nft.Op{{Verb: nft.AddChain, Chain: ledgerChain}}
+	}
+	return tx
 }
 
 // check wants the total not to go down, and never to be more than was sent.
 func (k *ledger) check(t *testing.T) {
 	t.Helper()
 	var total uint64
-	for _, packets := range k.counter.Totals(func(string) bool { return true }) {
+	for _, packets := range k.counter.Totals(func(By) bool { return true }) {
 		total += packets
 	}
 	if total < k.reported || total > k.sent {

@@ -47,6 +47,19 @@ func SameRule(held []byte, want *nft.Rule, elements func(set string) ([]string, 
 	return i == len(compiled.exprs), nil
 }
 
+// RuleCount returns what a rule, as a list of expressions, has counted.
+func RuleCount(held []byte) nft.Count {
+	var sum nft.Count
+	for _, x := range Attributes(held) {
+		if Attribute(x, unix.NFTA_EXPR_NAME).Text() == "counter" {
+			data := Attribute(x, unix.NFTA_EXPR_DATA)
+			sum.Packets += Attribute(data, unix.NFTA_COUNTER_PACKETS).Uint64()
+			sum.Bytes += Attribute(data, unix.NFTA_COUNTER_BYTES).Uint64()
+		}
+	}
+	return sum
+}
+
 // has says whether the set has these elements, and no others.
 func (s *anonymous) has(found []string) bool {
 	var wanted []string
