@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -212,7 +213,11 @@ func readManifest(path string, limit int) (manifest, error) {
 	return m, nil
 }
 
-// openManifest opens a regular file. It does not wait for the other end of a pipe.
+// slowest is how long the reading of a file may take that can be waited for, as the kernel's log and files over FUSE.
+const slowest = 3 * time.Second
+
+// openManifest opens a regular file. It does not wait for the other end of a pipe. /proc/kmsg and its like are regular
+// files, too, but never end.
 func openManifest(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -222,6 +227,7 @@ func openManifest(path string) (*os.File, error) {
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "read", Path: filepath.Clean(path), Err: errors.New("not a regular file")}
 	}
+	_ = f.SetReadDeadline(time.Now().Add(slowest)) // a file on a disk has none, and is never waited for
 	if err != nil {
 		_ = f.Close() // nothing was written
 		return nil, err

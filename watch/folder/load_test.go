@@ -215,6 +215,24 @@ func TestLoadFails(t *testing.T) {
 	}
 }
 
+// TestLoadEndless: a file that never ends, and that is nothing special to stat(2), holds up nobody.
+func TestLoadEndless(t *testing.T) {
+	const endless = "/proc/kmsg"
+	if f, err := os.Open(endless); err != nil {
+		t.Skip(err)
+	} else if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(endless, filepath.Join(dir, "log.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	_, errs, err := Load(dir)
+	if err != nil || len(errs) != 1 || !strings.HasSuffix(errs[0].Error(), "log.yaml: i/o timeout") {
+		t.Errorf("got %v, %v", errs, err)
+	}
+}
+
 // FuzzRead: whatever a file holds, the loader returns, makes of it no more than a multiple, and no name that it lets
 // through breaks a line or a quote.
 func FuzzRead(f *testing.F) {
