@@ -317,7 +317,8 @@ func together(ctx context.Context, run ...func(context.Context) error) error {
 
 // serve answers on l until ctx ends.
 func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ConnContext: withPeer,
+		ConnState: new(connections).note}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
