@@ -10,6 +10,7 @@ lacks() {
   case $1 in
   ip) ! ip -V 2>/dev/null | grep -q iproute2 ;;
   cc) ! command -v "$(go env CC)" >/dev/null ;;
+  browser) ! { command -v chromium || command -v google-chrome; } >/dev/null ;;
   *) ! command -v "$1" >/dev/null ;;
   esac
 }
@@ -27,6 +28,7 @@ package() {
   apk/cc) echo gcc musl-dev ;;
   pacman/cc) echo gcc ;;
   */cc) echo gcc glibc-devel ;;
+  */browser) echo chromium ;;
   *) echo "$1" ;;
   esac
 }
@@ -34,7 +36,7 @@ package() {
 case ${1-} in
 demo) need="go ip" ;;
 test) need="go ip nft promtool" ;;
-ci) need="go make ip nft promtool cc" ;; # cc for the race detector
+ci) need="go make ip nft promtool cc browser" ;; # cc for the race detector
 *) echo "usage: $0 demo|test|ci" >&2 && exit 2 ;;
 esac
 

@@ -43,7 +43,10 @@ func TestSetup(t *testing.T) {
 		"Arch": {what: "demo", has: []string{"go", "pacman"}, uid: "0",
 			installs: "--needed iproute2"},
 		"CI": {what: "ci", has: []string{"go", "ip", "nft", "promtool", "apt-get"}, uid: "0",
-			installs: "make gcc libc6-dev"},
+			installs: "make gcc libc6-dev chromium"},
+		"CI has a browser": {what: "ci", uid: "0",
+			has:      []string{"go", "ip", "nft", "promtool", "make", "google-chrome", "apt-get"},
+			installs: "recommends gcc libc6-dev\n"},
 		"an ordinary user": {what: "test", has: []string{"go", "ip", "promtool", "apt-get"}, uid: "1000",
 			fails: true, says: "lacks: nft. Install it, as root:\n\n    apt-get update"},
 		"no package manager": {what: "demo", has: []string{"go"}, uid: "0", fails: true,
@@ -75,7 +78,7 @@ func TestSetup(t *testing.T) {
 				}
 			}
 			for program, text := range map[string]string{"ip": fakes["ip"], "nft": "", "promtool": "",
-				"cc": "", "make": ""} {
+				"cc": "", "make": "", "chromium": ""} {
 				write(t, dir, "spare/"+program, text)
 			}
 			for _, program := range []string{"sh", "sed", "grep", "dirname", "mkdir", "cp"} {
