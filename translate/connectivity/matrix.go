@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 
-	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/policy"
@@ -68,9 +67,6 @@ func New(c *policy.Cluster) *Matrix {
 	m.reaches()
 	return m
 }
-
-// Policies returns the policies of the cluster, which must not be changed.
-func (m *Matrix) Policies() []*networkingv1.NetworkPolicy { return m.cluster.Policies }
 
 // Audited returns the policies of the cluster that are only audited, sorted: they isolate nothing and allow nothing.
 func (m *Matrix) Audited() []types.NamespacedName {

@@ -74,7 +74,8 @@ func (r *rules) readTiers(c *policy.Cluster) {
 func (r *rules) readTierRule(c *policy.Cluster, text policy.ClusterRule) (read tierRule, matches bool) {
 	read = tierRule{ref: text.ClusterRuleRef, action: text.Action}
 	if text.Fault != "" {
-		read.action, read.anyPeer, read.ports = v1alpha2.ClusterNetworkPolicyRuleActionDeny, true, everything()
+		read.action, read.fault = v1alpha2.ClusterNetworkPolicyRuleActionDeny, text.Fault
+		read.anyPeer, read.ports = true, everything()
 		return read, text.Action != v1alpha2.ClusterNetworkPolicyRuleActionAccept
 	}
 	for _, peer := range text.Peers {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 )
 
 // box is a rectangle of a picture, in pixels.
@@ -36,6 +37,15 @@ type layout struct {
 
 // titleHeight is the room for the name of a namespace.
 func (l *layout) titleHeight() float64 { return 1.9 * l.title }
+
+// titleOf returns the place of the name of a namespace, which is smaller where the box is narrow.
+func (l *layout) titleOf(ns string) box {
+	const perLetter = 0.62 // of the size
+	r := l.namespaces[ns]
+	width := perLetter * float64(len(ns))
+	size := min(l.title, (r.w-2*padding)/width)
+	return box{r.x + padding, r.y + padding, size * width, size}
+}
 
 // layOut finds a place for everything: a box for each namespace, in rows; networks that are only sources on the left,
 // others on the right.
@@ -127,10 +137,17 @@ func (l *layout) side(left bool) float64 { //nolint:revive // a side, not a mode
 	return x + width + 2*boxGap
 }
 
-// breakLines breaks a list at its commas, and leaves out what is too much for a card.
+// breakLines breaks a text between words, and leaves out what is too much for a card.
 func breakLines(text string, width int) []string {
 	const most = 5
-	lines := wrap(splitPorts(text), width)
+	var lines []string
+	for word := range strings.FieldsSeq(text) {
+		if n := len(lines); n > 0 && len(lines[n-1])+1+len(word) <= width {
+			lines[n-1] += " " + word
+			continue
+		}
+		lines = append(lines, word)
+	}
 	if len(lines) > most {
 		lines = append(lines[:most-1], "…")
 	}

@@ -7,11 +7,7 @@ import (
 	"encoding/json"
 	"html"
 	"io"
-	"slices"
 	"strings"
-
-	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/connectivity"
 	"github.com/netpold/netpold/translate/policy"
@@ -24,11 +20,11 @@ var assets embed.FS //nolint:gochecknoglobals // embedded files
 
 // pageData is what the program of a page knows.
 type pageData struct {
+	Namespace   string           `json:"namespace"` // that connections are from or to; "" is all
 	Workloads   []pageWorkload   `json:"workloads"`
 	Nodes       []pageNode       `json:"nodes"`
 	Edges       []pageEdge       `json:"edges"`
 	Connections []pageConnection `json:"connections"`
-	Rules       []pageRule       `json:"rules"`
 
 	*connectivity.Reasons
 }
@@ -60,11 +56,6 @@ type pageConnection struct {
 	FromText string `json:"fromText"`
 	ToText   string `json:"toText"`
 	Ports    string `json:"ports"`
-}
-
-type pageRule struct {
-	Name string `json:"name"`
-	Text any    `json:"text"`
 }
 
 // HTML writes a view as one page: a picture to click on. It needs nothing but itself. It is no html/template: with that
@@ -103,7 +94,7 @@ func HTML(w io.Writer, v View) error {
 
 // pageData returns what the program of a page needs to answer.
 func (v View) pageData(g graph) pageData {
-	var d pageData
+	d := pageData{Namespace: v.Namespace}
 	for i, w := range v.Workloads {
 		d.Workloads = append(d.Workloads, pageWorkload{
 			v.Name(i), w.Namespace, w.Kind, v.Pods(i), v.isolation(policy.Ingress, i), v.isolation(policy.Egress, i),
@@ -139,23 +130,5 @@ func (v View) pageData(g graph) pageData {
 		d.Connections = append(d.Connections, connection)
 	}
 	d.Reasons = v.Reasons(drawn, networks)
-	for _, r := range d.Reasons.Rules {
-		d.Rules = append(d.Rules, pageRule{r.String(), v.ruleText(r)})
-	}
 	return d
-}
-
-// ruleText returns a rule as it is written.
-func (v View) ruleText(r policy.RuleRef) any {
-	i := slices.IndexFunc(v.Policies(), func(np *networkingv1.NetworkPolicy) bool {
-		return types.NamespacedName{Namespace: np.Namespace, Name: np.Name} == r.Policy
-	})
-	if i < 0 {
-		return nil
-	}
-	if spec := v.Policies()[i].Spec; r.Direction == policy.Ingress {
-		return spec.Ingress[r.Index]
-	} else {
-		return spec.Egress[r.Index]
-	}
 }

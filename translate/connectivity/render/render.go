@@ -21,11 +21,14 @@ type View struct {
 	*connectivity.Matrix
 	Connections []connectivity.Connection
 	Namespace   string // "" shows all; else what is from or to it
+
+	wide [2][]bool // of workloads in a direction: about everything is open between it and most workloads
 }
 
 // New returns a view of a matrix: of one namespace, or of all.
 func New(m *connectivity.Matrix, namespace string) View {
 	v := View{Matrix: m, Connections: m.Connections(), Namespace: namespace}
+	v.findWide()
 	if namespace != "" {
 		v.Connections = m.Within(namespace, v.Connections)
 	}
@@ -107,12 +110,34 @@ func shortNames(names []types.NamespacedName) string {
 	return text
 }
 
-// specific says whether policies say something about a connection. The others are those of what no policy isolates.
+// findWide finds the workloads between which and most others about everything is open.
+func (v *View) findWide() {
+	var peers [2][]int
+	for d := range peers {
+		peers[d], v.wide[d] = make([]int, len(v.Workloads)), make([]bool, len(v.Workloads))
+	}
+	for _, c := range v.Connections {
+		if !c.Every.Contains(policy.ICMP, 0) { // unless all, it is all but some ports
+			continue
+		}
+		for d, ends := range [2][2][]int{
+			policy.Egress: {c.From.Workloads, c.To.Workloads}, policy.Ingress: {c.To.Workloads, c.From.Workloads},
+		} {
+			for _, w := range ends[0] {
+				peers[d][w] += len(ends[1])
+				v.wide[d][w] = 2*peers[d][w] > len(v.Workloads)
+			}
+		}
+	}
+}
+
+// specific says whether policies say something about a connection. The others are those of what no policy isolates, and
+// what ClusterNetworkPolicies that deny a few things leave open.
 func (v View) specific(c connectivity.Connection) bool {
 	isolated := func(d policy.Direction) func(int) bool {
 		return func(w int) bool {
 			names, _ := v.IsolatedBy(d, w)
-			return len(names) > 0 || len(v.TieredBy(d, w)) > 0
+			return len(names) > 0 || !v.wide[d][w] && len(v.TieredBy(d, w)) > 0
 		}
 	}
 	return !c.Every.All() || slices.ContainsFunc(c.From.Workloads, isolated(policy.Egress)) ||

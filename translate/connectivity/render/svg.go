@@ -38,11 +38,11 @@ func (v View) picture(b *strings.Builder, l *layout, style string) {
 		`markerHeight="7" orient="auto"><path d="M0,0.5 L8,4 L0,7.5 z" class="head"/></marker></defs>` +
 		`<rect class="paper" width="100%" height="100%"/><g id="all">`)
 	for _, ns := range l.names {
-		r := l.namespaces[ns]
+		r, title := l.namespaces[ns], l.titleOf(ns)
 		name := html.EscapeString(ns)
 		fmt.Fprintf(b, `<g class="namespace" data-namespace="%s"><rect x="%.0f" y="%.0f" width="%.0f" height="%.0f" `+
-			`rx="12"/><text x="%.0f" y="%.0f" font-size="%.0f">%s</text></g>`,
-			name, r.x, r.y, r.w, r.h, r.x+padding, r.y+padding+l.title, l.title, name)
+			`rx="12"/><text x="%.0f" y="%.0f" font-size="%.1f">%s</text></g>`,
+			name, r.x, r.y, r.w, r.h, title.x, title.y+l.title, title.h, name)
 	}
 	labels := l.writeEdges(b)
 	for i, n := range l.graph.nodes {
@@ -65,6 +65,9 @@ func (l *layout) writeEdges(b *strings.Builder) (labels string) {
 		if n.workload < 0 && n.namespace != "" {
 			taken[i] = box{} // there is room in a namespace
 		}
+	}
+	for _, ns := range l.names {
+		taken = append(taken, l.titleOf(ns))
 	}
 	for i, e := range l.edges {
 		p, q := from[i], to[i]
@@ -118,20 +121,30 @@ func (v View) legend(b *strings.Builder, l *layout) {
 			}
 		}
 	}
-	x := boxGap
+	const narrow = 640.0
+	x, y, right := boxGap, l.height, 0.0
 	for _, part := range [][2]string{
-		{"isolated", "policies isolate the pods (left: ingress, right: egress)"},
-		{"open", "no policy does: open to all that is open"}, {"partly", "policies isolate some of the pods"},
+		{"", "bars of a card: ingress left, egress right"},
+		{"isolated", "NetworkPolicies isolate the pods"}, {"partly", "NetworkPolicies isolate some of the pods"},
+		{"tiered", "only ClusterNetworkPolicies have a say"}, {"open", "no policy has a say"},
 		{"host", "host network: policies see the node"},
 	} {
-		if !used[part[0]] {
+		width := 34 + 6.1*float64(len(part[1]))
+		switch {
+		case part[0] != "" && !used[part[0]]:
 			continue
+		case x+width > max(l.width, narrow):
+			x, y = boxGap, y+20
 		}
-		fmt.Fprintf(b, `<g class="legend"><rect class="gate %s" x="%.0f" y="%.0f" width="4" height="14" rx="2"/>`+
-			`<text x="%.0f" y="%.0f">%s</text></g>`, part[0], x, l.height-6, x+10, l.height+5, part[1])
-		x += 40 + 6.1*float64(len(part[1]))
+		b.WriteString(`<g class="legend">`)
+		if part[0] != "" {
+			fmt.Fprintf(b, `<rect class="gate %s" x="%.0f" y="%.0f" width="4" height="14" rx="2"/>`, part[0], x, y-6)
+		}
+		fmt.Fprintf(b, `<text x="%.0f" y="%.0f">%s</text></g>`, x+10, y+5, part[1])
+		x += width
+		right = max(right, x)
 	}
-	l.width, l.height = max(l.width, x), l.height+24
+	l.width, l.height = max(l.width, right), y+24
 }
 
 // gate says what decides at one side of a workload.
@@ -140,12 +153,14 @@ func (v View) gate(d policy.Direction, w int) string {
 	switch {
 	case v.OnHost(w):
 		return "host"
-	case len(names) == 0:
-		return "open"
-	case !whole:
+	case len(names) > 0 && whole:
+		return "isolated"
+	case len(names) > 0:
 		return "partly"
+	case len(v.TieredBy(d, w)) > 0:
+		return "tiered"
 	}
-	return "isolated"
+	return "open"
 }
 
 // edgeTitle says what an edge is.

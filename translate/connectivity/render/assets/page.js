@@ -25,25 +25,20 @@
     return Object.keys(value).map(k => pad + k + ":" + yaml(value[k], indent + 1)).join("") || " {}";
   }
 
-  // Why something is open from one end to another, in one direction. An end is a class, or a network.
-  function say(direction, source, target, out) {
+  // What the policies at one end say of the other, or of an outside network: nothing. An end is a class, or a network.
+  function answer(direction, source, target) {
     const own = direction === EGRESS ? source : target, peer = direction === EGRESS ? target : source;
-    const word = direction === EGRESS ? "egress" : "ingress";
-    line(out, "h3", word + (direction === EGRESS ? " of the source" : " of the destination"));
-    const isolation = own.class === undefined ? -1 : data.classes[own.class].isolations[direction];
-    if (isolation < 0) return line(out, "p", "open: no policy isolates it for " + word, "yes");
-    const i = data.isolations[isolation];
-    const said = i.says[peer.class === undefined ? i.networks[peer.network] : i.peers[peer.class]];
-    line(out, "p", "isolated by " + i.policies.join(", "), "dim");
-    said.rules.forEach((r, n) => {
-      line(out, "p", "allowed by " + data.rules[r].name + ": " + said.ports[n], "yes");
-      line(out, "pre", yaml(data.rules[r].text, 0).trim());
+    if (own.class === undefined) return [];
+    const side = data.sides[data.classes[own.class].sides[direction]];
+    return side.says[peer.class === undefined ? side.networks[peer.network] : side.peers[peer.class]];
+  }
+  function say(direction, source, target) {
+    const steps = answer(direction, source, target).map(n => data.said[n]);
+    if (steps.length > 0) line(panel, "h3", direction === EGRESS ? "egress of the source" : "ingress of the destination");
+    steps.forEach(step => {
+      line(panel, "p", step.text, step.verdict || "dim");
+      if (step.rule >= 0) line(panel, "pre", yaml(data.rules[step.rule].text, 0).trim());
     });
-    if (said.rules.length > 0) return;
-    line(out, "p", "denied: no rule allows it", "no");
-    if (!said.lacks) return;
-    line(out, "p", "nearest: " + data.rules[said.nearest].name + ": " + said.lacks);
-    line(out, "pre", yaml(data.rules[said.nearest].text, 0).trim());
   }
 
   // The distinct ways in which what one node stands for may talk to what another does.
@@ -54,11 +49,7 @@
     for (const a of ends(from)) for (const b of ends(to)) {
       const f = a.class === undefined ? 0 : data.classes[a.class].family, g = b.class === undefined ? 0 : data.classes[b.class].family;
       if (f && g && f !== g) continue;
-      const key = [EGRESS, INGRESS].map(d => {
-        const own = d === EGRESS ? a : b, peer = d === EGRESS ? b : a;
-        const i = own.class === undefined ? -1 : data.classes[own.class].isolations[d];
-        return i < 0 ? "-" : i + "." + data.isolations[i][peer.class === undefined ? "networks" : "peers"][peer.class ?? peer.network];
-      }).join("/");
+      const key = [EGRESS, INGRESS].map(d => answer(d, a, b)).join("/");
       if (!found.has(key)) found.set(key, [a, b]);
     }
     return [...found.values()];
@@ -67,12 +58,12 @@
   function why(from, to, ports) {
     panel.html("");
     line(panel, "h2", from.label + " → " + to.label);
-    if (ports) line(panel, "p", ports, "yes");
+    line(panel, "p", ports || "denied", ports ? "open" : "closed");
     const several = ways(from, to), most = 4;
     several.slice(0, most).forEach(([a, b]) => {
       if (several.length > 1) line(panel, "h2", a.name + " → " + b.name).style("margin-top", "22px");
-      say(EGRESS, a, b, panel);
-      say(INGRESS, a, b, panel);
+      say(EGRESS, a, b);
+      say(INGRESS, a, b);
     });
     if (several.length > most) line(panel, "p", "and " + (several.length - most) + " more ways", "dim");
   }
@@ -81,13 +72,11 @@
     panel.html("");
     line(panel, "h2", data.workloads.length + " workloads");
     line(panel, "p", "Click on a workload for all that is open to and from it, or on an arrow for the rules that allow it.");
-    line(panel, "p", "An arrow is what rules of policies allow. What no policy isolates is open to everything that is open, " +
-      "and has no arrows for that.", "dim");
-    line(panel, "h3", "left of a card: ingress, right: egress");
-    [["isolated", "policies isolate the pods"], ["open", "no policy isolates them"], ["partly", "policies isolate some of the pods"],
-      ["host", "host network: policies see the node"]].forEach(([state, text]) => {
-      const bar = document.querySelector(".workload .gate." + state);
-      if (bar) line(panel, "p", text, "key").style("--sign", getComputedStyle(bar).fill);
+    line(panel, "p", "Arrows show what policies allow. Where policies leave everything open, there are none.", "dim");
+    d3.selectAll(".legend").each(function () {
+      const bar = this.querySelector(".gate");
+      if (bar) line(panel, "p", this.textContent, "key").style("--sign", getComputedStyle(bar).fill);
+      else line(panel, "h3", this.textContent);
     });
   }
 
@@ -98,38 +87,55 @@
     line(panel, "p", it.kind + ", " + it.pods + (it.pods === 1 ? " pod" : " pods"), "dim");
     line(panel, "p", "ingress: " + it.ingress);
     line(panel, "p", "egress: " + it.egress);
-    const list = (title, key, other) => {
+    const most = 8, pair = (key, o) => key === "from" ? whyPair(w, o) : whyPair(o, w);
+    [["may talk to", "from", "to"], ["may be reached from", "to", "from"]].forEach(([title, key, other]) => {
       line(panel, "h3", title);
       const rows = data.connections.filter(c => (c[key] || []).includes(w));
       const ul = panel.append("ul");
       rows.forEach(c => {
         const li = ul.append("li");
-        line(li, "span", c[other]);
+        line(li, "span", c[other + "Text"]);
         line(li, "span", c.ports);
       });
-      if (rows.length === 0) line(panel, "p", "nothing", "no");
-    };
-    list("may talk to", "from", "toText");
-    list("may be reached from", "to", "fromText");
-    line(panel, "h3", "why, or why not?");
-    [["to ", (o) => [w, o]], ["from ", (o) => [o, w]]].forEach(([word, pair]) => {
-      const select = panel.append("select").attr("aria-label", "why " + word);
-      select.append("option").text(word + "…");
-      data.workloads.forEach((o, n) => { if (n !== w && data.members[n]) select.append("option").attr("value", n).text(word + o.name); });
-      select.on("change", function () {
-        const [a, b] = pair(+this.value).map(n => ({label: data.workloads[n].name, workloads: [n], network: -1}));
-        why(a, b);
-      });
+      if (rows.length === 0) line(panel, "p", "nothing", "closed");
+      const reached = new Set(rows.flatMap(c => c[other] || []));
+      const within = n => data.namespace === "" || data.workloads[n].namespace === data.namespace;
+      const others = data.workloads.map((_, n) => n).filter(n => n !== w && data.members[n] && (within(w) || within(n)));
+      const denied = others.filter(n => !reached.has(n));
+      if (denied.length > most) line(panel, "p", "denied: " + denied.length + " others", "closed");
+      else if (denied.length > 0) {
+        const p = line(panel, "p", "denied: ", "closed");
+        denied.forEach((n, i) => {
+          if (i > 0) p.append("span").text(", ");
+          line(p, "button", data.workloads[n].name, "link").on("click", () => pair(key, n));
+        });
+      }
+      const select = panel.append("select").attr("aria-label", "why " + other);
+      select.append("option").text("why, or why not, " + other + " …");
+      others.forEach(n => select.append("option").attr("value", n).text(data.workloads[n].name));
+      select.on("change", function () { pair(key, +this.value); });
     });
   }
 
+  // Why one workload may talk to another, or not.
+  function whyPair(a, b) {
+    const [from, to] = [a, b].map(w => data.nodes.findIndex(n => n.network < 0 && n.workloads.length === 1 && n.workloads[0] === w));
+    mark([], [from, to]);
+    const open = data.connections.find(c => (c.from || []).includes(a) && (c.to || []).includes(b));
+    why(data.nodes[from], data.nodes[to], open && open.ports);
+  }
+
   // What is chosen, and what is connected with it, stands out.
+  function mark(someEdges, someNodes) {
+    svg.classed("chosen", true);
+    nodes.classed("picked", false).classed("on", function () { return someNodes.includes(number(this, "node")); });
+    [edges, labels].forEach(of => of.classed("on", function () { return someEdges.includes(number(this, "edge")); }));
+  }
   function choose(kind, id) {
-    svg.classed("chosen", kind !== null);
-    nodes.classed("picked", false).classed("on", false);
-    edges.classed("on", false);
-    labels.classed("on", false);
-    if (kind === null) return intro();
+    if (kind === null) {
+      svg.classed("chosen", false);
+      return intro();
+    }
     const touches = n => n === id || kind === "node" && data.nodes[id].workloads.length === 1 && data.nodes[id].network < 0 &&
       data.nodes[n].workloads.length > 1 && data.nodes[n].workloads.includes(data.nodes[id].workloads[0]);
     const on = new Set(), bright = new Set();
@@ -147,9 +153,7 @@
       light(e.to);
     });
     if (kind === "node") bright.add(id);
-    edges.classed("on", function () { return on.has(number(this, "edge")); });
-    labels.classed("on", function () { return on.has(number(this, "edge")); });
-    nodes.classed("on", function () { return bright.has(number(this, "node")); });
+    mark([...on], [...bright]);
     if (kind === "edge") {
       const e = data.edges[id];
       return why(data.nodes[e.from], data.nodes[e.to], e.ports);
@@ -240,7 +244,9 @@
     if (/^\d+$/.test(text) && data.edges[+text]) return choose("edge", +text);
     const [id, other] = text.split("->").map(name => data.nodes.findIndex(n => n.label === name));
     if (id >= 0) goTo(id);
-    if (id >= 0 && other >= 0) why(data.nodes[id], data.nodes[other]);
+    const edge = data.edges.findIndex(e => e.from === id && e.to === other);
+    if (edge >= 0) choose("edge", edge);
+    else if (id >= 0 && other >= 0) whyPair(data.nodes[id].workloads[0], data.nodes[other].workloads[0]);
   }
   window.addEventListener("hashchange", fromAddress);
   fromAddress();
