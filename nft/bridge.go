@@ -3,10 +3,7 @@
 package nft
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
-	"strings"
 )
 
 // A bridge is a chain that jumps to several. While the rules change by which a key is looked up, the key leads there
@@ -15,7 +12,6 @@ import (
 //	k → A        k → bridge → A, B        k → bridge        k → B
 //	old rules    old rules                new rules         new rules
 //	             first stage              the rest          when no packet follows the old rules
-const bridgePrefix = "bridge-"
 
 // bridged is a key that leads to a bridge.
 type bridged struct {
@@ -27,8 +23,7 @@ type bridged struct {
 func bridgeOf(ends []string) *Chain {
 	slices.Sort(ends)
 	ends = slices.Compact(ends)
-	sum := sha256.Sum256([]byte(strings.Join(ends, "\n")))
-	c := &Chain{Name: bridgePrefix + hex.EncodeToString(sum[:8]), Comment: "until the packets under way have left"}
+	c := &Chain{Name: "bridge-" + Hash(ends...), Comment: "until the packets under way have left"}
 	for _, name := range ends {
 		c.Rules = append(c.Rules, R(JumpTo(name)))
 	}
@@ -137,16 +132,14 @@ func (b *batch) pinChain(name string) {
 		b.pinned = make(map[string]bool)
 	}
 	b.pinned[name] = true
-	for _, r := range c.Rules {
-		for _, statement := range r.Statements {
-			switch s := statement.(type) {
-			case Verdict:
-				b.pinChain(s.Chain)
-			case Lookup:
-				b.pinned[s.Set] = true
-			case PortLookup:
-				b.pinned[s.Set] = true
-			}
+	for statement := range c.statements() {
+		switch s := statement.(type) {
+		case Verdict:
+			b.pinChain(s.Chain)
+		case Lookup:
+			b.pinned[s.Set] = true
+		case PortLookup:
+			b.pinned[s.Set] = true
 		}
 	}
 }

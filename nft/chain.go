@@ -4,6 +4,7 @@ package nft
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -16,6 +17,19 @@ type Chain struct {
 	Rules   []Rule
 }
 
+// statements yields those of all rules, in their order.
+func (c *Chain) statements() iter.Seq[Statement] {
+	return func(yield func(Statement) bool) {
+		for _, r := range c.Rules {
+			for _, s := range r.Statements {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Hook is the place in the kernel's packet path at which a base chain runs.
 type Hook uint8
 
@@ -24,9 +38,6 @@ const (
 	Forward Hook = iota // packets that the node routes, from a pod or to one
 	Input               // packets to the node's own addresses
 )
-
-// Hooks returns both.
-func Hooks() [2]Hook { return [...]Hook{Forward, Input} }
 
 // String returns the hook's name in nft(8).
 func (h Hook) String() string {

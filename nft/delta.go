@@ -49,8 +49,7 @@ func (d *delta[K, V]) unset(k K) {
 		return
 	}
 	delete(d.want, k)
-	var zero V
-	d.note(k, held[V]{old, true}, held[V]{zero, false})
+	d.note(k, held[V]{old, true}, held[V]{})
 }
 
 // note records that what is wanted at k went from one value to another.
@@ -58,11 +57,15 @@ func (d *delta[K, V]) note(k K, from, to held[V]) {
 	if !d.known {
 		return
 	}
-	kernel, differed := d.differs[k]
-	if !differed {
-		kernel = from
+	if kernel, differed := d.differs[k]; differed {
+		from = kernel
 	}
-	if kernel == to {
+	d.compare(k, to, from)
+}
+
+// compare notes what the kernel holds at k if something else is wanted.
+func (d *delta[K, V]) compare(k K, want, kernel held[V]) {
+	if kernel == want {
 		delete(d.differs, k)
 		return
 	}
@@ -107,14 +110,8 @@ func (d *delta[K, V]) heldAt(k K) (V, bool) {
 
 // hold says that the kernel holds v at k, or nothing, after all.
 func (d *delta[K, V]) hold(k K, kernel held[V]) {
-	if v, wanted := d.want[k]; kernel == (held[V]{v, wanted}) {
-		delete(d.differs, k)
-		return
-	}
-	if d.differs == nil {
-		d.differs = make(map[K]held[V])
-	}
-	d.differs[k] = kernel
+	v, wanted := d.want[k]
+	d.compare(k, held[V]{v, wanted}, kernel)
 }
 
 // forget says that the kernel holds nothing.

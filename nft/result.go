@@ -2,19 +2,11 @@
 
 package nft
 
-// Count is what the kernel has counted.
-type Count struct {
-	Packets uint64
-	Bytes   uint64
-}
-
 // Counted is an element as the kernel holds it, or held it until it was deleted.
 type Counted struct {
 	Element
-	Count // zero in sets whose type does not count
-
-	// Left is the milliseconds that an element of a dynamic set stays without another packet.
-	Left uint64
+	Packets uint64 // that matched it; zero in sets whose type does not count
+	Left    uint64 // milliseconds that an element of a dynamic set stays without another packet
 }
 
 // HeldRule is a rule as the kernel holds it, held against the one that should be at its place in the chain.

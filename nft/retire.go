@@ -2,10 +2,7 @@
 
 package nft
 
-import (
-	"iter"
-	"slices"
-)
+import "slices"
 
 // retirement is what a table still has the kernel hold although it is not wanted any more; the doc of the package says
 // why.
@@ -256,8 +253,10 @@ func (r *replacements) together(one, other *Set) bool {
 	if r.chains == nil {
 		r.chains = make(map[string][]*Chain)
 		for _, c := range r.table.chains.want {
-			for set := range c.lookups() {
-				r.chains[set] = append(r.chains[set], c)
+			for s := range c.statements() {
+				if l, ok := s.(Lookup); ok {
+					r.chains[l.Set] = append(r.chains[l.Set], c)
+				}
 			}
 		}
 	}
@@ -276,27 +275,12 @@ func (r *replacements) leave(name string) {
 		r.seen, r.left = make(map[string]bool), make(map[string]bool)
 	}
 	r.seen[name] = true
-	for set := range c.lookups() {
-		r.left[set] = true
-	}
-	for _, rule := range c.Rules {
-		for _, statement := range rule.Statements {
-			if v, leads := statement.(Verdict); leads {
-				r.leave(v.Chain)
-			}
-		}
-	}
-}
-
-// lookups yields the names of the sets of addresses that the chain looks up.
-func (c *Chain) lookups() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, rule := range c.Rules {
-			for _, statement := range rule.Statements {
-				if l, ok := statement.(Lookup); ok && !yield(l.Set) {
-					return
-				}
-			}
+	for statement := range c.statements() {
+		switch s := statement.(type) {
+		case Lookup:
+			r.left[s.Set] = true
+		case Verdict:
+			r.leave(s.Chain)
 		}
 	}
 }

@@ -148,7 +148,7 @@ func TestBridge(t *testing.T) {
 	ranges.Want(k, nft.Value{Verdict: nft.JumpTo("one-ports")})
 	table.SetChain(&nft.Chain{Name: "one", Rules: rules[1:]})
 	parts := stages.Of(table.Take())
-	const bridge = "bridge-99d687063779d0e4"
+	const bridge = "bridge-MACB32MVPDWW"
 	want := []string{
 		"add chain inet t " + bridge + " { comment \"until the packets under way have left\"; }\n" +
 			"add rule inet t " + bridge + " jump one-ports\nadd rule inet t " + bridge + " jump two-ports\n",

@@ -29,11 +29,9 @@ func (t *Table) Shape() (Shape, bool) {
 	s := Shape{Chains: make(map[string]int), Sets: make(map[string]int)}
 	for name, chain := range t.chains.held() {
 		s.Chains[name] += len(chain.Rules)
-		for _, rule := range chain.Rules {
-			for _, statement := range rule.Statements {
-				if v, ok := statement.(Verdict); ok {
-					s.use(v)
-				}
+		for statement := range chain.statements() {
+			if v, ok := statement.(Verdict); ok {
+				s.use(v)
 			}
 		}
 	}

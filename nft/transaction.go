@@ -74,67 +74,67 @@ func (tx *Transaction) String() string {
 	return b.String()
 }
 
-// Describe names the operation's object in an error, as "set ingress-pods-4".
-func (op Op) Describe() string {
+// command splits the operation into the words of its command in nft(8): what is done, to what kind of object, and its
+// name, which a table's command does not have.
+func (op Op) command() (verb, object, name string) {
 	switch op.Verb {
-	case AddTable:
-		return "add table"
-	case DeleteTable:
-		return "delete table"
-	case AddSet:
-		return "add " + op.Set.Type.keyword() + " " + op.Set.Name
-	case DeleteSet:
-		return "delete " + op.Set.Type.keyword() + " " + op.Set.Name
-	case AddChain:
-		return "add chain " + op.Chain.Name
 	case FlushChain:
-		return "flush chain " + op.Chain.Name
-	case DeleteChain:
-		return "delete chain " + op.Chain.Name
-	case AddRule:
-		return "add rule to chain " + op.Chain.Name + ": " + op.Rule.String()
-	case AddElements:
-		return "add elements to " + op.Set.Type.keyword() + " " + op.Set.Name
+		verb = "flush"
+	case DeleteTable, DeleteSet, DeleteChain, DeleteElements:
+		verb = "delete"
+	default:
+		verb = "add"
 	}
-	return "delete elements from " + op.Set.Type.keyword() + " " + op.Set.Name
+	switch op.Verb {
+	case AddTable, DeleteTable:
+		return verb, "table", ""
+	case AddSet, DeleteSet:
+		return verb, op.Set.Type.keyword(), op.Set.Name
+	case AddChain, FlushChain, DeleteChain:
+		return verb, "chain", op.Chain.Name
+	case AddRule:
+		return verb, "rule", op.Chain.Name
+	}
+	return verb, "element", op.Set.Name
+}
+
+// Describe names the operation's object in an error, as "add set ingress-pods-4".
+func (op Op) Describe() string {
+	verb, object, name := op.command()
+	switch op.Verb {
+	case AddRule:
+		return "add rule to chain " + name + ": " + op.Rule.String()
+	case AddElements:
+		return "add elements to " + op.Set.Type.keyword() + " " + name
+	case DeleteElements:
+		return "delete elements from " + op.Set.Type.keyword() + " " + name
+	}
+	return strings.TrimSpace(verb + " " + object + " " + name)
 }
 
 // text returns the operation as one command of nft(8).
 func (op Op) text(tx *Transaction) string {
-	table := "inet " + tx.Table
+	verb, object, name := op.command()
+	text := strings.TrimSpace(verb + " " + object + " inet " + tx.Table + " " + name)
 	switch op.Verb {
 	case AddTable:
-		if tx.Comment == "" {
-			return "add table " + table
+		if tx.Comment != "" {
+			text += fmt.Sprintf(" { comment %q; }", tx.Comment)
 		}
-		return fmt.Sprintf("add table %s { comment %q; }", table, tx.Comment)
-	case DeleteTable:
-		return "delete table " + table
 	case AddSet:
-		lines := strings.Join(op.Set.declaration(), "; ")
-		return fmt.Sprintf("add %s %s %s { %s; }", op.Set.Type.keyword(), table, op.Set.Name, lines)
-	case DeleteSet:
-		return fmt.Sprintf("delete %s %s %s", op.Set.Type.keyword(), table, op.Set.Name)
+		text += " { " + strings.Join(op.Set.declaration(), "; ") + "; }"
 	case AddChain:
-		return fmt.Sprintf("add chain %s %s { %s }", table, op.Chain.Name, strings.Join(op.Chain.declaration(), " "))
-	case FlushChain:
-		return fmt.Sprintf("flush chain %s %s", table, op.Chain.Name)
-	case DeleteChain:
-		return fmt.Sprintf("delete chain %s %s", table, op.Chain.Name)
+		text += " { " + strings.Join(op.Chain.declaration(), " ") + " }"
 	case AddRule:
-		return fmt.Sprintf("add rule %s %s %s", table, op.Chain.Name, op.Rule)
-	}
-	verb := "add"
-	if op.Verb == DeleteElements {
-		verb = "delete"
-	}
-	items := make([]string, len(op.Elements))
-	for i, e := range op.Elements {
-		if op.Verb == DeleteElements {
-			items[i] = e.keyText(op.Set.Type)
-		} else {
-			items[i] = e.Text(op.Set.Type)
+		text += " " + op.Rule.String()
+	case AddElements, DeleteElements:
+		items := make([]string, len(op.Elements))
+		for i, e := range op.Elements {
+			if items[i] = e.Text(op.Set.Type); op.Verb == DeleteElements {
+				items[i] = e.keyText(op.Set.Type)
+			}
 		}
+		text += " { " + strings.Join(items, ", ") + " }"
 	}
-	return fmt.Sprintf("%s element %s %s { %s }", verb, table, op.Set.Name, strings.Join(items, ", "))
+	return text
 }

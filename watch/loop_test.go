@@ -105,7 +105,7 @@ func (k *fakeKernel) Elements(_ context.Context, table, set string, _ nft.SetTyp
 		return nil, fs.ErrNotExist
 	}
 	e := nft.Element{Key: nft.AddrKey(netip.MustParseAddr("10.0.0.1")), Value: nft.Value{Comment: "ns/a"}}
-	return []nft.Counted{{Element: e, Count: nft.Count{Packets: k.denied}}}, nil
+	return []nft.Counted{{Element: e, Packets: k.denied}}, nil
 }
 
 func (k *fakeKernel) ChainCount(_ context.Context, table, _ string) (nft.Count, error) {

@@ -61,7 +61,7 @@ func (k *ledger) ChainCount(context.Context, string, string) (nft.Count, error) 
 
 func (k *ledger) counted(key nft.Key, packets uint64) nft.Counted {
 	e := nft.Element{Key: key, Value: nft.Value{Comment: "ns/pod"}}
-	return nft.Counted{Element: e, Count: nft.Count{Packets: packets}}
+	return nft.Counted{Element: e, Packets: packets}
 }
 
 func (k *ledger) key() nft.Key {

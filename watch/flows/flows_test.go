@@ -105,7 +105,7 @@ func (w *world) held(in string, kind observe.Kind, flow string, packets uint64, 
 	key := nft.PairKey(netip.MustParseAddr(from), netip.MustParseAddr(to))
 	key.Proto, key.Port = map[string]uint8{"tcp": nft.TCP, "icmp": nft.ICMP}[proto], port
 	family := nft.FamilyOf(netip.MustParseAddr(from))
-	e := nft.Counted{Element: nft.Element{Key: key}, Count: nft.Count{Packets: packets},
+	e := nft.Counted{Element: nft.Element{Key: key}, Packets: packets,
 		Left: uint64((observe.Timeout*time.Second - ago) / time.Millisecond)}
 	w.mu.Lock()
 	defer w.mu.Unlock()

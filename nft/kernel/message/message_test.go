@@ -29,7 +29,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(e.Buf[m.Start+HeaderLen:])
 	}
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		counterOf(b)
+		packetsOf(b)
 		CommentOf(b)
 		ElementTexts(b)
 		normal(b)

@@ -43,7 +43,7 @@ func (d *Elements) element(el []byte) {
 		case unix.NFTA_SET_ELEM_USERDATA:
 			e.Comment = CommentOf(v)
 		case unix.NFTA_SET_ELEM_EXPR:
-			e.Count = counterOf(v)
+			e.Packets = packetsOf(v)
 		case unix.NFTA_SET_ELEM_EXPIRATION:
 			e.Left = v.Uint64()
 		}
@@ -185,14 +185,10 @@ func verdictOf(b []byte) nft.Verdict {
 	return v
 }
 
-// counterOf returns the values of an expression that is a counter, or zero.
-func counterOf(x []byte) nft.Count {
+// packetsOf returns what an expression that is a counter has counted, or zero.
+func packetsOf(x []byte) uint64 {
 	if Attribute(x, unix.NFTA_EXPR_NAME).Text() != "counter" {
-		return nft.Count{}
+		return 0
 	}
-	data := Attribute(x, unix.NFTA_EXPR_DATA)
-	return nft.Count{
-		Packets: Attribute(data, unix.NFTA_COUNTER_PACKETS).Uint64(),
-		Bytes:   Attribute(data, unix.NFTA_COUNTER_BYTES).Uint64(),
-	}
+	return Attribute(Attribute(x, unix.NFTA_EXPR_DATA), unix.NFTA_COUNTER_PACKETS).Uint64()
 }
