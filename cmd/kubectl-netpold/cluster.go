@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
-	networkingv1client "k8s.io/client-go/kubernetes/typed/networking/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/netpold/netpold/cmd/internal/command"
@@ -57,20 +56,12 @@ func (c *cluster) config() (*rest.Config, error) {
 	return config, nil
 }
 
-func (c *cluster) core() (corev1client.CoreV1Interface, error) {
+func (c *cluster) core() (*corev1client.CoreV1Client, error) {
 	config, err := c.config()
 	if err != nil {
 		return nil, err
 	}
 	return corev1client.NewForConfig(config)
-}
-
-func (c *cluster) networking() (networkingv1client.NetworkingV1Interface, error) {
-	config, err := c.config()
-	if err != nil {
-		return nil, err
-	}
-	return networkingv1client.NewForConfig(config)
 }
 
 // What the manifests and the chart give netpold's pods.

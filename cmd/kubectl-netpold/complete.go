@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -17,9 +18,7 @@ const completeTimeout = 3 * time.Second
 // completeNamespaces completes the name of a namespace.
 func (c *cluster) completeNamespaces(cmd *cobra.Command, _ []string, typed string) ([]string,
 	cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
-	defer cancel()
-	return c.namespaces(ctx, typed, ""), cobra.ShellCompDirectiveNoFileComp
+	return c.names(cmd.Context(), typed, "/api/v1/namespaces"), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completePods completes the ends of a flow, as namespace/pod, of which the second gets a port.
@@ -27,25 +26,14 @@ func (c *cluster) completePods(cmd *cobra.Command, args []string, typed string) 
 	if len(args) > 1 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	end := ""
-	if len(args) == 1 {
-		end = ":"
+	names, directive := c.complete(cmd.Context(), typed, "/api/v1", "pods")
+	if len(args) == 1 && strings.Contains(typed, "/") {
+		for i := range names {
+			names[i] += ":"
+		}
+		directive |= cobra.ShellCompDirectiveNoSpace
 	}
-	return c.complete(cmd, typed, func(ctx context.Context, namespace string) ([]string, error) {
-		core, err := c.core()
-		if err != nil {
-			return nil, err
-		}
-		list, err := core.Pods(namespace).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return nil, err
-		}
-		var names []string
-		for _, p := range list.Items {
-			names = append(names, p.Name+end)
-		}
-		return names, nil
-	})
+	return names, directive
 }
 
 // completePolicies completes the name of a policy, as namespace/policy.
@@ -54,64 +42,44 @@ func (c *cluster) completePolicies(cmd *cobra.Command, args []string, typed stri
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return c.complete(cmd, typed, func(ctx context.Context, namespace string) ([]string, error) {
-		networking, err := c.networking()
-		if err != nil {
-			return nil, err
-		}
-		list, err := networking.NetworkPolicies(namespace).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return nil, err
-		}
-		var names []string
-		for _, np := range list.Items {
-			names = append(names, np.Name)
-		}
-		return names, nil
-	})
+	return c.complete(cmd.Context(), typed, "/apis/networking.k8s.io/v1", "networkpolicies")
 }
 
-// complete completes the namespace of a name, and then the name by those that namespace has.
-func (c *cluster) complete(cmd *cobra.Command, typed string,
-	in func(ctx context.Context, namespace string) ([]string, error)) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
+// complete completes the namespace of a name, and then the name by those that namespace has of a resource.
+func (c *cluster) complete(ctx context.Context, typed, group, resource string) ([]string, cobra.ShellCompDirective) {
+	before, end, directive := "", "/", cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace
+	path := []string{"/api/v1/namespaces"}
+	if namespace, name, chosen := strings.Cut(typed, "/"); chosen {
+		typed, before, end, directive = name, namespace+"/", "", cobra.ShellCompDirectiveNoFileComp
+		path = []string{group, "namespaces", namespace, resource}
+	}
+	names := c.names(ctx, typed, path...)
+	for i := range names {
+		names[i] = before + names[i] + end
+	}
+	return names, directive
+}
+
+// names returns the names of the objects at a path of the API server that begin with what is typed; none if it does not
+// answer.
+func (c *cluster) names(ctx context.Context, typed string, path ...string) []string {
+	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
 	defer cancel()
-	namespace, name, chosen := strings.Cut(typed, "/")
-	if !chosen {
-		return c.namespaces(ctx, typed, "/"), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-	}
-	names, err := in(ctx, namespace)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var all []string
-	directive := cobra.ShellCompDirectiveNoFileComp
-	for _, n := range names {
-		if strings.HasPrefix(n, name) {
-			all = append(all, namespace+"/"+n)
-		}
-		if strings.HasSuffix(n, ":") {
-			directive |= cobra.ShellCompDirectiveNoSpace
-		}
-	}
-	return all, directive
-}
-
-// namespaces returns the names of namespaces that begin with what is typed, with an end to each.
-func (c *cluster) namespaces(ctx context.Context, typed, end string) []string {
 	core, err := c.core()
 	if err != nil {
 		return nil
 	}
-	list, err := core.Namespaces().List(ctx, metav1.ListOptions{})
-	if err != nil {
+	const namesOnly = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+	text, err := core.RESTClient().Get().AbsPath(path...).SetHeader("Accept", namesOnly).Do(ctx).Raw()
+	var list metav1.PartialObjectMetadataList
+	if err != nil || json.Unmarshal(text, &list) != nil {
 		return nil
 	}
-	var all []string
-	for _, ns := range list.Items {
-		if strings.HasPrefix(ns.Name, typed) {
-			all = append(all, ns.Name+end)
+	var names []string
+	for _, o := range list.Items {
+		if strings.HasPrefix(o.Name, typed) {
+			names = append(names, o.Name)
 		}
 	}
-	return all
+	return names
 }

@@ -15,6 +15,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	networkingv1client "k8s.io/client-go/kubernetes/typed/networking/v1"
 
 	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/translate/policy"
@@ -78,7 +79,11 @@ func (c *cluster) findPolicy(ctx context.Context, text string) (*networkingv1.Ne
 	if !ok {
 		return nil, fmt.Errorf("%s: want a NetworkPolicy as NAMESPACE/NAME", text)
 	}
-	networking, err := c.networking()
+	config, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	networking, err := networkingv1client.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}

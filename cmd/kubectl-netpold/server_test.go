@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -179,13 +178,6 @@ func (s *server) run(args ...string) (stdout, stderr string, exit int) {
 	root.SetArgs(append(args, "--kubeconfig", s.kubeconfig))
 	root.SetOut(&out)
 	root.SetErr(&errs)
-	err := root.ExecuteContext(s.Context())
-	switch {
-	case errors.Is(err, command.ErrNo):
-		exit = command.ExitNo
-	case err != nil:
-		exit = command.ExitError
-		errs.WriteString(err.Error())
-	}
+	exit = command.Exit(&errs, root.ExecuteContext(s.Context()))
 	return out.String(), errs.String(), exit
 }

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -171,14 +170,7 @@ func execute(ctx context.Context, stdin string, args ...string) (stdout, stderr 
 	root.SetIn(strings.NewReader(stdin))
 	root.SetOut(&out)
 	root.SetErr(&errs)
-	err := root.ExecuteContext(ctx)
-	switch {
-	case errors.Is(err, command.ErrNo):
-		exit = command.ExitNo
-	case err != nil:
-		exit = command.ExitError
-		errs.WriteString(err.Error())
-	}
+	exit = command.Exit(&errs, root.ExecuteContext(ctx))
 	return out.String(), errs.String(), exit
 }
 
@@ -262,7 +254,7 @@ func TestUntilEOF(t *testing.T) {
 	defer server.Close()
 	_, stderr, exit := execute(t.Context(), "some of it", "status", "--until-eof", "--listen",
 		strings.TrimPrefix(server.URL, "http://"))
-	if exit != command.ExitError || stderr != "ask the daemon: context canceled" {
+	if exit != command.ExitError || stderr != "netpold: ask the daemon: context canceled\n" {
 		t.Errorf("exit %d, %s", exit, stderr)
 	}
 }

@@ -30,8 +30,6 @@ type syntaxError struct {
 	problem string
 }
 
-func (e *syntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.line, e.problem) }
-
 // documents yields the documents of a file. What is wrong with one does not stop the next.
 //
 // YAML is read by the library that kubectl reads it with, and means the same: YAML 1.1 with merge keys, where "on" is a
