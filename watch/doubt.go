@@ -42,9 +42,8 @@ func (l *Loop) Drifted(program string) {
 	}
 	l.mu.Unlock()
 	if begun {
-		l.config.Log.Warn("another program changed the table; restoring it now, until then policies may "+
-			"not be enforced",
-			"program", program)
+		l.config.Log.Warn("another program changed the table; restoring it now; until then policies may "+
+			"not be enforced", "program", program)
 		l.poke()
 	}
 }
@@ -91,9 +90,8 @@ func (l *Loop) look(ctx context.Context) {
 		l.looks.done(began, 0)
 		l.config.Log.Debug("the table is unchanged")
 	default:
-		l.config.Log.Warn("another program changed the table; restoring it now, until then policies may "+
-			"not be enforced",
-			"program", "unknown", "difference", difference)
+		l.config.Log.Warn("another program changed the table; restoring it now; until then policies may "+
+			"not be enforced", "program", "unknown", "difference", difference)
 		l.forget(ReasonDrift)
 		l.looks.done(began, maxWrong)
 	}

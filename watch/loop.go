@@ -193,7 +193,7 @@ func (l *Loop) Run(ctx context.Context) {
 			continue
 		}
 		if err != nil && ctx.Err() == nil {
-			l.config.Log.Error("transaction failed; the last state stays in force until the whole table is replaced",
+			l.config.Log.Error("transaction failed; the last state stays in force, retrying with the whole table",
 				"err", err, "retry", backoff)
 			wake, retry = nil, time.After(backoff) // events wait for the replacement, which has them all
 			backoff = min(2*backoff, maxBackoff)
@@ -250,7 +250,8 @@ func (l *Loop) commit(ctx context.Context) error {
 	} else if tx.Replaces() {
 		l.status.Recoveries++
 		l.metrics.recovered(l.reason)
-		l.config.Log.Info("the table is in force again", "reason", l.reason, "operations", tx.Len(), "elapsed", elapsed)
+		l.config.Log.Info("table restored; policies are in force again", "reason", l.reason,
+			"operations", tx.Len(), "elapsed", elapsed)
 	}
 	if tx.Replaces() {
 		l.doubts.settle(doubts)

@@ -208,7 +208,7 @@ func (l *Loop) retryQuarantined() {
 		if l.oldest.IsZero() {
 			l.oldest = time.Now()
 		}
-		l.config.Log.Debug("trying again what was quarantined", "after", t.length)
+		l.config.Log.Debug("retrying what was quarantined", "after", t.length)
 	}
 	l.setTimer()
 }

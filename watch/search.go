@@ -43,8 +43,8 @@ func (l *Loop) beginSearch(owners *translate.Ownership, err error) bool {
 		return false
 	}
 	q.search = s
-	l.config.Log.Warn("the kernel refuses the table without naming the object; isolations are quarantined until it "+
-		"is found, nothing is allowed to their pods meanwhile", "err", err, "isolations", len(suspects))
+	l.config.Log.Warn("the kernel refused the table without naming the object; isolations are quarantined to find "+
+		"it, and their pods are allowed nothing meanwhile", "err", err, "isolations", len(suspects))
 	l.suspect(suspects)
 	return true
 }
@@ -86,8 +86,8 @@ func (l *Loop) searchFailed(owners *translate.Ownership, err error) bool {
 			return true
 		}
 	}
-	l.config.Log.Error("the kernel refuses the table even without policies; trying again with all of it",
-		"err", err)
+	l.config.Log.Error("the kernel refuses the table even without policies; the last state stays in force, "+
+		"retrying with all policies", "err", err)
 	for _, g := range s.groups {
 		l.state.Release(g.keys...)
 	}

@@ -240,7 +240,7 @@ func TestQuarantineTold(t *testing.T) {
 			t.Errorf("said %d times:\n%s", n, logged)
 		}
 		if got := w.texts("a"); len(got) != 1 ||
-			!strings.Contains(got[0], "uid-a NetworkPolicyQuarantined: quarantined; nothing is allowed to its pods") {
+			!strings.Contains(got[0], "uid-a NetworkPolicyQuarantined: quarantined; its pods are allowed nothing") {
 			t.Errorf("events %v", got)
 		}
 		metrics := gather(t, registry)

@@ -25,11 +25,11 @@ func newTroubles() troubles { return troubles{told: make(map[events.Trouble]stri
 func troubleLine(kind translate.TroubleKind) string {
 	switch kind {
 	case translate.Unaudited:
-		return "policies are not audited; what follows from them was refused"
+		return "policies are not audited; their rules were refused"
 	case translate.OverLimit:
-		return "policy is over a limit; the excess is not allowed"
+		return "policy is over a limit; the excess allows nothing"
 	case translate.Quarantined:
-		return "policies quarantined; nothing is allowed to their pods"
+		return "policies quarantined; their pods are allowed nothing"
 	case translate.Unenforced:
 		return "policies are not enforced for a pod; the kernel refuses everything that would isolate it"
 	}

@@ -67,13 +67,16 @@ func decode[T any](answers []answer) map[string]T {
 		}
 		var v T
 		if err := json.Unmarshal(a.stdout, &v); err != nil {
-			answers[i].err = fmt.Errorf("its answer cannot be read: %w", err)
+			answers[i].err = unreadable(err)
 			continue
 		}
 		values[a.node] = v
 	}
 	return values
 }
+
+// unreadable says that a node did not answer what it was asked.
+func unreadable(err error) error { return fmt.Errorf("unreadable answer: %w", err) }
 
 // missing returns an error that names the nodes that did not answer, those with the same reason together; nil if all
 // did.

@@ -23,11 +23,10 @@ func (c *cluster) dropsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drops",
 		Short: "Show which connections were blocked on which node, and why",
-		Long: `Show the newest lines about blocked connections of all nodes, up to 1,000 of each, in the order
-of their times; with --follow, also those to come. With --top, show who was blocked most since the start of
-each node's netpold.
+		Long: `Show the latest blocked connections of all nodes, up to 1,000 from each, in order of time; with
+--follow, also new ones. With --top, show who was blocked most since the netpold of each node started.
 
-A node that is lost while its lines are followed is named, and asked again.
+A node that is lost while it is followed is named, and asked again.
 
 Exit status: 0 something was blocked, 1 nothing was, 2 error, also if a node did not answer.`,
 		Example: `  netpold drops --follow --namespace shop
@@ -95,7 +94,7 @@ func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.
 		for text := range bytes.Lines(a.stdout) {
 			line, err := readLine(a.node, text)
 			if err != nil {
-				answers[i].err = fmt.Errorf("its answer cannot be read: %w", err)
+				answers[i].err = unreadable(err)
 				break
 			}
 			lines = append(lines, line)

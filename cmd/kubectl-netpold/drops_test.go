@@ -60,7 +60,7 @@ func TestDrops(t *testing.T) {
 	s.answers("node-1", "netpold: no namespace shpo (did you mean shop?)\n", command.ExitError)
 	s.expect(command.ExitError, "drops -n shpo", "no namespace shpo (did you mean shop?)")
 	s.answers("node-1", lines(lineAt(1, "a"), "nonsense"), 0)
-	s.expect(command.ExitError, "drops", "node-1: its answer cannot be read")
+	s.expect(command.ExitError, "drops", "node-1: unreadable answer")
 	s.expect(command.ExitError, "drops -o yaml", "--output=yaml: want text or json")
 }
 
@@ -120,7 +120,7 @@ func TestFollow(t *testing.T) {
 			t.Errorf("%d lines %q in\n%s", n, once, out.text.String())
 		}
 	}
-	want := "netpold: node node-1 is lost, will be asked again: its netpold ended\n"
+	want := "netpold: lost node node-1, will ask it again: its netpold ended\n"
 	if !strings.Contains(told.String(), want) || strings.Contains(told.String(), "node-2") {
 		t.Errorf("told %q, want %q", told.String(), want)
 	}

@@ -19,15 +19,15 @@ func (c *cluster) explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain SRC DST:PORT[/PROTO]",
 		Short: "Explain which policies decide a flow, and why",
-		Long: `Say for each direction of a flow which policies isolate the pod, and which rule allows the
+		Long: `For each direction of a flow, show which policies isolate the pod, and which rule allows the
 flow or comes nearest. SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or
 sctp; ":icmp" in place of the port is a ping. The answer comes from the policies' own text, as the API
 server has it.
 
-With --verify, the nodes of SRC and DST answer, by what they know and what their limits are, and compare
-it with what their kernels hold.
+With --verify, the nodes of SRC and DST answer instead, each from its own objects and limits, and compare
+the answer with what their kernels hold.
 
-Exit status: 0 allowed, 1 denied, 2 error. That a kernel holds something else, with --verify, is an error.`,
+Exit status: 0 allowed, 1 denied, 2 error. With --verify, it is an error if a kernel holds something else.`,
 		Example: `  netpold explain shop/web-1 shop/db-0:6379/tcp
   netpold explain --verify 192.0.2.7 shop/web-1:443`,
 		Args:              cobra.ExactArgs(2),
@@ -107,7 +107,7 @@ func nodesOf(objects *policy.Cluster, src, dst string) ([]string, error) {
 		}
 	}
 	if len(nodes) == 0 {
-		return nil, fmt.Errorf("neither %s nor %s is a pod: no node knows of it", src, dst)
+		return nil, fmt.Errorf("neither %s nor %s is a pod: there is no node to ask", src, dst)
 	}
 	return nodes, nil
 }

@@ -21,9 +21,9 @@ func (c *cluster) flowsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "flows",
 		Short: "Show who has connected to whom in the cluster",
-		Long: `Show the connections that were begun from and to pods, allowed and denied, as the nodes have
-counted them: their netpold must run with --observe. A connection between two nodes is one, and denied if
-either of them has denied it. With --follow, each node's flows are printed as they are seen.
+		Long: `Show the new connections from and to pods, allowed and denied, as the nodes have counted them:
+netpold must run there with --observe. A connection between two nodes counts once, and as denied if either
+node denied it. With --follow, print the flows of each node as they are seen.
 
 Exit status: 0 there are flows, 1 there are none, 2 error, also if a node did not answer.`,
 		Example: `  netpold flows --namespace shop --since 1h
@@ -123,7 +123,7 @@ func (c *cluster) allFlows(ctx context.Context, daemons []daemon, stderr io.Writ
 	for i, a := range answers {
 		some, err := flows.Read(bytes.NewReader(a.stdout))
 		if err != nil {
-			answers[i].err = fmt.Errorf("its answer cannot be read: %w", err)
+			answers[i].err = unreadable(err)
 			continue
 		}
 		for _, f := range some {

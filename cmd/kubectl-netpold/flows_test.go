@@ -46,7 +46,7 @@ func TestFlows(t *testing.T) {
 	s.answers("node-2", "", command.ExitNo)
 	s.expect(command.ExitNo, "flows")
 	s.answers("node-2", "nonsense\n", 0)
-	s.expect(command.ExitError, "flows", "node-2: its answer cannot be read")
+	s.expect(command.ExitError, "flows", "node-2: unreadable answer")
 	s.expect(command.ExitError, "flows -o yaml", "--output=yaml: want txt or json")
 }
 

@@ -96,7 +96,7 @@ func (f *follower[T]) follow(ctx context.Context, d daemon, newest time.Time, li
 		if text := err.Error(); text != lost {
 			lost = text
 			f.tell.Lock()
-			_, _ = fmt.Fprintf(f.stderr, "netpold: node %s is lost, will be asked again: %s\n", d.node, text)
+			_, _ = fmt.Fprintf(f.stderr, "netpold: lost node %s, will ask it again: %s\n", d.node, text)
 			f.tell.Unlock()
 		}
 		select {
@@ -140,12 +140,12 @@ func (f *follower[T]) once(ctx context.Context, d daemon, each func(T)) error {
 	for text.Scan() {
 		line, err := f.read(d.node, text.Bytes())
 		if err != nil {
-			return fmt.Errorf("its answer cannot be read: %w", err)
+			return unreadable(err)
 		}
 		each(line)
 	}
 	if err := text.Err(); err != nil {
-		return fmt.Errorf("its answer cannot be read: %w", err)
+		return unreadable(err)
 	}
 	return <-ended
 }

@@ -44,16 +44,16 @@ connections the policies allow, which were blocked on which node and why, and wh
 force everywhere.
 
 Pods, namespaces and policies come from the API server. The netpold of each node is asked by exec into its
-pod, all nodes side by side, which takes the right to create pods/exec there. A node that does not answer
-within --timeout is named, and not waited for.
+pod, all nodes at once; that needs the right to create pods/exec there. A node that does not answer within
+--timeout is named, and the others are shown without it.
 
-Exit status: as of the same command of "netpold"; 2 also if a node did not answer.`,
+Exit status: as for the same "netpold" command; also 2 if a node did not answer.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	c.flags.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&c.namespace, "netpold-namespace", "",
-		"namespace of netpold's own pods (default all are searched)")
+		"namespace of netpold's own pods (default: all are searched)")
 	root.PersistentFlags().DurationVar(&c.timeout, "timeout", defaultTimeout, "how long to wait for a node's answer")
 	_ = root.RegisterFlagCompletionFunc("netpold-namespace", c.completeNamespaces) // fails for a flag that is not there
 	root.PersistentPreRun = func(*cobra.Command, []string) { root.SetOut(plain{root.OutOrStdout()}) }

@@ -100,7 +100,7 @@ func TestStatus(t *testing.T) {
 	s.answers("node-2", "netpold: unknown flag: --until-eof\n", command.ExitError)
 	s.expect(command.ExitError, "status", "node-2: its netpold is older than this kubectl-netpold")
 	s.answers("node-2", "{", 0)
-	s.expect(command.ExitError, "status", "node-2: its answer cannot be read")
+	s.expect(command.ExitError, "status", "node-2: unreadable answer")
 	s.add("kind: Node\nmetadata: {name: node-3}")
 	s.add("kind: Node\nmetadata: {name: win, labels: {kubernetes.io/os: windows}}")
 	s.expect(command.ExitError, "status", "  no netpold runs there\n", "not: win ")

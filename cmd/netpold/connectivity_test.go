@@ -169,6 +169,6 @@ func TestDiff(t *testing.T) {
 	expect(1, "ingress: was allowed by shop/web", "--fail-on=lost")
 	expect(0, "", "--fail-on=gained")
 	expect(command.ExitError, "--fail-on=all: want gained, lost or any", "--fail-on=all")
-	expect(command.ExitError, "-f is given 3 times", "-f", shop)
+	expect(command.ExitError, "-f given 3 times", "-f", shop)
 	expect(command.ExitError, "--output=html", "-o", "html")
 }

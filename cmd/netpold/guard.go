@@ -48,14 +48,14 @@ func (f *guardFlags) set(o *translate.Options) error {
 	for _, text := range f.ranges {
 		p, err := netip.ParsePrefix(text)
 		if err != nil || p.Bits() == 0 || p.Addr().Is4In6() {
-			return fmt.Errorf("--pod-ranges=%s: want CIDRs, as 10.244.1.0/24", text)
+			return fmt.Errorf("--pod-ranges=%s: want CIDRs, such as 10.244.1.0/24", text)
 		}
 		ranges = append(ranges, p)
 	}
 	for _, name := range f.links {
 		prefix := strings.TrimSuffix(name, "*")
 		if prefix == "" || len(prefix) >= unix.IFNAMSIZ || strings.ContainsAny(prefix, "*\"/ \t\n") {
-			return fmt.Errorf("--pod-links=%s: want names of links, or how they begin, as cali*", name)
+			return fmt.Errorf("--pod-links=%s: want link names or prefixes, such as cali*", name)
 		}
 	}
 	o.UnknownPods, o.PodRanges, o.PodLinks = mode, translate.PodRanges(ranges), f.links
@@ -75,7 +75,7 @@ func openKernel(o *translate.Options, flags runFlags, log *slog.Logger) (*kernel
 	if again != nil {
 		return nil, err
 	}
-	log.Warn("unknown pods are allowed: netpold runs as with --unknown-pods=allow", "err", err)
+	log.Warn("the kernel cannot deny unknown pods; running as with --unknown-pods=allow", "err", err)
 	*o = without
 	return conn, nil
 }

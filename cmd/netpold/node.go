@@ -101,8 +101,8 @@ func listenNode(ctx context.Context, log *slog.Logger) (net.Listener, error) {
 		}
 	}
 	name := nodeSocket + "-" + rand.Text()
-	log.Warn("another process holds the control socket, using a second one; commands run as root find it",
-		"socket", nodeSocket, "taken by", holder, "other", name)
+	log.Warn("another process holds the control socket; using a second one, which only commands run as root find",
+		"socket", nodeSocket, "holder", holder, "second", name)
 	return new(net.ListenConfig).Listen(ctx, "unix", name)
 }
 
@@ -172,7 +172,7 @@ func dialNode(ctx context.Context) (net.Conn, error) {
 	}
 	peer, err := peerOf(conn)
 	if err == nil && !believed(peer) {
-		err = fmt.Errorf("the socket %s is held by %s, which is no netpold of root or of this user; run the "+
+		err = fmt.Errorf("the socket %s is held by %s, not by a netpold of root or of this user; run the "+
 			"command as root",
 			name, describePeer(peer))
 	}

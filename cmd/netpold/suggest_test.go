@@ -95,9 +95,9 @@ func TestSuggest(t *testing.T) {
 			stdout: []string{"cidr: 0.0.0.0/0\n"}},
 		"lost": {args: []string{"-f", gone, "-f", cluster}, exit: command.ExitNo, stdout: []string{suggested},
 			stderr: []string{
-				"netpold: not allowed any more: shop/cron -> shop/api TCP 8081: the pod shop/cron-1 is gone, "}},
+				"netpold: no longer allowed: shop/cron -> shop/api TCP 8081: the pod shop/cron-1 is gone, "}},
 		"nothing seen": {args: []string{"-n", "monitoring", "-f", seen, "-f", cluster}, exit: command.ExitError,
-			stderr: []string{"nothing that was allowed was seen of namespace monitoring"}, withoutOutput: true},
+			stderr: []string{"no allowed connections of namespace monitoring were seen"}, withoutOutput: true},
 		"typo": {args: []string{"-n", "shpo", "-f", seen, "-f", cluster}, exit: command.ExitError,
 			stderr: []string{"no namespace shpo (did you mean shop?)"}, withoutOutput: true},
 		"networks": {args: []string{"-f", seen, "-f", cluster, "--external=16"}, exit: command.ExitError,

@@ -126,7 +126,7 @@ func (c *Conn) Lacks() []Lack {
 	}
 	if c.everyWay {
 		lacks = append(lacks, Lack{"a commit walks every way through the chains, and not each chain once", hasOneWalk,
-			"none, but packets meet two base chains"})
+			"none, but packets cross two base chains"})
 	}
 	return lacks
 }

@@ -339,8 +339,8 @@ func testChange(t *testing.T, program string) {
 			d.await(t, "transaction")
 		}
 		if strings.Contains(l.Msg,
-			"was blocked: ingress of shop/db was isolated by shop/db-allow, shop/db-none; the policies of "+
-				"now allow it") {
+			"was blocked: ingress of shop/db was isolated by shop/db-allow, shop/db-none; the current "+
+				"policies allow it") {
 			late++
 		} else if !strings.Contains(l.Msg, " blocked: ingress of shop/db is isolated") {
 			t.Errorf("line %s", l.Msg)

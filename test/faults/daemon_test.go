@@ -24,7 +24,7 @@ const patience = time.Minute
 // What netpold logs.
 const (
 	inForce     = `msg="policies are in force"`
-	again       = `msg="the table is in force again"`
+	again       = `msg="table restored; policies are in force again"`
 	transaction = "msg=transaction"
 )
 

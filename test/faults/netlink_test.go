@@ -17,7 +17,7 @@ import (
 )
 
 // refused is what netpold logs when the kernel does not take a transaction.
-const refused = `msg="transaction failed; the last state stays in force until the whole table is replaced"`
+const refused = `msg="transaction failed; the last state stays in force, retrying with the whole table"`
 
 // testNetlink lets netlink fail under the real binary.
 func testNetlink(t *testing.T, program string) {

@@ -23,7 +23,7 @@ import (
 
 // What netpold logs of quarantines.
 const (
-	aside    = `msg="policies quarantined; nothing is allowed to their pods" policies=tenant/big`
+	aside    = `msg="policies quarantined; their pods are allowed nothing" policies=tenant/big`
 	released = `msg="policy is out of quarantine" policy=tenant/big`
 )
 

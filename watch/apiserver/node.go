@@ -42,7 +42,8 @@ func (s *Source) followNode(ctx context.Context, sink watch.Sink, answered func(
 		}
 		if err != nil && err.Error() != told && ctx.Err() == nil {
 			told = err.Error()
-			s.Log.Warn("cannot read which addresses the node gives to its pods", "node", s.Node, "err", err)
+			s.Log.Warn("cannot read the node's podCIDRs; the guard against unknown pods does without them", "node",
+				s.Node, "err", err)
 		}
 		pause(ctx, wait)
 	}

@@ -48,7 +48,7 @@ func TestNode(t *testing.T) {
 				t.Errorf("asked %s", got)
 			}
 			if forbidden {
-				lines.Expect(t, "cannot read which addresses", "orbidden")
+				lines.Expect(t, "cannot read the node's podCIDRs", "orbidden")
 				return
 			}
 			recorder.Next(t, "set node worker-1 [10.244.1.0/24 fd00::/64]")

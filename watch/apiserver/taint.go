@@ -41,13 +41,14 @@ func (t *Taint) Run(ctx context.Context) {
 		removed, err := t.remove(ctx)
 		switch {
 		case err == nil && removed:
-			t.Log.Info("policies are in force, pods may come: removed the taint", "taint", t.Key, "node", t.Node)
+			t.Log.Info("policies are in force; removed the taint, so that pods are scheduled", "taint", t.Key,
+				"node", t.Node)
 			return
 		case err == nil:
-			t.Log.Info("the node does not have the taint", "taint", t.Key, "node", t.Node)
+			t.Log.Info("the node has no such taint", "taint", t.Key, "node", t.Node)
 			return
 		case ctx.Err() == nil:
-			t.Log.Warn("cannot remove the taint: pods that do not tolerate it do not come",
+			t.Log.Warn("cannot remove the taint; pods that do not tolerate it are not scheduled",
 				"taint", t.Key, "node", t.Node, "err", err)
 		}
 		if !pause(ctx, backoff) {

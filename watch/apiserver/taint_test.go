@@ -70,7 +70,7 @@ func TestTaint(t *testing.T) {
 		"one": {taints: []corev1.Taint{other, ours, evicts}, left: []corev1.Taint{other},
 			asked: []string{get, patch}, said: "removed the taint"},
 		"none": {taints: []corev1.Taint{other}, left: []corev1.Taint{other},
-			asked: []string{get}, said: "does not have the taint"},
+			asked: []string{get}, said: "has no such taint"},
 		"refused": {taints: []corev1.Taint{ours}, refused: 1,
 			asked: []string{get, patch, get, patch}, said: "cannot remove the taint"},
 	} {

@@ -60,7 +60,7 @@ func (o *optional) follow(ctx context.Context) {
 		case apierrors.IsForbidden(err):
 			if told != err.Error() {
 				told = err.Error()
-				o.source.Log.Warn("may not list a resource that is there; what it says is not enforced",
+				o.source.Log.Warn("not allowed to list a resource; its objects are not enforced",
 					"resource", o.name, "err", err)
 			}
 			o.complete()

@@ -216,7 +216,7 @@ func TestTiersForbidden(t *testing.T) {
 	if got := <-complete; got != "policies" {
 		t.Fatalf("complete is %q", got)
 	}
-	log.Expect(t, "may not list a resource that is there", "clusternetworkpolicies")
+	log.Expect(t, "not allowed to list a resource", "clusternetworkpolicies")
 	for range 3 {
 		s.expect(t, tiersPath+"/clusternetworkpolicies")
 	}

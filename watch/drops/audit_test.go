@@ -55,10 +55,10 @@ func TestAuditLine(t *testing.T) {
 			`policies="[shop/db-allow shop/deny-all]" count=1`},
 		"allowed now": {func(t *testing.T, s *translate.State) { setPolicy(t, s, audited(dbAllow(6379))) },
 			head + "would have been blocked: ingress of shop/db-0 was audited by shop/db-allow, shop/deny-all; the " +
-				`policies of now allow it"`},
+				`current policies allow it"`},
 		"enforced now": {func(t *testing.T, s *translate.State) { setPolicy(t, s, dbAllow(5432)) },
 			head + "would have been blocked: ingress of shop/db-0 was audited by shop/db-allow, 1 more; the " +
-				`policies of now block it"`},
+				`current policies block it"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -199,18 +199,18 @@ func TestDropLine(t *testing.T) {
 				`by shop/deny-all and ` +
 				`no rule allows it (there are no rules)" direction=egress`},
 		{"allowed now", nil, func(t *testing.T, o *translate.State) { setPolicy(t, o, dbAllow(6379)) },
-			head + `was blocked: ingress of shop/db-0 was isolated by shop/db-allow, shop/deny-all; the policies of ` +
-				`now allow it"`},
+			head + `was blocked: ingress of shop/db-0 was isolated by shop/db-allow, shop/deny-all; the current ` +
+				`policies allow it"`},
 		{"no policies now", nil, func(_ *testing.T, o *translate.State) {
 			o.DeletePolicy(types.NamespacedName{Namespace: "shop", Name: "db-allow"})
 			o.DeletePolicy(types.NamespacedName{Namespace: "shop", Name: "deny-all"})
-		}, head + `was blocked: ingress of shop/db-0 was isolated by shop/db-allow, 1 more; the policies of ` +
-			`now allow it"`},
+		}, head + `was blocked: ingress of shop/db-0 was isolated by shop/db-allow, 1 more; the current ` +
+			`policies allow it"`},
 		{"pod gone", nil, func(_ *testing.T, o *translate.State) {
 			o.DeletePod(types.NamespacedName{Namespace: "shop", Name: "db-0"})
 		},
-			`to 10.0.0.1:6379 was blocked: ingress of 10.0.0.1 was isolated by shop/db-allow, 1 more; the pod does ` +
-				`not have the address any more"`},
+			`to 10.0.0.1:6379 was blocked: ingress of 10.0.0.1 was isolated by shop/db-allow, 1 more; the pod no ` +
+				`longer has the address"`},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -300,8 +300,8 @@ func TestDropBounds(t *testing.T) {
 		}
 		const suppressed = 2*(ports-maxKeys) + maxKeys - maxLines
 		for i, want := range []string{
-			fmt.Sprintf(`level=WARN msg="too many different drops, lines left out" lines=%d in=10s`, suppressed),
-			`level=WARN msg="drop records lost, the kernel logs faster than netpold reads; enforcement unaffected" ` +
+			fmt.Sprintf(`level=WARN msg="too many different drops; lines left out" lines=%d in=10s`, suppressed),
+			`level=WARN msg="drop records lost: the kernel logs faster than netpold reads; enforcement unaffected" ` +
 				`records=7 in=10s`,
 		} {
 			if line := got[maxLines+i]; !strings.Contains(line, want) {

@@ -240,11 +240,11 @@ func (r *Record) why(p Packet, k frame.Kind, excerpt *policy.Cluster) string {
 	}
 	switch {
 	case now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod:
-		return was + "; the pod does not have the address any more"
+		return was + "; the pod no longer has the address"
 	case !denied && k.Audit && !now.Allowed:
-		return was + "; the policies of now block it"
+		return was + "; the current policies block it"
 	case !denied:
-		return was + "; the policies of now allow it"
+		return was + "; the current policies allow it"
 	case k.Audit:
 		now = *now.Audit
 	case now.Quarantine != "":

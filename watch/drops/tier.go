@@ -56,9 +56,9 @@ func (r *Record) whyTier(rule policy.ClusterRuleRef, flow policy.Flow, excerpt *
 	})
 	switch {
 	case now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod:
-		return was + "; the pod does not have the address any more"
+		return was + "; the pod no longer has the address"
 	case now.Allowed:
-		return was + "; the policies of now allow it"
+		return was + "; the current policies allow it"
 	case i < 0:
 		return was + "; another policy denies it now"
 	case verdicts[i].Fault != "":

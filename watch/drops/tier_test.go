@@ -41,7 +41,7 @@ func TestTierDropLine(t *testing.T) {
 		{"policies", nil, `dstOwner=StatefulSet/db policies=[shop-guard] count=1`},
 		{"allowed now", func(t *testing.T, s *translate.State) {
 			s.SetClusterPolicy(guardPolicy(t, "Accept"))
-		}, head + "was blocked: " + rule + `denied; the policies of now allow it"`},
+		}, head + "was blocked: " + rule + `denied; the current policies allow it"`},
 		{"passed now", func(t *testing.T, s *translate.State) {
 			s.SetClusterPolicy(guardPolicy(t, "Pass"))
 		}, head + "was blocked: " + rule + `denied; another policy denies it now"`},

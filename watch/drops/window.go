@@ -167,14 +167,14 @@ func (l *Log) tellRepeats() {
 		}
 	}
 	if w.suppressed > 0 {
-		l.config.Log.Warn("too many different drops, lines left out", "lines", w.suppressed, "in", elapsed)
+		l.config.Log.Warn("too many different drops; lines left out", "lines", w.suppressed, "in", elapsed)
 	}
 	if w.lost > 0 {
-		l.config.Log.Warn("drop records lost, the kernel logs faster than netpold reads; enforcement unaffected",
+		l.config.Log.Warn("drop records lost: the kernel logs faster than netpold reads; enforcement unaffected",
 			"records", w.lost, "in", elapsed)
 	}
 	if w.foreign > 0 {
-		l.config.Log.Debug("ignoring log records that are not of netpold's rules, or not IP",
+		l.config.Log.Debug("ignoring log records that are not from netpold's rules, or not IP",
 			"records", w.foreign, "in", elapsed)
 	}
 	w.suppressed, w.lost, w.foreign = 0, 0, 0

@@ -329,8 +329,8 @@ func TestUnaudited(t *testing.T) {
 		synctest.Wait()
 		const policy = "networking.k8s.io/v1 NetworkPolicy shop/db u1 NetworkPolicy"
 		want := map[string]string{
-			policy + "Unaudited ×1: not audited; what follows from it was refused: ingress: refused": "Warning",
-			policy + "Quarantined ×1: quarantined; nothing is allowed to its pods: ingress: refused": "Warning",
+			policy + "Unaudited ×1: not audited; its rules were refused: ingress: refused":         "Warning",
+			policy + "Quarantined ×1: quarantined; its pods are allowed nothing: ingress: refused": "Warning",
 		}
 		if got := w.types(); !maps.Equal(got, want) {
 			t.Errorf("events %v, want %v", got, want)

@@ -32,11 +32,11 @@ func (t Trouble) words() (reason, begin string) {
 	}
 	switch t.Kind {
 	case translate.Unaudited:
-		return reasonUnaudited, "not audited; what follows from it was refused: "
+		return reasonUnaudited, "not audited; its rules were refused: "
 	case translate.OverLimit:
-		return reasonOverLimit, "over a limit; the excess is not allowed: "
+		return reasonOverLimit, "over a limit; the excess allows nothing: "
 	case translate.Quarantined:
-		return reasonQuarantined, "quarantined; nothing is allowed to its pods: "
+		return reasonQuarantined, "quarantined; its pods are allowed nothing: "
 	case translate.Unenforced:
 		return reasonUnenforced, "not enforced for a pod; the kernel refuses everything that would isolate it: "
 	}

@@ -128,7 +128,7 @@ func (p *Plugin) lost(err error) {
 	switch {
 	case was:
 		p.Gate.Doubt()
-		p.Log.Warn("lost the container runtime; "+Unprotected, "err", err)
+		p.Log.Warn("lost the connection to the container runtime; "+Unprotected, "err", err)
 	case first:
 		p.Log.Warn("cannot reach the container runtime; "+Unprotected, "socket", p.Socket, "err", err)
 	}

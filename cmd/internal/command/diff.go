@@ -64,7 +64,7 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 	case !slices.Contains([]string{"gained", "lost", "any"}, f.failOn):
 		return fmt.Errorf("--fail-on=%s: want gained, lost or any", f.failOn)
 	case len(f.sources) != 2 && (f.objects == nil || len(f.sources) != 1):
-		return fmt.Errorf("-f is given %d times: want it twice, for the old manifests and the new ones",
+		return fmt.Errorf("-f given %d times: want it twice, the old manifests and then the new ones",
 			len(f.sources))
 	}
 	before, after, err := f.clusters(cmd)

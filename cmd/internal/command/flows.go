@@ -39,7 +39,7 @@ func (f *FlowsFlags) Check() error {
 	case f.Output != "txt" && f.Output != "json":
 		return fmt.Errorf("--output=%s: want txt or json", f.Output)
 	case f.Since < 0:
-		return fmt.Errorf("--since=%s: want a time before now, as 10m", f.Since)
+		return fmt.Errorf("--since=%s: want a positive duration, such as 10m", f.Since)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 	if c := r.Policies.Cluster; c.Total > 0 {
 		row("ClusterNetworkPolicies", "%d, %d of them with rules for pods of this node", c.Total, c.InEffect)
 		for _, tie := range c.Ties {
-			row("  equal priority", "%s: asked in this order, of their names", strings.Join(tie, ", "))
+			row("  equal priority", "%s: evaluated in this order, by name", strings.Join(tie, ", "))
 		}
 	}
 	for _, t := range r.Policies.Troubles {
@@ -128,7 +128,7 @@ func flowsText(s flows.State) string {
 
 func guardText(g watch.GuardReport) string {
 	if g.On != "" {
-		return "denied: addresses for pods of this node are " + g.On
+		return "denied: this node's pod addresses are " + g.On
 	}
 	return "allowed: " + g.Off
 }

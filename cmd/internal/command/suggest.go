@@ -85,7 +85,7 @@ func (f suggestFlags) print(cmd *cobra.Command) error {
 	s := suggest.Suggest(suggest.Request{
 		Cluster: given.cluster, Flows: given.flows, Namespace: f.namespace, External: external})
 	if s.Seen == 0 && len(s.Lost)+len(s.Outdated) == 0 {
-		return fmt.Errorf("nothing that was allowed was seen of namespace %s: there is nothing to suggest from",
+		return fmt.Errorf("no allowed connections of namespace %s were seen: nothing to suggest",
 			f.namespace)
 	}
 	if err := s.Write(cmd.OutOrStdout()); err != nil {
@@ -99,7 +99,7 @@ func tell(w io.Writer, s *suggest.Suggestion) error {
 	for _, note := range s.Notes {
 		fmt.Fprintln(w, "netpold:", note)
 	}
-	list(w, "not allowed any more", s.Lost)
+	list(w, "no longer allowed", s.Lost)
 	list(w, "denied by policies since it was seen", s.Outdated)
 	if len(s.Policies) > 0 {
 		fmt.Fprintf(w, "netpold: %s seen, %d would be stopped; what the policies change:\n\n", s.SeenText(),
