@@ -108,11 +108,11 @@ func (k *fakeKernel) Elements(_ context.Context, table, set string, _ nft.SetTyp
 	return []nft.Counted{{Element: e, Packets: k.denied}}, nil
 }
 
-func (k *fakeKernel) ChainCount(_ context.Context, table, _ string) (nft.Count, error) {
+func (k *fakeKernel) ChainCount(_ context.Context, table, _ string) (uint64, error) {
 	if table != frame.TableName {
-		return nft.Count{}, fs.ErrNotExist
+		return 0, fs.ErrNotExist
 	}
-	return nft.Count{Packets: k.denied}, nil
+	return k.denied, nil
 }
 
 func (k *fakeKernel) Shape(_ context.Context, table string) (nft.Shape, error) {

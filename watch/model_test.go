@@ -188,8 +188,8 @@ func (k *modelKernel) Elements(context.Context, string, string, nft.SetType) ([]
 	return nil, fs.ErrNotExist
 }
 
-func (k *modelKernel) ChainCount(context.Context, string, string) (nft.Count, error) {
-	return nft.Count{}, fs.ErrNotExist
+func (k *modelKernel) ChainCount(context.Context, string, string) (uint64, error) {
+	return 0, fs.ErrNotExist
 }
 
 func (k *modelKernel) Shape(context.Context, string) (nft.Shape, error) {

@@ -43,10 +43,10 @@ func (r *Reader) Rules(ctx context.Context, table string, want *nft.Chain) ([]nf
 	return found, nil
 }
 
-// ChainCount returns what the rules of a chain have counted together. That there is no chain with a rule is an error
-// that is [fs.ErrNotExist].
-func (r *Reader) ChainCount(ctx context.Context, table, chain string) (nft.Count, error) {
-	var sum nft.Count
+// ChainCount returns the packets that the rules of a chain have counted together. That there is no chain with a rule is
+// an error that is [fs.ErrNotExist].
+func (r *Reader) ChainCount(ctx context.Context, table, chain string) (uint64, error) {
+	var sum uint64
 	found := false
 	request := r.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(b *message.Batch) {
 		b.Str(unix.NFTA_RULE_TABLE, table)
@@ -54,15 +54,15 @@ func (r *Reader) ChainCount(ctx context.Context, table, chain string) (nft.Count
 	})
 	err := r.exchange(ctx, request, func(attrs []byte) {
 		if message.Attribute(attrs, unix.NFTA_RULE_CHAIN).Text() == chain {
-			n := message.RuleCount(message.Attribute(attrs, unix.NFTA_RULE_EXPRESSIONS))
-			sum, found = nft.Count{Packets: sum.Packets + n.Packets, Bytes: sum.Bytes + n.Bytes}, true
+			sum += message.RuleCount(message.Attribute(attrs, unix.NFTA_RULE_EXPRESSIONS))
+			found = true
 		}
 	})
 	if err == nil && !found {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
-		return nft.Count{}, fmt.Errorf("read the counters of chain %s: %w", chain, err)
+		return 0, fmt.Errorf("read the counters of chain %s: %w", chain, err)
 	}
 	return sum, nil
 }

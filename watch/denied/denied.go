@@ -24,9 +24,9 @@ type Reads interface {
 	// Elements returns the elements of a set with their counts; with an error, those that were seen. That the set is
 	// not there is an error that is fs.ErrNotExist.
 	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
-	// ChainCount returns what the rules of a chain have counted together. That the chain is not there is an error that
-	// is fs.ErrNotExist.
-	ChainCount(ctx context.Context, table, chain string) (nft.Count, error)
+	// ChainCount returns the packets that the rules of a chain have counted together. That the chain is not there is
+	// an error that is fs.ErrNotExist.
+	ChainCount(ctx context.Context, table, chain string) (uint64, error)
 }
 
 // Counter has totals that only grow. The kernel is read beside the loop's transactions, so what a transaction deletes
@@ -245,7 +245,7 @@ func readChains(ctx context.Context, reads Reads, table string, chains []string)
 		if err != nil {
 			return counts, err
 		}
-		counts[element{table: table, set: chain}] = tally{By{Rule: chain}, n.Packets}
+		counts[element{table: table, set: chain}] = tally{By{Rule: chain}, n}
 	}
 	return counts, nil
 }

@@ -50,13 +50,13 @@ func (k *ledger) Elements(_ context.Context, _, set string, _ nft.SetType) ([]nf
 	return all, nil
 }
 
-func (k *ledger) ChainCount(context.Context, string, string) (nft.Count, error) {
+func (k *ledger) ChainCount(context.Context, string, string) (uint64, error) {
 	k.meanwhile()
 	defer k.meanwhile()
 	if k.chain == nil {
-		return nft.Count{}, fs.ErrNotExist
+		return 0, fs.ErrNotExist
 	}
-	return nft.Count{Packets: *k.chain}, nil
+	return *k.chain, nil
 }
 
 func (k *ledger) counted(key nft.Key, packets uint64) nft.Counted {

@@ -47,15 +47,11 @@ func SameRule(held []byte, want *nft.Rule, elements func(set string) ([]string, 
 	return i == len(compiled.exprs), nil
 }
 
-// RuleCount returns what a rule, as a list of expressions, has counted.
-func RuleCount(held []byte) nft.Count {
-	var sum nft.Count
+// RuleCount returns the packets that a rule, as a list of expressions, has counted.
+func RuleCount(held []byte) uint64 {
+	var sum uint64
 	for _, x := range Attributes(held) {
-		if Attribute(x, unix.NFTA_EXPR_NAME).Text() == "counter" {
-			data := Attribute(x, unix.NFTA_EXPR_DATA)
-			sum.Packets += Attribute(data, unix.NFTA_COUNTER_PACKETS).Uint64()
-			sum.Bytes += Attribute(data, unix.NFTA_COUNTER_BYTES).Uint64()
-		}
+		sum += packetsOf(x)
 	}
 	return sum
 }
