@@ -156,7 +156,7 @@ spec: {podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}
 	}
 	s.expect(command.ExitNo, "diff -f "+changed, "lost", "ingress: was allowed by shop/all")
 	s.expect(0, "diff -f "+changed+" -f "+changed, "No connection is gained or lost.")
-	s.expect(command.ExitError, "diff -f a -f b -f c", "-f is given 3 times")
+	s.expect(command.ExitError, "diff -f a -f b -f c", "-f given 3 times")
 	s.expect(command.ExitError, "status --context none", `context "none" does not exist`)
 	if len(s.asked) > 0 {
 		t.Errorf("a node was asked: %q", <-s.asked)
