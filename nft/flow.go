@@ -59,8 +59,8 @@ func (u Update) String() string {
 		Destination.field(f), port)
 }
 
-// Midstream matches a segment of TCP that does not open a connection.
-type Midstream struct{}
+// Opening matches a segment of TCP that opens a connection.
+type Opening struct{}
 
 // String returns the match as nft(8) writes it.
-func (Midstream) String() string { return "tcp flags != syn / fin,syn,rst,ack" }
+func (Opening) String() string { return "tcp flags syn / fin,syn,rst,ack" }

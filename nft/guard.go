@@ -8,15 +8,20 @@ import (
 	"strings"
 )
 
-// AddrIn matches a packet by one of its addresses. The prefix is masked and longer than 0 bits.
+// AddrIn matches a packet by one of its addresses: one in the prefix or, with Not, one of its family outside of it. The
+// prefix is masked and longer than 0 bits.
 type AddrIn struct {
 	Side   Side
 	Prefix netip.Prefix
+	Not    bool
 }
 
 // String returns the match as nft(8) writes it.
 func (m AddrIn) String() string {
 	field := m.Side.field(FamilyOf(m.Prefix.Addr()))
+	if m.Not {
+		field += " !="
+	}
 	if m.Prefix.IsSingleIP() {
 		return field + " " + m.Prefix.Addr().String()
 	}

@@ -53,6 +53,12 @@ type CtDNAT struct{}
 // String returns the match as nft(8) writes it.
 func (CtDNAT) String() string { return "ct status dnat" }
 
+// OfFamily matches a packet of an IP version.
+type OfFamily struct{ Family Family }
+
+// String returns the match as nft(8) writes it.
+func (m OfFamily) String() string { return "meta nfproto ipv" + m.Family.String() }
+
 // Side is the end of a flow whose address is looked up.
 type Side uint8
 
@@ -79,6 +85,7 @@ type Lookup struct {
 	Side Side
 	Set  string
 	Type SetType // the set's
+	Not  bool    // of a set: it matches when the set does not have the element
 }
 
 // LookupIn returns the lookup of one end of a flow in s.
@@ -93,8 +100,11 @@ func (l Lookup) String() string {
 	case AddrProtoPort:
 		key += " . meta l4proto . th dport"
 	}
-	if l.Type.Map {
+	switch {
+	case l.Type.Map:
 		key += " vmap"
+	case l.Not:
+		key += " !="
 	}
 	return key + " @" + l.Set
 }
@@ -282,4 +292,5 @@ func (AddrIn) statement()             {}
 func (LinkName) statement()           {}
 func (AddrType) statement()           {}
 func (Update) statement()             {}
-func (Midstream) statement()          {}
+func (Opening) statement()            {}
+func (OfFamily) statement()           {}

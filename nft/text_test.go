@@ -5,6 +5,7 @@ package nft_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +64,11 @@ func everything() *nft.Table {
 	}})
 	t.SetChain(&nft.Chain{Name: "flows", Rules: []nft.Rule{
 		nft.R(nft.CtState{nft.New, nft.Untracked}, nft.JumpTo("ports")),
-		nft.R(nft.Midstream{}, nft.Verdict{Kind: nft.Return}),
+		nft.R(nft.OfFamily{Family: nft.IPv6}, nft.Verdict{Kind: nft.Return}),
+		nft.R(nft.AddrIn{Prefix: netip.MustParsePrefix("10.1.0.0/16"), Not: true},
+			nft.AddrIn{Side: nft.Destination, Prefix: netip.MustParsePrefix("10.1.2.3/32"), Not: true}, drop()),
+		nft.R(nft.Lookup{Set: "addresses-4", Type: nft.SetType{Family: nft.IPv4}, Not: true}, drop()),
+		nft.R(nft.Opening{}, nft.Verdict{Kind: nft.Return}),
 		nft.R(nft.UpdateOf(t.FindSet("flows-4")), nft.Verdict{Kind: nft.Return}),
 		nft.R(nft.Update{Set: "flows-6", Type: t.FindSet("flows-6").Type, Portless: true}, nft.Counter{}),
 	}})

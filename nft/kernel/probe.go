@@ -95,7 +95,7 @@ func setOf(typ nft.SetType, k nft.Key) []func(*nft.Table) {
 
 func updated(t *nft.Table) {
 	s := t.Set("set", nft.SetType{Family: nft.IPv4, Fields: nft.Flow, Dynamic: nft.Dynamic{Max: 1, Timeout: 1}}, "")
-	t.SetChain(&nft.Chain{Name: "chain", Rules: []nft.Rule{nft.R(nft.Midstream{}), nft.R(nft.UpdateOf(s))}})
+	t.SetChain(&nft.Chain{Name: "chain", Rules: []nft.Rule{nft.R(nft.Opening{}), nft.R(nft.UpdateOf(s))}})
 }
 
 // ranges is a verdict map of intervals, and inMap its one element.

@@ -27,7 +27,8 @@ func (tr *run) statement(s nft.Statement) bool {
 	case nft.CtDNAT:
 		return p.DNAT
 	case nft.AddrIn:
-		return s.Prefix.Contains(p.addr(s.Side))
+		addr := p.addr(s.Side)
+		return nft.FamilyOf(addr) == nft.FamilyOf(s.Prefix.Addr()) && s.Prefix.Contains(addr) != s.Not
 	case nft.LinkName:
 		return s.Matches([...]string{p.In, p.Out}[s.Side])
 	case nft.AddrType:
@@ -39,7 +40,11 @@ func (tr *run) statement(s nft.Statement) bool {
 		return tr.set(s.Set, s.Type) != nil && nft.FamilyOf(p.Src) == s.Type.Family
 	case nft.Limit, nft.Log, nft.Counter: // what the limit holds back is only not logged
 		return true
-	case nft.CtReply, nft.Midstream: // not of the first packet of a connection
+	case nft.Opening: // the first of a connection
+		return p.Proto == nft.TCP
+	case nft.OfFamily:
+		return nft.FamilyOf(p.Src) == s.Family
+	case nft.CtReply:
 		return false
 	}
 	tr.err = fmt.Errorf("statement %T has no interpretation", s)
@@ -58,7 +63,7 @@ func (tr *run) set(name string, t nft.SetType) *nft.Set {
 
 func (tr *run) lookup(l nft.Lookup) bool {
 	s := tr.set(l.Set, l.Type)
-	if s == nil || nft.FamilyOf(tr.packet.Src) != l.Type.Family || !tr.find(s, key(l, tr.packet)) {
+	if s == nil || nft.FamilyOf(tr.packet.Src) != l.Type.Family || tr.find(s, key(l, tr.packet)) == l.Not {
 		return false
 	}
 	if l.Type.Map {

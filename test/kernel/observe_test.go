@@ -188,14 +188,15 @@ func (o *observed) byRanges() {
 	stray := policy.Pod{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "stray"}, Node: node,
 		Running: true, IPs: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}
 	cidrs := []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24"), netip.MustParsePrefix("fd00:1::/64")}
+	const byAddress = "ip saddr != @observed-pods-4 ip daddr != @observed-pods-4 return"
 	for _, step := range []struct {
 		edit func()
 		want string // the second rule
 	}{
-		{func() {}, "ip saddr @observed-pods-4 goto observe-flow"},
-		{func() { o.state.SetNode(node, cidrs) }, "ip saddr 10.0.1.0/24 goto observe-flow"},
-		{func() { o.state.SetPod(stray) }, "ip saddr @observed-pods-4 goto observe-flow"},
-		{func() { o.state.DeletePod(stray.NamespacedName) }, "ip saddr 10.0.1.0/24 goto observe-flow"},
+		{func() {}, byAddress},
+		{func() { o.state.SetNode(node, cidrs) }, "ip saddr != 10.0.1.0/24 ip daddr != 10.0.1.0/24 return"},
+		{func() { o.state.SetPod(stray) }, byAddress},
+		{func() { o.state.DeletePod(stray.NamespacedName) }, "ip saddr != 10.0.1.0/24 ip daddr != 10.0.1.0/24 return"},
 	} {
 		step.edit()
 		if got := o.state.Complete().Chain("observe").Rules[1].String(); got != step.want {

@@ -4,14 +4,16 @@
 // into which the kernel puts each flow, source, destination, protocol and port, with a counter, and the chains that
 // packets of new connections pass to that end. It decides nothing, and a table without it has nothing of it.
 //
-//	forward, input ── new ──► observe ── from or to a pod of the node ──► observe-flow ──► flows-4
-//	deny-…         ── new ──► observe-denied ───────────────────────────────────────────► flows-denied-4
+//	forward, input ── new ──► observe ── from or to a pod of the node ──► flows-4
+//	                          observe-6, of IPv6                      ──► flows-6
+//	deny-…         ── new ──► observe-denied ───────────────────────────► flows-denied-4, flows-denied-6
 //
 // What is allowed is what was counted first and not denied then. A packet that finds its set full counts in flows-lost.
 package observe
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/netpold/netpold/nft"
@@ -23,9 +25,9 @@ const Timeout = 60 * 60
 // The chains. All of their names begin like the first.
 const (
 	newChain    = "observe"
-	flowChain   = "observe-flow"
+	newChain6   = newChain + "-6"
+	lostChain   = "observe-lost"
 	deniedChain = "observe-denied"
-	withPorts   = "-port" // ends the name of the second of a pair
 )
 
 // Kind is what a set has.
@@ -67,87 +69,108 @@ func setOf(kind Kind, f nft.Family, max uint32) Set {
 // podsSet names the set of the addresses of the node's pods.
 func podsSet(f nft.Family) string { return "observed-pods-" + f.String() }
 
-// Add adds the sets and chains to a table. [SetPods] says whose connections are counted, and [Rule] and [DeniedRule]
-// send packets here.
+// Add adds the sets to a table, and the chains that count what is denied and what is lost. [SetPods] says whose
+// connections are counted, and [Rule] and [DeniedRule] send packets here.
 func Add(t *nft.Table, max uint32) {
 	comments := [...]string{"new connections of the pods, counted by packets", "those of them that were denied",
 		"new connections that were not counted, as the set was full"}
+	lost := &nft.Chain{Name: lostChain}
 	for _, s := range Sets(max) {
 		set := t.Set(s.Name, s.Type, comments[s.Kind])
 		if s.Kind == Lost {
 			first := map[nft.Family]netip.Addr{nft.IPv4: netip.IPv4Unspecified(), nft.IPv6: netip.IPv6Unspecified()}
 			all := netip.PrefixFrom(first[s.Type.Family], 0)
 			set.Want(nft.PairKey(all.Addr(), nft.LastAddr(all)), nft.Value{})
+			lost.Rules = append(lost.Rules, nft.R(nft.LookupIn(nft.Source, set)))
 		}
 	}
+	t.SetChain(lost)
 	for _, f := range nft.Families() {
 		t.Set(podsSet(f), nft.SetType{Family: f}, "pods of this node, for where no range tells them")
 	}
-	addPair(t, All, flowChain)
-	addPair(t, Denied, deniedChain)
+	// The kernel takes 16 chains from a base chain on, and what was denied has come through many: it gets one.
+	four, six := updateOf(t, Denied, nft.IPv4), updateOf(t, Denied, nft.IPv6)
+	t.SetChain(&nft.Chain{Name: deniedChain,
+		Rules: slices.Concat(count(four), count(six), countRest(ret(), four, six))})
 }
 
 // SetPods says which connections are counted: those from or to the ranges, which all pods of the node are in and nobody
 // else, or without ranges those from or to the addresses of [SetPod]. A range is compared in less time than an address
 // is looked up.
+//
+// Each statement that a packet meets costs some nanoseconds, and each other chain and each lookup as much as several.
+// So one rule tells what is of no pod, and the next ones are for the commonest protocols.
 func SetPods(t *nft.Table, ranges []netip.Prefix) {
-	c := &nft.Chain{Name: newChain, Comment: "counts new connections; decides nothing",
-		Rules: []nft.Rule{nft.R(nft.Midstream{}, ret())}}
-	add := func(match nft.Statement) { c.Rules = append(c.Rules, nft.R(match, nft.GotoChain(flowChain))) }
+	four, rest4 := countNew(t, nft.IPv4, ranges)
+	six, rest6 := countNew(t, nft.IPv6, ranges)
+	t.SetChain(&nft.Chain{Name: newChain6, Rules: slices.Concat(six, rest6)})
+	toSix := []nft.Rule{nft.R(nft.OfFamily{Family: nft.IPv6}, nft.GotoChain(newChain6))}
+	rules := slices.Concat(toSix, four, rest4)
+	if len(six) == 0 { // no pod has such an address, so hardly any packet has
+		rules = slices.Concat(four, toSix, rest4)
+	}
+	t.SetChain(&nft.Chain{Name: newChain, Comment: "counts new connections; decides nothing", Rules: rules})
+}
+
+// countNew returns the rules that count the new connections of a family, those with ports first.
+func countNew(t *nft.Table, f nft.Family, ranges []netip.Prefix) (ported, rest []nft.Rule) {
+	var outside []nft.Statement
 	for _, side := range [...]nft.Side{nft.Source, nft.Destination} {
 		for _, p := range ranges {
-			add(nft.AddrIn{Side: side, Prefix: p})
-		}
-		for _, f := range nft.Families() {
-			if len(ranges) == 0 {
-				add(nft.LookupIn(side, t.FindSet(podsSet(f))))
+			if nft.FamilyOf(p.Addr()) == f {
+				outside = append(outside, nft.AddrIn{Side: side, Prefix: p, Not: true})
 			}
 		}
+		if len(ranges) == 0 {
+			pods := nft.LookupIn(side, t.FindSet(podsSet(f)))
+			pods.Not = true
+			outside = append(outside, pods)
+		}
 	}
-	t.SetChain(c)
+	none := nft.R(append(outside, ret())...)
+	if len(outside) == 0 { // no pod has an address of the family
+		return nil, []nft.Rule{none}
+	}
+	update, lost := updateOf(t, All, f), nft.GotoChain(lostChain)
+	return append([]nft.Rule{none}, count(update)...), append(countRest(lost, update), nft.R(lost))
 }
 
-// addPair adds the chain that counts packets without ports in the sets of a kind, and the one for those with ports.
-// Nearly all are of TCP and UDP: the first chain counts them itself, which saves a step, where there is room for them.
-// What was denied has come through many chains, of which the kernel takes 16: it gets no second one, and is not counted
-// where there is no room.
-func addPair(t *nft.Table, kind Kind, name string) {
+func updateOf(t *nft.Table, kind Kind, f nft.Family) nft.Update {
+	return nft.UpdateOf(t.FindSet(setOf(kind, f, 0).Name))
+}
+
+// opening are the matches of packets with ports that begin connections, the commonest first.
+func opening() []nft.Statement {
+	return []nft.Statement{nft.Opening{}, whole(nft.UDP), whole(nft.SCTP)}
+}
+
+func whole(proto uint8) nft.Ports { return nft.Ports{{Proto: proto, Last: 65535}} }
+
+// count returns the rules that count packets with ports.
+func count(update nft.Update) []nft.Rule {
 	var rules []nft.Rule
-	with, then := []uint8{nft.TCP, nft.UDP}, nft.GotoChain(name+withPorts)
-	if kind == Denied {
-		rules = append(rules, nft.R(nft.Midstream{}, ret()))
-		with, then = append(with, nft.SCTP), ret()
+	for _, match := range opening() {
+		rules = append(rules, nft.R(match, update, ret()))
 	}
-	for _, f := range nft.Families() {
-		for _, proto := range with {
-			update := nft.UpdateOf(t.FindSet(setOf(kind, f, 0).Name))
-			rules = append(rules, nft.R(nft.Ports{{Proto: proto, Last: 65535}}, update, ret()))
-		}
-	}
-	for _, proto := range [...]uint8{nft.TCP, nft.UDP, nft.SCTP} {
-		rules = append(rules, nft.R(nft.Ports{{Proto: proto, Last: 65535}}, then))
-	}
-	rules = append(rules, nft.R(nft.NeighbourDiscovery{}, ret()))
-	t.SetChain(&nft.Chain{Name: name, Rules: append(rules, count(t, kind, true)...)})
-	if kind == All {
-		t.SetChain(&nft.Chain{Name: name + withPorts, Rules: count(t, kind, false)})
-	}
+	return rules
 }
 
-// count returns the rules that count a packet in a set of a kind, or else as lost: once, as what is denied comes twice.
-//
-//nolint:revive // portless is a fact of the packet
-func count(t *nft.Table, kind Kind, portless bool) []nft.Rule {
-	var rules, lost []nft.Rule
-	for _, f := range nft.Families() {
-		update := nft.UpdateOf(t.FindSet(setOf(kind, f, 0).Name))
-		update.Portless = portless
-		rules = append(rules, nft.R(update, ret()))
-		if kind == All {
-			lost = append(lost, nft.R(nft.LookupIn(nft.Source, t.FindSet(setOf(Lost, f, 0).Name))))
-		}
+// countRest returns the rules behind those of [count], which count packets without ports; those for which count had no
+// room get a verdict.
+func countRest(full nft.Verdict, updates ...nft.Update) []nft.Rule {
+	var rules []nft.Rule
+	for _, match := range opening() {
+		rules = append(rules, nft.R(match, full))
 	}
-	return append(rules, lost...)
+	rules = append(rules, nft.R(whole(nft.TCP), ret()))
+	for _, update := range updates {
+		if update.Type.Family == nft.IPv6 {
+			rules = append(rules, nft.R(nft.NeighbourDiscovery{}, ret()))
+		}
+		update.Portless = true
+		rules = append(rules, nft.R(update, ret()))
+	}
+	return rules
 }
 
 func ret() nft.Verdict { return nft.Verdict{Kind: nft.Return} }

@@ -29,10 +29,10 @@ func (r *rule) update(u nft.Update) {
 	})
 }
 
-// midstream compiles
+// opening compiles
 //
-//	tcp flags != syn / fin,syn,rst,ack
-func (r *rule) midstream() {
+//	tcp flags syn / fin,syn,rst,ack
+func (r *rule) opening() {
 	const fin, syn, rst, ack = 0x01, 0x02, 0x04, 0x10
 	r.requireProtocol(nft.TCP)
 	r.push(
@@ -41,5 +41,5 @@ func (r *rule) midstream() {
 			SourceRegister: firstRegister, DestRegister: firstRegister,
 			Len: 1, Mask: []byte{fin | syn | rst | ack}, Xor: []byte{0},
 		},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: []byte{syn}})
+		equal(syn))
 }

@@ -15,6 +15,7 @@ import (
 // addrIn compiles
 //
 //	ip saddr 10.244.1.0/24
+//	ip saddr != 10.244.1.0/24
 //
 // The kernel loads and masks 4 bytes without a call, and so an IPv4 address is loaded as a whole. Of an IPv6 prefix of
 // whole bytes only these are loaded, as nft(8) does it: that saves the mask.
@@ -39,7 +40,11 @@ func (r *rule) addrIn(m nft.AddrIn) {
 			Len: uint32(n), Mask: mask, Xor: make([]byte, n),
 		})
 	}
-	r.push(equal(addr[:n]...))
+	is := &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: addr[:n]}
+	if m.Not {
+		is.Op = expr.CmpOpNeq
+	}
+	r.push(is)
 }
 
 // linkName compiles

@@ -57,8 +57,10 @@ func (r *rule) statement(s nft.Statement) error {
 		r.portLookup(s)
 	case nft.CtReply:
 		r.ctReply()
-	case nft.Midstream:
-		r.midstream()
+	case nft.Opening:
+		r.opening()
+	case nft.OfFamily:
+		r.requireFamily(s.Family)
 	case nft.Update:
 		r.update(s)
 	case nft.AddrIn:
@@ -159,6 +161,7 @@ func (r *rule) ctReply() {
 // lookup compiles
 //
 //	ip saddr @s
+//	ip saddr != @s
 //	ip saddr . meta l4proto . th dport @s
 //	ip saddr vmap @m
 func (r *rule) lookup(l nft.Lookup) {
@@ -172,7 +175,7 @@ func (r *rule) lookup(l nft.Lookup) {
 		r.push(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: next}, loadDestPort(next+1))
 	}
 	// A map's verdict goes into the verdict register, which is number 0.
-	r.push(&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Type.Map})
+	r.push(&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Type.Map, Invert: l.Not})
 }
 
 // loadAddr compiles the load of an address into the registers from register on, and returns the register after it.

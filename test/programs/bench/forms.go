@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
 )
 
@@ -57,7 +58,7 @@ func inTwo(text string) string {
 func (b *bench) forms(ctx context.Context) error {
 	return thread(func() error {
 		w := withPolicies(1)
-		spaces, err := formSpaces(w)
+		spaces, err := formSpaces(ctx, w)
 		for _, s := range spaces {
 			defer closeQuietly(s)
 		}
@@ -95,36 +96,37 @@ func (b *bench) forms(ctx context.Context) error {
 }
 
 // formSpaces makes the spaces: conntrack alone, the table, the table as it was, that with the guard, and that with
-// flows counted.
-func formSpaces(w *world) ([]*space, error) {
-	texts := make([]string, 4)
-	for i, o := range []translate.Options{
-		{LogGroup: 86},
-		{LogGroup: 86, UnknownPods: translate.DenyUnknownPods, PodRanges: []netip.Prefix{podRange}},
-		{LogGroup: 86, Observe: 65536},
-		{LogGroup: 86, Observe: 65536},
-	} {
+// flows counted, of pods in a range and by address.
+func formSpaces(ctx context.Context, w *world) (spaces []*space, err error) {
+	table := func(o translate.Options, ranges ...netip.Prefix) *nft.Table {
+		o.LogGroup = 86
 		state := translate.New(nodeName, o)
-		if errs := state.Add(&w.Cluster); len(errs) > 0 {
-			return nil, errors.Join(errs...)
-		}
-		if i == 2 {
-			state.SetNode(nodeName, []netip.Prefix{podRange})
-		}
-		texts[i] = state.Complete().String()
+		err = errors.Join(append(state.Add(&w.Cluster), err)...)
+		state.SetNode(nodeName, ranges)
+		return state.Complete()
 	}
-	var spaces []*space
-	for _, rules := range []string{"", texts[0], inTwo(texts[0]), texts[1], texts[2], texts[3]} {
-		s, err := newSpace()
-		if err != nil {
-			return spaces, err
+	fill := func(t *nft.Table) func(*space) error { // as netpold does
+		return func(s *space) error { return s.loadTable(ctx, t) }
+	}
+	ranges := []netip.Prefix{podRange}
+	for _, rules := range []func(*space) error{
+		func(*space) error { return nil },
+		fill(table(translate.Options{})),
+		func(s *space) error { return s.loadText(inTwo(table(translate.Options{}).String())) },
+		fill(table(translate.Options{UnknownPods: translate.DenyUnknownPods, PodRanges: ranges})),
+		fill(table(translate.Options{Observe: 65536}, podRange)),
+		fill(table(translate.Options{Observe: 65536})),
+	} {
+		s, failed := newSpace()
+		if failed != nil {
+			return spaces, failed
 		}
 		spaces = append(spaces, s)
-		if err := s.loadText(baseline + "\n" + rules); err != nil {
+		if err := errors.Join(s.loadText(baseline), rules(s)); err != nil {
 			return spaces, err
 		}
 	}
-	return spaces, nil
+	return spaces, err
 }
 
 // formContenders returns each load in each space, after one of conntrack alone. The established connection is the last
@@ -134,6 +136,7 @@ func formContenders(w *world, spaces []*space) []contender {
 	list := []contender{{space: spaces[0], load: datagrams(w.clients, w.server)}}
 	for _, one := range []contender{
 		{series: "the first of a connection of a pod that no policy selects", load: datagrams(w.clients, w.free)},
+		{series: "a SYN to a pod that no policy selects", load: syns(w.clients, w.free)},
 		{series: "the first of a connection that the pod's policy allows", load: datagrams(w.clients, w.server)},
 		{series: "one of an established connection", load: original},
 	} {

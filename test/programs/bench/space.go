@@ -81,7 +81,7 @@ route add 0.0.0.0/0 dev pods-out
 	}
 	for path, value := range map[string]string{
 		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/pods-in/rp_filter": "0", "ipv4/conf/all/send_redirects": "0",
-		"ipv4/ip_forward": "1",
+		"ipv4/ip_forward": "1", "netfilter/nf_conntrack_checksum": "0", // which burst leaves as it is
 	} {
 		if err := netns.SetSysctl(path, value); err != nil {
 			return err
@@ -162,6 +162,15 @@ func datagrams(sources []netip.Addr, to netip.AddrPort) load {
 		b := prober.UDP(netip.AddrPortFrom(src, 0), to, nil)
 		binary.BigEndian.PutUint16(b[26:], 0)
 		l.packets = append(l.packets, b)
+	}
+	return l
+}
+
+// syns is the load of one SYN from each of the sources.
+func syns(sources []netip.Addr, to netip.AddrPort) load {
+	l := load{fresh: true}
+	for _, src := range sources {
+		l.packets = append(l.packets, prober.TCP(netip.AddrPortFrom(src, 0), to, prober.Segment{Flags: prober.SYN}))
 	}
 	return l
 }
