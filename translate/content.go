@@ -127,21 +127,16 @@ func joinPods(pods map[*selector]*opens, r rule) {
 	}
 }
 
-// selectorsOf returns the selectors of a rule that opens anything to pods. One for any peer opens the names of ports to
-// the pods that have them.
-func (s *State) selectorsOf(r *rule) []*selector {
-	peers := r.Peers
+// peers returns the peers of a rule that it opens anything to. One for any peer opens the names of ports to the pods
+// that have them.
+func (r rule) peers() []spec.Peer {
 	switch {
 	case r.AnyPeer && len(r.Ports.Named) > 0:
-		peers = []spec.Peer{{Pods: labels.Everything()}}
+		return []spec.Peer{{Pods: labels.Everything()}}
 	case r.AnyPeer, r.Ports.Open.Empty() && len(r.Ports.Named) == 0:
 		return nil
 	}
-	selectors := make([]*selector, len(peers))
-	for i, peer := range peers {
-		selectors[i] = s.selectorOf(peer)
-	}
-	return selectors
+	return r.Peers
 }
 
 // numbered returns ports with the names replaced by the numbers that they have in the isolated pods.

@@ -190,6 +190,7 @@ func (iso *isolation) build(s *State) {
 	for _, name := range iso.policies {
 		s.policy(name).join(iso)
 	}
+	s.foresee(iso)
 	iso.replace(s, s.contentOf(iso))
 }
 

@@ -11,11 +11,13 @@ import (
 	"sort"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // Limits bound what policies may ask of a node. What is beyond them allows nothing, and isolates all the same. Policies
@@ -139,21 +141,37 @@ func (a *admission) written() []rule {
 	return rules
 }
 
-// counted admits the rules that are within the limit of elements.
+// counted admits the rules that are within the limit of elements. Where all ask for more than twice that, what the
+// selectors of the last ones match is not found out: it may be all pods for each of them.
 func (a *admission) counted(rules []rule) {
 	free := a.free(rules)
-	left := a.demand.budget
+	left, enough := a.demand.budget, noLimit
+	if left < noLimit/2 {
+		enough = 2 * left
+	}
 	for _, r := range rules {
 		each, elements := r.elements()
-		for _, sel := range r.resolved {
-			if !slices.Contains(free, sel) || len(r.Ports.Named) > 0 {
+		whole := true // all its selectors were looked at
+		for _, peer := range r.peers() {
+			isFree := len(r.Ports.Named) == 0 && peer.Whole() && slices.Contains(free, peer.String())
+			if whole = isFree || a.demand.elements+elements <= enough; !whole {
+				break
+			}
+			sel := a.s.selectorOf(peer)
+			r.resolved = append(r.resolved, sel)
+			if !isFree {
 				a.demand.each[sel] += each
 				elements += each * sel.Own.addresses
 			}
 		}
 		a.demand.elements += elements
-		if elements > left {
-			a.exceed(r, "%d elements, more than is left of %d for one pod", elements, a.demand.budget)
+		if !whole || elements > left {
+			reason := "%d elements, more than is left of %d for one pod"
+			if !whole {
+				reason = "more than %d elements, with the rules before it, where there are %d for one pod"
+				elements = enough
+			}
+			a.exceed(r, reason, elements, a.demand.budget)
 			a.rest = append(a.rest, r)
 			continue
 		}
@@ -162,22 +180,25 @@ func (a *admission) counted(rules []rule) {
 	}
 }
 
-// free resolves the selectors of rules, and returns those of whole namespaces that take no elements of the isolation,
-// as long as all rules are admitted.
-func (a *admission) free(rules []rule) []*selector {
-	var whole []*selector
-	for i := range rules {
-		r := &rules[i]
-		r.resolved = a.s.selectorsOf(r)
-		for _, sel := range r.resolved {
-			if sel.Whole() && !r.Ports.Open.Empty() {
-				whole = append(whole, sel)
+// free returns the keys of the selectors of whole namespaces that take no elements of the isolation, as long as all
+// rules are admitted: the first ones by [bySelector].
+func (a *admission) free(rules []rule) []string {
+	everywhere := spec.Peer{Namespaces: labels.Everything(), Pods: labels.Everything()}.String()
+	whole := make(map[string]struct{})
+	for _, r := range rules {
+		for _, peer := range r.peers() {
+			if peer.Whole() && !r.Ports.Open.Empty() {
+				whole[peer.String()] = struct{}{}
 			}
 		}
 	}
-	slices.SortFunc(whole, bySelector)
-	whole = slices.Compact(whole)
-	return whole[:min(len(whole), maxLookedUp)]
+	keys := slices.SortedFunc(maps.Keys(whole), func(x, y string) int {
+		if x == everywhere || y != everywhere && x < y {
+			return -1
+		}
+		return 1
+	})
+	return keys[:min(len(keys), maxLookedUp)]
 }
 
 // cut cuts the blocks of the admitted rules. If what they become is too much, the last ones are left out.
@@ -282,6 +303,22 @@ func (s *State) addAddresses(sel *selector, n int) {
 			s.dirtyIsolations[iso] = struct{}{}
 		}
 	}
+}
+
+// foresee gives an isolation that is to be built for the first time what its namespace has left for it, as far as its
+// demands are known. What is over the limit of a namespace is not found out only to be thrown away.
+func (s *State) foresee(iso *isolation) {
+	each, left := atMost(s.options.Limits.Elements), atMost(s.options.Limits.Namespace)
+	n := s.demands[iso.namespace()]
+	if iso.demand.each != nil || n == nil || n.elements <= left {
+		return
+	}
+	for _, have := range s.isolationsIn(iso.namespace()) {
+		if have.key < iso.key {
+			left -= min(left, each, have.demand.elements)
+		}
+	}
+	iso.short, n.squeezed = each-min(each, left), true // rebudget looks at it again
 }
 
 // rebudget gives the isolations of a namespace what they ask for, in the order of their keys, until the limit of the

@@ -113,7 +113,8 @@ func TestLimits(t *testing.T) {
 		{
 			translate.Limits{Elements: 9}, pods, "",
 			"over-limit a spec.ingress[0]: 10 elements, more than is left of 9 for one pod, and 1 more rules\n" +
-				"over-limit b spec.ingress[0]: 10 elements, more than is left of 9 for one pod, and 1 more rules",
+				"over-limit b spec.ingress[0]: more than 18 elements, with the rules before it, where there are 9 " +
+				"for one pod, and 1 more rules",
 		},
 	} {
 		s := limited(row.limits, 10)
@@ -150,6 +151,63 @@ func TestLimitsFollowPods(t *testing.T) {
 	}
 	if got := openPorts(t, s); got != "1" || troublesOf(s) != "" {
 		t.Errorf("open are %q, and %s", got, troublesOf(s))
+	}
+}
+
+// TestLimitOfMatches: policies with selectors that all match nearly every pod are over the limit, and it costs no more
+// to find that out than what the limits allow.
+func TestLimitOfMatches(t *testing.T) {
+	const peers, isolated, selectors, elements, all = 200, 10, 50, 1000, 2500
+	s := limited(translate.Limits{Elements: elements, Namespace: all}, peers)
+	for i := range peers {
+		s.SetPod(policy.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("peer-", i)}, Running: true,
+			Labels: map[string]string{"app": "other", "name": fmt.Sprint(i)}, // each of an identity of its own
+			IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(i)})},
+		})
+	}
+	for i := range isolated {
+		s.SetPod(policy.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("own-", i)}, Node: node,
+			Labels: map[string]string{"app": node, "own": fmt.Sprint(i)},
+			IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 2, byte(i)})}, Running: true,
+		})
+		np := &networkingv1.NetworkPolicy{}
+		np.Namespace, np.Name = "ns", fmt.Sprint("own-", i)
+		np.Spec.PodSelector.MatchLabels = map[string]string{"own": fmt.Sprint(i)}
+		var from []networkingv1.NetworkPolicyPeer
+		for j := range selectors {
+			from = append(from, networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{
+				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: fmt.Sprintf("not-%d-%d", i, j),
+					Operator: metav1.LabelSelectorOpDoesNotExist}},
+			}})
+		}
+		np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: from}, {From: from[:1]}}
+		if err := s.SetPolicy(np); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Complete()
+	// twice what an isolation may have, and a selector's, of each for which the namespace has room; and a selector's
+	if got, most := s.Sizes()["matches"], 2*all+2*isolated*(peers+isolated+1); got > most {
+		t.Errorf("selectors match %d identities, want at most %d", got, most)
+	}
+	if got, want := troublesOf(s), "over-limit own-0 spec.ingress[0]: more than 2000 elements, with the rules before "+
+		"it, where there are 1000 for one pod, and 1 more rules"; !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for i := range peers { // there is room for all now
+		s.DeletePod(types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("peer-", i)})
+	}
+	s.Complete()
+	for i := range isolated {
+		s.DeletePod(types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("own-", i)})
+		if s.Complete(); i < isolated-2 {
+			continue
+		}
+		if got := troublesOf(s); got != "" {
+			t.Errorf("with %d pods: %s", isolated-i-1, got)
+		}
 	}
 }
 

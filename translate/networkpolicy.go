@@ -64,5 +64,5 @@ func (p *networkPolicy) leave(iso *isolation) {
 type rule struct {
 	spec.Rule
 	policy   int         // of the isolation's
-	resolved []*selector // see [State.selectorsOf]
+	resolved []*selector // of its peers, as far as they were looked at
 }
