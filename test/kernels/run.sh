@@ -16,6 +16,8 @@ if [[ ${1-} == -n ]]; then run= && shift; fi
 (($#)) || { echo "usage: $0 [-n] KERNEL..." >&2; exit 2; }
 read -ra packages <<<"${PACKAGES:-nft/kernel nft/nflog test/kernel test/faults test/drops}"
 read -ra flags <<<"${FLAGS-}"
+log=/dev/null # as the tests run: a machine that TIMEOUT ends has told of those that were done
+if [[ ${LOGS-} ]]; then log=/dev/console; fi
 for program in qemu-system-x86_64 cpio depmod busybox nft ip; do
   [[ ! $run && $program == qemu* ]] || command -v "$program" >/dev/null ||
     { echo "$0: the machine lacks $program" >&2; exit 1; }
@@ -39,14 +41,29 @@ for p in "${packages[@]}"; do
 done
 mkdir -p "$root"/tree/{translate,docs} && cp -R translate/testdata "$root/tree/translate"
 cp docs/*.md "$root/tree/docs"
-# Some tests build netpold, and get what was built here.
+# Some tests build netpold, one of them that of the last release, and get what was built here.
+last=$(sed -n 's/^const lastRelease = "\(.*\)"/\1/p' test/faults/takeover_test.go)
+if [[ " ${packages[*]} " == *" test/faults "* ]] && git cat-file -e "$last^{commit}" 2>/dev/null; then
+  mkdir "$work/last" && git archive "$last" | tar -x -C "$work/last"
+  go build -C "$work/last" -buildvcs=false -o "$root/bin/netpold-last" ./cmd/netpold
+  cat >"$root/bin/git" <<'EOF'
+#!/bin/busybox sh
+for a; do case $a in --output=*) exec tar -cf "${a#*=}" -C /bin git ;; esac; done
+exit 1
+EOF
+  chmod +x "$root/bin/git"
+fi
 cat >"$root/bin/go" <<'EOF'
 #!/bin/busybox sh
+from=/bin/netpold
 while [ $# -gt 0 ]; do
-  if [ "$1" = -o ]; then out=$2; fi
+  case $1 in
+  -o) out=$2 ;;
+  -C) from=/bin/netpold-last ;; # of other sources
+  esac
   shift
 done
-exec cp /bin/netpold "$out"
+exec cp $from "$out"
 EOF
 cat >"$root/init" <<EOF
 #!/bin/busybox sh
@@ -64,8 +81,9 @@ count() { grep -cE "^ *--- \$1:" /tmp/log; }
 for p in ${packages[*]}; do
   more=; [ "\$p" != test/kernel ] || more=-flows=${FLOWS:-100000}
   cd /tree/\$p
-  ./run.test -test.v -test.timeout=60m \$more ${flags[*]@Q} >/tmp/log 2>&1 && r=ok || { r=FAIL failed=1; }
-  if [ "${LOGS-}" ]; then cat /tmp/log; elif [ \$r = FAIL ]; then
+  { ./run.test -test.v -test.timeout=60m \$more ${flags[*]@Q} 2>&1; echo \$? >/tmp/status; } | tee /tmp/log >$log
+  r=ok; grep -qx 0 /tmp/status || { r=FAIL failed=1; }
+  if [ "${LOGS-}" = "" ] && [ \$r = FAIL ]; then
     grep -vE '^ *(=== |--- (PASS|SKIP))' /tmp/log | tail -n 60
   fi
   grep -E '^ *--- SKIP' /tmp/log
@@ -92,9 +110,9 @@ modules() {
   local base=$1 version=$2
   depmod -b "$base" "$version"
   rm -rf "$root/m" && mkdir -p "$root/m" && : >"$root/modules"
-  for module in nf_tables nf_tables_set nft_ct nft_limit nft_log nft_reject nft_reject_inet nft_counter nft_nat \
-    nft_masq nft_fib_inet nfnetlink_log nf_log_syslog nf_conntrack nf_conntrack_netlink nf_reject_ipv4 nf_reject_ipv6 \
-    tun veth bridge br_netfilter dummy sctp; do
+  for module in nf_tables nf_tables_set nft_ct nft_chain_nat nft_limit nft_log nft_reject nft_reject_inet nft_counter \
+    nft_nat nft_masq nft_fib_inet nfnetlink_log nf_log_syslog nf_conntrack nf_conntrack_netlink nf_reject_ipv4 \
+    nf_reject_ipv6 tun veth bridge br_netfilter dummy sctp; do
     modprobe -d "$base" -S "$version" --show-depends "$module" 2>/dev/null || true
   done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
     to=m/$(basename "${file%.ko*}").ko
