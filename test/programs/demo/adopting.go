@@ -27,9 +27,8 @@ type adopting struct {
 }
 
 // tellAdopting plays the story.
-func tellAdopting(ctx context.Context, out *screen, netpold, dir string) error {
-	a := adopting{screen: out, shop: pods.NewShop("6"), netpold: netpold, manifests: filepath.Join(dir, "shop"),
-		suggested: filepath.Join(dir, "shop.yaml")}
+func tellAdopting(ctx context.Context, out *screen, netpold string) error {
+	a := adopting{screen: out, shop: pods.NewShop("6"), netpold: netpold, manifests: "shop", suggested: "shop.yaml"}
 	out.title("6. From no policies to policies that fit")
 	out.say("A shop of three tiers, the cluster's DNS, a bank outside, and a notebook that has no business there.\n" +
 		"No policy is there, so everything is open:")

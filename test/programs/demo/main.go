@@ -89,14 +89,22 @@ func runNode(ctx context.Context, netpold string) error {
 	if err != nil {
 		return fmt.Errorf("make a folder for the manifests: %w", err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // nothing to be done about it
+	defer os.RemoveAll(dir)               //nolint:errcheck // nothing to be done about it
+	if err := os.Chdir(dir); err != nil { // commands are shown without it
+		return fmt.Errorf("enter the folder of the manifests: %w", err)
+	}
 	out := newScreen(os.Stdout)
+	out.say("Who reaches whom: ✓ connects, ✗ does not, · is the pod itself.")
 	for _, story := range stories() {
-		if err := tell(ctx, out, netpold, dir, story); err != nil {
+		if err := tell(ctx, out, netpold, story); err != nil {
 			return fmt.Errorf("%s: %w", story.title, err)
 		}
 	}
-	return tellAdopting(ctx, out, netpold, dir)
+	if err := tellAdopting(ctx, out, netpold); err != nil {
+		return err
+	}
+	out.say("Nothing is left of all this. On a cluster: docs/install.md.")
+	return nil
 }
 
 // agent is a running netpold.

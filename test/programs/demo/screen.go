@@ -63,15 +63,17 @@ func (s *screen) matrix(all []*pods.Pod, targets []pods.Target, got [][]bool) {
 	for i, p := range all {
 		fmt.Fprintf(s.w, "    %-*s", width, p)
 		for j, t := range targets {
-			cell := fmt.Sprintf("%-*s", len(t.String()), "✗")
-			colour := red
+			mark, colour := "✗", red
 			if got[i][j] {
-				cell, colour = fmt.Sprintf("%-*s", len(t.String()), "✓"), green
+				mark, colour = "✓", green
 			}
 			if p == t.Pod {
-				cell, colour = fmt.Sprintf("%-*s", len(t.String()), "·"), dim
+				mark, colour = "·", dim
 			}
-			fmt.Fprint(s.w, "  ", s.paint(colour, cell))
+			fmt.Fprint(s.w, "  ", s.paint(colour, mark))
+			if j < len(targets)-1 {
+				fmt.Fprint(s.w, strings.Repeat(" ", len(t.String())-1))
+			}
 		}
 		fmt.Fprintln(s.w)
 	}

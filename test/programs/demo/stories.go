@@ -45,8 +45,8 @@ const (
 )
 
 // tell plays one story.
-func tell(ctx context.Context, out *screen, netpold, dir string, st story) error {
-	dir = filepath.Join(dir, strings.Fields(st.title)[0])
+func tell(ctx context.Context, out *screen, netpold string, st story) error {
+	dir := "story-" + st.title[:1]
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return fmt.Errorf("make a folder for the manifests: %w", err)
 	}
