@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -84,41 +83,18 @@ func dropsArgs(flags command.DropsFlags) []string {
 	return args
 }
 
-// dropLines prints the lines of all nodes, and then those to come.
+// dropLines prints the lines of all nodes and, to follow, those to come.
 func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.DropsFlags) error {
-	args := dropsArgs(flags)
-	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), args...)
-	var lines []nodeLine
-	newest := make(map[string]time.Time)
-	for i, a := range answers {
-		for text := range bytes.Lines(a.stdout) {
-			line, err := readLine(a.node, text)
-			if err != nil {
-				answers[i].err = unreadable(err)
-				break
-			}
-			lines = append(lines, line)
-			newest[a.node] = line.time()
-		}
+	f := follower[nodeLine]{cluster: c, read: readLine, stderr: cmd.ErrOrStderr(), args: dropsArgs(flags)}
+	print := func(lines []nodeLine) error { return printDrops(cmd.OutOrStdout(), flags, lines) }
+	if flags.Follow {
+		return f.printAll(cmd.Context(), daemons, print)
 	}
-	if err := printDrops(cmd.OutOrStdout(), flags, lines); err != nil {
+	lines, missing := f.known(cmd.Context(), daemons)
+	if err := print(lines); err != nil {
 		return err
 	}
-	err := missing(answers)
-	if !flags.Follow {
-		return worse(err, command.Yes(len(lines) > 0))
-	}
-	if err != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
-	}
-	f := follower[nodeLine]{cluster: c, read: readLine, newest: newest, stderr: cmd.ErrOrStderr(),
-		args: append(args, "--follow")}
-	followed := 0
-	err = f.run(cmd.Context(), daemons, func(more []nodeLine) error {
-		followed += len(more)
-		return printDrops(cmd.OutOrStdout(), flags, more)
-	})
-	return worse(err, command.Yes(len(lines)+followed > 0))
+	return worse(missing, command.Yes(len(lines) > 0))
 }
 
 // printDrops prints lines in the order of their times.

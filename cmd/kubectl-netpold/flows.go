@@ -57,43 +57,32 @@ func readFlow(node string, text []byte) (nodeFlow, error) {
 	return nodeFlow{flow}, err
 }
 
-// printFlows prints the flows of all nodes, and then those to come.
+// nodeFlows asks the nodes for flows by a command.
+func (c *cluster) nodeFlows(stderr io.Writer, args ...string) *follower[nodeFlow] {
+	return &follower[nodeFlow]{cluster: c, read: readFlow, stderr: stderr, args: args}
+}
+
+// printFlows prints the flows of all nodes or, to follow, each flow of a node, and then those to come.
 func (c *cluster) printFlows(cmd *cobra.Command, flags command.FlowsFlags) error {
 	daemons, err := c.daemons(cmd.Context())
 	if err != nil {
 		return err
 	}
-	all, err := c.allFlows(cmd.Context(), daemons, cmd.ErrOrStderr(), flowsArgs(flags)...)
+	f := c.nodeFlows(cmd.ErrOrStderr(), flowsArgs(flags)...)
 	if !flags.Follow {
-		merged := flows.Merge(flows.Settle(all))
+		all, missing := f.known(cmd.Context(), daemons)
+		merged := merge(all)
 		if len(merged) > 0 {
 			if err := flags.Print(cmd.OutOrStdout(), merged); err != nil {
 				return fmt.Errorf("print the flows: %w", err)
 			}
 		}
-		return worse(err, command.Yes(len(merged) > 0))
+		return worse(missing, command.Yes(len(merged) > 0))
 	}
-	if err != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
-	}
-	return c.followFlows(cmd, flags, daemons, all)
-}
-
-// followFlows prints the flows that are known, and then those to come, each with its node.
-func (c *cluster) followFlows(cmd *cobra.Command, flags command.FlowsFlags, daemons []daemon,
-	all []flows.Flow) error {
 	for _, d := range daemons {
 		flags.NodeWidth = max(flags.NodeWidth, len(d.node))
 	}
-	newest := make(map[string]time.Time)
-	known := make([]nodeFlow, 0, len(all))
-	for _, f := range all {
-		known = append(known, nodeFlow{f})
-		if f.Last.After(newest[f.Node]) {
-			newest[f.Node] = f.Last
-		}
-	}
-	print := func(some []nodeFlow) error {
+	return f.printAll(cmd.Context(), daemons, func(some []nodeFlow) error {
 		slices.SortStableFunc(some, func(a, b nodeFlow) int { return a.Last.Compare(b.Last) })
 		for _, f := range some {
 			if err := flags.PrintFlow(cmd.OutOrStdout(), f.Flow); err != nil {
@@ -101,37 +90,16 @@ func (c *cluster) followFlows(cmd *cobra.Command, flags command.FlowsFlags, daem
 			}
 		}
 		return nil
-	}
-	if err := print(known); err != nil {
-		return err
-	}
-	f := follower[nodeFlow]{cluster: c, read: readFlow, newest: newest, stderr: cmd.ErrOrStderr(),
-		args: append(flowsArgs(flags), "--follow")}
-	followed := 0
-	err := f.run(cmd.Context(), daemons, func(more []nodeFlow) error {
-		followed += len(more)
-		return print(more)
 	})
-	return worse(err, command.Yes(len(all)+followed > 0))
 }
 
-// allFlows returns the flows of all nodes, and an error that names those that did not answer.
-func (c *cluster) allFlows(ctx context.Context, daemons []daemon, stderr io.Writer,
-	args ...string) ([]flows.Flow, error) {
-	answers := c.ask(ctx, daemons, stderr, args...)
-	var all []flows.Flow
-	for i, a := range answers {
-		some, err := flows.Read(bytes.NewReader(a.stdout))
-		if err != nil {
-			answers[i].err = unreadable(err)
-			continue
-		}
-		for _, f := range some {
-			f.Node = a.node // whatever it says
-			all = append(all, f)
-		}
+// merge returns the flows of all nodes, each once.
+func merge(all []nodeFlow) []flows.Flow {
+	plain := make([]flows.Flow, len(all))
+	for i, f := range all {
+		plain[i] = f.Flow
 	}
-	return all, missing(answers)
+	return flows.Merge(flows.Settle(plain))
 }
 
 // seenFlows returns the flows of all nodes for a suggestion. Without those of a node, policies would stop what it has
@@ -141,9 +109,9 @@ func (c *cluster) seenFlows(ctx context.Context) ([]flows.Flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := c.allFlows(ctx, daemons, io.Discard, "flows", "-o", "json")
+	all, err := c.nodeFlows(io.Discard, "flows", "-o", "json").known(ctx, daemons)
 	if err != nil {
 		return nil, err
 	}
-	return flows.Merge(flows.Settle(all)), nil
+	return merge(all), nil
 }

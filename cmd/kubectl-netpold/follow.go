@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/netpold/netpold/cmd/internal/command"
 )
 
 // Of what is followed.
@@ -25,14 +28,53 @@ type timed interface {
 	time() time.Time // zero: at no time of its own
 }
 
-// follower follows the lines of all nodes.
+// follower asks all nodes for lines, and follows those to come.
 type follower[T timed] struct {
 	*cluster
 	args   []string // of the command that prints them
 	read   func(node string, text []byte) (T, error)
-	newest map[string]time.Time // of the lines that were printed, by node
 	stderr io.Writer
-	tell   sync.Mutex // of stderr
+	newest map[string]time.Time // of the lines that are known, by node
+	tell   sync.Mutex           // of stderr
+}
+
+// known returns the lines that there are, and an error that names the nodes that did not answer.
+func (f *follower[T]) known(ctx context.Context, daemons []daemon) ([]T, error) {
+	answers := f.ask(ctx, daemons, f.stderr, f.args...)
+	f.newest = make(map[string]time.Time)
+	var all []T
+	for i, a := range answers {
+		for text := range bytes.Lines(a.stdout) {
+			line, err := f.read(a.node, text)
+			if err != nil {
+				answers[i].err = unreadable(err)
+				break
+			}
+			all = append(all, line)
+			if t := line.time(); t.After(f.newest[a.node]) {
+				f.newest[a.node] = t
+			}
+		}
+	}
+	return all, missing(answers)
+}
+
+// printAll prints the lines that there are and then those to come, until ctx ends. That there are none is
+// [command.ErrNo].
+func (f *follower[T]) printAll(ctx context.Context, daemons []daemon, print func([]T) error) error {
+	known, err := f.known(ctx, daemons)
+	if err != nil {
+		_, _ = fmt.Fprintln(f.stderr, "netpold:", err)
+	}
+	if err := print(known); err != nil {
+		return err
+	}
+	printed := len(known)
+	err = f.run(ctx, daemons, func(more []T) error {
+		printed += len(more)
+		return print(more)
+	})
+	return worse(err, command.Yes(printed > 0))
 }
 
 // run follows the nodes of daemons until ctx ends or printing fails. Who is lost is asked again, in the pod that there
@@ -130,7 +172,7 @@ func (f *follower[T]) once(ctx context.Context, d daemon, each func(T)) error {
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := f.cluster.run(ctx, d, in, f.args...)
+		err := f.cluster.run(ctx, d, in, append(slices.Clip(f.args), "--follow")...)
 		ended <- cmp.Or(err, errors.New("its netpold ended"))
 		_ = in.Close() // it never fails
 	}()

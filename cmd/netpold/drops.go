@@ -3,12 +3,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -16,11 +16,8 @@ import (
 	"github.com/netpold/netpold/watch/drops"
 )
 
-// dropsFlags are the flags of `netpold drops`.
-type dropsFlags struct{ command.DropsFlags }
-
 func dropsCommand() *cobra.Command {
-	var flags dropsFlags
+	var flags command.DropsFlags
 	cmd := &cobra.Command{
 		Use:   "drops",
 		Short: "Show which connections were blocked on this node, and why",
@@ -41,64 +38,54 @@ Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
 				return err
 			}
 			if flags.Top > 0 {
-				return flags.printTop(cmd.Context(), cmd.OutOrStdout())
+				return printTop(cmd.Context(), &flags, cmd.OutOrStdout())
 			}
-			return flags.printLines(cmd.Context(), cmd.OutOrStdout())
+			return printLines(cmd.Context(), &flags, cmd.OutOrStdout())
 		},
 	}
 	flags.Add(cmd)
 	return cmd
 }
 
-// path returns the path to ask for.
-func (f dropsFlags) path(path string) string {
-	query := url.Values{}
-	if f.Namespace != "" {
-		query.Set("namespace", f.Namespace)
-	}
-	if f.Follow {
-		query.Set("follow", "true")
-	}
-	if f.Audit {
-		query.Set("audit", "true")
-	}
-	return path + "?" + query.Encode()
-}
-
-// printLines prints lines as they come. To be interrupted is how following ends.
-func (f dropsFlags) printLines(ctx context.Context, w io.Writer) error {
-	body, err := open(ctx, "", f.path("/drops"))
+// printLines prints lines as they come.
+func printLines(ctx context.Context, f *command.DropsFlags, w io.Writer) error {
+	body, err := open(ctx, "", f.Path("/drops"))
 	if err != nil {
 		return err
 	}
 	defer body.Close() //nolint:errcheck // only read from
-	printed := 0
-	for lines := json.NewDecoder(body); ; {
+	lines, printed := json.NewDecoder(body), false
+	for {
 		var line drops.Line
-		switch err := lines.Decode(&line); {
-		case ctx.Err() != nil, errors.Is(err, io.EOF) && !f.Follow:
-			if printed == 0 {
-				return command.ErrNo
-			}
-			return nil
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return errors.New("the daemon stopped")
-		case err != nil:
-			return fmt.Errorf("read the daemon's answer: %w", err)
+		err := lines.Decode(&line)
+		if ended, err := streamEnded(ctx, err, f.Follow); ended {
+			return cmp.Or(err, command.Yes(printed))
 		}
 		if err := f.PrintLine(w, "", line); err != nil {
 			return err
 		}
-		if line.Record != nil {
-			printed++
-		}
+		printed = printed || line.Record != nil
 	}
 }
 
+// streamEnded says whether the daemon's answer has ended with the error of the last read, and why if it should not
+// have. To be interrupted is how following ends.
+func streamEnded(ctx context.Context, err error, follow bool) (bool, error) { //nolint:revive // follow is a fact
+	switch {
+	case ctx.Err() != nil, errors.Is(err, io.EOF) && !follow:
+		return true, nil
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return true, errors.New("the daemon stopped")
+	case err != nil:
+		return true, fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return false, nil
+}
+
 // printTop prints the table of the top pairs.
-func (f dropsFlags) printTop(ctx context.Context, w io.Writer) error {
+func printTop(ctx context.Context, f *command.DropsFlags, w io.Writer) error {
 	var top drops.Top
-	if err := ask(ctx, "", f.path("/drops/top"), &top); err != nil {
+	if err := ask(ctx, "", f.Path("/drops/top"), &top); err != nil {
 		return err
 	}
 	var all command.Top

@@ -3,9 +3,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -72,22 +72,15 @@ func printFlows(ctx context.Context, f *command.FlowsFlags, w io.Writer) error {
 	}
 	defer body.Close() //nolint:errcheck // only read from
 	var all []flows.Flow
-	printed := 0
-	for reader := flows.NewReader(body); ; printed++ {
+	printed := false
+	for reader := flows.NewReader(body); ; printed = true {
 		flow, err := reader.Next()
+		ended, err := streamEnded(ctx, err, f.Follow)
 		switch {
-		case ctx.Err() != nil, errors.Is(err, io.EOF) && !f.Follow:
-			if printed == 0 {
-				return command.ErrNo
-			}
-			if f.Follow {
-				return nil
-			}
+		case ended && err == nil && printed && !f.Follow:
 			return f.Print(w, all)
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return errors.New("the daemon stopped")
-		case err != nil:
-			return fmt.Errorf("read the daemon's answer: %w", err)
+		case ended:
+			return cmp.Or(err, command.Yes(printed))
 		case f.Follow:
 			err = f.PrintFlow(w, flow)
 		default:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"text/tabwriter"
@@ -44,6 +45,21 @@ func (f *DropsFlags) Args(cmd *cobra.Command, args []string) error {
 		return cmd.Flags().Set("top", args[0])
 	}
 	return cobra.NoArgs(cmd, args)
+}
+
+// Path returns what to ask a daemon for, at one of its paths.
+func (f *DropsFlags) Path(path string) string {
+	query := url.Values{}
+	if f.Namespace != "" {
+		query.Set("namespace", f.Namespace)
+	}
+	if f.Follow {
+		query.Set("follow", "true")
+	}
+	if f.Audit {
+		query.Set("audit", "true")
+	}
+	return path + "?" + query.Encode()
 }
 
 // PrintLine prints a line of a node, or of this one, "".
