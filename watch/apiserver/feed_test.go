@@ -80,7 +80,7 @@ func (s *server) pods() resource {
 				return nil, ctx.Err()
 			}
 		},
-		set:    setPod,
+		set:    setter(setPod),
 		remove: watch.Objects.DeletePod,
 		names:  watch.Objects.Pods,
 	}
@@ -245,7 +245,7 @@ func TestFeedStore(t *testing.T) {
 	if err := f.Add(&corev1.Node{}); err != nil {
 		t.Errorf("Add of a node: %v, want a line in the log", err)
 	}
-	log.Expect(t, "want a pod, not *v1.Node")
+	log.Expect(t, "want *v1.Pod, not *v1.Node")
 }
 
 func TestContact(t *testing.T) {

@@ -114,11 +114,11 @@ func (s *Source) resources() []resource {
 		client: c.networking, codecs: c.codecs, resource: "networkpolicies", kind: "NetworkPolicy",
 		empty: func() message { return new(networkingv1.NetworkPolicy) },
 	}
-	tellPod := func(objects watch.Objects, obj runtime.Object) error {
-		if p, ok := obj.(*corev1.Pod); ok && s.Pods != nil {
+	tellPod := func(objects watch.Objects, p *corev1.Pod) error {
+		if s.Pods != nil {
 			s.Pods.SetPod(p)
 		}
-		return setPod(objects, obj)
+		return setPod(objects, p)
 	}
 	removePod := func(objects watch.Objects, name types.NamespacedName) {
 		if s.Pods != nil {
@@ -126,28 +126,39 @@ func (s *Source) resources() []resource {
 		}
 		objects.DeletePod(name)
 	}
-	removeNamespace := func(objects watch.Objects, name types.NamespacedName) { objects.DeleteNamespace(name.Name) }
 	return []resource{
 		{
 			name: pods.resource, list: pods.list, watch: pods.watch,
-			set: tellPod, remove: removePod, names: watch.Objects.Pods,
+			set: setter(tellPod), remove: removePod, names: watch.Objects.Pods,
 		},
 		{
-			name: namespaces.resource, list: namespaces.list, watch: namespaces.watch,
-			set: setNamespace, remove: removeNamespace, names: watch.Objects.Namespaces,
+			name: namespaces.resource, list: namespaces.list, watch: namespaces.watch, set: setter(setNamespace),
+			remove: unnamespaced(watch.Objects.DeleteNamespace), names: watch.Objects.Namespaces,
 		},
 		{
 			name: policies.resource, list: policies.list, watch: policies.watch,
-			set: setPolicy, remove: watch.Objects.DeletePolicy, names: watch.Objects.Policies,
+			set: setter(setPolicy), remove: watch.Objects.DeletePolicy, names: watch.Objects.Policies,
 		},
 	}
 }
 
-func setPod(objects watch.Objects, obj runtime.Object) error {
-	p, ok := obj.(*corev1.Pod)
-	if !ok {
-		return fmt.Errorf("want a pod, not %T", obj)
+// setter returns what sets objects that are of one type.
+func setter[T runtime.Object](set func(watch.Objects, T) error) func(watch.Objects, runtime.Object) error {
+	return func(objects watch.Objects, obj runtime.Object) error {
+		o, ok := obj.(T)
+		if !ok {
+			return fmt.Errorf("want %T, not %T", o, obj)
+		}
+		return set(objects, o)
 	}
+}
+
+// unnamespaced returns what removes objects that are in no namespace.
+func unnamespaced(remove func(watch.Objects, string)) func(watch.Objects, types.NamespacedName) {
+	return func(objects watch.Objects, name types.NamespacedName) { remove(objects, name.Name) }
+}
+
+func setPod(objects watch.Objects, p *corev1.Pod) error {
 	pod, alive, err := policy.PodFrom(p)
 	if !alive {
 		objects.DeletePod(pod.NamespacedName)
@@ -157,21 +168,13 @@ func setPod(objects watch.Objects, obj runtime.Object) error {
 	return err
 }
 
-func setNamespace(objects watch.Objects, obj runtime.Object) error {
-	ns, ok := obj.(*corev1.Namespace)
-	if !ok {
-		return fmt.Errorf("want a namespace, not %T", obj)
-	}
+func setNamespace(objects watch.Objects, ns *corev1.Namespace) error {
 	objects.SetNamespace(ns.Name, ns.Labels)
 	objects.SetNamespaceMode(ns.Name, ns.Annotations)
 	return nil
 }
 
-func setPolicy(objects watch.Objects, obj runtime.Object) error {
-	np, ok := obj.(*networkingv1.NetworkPolicy)
-	if !ok {
-		return fmt.Errorf("want a NetworkPolicy, not %T", obj)
-	}
+func setPolicy(objects watch.Objects, np *networkingv1.NetworkPolicy) error {
 	objects.SetPolicy(&networkingv1.NetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: np.Namespace, Name: np.Name, UID: np.UID, // events name the UID
 			Annotations: policy.ModeOf(np.Annotations)},

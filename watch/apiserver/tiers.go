@@ -17,8 +17,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
@@ -151,11 +149,7 @@ func (s *Source) clusterPolicies(needNodes func()) resource {
 		client: s.Client.tiers, codecs: s.Client.codecs, resource: clusterPolicies,
 		others: unstructured.UnstructuredJSONScheme,
 	}
-	set := func(objects watch.Objects, obj runtime.Object) error {
-		u, ok := obj.(*unstructured.Unstructured)
-		if !ok {
-			return fmt.Errorf("want a ClusterNetworkPolicy, not %T", obj)
-		}
+	set := func(objects watch.Objects, u *unstructured.Unstructured) error {
 		text, err := u.MarshalJSON()
 		if err != nil {
 			return err
@@ -175,8 +169,8 @@ func (s *Source) clusterPolicies(needNodes func()) resource {
 		return nil
 	}
 	return resource{
-		name: clusterPolicies, list: e.list, watch: e.watch, set: set, names: watch.Objects.ClusterPolicies,
-		remove: func(objects watch.Objects, name types.NamespacedName) { objects.DeleteClusterPolicy(name.Name) },
+		name: clusterPolicies, list: e.list, watch: e.watch, set: setter(set), names: watch.Objects.ClusterPolicies,
+		remove: unnamespaced(watch.Objects.DeleteClusterPolicy),
 	}
 }
 
@@ -186,18 +180,14 @@ func (s *Source) nodes() resource {
 		client: s.Client.core, codecs: s.Client.codecs, resource: "nodes", kind: "Node",
 		empty: func() message { return new(corev1.Node) },
 	}
-	set := func(objects watch.Objects, obj runtime.Object) error {
-		n, ok := obj.(*corev1.Node)
-		if !ok {
-			return fmt.Errorf("want a node, not %T", obj)
-		}
+	set := func(objects watch.Objects, n *corev1.Node) error {
 		peer, err := policy.NodePeerFrom(n)
 		peer.Labels = maps.Clone(peer.Labels)
 		objects.SetNodePeer(peer)
 		return err
 	}
 	return resource{
-		name: e.resource, list: e.list, watch: e.watch, set: set, names: watch.Objects.NodePeers,
-		remove: func(objects watch.Objects, name types.NamespacedName) { objects.DeleteNodePeer(name.Name) },
+		name: e.resource, list: e.list, watch: e.watch, set: setter(set), names: watch.Objects.NodePeers,
+		remove: unnamespaced(watch.Objects.DeleteNodePeer),
 	}
 }
