@@ -24,7 +24,6 @@ import (
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
-	"github.com/netpold/netpold/watch/preflight"
 )
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
@@ -69,7 +68,6 @@ func newKernelLoop(t *testing.T, k Kernel) *Loop {
 	t.Helper()
 	return NewLoop(translate.New("node", translate.Options{LogGroup: 86}), LoopConfig{
 		Kernel: k, Log: slog.New(slog.DiscardHandler),
-		Findings: func(int) []preflight.Finding { return nil },
 	})
 }
 

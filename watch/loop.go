@@ -77,8 +77,8 @@ type LoopConfig struct {
 	// Addresses returns the node's own addresses, as of now. Nil: none are known.
 	Addresses func() ([]netip.Addr, error)
 
-	// Findings returns what lets traffic bypass the policies, given the number of pods on the node.
-	Findings func(pods int) []preflight.Finding
+	// Findings returns what lets traffic bypass the policies, given all else of a report. Nil: nothing does.
+	Findings func(Report) []preflight.Finding
 }
 
 // Status is how far the loop has come.

@@ -29,7 +29,6 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/denied"
-	"github.com/netpold/netpold/watch/preflight"
 )
 
 // fakeKernel holds nothing but which tables have base chains, and denied packets of one pod.
@@ -232,8 +231,7 @@ func newLoopOf(t *testing.T, kernel Kernel, node string) (*Loop, *prometheus.Reg
 // newIdleLoop returns a loop that does not run.
 func newIdleLoop(kernel Kernel, node string) *Loop {
 	return NewLoop(translate.New(node, translate.Options{}), LoopConfig{
-		Kernel: kernel, Log: slog.New(slog.DiscardHandler),
-		Node: node, Source: "test", Findings: func(int) []preflight.Finding { return nil },
+		Kernel: kernel, Log: slog.New(slog.DiscardHandler), Node: node, Source: "test",
 	})
 }
 

@@ -123,7 +123,10 @@ type TransactionReport struct {
 // Report returns the state of the loop as of now. The kernel is not asked: the Generation is not known.
 func (l *Loop) Report() Report {
 	r := l.report()
-	r.Preflight = append([]preflight.Finding{}, l.config.Findings(r.Pods.Node)...)
+	r.Preflight = []preflight.Finding{}
+	if l.config.Findings != nil {
+		r.Preflight = append(r.Preflight, l.config.Findings(r)...)
+	}
 	return r
 }
 
@@ -158,7 +161,8 @@ func (l *Loop) report() Report {
 		r.Source.AwaySince, r.Source.Error = &since, l.awayError
 	}
 	r.DropLog, r.Flows = l.drops.State(), l.flows.State()
-	r.Guard = l.guard()
+	guard, off := l.state.Guard()
+	r.Guard = GuardReport{On: guard.String(), Off: off, Unsure: l.state.GuardUnsure()}
 	for _, d := range policy.Directions() {
 		r.IsolatedPods[d.String()], r.AuditedPods[d.String()] = sum.Isolated[d], sum.Audited[d]
 	}
@@ -177,18 +181,6 @@ func (l *Loop) report() Report {
 			cmp.Compare(a.Reason, b.Reason))
 	})
 	return r
-}
-
-// Guard returns whether unknown pods are denied.
-func (l *Loop) Guard() GuardReport {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.guard()
-}
-
-func (l *Loop) guard() GuardReport {
-	g, off := l.state.Guard()
-	return GuardReport{On: g.String(), Off: off, Unsure: l.state.GuardUnsure()}
 }
 
 // policyTexts returns the names of policies.

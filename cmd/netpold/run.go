@@ -211,14 +211,13 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	registry := prometheus.NewRegistry()
 	var gate *runtime.Plugin
 	ends := &endpoints{address: flags.listen, log: d.log}
-	var loop *watch.Loop
-	loop = watch.NewLoop(translate.New(flags.node, options), watch.LoopConfig{
+	loop := watch.NewLoop(translate.New(flags.node, options), watch.LoopConfig{
 		Kernel: d.conn, Reads: d.reads, Events: d.events,
 		Log: d.log, Version: command.Version(), Node: flags.node, Source: flags.sourceName(), Linux: d.linux,
 		Addresses: nodeAddresses,
-		Findings: func(pods int) []preflight.Finding {
-			return slices.Concat(preflight.Check(os.DirFS("/"), pods), gateFindings(gate), guardFindings(loop.Guard()),
-				ends.findings())
+		Findings: func(r watch.Report) []preflight.Finding {
+			return slices.Concat(preflight.Check(os.DirFS("/"), r.Pods.Node), gateFindings(gate),
+				guardFindings(r.Guard), ends.findings())
 		},
 	})
 	gate = flags.gate.plugin(loop, flags.node, d.log)

@@ -22,7 +22,6 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
-	"github.com/netpold/netpold/watch/preflight"
 )
 
 // changes is how often a churn changes the policies. For more: go test ./test/faults -run=TestUnderWay -changes=5000
@@ -164,7 +163,6 @@ func enforce(t *testing.T, conn *kernel.Conn, c *policy.Cluster, stop <-chan str
 	k := tapped{conn, make(chan struct{}, 1)}
 	loop := watch.NewLoop(state, watch.LoopConfig{
 		Kernel: k, Log: slog.New(slog.DiscardHandler), Source: "test",
-		Findings: func(int) []preflight.Finding { return nil },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-stop; cancel() }()

@@ -25,7 +25,6 @@ import (
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
-	"github.com/netpold/netpold/watch/preflight"
 )
 
 // commitRatio bounds what one commit takes, which holds up everybody else, by a transaction of unitElements in the same
@@ -333,7 +332,6 @@ func (l *limits) loopOn(k watch.Kernel) *watch.Loop {
 	l.Helper()
 	loop := watch.NewLoop(l.state, watch.LoopConfig{
 		Kernel: k, Log: slog.New(slog.DiscardHandler), Source: "test",
-		Findings: func(int) []preflight.Finding { return nil },
 	})
 	ctx, cancel := context.WithCancel(l.Context())
 	done := make(chan struct{})

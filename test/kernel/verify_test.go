@@ -16,7 +16,6 @@ import (
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/folder"
-	"github.com/netpold/netpold/watch/preflight"
 )
 
 // On ns/db, TCP 5432 and 6379 are open to ns/web, UDP 53 to a network but for a part of it, and nothing else.
@@ -69,7 +68,6 @@ func newVerifier(t *testing.T) *verifier {
 	v := &verifier{t, watch.NewLoop(state, watch.LoopConfig{
 		Kernel: conn, Reads: conn.Reader, Log: slog.New(slog.DiscardHandler),
 		Node: node, Source: "test",
-		Findings: func(int) []preflight.Finding { return nil },
 	})}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -15,7 +15,6 @@ import (
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/watch"
-	"github.com/netpold/netpold/watch/preflight"
 )
 
 // observedKernel is the kernel, and tells of what it has committed.
@@ -55,7 +54,6 @@ func withLoop(ctx context.Context, state *translate.State, use func(*runningLoop
 		l := &runningLoop{kernel: observedKernel{conn, make(chan time.Time, 1<<16)}}
 		l.Loop = watch.NewLoop(state, watch.LoopConfig{
 			Kernel: l.kernel, Log: slog.New(slog.DiscardHandler), Node: nodeName, Source: "bench",
-			Findings: func(int) []preflight.Finding { return nil },
 		})
 		ctx, cancel := context.WithCancel(ctx)
 		ended := make(chan struct{})
