@@ -26,12 +26,12 @@ type guardFlags struct {
 
 func (f *guardFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.mode, "unknown-pods", "auto",
-		"traffic of this node's pod addresses that no known pod has: deny, allow, or auto (deny once the container "+
-			"runtime has reported a pod)")
+		"traffic from and to pod addresses of this node that no known pod has: deny, allow, or auto (deny once the "+
+			"container runtime has reported a pod)")
 	cmd.Flags().StringSliceVar(&f.ranges, "pod-ranges", nil,
-		"CIDRs that only pods of this node have addresses in; used where its Node's podCIDRs do not say")
+		"CIDRs of this node's pods alone; used where the podCIDRs of its Node are not known")
 	cmd.Flags().StringSliceVar(&f.links, "pod-links", nil,
-		"links that only pods have, such as cali*; used where their addresses are not known otherwise")
+		"links that only pods use, such as cali*; needed where pod addresses are not known otherwise")
 }
 
 // set completes options by the flags.

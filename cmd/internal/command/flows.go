@@ -26,7 +26,7 @@ type FlowsFlags struct {
 
 // Add adds the flags to a command.
 func (f *FlowsFlags) Add(cmd *cobra.Command) {
-	cmd.Flags().BoolVarP(&f.Follow, "follow", "f", false, "keep printing flows that are seen until interrupted")
+	cmd.Flags().BoolVarP(&f.Follow, "follow", "f", false, "keep printing flows as they are seen, until interrupted")
 	cmd.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "show only flows from or to pods of this namespace")
 	cmd.Flags().StringVarP(&f.Output, "output", "o", "txt",
 		"output format: txt, by workload, or json, by address (one object per line)")

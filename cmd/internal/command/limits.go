@@ -24,6 +24,6 @@ func AddLimitFlags(cmd *cobra.Command, l *translate.Limits) {
 		{&l.Namespace, "max-namespace-elements", "elements that the policies of a namespace may take on a node"},
 	} {
 		cmd.Flags().IntVar(flag.limit, flag.name, *flag.limit,
-			"most "+flag.of+"; the excess allows nothing; 0 means no limit")
+			"maximum number of "+flag.of+"; the excess allows nothing; 0 means no limit")
 	}
 }
