@@ -21,7 +21,7 @@ func TestSetPods(t *testing.T) {
 		{"fd00::/64", "", "fd00::/64"},
 	} {
 		var ranges []netip.Prefix
-		for _, p := range strings.Fields(c.ranges) {
+		for p := range strings.FieldsSeq(c.ranges) {
 			ranges = append(ranges, netip.MustParsePrefix(p))
 		}
 		table := nft.NewTable("t", "")

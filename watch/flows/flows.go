@@ -51,10 +51,11 @@ type Config struct {
 // Log is what is known of flows. The loop calls Made and Retired, and the state Left; the other methods are for
 // everybody.
 type Log struct {
-	config  Config
-	known   prometheus.Gauge
-	lost    prometheus.Counter
-	reading chan struct{} // capacity 1: full while the kernel is read for somebody
+	config      Config
+	known, fill prometheus.Gauge
+	connections prometheus.Counter
+	lost        prometheus.Counter
+	reading     chan struct{} // capacity 1: full while the kernel is read for somebody
 
 	mu      sync.Mutex            // guards the fields below; no other lock is taken while it is held
 	tables  map[string]*table     // of this process, that count
@@ -82,6 +83,10 @@ func New(config Config) *Log {
 		config: config,
 		known: prometheus.NewGauge(prometheus.GaugeOpts{Name: "netpold_flows",
 			Help: "Flows that `netpold flows` knows, at most twice as many as --observe-max."}),
+		fill: prometheus.NewGauge(prometheus.GaugeOpts{Name: "netpold_flow_set_fill_ratio",
+			Help: "How full the fullest of the kernel's sets of flows is; at 1, new flows are not counted."}),
+		connections: prometheus.NewCounter(prometheus.CounterOpts{Name: "netpold_flow_connections_total",
+			Help: "New connections from and to pods of this node that the kernel counted in its sets of flows."}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{Name: "netpold_flows_lost_total",
 			Help: "New connections that were not counted, as the kernel's set of flows was full."}),
 		reading: make(chan struct{}, 1),
@@ -101,7 +106,7 @@ func (l *Log) Collectors() []prometheus.Collector {
 	if !l.On() {
 		return nil
 	}
-	return []prometheus.Collector{l.known, l.lost}
+	return []prometheus.Collector{l.known, l.fill, l.connections, l.lost}
 }
 
 // State returns how much is observed, as of the last read; nil if nothing is.

@@ -87,7 +87,9 @@ func (l *Log) Read(ctx context.Context) error {
 	var changes []change
 	if l.tables[l.config.Table] == t { // else the last counts are known already
 		changes = t.changes(r)
+		l.measure(changes)
 		l.state.Held = r.held
+		l.fill.Set(float64(r.held) / float64(l.config.Max))
 	}
 	l.note(err)
 	l.mu.Unlock()
@@ -150,23 +152,42 @@ func (l *Log) Retired(ctx context.Context, reads Reads, name string) {
 	if !l.On() || done {
 		return
 	}
-	if t == nil {
+	own := t != nil
+	if !own {
 		t = &table{held: make(map[element]tally)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, lastRead)
 	defer cancel()
 	r, _ := l.readAll(ctx, reads, name) // what somebody else has deleted is as it was last read
-	l.take(t.changes(r))
+	changes := t.changes(r)
+	if own { // else it was before the start
+		l.mu.Lock()
+		l.measure(changes)
+		l.mu.Unlock()
+	}
+	l.take(changes)
 }
 
-// take adds changes to the history, with names as of now, and tells of what was lost.
+// measure adds changes to what is told in numbers.
+func (l *Log) measure(changes []change) {
+	for _, c := range changes {
+		switch c.kind {
+		case observe.All:
+			l.connections.Add(float64(c.packets))
+		case observe.Lost:
+			l.lost.Add(float64(c.packets))
+			l.state.Lost += c.packets
+		}
+	}
+	l.tellLost()
+}
+
+// take adds changes to the history, with names as of now.
 func (l *Log) take(changes []change) {
-	var lost uint64
 	addresses := make(map[netip.Addr]struct{})
 	rest := changes[:0]
 	for _, c := range changes {
 		if c.kind == observe.Lost {
-			lost += c.packets
 			continue
 		}
 		rest = append(rest, c)
@@ -189,9 +210,6 @@ func (l *Log) take(changes []change) {
 	}
 	l.state.Known = len(l.history.entries)
 	l.known.Set(float64(l.state.Known))
-	l.lost.Add(float64(lost))
-	l.state.Lost += lost
-	l.tellLost()
 }
 
 // tellEvery is how often a line tells of lost connections, at most.
