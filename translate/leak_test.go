@@ -16,7 +16,8 @@ func (s *State) Sizes() map[string]int {
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
 		"lists": len(s.lists), "listOrphans": len(s.listOrphans), "parts": len(s.parts.Users()),
 		"clusterPolicies": len(s.clusterPolicies), "nodePeers": len(s.nodePeers),
-		"rejected": len(s.rejected), "quarantines": len(s.quarantines),
+		"shared": len(s.shared), "demands": len(s.demands), "rejected": len(s.rejected),
+		"quarantines": len(s.quarantines),
 	}
 	maps.Copy(sizes, s.index.Sizes())
 	for _, policies := range s.policies {

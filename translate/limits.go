@@ -181,14 +181,15 @@ func (a *admission) counted(rules []rule) {
 }
 
 // free returns the keys of the selectors of whole namespaces that take no elements of the isolation, as long as all
-// rules are admitted: the first ones by [bySelector].
+// rules are admitted: the first ones by [bySelector], of those that the namespace shares.
 func (a *admission) free(rules []rule) []string {
 	everywhere := spec.Peer{Namespaces: labels.Everything(), Pods: labels.Everything()}.String()
-	whole := make(map[string]struct{})
+	shared, whole := a.s.shared[a.iso.namespace()], make(map[string]struct{})
 	for _, r := range rules {
 		for _, peer := range r.peers() {
-			if peer.Whole() && !r.Ports.Open.Empty() {
-				whole[peer.String()] = struct{}{}
+			key := peer.String()
+			if peer.Whole() && !r.Ports.Open.Empty() && (!isShared(peer) || slices.Contains(shared, key)) {
+				whole[key] = struct{}{}
 			}
 		}
 	}

@@ -211,6 +211,52 @@ func TestLimitOfMatches(t *testing.T) {
 	}
 }
 
+// TestLimitOfShared: where each pod has namespaceSelectors of its own that match nearly every pod, the sets of the
+// first ones are shared, and the others are counted. What is free follows from the objects, whatever came first.
+func TestLimitOfShared(t *testing.T) {
+	const peers, isolated, all = 200, 10, 2500
+	state := func() *translate.State { return limited(translate.Limits{Elements: 1000, Namespace: all}, peers) }
+	set := func(s *translate.State, i int) {
+		label := map[string]string{"own": fmt.Sprint(i)}
+		s.SetPod(policy.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("own-", i)}, Node: node,
+			Labels: label, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 2, byte(i)})}, Running: true,
+		})
+		np := &networkingv1.NetworkPolicy{}
+		np.Namespace, np.Name, np.Spec.PodSelector.MatchLabels = "ns", fmt.Sprint("own-", i), label
+		var from []networkingv1.NetworkPolicyPeer
+		for j := range 4 {
+			from = append(from, networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{
+				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: fmt.Sprintf("not-%d-%d", i, j),
+					Operator: metav1.LabelSelectorOpDoesNotExist}},
+			}})
+		}
+		np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: from}}
+		if err := s.SetPolicy(np); err != nil {
+			t.Fatal(err)
+		}
+		s.Complete()
+	}
+	s, back := state(), state()
+	for i := range isolated {
+		set(s, i)
+		set(back, isolated-1-i)
+	}
+	most := all + 8*(peers+isolated+1) + 100 // and who is where
+	if got := s.Summary().Elements; got > most {
+		t.Errorf("the table has %d elements, want at most %d", got, most)
+	}
+	if want, got := s.Complete().String(), back.Complete().String(); got != want {
+		t.Errorf("the order counts:\n%s", diff(want, got))
+	}
+	for i := range isolated - 2 { // the others have room, then
+		s.DeletePolicy(types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("own-", i)})
+	}
+	if s.Complete(); troublesOf(s) != "" {
+		t.Errorf("of two policies: %s", troublesOf(s))
+	}
+}
+
 // TestLimitOfOverlaps: blocks and ports that overlap so that they would become too much are left out from the end.
 func TestLimitOfOverlaps(t *testing.T) {
 	s := limited(translate.Limits{Elements: 20_000}, 1)

@@ -22,6 +22,7 @@ type networkPolicy struct {
 	mode     spec.Mode
 	written  map[string]string // the annotation of the mode, if there is one
 	err      error             // what does not compile
+	shared   []string          // see [sharedKeys]
 
 	isolations map[*isolation]struct{} // that it is part of; nil without one
 	compiled   *[2][]spec.Rule         // by Direction; nil if not needed at the moment

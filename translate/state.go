@@ -56,6 +56,7 @@ type State struct {
 	rejected       map[*networkPolicy]struct{} // that do not compile in full
 	overLimit      map[*isolation]struct{}
 	demands        map[string]*namespaceDemand // by namespace
+	shared         map[string][]string         // keys of selectors, by namespace: see [maxShared]
 	troubleVersion uint64
 
 	// What Complete has yet to do.
@@ -92,6 +93,7 @@ func New(node string, options Options) *State {
 		rejected:        make(map[*networkPolicy]struct{}),
 		overLimit:       make(map[*isolation]struct{}),
 		demands:         make(map[string]*namespaceDemand),
+		shared:          make(map[string][]string),
 		dirtyIdentities: make(map[*identity]struct{}),
 		dirtyIsolations: make(map[*isolation]struct{}),
 		dirtyChains:     make(map[*isolation]struct{}),
@@ -215,7 +217,7 @@ func (s *State) SetPolicy(np *networkingv1.NetworkPolicy) error {
 	compiled, err := spec.Compile(np) // of the rules most are of no use on this node
 	s.replacePolicy(name, &networkPolicy{
 		name: name, text: text, pods: compiled.Pods, isolates: compiled.Isolates, err: err,
-		mode: compiled.Mode, written: written,
+		mode: compiled.Mode, written: written, shared: sharedKeys(compiled.Rules),
 	})
 	return err
 }
@@ -257,6 +259,7 @@ func (s *State) replacePolicy(name types.NamespacedName, p *networkPolicy) {
 		}
 		in[name.Name] = p
 	}
+	s.reshare(name.Namespace, old, p)
 	for id := range s.index.Identities(name.Namespace) {
 		if len(id.Local) > 0 && (old != nil && old.pods.Matches(id.Labels) || p != nil && p.pods.Matches(id.Labels)) {
 			s.dirtyIdentities[id] = struct{}{}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// maxShared is how many namespaceSelectors of the policies of a namespace have sets that its isolations share and that
+// take nothing of their limits: the first ones by their keys. Else each pod might have others, and the sets of all of
+// them the whole cluster.
+const maxShared = 8
+
+// sharedKeys returns the first of the keys of the selectors in rules that [isShared] is true of.
+func sharedKeys(rules [2][]spec.Rule) []string {
+	keys := make(map[string]struct{})
+	for _, r := range slices.Concat(rules[:]...) {
+		for _, peer := range r.Peers {
+			if isShared(peer) {
+				keys[peer.String()] = struct{}{}
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return firstShared(slices.Collect(maps.Keys(keys)))
+}
+
+// isShared says whether a peer is pods of whole namespaces of which there may be any number of distinct ones. Of those
+// that ask for the value of one label, no more have any pods than namespaces have labels.
+func isShared(p spec.Peer) bool {
+	if !p.Whole() || p.Namespaces == nil || p.Namespaces.Empty() {
+		return false
+	}
+	requirements, _ := p.Namespaces.Requirements()
+	asksValue := func(r labels.Requirement) bool {
+		return (r.Operator() == selection.In || r.Operator() == selection.Equals) && r.Values().Len() == 1
+	}
+	return len(requirements) != 1 || !asksValue(requirements[0])
+}
+
+// firstShared returns the first distinct keys.
+func firstShared(keys []string) []string {
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	return keys[:min(len(keys), maxShared)]
+}
+
+// reshare brings the shared selectors of a namespace up to date, of which a policy was replaced. Isolations are built
+// anew if one is not among them any more, or perhaps only now.
+func (s *State) reshare(namespace string, old, next *networkPolicy) {
+	before := s.shared[namespace]
+	keys := slices.Clone(before)
+	if old != nil && len(old.shared) > 0 {
+		keys = nil
+		for _, p := range s.policies[namespace] {
+			keys = append(keys, p.shared...)
+		}
+	}
+	if next != nil {
+		keys = append(keys, next.shared...)
+	}
+	keys = firstShared(keys)
+	if slices.Equal(keys, before) {
+		return
+	}
+	if s.shared[namespace] = keys; len(keys) == 0 {
+		delete(s.shared, namespace)
+	}
+	gone := func(key string) bool { return !slices.Contains(keys, key) }
+	if len(before) < maxShared && !slices.ContainsFunc(before, gone) {
+		return
+	}
+	for _, iso := range s.isolations {
+		if iso.built && iso.namespace() == namespace {
+			s.dirtyIsolations[iso] = struct{}{}
+		}
+	}
+}
