@@ -145,28 +145,34 @@ func TestRules(t *testing.T) {
 		{"outside and nodes, exactly", suggest.Exact,
 			[]string{"shop/db-0 192.0.2.9 tcp/443", "shop/db-0 192.0.2.1 tcp/443", "shop/db-0 192.0.2.1 tcp/443",
 				"shop/db-0 198.51.100.7(node) tcp/443", "shop/db-0 192.0.2.7 tcp/80"}, "db-egress",
-			[]string{"to 1 address of nodes: TCP 443, 1 connection" + seenLast,
+			[]string{"to 1 node address: TCP 443, 1 connection" + seenLast,
 				"{ports:[{port:443,protocol:TCP}],to:[{ipBlock:{cidr:198.51.100.7/32}}]}",
-				"to 2 addresses outside: TCP 443, 2 connections" + seenLast,
+				"to 2 outside addresses: TCP 443, 2 connections" + seenLast,
 				"{ports:[{port:443,protocol:TCP}],to:[{ipBlock:{cidr:192.0.2.1/32}},{ipBlock:{cidr:192.0.2.9/32}}]}",
-				"to 1 address outside: TCP 80, 1 connection" + seenLast,
+				"to 1 outside address: TCP 80, 1 connection" + seenLast,
 				"{ports:[{port:80,protocol:TCP}],to:[{ipBlock:{cidr:192.0.2.7/32}}]}"}},
 		{"outside, by networks", suggest.Subnet,
 			[]string{"192.0.2.9 shop/db-0 tcp/443", "192.0.2.1 shop/db-0 tcp/443",
 				"2001:db8:0:1::9 shop/db-0 sctp/443"},
 			"db-ingress",
-			[]string{"from 2 addresses outside: TCP 443, 2 connections" + seenLast,
+			[]string{"from 2 outside addresses: TCP 443, 2 connections" + seenLast,
 				"{from:[{ipBlock:{cidr:192.0.2.0/24}}],ports:[{port:443,protocol:TCP}]}",
-				"from 1 address outside: SCTP 443, 1 connection" + seenLast,
+				"from 1 outside address: SCTP 443, 1 connection" + seenLast,
 				"{from:[{ipBlock:{cidr:2001:db8:0:1::/64}}],ports:[{port:443,protocol:SCTP}]}"}},
 		{"outside, any", suggest.Any, []string{"192.0.2.9 shop/db-0 tcp/443", "198.51.100.1 shop/db-0 tcp/443"},
 			"db-ingress",
-			[]string{"from 2 addresses outside: TCP 443, 2 connections" + seenLast,
+			[]string{"from 2 outside addresses: TCP 443, 2 connections" + seenLast,
 				"{from:[{ipBlock:{cidr:0.0.0.0/0}}],ports:[{port:443,protocol:TCP}]}"}},
 		{"ICMP", suggest.Exact, []string{"shop/web-5d9f-a shop/db-0 icmp", "shop/web-5d9f-a shop/db-0 tcp/80"},
 			"db-ingress",
-			[]string{"from shop/web: ICMP (which no port stands for: this allows every port), 1 connection" + seenLast +
-				"; from shop/web: TCP 80, 1 connection" + seenLast, "{from:[{podSelector:{matchLabels:{app:web}}}]}"}},
+			[]string{"from shop/web: ICMP (which no rule can name: this one allows every port), 1 connection" +
+				seenLast + "; from shop/web: TCP 80, 1 connection" + seenLast,
+				"{from:[{podSelector:{matchLabels:{app:web}}}]}"}},
+		{"addresses are counted by port", suggest.Any, []string{"shop/db-0 192.0.2.9 tcp/443",
+			"shop/db-0 192.0.2.8 tcp/443", "shop/db-0 192.0.2.9 tcp/80"}, "db-egress",
+			[]string{"to 1 outside address: TCP 80, 1 connection" + seenLast +
+				"; to 2 outside addresses: TCP 443, 2 connections" + seenLast,
+				"{ports:[{port:80,protocol:TCP},{port:443,protocol:TCP}],to:[{ipBlock:{cidr:0.0.0.0/0}}]}"}},
 		{"a pod to itself, and what was not seen", suggest.Exact, []string{"shop/db-0 shop/db-0 tcp/80"}, "db-ingress",
 			nil},
 	} {
@@ -189,8 +195,8 @@ func TestDenied(t *testing.T) {
 	if got := rules(t, s, "db-ingress"); got != nil || len(s.Lost) > 0 {
 		t.Errorf("%v %v", got, s.Lost)
 	}
-	if want := []string{"shop/db: no connection was seen: its policies allow nothing",
-		"shop/web: no connection was seen: its policies allow nothing"}; !cmp.Equal(want, s.Notes) {
+	if want := []string{"shop/db: no connection was seen, so its policies allow nothing",
+		"shop/web: no connection was seen, so its policies allow nothing"}; !cmp.Equal(want, s.Notes) {
 		t.Errorf("%q", s.Notes)
 	}
 }
@@ -260,7 +266,7 @@ func TestExisting(t *testing.T) {
 	if got := rules(t, s, "db-ingress"); len(got) != 2 {
 		t.Errorf("%q", got)
 	}
-	want := "[shop/db -> 192.0.2.1 TCP 443: denied for egress by shop/db-egress]"
+	want := "[shop/db -> 192.0.2.1 TCP 443: egress denied by shop/db-egress]"
 	if got := fmt.Sprint(s.Outdated); got != want || len(s.Lost) > 0 {
 		t.Error(got, s.Lost)
 	}
@@ -269,9 +275,41 @@ func TestExisting(t *testing.T) {
 	if got := rules(t, s, "db-ingress"); got[0] != "no policy db-ingress" {
 		t.Errorf("%q", got)
 	}
-	if want := "shop/db: policies isolate it for ingress and allow all that was seen: nothing is suggested"; !slices.
-		Contains(s.Notes, want) {
+	const nothing = "shop/db: policies already isolate it for ingress and allow all that was seen, so nothing is " +
+		"suggested"
+	if !slices.Contains(s.Notes, nothing) {
 		t.Errorf("%q", s.Notes)
+	}
+}
+
+// TestAlike: workloads that labels do not tell apart share a rule.
+func TestAlike(t *testing.T) {
+	c := shop()
+	c.Pods = append(c.Pods, pod("shop/web-canary-7f8c-a", "ReplicaSet/web-canary-7f8c",
+		"app=web,version=v2,pod-template-hash=7f8c", "10.0.0.7"))
+	s := ask(c, suggest.Exact, "shop/web-5d9f-a shop/db-0 tcp/5432", "shop/web-canary-7f8c-a shop/db-0 tcp/5432")
+	want := []string{"from shop/web, shop/web-canary: TCP 5432, 2 connections" + seenLast,
+		"{from:[{podSelector:{matchLabels:{app:web}}}],ports:[{port:5432,protocol:TCP}]}"}
+	if diff := cmp.Diff(want, rules(t, s, "db-ingress")); diff != "" || len(s.Lost) > 0 {
+		t.Errorf("-want +got\n%s%v", diff, s.Lost)
+	}
+}
+
+// TestAuditedAlone: one policy that is only audited counts as enforced, which an operator has to know.
+func TestAuditedAlone(t *testing.T) {
+	c := shop()
+	np := existing(t, "db", `{podSelector: {matchLabels: {app: db}}, ingress: [{ports: [{port: 5432}]}]}`)
+	np.Annotations = map[string]string{policy.ModeAnnotation: policy.Audit}
+	c.Policies = []*networkingv1.NetworkPolicy{np}
+	s := ask(c, suggest.Exact, "shop/web-5d9f-a shop/db-0 tcp/5432")
+	const want = "shop/db is only audited, and what it allows is not suggested again: enforce it first, or what is " +
+		"suggested stops that"
+	if !slices.Contains(s.Notes, want) {
+		t.Errorf("%q", s.Notes)
+	}
+	c.Modes = map[string]string{"shop": policy.Audit}
+	if s = ask(c, suggest.Exact, "shop/web-5d9f-a shop/db-0 tcp/5432"); slices.Contains(s.Notes, want) {
+		t.Errorf("of a namespace in which all is audited: %q", s.Notes)
 	}
 }
 
@@ -314,8 +352,15 @@ func TestSelectors(t *testing.T) {
 			"{matchLabels:{app.kubernetes.io/instance:a,app.kubernetes.io/name:pg}}", ""},
 		{"one more where it is needed", "StatefulSet", []string{"app=shop,a=1,part=web,version=1"},
 			[]string{"app=shop,a=1,part=db,version=2"}, "{matchLabels:{app:shop,part:web}}", ""},
-		{"a version, where nothing else tells", "StatefulSet", []string{"app=web,version=1"},
-			[]string{"app=web,version=2"}, "{matchLabels:{app:web,version:1}}", ""},
+		{"a version, which the next release changes", "StatefulSet", []string{"app=web,version=1"},
+			[]string{"app=web,version=2"}, "{matchLabels:{app:web}}",
+			"its selector also matches pods of shop/other-0: their labels do not tell them apart"},
+		{"what a controller sets, by kind", "CronJob", []string{"job-name=x-1,controller-uid=1", "job-name=x-2"},
+			[]string{"", "app=db"}, "{matchExpressions:[{key:job-name,operator:Exists}]}", "no label identifies it"},
+		{"what a controller did not set", "Pod", []string{""}, []string{"job-name=a", "job-name=b"},
+			"{matchExpressions:[{key:job-name,operator:DoesNotExist}]}", "no label identifies it"},
+		{"a label that no selector can have", "StatefulSet", []string{"app=/"}, []string{"b=1"},
+			"{matchExpressions:[{key:b,operator:DoesNotExist}]}", "no label identifies it"},
 		{"a label that the canary has", "StatefulSet", []string{"app=web"}, []string{"app=web,track=canary", "app=db"},
 			"{matchExpressions:[{key:track,operator:DoesNotExist}],matchLabels:{app:web}}", ""},
 		{"several values", "StatefulSet", []string{"shard=a", "shard=b"}, []string{"shard=c"},
@@ -324,14 +369,14 @@ func TestSelectors(t *testing.T) {
 			"{matchExpressions:[{key:shard,operator:NotIn,values:[c]}],matchLabels:{app:x}}", ""},
 		{"volatile labels", "StatefulSet", []string{"statefulset.kubernetes.io/pod-name=x,controller-revision-hash=1",
 			"statefulset.kubernetes.io/pod-name=y,controller-revision-hash=1"}, []string{"app=db"},
-			"{matchExpressions:[{key:app,operator:DoesNotExist}]}", "it has no label that identifies it"},
+			"{matchExpressions:[{key:app,operator:DoesNotExist}]}", "no label identifies it"},
 		{"a job", "Job", []string{"job-name=migrate,controller-uid=1"}, []string{"job-name=other"},
 			"{matchLabels:{job-name:migrate}}", ""},
 		{"a convention's label of nobody else comes first", "DaemonSet", []string{"b=1,k8s-app=proxy"}, nil,
 			"{matchLabels:{k8s-app:proxy}}", ""},
 		{"alike", "StatefulSet", []string{"app=web"}, []string{"app=web", "app=db"}, "{matchLabels:{app:web}}",
-			"its selector matches pods of shop/other-0 too, as labels do not tell them apart"},
-		{"no labels, nobody else", "StatefulSet", []string{""}, nil, "{}", "it has no label that identifies it"},
+			"its selector also matches pods of shop/other-0: their labels do not tell them apart"},
+		{"no labels, nobody else", "StatefulSet", []string{""}, nil, "{}", "no label identifies it"},
 	} {
 		c := &policy.Cluster{}
 		for i, l := range row.pods {
@@ -357,8 +402,8 @@ func TestSelectors(t *testing.T) {
 		for _, n := range s.Notes {
 			if after, ok := strings.CutPrefix(n, "shop/x: its "); ok {
 				note = "its " + after
-			} else if after, ok := strings.CutPrefix(n, "shop/x: it "); ok {
-				note = "it " + after
+			} else if after, ok := strings.CutPrefix(n, "shop/x: no label "); ok {
+				note = "no label " + after
 			}
 		}
 		if row.note == "" && note != "" || !strings.HasPrefix(note, row.note) {
@@ -388,7 +433,7 @@ spec:
 		c.Namespaces[ns] = map[string]string{"kubernetes.io/metadata.name": ns}
 	}
 	s := ask(c, suggest.Exact, "shop/db-0 192.0.2.1 tcp/443", "shop/db-0 198.51.100.1 tcp/443")
-	got, want := fmt.Sprint(s.Outdated), "[shop/db -> 192.0.2.1 TCP 443: denied for egress by Admin: guard rule 1]"
+	got, want := fmt.Sprint(s.Outdated), "[shop/db -> 192.0.2.1 TCP 443: egress denied by Admin: guard rule 1]"
 	if got != want || len(s.Lost) > 0 || len(rules(t, s, "db-egress")) != 2 {
 		t.Errorf("%s, want %s; %v", got, want, s.Lost)
 	}

@@ -137,7 +137,7 @@ func (s *suggester) outdated(o observed) bool {
 					names = []string{tier.String()}
 				}
 			}
-			reason := fmt.Sprintf("denied for %s by %s", d, strings.Join(names, ", "))
+			reason := fmt.Sprintf("%s denied by %s", d, strings.Join(names, ", "))
 			s.Outdated = append(s.Outdated, Lost{o.Flow, reason})
 			return true
 		}
@@ -150,7 +150,7 @@ func (s *suggester) replay() {
 	for _, o := range s.seen {
 		for _, d := range policy.Directions() {
 			if own, _ := o.of(d); own.in(s.Namespace) && !enforced(s.ask(o.Question(), o.from, o.to), d).Allowed {
-				s.Lost = append(s.Lost, Lost{o.Flow, "no rule can say it"})
+				s.Lost = append(s.Lost, Lost{o.Flow, "no rule can express it"})
 				break
 			}
 		}

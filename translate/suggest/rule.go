@@ -157,7 +157,8 @@ type rule struct {
 	ports   []networkingv1.NetworkPolicyPort
 }
 
-// rules returns the rules for needs: one for each peer; networks that have the same ports share one.
+// rules returns the rules for needs: one for each peer. Networks that have the same ports share one, and so do
+// workloads that have the same selector.
 func (s *suggester) rules(d policy.Direction, needs map[wish]*need) []rule {
 	byPeer := make(map[peer][]*need)
 	for w, n := range needs {
@@ -172,8 +173,10 @@ func (s *suggester) rules(d policy.Direction, needs map[wish]*need) []rule {
 		slices.SortFunc(of, func(a, b *need) int {
 			return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
 		})
-		key := fmt.Sprint(p.kind, p.name())
-		if p.workload == nil {
+		key := ""
+		if p.workload != nil {
+			key = p.workload.Namespace + " " + metav1.FormatLabelSelector(&s.selector(p.workload).LabelSelector)
+		} else {
 			var ports []service
 			for _, n := range of {
 				ports = append(ports, n.service)
@@ -195,7 +198,9 @@ func (s *suggester) rules(d policy.Direction, needs map[wish]*need) []rule {
 	}) {
 		r := rule{comment: comment(d, g.peers, g.needs), ports: ports(g.needs)}
 		for _, p := range g.peers {
-			r.peers = append(r.peers, s.peer(p))
+			if len(r.peers) == 0 || p.workload == nil { // workloads of one group have one selector
+				r.peers = append(r.peers, s.peer(p))
+			}
 		}
 		all = append(all, r)
 	}
@@ -211,7 +216,7 @@ func (p peer) name() string {
 	if p.workload == nil {
 		return ""
 	}
-	return p.workload.String() + "/" + p.workload.Kind
+	return p.workload.String() + " " + p.workload.Kind
 }
 
 // peer writes a peer of a rule.
@@ -260,33 +265,16 @@ func ports(needs []*need) []networkingv1.NetworkPolicyPort {
 
 // comment says who a rule is for, and what was seen of it: a line for each port.
 func comment(d policy.Direction, peers []peer, needs []*need) []string {
-	type seen struct {
-		name  string
-		count uint64
-		last  time.Time
-	}
-	all := make(map[service]*seen)
-	addresses := make(map[netip.Addr]bool)
+	all := make(map[service]*need)
 	for _, n := range needs {
 		if all[n.service] == nil {
-			all[n.service] = &seen{name: n.name}
+			all[n.service] = &need{name: n.name, addresses: make(map[netip.Addr]bool)}
 		}
 		all[n.service].count += n.count
 		if n.last.After(all[n.service].last) {
 			all[n.service].last = n.last
 		}
-		maps.Copy(addresses, n.addresses)
-	}
-	word := map[policy.Direction]string{policy.Egress: "to ", policy.Ingress: "from "}[d]
-	switch p := peers[0]; p.kind {
-	case dns:
-		word = "DNS"
-	case nodes:
-		word += plural(uint64(len(addresses)), "address", "es") + " of nodes"
-	case outside:
-		word += plural(uint64(len(addresses)), "address", "es") + " outside"
-	default:
-		word += p.workload.String()
+		maps.Copy(all[n.service].addresses, n.addresses)
 	}
 	lines := []string{}
 	for _, s := range slices.SortedFunc(maps.Keys(all), func(a, b service) int {
@@ -295,12 +283,30 @@ func comment(d policy.Direction, peers []peer, needs []*need) []string {
 		of := all[s]
 		name := of.name
 		if s.proto == 0 {
-			name += " (which no port stands for: this allows every port)"
+			name += " (which no rule can name: this one allows every port)"
 		}
-		lines = append(lines, fmt.Sprintf("%s: %s, %s, last seen %s", word, name,
+		lines = append(lines, fmt.Sprintf("%s: %s, %s, last seen %s", peersText(d, peers, of), name,
 			plural(of.count, "connection", "s"), stamp(of.last)))
 	}
 	return lines
+}
+
+// peersText says who the peers of a rule are, of networks how many addresses were seen.
+func peersText(d policy.Direction, peers []peer, seen *need) string {
+	word := map[policy.Direction]string{policy.Egress: "to ", policy.Ingress: "from "}[d]
+	switch n := uint64(len(seen.addresses)); peers[0].kind {
+	case dns:
+		return "DNS"
+	case nodes:
+		return word + plural(n, "node address", "es")
+	case outside:
+		return word + plural(n, "outside address", "es")
+	}
+	var names []string
+	for _, p := range peers {
+		names = append(names, p.workload.String())
+	}
+	return word + strings.Join(names, ", ")
 }
 
 // stamp writes a time to the minute.

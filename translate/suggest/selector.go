@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // selection is the selector of a workload.
@@ -25,16 +26,21 @@ func identifying() []string {
 		"app", "k8s-app", "name", "run"}
 }
 
-// changing are labels that a release changes: they come last.
-func changing() []string {
-	return []string{"app.kubernetes.io/version", "version", "helm.sh/chart", "chart", "app.kubernetes.io/managed-by",
-		"heritage"}
+// idle are labels that say how a pod was deployed: they come last.
+func idle() []string { return []string{"app.kubernetes.io/managed-by", "heritage"} }
+
+// ofKind are labels that the controller of one kind of workload sets: that a pod has one says something, the value does
+// not.
+func ofKind() []string {
+	return []string{"job-name", "pod-template-hash", "statefulset.kubernetes.io/pod-name", "controller-revision-hash"}
 }
 
-// volatile says whether pods of one workload have a label with different values, or the next ones will have.
+// volatile says whether pods of one workload have a label with different values, or the next ones will have. Nothing
+// would isolate the pods of the next release if a selector had its version.
 func volatile(key, kind string) bool {
 	switch key {
-	case "pod-template-hash", "controller-revision-hash", "pod-template-generation",
+	case "app.kubernetes.io/version", "version", "helm.sh/chart", "chart",
+		"pod-template-hash", "controller-revision-hash", "pod-template-generation",
 		"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index",
 		"batch.kubernetes.io/job-completion-index", "batch.kubernetes.io/controller-uid", "controller-uid":
 		return true
@@ -47,19 +53,8 @@ func volatile(key, kind string) bool {
 // requirement is a condition that all pods of a workload meet.
 type requirement struct {
 	metav1.LabelSelectorRequirement
-	rank int
-}
-
-// meets says whether labels meet the requirement.
-func (r requirement) meets(labels map[string]string) bool {
-	value, has := labels[r.Key]
-	switch r.Operator {
-	case metav1.LabelSelectorOpIn:
-		return has && slices.Contains(r.Values, value)
-	case metav1.LabelSelectorOpNotIn:
-		return !has || !slices.Contains(r.Values, value)
-	}
-	return !has // DoesNotExist
+	rank    int
+	matches labels.Selector
 }
 
 // selector returns the selector of a workload: labels that identify it, and as many more as tell it from the others of
@@ -91,7 +86,7 @@ func (r roster) selector(w *workload) *selection {
 		}
 		chosen, others = append(chosen, best), left
 	}
-	if len(chosen) == 0 && len(candidates) > 0 && candidates[0].Operator == metav1.LabelSelectorOpIn {
+	if len(chosen) == 0 && len(candidates) > 0 && candidates[0].Operator != metav1.LabelSelectorOpDoesNotExist {
 		chosen = candidates[:1]
 	}
 	w.selected = &selection{LabelSelector: selectorOf(chosen), note: unexact(w, chosen, others)}
@@ -113,7 +108,7 @@ func (r requirement) left(all []*workload) []*workload {
 	for _, w := range all {
 		rest := &workload{Workload: w.Workload}
 		for _, p := range w.pods {
-			if r.meets(p.Labels) {
+			if r.matches.Matches(labels.Set(p.Labels)) {
 				rest.pods = append(rest.pods, p)
 			}
 		}
@@ -149,9 +144,6 @@ func requirements(w *workload, others []*workload) []requirement {
 		}
 	}
 	for _, k := range keys {
-		if volatile(k, w.Kind) {
-			continue
-		}
 		r := requirement{LabelSelectorRequirement: metav1.LabelSelectorRequirement{Key: k}, rank: rankOf(k)}
 		have := 0
 		for _, p := range w.pods {
@@ -159,7 +151,11 @@ func requirements(w *workload, others []*workload) []requirement {
 				have++
 			}
 		}
-		switch {
+		switch volatile := volatile(k, w.Kind); {
+		case volatile && (!slices.Contains(ofKind(), k) || 0 < have && have < len(w.pods)):
+			continue
+		case volatile && have > 0:
+			r.Operator, r.rank = metav1.LabelSelectorOpExists, r.rank+400
 		case have == 0:
 			r.Operator, r.rank = metav1.LabelSelectorOpDoesNotExist, r.rank+300
 		case have < len(w.pods):
@@ -172,7 +168,9 @@ func requirements(w *workload, others []*workload) []requirement {
 		if len(r.Values) > 1 {
 			r.rank += 100
 		}
-		if len(r.Values) > 0 || r.Operator == metav1.LabelSelectorOpDoesNotExist {
+		alone := selectorOf([]requirement{r})
+		var err error
+		if r.matches, err = metav1.LabelSelectorAsSelector(&alone); err == nil { // it has values, and they are valid
 			all = append(all, r)
 		}
 	}
@@ -187,7 +185,7 @@ func rankOf(key string) int {
 	if i := slices.Index(identifying(), key); i >= 0 {
 		return i
 	}
-	return 50 + slices.Index(changing(), key) // -1 for most
+	return 50 + slices.Index(idle(), key) // -1 for most
 }
 
 // conventional returns the labels that identify a workload by convention.
@@ -229,11 +227,10 @@ func unexact(w *workload, chosen []requirement, others []*workload) string {
 			names = append(names, o.String())
 		}
 		slices.Sort(names)
-		return fmt.Sprintf("%s: its selector matches pods of %s too, as labels do not tell them apart", w,
+		return fmt.Sprintf("%s: its selector also matches pods of %s: their labels do not tell them apart", w,
 			strings.Join(names, ", "))
 	case !slices.ContainsFunc(chosen, has):
-		return fmt.Sprintf("%s: it has no label that identifies it, so its selector matches any pod that has none of "+
-			"the others' labels: give it one", w)
+		return fmt.Sprintf("%s: no label identifies it, so its selector may match pods to come: give it one", w)
 	}
 	return ""
 }

@@ -191,9 +191,9 @@ func (s *suggester) count() {
 func (s *Suggestion) SeenText() string {
 	when := "at " + stamp(s.Last)
 	if first := stamp(s.First); first != stamp(s.Last) {
-		when = fmt.Sprintf("from %s to %s", first, stamp(s.Last))
+		when = fmt.Sprintf("between %s and %s", first, stamp(s.Last))
 	}
-	return fmt.Sprintf("%s %s", plural(s.Seen, "connection", "s"), when)
+	return fmt.Sprintf("%s seen %s", plural(s.Seen, "connection", "s"), when)
 }
 
 // isDiscovery says whether a flow is IPv6 neighbour discovery, which no policy can stop.
@@ -250,8 +250,8 @@ func (s *suggester) suggest() {
 			needs := s.needs[subject{w, d}]
 			seen = seen || len(needs) > 0
 			if s.isolated(w, d) && len(needs) == 0 {
-				s.Notes = append(s.Notes, fmt.Sprintf("%s: policies isolate it for %s and allow all that was seen: "+
-					"nothing is suggested", w, d))
+				s.Notes = append(s.Notes, fmt.Sprintf("%s: policies already isolate it for %s and allow all that was "+
+					"seen, so nothing is suggested", w, d))
 				seen = true
 				continue
 			}
@@ -265,12 +265,18 @@ func (s *suggester) suggest() {
 			s.Policies = append(s.Policies, p)
 		}
 		if !seen {
-			s.Notes = append(s.Notes, fmt.Sprintf("%s: no connection was seen: its policies allow nothing", w))
+			s.Notes = append(s.Notes, fmt.Sprintf("%s: no connection was seen, so its policies allow nothing", w))
 		}
 	}
 	for _, w := range s.workloads {
 		if w.selected != nil && w.selected.note != "" {
 			s.Notes = append(s.Notes, w.selected.note)
+		}
+	}
+	for _, np := range s.Cluster.Policies {
+		if np.Namespace == s.Namespace && s.Cluster.Audited(np) && s.Cluster.Modes[s.Namespace] != policy.Audit {
+			s.Notes = append(s.Notes, fmt.Sprintf("%s/%s is only audited, and what it allows is not suggested again: "+
+				"enforce it first, or what is suggested stops that", np.Namespace, np.Name))
 		}
 	}
 	for i, note := range s.Notes {
@@ -289,9 +295,8 @@ func (s *suggester) fill(p *Policy, needs map[wish]*need) {
 	p.Spec.PolicyTypes = []networkingv1.PolicyType{types[p.Direction]}
 	for _, r := range s.rules(p.Direction, needs) {
 		if len(r.peers) > manyBlocks {
-			s.Notes = append(s.Notes, fmt.Sprintf("%s: a rule for %s has %d networks: "+
-				"--external=24 or any makes it shorter",
-				p.Workload, p.Direction, len(r.peers)))
+			s.Notes = append(s.Notes, fmt.Sprintf("%s: an %s rule has %d networks: --external=24 or --external=any "+
+				"makes it shorter", p.Workload, p.Direction, len(r.peers)))
 		}
 		p.Rules = append(p.Rules, r.comment)
 		if p.Direction == policy.Ingress {

@@ -206,7 +206,7 @@ func checkSelectors(t *testing.T, s *suggest.Suggestion) (exact, shared int) {
 				}
 			}
 			if !slices.ContainsFunc(s.Notes, func(n string) bool {
-				return strings.HasPrefix(n, printable(p.Workload.String())+": its selector matches pods of ")
+				return strings.HasPrefix(n, printable(p.Workload.String())+": its selector also matches pods of ")
 			}) {
 				t.Errorf("%s selects %s, and nothing says so: %q", p.Name, pod, s.Notes)
 			}

@@ -9,14 +9,17 @@ import (
 	"strings"
 	"unicode"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Write writes the policies as YAML that `kubectl apply -f -` takes, with comments.
 func (s *Suggestion) Write(w io.Writer) error {
 	var b bytes.Buffer
 	if s.Seen > 0 && len(s.Policies) > 0 {
-		fmt.Fprintf(&b, "# Suggested by netpold for %s.\n", s.SeenText())
+		fmt.Fprintf(&b, "# Suggested by netpold from %s.\n", s.SeenText())
 	}
 	for i, p := range s.Policies {
 		if i > 0 {
@@ -59,17 +62,29 @@ func (p Policy) write(b *bytes.Buffer) error {
 		for _, line := range comment {
 			fmt.Fprintf(b, "  # %s\n", plain(line))
 		}
-		var rule any
-		if len(p.Spec.Ingress) > 0 {
-			rule = p.Spec.Ingress[i : i+1]
-		} else {
-			rule = p.Spec.Egress[i : i+1]
-		}
-		if err := block(b, rule, "  "); err != nil {
+		peers, ports := p.rule(i)
+		var rule bytes.Buffer
+		if err := block(&rule, peers, "    "); err != nil {
 			return err
 		}
+		if len(ports) > 0 {
+			if err := block(&rule, map[string]any{"ports": ports}, "    "); err != nil {
+				return err
+			}
+		}
+		b.WriteString("  - " + strings.TrimPrefix(rule.String(), "    "))
 	}
 	return nil
+}
+
+// rule returns the peers of a rule by the name of their field, and its ports.
+func (p Policy) rule(i int) (peers map[string]any, ports []networkingv1.NetworkPolicyPort) {
+	if p.Direction == policy.Ingress {
+		r := p.Spec.Ingress[i]
+		return map[string]any{"from": r.From}, r.Ports
+	}
+	r := p.Spec.Egress[i]
+	return map[string]any{"to": r.To}, r.Ports
 }
 
 // plain returns text that stays in its line. The name of a pod's controller is whatever who makes pods wrote.

@@ -99,10 +99,10 @@ func tell(w io.Writer, s *suggest.Suggestion) error {
 	for _, note := range s.Notes {
 		fmt.Fprintln(w, "netpold:", note)
 	}
-	list(w, "no longer allowed", s.Lost)
-	list(w, "denied by policies since it was seen", s.Outdated)
+	list(w, "would be stopped", s.Lost)
+	list(w, "not suggested", s.Outdated)
 	if len(s.Policies) > 0 {
-		fmt.Fprintf(w, "netpold: %s seen, %d would be stopped; what the policies change:\n\n", s.SeenText(),
+		fmt.Fprintf(w, "netpold: %s, %d would be stopped; what the policies change:\n\n", s.SeenText(),
 			len(s.Lost))
 		diff := connectivity.Compare(connectivity.New(s.Before), connectivity.New(s.After))
 		if err := render.DiffText(w, diff.Merged()); err != nil {
