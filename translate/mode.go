@@ -84,7 +84,7 @@ func (s *State) Audits(name types.NamespacedName) bool {
 func (s *State) selecting(id *identity, d policy.Direction) (enforced, audited []types.NamespacedName) {
 	for _, p := range s.policies[id.Namespace.Name] {
 		switch {
-		case !p.isolates[d] || !p.pods.Matches(id.Labels):
+		case !p.isolates[d] || !p.pods.Matches(&id.Labels):
 		case s.audits(p):
 			audited = append(audited, p.name)
 		default:

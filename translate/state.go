@@ -261,7 +261,7 @@ func (s *State) replacePolicy(name types.NamespacedName, p *networkPolicy) {
 	}
 	s.reshare(name.Namespace, old, p)
 	for id := range s.index.Identities(name.Namespace) {
-		if len(id.Local) > 0 && (old != nil && old.pods.Matches(id.Labels) || p != nil && p.pods.Matches(id.Labels)) {
+		if len(id.Local) > 0 && (old != nil && old.pods.Matches(&id.Labels) || p != nil && p.pods.Matches(&id.Labels)) {
 			s.dirtyIdentities[id] = struct{}{}
 		}
 	}

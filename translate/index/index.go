@@ -229,7 +229,7 @@ func (x *Index[I, S]) Addresses(id *Identity[I, S]) iter.Seq2[netip.Addr, *Pod[I
 
 // In says whether the pods of id are of a peer by what is known now.
 func (id *Identity[I, S]) In(p spec.Peer) bool {
-	return !id.Idle && covers(p, id.Namespace) && p.Pods.Matches(id.Labels)
+	return !id.Idle && covers(p, id.Namespace) && p.Pods.Matches(&id.Labels)
 }
 
 // covers says whether the peer's pods may be in ns, by what is known now.

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// TestMatchAllocatesNothing: a pod of a new kind is held against every selector. With two thousand of them that takes
+// no more allocations than with one.
+func TestMatchAllocatesNothing(t *testing.T) {
+	allocations := func(selectors int) float64 {
+		s := limited(translate.Limits{}, 1)
+		np := &networkingv1.NetworkPolicy{}
+		np.Namespace, np.Name = "ns", "np"
+		for i := range selectors {
+			np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{
+				From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{},
+					PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprint(i)}}}},
+			})
+		}
+		if err := s.SetPolicy(np); err != nil {
+			t.Fatal(err)
+		}
+		s.Complete()
+		name := types.NamespacedName{Namespace: "ns", Name: "new"}
+		p := policy.Pod{NamespacedName: name, Labels: map[string]string{"app": "new"}, Running: true,
+			IPs: []netip.Addr{netip.MustParseAddr("10.0.3.1")}}
+		return testing.AllocsPerRun(20, func() {
+			s.SetPod(p)
+			s.DeletePod(name)
+		})
+	}
+	if one, many := allocations(1), allocations(2000); many > one+20 {
+		t.Errorf("%v allocations with 2000 selectors, %v with one", many, one)
+	}
+}
