@@ -184,18 +184,23 @@ func Merge(all []Flow) []Flow {
 		}
 		m := &merged[i]
 		m.Count = max(m.Count, f.Count)
-		if f.First.Before(m.First) {
-			m.First = f.First
-		}
-		if f.Last.After(m.Last) {
-			m.Last = f.Last
-		}
+		m.Span(f)
 		if m.Node != f.Node {
 			m.Node = ""
 		}
 	}
 	slices.SortStableFunc(merged, Compare)
 	return merged
+}
+
+// Span makes the times of a flow also those of another.
+func (f *Flow) Span(other Flow) {
+	if other.First.Before(f.First) {
+		f.First = other.First
+	}
+	if other.Last.After(f.Last) {
+		f.Last = other.Last
+	}
 }
 
 // Settle returns flows of several nodes, Node of each being set, as the cluster has them: a connection that one node

@@ -222,6 +222,15 @@ func TestReadLate(t *testing.T) {
 		"fd00::1 > fd00::2 ICMP denied 3")
 }
 
+// TestPort0: what a scan sends to port 0, which flows do not have, keeps nobody from reading the others.
+func TestPort0(t *testing.T) {
+	w := newWorld(t, 9)
+	w.held(table, observe.All, "10.0.0.9 > 10.0.0.2 tcp 0", 1, 0)
+	w.held(table, observe.Denied, "10.0.0.9 > 10.0.0.2 tcp 0", 1, 0)
+	w.held(table, observe.All, ping, 1, 0)
+	w.expect("fd00::1 > fd00::2 ICMP allowed 1")
+}
+
 // TestNames: names are those of when a connection was seen. They are also found for a pod that has just gone, and for
 // one that becomes known just after.
 func TestNames(t *testing.T) {

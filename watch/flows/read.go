@@ -44,7 +44,7 @@ type reading struct {
 
 // readAll reads the sets of a table, in their order: what was denied was counted among all before.
 func (l *Log) readAll(ctx context.Context, reads Reads, name string) (reading, error) {
-	r := reading{at: time.Now()}
+	r := reading{at: time.Now().Round(0)} // by the wall clock, as it is told
 	var errs []error
 	for _, s := range observe.Sets(l.config.Max) {
 		elements, err := reads.Elements(ctx, name, s.Name, s.Type)
@@ -187,7 +187,7 @@ func (l *Log) take(changes []change) {
 	addresses := make(map[netip.Addr]struct{})
 	rest := changes[:0]
 	for _, c := range changes {
-		if c.kind == observe.Lost {
+		if !c.isFlow() {
 			continue
 		}
 		rest = append(rest, c)
@@ -223,6 +223,12 @@ func (l *Log) tellLost() {
 	l.config.Log.Warn("the kernel's set of flows is full: new connections are not counted; enforcement unaffected",
 		"connections", l.state.Lost-l.told, "max", l.config.Max, "remedy", "a larger --observe-max")
 	l.told, l.tell = l.state.Lost, time.Now().Add(tellEvery)
+}
+
+// isFlow says whether the element is of a flow: nothing listens on port 0, but who scans may ask for it.
+func (e element) isFlow() bool {
+	ported := e.key.Proto == nft.TCP || e.key.Proto == nft.UDP || e.key.Proto == nft.SCTP
+	return e.kind != observe.Lost && (e.key.Port != 0 || !ported)
 }
 
 // ends returns the addresses of a flow, as they are on the wire.

@@ -23,6 +23,7 @@ func (l *Log) ServeFlows(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	query := r.URL.Query()
+	namespace := query.Get("namespace")
 	var since time.Time
 	if text := query.Get("since"); text != "" {
 		d, err := time.ParseDuration(text)
@@ -43,8 +44,8 @@ func (l *Log) ServeFlows(w http.ResponseWriter, r *http.Request) {
 	for version := uint64(0); ; {
 		all, now, more := l.after(version)
 		all = slices.DeleteFunc(all, func(f flows.Flow) bool {
-			ns := query.Get("namespace")
-			return f.Last.Before(since) || ns != "" && f.From.Namespace != ns && f.To.Namespace != ns
+			return f.Last.Before(since) ||
+				namespace != "" && f.From.Namespace != namespace && f.To.Namespace != namespace
 		})
 		version = now
 		if err := flows.Write(w, all...); err != nil { // the asker has gone

@@ -103,14 +103,8 @@ func byWorkload(all []flows.Flow) []flows.Flow {
 			sums = append(sums, flow)
 			continue
 		}
-		sum := &sums[i]
-		sum.Count += flow.Count
-		if flow.First.Before(sum.First) {
-			sum.First = flow.First
-		}
-		if flow.Last.After(sum.Last) {
-			sum.Last = flow.Last
-		}
+		sums[i].Count += flow.Count
+		sums[i].Span(flow)
 	}
 	slices.SortFunc(sums, flows.Compare)
 	return sums
