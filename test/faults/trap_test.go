@@ -128,7 +128,8 @@ func becomeLaunched(program string) {
 	if err == nil {
 		listener <- fd
 		if err = <-sent; err == nil {
-			err = unix.Exec(program, os.Args, os.Environ())
+			// Go's scheduler sends many signals otherwise, and before Linux 5.19 they interrupt calls.
+			err = unix.Exec(program, os.Args, append(os.Environ(), "GODEBUG=asyncpreemptoff=1"))
 		}
 	}
 	var errno unix.Errno
@@ -158,11 +159,16 @@ func filter() (uintptr, error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, err
 	}
-	// Signals, of which Go's scheduler sends many, shall not interrupt a call that the test has been told of.
-	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	all := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags,
-		uintptr(unsafe.Pointer(&all)))
+	var fd uintptr
+	errno := unix.EINVAL
+	// Signals shall not interrupt a call that the test has been told of: only Linux 5.19 can promise that.
+	for _, killable := range []uintptr{unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, 0} {
+		if errno == unix.EINVAL {
+			fd, _, errno = unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+				unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|killable, uintptr(unsafe.Pointer(&all)))
+		}
+	}
 	if errno != 0 {
 		return 0, errno
 	}
