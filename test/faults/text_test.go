@@ -54,6 +54,9 @@ func same(t *testing.T, d *daemon) {
 	for deadline := time.Now().Add(patience); ; d.idle() {
 		running := listing(t, d)
 		extra, lacking := missing(running, loaded), missing(loaded, running)
+		if way := "chain forward-ingress {"; strings.Contains(running, way) && !strings.Contains(loaded, way) {
+			extra, lacking = slices.DeleteFunc(extra, isWay), slices.DeleteFunc(lacking, isWay)
+		}
 		if len(extra)+len(lacking) == 0 {
 			return
 		}
@@ -62,6 +65,13 @@ func same(t *testing.T, d *daemon) {
 				strings.Join(lacking, "\n"))
 		}
 	}
+}
+
+// isWay says whether a block is a chain that run writes otherwise on a kernel that walks every way through the chains,
+// which render, without a kernel, does not know of: see translate.Options.TwoWays.
+func isWay(block string) bool {
+	name, _, _ := strings.Cut(block, " {")
+	return name == "chain forward" || name == "chain forward-ingress" || name == "chain ingress"
 }
 
 // missing returns the sets and chains of one listing that are not in the other. The kernel lists them in the order in
