@@ -120,18 +120,33 @@ type act struct {
 // TestPage opens the page in a browser and clicks, types and chooses as a person would.
 func TestPage(t *testing.T) {
 	both := shopWith(t, guard)
-	var onlyTiers []string
+	var onlyTiers, none []string
 	for document := range strings.SplitSeq(both, "\n---\n") {
-		if !strings.Contains(document, "kind: NetworkPolicy") {
-			onlyTiers = append(onlyTiers, document)
+		switch {
+		case strings.Contains(document, "kind: NetworkPolicy"):
+			continue
+		case !strings.Contains(document, "kind: ClusterNetworkPolicy"):
+			none = append(none, document)
 		}
+		onlyTiers = append(onlyTiers, document)
 	}
 	for name, tc := range map[string]struct {
 		manifests string
 		acts      []act
 	}{
-		"NetworkPolicies":        {shopWith(t, ""), plainActs()},
-		"both kinds":             {both, bothActs()},
+		"NetworkPolicies": {shopWith(t, ""), plainActs()},
+		"both kinds":      {both, bothActs()},
+		"no policies": {strings.Join(none, "\n---\n"), []act{
+			{do: ``, want: []string{"0 of 0 arrows", "7 workloads", "no policy has a say"}},
+			{do: `card("shop/web"); why("to", "shop/db")`, want: []string{"shop/web → shop/db\nall\n",
+				"open: no policy isolates it for egress", "open: no policy isolates it for ingress"}},
+		}},
+		"nothing": {"", []act{{do: ``, want: []string{"0 of 0 arrows", "0 workloads"}}}},
+		"no open connection": {`{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}, spec: {}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a, namespace: shop},
+  spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}
+`, []act{{do: `card("shop/a")`, want: []string{"0 of 0 arrows", "shop/a\nPod, 1 pod", "MAY TALK TO\nnothing"}}}},
 		"ClusterNetworkPolicies": {strings.Join(onlyTiers, "\n---\n"), tierActs()},
 	} {
 		t.Run(name, func(t *testing.T) {

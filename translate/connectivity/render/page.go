@@ -94,7 +94,8 @@ func HTML(w io.Writer, v View) error {
 
 // pageData returns what the program of a page needs to answer.
 func (v View) pageData(g graph) pageData {
-	d := pageData{Namespace: v.Namespace}
+	d := pageData{Namespace: v.Namespace, Workloads: []pageWorkload{}, Nodes: []pageNode{}, Edges: []pageEdge{},
+		Connections: []pageConnection{}} // in JSON nil is null
 	for i, w := range v.Workloads {
 		d.Workloads = append(d.Workloads, pageWorkload{
 			v.Name(i), w.Namespace, w.Kind, v.Pods(i), v.isolation(policy.Ingress, i), v.isolation(policy.Egress, i),
