@@ -39,12 +39,7 @@ func (f Family) protocol() string {
 }
 
 // addrType is nft(8)'s name of the family's address type.
-func (f Family) addrType() string {
-	if f == IPv4 {
-		return "ipv4_addr"
-	}
-	return "ipv6_addr"
-}
+func (f Family) addrType() string { return "ipv" + f.String() + "_addr" }
 
 // IANA protocol numbers that policies and rules name.
 const (

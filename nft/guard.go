@@ -66,7 +66,6 @@ const (
 
 // String returns the match as nft(8) writes it.
 func (m AddrType) String() string {
-	field := [...]string{"saddr", "daddr"}[m.Side]
 	kinds := map[AddrKind]string{Local: "local", Broadcast: "broadcast", Multicast: "multicast"}
-	return "fib " + field + " type " + kinds[m.Kind]
+	return "fib " + m.Side.addr() + " type " + kinds[m.Kind]
 }

@@ -92,8 +92,9 @@ func (t *Table) wait(s *Set) {
 
 // retireSet retires a set that the kernel holds, or deletes it.
 func (b *batch) retireSet(s *Set) {
-	var ripe bool
-	if s.retired, ripe = b.table.retire(s.retired); ripe && !b.pinned[s.Name] {
+	number, ripe := b.table.retire(s.retired)
+	s.retired = number
+	if ripe && !b.pinned[s.Name] {
 		delete(b.table.sets, s.Name)
 		b.delSets = append(b.delSets, Op{Verb: DeleteSet, Set: s})
 		return

@@ -39,7 +39,8 @@ func (t *Table) Shape() (Shape, bool) {
 		if !set.elements.known() {
 			continue
 		}
-		if s.Sets[name] = set.elements.heldLen(); set.Type.Dynamic != (Dynamic{}) {
+		s.Sets[name] = set.elements.heldLen()
+		if set.Type.Dynamic != (Dynamic{}) {
 			s.Sets[name] = Unknown // packets change it
 		}
 		if set.Type.Map {

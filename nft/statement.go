@@ -71,13 +71,11 @@ const (
 // Other returns the opposite end.
 func (s Side) Other() Side { return Destination - s }
 
+// addr is nft(8)'s name of the address.
+func (s Side) addr() string { return [...]string{"saddr", "daddr"}[s] }
+
 // field is nft(8)'s name of the address field.
-func (s Side) field(f Family) string {
-	if s == Source {
-		return f.protocol() + " saddr"
-	}
-	return f.protocol() + " daddr"
-}
+func (s Side) field(f Family) string { return f.protocol() + " " + s.addr() }
 
 // Lookup looks the packet up in a set or map: an address of it and, by the set's type, its other fields. In a set it
 // matches when the set has the element; in a map the element's verdict follows, and a miss goes on with the next rule.

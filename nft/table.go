@@ -25,11 +25,7 @@ type Table struct {
 
 // NewTable returns an empty table that the kernel is not known to hold.
 func NewTable(name, comment string) *Table {
-	return &Table{
-		Name:    name,
-		Comment: CleanComment(comment),
-		sets:    make(map[string]*Set),
-	}
+	return &Table{Name: name, Comment: CleanComment(comment), sets: make(map[string]*Set)}
 }
 
 // SetChain wants c, in place of the chain of that name if there is one. It is a no-op when c renders as before. The

@@ -130,7 +130,8 @@ func (op Op) text(tx *Transaction) string {
 	case AddElements, DeleteElements:
 		items := make([]string, len(op.Elements))
 		for i, e := range op.Elements {
-			if items[i] = e.Text(op.Set.Type); op.Verb == DeleteElements {
+			items[i] = e.Text(op.Set.Type)
+			if op.Verb == DeleteElements {
 				items[i] = e.keyText(op.Set.Type)
 			}
 		}

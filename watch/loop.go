@@ -30,10 +30,9 @@ import (
 // and one transaction is in flight at a time; what arrives meanwhile makes the next.
 //
 // Mutexes are taken in this order: Loop.mu, and then one of denied.Counter.mu, drops.Log.mu, flows.Log.mu and
-// events.Recorder.mu.
-// None is held while the kernel, a file or the API server is waited for. Who waits for those waits for one of two
-// things at most, each until his context ends: for another one's denied.Counter.Read, and for his turn with the
-// kernel.Reader. The loop's goroutine waits for neither.
+// events.Recorder.mu. Nobody holds one while waiting for the kernel, a file or the API server. Whoever reads from the
+// kernel may first wait, until the context ends, for another denied.Counter.Read and for a turn with the kernel.Reader;
+// the loop's goroutine waits for neither.
 type Loop struct {
 	config  LoopConfig // not changed after NewLoop
 	metrics *metrics

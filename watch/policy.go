@@ -33,7 +33,8 @@ func (l *Loop) PolicyReport(name types.NamespacedName) PolicyReport {
 	known, audited, meant := false, false, ""
 	l.view(func(s *translate.State) {
 		np, pods := s.Policy(name)
-		if known = np != nil; known {
+		known = np != nil
+		if known {
 			r.Spec, r.Pods, audited = &np.Spec, append(r.Pods, pods...), s.Audits(name)
 			return
 		}

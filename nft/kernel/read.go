@@ -60,7 +60,8 @@ func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType)
 		if err := r.exchange(ctx, request, d.Message); err != nil {
 			return err
 		}
-		if found = d.Finish(); d.Twice() {
+		found = d.Finish()
+		if d.Twice() {
 			return ErrTorn
 		}
 		return nil

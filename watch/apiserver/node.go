@@ -36,7 +36,8 @@ func (s *Source) followNode(ctx context.Context, sink watch.Sink, answered func(
 				err = wrong
 			}
 			answered()
-			if wait = min(2*wait, time.Minute); len(cidrs) > 0 {
+			wait = min(2*wait, time.Minute)
+			if len(cidrs) > 0 {
 				wait = nodeLater
 			}
 		}

@@ -51,7 +51,8 @@ func (o *optional) follow(ctx context.Context) {
 			o.run(ctx)
 			continue
 		case apierrors.IsNotFound(err):
-			if away++; away > 1 {
+			away++
+			if away > 1 {
 				o.forget()
 			}
 			o.complete()

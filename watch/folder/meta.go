@@ -44,7 +44,8 @@ func (r *reader) metadata(kind objectKind, text json.RawMessage, path *field.Pat
 	if kind == kindNamespace {
 		validName = validation.IsDNS1123Label
 	}
-	if m.key.Name = r.text(m.Name, path.Child("name"), validName); m.key.Name == "" && len(r.problems) == before {
+	m.key.Name = r.text(m.Name, path.Child("name"), validName)
+	if m.key.Name == "" && len(r.problems) == before {
 		r.fail(path.Child("name"), "is missing")
 	}
 	if kind.inNamespace() {

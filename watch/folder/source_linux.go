@@ -180,7 +180,8 @@ func (f *state) readAll() {
 	case !gone && f.gone:
 		f.log.Info("the manifest folder is back", "folder", f.dir)
 	}
-	if f.gone = gone; !gone {
+	f.gone = gone
+	if !gone {
 		f.files = files
 	}
 }
