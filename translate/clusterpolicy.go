@@ -52,7 +52,8 @@ func (s *State) SetClusterPolicy(p policy.ClusterPolicy) {
 	text, _ := json.Marshal([]any{p.Spec, p.Unread}) // of plain fields
 	next.hash = nft.Hash(string(text))
 	old := s.clusterPolicies[p.Name]
-	if old != nil && old.hash == next.hash {
+	if old != nil && old.hash == next.hash &&
+		maps.Equal(policy.ModeOf(old.Annotations), policy.ModeOf(p.Annotations)) {
 		old.ClusterPolicy = p
 		return
 	}

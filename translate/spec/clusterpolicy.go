@@ -82,10 +82,23 @@ func CompileCluster(p policy.ClusterPolicy) (ClusterPolicy, error) {
 			compiled.Rules[d] = append(compiled.Rules[d], rule)
 		}
 	}
+	if bad := clusterMode(p.Annotations); bad != nil {
+		errs = append(errs, bad)
+	}
 	if len(errs) > 0 {
 		return compiled, fmt.Errorf("ClusterNetworkPolicy %s: %w", p.Name, errs.ToAggregate())
 	}
 	return compiled, nil
+}
+
+// clusterMode returns what is wrong with the mode that annotations say.
+func clusterMode(annotations map[string]string) *field.Error {
+	mode, bad := ModeOf(annotations)
+	if mode == Audited {
+		bad = field.Forbidden(field.NewPath("metadata", "annotations").Key(policy.ModeAnnotation),
+			"audit is not supported; the policy is enforced")
+	}
+	return bad
 }
 
 // unread returns errors for some of what could not be read.
