@@ -4,7 +4,6 @@ package connectivity
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -44,35 +43,84 @@ func (m *Matrix) cell(c cellID) Cell { return Cell{m.ports.sets[c.every], m.port
 
 // Cell returns what is open from one workload to another, by their numbers in Workloads. From a workload to itself it
 // is about different pods; if it has one only, about what a second one could do.
-func (m *Matrix) Cell(from, to int) Cell { return m.cell(m.cellOf(m.profile[from], m.profile[to])) }
+func (m *Matrix) Cell(from, to int) Cell { return m.cell(m.row(m.profile[from])[m.profile[to]]) }
 
-// cellOf is Cell for the workloads of two profiles.
-func (m *Matrix) cellOf(from, to int) cellID {
+// row returns what is open from the workloads of a profile to those of each. It is good until the next call: who asks
+// for all pairs goes from row to row.
+func (m *Matrix) row(from int) []cellID {
+	if m.rowFrom == from && m.rowCells != nil {
+		return m.rowCells
+	}
+	open := make([][]portsID, len(m.profiles[from]))
+	for i, member := range m.profiles[from] {
+		open[i] = m.openFrom(member.class)
+	}
+	m.rowFrom, m.rowCells = from, slices.Grow(m.rowCells[:0], len(m.profiles))
+	for to, class := range m.only {
+		var cell cellID
+		if len(open) > 1 || class < 0 {
+			cell = m.cellOf(from, to, open)
+		} else if ports := open[0][class]; ports != otherFamily {
+			cell = cellID{ports, ports}
+		}
+		m.rowCells = append(m.rowCells, cell)
+	}
+	return m.rowCells
+}
+
+// otherFamily is in place of ports where two classes have no family in common.
+const otherFamily portsID = -1
+
+// openFrom returns what is open from a class to each.
+func (m *Matrix) openFrom(src int) []portsID {
+	var egress []portsID
+	if r := m.classes[src].reach[policy.Egress]; r != nil {
+		egress = r.grants
+	}
+	ingress := make([]portsID, len(m.inbound))
+	for i, r := range m.inbound {
+		if ingress[i] = allPorts; r != nil {
+			ingress[i] = r.grants[src]
+		}
+	}
+	f, open := m.classes[src].family, make([]portsID, len(m.classes))
+	for c, at := range m.inboundOf {
+		switch g := at.family; {
+		case f != g && f != 0 && g != 0:
+			open[c] = otherFamily
+		case egress == nil:
+			open[c] = ingress[at.reach]
+		default:
+			open[c] = m.ports.intersect(egress[c], ingress[at.reach])
+		}
+	}
+	return open
+}
+
+// cellOf is a cell of a row, of which is known what is open from each class of the profile.
+func (m *Matrix) cellOf(from, to int, open [][]portsID) cellID {
 	cell, found := cellID{allPorts, noPorts}, false
-	var itself []member
-	for _, a := range m.profiles[from] {
+	itself, alone := cell, false
+	for i, a := range m.profiles[from] {
 		for _, b := range m.profiles[to] {
-			f, g := m.classes[a.class].family, m.classes[b.class].family
-			if f != g && f != 0 && g != 0 {
-				continue
+			switch ports := open[i][b.class]; {
+			case ports == otherFamily:
+			case a.alone && a == b && (from == to || a.host.IsValid()):
+				m.ports.add(&itself, ports)
+				alone = true
+			default:
+				m.ports.add(&cell, ports)
+				found = true
 			}
-			if a == b && a.alone && (from == to || a.host.IsValid()) {
-				itself = append(itself, a)
-				continue
-			}
-			m.ports.add(&cell, m.between(a.class, b.class))
-			found = true
 		}
 	}
-	for _, a := range itself {
-		if !found {
-			m.ports.add(&cell, m.between(a.class, a.class))
-		}
+	switch {
+	case found:
+		return cell
+	case alone:
+		return itself
 	}
-	if !found && itself == nil {
-		return cellID{}
-	}
-	return cell
+	return cellID{}
 }
 
 // Reach is what is open to or from the addresses of a set.
@@ -173,28 +221,23 @@ type Connection struct {
 // Connections returns everything that is open, with what is alike taken together: no pair of workloads, or of a
 // workload and an address outside, is in two of them.
 func (m *Matrix) Connections() []Connection {
-	type group struct {
-		to   []int // profiles
-		from []int
-		cell cellID
-	}
-	type groupKey struct {
-		cell cellID
-		to   string
-	}
-	groups := make(map[groupKey]*group)
+	b := newBundles[cellID]()
 	for from := range m.profiles {
-		for cell, to := range m.row(from) {
-			key := groupKey{cell, keyOf(to)}
-			if groups[key] == nil {
-				groups[key] = &group{to: to, cell: cell}
+		for to, cell := range m.row(from) {
+			if cell.some != noPorts {
+				b.add(cell, to)
 			}
-			groups[key].from = append(groups[key].from, from)
 		}
+		b.endRow(from)
+	}
+	alike := make([][]int, len(m.profiles))
+	for w, p := range m.profile {
+		alike[p] = append(alike[p], w)
 	}
 	var all []Connection
-	for _, g := range groups {
-		all = append(all, Connection{Side{Workloads: m.of(g.from)}, Side{Workloads: m.of(g.to)}, m.cell(g.cell)})
+	for _, g := range b.all {
+		from, to := g.expand(alike)
+		all = append(all, Connection{Side{Workloads: from}, Side{Workloads: to}, m.cell(g.kind)})
 	}
 	for _, d := range policy.Directions() {
 		all = append(all, m.outsideConnections(d)...)
@@ -205,29 +248,9 @@ func (m *Matrix) Connections() []Connection {
 	return all
 }
 
-// keyOf returns numbers as a key of a map. The keys sort as the numbers do.
-func keyOf(numbers []int) string {
-	key := make([]byte, 0, 4*len(numbers))
-	for _, n := range numbers {
-		key = binary.BigEndian.AppendUint32(key, uint32(n))
-	}
-	return string(key)
-}
-
 func compareSides(a, b Side) int {
 	return cmp.Or(cmp.Compare(len(a.Networks), len(b.Networks)), slices.Compare(a.Workloads, b.Workloads),
 		slices.CompareFunc(a.Networks, b.Networks, compareSpans))
-}
-
-// row returns the profiles that each cell of a profile's row is for, but for those where nothing is open.
-func (m *Matrix) row(from int) map[cellID][]int {
-	row := make(map[cellID][]int)
-	for to := range m.profiles {
-		if c := m.cellOf(from, to); c.some != noPorts {
-			row[c] = append(row[c], to)
-		}
-	}
-	return row
 }
 
 // outsideConnections returns what is open to outside networks, or from them.
@@ -256,21 +279,6 @@ func (m *Matrix) outsideConnections(d policy.Direction) []Connection {
 			c.From, c.To = c.To, c.From
 		}
 		all = append(all, c)
-	}
-	return all
-}
-
-// of returns the workloads of profiles.
-func (m *Matrix) of(profiles []int) []int {
-	in := make(map[int]bool, len(profiles))
-	for _, p := range profiles {
-		in[p] = true
-	}
-	var all []int
-	for w, p := range m.profile {
-		if in[p] {
-			all = append(all, w)
-		}
 	}
 	return all
 }

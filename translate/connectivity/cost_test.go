@@ -5,6 +5,7 @@ package connectivity_test
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -45,6 +46,28 @@ func TestCompareAllocatesNothingForEachPair(t *testing.T) {
 	}
 	if allocations > pods*pods {
 		t.Errorf("%.0f allocations for %d pairs of workloads", allocations, pods*pods)
+	}
+}
+
+// The rows of a matrix are worked out one by one: what a pair of workloads takes is two numbers of sets of ports.
+func TestConnectionsTakeLittleForEachPair(t *testing.T) {
+	const pods = 600
+	m := connectivity.New(distinct(pods))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	all := m.Connections()
+	runtime.ReadMemStats(&after)
+	pairs := 0
+	for _, c := range all {
+		pairs += len(c.From.Workloads) * len(c.To.Workloads)
+	}
+	if pairs != pods*pods {
+		t.Fatalf("%d pairs are open, want all %d", pairs, pods*pods)
+	}
+	if each := float64(after.TotalAlloc-before.TotalAlloc) / float64(pairs); each > 12 {
+		t.Errorf("%.1f bytes for each pair of workloads", each)
+	} else {
+		t.Logf("%.1f bytes for each pair of workloads", each)
 	}
 }
 

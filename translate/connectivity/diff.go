@@ -107,13 +107,12 @@ func Compare(before, after *Matrix) *Diff {
 	c.same, c.sameTier = sameText(before.cluster, after.cluster), sameTiers(before.cluster, after.cluster)
 	c.Audited = [2][]types.NamespacedName{before.Audited(), after.Audited()}
 	c.enroll()
-	groups := make(map[string]*grouped)
 	alike := c.alike()
-	order := slices.Sorted(maps.Keys(alike))
-	for _, i := range order {
-		c.row(groups, i, order)
+	g := newChanges()
+	for i := range alike {
+		c.row(g, i, alike)
 	}
-	c.Changes = merged(groups, alike)
+	c.Changes = g.merged(alike)
 	for _, d := range policy.Directions() {
 		c.outside(d)
 	}
@@ -171,70 +170,79 @@ func (c *comparison) enroll() {
 	}
 }
 
-// alike returns the workloads that are alike in either cluster, by one of them.
-func (c *comparison) alike() map[int][]int {
-	first := make(map[[2]int]int)
-	all := make(map[int][]int)
+// alike returns the workloads that are alike in either cluster, sorted as they are by their first.
+func (c *comparison) alike() [][]int {
+	ids := make(map[[2]int]int)
+	var all [][]int
 	for w := range c.Workloads {
-		profiles := [2]int{-1, -1}
-		for k, m := range c.m {
-			if i := c.at[k][w]; i >= 0 {
-				profiles[k] = m.profile[i]
-			}
-		}
-		one, known := first[profiles]
-		if !known {
-			one = w
-			first[profiles] = w
-		}
-		all[one] = append(all[one], w)
+		n := number(ids, [2]int{c.profile(0, w), c.profile(1, w)}, func() { all = append(all, nil) })
+		all[n] = append(all[n], w)
 	}
 	return all
 }
 
-// row notes what changes between a workload and others. It is asked for every pair, so what is equal is noted once.
-func (c *comparison) row(groups map[string]*grouped, from int, others []int) {
-	at := make(map[[2]cellID][2]*grouped) // of the pairs that one cluster lacks: their causes are equal
-	to := make(map[*grouped][]int)
-	for _, j := range others {
-		cells := c.pair(from, j)
+// profile returns the profile of a workload in cluster k, -1 where it is not there.
+func (c *comparison) profile(k, w int) int {
+	if i := c.at[k][w]; i >= 0 {
+		return c.m[k].profile[i]
+	}
+	return -1
+}
+
+// row notes what changes between one of some workloads that are alike and one of each others.
+func (c *comparison) row(g *changes, i int, alike [][]int) {
+	from := alike[i][0]
+	var rows [2][]cellID
+	for k, m := range c.m {
+		if p := c.profile(k, from); p >= 0 {
+			rows[k] = m.row(p)
+		}
+	}
+	at := make(map[[2]cellID][2]int) // of the pairs that one cluster lacks: their causes are equal
+	var last [2]cellID
+	var both [2]int // the kinds of last
+	for j := range alike {
+		var cells [2]cellID
+		to, lacking := alike[j][0], false
+		for k := range c.m {
+			if p := c.profile(k, to); p < 0 || rows[k] == nil {
+				lacking = true
+			} else {
+				cells[k] = rows[k][p]
+			}
+		}
 		if cells == [2]cellID{} {
 			continue
 		}
-		lacking := min(c.at[0][from], c.at[0][j], c.at[1][from], c.at[1][j]) < 0
-		both, known := at[cells]
-		if !known || !lacking {
-			both = [2]*grouped{}
-			for k, ports := range c.change(cells) {
-				if !ports.Empty() {
-					causes := c.causes(k, from, j, ports)
-					both[k] = group(groups, Change{Gained: k == 1, Ports: ports, Causes: causes})
-				}
+		if cells != last || !lacking {
+			last = cells
+			kinds, known := at[cells]
+			if !known || !lacking {
+				kinds = c.kinds(g, cells, [2]int{from, to})
 			}
-			if lacking {
-				at[cells] = both
+			if both = kinds; lacking {
+				at[cells] = kinds
 			}
 		}
-		for _, g := range both {
-			if g != nil {
-				to[g] = append(to[g], j)
+		for _, kind := range both {
+			if kind >= 0 {
+				g.add(kind, j)
 			}
 		}
 	}
-	for g, list := range to {
-		g.to[from] = list
-	}
+	g.endRow(i)
 }
 
-// pair returns what is open from one workload to another in either cluster.
-func (c *comparison) pair(from, to int) [2]cellID {
-	var cells [2]cellID
-	for k, m := range c.m {
-		if i, j := c.at[k][from], c.at[k][to]; i >= 0 && j >= 0 {
-			cells[k] = m.cellOf(m.profile[i], m.profile[j])
+// kinds returns the kinds of what is lost and gained between two workloads, -1 for nothing.
+func (c *comparison) kinds(g *changes, cells [2]cellID, pair [2]int) [2]int {
+	kinds := [2]int{-1, -1}
+	for k, ports := range c.change(cells) {
+		if !ports.Empty() {
+			causes := c.causes(k, pair[0], pair[1], ports)
+			kinds[k] = g.kind(Change{Gained: k == 1, Ports: ports, Causes: causes})
 		}
 	}
-	return cells
+	return kinds
 }
 
 // change returns what is in the first cell and not in the second, and the reverse.
@@ -314,50 +322,35 @@ func (c *comparison) suspects(names []types.NamespacedName) []types.NamespacedNa
 	return changed
 }
 
-// grouped is changes that are alike.
-type grouped struct {
-	Change
-	to map[int][]int // the workloads, by those that they are open from
+// changes is what changes between workloads; kinds of changes that are alike but for their sides are there once.
+type changes struct {
+	*bundles[int]
+	kindsOf []Change
+	ids     map[string]int
 }
 
-// group returns the group of a change.
-func group(groups map[string]*grouped, change Change) *grouped {
-	key := fmt.Sprint(change.Gained, change.Ports.key(), change.Causes)
-	if groups[key] == nil {
-		groups[key] = &grouped{Change: change, to: make(map[int][]int)}
-	}
-	return groups[key]
+func newChanges() *changes { return &changes{bundles: newBundles[int](), ids: make(map[string]int)} }
+
+// kind returns the number of a change without its sides.
+func (g *changes) kind(c Change) int {
+	key := fmt.Sprint(c.Gained, c.Ports.key(), c.Causes)
+	return number(g.ids, key, func() { g.kindsOf = append(g.kindsOf, c) })
 }
 
-// merged returns the changes between workloads: of those that are alike, all that lead to the same workloads are one.
-func merged(groups map[string]*grouped, alike map[int][]int) []Change {
-	expand := func(some []int) []int {
-		var all []int
-		for _, w := range some {
-			all = append(all, alike[w]...)
-		}
-		slices.Sort(all)
-		return all
+// merged returns the changes between workloads, given those that each number stands for: of those that are alike, all
+// that lead to the same workloads are one.
+func (g *changes) merged(alike [][]int) []Change {
+	rank := make([]int, len(g.ids))
+	for i, key := range slices.Sorted(maps.Keys(g.ids)) {
+		rank[g.ids[key]] = i
 	}
-	var all []Change
-	for _, key := range slices.Sorted(maps.Keys(groups)) {
-		g := groups[key]
-		byTo := make(map[string]*Change)
-		for _, from := range slices.Sorted(maps.Keys(g.to)) {
-			slices.Sort(g.to[from])
-			key := keyOf(g.to[from])
-			if byTo[key] == nil {
-				change := g.Change
-				change.To.Workloads = expand(g.to[from])
-				byTo[key] = &change
-			}
-			byTo[key].From.Workloads = append(byTo[key].From.Workloads, from)
-		}
-		for _, key := range slices.Sorted(maps.Keys(byTo)) {
-			change := byTo[key]
-			change.From.Workloads = expand(change.From.Workloads)
-			all = append(all, *change)
-		}
+	slices.SortFunc(g.all, func(a, b bundle[int]) int {
+		return cmp.Or(cmp.Compare(rank[a.kind], rank[b.kind]), cmp.Compare(a.to, b.to))
+	})
+	all := make([]Change, len(g.all))
+	for i, b := range g.all {
+		all[i] = g.kindsOf[b.kind]
+		all[i].From.Workloads, all[i].To.Workloads = b.expand(alike)
 	}
 	return all
 }

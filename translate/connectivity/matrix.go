@@ -30,6 +30,12 @@ type Matrix struct {
 	pods     []int              // how many the workloads have
 	profile  []int              // of the workloads: equal for those that all policies treat alike
 	profiles [][]member
+	only     []int32 // the class of each profile that has one only, -1 of others
+
+	inbound   []*reach // the distinct ones of ingress
+	inboundOf []inbound
+	rowFrom   int // the profile of rowCells
+	rowCells  []cellID
 
 	// The classes that a selector matches, or a block has, by their numbers.
 	selectorClasses, blockClasses [][]int
@@ -43,6 +49,12 @@ type class struct {
 	reach      [2]*reach       // nil where everything is open
 	ports      []policy.NamedPort
 	sample     *identity // nil for nodes
+}
+
+// inbound is what there is to know of a class, to look up what may reach it; all of them are looked up for each class.
+type inbound struct {
+	reach  int32 // its number
+	family family
 }
 
 // member is the addresses of a workload that are in a class.
@@ -138,7 +150,13 @@ func (m *Matrix) profiled(found map[Workload]map[int][]netip.Addr) {
 		}
 		m.members = append(m.members, members)
 		m.host = append(m.host, m.classes[members[0].class].sample == nil)
-		m.profile = append(m.profile, number(ids, key, func() { m.profiles = append(m.profiles, members) }))
+		m.profile = append(m.profile, number(ids, key, func() {
+			only := int32(-1)
+			if len(members) == 1 {
+				only = int32(members[0].class)
+			}
+			m.profiles, m.only = append(m.profiles, members), append(m.only, only)
+		}))
 	}
 }
 

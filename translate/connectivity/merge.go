@@ -12,11 +12,8 @@ import (
 // Merged returns the changes in as few rows as can be, without their causes: for who knows these.
 func (d *Diff) Merged() *Diff {
 	m := &Diff{Roster: d.Roster, Added: d.Added, Removed: d.Removed}
-	groups, outside := make(map[string]*grouped), make(map[string]*Change)
-	itself := make(map[int][]int)
-	for w := range d.Workloads {
-		itself[w] = []int{w}
-	}
+	g, outside := newChanges(), make(map[string]*Change)
+	rows := make([]map[int][]int, len(d.Workloads)) // the targets of each kind
 	for _, c := range d.Changes {
 		if len(c.From.Networks)+len(c.To.Networks) > 0 {
 			key := fmt.Sprint(c.Gained, c.Ports.key(), c.From.Networks, c.To.Networks)
@@ -29,12 +26,26 @@ func (d *Diff) Merged() *Diff {
 			o.To.Workloads = append(o.To.Workloads, c.To.Workloads...)
 			continue
 		}
-		g := group(groups, Change{Gained: c.Gained, Ports: c.Ports})
+		kind := g.kind(Change{Gained: c.Gained, Ports: c.Ports})
 		for _, from := range c.From.Workloads {
-			g.to[from] = append(g.to[from], c.To.Workloads...)
+			if rows[from] == nil {
+				rows[from] = make(map[int][]int)
+			}
+			rows[from][kind] = append(rows[from][kind], c.To.Workloads...)
 		}
 	}
-	m.Changes = merged(groups, itself)
+	itself := make([][]int, len(d.Workloads))
+	for from, row := range rows {
+		itself[from] = []int{from}
+		for kind, targets := range row {
+			slices.Sort(targets)
+			for _, to := range targets {
+				g.add(kind, to)
+			}
+		}
+		g.endRow(from)
+	}
+	m.Changes = g.merged(itself)
 	for _, key := range slices.Sorted(maps.Keys(outside)) {
 		slices.Sort(outside[key].From.Workloads)
 		slices.Sort(outside[key].To.Workloads)

@@ -159,7 +159,7 @@ func valid(text *metav1.LabelSelector) labels.Selector {
 }
 
 // number returns the number of a key. For a new one, add is called to append to the list that the numbers count.
-func number(ids map[string]int, key string, add func()) int {
+func number[K comparable](ids map[K]int, key K, add func()) int {
 	id, known := ids[key]
 	if !known {
 		id = len(ids)

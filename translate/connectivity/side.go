@@ -78,15 +78,11 @@ func (m *Roster) Text(s Side) []string {
 		}
 		return strings.Split(s.Networks.String(), ", ")
 	}
-	var some, but int // how many parts it has, either way of saying it
-	runs := m.runs(s.Workloads)
-	for _, r := range runs {
-		some, but = some+phrases(r.have, r.others), but+phrases(r.others, r.have)
-	}
-	var parts []string
+	runs, some, but := m.runs(s.Workloads)
+	parts := make([]string, 0, min(some, but+1))
 	for _, r := range runs {
 		if but+1 < some {
-			r = run{r.others, r.have}
+			r.but = !r.but
 		}
 		parts = m.phrase(parts, r)
 	}
@@ -99,62 +95,74 @@ func (m *Roster) Text(s Side) []string {
 	return parts
 }
 
-// run is workloads of one namespace, and the others of that namespace; both are sorted.
-type run struct{ have, others []int }
+// run is some workloads of one namespace, out of all; both are sorted.
+type run struct {
+	some, all []int
+	but       bool // those are meant that are not among some
+}
+
+// count returns how many workloads are meant, and how many are not.
+func (r run) count() (meant, others int) {
+	if meant, others = len(r.some), len(r.all)-len(r.some); r.but {
+		return others, meant
+	}
+	return meant, others
+}
 
 // runs parts the workloads of each namespace into those that are among some, which are sorted as they are, by
-// namespace, and the others.
-func (m *Roster) runs(some []int) []run {
+// namespace, and the others. It returns how many parts phrase makes of the ones and of the others.
+func (m *Roster) runs(some []int) (all []run, parts, but int) {
 	names, in := m.Namespaces()
-	all := make([]run, len(names))
+	all = make([]run, len(names))
 	for i, ns := range names {
-		r := &all[i]
-		n := 0
-		for n < len(some) && some[n] <= in[ns][len(in[ns])-1] {
-			n++
-		}
-		if r.have, some = some[:n], some[n:]; n == 0 {
-			r.others = in[ns]
-			continue
-		}
-		rest := r.have
-		for _, w := range in[ns] {
-			if len(rest) > 0 && rest[0] == w {
-				rest = rest[1:]
-				continue
-			}
-			r.others = append(r.others, w)
-		}
+		last := in[ns][len(in[ns])-1]
+		n, _ := slices.BinarySearch(some, last+1)
+		all[i] = run{some: some[:n], all: in[ns]}
+		parts, but = parts+phrases(n, len(in[ns])-n), but+phrases(len(in[ns])-n, n)
+		some = some[n:]
 	}
-	return all
+	return all, parts, but
 }
 
 // phrases returns how many parts phrase adds for workloads of a namespace that has others.
-func phrases(workloads, others []int) int {
+func phrases(workloads, others int) int {
 	switch {
-	case len(others) == 0 && len(workloads) > 1:
+	case others == 0 && workloads > 1:
 		return 1
-	case len(others)+1 < len(workloads):
-		return len(others)
+	case others+1 < workloads:
+		return others
 	}
-	return len(workloads)
+	return workloads
 }
 
-// phrase adds the names of workloads of one namespace.
+// phrase adds the names of the workloads of one namespace that a run means.
 func (m *Roster) phrase(parts []string, r run) []string {
-	if len(r.have) == 0 {
+	meant, others := r.count()
+	if meant == 0 {
 		return parts
 	}
-	whole := m.Workloads[r.have[0]].Namespace + "/*"
+	whole := m.Workloads[r.all[0]].Namespace + "/*"
 	switch {
-	case len(r.others) == 0 && len(r.have) > 1:
+	case others == 0 && meant > 1:
 		return append(parts, whole)
-	case len(r.others)+1 < len(r.have):
-		parts = append(parts, whole+" except "+m.Name(r.others[0]))
-		r.have = r.others[1:]
+	case others+1 < meant:
+		r.but = !r.but
+	default:
+		whole = ""
 	}
-	for _, w := range r.have {
-		parts = append(parts, m.Name(w))
+	rest := r.some
+	for _, w := range r.all {
+		among := len(rest) > 0 && rest[0] == w
+		if among {
+			rest = rest[1:]
+		}
+		switch {
+		case among == r.but:
+		case whole != "":
+			parts, whole = append(parts, whole+" except "+m.Name(w)), ""
+		default:
+			parts = append(parts, m.Name(w))
+		}
 	}
 	return parts
 }

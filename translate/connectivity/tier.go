@@ -267,6 +267,12 @@ func (m *Matrix) reaches() {
 			c.reach[d] = known[t]
 		}
 	}
+	ids := make(map[*reach]int)
+	for _, c := range m.classes {
+		r := c.reach[policy.Ingress]
+		n := number(ids, r, func() { m.inbound = append(m.inbound, r) })
+		m.inboundOf = append(m.inboundOf, inbound{int32(n), c.family})
+	}
 }
 
 // reach works out what is open to each class, and to each address that is no pod's.

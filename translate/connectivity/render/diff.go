@@ -3,7 +3,7 @@
 package render
 
 import (
-	"encoding/json"
+	"bufio"
 	"fmt"
 	"io"
 	"slices"
@@ -31,24 +31,29 @@ func changes(d *connectivity.Diff) table {
 	if !slices.ContainsFunc(d.Changes, func(c connectivity.Change) bool { return len(c.Causes) > 0 }) {
 		t.header, t.width = t.header[:4], []int{6, 40, 40, 26} // what is merged has no causes
 	}
-	for _, gained := range []bool{true, false} {
-		for _, c := range d.Changes {
-			if c.Gained != gained {
-				continue
+	t.rows = func(yield func([][]string) bool) {
+		for _, gained := range []bool{true, false} {
+			for _, c := range d.Changes {
+				if c.Gained == gained && !yield(changeRow(d, c)[:len(t.header)]) {
+					return
+				}
 			}
-			word := "lost"
-			if gained {
-				word = "gained"
-			}
-			var why []string
-			for _, cause := range c.Causes {
-				why = append(why, strings.Split(cause.String(), ", ")...)
-			}
-			row := [][]string{{word}, d.Text(c.From), d.Text(c.To), splitPorts(c.Ports.String()), why}
-			t.rows = append(t.rows, row[:len(t.header)])
 		}
 	}
 	return t
+}
+
+// changeRow returns a change as a row of a table.
+func changeRow(d *connectivity.Diff, c connectivity.Change) [][]string {
+	word := "lost"
+	if c.Gained {
+		word = "gained"
+	}
+	var why []string
+	for _, cause := range c.Causes {
+		why = append(why, strings.Split(cause.String(), ", ")...)
+	}
+	return [][]string{{word}, d.Text(c.From), d.Text(c.To), splitPorts(c.Ports.String()), why}
 }
 
 // rosterText says which workloads are in one cluster alone, and which policies do not count.
@@ -97,16 +102,15 @@ func DiffText(w io.Writer, d *connectivity.Diff) error {
 
 // DiffMarkdown writes a diff for a pull request.
 func DiffMarkdown(w io.Writer, d *connectivity.Diff) error {
-	var b strings.Builder
+	b := bufio.NewWriter(w) // it keeps the first error, for Flush
 	b.WriteString("### Connectivity\n\n")
 	b.WriteString(escape(strings.ReplaceAll(rosterText(d), "\n", "\n\n")))
 	if len(d.Changes) == 0 {
 		b.WriteString(same)
 	} else {
-		changes(d).markdown(&b)
+		changes(d).markdown(b)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.Flush()
 }
 
 // DiffDocument is a diff in JSON.
@@ -139,30 +143,31 @@ type CauseText struct {
 
 // DiffJSON writes a diff as a [DiffDocument].
 func DiffJSON(w io.Writer, d *connectivity.Diff) error {
-	added, removed := workloadIDs(&d.Roster, d.Added), workloadIDs(&d.Roster, d.Removed)
-	doc := DiffDocument{Added: added, Removed: removed, Changes: []ChangeText{},
-		AuditedBefore: fullNames(d.Audited[0]), Audited: fullNames(d.Audited[1])}
-	for _, c := range d.Changes {
-		text := ChangeText{Change: "lost", From: end(&d.Roster, c.From), To: end(&d.Roster, c.To), Ports: c.Ports}
-		if c.Gained {
-			text.Change = "gained"
-		}
-		for _, cause := range c.Causes {
-			t := CauseText{Text: cause.String()}
-			for _, p := range cause.Policies {
-				t.Policies = append(t.Policies, p.String())
-			}
-			for _, r := range cause.Rules {
-				t.Rules = append(t.Rules, r.String())
-			}
-			if len(cause.Policies)+len(cause.Rules) > 0 {
-				t.Direction = cause.Direction.String()
-			}
-			text.Causes = append(text.Causes, t)
-		}
-		doc.Changes = append(doc.Changes, text)
+	return writeDocument(w, []array{
+		names("addedWorkloads", workloadIDs(&d.Roster, d.Added)),
+		names("removedWorkloads", workloadIDs(&d.Roster, d.Removed)),
+		{"changes", len(d.Changes), func(i int) any { return changeText(d, d.Changes[i]) }},
+	}, names("auditedPoliciesBefore", fullNames(d.Audited[0])), names("auditedPolicies", fullNames(d.Audited[1])))
+}
+
+// changeText returns a change in JSON.
+func changeText(d *connectivity.Diff, c connectivity.Change) ChangeText {
+	text := ChangeText{Change: "lost", From: end(&d.Roster, c.From), To: end(&d.Roster, c.To), Ports: c.Ports}
+	if c.Gained {
+		text.Change = "gained"
 	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(doc)
+	for _, cause := range c.Causes {
+		t := CauseText{Text: cause.String()}
+		for _, p := range cause.Policies {
+			t.Policies = append(t.Policies, p.String())
+		}
+		for _, r := range cause.Rules {
+			t.Rules = append(t.Rules, r.String())
+		}
+		if len(cause.Policies)+len(cause.Rules) > 0 {
+			t.Direction = cause.Direction.String()
+		}
+		text.Causes = append(text.Causes, t)
+	}
+	return text
 }

@@ -3,8 +3,11 @@
 package render
 
 import (
+	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -49,25 +52,60 @@ type EndText struct {
 
 // JSON writes a view as a [Document].
 func JSON(w io.Writer, v View) error {
-	doc := Document{Workloads: []WorkloadText{}, Connections: []ConnectionText{}}
-	for _, i := range v.shown() {
-		doc.Workloads = append(doc.Workloads, WorkloadText{
-			ID: workloadID(v.Workloads[i]), Workload: v.Workloads[i], Pods: v.Pods(i), HostNetwork: v.OnHost(i),
-			Ingress: v.policyNames(policy.Ingress, i), Egress: v.policyNames(policy.Egress, i),
-			IngressTiers: v.TieredBy(policy.Ingress, i), EgressTiers: v.TieredBy(policy.Egress, i),
-		})
-	}
-	doc.Audited = fullNames(v.Audited())
-	for _, c := range v.Connections {
-		text := ConnectionText{From: end(&v.Roster, c.From), To: end(&v.Roster, c.To), Ports: c.Every}
-		if !c.Some.Equal(c.Every) {
-			text.SomePods = &c.Some
+	shown, audited := v.shown(), fullNames(v.Audited())
+	return writeDocument(w, []array{
+		{"workloads", len(shown), func(n int) any {
+			i := shown[n]
+			return WorkloadText{
+				ID: workloadID(v.Workloads[i]), Workload: v.Workloads[i], Pods: v.Pods(i), HostNetwork: v.OnHost(i),
+				Ingress: v.policyNames(policy.Ingress, i), Egress: v.policyNames(policy.Egress, i),
+				IngressTiers: v.TieredBy(policy.Ingress, i), EgressTiers: v.TieredBy(policy.Egress, i),
+			}
+		}},
+		{"connections", len(v.Connections), func(i int) any {
+			c := v.Connections[i]
+			text := ConnectionText{From: end(&v.Roster, c.From), To: end(&v.Roster, c.To), Ports: c.Every}
+			if !c.Some.Equal(c.Every) {
+				text.SomePods = &c.Some
+			}
+			return text
+		}},
+	}, names("auditedPolicies", audited))
+}
+
+// array is a field of a document.
+type array struct {
+	name string
+	len  int
+	item func(int) any
+}
+
+func names(field string, all []string) array {
+	return array{field, len(all), func(i int) any { return all[i] }}
+}
+
+// writeDocument writes a document as an encoder with two spaces would, but item by item: all of it may be a hundred
+// megabytes. The last arrays are left out where they are empty.
+func writeDocument(w io.Writer, arrays []array, optional ...array) error {
+	b := bufio.NewWriter(w) // it keeps the first error, for Flush
+	next := "{\n"
+	for _, a := range append(arrays, slices.DeleteFunc(optional, func(a array) bool { return a.len == 0 })...) {
+		fmt.Fprintf(b, "%s  %q: [", next, a.name)
+		next = ",\n"
+		for i := range a.len {
+			item, err := json.MarshalIndent(a.item(i), "    ", "  ")
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(b, "%s\n    %s", ","[:min(i, 1)], item)
 		}
-		doc.Connections = append(doc.Connections, text)
+		if a.len > 0 {
+			b.WriteString("\n  ")
+		}
+		b.WriteString("]")
 	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(doc)
+	b.WriteString("\n}\n")
+	return b.Flush()
 }
 
 func workloadID(w connectivity.Workload) string { return w.Namespace + "/" + w.Kind + "/" + w.Name }

@@ -3,10 +3,13 @@
 package render
 
 import (
+	"bufio"
 	"cmp"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -17,8 +20,8 @@ import (
 // table is rows of cells, and a cell is parts that stand in a line as far as there is room.
 type table struct {
 	header []string
-	width  []int // that a column may have, in characters
-	rows   [][][]string
+	width  []int                // that a column may have, in characters
+	rows   iter.Seq[[][]string] // made while they are written, and as often: all of them may be a hundred megabytes
 }
 
 // Text writes a view for a terminal of 100 columns: the workloads, then what is open.
@@ -46,24 +49,32 @@ func (v View) tables() [2]table {
 	one := func(s string) []string { return []string{s} }
 	workloads := table{header: []string{"WORKLOAD", "KIND", "PODS", "INGRESS", "EGRESS"},
 		width: []int{34, 12, 5, 22, 22}}
-	for _, i := range v.shown() {
-		kind := v.Workloads[i].Kind
-		workloads.rows = append(workloads.rows, [][]string{
-			one(v.Workloads[i].String()), one(kind), one(fmt.Sprint(v.Pods(i))),
-			strings.Split(v.isolation(policy.Ingress, i), ", "), strings.Split(v.isolation(policy.Egress, i), ", "),
-		})
+	workloads.rows = func(yield func([][]string) bool) {
+		for _, i := range v.shown() {
+			if !yield([][]string{
+				one(v.Workloads[i].String()), one(v.Workloads[i].Kind), one(strconv.Itoa(v.Pods(i))),
+				strings.Split(v.isolation(policy.Ingress, i), ", "), strings.Split(v.isolation(policy.Egress, i), ", "),
+			}) {
+				return
+			}
+		}
 	}
 	open := table{header: []string{"FROM", "TO", "PORTS"}, width: []int{36, 38, 23}}
-	for _, l := range v.sorted() {
-		open.rows = append(open.rows, [][]string{l.from, l.to, splitPorts(l.String())})
+	lines := v.sorted()
+	open.rows = func(yield func([][]string) bool) {
+		for _, l := range lines {
+			if !yield([][]string{v.Text(l.From), v.Text(l.To), splitPorts(l.String())}) {
+				return
+			}
+		}
 	}
 	return [2]table{workloads, open}
 }
 
-// line is a connection with the text of its sides.
+// line is a connection, and the first part of the text of its sides.
 type line struct {
 	connectivity.Connection
-	from, to []string
+	from, to string
 	specific bool
 }
 
@@ -71,7 +82,7 @@ type line struct {
 func (v View) sorted() []line {
 	lines := make([]line, len(v.Connections))
 	for i, c := range v.Connections {
-		lines[i] = line{c, v.Text(c.From), v.Text(c.To), v.specific(c)}
+		lines[i] = line{c, v.Text(c.From)[0], v.Text(c.To)[0], v.specific(c)}
 	}
 	slices.SortStableFunc(lines, func(a, b line) int {
 		if a.specific != b.specific {
@@ -80,9 +91,18 @@ func (v View) sorted() []line {
 			}
 			return 1
 		}
-		return cmp.Or(slices.Compare(a.from, b.from), slices.Compare(a.to, b.to))
+		return cmp.Or(cmp.Compare(a.from, b.from), v.compare(a.From, b.From),
+			cmp.Compare(a.to, b.to), v.compare(a.To, b.To))
 	})
 	return lines
+}
+
+// compare compares sides by their text.
+func (v View) compare(a, b connectivity.Side) int {
+	if slices.Equal(a.Workloads, b.Workloads) && slices.Equal(a.Networks, b.Networks) {
+		return 0
+	}
+	return slices.Compare(v.Text(a), v.Text(b))
 }
 
 func splitPorts(text string) []string {
@@ -91,83 +111,99 @@ func splitPorts(text string) []string {
 
 // text writes the table in columns.
 func (t table) text(w io.Writer) error {
-	var b strings.Builder
+	out := bufio.NewWriter(w) // it keeps the first error, for Flush
 	widths := make([]int, len(t.header))
-	wrapped := make([][][]string, len(t.rows))
 	for c, name := range t.header {
 		widths[c] = len(name)
-		for r, row := range t.rows {
-			lines := wrap(row[c], t.width[c])
-			wrapped[r] = append(wrapped[r], lines)
-			for _, line := range lines {
-				widths[c] = max(widths[c], utf8.RuneCountInString(line))
+	}
+	var line []byte
+	for row := range t.rows {
+		for c, parts := range row {
+			for len(parts) > 0 {
+				line, parts = joinLine(line[:0], parts, t.width[c])
+				widths[c] = max(widths[c], utf8.RuneCount(line))
 			}
 		}
 	}
-	write := func(cells []string) {
-		for c, cell := range cells {
-			cells[c] = cell + strings.Repeat(" ", widths[c]-utf8.RuneCountInString(cell))
-		}
-		b.WriteString(strings.TrimRight(strings.Join(cells, "  "), " ") + "\n")
-	}
-	write(slices.Clone(t.header))
-	for _, row := range wrapped {
-		height := 0
-		for _, cell := range row {
-			height = max(height, len(cell))
-		}
-		for i := range height {
-			cells := make([]string, len(row))
-			for c, cell := range row {
-				if i < len(cell) {
-					cells[c] = cell[i]
+	write := func(cells [][]string) {
+		for more := true; more; {
+			more = false
+			blanks := 0
+			for c := range cells {
+				if len(cells[c]) > 0 {
+					line, cells[c] = joinLine(line[:0], cells[c], t.width[c])
+				} else {
+					line = line[:0]
 				}
+				if len(line) > 0 {
+					fmt.Fprintf(out, "%*s%s", blanks, "", line)
+					blanks = -utf8.RuneCount(line)
+				}
+				more, blanks = more || len(cells[c]) > 0, blanks+widths[c]+2
 			}
-			write(cells)
+			out.WriteByte('\n')
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	titles := make([][]string, len(t.header))
+	for c, name := range t.header {
+		titles[c] = []string{name}
+	}
+	write(titles)
+	for row := range t.rows {
+		write(row)
+	}
+	return out.Flush()
 }
 
-// wrap joins parts to lines of a width. A part that is longer has a line of its own.
+// wrap joins parts to lines of a width.
 func wrap(parts []string, width int) []string {
 	var lines []string
-	for i, p := range parts {
-		if i+1 < len(parts) {
-			p += ","
-		}
-		if n := len(lines); n > 0 && len(lines[n-1])+1+len(p) <= width {
-			lines[n-1] += " " + p
-			continue
-		}
-		lines = append(lines, p)
+	for len(parts) > 0 {
+		var line []byte
+		line, parts = joinLine(nil, parts, width)
+		lines = append(lines, string(line))
 	}
 	return lines
 }
 
+// joinLine joins the first of some parts to a line of a width, and returns those that are left. A part that is longer
+// has a line of its own.
+func joinLine(line []byte, parts []string, width int) (joined []byte, rest []string) {
+	for i, p := range parts {
+		comma := min(1, len(parts)-1-i)
+		if i > 0 {
+			if len(line)+1+len(p)+comma > width {
+				return line, parts[i:]
+			}
+			line = append(line, ' ')
+		}
+		line = append(line, p...)
+		line = append(line, ","[:comma]...)
+	}
+	return line, nil
+}
+
 // Markdown writes a view for a pull request.
 func Markdown(w io.Writer, v View) error {
-	var b strings.Builder
+	b := bufio.NewWriter(w) // it keeps the first error, for Flush
 	for i, t := range v.tables() {
 		b.WriteString([]string{"### Workloads\n\n", "\n### What is open\n\n"}[i])
-		t.markdown(&b)
+		t.markdown(b)
 	}
 	if text := v.auditedText(); text != "" {
 		b.WriteString("\n" + escape(text))
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.Flush()
 }
 
 // longest is how many parts of a cell stand in Markdown before the rest is folded away.
 const longest = 6
 
 // markdown writes the table in Markdown.
-func (t table) markdown(b *strings.Builder) {
+func (t table) markdown(b *bufio.Writer) {
 	rule := strings.Repeat("|---", len(t.header)) + "|\n"
 	b.WriteString("| " + strings.Join(t.header, " | ") + " |\n" + rule)
-	for _, row := range t.rows {
+	for row := range t.rows {
 		for _, cell := range row {
 			text := escape(strings.Join(cell[:min(longest, len(cell))], ", "))
 			if len(cell) > longest {
