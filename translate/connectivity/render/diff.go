@@ -103,10 +103,10 @@ func DiffText(w io.Writer, d *connectivity.Diff) error {
 // DiffMarkdown writes a diff for a pull request.
 func DiffMarkdown(w io.Writer, d *connectivity.Diff) error {
 	b := bufio.NewWriter(w) // it keeps the first error, for Flush
-	b.WriteString("### Connectivity\n\n")
-	b.WriteString(escape(strings.ReplaceAll(rosterText(d), "\n", "\n\n")))
+	fmt.Fprint(b, "### Connectivity\n\n")
+	fmt.Fprint(b, escape(strings.ReplaceAll(rosterText(d), "\n", "\n\n")))
 	if len(d.Changes) == 0 {
-		b.WriteString(same)
+		fmt.Fprint(b, same)
 	} else {
 		changes(d).markdown(b)
 	}

@@ -100,11 +100,11 @@ func writeDocument(w io.Writer, arrays []array, optional ...array) error {
 			fmt.Fprintf(b, "%s\n    %s", ","[:min(i, 1)], item)
 		}
 		if a.len > 0 {
-			b.WriteString("\n  ")
+			fmt.Fprint(b, "\n  ")
 		}
-		b.WriteString("]")
+		fmt.Fprint(b, "]")
 	}
-	b.WriteString("\n}\n")
+	fmt.Fprint(b, "\n}\n")
 	return b.Flush()
 }
 

@@ -141,7 +141,7 @@ func (t table) text(w io.Writer) error {
 				}
 				more, blanks = more || len(cells[c]) > 0, blanks+widths[c]+2
 			}
-			out.WriteByte('\n')
+			fmt.Fprintln(out)
 		}
 	}
 	titles := make([][]string, len(t.header))
@@ -153,17 +153,6 @@ func (t table) text(w io.Writer) error {
 		write(row)
 	}
 	return out.Flush()
-}
-
-// wrap joins parts to lines of a width.
-func wrap(parts []string, width int) []string {
-	var lines []string
-	for len(parts) > 0 {
-		var line []byte
-		line, parts = joinLine(nil, parts, width)
-		lines = append(lines, string(line))
-	}
-	return lines
 }
 
 // joinLine joins the first of some parts to a line of a width, and returns those that are left. A part that is longer
@@ -187,11 +176,11 @@ func joinLine(line []byte, parts []string, width int) (joined []byte, rest []str
 func Markdown(w io.Writer, v View) error {
 	b := bufio.NewWriter(w) // it keeps the first error, for Flush
 	for i, t := range v.tables() {
-		b.WriteString([]string{"### Workloads\n\n", "\n### What is open\n\n"}[i])
+		fmt.Fprint(b, []string{"### Workloads\n\n", "\n### What is open\n\n"}[i])
 		t.markdown(b)
 	}
 	if text := v.auditedText(); text != "" {
-		b.WriteString("\n" + escape(text))
+		fmt.Fprint(b, "\n"+escape(text))
 	}
 	return b.Flush()
 }
@@ -202,7 +191,7 @@ const longest = 6
 // markdown writes the table in Markdown.
 func (t table) markdown(b *bufio.Writer) {
 	rule := strings.Repeat("|---", len(t.header)) + "|\n"
-	b.WriteString("| " + strings.Join(t.header, " | ") + " |\n" + rule)
+	fmt.Fprint(b, "| "+strings.Join(t.header, " | ")+" |\n"+rule)
 	for row := range t.rows {
 		for _, cell := range row {
 			text := escape(strings.Join(cell[:min(longest, len(cell))], ", "))
@@ -210,9 +199,9 @@ func (t table) markdown(b *bufio.Writer) {
 				rest := escape(strings.Join(cell[longest:], ", "))
 				text += fmt.Sprintf(" <details><summary>%d more</summary>%s</details>", len(cell)-longest, rest)
 			}
-			b.WriteString("| " + text + " ")
+			fmt.Fprint(b, "| "+text+" ")
 		}
-		b.WriteString("|\n")
+		fmt.Fprint(b, "|\n")
 	}
 }
 
