@@ -21,6 +21,7 @@ import (
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 const node = "node-1"
@@ -55,6 +56,9 @@ func options(seed uint64) translate.Options {
 		o.Established = frame.Recheck
 	}
 	o.TwoWays = seed%7 < 2
+	if o.TierBounds = tier.DefaultBounds(); seed%4 == 1 { // every other one of those with tiers
+		o.TierBounds.Elements = int(seed / 4 % 30)
+	}
 	random.SetGuard(&o, seed)
 	return o
 }

@@ -14,7 +14,8 @@ func (s *State) Sizes() map[string]int {
 		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.openings.Users()),
 		"dirtyIdentities": len(s.dirtyIdentities),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
-		"lists": len(s.lists), "listOrphans": len(s.listOrphans), "parts": len(s.parts.Users()),
+		"lists": len(s.lists), "listOrphans": len(s.listOrphans), "staleLists": len(s.staleLists),
+		"parts": len(s.parts.Users()),
 		"clusterPolicies": len(s.clusterPolicies), "nodePeers": len(s.nodePeers),
 		"shared": len(s.shared), "demands": len(s.demands), "rejected": len(s.rejected),
 		"quarantines": len(s.quarantines),
@@ -36,7 +37,7 @@ func (s *State) Sizes() map[string]int {
 	for _, sel := range s.index.Selectors() {
 		sizes["copiedBy"] += len(sel.Own.copiedBy)
 		sizes["listsBy"] += len(sel.Own.lists)
-		sizes["baseOf"] += len(sel.Own.baseOf)
+		sizes["heldBy"] += len(sel.Own.heldBy)
 		sizes["lookedUpBy"] += len(sel.Own.lookedUpBy)
 		sizes["sharedSets"] += len(sel.Own.sets)
 	}

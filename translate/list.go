@@ -4,7 +4,7 @@ package translate
 
 import (
 	"cmp"
-	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -34,7 +34,6 @@ type list struct {
 	placed *tier.Placed      // nil: it stands in
 	order  []*selector       // that are peers, as they are written
 	index  map[*selector]int // in order
-	base   *selector         // of order; nil: there is none
 }
 
 // list gives a local identity its lists, and takes them from one that has ceased to be local. It says whether one is
@@ -73,10 +72,6 @@ func (s *State) leaveList(id *identity, l *list) {
 		s.listOrphans[l] = struct{}{}
 	}
 }
-
-// mostOfList is how many elements the networks and ports of a list may take. Each set of rules that an address can be
-// in has a map of its ports: ten policies, legal one by one, take millions, and gigabytes while they are made.
-const mostOfList = 200_000
 
 // listOf returns the list of a local identity at a place, or nil if no rule there is for it.
 func (s *State) listOf(id *identity, at tier.Place) *list {
@@ -127,18 +122,7 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 			rules = append(rules, tier.Rule{ClusterRule: r, Policy: p.Name})
 		}
 	}
-	compiled := tier.New(at, rules, s.frame.TierTail)
-	if compiled.Exceeds(mostOfList) {
-		s.quarantines[listKey(key)] = &quarantine{
-			Quarantine: Quarantine{Key: listKey(key), Reason: fmt.Sprintf(
-				"the networks and ports of tier %s together take more than %d elements", at.Tier, mostOfList)},
-			kind: frame.Kind{Direction: at.Direction}, policies: names,
-		}
-		return s.standInList(key, at, names)
-	}
-	l = s.newList(key, compiled, rules)
-	l.policies = names
-	return l
+	return s.newList(&list{Place: at, key: key, policies: names}, rules)
 }
 
 // listKey is the key of the quarantine of a list.
@@ -151,6 +135,30 @@ func (s *State) listAside(key string) *list {
 		return nil
 	}
 	return s.lists[name]
+}
+
+// aside returns why everything is denied to the pods that have the list, which may be nil; nil: it is not.
+func (l *list) aside() *quarantine {
+	switch {
+	case l == nil:
+		return nil
+	case l.quarantine == nil && l.placed.Form() == tier.Refused:
+		return &quarantine{Quarantine: Quarantine{Reason: "the rules of tier " + l.Tier.String() +
+			" take too much, even asked one after the other"}}
+	}
+	return l.quarantine
+}
+
+// Sequential returns the policies of each list of a tier whose rules are asked one after the other, as their classes
+// would take too much.
+func (s *State) Sequential() [][]types.NamespacedName {
+	var all [][]types.NamespacedName
+	for _, l := range s.lists {
+		if l.placed != nil && l.placed.Form() == tier.Sequential {
+			all = append(all, l.policies)
+		}
+	}
+	return all
 }
 
 // listAt returns a list that decides, in a direction, about the pod of this node that has an address, or nil.
@@ -220,17 +228,13 @@ func (s *State) resolveRule(r spec.ClusterRule, id *identity, d policy.Direction
 	return r, found
 }
 
-// newList makes the list of some rules, which are compiled.
-func (s *State) newList(key string, compiled *tier.List, rules []tier.Rule) *list {
-	l := &list{
-		Place: compiled.Place,
-		key:   key, name: compiled.Tier.Prefix(compiled.Direction) + "list-" + key,
-		users: make(map[*identity]struct{}),
-		index: make(map[*selector]int),
-	}
-	s.lists[key] = l
+// newList makes the list of some rules.
+func (s *State) newList(l *list, rules []tier.Rule) *list {
+	l.name = l.Tier.Prefix(l.Direction) + "list-" + l.key
+	l.users, l.index = make(map[*identity]struct{}), make(map[*selector]int)
+	s.lists[l.key] = l
 	s.open(l)
-	var selectors tier.Selectors
+	selectors := tier.Selectors{Base: -1}
 	for i, r := range rules {
 		for _, peer := range r.Peers {
 			sel := s.selectorOf(peer)
@@ -241,45 +245,92 @@ func (s *State) newList(key string, compiled *tier.List, rules []tier.Rule) *lis
 				selectors.RulesOf = append(selectors.RulesOf, nil)
 				sel.Own.lists[l] = struct{}{}
 			}
-			selectors.RulesOf[n] = append(selectors.RulesOf[n], i)
+			if rules := &selectors.RulesOf[n]; !slices.Contains(*rules, i) {
+				*rules = append(*rules, i)
+			}
 		}
 	}
-	selectors.Base = -1
-	if l.setBase(s); l.base != nil {
-		selectors.Base, selectors.Sets = l.index[l.base], make(map[nft.Family]*nft.Set)
-		for _, f := range nft.Families() {
-			selectors.Sets[f] = s.setOf(l.base, f)
+	for n, sel := range l.order { // the base is the first that is likely to match most pods of a cluster
+		if broad(sel.Peer) && (selectors.Base < 0 || bySelector(sel, l.order[selectors.Base]) < 0) {
+			selectors.Base = n
 		}
 	}
-	l.placed = compiled.PutInto(s.parts, l.name, selectors)
+	deny := tier.Verdicts{Tail: s.frame.TierTail, Refuse: s.frame.TierEnd(l.Tier, l.Direction)}
+	l.placed = tier.New(l.Place, rules, deny, s.options.tierBounds()).PutInto(s.parts, l.name, selectors)
 	for _, sel := range l.order {
 		for id := range sel.Matches {
 			l.put(s, id)
 		}
 	}
+	l.reform(s)
 	return l
 }
 
-// setBase chooses the base: the first selector that is likely to match most pods of a cluster.
-func (l *list) setBase(s *State) {
-	for _, sel := range l.order {
-		if broad(sel.Peer) && (l.base == nil || bySelector(sel, l.base) < 0) {
-			l.base = sel
+// tierBounds are the bounds of each list.
+func (o Options) tierBounds() tier.Bounds {
+	if o.TierBounds == (tier.Bounds{}) {
+		return tier.DefaultBounds()
+	}
+	return o.TierBounds
+}
+
+// reform gives the list the form that it should have. A list that stands in has one.
+func (l *list) reform(s *State) {
+	delete(s.staleLists, l)
+	if l.placed == nil || !l.placed.Stale() {
+		return
+	}
+	s.troubleVersion++
+	before, after := l.placed.Needs(l.placed.Form()), l.placed.Needs(l.placed.Due())
+	for _, i := range after {
+		s.holdSets(l.order[i], l)
+	}
+	l.placed.Reform(func(i int, f nft.Family) *nft.Set { return s.setOf(l.order[i], f) }, l.pods(s))
+	for _, i := range before {
+		if !slices.Contains(after, i) {
+			s.releaseSets(l.order[i], l)
 		}
 	}
-	if l.base == nil {
+}
+
+// pods yields the addresses of all that are in groups of the list.
+func (l *list) pods(s *State) iter.Seq2[netip.Addr, *tier.Group] {
+	return func(yield func(netip.Addr, *tier.Group) bool) {
+		seen := make(map[*identity]struct{})
+		for _, sel := range l.order {
+			for id := range sel.Matches {
+				g := id.Own.groups[l]
+				if _, again := seen[id]; again || g == nil {
+					continue
+				}
+				seen[id] = struct{}{}
+				for a := range s.index.Addresses(id) {
+					if !yield(a, g) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// holdSets has all addresses of the pods of sel in sets of the table, for a list, and releaseSets ends that.
+func (s *State) holdSets(sel *selector, l *list) {
+	own := &sel.Own
+	known := len(own.lookedUpBy)+len(own.heldBy) > 0
+	if own.heldBy[l] = struct{}{}; known {
 		return
 	}
-	own := &l.base.Own
-	known := len(own.lookedUpBy)+len(own.baseOf) > 0
-	if own.baseOf[l] = struct{}{}; known {
-		return
-	}
-	for id := range l.base.Matches {
+	for id := range sel.Matches {
 		for a := range s.index.Addresses(id) {
-			s.listAddress(l.base, a)
+			s.listAddress(sel, a)
 		}
 	}
+}
+
+func (s *State) releaseSets(sel *selector, l *list) {
+	delete(sel.Own.heldBy, l)
+	s.dropSets(sel)
 }
 
 // broad says whether a peer is all pods of all namespaces, but some that it names.
@@ -306,7 +357,7 @@ func (l *list) put(s *State, id *identity) {
 		return
 	}
 	for a := range s.index.Addresses(id) {
-		l.placed.Move(a, old, next)
+		l.move(s, a, old, next)
 	}
 	if next == nil {
 		delete(id.Own.groups, l)
@@ -316,6 +367,13 @@ func (l *list) put(s *State, id *identity) {
 		id.Own.groups = make(map[*list]*tier.Group)
 	}
 	id.Own.groups[l] = next
+}
+
+// move is [tier.Placed.Move].
+func (l *list) move(s *State, a netip.Addr, from, to *tier.Group) {
+	if l.placed.Move(a, from, to); l.placed.Stale() {
+		s.staleLists[l] = struct{}{}
+	}
 }
 
 // discard removes the list, which no pod has any more, and all that is only there for it.
@@ -329,18 +387,14 @@ func (l *list) discard(s *State) {
 	if l.placed != nil {
 		l.placed.Remove()
 	}
-	if l.base != nil {
-		delete(l.base.Own.baseOf, l)
-		s.dropSets(l.base)
-	}
 	for _, sel := range l.order {
+		s.releaseSets(sel, l)
 		s.dropSelector(sel)
 	}
+	delete(s.staleLists, l)
 	s.table.DeleteChain(l.name)
 	delete(s.lists, l.key)
-	if l.quarantine != nil {
-		s.troubleVersion++
-	}
+	s.troubleVersion++
 	if s.frame.CloseTier(l.Tier, l.Direction) {
 		s.retail()
 	}

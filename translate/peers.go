@@ -28,7 +28,7 @@ type (
 		copiedBy   map[*isolation]struct{} // that copy its pods into their own sets
 		lookedUpBy map[*isolation]struct{} // that look its pods up in its own sets
 		lists      map[*list]struct{}      // that have it in their rules
-		baseOf     map[*list]struct{}      // those of lists that look its pods up in its own sets: then all are there
+		heldBy     map[*list]struct{}      // those of lists that look its pods up in its own sets: then all are there
 		addresses  int                     // of the pods that it matches
 		sets       map[nft.Family]*nft.Set // of who looks it up: the addresses of all its pods, where there are any
 	}
@@ -83,7 +83,7 @@ func (l listener) Attach(a netip.Addr, p *pod) {
 		iso.want(s, a, p, g)
 	}
 	for list, g := range id.Own.groups {
-		list.placed.Move(a, nil, g)
+		list.move(s, a, nil, g)
 	}
 	if !s.index.IsLocal(p) {
 		return
@@ -109,7 +109,7 @@ func (l listener) Detach(a netip.Addr, p *pod) {
 		iso.unwant(s, a, g)
 	}
 	for list, g := range id.Own.groups {
-		list.placed.Move(a, g, nil)
+		list.move(s, a, g, nil)
 	}
 	if !s.index.IsLocal(p) {
 		return
@@ -145,7 +145,7 @@ func (l listener) Left(id *identity) {
 // listAddress adds an address to the set of sel, if isolations look the selector up there.
 func (s *State) listAddress(sel *selector, a netip.Addr) {
 	own := &sel.Own
-	if len(own.lookedUpBy)+len(own.baseOf) == 0 {
+	if len(own.lookedUpBy)+len(own.heldBy) == 0 {
 		return
 	}
 	s.work++
@@ -189,7 +189,7 @@ func (s *State) dropSets(sel *selector) {
 func (s *State) dropSet(sel *selector, f nft.Family) {
 	own := &sel.Own
 	set := own.sets[f]
-	if set == nil || len(own.baseOf) > 0 || len(own.lookedUpBy) > 0 && set.Len() > 0 {
+	if set == nil || len(own.heldBy) > 0 || len(own.lookedUpBy) > 0 && set.Len() > 0 {
 		return
 	}
 	s.table.DeleteSet(set.Name)
@@ -205,7 +205,7 @@ func (s *State) selectorOf(peer spec.Peer) *selector {
 		sel.Own.lookedUpBy = make(map[*isolation]struct{})
 		sel.Own.sets = make(map[nft.Family]*nft.Set)
 		sel.Own.lists = make(map[*list]struct{})
-		sel.Own.baseOf = make(map[*list]struct{})
+		sel.Own.heldBy = make(map[*list]struct{})
 	}
 	return sel
 }

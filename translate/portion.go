@@ -63,6 +63,9 @@ func (s *State) complete(budget int) {
 	for id := range s.dirtyIdentities { // that remain
 		s.enclose(id)
 	}
+	for l := range s.staleLists {
+		l.reform(s)
+	}
 	for iso := range s.dirtyChains {
 		iso.render(s)
 	}

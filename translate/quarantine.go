@@ -157,6 +157,12 @@ func (s *State) quarantined(yield func(Trouble) bool) bool {
 			return false
 		}
 	}
+	for _, l := range s.lists {
+		if q := l.aside(); q != nil && l.quarantine == nil &&
+			!yield(Trouble{Quarantined, l.policies, l.Direction.String() + ": " + q.Reason}) {
+			return false
+		}
+	}
 	return true
 }
 
@@ -192,8 +198,8 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 	}
 	for _, lists := range p.Identity.Own.lists {
 		for _, l := range lists {
-			if l != nil && l.quarantine != nil {
-				add(frame.Kind{Direction: l.Direction}, l.quarantine)
+			if q := l.aside(); q != nil {
+				add(frame.Kind{Direction: l.Direction}, q)
 				all[len(all)-1].Tier = v1alpha2.Tier(l.Tier.String())
 			}
 		}

@@ -36,6 +36,7 @@ type Options struct {
 	Observe     uint32         // see [frame.Options]
 	PodLinks    []string       // that only pods have, where nothing tells their addresses; see [policy.Guard]
 	TwoWays     bool           // see [frame.Options]
+	TierBounds  tier.Bounds    // of a list of ClusterNetworkPolicies; none are the default
 }
 
 // State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others,
@@ -76,6 +77,7 @@ type State struct {
 	nodePeers       map[string]policy.NodePeer
 	lists           map[string]*list
 	listOrphans     map[*list]struct{} // that may have no pods any more
+	staleLists      map[*list]struct{} // that may have to be in another form
 	parts           *tier.Parts
 }
 
@@ -102,6 +104,7 @@ func New(node string, options Options) *State {
 		nodePeers:       make(map[string]policy.NodePeer),
 		lists:           make(map[string]*list),
 		listOrphans:     make(map[*list]struct{}),
+		staleLists:      make(map[*list]struct{}),
 	}
 	s.parts = tier.NewParts(s.table)
 	s.index = index.New(node, listener{s})
@@ -274,7 +277,7 @@ func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
 // Incomplete says whether the table is not yet what the objects imply.
 func (s *State) Incomplete() bool {
 	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 ||
-		len(s.orphans) > 0 || len(s.listOrphans) > 0 || s.reckon || s.regarding()
+		len(s.orphans) > 0 || len(s.listOrphans) > 0 || len(s.staleLists) > 0 || s.reckon || s.regarding()
 }
 
 // Pods yields the names of all pods.

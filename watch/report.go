@@ -95,6 +95,10 @@ type ClusterPoliciesReport struct {
 
 	// Ties are those of one tier and priority, in the order in which they are asked: that of their names.
 	Ties [][]string `json:"ties,omitempty"`
+
+	// Sequential are those of pods of this node whose rules are asked one after the other, as they are too much for
+	// less.
+	Sequential [][]string `json:"sequential,omitempty"`
 }
 
 // TroubleReport is a [translate.Trouble].
@@ -171,6 +175,10 @@ func (l *Loop) report() Report {
 	}
 	if sum.ClusterPolicies > 0 {
 		r.Policies.Cluster.Ties = l.state.Ties()
+		for _, policies := range l.state.Sequential() {
+			r.Policies.Cluster.Sequential = append(r.Policies.Cluster.Sequential, policyTexts(policies))
+		}
+		slices.SortFunc(r.Policies.Cluster.Sequential, slices.Compare)
 	}
 	for t := range l.state.Troubles() {
 		r.Policies.Troubles = append(r.Policies.Troubles,

@@ -24,6 +24,7 @@ import (
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 // Flags to run other seeds, or one alone: go test ./test/kernel -run=Random -seed=7 -flows=1
@@ -53,10 +54,14 @@ func TestRandom(t *testing.T) {
 		f.cluster(seed)
 	}
 	t.Logf("seeds %d to %d: %d flows, %d of them allowed, %d counted as what audited policies would deny, %d to the "+
-		"node, %d of IPv4-mapped addresses, %d observed, %d transactions",
-		*firstSeed, seed-1, f.flows, f.allowed, f.audited, f.toNode, f.mapped, f.observed, f.transactions)
+		"node, %d of IPv4-mapped addresses, %d observed, %d sequential lists in the tables, %d transactions",
+		*firstSeed, seed-1, f.flows, f.allowed, f.audited, f.toNode, f.mapped, f.observed,
+		f.sequential, f.transactions)
 	if f.audited == 0 {
 		t.Error("audited policies would deny nothing")
+	}
+	if f.sequential == 0 {
+		t.Error("no rules of a tier were asked one after the other")
 	}
 }
 
@@ -66,7 +71,7 @@ type fuzz struct {
 	prober *prober.Prober
 	conn   *kernel.Conn
 
-	flows, toNode, mapped, allowed, audited, observed, transactions int
+	flows, toNode, mapped, allowed, audited, observed, sequential, transactions int
 
 	counted map[countedFlow]uint64 // by the table that counts flows
 }
@@ -92,6 +97,7 @@ func (f *fuzz) cluster(seed uint64) {
 		if f.commit(s.Complete()); f.Failed() {
 			f.Fatalf("seed %d, step %d", seed, step)
 		}
+		f.sequential += len(s.Sequential())
 		where := fmt.Sprintf("seed %d, step %d", seed, step)
 		c.OverLimit = s.OverLimit()
 		c.Guard = random.Guard(c, node, options)
@@ -118,6 +124,10 @@ func optionsOf(seed uint64) translate.Options {
 		options.Observe = 100_000
 	}
 	options.TwoWays = seed%7 < 2
+	if seed%4 == 3 { // half of those with tiers
+		options.TierBounds = tier.DefaultBounds()
+		options.TierBounds.Elements = int(seed / 4 % 30)
+	}
 	random.SetGuard(&options, seed)
 	return options
 }

@@ -4,6 +4,7 @@ package tier
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -29,12 +30,32 @@ type Place struct {
 type List struct {
 	Place
 	rules    []Rule
-	named    bool                            // a rule names ports of its peers
-	tail     func(frame.TierRule) []nft.Rule // of the chain of a rule that denies
-	always   []int                           // rules for every address
-	sets     [][]int                         // the distinct sets of rules of networks
+	named    bool     // a rule names ports of its peers
+	bounds   Bounds   // of what it may take
+	frame    Verdicts // how it denies
+	always   []int    // rules for every address
+	fixed    int      // what addresses of no pods weigh, as classes
+	wide     bool     // that is beyond the bounds: there are no sets
+	sets     [][]int  // the distinct sets of rules of networks
 	networks map[nft.Family][]network
 }
+
+// Verdicts are how a list denies.
+type Verdicts struct {
+	Tail   func(frame.TierRule) []nft.Rule // the rules of the chain of a rule that denies
+	Refuse []nft.Rule                      // deny everything, by no rule in particular
+}
+
+// Bounds are what a list may take.
+type Bounds struct {
+	Elements int // of networks and ports, as classes; else its rules are asked one after the other
+	Rules    int // rules of a chain that asks them so; else everything is denied
+	Ports    int // networks and ports of such rules; else everything is denied
+}
+
+// DefaultBounds are for what administrators write. Changes of more than so many elements, or of more rules at once,
+// hold up the kernel for longer than is good for others that change rules.
+func DefaultBounds() Bounds { return Bounds{Elements: 50_000, Rules: 5000, Ports: 200_000} }
 
 // network is an interval of addresses, both ends inclusive, in the networks of the same rules.
 type network struct {
@@ -42,18 +63,26 @@ type network struct {
 	set         int // of sets
 }
 
-// New returns the list of rules, which are not changed afterwards. The chain of a rule that denies has the rules of
-// tail.
-func New(at Place, rules []Rule, tail func(frame.TierRule) []nft.Rule) *List {
-	l := &List{Place: at, rules: rules, tail: tail, networks: make(map[nft.Family][]network)}
+// New returns the list of rules, which are not changed afterwards.
+func New(at Place, rules []Rule, v Verdicts, bounds Bounds) *List {
+	l := &List{Place: at, rules: rules, frame: v, bounds: bounds, networks: make(map[nft.Family][]network)}
 	for i, r := range rules {
 		l.named = l.named || len(r.Named) > 0
 		if r.All {
 			l.always = append(l.always, i)
 		}
 	}
+	known := make(map[string]int)
+	l.fixed = l.weigh(nil, nowhere, nil)
 	for _, f := range nft.Families() {
-		l.cut(f)
+		for n, open := range networks(rules, f) {
+			if l.fixed++; l.fixed > bounds.Elements {
+				l.wide, l.sets, l.networks = true, nil, nil
+				return l
+			}
+			n.set = l.setOf(known, open)
+			l.networks[f] = append(l.networks[f], n)
+		}
 	}
 	return l
 }
@@ -65,10 +94,40 @@ type edge struct {
 	by   int // +1 begins, -1 has ended
 }
 
-// cut cuts the networks of a family into disjoint intervals.
-func (l *List) cut(f nft.Family) {
+// networks yields the disjoint intervals into which the networks of a family are cut, in ascending order, each with the
+// rules that have it in theirs. Those are the callee's again afterwards.
+func networks(rules []Rule, f nft.Family) iter.Seq2[network, []int] {
+	edges := edgesOf(rules, f)
+	depth := make(map[int]int) // of the rules whose networks are open
+	var open []int
+	return func(yield func(network, []int) bool) {
+		for i := 0; i < len(edges); {
+			at := edges[i].at
+			for ; i < len(edges) && edges[i].at == at; i++ {
+				depth[edges[i].rule] += edges[i].by
+				k, found := slices.BinarySearch(open, edges[i].rule)
+				switch now := depth[edges[i].rule]; {
+				case now > 0 && !found:
+					open = slices.Insert(open, k, edges[i].rule)
+				case now == 0 && found:
+					open = slices.Delete(open, k, k+1)
+				}
+			}
+			last := nft.LastAddr(netip.PrefixFrom(at, 0))
+			if i < len(edges) {
+				last = edges[i].at.Prev()
+			}
+			if len(open) > 0 && !yield(network{first: at, last: last}, open) {
+				return
+			}
+		}
+	}
+}
+
+// edgesOf returns the edges of the networks of a family, in ascending order.
+func edgesOf(rules []Rule, f nft.Family) []edge {
 	var edges []edge
-	for i, r := range l.rules {
+	for i, r := range rules {
 		for _, n := range r.Networks {
 			if nft.FamilyOf(n.Addr()) != f {
 				continue
@@ -80,39 +139,17 @@ func (l *List) cut(f nft.Family) {
 		}
 	}
 	slices.SortFunc(edges, func(a, b edge) int { return a.at.Compare(b.at) })
-	depth := make(map[int]int) // of the rules whose networks are open
-	var open []int
-	sets := make(map[string]int)
-	for i := 0; i < len(edges); {
-		at := edges[i].at
-		for ; i < len(edges) && edges[i].at == at; i++ {
-			depth[edges[i].rule] += edges[i].by
-			k, found := slices.BinarySearch(open, edges[i].rule)
-			switch now := depth[edges[i].rule]; {
-			case now > 0 && !found:
-				open = slices.Insert(open, k, edges[i].rule)
-			case now == 0 && found:
-				open = slices.Delete(open, k, k+1)
-			}
-		}
-		if len(open) == 0 {
-			continue
-		}
-		last := nft.LastAddr(netip.PrefixFrom(at, 0))
-		if i < len(edges) {
-			last = edges[i].at.Prev()
-		}
-		l.networks[f] = append(l.networks[f], network{at, last, l.setOf(sets, open)})
-	}
+	return edges
 }
 
-// setOf returns the number of a set of rules.
+// setOf returns the number of a set of rules. A new one adds to what the list weighs, with and without ports.
 func (l *List) setOf(known map[string]int, rules []int) int {
 	key := string(appendInts(nil, rules))
 	n, found := known[key]
 	if !found {
 		n = len(l.sets)
 		known[key], l.sets = n, append(l.sets, slices.Clone(rules))
+		l.fixed += l.weigh(nil, n, nil)
 	}
 	return n
 }
@@ -171,25 +208,16 @@ func Resolve(r spec.ClusterRule, pod []policy.NamedPort) spec.Ports {
 	return spec.Union(ports...)
 }
 
-// Exceeds says whether addresses of no pod take more elements than a limit: of networks, and of ports for each distinct
-// set of rules that networks have. It makes none of them.
-func (l *List) Exceeds(limit int) bool {
-	n := 0
-	for _, f := range nft.Families() {
-		n += len(l.networks[f])
-	}
-	for set := nowhere; set < len(l.sets); set++ {
-		for _, m := range l.matches(nil, set, nil) {
-			if m.ports.Every {
-				break
-			}
-			n += len(m.ports.Ranges)
+// weigh counts the elements that a class takes, about: see [List.class].
+func (l *List) weigh(pod []int, set int, ports []policy.NamedPort) int {
+	n := 1
+	for _, m := range l.matches(pod, set, ports) {
+		if m.ports.Every {
+			break
 		}
-		if n > limit {
-			return true
-		}
+		n += len(m.ports.Ranges)
 	}
-	return false
+	return n
 }
 
 // none is the verdict of what no rule decides.

@@ -4,6 +4,7 @@ package tier_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -97,25 +98,30 @@ type table struct {
 }
 
 // tableOf has all pods, but for those of kind 0, which are of the base, some that a first choice of selectors matched.
-func tableOf(at tier.Place, rules []rule) *table {
+func tableOf(at tier.Place, rules []rule, most int) *table {
 	t := &table{Table: nft.NewTable("t", ""), has: make(map[netip.Addr]*tier.Group)}
 	t.parts = tier.NewParts(t.Table)
 	var plain []tier.Rule
-	s := tier.Selectors{RulesOf: make([][]int, kinds), Sets: make(map[nft.Family]*nft.Set)}
+	s := tier.Selectors{RulesOf: make([][]int, kinds)}
 	for i, r := range rules {
 		plain = append(plain, r.Rule)
 		for _, kind := range r.pods {
 			s.RulesOf[kind] = append(s.RulesOf[kind], i)
 		}
 	}
-	for _, f := range nft.Families() {
-		s.Sets[f] = t.Set("base-"+f.String(), nft.SetType{Family: f}, "")
-		s.Sets[f].Want(nft.AddrKey(podAddr(0, f)), nft.Value{})
+	sets := func(kind int, f nft.Family) *nft.Set {
+		set := t.Set(fmt.Sprintf("kind-%d-%s", kind, f), nft.SetType{Family: f}, "")
+		set.Want(nft.AddrKey(podAddr(kind, f)), nft.Value{})
+		return set
 	}
-	l := tier.New(at, plain, func(r frame.TierRule) []nft.Rule {
+	v := tier.Verdicts{Tail: func(r frame.TierRule) []nft.Rule {
 		return []nft.Rule{nft.R(nft.Log{Prefix: r.Chain()}, nft.Verdict{Kind: nft.Drop})}
-	})
+	}}
+	bounds := tier.DefaultBounds()
+	bounds.Elements = most
+	l := tier.New(at, plain, v, bounds)
 	t.list = l.PutInto(t.parts, "list", s)
+	t.list.Reform(sets, maps.All(t.has))
 	for kind := range kinds {
 		wrong, right := t.list.Group([]int{(kind + 1) % kinds}, nil), t.list.Group([]int{kind}, podPorts(kind))
 		for _, f := range nft.Families() {
@@ -129,6 +135,9 @@ func tableOf(at tier.Place, rules []rule) *table {
 			t.has[a] = right
 		}
 		t.list.Leave(wrong)
+	}
+	if t.list.Stale() {
+		t.list.Reform(sets, maps.All(t.has))
 	}
 	t.SetChain(&nft.Chain{Name: "ingress", Rules: []nft.Rule{nft.R(nft.Verdict{Kind: nft.Accept})}})
 	t.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{
@@ -163,7 +172,7 @@ func want(at tier.Place, rules []rule, kind int, p trace.Packet) string {
 
 // TestFirstMatch: what the chains and maps of random lists do with packets is what the first rule that matches says.
 func TestFirstMatch(t *testing.T) {
-	packets := 0
+	packets, forms := 0, make(map[tier.Form]int)
 	for seed := range uint64(400) {
 		r := rand.New(rand.NewPCG(seed, 14))
 		at := tier.Place{Tier: frame.Tiers()[r.IntN(2)], Direction: policy.Directions()[r.IntN(2)]}
@@ -171,7 +180,8 @@ func TestFirstMatch(t *testing.T) {
 		for range r.IntN(12) {
 			rules = append(rules, randomRule(r, at.Direction))
 		}
-		table := tableOf(at, rules)
+		table := tableOf(at, rules, []int{0, 5, 20, 1000}[seed%4])
+		forms[table.list.Form()]++
 		for range 200 {
 			f, kind := nft.Families()[r.IntN(2)], r.IntN(kinds+1)-1
 			peer := podAddr(max(kind, 0), f)
@@ -208,9 +218,12 @@ func TestFirstMatch(t *testing.T) {
 			}
 		}
 		table.list.Remove()
-		if n := len(table.parts.Users()); n > 0 || len(table.Chains()) != 2 || len(table.Sets()) != 2 {
+		if n := len(table.parts.Users()); n > 0 || len(table.Chains()) != 2 || len(table.Sets()) > 2*kinds {
 			t.Fatalf("seed %d: %d parts are left\n%s", seed, n, table)
 		}
 	}
-	t.Logf("%d packets", packets)
+	t.Logf("%d packets, lists by form: %v", packets, forms)
+	if forms[tier.Classes] == 0 || forms[tier.Sequential] == 0 {
+		t.Error("no list has one of the forms")
+	}
 }

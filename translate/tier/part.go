@@ -8,7 +8,7 @@ import (
 
 // part is a chain with the maps that it looks up, named by what is in them, and the parts that it leads to.
 type part struct {
-	name    string
+	name    string // "": it is no chain
 	comment string
 	rules   []nft.Rule
 	maps    []*verdictMap
@@ -76,7 +76,9 @@ func (ps *Parts) acquire(p *part) {
 	if p == nil {
 		return
 	}
-	ps.users[p.name]++
+	if p.name != "" {
+		ps.users[p.name]++
+	}
 	if ps.users[p.name] > 1 {
 		return
 	}
@@ -94,12 +96,15 @@ func (ps *Parts) acquire(p *part) {
 		}
 		ps.Edits += len(m.elements)
 	}
+	if p.name == "" {
+		return
+	}
 	ps.table.SetChain(&nft.Chain{Name: p.name, Comment: p.comment, Rules: p.rules})
 }
 
 // release takes back one [Parts.acquire] of an equal part.
 func (ps *Parts) release(p *part) {
-	if p == nil || !ps.leave(p.name) {
+	if p == nil || p.name != "" && !ps.leave(p.name) {
 		return
 	}
 	ps.table.DeleteChain(p.name)

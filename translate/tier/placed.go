@@ -3,6 +3,7 @@
 package tier
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -10,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -21,95 +21,71 @@ type Selectors struct {
 	// Base is the selector that is likely to match most pods of a cluster; negative: none is. Those of its pods that no
 	// other one matches are in no map of the list, but in sets of the table, which lists share.
 	Base int
-	Sets map[nft.Family]*nft.Set
 }
 
-// Placed is a list in a table: its chain, the maps of the addresses of pods that have classes of their own, and the
-// parts that those lead to.
+// Placed is a list in a table: its chain and what that leads to.
 type Placed struct {
 	*List
-	name  string
-	parts *Parts
 	Selectors
-	maps   map[nft.Family]*nft.Set // nil: no rule has pods as peers
-	rest   everywhere              // of what no selector matches
-	base   everywhere              // of what the base alone matches
-	groups map[string]*Group
+	name     string
+	parts    *Parts
+	groups   map[string]*Group
+	weight   int // of the classes of all addresses, in elements
+	sequence sequence
+
+	form  Form
+	stale bool // an element is missing, which would have been too much
+
+	// Of the form Classes:
+	maps map[nft.Family]*nft.Set // of pods' addresses; nil: no rule has pods as peers
+	rest everywhere              // of what no selector matches
+	base everywhere              // of what the base alone matches
+
+	steps []*part // of the form Sequential
 }
 
 // Group is the pods that the same selectors of a list match and, if a rule names ports, that have the same ports with
 // names.
 type Group struct {
-	key     string
-	rules   []int              // that match by their peers
-	ports   []policy.NamedPort // nil, if no rule names any
-	inBase  bool
-	users   int              // kinds of pods
-	classes map[int]*members // by the sets of networks that addresses of the pods are in, or nowhere
+	key       string
+	selectors int                // in the key, each 4 bytes
+	ports     []policy.NamedPort // nil, if no rule names any
+	inBase    bool
+	users     int              // kinds of pods
+	members   map[int]*members // by the sets of networks that addresses of the pods are in, or nowhere
 }
 
 // members are the addresses of a group in the same networks.
 type members struct {
-	Class
-	addresses int
+	Class     // if it is made
+	made      bool
 	implied   bool // the list does the same with them without elements
+	weight    int
+	addresses int
 }
 
-// PutInto puts the list into the table of parts, with a chain of that name. It has no pods yet.
+// PutInto puts the list into the table of parts, with a chain of that name. It is absent, and has no pods, yet.
 func (l *List) PutInto(parts *Parts, name string, s Selectors) *Placed {
 	p := &Placed{List: l, name: name, parts: parts, Selectors: s, groups: make(map[string]*Group)}
-	c := &nft.Chain{Name: name, Comment: l.comment()}
-	side := frame.PeerSide(l.Direction)
-	if len(s.RulesOf) > 0 {
-		p.maps = make(map[nft.Family]*nft.Set)
-		for _, f := range nft.Families() {
-			p.maps[f] = parts.table.Set(p.mapName(f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
-				"pods among the peers, to the rules for them")
-			c.Rules = append(c.Rules, nft.R(nft.LookupIn(side, p.maps[f])))
-		}
-	}
+	p.sequence, p.weight = l.sequence(s.RulesOf), l.fixed
 	if s.Base >= 0 {
-		p.base = l.everywhere(s.RulesOf[s.Base])
-		parts.acquire(p.base.part)
-		for _, f := range nft.Families() {
-			c.Rules = append(c.Rules, nft.R(nft.LookupIn(side, s.Sets[f]), p.base.Verdict))
+		for set := nowhere; set < len(l.sets) && p.weight <= l.bounds.Elements; set++ {
+			p.weight += l.weigh(s.RulesOf[s.Base], set, nil)
 		}
 	}
-	p.rest = l.everywhere(nil)
-	parts.acquire(p.rest.part)
-	if p.rest.Verdict.Kind != nft.Return {
-		c.Rules = append(c.Rules, nft.R(p.rest.Verdict))
-	}
-	parts.table.SetChain(c)
 	return p
 }
 
-// mapName names the map of the addresses that have classes of their own.
-func (p *Placed) mapName(f nft.Family) string {
-	return strings.Replace(p.name, "list-", "peers-", 1) + "-" + f.String()
-}
-
-// Remove takes the list out of the table, with all its groups.
-func (p *Placed) Remove() {
-	t := p.parts.table
-	for _, g := range p.groups {
-		for _, m := range g.classes {
-			p.release(m)
-		}
-	}
-	p.parts.release(p.base.part)
-	p.parts.release(p.rest.part)
-	for _, f := range nft.Families() {
-		t.DeleteSet(p.mapName(f))
-	}
-	t.DeleteChain(p.name)
+// setName names a set that is the list's alone.
+func (p *Placed) setName(kind string, f nft.Family) string {
+	return strings.Replace(p.name, "list", kind, 1) + "-" + f.String()
 }
 
 // Group returns the group of the pods that some selectors match, in ascending order, with those ports, for one more
 // kind of pods; nil is the group of those whose addresses never are elements of the list.
 func (p *Placed) Group(selectors []int, ports []policy.NamedPort) *Group {
 	inBase := slices.Contains(selectors, p.Base)
-	if len(selectors) == 0 || inBase && len(selectors) == 1 && !p.named {
+	if len(selectors) == 0 || !p.named && (p.wide || inBase && len(selectors) == 1) {
 		return nil
 	}
 	var key []byte
@@ -122,16 +98,23 @@ func (p *Placed) Group(selectors []int, ports []policy.NamedPort) *Group {
 	key = fmt.Append(key, ports)
 	g := p.groups[string(key)]
 	if g == nil {
-		g = &Group{key: string(key), ports: ports, inBase: inBase, classes: make(map[int]*members)}
-		for _, i := range selectors {
-			g.rules = append(g.rules, p.RulesOf[i]...)
-		}
-		slices.Sort(g.rules)
-		g.rules = slices.Compact(g.rules)
+		g = &Group{key: string(key), selectors: len(selectors), ports: ports, inBase: inBase,
+			members: make(map[int]*members)}
 		p.groups[g.key] = g
 	}
 	g.users++
 	return g
+}
+
+// rulesOf returns the rules that match the pods of a group by their peers, in ascending order.
+func (p *Placed) rulesOf(g *Group) []int {
+	var rules []int
+	for i := range g.selectors {
+		selector := binary.BigEndian.Uint32([]byte(g.key[4*i:]))
+		rules = append(rules, p.RulesOf[selector]...)
+	}
+	slices.Sort(rules)
+	return slices.Compact(rules)
 }
 
 // Leave takes back one [Placed.Group]. The last kind of pods has no addresses any more.
@@ -144,54 +127,76 @@ func (p *Placed) Leave(g *Group) {
 	}
 }
 
-// Move takes an address out of one group, and puts it into another. Either may be nil.
+// Move takes an address out of one group, and puts it into another. Either may be nil. The list may be stale then.
 func (p *Placed) Move(a netip.Addr, from, to *Group) {
 	if from == nil && to == nil {
 		return
 	}
-	set := p.at(a)
-	elements := p.maps[nft.FamilyOf(a)]
 	p.parts.Edits++
-	if m := p.join(to, set); m != nil && !m.implied {
-		elements.Want(nft.AddrKey(a), nft.Value{Verdict: m.Verdict})
-	} else {
-		elements.Unwant(nft.AddrKey(a))
+	set := p.at(a)
+	if to != nil {
+		p.join(to, set)
 	}
+	p.put(a, to, cmp.Or(to, from).ports)
 	if from == nil {
 		return
 	}
-	m := from.classes[set]
+	m := from.members[set]
 	if m.addresses--; m.addresses == 0 {
-		delete(from.classes, set)
-		p.release(m)
+		delete(from.members, set)
+		p.weight -= m.weight
+		p.parts.release(m.part)
 	}
 }
 
-// join makes one more member of a group, which may be nil, among those in the same networks.
-func (p *Placed) join(g *Group, set int) *members {
+// join makes one more member of a group, among those in the same networks.
+func (p *Placed) join(g *Group, set int) {
+	m := g.members[set]
+	if m == nil {
+		m = &members{weight: p.weigh(p.rulesOf(g), set, g.ports)}
+		g.members[set] = m
+		p.weight += m.weight
+	}
+	m.addresses++
+}
+
+// put brings what the list has of an address up to date, which is in a group, or nil, and of a pod with those ports.
+func (p *Placed) put(a netip.Addr, g *Group, ports []policy.NamedPort) {
+	switch p.form {
+	case Classes:
+		key, elements := nft.AddrKey(a), p.maps[nft.FamilyOf(a)]
+		if p.weight > p.bounds.Elements {
+			p.stale, g = true, nil
+		}
+		if m := p.made(g, p.at(a)); m != nil && !m.implied {
+			elements.Want(key, nft.Value{Verdict: m.Verdict})
+		} else {
+			elements.Unwant(key)
+		}
+	case Sequential:
+		p.putNamed(a, g, ports)
+	}
+}
+
+// made returns the members of a group in the same networks, with their class; nil of no group.
+func (p *Placed) made(g *Group, set int) *members {
 	if g == nil {
 		return nil
 	}
-	m := g.classes[set]
-	if m == nil {
-		m = &members{Class: p.class(g.rules, set, g.ports)}
-		found := p.rest
-		if g.inBase {
-			found = p.base
-		}
-		if m.implied = m.Verdict == found.at(set); !m.implied {
-			p.parts.acquire(m.part)
-		}
-		g.classes[set] = m
+	m := g.members[set]
+	if m.made {
+		return m
 	}
-	m.addresses++
+	found := p.rest
+	if g.inBase {
+		found = p.base
+	}
+	m.made, m.Class = true, p.class(p.rulesOf(g), set, g.ports)
+	if m.implied = m.Verdict == found.at(set); m.implied {
+		m.Class = Class{}
+	}
+	p.parts.acquire(m.part)
 	return m
-}
-
-func (p *Placed) release(m *members) {
-	if !m.implied {
-		p.parts.release(m.part)
-	}
 }
 
 // comment names the policies.

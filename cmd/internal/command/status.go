@@ -42,6 +42,10 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 		for _, tie := range c.Ties {
 			row("  equal priority", "%s: evaluated in this order, by name", strings.Join(tie, ", "))
 		}
+		for _, list := range c.Sequential {
+			row("  sequential", "%s: too large for one lookup, their rules are asked one after the other",
+				strings.Join(list, ", "))
+		}
 	}
 	for _, t := range r.Policies.Troubles {
 		row("  "+t.Kind, "%s: %s", strings.Join(t.Policies, ", "), t.Reason)

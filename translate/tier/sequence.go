@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tier
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// maxInline is how many ranges of ports a rule of a sequence has.
+const maxInline = 256
+
+// sequence is a list whose rules are asked one after the other: each is a rule in the chain for each kind of peers that
+// it has, with its ports and its verdict, so that a verdict that goes back leaves the list.
+type sequence struct {
+	peers [][]int // the selectors that each rule has as peers
+	fits  bool    // in the bounds
+}
+
+// sequence returns that of the list, if the rules have such peers.
+func (l *List) sequence(rulesOf [][]int) sequence {
+	s := sequence{peers: make([][]int, len(l.rules))}
+	for selector, rules := range rulesOf {
+		for _, i := range rules {
+			s.peers[i] = append(s.peers[i], selector)
+		}
+	}
+	lines, ports := 0, 0
+	for i, r := range l.rules {
+		lines += 2*(1+len(s.peers[i]))*len(matching(r.Ports)) + min(2, 2*len(r.Named))
+		ports += len(r.Networks) + len(r.Ports.Ranges)
+	}
+	s.fits = lines <= l.bounds.Rules && ports <= l.bounds.Ports
+	return s
+}
+
+// matching returns the statements of rules that together match some ports.
+func matching(p spec.Ports) [][]nft.Statement {
+	if p.Every {
+		return [][]nft.Statement{nil}
+	}
+	var all [][]nft.Statement
+	for ranges := range slices.Chunk(p.Ranges, maxInline) {
+		for _, r := range nft.Rules(ranges) {
+			all = append(all, r.Statements)
+		}
+	}
+	return all
+}
+
+// sequential makes what the rules need, and returns those of the chain.
+func (p *Placed) sequential(sets func(int, nft.Family) *nft.Set) []nft.Rule {
+	var rules []nft.Rule
+	side := frame.PeerSide(p.Direction)
+	for i, r := range p.rules {
+		step := p.step(i)
+		p.parts.acquire(step)
+		p.steps = append(p.steps, step)
+		from := slices.Clone(step.rules)
+		if r.All {
+			from = []nft.Rule{{}}
+		}
+		for _, selector := range p.sequence.peers[i] {
+			for _, f := range nft.Families() {
+				from = append(from, nft.R(nft.LookupIn(side, sets(selector, f))))
+			}
+		}
+		for _, rule := range from {
+			for _, ports := range matching(r.Ports) {
+				rules = append(rules, nft.R(slices.Concat(rule.Statements, ports, []nft.Statement{p.verdict(i)})...))
+			}
+		}
+		for _, f := range nft.Families() {
+			if len(r.Named) > 0 {
+				typ := nft.SetType{Family: f, Fields: nft.AddrProtoPort}
+				set := p.parts.table.Set(p.namedSet(i, f), typ, "ports of peers by name")
+				rules = append(rules, nft.R(nft.LookupIn(side, set), p.verdict(i)))
+			}
+		}
+	}
+	return p.end(rules, p.none())
+}
+
+// step is what a rule of a sequence needs: sets of its networks, and where it leads to. Its rules are the lookups of
+// the networks; it is no chain.
+func (p *Placed) step(rule int) *part {
+	s := &part{}
+	s.need(p.leaf(rule))
+	for _, f := range nft.Families() {
+		set := &verdictMap{typ: nft.SetType{Family: f, Fields: nft.AddrRange}}
+		for n := range networks(p.rules[rule:rule+1], f) {
+			set.addNetwork(n, nft.Verdict{})
+		}
+		if len(set.elements) > 0 {
+			set.name = fmt.Sprintf("%snetworks-%s-%s", p.prefix(), set.hash(), f)
+			s.addMap(set, nft.Lookup{Side: frame.PeerSide(p.Direction), Set: set.name, Type: set.typ})
+		}
+	}
+	return s
+}
+
+// namedSet names the set of the ports that peers of a rule have by name.
+func (p *Placed) namedSet(rule int, f nft.Family) string {
+	return p.setName(fmt.Sprintf("named-%d", rule), f)
+}
+
+// putNamed brings the sets of ports by name up to date for an address of a group, or of none, that has the ports.
+func (p *Placed) putNamed(a netip.Addr, g *Group, ports []policy.NamedPort) {
+	var matched []int
+	if g != nil {
+		matched = p.rulesOf(g)
+	}
+	for i, r := range p.rules {
+		if len(r.Named) == 0 {
+			continue
+		}
+		set := p.parts.table.Set(p.namedSet(i, nft.FamilyOf(a)), nft.SetType{}, "")
+		_, matches := slices.BinarySearch(matched, i)
+		for _, have := range ports {
+			if !slices.Contains(r.Named, have.Name) {
+				continue
+			}
+			if key := nft.PortKey(a, have.Proto, have.Number); matches {
+				set.Want(key, nft.Value{})
+			} else {
+				set.Unwant(key)
+			}
+		}
+	}
+}
