@@ -113,6 +113,21 @@ func (r *Train) Steps(n int) {
 	}
 }
 
+// Settled steps until no verdict is wrong. It is how a test begins: nothing is in force at first.
+func (r *Train) Settled(patience time.Duration) {
+	r.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		r.Count = Count{}
+		if r.Step(); r.Wrong() == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("after %s the policies are not in force: %d leaked, %d wrongly dropped", patience,
+				r.Leaked, r.Dropped)
+		}
+	}
+}
+
 // During returns what the train sees while the fault happens, and a little longer. The fault has to step.
 func (r *Train) During(fault func()) Count {
 	r.t.Helper()
