@@ -15,7 +15,7 @@ func (s *State) Sizes() map[string]int {
 		"dirtyIdentities": len(s.dirtyIdentities),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
 		"lists": len(s.lists), "listOrphans": len(s.listOrphans), "staleLists": len(s.staleLists),
-		"parts": len(s.parts.Users()),
+		"parts":           len(s.parts.Users()),
 		"clusterPolicies": len(s.clusterPolicies), "nodePeers": len(s.nodePeers),
 		"shared": len(s.shared), "demands": len(s.demands), "rejected": len(s.rejected),
 		"quarantines": len(s.quarantines),
