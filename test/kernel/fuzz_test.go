@@ -339,6 +339,7 @@ func listing(t testing.TB) string {
 		blocks[i] = regexp.MustCompile(`\{ ([^{}\n]*) \}`).ReplaceAllStringFunc(b, func(set string) string {
 			items := strings.Split(strings.Trim(set, "{ }"), ", ")
 			slices.Sort(items)
+			items = slices.Compact(items) // a set that is being resized may be listed with an element twice
 			return "{ " + strings.Join(items, ", ") + " }"
 		})
 	}
