@@ -75,15 +75,21 @@ func (l *List) prefix() string { return l.Tier.Prefix(l.Direction) }
 
 // end makes the class of a part, which has all its rules but what becomes of the rest.
 func (l *List) end(p *part, rest nft.Verdict) Class {
-	if rest.Kind != nft.Return {
-		p.rules = append(p.rules, nft.R(rest))
-	}
+	p.rules = withRest(p.rules, rest)
 	fields := make([]string, len(p.rules))
 	for i, r := range p.rules {
 		fields[i] = r.String()
 	}
 	p.name = l.prefix() + "class-" + nft.Hash(fields...)
 	return Class{nft.GotoChain(p.name), p}
+}
+
+// withRest appends what becomes of what the rules of a chain do not decide.
+func withRest(rules []nft.Rule, rest nft.Verdict) []nft.Rule {
+	if rest.Kind != nft.Return {
+		rules = append(rules, nft.R(rest))
+	}
+	return rules
 }
 
 // ports returns what a list does with an address that is matched so.

@@ -98,14 +98,14 @@ func (p *Placed) classed(sets func(int, nft.Family) *nft.Set) []nft.Rule {
 	}
 	p.rest = p.everywhere(nil)
 	p.parts.acquire(p.rest.part)
-	return p.end(rules, p.rest.Verdict)
+	return withRest(rules, p.rest.Verdict)
 }
 
 // leave removes what only the form was there for that p has left for another, which next has.
 func (p *Placed) leave(next *Placed) {
-	for _, g := range p.groups {
-		for _, m := range g.members {
-			if next.form != Classes {
+	if next.form != Classes {
+		for _, g := range p.groups {
+			for _, m := range g.members {
 				p.parts.release(m.part)
 				m.made, m.Class = false, Class{}
 			}
@@ -132,12 +132,4 @@ func (p *Placed) leave(next *Placed) {
 func (p *Placed) Remove() {
 	p.leave(&Placed{})
 	p.parts.table.DeleteChain(p.name)
-}
-
-// end appends what becomes of the rest.
-func (*Placed) end(rules []nft.Rule, rest nft.Verdict) []nft.Rule {
-	if rest.Kind != nft.Return {
-		rules = append(rules, nft.R(rest))
-	}
-	return rules
 }

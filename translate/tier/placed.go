@@ -88,14 +88,10 @@ func (p *Placed) Group(selectors []int, ports []policy.NamedPort) *Group {
 	if len(selectors) == 0 || !p.named && (p.wide || inBase && len(selectors) == 1) {
 		return nil
 	}
-	var key []byte
-	for _, i := range selectors {
-		key = binary.BigEndian.AppendUint32(key, uint32(i))
-	}
 	if !p.named {
 		ports = nil
 	}
-	key = fmt.Append(key, ports)
+	key := fmt.Append(appendInts(nil, selectors), ports)
 	g := p.groups[string(key)]
 	if g == nil {
 		g = &Group{key: string(key), selectors: len(selectors), ports: ports, inBase: inBase,

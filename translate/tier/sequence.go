@@ -84,7 +84,7 @@ func (p *Placed) sequential(sets func(int, nft.Family) *nft.Set) []nft.Rule {
 			}
 		}
 	}
-	return p.end(rules, p.none())
+	return withRest(rules, p.none())
 }
 
 // step is what a rule of a sequence needs: sets of its networks, and where it leads to. Its rules are the lookups of
