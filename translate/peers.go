@@ -88,7 +88,7 @@ func (l listener) Attach(a netip.Addr, p *pod) {
 	if !s.index.IsLocal(p) {
 		return
 	}
-	s.countOutside(a, 1)
+	s.guard.Count(a, 1)
 	if len(id.Local) == 1 {
 		s.dirtyIdentities[id] = struct{}{}
 	}
@@ -114,7 +114,7 @@ func (l listener) Detach(a netip.Addr, p *pod) {
 	if !s.index.IsLocal(p) {
 		return
 	}
-	s.countOutside(a, -1)
+	s.guard.Count(a, -1)
 	if len(id.Local) == 0 {
 		s.dirtyIdentities[id] = struct{}{}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/index"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
@@ -31,12 +32,10 @@ type Options struct {
 	Established frame.Established
 	PodToNode   policy.PodToNode
 	Limits      Limits
-	UnknownPods UnknownPods
-	PodRanges   []netip.Prefix // that only pods of this node have, where its Node does not tell; see [PodRanges]
-	Observe     uint32         // see [frame.Options]
-	PodLinks    []string       // that only pods have, where nothing tells their addresses; see [policy.Guard]
-	TwoWays     bool           // see [frame.Options]
-	TierBounds  tier.Bounds    // of a list of ClusterNetworkPolicies; none are the default
+	Guard       guard.Options
+	Observe     uint32      // see [frame.Options]
+	TwoWays     bool        // see [frame.Options]
+	TierBounds  tier.Bounds // of a list of ClusterNetworkPolicies; none are the default
 }
 
 // State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others,
@@ -70,7 +69,7 @@ type State struct {
 
 	leaving func(netip.Addr, policy.Pod) // see Leaving
 
-	guard guard
+	guard guard.Guard
 	frame *frame.Frame
 
 	clusterPolicies map[string]*clusterPolicy
@@ -106,6 +105,7 @@ func New(node string, options Options) *State {
 		listOrphans:     make(map[*list]struct{}),
 		staleLists:      make(map[*list]struct{}),
 	}
+	s.guard = guard.New(options.Guard)
 	s.parts = tier.NewParts(s.table)
 	s.index = index.New(node, listener{s})
 	s.openings = opening.NewChains(s.table)
@@ -326,8 +326,8 @@ func (s *State) Namespaces() iter.Seq[types.NamespacedName] {
 // Cluster returns the state as plain objects.
 func (s *State) Cluster() *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
-	c.GateReached = s.guard.reached
-	c.Nodes = map[string][]netip.Prefix{s.index.Node(): s.guard.podCIDRs}
+	c.GateReached = s.guard.Reached()
+	c.Nodes = map[string][]netip.Prefix{s.index.Node(): s.guard.NodePodCIDRs()}
 	for name, ns := range s.index.Namespaces() {
 		if ns.Known {
 			c.Namespaces[name] = ns.Labels

@@ -182,14 +182,16 @@ func (l *Loop) inherit(ctx context.Context) {
 
 // tellGuard logs whether unknown pods are denied, when that changes.
 func (l *Loop) tellGuard() {
-	g, off := l.state.Guard()
+	known := l.state.Guard()
+	g := known.Wanted()
 	switch {
 	case g.Equal(l.guarded):
 		return
 	case g.On():
 		l.config.Log.Info("unknown pods are now denied", "podAddresses", g.String())
 	default:
-		l.config.Log.Warn("unknown pods are now allowed: new pods are open until netpold knows them", "why", off)
+		l.config.Log.Warn("unknown pods are now allowed: new pods are open until netpold knows them",
+			"why", known.Off())
 	}
 	l.guarded = g
 }

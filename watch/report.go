@@ -165,8 +165,8 @@ func (l *Loop) report() Report {
 		r.Source.AwaySince, r.Source.Error = &since, l.awayError
 	}
 	r.DropLog, r.Flows = l.drops.State(), l.flows.State()
-	guard, off := l.state.Guard()
-	r.Guard = GuardReport{On: guard.String(), Off: off, Unsure: l.state.GuardUnsure()}
+	guard := l.state.Guard()
+	r.Guard = GuardReport{On: guard.Wanted().String(), Off: guard.Off(), Unsure: guard.Unsure()}
 	for _, d := range policy.Directions() {
 		r.IsolatedPods[d.String()], r.AuditedPods[d.String()] = sum.Isolated[d], sum.Audited[d]
 	}

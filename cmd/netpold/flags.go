@@ -12,6 +12,7 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -66,7 +67,7 @@ func needs(o translate.Options) kernel.Needs {
 	if o.Deny == nft.Reject {
 		n |= kernel.Reject
 	}
-	if o.UnknownPods != translate.AllowUnknownPods {
+	if o.Guard.UnknownPods != guard.Allow {
 		n |= kernel.Guard
 	}
 	if o.Observe > 0 {

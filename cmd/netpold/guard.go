@@ -14,6 +14,7 @@ import (
 
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"
 )
@@ -36,9 +37,9 @@ func (f *guardFlags) add(cmd *cobra.Command) {
 
 // set completes options by the flags.
 func (f *guardFlags) set(o *translate.Options) error {
-	modes := map[string]translate.UnknownPods{
-		"deny": translate.DenyUnknownPods, "allow": translate.AllowUnknownPods, "auto": translate.AutoUnknownPods,
-		"": translate.AllowUnknownPods, // of a command that makes no table
+	modes := map[string]guard.UnknownPods{
+		"deny": guard.Deny, "allow": guard.Allow, "auto": guard.Auto,
+		"": guard.Allow, // of a command that makes no table
 	}
 	mode, known := modes[f.mode]
 	if !known {
@@ -58,7 +59,7 @@ func (f *guardFlags) set(o *translate.Options) error {
 			return fmt.Errorf("--pod-links=%s: want link names or prefixes, such as cali*", name)
 		}
 	}
-	o.UnknownPods, o.PodRanges, o.PodLinks = mode, translate.PodRanges(ranges), f.links
+	o.Guard = guard.Options{UnknownPods: mode, Ranges: guard.Ranges(ranges), Links: f.links}
 	return nil
 }
 
@@ -66,11 +67,11 @@ func (f *guardFlags) set(o *translate.Options) error {
 // the kernel cannot have it.
 func openKernel(o *translate.Options, flags runFlags, log *slog.Logger) (*kernel.Conn, error) {
 	conn, err := kernel.Open(kernel.Config{Needs: needs(*o), Own: flags.own})
-	if o.UnknownPods != translate.AutoUnknownPods || !errors.Is(err, kernel.ErrNotSupported) {
+	if o.Guard.UnknownPods != guard.Auto || !errors.Is(err, kernel.ErrNotSupported) {
 		return conn, err
 	}
 	without := *o
-	without.UnknownPods = translate.AllowUnknownPods
+	without.Guard.UnknownPods = guard.Allow
 	conn, again := kernel.Open(kernel.Config{Needs: needs(without), Own: flags.own})
 	if again != nil {
 		return nil, err

@@ -41,7 +41,7 @@ func TestPicture(t *testing.T) {
 		t.Error("the picture tells of ClusterNetworkPolicies, of which there are none")
 	}
 	both := filepath.Join(t.TempDir(), "both.yaml")
-	if err := os.WriteFile(both, []byte(shopWith(t, guard)), 0o600); err != nil {
+	if err := os.WriteFile(both, []byte(shopWith(t, shopGuard)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	svg, _, _ = execute(t.Context(), "", "connectivity", "-f", both, "-o", "svg")
@@ -64,8 +64,8 @@ func TestPicture(t *testing.T) {
 	}
 }
 
-// guard is ClusterNetworkPolicies for the shop.
-const guard = `
+// shopGuard is ClusterNetworkPolicies for the shop.
+const shopGuard = `
 ---
 apiVersion: policy.networking.k8s.io/v1alpha2
 kind: ClusterNetworkPolicy
@@ -119,7 +119,7 @@ type act struct {
 
 // TestPage opens the page in a browser and clicks, types and chooses as a person would.
 func TestPage(t *testing.T) {
-	both := shopWith(t, guard)
+	both := shopWith(t, shopGuard)
 	var onlyTiers, none []string
 	for document := range strings.SplitSeq(both, "\n---\n") {
 		switch {

@@ -23,6 +23,7 @@ import (
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/tier"
 )
@@ -206,12 +207,12 @@ func allows(c *policy.Cluster, flow policy.Flow) bool {
 // table at once, still says something else than the policies. If it does not of c, the increments are at fault, and c
 // is kept as it is.
 func (f *fuzz) keep(where string, c *policy.Cluster, flow policy.Flow) {
-	guard := c.Guard
+	known := c.Guard
 	differs := func(c *policy.Cluster) bool {
 		s := translate.New(node, translate.Options{})
 		c.Guard = nil
-		if guard != nil { // whatever it was made of
-			o := translate.Options{UnknownPods: translate.DenyUnknownPods, PodRanges: guard.Ranges}
+		if known != nil { // whatever it was made of
+			o := translate.Options{Guard: guard.Options{UnknownPods: guard.Deny, Ranges: known.Ranges}}
 			c.Guard, s = random.Guard(c, node, o), translate.New(node, o)
 		}
 		s.Add(c)

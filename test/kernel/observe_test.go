@@ -23,6 +23,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/observe"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -146,8 +147,8 @@ func TestObserve(t *testing.T) {
 	for name, options := range map[string]translate.Options{
 		"drop": {Observe: 100}, "ranges": {Observe: 100}, "recheck": {Observe: 100, Established: frame.Recheck},
 		"two ways": {Observe: 100, TwoWays: true},
-		"reject, guarded": {Observe: 100, Deny: nft.Reject, UnknownPods: translate.DenyUnknownPods,
-			PodRanges: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24"), netip.MustParsePrefix("fd00:1::/64")}},
+		"reject, guarded": {Observe: 100, Deny: nft.Reject, Guard: guard.Options{UnknownPods: guard.Deny,
+			Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24"), netip.MustParsePrefix("fd00:1::/64")}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newObserved(t, options)

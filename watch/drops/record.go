@@ -118,10 +118,11 @@ func newRecord(s *translate.State, p Packet, d policy.Direction) Record {
 func (l *Log) unknown(p Packet, d policy.Direction) Record {
 	room := l.window.room(p.key())
 	var r Record
-	var guard policy.Guard
+	guarded := false
 	l.config.View(func(s *translate.State) {
 		r = newRecord(s, p, d)
-		guard, _ = s.Guard()
+		guard := s.Guard()
+		guarded = guard.Wanted().On()
 	})
 	if !room {
 		return r
@@ -131,7 +132,7 @@ func (l *Log) unknown(p Packet, d policy.Direction) Record {
 	switch {
 	case end.Pod != "":
 		why = fmt.Sprintf("unknown pod %s was blocked: %s is known to have that address now", end.Address, end.Pod)
-	case !guard.On():
+	case !guarded:
 		why = fmt.Sprintf("unknown pod %s was blocked: unknown pods are allowed now", end.Address)
 	}
 	r.Text = fmt.Sprintf("%s from %s to %s: %s", p.text(), r.Src.text(p), r.Dst.text(p), why)

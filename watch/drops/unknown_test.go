@@ -11,13 +11,14 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/logged"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/policy"
 )
 
 // TestUnknownPod: what the guard dropped is told as such, and by what is known when it is.
 func TestUnknownPod(t *testing.T) {
 	state := translate.New("node", translate.Options{
-		UnknownPods: translate.DenyUnknownPods, PodRanges: []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")},
+		Guard: guard.Options{UnknownPods: guard.Deny, Ranges: []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")}},
 	})
 	var lines logged.Lines
 	log := New(Config{Log: lines.Log(), Told: func(Record) {}, View: func(look func(*translate.State)) bool {

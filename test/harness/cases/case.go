@@ -17,6 +17,7 @@ import (
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/folder"
 )
@@ -152,7 +153,7 @@ func (c *Case) parseFlags(text string) error {
 		case "--log-group=0":
 			c.Options.LogGroup = 0
 		case "--unknown-pods=deny":
-			c.Options.UnknownPods = translate.DenyUnknownPods
+			c.Options.Guard.UnknownPods = guard.Deny
 		default:
 			if err := c.parseGuard(flag); err != nil {
 				return err
@@ -172,9 +173,9 @@ func (c *Case) parseGuard(flag string) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", flag, err)
 			}
-			c.Options.PodRanges = translate.PodRanges(append(c.Options.PodRanges, p))
+			c.Options.Guard.Ranges = guard.Ranges(append(c.Options.Guard.Ranges, p))
 		case "--pod-links":
-			c.Options.PodLinks = append(c.Options.PodLinks, value)
+			c.Options.Guard.Links = append(c.Options.Guard.Links, value)
 		default:
 			return fmt.Errorf("unknown flag %s", flag)
 		}
@@ -213,7 +214,7 @@ func (c *Case) Nodes() []string {
 func (c *Case) State(node string) (*translate.State, []string) {
 	options := c.Options
 	if node != c.Node { // whose guard it is
-		options.UnknownPods = translate.AllowUnknownPods
+		options.Guard.UnknownPods = guard.Allow
 	}
 	s := translate.New(node, options)
 	var text []string

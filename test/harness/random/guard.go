@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -22,11 +23,11 @@ func (g *Generator) podCIDRs() []netip.Prefix {
 // SetGuard gives options the guard of a seed: a quarter have none.
 func SetGuard(o *translate.Options, seed uint64) {
 	r := Source(^seed)
-	o.UnknownPods = [...]translate.UnknownPods{
-		translate.AllowUnknownPods, translate.DenyUnknownPods, translate.AutoUnknownPods, translate.AutoUnknownPods,
+	o.Guard.UnknownPods = [...]guard.UnknownPods{
+		guard.Allow, guard.Deny, guard.Auto, guard.Auto,
 	}[seed%4]
 	if r.IntN(2) == 0 {
-		o.PodRanges = translate.PodRanges(pick(r, prefixes("10.0.2.0/25", "fd00::/113"),
+		o.Guard.Ranges = guard.Ranges(pick(r, prefixes("10.0.2.0/25", "fd00::/113"),
 			prefixes("10.0.0.1/32", "10.0.2.0/23", "10.0.3.128/25")))
 	}
 }
@@ -51,13 +52,13 @@ func Guard(c *policy.Cluster, node string, o translate.Options) *policy.Guard {
 		}
 	}
 	if len(g.Ranges) == 0 {
-		g.Ranges = o.PodRanges
+		g.Ranges = o.Guard.Ranges
 	}
 	if len(g.Ranges) == 0 {
-		g.Links = o.PodLinks
+		g.Links = o.Guard.Links
 	}
-	if !g.On() || o.UnknownPods == translate.AllowUnknownPods ||
-		o.UnknownPods == translate.AutoUnknownPods && !c.GateReached {
+	if !g.On() || o.Guard.UnknownPods == guard.Allow ||
+		o.Guard.UnknownPods == guard.Auto && !c.GateReached {
 		return nil
 	}
 	return g

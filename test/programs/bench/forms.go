@@ -11,6 +11,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/guard"
 )
 
 // The forms of the table that are compared.
@@ -113,7 +114,7 @@ func formSpaces(ctx context.Context, w *world) (spaces []*space, err error) {
 		func(*space) error { return nil },
 		fill(table(translate.Options{})),
 		func(s *space) error { return s.loadText(inTwo(table(translate.Options{}).String())) },
-		fill(table(translate.Options{UnknownPods: translate.DenyUnknownPods, PodRanges: ranges})),
+		fill(table(translate.Options{Guard: guard.Options{UnknownPods: guard.Deny, Ranges: ranges}})),
 		fill(table(translate.Options{Observe: 65536}, podRange)),
 		fill(table(translate.Options{Observe: 65536})),
 	} {

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guard
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// UnknownPods says what becomes of addresses that no known pod has.
+type UnknownPods uint8
+
+// What the guard may be told.
+const (
+	Allow UnknownPods = iota // there is no guard
+	Deny                     // there is, if it is known which addresses are for pods
+	Auto                     // there is from when the container runtime tells of new pods in time
+)
+
+// Options are what an operator chooses about the guard.
+type Options struct {
+	UnknownPods UnknownPods
+	Ranges      []netip.Prefix // that only pods of this node have, where its Node does not tell; see [Ranges]
+	Links       []string       // that only pods have, where nothing tells their addresses; see [policy.Guard]
+}
+
+// Guard is what a state knows for the guard of its table.
+type Guard struct {
+	options  Options
+	podCIDRs []netip.Prefix // of the node
+	outside  int            // addresses of pods of the node that are in none of them
+	reached  bool           // the container runtime has told of a pod
+}
+
+// New returns the guard of a node of which nothing is known yet.
+func New(o Options) Guard { return Guard{options: o} }
+
+// Ranges returns prefixes in the form of a [policy.Guard].
+func Ranges(prefixes []netip.Prefix) []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range prefixes {
+		all = append(all, p.Masked())
+	}
+	slices.SortFunc(all, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	var ranges []netip.Prefix
+	for _, p := range all {
+		if n := len(ranges); n == 0 || !ranges[n-1].Overlaps(p) { // what overlaps and comes later is inside
+			ranges = append(ranges, p)
+		}
+	}
+	return ranges
+}
+
+// SetPodCIDRs sets the spec.podCIDRs of the node; none if it is gone. The addresses of its pods are to be counted anew.
+func (g *Guard) SetPodCIDRs(podCIDRs []netip.Prefix) { g.podCIDRs, g.outside = Ranges(podCIDRs), 0 }
+
+// NodePodCIDRs returns the spec.podCIDRs of the node.
+func (g *Guard) NodePodCIDRs() []netip.Prefix { return g.podCIDRs }
+
+// SetReached notes that the container runtime has told of a pod.
+func (g *Guard) SetReached() { g.reached = true }
+
+// Reached says whether the container runtime has told of a pod.
+func (g *Guard) Reached() bool { return g.reached }
+
+// Count counts an address of a pod of the node that comes, by 1, or goes, by -1.
+func (g *Guard) Count(a netip.Addr, by int) {
+	if !slices.ContainsFunc(g.podCIDRs, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		g.outside += by
+	}
+}
+
+// PodCIDRs returns the node's pod CIDRs if all pods of it are in them; else they are somebody else's matter.
+func (g *Guard) PodCIDRs() []netip.Prefix {
+	if g.outside > 0 {
+		return nil
+	}
+	return g.podCIDRs
+}
+
+// Wanted returns the guard that there is to be.
+func (g *Guard) Wanted() policy.Guard {
+	switch o := g.options; {
+	case !g.asked():
+	case len(g.PodCIDRs()) > 0:
+		return policy.Guard{Ranges: g.PodCIDRs()}
+	case len(o.Ranges) > 0:
+		return policy.Guard{Ranges: o.Ranges}
+	case len(o.Links) > 0:
+		return policy.Guard{Links: o.Links}
+	}
+	return policy.Guard{}
+}
+
+// asked says whether there is to be a guard if it is known which addresses are for pods.
+func (g *Guard) asked() bool {
+	return g.options.UnknownPods == Deny || g.options.UnknownPods == Auto && g.reached
+}
+
+// Unsure says that there would be a guard if it was known which addresses are for pods of the node.
+func (g *Guard) Unsure() bool {
+	w := g.Wanted()
+	return g.asked() && !w.On()
+}
+
+// Off says why there is no guard; "" where there is one.
+func (g *Guard) Off() string {
+	switch {
+	case g.options.UnknownPods == Allow:
+		return "--unknown-pods=allow"
+	case !g.asked():
+		return "the container runtime has not told of a pod yet"
+	case !g.Unsure():
+		return ""
+	case len(g.podCIDRs) > 0:
+		return fmt.Sprintf("%d addresses of pods of the node are not in its spec.podCIDRs, %s",
+			g.outside, policy.Guard{Ranges: g.podCIDRs})
+	}
+	return "the Node has no spec.podCIDRs"
+}

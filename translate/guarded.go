@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"net/netip"
+
+	"github.com/netpold/netpold/translate/guard"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// SetNode sets the spec.podCIDRs of a node; none if it is gone. Those of other nodes do not count.
+func (s *State) SetNode(name string, podCIDRs []netip.Prefix) {
+	if name != s.index.Node() {
+		return
+	}
+	s.guard.SetPodCIDRs(podCIDRs)
+	s.eachLocal(func(a netip.Addr, _ *pod) { s.guard.Count(a, 1) })
+}
+
+// SetGateReached notes that the container runtime is connected: new pods wait for their policies, or did so before a
+// restart.
+func (s *State) SetGateReached() { s.guard.SetReached() }
+
+// eachLocal calls f for the addresses of the pods of this node.
+func (s *State) eachLocal(f func(netip.Addr, *pod)) {
+	for _, ns := range s.index.Namespaces() {
+		for _, id := range ns.Identities {
+			for a, p := range id.Local {
+				f(a, p)
+			}
+		}
+	}
+}
+
+// Guard returns what is known for the guard.
+func (s *State) Guard() guard.Guard { return s.guard }
+
+// policyGuard is the guard as a cluster has it.
+func (s *State) policyGuard() *policy.Guard {
+	g := s.guard.Wanted()
+	if !g.On() {
+		return nil
+	}
+	g.Node = s.index.Node()
+	return &g
+}
+
+// regarding says whether the table has another guard than it is to have, or counts the flows of others.
+func (s *State) regarding() bool {
+	return !s.frame.Guarded(s.guard.Wanted()) || !s.frame.ObservedBy(s.guard.PodCIDRs())
+}
+
+// regard brings the table one step nearer to the guard that there is to be, and returns whether there is another step.
+func (s *State) regard() (more bool) {
+	g := s.guard.Wanted()
+	s.frame.ObserveBy(s.guard.PodCIDRs())
+	if s.frame.Regard(g) {
+		s.eachLocal(s.setDispatch)
+	}
+	return !s.frame.Guarded(g)
+}
