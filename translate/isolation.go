@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/aside"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
@@ -29,7 +30,7 @@ type isolation struct {
 	users    map[*identity]struct{}
 	built    bool // else it allows nothing yet
 
-	quarantine *quarantine // of the isolation that this one, which allows nothing, stands in for
+	quarantine *aside.Record // of the isolation that this one, which allows nothing, stands in for
 
 	content                         // what the policies allow
 	blockMaps map[nft.Family]string // by name
@@ -113,9 +114,9 @@ func (s *State) unassign(id *identity, iso *isolation) {
 func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.NamespacedName) *isolation {
 	numbers := s.resolve(id, k.Direction, policies)
 	key := isolationKey(k, policies, numbers)
-	q := s.standIn(key)
+	q := s.quarantines.At(key)
 	if q != nil {
-		key = standInKey(key)
+		key = aside.StandInKey(key)
 	}
 	iso := s.isolations[key]
 	if iso == nil {

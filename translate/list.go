@@ -8,13 +8,13 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/aside"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
@@ -29,7 +29,7 @@ type list struct {
 	policies  []types.NamespacedName // with a name only
 	users     map[*identity]struct{}
 
-	quarantine *quarantine // of the list that this one, which denies everything, stands in for
+	quarantine *aside.Record // of the list that this one, which denies everything, stands in for
 
 	placed *tier.Placed      // nil: it stands in
 	order  []*selector       // that are peers, as they are written
@@ -104,7 +104,7 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 	for i, p := range policies {
 		names[i].Name = p.Name
 	}
-	if q := s.standIn(listKey(key)); q != nil {
+	if q := s.quarantines.At(aside.ListKey(key)); q != nil {
 		return s.standInList(key, at, names)
 	}
 	l := s.lists[key]
@@ -125,25 +125,21 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 	return s.newList(&list{Place: at, key: key, policies: names}, rules)
 }
 
-// listKey is the key of the quarantine of a list.
-func listKey(key string) string { return "list\n" + key }
-
 // listAside returns the list of the key of a quarantine, or nil.
 func (s *State) listAside(key string) *list {
-	name, ok := strings.CutPrefix(key, "list\n")
-	if !ok {
-		return nil
+	if name, ok := aside.ListOf(key); ok {
+		return s.lists[name]
 	}
-	return s.lists[name]
+	return nil
 }
 
 // aside returns why everything is denied to the pods that have the list, which may be nil; nil: it is not.
-func (l *list) aside() *quarantine {
+func (l *list) aside() *aside.Record {
 	switch {
 	case l == nil:
 		return nil
 	case l.quarantine == nil && l.placed.Form() == tier.Refused:
-		return &quarantine{Quarantine: Quarantine{Reason: "the rules of tier " + l.Tier.String() +
+		return &aside.Record{Quarantine: aside.Quarantine{Reason: "the rules of tier " + l.Tier.String() +
 			" take too much, even asked one after the other"}}
 	}
 	return l.quarantine
@@ -171,16 +167,16 @@ func (s *State) listAt(d policy.Direction, a netip.Addr) *list {
 }
 
 // inUse says whether somebody has what a quarantine has set aside.
-func (s *State) inUse(q *quarantine) bool {
-	stand := standInKey(q.Key)
+func (s *State) inUse(q *aside.Record) bool {
+	stand := aside.StandInKey(q.Key)
 	return s.isolations[q.Key] != nil || s.isolations[stand] != nil || s.listAside(q.Key) != nil ||
-		s.listAside(stand) != nil || q.address.IsValid() && s.listAt(q.kind.Direction, q.address) != nil
+		s.listAside(stand) != nil || q.Address.IsValid() && s.listAt(q.Kind.Direction, q.Address) != nil
 }
 
 // standInList returns the list that stands in for one that is set aside: a chain that denies everything.
 func (s *State) standInList(key string, at tier.Place, policies []types.NamespacedName) *list {
-	q := s.standIn(listKey(key))
-	key = standInKey(key)
+	q := s.quarantines.At(aside.ListKey(key))
+	key = aside.StandInKey(key)
 	l := s.lists[key]
 	if l == nil {
 		l = &list{

@@ -12,6 +12,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/aside"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -33,7 +34,7 @@ func TestQuarantineAndBack(t *testing.T) {
 		r.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
 		keys = append(keys, addresses[:len(addresses)/4]...)
 		for _, key := range keys {
-			s.Quarantine(translate.Quarantine{Key: key, Reason: "a test"})
+			s.Quarantine(aside.Quarantine{Key: key, Reason: "a test"})
 		}
 		flows := random.NewFlows(r, c, nil)
 		n, err := quarantineHolds(c, s, flows)
@@ -61,7 +62,7 @@ func TestQuarantineAndBack(t *testing.T) {
 		}
 
 		for _, key := range keys {
-			s.Quarantine(translate.Quarantine{Key: key, Reason: "a test"})
+			s.Quarantine(aside.Quarantine{Key: key, Reason: "a test"})
 		}
 		s.Complete()
 		for _, np := range c.Policies {

@@ -16,6 +16,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/aside"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/index"
@@ -52,7 +53,7 @@ type State struct {
 	chains     map[string]*isolation // the same, by the names of their chains
 	openings   *opening.Chains
 
-	quarantines    map[string]*quarantine      // by the keys of the isolations
+	quarantines    aside.Book
 	rejected       map[*networkPolicy]struct{} // that do not compile in full
 	overLimit      map[*isolation]struct{}
 	demands        map[string]*namespaceDemand // by namespace
@@ -90,7 +91,7 @@ func New(node string, options Options) *State {
 		modes:           make(map[string]namespaceMode),
 		isolations:      make(map[string]*isolation),
 		chains:          make(map[string]*isolation),
-		quarantines:     make(map[string]*quarantine),
+		quarantines:     make(aside.Book),
 		rejected:        make(map[*networkPolicy]struct{}),
 		overLimit:       make(map[*isolation]struct{}),
 		demands:         make(map[string]*namespaceDemand),
@@ -177,7 +178,7 @@ func (s *State) Settled(id string) bool {
 func (s *State) setDispatch(a netip.Addr, p *pod) {
 	var ways [2]frame.Way
 	for d, iso := range p.Identity.Own.isolations {
-		if q := s.refusedAt(policy.Direction(d), a); q != nil {
+		if q := s.quarantines.AtAddress(policy.Direction(d), a); q != nil {
 			ways[d].Refused, ways[d].Open = true, q.Open
 		}
 		if iso != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/aside"
 )
 
 // How long something is set aside before it is tried again: an hour where what was refused cannot be, and at first a
@@ -87,13 +87,13 @@ func (l *Loop) refused(tx *nft.Transaction, err error) (again bool) {
 
 // culprit is an isolation, or an address of a pod, to be set aside.
 type culprit struct {
-	translate.Quarantine
+	aside.Quarantine
 	length time.Duration
 }
 
 // culprits returns what an error names that cannot be, and what only did not fit the rest. If the rest did not fit
 // either, none of these is to blame.
-func culprits(owners *translate.Ownership, refused *nft.Refused) (named, doubted []culprit) {
+func culprits(owners *aside.Ownership, refused *nft.Refused) (named, doubted []culprit) {
 	frame := false
 	missing := make(map[string]bool) // chains and sets
 	for _, r := range refused.Refusals {
@@ -139,7 +139,7 @@ func mismatched(refused *nft.Refused) bool {
 
 // setAside sets something aside, and again for longer than the last time: for the same reason then, of which nobody
 // needs to be told anew.
-func (l *Loop) setAside(c translate.Quarantine, length time.Duration) {
+func (l *Loop) setAside(c aside.Quarantine, length time.Duration) {
 	q := &l.quarantine
 	if old := q.terms[c.Key]; old != nil && old.end.IsZero() {
 		length = max(length, min(2*old.length, quarantineTime))

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"math/bits"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/aside"
 )
 
 // search finds the isolations without which the kernel takes the table, where it does not say what it refuses. Those
@@ -31,7 +31,7 @@ type group struct {
 }
 
 // beginSearch sets the suspects aside, and says whether to try again at once.
-func (l *Loop) beginSearch(owners *translate.Ownership, err error) bool {
+func (l *Loop) beginSearch(owners *aside.Ownership, err error) bool {
 	q := &l.quarantine
 	s := &search{err: err}
 	suspects := q.suspects
@@ -59,12 +59,12 @@ func (l *Loop) suspect(keys []string) {
 	s.groups = append(s.groups, group{keys: keys, guilty: true})
 	s.limit += perCulprit * (2 + bits.Len(uint(len(keys))))
 	for _, key := range keys {
-		l.state.Quarantine(translate.Quarantine{Key: key})
+		l.state.Quarantine(aside.Quarantine{Key: key})
 	}
 }
 
 // searchFailed makes of a failed attempt what it can, and says whether to try again at once.
-func (l *Loop) searchFailed(owners *translate.Ownership, err error) bool {
+func (l *Loop) searchFailed(owners *aside.Ownership, err error) bool {
 	q := &l.quarantine
 	s := q.search
 	s.attempts++
@@ -111,7 +111,7 @@ func (l *Loop) trialFailed() {
 		l.condemn(trial.keys)
 	default:
 		for _, key := range trial.keys {
-			l.state.Quarantine(translate.Quarantine{Key: key})
+			l.state.Quarantine(aside.Quarantine{Key: key})
 		}
 		s.split(trial.keys)
 	}
@@ -125,7 +125,7 @@ func (l *Loop) condemn(keys []string) {
 	}
 	reason := "found by trial, since the kernel did not name it: " + err.Error()
 	for _, key := range keys {
-		l.setAside(translate.Quarantine{Key: key, Reason: reason}, minQuarantineTime)
+		l.setAside(aside.Quarantine{Key: key, Reason: reason}, minQuarantineTime)
 	}
 }
 

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package aside
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// StandInKey is the key of what stands in for the isolation or list of a key. No isolation's own key ends so.
+func StandInKey(key string) string { return key + "\n\nquarantined" }
+
+// ListKey is the key of the quarantine of a list.
+func ListKey(list string) string { return "list\n" + list }
+
+// ListOf returns the list of a key; ok is false if it is not one's.
+func ListOf(key string) (list string, ok bool) { return strings.CutPrefix(key, "list\n") }
+
+// AddressKey is the key of the quarantine of an address in a direction. No isolation's key is without a line break.
+func AddressKey(d policy.Direction, a netip.Addr) string { return d.String() + " " + a.String() }
+
+// AddressOf returns the address of a key, and its direction; ok is false if it is not one's.
+func AddressOf(key string) (d policy.Direction, a netip.Addr, ok bool) {
+	for _, d := range policy.Directions() {
+		if text, found := strings.CutPrefix(key, d.String()+" "); found {
+			a, err := netip.ParseAddr(text)
+			return d, a, err == nil
+		}
+	}
+	return 0, a, false
+}

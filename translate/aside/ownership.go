@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package aside
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Owner is an isolation, or a list of a tier.
+type Owner struct {
+	Key       string // of its quarantine
+	Chain     string
+	Kind      frame.Kind
+	StandsIn  bool                 // for one that is set aside
+	Addresses iter.Seq[netip.Addr] // of its pods of the node
+}
+
+// Ownership says which isolations, and which lists of the tiers, the objects of a table are there for.
+type Ownership struct {
+	book    Book
+	owners  []Owner
+	decided func(policy.Direction, netip.Addr) bool
+	sets    map[string][]string // the keys of their quarantines; "" is of what stands in for one that is set aside
+	chains  map[string][]string
+	weight  map[string]int
+}
+
+// NewOwnership returns who of the owners owns what in a table as it is; decided says whether one has an address in a
+// direction. Its cost is that of the whole table.
+func NewOwnership(t *nft.Table, owners []Owner, b Book, decided func(policy.Direction, netip.Addr) bool) *Ownership {
+	o := &Ownership{b, owners, decided, make(map[string][]string), make(map[string][]string), make(map[string]int)}
+	for _, owner := range owners {
+		reached := trace.Reach(t, owner.Chain, frame.Shared)
+		key := owner.Key
+		if owner.StandsIn {
+			key = ""
+		} else {
+			o.weight[key] = reached.Weight
+		}
+		for _, name := range reached.Sets {
+			o.sets[name] = append(o.sets[name], key)
+		}
+		for _, name := range reached.Chains {
+			o.chains[name] = append(o.chains[name], key)
+		}
+	}
+	return o
+}
+
+// Of returns what an operation would not be without, as quarantines without a reason; none for what every table has,
+// what is deleted, and what is quarantined already. An element that every table has a set for is of the pod's address.
+func (o *Ownership) Of(op nft.Op) []Quarantine {
+	if all := o.closing(op); all != nil {
+		return all
+	}
+	if op.Verb == nft.AddElements && o.sets[op.Set.Name] == nil && len(op.Elements) == 1 {
+		return o.ofPod(op.Set.Name, op.Elements[0])
+	}
+	var all []Quarantine
+	for _, key := range o.of(op) {
+		if key != "" {
+			all = append(all, Quarantine{Key: key})
+		}
+	}
+	return all
+}
+
+// of returns the keys of what an operation would not be without.
+func (o *Ownership) of(op nft.Op) []string {
+	switch op.Verb {
+	case nft.AddChain, nft.FlushChain, nft.AddRule:
+		return o.ofAudit(op.Chain.Name, o.chains[op.Chain.Name])
+	case nft.AddSet:
+		return o.ofAudit(op.Set.Name, o.sets[op.Set.Name])
+	case nft.AddElements:
+		owners := o.sets[op.Set.Name]
+		if owners == nil && len(op.Elements) == 1 {
+			owners = o.chains[op.Elements[0].Verdict.Chain]
+		}
+		return owners
+	}
+	return nil
+}
+
+// ofAudit returns all that audit in a direction if a chain or set is one that they lead to; else owners.
+func (o *Ownership) ofAudit(name string, owners []string) []string {
+	d, ok := frame.OfAudit(name)
+	if !ok {
+		return owners
+	}
+	for _, owner := range o.owners {
+		if owner.Kind == (frame.Kind{Direction: d, Audit: true}) && !owner.StandsIn {
+			owners = append(owners, owner.Key)
+		}
+	}
+	return owners
+}
+
+// ofPod returns whose an element is of the sets and maps that have the pods of the node.
+func (o *Ownership) ofPod(set string, e nft.Element) []Quarantine {
+	var all []Quarantine
+	for _, f := range nft.Families() {
+		a := netip.AddrFrom16(e.Addr)
+		if f == nft.IPv4 {
+			a = a.Unmap()
+		}
+		for _, d := range policy.Directions() {
+			if frame.OfPod(set, d, f) && o.decided(d, a) && o.book.AtAddress(d, a) == nil {
+				all = append(all, Quarantine{Key: AddressKey(d, a)})
+			}
+		}
+	}
+	return all
+}
+
+// closing returns the addresses that an operation closes, as open.
+func (o *Ownership) closing(op nft.Op) []Quarantine {
+	var all []Quarantine
+	for _, q := range o.book {
+		if q.Address.IsValid() && !q.Open && !q.Released && frame.Closes(q.Kind.Direction, q.Address, op) {
+			all = append(all, Quarantine{Key: q.Key, Open: true})
+		}
+	}
+	return all
+}
+
+// Changed returns the keys of the isolations without which a transaction would not be what it is, the lightest first.
+func (o *Ownership) Changed(tx *nft.Transaction) []string {
+	keys := make(map[string]struct{})
+	for _, op := range tx.Ops {
+		all := op.Elements
+		for i := range max(1, len(all)) {
+			if len(all) > 0 {
+				op.Elements = all[i : i+1]
+			}
+			for _, key := range o.of(op) {
+				if key != "" {
+					keys[key] = struct{}{}
+				}
+			}
+			if len(all) > 0 && o.sets[op.Set.Name] != nil { // the same for each
+				break
+			}
+		}
+	}
+	return o.lightest(slices.Collect(maps.Keys(keys)))
+}
+
+// Addresses returns the keys of the addresses of isolated pods of the node that are not set aside.
+func (o *Ownership) Addresses() []string {
+	var keys []string
+	for _, owner := range o.owners {
+		for a := range owner.Addresses {
+			if d := owner.Kind.Direction; o.book.AtAddress(d, a) == nil {
+				keys = append(keys, AddressKey(d, a))
+			}
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// All returns the keys of all isolations that are not set aside, the lightest first.
+func (o *Ownership) All() []string {
+	return o.lightest(slices.Collect(maps.Keys(o.weight)))
+}
+
+func (o *Ownership) lightest(keys []string) []string {
+	slices.SortFunc(keys, func(a, b string) int {
+		return cmp.Or(cmp.Compare(o.weight[a], o.weight[b]), cmp.Compare(a, b))
+	})
+	return keys
+}
