@@ -39,7 +39,7 @@ func (t *Table) ends(held Verdict, b bridged) []string {
 		return []string{b.to.Chain}
 	}
 	var ends []string
-	c, _ := t.chains.heldAt(held.Chain)
+	c, _ := t.chains.HeldAt(held.Chain)
 	for _, r := range c.Rules {
 		ends = append(ends, r.Statements[0].(Verdict).Chain)
 	}
@@ -104,11 +104,11 @@ func (s *Set) keepBridged(k Key, v Value, b bridged) {
 // open has a bridge made, if the kernel does not hold it.
 func (b *batch) open(c *Chain) *Chain {
 	delete(b.table.retired, c.Name) // if it is, then from now on
-	if held, ok := b.table.chains.heldAt(c.Name); ok {
+	if held, ok := b.table.chains.HeldAt(c.Name); ok {
 		return held
 	}
 	b.addChains = append(b.addChains, c)
-	b.table.chains.hold(c.Name, held[*Chain]{c, true})
+	b.table.chains.Keep(c.Name, c)
 	return c
 }
 
@@ -124,7 +124,7 @@ func (b *batch) pin() {
 }
 
 func (b *batch) pinChain(name string) {
-	c, held := b.table.chains.heldAt(name)
+	c, held := b.table.chains.HeldAt(name)
 	if !held || b.pinned[name] {
 		return
 	}

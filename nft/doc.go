@@ -39,8 +39,10 @@
 //	     |
 //	     v
 //	nft  <----  nft/kernel, nft/nflog    alone touch netlink: transactions and reads; logged packets
-//	 ^               |
-//	 +------  nft/kernel/message         pure: the messages of nf_tables
+//	|  ^             |
+//	|  +------  nft/kernel/message       pure: the messages of nf_tables
+//	v
+//	nft/delta                            pure: a map that is wanted, and how the kernel's differs from it
 //
 // The package is pure: it knows no netlink, no Kubernetes, no clock and no files, and nothing in it is safe for
 // concurrent use.

@@ -2,13 +2,17 @@
 
 package nft
 
-import "iter"
+import (
+	"iter"
+
+	"github.com/netpold/netpold/nft/delta"
+)
 
 // elements are those of a set, wanted and held. Most of a large table's are addresses and nothing else, as the pods of
 // all namespaces: they are apart, in a quarter of the memory. An element is in one of the two.
 type elements struct {
-	addrs  delta[[16]byte, struct{}] // of address sets, without verdict and comment
-	others delta[Key, Value]
+	addrs  delta.Map[[16]byte, struct{}] // of address sets, without verdict and comment
+	others delta.Map[Key, Value]
 }
 
 // isAddr says whether the key is an address and nothing else.
@@ -16,42 +20,42 @@ func (k Key) isAddr() bool { return k == Key{Addr: k.Addr} }
 
 func (e *elements) set(k Key, v Value) {
 	if k.isAddr() && v == (Value{}) {
-		e.others.unset(k)
-		e.addrs.set(k.Addr, struct{}{})
+		e.others.Unset(k)
+		e.addrs.Set(k.Addr, struct{}{})
 		return
 	}
 	if k.isAddr() {
-		e.addrs.unset(k.Addr)
+		e.addrs.Unset(k.Addr)
 	}
-	e.others.set(k, v)
+	e.others.Set(k, v)
 }
 
 func (e *elements) unset(k Key) {
 	if k.isAddr() {
-		e.addrs.unset(k.Addr)
+		e.addrs.Unset(k.Addr)
 	}
-	e.others.unset(k)
+	e.others.Unset(k)
 }
 
-func (e *elements) len() int { return len(e.addrs.want) + len(e.others.want) }
+func (e *elements) len() int { return len(e.addrs.Want()) + len(e.others.Want()) }
 
 func (e *elements) get(k Key) (Value, bool) {
-	if v, ok := e.others.want[k]; ok {
+	if v, ok := e.others.Want()[k]; ok {
 		return v, true
 	}
-	_, ok := e.addrs.want[k.Addr]
+	_, ok := e.addrs.Want()[k.Addr]
 	return Value{}, ok && k.isAddr()
 }
 
 // all yields what is wanted.
 func (e *elements) all() iter.Seq2[Key, Value] {
 	return func(yield func(Key, Value) bool) {
-		for a := range e.addrs.want {
+		for a := range e.addrs.Want() {
 			if !yield(Key{Addr: a}, Value{}) {
 				return
 			}
 		}
-		for k, v := range e.others.want {
+		for k, v := range e.others.Want() {
 			if !yield(k, v) {
 				return
 			}
@@ -66,57 +70,57 @@ func (e *elements) clear() {
 	}
 }
 
-func (e *elements) known() bool { return e.others.known }
+func (e *elements) known() bool { return e.others.Known() }
 
-// take is [delta.take].
+// take is [delta.Map.Take].
 func (e *elements) take(drop, add func(Key, Value)) {
 	addr := func(f func(Key, Value)) func([16]byte, struct{}) {
 		return func(a [16]byte, _ struct{}) { f(Key{Addr: a}, Value{}) }
 	}
-	e.addrs.take(addr(drop), addr(add))
-	e.others.take(drop, add)
+	e.addrs.Take(addr(drop), addr(add))
+	e.others.Take(drop, add)
 }
 
 // heldAt returns what the kernel holds at k.
 func (e *elements) heldAt(k Key) (Value, bool) {
-	if v, ok := e.others.heldAt(k); ok {
+	if v, ok := e.others.HeldAt(k); ok {
 		return v, true
 	}
-	_, ok := e.addrs.heldAt(k.Addr)
+	_, ok := e.addrs.HeldAt(k.Addr)
 	return Value{}, ok && k.isAddr()
 }
 
 // keep says that the kernel still holds v at k, which is not wanted.
 func (e *elements) keep(k Key, v Value) {
 	if k.isAddr() && v == (Value{}) {
-		e.addrs.hold(k.Addr, held[struct{}]{present: true})
+		e.addrs.Keep(k.Addr, struct{}{})
 		return
 	}
-	e.others.hold(k, held[Value]{v, true})
+	e.others.Keep(k, v)
 }
 
 // lose says that the kernel holds nothing at k any more.
 func (e *elements) lose(k Key) {
 	if k.isAddr() {
-		e.addrs.hold(k.Addr, held[struct{}]{})
+		e.addrs.Lose(k.Addr)
 	}
-	e.others.hold(k, held[Value]{})
+	e.others.Lose(k)
 }
 
 func (e *elements) forget() {
-	e.addrs.forget()
-	e.others.forget()
+	e.addrs.Forget()
+	e.others.Forget()
 }
 
 // held yields the keys of the elements that the kernel holds.
 func (e *elements) held() iter.Seq[Key] {
 	return func(yield func(Key) bool) {
-		for a := range e.addrs.held() {
+		for a := range e.addrs.Held() {
 			if !yield(Key{Addr: a}) {
 				return
 			}
 		}
-		for k := range e.others.held() {
+		for k := range e.others.Held() {
 			if !yield(k) {
 				return
 			}
@@ -125,4 +129,4 @@ func (e *elements) held() iter.Seq[Key] {
 }
 
 // heldLen is the number of elements that the kernel holds.
-func (e *elements) heldLen() int { return e.addrs.heldLen() + e.others.heldLen() }
+func (e *elements) heldLen() int { return e.addrs.HeldLen() + e.others.HeldLen() }

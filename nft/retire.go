@@ -67,7 +67,7 @@ func (t *Table) retire(since uint64) (number uint64, ripe bool) {
 // revive forgets of what is wanted again that it was retired, and of what is gone.
 func (t *Table) revive() {
 	for name := range t.retired {
-		if t.chains.want[name] != nil {
+		if t.chains.Want()[name] != nil {
 			delete(t.retired, name)
 		}
 	}
@@ -141,7 +141,7 @@ func (b *batch) retireChains() {
 			t.retired = make(map[string]uint64)
 		}
 		t.retired[name] = number
-		t.chains.hold(name, held[*Chain]{c, true})
+		t.chains.Keep(name, c)
 		delete(b.delChains, name)
 	}
 }
@@ -219,8 +219,8 @@ type replacements struct {
 func (b *batch) replacements() *replacements {
 	t := b.table
 	r := &replacements{table: t}
-	for name, kernel := range t.chains.differs {
-		if kernel.present && t.chains.want[name] != nil && t.retired[name] == 0 {
+	for name := range t.chains.Changed() {
+		if t.retired[name] == 0 {
 			r.leave(name)
 		}
 	}
@@ -253,7 +253,7 @@ func (r *replacements) of(s *Set, k Key) bool {
 func (r *replacements) together(one, other *Set) bool {
 	if r.chains == nil {
 		r.chains = make(map[string][]*Chain)
-		for _, c := range r.table.chains.want {
+		for _, c := range r.table.chains.Want() {
 			for s := range c.statements() {
 				if l, ok := s.(Lookup); ok {
 					r.chains[l.Set] = append(r.chains[l.Set], c)
@@ -268,7 +268,7 @@ func (r *replacements) together(one, other *Set) bool {
 
 // leave notes the sets that packets look up in a chain as the kernel holds it, and in those that its rules lead to.
 func (r *replacements) leave(name string) {
-	c, held := r.table.chains.heldAt(name)
+	c, held := r.table.chains.HeldAt(name)
 	if !held || r.seen[name] {
 		return
 	}

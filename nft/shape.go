@@ -27,7 +27,7 @@ func (t *Table) Shape() (Shape, bool) {
 		return Shape{}, false
 	}
 	s := Shape{Chains: make(map[string]int), Sets: make(map[string]int)}
-	for name, chain := range t.chains.held() {
+	for name, chain := range t.chains.Held() {
 		s.Chains[name] += len(chain.Rules)
 		for statement := range chain.statements() {
 			if v, ok := statement.(Verdict); ok {
@@ -44,7 +44,7 @@ func (t *Table) Shape() (Shape, bool) {
 			s.Sets[name] = Unknown // packets change it
 		}
 		if set.Type.Map {
-			for _, v := range set.elements.others.held() {
+			for _, v := range set.elements.others.Held() {
 				s.use(v.Verdict)
 			}
 		}

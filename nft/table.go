@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+
+	"github.com/netpold/netpold/nft/delta"
 )
 
 // Table is one table of the inet family: what should exist, and where the kernel differs. The zero value is not usable;
@@ -16,7 +18,7 @@ type Table struct {
 
 	sets   map[string]*Set // also those that are to be deleted from the kernel
 	dirty  []*Set          // those of sets that may differ from the kernel's
-	chains delta[string, *Chain]
+	chains delta.Map[string, *Chain]
 	edited bool // a chain may differ from the kernel's
 	known  bool // false: the next transaction replaces whatever the kernel has under this name
 
@@ -32,25 +34,26 @@ func NewTable(name, comment string) *Table {
 // table keeps c; the caller no longer changes it. The kernel cannot change the comment nor the base of a chain: a name
 // has the same ones until a transaction has deleted it.
 func (t *Table) SetChain(c *Chain) {
-	want := t.chains.want[c.Name]
-	for _, old := range [...]*Chain{want, t.chains.differs[c.Name].value} {
-		if old != nil && old.text() == c.text() {
-			c = old // so that a chain which changes to and fro is left alone, and its counters too
-			break
-		}
+	want := t.Chain(c.Name)
+	held, _ := t.chains.HeldAt(c.Name)
+	switch text := c.text(); {
+	case want != nil && want.text() == text:
+		c = want
+	case held != nil && held != want && held.text() == text:
+		c = held // so that a chain which changes to and fro is left alone, and its counters too
 	}
 	t.edited = t.edited || c != want
-	t.chains.set(c.Name, c)
+	t.chains.Set(c.Name, c)
 }
 
 // DeleteChain wants no chain of that name. The caller also deletes what refers to it, before the next [Table.Take].
 func (t *Table) DeleteChain(name string) {
-	t.edited = t.edited || t.chains.want[name] != nil
-	t.chains.unset(name)
+	t.edited = t.edited || t.chains.Want()[name] != nil
+	t.chains.Unset(name)
 }
 
 // Chain returns the wanted chain of that name, or nil.
-func (t *Table) Chain(name string) *Chain { return t.chains.want[name] }
+func (t *Table) Chain(name string) *Chain { return t.chains.Want()[name] }
 
 // Set returns the wanted set of that name and makes an empty one if there is none. A name has the same type and comment
 // until a transaction has deleted it.
@@ -111,7 +114,7 @@ func (t *Table) Sets() []*Set {
 // Chains returns the wanted chains: base chains by hook and in the order in which the kernel runs them, then the others
 // by name.
 func (t *Table) Chains() []*Chain {
-	return slices.SortedFunc(maps.Values(t.chains.want), byChain)
+	return slices.SortedFunc(maps.Values(t.chains.Want()), byChain)
 }
 
 func bySetName(a, b *Set) int { return cmp.Compare(a.Name, b.Name) }
@@ -133,7 +136,7 @@ func byChain(a, b *Chain) int {
 // one way back after a failed transaction or a change by somebody else.
 func (t *Table) Forget() {
 	t.known = false
-	t.chains.forget()
+	t.chains.Forget()
 	t.retirement = retirement{number: t.number}
 	for _, s := range t.sets {
 		s.elements.forget()
@@ -168,7 +171,7 @@ func (t *Table) Take() *Transaction {
 	}
 	t.dirty = nil
 	b.retireElements()
-	t.chains.take(b.dropChain, b.addChain)
+	t.chains.Take(b.dropChain, b.addChain)
 	b.retireChains()
 	tx := b.transaction()
 	t.revive()

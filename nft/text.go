@@ -22,7 +22,7 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 	if t.Comment != "" {
 		comment = fmt.Sprintf("\tcomment %q\n", t.Comment)
 	}
-	blocks := make([]string, 0, len(t.sets)+len(t.chains.want))
+	blocks := make([]string, 0, len(t.sets)+len(t.chains.Want()))
 	for _, s := range t.Sets() {
 		blocks = append(blocks, s.text())
 	}

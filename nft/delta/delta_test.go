@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nft
+package delta
 
 import (
 	"maps"
@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// deltaModel is a delta beside what it stands for: two plain maps.
+// deltaModel is a map beside what it stands for: two plain maps.
 type deltaModel struct {
 	t          *testing.T
-	delta      delta[uint8, uint8]
+	delta      Map[uint8, uint8]
 	want, held map[uint8]uint8
 }
 
@@ -25,15 +25,15 @@ func (m *deltaModel) edit(op, k, v uint8) {
 	k, v = k%16, v%3
 	switch {
 	case op < 120:
-		m.delta.set(k, v)
+		m.delta.Set(k, v)
 		m.want[k] = v
 	case op < 230:
-		m.delta.unset(k)
+		m.delta.Unset(k)
 		delete(m.want, k)
 	case op < 250:
 		m.commit()
 	default:
-		m.delta.forget()
+		m.delta.Forget()
 		clear(m.held)
 	}
 	m.check()
@@ -42,7 +42,7 @@ func (m *deltaModel) edit(op, k, v uint8) {
 // commit does to the held map what take says, strictly, and holds that this makes it the wanted one.
 func (m *deltaModel) commit() {
 	differ, calls := m.differ(), 0
-	m.delta.take(
+	m.delta.Take(
 		func(k, v uint8) {
 			calls++
 			if have, ok := m.held[k]; !ok || have != v {
@@ -87,8 +87,8 @@ func (m *deltaModel) check() {
 	}
 }
 
-// TestDelta edits a delta at random.
-func TestDelta(t *testing.T) {
+// TestMap edits a delta at random.
+func TestMap(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		m := newDeltaModel(t)
@@ -102,7 +102,7 @@ func TestDelta(t *testing.T) {
 	}
 }
 
-func FuzzDelta(f *testing.F) {
+func FuzzMap(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 240, 0, 0, 0, 1, 2, 130, 1, 0, 0, 1, 1, 240, 0, 0, 255, 0, 0})
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		m := newDeltaModel(t)
@@ -113,26 +113,26 @@ func FuzzDelta(f *testing.F) {
 	})
 }
 
-// TestDeltaOfNothing holds that the zero value is usable.
-func TestDeltaOfNothing(*testing.T) {
-	var d delta[string, int]
-	d.unset("a")
-	d.forget()
-	d.take(nil, nil)
-	d.unset("a")
-	d.take(nil, nil)
+// TestMapOfNothing holds that the zero value is usable.
+func TestMapOfNothing(*testing.T) {
+	var d Map[string, int]
+	d.Unset("a")
+	d.Forget()
+	d.Take(nil, nil)
+	d.Unset("a")
+	d.Take(nil, nil)
 }
 
-// TestDeltaCost holds that a small change of a large map costs a small number of calls.
-func TestDeltaCost(t *testing.T) {
+// TestMapCost holds that a small change of a large map costs a small number of calls.
+func TestMapCost(t *testing.T) {
 	const size = 100_000
-	var d delta[int, int]
+	var d Map[int, int]
 	calls := 0
 	count := func(int, int) { calls++ }
 	for i := range size {
-		d.set(i, 0)
+		d.Set(i, 0)
 	}
-	d.take(count, count)
+	d.Take(count, count)
 	if calls != size {
 		t.Errorf("%d calls for the first %d elements", calls, size)
 	}
@@ -141,23 +141,23 @@ func TestDeltaCost(t *testing.T) {
 		want int
 	}{
 		"nothing":   {func() {}, 0},
-		"no change": {func() { d.set(1, 0) }, 0},
+		"no change": {func() { d.Set(1, 0) }, 0},
 		"to and fro": {func() {
-			d.set(1, 1)
-			d.set(1, 0)
-			d.unset(2)
-			d.set(2, 0)
-			d.set(-1, 0)
-			d.unset(-1)
+			d.Set(1, 1)
+			d.Set(1, 0)
+			d.Unset(2)
+			d.Set(2, 0)
+			d.Set(-1, 0)
+			d.Unset(-1)
 		}, 0},
-		"add and delete":  {func() { d.set(size, 0); d.unset(10) }, 2},
-		"change":          {func() { d.set(20, 1) }, 2},
-		"change, deleted": {func() { d.set(30, 1); d.unset(30) }, 1},
-		"added, changed":  {func() { d.set(size+1, 1); d.set(size+1, 2) }, 1},
+		"add and delete":  {func() { d.Set(size, 0); d.Unset(10) }, 2},
+		"change":          {func() { d.Set(20, 1) }, 2},
+		"change, deleted": {func() { d.Set(30, 1); d.Unset(30) }, 1},
+		"added, changed":  {func() { d.Set(size+1, 1); d.Set(size+1, 2) }, 1},
 	} {
 		calls = 0
 		row.edit()
-		d.take(count, count)
+		d.Take(count, count)
 		if calls != row.want {
 			t.Errorf("%s: %d calls, want %d", name, calls, row.want)
 		}

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package nft
+// Package delta has a map that is wanted, and how another one differs from it that somebody else holds.
+package delta
 
 import "iter"
 
-// delta pairs the map that is wanted with the map that the kernel holds. It stores the wanted one, and of the held one
+// Map pairs the map that is wanted with the map that the kernel holds. It stores the wanted one, and of the held one
 // only the keys where the two differ, so that in the steady state nothing is stored twice and the difference is always
 // at hand.
 //
@@ -17,7 +18,7 @@ import "iter"
 //	└──────────────┴──────────────┴──────────────┘
 //
 // The zero value wants and holds nothing.
-type delta[K, V comparable] struct {
+type Map[K, V comparable] struct {
 	want    map[K]V
 	differs map[K]held[V]
 	known   bool // false: the kernel holds nothing of this, all of want is missing there
@@ -29,8 +30,14 @@ type held[V any] struct {
 	present bool
 }
 
-// set wants v at k.
-func (d *delta[K, V]) set(k K, v V) {
+// Want is what is wanted; not to be changed.
+func (d *Map[K, V]) Want() map[K]V { return d.want }
+
+// Known says whether anything was taken since the last [Map.Forget].
+func (d *Map[K, V]) Known() bool { return d.known }
+
+// Set wants v at k.
+func (d *Map[K, V]) Set(k K, v V) {
 	if d.want == nil {
 		d.want = make(map[K]V)
 	}
@@ -42,8 +49,8 @@ func (d *delta[K, V]) set(k K, v V) {
 	d.note(k, held[V]{old, had}, held[V]{v, true})
 }
 
-// unset wants nothing at k.
-func (d *delta[K, V]) unset(k K) {
+// Unset wants nothing at k.
+func (d *Map[K, V]) Unset(k K) {
 	old, had := d.want[k]
 	if !had {
 		return
@@ -53,7 +60,7 @@ func (d *delta[K, V]) unset(k K) {
 }
 
 // note records that what is wanted at k went from one value to another.
-func (d *delta[K, V]) note(k K, from, to held[V]) {
+func (d *Map[K, V]) note(k K, from, to held[V]) {
 	if !d.known {
 		return
 	}
@@ -64,7 +71,7 @@ func (d *delta[K, V]) note(k K, from, to held[V]) {
 }
 
 // compare notes what the kernel holds at k if something else is wanted.
-func (d *delta[K, V]) compare(k K, want, kernel held[V]) {
+func (d *Map[K, V]) compare(k K, want, kernel held[V]) {
 	if kernel == want {
 		delete(d.differs, k)
 		return
@@ -75,12 +82,12 @@ func (d *delta[K, V]) compare(k K, want, kernel held[V]) {
 	d.differs[k] = kernel
 }
 
-// take calls drop for each key and value that the kernel holds and should not, then add for each that it lacks; from
-// then on the delta takes the wanted state as held. Its cost is that of the calls.
+// Take calls drop for each key and value that the kernel holds and should not, then add for each that it lacks; from
+// then on the map takes the wanted state as held. Its cost is that of the calls.
 //
-// A key whose value changes is dropped just before it is added. Until the first call, and after forget, there is
+// A key whose value changes is dropped just before it is added. Until the first call, and after [Map.Forget], there is
 // nothing to drop.
-func (d *delta[K, V]) take(drop, add func(K, V)) {
+func (d *Map[K, V]) Take(drop, add func(K, V)) {
 	if !d.known {
 		d.known = true
 		for k, v := range d.want {
@@ -99,8 +106,8 @@ func (d *delta[K, V]) take(drop, add func(K, V)) {
 	d.differs = nil
 }
 
-// heldAt returns what the kernel holds at k.
-func (d *delta[K, V]) heldAt(k K) (V, bool) {
+// HeldAt returns what the kernel holds at k.
+func (d *Map[K, V]) HeldAt(k K) (V, bool) {
 	if kernel, differs := d.differs[k]; differs {
 		return kernel.value, kernel.present
 	}
@@ -108,19 +115,24 @@ func (d *delta[K, V]) heldAt(k K) (V, bool) {
 	return v, wanted && d.known
 }
 
-// hold says that the kernel holds v at k, or nothing, after all.
-func (d *delta[K, V]) hold(k K, kernel held[V]) {
+// Keep says that the kernel holds v at k after all.
+func (d *Map[K, V]) Keep(k K, v V) { d.hold(k, held[V]{v, true}) }
+
+// Lose says that the kernel holds nothing at k after all.
+func (d *Map[K, V]) Lose(k K) { d.hold(k, held[V]{}) }
+
+func (d *Map[K, V]) hold(k K, kernel held[V]) {
 	v, wanted := d.want[k]
 	d.compare(k, held[V]{v, wanted}, kernel)
 }
 
-// forget says that the kernel holds nothing.
-func (d *delta[K, V]) forget() {
+// Forget says that the kernel holds nothing.
+func (d *Map[K, V]) Forget() {
 	d.known, d.differs = false, nil
 }
 
-// held yields what the kernel holds.
-func (d *delta[K, V]) held() iter.Seq2[K, V] {
+// Held yields what the kernel holds.
+func (d *Map[K, V]) Held() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		if !d.known {
 			return
@@ -138,8 +150,19 @@ func (d *delta[K, V]) held() iter.Seq2[K, V] {
 	}
 }
 
-// heldLen is the number of keys that the kernel holds.
-func (d *delta[K, V]) heldLen() int {
+// Changed yields the keys that the kernel holds with another value than is wanted.
+func (d *Map[K, V]) Changed() iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for k, kernel := range d.differs {
+			if _, wanted := d.want[k]; wanted && kernel.present && !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// HeldLen is the number of keys that the kernel holds.
+func (d *Map[K, V]) HeldLen() int {
 	if !d.known {
 		return 0
 	}
