@@ -44,14 +44,16 @@ func (iso *isolation) chain(s *State) *nft.Chain {
 		iso.lookUp(s, k, add)
 	}
 	for _, sel := range slices.SortedFunc(maps.Keys(iso.lookedUp), bySelector) {
-		for _, f := range nft.Families() {
-			set := sel.Own.sets[f]
-			switch ports := iso.lookedUp[sel]; {
-			case set == nil:
-			case ports.Every:
-				add(nft.LookupIn(peer, set), iso.kind.Allow())
-			default:
-				add(append([]nft.Statement{nft.LookupIn(peer, set)}, openTo(iso.kind, ports)...)...)
+		a := iso.lookedUp[sel]
+		for ports := range a.shared() {
+			for _, f := range nft.Families() {
+				switch set := sel.Own.shared[sharedKey(ports)].sets[f]; {
+				case set == nil:
+				case len(ports) > 0 || a.open.Every:
+					add(nft.LookupIn(peer, set), iso.kind.Allow())
+				default:
+					add(append([]nft.Statement{nft.LookupIn(peer, set)}, openTo(iso.kind, a.open)...)...)
+				}
 			}
 		}
 	}

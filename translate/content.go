@@ -3,9 +3,10 @@
 package translate
 
 import (
+	"cmp"
 	"iter"
+	"maps"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -16,10 +17,10 @@ import (
 
 // content is what all rules of an isolation's policies allow together, by the kind of match that it needs.
 type content struct {
-	any      spec.Ports               // every peer
-	copied   map[*selector]allowed    // pods, copied into the isolation's own sets
-	lookedUp map[*selector]spec.Ports // pods of whole namespaces, looked up in the selector's sets
-	blocks   []opening.Range          // addresses, disjoint and ascending, IPv4 first
+	any      spec.Ports            // every peer
+	copied   map[*selector]allowed // pods, copied into the isolation's own sets
+	lookedUp map[*selector]allowed // pods of whole namespaces, looked up in sets that are shared
+	blocks   []opening.Range       // addresses, disjoint and ascending, IPv4 first
 }
 
 // allowed is what the rules with one selector open: by number, and for egress by a name that each peer resolves itself.
@@ -28,14 +29,31 @@ type allowed struct {
 	named []policy.NamedPort
 }
 
+func (a allowed) empty() bool { return a.open.Empty() && len(a.named) == 0 }
+
 // equal says whether two open the same; what nothing copies opens nothing.
 func (a allowed) equal(b allowed) bool {
 	return a.open.Equal(b.open) && slices.Equal(a.named, b.named)
 }
 
-// maxLookedUp is how many selectors of whole namespaces an isolation looks up in the sets that it shares with others.
-// What exceeds it is copied into the isolation's own sets, so that no policy makes the chain longer.
-const maxLookedUp = 4
+// shared yields the names of ports of each of the sets that a selector shares with those who allow it that; nil are the
+// pods' addresses.
+func (a allowed) shared() iter.Seq[[]policy.NamedPort] {
+	return func(yield func([]policy.NamedPort) bool) {
+		if !a.open.Empty() && !yield(nil) {
+			return
+		}
+		for i := range a.named {
+			if !yield(a.named[i : i+1 : i+1]) {
+				return
+			}
+		}
+	}
+}
+
+// maxLookedUp is how many selectors an isolation looks up in the sets that it shares with others, and maxNamed how many
+// names of ports. What exceeds it is copied into the isolation's own sets, so that no policy makes the chain longer.
+const maxLookedUp, maxNamed = 4, 4
 
 // large yields the port sets of rules that jump to a chain: see [maxInline].
 func (c *content) large() iter.Seq[spec.Ports] {
@@ -43,8 +61,8 @@ func (c *content) large() iter.Seq[spec.Ports] {
 		if !opening.Inline(c.any) && !yield(c.any) {
 			return
 		}
-		for _, p := range c.lookedUp {
-			if !opening.Inline(p) && !yield(p) {
+		for _, a := range c.lookedUp {
+			if !opening.Inline(a.open) && !yield(a.open) {
 				return
 			}
 		}
@@ -74,7 +92,10 @@ func (s *State) contentOf(iso *isolation) content {
 	}
 	c.copied = make(map[*selector]allowed, len(pods))
 	for sel, o := range pods {
-		c.copied[sel] = allowed{spec.Union(o.open...), o.named}
+		slices.SortFunc(o.named, func(p, q policy.NamedPort) int {
+			return cmp.Or(cmp.Compare(p.Name, q.Name), cmp.Compare(p.Proto, q.Proto))
+		})
+		c.copied[sel] = allowed{spec.Union(o.open...), slices.Compact(o.named)}
 	}
 	for _, r := range a.rest {
 		for _, sel := range r.resolved {
@@ -83,7 +104,7 @@ func (s *State) contentOf(iso *isolation) content {
 			}
 		}
 	}
-	c.lookUpWhole()
+	c.lookUp(s.wide)
 	return c
 }
 
@@ -148,59 +169,44 @@ func (iso *isolation) numbered(ports spec.RulePorts) spec.RulePorts {
 	return spec.RulePorts{Open: spec.Union(open...)}
 }
 
-// lookUpWhole moves selectors of whole namespaces from copied to lookedUp, those that match most first.
-func (c *content) lookUpWhole() {
-	var whole []*selector
-	for sel, a := range c.copied {
-		if sel.Whole() && !a.open.Empty() {
-			whole = append(whole, sel)
+// lookUp moves from copied to lookedUp what selectors share: whole namespaces, then those that are wide.
+func (c *content) lookUp(wide func(*selector) bool) {
+	c.lookedUp = make(map[*selector]allowed)
+	numbers, names := 0, 0
+	for _, sel := range slices.SortedFunc(maps.Keys(c.copied), bySelector) {
+		own := c.copied[sel]
+		var shared allowed
+		if (sel.Whole() || wide(sel)) && !own.open.Empty() && numbers < maxLookedUp {
+			shared.open, own.open = own.open, spec.Ports{}
+			numbers++
 		}
-	}
-	slices.SortFunc(whole, bySelector)
-	c.lookedUp = make(map[*selector]spec.Ports)
-	for _, sel := range whole[:min(len(whole), maxLookedUp)] {
-		a := c.copied[sel]
-		c.lookedUp[sel] = a.open
-		delete(c.copied, sel)
-		if len(a.named) > 0 {
-			c.copied[sel] = allowed{named: a.named}
+		if wide(sel) {
+			n := min(len(own.named), maxNamed-names)
+			shared.named, own.named = own.named[:n:n], own.named[n:]
+			names += n
+		}
+		if shared.empty() {
+			continue
+		}
+		if c.lookedUp[sel] = shared; own.empty() {
+			delete(c.copied, sel)
+		} else {
+			c.copied[sel] = own
 		}
 	}
 }
 
-// bySelector puts the selector of all namespaces first; the order must not depend on what the selectors match at the
-// moment.
+// bySelector puts the selector of all namespaces first, then those of whole ones; the order must not depend on what the
+// selectors match at the moment.
 func bySelector(a, b *selector) int {
-	all := func(sel *selector) bool { return sel.Namespaces != nil && sel.Namespaces.Empty() }
-	if all(a) != all(b) {
-		if all(a) {
-			return -1
+	rank := func(sel *selector) int {
+		switch {
+		case sel.Whole() && sel.Namespaces != nil && sel.Namespaces.Empty():
+			return 0
+		case sel.Whole():
+			return 1
 		}
-		return 1
+		return 2
 	}
-	return strings.Compare(a.Key, b.Key)
-}
-
-// lookUpIn makes iso a user of the sets of sel, which hold the addresses of all its pods.
-func (s *State) lookUpIn(sel *selector, iso *isolation) {
-	first := len(sel.Own.lookedUpBy) == 0
-	sel.Own.lookedUpBy[iso] = struct{}{}
-	if !first {
-		return
-	}
-	for id := range sel.Matches {
-		for a := range s.index.Addresses(id) {
-			s.listAddress(sel, a)
-		}
-	}
-}
-
-// endLookUp ends the use of the sets of sel by iso.
-func (s *State) endLookUp(sel *selector, iso *isolation) {
-	delete(sel.Own.lookedUpBy, iso)
-	if len(sel.Own.lookedUpBy) > 0 {
-		return
-	}
-	s.dropSets(sel)
-	s.dropSelector(sel)
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Key, b.Key))
 }

@@ -59,6 +59,9 @@ func options(seed uint64) translate.Options {
 	if o.TierBounds = tier.DefaultBounds(); seed%4 == 1 { // every other one of those with tiers
 		o.TierBounds.Elements = int(seed / 4 % 30)
 	}
+	if seed%8 < 3 {
+		o.WideFrom = 1 + int(seed%8)
+	}
 	random.SetGuard(&o, seed)
 	return o
 }

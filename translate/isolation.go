@@ -231,8 +231,8 @@ func (iso *isolation) replace(s *State, next content) {
 	for sel := range next.copied {
 		sel.Own.copiedBy[iso] = struct{}{}
 	}
-	for sel := range next.lookedUp {
-		s.lookUpIn(sel, iso)
+	for sel, a := range next.lookedUp {
+		s.lookUpIn(sel, iso, a)
 	}
 	for p := range next.large() {
 		s.openings.Acquire(opening.Of(iso.kind, p))
@@ -261,10 +261,8 @@ func (iso *isolation) replace(s *State, next content) {
 			s.dropSelector(sel)
 		}
 	}
-	for sel := range old.lookedUp {
-		if _, still := next.lookedUp[sel]; !still {
-			s.endLookUp(sel, iso)
-		}
+	for sel, a := range old.lookedUp {
+		s.endLookUp(sel, iso, a)
 	}
 	s.dirtyChains[iso] = struct{}{}
 }

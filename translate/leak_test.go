@@ -37,9 +37,11 @@ func (s *State) Sizes() map[string]int {
 	for _, sel := range s.index.Selectors() {
 		sizes["copiedBy"] += len(sel.Own.copiedBy)
 		sizes["listsBy"] += len(sel.Own.lists)
-		sizes["heldBy"] += len(sel.Own.heldBy)
 		sizes["lookedUpBy"] += len(sel.Own.lookedUpBy)
-		sizes["sharedSets"] += len(sel.Own.sets)
+		for _, sh := range sel.Own.shared {
+			sizes["heldBy"] += len(sh.heldBy)
+			sizes["sharedSets"] += len(sh.sets)
+		}
 	}
 	for _, iso := range s.isolations {
 		sizes["users"] += len(iso.users)

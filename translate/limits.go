@@ -291,16 +291,18 @@ func (s *State) setDemand(iso *isolation, d demand) {
 }
 
 // addAddresses notes that a selector matches so many addresses more. An isolation that is over the limit, or was, is
-// built anew.
+// built anew, and each if the selector is wide from now on, or is no more.
 func (s *State) addAddresses(sel *selector, n int) {
+	before := s.wide(sel)
 	sel.Own.addresses += n
+	turned := s.wide(sel) != before
 	for iso := range sel.Own.all() {
 		before, more := iso.demand.elements, n*iso.demand.each[sel]
 		iso.demand.elements += more
 		n := s.demands[iso.namespace()]
 		n.elements += more
 		s.reckon = s.reckon || n.squeezed || n.elements > atMost(s.options.Limits.Namespace)
-		if max(before, before+more) > iso.demand.budget {
+		if turned || max(before, before+more) > iso.demand.budget {
 			s.dirtyIsolations[iso] = struct{}{}
 		}
 	}

@@ -281,7 +281,7 @@ func (l *list) reform(s *State) {
 	for _, i := range after {
 		s.holdSets(l.order[i], l)
 	}
-	l.placed.Reform(func(i int, f nft.Family) *nft.Set { return s.setOf(l.order[i], f) }, l.pods(s))
+	l.placed.Reform(func(i int, f nft.Family) *nft.Set { return s.share(l.order[i]).of(s, f) }, l.pods(s))
 	for _, i := range before {
 		if !slices.Contains(after, i) {
 			s.releaseSets(l.order[i], l)
@@ -308,25 +308,6 @@ func (l *list) pods(s *State) iter.Seq2[netip.Addr, *tier.Group] {
 			}
 		}
 	}
-}
-
-// holdSets has all addresses of the pods of sel in sets of the table, for a list, and releaseSets ends that.
-func (s *State) holdSets(sel *selector, l *list) {
-	own := &sel.Own
-	known := len(own.lookedUpBy)+len(own.heldBy) > 0
-	if own.heldBy[l] = struct{}{}; known {
-		return
-	}
-	for id := range sel.Matches {
-		for a := range s.index.Addresses(id) {
-			s.listAddress(sel, a)
-		}
-	}
-}
-
-func (s *State) releaseSets(sel *selector, l *list) {
-	delete(sel.Own.heldBy, l)
-	s.dropSets(sel)
 }
 
 // broad says whether a peer is all pods of all namespaces, but some that it names.

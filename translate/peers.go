@@ -4,12 +4,10 @@ package translate
 
 import (
 	"iter"
-	"maps"
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/index"
 	"github.com/netpold/netpold/translate/spec"
 	"github.com/netpold/netpold/translate/tier"
@@ -26,11 +24,10 @@ type (
 	}
 	uses struct {
 		copiedBy   map[*isolation]struct{} // that copy its pods into their own sets
-		lookedUpBy map[*isolation]struct{} // that look its pods up in its own sets
+		lookedUpBy map[*isolation]int      // that look its pods up in sets that are shared: how many of them
 		lists      map[*list]struct{}      // that have it in their rules
-		heldBy     map[*list]struct{}      // those of lists that look its pods up in its own sets: then all are there
 		addresses  int                     // of the pods that it matches
-		sets       map[nft.Family]*nft.Set // of who looks it up: the addresses of all its pods, where there are any
+		shared     map[string]*sharedSet   // by [sharedKey]; nil without one
 	}
 
 	identity = index.Identity[held, uses]
@@ -45,7 +42,7 @@ type listener struct{ s *State }
 func (l listener) Match(sel *selector, id *identity) {
 	n := 0
 	for a := range l.s.index.Addresses(id) {
-		l.s.listAddress(sel, a)
+		l.s.listAddress(sel, a, id)
 		n++
 	}
 	l.matched(sel, id, n)
@@ -55,7 +52,7 @@ func (l listener) Match(sel *selector, id *identity) {
 func (l listener) Unmatch(sel *selector, id *identity) {
 	n := 0
 	for a := range l.s.index.Addresses(id) {
-		l.s.delistAddress(sel, a)
+		l.s.delistAddress(sel, a, id)
 		n--
 	}
 	l.matched(sel, id, n)
@@ -76,7 +73,7 @@ func (l listener) matched(sel *selector, id *identity, n int) {
 func (l listener) Attach(a netip.Addr, p *pod) {
 	s, id := l.s, p.Identity
 	for _, sel := range id.Selectors {
-		s.listAddress(sel, a)
+		s.listAddress(sel, a, id)
 		s.addAddresses(sel, 1)
 	}
 	for iso, g := range id.Own.grants {
@@ -102,7 +99,7 @@ func (l listener) Detach(a netip.Addr, p *pod) {
 		s.leaving(a, p.Public())
 	}
 	for _, sel := range id.Selectors {
-		s.delistAddress(sel, a)
+		s.delistAddress(sel, a, id)
 		s.addAddresses(sel, -1)
 	}
 	for iso, g := range id.Own.grants {
@@ -142,59 +139,17 @@ func (l listener) Left(id *identity) {
 	delete(l.s.dirtyIdentities, id)
 }
 
-// listAddress adds an address to the set of sel, if isolations look the selector up there.
-func (s *State) listAddress(sel *selector, a netip.Addr) {
-	own := &sel.Own
-	if len(own.lookedUpBy)+len(own.heldBy) == 0 {
-		return
-	}
-	s.work++
-	// no comment: there may be as many as there are pods
-	s.setOf(sel, nft.FamilyOf(a)).Want(nft.AddrKey(a), nft.Value{})
-}
-
-// setOf returns the set of a selector that is looked up.
-func (s *State) setOf(sel *selector, f nft.Family) *nft.Set {
-	own := &sel.Own
-	set := own.sets[f]
-	if set == nil {
-		typ := nft.SetType{Family: f, Fields: nft.Addr}
-		set = s.table.Set("namespaces-"+nft.Hash(sel.Key)+"-"+f.String(), typ, sel.Key)
-		own.sets[f] = set
-		maps.Copy(s.dirtyChains, own.lookedUpBy)
-	}
-	return set
-}
-
-// delistAddress takes an address out of the set of sel, which is there as long as it has elements.
-func (s *State) delistAddress(sel *selector, a netip.Addr) {
-	own, f := &sel.Own, nft.FamilyOf(a)
-	set := own.sets[f]
-	if set == nil {
-		return
-	}
-	s.work++
-	set.Unwant(nft.AddrKey(a))
-	s.dropSet(sel, f)
-}
-
-// dropSets deletes the sets of a selector that nobody needs.
-func (s *State) dropSets(sel *selector) {
-	for _, f := range nft.Families() {
-		s.dropSet(sel, f)
+// listAddress adds an address of id to the sets that are shared of sel, and delistAddress takes it out.
+func (s *State) listAddress(sel *selector, a netip.Addr, id *identity) {
+	for _, sh := range sel.Own.shared {
+		sh.add(s, a, id.Ports)
 	}
 }
 
-// dropSet deletes a set of a selector if nobody needs it.
-func (s *State) dropSet(sel *selector, f nft.Family) {
-	own := &sel.Own
-	set := own.sets[f]
-	if set == nil || len(own.heldBy) > 0 || len(own.lookedUpBy) > 0 && set.Len() > 0 {
-		return
+func (s *State) delistAddress(sel *selector, a netip.Addr, id *identity) {
+	for _, sh := range sel.Own.shared {
+		sh.remove(s, a, id.Ports)
 	}
-	s.table.DeleteSet(set.Name)
-	delete(own.sets, f)
-	maps.Copy(s.dirtyChains, own.lookedUpBy)
 }
 
 // selectorOf returns the selector of peer.
@@ -202,10 +157,8 @@ func (s *State) selectorOf(peer spec.Peer) *selector {
 	sel := s.index.Selector(peer)
 	if sel.Own.copiedBy == nil { // it is new
 		sel.Own.copiedBy = make(map[*isolation]struct{})
-		sel.Own.lookedUpBy = make(map[*isolation]struct{})
-		sel.Own.sets = make(map[nft.Family]*nft.Set)
+		sel.Own.lookedUpBy = make(map[*isolation]int)
 		sel.Own.lists = make(map[*list]struct{})
-		sel.Own.heldBy = make(map[*list]struct{})
 	}
 	return sel
 }

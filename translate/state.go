@@ -37,6 +37,7 @@ type Options struct {
 	Observe     uint32      // see [frame.Options]
 	TwoWays     bool        // see [frame.Options]
 	TierBounds  tier.Bounds // of a list of ClusterNetworkPolicies; none are the default
+	WideFrom    int         // addresses that a selector matches from which on it is wide; 0 is 1,024
 }
 
 // State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others,

@@ -60,7 +60,7 @@ func TestUnderWayRules(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
 		c := &policy.Cluster{Namespaces: map[string]map[string]string{"shop": {}}}
-		s := build(c, node, translate.Options{})
+		s := build(c, node, translate.Options{WideFrom: int(seed % 4)})
 		var flows []policy.Flow
 		for i := range byte(4) {
 			a := netip.AddrFrom4([4]byte{10, 0, 0, i})

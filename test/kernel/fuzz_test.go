@@ -129,6 +129,9 @@ func optionsOf(seed uint64) translate.Options {
 		options.TierBounds = tier.DefaultBounds()
 		options.TierBounds.Elements = int(seed / 4 % 30)
 	}
+	if seed%8 < 3 {
+		options.WideFrom = 1 + int(seed%8)
+	}
 	random.SetGuard(&options, seed)
 	return options
 }
