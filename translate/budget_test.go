@@ -216,7 +216,7 @@ func TestMemoryBudget(t *testing.T) {
 		perPod, perPolicy float64
 	}{
 		{scale{20_000, 2_000, false}, 420, 600},
-		{scale{20_000, 2_000, true}, 800, 600}, // each pod has a label of its own
+		{scale{20_000, 2_000, true}, 960, 600}, // each pod has a label of its own
 	} {
 		perPod, perPolicy, _ := row.memory()
 		t.Logf("%s: %.0f bytes a pod, %.0f a policy", row.scale, perPod, perPolicy)

@@ -46,6 +46,12 @@ type Index[I, S any] struct {
 	namespaces  map[string]*Namespace[I, S]
 	selectors   map[string]*Selector[I, S]
 	ofCluster   map[*Selector[I, S]]struct{} // those with a namespaceSelector
+
+	numbered       []*Identity[I, S] // by their numbers, but those that are idle
+	vacant         []uint32          // numbers that nobody has
+	podTerms       terms
+	namespaceTerms terms      // of the identities of the namespaces
+	scratch        [2]numbers // see find
 }
 
 // New returns the index of the node of that name, without pods.
@@ -62,6 +68,8 @@ func New[I, S any](node string, user User[I, S]) *Index[I, S] {
 		namespaces:  make(map[string]*Namespace[I, S]),
 		selectors:   make(map[string]*Selector[I, S]),
 		ofCluster:   make(map[*Selector[I, S]]struct{}),
+
+		podTerms: make(terms), namespaceTerms: make(terms),
 	}
 }
 
@@ -91,8 +99,9 @@ type Identity[I, S any] struct {
 	Local     map[netip.Addr]*Pod[I, S] // the pods of this node, by the addresses that they own; nil without one
 	Selectors []*Selector[I, S]         // that match it
 
-	key  identityKey
-	pods []*Pod[I, S]
+	key    identityKey
+	pods   []*Pod[I, S]
+	number uint32 // see enroll
 }
 
 // Selector is one distinct selector of pods.
@@ -142,9 +151,15 @@ func (x *Index[I, S]) DeleteNamespace(name string) {
 func (x *Index[I, S]) replaceLabels(ns *Namespace[I, S], next Namespace[I, S]) {
 	before := *ns
 	ns.Known, ns.Labels = next.Known, next.Labels
+	for _, id := range ns.Identities {
+		if !id.Idle {
+			x.namespaceTerms.remove(namespaceTerms(&before), id.number)
+			x.namespaceTerms.add(namespaceTerms(ns), id.number, x.words())
+		}
+	}
 	for sel := range x.ofCluster {
 		if covers(sel.Peer, &before) != covers(sel.Peer, ns) {
-			x.matchNamespace(sel, ns)
+			x.rematch(sel, ns)
 		}
 	}
 }
@@ -184,6 +199,7 @@ func (x *Index[I, S]) identityOf(p *policy.Pod) *Identity[I, S] {
 		id.reuse(ns.recent)
 	}
 	ns.Identities[key], ns.recent = id, id
+	x.enroll(id)
 	for sel := range ns.selectors {
 		x.match(sel, id)
 	}
@@ -207,6 +223,7 @@ func (x *Index[I, S]) leaveIdentity(p *Pod[I, S]) {
 		delete(sel.Matches, id)
 	}
 	x.user.Left(id)
+	x.strike(id)
 	delete(id.Namespace.Identities, id.key)
 	if id.Namespace.recent == id {
 		id.Namespace.recent = nil
@@ -279,24 +296,30 @@ func (x *Index[I, S]) Selector(peer spec.Peer) *Selector[I, S] {
 	sel = &Selector[I, S]{Peer: peer, Key: key, Matches: make(map[*Identity[I, S]]struct{})}
 	x.selectors[key] = sel
 	if peer.Namespace != "" {
-		ns := x.namespaceOf(peer.Namespace)
-		ns.selectors[sel] = struct{}{}
-		x.matchNamespace(sel, ns)
-		return sel
+		x.namespaceOf(peer.Namespace).selectors[sel] = struct{}{}
+	} else {
+		x.ofCluster[sel] = struct{}{}
 	}
-	x.ofCluster[sel] = struct{}{}
-	for _, ns := range x.namespaces {
-		if covers(peer, ns) {
-			x.matchNamespace(sel, ns)
-		}
+	for _, id := range x.find(peer) {
+		x.match(sel, id)
 	}
 	return sel
 }
 
-func (x *Index[I, S]) matchNamespace(sel *Selector[I, S], ns *Namespace[I, S]) {
-	x.Edits += len(ns.Identities) / matchesAnEdit
-	for _, id := range ns.Identities {
-		x.match(sel, id)
+// rematch brings the links between sel and the identities of ns up to date.
+func (x *Index[I, S]) rematch(sel *Selector[I, S], ns *Namespace[I, S]) {
+	if covers(sel.Peer, ns) {
+		for _, id := range x.find(sel.Peer) {
+			if id.Namespace == ns {
+				x.match(sel, id)
+			}
+		}
+		return
+	}
+	for id := range sel.Matches {
+		if id.Namespace == ns {
+			x.match(sel, id)
+		}
 	}
 }
 
@@ -322,6 +345,8 @@ func (x *Index[I, S]) Sizes() map[string]int {
 		"owners": len(x.owners), "rivals": len(x.rivals), "hosts": len(x.hosts),
 		"namespaces": len(x.namespaces), "selectors": len(x.selectors), "ofCluster": len(x.ofCluster),
 	}
+	sizes["numbered"] = len(x.numbered) - len(x.vacant)
+	sizes["terms"] = len(x.podTerms) + len(x.namespaceTerms)
 	for _, ns := range x.namespaces {
 		sizes["pods"] += len(ns.Pods)
 		sizes["identities"] += len(ns.Identities)

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package index_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/index"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// deaf is a user who keeps nothing.
+type deaf struct{}
+
+type (
+	selector = index.Selector[struct{}, struct{}]
+	identity = index.Identity[struct{}, struct{}]
+	pod      = index.Pod[struct{}, struct{}]
+)
+
+func (deaf) Match(*selector, *identity)   {}
+func (deaf) Unmatch(*selector, *identity) {}
+func (deaf) Attach(netip.Addr, *pod)      {}
+func (deaf) Detach(netip.Addr, *pod)      {}
+func (deaf) Left(*identity)               {}
+
+// looking is a selector that counts how often it looks at labels.
+type looking struct {
+	labels.Selector
+	looks *int
+}
+
+func (l looking) Matches(set labels.Labels) bool {
+	*l.looks++
+	return l.Selector.Matches(set)
+}
+
+// TestSelectorLooksAtNoOthers: a new selector looks at the labels of those that it matches, whatever it asks for, and
+// not at those of a cluster in which each pod is of its own kind.
+func TestSelectorLooksAtNoOthers(t *testing.T) {
+	x := index.New("node", deaf{})
+	for i := range 40 {
+		x.SetNamespace(fmt.Sprint("ns-", i), map[string]string{"team": fmt.Sprint(i % 4)})
+	}
+	for i := range 4000 {
+		x.SetPod(policy.Pod{
+			NamespacedName: types.NamespacedName{Namespace: fmt.Sprint("ns-", i%40), Name: fmt.Sprint(i)},
+			Labels:         map[string]string{"pod": fmt.Sprint(i), "app": fmt.Sprint("app-", i/400), "is": "pod"},
+			IPs:            []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})},
+		})
+	}
+	for text, want := range map[string]int{
+		"app=none":                     0,
+		"pod in (1, 3999, none)":       2,
+		"none":                         0,
+		"is=pod, is notin (pod, none)": 0,
+		"!is":                          0,
+		"is, pod, app=app-3, app notin (app-2, app-3)": 0,
+		"app notin (none), pod in (7, 8)":              2,
+		"app=app-3":                                    400,
+	} {
+		looks := 0
+		pods, err := labels.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sel := x.Selector(spec.Peer{Namespaces: labels.Everything(), Pods: looking{pods, &looks}})
+		if len(sel.Matches) != want || looks > want {
+			t.Errorf("%s: matches %d after %d looks, want %d", text, len(sel.Matches), looks, want)
+		}
+	}
+	looks := 0
+	team, _ := labels.Parse("team=none")
+	x.Selector(spec.Peer{Namespaces: looking{team, &looks}, Pods: labels.Everything()})
+	if looks > 0 {
+		t.Errorf("%d looks at namespaces that it does not match", looks)
+	}
+}
+
+// TestSelectorsMatch: in a cluster that changes at random, selectors match what they say, new or old.
+func TestSelectorsMatch(t *testing.T) {
+	for seed := range uint64(6) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		x := index.New("node", deaf{})
+		var kept []*selector
+		for step := range 1500 {
+			change(r, x)
+			if step%10 == 0 {
+				kept = append(kept, x.Selector(anyPeer(r)))
+			}
+			if step%100 != 0 {
+				continue
+			}
+			for _, sel := range kept {
+				if wrong := mistaken(x, sel); wrong != "" {
+					t.Fatalf("seed %d, step %d: %s: %s", seed, step, sel.Key, wrong)
+				}
+			}
+		}
+	}
+}
+
+// change sets or deletes a pod or a namespace. Those who set more than they delete make sets of many, and the others
+// empty them again.
+func change(r *rand.Rand, x *index.Index[struct{}, struct{}]) {
+	name := types.NamespacedName{Namespace: fmt.Sprint("ns-", r.IntN(4)), Name: fmt.Sprint(r.IntN(400))}
+	some := func() map[string]string {
+		set := make(map[string]string)
+		for _, key := range []string{"app", "tier", "is"}[:r.IntN(4)] {
+			set[key] = []string{"a", "b", ""}[r.IntN(3)]
+		}
+		return set
+	}
+	switch n := r.IntN(20); {
+	case n == 0:
+		x.SetNamespace(name.Namespace, some())
+	case n == 1:
+		x.DeleteNamespace(name.Namespace)
+	case n < 8:
+		x.DeletePod(name)
+	default:
+		p := policy.Pod{NamespacedName: name, Labels: some(), HostNetwork: r.IntN(9) == 0}
+		p.Labels["pod"] = name.Name
+		p.IPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(r.IntN(2)), byte(r.IntN(256))})}
+		x.SetPod(p)
+	}
+}
+
+// anyPeer returns a peer of any kind.
+func anyPeer(r *rand.Rand) spec.Peer {
+	some := func() labels.Selector {
+		var sel metav1.LabelSelector
+		for range r.IntN(4) {
+			e := metav1.LabelSelectorRequirement{Key: []string{"app", "tier", "is", "no"}[r.IntN(4)]}
+			switch e.Operator = metav1.LabelSelectorOpExists; r.IntN(4) {
+			case 0:
+				e.Operator = metav1.LabelSelectorOpDoesNotExist
+			case 1:
+				e.Operator, e.Values = metav1.LabelSelectorOpIn, []string{"a", "", "c"}[:1+r.IntN(3)]
+			case 2:
+				e.Operator, e.Values = metav1.LabelSelectorOpNotIn, []string{"b", "", "c"}[:1+r.IntN(3)]
+			}
+			sel.MatchExpressions = append(sel.MatchExpressions, e)
+		}
+		s, err := metav1.LabelSelectorAsSelector(&sel)
+		if err != nil {
+			panic(err)
+		}
+		return s
+	}
+	switch p := (spec.Peer{Pods: some()}); r.IntN(3) {
+	case 0:
+		p.Namespace = fmt.Sprint("ns-", r.IntN(4))
+		return p
+	case 1:
+		p.Namespaces = some()
+		return p
+	default:
+		return p
+	}
+}
+
+// mistaken says which identity a selector matches, or does not, against what it says.
+func mistaken(x *index.Index[struct{}, struct{}], sel *selector) string {
+	for name := range x.Namespaces() {
+		for id := range x.Identities(name) {
+			if _, matches := sel.Matches[id]; matches != id.In(sel.Peer) {
+				return fmt.Sprintf("%v of %s: %v", id.Labels, name, matches)
+			}
+		}
+	}
+	return ""
+}
