@@ -72,6 +72,16 @@ func blockOf(text string) *networkingv1.IPBlock {
 	return &networkingv1.IPBlock{CIDR: parts[0], Except: parts[1:]}
 }
 
+// blockMap returns the map of the blocks of a family in a table that has one at most, or nil.
+func blockMap(t *nft.Table, f nft.Family) *nft.Set {
+	for _, set := range t.Sets() {
+		if strings.HasSuffix(set.Name, "-blocks-"+f.String()) {
+			return set
+		}
+	}
+	return nil
+}
+
 // isolationBy returns the isolation of a pod by a policy with one rule of some blocks, whose intervals are in the maps
 // of their families.
 func isolationBy(t *testing.T, blocks string) *isolation {
@@ -97,11 +107,11 @@ func isolationBy(t *testing.T, blocks string) *isolation {
 				continue
 			}
 			want++
-			if _, held := table.FindSet(iso.setName(blocksSet, f)).Get(nft.PairKey(r.First, r.Last)); !held {
+			if _, held := blockMap(table, f).Get(nft.PairKey(r.First, r.Last)); !held {
 				t.Errorf("%s: %s-%s is not in the map of its family", blocks, r.First, r.Last)
 			}
 		}
-		if set := table.FindSet(iso.setName(blocksSet, f)); set != nil && set.Len() != want {
+		if set := blockMap(table, f); set != nil && set.Len() != want {
 			t.Errorf("%s: the map of family %s has %d intervals, want %d", blocks, f, set.Len(), want)
 		}
 	}

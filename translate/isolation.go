@@ -12,6 +12,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/aside"
+	"github.com/netpold/netpold/translate/chain"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
@@ -23,20 +24,18 @@ import (
 type isolation struct {
 	key      string
 	name     string // of the chain
-	hash     string // in the names of the sets
 	kind     frame.Kind
 	policies []types.NamespacedName // sorted
 	numbers  map[policy.NamedPort]nft.Ports
 	users    map[*identity]struct{}
 	built    bool // else it allows nothing yet
+	placed   chain.Isolation
 
 	quarantine *aside.Record // of the isolation that this one, which allows nothing, stands in for
 
-	content                         // what the policies allow
-	blockMaps map[nft.Family]string // by name
-	demand    demand                // what they ask for
-	short     int                   // elements that it may have less than others, since its namespace is over the limit
-	grants    map[string]*grant     // distinct port sets of identities, by their key
+	content        // what the policies allow
+	demand  demand // what they ask for
+	short   int    // elements that it may have less than others, since its namespace is over the limit
 }
 
 // enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows
@@ -118,25 +117,20 @@ func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.Namespa
 	if q != nil {
 		key = aside.StandInKey(key)
 	}
-	iso := s.isolations[key]
-	if iso == nil {
-		h := nft.Hash(key)
-		iso = &isolation{
-			key: key, hash: h, name: frame.IsolationName(k, h, policies),
-			kind: k, policies: policies, numbers: numbers,
-			users:     make(map[*identity]struct{}),
-			grants:    make(map[string]*grant),
-			blockMaps: make(map[nft.Family]string),
-
-			quarantine: q,
-		}
-		if k.Audit && q == nil {
-			s.frame.OpenAudit(k.Direction)
-		}
-		s.isolations[key], s.chains[iso.name] = iso, iso
-		s.noteQuarantined(iso)
-		s.dirtyIsolations[iso] = struct{}{}
+	if iso := s.isolations[key]; iso != nil {
+		return iso
 	}
+	iso := &isolation{
+		key: key, kind: k, policies: policies, numbers: numbers, users: make(map[*identity]struct{}), quarantine: q,
+		placed: chain.New(s.place, k, nft.Hash(key), policies),
+	}
+	iso.name = iso.placed.Chain
+	if k.Audit && q == nil {
+		s.frame.OpenAudit(k.Direction)
+	}
+	s.isolations[key], s.chains[iso.name] = iso, iso
+	s.noteQuarantined(iso)
+	s.dirtyIsolations[iso] = struct{}{}
 	return iso
 }
 
@@ -209,12 +203,7 @@ func (iso *isolation) discard(s *State) {
 	delete(s.chains, iso.name)
 	delete(s.dirtyIsolations, iso)
 	delete(s.dirtyChains, iso)
-	for _, f := range nft.Families() {
-		for _, k := range setKinds() {
-			s.table.DeleteSet(iso.setName(k, f))
-		}
-	}
-	s.table.DeleteChain(iso.name)
+	iso.placed.Remove()
 	if iso.kind.Audit && !iso.unaudited() {
 		s.frame.CloseAudit(iso.kind.Direction)
 	}
@@ -240,7 +229,7 @@ func (iso *isolation) replace(s *State, next content) {
 	for p := range old.large() {
 		s.openings.Release(opening.Of(iso.kind, p))
 	}
-	iso.putBlocks(s, old.blocks)
+	iso.placed.PutBlocks(next.blocks)
 	peers := make(map[*identity]struct{}) // that had another grant, or may get one
 	for sel, a := range old.copied {
 		if !a.equal(next.copied[sel]) {

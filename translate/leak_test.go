@@ -45,9 +45,9 @@ func (s *State) Sizes() map[string]int {
 	}
 	for _, iso := range s.isolations {
 		sizes["users"] += len(iso.users)
-		sizes["isolationGrants"] += len(iso.grants)
-		for _, g := range iso.grants {
-			sizes["grantUsers"] += g.users
+		for users := range iso.placed.Grants() {
+			sizes["isolationGrants"]++
+			sizes["grantUsers"] += users
 		}
 	}
 	for _, users := range s.openings.Users() {

@@ -77,7 +77,7 @@ func (l listener) Attach(a netip.Addr, p *pod) {
 		s.addAddresses(sel, 1)
 	}
 	for iso, g := range id.Own.grants {
-		iso.want(s, a, p, g)
+		iso.placed.Want(a, p.Text, g)
 	}
 	for list, g := range id.Own.groups {
 		list.move(s, a, nil, g)
@@ -103,7 +103,7 @@ func (l listener) Detach(a netip.Addr, p *pod) {
 		s.addAddresses(sel, -1)
 	}
 	for iso, g := range id.Own.grants {
-		iso.unwant(s, a, g)
+		iso.placed.Unwant(a, g)
 	}
 	for list, g := range id.Own.groups {
 		list.move(s, a, g, nil)
@@ -121,7 +121,7 @@ func (l listener) Detach(a netip.Addr, p *pod) {
 // Left takes from an identity what isolations have of it.
 func (l listener) Left(id *identity) {
 	for iso, g := range id.Own.grants {
-		iso.release(l.s, id, g)
+		iso.release(id, g)
 	}
 	for _, iso := range id.Own.isolations {
 		if iso != nil {

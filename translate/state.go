@@ -17,6 +17,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/aside"
+	"github.com/netpold/netpold/translate/chain"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/index"
@@ -53,6 +54,7 @@ type State struct {
 	isolations map[string]*isolation
 	chains     map[string]*isolation // the same, by the names of their chains
 	openings   *opening.Chains
+	place      *chain.Place // of the isolations
 
 	quarantines    aside.Book
 	rejected       map[*networkPolicy]struct{} // that do not compile in full
@@ -111,6 +113,9 @@ func New(node string, options Options) *State {
 	s.parts = tier.NewParts(s.table)
 	s.index = index.New(node, listener{s})
 	s.openings = opening.NewChains(s.table)
+	s.place = &chain.Place{Table: s.table, Openings: s.openings, Changed: func(chain string) {
+		s.dirtyChains[s.chains[chain]] = struct{}{}
+	}}
 	s.frame = frame.New(s.table, frame.Options{
 		LogGroup: options.LogGroup, Deny: options.Deny, Established: options.Established, PodToNode: options.PodToNode,
 		Observe: options.Observe, TwoWays: options.TwoWays,

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chain
+
+import (
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/opening"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// Place is where isolations are: a table, and the chains of ports that they share.
+type Place struct {
+	Table    *nft.Table
+	Openings *opening.Chains
+	Changed  func(chain string) // is told of a chain that may read otherwise: see [Isolation.Render]
+	Edits    int                // of elements, so far
+}
+
+// Isolation is the chain of an isolation, and the sets and maps that are its own.
+type Isolation struct {
+	Kind  frame.Kind
+	Chain string // its name
+
+	place     *Place
+	hash      string // in the names of the sets
+	policies  string // as comments have them
+	grants    map[string]*Grant
+	blocks    []opening.Range
+	blockMaps map[nft.Family]string // by name; nil without one
+}
+
+// New returns the isolation of a kind that has the hash in its names, of the policies: it has nothing in the table yet.
+func New(in *Place, k frame.Kind, hash string, policies []types.NamespacedName) Isolation {
+	return Isolation{
+		Kind: k, Chain: frame.IsolationName(k, hash, policies),
+		place: in, hash: hash, policies: frame.PolicyList(policies),
+		grants: make(map[string]*Grant),
+	}
+}
+
+// Body is what the chain says beside the isolation's own sets.
+type Body struct {
+	Any     spec.Ports // of every peer; an opening that is not inline has been acquired
+	Lookups []Lookup
+	Tail    []nft.Rule // what becomes of the rest
+}
+
+// Lookup opens ports to what a set has, which others share: every port, if the elements tell ports themselves. An
+// opening that is not inline has been acquired.
+type Lookup struct {
+	Set   *nft.Set
+	Ports spec.Ports
+}
+
+// Render makes the chain, and drops the sets that have become empty. The chain looks each kind of match up once,
+// whatever the number of policies; what it does not allow it logs and denies.
+func (c *Isolation) Render(b Body) {
+	c.eachSet(func(set *nft.Set) {
+		if set.Len() == 0 {
+			c.place.Table.DeleteSet(set.Name)
+		}
+	})
+	chain := &nft.Chain{Name: c.Chain, Comment: c.policies}
+	add := func(statements ...nft.Statement) { chain.Rules = append(chain.Rules, nft.Rules(statements...)...) }
+	defer c.place.Table.SetChain(chain)
+	if b.Any.Every {
+		add(c.Kind.Allow())
+		return
+	}
+	if !b.Any.Empty() {
+		add(c.openTo(b.Any)...)
+	}
+	for _, k := range []setKind{portsSet, podsSet, rangesSet} {
+		c.lookUp(k, add)
+	}
+	for _, l := range b.Lookups {
+		lookup := nft.LookupIn(frame.PeerSide(c.Kind.Direction), l.Set)
+		if l.Ports.Every {
+			add(lookup, c.Kind.Allow())
+		} else {
+			add(append([]nft.Statement{lookup}, c.openTo(l.Ports)...)...)
+		}
+	}
+	c.lookUp(blocksSet, add)
+	chain.Rules = append(chain.Rules, b.Tail...)
+}
+
+// Remove takes the chain and its sets out of the table. Nothing is granted any more.
+func (c *Isolation) Remove() {
+	c.eachSet(func(set *nft.Set) { c.place.Table.DeleteSet(set.Name) })
+	c.place.Table.DeleteChain(c.Chain)
+}
+
+// eachSet calls f for the sets that the isolation has.
+func (c *Isolation) eachSet(f func(*nft.Set)) {
+	for _, family := range nft.Families() {
+		for _, k := range setKinds() {
+			if set := c.place.Table.FindSet(c.setName(k, family)); set != nil {
+				f(set)
+			}
+		}
+	}
+}
+
+// openTo returns the statements that allow ports.
+func (c *Isolation) openTo(ports spec.Ports) []nft.Statement {
+	if opening.Inline(ports) {
+		return []nft.Statement{ports.Ranges, c.Kind.Allow()}
+	}
+	return []nft.Statement{nft.JumpTo(opening.Of(c.Kind, ports).Chain)}
+}
+
+// lookUp adds the lookups of the isolation's sets of one kind.
+func (c *Isolation) lookUp(k setKind, add func(...nft.Statement)) {
+	for _, f := range nft.Families() {
+		set := c.place.Table.FindSet(c.setName(k, f))
+		switch peer := frame.PeerSide(c.Kind.Direction); {
+		case set == nil:
+		case set.Type.Map:
+			add(nft.LookupIn(peer, set))
+		default:
+			add(nft.LookupIn(peer, set), c.Kind.Allow())
+		}
+	}
+}

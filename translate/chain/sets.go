@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chain
+
+import (
+	"iter"
+	"net/netip"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/opening"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// setKind is a kind of match; each is at most one set or map of an isolation in a family.
+type setKind uint8
+
+const (
+	portsSet  setKind = iota // pods × a few exact ports
+	podsSet                  // pods, on every port
+	rangesSet                // pods × port ranges
+	blocksSet                // addresses
+)
+
+func setKinds() [4]setKind { return [...]setKind{portsSet, podsSet, rangesSet, blocksSet} }
+
+func (k setKind) String() string { return [...]string{"ports", "pods", "ranges", "blocks"}[k] }
+
+// comment begins the comment of the sets of a kind; the policies follow.
+func (k setKind) comment() string {
+	return [...]string{"pods by port, ", "pods, every port, ", "pods by port range, ", "ipBlocks, "}[k]
+}
+
+// setType is the type of the sets of a kind.
+func (k setKind) setType(f nft.Family) nft.SetType {
+	return nft.SetType{
+		Family: f,
+		Fields: [...]nft.Fields{nft.AddrProtoPort, nft.Addr, nft.Addr, nft.AddrRange}[k],
+		Map:    k == rangesSet || k == blocksSet,
+	}
+}
+
+// Grant is a port set that an isolation opens to peers.
+type Grant struct {
+	Ports spec.Ports
+
+	kind  setKind
+	chain string // of kind rangesSet
+	users int
+}
+
+// Grants yields how many users each grant has.
+func (c *Isolation) Grants() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for _, g := range c.grants {
+			if !yield(g.users) {
+				return
+			}
+		}
+	}
+}
+
+// Acquire returns the grant of ports for one more peer.
+func (c *Isolation) Acquire(ports spec.Ports) *Grant {
+	key := ports.Key()
+	g := c.grants[key]
+	if g == nil {
+		g = &Grant{Ports: ports, kind: rangesSet}
+		switch {
+		case ports.Every:
+			g.kind = podsSet
+		case opening.Exact(ports):
+			g.kind = portsSet
+		default:
+			g.chain = c.place.Openings.Acquire(opening.Of(c.Kind, ports))
+		}
+		c.grants[key] = g
+	}
+	g.users++
+	return g
+}
+
+// Release takes g back from one.
+func (c *Isolation) Release(g *Grant) {
+	g.users--
+	if g.users > 0 {
+		return
+	}
+	delete(c.grants, g.Ports.Key())
+	if g.kind == rangesSet {
+		c.place.Openings.Release(opening.Of(c.Kind, g.Ports))
+	}
+}
+
+// elements yields the elements that open g to an address.
+func (g *Grant) elements(a netip.Addr) iter.Seq2[nft.Key, nft.Value] {
+	return func(yield func(nft.Key, nft.Value) bool) {
+		switch g.kind {
+		case podsSet:
+			yield(nft.AddrKey(a), nft.Value{})
+		case rangesSet:
+			yield(nft.AddrKey(a), nft.Value{Verdict: nft.JumpTo(g.chain)})
+		default:
+			for _, r := range g.Ports.Ranges {
+				if !yield(nft.PortKey(a, r.Proto, r.First), nft.Value{}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Want adds an address, of a pod of that name, to the set that g is of.
+func (c *Isolation) Want(a netip.Addr, pod string, g *Grant) {
+	set := c.set(g.kind, nft.FamilyOf(a))
+	for key, v := range g.elements(a) {
+		c.place.Edits++
+		v.Comment = pod
+		set.Want(key, v)
+	}
+}
+
+// Unwant takes an address out of the set that g is of.
+func (c *Isolation) Unwant(a netip.Addr, g *Grant) {
+	for key := range g.elements(a) {
+		c.drop(g.kind, nft.FamilyOf(a), key)
+	}
+}
+
+// setName names the isolation's set of a kind, or says "" of blocks that there are none of.
+func (c *Isolation) setName(k setKind, f nft.Family) string {
+	if k == blocksSet {
+		return c.blockMaps[f]
+	}
+	return c.Kind.String() + "-" + c.hash + "-" + k.String() + "-" + f.String()
+}
+
+// set returns the isolation's set of a kind, which is there as long as it has elements.
+func (c *Isolation) set(k setKind, f nft.Family) *nft.Set {
+	name := c.setName(k, f)
+	if set := c.place.Table.FindSet(name); set != nil {
+		return set
+	}
+	c.place.Changed(c.Chain)
+	return c.place.Table.Set(name, k.setType(f), k.comment()+c.policies)
+}
+
+// drop takes an element out of the isolation's set of a kind.
+func (c *Isolation) drop(k setKind, f nft.Family, key nft.Key) {
+	c.place.Edits++
+	set := c.set(k, f)
+	set.Unwant(key)
+	if set.Len() == 0 {
+		c.place.Changed(c.Chain)
+	}
+}
+
+// PutBlocks wants blocks, disjoint and ascending, in the place of the old ones. A map of blocks is not changed: other
+// blocks are in a map of another name, so that a packet which is under way finds all of them, or all of the old ones.
+// Intervals that overlap could not be added before others go.
+func (c *Isolation) PutBlocks(blocks []opening.Range) {
+	old := c.blocks
+	c.blocks = blocks
+	verdicts := make([]nft.Verdict, len(c.blocks))
+	for i, b := range c.blocks { // before the release below, which may be of the same chain
+		if verdicts[i] = c.Kind.Allow(); !b.Ports.Every {
+			verdicts[i] = nft.JumpTo(c.place.Openings.Acquire(b.Opening))
+		}
+	}
+	for _, f := range nft.Families() {
+		name := c.blockMap(f, verdicts)
+		if name == c.blockMaps[f] {
+			continue
+		}
+		c.place.Table.DeleteSet(c.blockMaps[f])
+		c.place.Changed(c.Chain)
+		if name == "" {
+			delete(c.blockMaps, f)
+			continue
+		}
+		if c.blockMaps == nil {
+			c.blockMaps = make(map[nft.Family]string)
+		}
+		c.blockMaps[f] = name
+		set := c.set(blocksSet, f)
+		for i, b := range c.blocks {
+			if b.Family == f {
+				set.Want(nft.PairKey(b.First, b.Last), nft.Value{Verdict: verdicts[i]})
+			}
+		}
+	}
+	for _, b := range old {
+		if !b.Ports.Every {
+			c.place.Openings.Release(b.Opening)
+		}
+	}
+	c.place.Edits += len(old) + 2*len(c.blocks)
+}
+
+// blockMap names the map of the blocks of a family by what is in it, or returns "" if there are none.
+func (c *Isolation) blockMap(f nft.Family, verdicts []nft.Verdict) string {
+	var content []string
+	for i, b := range c.blocks {
+		if b.Family == f {
+			content = append(content, string(b.First.AsSlice()), string(b.Last.AsSlice()), verdicts[i].Chain)
+		}
+	}
+	if content == nil {
+		return ""
+	}
+	return c.Kind.String() + "-" + c.hash + "-" + nft.Hash(content...) + "-" + blocksSet.String() + "-" + f.String()
+}
