@@ -90,11 +90,7 @@ func (s *State) relist(namespace string) {
 	if len(s.clusterPolicies) == 0 {
 		return
 	}
-	for id := range s.index.Identities(namespace) {
-		if len(id.Local) > 0 {
-			s.dirtyIdentities[id] = struct{}{}
-		}
-	}
+	s.dirtyLocal(namespace, func(*identity) bool { return true })
 }
 
 // SetNodePeer sets what a nodes peer sees of a node.

@@ -119,7 +119,7 @@ type opens struct {
 func (iso *isolation) rules(s *State) iter.Seq[rule] {
 	return func(yield func(rule) bool) {
 		for i, name := range iso.policies {
-			for _, written := range s.policy(name).rules(iso.kind.Direction) {
+			for _, written := range s.policies.Get(name).Rules(iso.kind.Direction) {
 				r := rule{Rule: written, policy: i}
 				if iso.kind.Direction == policy.Ingress {
 					r.Ports = iso.numbered(r.Ports)
@@ -209,4 +209,11 @@ func bySelector(a, b *selector) int {
 		return 2
 	}
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Key, b.Key))
+}
+
+// rule is a rule of a policy in an isolation.
+type rule struct {
+	spec.Rule
+	policy   int         // of the isolation's
+	resolved []*selector // of its peers, as far as they were looked at
 }

@@ -99,7 +99,7 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 		if ns.Known {
 			c.Namespaces[ns.Name] = ns.Labels
 		}
-		c.SetMode(ns.Name, s.modes[ns.Name].written)
+		c.SetMode(ns.Name, s.policies.WrittenMode(ns.Name))
 		names = append(names, s.isolating(p)...)
 	}
 	for i, p := range pods {
@@ -109,8 +109,8 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	}
 	slices.SortFunc(names, func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
 	for _, name := range slices.Compact(names) {
-		if p := s.policy(name); p != nil { // else deleted since the isolation was made
-			c.Policies = append(c.Policies, p.source())
+		if p := s.policies.Get(name); p != nil { // else deleted since the isolation was made
+			c.Policies = append(c.Policies, p.Source())
 		}
 	}
 	return c
@@ -123,9 +123,9 @@ func (s *State) isolating(p *pod) []types.NamespacedName {
 		return s.isolatedBy(p)
 	}
 	var names []types.NamespacedName
-	for _, np := range s.policies[p.Identity.Namespace.Name] {
-		if np.pods.Matches(p.Identity.Labels) {
-			names = append(names, np.name)
+	for _, np := range s.policies.In(p.Identity.Namespace.Name) {
+		if np.Selects(p.Identity.Labels) {
+			names = append(names, np.Name)
 		}
 	}
 	return names

@@ -15,7 +15,7 @@ import (
 // node that it isolates, as sorted namespace/name; nil if there is no such policy. Its cost is proportional to the
 // number of pods of the node.
 func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolicy, pods []string) {
-	p := s.policy(name)
+	p := s.policies.Get(name)
 	if p == nil {
 		return nil, nil
 	}
@@ -25,7 +25,7 @@ func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolic
 		}
 	}
 	slices.Sort(pods)
-	return p.source(), pods
+	return p.Source(), pods
 }
 
 // isolatedBy returns the policies that are in the isolations of a pod of this node, and those that are audited beside

@@ -143,7 +143,7 @@ func (s *State) resolve(id *identity, d policy.Direction,
 	}
 	numbers := make(map[policy.NamedPort]nft.Ports)
 	for _, name := range policies {
-		for _, r := range s.policy(name).rules(d) {
+		for _, r := range s.policies.Get(name).Rules(d) {
 			for _, port := range r.Ports.Named {
 				numbers[port] = numbersOf(id, port)
 			}
@@ -183,7 +183,10 @@ func (iso *isolation) build(s *State) {
 	iso.built = true
 	delete(s.dirtyIsolations, iso)
 	for _, name := range iso.policies {
-		s.policy(name).join(iso)
+		if s.joined[name] == nil {
+			s.joined[name] = make(map[*isolation]struct{})
+		}
+		s.joined[name][iso] = struct{}{}
 	}
 	s.foresee(iso)
 	iso.replace(s, s.contentOf(iso))
@@ -192,8 +195,10 @@ func (iso *isolation) build(s *State) {
 // discard removes the isolation, which no pod has any more, and all that is only there for it.
 func (iso *isolation) discard(s *State) {
 	for _, name := range iso.policies {
-		if p := s.policy(name); p != nil {
-			p.leave(iso)
+		delete(s.joined[name], iso)
+		if p := s.policies.Get(name); p != nil && len(s.joined[name]) == 0 {
+			delete(s.joined, name)
+			p.Shrink()
 		}
 	}
 	iso.replace(s, content{})

@@ -17,18 +17,14 @@ func (s *State) Sizes() map[string]int {
 		"lists": len(s.lists), "listOrphans": len(s.listOrphans), "staleLists": len(s.staleLists),
 		"parts":           len(s.parts.Users()),
 		"clusterPolicies": len(s.clusterPolicies), "nodePeers": len(s.nodePeers),
-		"shared": len(s.shared), "demands": len(s.demands), "rejected": len(s.rejected),
+		"demands":     len(s.demands),
 		"quarantines": len(s.quarantines),
 	}
 	maps.Copy(sizes, s.index.Sizes())
-	for _, policies := range s.policies {
-		sizes["policies"] += len(policies)
-		for _, p := range policies {
-			sizes["policyIsolations"] += len(p.isolations)
-			if p.compiled != nil {
-				sizes["compiled"]++
-			}
-		}
+	maps.Copy(sizes, s.policies.Sizes())
+	for _, joined := range s.joined {
+		sizes["joined"]++
+		sizes["policyIsolations"] += len(joined)
 	}
 	for _, id := range s.identities() {
 		sizes["grants"] += len(id.Own.grants)
@@ -86,9 +82,7 @@ func (s *State) CountMatches(looks *int) {
 			sel.Namespaces = counting{sel.Namespaces, looks}
 		}
 	}
-	for _, policies := range s.policies {
-		for _, p := range policies {
-			p.pods = counting{p.pods, looks}
-		}
+	for p := range s.policies.All() {
+		p.Pods = counting{p.Pods, looks}
 	}
 }

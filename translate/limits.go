@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
@@ -184,11 +185,11 @@ func (a *admission) counted(rules []rule) {
 // rules are admitted: the first ones by [bySelector], of those that the namespace shares.
 func (a *admission) free(rules []rule) []string {
 	everywhere := spec.Peer{Namespaces: labels.Everything(), Pods: labels.Everything()}.String()
-	shared, whole := a.s.shared[a.iso.namespace()], make(map[string]struct{})
+	shared, whole := a.s.policies.Shared(a.iso.namespace()), make(map[string]struct{})
 	for _, r := range rules {
 		for _, peer := range r.peers() {
 			key := peer.String()
-			if peer.Whole() && !r.Ports.Open.Empty() && (!isShared(peer) || slices.Contains(shared, key)) {
+			if peer.Whole() && !r.Ports.Open.Empty() && (!book.IsShared(peer) || slices.Contains(shared, key)) {
 				whole[key] = struct{}{}
 			}
 		}

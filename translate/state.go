@@ -3,8 +3,6 @@
 package translate
 
 import (
-	"bytes"
-	"fmt"
 	"iter"
 	"maps"
 	"net/netip"
@@ -17,13 +15,13 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/aside"
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/chain"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/index"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
-	"github.com/netpold/netpold/translate/spec"
 	"github.com/netpold/netpold/translate/tier"
 )
 
@@ -49,18 +47,16 @@ type State struct {
 	table   *nft.Table
 
 	index      *index.Index[held, uses]
-	policies   map[string]map[string]*networkPolicy // by namespace and name
-	modes      map[string]namespaceMode             // of namespaces that have one
+	policies   *book.Policies
 	isolations map[string]*isolation
 	chains     map[string]*isolation // the same, by the names of their chains
 	openings   *opening.Chains
 	place      *chain.Place // of the isolations
 
 	quarantines    aside.Book
-	rejected       map[*networkPolicy]struct{} // that do not compile in full
+	joined         map[types.NamespacedName]map[*isolation]struct{} // that a policy is part of
 	overLimit      map[*isolation]struct{}
 	demands        map[string]*namespaceDemand // by namespace
-	shared         map[string][]string         // keys of selectors, by namespace: see [maxShared]
 	troubleVersion uint64
 
 	// What Complete has yet to do.
@@ -90,15 +86,13 @@ func New(node string, options Options) *State {
 		options: options,
 		table: nft.NewTable(frame.TableName,
 			"NetworkPolicy on node "+node+", written by netpold; manual changes are undone"),
-		policies:        make(map[string]map[string]*networkPolicy),
-		modes:           make(map[string]namespaceMode),
+		policies:        book.NewPolicies(),
 		isolations:      make(map[string]*isolation),
 		chains:          make(map[string]*isolation),
 		quarantines:     make(aside.Book),
-		rejected:        make(map[*networkPolicy]struct{}),
+		joined:          make(map[types.NamespacedName]map[*isolation]struct{}),
 		overLimit:       make(map[*isolation]struct{}),
 		demands:         make(map[string]*namespaceDemand),
-		shared:          make(map[string][]string),
 		dirtyIdentities: make(map[*identity]struct{}),
 		dirtyIsolations: make(map[*isolation]struct{}),
 		dirtyChains:     make(map[*isolation]struct{}),
@@ -216,62 +210,42 @@ func (s *State) unsetDispatch(a netip.Addr) {
 // policy is in force all the same, narrowed: see [spec.Compile].
 func (s *State) SetPolicy(np *networkingv1.NetworkPolicy) error {
 	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
-	text, err := np.Spec.Marshal()
+	old := s.policies.Get(name)
+	p, err := book.Compile(np, old)
 	if err != nil {
-		return fmt.Errorf("NetworkPolicy %s: %w", name, err)
+		return err
 	}
-	written := policy.ModeOf(np.Annotations)
-	if old := s.policy(name); old != nil && bytes.Equal(old.text, text) && maps.Equal(old.written, written) {
-		return old.err
+	if p != old {
+		s.replacePolicy(name, p)
 	}
-	compiled, err := spec.Compile(np) // of the rules most are of no use on this node
-	s.replacePolicy(name, &networkPolicy{
-		name: name, text: text, pods: compiled.Pods, isolates: compiled.Isolates, err: err,
-		mode: compiled.Mode, written: written, shared: sharedKeys(compiled.Rules),
-	})
-	return err
+	return p.Err
 }
 
 // DeletePolicy forgets a policy.
 func (s *State) DeletePolicy(name types.NamespacedName) {
-	if s.policy(name) == nil {
-		return
+	if s.policies.Get(name) != nil {
+		s.replacePolicy(name, nil)
 	}
-	s.replacePolicy(name, nil)
-}
-
-// policy returns the policy of that name, or nil.
-func (s *State) policy(name types.NamespacedName) *networkPolicy {
-	return s.policies[name.Namespace][name.Name]
 }
 
 // replacePolicy puts p, or nothing, in the place of the policy of that name.
-func (s *State) replacePolicy(name types.NamespacedName, p *networkPolicy) {
-	in := s.policies[name.Namespace]
-	old := in[name.Name]
-	s.noteRejected(old, p)
-	if s.modes[name.Namespace].err != nil {
-		s.troubleVersion++
-	}
+func (s *State) replacePolicy(name types.NamespacedName, p *book.Policy) {
 	s.endQuarantines(name)
-	if old != nil {
-		for iso := range old.isolations {
+	maps.Copy(s.dirtyIsolations, s.joined[name])
+	delete(s.joined, name)
+	old, reshared := s.policies.Put(name, p)
+	for _, iso := range s.isolations {
+		if reshared && iso.built && iso.namespace() == name.Namespace {
 			s.dirtyIsolations[iso] = struct{}{}
 		}
-		if delete(in, name.Name); len(in) == 0 {
-			delete(s.policies, name.Namespace)
-		}
 	}
-	if p != nil {
-		if len(in) == 0 {
-			in = make(map[string]*networkPolicy)
-			s.policies[name.Namespace] = in
-		}
-		in[name.Name] = p
-	}
-	s.reshare(name.Namespace, old, p)
-	for id := range s.index.Identities(name.Namespace) {
-		if len(id.Local) > 0 && (old != nil && old.pods.Matches(&id.Labels) || p != nil && p.pods.Matches(&id.Labels)) {
+	s.dirtyLocal(name.Namespace, func(id *identity) bool { return old.Selects(&id.Labels) || p.Selects(&id.Labels) })
+}
+
+// dirtyLocal has the isolations found anew of the local identities of a namespace that may have others.
+func (s *State) dirtyLocal(namespace string, may func(*identity) bool) {
+	for id := range s.index.Identities(namespace) {
+		if len(id.Local) > 0 && may(id) {
 			s.dirtyIdentities[id] = struct{}{}
 		}
 	}
@@ -291,8 +265,10 @@ func (s *State) Incomplete() bool {
 func (s *State) Pods() iter.Seq[types.NamespacedName] {
 	return func(yield func(types.NamespacedName) bool) {
 		for _, ns := range s.index.Namespaces() {
-			if !names(ns.Name, ns.Pods, yield) {
-				return
+			for name := range ns.Pods {
+				if !yield(types.NamespacedName{Namespace: ns.Name, Name: name}) {
+					return
+				}
 			}
 		}
 	}
@@ -301,22 +277,12 @@ func (s *State) Pods() iter.Seq[types.NamespacedName] {
 // Policies yields the names of all policies.
 func (s *State) Policies() iter.Seq[types.NamespacedName] {
 	return func(yield func(types.NamespacedName) bool) {
-		for namespace, policies := range s.policies {
-			if !names(namespace, policies, yield) {
+		for p := range s.policies.All() {
+			if !yield(p.Name) {
 				return
 			}
 		}
 	}
-}
-
-// names yields the names of what a namespace has.
-func names[T any](namespace string, all map[string]T, yield func(types.NamespacedName) bool) bool {
-	for name := range all {
-		if !yield(types.NamespacedName{Namespace: namespace, Name: name}) {
-			return false
-		}
-	}
-	return true
 }
 
 // Namespaces yields the names of all namespaces, in Name, that have been set.
@@ -343,13 +309,11 @@ func (s *State) Cluster() *policy.Cluster {
 			c.Pods = append(c.Pods, p.Public())
 		}
 	}
-	for _, policies := range s.policies {
-		for _, p := range policies {
-			c.Policies = append(c.Policies, p.source())
-		}
+	for p := range s.policies.All() {
+		c.Policies = append(c.Policies, p.Source())
 	}
-	for name, mode := range s.modes {
-		c.SetMode(name, mode.written)
+	for name, written := range s.policies.WrittenModes() {
+		c.SetMode(name, written)
 	}
 	c.Sandboxes = s.Sandboxes()
 	for _, p := range s.clusterPolicies {

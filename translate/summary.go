@@ -50,18 +50,16 @@ func (s *State) Summary() Summary {
 	for _, ns := range s.index.Namespaces() {
 		sum.Pods += len(ns.Pods)
 	}
-	for _, policies := range s.policies {
-		sum.Policies += len(policies)
-		for _, p := range policies {
-			kind, troubled := worst[p.name]
-			switch {
-			case troubled:
-				sum.Troubled[kind]++
-			case s.audits(p):
-				sum.Auditing++
-			case len(p.isolations) > 0:
-				sum.InEffect++
-			}
+	for p := range s.policies.All() {
+		sum.Policies++
+		kind, troubled := worst[p.Name]
+		switch {
+		case troubled:
+			sum.Troubled[kind]++
+		case s.policies.Audits(p):
+			sum.Auditing++
+		case len(s.joined[p.Name]) > 0:
+			sum.InEffect++
 		}
 	}
 	sum.ClusterPolicies = len(s.clusterPolicies)
@@ -81,5 +79,5 @@ func (s *State) Summary() Summary {
 
 // HasNamespace says whether there is a namespace of that name, or a pod or policy in it.
 func (s *State) HasNamespace(name string) bool {
-	return s.index.Namespaces()[name] != nil || s.policies[name] != nil
+	return s.index.Namespaces()[name] != nil || s.policies.In(name) != nil
 }

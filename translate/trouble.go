@@ -3,10 +3,11 @@
 package translate
 
 import (
-	"errors"
 	"iter"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/book"
 )
 
 // Trouble says that policies are not in force as they are written, and why. Unless they are [Unenforced], they isolate
@@ -43,11 +44,11 @@ func (k TroubleKind) String() string {
 // cluster.
 func (s *State) Troubles() iter.Seq[Trouble] {
 	return func(yield func(Trouble) bool) {
-		if !s.quarantined(yield) || !s.overLimits(yield) || !s.misreadModes(yield) {
+		if !s.quarantined(yield) || !s.overLimits(yield) {
 			return
 		}
-		for p := range s.rejected {
-			if !yield(Trouble{Rejected, []types.NamespacedName{p.name}, rejection(p.err)}) {
+		for names, reason := range s.policies.Rejections() {
+			if !yield(Trouble{Rejected, names, reason}) {
 				return
 			}
 		}
@@ -55,7 +56,7 @@ func (s *State) Troubles() iter.Seq[Trouble] {
 			if p.err == nil {
 				continue
 			}
-			if !yield(Trouble{Rejected, []types.NamespacedName{{Name: name}}, rejection(p.err)}) {
+			if !yield(Trouble{Rejected, []types.NamespacedName{{Name: name}}, book.Reason(p.err)}) {
 				return
 			}
 		}
@@ -63,27 +64,7 @@ func (s *State) Troubles() iter.Seq[Trouble] {
 }
 
 // TroubleVersion is another number after each change of what [State.Troubles] yields.
-func (s *State) TroubleVersion() uint64 { return s.troubleVersion }
-
-// rejection returns what is wrong with a policy, without its name.
-func rejection(err error) string {
-	if inner := errors.Unwrap(err); inner != nil {
-		err = inner
-	}
-	return err.Error()
-}
-
-// noteRejected keeps account of the policies that do not compile in full; either may be nil.
-func (s *State) noteRejected(old, next *networkPolicy) {
-	if old != nil && old.err != nil {
-		delete(s.rejected, old)
-		s.troubleVersion++
-	}
-	if next != nil && next.err != nil {
-		s.rejected[next] = struct{}{}
-		s.troubleVersion++
-	}
-}
+func (s *State) TroubleVersion() uint64 { return s.troubleVersion + s.policies.Version }
 
 // troubled returns the worst trouble of each policy that has one.
 func (s *State) troubled() map[types.NamespacedName]TroubleKind {

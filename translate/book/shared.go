@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package translate
+package book
 
 import (
 	"maps"
@@ -17,12 +17,12 @@ import (
 // them the whole cluster.
 const maxShared = 8
 
-// sharedKeys returns the first of the keys of the selectors in rules that [isShared] is true of.
+// sharedKeys returns the first of the keys of the selectors in rules that [IsShared] is true of.
 func sharedKeys(rules [2][]spec.Rule) []string {
 	keys := make(map[string]struct{})
 	for _, r := range slices.Concat(rules[:]...) {
 		for _, peer := range r.Peers {
-			if isShared(peer) {
+			if IsShared(peer) {
 				keys[peer.String()] = struct{}{}
 			}
 		}
@@ -33,9 +33,9 @@ func sharedKeys(rules [2][]spec.Rule) []string {
 	return firstShared(slices.Collect(maps.Keys(keys)))
 }
 
-// isShared says whether a peer is pods of whole namespaces of which there may be any number of distinct ones. Of those
+// IsShared says whether a peer is pods of whole namespaces of which there may be any number of distinct ones. Of those
 // that ask for the value of one label, no more have any pods than namespaces have labels.
-func isShared(p spec.Peer) bool {
+func IsShared(p spec.Peer) bool {
 	if !p.Whole() || p.Namespaces == nil || p.Namespaces.Empty() {
 		return false
 	}
@@ -53,14 +53,17 @@ func firstShared(keys []string) []string {
 	return keys[:min(len(keys), maxShared)]
 }
 
-// reshare brings the shared selectors of a namespace up to date, of which a policy was replaced. Isolations are built
-// anew if one is not among them any more, or perhaps only now.
-func (s *State) reshare(namespace string, old, next *networkPolicy) {
-	before := s.shared[namespace]
+// Shared returns the keys of the shared selectors of a namespace.
+func (b *Policies) Shared(namespace string) []string { return b.shared[namespace] }
+
+// reshare brings the shared selectors of a namespace up to date, of which a policy was replaced, and says whether one
+// is not among them any more, or perhaps only now.
+func (b *Policies) reshare(namespace string, old, next *Policy) bool {
+	before := b.shared[namespace]
 	keys := slices.Clone(before)
 	if old != nil && len(old.shared) > 0 {
 		keys = nil
-		for _, p := range s.policies[namespace] {
+		for _, p := range b.all[namespace] {
 			keys = append(keys, p.shared...)
 		}
 	}
@@ -69,18 +72,11 @@ func (s *State) reshare(namespace string, old, next *networkPolicy) {
 	}
 	keys = firstShared(keys)
 	if slices.Equal(keys, before) {
-		return
+		return false
 	}
-	if s.shared[namespace] = keys; len(keys) == 0 {
-		delete(s.shared, namespace)
+	if b.shared[namespace] = keys; len(keys) == 0 {
+		delete(b.shared, namespace)
 	}
 	gone := func(key string) bool { return !slices.Contains(keys, key) }
-	if len(before) < maxShared && !slices.ContainsFunc(before, gone) {
-		return
-	}
-	for _, iso := range s.isolations {
-		if iso.built && iso.namespace() == namespace {
-			s.dirtyIsolations[iso] = struct{}{}
-		}
-	}
+	return len(before) >= maxShared || slices.ContainsFunc(before, gone)
 }
