@@ -5,6 +5,7 @@ package faults_test
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 )
 
 // patience ends a test in which nothing happens; no test measures time by it.
-const patience = time.Minute
+var patience = flag.Duration("patience", time.Minute, "how long a test waits for what does not happen")
 
 // What netpold logs.
 const (
@@ -130,7 +131,7 @@ func (d *daemon) start() {
 func (d *daemon) await(text string) string {
 	d.t.Helper()
 	var log []string
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(*patience); ; {
 		select {
 		case line, open := <-d.lines:
 			if !open {
@@ -166,7 +167,7 @@ func (d *daemon) end(s os.Signal) {
 // until waits for done.
 func (d *daemon) until(done <-chan struct{}) {
 	d.t.Helper()
-	for deadline := time.Now().Add(patience); ; d.idle() {
+	for deadline := time.Now().Add(*patience); ; d.idle() {
 		select {
 		case <-done:
 			return

@@ -274,7 +274,7 @@ func (l *full) canary(what string) cost {
 		if !l.holds(k) { // what was before still goes on
 			settled = 0
 		}
-		if time.Since(begin) > patience {
+		if time.Since(begin) > *patience {
 			l.t.Fatalf("%s: netpold does not come to rest", what)
 		}
 	}
@@ -345,7 +345,7 @@ func (l *full) fill() {
 func (l *full) named() {
 	l.t.Helper()
 	var r = l.report()
-	for deadline := time.Now().Add(patience); !r.InSync && time.Now().Before(deadline); r = l.report() {
+	for deadline := time.Now().Add(*patience); !r.InSync && time.Now().Before(deadline); r = l.report() {
 		pause()
 	}
 	fits := translate.DefaultLimits().Namespace / perPolicy
@@ -368,7 +368,7 @@ func (l *full) during(what string, goesOn func(i int) bool) {
 		l.drain()
 		begin := time.Now()
 		for k := l.next(); !l.holds(k); pause() {
-			if time.Since(begin) > patience {
+			if time.Since(begin) > *patience {
 				l.t.Fatalf("%s: a change of another namespace is not in force", what)
 			}
 		}

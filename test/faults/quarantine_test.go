@@ -75,7 +75,7 @@ func testQuarantine(t *testing.T, program string) {
 func (r *ride) quarantined(want int) {
 	r.t.Helper()
 	report := r.report()
-	for deadline := time.Now().Add(patience); !report.InSync && time.Now().Before(deadline); report = r.report() {
+	for deadline := time.Now().Add(*patience); !report.InSync && time.Now().Before(deadline); report = r.report() {
 		r.idle()
 	}
 	if !report.InSync || report.Policies.Troubled["quarantined"] != want || len(report.Policies.Troubles) != want {
@@ -112,7 +112,7 @@ func testTold(t *testing.T, program string) {
 	want := corev1.ObjectReference{
 		APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy", Namespace: "tenant", Name: "big", UID: np.UID,
 	}
-	for deadline := time.Now().Add(patience); ; pause() { // nodes wait for up to 10 s, each for another time
+	for deadline := time.Now().Add(*patience); ; pause() { // nodes wait for up to 10 s, each for another time
 		for _, e := range d.server.Written() {
 			if e.Reason == "NetworkPolicyQuarantined" && e.InvolvedObject == want {
 				t.Logf("%s %s: %s", e.Type, e.Reason, e.Message)

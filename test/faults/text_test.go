@@ -51,7 +51,7 @@ func same(t *testing.T, d *daemon) {
 		}
 		loaded = listing(t, d)
 	})
-	for deadline := time.Now().Add(patience); ; d.idle() {
+	for deadline := time.Now().Add(*patience); ; d.idle() {
 		running := listing(t, d)
 		extra, lacking := missing(running, loaded), missing(loaded, running)
 		if way := "chain forward-ingress {"; strings.Contains(running, way) && !strings.Contains(loaded, way) {

@@ -77,7 +77,7 @@ func TestUnderWayControl(t *testing.T) {
 		state := translate.New(train.Node, translate.Options{})
 		state.Add(c.cluster(0))
 		commit(t, conn, state)
-		for deadline := time.Now().Add(patience); denied == 0 && !t.Failed() && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(*patience); denied == 0 && !t.Failed() && time.Now().Before(deadline); {
 			seen := observe(t, p, c, func(change func(editor)) {
 				for range *changes {
 					change(stateEditor{state})
