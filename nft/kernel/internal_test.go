@@ -83,9 +83,9 @@ func TestVerdict(t *testing.T) {
 		binary.NativeEndian.PutUint16(b.Buf[4:], unix.NLMSG_ERROR)
 		b.Buf = b.Buf[:unix.NLMSG_HDRLEN]
 		for _, n := range []uint32{uint32(-int32(errno)), 0, 0, 0, 0} {
-			b.Buf = append(b.Buf, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
+			b.Buf = binary.NativeEndian.AppendUint32(b.Buf, n)
 		}
-		b.Buf[0] = byte(len(b.Buf))
+		binary.NativeEndian.PutUint32(b.Buf, uint32(len(b.Buf)))
 		return b.Buf
 	}
 	for _, test := range []struct {

@@ -285,8 +285,8 @@ func TestReadMeanwhile(t *testing.T) {
 	<-done
 	drain(t, r) // if the flood paused
 	send(t, p, prober.UDP(ends[0].src, netip.AddrPortFrom(ends[0].dst.Addr(), 9), nil))
-	if got := read(t, r, 1)[0]; got.Prefix != "end" {
-		t.Errorf("got %+v", got)
+	for prefix := ""; prefix != "end"; { // it may have paused twice on a slow machine
+		prefix = read(t, r, 1)[0].Prefix
 	}
 	if s, want := r.Stats(), counted(t); s.Packets-1+s.Lost != want {
 		t.Errorf("got %+v, of %d dropped", s, want)
