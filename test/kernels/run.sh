@@ -4,7 +4,8 @@
 # Runs netpold's tests of the kernel on other kernels, in virtual machines. Each argument is a kernel package of any
 # distribution (.deb, .rpm, .apk or .pkg.tar.*), several with commas between them where the kernel and its modules are
 # in packages of their own, or a folder of what was unpacked. The host needs qemu-system-x86_64, cpio, kmod, a static
-# busybox, nft and ip. The machine is amd64, has no network, and everything is in its memory.
+# busybox, nft and ip. The machine is amd64, has no network, and everything is in its memory. ARCH makes it another one
+# (s390x, …); then ROOT is a folder with that architecture's busybox, nft, ip and their libraries, as packages unpack.
 #
 #   test/kernels/run.sh linux-image-6.1.0-45-cloud-amd64_6.1.170-1_amd64.deb
 #   PACKAGES="nft/kernel" FLAGS="-test.run=TestOwn" LOGS=yes test/kernels/run.sh /path/to/unpacked
@@ -18,7 +19,12 @@ read -ra packages <<<"${PACKAGES:-nft/kernel nft/nflog test/kernel test/faults t
 read -ra flags <<<"${FLAGS-}"
 log=/dev/null # as the tests run: a machine that TIMEOUT ends has told of those that were done
 if [[ ${LOGS-} ]]; then log=/dev/console; fi
-for program in qemu-system-x86_64 cpio depmod busybox nft ip; do
+arch=${ARCH:-amd64}
+case $arch in
+amd64) qemu=qemu-system-x86_64 console="console=ttyS0" ;;
+*) qemu=qemu-system-$arch console= ;;
+esac
+for program in $qemu cpio depmod busybox nft ip; do
   [[ ! $run && $program == qemu* ]] || command -v "$program" >/dev/null ||
     { echo "$0: the machine lacks $program" >&2; exit 1; }
 done
@@ -27,20 +33,23 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 mkdir -p "$root"/{bin,sbin,proc,sys,dev,tmp,run,tree,lib/modules}
-cp "$(command -v busybox)" "$root/bin/busybox"
-for program in nft ip; do # with their libraries, where the loader looks for them
+if [[ $arch == amd64 ]]; then programs="nft ip" && cp "$(command -v busybox)" "$root/bin/busybox"; else
+  programs= && cp -a "${ROOT:?has the programs of $arch}/." "$root"
+fi
+for program in $programs; do # with their libraries, where the loader looks for them
   cp -L "$(command -v $program)" "$root/sbin/"
   ldd "$(command -v $program)" | grep -o '/[^ ]*' | while read -r library; do cp -L --parents "$library" "$root"; done
 done
-export CGO_ENABLED=0
+export CGO_ENABLED=0 GOARCH=$arch
 go build -o "$root/bin/netpold" ./cmd/netpold
 for p in "${packages[@]}"; do
   mkdir -p "$root/tree/$p"
   if [[ -d $p/testdata ]]; then cp -R "$p/testdata" "$root/tree/$p"; fi
   go test -c -o "$root/tree/$p/run.test" "./$p"
 done
-mkdir -p "$root"/tree/{translate,docs} && cp -R translate/testdata "$root/tree/translate"
+mkdir -p "$root"/tree/{translate,docs,nft} && cp -R translate/testdata "$root/tree/translate"
 cp docs/*.md "$root/tree/docs"
+cp nft/*.go "$root/tree/nft" # which a test of nft/kernel reads
 mkdir -p "$root/tree/manifests/base" && cp manifests/base/daemonset.yaml "$root/tree/manifests/base"
 # Some tests build netpold, one of them that of the last release, and get what was built here.
 last=$(sed -n 's/^const lastRelease = "\(.*\)"/\1/p' test/faults/takeover_test.go)
@@ -69,7 +78,7 @@ EOF
 cat >"$root/init" <<EOF
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/sbin:/bin HOME=/tmp
+export PATH=/sbin:/bin:/usr/sbin HOME=/tmp
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
 mkdir -p /dev/shm /run/netns
@@ -155,10 +164,10 @@ for kernel; do
   echo "$kernel: Linux $version, $(wc -l <"$root/modules") modules, $(du -m "$work/initrd" | cut -f1) MB"
   [[ $run ]] || continue
   accelerator=tcg,thread=single # a /dev/kvm without VMX or SVM is not for kernels of distributions
-  if [[ -w /dev/kvm ]] && grep -qwE 'vmx|svm' /proc/cpuinfo; then accelerator=kvm; fi
-  timeout "${TIMEOUT:-5400}" qemu-system-x86_64 -accel "$accelerator" -cpu max -smp 2 -m 4096 -nodefaults -no-reboot \
+  if [[ -w /dev/kvm && $arch == amd64 ]] && grep -qwE 'vmx|svm' /proc/cpuinfo; then accelerator=kvm; fi
+  timeout "${TIMEOUT:-5400}" $qemu -accel "$accelerator" -cpu max -smp 2 -m 4096 -nodefaults -no-reboot \
     -display none -nic none -kernel "$image" -initrd "$work/initrd" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off" -serial stdio </dev/null |
+    -append "$console quiet panic=-1 mitigations=off" -serial stdio </dev/null |
     tee "$work/console" || true
   if ! grep -q '^status 0' "$work/console"; then echo "FAILED: $kernel" && failed=1; fi
 done
