@@ -58,6 +58,8 @@ func options(seed uint64) translate.Options {
 	o.TwoWays = seed%7 < 2
 	if o.TierBounds = tier.DefaultBounds(); seed%4 == 1 { // every other one of those with tiers
 		o.TierBounds.Elements = int(seed / 4 % 30)
+	} else if seed%8 == 3 {
+		o.TierBounds.Pods = int(seed / 8 % 6)
 	}
 	if seed%8 < 3 {
 		o.WideFrom = 1 + int(seed%8)

@@ -297,6 +297,9 @@ func (s *State) addAddresses(sel *selector, n int) {
 	before := s.wide(sel)
 	sel.Own.addresses += n
 	turned := s.wide(sel) != before
+	if turned {
+		maps.Copy(s.staleLists, sel.Own.lists)
+	}
 	for iso := range sel.Own.all() {
 		before, more := iso.demand.elements, n*iso.demand.each[sel]
 		iso.demand.elements += more

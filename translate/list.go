@@ -34,6 +34,10 @@ type list struct {
 	placed *tier.Placed      // nil: it stands in
 	order  []*selector       // that are peers, as they are written
 	index  map[*selector]int // in order
+
+	rulesOf [][]int                  // that have each of order as a peer
+	wide    []int                    // of order, wide ones when it was placed
+	held    map[*sharedSet]*selector // the sets that its form needs
 }
 
 // list gives a local identity its lists, and takes them from one that has ceased to be local. It says whether one is
@@ -228,9 +232,9 @@ func (s *State) resolveRule(r spec.ClusterRule, id *identity, d policy.Direction
 func (s *State) newList(l *list, rules []tier.Rule) *list {
 	l.name = l.Tier.Prefix(l.Direction) + "list-" + l.key
 	l.users, l.index = make(map[*identity]struct{}), make(map[*selector]int)
+	l.held = make(map[*sharedSet]*selector)
 	s.lists[l.key] = l
 	s.open(l)
-	selectors := tier.Selectors{Base: -1}
 	for i, r := range rules {
 		for _, peer := range r.Peers {
 			sel := s.selectorOf(peer)
@@ -238,28 +242,65 @@ func (s *State) newList(l *list, rules []tier.Rule) *list {
 			if !known {
 				n = len(l.order)
 				l.index[sel], l.order = n, append(l.order, sel)
-				selectors.RulesOf = append(selectors.RulesOf, nil)
+				l.rulesOf = append(l.rulesOf, nil)
 				sel.Own.lists[l] = struct{}{}
 			}
-			if rules := &selectors.RulesOf[n]; !slices.Contains(*rules, i) {
+			if rules := &l.rulesOf[n]; !slices.Contains(*rules, i) {
 				*rules = append(*rules, i)
 			}
 		}
 	}
-	for n, sel := range l.order { // the base is the first that is likely to match most pods of a cluster
-		if broad(sel.Peer) && (selectors.Base < 0 || bySelector(sel, l.order[selectors.Base]) < 0) {
-			selectors.Base = n
+	deny := tier.Verdicts{Tail: s.frame.TierTail, Refuse: s.frame.TierEnd(l.Tier, l.Direction)}
+	selectors := l.selectors(s)
+	l.wide = selectors.Wide
+	l.place(s, tier.New(l.Place, rules, deny, s.options.tierBounds()).PutInto(s.parts, l.name, selectors))
+	return l
+}
+
+// place has the list in the table as p, which replaces what it was.
+func (l *list) place(s *State, p *tier.Placed) {
+	old := l.placed
+	l.placed = p
+	for _, sel := range l.order {
+		for id := range sel.Matches {
+			delete(id.Own.groups, l)
 		}
 	}
-	deny := tier.Verdicts{Tail: s.frame.TierTail, Refuse: s.frame.TierEnd(l.Tier, l.Direction)}
-	l.placed = tier.New(l.Place, rules, deny, s.options.tierBounds()).PutInto(s.parts, l.name, selectors)
 	for _, sel := range l.order {
 		for id := range sel.Matches {
 			l.put(s, id)
 		}
 	}
-	l.reform(s)
-	return l
+	l.form(s)
+	if old != nil {
+		old.Replaced()
+	}
+}
+
+// maxWide is how many selectors a list looks up in the sets that lists share.
+const maxWide = 4
+
+// selectors returns what package tier knows of the selectors. Wide ones are the first that is likely to match most pods
+// of any cluster, and those that are wide as it is, in an order that does not depend on how many pods they match.
+func (l *list) selectors(s *State) tier.Selectors {
+	var wide []*selector
+	for _, sel := range l.order {
+		if broad(sel.Peer) && (len(wide) == 0 || bySelector(sel, wide[0]) < 0) {
+			wide = []*selector{sel}
+		}
+	}
+	base := len(wide)
+	for _, sel := range l.order {
+		if s.wide(sel) && !slices.Contains(wide, sel) {
+			wide = append(wide, sel)
+		}
+	}
+	slices.SortFunc(wide[base:], bySelector)
+	out := tier.Selectors{RulesOf: l.rulesOf, Always: base}
+	for _, sel := range wide[:min(len(wide), maxWide)] {
+		out.Wide = append(out.Wide, l.index[sel])
+	}
+	return out
 }
 
 // tierBounds are the bounds of each list.
@@ -273,18 +314,50 @@ func (o Options) tierBounds() tier.Bounds {
 // reform gives the list the form that it should have. A list that stands in has one.
 func (l *list) reform(s *State) {
 	delete(s.staleLists, l)
-	if l.placed == nil || !l.placed.Stale() {
+	if l.placed == nil {
 		return
 	}
-	s.troubleVersion++
-	before, after := l.placed.Needs(l.placed.Form()), l.placed.Needs(l.placed.Due())
-	for _, i := range after {
-		s.holdSets(l.order[i], l)
+	if selectors := l.selectors(s); !slices.Equal(selectors.Wide, l.wide) {
+		l.wide = selectors.Wide
+		if next := l.placed.PutInto(s.parts, l.name, selectors); !slices.Equal(next.Wide, l.placed.Wide) {
+			l.place(s, next)
+			return
+		}
 	}
-	l.placed.Reform(func(i int, f nft.Family) *nft.Set { return s.share(l.order[i]).of(s, f) }, l.pods(s))
-	for _, i := range before {
-		if !slices.Contains(after, i) {
-			s.releaseSets(l.order[i], l)
+	if l.placed.Stale() {
+		l.form(s)
+	}
+}
+
+// form is [tier.Placed.Reform].
+func (l *list) form(s *State) {
+	s.troubleVersion++
+	held := make(map[*sharedSet]*selector)
+	of := func(n tier.Need) *sharedSet {
+		ports := make([]policy.NamedPort, len(n.Names))
+		for i, name := range n.Names {
+			ports[i].Name = name
+		}
+		return s.share(l.order[n.Selector], ports...)
+	}
+	for _, n := range l.placed.Needs(l.placed.Due()) {
+		sh := of(n)
+		sh.heldBy[l], held[sh] = struct{}{}, l.order[n.Selector]
+		for _, f := range nft.Families() { // also of none, and if no rule looks it up
+			sh.of(s, f)
+		}
+	}
+	l.placed.Reform(func(n tier.Need, f nft.Family) *nft.Set { return of(n).of(s, f) }, l.pods(s))
+	l.release(s, held)
+	l.held = held
+}
+
+// release ends the use of the sets that the list holds, but for some.
+func (l *list) release(s *State, but map[*sharedSet]*selector) {
+	for sh, sel := range l.held {
+		if _, still := but[sh]; !still {
+			delete(sh.heldBy, l)
+			s.unshare(sel, sh)
 		}
 	}
 }
@@ -364,8 +437,8 @@ func (l *list) discard(s *State) {
 	if l.placed != nil {
 		l.placed.Remove()
 	}
+	l.release(s, nil)
 	for _, sel := range l.order {
-		s.releaseSets(sel, l)
 		s.dropSelector(sel)
 	}
 	delete(s.staleLists, l)

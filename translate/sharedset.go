@@ -172,13 +172,3 @@ func decrement[K comparable](counts map[K]int, k K) {
 		delete(counts, k)
 	}
 }
-
-// holdSets has all addresses of the pods of sel in sets of the table, for a list, and releaseSets ends that.
-func (s *State) holdSets(sel *selector, l *list) { s.share(sel).heldBy[l] = struct{}{} }
-
-func (s *State) releaseSets(sel *selector, l *list) {
-	if sh := sel.Own.shared[""]; sh != nil {
-		delete(sh.heldBy, l)
-		s.unshare(sel, sh)
-	}
-}

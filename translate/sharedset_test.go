@@ -12,11 +12,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 // wideCluster is a node with an isolated pod in each of some namespaces, all allowed the same: half of the cluster's
@@ -102,4 +104,81 @@ func TestWideShared(t *testing.T) {
 		}
 		check("wide again", 2000+200)
 	}
+}
+
+// TestWideLists: peers that match many pods are in sets that lists share, and not in a map of each list, whichever way
+// they overlap; what is copied all the same is bounded.
+func TestWideLists(t *testing.T) {
+	const lists, peers, most = 20, 4000, 3000
+	bounds := tier.DefaultBounds()
+	bounds.Pods = most
+	s := translate.New(node, translate.Options{TierBounds: bounds})
+	s.SetNamespace("ns", map[string]string{})
+	address := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}) }
+	peer := func(i int) policy.Pod {
+		p := policy.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("peer-", i)}, Node: "other",
+			Running: true, IPs: []netip.Addr{address(i)}, Labels: map[string]string{},
+		}
+		for bit := range 6 {
+			p.Labels[fmt.Sprint("bit-", bit)] = fmt.Sprint(i >> bit & 1)
+		}
+		return p
+	}
+	for i := range peers {
+		s.SetPod(peer(i))
+	}
+	set := func(bits int) {
+		for i := range lists {
+			s.SetPod(policy.Pod{
+				NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("pod-", i)}, Node: node,
+				Running: true, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})},
+				Labels: map[string]string{"list": fmt.Sprint(i)},
+			})
+			p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{}}
+			p.Name, p.Spec.Tier = fmt.Sprint("p-", i), v1alpha2.AdminTier
+			p.Spec.Subject.Pods = &v1alpha2.NamespacedPod{PodSelector: metav1.LabelSelector{
+				MatchLabels: map[string]string{"list": fmt.Sprint(i)}}}
+			for bit := range bits { // the last one that matches is asked first
+				of := metav1.LabelSelector{MatchLabels: map[string]string{fmt.Sprint("bit-", bits-1-bit): "1"}}
+				p.Spec.Egress = append(p.Spec.Egress, v1alpha2.ClusterNetworkPolicyEgressRule{
+					Action: []v1alpha2.ClusterNetworkPolicyRuleAction{"Accept", "Deny"}[bit%2],
+					To:     []v1alpha2.ClusterNetworkPolicyEgressPeer{{Pods: &v1alpha2.NamespacedPod{PodSelector: of}}},
+				})
+			}
+			s.SetClusterPolicy(p)
+		}
+	}
+	check := func(bits, peers, most, sequential int) {
+		t.Helper()
+		n := 0
+		for _, set := range s.Complete().Sets() {
+			n += set.Len()
+		}
+		if n > most || len(s.Sequential()) != sequential {
+			t.Errorf("%d selectors: %d elements, %d at most; %d lists sequential", bits, n, most, len(s.Sequential()))
+		}
+		t.Logf("%d selectors, %d peers: %d elements", bits, peers, n)
+		for i := range 1 << bits {
+			f := policy.Flow{Src: netip.AddrFrom4([4]byte{10, 0, 0, 3}), Dst: address(i), Proto: nft.TCP, DstPort: 80}
+			trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+			if want := s.Excerpt(f).Explain(f).Allowed; err != nil || (trail.Verdict.Kind == nft.Accept) != want {
+				t.Errorf("%d selectors, pod %d: %s (%v), want allowed: %t", bits, i, trail.Verdict, err, want)
+			}
+		}
+	}
+	for _, bits := range []int{1, 2, 4} {
+		set(bits)
+		check(bits, peers, bits*peers/2+200, 0)
+	}
+	set(6) // two of which are copied, and match three of four
+	check(6, peers, lists*peers*3/4+4*peers/2+200, 0)
+	for i := range 2000 {
+		s.SetPod(peer(peers + i))
+	}
+	check(6, peers+2000, 6*(peers+2000)/2+200, lists)
+	for i := 1000; i < peers+2000; i++ {
+		s.DeletePod(peer(i).NamespacedName)
+	}
+	check(6, 1000, lists*1000+200, 0)
 }

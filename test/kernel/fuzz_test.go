@@ -128,6 +128,7 @@ func optionsOf(seed uint64) translate.Options {
 	if seed%4 == 3 { // half of those with tiers
 		options.TierBounds = tier.DefaultBounds()
 		options.TierBounds.Elements = int(seed / 4 % 30)
+		options.TierBounds.Pods = int(seed / 8 % 12)
 	}
 	if seed%8 < 3 {
 		options.WideFrom = 1 + int(seed%8)

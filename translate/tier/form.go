@@ -3,8 +3,12 @@
 package tier
 
 import (
+	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
@@ -24,7 +28,7 @@ const (
 // Due returns the form that the list should have.
 func (p *Placed) Due() Form {
 	switch {
-	case !p.wide && p.weight <= p.bounds.Elements:
+	case !p.over && p.weight <= p.bounds.Elements && p.copied <= p.bounds.Pods:
 		return Classes
 	case p.sequence.fits:
 		return Sequential
@@ -38,26 +42,39 @@ func (p *Placed) Form() Form { return p.form }
 // Stale says whether the list has not the form that it should have, or is not complete in it.
 func (p *Placed) Stale() bool { return p.stale || p.form != p.Due() }
 
-// Needs returns the selectors whose pods have to be in sets of the table before the list can have a form.
-func (p *Placed) Needs(f Form) []int {
-	switch {
-	case f == Classes && p.Base >= 0:
-		return []int{p.Base}
-	case f == Sequential:
-		all := make([]int, len(p.RulesOf))
-		for i := range all {
-			all[i] = i
-		}
-		return all
-	}
-	return nil
+// Need is a selector whose pods have to be in sets of the table before a list can have a form: their addresses or, with
+// names, the ports that they have by those.
+type Need struct {
+	Selector int
+	Names    []string
 }
 
-// Reform gives the list the form that it should have. The sets that the form needs are those of the selectors' pods.
-// It is shown all addresses that are in groups.
-func (p *Placed) Reform(sets func(selector int, f nft.Family) *nft.Set, pods iter.Seq2[netip.Addr, *Group]) {
+// Needs returns what the list needs before it can have a form.
+func (p *Placed) Needs(f Form) []Need {
+	var all []Need
+	switch f {
+	case Classes:
+		for _, selector := range p.Wide {
+			all = append(all, Need{Selector: selector})
+		}
+	case Sequential:
+		for i, r := range p.rules {
+			for _, selector := range p.sequence.peers[i] {
+				all = append(all, Need{Selector: selector})
+				if len(r.Named) > 0 {
+					all = append(all, Need{selector, r.Named})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Reform gives the list the form that it should have. The sets are those of what the form needs. It is shown all
+// addresses that are in groups.
+func (p *Placed) Reform(sets func(Need, nft.Family) *nft.Set, pods iter.Seq2[netip.Addr, *Group]) {
 	old := *p
-	p.maps, p.base, p.rest, p.steps = nil, everywhere{}, everywhere{}, nil
+	p.maps, p.found, p.tree, p.steps = nil, nil, nil, nil
 	p.form, p.stale = p.Due(), false
 	c := &nft.Chain{Name: p.name, Comment: p.comment()}
 	switch p.form {
@@ -69,36 +86,79 @@ func (p *Placed) Reform(sets func(selector int, f nft.Family) *nft.Set, pods ite
 		c.Rules = p.frame.Refuse
 	}
 	p.parts.table.SetChain(c)
-	if p.form == Classes || p.form == Sequential && p.named {
+	if p.form == Classes {
 		for a, g := range pods {
-			p.put(a, g, g.ports)
+			p.put(a, g)
 		}
 	}
 	old.leave(p)
 }
 
 // classed makes what the list has but for the classes of pods, and returns the rules of its chain.
-func (p *Placed) classed(sets func(int, nft.Family) *nft.Set) []nft.Rule {
+func (p *Placed) classed(sets func(Need, nft.Family) *nft.Set) []nft.Rule {
 	var rules []nft.Rule
-	side := frame.PeerSide(p.Direction)
 	if len(p.RulesOf) > 0 {
 		p.maps = make(map[nft.Family]*nft.Set)
 		for _, f := range nft.Families() {
-			p.maps[f] = p.parts.table.Set(p.setName("peers", f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+			p.maps[f] = p.parts.table.Set(p.mapName(f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
 				"pods among the peers, to the rules for them")
-			rules = append(rules, nft.R(nft.LookupIn(side, p.maps[f])))
+			rules = append(rules, nft.R(nft.LookupIn(frame.PeerSide(p.Direction), p.maps[f])))
 		}
 	}
-	if p.Base >= 0 {
-		p.base = p.everywhere(p.RulesOf[p.Base])
-		p.parts.acquire(p.base.part)
-		for _, f := range nft.Families() {
-			rules = append(rules, nft.R(nft.LookupIn(side, sets(p.Base, f)), p.base.Verdict))
-		}
+	for mask := range 1 << len(p.Wide) {
+		p.found = append(p.found, p.everywhere(p.rulesOfMask(mask)))
 	}
-	p.rest = p.everywhere(nil)
-	p.parts.acquire(p.rest.part)
-	return withRest(rules, p.rest.Verdict)
+	b := p.branch(0, 0, sets)
+	p.tree = &b.part
+	p.tree.need(b.rest)
+	p.parts.acquire(p.tree)
+	return withRest(append(rules, b.rules...), b.rest.Verdict)
+}
+
+// branch is what finds out which of the wide selectors match an address, and what becomes of the rest: those that none
+// of its rules finds.
+type branch struct {
+	part
+	rest Class
+}
+
+// branch returns that of the wide selectors from one on, where those before match as mask says.
+func (p *Placed) branch(mask, next int, sets func(Need, nft.Family) *nft.Set) branch {
+	if next == len(p.Wide) {
+		return branch{rest: p.found[mask].Class}
+	}
+	in, out := p.branch(mask|1<<next, next+1, sets), p.branch(mask, next+1, sets)
+	found := p.close(in)
+	if found.Verdict == p.close(out).Verdict {
+		return out
+	}
+	b := branch{part{parts: maps.Clone(out.parts)}, out.rest}
+	b.need(found)
+	for _, f := range nft.Families() {
+		set := sets(Need{Selector: p.Wide[next]}, f)
+		b.rules = append(b.rules, nft.R(nft.LookupIn(frame.PeerSide(p.Direction), set), found.Verdict))
+	}
+	b.rules = append(b.rules, out.rules...)
+	return b
+}
+
+// close makes a class of a branch.
+func (p *Placed) close(b branch) Class {
+	if len(b.rules) == 0 {
+		return b.rest
+	}
+	chain := &part{rules: slices.Clone(b.rules), parts: maps.Clone(b.parts)}
+	chain.need(b.rest)
+	return p.end(chain, b.rest.Verdict)
+}
+
+// mapName names the list's map of pods' addresses. With other wide selectors it is another map.
+func (p *Placed) mapName(f nft.Family) string {
+	name := strings.Replace(p.name, "list", "peers", 1)
+	for _, selector := range p.Wide[min(p.Always, len(p.Wide)):] {
+		name += fmt.Sprintf("-%d", selector)
+	}
+	return name + "-" + f.String()
 }
 
 // leave removes what only the form was there for that p has left for another, which next has.
@@ -111,25 +171,22 @@ func (p *Placed) leave(next *Placed) {
 			}
 		}
 	}
-	p.parts.release(p.base.part)
-	p.parts.release(p.rest.part)
+	p.parts.release(p.tree)
 	for _, s := range p.steps {
 		p.parts.release(s)
 	}
 	for _, f := range nft.Families() {
-		if next.maps == nil {
-			p.parts.table.DeleteSet(p.setName("peers", f))
-		}
-		for i := range p.rules {
-			if p.named && next.form != Sequential {
-				p.parts.table.DeleteSet(p.namedSet(i, f))
-			}
+		if p.maps != nil && next.maps[f] != p.maps[f] {
+			p.parts.table.DeleteSet(p.mapName(f))
 		}
 	}
 }
 
-// Remove takes the list out of the table, with all its groups.
+// Remove takes the list out of the table, with all its groups; nothing leads to it any more.
 func (p *Placed) Remove() {
-	p.leave(&Placed{})
+	p.Replaced()
 	p.parts.table.DeleteChain(p.name)
 }
+
+// Replaced is [Placed.Remove] of a list in whose place its chain has been made.
+func (p *Placed) Replaced() { p.leave(&Placed{}) }

@@ -30,12 +30,12 @@ type Place struct {
 type List struct {
 	Place
 	rules    []Rule
-	named    bool     // a rule names ports of its peers
+	names    []string // of ports of peers that rules have
 	bounds   Bounds   // of what it may take
 	frame    Verdicts // how it denies
 	always   []int    // rules for every address
 	fixed    int      // what addresses of no pods weigh, as classes
-	wide     bool     // that is beyond the bounds: there are no sets
+	over     bool     // that is beyond the bounds: there are no sets
 	sets     [][]int  // the distinct sets of rules of networks
 	networks map[nft.Family][]network
 }
@@ -49,13 +49,16 @@ type Verdicts struct {
 // Bounds are what a list may take.
 type Bounds struct {
 	Elements int // of networks and ports, as classes; else its rules are asked one after the other
+	Pods     int // addresses of pods that the list's maps have; else the same
 	Rules    int // rules of a chain that asks them so; else everything is denied
 	Ports    int // networks and ports of such rules; else everything is denied
 }
 
 // DefaultBounds are for what administrators write. Changes of more than so many elements, or of more rules at once,
 // hold up the kernel for longer than is good for others that change rules.
-func DefaultBounds() Bounds { return Bounds{Elements: 50_000, Rules: 5000, Ports: 200_000} }
+func DefaultBounds() Bounds {
+	return Bounds{Elements: 50_000, Pods: 50_000, Rules: 5000, Ports: 200_000}
+}
 
 // network is an interval of addresses, both ends inclusive, in the networks of the same rules.
 type network struct {
@@ -67,7 +70,7 @@ type network struct {
 func New(at Place, rules []Rule, v Verdicts, bounds Bounds) *List {
 	l := &List{Place: at, rules: rules, frame: v, bounds: bounds, networks: make(map[nft.Family][]network)}
 	for i, r := range rules {
-		l.named = l.named || len(r.Named) > 0
+		l.names = append(l.names, r.Named...)
 		if r.All {
 			l.always = append(l.always, i)
 		}
@@ -77,7 +80,7 @@ func New(at Place, rules []Rule, v Verdicts, bounds Bounds) *List {
 	for _, f := range nft.Families() {
 		for n, open := range networks(rules, f) {
 			if l.fixed++; l.fixed > bounds.Elements {
-				l.wide, l.sets, l.networks = true, nil, nil
+				l.over, l.sets, l.networks = true, nil, nil
 				return l
 			}
 			n.set = l.setOf(known, open)

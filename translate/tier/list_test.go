@@ -37,7 +37,15 @@ func podAddr(kind int, f nft.Family) netip.Addr {
 	return netip.MustParseAddr(fmt.Sprintf("fd00::%d:1", kind))
 }
 
-// rule is a rule of a list, and the kinds of pods that its peers match.
+// selectorsOf returns the selectors that match pods of a kind: one for each, and one for two of them.
+func selectorsOf(kind int) []int {
+	if kind == 1 || kind == 2 {
+		return []int{kind, kinds}
+	}
+	return []int{kind}
+}
+
+// rule is a rule of a list, and the selectors of its peers.
 type rule struct {
 	tier.Rule
 	pods []int
@@ -60,9 +68,9 @@ func randomRule(r *rand.Rand, d policy.Direction) rule {
 	out.Policy, out.Index = fmt.Sprintf("p%d", r.IntN(3)), r.IntN(25)
 	out.Action = []spec.Action{spec.Accept, spec.Deny, spec.Pass}[r.IntN(3)]
 	out.Ports = randomPorts(r)
-	for kind := range kinds {
+	for selector := range kinds + 1 {
 		if r.IntN(3) == 0 {
-			out.pods = append(out.pods, kind)
+			out.pods = append(out.pods, selector)
 		}
 	}
 	switch {
@@ -82,7 +90,7 @@ func randomRule(r *rand.Rand, d policy.Direction) rule {
 
 // matches says whether a rule matches a packet to or from an address, which is of a kind of pods or, with -1, none's.
 func (r rule) matches(kind int, p trace.Packet, peer netip.Addr) bool {
-	pod := slices.Contains(r.pods, kind)
+	pod := slices.ContainsFunc(r.pods, func(selector int) bool { return slices.Contains(selectorsOf(kind), selector) })
 	network := slices.ContainsFunc(r.Networks, func(n netip.Prefix) bool { return n.Contains(peer) })
 	port := r.Ports.Every || r.Ports.Ranges.Contains(p.Proto, p.DstPort) ||
 		pod && len(r.Named) > 0 && named(kind).Contains(p.Proto, p.DstPort)
@@ -97,21 +105,33 @@ type table struct {
 	has   map[netip.Addr]*tier.Group
 }
 
-// tableOf has all pods, but for those of kind 0, which are of the base, some that a first choice of selectors matched.
-func tableOf(at tier.Place, rules []rule, most int) *table {
+// tableOf has all pods, but for those of kind 0, some that a first choice of selectors matched.
+func tableOf(at tier.Place, rules []rule, wide []int, most int) *table {
 	t := &table{Table: nft.NewTable("t", ""), has: make(map[netip.Addr]*tier.Group)}
 	t.parts = tier.NewParts(t.Table)
 	var plain []tier.Rule
-	s := tier.Selectors{RulesOf: make([][]int, kinds)}
+	s := tier.Selectors{RulesOf: make([][]int, kinds+1), Wide: wide}
 	for i, r := range rules {
 		plain = append(plain, r.Rule)
 		for _, kind := range r.pods {
 			s.RulesOf[kind] = append(s.RulesOf[kind], i)
 		}
 	}
-	sets := func(kind int, f nft.Family) *nft.Set {
-		set := t.Set(fmt.Sprintf("kind-%d-%s", kind, f), nft.SetType{Family: f}, "")
-		set.Want(nft.AddrKey(podAddr(kind, f)), nft.Value{})
+	sets := func(n tier.Need, f nft.Family) *nft.Set {
+		typ := nft.SetType{Family: f}
+		if n.Names != nil {
+			typ.Fields = nft.AddrProtoPort
+		}
+		set := t.Set(fmt.Sprintf("kind-%d-%s-%s", n.Selector, n.Names, f), typ, "")
+		for kind := range kinds {
+			if a := podAddr(kind, f); slices.Contains(selectorsOf(kind), n.Selector) {
+				if n.Names == nil {
+					set.Want(nft.AddrKey(a), nft.Value{})
+				} else {
+					set.Want(nft.PortKey(a, nft.UDP, named(kind)[0].First), nft.Value{})
+				}
+			}
+		}
 		return set
 	}
 	v := tier.Verdicts{Tail: func(r frame.TierRule) []nft.Rule {
@@ -123,7 +143,7 @@ func tableOf(at tier.Place, rules []rule, most int) *table {
 	t.list = l.PutInto(t.parts, "list", s)
 	t.list.Reform(sets, maps.All(t.has))
 	for kind := range kinds {
-		wrong, right := t.list.Group([]int{(kind + 1) % kinds}, nil), t.list.Group([]int{kind}, podPorts(kind))
+		wrong, right := t.list.Group([]int{(kind + 1) % kinds}, nil), t.list.Group(selectorsOf(kind), podPorts(kind))
 		for _, f := range nft.Families() {
 			a := podAddr(kind, f)
 			if kind > 0 {
@@ -180,7 +200,8 @@ func TestFirstMatch(t *testing.T) {
 		for range r.IntN(12) {
 			rules = append(rules, randomRule(r, at.Direction))
 		}
-		table := tableOf(at, rules, []int{0, 5, 20, 1000}[seed%4])
+		wide := r.Perm(kinds + 1)[:r.IntN(4)]
+		table := tableOf(at, rules, wide, []int{0, 5, 20, 1000}[seed%4])
 		forms[table.list.Form()]++
 		for range 200 {
 			f, kind := nft.Families()[r.IntN(2)], r.IntN(kinds+1)-1
@@ -218,7 +239,8 @@ func TestFirstMatch(t *testing.T) {
 			}
 		}
 		table.list.Remove()
-		if n := len(table.parts.Users()); n > 0 || len(table.Chains()) != 2 || len(table.Sets()) > 2*kinds {
+		own := slices.DeleteFunc(table.Sets(), func(m *nft.Set) bool { return strings.HasPrefix(m.Name, "kind") })
+		if n := len(table.parts.Users()); n > 0 || len(table.Chains()) != 2 || len(own) > 0 {
 			t.Fatalf("seed %d: %d parts are left\n%s", seed, n, table)
 		}
 	}

@@ -3,9 +3,9 @@
 package tier
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,9 +18,10 @@ import (
 type Selectors struct {
 	RulesOf [][]int // the rules that have each as a peer
 
-	// Base is the selector that is likely to match most pods of a cluster; negative: none is. Those of its pods that no
-	// other one matches are in no map of the list, but in sets of the table, which lists share.
-	Base int
+	// Wide are selectors that match many pods, four at most. Pods that no other one matches are in no map of the list,
+	// but in sets of the table, which lists share. As many of the first ones count as are in the bounds.
+	Wide   []int
+	Always int // how many of the first are wide whatever pods there are
 }
 
 // Placed is a list in a table: its chain and what that leads to.
@@ -31,15 +32,16 @@ type Placed struct {
 	parts    *Parts
 	groups   map[string]*Group
 	weight   int // of the classes of all addresses, in elements
+	copied   int // addresses in groups
 	sequence sequence
 
 	form  Form
 	stale bool // an element is missing, which would have been too much
 
 	// Of the form Classes:
-	maps map[nft.Family]*nft.Set // of pods' addresses; nil: no rule has pods as peers
-	rest everywhere              // of what no selector matches
-	base everywhere              // of what the base alone matches
+	maps  map[nft.Family]*nft.Set // of pods' addresses; nil: no rule has pods as peers
+	found []everywhere            // of what wide selectors alone match, and no other ones: see [Placed.mask]
+	tree  *part                   // finds out which of them do
 
 	steps []*part // of the form Sequential
 }
@@ -50,7 +52,7 @@ type Group struct {
 	key       string
 	selectors int                // in the key, each 4 bytes
 	ports     []policy.NamedPort // nil, if no rule names any
-	inBase    bool
+	mask      int
 	users     int              // kinds of pods
 	members   map[int]*members // by the sets of networks that addresses of the pods are in, or nowhere
 }
@@ -67,34 +69,66 @@ type members struct {
 // PutInto puts the list into the table of parts, with a chain of that name. It is absent, and has no pods, yet.
 func (l *List) PutInto(parts *Parts, name string, s Selectors) *Placed {
 	p := &Placed{List: l, name: name, parts: parts, Selectors: s, groups: make(map[string]*Group)}
-	p.sequence, p.weight = l.sequence(s.RulesOf), l.fixed
-	if s.Base >= 0 {
-		for set := nowhere; set < len(l.sets) && p.weight <= l.bounds.Elements; set++ {
-			p.weight += l.weigh(s.RulesOf[s.Base], set, nil)
-		}
+	p.sequence, p.weight = l.sequence(s.RulesOf), p.weighWide()
+	for len(p.Wide) > 0 && p.weight > l.bounds.Elements {
+		p.Wide = p.Wide[:len(p.Wide)-1]
+		p.weight = p.weighWide()
 	}
 	return p
 }
 
-// setName names a set that is the list's alone.
-func (p *Placed) setName(kind string, f nft.Family) string {
-	return strings.Replace(p.name, "list", kind, 1) + "-" + f.String()
+// weighWide counts the elements that the list takes with no pods in groups, or more than its bound.
+func (p *Placed) weighWide() int {
+	n := p.fixed
+	for mask := 1; mask < 1<<len(p.Wide); mask++ {
+		n += len(p.networks[nft.IPv4]) + len(p.networks[nft.IPv6])
+		for set := nowhere; set < len(p.sets) && n <= p.bounds.Elements; set++ {
+			n += p.weigh(p.rulesOfMask(mask), set, nil)
+		}
+	}
+	return n
+}
+
+// mask returns which of the wide selectors are among some, a bit for each.
+func (p *Placed) mask(selectors []int) int {
+	mask := 0
+	for i, selector := range p.Wide {
+		if slices.Contains(selectors, selector) {
+			mask |= 1 << i
+		}
+	}
+	return mask
+}
+
+// rulesOfMask returns the rules that have one of those wide selectors as a peer, in ascending order.
+func (p *Placed) rulesOfMask(mask int) []int {
+	var rules []int
+	for i, selector := range p.Wide {
+		if mask>>i&1 == 1 {
+			rules = append(rules, p.RulesOf[selector]...)
+		}
+	}
+	slices.Sort(rules)
+	return slices.Compact(rules)
 }
 
 // Group returns the group of the pods that some selectors match, in ascending order, with those ports, for one more
 // kind of pods; nil is the group of those whose addresses never are elements of the list.
 func (p *Placed) Group(selectors []int, ports []policy.NamedPort) *Group {
-	inBase := slices.Contains(selectors, p.Base)
-	if len(selectors) == 0 || !p.named && (p.wide || inBase && len(selectors) == 1) {
-		return nil
-	}
-	if !p.named {
+	mask := p.mask(selectors)
+	if len(p.names) == 0 {
 		ports = nil
+	}
+	ports = slices.DeleteFunc(slices.Clone(ports), func(have policy.NamedPort) bool {
+		return !slices.Contains(p.names, have.Name)
+	})
+	if p.over || len(selectors) == 0 || len(ports) == 0 && bits.OnesCount(uint(mask)) == len(selectors) {
+		return nil
 	}
 	key := fmt.Append(appendInts(nil, selectors), ports)
 	g := p.groups[string(key)]
 	if g == nil {
-		g = &Group{key: string(key), selectors: len(selectors), ports: ports, inBase: inBase,
+		g = &Group{key: string(key), selectors: len(selectors), ports: ports, mask: mask,
 			members: make(map[int]*members)}
 		p.groups[g.key] = g
 	}
@@ -133,10 +167,11 @@ func (p *Placed) Move(a netip.Addr, from, to *Group) {
 	if to != nil {
 		p.join(to, set)
 	}
-	p.put(a, to, cmp.Or(to, from).ports)
+	p.put(a, to)
 	if from == nil {
 		return
 	}
+	p.copied--
 	m := from.members[set]
 	if m.addresses--; m.addresses == 0 {
 		delete(from.members, set)
@@ -154,23 +189,22 @@ func (p *Placed) join(g *Group, set int) {
 		p.weight += m.weight
 	}
 	m.addresses++
+	p.copied++
 }
 
-// put brings what the list has of an address up to date, which is in a group, or nil, and of a pod with those ports.
-func (p *Placed) put(a netip.Addr, g *Group, ports []policy.NamedPort) {
-	switch p.form {
-	case Classes:
-		key, elements := nft.AddrKey(a), p.maps[nft.FamilyOf(a)]
-		if p.weight > p.bounds.Elements {
-			p.stale, g = true, nil
-		}
-		if m := p.made(g, p.at(a)); m != nil && !m.implied {
-			elements.Want(key, nft.Value{Verdict: m.Verdict})
-		} else {
-			elements.Unwant(key)
-		}
-	case Sequential:
-		p.putNamed(a, g, ports)
+// put brings what the list has of an address up to date, which is in a group, or nil.
+func (p *Placed) put(a netip.Addr, g *Group) {
+	if p.form != Classes {
+		return
+	}
+	key, elements := nft.AddrKey(a), p.maps[nft.FamilyOf(a)]
+	if p.Due() != Classes {
+		p.stale, g = true, nil
+	}
+	if m := p.made(g, p.at(a)); m != nil && !m.implied {
+		elements.Want(key, nft.Value{Verdict: m.Verdict})
+	} else {
+		elements.Unwant(key)
 	}
 }
 
@@ -183,12 +217,8 @@ func (p *Placed) made(g *Group, set int) *members {
 	if m.made {
 		return m
 	}
-	found := p.rest
-	if g.inBase {
-		found = p.base
-	}
 	m.made, m.Class = true, p.class(p.rulesOf(g), set, g.ports)
-	if m.implied = m.Verdict == found.at(set); m.implied {
+	if m.implied = m.Verdict == p.found[g.mask].at(set); m.implied {
 		m.Class = Class{}
 	}
 	p.parts.acquire(m.part)

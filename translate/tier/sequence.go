@@ -4,12 +4,10 @@ package tier
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
-	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
 
@@ -33,7 +31,10 @@ func (l *List) sequence(rulesOf [][]int) sequence {
 	}
 	lines, ports := 0, 0
 	for i, r := range l.rules {
-		lines += 2*(1+len(s.peers[i]))*len(matching(r.Ports)) + min(2, 2*len(r.Named))
+		lines += 2 * (1 + len(s.peers[i])) * len(matching(r.Ports))
+		if len(r.Named) > 0 {
+			lines += 2 * len(s.peers[i])
+		}
 		ports += len(r.Networks) + len(r.Ports.Ranges)
 	}
 	s.fits = lines <= l.bounds.Rules && ports <= l.bounds.Ports
@@ -55,7 +56,7 @@ func matching(p spec.Ports) [][]nft.Statement {
 }
 
 // sequential makes what the rules need, and returns those of the chain.
-func (p *Placed) sequential(sets func(int, nft.Family) *nft.Set) []nft.Rule {
+func (p *Placed) sequential(sets func(Need, nft.Family) *nft.Set) []nft.Rule {
 	var rules []nft.Rule
 	side := frame.PeerSide(p.Direction)
 	for i, r := range p.rules {
@@ -68,19 +69,15 @@ func (p *Placed) sequential(sets func(int, nft.Family) *nft.Set) []nft.Rule {
 		}
 		for _, selector := range p.sequence.peers[i] {
 			for _, f := range nft.Families() {
-				from = append(from, nft.R(nft.LookupIn(side, sets(selector, f))))
+				from = append(from, nft.R(nft.LookupIn(side, sets(Need{Selector: selector}, f))))
+				if len(r.Named) > 0 {
+					rules = append(rules, nft.R(nft.LookupIn(side, sets(Need{selector, r.Named}, f)), p.verdict(i)))
+				}
 			}
 		}
 		for _, rule := range from {
 			for _, ports := range matching(r.Ports) {
 				rules = append(rules, nft.R(slices.Concat(rule.Statements, ports, []nft.Statement{p.verdict(i)})...))
-			}
-		}
-		for _, f := range nft.Families() {
-			if len(r.Named) > 0 {
-				typ := nft.SetType{Family: f, Fields: nft.AddrProtoPort}
-				set := p.parts.table.Set(p.namedSet(i, f), typ, "ports of peers by name")
-				rules = append(rules, nft.R(nft.LookupIn(side, set), p.verdict(i)))
 			}
 		}
 	}
@@ -103,34 +100,4 @@ func (p *Placed) step(rule int) *part {
 		}
 	}
 	return s
-}
-
-// namedSet names the set of the ports that peers of a rule have by name.
-func (p *Placed) namedSet(rule int, f nft.Family) string {
-	return p.setName(fmt.Sprintf("named-%d", rule), f)
-}
-
-// putNamed brings the sets of ports by name up to date for an address of a group, or of none, that has the ports.
-func (p *Placed) putNamed(a netip.Addr, g *Group, ports []policy.NamedPort) {
-	var matched []int
-	if g != nil {
-		matched = p.rulesOf(g)
-	}
-	for i, r := range p.rules {
-		if len(r.Named) == 0 {
-			continue
-		}
-		set := p.parts.table.Set(p.namedSet(i, nft.FamilyOf(a)), nft.SetType{}, "")
-		_, matches := slices.BinarySearch(matched, i)
-		for _, have := range ports {
-			if !slices.Contains(r.Named, have.Name) {
-				continue
-			}
-			if key := nft.PortKey(a, have.Proto, have.Number); matches {
-				set.Want(key, nft.Value{})
-			} else {
-				set.Unwant(key)
-			}
-		}
-	}
 }
