@@ -57,7 +57,7 @@ func TestCut(t *testing.T) {
 	} {
 		var got []string
 		iso := isolationBy(t, row.blocks)
-		for _, r := range iso.blocks {
+		for _, r := range iso.Blocks {
 			got = append(got, fmt.Sprintf("%s %s-%s", r.Family, r.First, r.Last))
 		}
 		if text := strings.Join(got, " "); text != row.want {
@@ -102,7 +102,7 @@ func isolationBy(t *testing.T, blocks string) *isolation {
 	iso := s.index.Pod(name).Identity.Own.isolations[policy.Ingress]
 	for _, f := range nft.Families() {
 		want := 0
-		for _, r := range iso.blocks {
+		for _, r := range iso.Blocks {
 			if r.Family != f {
 				continue
 			}

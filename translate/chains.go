@@ -16,11 +16,11 @@ func (iso *isolation) render(s *State) {
 	if iso.unaudited() {
 		return // nothing leads to it
 	}
-	b := chain.Body{Any: iso.any, Tail: s.frame.Tail(iso.kind, iso.name)}
-	for _, sel := range slices.SortedFunc(maps.Keys(iso.lookedUp), bySelector) {
-		a := iso.lookedUp[sel]
-		for ports := range a.shared() {
-			opens := a.open
+	b := chain.Body{Any: iso.Any, Tail: s.frame.Tail(iso.kind, iso.name)}
+	for _, sel := range slices.SortedFunc(maps.Keys(iso.LookedUp), bySelector) {
+		a := iso.LookedUp[sel]
+		for ports := range a.Shared() {
+			opens := a.Open
 			if len(ports) > 0 { // the set has the numbers
 				opens = spec.Ports{Every: true}
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/tier"
@@ -71,7 +72,7 @@ func options(seed uint64) translate.Options {
 // unlimited is options without limits, for tests in which what is over a limit changes on the way.
 func unlimited(seed uint64) translate.Options {
 	o := options(seed)
-	o.Limits = translate.Limits{}
+	o.Limits = content.Limits{}
 	return o
 }
 

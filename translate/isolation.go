@@ -33,9 +33,9 @@ type isolation struct {
 
 	quarantine *aside.Record // of the isolation that this one, which allows nothing, stands in for
 
-	content        // what the policies allow
-	demand  demand // what they ask for
-	short   int    // elements that it may have less than others, since its namespace is over the limit
+	allows        // what the policies allow
+	demand demand // what they ask for
+	short  int    // elements that it may have less than others, since its namespace is over the limit
 }
 
 // enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows
@@ -201,7 +201,7 @@ func (iso *isolation) discard(s *State) {
 			p.Shrink()
 		}
 	}
-	iso.replace(s, content{})
+	iso.replace(s, allows{})
 	s.setDemand(iso, demand{})
 	delete(s.isolations, iso.key)
 	s.noteQuarantined(iso)
@@ -219,43 +219,43 @@ func (iso *isolation) unaudited() bool { return iso.kind.Audit && iso.quarantine
 
 // replace puts other content in the place of the isolation's, acquiring what is new before it releases what is not
 // needed any more.
-func (iso *isolation) replace(s *State, next content) {
-	old := iso.content
-	iso.content = next
-	for sel := range next.copied {
+func (iso *isolation) replace(s *State, next allows) {
+	old := iso.allows
+	iso.allows = next
+	for sel := range next.Copied {
 		sel.Own.copiedBy[iso] = struct{}{}
 	}
-	for sel, a := range next.lookedUp {
+	for sel, a := range next.LookedUp {
 		s.lookUpIn(sel, iso, a)
 	}
-	for p := range next.large() {
+	for p := range next.Large() {
 		s.openings.Acquire(opening.Of(iso.kind, p))
 	}
-	for p := range old.large() {
+	for p := range old.Large() {
 		s.openings.Release(opening.Of(iso.kind, p))
 	}
-	iso.placed.PutBlocks(next.blocks)
+	iso.placed.PutBlocks(next.Blocks)
 	peers := make(map[*identity]struct{}) // that had another grant, or may get one
-	for sel, a := range old.copied {
-		if !a.equal(next.copied[sel]) {
+	for sel, a := range old.Copied {
+		if !a.Equal(next.Copied[sel]) {
 			maps.Copy(peers, sel.Matches)
 		}
 	}
-	for sel, a := range next.copied {
-		if !a.equal(old.copied[sel]) {
+	for sel, a := range next.Copied {
+		if !a.Equal(old.Copied[sel]) {
 			maps.Copy(peers, sel.Matches)
 		}
 	}
 	for id := range peers {
 		iso.grant(s, id)
 	}
-	for sel := range old.copied {
-		if _, still := next.copied[sel]; !still {
+	for sel := range old.Copied {
+		if _, still := next.Copied[sel]; !still {
 			delete(sel.Own.copiedBy, iso)
 			s.dropSelector(sel)
 		}
 	}
-	for sel, a := range old.lookedUp {
+	for sel, a := range old.LookedUp {
 		s.endLookUp(sel, iso, a)
 	}
 	s.dirtyChains[iso] = struct{}{}

@@ -17,11 +17,12 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 )
 
 // limited is a node with one isolated pod, 10.0.0.1, and peers from 10.0.1.0 on.
-func limited(limits translate.Limits, peers int) *translate.State {
+func limited(limits content.Limits, peers int) *translate.State {
 	s := translate.New(node, translate.Options{Limits: limits})
 	s.SetNamespace("ns", nil)
 	pod := func(name, on string, a netip.Addr) {
@@ -93,25 +94,25 @@ func TestLimits(t *testing.T) {
 	pods := networkingv1.NetworkPolicyPeer{PodSelector: other}
 	block := networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.1.0/24"}}
 	for _, row := range []struct {
-		limits   translate.Limits
+		limits   content.Limits
 		peer     networkingv1.NetworkPolicyPeer
 		open     string
 		troubles string
 	}{
-		{translate.Limits{}, pods, "1 2 3 4", ""},
-		{translate.DefaultLimits(), block, "1 2 3 4", ""},
-		{translate.Limits{Policies: 1}, pods, "1 2",
+		{content.Limits{}, pods, "1 2 3 4", ""},
+		{content.DefaultLimits(), block, "1 2 3 4", ""},
+		{content.Limits{Policies: 1}, pods, "1 2",
 			"over-limit b spec.ingress[0]: more than 1 policies for one pod, and 1 more rules"},
-		{translate.Limits{Selectors: 3}, pods, "1 2 3",
+		{content.Limits{Selectors: 3}, pods, "1 2 3",
 			"over-limit b spec.ingress[1]: more than 3 selectors in the rules for one pod"},
-		{translate.Limits{Blocks: 3}, block, "1 2 3",
+		{content.Limits{Blocks: 3}, block, "1 2 3",
 			"over-limit b spec.ingress[1]: more than 3 CIDRs in the rules for one pod"},
-		{translate.Limits{Elements: 25}, pods, "1 2",
+		{content.Limits{Elements: 25}, pods, "1 2",
 			"over-limit b spec.ingress[0]: 10 elements, more than is left of 25 for one pod, and 1 more rules"},
-		{translate.Limits{Namespace: 30}, pods, "1 2 3",
+		{content.Limits{Namespace: 30}, pods, "1 2 3",
 			"over-limit b spec.ingress[1]: 10 elements, more than is left of 30 for one pod"},
 		{
-			translate.Limits{Elements: 9}, pods, "",
+			content.Limits{Elements: 9}, pods, "",
 			"over-limit a spec.ingress[0]: 10 elements, more than is left of 9 for one pod, and 1 more rules\n" +
 				"over-limit b spec.ingress[0]: more than 18 elements, with the rules before it, where there are 9 " +
 				"for one pod, and 1 more rules",
@@ -131,7 +132,7 @@ func TestLimits(t *testing.T) {
 
 // TestLimitsFollowPods: a rule is over the limit while its selector matches too many pods.
 func TestLimitsFollowPods(t *testing.T) {
-	s := limited(translate.Limits{Elements: 10}, 10)
+	s := limited(content.Limits{Elements: 10}, 10)
 	other := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}
 	pods := networkingv1.NetworkPolicyPeer{PodSelector: other}
 	limitPolicy(t, s, "a", pods, 1)
@@ -158,7 +159,7 @@ func TestLimitsFollowPods(t *testing.T) {
 // to find that out than what the limits allow.
 func TestLimitOfMatches(t *testing.T) {
 	const peers, isolated, selectors, elements, all = 200, 10, 50, 1000, 2500
-	s := limited(translate.Limits{Elements: elements, Namespace: all}, peers)
+	s := limited(content.Limits{Elements: elements, Namespace: all}, peers)
 	for i := range peers {
 		s.SetPod(policy.Pod{
 			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprint("peer-", i)}, Running: true,
@@ -215,7 +216,7 @@ func TestLimitOfMatches(t *testing.T) {
 // first ones are shared, and the others are counted. What is free follows from the objects, whatever came first.
 func TestLimitOfShared(t *testing.T) {
 	const peers, isolated, all = 200, 10, 2500
-	state := func() *translate.State { return limited(translate.Limits{Elements: 1000, Namespace: all}, peers) }
+	state := func() *translate.State { return limited(content.Limits{Elements: 1000, Namespace: all}, peers) }
 	set := func(s *translate.State, i int) {
 		label := map[string]string{"own": fmt.Sprint(i)}
 		s.SetPod(policy.Pod{
@@ -259,7 +260,7 @@ func TestLimitOfShared(t *testing.T) {
 
 // TestLimitOfOverlaps: blocks and ports that overlap so that they would become too much are left out from the end.
 func TestLimitOfOverlaps(t *testing.T) {
-	s := limited(translate.Limits{Elements: 20_000}, 1)
+	s := limited(content.Limits{Elements: 20_000}, 1)
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"}}
 	var all []networkingv1.NetworkPolicyPeer
 	for i := range 200 {

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -19,7 +19,7 @@ import (
 // no more allocations than with one.
 func TestMatchAllocatesNothing(t *testing.T) {
 	allocations := func(selectors int) float64 {
-		s := limited(translate.Limits{}, 1)
+		s := limited(content.Limits{}, 1)
 		np := &networkingv1.NetworkPolicy{}
 		np.Namespace, np.Name = "ns", "np"
 		for i := range selectors {

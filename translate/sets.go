@@ -4,6 +4,7 @@ package translate
 
 import (
 	"github.com/netpold/netpold/translate/chain"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/spec"
 )
 
@@ -41,14 +42,14 @@ func (iso *isolation) grant(s *State, id *identity) {
 // portsOf returns the union of what the isolation's merged selectors that match id open.
 func (iso *isolation) portsOf(id *identity) spec.Ports {
 	var open []spec.Ports
-	add := func(a allowed) {
-		open = append(open, a.open)
-		for _, port := range a.named {
+	add := func(a content.Allowed) {
+		open = append(open, a.Open)
+		for _, port := range a.Named {
 			open = append(open, spec.Ports{Ranges: numbersOf(id, port)})
 		}
 	}
-	if len(iso.copied) < len(id.Selectors) {
-		for sel, a := range iso.copied {
+	if len(iso.Copied) < len(id.Selectors) {
+		for sel, a := range iso.Copied {
 			if _, matches := sel.Matches[id]; matches {
 				add(a)
 			}
@@ -56,7 +57,7 @@ func (iso *isolation) portsOf(id *identity) spec.Ports {
 		return spec.Union(open...)
 	}
 	for _, sel := range id.Selectors {
-		if a, ok := iso.copied[sel]; ok {
+		if a, ok := iso.Copied[sel]; ok {
 			add(a)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -148,16 +149,16 @@ func (s *State) unshare(sel *selector, sh *sharedSet) {
 }
 
 // lookUpIn makes iso a user of the sets of sel that have what it allows.
-func (s *State) lookUpIn(sel *selector, iso *isolation, a allowed) {
-	for ports := range a.shared() {
+func (s *State) lookUpIn(sel *selector, iso *isolation, a content.Allowed) {
+	for ports := range a.Shared() {
 		s.share(sel, ports...).lookedUpBy[iso]++
 		sel.Own.lookedUpBy[iso]++
 	}
 }
 
 // endLookUp takes back one lookUpIn.
-func (s *State) endLookUp(sel *selector, iso *isolation, a allowed) {
-	for ports := range a.shared() {
+func (s *State) endLookUp(sel *selector, iso *isolation, a content.Allowed) {
+	for ports := range a.Shared() {
 		sh := sel.Own.shared[sharedKey(ports)]
 		decrement(sh.lookedUpBy, iso)
 		decrement(sel.Own.lookedUpBy, iso)

@@ -17,6 +17,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/tier"
 )
@@ -26,7 +27,7 @@ import (
 func wideCluster(t *testing.T, port intstr.IntOrString) (s *translate.State, peer func(int) policy.Pod) {
 	t.Helper()
 	const namespaces, peers = 20, 4000
-	s = translate.New(node, translate.Options{Limits: translate.DefaultLimits()})
+	s = translate.New(node, translate.Options{Limits: content.DefaultLimits()})
 	peer = func(i int) policy.Pod {
 		name := types.NamespacedName{Namespace: fmt.Sprint("ns-", i%namespaces), Name: fmt.Sprint("peer-", i)}
 		return policy.Pod{

@@ -17,6 +17,7 @@ import (
 	"github.com/netpold/netpold/translate/aside"
 	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/chain"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/index"
@@ -31,7 +32,7 @@ type Options struct {
 	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
 	Established frame.Established
 	PodToNode   policy.PodToNode
-	Limits      Limits
+	Limits      content.Limits
 	Guard       guard.Options
 	Observe     uint32      // see [frame.Options]
 	TwoWays     bool        // see [frame.Options]

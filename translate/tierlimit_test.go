@@ -15,6 +15,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -50,7 +51,7 @@ func crossing(n int) policy.ClusterPolicy {
 // are asked one after the other. Where those are too many, too, the pods are denied everything in the tier, which is
 // told, until a policy goes that is part of it.
 func TestTierLimit(t *testing.T) {
-	s := translate.New("n", translate.Options{Limits: translate.DefaultLimits()})
+	s := translate.New("n", translate.Options{Limits: content.DefaultLimits()})
 	s.SetNamespace("ns", map[string]string{})
 	pod := netip.MustParseAddr("10.0.0.1")
 	s.SetPod(policy.Pod{

@@ -11,6 +11,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/guard"
 	"github.com/netpold/netpold/translate/policy"
@@ -20,7 +21,7 @@ import (
 type tableFlags struct {
 	deny, established, podToNode string
 	logGroup                     uint16
-	limits                       translate.Limits
+	limits                       content.Limits
 	guard                        guardFlags
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/explain"
@@ -336,7 +337,7 @@ func TestExplainWithoutTables(t *testing.T) {
 				IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})},
 			})
 		}
-		flags.Limits = translate.DefaultLimits()
+		flags.Limits = content.DefaultLimits()
 		return testing.AllocsPerRun(1, func() {
 			if _, err := flags.Explain(c, "shop/web", "shop/db:5432"); err != nil {
 				t.Fatal(err)

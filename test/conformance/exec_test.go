@@ -28,6 +28,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -120,7 +121,7 @@ func (c *cluster) connect(ctx context.Context, pod types.NamespacedName, command
 			f.Src = p.IPs[0]
 		}
 	}
-	s := translate.New(c.nodes[0].Name, translate.Options{Limits: translate.DefaultLimits()})
+	s := translate.New(c.nodes[0].Name, translate.Options{Limits: content.DefaultLimits()})
 	for _, err := range s.Add(now) {
 		return false, err
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -336,7 +337,7 @@ func (l *full) fill() {
 		l.server.Send(watch.Added, np)
 	}
 	l.during("a namespace is filled", func(int) bool {
-		return l.report().Table.Elements < translate.DefaultLimits().Namespace-perPolicy
+		return l.report().Table.Elements < content.DefaultLimits().Namespace-perPolicy
 	})
 	l.named()
 }
@@ -348,7 +349,7 @@ func (l *full) named() {
 	for deadline := time.Now().Add(*patience); !r.InSync && time.Now().Before(deadline); r = l.report() {
 		pause()
 	}
-	fits := translate.DefaultLimits().Namespace / perPolicy
+	fits := content.DefaultLimits().Namespace / perPolicy
 	l.t.Logf("%d elements in %d transactions", r.Table.Elements, r.Transactions)
 	if least := fits * perPolicy; !r.InSync || r.Table.Elements < least || r.Table.Elements > least+100 ||
 		r.Policies.Troubled["over-limit"] != bigPolicies-fits {

@@ -23,6 +23,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 )
@@ -256,7 +257,7 @@ func TestHarmless(t *testing.T) {
 // of another namespace is one small transaction all the same, and netpold has room for it.
 func TestNamespaceLimit(t *testing.T) {
 	const isolations, peers = 24, 30_000
-	s := translate.New(node, translate.Options{Limits: translate.DefaultLimits()})
+	s := translate.New(node, translate.Options{Limits: content.DefaultLimits()})
 	l := &limits{T: t, state: s}
 	var none, full runtime.MemStats
 	for i := range peers {
@@ -288,7 +289,7 @@ func TestNamespaceLimit(t *testing.T) {
 	perElement := float64(full.HeapAlloc-none.HeapAlloc) / float64(elements)
 	t.Logf("%d elements in %d transactions, %d policies over the limit, %.0f bytes of heap an element", elements,
 		transactions, over, perElement)
-	if most := translate.DefaultLimits().Namespace + 1000; elements > most || over == 0 {
+	if most := content.DefaultLimits().Namespace + 1000; elements > most || over == 0 {
 		t.Errorf("%d elements, at most %d; %d policies over the limit", elements, most, over)
 	}
 	if perElement > 250 {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/explain"
 )
@@ -17,7 +18,7 @@ import (
 type ExplainFlags struct {
 	Rules, Verify bool
 	Output        string
-	Limits        translate.Limits
+	Limits        content.Limits
 }
 
 // Add adds the flags to a command.
@@ -37,7 +38,7 @@ func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (explai
 	var e explain.Answer
 	for _, flow := range flows {
 		var traces []translate.NodeTrace
-		if f.Rules || f.Limits != translate.DefaultLimits() {
+		if f.Rules || f.Limits != content.DefaultLimits() {
 			if traces, err = translate.Trace(cluster, flow, translate.Options{Limits: f.Limits}); err != nil {
 				return explain.Answer{}, err
 			}

@@ -5,12 +5,12 @@ package command
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 )
 
 // AddLimitFlags adds the limits of what policies may ask for.
-func AddLimitFlags(cmd *cobra.Command, l *translate.Limits) {
-	*l = translate.DefaultLimits()
+func AddLimitFlags(cmd *cobra.Command, l *content.Limits) {
+	*l = content.DefaultLimits()
 	for _, flag := range []struct {
 		limit *int
 		name  string

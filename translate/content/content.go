@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package content
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/opening"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// Question is what there is to know of an isolation whose content is asked for.
+type Question[S comparable] struct {
+	Kind     frame.Kind
+	Policies []types.NamespacedName
+	Rules    iter.Seq2[int, spec.Rule] // of each, by its index, in the order in which the limits take them
+	Shared   []string                  // the keys of the selectors that the namespace shares
+	Limits   Limits
+	Budget   int // of elements
+	Pods     Pods[S]
+}
+
+// Pods tells of selectors S what they match.
+type Pods[S comparable] interface {
+	Selector(peer spec.Peer) S
+	Peer(sel S) spec.Peer
+	Addresses(sel S) int // of the pods that it matches
+	Wide(sel S) bool     // they are so many that nobody has a copy of them
+	Compare(a, b S) int  // in the order in which they are looked up
+}
+
+// Content is what all rules of an isolation's policies allow together, by the kind of match that it needs.
+type Content[S comparable] struct {
+	Any      spec.Ports      // every peer
+	Copied   map[S]Allowed   // pods, copied into the isolation's own sets
+	LookedUp map[S]Allowed   // pods of whole namespaces, looked up in sets that are shared
+	Blocks   []opening.Range // addresses, disjoint and ascending, IPv4 first
+}
+
+// Allowed is what the rules with one selector open: by number, and for egress by a name that each peer resolves itself.
+type Allowed struct {
+	Open  spec.Ports
+	Named []policy.NamedPort
+}
+
+func (a Allowed) empty() bool { return a.Open.Empty() && len(a.Named) == 0 }
+
+// Equal says whether two open the same; what nothing copies opens nothing.
+func (a Allowed) Equal(b Allowed) bool {
+	return a.Open.Equal(b.Open) && slices.Equal(a.Named, b.Named)
+}
+
+// Shared yields the names of ports of each of the sets that a selector shares with those who allow it that; nil are the
+// pods' addresses.
+func (a Allowed) Shared() iter.Seq[[]policy.NamedPort] {
+	return func(yield func([]policy.NamedPort) bool) {
+		if !a.Open.Empty() && !yield(nil) {
+			return
+		}
+		for i := range a.Named {
+			if !yield(a.Named[i : i+1 : i+1]) {
+				return
+			}
+		}
+	}
+}
+
+// maxLookedUp is how many selectors an isolation looks up in the sets that it shares with others, and maxNamed how many
+// names of ports. What exceeds it is copied into the isolation's own sets, so that no policy makes the chain longer.
+const maxLookedUp, maxNamed = 4, 4
+
+// Large yields the port sets of rules that jump to a chain: see [maxInline].
+func (c *Content[S]) Large() iter.Seq[spec.Ports] {
+	return func(yield func(spec.Ports) bool) {
+		if !opening.Inline(c.Any) && !yield(c.Any) {
+			return
+		}
+		for _, a := range c.LookedUp {
+			if !opening.Inline(a.Open) && !yield(a.Open) {
+				return
+			}
+		}
+	}
+}
+
+// Of joins the rules of an isolation's policies, as far as they are within the limits.
+func Of[S comparable](q Question[S]) (Content[S], Demand[S]) {
+	a := admit(q)
+	var anyPeer []spec.Ports
+	for _, r := range a.admitted {
+		if r.AnyPeer {
+			anyPeer = append(anyPeer, r.Ports.Open)
+		}
+	}
+	c := Content[S]{Any: spec.Union(anyPeer...), Blocks: a.blocks}
+	if c.Any.Every {
+		return c, a.demand
+	}
+	pods := make(map[S]*opens)
+	for _, r := range a.admitted {
+		joinPods(pods, r)
+	}
+	c.Copied = make(map[S]Allowed, len(pods))
+	for sel, o := range pods {
+		slices.SortFunc(o.named, func(p, q policy.NamedPort) int {
+			return cmp.Or(cmp.Compare(p.Name, q.Name), cmp.Compare(p.Proto, q.Proto))
+		})
+		c.Copied[sel] = Allowed{spec.Union(o.open...), slices.Compact(o.named)}
+	}
+	for _, r := range a.rest {
+		for _, sel := range r.resolved {
+			if _, known := c.Copied[sel]; !known {
+				c.Copied[sel] = Allowed{}
+			}
+		}
+	}
+	c.lookUp(q.Pods)
+	return c, a.demand
+}
+
+// opens gathers what rules with one selector open.
+type opens struct {
+	open  []spec.Ports
+	named []policy.NamedPort
+}
+
+// joinPods adds what a rule opens to pods.
+func joinPods[S comparable](pods map[S]*opens, r rule[S]) {
+	ports := r.Ports
+	if r.AnyPeer { // by number it opens to more than pods
+		ports.Open = spec.Ports{}
+	}
+	for _, sel := range r.resolved {
+		o := pods[sel]
+		if o == nil {
+			o = new(opens)
+			pods[sel] = o
+		}
+		o.open, o.named = append(o.open, ports.Open), append(o.named, ports.Named...)
+	}
+}
+
+// lookUp moves from copied to lookedUp what selectors share: whole namespaces, then those that are wide.
+func (c *Content[S]) lookUp(pods Pods[S]) {
+	c.LookedUp = make(map[S]Allowed)
+	numbers, names := 0, 0
+	for _, sel := range slices.SortedFunc(maps.Keys(c.Copied), pods.Compare) {
+		own := c.Copied[sel]
+		var shared Allowed
+		if (pods.Peer(sel).Whole() || pods.Wide(sel)) && !own.Open.Empty() && numbers < maxLookedUp {
+			shared.Open, own.Open = own.Open, spec.Ports{}
+			numbers++
+		}
+		if pods.Wide(sel) {
+			n := min(len(own.Named), maxNamed-names)
+			shared.Named, own.Named = own.Named[:n:n], own.Named[n:]
+			names += n
+		}
+		if shared.empty() {
+			continue
+		}
+		if c.LookedUp[sel] = shared; own.empty() {
+			delete(c.Copied, sel)
+		} else {
+			c.Copied[sel] = own
+		}
+	}
+}

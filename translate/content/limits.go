@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package content
+
+import (
+	"math"
+
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Limits bound what policies may ask of a node. What is beyond them allows nothing, and isolates all the same. Policies
+// are taken by name and rules in their order: a rule that does not fit into what is left of a limit is left out as a
+// whole. Zero is no limit.
+type Limits struct {
+	Policies  int // that isolate one pod in one direction
+	Ports     int // of a rule: distinct ports and port ranges
+	Selectors int // of an isolation
+	Blocks    int // CIDRs of an isolation's ipBlocks, those of except too
+	Elements  int // of an isolation: see [Demand]
+	Namespace int // elements of all isolations of a namespace, which get them in the order of their keys
+}
+
+// DefaultLimits are far beyond what policies are written for, and together what the memory limit of the DaemonSet has
+// room for.
+func DefaultLimits() Limits {
+	return Limits{Policies: 5000, Ports: 50_000, Selectors: 2000, Blocks: 10_000, Elements: 200_000, Namespace: 500_000}
+}
+
+// Demand is what the rules of an isolation ask for, and what they get.
+type Demand[S comparable] struct {
+	Elements int       // that all rules ask for, the excess too
+	Each     map[S]int // how many of them for each address that a selector matches
+	Budget   int       // elements that were allowed when the isolation was built
+	Over     []policy.Excess
+}
+
+// NoLimit is the budget without a limit.
+const NoLimit = math.MaxInt
+
+// AtMost returns a limit as a budget.
+func AtMost(limit int) int {
+	if limit == 0 {
+		return NoLimit
+	}
+	return limit
+}
