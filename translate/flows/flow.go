@@ -189,7 +189,7 @@ func Merge(all []Flow) []Flow {
 			m.Node = ""
 		}
 	}
-	slices.SortStableFunc(merged, Compare)
+	Sort(merged)
 	return merged
 }
 
@@ -239,9 +239,25 @@ func Settle(all []Flow) []Flow {
 	return settled
 }
 
-// Compare orders flows by who they are from and to, then by protocol, port and verdict.
-func Compare(a, b Flow) int {
-	return cmp.Or(cmp.Compare(a.From.String(), b.From.String()), cmp.Compare(a.To.String(), b.To.String()),
-		cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Verdict, b.Verdict),
-		a.From.Address.Compare(b.From.Address), a.To.Address.Compare(b.To.Address))
+// Sort sorts flows by who they are from and to, then by protocol, port and verdict.
+func Sort(all []Flow) {
+	type named struct {
+		from, to string // which take long to make
+		at       int
+	}
+	order := make([]named, len(all))
+	for i, f := range all {
+		order[i] = named{f.From.String(), f.To.String(), i}
+	}
+	slices.SortFunc(order, func(x, y named) int {
+		a, b := &all[x.at], &all[y.at]
+		return cmp.Or(cmp.Compare(x.from, y.from), cmp.Compare(x.to, y.to),
+			cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Verdict, b.Verdict),
+			a.From.Address.Compare(b.From.Address), a.To.Address.Compare(b.To.Address), cmp.Compare(x.at, y.at))
+	})
+	sorted := make([]Flow, len(all))
+	for i, o := range order {
+		sorted[i] = all[o.at]
+	}
+	copy(all, sorted)
 }

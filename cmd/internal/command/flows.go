@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -106,6 +105,6 @@ func byWorkload(all []flows.Flow) []flows.Flow {
 		sums[i].Count += flow.Count
 		sums[i].Span(flow)
 	}
-	slices.SortFunc(sums, flows.Compare)
+	flows.Sort(sums)
 	return sums
 }
