@@ -92,10 +92,10 @@ func (c Cause) String() string {
 // comparison is two matrices under comparison; what is of the old one comes first.
 type comparison struct {
 	Diff
-	m    [2]*Matrix
-	at   [2][]int // the number of each workload in either matrix, -1 where it is not there
-	same map[types.NamespacedName]bool
+	m  [2]*Matrix
+	at [2][]int // the number of each workload in either matrix, -1 where it is not there
 
+	same     map[types.NamespacedName]bool // nil: nobody asks for causes
 	sameTier map[string]bool
 
 	changed map[[4]portsID][2]Ports // by the cells
@@ -103,9 +103,14 @@ type comparison struct {
 
 // Compare returns what differs between who may talk to whom in an old and in a new cluster.
 func Compare(before, after *Matrix) *Diff {
-	c := &comparison{m: [2]*Matrix{before, after}, changed: make(map[[4]portsID][2]Ports)}
+	c := &comparison{m: [2]*Matrix{before, after}}
 	c.same, c.sameTier = sameText(before.cluster, after.cluster), sameTiers(before.cluster, after.cluster)
-	c.Audited = [2][]types.NamespacedName{before.Audited(), after.Audited()}
+	return c.compare()
+}
+
+func (c *comparison) compare() *Diff {
+	c.changed = make(map[[4]portsID][2]Ports)
+	c.Audited = [2][]types.NamespacedName{c.m[0].Audited(), c.m[1].Audited()}
 	c.enroll()
 	alike := c.alike()
 	g := newChanges()
@@ -238,7 +243,10 @@ func (c *comparison) kinds(g *changes, cells [2]cellID, pair [2]int) [2]int {
 	kinds := [2]int{-1, -1}
 	for k, ports := range c.change(cells) {
 		if !ports.Empty() {
-			causes := c.causes(k, pair[0], pair[1], ports)
+			var causes []Cause
+			if c.same != nil {
+				causes = c.causes(k, pair[0], pair[1], ports)
+			}
 			kinds[k] = g.kind(Change{Gained: k == 1, Ports: ports, Causes: causes})
 		}
 	}
@@ -365,7 +373,7 @@ func (c *comparison) outside(d policy.Direction) {
 				change := byPorts[key]
 				networks := union(change.spans...)
 				causes := c.missing(k, w)
-				if causes == nil {
+				if causes == nil && c.same != nil {
 					cause, byTier := c.tierCause(k, d, change.ports, c.decideOutside(d, w, networks))
 					if !byTier {
 						cause = c.cause(k, d, w, policiesOf(c.openedOutside(k, d, w, networks), change.ports))

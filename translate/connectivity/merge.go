@@ -9,8 +9,12 @@ import (
 	"slices"
 )
 
-// Merged returns the changes in as few rows as can be, without their causes: for who knows these.
-func (d *Diff) Merged() *Diff {
+// Summarise is Compare for who knows the causes: without them, and in as few rows as can be.
+func Summarise(before, after *Matrix) *Diff {
+	return (&comparison{m: [2]*Matrix{before, after}}).compare().merged()
+}
+
+func (d *Diff) merged() *Diff {
 	m := &Diff{Roster: d.Roster, Added: d.Added, Removed: d.Removed}
 	g, outside := newChanges(), make(map[string]*Change)
 	rows := make([]map[int][]int, len(d.Workloads)) // the targets of each kind

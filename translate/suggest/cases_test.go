@@ -117,6 +117,7 @@ func TestRules(t *testing.T) {
 	const dns = "{ports:[{port:53,protocol:TCP},{port:53,protocol:UDP}]," +
 		"to:[{namespaceSelector:{matchLabels:{kubernetes.io/metadata.name:kube-system}}," +
 		"podSelector:{matchLabels:{k8s-app:kube-dns}}}]}"
+	const exceptReserved = ",except:[10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16]"
 	for _, row := range []struct {
 		name     string
 		external suggest.External
@@ -162,7 +163,14 @@ func TestRules(t *testing.T) {
 		{"outside, any", suggest.Any, []string{"192.0.2.9 shop/db-0 tcp/443", "198.51.100.1 shop/db-0 tcp/443"},
 			"db-ingress",
 			[]string{"from 2 outside addresses: TCP 443, 2 connections" + seenLast,
-				"{from:[{ipBlock:{cidr:0.0.0.0/0}}],ports:[{port:443,protocol:TCP}]}"}},
+				"{from:[{ipBlock:{cidr:0.0.0.0/0" + exceptReserved + "}}],ports:[{port:443,protocol:TCP}]}"}},
+		{"what is not of the internet, any", suggest.Any, []string{"192.168.7.1 shop/db-0 tcp/443",
+			"2001:db8::1 shop/db-0 tcp/443", "fd00::1 shop/db-0 tcp/443"}, "db-ingress",
+			[]string{"from 1 outside address: TCP 443, 1 connection" + seenLast,
+				"{from:[{ipBlock:{cidr:192.168.0.0/16}}],ports:[{port:443,protocol:TCP}]}",
+				"from 2 outside addresses: TCP 443, 2 connections" + seenLast,
+				"{from:[{ipBlock:{cidr:::/0,except:[fc00::/7,fe80::/10]}},{ipBlock:{cidr:fc00::/7}}]," +
+					"ports:[{port:443,protocol:TCP}]}"}},
 		{"ICMP", suggest.Exact, []string{"shop/web-5d9f-a shop/db-0 icmp", "shop/web-5d9f-a shop/db-0 tcp/80"},
 			"db-ingress",
 			[]string{"from shop/web: ICMP (which no rule can name: this one allows every port), 1 connection" +
@@ -172,7 +180,8 @@ func TestRules(t *testing.T) {
 			"shop/db-0 192.0.2.8 tcp/443", "shop/db-0 192.0.2.9 tcp/80"}, "db-egress",
 			[]string{"to 1 outside address: TCP 80, 1 connection" + seenLast +
 				"; to 2 outside addresses: TCP 443, 2 connections" + seenLast,
-				"{ports:[{port:80,protocol:TCP},{port:443,protocol:TCP}],to:[{ipBlock:{cidr:0.0.0.0/0}}]}"}},
+				"{ports:[{port:80,protocol:TCP},{port:443,protocol:TCP}],to:[{ipBlock:{cidr:0.0.0.0/0" +
+					exceptReserved + "}}]}"}},
 		{"a pod to itself, and what was not seen", suggest.Exact, []string{"shop/db-0 shop/db-0 tcp/80"}, "db-ingress",
 			nil},
 	} {
@@ -354,7 +363,7 @@ func TestSelectors(t *testing.T) {
 			[]string{"app=shop,a=1,part=db,version=2"}, "{matchLabels:{app:shop,part:web}}", ""},
 		{"a version, which the next release changes", "StatefulSet", []string{"app=web,version=1"},
 			[]string{"app=web,version=2"}, "{matchLabels:{app:web}}",
-			"its selector also matches pods of shop/other-0: their labels do not tell them apart"},
+			"one selector matches all of them: their labels do not tell them apart"},
 		{"what a controller sets, by kind", "CronJob", []string{"job-name=x-1,controller-uid=1", "job-name=x-2"},
 			[]string{"", "app=db"}, "{matchExpressions:[{key:job-name,operator:Exists}]}", "no label identifies it"},
 		{"what a controller did not set", "Pod", []string{""}, []string{"job-name=a", "job-name=b"},
@@ -375,7 +384,7 @@ func TestSelectors(t *testing.T) {
 		{"a convention's label of nobody else comes first", "DaemonSet", []string{"b=1,k8s-app=proxy"}, nil,
 			"{matchLabels:{k8s-app:proxy}}", ""},
 		{"alike", "StatefulSet", []string{"app=web"}, []string{"app=web", "app=db"}, "{matchLabels:{app:web}}",
-			"its selector also matches pods of shop/other-0: their labels do not tell them apart"},
+			"one selector matches all of them: their labels do not tell them apart"},
 		{"no labels, nobody else", "StatefulSet", []string{""}, nil, "{}", "no label identifies it"},
 	} {
 		c := &policy.Cluster{}
@@ -386,7 +395,7 @@ func TestSelectors(t *testing.T) {
 			c.Pods = append(c.Pods, pod(fmt.Sprintf("shop/other-%d", i), "", l, fmt.Sprintf("10.0.1.%d", i)))
 		}
 		s := ask(c, suggest.Exact)
-		i := slices.IndexFunc(s.Policies, func(p suggest.Policy) bool { return p.Name == "x-egress" })
+		i := slices.IndexFunc(s.Policies, func(p suggest.Policy) bool { return p.Workload.Name == "x" })
 		text, err := yaml.Marshal(s.Policies[i].Spec.PodSelector)
 		if err != nil {
 			t.Fatal(err)
@@ -402,6 +411,8 @@ func TestSelectors(t *testing.T) {
 		for _, n := range s.Notes {
 			if after, ok := strings.CutPrefix(n, "shop/x: its "); ok {
 				note = "its " + after
+			} else if after, ok := strings.CutPrefix(n, "shop/x, shop/other-0: one "); ok {
+				note = "one " + after
 			} else if after, ok := strings.CutPrefix(n, "shop/x: no label "); ok {
 				note = "no label " + after
 			}

@@ -3,7 +3,6 @@
 package suggest
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,41 +13,20 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// ask asks the oracle about a connection between two ends, as if they were all that is in the cluster: each pod then
-// has the address that it was seen with, whoever has it now.
-func (s *suggester) ask(q policy.Flow, from, to end) policy.Answer {
-	c := *s.Before
-	c.Pods, c.Policies, c.Sandboxes, c.Guard = nil, nil, nil, nil
-	q.Src, q.Dst = from.address, to.address
-	for _, e := range []end{from, to} {
-		if e.pod == nil {
-			continue
-		}
-		p := *e.pod
-		p.IPs, p.Terminating = []netip.Addr{e.address}, false
-		c.Pods = append(c.Pods, p)
-		for _, np := range s.selecting(&p) {
-			if !slices.Contains(c.Policies, np) {
-				c.Policies = append(c.Policies, np)
-			}
+// ask asks the oracle about a connection between two ends, as if they were all that is in the cluster, with some of its
+// policies: each pod then has the address that it was seen with, whoever has it now.
+func ask(of *policy.Cluster, policies []*networkingv1.NetworkPolicy, q policy.Flow, ends ...end) policy.Answer {
+	c := *of
+	c.Pods, c.Policies, c.Sandboxes, c.Guard = nil, policies, nil, nil
+	q.Src, q.Dst = ends[0].address, ends[1].address
+	for _, e := range ends {
+		if e.pod != nil {
+			p := *e.pod
+			p.IPs, p.Terminating = []netip.Addr{e.address}, false
+			c.Pods = append(c.Pods, p)
 		}
 	}
 	return c.Explain(q)
-}
-
-// selecting returns the policies that select a pod.
-func (s *suggester) selecting(p *policy.Pod) []*networkingv1.NetworkPolicy {
-	key := fmt.Sprint(p.Namespace, p.Labels)
-	all, known := s.selects[key]
-	if !known {
-		for _, np := range s.policies[p.Namespace] {
-			if policy.Selects(np, p.Labels) {
-				all = append(all, np)
-			}
-		}
-		s.selects[key] = all
-	}
-	return all
 }
 
 // decision returns one direction of an answer.
@@ -59,100 +37,132 @@ func decision(a policy.Answer, d policy.Direction) policy.Decision {
 	return a.Ingress
 }
 
-// enforced is decision, were the policies enforced that are only audited: what is suggested goes with them.
-func enforced(a policy.Answer, d policy.Direction) policy.Decision {
-	is := decision(a, d)
-	if is.Audit != nil {
-		return *is.Audit
-	}
-	return is
-}
-
-// isolated says whether policies isolate all pods of a workload in a direction.
-func (s *suggester) isolated(w *workload, d policy.Direction) bool {
-	if is, known := s.isolates[subject{w, d}]; known {
-		return is
-	}
-	peer := end{address: netip.IPv4Unspecified()}
-	is := !slices.ContainsFunc(w.pods, func(p *policy.Pod) bool {
-		ends := [2]end{{address: peer.address.Next(), pod: p}, peer}
-		if d == policy.Ingress {
-			slices.Reverse(ends[:])
+// deniedBy names what denies.
+func deniedBy(is policy.Decision) string {
+	for _, tier := range []*policy.ClusterVerdict{is.Admin, is.Baseline} {
+		if tier != nil && tier.Action == v1alpha2.ClusterNetworkPolicyRuleActionDeny {
+			return tier.String()
 		}
-		return !enforced(s.ask(policy.Flow{Proto: policy.TCP, DstPort: 1}, ends[0], ends[1]), d).Isolated
-	})
-	s.isolates[subject{w, d}] = is
-	return is
-}
-
-// covered says whether policies of the cluster allow a connection in a direction, and whether they do so for all pods
-// of the two workloads.
-func (s *suggester) covered(o observed, d policy.Direction) bool {
-	own, peer := o.of(d)
-	allows := func(own, peer end) bool { return s.allowed(o, d, own, peer) }
-	return !slices.ContainsFunc(own.all(peer.address), func(e end) bool { return !allows(e, peer) }) &&
-		!slices.ContainsFunc(peer.all(own.address), func(e end) bool { return !allows(own, e) })
-}
-
-// allowed says whether policies of the cluster isolate an end in a direction, and allow a connection with a peer.
-func (s *suggester) allowed(o observed, d policy.Direction, own, peer end) bool {
-	if d == policy.Ingress {
-		own, peer = peer, own
 	}
-	is := enforced(s.ask(o.Question(), own, peer), d)
-	return is.Isolated && is.Allowed
-}
-
-// all returns an end for each pod of its workload, or itself. A pod without an address of the family, or with the
-// peer's, stands in with that of e.
-func (e end) all(peer netip.Addr) []end {
-	if e.workload == nil {
-		return []end{e}
+	var names []string
+	for _, name := range is.Policies {
+		names = append(names, name.String())
 	}
-	var all []end
-	for _, p := range e.workload.pods {
-		at := e.address
-		for _, a := range p.IPs {
-			if p != e.pod && a.Is4() == peer.Is4() && a != peer {
-				at = a
-			}
-		}
-		all = append(all, end{address: at, pod: p, workload: e.workload})
-	}
-	return all
+	return strings.Join(names, ", ")
 }
 
 // outdated says whether policies of the cluster deny a connection that was allowed when it was seen. They are newer
 // than what was seen, so nothing is suggested against them.
 func (s *suggester) outdated(o observed) bool {
-	a := s.ask(o.Question(), o.from, o.to)
+	is := s.now.about(o.Question(), o.from, o.to)
 	for _, d := range policy.Directions() {
-		if is := decision(a, d); !is.Allowed {
-			var names []string
-			for _, name := range is.Policies {
-				names = append(names, name.String())
-			}
-			for _, tier := range []*policy.ClusterVerdict{is.Admin, is.Baseline} {
-				if tier != nil && tier.Action == v1alpha2.ClusterNetworkPolicyRuleActionDeny {
-					names = []string{tier.String()}
-				}
-			}
-			reason := fmt.Sprintf("%s denied by %s", d, strings.Join(names, ", "))
-			s.Outdated = append(s.Outdated, Lost{o.Flow, reason})
+		if is[d].denied != "" {
+			s.Outdated = append(s.Outdated, Lost{o.Flow, d.String() + " denied by " + is[d].denied})
 			return true
 		}
 	}
 	return false
 }
 
-// replay asks about every connection that was seen, with the policies that are suggested.
+// isolated says whether policies of the cluster isolate all pods of a workload in a direction.
+func (s *suggester) isolated(w *workload, d policy.Direction) bool {
+	key := subject{w, d}
+	if is, known := s.isolates[key]; known {
+		return is
+	}
+	s.isolates[key] = !slices.ContainsFunc(w.pods, func(p *policy.Pod) bool {
+		return !slices.ContainsFunc(s.now.selecting(p), func(np *networkingv1.NetworkPolicy) bool {
+			return policy.Isolates(np, d)
+		})
+	})
+	return s.isolates[key]
+}
+
+// covered says whether policies of the cluster isolate the pods of a workload in a direction and allow a connection,
+// and whether they do so for all pods of the two workloads.
+func (s *suggester) covered(o observed, d policy.Direction) bool {
+	denied := func(from, to end) bool { return !s.now.about(o.Question(), from, to)[d].met }
+	return !slices.ContainsFunc(s.sorts(o.from, o.to.address), func(e end) bool { return denied(e, o.to) }) &&
+		!slices.ContainsFunc(s.sorts(o.to, o.from.address), func(e end) bool { return denied(o.from, e) })
+}
+
+// sorts returns an end for each sort of pod that the workload of an end has, or the end itself. What has no address of
+// the family, or the peer's, stands in with that of the end.
+func (s *suggester) sorts(e end, peer netip.Addr) []end {
+	if e.workload == nil {
+		return []end{e}
+	}
+	key := family{e.workload, peer.Is4()}
+	all, known := s.sorted[key]
+	if !known {
+		found := make(map[[2]int]bool)
+		for _, p := range e.workload.pods {
+			sort := end{pod: p, workload: e.workload}
+			for _, a := range p.IPs {
+				if a.Is4() == key.four {
+					sort.address = a
+				}
+			}
+			if id := [2]int{s.now.kind(p), s.now.between(sort.address)}; !found[id] {
+				found[id], all = true, append(all, sort)
+			}
+		}
+		s.sorted[key] = all
+	}
+	all = slices.Clone(all)
+	for i := range all {
+		if a := all[i].address; !a.IsValid() || a == peer || all[i].pod == e.pod {
+			all[i].address = e.address
+		}
+	}
+	return all
+}
+
+// family is the pods of a workload with their addresses of a family.
+type family struct {
+	workload *workload
+	four     bool
+}
+
+// replay asks the oracle about every connection that was seen, with the policies that are suggested. Rules only ever
+// add to each other, and what the tiers say of it is the same as before, when it was allowed. So it is enough that one
+// peer and one port of the rule that is for the connection allow it alone, or that the policies which there were before
+// do; what is in neither is asked about with all that there is.
 func (s *suggester) replay() {
 	for _, o := range s.seen {
+		before := s.now.about(o.Question(), o.from, o.to)
 		for _, d := range policy.Directions() {
-			if own, _ := o.of(d); own.in(s.Namespace) && !enforced(s.ask(o.Question(), o.from, o.to), d).Allowed {
+			if own, _ := o.of(d); own.in(s.Namespace) && !s.ruled(o, d) && !before[d].met && !s.allowed(o, d) {
 				s.Lost = append(s.Lost, Lost{o.Flow, "no rule can express it"})
 				break
 			}
 		}
 	}
+}
+
+// ruled says whether the rule that was written for a direction of a connection allows it.
+func (s *suggester) ruled(o observed, d policy.Direction) bool {
+	own, _ := o.of(d)
+	np := s.written[subject{own.workload, d}].part(s.wish(o, d))
+	if np == nil {
+		return false
+	}
+	c := *s.Before
+	c.ClusterPolicies, c.Modes = nil, nil
+	is := decision(ask(&c, []*networkingv1.NetworkPolicy{np}, o.Question(), o.from, o.to), d)
+	return is.Isolated && is.Allowed
+}
+
+// allowed says whether all policies together allow a direction of a connection.
+func (s *suggester) allowed(o observed, d policy.Direction) bool {
+	var all []*networkingv1.NetworkPolicy
+	for _, np := range s.After.Policies {
+		for _, e := range [...]end{o.from, o.to} {
+			if e.pod != nil && e.pod.Namespace == np.Namespace && policy.Selects(np, e.pod.Labels) {
+				all = append(all, np)
+				break
+			}
+		}
+	}
+	return decision(ask(s.After, all, o.Question(), o.from, o.to), d).Allowed
 }

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/netpold/netpold/translate/flows"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -27,17 +28,19 @@ type wish struct {
 
 // peer is who a rule is about.
 type peer struct {
-	kind     kind
-	workload *workload
-	block    netip.Prefix // without a workload
+	kind      kind
+	workload  *workload    // of pods
+	namespace string       // of wholes; "" is all namespaces
+	block     netip.Prefix // of nodes and outside
 }
 
 // kind is what a peer is, in the order in which rules are written.
 type kind uint8
 
 const (
-	dns kind = iota
-	pods
+	dns    kind = iota
+	pods        // a workload
+	wholes      // all pods of a namespace, or of all
 	nodes
 	outside
 )
@@ -58,12 +61,9 @@ type need struct {
 	addresses map[netip.Addr]bool
 }
 
-// note adds what a direction of a connection needs.
-func (s *suggester) note(o observed, d policy.Direction) {
-	own, other := o.of(d)
-	if !own.in(s.Namespace) {
-		return
-	}
+// wish returns what a policy must allow for a direction of a connection.
+func (s *suggester) wish(o observed, d policy.Direction) wish {
+	_, other := o.of(d)
 	number, _ := o.Number()
 	w := wish{service: service{number, o.Port}}
 	if o.Port == 0 {
@@ -80,7 +80,16 @@ func (s *suggester) note(o observed, d policy.Direction) {
 	default:
 		w.peer = peer{kind: pods, workload: other.workload}
 	}
-	key := subject{own.workload, d}
+	return w
+}
+
+// note adds what a direction of a connection needs.
+func (s *suggester) note(o observed, d policy.Direction) {
+	own, other := o.of(d)
+	if !own.in(s.Namespace) {
+		return
+	}
+	w, key := s.wish(o, d), subject{own.workload, d}
 	if s.isMet(o, key, w) {
 		return
 	}
@@ -89,17 +98,26 @@ func (s *suggester) note(o observed, d policy.Direction) {
 	}
 	n := s.needs[key][w]
 	if n == nil {
-		n = &need{wish: w, name: o.Service(), addresses: make(map[netip.Addr]bool)}
+		n = &need{wish: w, addresses: make(map[netip.Addr]bool)}
 		s.needs[key][w] = n
 	}
-	n.count += o.Count
 	n.addresses[other.address] = true
-	if o.Last.After(n.last) {
-		n.last = o.Last
+	n.add(need{name: o.Service(), count: o.Count, last: o.Last})
+}
+
+// add adds what was seen of another need.
+func (n *need) add(other need) {
+	n.count += other.count
+	if other.last.After(n.last) {
+		n.last = other.last
 	}
-	if !strings.Contains(n.name, o.Service()) {
-		n.name += " and " + o.Service()
+	switch {
+	case n.name == "":
+		n.name = other.name
+	case !strings.Contains(n.name, other.name):
+		n.name += " and " + other.name
 	}
+	maps.Copy(n.addresses, other.addresses)
 }
 
 // isMet says whether policies of the cluster meet a wish: for all pods by the first connection that has it, and for
@@ -116,22 +134,7 @@ func (s *suggester) isMet(o observed, key subject, w wish) bool {
 		met = s.covered(o, key.direction)
 		s.met[key][w] = met
 	}
-	own, peer := o.of(key.direction)
-	return met && s.allowed(o, key.direction, own, peer)
-}
-
-// block returns the network that stands for an address.
-func (e External) block(a netip.Addr) netip.Prefix {
-	bits := a.BitLen()
-	switch {
-	case e == Any:
-		bits = 0
-	case e == Subnet && a.Is4():
-		bits = 24
-	case e == Subnet:
-		bits = 64
-	}
-	return netip.PrefixFrom(a, bits).Masked()
+	return met && s.now.about(o.Question(), o.from, o.to)[key.direction].met
 }
 
 // Labels by which every cluster's DNS is found.
@@ -153,35 +156,32 @@ func isDNS(p *policy.Pod, s service) bool {
 // rule is a rule of a policy in the making.
 type rule struct {
 	comment []string
+	of      []peer // who it is about
 	peers   []networkingv1.NetworkPolicyPeer
 	ports   []networkingv1.NetworkPolicyPort
 }
 
+// group is what becomes a rule.
+type group struct {
+	peers []peer
+	needs []*need
+}
+
 // rules returns the rules for needs: one for each peer. Networks that have the same ports share one, and so do
 // workloads that have the same selector.
-func (s *suggester) rules(d policy.Direction, needs map[wish]*need) []rule {
-	byPeer := make(map[peer][]*need)
-	for w, n := range needs {
-		byPeer[w.peer] = append(byPeer[w.peer], n)
-	}
-	type group struct {
-		peers []peer
-		needs []*need
-	}
+func (s *suggester) rules(d policy.Direction, byPeer map[peer][]*need) []rule {
 	groups := make(map[string]*group)
 	for p, of := range byPeer {
-		slices.SortFunc(of, func(a, b *need) int {
-			return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
-		})
-		key := ""
-		if p.workload != nil {
-			key = p.workload.Namespace + " " + metav1.FormatLabelSelector(&s.selector(p.workload).LabelSelector)
+		slices.SortFunc(of, func(a, b *need) int { return compareServices(a.service, b.service) })
+		key := fmt.Sprint(p.kind, p.namespace)
+		if p.kind == pods {
+			key += p.workload.Namespace + " " + metav1.FormatLabelSelector(&s.selector(p.workload).LabelSelector)
 		} else {
 			var ports []service
 			for _, n := range of {
 				ports = append(ports, n.service)
 			}
-			key = fmt.Sprint(p.kind, p.block.Addr().Is4(), ports)
+			key = fmt.Sprint(key, p.block.Addr().Is4(), ports)
 		}
 		if groups[key] == nil {
 			groups[key] = &group{}
@@ -196,15 +196,20 @@ func (s *suggester) rules(d policy.Direction, needs map[wish]*need) []rule {
 	for _, g := range slices.SortedFunc(maps.Values(groups), func(a, b *group) int {
 		return comparePeers(a.peers[0], b.peers[0])
 	}) {
-		r := rule{comment: comment(d, g.peers, g.needs), ports: ports(g.needs)}
+		spans := spansOf(g.needs)
+		r := rule{comment: comment(d, g, spans), of: g.peers, ports: ports(spans)}
 		for _, p := range g.peers {
-			if len(r.peers) == 0 || p.workload == nil { // workloads of one group have one selector
+			if len(r.peers) == 0 || p.kind != pods { // workloads of one group have one selector
 				r.peers = append(r.peers, s.peer(p))
 			}
 		}
 		all = append(all, r)
 	}
 	return all
+}
+
+func compareServices(a, b service) int {
+	return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
 }
 
 func comparePeers(a, b peer) int {
@@ -214,7 +219,7 @@ func comparePeers(a, b peer) int {
 
 func (p peer) name() string {
 	if p.workload == nil {
-		return ""
+		return p.namespace
 	}
 	return p.workload.String() + " " + p.workload.Kind
 }
@@ -228,8 +233,14 @@ func (s *suggester) peer(p peer) networkingv1.NetworkPolicyPeer {
 	case p.kind == dns:
 		return networkingv1.NetworkPolicyPeer{NamespaceSelector: in(dnsNamespace),
 			PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{dnsLabel: dnsName}}}
+	case p.kind == wholes && p.namespace == "":
+		return networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{}}
+	case p.kind == wholes && p.namespace == s.Namespace:
+		return networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}}
+	case p.kind == wholes:
+		return networkingv1.NetworkPolicyPeer{NamespaceSelector: in(p.namespace)}
 	case p.workload == nil:
-		return networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: p.block.String()}}
+		return networkingv1.NetworkPolicyPeer{IPBlock: ipBlock(p.block)}
 	}
 	written := networkingv1.NetworkPolicyPeer{PodSelector: &s.selector(p.workload).LabelSelector}
 	if p.workload.Namespace != s.Namespace {
@@ -238,54 +249,110 @@ func (s *suggester) peer(p peer) networkingv1.NetworkPolicyPeer {
 	return written
 }
 
-// ports writes the ports of a rule; none where one of the needs is for all. DNS is on UDP and, for long answers, TCP.
-func ports(needs []*need) []networkingv1.NetworkPolicyPort {
-	var services []service
+// span is ports of one protocol, from the first to the last; of no protocol, everything.
+type span struct {
+	proto       uint8
+	first, last uint16
+}
+
+func (p span) has(s service) bool { return p.proto == s.proto && p.first <= s.port && s.port <= p.last }
+
+// manyPorts is how many ports of a rule nobody reads. Of more, those that are nearest to each other become ranges.
+const manyPorts = 32
+
+// spansOf returns the ports of a rule, sorted. DNS is on UDP and, for long answers, TCP.
+func spansOf(needs []*need) []span {
+	var all []span
 	for _, n := range needs {
-		if n.proto == 0 {
-			return nil
-		}
-		services = append(services, n.service)
+		all = append(all, span{n.proto, n.port, n.port})
 		if n.kind == dns {
-			services = append(services, service{policy.UDP, n.port}, service{policy.TCP, n.port})
+			all = append(all, span{policy.UDP, n.port, n.port}, span{policy.TCP, n.port, n.port})
 		}
 	}
-	slices.SortFunc(services, func(a, b service) int {
-		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
+	slices.SortFunc(all, func(a, b span) int {
+		return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.first, b.first))
 	})
+	all = slices.Compact(all)
+	if excess := len(all) - manyPorts; excess > 0 {
+		all = join(all, excess)
+	}
+	slices.SortFunc(all, func(a, b span) int {
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.proto, b.proto))
+	})
+	return all
+}
+
+// join closes so many gaps between spans, which are sorted, the smallest ones first.
+func join(all []span, n int) []span {
+	var gaps []int // before the one at each index
+	for i := range all[1:] {
+		if all[i].proto == all[i+1].proto {
+			gaps = append(gaps, i+1)
+		}
+	}
+	slices.SortStableFunc(gaps, func(a, b int) int {
+		return cmp.Compare(all[a].first-all[a-1].last, all[b].first-all[b-1].last)
+	})
+	closed := make(map[int]bool)
+	for _, at := range gaps[:n] {
+		closed[at] = true
+	}
+	var spans []span
+	for i, p := range all {
+		if closed[i] {
+			spans[len(spans)-1].last = p.last
+		} else {
+			spans = append(spans, p)
+		}
+	}
+	return spans
+}
+
+// ports writes the ports of a rule; none where one of the needs is for all.
+func ports(spans []span) []networkingv1.NetworkPolicyPort {
 	names := map[uint8]corev1.Protocol{
 		policy.TCP: corev1.ProtocolTCP, policy.UDP: corev1.ProtocolUDP, policy.SCTP: corev1.ProtocolSCTP}
 	var all []networkingv1.NetworkPolicyPort
-	for _, s := range slices.Compact(services) {
-		protocol, port := names[s.proto], intstr.FromInt32(int32(s.port))
-		all = append(all, networkingv1.NetworkPolicyPort{Protocol: &protocol, Port: &port})
+	for _, s := range spans {
+		if s.proto == 0 {
+			return nil
+		}
+		protocol, port, last := names[s.proto], intstr.FromInt32(int32(s.first)), int32(s.last)
+		written := networkingv1.NetworkPolicyPort{Protocol: &protocol, Port: &port}
+		if s.last > s.first {
+			written.EndPort = &last
+		}
+		all = append(all, written)
 	}
 	return all
 }
 
-// comment says who a rule is for, and what was seen of it: a line for each port.
-func comment(d policy.Direction, peers []peer, needs []*need) []string {
-	all := make(map[service]*need)
-	for _, n := range needs {
-		if all[n.service] == nil {
-			all[n.service] = &need{name: n.name, addresses: make(map[netip.Addr]bool)}
-		}
-		all[n.service].count += n.count
-		if n.last.After(all[n.service].last) {
-			all[n.service].last = n.last
-		}
-		maps.Copy(all[n.service].addresses, n.addresses)
-	}
+// comment says who a rule is for, and what was seen of it: a line for each port or range.
+func comment(d policy.Direction, g *group, spans []span) []string {
 	lines := []string{}
-	for _, s := range slices.SortedFunc(maps.Keys(all), func(a, b service) int {
-		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
-	}) {
-		of := all[s]
+	needs := make([]*need, len(spans))
+	for _, n := range g.needs {
+		i := slices.IndexFunc(spans, func(p span) bool { return p.has(n.service) })
+		if needs[i] == nil {
+			needs[i] = &need{addresses: make(map[netip.Addr]bool)}
+		}
+		if spans[i].first < spans[i].last {
+			other := *n
+			other.name = fmt.Sprintf("%s-%d", flows.Flow{Protocol: flows.ProtocolName(n.proto), Port: spans[i].first}.
+				Service(), spans[i].last)
+			n = &other
+		}
+		needs[i].add(*n)
+	}
+	for i, of := range needs {
+		if of == nil { // DNS of which one protocol was seen
+			continue
+		}
 		name := of.name
-		if s.proto == 0 {
+		if spans[i].proto == 0 {
 			name += " (which no rule can name: this one allows every port)"
 		}
-		lines = append(lines, fmt.Sprintf("%s: %s, %s, last seen %s", peersText(d, peers, of), name,
+		lines = append(lines, fmt.Sprintf("%s: %s, %s, last seen %s", peersText(d, g.peers, of), name,
 			plural(of.count, "connection", "s"), stamp(of.last)))
 	}
 	return lines
@@ -304,9 +371,16 @@ func peersText(d policy.Direction, peers []peer, seen *need) string {
 	}
 	var names []string
 	for _, p := range peers {
-		names = append(names, p.workload.String())
+		switch {
+		case p.workload != nil:
+			names = append(names, p.workload.names()...)
+		case p.namespace != "":
+			names = append(names, "all pods of "+p.namespace)
+		default:
+			names = append(names, "all pods")
+		}
 	}
-	return word + strings.Join(names, ", ")
+	return word + few(names)
 }
 
 // stamp writes a time to the minute.

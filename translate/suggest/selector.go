@@ -11,6 +11,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // selection is the selector of a workload.
@@ -35,9 +37,9 @@ func ofKind() []string {
 	return []string{"job-name", "pod-template-hash", "statefulset.kubernetes.io/pod-name", "controller-revision-hash"}
 }
 
-// volatile says whether pods of one workload have a label with different values, or the next ones will have. Nothing
+// volatile says whether pods of the workload have a label with different values, or the next ones will have. Nothing
 // would isolate the pods of the next release if a selector had its version.
-func volatile(key, kind string) bool {
+func (w *workload) volatile(key string, p *policy.Pod) bool {
 	switch key {
 	case "app.kubernetes.io/version", "version", "helm.sh/chart", "chart",
 		"pod-template-hash", "controller-revision-hash", "pod-template-generation",
@@ -45,7 +47,15 @@ func volatile(key, kind string) bool {
 		"batch.kubernetes.io/job-completion-index", "batch.kubernetes.io/controller-uid", "controller-uid":
 		return true
 	case "batch.kubernetes.io/job-name", "job-name":
-		return kind != "Job" // a CronJob's are new each time
+		// a CronJob's are new each time, and what deploys a Job often gives it a new name, too
+		if w.Kind != "Job" {
+			return true
+		}
+		for other := range p.Labels {
+			if !strings.HasSuffix(other, "job-name") && !w.volatile(other, p) {
+				return true
+			}
+		}
 	}
 	return false
 }
@@ -59,20 +69,15 @@ type requirement struct {
 
 // selector returns the selector of a workload: labels that identify it, and as many more as tell it from the others of
 // its namespace.
-func (r roster) selector(w *workload) *selection {
+func (r *roster) selector(w *workload) *selection {
 	if w.selected != nil {
 		return w.selected
 	}
-	var others []*workload
-	for _, o := range r.in(w.Namespace) {
-		if o != w {
-			others = append(others, o)
-		}
-	}
-	candidates := requirements(w, others)
+	candidates := requirements(w, nil)
 	chosen := conventional(candidates)
-	for _, c := range chosen {
-		others = c.left(others)
+	others := r.spaces[w.Namespace].others(w, chosen)
+	if len(others) > 0 {
+		candidates = requirements(w, others)
 	}
 	for len(others) > 0 {
 		best, left := requirement{}, others
@@ -93,11 +98,28 @@ func (r roster) selector(w *workload) *selection {
 	return w.selected
 }
 
+// others returns the workloads other than w, with their pods that meet requirements of labels that identify them.
+func (s *space) others(w *workload, all []requirement) []*workload {
+	some := s.all
+	for _, r := range all {
+		if have := s.labels[r.Key+"="+r.Values[0]]; len(have) < len(some) {
+			some = have
+		}
+	}
+	others := slices.DeleteFunc(slices.Clone(some), func(o *workload) bool { return o == w })
+	for _, r := range all {
+		others = r.left(others)
+	}
+	return others
+}
+
 // weigh counts pods.
 func weigh(all []*workload) int {
 	n := 0
 	for _, w := range all {
-		n += len(w.pods)
+		for _, set := range w.sets {
+			n += set.pods
+		}
 	}
 	return n
 }
@@ -106,13 +128,13 @@ func weigh(all []*workload) int {
 func (r requirement) left(all []*workload) []*workload {
 	var left []*workload
 	for _, w := range all {
-		rest := &workload{Workload: w.Workload}
-		for _, p := range w.pods {
-			if r.matches.Matches(labels.Set(p.Labels)) {
-				rest.pods = append(rest.pods, p)
+		rest := &workload{Workload: w.Workload, also: w.also}
+		for _, set := range w.sets {
+			if r.matches.Matches(set.labels) {
+				rest.sets = append(rest.sets, set)
 			}
 		}
-		if len(rest.pods) > 0 {
+		if len(rest.sets) > 0 {
 			left = append(left, rest)
 		}
 	}
@@ -124,8 +146,8 @@ func requirements(w *workload, others []*workload) []requirement {
 	values := func(all []*workload) map[string]map[string]bool {
 		by := make(map[string]map[string]bool)
 		for _, o := range all {
-			for _, p := range o.pods {
-				for k, v := range p.Labels {
+			for _, set := range o.sets {
+				for k, v := range set.labels {
 					if by[k] == nil {
 						by[k] = make(map[string]bool)
 					}
@@ -146,19 +168,19 @@ func requirements(w *workload, others []*workload) []requirement {
 	for _, k := range keys {
 		r := requirement{LabelSelectorRequirement: metav1.LabelSelectorRequirement{Key: k}, rank: rankOf(k)}
 		have := 0
-		for _, p := range w.pods {
-			if _, has := p.Labels[k]; has {
+		for _, set := range w.sets {
+			if _, has := set.labels[k]; has {
 				have++
 			}
 		}
-		switch volatile := volatile(k, w.Kind); {
-		case volatile && (!slices.Contains(ofKind(), k) || 0 < have && have < len(w.pods)):
+		switch named := slices.Contains(ofKind(), k); {
+		case named && 0 < have && have < len(w.sets):
 			continue
-		case volatile && have > 0:
+		case named && own[k][""]: // the value does not count
 			r.Operator, r.rank = metav1.LabelSelectorOpExists, r.rank+400
 		case have == 0:
 			r.Operator, r.rank = metav1.LabelSelectorOpDoesNotExist, r.rank+300
-		case have < len(w.pods):
+		case have < len(w.sets):
 			r.Operator, r.rank = metav1.LabelSelectorOpNotIn, r.rank+200
 			maps.DeleteFunc(foreign[k], func(v string, _ bool) bool { return own[k][v] })
 			r.Values = slices.Sorted(maps.Keys(foreign[k]))
@@ -224,11 +246,13 @@ func unexact(w *workload, chosen []requirement, others []*workload) string {
 	case len(others) > 0:
 		var names []string
 		for _, o := range others {
-			names = append(names, o.String())
+			names = append(names, o.names()...)
 		}
 		slices.Sort(names)
 		return fmt.Sprintf("%s: its selector also matches pods of %s: their labels do not tell them apart", w,
-			strings.Join(names, ", "))
+			few(names))
+	case len(w.also) > 0:
+		return fmt.Sprintf("%s: one selector matches all of them: their labels do not tell them apart", w)
 	case !slices.ContainsFunc(chosen, has):
 		return fmt.Sprintf("%s: no label identifies it, so its selector may match pods to come: give it one", w)
 	}

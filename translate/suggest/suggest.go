@@ -73,6 +73,7 @@ type Suggestion struct {
 type Policy struct {
 	*networkingv1.NetworkPolicy
 	Workload  connectivity.Workload
+	Also      []connectivity.Workload // that labels do not tell from it; sorted
 	Direction policy.Direction
 	Rules     [][]string // for each rule the lines of its comment
 }
@@ -92,16 +93,15 @@ func (l Lost) String() string {
 type suggester struct {
 	Request
 	Suggestion
-	roster
+	*roster
 
-	policies map[string][]*networkingv1.NetworkPolicy // of the cluster, by namespace
+	now      *asked // what the policies of the cluster say
 	needs    map[subject]map[wish]*need
 	met      map[subject]map[wish]bool // by policies of the cluster
 	isolates map[subject]bool          // likewise
-
-	// The policies that select pods, by their namespace and labels.
-	selects map[string][]*networkingv1.NetworkPolicy
-	seen    []observed // what was allowed and is to stay so
+	sorted   map[family][]end
+	seen     []observed // what was allowed and is to stay so
+	written  map[subject]written
 }
 
 // subject is what a policy is for.
@@ -126,15 +126,12 @@ func (o observed) of(d policy.Direction) (own, peer end) {
 
 // Suggest makes policies for a namespace.
 func Suggest(r Request) *Suggestion {
-	s := &suggester{Request: r, policies: make(map[string][]*networkingv1.NetworkPolicy),
-		needs: make(map[subject]map[wish]*need), met: make(map[subject]map[wish]bool),
-		isolates: make(map[subject]bool), selects: make(map[string][]*networkingv1.NetworkPolicy)}
-	for _, np := range r.Cluster.Policies {
-		s.policies[np.Namespace] = append(s.policies[np.Namespace], np)
-	}
-	s.roster = newRoster(r.Cluster)
+	s := &suggester{Request: r, roster: newRoster(r.Cluster), needs: make(map[subject]map[wish]*need),
+		met: make(map[subject]map[wish]bool), isolates: make(map[subject]bool), sorted: make(map[family][]end),
+		written: make(map[subject]written)}
 	s.observe()
 	s.Before = s.labelled()
+	s.now = newAsked(s.Before)
 	s.seen = slices.DeleteFunc(s.seen, s.outdated)
 	for _, o := range s.seen {
 		for _, d := range policy.Directions() {
@@ -143,13 +140,10 @@ func Suggest(r Request) *Suggestion {
 	}
 	s.count()
 	s.suggest()
-	after := s.enforcing()
+	s.After = s.enforcing()
 	for _, p := range s.Policies {
-		after.Policies = append(after.Policies, p.NetworkPolicy)
-		s.policies[p.Namespace] = append(s.policies[p.Namespace], p.NetworkPolicy)
+		s.After.Policies = append(s.After.Policies, p.NetworkPolicy)
 	}
-	clear(s.selects)
-	s.After = after
 	s.replay()
 	return &s.Suggestion
 }
@@ -170,6 +164,14 @@ func (s *suggester) observe() {
 		}
 		if from.in(s.Namespace) || to.in(s.Namespace) {
 			s.seen = append(s.seen, observed{f, from, to})
+		}
+	}
+	s.join()
+	for i := range s.seen {
+		for _, e := range [...]*end{&s.seen[i].from, &s.seen[i].to} {
+			if w := s.joined[e.workload]; w != nil {
+				e.workload = w
+			}
 		}
 	}
 }
@@ -255,13 +257,14 @@ func (s *suggester) suggest() {
 				seen = true
 				continue
 			}
-			p := Policy{Workload: w.Workload, Direction: d, NetworkPolicy: &networkingv1.NetworkPolicy{
+			p := Policy{Workload: w.Workload, Also: w.also, Direction: d, NetworkPolicy: &networkingv1.NetworkPolicy{
 				TypeMeta: metav1.TypeMeta{
 					APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy"},
-				ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: names.of(w.Workload, d)},
-				Spec:       networkingv1.NetworkPolicySpec{PodSelector: selector.LabelSelector},
+				ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: names.of(w, d)},
+				Spec: networkingv1.NetworkPolicySpec{PodSelector: selector.LabelSelector,
+					PolicyTypes: []networkingv1.PolicyType{typeOf(d)}},
 			}}
-			s.fill(&p, needs)
+			s.written[subject{w, d}] = s.write(&p, needs)
 			s.Policies = append(s.Policies, p)
 		}
 		if !seen {
@@ -285,27 +288,11 @@ func (s *suggester) suggest() {
 	slices.Sort(s.Notes)
 }
 
-// manyBlocks is how many ipBlocks of a rule nobody reads.
-const manyBlocks = 32
-
-// fill puts the rules into a policy.
-func (s *suggester) fill(p *Policy, needs map[wish]*need) {
-	types := map[policy.Direction]networkingv1.PolicyType{
-		policy.Egress: networkingv1.PolicyTypeEgress, policy.Ingress: networkingv1.PolicyTypeIngress}
-	p.Spec.PolicyTypes = []networkingv1.PolicyType{types[p.Direction]}
-	for _, r := range s.rules(p.Direction, needs) {
-		if len(r.peers) > manyBlocks {
-			s.Notes = append(s.Notes, fmt.Sprintf("%s: an %s rule has %d networks: --external=24 or --external=any "+
-				"makes it shorter", p.Workload, p.Direction, len(r.peers)))
-		}
-		p.Rules = append(p.Rules, r.comment)
-		if p.Direction == policy.Ingress {
-			p.Spec.Ingress = append(p.Spec.Ingress,
-				networkingv1.NetworkPolicyIngressRule{From: r.peers, Ports: r.ports})
-		} else {
-			p.Spec.Egress = append(p.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: r.peers, Ports: r.ports})
-		}
+func typeOf(d policy.Direction) networkingv1.PolicyType {
+	if d == policy.Ingress {
+		return networkingv1.PolicyTypeIngress
 	}
+	return networkingv1.PolicyTypeEgress
 }
 
 // names gives the policies names that no other policy has.
@@ -316,7 +303,7 @@ type names struct {
 
 func (s *suggester) names() names {
 	n := names{make(map[string]bool), make(map[string]bool)}
-	for _, np := range s.policies[s.Namespace] {
+	for _, np := range s.now.policies[s.Namespace] {
 		n.used[np.Name] = true
 	}
 	kinds := make(map[string]int)
@@ -328,14 +315,14 @@ func (s *suggester) names() names {
 }
 
 // of returns the name of a workload's policy for a direction.
-func (n names) of(w connectivity.Workload, d policy.Direction) string {
+func (n names) of(w *workload, d policy.Direction) string {
 	const longest = 253 // a DNS subdomain
 	base, end := strings.Map(func(r rune) rune {
 		if r == '.' || r == '-' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' {
 			return r
 		}
 		return '-'
-	}, strings.ToLower(w.Name)), "-"+d.String()
+	}, strings.ToLower(w.title())), "-"+d.String()
 	base = strings.TrimLeft(base, "-.")
 	if n.shared[w.Name] {
 		end = "-" + strings.ToLower(w.Kind) + end

@@ -35,7 +35,8 @@ func (s *Suggestion) Write(w io.Writer) error {
 
 // write writes a policy in the order in which people write it.
 func (p Policy) write(b *bytes.Buffer) error {
-	fmt.Fprintf(b, "# %s of %s\n", p.Direction, plain(fmt.Sprintf("%s (%s)", p.Workload, p.Workload.Kind)))
+	w := workload{Workload: p.Workload, also: p.Also}
+	fmt.Fprintf(b, "# %s of %s\n", p.Direction, plain(fmt.Sprintf("%s (%s)", &w, p.Workload.Kind)))
 	metadata := map[string]string{"name": p.Name, "namespace": p.Namespace}
 	for _, part := range []struct {
 		key   string

@@ -4,10 +4,14 @@ package suggest
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/connectivity"
@@ -15,11 +19,55 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// workload is a workload with its pods: those of the cluster, and those that are gone and were seen.
+// workload is a workload with its pods: those of the cluster, and those that are gone and were seen. Workloads whose
+// labels do not tell them apart are one, as any selector of one selects them all.
 type workload struct {
 	connectivity.Workload
+	also     []connectivity.Workload // those that are one with it, sorted
 	pods     []*policy.Pod
+	sets     []labelSet
 	selected *selection // once it was asked for
+}
+
+// labelSet is the labels of pods, without what is volatile; of labels that a controller sets, without the value.
+type labelSet struct {
+	labels labels.Set
+	pods   int
+}
+
+// names returns the names of the workloads.
+func (w *workload) names() []string {
+	names := []string{w.Workload.String()}
+	for _, other := range w.also {
+		names = append(names, other.String())
+	}
+	return names
+}
+
+// String returns the names of the workloads, a few of them.
+func (w *workload) String() string { return few(w.names()) }
+
+// few lists names, a few of them.
+func few(names []string) string {
+	const most = 4
+	if more := len(names) - most; more > 1 {
+		names = append(slices.Clone(names[:most]), fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// title returns what to call the policies of a workload. Of several, that is what their labels call them, unless one
+// of them has that name.
+func (w *workload) title() string {
+	if len(w.also) == 0 {
+		return w.Name
+	}
+	for _, key := range identifying() {
+		if value := w.sets[0].labels[key]; value != "" {
+			return value
+		}
+	}
+	return w.Name
 }
 
 // end is an end of a flow: a pod of a workload, or else an address.
@@ -39,19 +87,30 @@ type roster struct {
 	owners    map[netip.Addr]*policy.Pod
 	hosts     map[netip.Addr]bool
 	gone      map[string]end
+
+	joined map[*workload]*workload // with which one others are one
+	spaces map[string]*space       // by namespace
 }
 
-func newRoster(c *policy.Cluster) roster {
-	r := roster{workloads: make(map[connectivity.Workload]*workload), pods: make(map[string]*policy.Pod),
-		owners: make(map[netip.Addr]*policy.Pod), hosts: make(map[netip.Addr]bool), gone: make(map[string]end)}
+// space is the workloads of a namespace.
+type space struct {
+	all    []*workload            // sorted
+	labels map[string][]*workload // by key=value of the labels that identify by convention
+}
+
+func newRoster(c *policy.Cluster) *roster {
+	r := &roster{workloads: make(map[connectivity.Workload]*workload), pods: make(map[string]*policy.Pod),
+		owners: make(map[netip.Addr]*policy.Pod), hosts: make(map[netip.Addr]bool), gone: make(map[string]end),
+		joined: make(map[*workload]*workload), spaces: make(map[string]*space)}
 	for i := range c.Pods {
 		p := &c.Pods[i]
 		r.pods[p.String()] = p
 		for _, a := range p.IPs {
-			if p.HostNetwork {
+			switch rival := r.owners[a]; {
+			case p.HostNetwork:
 				r.hosts[a] = true
-			} else if r.owners[a] == nil {
-				r.owners[a] = c.Owner(a)
+			case rival == nil || owns(p, rival, a):
+				r.owners[a] = p
 			}
 		}
 		if !p.HostNetwork {
@@ -61,8 +120,14 @@ func newRoster(c *policy.Cluster) roster {
 	return r
 }
 
+// owns says whether of two pods that claim an address the first has it.
+func owns(p, rival *policy.Pod, a netip.Addr) bool {
+	both := policy.Cluster{Pods: []policy.Pod{*p, *rival}}
+	return both.Owner(a) == &both.Pods[0]
+}
+
 // add adds a pod to a workload.
-func (r roster) add(name connectivity.Workload, p *policy.Pod) *workload {
+func (r *roster) add(name connectivity.Workload, p *policy.Pod) *workload {
 	w := r.workloads[name]
 	if w == nil {
 		w = &workload{Workload: name}
@@ -72,22 +137,103 @@ func (r roster) add(name connectivity.Workload, p *policy.Pod) *workload {
 	return w
 }
 
-// in returns the workloads of a namespace, sorted.
-func (r roster) in(namespace string) []*workload {
-	var all []*workload
-	for _, w := range r.workloads {
-		if w.Namespace == namespace {
-			all = append(all, w)
+// join makes one of workloads whose labels do not tell them apart. Behind it, no pod can be added.
+func (r *roster) join() {
+	first := make(map[string]*workload)
+	all := slices.SortedFunc(maps.Values(r.workloads), compareNames)
+	slices.SortStableFunc(all, func(a, b *workload) int { return cmp.Compare(a.bare(), b.bare()) })
+	for _, w := range all {
+		key := w.Namespace + " " + w.sort()
+		if one := first[key]; one != nil {
+			one.also, one.pods = append(one.also, w.Workload), append(one.pods, w.pods...)
+			for i, set := range w.sets {
+				one.sets[i].pods += set.pods
+			}
+			r.joined[w] = one
+			continue
+		}
+		first[key] = w
+		in := r.spaces[w.Namespace]
+		if in == nil {
+			in = &space{labels: make(map[string][]*workload)}
+			r.spaces[w.Namespace] = in
+		}
+		in.add(w)
+	}
+	for _, in := range r.spaces {
+		slices.SortFunc(in.all, compareNames)
+	}
+}
+
+func compareNames(a, b *workload) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
+}
+
+// bare is 1 for pods without a controller, whose names say least.
+func (w *workload) bare() int {
+	if w.Kind == "Pod" {
+		return 1
+	}
+	return 0
+}
+
+// sort finds the sets of labels that the pods of a workload have, and returns what is equal where they are.
+func (w *workload) sort() string {
+	at := make(map[string]int)
+	for _, p := range w.pods {
+		set := make(labels.Set, len(p.Labels))
+		for k, v := range p.Labels {
+			switch {
+			case !w.volatile(k, p):
+				set[k] = v
+			case slices.Contains(ofKind(), k):
+				set[k] = ""
+			}
+		}
+		key := textOf(set)
+		i, known := at[key]
+		if !known {
+			i = len(w.sets)
+			at[key], w.sets = i, append(w.sets, labelSet{labels: set})
+		}
+		w.sets[i].pods++
+	}
+	slices.SortFunc(w.sets, func(a, b labelSet) int { return cmp.Compare(textOf(a.labels), textOf(b.labels)) })
+	return strings.Join(slices.Sorted(maps.Keys(at)), " ")
+}
+
+func textOf(set labels.Set) string {
+	var text strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(set)) {
+		text.WriteString(strconv.Quote(k) + strconv.Quote(set[k]))
+	}
+	return text.String()
+}
+
+// add adds a workload to its namespace.
+func (s *space) add(w *workload) {
+	s.all = append(s.all, w)
+	for _, key := range identifying() {
+		seen := make(map[string]bool)
+		for _, set := range w.sets {
+			if value, has := set.labels[key]; has && !seen[value] {
+				seen[value] = true
+				s.labels[key+"="+value] = append(s.labels[key+"="+value], w)
+			}
 		}
 	}
-	slices.SortFunc(all, func(a, b *workload) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
-	})
-	return all
+}
+
+// in returns the workloads of a namespace, sorted.
+func (r *roster) in(namespace string) []*workload {
+	if s := r.spaces[namespace]; s != nil {
+		return s.all
+	}
+	return nil
 }
 
 // end returns what an end of a flow is, or why it cannot be said.
-func (r roster) end(e flows.End) (end, string) {
+func (r *roster) end(e flows.End) (end, string) {
 	p := r.pods[e.Pod]
 	if e.Pod == "" && !e.Host {
 		p = r.owners[e.Address]
@@ -102,7 +248,7 @@ func (r roster) end(e flows.End) (end, string) {
 }
 
 // past returns the end that a pod was which is gone.
-func (r roster) past(e flows.End) (end, string) {
+func (r *roster) past(e flows.End) (end, string) {
 	if known, seen := r.gone[e.Pod]; seen {
 		known.address = e.Address
 		return known, ""

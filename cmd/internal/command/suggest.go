@@ -63,7 +63,8 @@ Exit status: 0 all observed connections stay allowed, 1 some do not, 2 error.`,
 		"flows, or folder or file of manifests; - reads standard input; may be repeated (default the daemon, and the "+
 			"API server)")
 	cmd.Flags().StringVar(&flags.external, "external", "exact",
-		"networks for outside and node addresses: exact, 24 (a /24; a /64 for IPv6), or any")
+		"networks for outside and node addresses: exact, 24 (a /24; a /64 for IPv6), or any (of the internet; of "+
+			"another address its private network)")
 	objects.AddFlags(cmd)
 	_ = cmd.MarkFlagRequired("namespace") // fails for a flag that is not there
 	return cmd
@@ -104,8 +105,8 @@ func tell(w io.Writer, s *suggest.Suggestion) error {
 	if len(s.Policies) > 0 {
 		fmt.Fprintf(w, "netpold: %s, %d would be stopped; what the policies change:\n\n", s.SeenText(),
 			len(s.Lost))
-		diff := connectivity.Compare(connectivity.New(s.Before), connectivity.New(s.After))
-		if err := render.DiffText(w, diff.Merged()); err != nil {
+		diff := connectivity.Summarise(connectivity.New(s.Before), connectivity.New(s.After))
+		if err := render.DiffText(w, diff); err != nil {
 			return fmt.Errorf("print what changes: %w", err)
 		}
 	}
