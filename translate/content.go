@@ -68,14 +68,5 @@ func (iso *isolation) numbered(ports spec.RulePorts) spec.RulePorts {
 // bySelector puts the selector of all namespaces first, then those of whole ones; the order must not depend on what the
 // selectors match at the moment.
 func bySelector(a, b *selector) int {
-	rank := func(sel *selector) int {
-		switch {
-		case sel.Whole() && sel.Namespaces != nil && sel.Namespaces.Empty():
-			return 0
-		case sel.Whole():
-			return 1
-		}
-		return 2
-	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Key, b.Key))
+	return cmp.Or(cmp.Compare(a.Rank(), b.Rank()), cmp.Compare(a.Key, b.Key))
 }

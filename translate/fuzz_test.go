@@ -17,6 +17,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
+	"github.com/netpold/netpold/test/harness/cases"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/content"
@@ -202,7 +203,7 @@ func agree(c *policy.Cluster, node string, table *nft.Table, f policy.Flow) erro
 		return fmt.Errorf("%s: no description of %+v", f, e)
 	}
 	allowed := true
-	would := translate.WouldDeny(trail)
+	would := cases.WouldDeny(trail)
 	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
 		if here := d.Pod != nil && d.Pod.Node == node; would[d.Direction] != (allowed && here && d.WouldDeny()) {
 			return fmt.Errorf("%s: audited policies would deny it: %+v, the rules: %v by %v", f, d, would, steps)

@@ -114,7 +114,7 @@ func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cas
 			t.Errorf("%s: node %s: %v", f, node, err)
 		}
 		allow = allow && v.Kind == nft.Accept
-		audit = audit || translate.WouldDeny(trail) != [2]bool{}
+		audit = audit || cases.WouldDeny(trail) != [2]bool{}
 		for _, s := range steps {
 			path = append(path, fmt.Sprintf("%s: %s: %s { %s }", node, s.Chain, s.Rule, s.Element()))
 		}

@@ -3,10 +3,7 @@
 package translate
 
 import (
-	"fmt"
 	"maps"
-	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -16,6 +13,7 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // isolation is one distinct set of policies, and of the numbers that their named ports have in the isolated pods, that
@@ -112,7 +110,7 @@ func (s *State) unassign(id *identity, iso *isolation) {
 // isolationBy returns the isolation of a kind by some policies of the pods of id.
 func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.NamespacedName) *isolation {
 	numbers := s.resolve(id, k.Direction, policies)
-	key := isolationKey(k, policies, numbers)
+	key := chain.Key(k, policies, numbers)
 	q := s.quarantines.At(key)
 	if q != nil {
 		key = aside.StandInKey(key)
@@ -145,37 +143,11 @@ func (s *State) resolve(id *identity, d policy.Direction,
 	for _, name := range policies {
 		for _, r := range s.policies.Get(name).Rules(d) {
 			for _, port := range r.Ports.Named {
-				numbers[port] = numbersOf(id, port)
+				numbers[port] = spec.NumbersOf(id.Ports, port)
 			}
 		}
 	}
 	return numbers
-}
-
-// numbersOf returns the ports that have that name and protocol in the pods of id.
-func numbersOf(id *identity, port policy.NamedPort) nft.Ports {
-	var numbers nft.Ports
-	for _, have := range id.Ports {
-		if have.Name == port.Name && have.Proto == port.Proto {
-			numbers = append(numbers, nft.PortRange{Proto: have.Proto, First: have.Number, Last: have.Number})
-		}
-	}
-	return numbers
-}
-
-// isolationKey is equal for equal isolations and only for those.
-func isolationKey(k frame.Kind, policies []types.NamespacedName, numbers map[policy.NamedPort]nft.Ports) string {
-	fields := []string{k.String(), policies[0].Namespace}
-	for _, p := range policies {
-		fields = append(fields, p.Name)
-	}
-	var ports []string
-	for port, have := range numbers {
-		ports = append(ports, fmt.Sprintf("%s %d %v", port.Name, port.Proto, []nft.PortRange(have)))
-	}
-	slices.Sort(ports)
-	fields = append(append(fields, ""), ports...)
-	return strings.Join(fields, "\n") // no field has a line break: names are DNS names
 }
 
 // build brings what the isolation allows up to date with its policies.

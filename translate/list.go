@@ -5,12 +5,9 @@ package translate
 import (
 	"cmp"
 	"iter"
-	"maps"
 	"net/netip"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
@@ -97,7 +94,7 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 		fields = append(fields, p.Name, p.hash)
 		for i := range p.compiled.Rules[at.Direction] {
 			written := &p.compiled.Rules[at.Direction][i]
-			if r, found := s.resolveRule(*written, id, at.Direction); found != nil {
+			if r, found := at.Complete(*written, id.Ports, s.nodePeers); found != nil {
 				resolved[written] = r
 				fields = append(fields, found...)
 			}
@@ -203,31 +200,6 @@ func (s *State) open(l *list) {
 	}
 }
 
-// resolveRule replaces in a rule for the pods of id what is not in its text: the numbers that names of ports have in
-// them, and the addresses of nodes. It returns those, too; nil if nothing is to be replaced.
-func (s *State) resolveRule(r spec.ClusterRule, id *identity, d policy.Direction) (spec.ClusterRule, []string) {
-	var found []string
-	if d == policy.Ingress && len(r.Named) > 0 {
-		r.Ports, r.Named = tier.Resolve(r, id.Ports), nil
-		found = append(found, r.Ports.Key())
-	}
-	if len(r.Nodes) == 0 {
-		return r, found
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.nodePeers)) {
-		n := s.nodePeers[name]
-		selects := func(sel labels.Selector) bool { return sel.Matches(labels.Set(n.Labels)) }
-		if !slices.ContainsFunc(r.Nodes, selects) {
-			continue
-		}
-		for _, a := range n.Addresses {
-			found = append(found, a.String())
-			r.Networks = append(slices.Clip(r.Networks), netip.PrefixFrom(a, a.BitLen()))
-		}
-	}
-	return r, found
-}
-
 // newList makes the list of some rules.
 func (s *State) newList(l *list, rules []tier.Rule) *list {
 	l.name = l.Tier.Prefix(l.Direction) + "list-" + l.key
@@ -285,7 +257,7 @@ const maxWide = 4
 func (l *list) selectors(s *State) tier.Selectors {
 	var wide []*selector
 	for _, sel := range l.order {
-		if broad(sel.Peer) && (len(wide) == 0 || bySelector(sel, wide[0]) < 0) {
+		if sel.Broad() && (len(wide) == 0 || bySelector(sel, wide[0]) < 0) {
 			wide = []*selector{sel}
 		}
 	}
@@ -381,15 +353,6 @@ func (l *list) pods(s *State) iter.Seq2[netip.Addr, *tier.Group] {
 			}
 		}
 	}
-}
-
-// broad says whether a peer is all pods of all namespaces, but some that it names.
-func broad(p spec.Peer) bool {
-	requirements, _ := p.Namespaces.Requirements()
-	return p.Whole() && !slices.ContainsFunc(requirements, func(r labels.Requirement) bool {
-		return r.Operator() != selection.NotIn && r.Operator() != selection.NotEquals &&
-			r.Operator() != selection.DoesNotExist
-	})
 }
 
 // put brings the group that the list has an identity's addresses in up to date.

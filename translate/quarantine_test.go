@@ -10,6 +10,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
+	"github.com/netpold/netpold/test/harness/cases"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/aside"
@@ -109,7 +110,7 @@ func quarantineHolds(c *policy.Cluster, s *translate.State, flows *random.Flows)
 			if is.Quarantine == "" && is.Allowed != was.Allowed || is.Allowed && !was.Allowed {
 				return 0, fmt.Errorf("%s: the policies say %+v, the excerpt %+v", f, was, is)
 			}
-			if would := translate.WouldDeny(trail)[is.Direction]; would != (expected && is.WouldDeny()) {
+			if would := cases.WouldDeny(trail)[is.Direction]; would != (expected && is.WouldDeny()) {
 				return 0, fmt.Errorf("%s: audited policies would deny it: %+v, the rules: %t", f, is, would)
 			}
 			expected = expected && is.Allowed

@@ -45,7 +45,7 @@ func (iso *isolation) portsOf(id *identity) spec.Ports {
 	add := func(a content.Allowed) {
 		open = append(open, a.Open)
 		for _, port := range a.Named {
-			open = append(open, spec.Ports{Ranges: numbersOf(id, port)})
+			open = append(open, spec.Ports{Ranges: spec.NumbersOf(id.Ports, port)})
 		}
 	}
 	if len(iso.Copied) < len(id.Selectors) {

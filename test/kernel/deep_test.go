@@ -14,6 +14,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
+	"github.com/netpold/netpold/test/harness/cases"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
@@ -82,7 +83,7 @@ func (of deepCase) check(t *testing.T, a deepAnswers) {
 		}
 		audits := [2]bool{policy.Egress: explained.Egress.WouldDeny(),
 			policy.Ingress: explained.Egress.Allowed && explained.Ingress.WouldDeny()}
-		if got := translate.WouldDeny(trail); got != audits {
+		if got := cases.WouldDeny(trail); got != audits {
 			t.Errorf("%s: audited policies would deny it, by direction: %v; by the rules: %v", f, audits, got)
 		}
 		for d, denied := range audits {

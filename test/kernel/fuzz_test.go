@@ -19,6 +19,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/nft/trace"
+	"github.com/netpold/netpold/test/harness/cases"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
@@ -182,7 +183,7 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 				flow, flow.ICMPType,
 				forwarded[i], rules, steps, err, policies, table)
 		}
-		for _, d := range translate.WouldDeny(trail) {
+		for _, d := range cases.WouldDeny(trail) {
 			if d {
 				would++
 			}

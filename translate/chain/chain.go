@@ -3,11 +3,15 @@
 package chain
 
 import (
+	"fmt"
 	"k8s.io/apimachinery/pkg/types"
+	"slices"
+	"strings"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/opening"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
 
@@ -125,4 +129,19 @@ func (c *Isolation) lookUp(k setKind, add func(...nft.Statement)) {
 			add(nft.LookupIn(peer, set), c.Kind.Allow())
 		}
 	}
+}
+
+// Key is equal for equal isolations and only for those.
+func Key(k frame.Kind, policies []types.NamespacedName, numbers map[policy.NamedPort]nft.Ports) string {
+	fields := []string{k.String(), policies[0].Namespace}
+	for _, p := range policies {
+		fields = append(fields, p.Name)
+	}
+	var ports []string
+	for port, have := range numbers {
+		ports = append(ports, fmt.Sprintf("%s %d %v", port.Name, port.Proto, []nft.PortRange(have)))
+	}
+	slices.Sort(ports)
+	fields = append(append(fields, ""), ports...)
+	return strings.Join(fields, "\n") // no field has a line break: names are DNS names
 }

@@ -2,7 +2,12 @@
 
 package spec
 
-import "k8s.io/apimachinery/pkg/labels"
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+)
 
 // Peer selects pods: of one namespace, of the namespaces that a selector matches or, with neither, of the whole
 // cluster.
@@ -14,6 +19,29 @@ type Peer struct {
 
 // Whole says whether the peer is every pod of its namespaces.
 func (p Peer) Whole() bool { return p.Pods.Empty() }
+
+// Rank is 0 for all namespaces, 1 for others that are whole, and 2 for the rest.
+func (p Peer) Rank() int {
+	switch {
+	case !p.Whole():
+		return 2
+	case p.Namespaces != nil && p.Namespaces.Empty():
+		return 0
+	}
+	return 1
+}
+
+// Broad says whether the peer is all pods of all namespaces, but some that it names.
+func (p Peer) Broad() bool {
+	if !p.Whole() || p.Namespaces == nil {
+		return false
+	}
+	requirements, _ := p.Namespaces.Requirements()
+	return !slices.ContainsFunc(requirements, func(r labels.Requirement) bool {
+		return r.Operator() != selection.NotIn && r.Operator() != selection.NotEquals &&
+			r.Operator() != selection.DoesNotExist
+	})
+}
 
 // String names the peer in comments and is equal for equal peers and only for those.
 func (p Peer) String() string {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Ports is the ports that a rule opens, or the union of several rules'. The zero value opens nothing.
@@ -51,4 +52,15 @@ func (p Ports) Key() string {
 		b = binary.BigEndian.AppendUint16(b, r.Last)
 	}
 	return string(b)
+}
+
+// NumbersOf returns those of ports that have the name and protocol of one.
+func NumbersOf(ports []policy.NamedPort, port policy.NamedPort) nft.Ports {
+	var numbers nft.Ports
+	for _, have := range ports {
+		if have.Name == port.Name && have.Proto == port.Proto {
+			numbers = append(numbers, nft.PortRange{Proto: have.Proto, First: have.Number, Last: have.Number})
+		}
+	}
+	return numbers
 }

@@ -37,13 +37,13 @@ func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (explai
 	}
 	var e explain.Answer
 	for _, flow := range flows {
-		var traces []translate.NodeTrace
+		var of []translate.NodeTrace
 		if f.Rules || f.Limits != content.DefaultLimits() {
-			if traces, err = translate.Trace(cluster, flow, translate.Options{Limits: f.Limits}); err != nil {
+			if of, err = traces(cluster, flow, translate.Options{Limits: f.Limits}); err != nil {
 				return explain.Answer{}, err
 			}
 		}
-		text, err := explain.Flow(cluster, flow, traces)
+		text, err := explain.Flow(cluster, flow, of)
 		if err != nil {
 			return explain.Answer{}, err
 		}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cases
+
+import (
+	"github.com/netpold/netpold/nft/trace"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// WouldDeny says in which directions audited policies would deny a packet that goes a way through a table.
+func WouldDeny(t trace.Trail) (would [2]bool) {
+	for _, step := range t.Steps {
+		for _, d := range policy.Directions() {
+			would[d] = would[d] || frame.WouldDeny(step.Verdict, d)
+		}
+	}
+	return would
+}
