@@ -25,7 +25,7 @@ func (iso *isolation) render(s *State) {
 				opens = spec.Ports{Every: true}
 			}
 			for _, f := range nft.Families() {
-				if set := sel.Own.shared[sharedKey(ports)].sets[f]; set != nil {
+				if set := sel.Own.shared[chain.SharedKey(ports)].Find(f); set != nil {
 					b.Lookups = append(b.Lookups, chain.Lookup{Set: set, Ports: opens})
 				}
 			}

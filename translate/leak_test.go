@@ -35,8 +35,8 @@ func (s *State) Sizes() map[string]int {
 		sizes["listsBy"] += len(sel.Own.lists)
 		sizes["lookedUpBy"] += len(sel.Own.lookedUpBy)
 		for _, sh := range sel.Own.shared {
-			sizes["heldBy"] += len(sh.heldBy)
-			sizes["sharedSets"] += len(sh.sets)
+			sizes["sharedUsers"] += sh.Users()
+			sizes["sharedSets"] += sh.Sets()
 		}
 	}
 	for _, iso := range s.isolations {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/aside"
+	"github.com/netpold/netpold/translate/chain"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
@@ -32,9 +33,9 @@ type list struct {
 	order  []*selector       // that are peers, as they are written
 	index  map[*selector]int // in order
 
-	rulesOf [][]int                  // that have each of order as a peer
-	wide    []int                    // of order, wide ones when it was placed
-	held    map[*sharedSet]*selector // the sets that its form needs
+	rulesOf [][]int                     // that have each of order as a peer
+	wide    []int                       // of order, wide ones when it was placed
+	held    map[*chain.Shared]*selector // the sets that its form needs
 }
 
 // list gives a local identity its lists, and takes them from one that has ceased to be local. It says whether one is
@@ -204,7 +205,7 @@ func (s *State) open(l *list) {
 func (s *State) newList(l *list, rules []tier.Rule) *list {
 	l.name = l.Tier.Prefix(l.Direction) + "list-" + l.key
 	l.users, l.index = make(map[*identity]struct{}), make(map[*selector]int)
-	l.held = make(map[*sharedSet]*selector)
+	l.held = make(map[*chain.Shared]*selector)
 	s.lists[l.key] = l
 	s.open(l)
 	for i, r := range rules {
@@ -304,8 +305,8 @@ func (l *list) reform(s *State) {
 // form is [tier.Placed.Reform].
 func (l *list) form(s *State) {
 	s.troubleVersion++
-	held := make(map[*sharedSet]*selector)
-	of := func(n tier.Need) *sharedSet {
+	held := make(map[*chain.Shared]*selector)
+	of := func(n tier.Need) *chain.Shared {
 		ports := make([]policy.NamedPort, len(n.Names))
 		for i, name := range n.Names {
 			ports[i].Name = name
@@ -314,22 +315,20 @@ func (l *list) form(s *State) {
 	}
 	for _, n := range l.placed.Needs(l.placed.Due()) {
 		sh := of(n)
-		sh.heldBy[l], held[sh] = struct{}{}, l.order[n.Selector]
-		for _, f := range nft.Families() { // also of none, and if no rule looks it up
-			sh.of(s, f)
-		}
+		sh.Hold(l.name) // also of a family of none, and if no rule looks it up
+		held[sh] = l.order[n.Selector]
 	}
-	l.placed.Reform(func(n tier.Need, f nft.Family) *nft.Set { return of(n).of(s, f) }, l.pods(s))
-	l.release(s, held)
+	l.placed.Reform(func(n tier.Need, f nft.Family) *nft.Set { return of(n).Set(f) }, l.pods(s))
+	l.release(held)
 	l.held = held
 }
 
 // release ends the use of the sets that the list holds, but for some.
-func (l *list) release(s *State, but map[*sharedSet]*selector) {
+func (l *list) release(but map[*chain.Shared]*selector) {
 	for sh, sel := range l.held {
 		if _, still := but[sh]; !still {
-			delete(sh.heldBy, l)
-			s.unshare(sel, sh)
+			sh.Release(l.name)
+			unshare(sel, sh)
 		}
 	}
 }
@@ -400,7 +399,7 @@ func (l *list) discard(s *State) {
 	if l.placed != nil {
 		l.placed.Remove()
 	}
-	l.release(s, nil)
+	l.release(nil)
 	for _, sel := range l.order {
 		s.dropSelector(sel)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/translate/chain"
 	"github.com/netpold/netpold/translate/index"
 	"github.com/netpold/netpold/translate/spec"
 	"github.com/netpold/netpold/translate/tier"
@@ -23,11 +24,11 @@ type (
 		groups     map[*list]*tier.Group     // in lists whose maps may have its addresses; nil without one
 	}
 	uses struct {
-		copiedBy   map[*isolation]struct{} // that copy its pods into their own sets
-		lookedUpBy map[*isolation]int      // that look its pods up in sets that are shared: how many of them
-		lists      map[*list]struct{}      // that have it in their rules
-		addresses  int                     // of the pods that it matches
-		shared     map[string]*sharedSet   // by [sharedKey]; nil without one
+		copiedBy   map[*isolation]struct{}  // that copy its pods into their own sets
+		lookedUpBy map[*isolation]int       // that look its pods up in sets that are shared: how many of them
+		lists      map[*list]struct{}       // that have it in their rules
+		addresses  int                      // of the pods that it matches
+		shared     map[string]*chain.Shared // by [chain.SharedKey]; nil without one
 	}
 
 	identity = index.Identity[held, uses]
@@ -142,13 +143,13 @@ func (l listener) Left(id *identity) {
 // listAddress adds an address of id to the sets that are shared of sel, and delistAddress takes it out.
 func (s *State) listAddress(sel *selector, a netip.Addr, id *identity) {
 	for _, sh := range sel.Own.shared {
-		sh.add(s, a, id.Ports)
+		sh.Add(a, id.Ports)
 	}
 }
 
 func (s *State) delistAddress(sel *selector, a netip.Addr, id *identity) {
 	for _, sh := range sel.Own.shared {
-		sh.remove(s, a, id.Ports)
+		sh.Remove(a, id.Ports)
 	}
 }
 

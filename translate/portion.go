@@ -73,9 +73,7 @@ func (s *State) complete(budget int) {
 }
 
 // edits is how many elements were edited so far, about.
-func (s *State) edits() int {
-	return s.work + s.place.Edits + s.openings.Edits + s.parts.Edits + s.index.Edits
-}
+func (s *State) edits() int { return s.place.Edits + s.openings.Edits + s.parts.Edits + s.index.Edits }
 
 // task is to find the isolations of an identity, or to build one that has changed.
 type task struct {

@@ -66,7 +66,6 @@ type State struct {
 	dirtyChains     map[*isolation]struct{} // whose chain may read otherwise
 	orphans         map[*isolation]struct{} // that may have no pods any more
 	reckon          bool                    // a namespace may have another share of its limit
-	work            int                     // done so far, about as many as elements were edited
 
 	leaving func(netip.Addr, policy.Pod) // see Leaving
 

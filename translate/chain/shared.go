@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chain
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// Shared is the pods of a selector in sets of the table, one for each family, that all who look them up share: by
+// their addresses or, if there are names, by the ports that have one of those in them.
+type Shared struct {
+	place         *Place
+	name, comment string
+	ports         []policy.NamedPort // names; a Proto of 0 is any
+	sets          map[nft.Family]*nft.Set
+	lookedUpBy    map[string]int      // chains: how often; then sets that would be empty are not there
+	heldBy        map[string]struct{} // lists; then all are there
+}
+
+// NewShared returns what is shared of a selector, by some names of ports if there are any. It has no addresses yet.
+func NewShared(in *Place, selector string, ports []policy.NamedPort) *Shared {
+	sh := &Shared{
+		place: in, name: "namespaces-" + nft.Hash(selector), comment: selector, ports: ports,
+		sets: make(map[nft.Family]*nft.Set), lookedUpBy: make(map[string]int), heldBy: make(map[string]struct{}),
+	}
+	if key := SharedKey(ports); key != "" {
+		sh.name, sh.comment = "named-"+nft.Hash(selector, key), "ports"+key+" of "+selector
+	}
+	return sh
+}
+
+// SharedKey is equal for equal names of ports and only for those.
+func SharedKey(ports []policy.NamedPort) string {
+	key := ""
+	for _, p := range ports {
+		key += " " + p.Name
+		if p.Proto != 0 {
+			key += "/" + nft.ProtocolName(p.Proto)
+		}
+	}
+	return key
+}
+
+// keys yields those of the elements that an address of a pod with some ports has.
+func (sh *Shared) keys(a netip.Addr, ports []policy.NamedPort) iter.Seq[nft.Key] {
+	return func(yield func(nft.Key) bool) {
+		if len(sh.ports) == 0 {
+			yield(nft.AddrKey(a))
+			return
+		}
+		for _, have := range ports {
+			named := func(p policy.NamedPort) bool {
+				return p.Name == have.Name && (p.Proto == have.Proto || p.Proto == 0)
+			}
+			if slices.ContainsFunc(sh.ports, named) && !yield(nft.PortKey(a, have.Proto, have.Number)) {
+				return
+			}
+		}
+	}
+}
+
+// Add adds an address of a pod with some ports.
+func (sh *Shared) Add(a netip.Addr, ports []policy.NamedPort) {
+	for key := range sh.keys(a, ports) {
+		sh.place.Edits++
+		// no comment: there may be as many as there are pods
+		sh.Set(nft.FamilyOf(a)).Want(key, nft.Value{})
+	}
+}
+
+// Remove takes it out again.
+func (sh *Shared) Remove(a netip.Addr, ports []policy.NamedPort) {
+	for key := range sh.keys(a, ports) {
+		sh.place.Edits++
+		sh.Set(nft.FamilyOf(a)).Unwant(key)
+	}
+	sh.drop()
+}
+
+// Set returns the set of a family, which is there from then on.
+func (sh *Shared) Set(f nft.Family) *nft.Set {
+	set := sh.sets[f]
+	if set == nil {
+		typ := nft.SetType{Family: f, Fields: nft.Addr}
+		if len(sh.ports) > 0 {
+			typ.Fields = nft.AddrProtoPort
+		}
+		set = sh.place.Table.Set(sh.name+"-"+f.String(), typ, sh.comment)
+		sh.sets[f] = set
+		sh.change()
+	}
+	return set
+}
+
+// drop deletes the sets that nobody needs.
+func (sh *Shared) drop() {
+	for f, set := range sh.sets {
+		if len(sh.heldBy) > 0 || len(sh.lookedUpBy) > 0 && set.Len() > 0 {
+			continue
+		}
+		sh.place.Table.DeleteSet(set.Name)
+		delete(sh.sets, f)
+		sh.change()
+	}
+}
+
+// change has the chains made anew that look the sets up.
+func (sh *Shared) change() {
+	for chain := range sh.lookedUpBy {
+		sh.place.Changed(chain)
+	}
+}
+
+// Key is the [SharedKey] of the names.
+func (sh *Shared) Key() string { return SharedKey(sh.ports) }
+
+// Find returns the set of a family, or nil if it would be empty, and no list holds it.
+func (sh *Shared) Find(f nft.Family) *nft.Set { return sh.sets[f] }
+
+// LookUp makes a chain one that looks the sets up, once more, and EndLookUp takes that back.
+func (sh *Shared) LookUp(chain string) { sh.lookedUpBy[chain]++ }
+
+// EndLookUp also drops the sets that nobody needs.
+func (sh *Shared) EndLookUp(chain string) {
+	if sh.lookedUpBy[chain]--; sh.lookedUpBy[chain] == 0 {
+		delete(sh.lookedUpBy, chain)
+	}
+	sh.drop()
+}
+
+// Hold has a list hold the sets of all families, and Release takes that back.
+func (sh *Shared) Hold(list string) {
+	sh.heldBy[list] = struct{}{}
+	for _, f := range nft.Families() {
+		sh.Set(f)
+	}
+}
+
+// Release also drops the sets that nobody needs.
+func (sh *Shared) Release(list string) {
+	delete(sh.heldBy, list)
+	sh.drop()
+}
+
+// Users is how many chains and lists use the sets.
+func (sh *Shared) Users() int { return len(sh.heldBy) + len(sh.lookedUpBy) }
+
+// Sets is how many sets there are.
+func (sh *Shared) Sets() int { return len(sh.sets) }
