@@ -76,6 +76,7 @@ func (s *State) DeleteClusterPolicy(name string) {
 // nil.
 func (s *State) relistSubjects(old, next *clusterPolicy) {
 	s.troubleVersion++
+	s.denying = nil
 	for _, ns := range s.index.Namespaces() {
 		for _, id := range ns.Identities {
 			if len(id.Local) > 0 && (old.selects(id) || next.selects(id)) {

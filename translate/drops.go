@@ -45,8 +45,12 @@ func (s *State) TierRuleOf(chain string) (policy.ClusterRuleRef, bool) {
 	return ref, ok
 }
 
-// DenyingRules returns the rules of ClusterNetworkPolicies that deny something, by the names of their chains.
+// DenyingRules returns the rules of ClusterNetworkPolicies that deny something, by the names of their
+// chains; not to be changed. They are found anew when ClusterNetworkPolicies have changed.
 func (s *State) DenyingRules() map[string]policy.ClusterRuleRef {
+	if s.denying != nil {
+		return s.denying
+	}
 	all := make(map[string]policy.ClusterRuleRef)
 	for name, p := range s.clusterPolicies {
 		for _, d := range policy.Directions() {
@@ -61,6 +65,7 @@ func (s *State) DenyingRules() map[string]policy.ClusterRuleRef {
 			}
 		}
 	}
+	s.denying = all
 	return all
 }
 

@@ -73,6 +73,7 @@ type State struct {
 	frame *frame.Frame
 
 	clusterPolicies map[string]*clusterPolicy
+	denying         map[string]policy.ClusterRuleRef // see DenyingRules; nil: to be found anew
 	nodePeers       map[string]policy.NodePeer
 	lists           map[string]*list
 	listOrphans     map[*list]struct{} // that may have no pods any more

@@ -5,6 +5,7 @@ package translate_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -169,4 +170,28 @@ func TestTierNetworksOnce(t *testing.T) {
 		t.Errorf("%d elements, want %d at most", elements, most)
 	}
 	t.Logf("%d elements of %d pods and %d networks", elements, pods, networks)
+}
+
+// TestDenyingRulesAreKept: who asks for the rules that deny gets them as they were found, until a policy changes.
+func TestDenyingRulesAreKept(t *testing.T) {
+	s := translate.New("node", translate.Options{})
+	deny := []v1alpha2.ClusterNetworkPolicyIngressRule{{Action: v1alpha2.ClusterNetworkPolicyRuleActionDeny,
+		From: []v1alpha2.ClusterNetworkPolicyIngressPeer{{Namespaces: &metav1.LabelSelector{}}}}}
+	p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{}}
+	p.Name, p.Spec.Tier, p.Spec.Subject.Namespaces = "p", v1alpha2.AdminTier, &metav1.LabelSelector{}
+	for rules := range 3 {
+		p.ClusterNetworkPolicy = p.DeepCopy()
+		p.Spec.Ingress = slices.Repeat(deny, rules)
+		s.SetClusterPolicy(p)
+		if n := len(s.DenyingRules()); n != rules {
+			t.Errorf("%d rules that deny, want %d", n, rules)
+		}
+	}
+	if n := testing.AllocsPerRun(10, func() { s.DenyingRules() }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	s.DeleteClusterPolicy("p")
+	if n := len(s.DenyingRules()); n > 0 {
+		t.Errorf("%d rules of a policy that is deleted", n)
+	}
 }

@@ -5,6 +5,7 @@ package denied
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -246,5 +247,21 @@ func TestWaits(t *testing.T) {
 	cancel()
 	if err := c.Read(ctx, new(ledger)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestNothingCounted: a transaction of what does not count costs next to nothing.
+func TestNothingCounted(t *testing.T) {
+	c, tx := New(), &nft.Transaction{Table: "table"}
+	c.Made(tx)
+	for i := range 1000 {
+		chain := &nft.Chain{Name: fmt.Sprintf("ingress-AAAAAAAAAAAA-ns/policy-%d", i)}
+		tx.Ops = append(tx.Ops, nft.Op{Verb: nft.AddChain, Chain: chain}, nft.Op{Verb: nft.DeleteChain, Chain: chain})
+	}
+	if n := testing.AllocsPerRun(10, func() {
+		c.Begin(t.Context(), nil, tx)
+		c.End(tx, nft.Result{}, nil)
+	}); n > 10 {
+		t.Errorf("%v allocations for 2,000 operations", n)
 	}
 }
