@@ -154,11 +154,20 @@ const (
 // whether a file in it is complete; of what is written later there are events.
 func (f *state) settled(path string) bool {
 	info, err := os.Stat(path)
+	if isLink(path) && err != nil { // the kubelet deletes it next, if its ConfigMap has no such key any more
+		info, err = os.Stat(filepath.Dir(path))
+	}
 	if err != nil {
 		return true // as reading it will tell
 	}
 	age := time.Since(info.ModTime())
 	return age < 0 || age >= f.quiet // another clock may be ahead
+}
+
+// isLink says whether there is a symbolic link, wherever it leads.
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
 // readAll reads the folder. The folder that it is in is watched first, and tells when this one is replaced.
@@ -337,9 +346,9 @@ func (f *state) read(path string) (manifest, bool) {
 		return e.mask&unix.IN_MODIFY != 0 && filepath.Join(e.dir, e.name) == path
 	}):
 		return old, known
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && !isLink(path):
 		return manifest{}, false
-	case m.torn && !f.settled(path): // the event comes a moment later
+	case (m.torn || errors.Is(err, fs.ErrNotExist)) && !f.settled(path): // the event comes a moment later
 		f.unsettled[path] = struct{}{}
 		return old, known
 	}

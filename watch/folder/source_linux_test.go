@@ -305,6 +305,28 @@ func TestSourceConfigMap(t *testing.T) {
 	ft.Next(t, "delete policy shop/d")
 }
 
+// TestSourceLinkToNothing: what a link has led to is gone, or never was. That is told, and its last content stays until
+// the link goes, too.
+func TestSourceLinkToNothing(t *testing.T) {
+	ft := newFolderTest(t)
+	ft.source.quiet = time.Millisecond
+	ft.write("0.yaml", namespaceText)
+	ft.link("nowhere.yaml", "b.yaml")
+	ft.start()
+	ft.Next(t, "set namespace shop")
+	ft.log.Expect(t, "level=ERROR", "b.yaml: is a symbolic link to nothing")
+	ft.write("target", policyText("a"))
+	ft.link("target", "a.yaml")
+	ft.Next(t, "set policy shop/a selects app=a")
+	ft.remove("target")
+	ft.link("nowhere", ".link")
+	ft.rename(".link", "a.yaml")
+	ft.mark("broken")
+	ft.log.Expect(t, "its last content stays in force", "a.yaml: is a symbolic link to nothing")
+	ft.remove("a.yaml")
+	ft.Next(t, "delete policy shop/a")
+}
+
 func TestSourceFolderReplaced(t *testing.T) {
 	ft := watchFolder(t)
 	ft.write("a.yaml", policyText("a"))
