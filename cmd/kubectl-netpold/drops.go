@@ -33,7 +33,7 @@ Exit status: 0 something was blocked, 1 nothing was, 2 error, also if a node did
   netpold drops -o json | jq -r '.node' | sort | uniq -c`,
 		Args: flags.Args,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := command.CheckOutput(flags.Output); err != nil {
+			if err := flags.Check(cmd); err != nil {
 				return err
 			}
 			daemons, err := c.daemons(cmd.Context())

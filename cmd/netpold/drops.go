@@ -34,7 +34,7 @@ Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
   kubectl -n kube-system exec ds/netpold -- netpold drops`,
 		Args: flags.Args,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := command.CheckOutput(flags.Output); err != nil {
+			if err := flags.Check(cmd); err != nil {
 				return err
 			}
 			if flags.Top > 0 {

@@ -146,10 +146,12 @@ func TestCommands(t *testing.T) {
 		"drops top": {args: []string{"drops", "--top", "5"}, exit: 2, stderr: "no daemon answers"},
 		"drops top of a word": {args: []string{"drops", "--top", "ten"}, exit: 2,
 			stderr: "invalid argument \"ten\""},
-		"drops something": {args: []string{"drops", "5"}, exit: 2, stderr: "unknown command \"5\""},
-		"version":         {args: []string{"version"}, stdout: "netpold "},
-		"no such command": {args: []string{"rendre"}, exit: 2, stderr: "unknown command"},
-		"help":            {args: []string{"explain", "--help"}, stdout: "Exit status: 0 allowed, 1 denied, 2 error."},
+		"drops top of none": {args: []string{"drops", "--top=-1"}, exit: 2, stderr: "--top=-1: want 1 or more"},
+		"drops something":   {args: []string{"drops", "5"}, exit: 2, stderr: "unknown command \"5\""},
+		"version":           {args: []string{"version"}, stdout: "netpold "},
+		"no such command":   {args: []string{"rendre"}, exit: 2, stderr: "unknown command"},
+		"help": {args: []string{"explain", "--help"},
+			stdout: "Exit status: 0 allowed, 1 denied, 2 error."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, exit := execute(t.Context(), tc.stdin, tc.args...)

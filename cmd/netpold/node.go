@@ -172,9 +172,8 @@ func dialNode(ctx context.Context) (net.Conn, error) {
 	}
 	peer, err := peerOf(conn)
 	if err == nil && !believed(peer) {
-		err = fmt.Errorf("the socket %s is held by %s, not by a netpold of root or of this user; run the "+
-			"command as root",
-			name, describePeer(peer))
+		err = fmt.Errorf("the socket %s is held by %s, not by a netpold run by root or by this user; "+
+			"run the command as root", name, describePeer(peer))
 	}
 	if err != nil {
 		_ = conn.Close()

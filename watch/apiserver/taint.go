@@ -41,7 +41,7 @@ func (t *Taint) Run(ctx context.Context) {
 		removed, err := t.remove(ctx)
 		switch {
 		case err == nil && removed:
-			t.Log.Info("policies are in force; removed the taint, so that pods are scheduled", "taint", t.Key,
+			t.Log.Info("policies are in force; removed the taint, so pods can be scheduled", "taint", t.Key,
 				"node", t.Node)
 			return
 		case err == nil:

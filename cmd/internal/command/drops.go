@@ -47,6 +47,14 @@ func (f *DropsFlags) Args(cmd *cobra.Command, args []string) error {
 	return cobra.NoArgs(cmd, args)
 }
 
+// Check returns an error for a value that no flag takes.
+func (f *DropsFlags) Check(cmd *cobra.Command) error {
+	if cmd.Flags().Changed("top") && f.Top < 1 {
+		return fmt.Errorf("--top=%d: want 1 or more", f.Top)
+	}
+	return CheckOutput(f.Output)
+}
+
 // Path returns what to ask a daemon for, at one of its paths.
 func (f *DropsFlags) Path(path string) string {
 	query := url.Values{}
