@@ -77,11 +77,9 @@ func (s *State) DeleteClusterPolicy(name string) {
 func (s *State) relistSubjects(old, next *clusterPolicy) {
 	s.troubleVersion++
 	s.denying = nil
-	for _, ns := range s.index.Namespaces() {
-		for _, id := range ns.Identities {
-			if len(id.Local) > 0 && (old.selects(id) || next.selects(id)) {
-				s.dirtyIdentities[id] = struct{}{}
-			}
+	for id := range s.index.Inhabited() {
+		if old.selects(id) || next.selects(id) {
+			s.dirtyIdentities[id] = struct{}{}
 		}
 	}
 }

@@ -24,11 +24,9 @@ func (s *State) SetGateReached() { s.guard.SetReached() }
 
 // eachLocal calls f for the addresses of the pods of this node.
 func (s *State) eachLocal(f func(netip.Addr, *pod)) {
-	for _, ns := range s.index.Namespaces() {
-		for _, id := range ns.Identities {
-			for a, p := range id.Local {
-				f(a, p)
-			}
+	for id := range s.index.Inhabited() {
+		for a, p := range id.Local {
+			f(a, p)
 		}
 	}
 }

@@ -245,8 +245,8 @@ func (s *State) replacePolicy(name types.NamespacedName, p *book.Policy) {
 
 // dirtyLocal has the isolations found anew of the local identities of a namespace that may have others.
 func (s *State) dirtyLocal(namespace string, may func(*identity) bool) {
-	for id := range s.index.Identities(namespace) {
-		if len(id.Local) > 0 && may(id) {
+	for id := range s.index.Inhabited() {
+		if id.Namespace.Name == namespace && may(id) {
 			s.dirtyIdentities[id] = struct{}{}
 		}
 	}

@@ -99,6 +99,13 @@ func TestSelectorsMatch(t *testing.T) {
 			if step%100 != 0 {
 				continue
 			}
+			for _, ns := range x.Namespaces() {
+				for _, id := range ns.Identities {
+					if _, inhabited := x.Inhabited()[id]; inhabited != (len(id.Local) > 0) {
+						t.Fatalf("seed %d, step %d: %v of %s: inhabited %v", seed, step, id.Labels, ns.Name, inhabited)
+					}
+				}
+			}
 			for _, sel := range kept {
 				if wrong := mistaken(x, sel); wrong != "" {
 					t.Fatalf("seed %d, step %d: %s: %s", seed, step, sel.Key, wrong)
@@ -128,7 +135,7 @@ func change(r *rand.Rand, x *index.Index[struct{}, struct{}]) {
 		x.DeletePod(name)
 	default:
 		p := policy.Pod{NamespacedName: name, Labels: some(), HostNetwork: r.IntN(9) == 0}
-		p.Labels["pod"] = name.Name
+		p.Labels["pod"], p.Node = name.Name, []string{"node", "other"}[r.IntN(2)]
 		p.IPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(r.IntN(2)), byte(r.IntN(256))})}
 		x.SetPod(p)
 	}
@@ -170,8 +177,8 @@ func anyPeer(r *rand.Rand) spec.Peer {
 
 // mistaken says which identity a selector matches, or does not, against what it says.
 func mistaken(x *index.Index[struct{}, struct{}], sel *selector) string {
-	for name := range x.Namespaces() {
-		for id := range x.Identities(name) {
+	for name, ns := range x.Namespaces() {
+		for _, id := range ns.Identities {
 			if _, matches := sel.Matches[id]; matches != id.In(sel.Peer) {
 				return fmt.Sprintf("%v of %s: %v", id.Labels, name, matches)
 			}

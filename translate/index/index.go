@@ -38,6 +38,7 @@ type Index[I, S any] struct {
 	user        User[I, S]
 	node        unique.Handle[string]
 	local       map[*Pod[I, S]]struct{} // the pods of this node, as the API tells of them
+	inhabited   map[*Identity[I, S]]struct{}
 	sandboxes   map[string]*sandbox[I, S]
 	sandboxesOf map[types.NamespacedName][]*sandbox[I, S]
 	owners      map[netip.Addr]*Pod[I, S]
@@ -60,6 +61,7 @@ func New[I, S any](node string, user User[I, S]) *Index[I, S] {
 		user:        user,
 		node:        unique.Make(node),
 		local:       make(map[*Pod[I, S]]struct{}),
+		inhabited:   make(map[*Identity[I, S]]struct{}),
 		sandboxes:   make(map[string]*sandbox[I, S]),
 		sandboxesOf: make(map[types.NamespacedName][]*sandbox[I, S]),
 		owners:      make(map[netip.Addr]*Pod[I, S]),
@@ -118,13 +120,8 @@ func (x *Index[I, S]) Namespaces() map[string]*Namespace[I, S] { return x.namesp
 // Selectors are all selectors, by their keys; not to be changed.
 func (x *Index[I, S]) Selectors() map[string]*Selector[I, S] { return x.selectors }
 
-// Identities yields the identities of a namespace; none, if nothing is known of it.
-func (x *Index[I, S]) Identities(namespace string) iter.Seq[*Identity[I, S]] {
-	if ns := x.namespaces[namespace]; ns != nil {
-		return maps.Values(ns.Identities)
-	}
-	return func(func(*Identity[I, S]) bool) {}
-}
+// Inhabited are the identities of which pods of this node own addresses, a few of all; not to be changed.
+func (x *Index[I, S]) Inhabited() map[*Identity[I, S]]struct{} { return x.inhabited }
 
 // SetNamespace sets the labels of a namespace.
 func (x *Index[I, S]) SetNamespace(name string, labels map[string]string) {
@@ -341,7 +338,8 @@ func (x *Index[I, S]) DropSelector(sel *Selector[I, S]) {
 // Sizes returns how many objects of each kind the index remembers, for the tests that look for leaks.
 func (x *Index[I, S]) Sizes() map[string]int {
 	sizes := map[string]int{
-		"local": len(x.local), "sandboxes": len(x.sandboxes), "sandboxesOf": len(x.sandboxesOf),
+		"local": len(x.local), "inhabited": len(x.inhabited),
+		"sandboxes": len(x.sandboxes), "sandboxesOf": len(x.sandboxesOf),
 		"owners": len(x.owners), "rivals": len(x.rivals), "hosts": len(x.hosts),
 		"namespaces": len(x.namespaces), "selectors": len(x.selectors), "ofCluster": len(x.ofCluster),
 	}

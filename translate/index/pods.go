@@ -217,6 +217,7 @@ func (x *Index[I, S]) attach(a netip.Addr, p *Pod[I, S]) {
 		if p.Identity.Local == nil {
 			p.Identity.Local = make(map[netip.Addr]*Pod[I, S])
 		}
+		x.inhabited[p.Identity] = struct{}{}
 		p.Identity.Local[a] = p
 	}
 	x.user.Attach(a, p)
@@ -225,7 +226,9 @@ func (x *Index[I, S]) attach(a netip.Addr, p *Pod[I, S]) {
 // detach takes an address from p.
 func (x *Index[I, S]) detach(a netip.Addr, p *Pod[I, S]) {
 	if x.IsLocal(p) {
-		delete(p.Identity.Local, a)
+		if delete(p.Identity.Local, a); len(p.Identity.Local) == 0 {
+			delete(x.inhabited, p.Identity)
+		}
 	}
 	x.user.Detach(a, p)
 }
