@@ -60,6 +60,10 @@ func DefaultBounds() Bounds {
 	return Bounds{Elements: 50_000, Pods: 50_000, Rules: 5000, Ports: 200_000}
 }
 
+// rulesAnElement is how many rules the intervals of networks may have each, if they are as many as elements. More take
+// seconds to find out what they weigh, which is too much nearly always.
+const rulesAnElement = 40
+
 // network is an interval of addresses, both ends inclusive, in the networks of the same rules.
 type network struct {
 	first, last netip.Addr
@@ -77,9 +81,11 @@ func New(at Place, rules []Rule, v Verdicts, bounds Bounds) *List {
 	}
 	known := make(map[string]int)
 	l.fixed = l.weigh(nil, nowhere, nil)
+	looked := 0
 	for _, f := range nft.Families() {
 		for n, open := range networks(rules, f) {
-			if l.fixed++; l.fixed > bounds.Elements {
+			looked += len(open)
+			if l.fixed++; l.fixed > bounds.Elements || looked > rulesAnElement*bounds.Elements {
 				l.over, l.sets, l.networks = true, nil, nil
 				return l
 			}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -247,5 +248,32 @@ func TestFirstMatch(t *testing.T) {
 	t.Logf("%d packets, lists by form: %v", packets, forms)
 	if forms[tier.Classes] == 0 || forms[tier.Sequential] == 0 {
 		t.Error("no list has one of the forms")
+	}
+}
+
+// TestNetworksNested: where each of 20,000 networks is in those of 2,000 rules, that they are too much is found out
+// without all of them being written down for each.
+func TestNetworksNested(t *testing.T) {
+	var rules []tier.Rule
+	for i := range 2000 {
+		r := tier.Rule{Policy: "p"}
+		r.Index, r.Action, r.Ports = i, spec.Deny, spec.Ports{Ranges: nft.Ports{{Proto: nft.TCP, First: 1, Last: 1}}}
+		r.Networks = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+		for k := range 10 {
+			a := netip.AddrFrom4([4]byte{byte(k + 1), byte(i >> 8), byte(i), 1})
+			r.Networks = append(r.Networks, netip.PrefixFrom(a, 32))
+		}
+		rules = append(rules, r)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	at := tier.Place{Tier: frame.Admin, Direction: policy.Egress}
+	list := tier.New(at, rules, tier.Verdicts{}, tier.DefaultBounds())
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(list)
+	if bytes := after.TotalAlloc - before.TotalAlloc; bytes > 100<<20 {
+		t.Errorf("%d MiB", bytes>>20)
+	} else {
+		t.Logf("%d MiB", bytes>>20)
 	}
 }
