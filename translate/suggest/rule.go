@@ -38,9 +38,9 @@ type peer struct {
 type kind uint8
 
 const (
-	dns    kind = iota
-	pods        // a workload
-	wholes      // all pods of a namespace, or of all
+	dns    kind = iota // of egress, the cluster's DNS; of its ingress, all pods
+	pods               // a workload
+	wholes             // all pods of a namespace, or of all
 	nodes
 	outside
 )
@@ -75,7 +75,7 @@ func (s *suggester) wish(o observed, d policy.Direction) wish {
 		if other.host {
 			w.kind = nodes
 		}
-	case d == policy.Egress && isDNS(other.pod, w.service):
+	case isDNS(o.to.pod, w.service): // which every pod asks, those to come, too
 		w.peer = peer{kind: dns}
 	default:
 		w.peer = peer{kind: pods, workload: other.workload}
@@ -146,6 +146,9 @@ const (
 
 // isDNS says whether a service of a pod is the cluster's DNS.
 func isDNS(p *policy.Pod, s service) bool {
+	if p == nil {
+		return false
+	}
 	named := slices.ContainsFunc(p.Ports, func(have policy.NamedPort) bool {
 		return strings.HasPrefix(have.Name, "dns") && have.Number == s.port
 	})
@@ -200,7 +203,7 @@ func (s *suggester) rules(d policy.Direction, byPeer map[peer][]*need) []rule {
 		r := rule{comment: comment(d, g, spans), of: g.peers, ports: ports(spans)}
 		for _, p := range g.peers {
 			if len(r.peers) == 0 || p.kind != pods { // workloads of one group have one selector
-				r.peers = append(r.peers, s.peer(p))
+				r.peers = append(r.peers, s.peer(d, p))
 			}
 		}
 		all = append(all, r)
@@ -225,16 +228,16 @@ func (p peer) name() string {
 }
 
 // peer writes a peer of a rule.
-func (s *suggester) peer(p peer) networkingv1.NetworkPolicyPeer {
+func (s *suggester) peer(d policy.Direction, p peer) networkingv1.NetworkPolicyPeer {
 	in := func(namespace string) *metav1.LabelSelector {
 		return &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}}
 	}
 	switch {
+	case p.kind == wholes && p.namespace == "", p.kind == dns && d == policy.Ingress:
+		return networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{}}
 	case p.kind == dns:
 		return networkingv1.NetworkPolicyPeer{NamespaceSelector: in(dnsNamespace),
 			PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{dnsLabel: dnsName}}}
-	case p.kind == wholes && p.namespace == "":
-		return networkingv1.NetworkPolicyPeer{NamespaceSelector: &metav1.LabelSelector{}}
 	case p.kind == wholes && p.namespace == s.Namespace:
 		return networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}}
 	case p.kind == wholes:
@@ -363,6 +366,9 @@ func peersText(d policy.Direction, peers []peer, seen *need) string {
 	word := map[policy.Direction]string{policy.Egress: "to ", policy.Ingress: "from "}[d]
 	switch n := uint64(len(seen.addresses)); peers[0].kind {
 	case dns:
+		if d == policy.Ingress {
+			return "DNS of all pods, from " + plural(n, "address", "es")
+		}
 		return "DNS"
 	case nodes:
 		return word + plural(n, "node address", "es")

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/netpold/netpold/test/harness/cpu"
 	"github.com/netpold/netpold/translate/connectivity"
 	"github.com/netpold/netpold/translate/connectivity/render"
 	"github.com/netpold/netpold/translate/flows"
@@ -97,17 +98,13 @@ func shapes() map[string]func(n int) suggest.Request {
 	}
 }
 
-// cpu returns what a function takes of the processor.
-func cpu(do func()) time.Duration {
-	spent := func() time.Duration {
-		var u syscall.Rusage
-		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // fails for a bad argument
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
+// spent returns what a function takes of the processor.
+func spent(do func()) time.Duration {
 	runtime.GC()
-	before := spent()
+	before, _ := cpu.Process(os.Getpid()) // which is there
 	do()
-	return spent() - before
+	after, _ := cpu.Process(os.Getpid())
+	return after - before
 }
 
 // TestScale: eight times as many flows and pods take not much more than eight times as long, whatever they differ in,
@@ -119,7 +116,7 @@ func TestScale(t *testing.T) {
 			work := func(n int) time.Duration {
 				r := shape(n)
 				r.Namespace = "ns-0"
-				return cpu(func() {
+				return spent(func() {
 					s := suggest.Suggest(r)
 					if len(s.Lost)+len(s.Outdated) > 0 || s.Seen != uint64(n) {
 						t.Errorf("%d connections: %d lost, %d outdated", s.Seen, len(s.Lost), len(s.Outdated))

@@ -286,6 +286,7 @@ func (s *suggester) suggest() {
 		s.Notes[i] = plain(note)
 	}
 	slices.Sort(s.Notes)
+	s.Notes = slices.Compact(s.Notes)
 }
 
 func typeOf(d policy.Direction) networkingv1.PolicyType {

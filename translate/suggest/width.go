@@ -92,6 +92,10 @@ func (s *suggester) write(p *Policy, needs map[wish]*need) written {
 			s.Notes = append(s.Notes, fmt.Sprintf("%s: an %s rule has %d networks: --external=24 or --external=any "+
 				"makes it shorter", p.Workload, p.Direction, len(r.peers)))
 		}
+		if len(r.ports) == 0 {
+			s.Notes = append(s.Notes, fmt.Sprintf("%s: an %s rule allows every port, as what was seen has none "+
+				"(ICMP), and no rule can name it", p.Workload, p.Direction))
+		}
 		p.add(r)
 	}
 	return w
