@@ -68,3 +68,19 @@ func TestJobs(t *testing.T) {
 		t.Errorf("%q", names)
 	}
 }
+
+// TestExporters: what all nodes are asked for is one rule, whatever one of them is asked for besides.
+func TestExporters(t *testing.T) {
+	c := shop()
+	s := ask(c, suggest.Exact, "shop/web-5d9f-a 192.0.2.1(node) tcp/9100", "shop/web-5d9f-a 192.0.2.2(node) tcp/9100",
+		"shop/web-5d9f-b 192.0.2.1(node) tcp/6443")
+	want := []string{
+		"to 1 node address: TCP 6443, 1 connection" + seenLast,
+		"{ports:[{port:6443,protocol:TCP}],to:[{ipBlock:{cidr:192.0.2.1/32}}]}",
+		"to 2 node addresses: TCP 9100, 2 connections" + seenLast,
+		"{ports:[{port:9100,protocol:TCP}],to:[{ipBlock:{cidr:192.0.2.1/32}},{ipBlock:{cidr:192.0.2.2/32}}]}",
+	}
+	if diff := cmp.Diff(want, rules(t, s, "web-egress")); diff != "" || len(s.Lost) > 0 {
+		t.Errorf("-want +got\n%s%v", diff, s.Lost)
+	}
+}

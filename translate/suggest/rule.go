@@ -105,18 +105,18 @@ func (s *suggester) note(o observed, d policy.Direction) {
 	n.add(need{name: o.Service(), count: o.Count, last: o.Last})
 }
 
+// joint is between names of services.
+const joint = " and "
+
 // add adds what was seen of another need.
 func (n *need) add(other need) {
 	n.count += other.count
 	if other.last.After(n.last) {
 		n.last = other.last
 	}
-	switch {
-	case n.name == "":
-		n.name = other.name
-	case !strings.Contains(n.name, other.name):
-		n.name += " and " + other.name
-	}
+	names := append(strings.Split(n.name, joint), strings.Split(other.name, joint)...)
+	slices.Sort(names)
+	n.name = strings.TrimPrefix(strings.Join(slices.Compact(names), joint), joint) // an empty one comes first
 	maps.Copy(n.addresses, other.addresses)
 }
 
@@ -158,9 +158,9 @@ func isDNS(p *policy.Pod, s service) bool {
 
 // rule is a rule of a policy in the making.
 type rule struct {
+	*group
 	comment []string
-	of      []peer // who it is about
-	peers   []networkingv1.NetworkPolicyPeer
+	written []networkingv1.NetworkPolicyPeer
 	ports   []networkingv1.NetworkPolicyPort
 }
 
@@ -170,21 +170,20 @@ type group struct {
 	needs []*need
 }
 
-// rules returns the rules for needs: one for each peer. Networks that have the same ports share one, and so do
-// workloads that have the same selector.
+// rules returns the rules for needs: one for each peer, but workloads that have the same selector share one, and so do
+// networks.
 func (s *suggester) rules(d policy.Direction, byPeer map[peer][]*need) []rule {
 	groups := make(map[string]*group)
+	networks := make(map[string][]*need) // by kind and family
 	for p, of := range byPeer {
-		slices.SortFunc(of, func(a, b *need) int { return compareServices(a.service, b.service) })
 		key := fmt.Sprint(p.kind, p.namespace)
-		if p.kind == pods {
+		switch p.kind {
+		case nodes, outside:
+			key += fmt.Sprint(p.block.Addr().Is4())
+			networks[key] = append(networks[key], of...)
+			continue
+		case pods:
 			key += p.workload.Namespace + " " + metav1.FormatLabelSelector(&s.selector(p.workload).LabelSelector)
-		} else {
-			var ports []service
-			for _, n := range of {
-				ports = append(ports, n.service)
-			}
-			key = fmt.Sprint(key, p.block.Addr().Is4(), ports)
 		}
 		if groups[key] == nil {
 			groups[key] = &group{}
@@ -192,23 +191,72 @@ func (s *suggester) rules(d policy.Direction, byPeer map[peer][]*need) []rule {
 		groups[key].peers = append(groups[key].peers, p)
 		groups[key].needs = append(groups[key].needs, of...)
 	}
-	for _, g := range groups {
-		slices.SortFunc(g.peers, comparePeers)
+	written := slices.Collect(maps.Values(groups))
+	for _, needs := range networks {
+		written = append(written, networkGroups(needs)...)
 	}
-	var all []rule
-	for _, g := range slices.SortedFunc(maps.Values(groups), func(a, b *group) int {
-		return comparePeers(a.peers[0], b.peers[0])
-	}) {
+	for _, g := range written {
+		slices.SortFunc(g.peers, comparePeers)
+		slices.SortFunc(g.needs, compareNeeds)
+	}
+	slices.SortFunc(written, func(a, b *group) int {
+		return cmp.Or(comparePeers(a.peers[0], b.peers[0]), compareServices(a.needs[0].service, b.needs[0].service))
+	})
+	all := make([]rule, 0, len(written))
+	for _, g := range written {
 		spans := spansOf(g.needs)
-		r := rule{comment: comment(d, g, spans), of: g.peers, ports: ports(spans)}
+		r := rule{group: g, comment: comment(d, g, spans), ports: ports(spans)}
 		for _, p := range g.peers {
-			if len(r.peers) == 0 || p.kind != pods { // workloads of one group have one selector
-				r.peers = append(r.peers, s.peer(d, p))
+			if len(r.written) == 0 || p.kind != pods { // workloads of one group have one selector
+				r.written = append(r.written, s.peer(d, p))
 			}
 		}
 		all = append(all, r)
 	}
 	return all
+}
+
+// networkGroups returns the rules for networks: those that have the same ports share one, or those ports that the same
+// networks have, whichever makes fewer.
+func networkGroups(needs []*need) []*group {
+	slices.SortFunc(needs, compareNeeds)
+	byNetworks := shared(needs, func(n *need) (service, any) { return n.service, n.block })
+	if byPorts := shared(needs, func(n *need) (netip.Prefix, any) { return n.block, n.service }); len(byPorts) <
+		len(byNetworks) {
+		return byPorts
+	}
+	return byNetworks
+}
+
+// shared returns needs in groups: those of the same kind are in one group, and so are kinds that have the same values.
+func shared[K comparable](needs []*need, kind func(*need) (K, any)) []*group {
+	values := make(map[K]*strings.Builder)
+	for _, n := range needs {
+		k, value := kind(n)
+		if values[k] == nil {
+			values[k] = &strings.Builder{}
+		}
+		fmt.Fprint(values[k], value, " ")
+	}
+	at := make(map[string]*group)
+	var all []*group
+	for _, n := range needs {
+		k, _ := kind(n)
+		g := at[values[k].String()]
+		if g == nil {
+			g = &group{}
+			at[values[k].String()], all = g, append(all, g)
+		}
+		g.needs = append(g.needs, n)
+		if len(g.peers) == 0 || g.peers[len(g.peers)-1] != n.peer { // they are sorted
+			g.peers = append(g.peers, n.peer)
+		}
+	}
+	return all
+}
+
+func compareNeeds(a, b *need) int {
+	return cmp.Or(comparePeers(a.peer, b.peer), compareServices(a.service, b.service))
 }
 
 func compareServices(a, b service) int {

@@ -56,12 +56,12 @@ func (w width) wider(count map[kind]int) (width, bool) {
 type written struct {
 	*Policy
 	width
-	at map[peer][2]int // the rule, and the peer in it
+	at map[wish][2]int // the rule, and the peer in it
 }
 
 // write makes the rules of a policy, as narrow as a policy can be that the API server takes.
 func (s *suggester) write(p *Policy, needs map[wish]*need) written {
-	w := written{p, width{networks: s.External}, make(map[peer][2]int)}
+	w := written{p, width{networks: s.External}, make(map[wish][2]int)}
 	var rules []rule
 	for more := true; more; {
 		byPeer, count := w.gather(needs), make(map[kind]int)
@@ -72,7 +72,7 @@ func (s *suggester) write(p *Policy, needs map[wish]*need) written {
 		if entries <= mostEntries {
 			rules, entries = s.rules(p.Direction, byPeer), 0
 			for _, r := range rules {
-				entries += len(r.peers) + len(r.ports)
+				entries += len(r.written) + len(r.ports)
 			}
 		}
 		if entries <= mostEntries {
@@ -85,12 +85,16 @@ func (s *suggester) write(p *Policy, needs map[wish]*need) written {
 			"allows %s", p.Workload, p.Direction, w.width))
 	}
 	for i, r := range rules {
-		for j, peer := range r.of {
-			w.at[peer] = [2]int{i, min(j, len(r.peers)-1)}
+		at := make(map[peer]int)
+		for j, peer := range r.peers {
+			at[peer] = min(j, len(r.written)-1)
 		}
-		if len(r.peers) > manyPeers {
+		for _, n := range r.needs {
+			w.at[n.wish] = [2]int{i, at[n.peer]}
+		}
+		if len(r.written) > manyPeers {
 			s.Notes = append(s.Notes, fmt.Sprintf("%s: an %s rule has %d networks: --external=24 or --external=any "+
-				"makes it shorter", p.Workload, p.Direction, len(r.peers)))
+				"makes it shorter", p.Workload, p.Direction, len(r.written)))
 		}
 		if len(r.ports) == 0 {
 			s.Notes = append(s.Notes, fmt.Sprintf("%s: an %s rule allows every port, as what was seen has none "+
@@ -132,16 +136,16 @@ func (w width) String() string {
 func (p *Policy) add(r rule) {
 	p.Rules = append(p.Rules, r.comment)
 	if p.Direction == policy.Ingress {
-		p.Spec.Ingress = append(p.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: r.peers, Ports: r.ports})
+		p.Spec.Ingress = append(p.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: r.written, Ports: r.ports})
 	} else {
-		p.Spec.Egress = append(p.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: r.peers, Ports: r.ports})
+		p.Spec.Egress = append(p.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: r.written, Ports: r.ports})
 	}
 }
 
 // part returns as much of a policy as is for a wish: one peer and one port of a rule; nil if there is none.
 func (w written) part(x wish) *networkingv1.NetworkPolicy {
 	x = w.of(x)
-	at, has := w.at[x.peer]
+	at, has := w.at[x]
 	if !has {
 		return nil
 	}
