@@ -4,7 +4,7 @@ package connectivity
 
 import (
 	"cmp"
-	"fmt"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 
@@ -39,7 +39,7 @@ func (t *portTable) add(c *cellID, open portsID) {
 	c.every, c.some = t.intersect(c.every, open), t.union(c.some, open)
 }
 
-func (m *Matrix) cell(c cellID) Cell { return Cell{m.ports.sets[c.every], m.ports.sets[c.some]} }
+func (m *Matrix) cell(c cellID) Cell { return Cell{m.sets[c.every], m.sets[c.some]} }
 
 // Cell returns what is open from one workload to another, by their numbers in Workloads. From a workload to itself it
 // is about different pods; if it has one only, about what a second one could do.
@@ -51,10 +51,13 @@ func (m *Matrix) row(from int) []cellID {
 	if m.rowFrom == from && m.rowCells != nil {
 		return m.rowCells
 	}
-	open := make([][]portsID, len(m.profiles[from]))
 	for i, member := range m.profiles[from] {
-		open[i] = m.openFrom(member.class)
+		if i == len(m.rowOpen) {
+			m.rowOpen = append(m.rowOpen, nil)
+		}
+		m.rowOpen[i] = m.openFrom(member.class, m.rowOpen[i])
 	}
+	open := m.rowOpen[:len(m.profiles[from])]
 	m.rowFrom, m.rowCells = from, slices.Grow(m.rowCells[:0], len(m.profiles))
 	for to, class := range m.only {
 		var cell cellID
@@ -68,34 +71,20 @@ func (m *Matrix) row(from int) []cellID {
 	return m.rowCells
 }
 
+// rows returns the profiles in the order in which their rows are best asked for: those of near classes together.
+func (m *Matrix) rows() []int {
+	order := make([]int, len(m.profiles))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(m.profiles[a][0].class, m.profiles[b][0].class), cmp.Compare(a, b))
+	})
+	return order
+}
+
 // otherFamily is in place of ports where two classes have no family in common.
 const otherFamily portsID = -1
-
-// openFrom returns what is open from a class to each.
-func (m *Matrix) openFrom(src int) []portsID {
-	var egress []portsID
-	if r := m.classes[src].reach[policy.Egress]; r != nil {
-		egress = r.grants
-	}
-	ingress := make([]portsID, len(m.inbound))
-	for i, r := range m.inbound {
-		if ingress[i] = allPorts; r != nil {
-			ingress[i] = r.grants[src]
-		}
-	}
-	f, open := m.classes[src].family, make([]portsID, len(m.classes))
-	for c, at := range m.inboundOf {
-		switch g := at.family; {
-		case f != g && f != 0 && g != 0:
-			open[c] = otherFamily
-		case egress == nil:
-			open[c] = ingress[at.reach]
-		default:
-			open[c] = m.ports.intersect(egress[c], ingress[at.reach])
-		}
-	}
-	return open
-}
 
 // cellOf is a cell of a row, of which is known what is open from each class of the profile.
 func (m *Matrix) cellOf(from, to int, open [][]portsID) cellID {
@@ -106,10 +95,10 @@ func (m *Matrix) cellOf(from, to int, open [][]portsID) cellID {
 			switch ports := open[i][b.class]; {
 			case ports == otherFamily:
 			case a.alone && a == b && (from == to || a.host.IsValid()):
-				m.ports.add(&itself, ports)
+				m.add(&itself, ports)
 				alone = true
 			default:
-				m.ports.add(&cell, ports)
+				m.add(&cell, ports)
 				found = true
 			}
 		}
@@ -162,10 +151,7 @@ func (m *Matrix) outsideOf(d policy.Direction, members []member, f family) func(
 			if c.family != f && c.family != 0 {
 				continue
 			}
-			layer := []opening{{wholeFamily(f), allPorts}}
-			if r := c.reach[d]; r != nil {
-				layer = r.outside[f]
-			}
+			layer := m.openOutside(d, member.class, f)
 			layers = append(layers, layer)
 			for _, o := range layer {
 				begins = append(begins, o.First)
@@ -174,7 +160,7 @@ func (m *Matrix) outsideOf(d policy.Direction, members []member, f family) func(
 		for _, span := range cutAt(f, begins) {
 			cell := cellID{allPorts, noPorts}
 			for _, layer := range layers {
-				m.ports.add(&cell, at(layer, span.First))
+				m.add(&cell, at(layer, span.First))
 			}
 			if !yield(span, cell) {
 				return
@@ -189,21 +175,17 @@ func (m *Matrix) Pods(workload int) int { return m.pods[workload] }
 // IsolatedBy returns the policies that isolate a workload in a direction, sorted, and whether they isolate all of its
 // pods.
 func (m *Matrix) IsolatedBy(d policy.Direction, workload int) (names []types.NamespacedName, whole bool) {
+	isolating := make(map[*policyRules]bool)
 	whole = true
 	for _, member := range m.members[workload] {
-		iso := m.classes[member.class].isolations[d]
-		if iso == nil {
-			whole = false
-			continue
-		}
-		for _, p := range iso.policies {
-			if !slices.Contains(names, p.name) {
-				names = append(names, p.name)
+		whole = whole && m.isolated[d].has(member.class)
+		for p := range m.policiesFor(d, plain, member.class) {
+			if !isolating[p] {
+				isolating[p], names = true, append(names, p.name)
 			}
 		}
 	}
-	slices.SortFunc(names, func(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) })
-	return names, whole
+	return sortedNames(names), whole
 }
 
 // Side is one side of connections: workloads, by their numbers, or networks outside of the cluster.
@@ -222,7 +204,7 @@ type Connection struct {
 // workload and an address outside, is in two of them.
 func (m *Matrix) Connections() []Connection {
 	b := newBundles[cellID]()
-	for from := range m.profiles {
+	for _, from := range m.rows() {
 		for to, cell := range m.row(from) {
 			if cell.some != noPorts {
 				b.add(cell, to)
@@ -261,14 +243,21 @@ func (m *Matrix) outsideConnections(d policy.Direction) []Connection {
 	}
 	groups := make(map[string]*group)
 	var order []*group
+	known := make(map[string][]*group) // by what decides
 	for w := range m.Workloads {
-		for _, r := range m.Outside(d, w) {
-			key := fmt.Sprint([]Span(r.Networks), r.Every.key(), "/", r.Some.key())
-			g := groups[key]
-			if g == nil {
-				g = &group{reach: r}
-				groups[key], order = g, append(order, g)
+		key := m.sidesOf(d, w)
+		if _, done := known[key]; !done {
+			known[key] = nil
+			for _, r := range m.Outside(d, w) {
+				of := r.Networks.key() + "/" + r.Every.key() + "/" + r.Some.key()
+				if groups[of] == nil {
+					groups[of] = &group{reach: r}
+					order = append(order, groups[of])
+				}
+				known[key] = append(known[key], groups[of])
 			}
+		}
+		for _, g := range known[key] {
 			g.workloads = append(g.workloads, w)
 		}
 	}
@@ -281,4 +270,13 @@ func (m *Matrix) outsideConnections(d policy.Direction) []Connection {
 		all = append(all, c)
 	}
 	return all
+}
+
+// sidesOf returns what is equal for workloads of whose connections to outside addresses the same decides.
+func (m *Matrix) sidesOf(d policy.Direction, workload int) string {
+	var key []byte
+	for _, of := range m.members[workload] {
+		key = binary.AppendUvarint(append(key, byte(m.classes[of.class].family)), uint64(m.sides[d].of[of.class]))
+	}
+	return string(key)
 }

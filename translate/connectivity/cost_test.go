@@ -4,6 +4,7 @@ package connectivity_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"testing"
@@ -69,6 +70,69 @@ func TestConnectionsTakeLittleForEachPair(t *testing.T) {
 	} else {
 		t.Logf("%.1f bytes for each pair of workloads", each)
 	}
+}
+
+// Pods of one namespace that policies select by labels at random are treated in as many ways as there are pods: of what
+// is open between all pairs nothing is kept.
+func TestRandomSelectorsTakeLittleForEachPod(t *testing.T) {
+	const pods, policies = 2000, 200
+	c := scattered(pods, policies)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	m := connectivity.New(c)
+	runtime.ReadMemStats(&after)
+	ways := make(map[int]bool)
+	for _, p := range c.Pods {
+		class, _ := m.ClassOf(p.IPs[0])
+		ways[class] = true
+	}
+	if len(ways) < pods*3/4 {
+		t.Fatalf("policies treat the %d pods in %d ways only", pods, len(ways))
+	}
+	each := float64(after.TotalAlloc-before.TotalAlloc) / pods
+	t.Logf("%d ways; %.0f bytes for each pod", len(ways), each)
+	if each > 4*pods {
+		t.Errorf("%.0f bytes for each pod: of each pair something is kept", each)
+	}
+	if n := testing.AllocsPerRun(1, func() { connectivity.New(c) }) / pods; n > 200 {
+		t.Errorf("%.0f allocations for each pod, whose %d policies are read once", n, policies)
+	}
+}
+
+// scattered returns pods of one namespace with labels at random, and policies that select by two of them.
+func scattered(pods, policies int) *policy.Cluster {
+	r := rand.New(rand.NewPCG(9, 0))
+	label := func() (key, value string) { return fmt.Sprint("k", r.IntN(12)), fmt.Sprint(r.IntN(10)) }
+	selector := func() *metav1.LabelSelector {
+		set := make(map[string]string)
+		for len(set) < 2 {
+			k, v := label()
+			set[k] = v
+		}
+		return &metav1.LabelSelector{MatchLabels: set}
+	}
+	c := &policy.Cluster{Namespaces: map[string]map[string]string{"one": {}}}
+	for i := range pods {
+		p := policy.Pod{NamespacedName: types.NamespacedName{Namespace: "one", Name: fmt.Sprint("pod-", i)},
+			Node: "node", Running: true, Labels: make(map[string]string),
+			IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}}
+		for range 24 {
+			k, v := label()
+			p.Labels[k] = v
+		}
+		c.Pods = append(c.Pods, p)
+	}
+	for i := range policies {
+		np := new(networkingv1.NetworkPolicy)
+		np.Namespace, np.Name = "one", fmt.Sprint("policy-", i)
+		np.Spec.PodSelector = *selector()
+		np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{
+			From:  []networkingv1.NetworkPolicyPeer{{PodSelector: selector()}},
+			Ports: []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt32(int32(80 + i%4)))}},
+		}}
+		c.Policies = append(c.Policies, np)
+	}
+	return c
 }
 
 // The text of a side that names many workloads costs little more than its slices.

@@ -403,9 +403,7 @@ func (c *comparison) openedOutside(k int, d policy.Direction, w int, n Networks)
 	var all []Opened
 	m := c.m[k]
 	for _, member := range m.members[c.at[k][w]] {
-		if iso := m.classes[member.class].isolations[d]; iso != nil {
-			all = append(all, m.openedOutside(iso, n)...)
-		}
+		all = append(all, m.openedOutside(d, member.class, n)...)
 	}
 	return all
 }

@@ -8,9 +8,10 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/policy"
@@ -19,134 +20,137 @@ import (
 // identity is pods that no policy can tell apart but by their addresses. Nil, as what has no identity, is a node or an
 // outside address.
 type identity struct {
-	pod        *policy.Pod // one of them
-	selectors  []int       // that match, ascending
-	isolations [2]*isolation
-	tiers      [2][2]*tierList    // by direction and tier; nil where there is no rule
-	ports      []policy.NamedPort // whose names any rule has
+	pod   *policy.Pod                // one of them
+	ports []policy.NamedPort         // whose names any rule has
+	over  [2]map[policy.RuleRef]bool // rules that are over a limit
 }
 
-// isolation is one distinct set of policies that isolate pods in a direction. Ingress isolations of pods whose names of
-// ports mean other numbers are several.
-type isolation struct {
-	direction policy.Direction
-	policies  []*networkPolicy
-	over      []policy.Excess    // rules that are over a limit
-	ports     []policy.NamedPort // of the pods, for ingress
-	grants    []portsID          // by class
-	outside   map[family][]opening
-}
-
-// isolated is the isolations of a cluster by what makes them.
-type isolated map[string]*isolation
-
-// identify returns the identities of pods, and that of each pod that is not in the host network, by its index.
-func identify(c *policy.Cluster, r *rules) (map[int]*identity, isolated) {
-	of := make(map[int]*identity)
-	byKey := make(map[string]*identity)
-	byNamespace := make(map[string][]*identity)
+// identities returns the identities of pods, those of a namespace one after the other, and the number of that of each
+// pod by its index: -1 of one in the host network.
+func identities(c *policy.Cluster, r *rules) (all []*identity, of []int) {
 	excess := make(map[types.NamespacedName][]policy.PodExcess)
 	for _, e := range c.OverLimit {
 		excess[e.Pod] = append(excess[e.Pod], e)
 	}
-	all := make(isolated)
-	for i := range c.Pods {
+	order := make([]int, len(c.Pods))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(c.Pods[i].Namespace, c.Pods[j].Namespace) })
+	ids, of := make(map[string]int), make([]int, len(c.Pods))
+	for _, i := range order {
 		p := &c.Pods[i]
 		if p.HostNetwork {
+			of[i] = -1
 			continue
 		}
-		key := identityKey(p, excess[p.NamespacedName])
-		id := byKey[key]
-		if id == nil {
-			id = &identity{pod: p, ports: r.portNames(p)}
-			all.isolate(id, r, excess[p.NamespacedName])
-			id.tiers = r.tierLists(c, id)
-			byKey[key] = id
-			byNamespace[p.Namespace] = append(byNamespace[p.Namespace], id)
-		}
-		of[i] = id
+		over := excess[p.NamespacedName]
+		of[i] = number(ids, identityKey(p, over), func() {
+			id := &identity{pod: p, ports: r.portNames(p)}
+			for _, e := range over {
+				if id.over[e.Direction] == nil {
+					id.over[e.Direction] = make(map[policy.RuleRef]bool)
+				}
+				for _, rule := range e.Rules {
+					id.over[e.Direction][rule.RuleRef] = true
+				}
+			}
+			all = append(all, id)
+		})
 	}
-	for n, s := range r.selectors {
-		s.match(n, c, byNamespace)
-	}
-	return of, all
+	return all, of
 }
 
 // identityKey returns what is equal for pods of one identity.
 func identityKey(p *policy.Pod, over []policy.PodExcess) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%q", p.Namespace)
+	key := strconv.AppendQuote(nil, p.Namespace)
 	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
-		fmt.Fprintf(&b, "%q%q", k, p.Labels[k])
+		key = strconv.AppendQuote(strconv.AppendQuote(key, k), p.Labels[k])
 	}
 	for _, port := range p.Ports {
-		fmt.Fprintf(&b, "/%q%d.%d", port.Name, port.Proto, port.Number)
+		key = fmt.Appendf(key, "/%q%d.%d", port.Name, port.Proto, port.Number)
 	}
 	for _, e := range over {
-		fmt.Fprintf(&b, "//%d%v", e.Direction, e.Rules)
+		key = fmt.Appendf(key, "//%d%v", e.Direction, e.Rules)
 	}
-	return b.String()
+	return string(key)
 }
 
-// isolate finds the isolations of an identity.
-func (all isolated) isolate(id *identity, r *rules, over []policy.PodExcess) {
-	for _, d := range policy.Directions() {
-		iso := &isolation{direction: d}
-		for _, p := range r.policies[id.pod.Namespace] {
-			if p.isolates[d] && policy.Selects(p.source, id.pod.Labels) {
-				iso.policies = append(iso.policies, p)
-			}
-		}
-		if len(iso.policies) == 0 {
-			continue
-		}
-		for _, e := range over {
-			if e.Direction == d {
-				iso.over = append(iso.over, e.Rules...)
-			}
-		}
-		if d == policy.Ingress {
-			iso.ports = id.ports
-		}
-		key := fmt.Sprint(d, policyNames(iso.policies), iso.over, iso.ports)
-		if all[key] == nil {
-			all[key] = iso
-		}
-		id.isolations[d] = all[key]
-	}
+// labelIndex finds the identities of a namespace, which have all numbers from one to before another, by their labels.
+type labelIndex struct {
+	from, to int
+	values   map[string]map[string][]int
 }
 
-// match notes the selector's number in the identities that it matches.
-func (s selector) match(number int, c *policy.Cluster, in map[string][]*identity) {
-	add := func(ids []*identity) {
-		for _, id := range ids {
-			if s.pods.Matches(labels.Set(id.pod.Labels)) {
-				id.selectors = append(id.selectors, number)
+// indexLabels returns the index of each namespace.
+func indexLabels(all []*identity) map[string]*labelIndex {
+	index := make(map[string]*labelIndex)
+	for i, id := range all {
+		x := index[id.pod.Namespace]
+		if x == nil {
+			x = &labelIndex{from: i, values: make(map[string]map[string][]int)}
+			index[id.pod.Namespace] = x
+		}
+		x.to = i + 1
+		for k, v := range id.pod.Labels {
+			if x.values[k] == nil {
+				x.values[k] = make(map[string][]int)
 			}
+			x.values[k][v] = append(x.values[k][v], i)
 		}
 	}
+	return index
+}
+
+// match returns the identities that a selector matches.
+func (s selector) match(c *policy.Cluster, in map[string]*labelIndex) bitset {
 	if s.namespaces == nil {
-		add(in[s.namespace])
-		return
+		if x := in[s.namespace]; x != nil {
+			return x.match(s.pods)
+		}
+		return bitset{}
 	}
+	var matched bitset
 	for name, set := range c.Namespaces {
-		if s.namespaces.Matches(labels.Set(set)) {
-			add(in[name])
+		if x := in[name]; x != nil && s.namespaces.Matches(labels.Set(set)) {
+			matched.unite(x.match(s.pods))
 		}
 	}
+	return matched
 }
 
-// rules yields the rules that count, of all policies, in their order.
-func (iso *isolation) each(yield func(*rule) bool) {
-	for _, p := range iso.policies {
-		for i := range p.rules[iso.direction] {
-			r := &p.rules[iso.direction][i]
-			over := slices.ContainsFunc(iso.over, func(e policy.Excess) bool { return e.RuleRef == r.ref })
-			if r.fault == "" && !over && !yield(r) {
-				return
+// match returns the identities whose labels a selector matches.
+func (x *labelIndex) match(s labels.Selector) bitset {
+	requirements, selectable := s.Requirements()
+	if !selectable {
+		return bitset{}
+	}
+	matched := allBits(x.from, x.to)
+	for _, r := range requirements {
+		var have bitset
+		add := func(some []int) {
+			for _, i := range some {
+				have.add(i)
 			}
 		}
+		switch values := x.values[r.Key()]; r.Operator() {
+		case selection.Exists, selection.DoesNotExist:
+			for _, some := range values {
+				add(some)
+			}
+		default:
+			for v := range r.Values() {
+				add(values[v])
+			}
+		}
+		switch r.Operator() {
+		case selection.NotIn, selection.NotEquals, selection.DoesNotExist:
+			matched.subtract(have)
+		default: // a label selector has no operators but these and their opposites
+			matched.intersect(have)
+		}
 	}
+	return matched
 }
 
 // place is an address in use, and whose it is.

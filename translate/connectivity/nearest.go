@@ -4,6 +4,7 @@ package connectivity
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -71,19 +72,19 @@ func (m *Matrix) Reasons(workloads []int, networks []Networks) *Reasons {
 			r.asked[member.class] = true
 		}
 	}
-	sides := [2]map[tiered]int{make(map[tiered]int), make(map[tiered]int)}
+	sides := [2]map[int]int{make(map[int]int), make(map[int]int)}
 	for n, c := range m.classes {
 		class := ReasonClass{uint8(c.family), [2]int{-1, -1}}
 		for _, d := range policy.Directions() {
-			t := tiered{c.isolations[d], c.tiers[d]}
 			if !r.asked[n] {
 				continue
 			}
-			if _, known := sides[d][t]; !known {
-				sides[d][t] = len(r.Sides)
-				r.Sides = append(r.Sides, r.side(d, t))
+			side := m.sides[d].of[n]
+			if _, known := sides[d][side]; !known {
+				sides[d][side] = len(r.Sides)
+				r.Sides = append(r.Sides, r.side(d, n))
 			}
-			class.Sides[d] = sides[d][t]
+			class.Sides[d] = sides[d][side]
 		}
 		r.Classes = append(r.Classes, class)
 	}
@@ -100,49 +101,52 @@ type reasoning struct {
 	said, rules map[string]int // numbers
 }
 
-// side returns what the policies of one end say of each class and network.
-func (r *reasoning) side(d policy.Direction, t tiered) (s SideReasons) {
+// side returns what the policies of a class say of each class and network.
+func (r *reasoning) side(d policy.Direction, own int) (s SideReasons) {
 	ids := make(map[string]int)
 	answer := func(p peer) int {
-		said := r.answer(d, t, p)
+		p.direction, p.own = d, own
+		said := r.answer(p)
 		return number(ids, fmt.Sprint(said), func() { s.Says = append(s.Says, said) })
 	}
 	for c := range r.classes {
 		say := -1
 		if r.asked[c] {
-			say = answer(peer{c, nil, []match{func(l *tierList) func(*tierRule) portsID { return r.toClass(l, c) }}})
+			say = answer(peer{class: c, parts: []match{r.toClass(d, own, c)}})
 		}
 		s.Peers = append(s.Peers, say)
 	}
 	for _, n := range r.networks {
-		s.Networks = append(s.Networks, answer(peer{-1, n, r.samples(t, n)}))
+		s.Networks = append(s.Networks, answer(peer{class: -1, network: n, parts: r.samples(d, own, n)}))
 	}
 	return s
 }
 
-// peer is the other end: a class, or -1 and a network. A tier is asked about each part that its rules may tell apart.
+// peer is the other end of a class in a direction: a class, or -1 and a network. A tier is asked about each part that
+// its rules may tell apart.
 type peer struct {
+	direction policy.Direction
+	own       int
+
 	class   int
 	network Networks
 	parts   []match
 }
 
-// match is what the rules of a list would match.
-type match = func(*tierList) func(*tierRule) portsID
-
-// samples returns an address of each part of a network that the lists may tell apart.
-func (r *reasoning) samples(t tiered, n Networks) []match {
+// samples returns an address of each part of a network that the tiers may tell apart.
+func (r *reasoning) samples(d policy.Direction, own int, n Networks) []match {
 	var parts []match
 	for _, f := range families() {
-		begins := r.begins(t, f)
-		for _, s := range n {
-			if familyOf(s.First) == f {
-				begins = append(begins, s.First)
-			}
+		begins := []netip.Addr{wholeFamily(f).First}
+		for _, s := range n.in(f) {
+			begins = append(begins, s.First)
+		}
+		for _, t := range []tier{admin, baseline} {
+			begins = append(begins, beginsOf(r.outsideRules(d, t, own, f))...)
 		}
 		for _, s := range cutAt(f, begins) {
 			if n.Contains(s.First) {
-				parts = append(parts, func(l *tierList) func(*tierRule) portsID { return r.toAddress(l, s.First) })
+				parts = append(parts, r.toAddress(d, own, s.First))
 			}
 		}
 	}
@@ -150,68 +154,65 @@ func (r *reasoning) samples(t tiered, n Networks) []match {
 }
 
 // answer returns the numbers of what is said of a peer.
-func (r *reasoning) answer(d policy.Direction, t tiered, p peer) []int {
-	said, rest := r.tier(t.lists[admin], allPorts, p)
+func (r *reasoning) answer(p peer) []int {
+	said, rest := r.tier(admin, allPorts, p)
 	switch {
 	case rest == noPorts:
 		return said
-	case t.iso != nil:
-		return append(said, r.isolated(t.iso, rest, p)...)
+	case r.Matrix.isolated[p.direction].has(p.own):
+		return append(said, r.isolated(rest, p)...)
 	}
-	base, open := r.tier(t.lists[baseline], rest, p)
+	base, open := r.tier(baseline, rest, p)
 	if base != nil {
 		said = append(append(said, r.say(Said{Text: "no NetworkPolicy isolates it", Rule: -1})), base...)
 	}
 	if open == noPorts {
 		return said
 	}
-	text := "open: no policy isolates it for " + d.String()
-	return append(said, r.say(Said{text, Open, -1, r.ports.sets[open]}))
+	text := "open: no policy isolates it for " + p.direction.String()
+	return append(said, r.say(Said{text, Open, -1, r.sets[open]}))
 }
 
-// tier returns what a list says of some ports of a peer, and the ports of which it decides nothing.
-func (r *reasoning) tier(l *tierList, asked portsID, p peer) (said []int, rest portsID) {
-	if l == nil {
-		return nil, asked
-	}
-	matched := make(map[*tierRule]portsID)
+// tier returns what a tier says of some ports of a peer, and the ports of which it decides nothing.
+func (r *reasoning) tier(t tier, asked portsID, p peer) (said []int, rest portsID) {
+	matched := make(map[*rule]portsID)
 	for _, part := range p.parts {
 		left := asked
-		for rule, ports := range r.matched(l, part(l)) {
-			matched[rule] = r.ports.union(matched[rule], r.ports.intersect(asked, ports))
+		for rule, ports := range r.matched(p.direction, t, p.own, part) {
+			matched[rule] = r.union(matched[rule], r.intersect(asked, ports))
 			if rule.action != v1alpha2.ClusterNetworkPolicyRuleActionPass {
-				left = r.ports.minus(left, ports)
+				left = r.minus(left, ports)
 			}
 		}
-		rest = r.ports.union(rest, left)
+		rest = r.union(rest, left)
 	}
-	for _, of := range l.policies {
-		for i := range of.rules[l.of.direction] {
-			rule := &of.rules[l.of.direction][i]
+	for of := range r.policiesFor(p.direction, t, p.own) {
+		for i := range of.rules[p.direction] {
+			rule := &of.rules[p.direction][i]
 			if matched[rule] == noPorts {
 				continue
 			}
 			text, verdict := rule.does()
-			said = append(said, r.say(Said{text, verdict, r.clusterRule(&of, rule.ref), r.ports.sets[matched[rule]]}))
+			said = append(said, r.say(Said{text, verdict, r.clusterRule(of, rule.clusterRef), r.sets[matched[rule]]}))
 		}
 	}
 	return said, rest
 }
 
-// isolated returns what the policies of an isolation say of some ports of a peer.
-func (r *reasoning) isolated(iso *isolation, asked portsID, p peer) []int {
+// isolated returns what NetworkPolicies say of some ports of a peer.
+func (r *reasoning) isolated(asked portsID, p peer) []int {
 	var names []string
-	for _, np := range iso.policies {
+	for np := range r.policiesFor(p.direction, plain, p.own) {
 		names = append(names, np.name.String())
 	}
 	said := []int{r.say(Said{Text: "isolated by " + strings.Join(names, ", "), Rule: -1})}
-	opened := r.openedOutside(iso, p.network)
+	opened := r.openedOutside(p.direction, p.own, p.network)
 	if p.class >= 0 {
-		opened = r.opened(iso, p.class)
+		opened = r.opened(p.direction, p.own, p.class)
 	}
 	for _, o := range opened {
-		if o.Ports = o.Ports.intersect(r.ports.sets[asked]); !o.Ports.Empty() {
-			said = append(said, r.say(Said{"allowed by " + o.Rule.String(), Open, r.rule(iso, o.Rule), o.Ports}))
+		if o.Ports = o.Ports.intersect(r.sets[asked]); !o.Ports.Empty() {
+			said = append(said, r.say(Said{"allowed by " + o.Rule.String(), Open, r.rule(o.Rule), o.Ports}))
 		}
 	}
 	if len(said) > 1 {
@@ -222,14 +223,14 @@ func (r *reasoning) isolated(iso *isolation, asked portsID, p peer) []int {
 		denied.Text = "denied: no rule allows the rest"
 	}
 	said = append(said, r.say(denied))
-	rule, lacks := r.nearest(iso, p.class)
+	rule, lacks := r.nearest(p)
 	if len(opened) > 0 {
 		rule, lacks = opened[0].Rule, "tier Admin has decided about all that it allows"
 	}
 	if lacks == "" {
 		return said
 	}
-	return append(said, r.say(Said{Text: fmt.Sprintf("nearest: %s: %s", rule, lacks), Rule: r.rule(iso, rule)}))
+	return append(said, r.say(Said{Text: fmt.Sprintf("nearest: %s: %s", rule, lacks), Rule: r.rule(rule)}))
 }
 
 // say returns the number of a step.
@@ -240,10 +241,10 @@ func (r *reasoning) say(s Said) int {
 	return number(r.said, s.Text, func() { r.Said = append(r.Said, s) })
 }
 
-// rule returns the number of a rule of an isolation.
-func (r *reasoning) rule(iso *isolation, ref policy.RuleRef) int {
-	i := slices.IndexFunc(iso.policies, func(p *networkPolicy) bool { return p.name == ref.Policy })
-	spec := &iso.policies[i].source.Spec
+// rule returns the number of a rule of a NetworkPolicy.
+func (r *reasoning) rule(ref policy.RuleRef) int {
+	i := slices.IndexFunc(r.Matrix.rules.tiers[plain], func(p *policyRules) bool { return p.name == ref.Policy })
+	spec := &r.Matrix.rules.tiers[plain][i].source.Spec
 	if ref.Direction == policy.Egress {
 		return r.text(ref.String(), &spec.Egress[ref.Index])
 	}
@@ -251,11 +252,11 @@ func (r *reasoning) rule(iso *isolation, ref policy.RuleRef) int {
 }
 
 // clusterRule returns the number of a rule of a ClusterNetworkPolicy.
-func (r *reasoning) clusterRule(p *tierPolicy, ref policy.ClusterRuleRef) int {
+func (r *reasoning) clusterRule(p *policyRules, ref policy.ClusterRuleRef) int {
 	if ref.Direction == policy.Egress {
-		return r.text(ref.String(), &p.Spec.Egress[ref.Index])
+		return r.text(ref.String(), &p.cluster.Spec.Egress[ref.Index])
 	}
-	return r.text(ref.String(), &p.Spec.Ingress[ref.Index])
+	return r.text(ref.String(), &p.cluster.Spec.Ingress[ref.Index])
 }
 
 func (r *reasoning) text(name string, text any) int {
@@ -263,36 +264,34 @@ func (r *reasoning) text(name string, text any) int {
 }
 
 // does returns what a rule does to what it matches, in words.
-func (r *tierRule) does() (text string, v Verdict) {
+func (r *rule) does() (text string, v Verdict) {
 	switch {
 	case r.fault != "":
-		return r.ref.String() + " is not valid and denies everything: " + r.fault, Closed
+		return r.clusterRef.String() + " is not valid and denies everything: " + r.fault, Closed
 	case r.action == v1alpha2.ClusterNetworkPolicyRuleActionAccept:
-		return r.ref.String() + " accepts", Open
+		return r.clusterRef.String() + " accepts", Open
 	case r.action == v1alpha2.ClusterNetworkPolicyRuleActionPass:
-		return r.ref.String() + " passes", ""
+		return r.clusterRef.String() + " passes", ""
 	}
-	return r.ref.String() + " denies", Closed
+	return r.clusterRef.String() + " denies", Closed
 }
 
-// nearest returns the rule that comes nearest to opening something to a class, -1 for an outside address, and what it
-// lacks.
-func (m *Matrix) nearest(iso *isolation, c int) (nearest policy.RuleRef, lacks string) {
+// nearest returns the rule that comes nearest to opening something to a peer, and what it lacks.
+func (m *Matrix) nearest(to peer) (nearest policy.RuleRef, lacks string) {
 	best := -1
-	for _, p := range iso.policies {
-		for i := range p.rules[iso.direction] {
-			r := &p.rules[iso.direction][i]
+	for p := range m.policiesFor(to.direction, plain, to.own) {
+		for _, r := range p.rules[to.direction] {
 			rank, reason := 0, "its peers do not include this one"
-			over := slices.ContainsFunc(iso.over, func(e policy.Excess) bool { return e.RuleRef == r.ref })
-			included := func(s int) bool { return c >= 0 && has(m.selectorClasses[s], c) }
+			over := m.over[to.direction][r.ref]
+			included := func(s int) bool { return to.class >= 0 && m.selectorClasses[s].has(to.class) }
 			switch {
 			case r.fault != "":
 				rank, reason = 2, "it is not valid and allows nothing: "+r.fault
-			case over:
+			case over.has(to.own):
 				rank, reason = 2, "it is over a limit and allows nothing"
 			case r.anyPeer || slices.ContainsFunc(r.selectors, included):
 				rank, reason = 3, "no port of the destination has the name that it allows"
-			case slices.ContainsFunc(r.selectors, func(s int) bool { return m.looksInto(s, c) }):
+			case slices.ContainsFunc(r.selectors, func(s int) bool { return m.looksInto(s, to.class) }):
 				rank = 1
 			}
 			if rank > best {

@@ -115,6 +115,16 @@ func (s Span) without(n Networks) Networks {
 	return rest
 }
 
+// key returns what is equal for equal sets alone.
+func (n Networks) key() string {
+	key := make([]byte, 0, 2*len(n)*17)
+	for _, s := range n {
+		first, last := s.First.As16(), s.Last.As16()
+		key = append(append(append(key, byte(familyOf(s.First))), first[:]...), last[:]...)
+	}
+	return string(key)
+}
+
 // Prefixes returns the fewest prefixes that have exactly the addresses of the set.
 func (n Networks) Prefixes() []netip.Prefix {
 	var all []netip.Prefix
@@ -184,46 +194,6 @@ func joinPrefixes(all []netip.Prefix) string {
 type opening struct {
 	Span
 	ports portsID
-}
-
-// overlay returns, for the whole of a family, what is open to each address: what is open to all, and what each of the
-// openings adds, which may overlap. The result is sorted, without gaps, and neighbours differ.
-func (t *portTable) overlay(f family, toAll portsID, add []opening) []opening {
-	type event struct {
-		at    netip.Addr
-		ports portsID
-		delta int
-	}
-	whole := wholeFamily(f)
-	events := []event{{at: whole.First}}
-	for _, o := range add {
-		events = append(events, event{o.First, o.ports, 1})
-		if after := o.Last.Next(); after.IsValid() {
-			events = append(events, event{after, o.ports, -1})
-		}
-	}
-	slices.SortFunc(events, func(a, b event) int { return a.at.Compare(b.at) })
-	var all []opening
-	open := make(map[portsID]int) // how many openings there are at the moment
-	for i, e := range events {
-		if open[e.ports] += e.delta; open[e.ports] == 0 {
-			delete(open, e.ports)
-		}
-		if i+1 < len(events) && events[i+1].at == e.at {
-			continue
-		}
-		ports := toAll
-		for p := range open {
-			ports = t.union(ports, p)
-		}
-		if n := len(all); n == 0 || all[n-1].ports != ports {
-			all = append(all, opening{Span{e.at, whole.Last}, ports})
-			if n > 0 {
-				all[n-1].Last = e.at.Prev()
-			}
-		}
-	}
-	return all
 }
 
 // at returns what is open to an address; the openings are those of its family, without gaps.

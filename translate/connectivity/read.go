@@ -6,47 +6,62 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// rules are the policies of a cluster, read: what is written several times is there once, by number.
+// tier is the number of a tier, in the order in which they are asked. NetworkPolicies are one.
+type tier int
+
+// The tiers.
+const (
+	admin tier = iota
+	plain
+	baseline
+	tiers // how many there are
+)
+
+// rules are the policies of a cluster that are enforced, read: what is written several times is there once, by number.
 type rules struct {
-	policies  map[string][]*networkPolicy // by namespace, sorted by name
+	tiers     [tiers][]*policyRules // in the order in which they are asked
 	selectors []selector
 	blocks    []Networks
 	names     map[string]bool // of ports, that any rule names
 
-	tiers   [2][]tierPolicy // in the order in which they are asked
-	tierIDs map[string]*tierList
-
 	selectorIDs, blockIDs map[string]int
 }
 
-// networkPolicy is a policy.
-type networkPolicy struct {
-	name     types.NamespacedName
+// policyRules is a NetworkPolicy or a ClusterNetworkPolicy.
+type policyRules struct {
+	name     types.NamespacedName // without a namespace, of a ClusterNetworkPolicy
 	source   *networkingv1.NetworkPolicy
-	isolates [2]bool
+	cluster  policy.ClusterPolicy
+	subjects []int   // selectors of its pods
+	counts   [2]bool // it isolates its pods in that direction, or has rules for it
 	rules    [2][]rule
+
+	pods bitset // the classes of its pods
 }
 
-// rule is what a rule allows; one that is not valid allows nothing.
+// rule is what a rule accepts, denies or passes; one of a NetworkPolicy accepts. One that is not valid and accepts does
+// nothing. Of a ClusterNetworkPolicy's only those are there that match something.
 type rule struct {
-	ref       policy.RuleRef
-	fault     string
-	anyPeer   bool
-	selectors []int
-	blocks    []int
-	ports     Ports
-	named     []policy.NamedPort // that are open too, where a pod has them; without Number
+	ref        policy.RuleRef
+	clusterRef policy.ClusterRuleRef
+	action     v1alpha2.ClusterNetworkPolicyRuleAction
+	fault      string
+	anyPeer    bool
+	selectors  []int
+	blocks     []int
+	ports      Ports
+	named      []policy.NamedPort // that are open too, where a pod has them; without Number
 }
 
 // selector matches pods of one namespace, or of those that namespaces matches.
@@ -57,29 +72,26 @@ type selector struct {
 
 // readRules reads the policies of a cluster that are enforced.
 func readRules(c *policy.Cluster) *rules {
-	r := &rules{
-		policies:    make(map[string][]*networkPolicy),
-		names:       make(map[string]bool),
-		tierIDs:     make(map[string]*tierList),
-		selectorIDs: make(map[string]int), blockIDs: make(map[string]int),
-	}
+	r := &rules{names: make(map[string]bool), selectorIDs: make(map[string]int), blockIDs: make(map[string]int)}
 	r.readTiers(c)
 	for _, np := range c.Policies {
-		if c.Audited(np) {
-			continue
+		if !c.Audited(np) {
+			r.tiers[plain] = append(r.tiers[plain], r.read(np))
 		}
-		r.policies[np.Namespace] = append(r.policies[np.Namespace], r.read(np))
 	}
-	for _, all := range r.policies {
-		slices.SortFunc(all, func(a, b *networkPolicy) int { return cmp.Compare(a.name.Name, b.name.Name) })
-	}
+	slices.SortFunc(r.tiers[plain], func(a, b *policyRules) int { return compareNames(a.name, b.name) })
 	return r
 }
 
-func (r *rules) read(np *networkingv1.NetworkPolicy) *networkPolicy {
-	p := &networkPolicy{name: types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, source: np}
+func compareNames(a, b types.NamespacedName) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+func (r *rules) read(np *networkingv1.NetworkPolicy) *policyRules {
+	p := &policyRules{name: types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, source: np}
+	p.subjects = []int{r.selector(selector{namespace: np.Namespace, pods: valid(policy.AtLeast(&np.Spec.PodSelector))})}
 	for _, d := range policy.Directions() {
-		p.isolates[d] = policy.Isolates(np, d)
+		p.counts[d] = policy.Isolates(np, d)
 		for _, text := range policy.Rules(np, d) {
 			p.rules[d] = append(p.rules[d], r.readRule(np.Namespace, text))
 		}
@@ -88,15 +100,21 @@ func (r *rules) read(np *networkingv1.NetworkPolicy) *networkPolicy {
 }
 
 func (r *rules) readRule(namespace string, text policy.Rule) rule {
-	read := rule{ref: text.RuleRef, fault: text.Fault(), anyPeer: len(text.Peers) == 0}
+	read := rule{ref: text.RuleRef, fault: text.Fault(), anyPeer: len(text.Peers) == 0,
+		action: v1alpha2.ClusterNetworkPolicyRuleActionAccept}
 	if read.fault != "" {
 		return read
 	}
 	for _, peer := range text.Peers {
-		if peer.IPBlock != nil {
+		switch {
+		case peer.IPBlock != nil:
 			read.blocks = append(read.blocks, r.block(peer.IPBlock))
-		} else {
-			read.selectors = append(read.selectors, r.selector(namespace, peer))
+		case peer.NamespaceSelector != nil:
+			read.selectors = append(read.selectors,
+				r.selector(selector{namespaces: valid(peer.NamespaceSelector), pods: valid(peer.PodSelector)}))
+		default:
+			read.selectors = append(read.selectors,
+				r.selector(selector{namespace: namespace, pods: valid(peer.PodSelector)}))
 		}
 	}
 	if len(text.Ports) == 0 {
@@ -106,19 +124,23 @@ func (r *rules) readRule(namespace string, text policy.Rule) rule {
 		proto := policy.ProtocolOf(port)
 		switch {
 		case port.Port == nil:
-			read.ports = read.ports.union(Ports{ranges: []portRange{{proto, 0, 65535}}})
+			read.open(proto, 0, 65535)
 		case port.Port.Type == intstr.String:
 			read.named = append(read.named, policy.NamedPort{Name: port.Port.StrVal, Proto: proto})
 			r.names[port.Port.StrVal] = true
+		case port.EndPort != nil:
+			read.open(proto, port.Port.IntVal, *port.EndPort)
 		default:
-			first, last := port.Port.IntVal, port.Port.IntVal
-			if port.EndPort != nil {
-				last = *port.EndPort
-			}
-			read.ports = read.ports.union(Ports{ranges: []portRange{{proto, uint16(first), uint16(last)}}})
+			read.open(proto, port.Port.IntVal, port.Port.IntVal)
 		}
 	}
+	read.ports = read.ports.union(Ports{})
 	return read
+}
+
+// open adds ports; they are to be merged.
+func (r *rule) open(proto uint8, first, last int32) {
+	r.ports.ranges = append(r.ports.ranges, portRange{proto, uint16(first), uint16(last)})
 }
 
 // block returns the number of a valid ipBlock.
@@ -132,15 +154,13 @@ func (r *rules) block(b *networkingv1.IPBlock) int {
 
 // networks returns the number of addresses of one family.
 func (r *rules) networks(networks Networks) int {
-	return number(r.blockIDs, fmt.Sprint([]Span(networks)), func() { r.blocks = append(r.blocks, networks) })
+	return number(r.blockIDs, networks.key(), func() { r.blocks = append(r.blocks, networks) })
 }
 
-// selector returns the number of a valid peer with selectors.
-func (r *rules) selector(namespace string, p networkingv1.NetworkPolicyPeer) int {
-	s := selector{namespace: namespace, pods: valid(p.PodSelector)}
-	key := namespace + "/" + s.pods.String()
-	if p.NamespaceSelector != nil {
-		s.namespace, s.namespaces = "", valid(p.NamespaceSelector)
+// selector returns the number of a selector.
+func (r *rules) selector(s selector) int {
+	key := s.namespace + "/" + s.pods.String()
+	if s.namespaces != nil {
 		key = s.namespaces.String() + "//" + s.pods.String()
 	}
 	return number(r.selectorIDs, key, func() { r.selectors = append(r.selectors, s) })
@@ -169,18 +189,19 @@ func number[K comparable](ids map[K]int, key K, add func()) int {
 	return id
 }
 
-// open returns what a rule opens to or of a pod with those ports by name. A port has no name at an address that is no
-// pod's.
-func (r *rule) open(have []policy.NamedPort) Ports {
-	all := r.ports
-	for _, want := range r.named {
-		for _, p := range have {
-			if p.Name == want.Name && p.Proto == want.Proto {
-				all = all.union(Ports{ranges: []portRange{{p.Proto, p.Number, p.Number}}})
-			}
+// portsFor returns what ports a rule is about, at a pod with those ports by name. A port has no name at an address that
+// is no pod's.
+func (r *rule) portsFor(have []policy.NamedPort) Ports {
+	var named Ports
+	for _, p := range have {
+		if slices.Contains(r.named, policy.NamedPort{Name: p.Name, Proto: p.Proto}) {
+			named.ranges = append(named.ranges, portRange{p.Proto, p.Number, p.Number})
 		}
 	}
-	return all
+	if named.Empty() {
+		return r.ports
+	}
+	return r.ports.union(named)
 }
 
 // portNames returns what of a pod's named ports rules name.
@@ -188,12 +209,10 @@ func (r *rules) portNames(p *policy.Pod) []policy.NamedPort {
 	return slices.DeleteFunc(slices.Clone(p.Ports), func(port policy.NamedPort) bool { return !r.names[port.Name] })
 }
 
-// policyNames writes the names of policies as a key.
-func policyNames(all []*networkPolicy) string {
-	var b strings.Builder
-	for _, p := range all {
-		b.WriteString(p.name.String())
-		b.WriteByte(' ')
+// String returns the name of a NetworkPolicy, or "Admin: guard".
+func (p *policyRules) String() string {
+	if p.source != nil {
+		return p.name.String()
 	}
-	return b.String()
+	return fmt.Sprintf("%s: %s", p.cluster.Tier(), p.name.Name)
 }

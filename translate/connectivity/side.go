@@ -150,19 +150,26 @@ func (m *Roster) phrase(parts []string, r run) []string {
 	default:
 		whole = ""
 	}
+	add := func(w int) {
+		name := m.Name(w)
+		if whole != "" {
+			name, whole = whole+" except "+name, ""
+		}
+		parts = append(parts, name)
+	}
+	if !r.but { // of all there may be many more
+		for _, w := range r.some {
+			add(w)
+		}
+		return parts
+	}
 	rest := r.some
 	for _, w := range r.all {
-		among := len(rest) > 0 && rest[0] == w
-		if among {
+		if len(rest) > 0 && rest[0] == w {
 			rest = rest[1:]
+			continue
 		}
-		switch {
-		case among == r.but:
-		case whole != "":
-			parts, whole = append(parts, whole+" except "+m.Name(w)), ""
-		default:
-			parts = append(parts, m.Name(w))
-		}
+		add(w)
 	}
 	return parts
 }

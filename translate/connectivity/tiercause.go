@@ -34,13 +34,13 @@ func sameTiers(before, after *policy.Cluster) map[string]bool {
 // the same in both: the other's rules deny them, or those of cluster k accept them. The functions tell which rules
 // decide in a cluster.
 func (c *comparison) tierCause(k int, d policy.Direction, ports Ports,
-	decide func(*Matrix) iter.Seq2[*tierRule, portsID]) (Cause, bool) {
+	decide func(*Matrix) iter.Seq2[*rule, portsID]) (Cause, bool) {
 	rules := func(k int, action v1alpha2.ClusterNetworkPolicyRuleAction) []policy.ClusterRuleRef {
 		var refs []policy.ClusterRuleRef
 		for r, some := range decide(c.m[k]) {
-			if r.action == action && !c.sameTier[r.ref.Policy] && !slices.Contains(refs, r.ref) &&
-				!c.m[k].ports.sets[some].intersect(ports).Empty() {
-				refs = append(refs, r.ref)
+			if r.action == action && !c.sameTier[r.clusterRef.Policy] && !slices.Contains(refs, r.clusterRef) &&
+				!c.m[k].sets[some].intersect(ports).Empty() {
+				refs = append(refs, r.clusterRef)
 			}
 		}
 		return refs
@@ -54,16 +54,13 @@ func (c *comparison) tierCause(k int, d policy.Direction, ports Ports,
 
 // decideBetween yields the rules of tiers that decide about what goes from one workload to another in a direction; each
 // cluster has numbers of its own for the two.
-func (c *comparison) decideBetween(d policy.Direction, from, to int) func(*Matrix) iter.Seq2[*tierRule, portsID] {
-	return func(m *Matrix) iter.Seq2[*tierRule, portsID] {
+func (c *comparison) decideBetween(d policy.Direction, from, to int) func(*Matrix) iter.Seq2[*rule, portsID] {
+	return func(m *Matrix) iter.Seq2[*rule, portsID] {
 		k := slices.Index(c.m[:], m)
-		return func(yield func(*tierRule, portsID) bool) {
-			for pod, peer := range m.peers(d, c.at[k][from], c.at[k][to]) {
-				for _, l := range m.classes[pod].tiers[d] {
-					if l == nil {
-						continue
-					}
-					for r, ports := range m.matched(l, m.toClass(l, peer)) {
+		return func(yield func(*rule, portsID) bool) {
+			for pod, peer := range m.peersOf(d, c.at[k][from], c.at[k][to]) {
+				for _, t := range []tier{admin, baseline} {
+					for r, ports := range m.matched(d, t, pod, m.toClass(d, pod, peer)) {
 						if !yield(r, ports) {
 							return
 						}
@@ -75,17 +72,14 @@ func (c *comparison) decideBetween(d policy.Direction, from, to int) func(*Matri
 }
 
 // decideOutside is decideBetween for a workload and networks.
-func (c *comparison) decideOutside(d policy.Direction, w int, n Networks) func(*Matrix) iter.Seq2[*tierRule, portsID] {
-	return func(m *Matrix) iter.Seq2[*tierRule, portsID] {
+func (c *comparison) decideOutside(d policy.Direction, w int, n Networks) func(*Matrix) iter.Seq2[*rule, portsID] {
+	return func(m *Matrix) iter.Seq2[*rule, portsID] {
 		k := slices.Index(c.m[:], m)
-		return func(yield func(*tierRule, portsID) bool) {
+		return func(yield func(*rule, portsID) bool) {
 			for _, member := range m.members[c.at[k][w]] {
-				for _, l := range m.classes[member.class].tiers[d] {
+				for _, t := range []tier{admin, baseline} {
 					for _, s := range n {
-						if l == nil {
-							continue
-						}
-						for r, ports := range m.matched(l, m.toAddress(l, s.First)) {
+						for r, ports := range m.matched(d, t, member.class, m.toAddress(d, member.class, s.First)) {
 							if !yield(r, ports) {
 								return
 							}

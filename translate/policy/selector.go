@@ -84,6 +84,18 @@ func selectsAtLeast(s *metav1.LabelSelector, labels map[string]string) bool {
 	})
 }
 
+// AtLeast returns what of a selector is valid. It selects what a policy selects whose selector is not valid.
+func AtLeast(s *metav1.LabelSelector) *metav1.LabelSelector {
+	part := new(metav1.LabelSelector)
+	for _, r := range requirementsOf(s) {
+		if r.fault() == "" {
+			part.MatchExpressions = append(part.MatchExpressions,
+				metav1.LabelSelectorRequirement{Key: r.key, Operator: r.op, Values: r.values})
+		}
+	}
+	return part
+}
+
 // selectorFault returns what is not valid in a selector, or "".
 func selectorFault(s *metav1.LabelSelector) string {
 	all := requirementsOf(s)

@@ -143,16 +143,17 @@ type CauseText struct {
 
 // DiffJSON writes a diff as a [DiffDocument].
 func DiffJSON(w io.Writer, d *connectivity.Diff) error {
+	ids := idsOf(&d.Roster)
 	return writeDocument(w, []array{
-		names("addedWorkloads", workloadIDs(&d.Roster, d.Added)),
-		names("removedWorkloads", workloadIDs(&d.Roster, d.Removed)),
-		{"changes", len(d.Changes), func(i int) any { return changeText(d, d.Changes[i]) }},
+		names("addedWorkloads", ids.of(d.Added)),
+		names("removedWorkloads", ids.of(d.Removed)),
+		{"changes", len(d.Changes), func(i int) any { return changeText(ids, d.Changes[i]) }},
 	}, names("auditedPoliciesBefore", fullNames(d.Audited[0])), names("auditedPolicies", fullNames(d.Audited[1])))
 }
 
 // changeText returns a change in JSON.
-func changeText(d *connectivity.Diff, c connectivity.Change) ChangeText {
-	text := ChangeText{Change: "lost", From: end(&d.Roster, c.From), To: end(&d.Roster, c.To), Ports: c.Ports}
+func changeText(ids workloadIDs, c connectivity.Change) ChangeText {
+	text := ChangeText{Change: "lost", From: ids.end(c.From), To: ids.end(c.To), Ports: c.Ports}
 	if c.Gained {
 		text.Change = "gained"
 	}

@@ -52,19 +52,19 @@ type EndText struct {
 
 // JSON writes a view as a [Document].
 func JSON(w io.Writer, v View) error {
-	shown, audited := v.shown(), fullNames(v.Audited())
+	shown, audited, ids := v.shown(), fullNames(v.Audited()), idsOf(&v.Roster)
 	return writeDocument(w, []array{
 		{"workloads", len(shown), func(n int) any {
 			i := shown[n]
 			return WorkloadText{
-				ID: workloadID(v.Workloads[i]), Workload: v.Workloads[i], Pods: v.Pods(i), HostNetwork: v.OnHost(i),
+				ID: ids[i], Workload: v.Workloads[i], Pods: v.Pods(i), HostNetwork: v.OnHost(i),
 				Ingress: v.policyNames(policy.Ingress, i), Egress: v.policyNames(policy.Egress, i),
 				IngressTiers: v.TieredBy(policy.Ingress, i), EgressTiers: v.TieredBy(policy.Egress, i),
 			}
 		}},
 		{"connections", len(v.Connections), func(i int) any {
 			c := v.Connections[i]
-			text := ConnectionText{From: end(&v.Roster, c.From), To: end(&v.Roster, c.To), Ports: c.Every}
+			text := ConnectionText{From: ids.end(c.From), To: ids.end(c.To), Ports: c.Every}
 			if !c.Some.Equal(c.Every) {
 				text.SomePods = &c.Some
 			}
@@ -123,22 +123,34 @@ func fullNames(all []types.NamespacedName) []string {
 	return text
 }
 
+// workloadIDs is the ids of workloads by their numbers: each is written many times.
+type workloadIDs []string
+
+func idsOf(r *connectivity.Roster) workloadIDs {
+	ids := make(workloadIDs, len(r.Workloads))
+	for i, w := range r.Workloads {
+		ids[i] = workloadID(w)
+	}
+	return ids
+}
+
+// of returns the ids of some workloads.
+func (ids workloadIDs) of(workloads []int) []string {
+	some := make([]string, len(workloads))
+	for i, w := range workloads {
+		some[i] = ids[w]
+	}
+	return some
+}
+
 // end returns a side in JSON.
-func end(r *connectivity.Roster, s connectivity.Side) EndText {
+func (ids workloadIDs) end(s connectivity.Side) EndText {
 	var e EndText
 	if len(s.Workloads) > 0 {
-		e.Workloads = workloadIDs(r, s.Workloads)
+		e.Workloads = ids.of(s.Workloads)
 	}
 	for _, p := range s.Networks.Prefixes() {
 		e.Networks = append(e.Networks, p.String())
 	}
 	return e
-}
-
-func workloadIDs(r *connectivity.Roster, workloads []int) []string {
-	ids := []string{}
-	for _, w := range workloads {
-		ids = append(ids, workloadID(r.Workloads[w]))
-	}
-	return ids
 }

@@ -136,12 +136,15 @@ func (t table) text(w io.Writer) error {
 					line = line[:0]
 				}
 				if len(line) > 0 {
-					fmt.Fprintf(out, "%*s%s", blanks, "", line)
-					blanks = -utf8.RuneCount(line)
+					for ; blanks > 0; blanks-- {
+						_ = out.WriteByte(' ')
+					}
+					_, _ = out.Write(line)
+					blanks -= utf8.RuneCount(line)
 				}
 				more, blanks = more || len(cells[c]) > 0, blanks+widths[c]+2
 			}
-			fmt.Fprintln(out)
+			_ = out.WriteByte('\n')
 		}
 	}
 	titles := make([][]string, len(t.header))
@@ -190,13 +193,13 @@ const longest = 6
 
 // markdown writes the table in Markdown.
 func (t table) markdown(b *bufio.Writer) {
-	rule := strings.Repeat("|---", len(t.header)) + "|\n"
+	rule, escaped := strings.Repeat("|---", len(t.header))+"|\n", escaper()
 	fmt.Fprint(b, "| "+strings.Join(t.header, " | ")+" |\n"+rule)
 	for row := range t.rows {
 		for _, cell := range row {
-			text := escape(strings.Join(cell[:min(longest, len(cell))], ", "))
+			text := escaped.Replace(strings.Join(cell[:min(longest, len(cell))], ", "))
 			if len(cell) > longest {
-				rest := escape(strings.Join(cell[longest:], ", "))
+				rest := escaped.Replace(strings.Join(cell[longest:], ", "))
 				text += fmt.Sprintf(" <details><summary>%d more</summary>%s</details>", len(cell)-longest, rest)
 			}
 			fmt.Fprint(b, "| "+text+" ")
@@ -206,6 +209,9 @@ func (t table) markdown(b *bufio.Writer) {
 }
 
 // escape keeps text from being read as Markdown.
-func escape(text string) string {
-	return strings.NewReplacer("*", `\*`, "|", `\|`, "_", `\_`, "<", "&lt;", ">", "&gt;").Replace(text)
+func escape(text string) string { return escaper().Replace(text) }
+
+// escaper returns what escapes; it is not cheap to make.
+func escaper() *strings.Replacer {
+	return strings.NewReplacer("*", `\*`, "|", `\|`, "_", `\_`, "<", "&lt;", ">", "&gt;")
 }
