@@ -99,6 +99,9 @@ type comparison struct {
 	sameTier map[string]bool
 
 	changed map[[4]portsID][2]Ports // by the cells
+	sides   [2][2][]int             // of the workloads, by direction and cluster: see sidesOf; -1 where it is not there
+	trace   [2]traces
+	kindsOf map[pairKey][2]int
 }
 
 // Compare returns what differs between who may talk to whom in an old and in a new cluster.
@@ -109,9 +112,11 @@ func Compare(before, after *Matrix) *Diff {
 }
 
 func (c *comparison) compare() *Diff {
-	c.changed = make(map[[4]portsID][2]Ports)
+	c.changed, c.kindsOf = make(map[[4]portsID][2]Ports), make(map[pairKey][2]int)
+	c.trace = [2]traces{{}, {}}
 	c.Audited = [2][]types.NamespacedName{c.m[0].Audited(), c.m[1].Audited()}
 	c.enroll()
+	c.findSides()
 	alike := c.alike()
 	g := newChanges()
 	for i := range alike {
@@ -198,38 +203,35 @@ func (c *comparison) profile(k, w int) int {
 func (c *comparison) row(g *changes, i int, alike [][]int) {
 	from := alike[i][0]
 	var rows [2][]cellID
+	var ways [2]ways
 	for k, m := range c.m {
 		if p := c.profile(k, from); p >= 0 {
-			rows[k] = m.row(p)
+			rows[k], ways[k] = m.row(p), m.waysFrom(p)
 		}
 	}
-	at := make(map[[2]cellID][2]int) // of the pairs that one cluster lacks: their causes are equal
 	var last [2]cellID
-	var both [2]int // the kinds of last
+	var change [2]Ports // of last
 	for j := range alike {
 		var cells [2]cellID
-		to, lacking := alike[j][0], false
+		to := alike[j][0]
 		for k := range c.m {
-			if p := c.profile(k, to); p < 0 || rows[k] == nil {
-				lacking = true
-			} else {
+			if p := c.profile(k, to); p >= 0 && rows[k] != nil {
 				cells[k] = rows[k][p]
 			}
 		}
-		if cells == [2]cellID{} {
+		if cells != last {
+			last, change = cells, c.change(cells)
+		}
+		if change[0].Empty() && change[1].Empty() {
 			continue
 		}
-		if cells != last || !lacking {
-			last = cells
-			kinds, known := at[cells]
-			if !known || !lacking {
-				kinds = c.kinds(g, cells, [2]int{from, to})
-			}
-			if both = kinds; lacking {
-				at[cells] = kinds
-			}
+		key := c.pairKey(cells, ways, [2]int{from, to})
+		kinds, known := c.kindsOf[key]
+		if !known {
+			kinds = c.kinds(g, change, [2]int{from, to})
+			c.kindsOf[key] = kinds
 		}
-		for _, kind := range both {
+		for _, kind := range kinds {
 			if kind >= 0 {
 				g.add(kind, j)
 			}
@@ -239,9 +241,9 @@ func (c *comparison) row(g *changes, i int, alike [][]int) {
 }
 
 // kinds returns the kinds of what is lost and gained between two workloads, -1 for nothing.
-func (c *comparison) kinds(g *changes, cells [2]cellID, pair [2]int) [2]int {
+func (c *comparison) kinds(g *changes, change [2]Ports, pair [2]int) [2]int {
 	kinds := [2]int{-1, -1}
-	for k, ports := range c.change(cells) {
+	for k, ports := range change {
 		if !ports.Empty() {
 			var causes []Cause
 			if c.same != nil {
