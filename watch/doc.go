@@ -28,8 +28,9 @@
 //	                                    |
 //	                                    +--> translate/state.go  State.SetPod
 //	                                    |    translate/index/pods.go: identity and owner of addresses
-//	                                    |    translate/peers.go: elements of the pod, dispatch; whose
+//	                                    |    translate/peers.go: which sets get them, dispatch; whose
 //	                                    |    isolation is to be found
+//	                                    |    translate/chain/sets.go, shared.go: the elements
 //	                                    v
 //	loop.go  Loop.Run: one goroutine, one transaction in flight; what comes meanwhile is the next
 //	                                    |
@@ -55,8 +56,8 @@
 //	loop.go  Loop.commit
 //	     +- taken: admit.go lets the pod start; retire.go has what packets under way may have
 //	     |  needed deleted when they have left
-//	     +- refused: quarantine.go sets aside what is to blame, which search.go finds where the
-//	     |  kernel does not name it; the rest is tried at once
+//	     +- refused: quarantine.go sets aside what is to blame, by translate/aside/ownership.go, or
+//	     |  what search.go finds where the kernel does not name it; the rest is tried at once
 //	     +- failed: the whole table is replaced, after a pause
 //
 // # The way of a denied packet
