@@ -18,7 +18,7 @@ type UnknownPods uint8
 const (
 	Allow UnknownPods = iota // there is no guard
 	Deny                     // there is, if it is known which addresses are for pods
-	Auto                     // there is from when the container runtime tells of new pods in time
+	Auto                     // there is from when the container runtime reports new pods in time
 )
 
 // Options are what an operator chooses about the guard.
@@ -33,7 +33,7 @@ type Guard struct {
 	options  Options
 	podCIDRs []netip.Prefix // of the node
 	outside  int            // addresses of pods of the node that are in none of them
-	reached  bool           // the container runtime has told of a pod
+	reached  bool           // the container runtime has reported a pod
 }
 
 // New returns the guard of a node of which nothing is known yet.
@@ -63,10 +63,10 @@ func (g *Guard) SetPodCIDRs(podCIDRs []netip.Prefix) { g.podCIDRs, g.outside = R
 // NodePodCIDRs returns the spec.podCIDRs of the node.
 func (g *Guard) NodePodCIDRs() []netip.Prefix { return g.podCIDRs }
 
-// SetReached notes that the container runtime has told of a pod.
+// SetReached notes that the container runtime has reported a pod.
 func (g *Guard) SetReached() { g.reached = true }
 
-// Reached says whether the container runtime has told of a pod.
+// Reached says whether the container runtime has reported a pod.
 func (g *Guard) Reached() bool { return g.reached }
 
 // Count counts an address of a pod of the node that comes, by 1, or goes, by -1.
@@ -115,11 +115,11 @@ func (g *Guard) Off() string {
 	case g.options.UnknownPods == Allow:
 		return "--unknown-pods=allow"
 	case !g.asked():
-		return "the container runtime has not told of a pod yet"
+		return "the container runtime has not reported a pod yet"
 	case !g.Unsure():
 		return ""
 	case len(g.podCIDRs) > 0:
-		return fmt.Sprintf("%d addresses of pods of the node are not in its spec.podCIDRs, %s",
+		return fmt.Sprintf("%d pod addresses of the node are outside its spec.podCIDRs, %s",
 			g.outside, policy.Guard{Ranges: g.podCIDRs})
 	}
 	return "the Node has no spec.podCIDRs"
