@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
+
+	"github.com/netpold/netpold/cmd/internal/command"
 )
 
 // answer is what the netpold of a node said.
@@ -130,7 +132,7 @@ func (p *progress) answered(node string) {
 
 func (p *progress) show() {
 	if p.w != nil {
-		_, _ = fmt.Fprint(p.w, "\r\x1b[K"+p.text()) // it is but for show
+		_, _ = fmt.Fprint(p.w, "\r\x1b[K"+command.PlainText(p.text())) // it is but for show
 	}
 }
 

@@ -60,7 +60,7 @@ func (c *cluster) run(ctx context.Context, d daemon, stdout io.Writer, args ...s
 
 // complaint says why a command failed that printed stderr.
 func complaint(stderr string, code exec.CodeExitError) error {
-	text := strings.TrimPrefix(strings.TrimSpace(plainText(stderr)), "netpold: ")
+	text := strings.TrimPrefix(strings.TrimSpace(stderr), "netpold: ")
 	if strings.HasPrefix(text, "unknown ") {
 		return fmt.Errorf("its netpold is older than this kubectl-netpold (%s)", text)
 	}
@@ -113,17 +113,8 @@ type plain struct{ io.Writer }
 
 // Write writes p, and what may not be as "?".
 func (w plain) Write(p []byte) (int, error) {
-	if _, err := io.WriteString(w.Writer, plainText(string(p))); err != nil {
+	if _, err := io.WriteString(w.Writer, command.PlainText(string(p))); err != nil {
 		return 0, err
 	}
 	return len(p), nil
-}
-
-func plainText(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, text)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Exit codes, as grep(1)'s.
@@ -41,8 +42,18 @@ func Exit(stderr io.Writer, err error) int {
 	case errors.Is(err, ErrNo):
 		return ExitNo
 	case err != nil:
-		fmt.Fprintln(stderr, "netpold:", err)
+		fmt.Fprintln(stderr, "netpold:", PlainText(err.Error()))
 		return ExitError
 	}
 	return 0
+}
+
+// PlainText returns text that others have said, as a node or an API server, with "?" for what a terminal might act on.
+func PlainText(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, text)
 }
