@@ -188,7 +188,7 @@ func TestEventBudget(t *testing.T) {
 		"local pod relabelled":   {16, 0, 200},
 		"peer removed":           {4, 4, 60},
 		"peer relabelled":        {2, 8, 70},
-		"policy added":           {35, 4, 500},
+		"policy added":           {35, 4, 520},
 		"policy changed":         {65, 2, 1200},
 		"policy of others added": {0, 0, 20},
 		"namespace relabelled":   {0, 8, 10},

@@ -79,7 +79,7 @@ func (s *State) relistSubjects(old, next *clusterPolicy) {
 	s.denying = nil
 	for id := range s.index.Inhabited() {
 		if old.selects(id) || next.selects(id) {
-			s.dirtyIdentities[id] = struct{}{}
+			s.relisted[id] = struct{}{}
 		}
 	}
 }

@@ -124,7 +124,7 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 // isolating returns the policies that select a pod, some of them twice. Isolations are made for pods of this node only,
 // and may be of before.
 func (s *State) isolating(p *pod) []types.NamespacedName {
-	if _, dirty := s.dirtyIdentities[p.Identity]; s.index.IsLocal(p) && !dirty {
+	if s.index.IsLocal(p) && !s.dirty(p.Identity) {
 		return s.isolatedBy(p)
 	}
 	var names []types.NamespacedName

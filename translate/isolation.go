@@ -37,7 +37,7 @@ type isolation struct {
 }
 
 // enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows
-// nothing.
+// nothing. Its lists are found at once if its pods are new, or isolated only now; else those that it has stay.
 func (s *State) enclose(id *identity) {
 	changed := false
 	for _, d := range policy.Directions() {
@@ -48,7 +48,9 @@ func (s *State) enclose(id *identity) {
 			changed = s.assign(id, d, s.isolationOf(id, d)) || changed
 		}
 	}
-	changed = s.list(id) || changed
+	if changed || !id.Own.settled {
+		changed = s.list(id) || changed
+	}
 	if changed {
 		s.redispatch(id)
 	}
@@ -68,6 +70,7 @@ func (s *State) isolate(id *identity) {
 		changed = s.assign(id, d, next) || changed
 	}
 	changed = s.list(id) || changed
+	id.Own.settled = len(id.Local) > 0
 	if changed {
 		s.redispatch(id)
 	}

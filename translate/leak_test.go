@@ -13,6 +13,7 @@ func (s *State) Sizes() map[string]int {
 	sizes := map[string]int{
 		"isolations": len(s.isolations), "chains": len(s.chains), "portChains": len(s.openings.Users()),
 		"dirtyIdentities": len(s.dirtyIdentities),
+		"relisted":        len(s.relisted),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
 		"lists": len(s.lists), "listOrphans": len(s.listOrphans), "staleLists": len(s.staleLists),
 		"parts":           len(s.parts.Users()),

@@ -240,6 +240,7 @@ func (l *list) place(s *State, p *tier.Placed) {
 		}
 	}
 	for _, sel := range l.order {
+		s.place.Edits += len(sel.Matches) / 4
 		for id := range sel.Matches {
 			l.put(s, id)
 		}
@@ -301,6 +302,9 @@ func (l *list) reform(s *State) {
 		l.form(s)
 	}
 }
+
+// lacks says whether the list lacks elements, which cannot wait.
+func (l *list) lacks() bool { return l.placed != nil && l.placed.Lacks() }
 
 // form is [tier.Placed.Reform].
 func (l *list) form(s *State) {

@@ -22,6 +22,7 @@ type (
 		audited    [2][]types.NamespacedName // policies that select them, too, where enforced ones isolate
 		lists      [2][2]*list               // of its local pods, by Direction and tier; nil where no rule is for them
 		groups     map[*list]*tier.Group     // in lists whose maps may have its addresses; nil without one
+		settled    bool                      // its isolations and lists were found since it has local pods
 	}
 	uses struct {
 		copiedBy   map[*isolation]struct{}  // that copy its pods into their own sets
@@ -87,7 +88,10 @@ func (l listener) Attach(a netip.Addr, p *pod) {
 		return
 	}
 	s.guard.Count(a, 1)
-	if len(id.Local) == 1 {
+	if _, waits := s.relisted[id]; waits { // what was before is in force for old pods only
+		id.Own.settled = false
+	}
+	if len(id.Local) == 1 || !id.Own.settled {
 		s.dirtyIdentities[id] = struct{}{}
 	}
 	s.setDispatch(a, p)
@@ -138,6 +142,7 @@ func (l listener) Left(id *identity) {
 		}
 	}
 	delete(l.s.dirtyIdentities, id)
+	delete(l.s.relisted, id)
 }
 
 // listAddress adds an address of id to the sets that are shared of sel, and delistAddress takes it out.

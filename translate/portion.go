@@ -4,6 +4,7 @@ package translate
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 
@@ -30,7 +31,7 @@ func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 	}
 	s.complete(budget)
 	more = s.regard()
-	return s.table, more || len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || s.reckon
+	return s.table, more || s.unfinished() || len(s.staleLists) > 0 || s.reckon
 }
 
 // complete completes the table, or what comes first of it if the budget does not last.
@@ -39,7 +40,7 @@ func (s *State) complete(budget int) {
 	if end < s.edits() {
 		end = math.MaxInt
 	}
-	for more := true; more && s.edits() < end; more = len(s.dirtyIdentities)+len(s.dirtyIsolations) > 0 {
+	for more := true; more && s.edits() < end; more = s.unfinished() {
 		for _, t := range s.tasks() {
 			if s.edits() >= end {
 				break
@@ -64,12 +65,26 @@ func (s *State) complete(budget int) {
 		s.enclose(id)
 	}
 	for l := range s.staleLists {
-		l.reform(s)
+		if s.edits() < end || l.lacks() {
+			l.reform(s)
+		}
 	}
 	for iso := range s.dirtyChains {
 		iso.render(s)
 	}
 	clear(s.dirtyChains)
+}
+
+// unfinished says whether there are tasks.
+func (s *State) unfinished() bool {
+	return len(s.dirtyIdentities)+len(s.dirtyIsolations)+len(s.relisted) > 0
+}
+
+// dirty says whether an identity may have other isolations or lists.
+func (s *State) dirty(id *identity) bool {
+	_, isolated := s.dirtyIdentities[id]
+	_, listed := s.relisted[id]
+	return isolated || listed
 }
 
 // edits is how many elements were edited so far, about.
@@ -78,7 +93,8 @@ func (s *State) edits() int { return s.place.Edits + s.openings.Edits + s.parts.
 // task is to find the isolations of an identity, or to build one that has changed.
 type task struct {
 	namespace string
-	of        int // tasks of the namespace
+	of        int  // tasks of the namespace
+	others    bool // nothing has changed but ClusterNetworkPolicies
 	identity  *identity
 	isolation *isolation
 }
@@ -87,6 +103,7 @@ func (t task) do(s *State) {
 	switch {
 	case t.identity != nil:
 		delete(s.dirtyIdentities, t.identity)
+		delete(s.relisted, t.identity)
 		s.isolate(t.identity)
 	case len(t.isolation.users) > 0:
 		t.isolation.build(s)
@@ -95,10 +112,11 @@ func (t task) do(s *State) {
 	}
 }
 
-// tasks returns what is to be done, of the namespaces with the least first. The isolations of a namespace come last:
+// tasks returns what is to be done, of the namespaces with the least first, and last of those in which only
+// ClusterNetworkPolicies have changed: tenants do not wait for those. The isolations of a namespace come last in it:
 // some may have no pods any more by then.
 func (s *State) tasks() []task {
-	if len(s.dirtyIdentities)+len(s.dirtyIsolations) == 0 {
+	if !s.unfinished() {
 		return nil
 	}
 	var all []task
@@ -113,17 +131,27 @@ func (s *State) tasks() []task {
 	for iso := range s.dirtyIsolations {
 		add(task{namespace: iso.policies[0].Namespace, isolation: iso})
 	}
-	for i := range all {
-		all[i].of = count[all[i].namespace]
+	own := count
+	if len(s.relisted) > 0 {
+		own = maps.Clone(count)
 	}
-	last := func(t task) int {
-		if t.isolation != nil {
+	for id := range s.relisted {
+		if _, twice := s.dirtyIdentities[id]; !twice {
+			add(task{namespace: id.Namespace.Name, identity: id})
+		}
+	}
+	for i, t := range all {
+		all[i].of, all[i].others = count[t.namespace], own[t.namespace] == 0
+	}
+	last := func(put bool) int {
+		if put {
 			return 1
 		}
 		return 0
 	}
 	slices.SortFunc(all, func(a, b task) int {
-		return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.namespace, b.namespace), cmp.Compare(last(a), last(b)))
+		return cmp.Or(cmp.Compare(last(a.others), last(b.others)), cmp.Compare(a.of, b.of),
+			cmp.Compare(a.namespace, b.namespace), cmp.Compare(last(a.isolation != nil), last(b.isolation != nil)))
 	})
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
@@ -159,6 +160,90 @@ func TestPortionsInOrder(t *testing.T) {
 	for i := range isolations {
 		if !passes(1000, 1+i) || passes(101, 1+i) {
 			t.Errorf("app-%d: peers pass %t, others %t", i, passes(1000, 1+i), passes(101, 1+i))
+		}
+	}
+}
+
+// TestPortionsOfLists: lists of ClusterNetworkPolicies are made in portions, too; a tenant's policy does not wait for
+// them, and what is in force for a pod stays so until its new list is complete.
+func TestPortionsOfLists(t *testing.T) {
+	const lists, peers = 20, 500
+	s := translate.New(node, translate.Options{})
+	address := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }
+	pod := func(ns string, n int, labels map[string]string) {
+		on := node
+		if n >= 1000 {
+			on = "other"
+		}
+		s.SetPod(policy.Pod{
+			NamespacedName: types.NamespacedName{Namespace: ns, Name: fmt.Sprint("pod-", n)}, Node: on, Labels: labels,
+			IPs: []netip.Addr{address(n)}, Running: true,
+		})
+	}
+	s.SetNamespace("large", map[string]string{})
+	for i := range peers {
+		pod("large", 1000+i, map[string]string{"peer": "true"})
+	}
+	for i := range lists {
+		pod("large", i, map[string]string{"app": fmt.Sprint(i)})
+	}
+	pod("small", 100, nil)
+	s.Complete().Take()
+	for i := range lists {
+		p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{}}
+		p.Name, p.Spec.Tier = fmt.Sprint("p-", i), v1alpha2.AdminTier
+		of := func(key, value string) metav1.LabelSelector {
+			return metav1.LabelSelector{MatchLabels: map[string]string{key: value}}
+		}
+		p.Spec.Subject.Pods = &v1alpha2.NamespacedPod{PodSelector: of("app", fmt.Sprint(i))}
+		p.Spec.Egress = []v1alpha2.ClusterNetworkPolicyEgressRule{{
+			Action: v1alpha2.ClusterNetworkPolicyRuleActionDeny, To: []v1alpha2.ClusterNetworkPolicyEgressPeer{
+				{Pods: &v1alpha2.NamespacedPod{PodSelector: of("peer", "true")}}},
+		}}
+		s.SetClusterPolicy(p)
+	}
+	var table *nft.Table
+	passes := func(src, dst int) bool {
+		f := policy.Flow{Src: address(src), Dst: address(dst), Proto: nft.TCP, DstPort: 80}
+		trail, err := trace.Follow(table, translate.PacketOf(f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return trail.Verdict.Kind == nft.Accept
+	}
+	table, more := s.Portion(peers)
+	if n := table.Take().Len(); !more || n > 4*peers {
+		t.Errorf("the first portion has %d operations, more: %t", n, more)
+	}
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "small", Name: "deny"}}
+	if err := s.SetPolicy(np); err != nil {
+		t.Fatal(err)
+	}
+	if _, more = s.Portion(1); !more || passes(1000, 100) {
+		t.Errorf("the small namespace waits: %t", passes(1000, 100))
+	}
+	pod("large", lists, map[string]string{"app": "0"})
+	if _, more = s.Portion(1); !more || passes(lists, 1000) {
+		t.Error("a new pod is open before its list is there")
+	}
+	portions := 0
+	for more = true; more; portions++ {
+		table, more = s.Portion(peers)
+		if tx := table.Take(); tx != nil && tx.Len() > 4*peers {
+			t.Errorf("portion %d has %d operations", portions, tx.Len())
+		}
+		for i := range lists {
+			if !passes(i, 101) {
+				t.Errorf("portion %d: pod %d is denied more than any cluster on the way", portions, i)
+			}
+		}
+	}
+	if portions < 5 {
+		t.Errorf("the rest took %d portions", portions)
+	}
+	for i := range lists {
+		if passes(i, 1000) {
+			t.Errorf("pod %d is open in the end", i)
 		}
 	}
 }

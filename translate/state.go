@@ -62,6 +62,7 @@ type State struct {
 
 	// What Complete has yet to do.
 	dirtyIdentities map[*identity]struct{}  // local ones, whose policies may be others now
+	relisted        map[*identity]struct{}  // local ones, of which lists alone may be
 	dirtyIsolations map[*isolation]struct{} // whose policies changed
 	dirtyChains     map[*isolation]struct{} // whose chain may read otherwise
 	orphans         map[*isolation]struct{} // that may have no pods any more
@@ -95,6 +96,7 @@ func New(node string, options Options) *State {
 		overLimit:       make(map[*isolation]struct{}),
 		demands:         make(map[string]*namespaceDemand),
 		dirtyIdentities: make(map[*identity]struct{}),
+		relisted:        make(map[*identity]struct{}),
 		dirtyIsolations: make(map[*isolation]struct{}),
 		dirtyChains:     make(map[*isolation]struct{}),
 		orphans:         make(map[*isolation]struct{}),
@@ -164,7 +166,7 @@ func (s *State) Settled(id string) bool {
 	if p == nil {
 		return true
 	}
-	if _, dirty := s.dirtyIdentities[p.Identity]; dirty {
+	if s.dirty(p.Identity) {
 		return false
 	}
 	for _, iso := range p.Identity.Own.isolations {
@@ -258,7 +260,7 @@ func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
 
 // Incomplete says whether the table is not yet what the objects imply.
 func (s *State) Incomplete() bool {
-	return len(s.dirtyIdentities) > 0 || len(s.dirtyIsolations) > 0 || len(s.dirtyChains) > 0 ||
+	return s.unfinished() || len(s.dirtyChains) > 0 ||
 		len(s.orphans) > 0 || len(s.listOrphans) > 0 || len(s.staleLists) > 0 || s.reckon || s.regarding()
 }
 

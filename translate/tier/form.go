@@ -42,6 +42,9 @@ func (p *Placed) Form() Form { return p.form }
 // Stale says whether the list has not the form that it should have, or is not complete in it.
 func (p *Placed) Stale() bool { return p.stale || p.form != p.Due() }
 
+// Lacks says whether the list lacks elements that its form has.
+func (p *Placed) Lacks() bool { return p.stale }
+
 // Need is a selector whose pods have to be in sets of the table before a list can have a form: their addresses or, with
 // names, the ports that they have by those.
 type Need struct {
