@@ -24,7 +24,7 @@ import (
 // and the loop is in sync when all of it is done.
 func TestPortions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const isolations, peers = 12, 20_000
+		const isolations, peers, parts = 12, 20_000, 20
 		var txs []*nft.Transaction
 		l, _ := newTestLoop(t, kernelFunc(func(_ context.Context, tx *nft.Transaction) error {
 			txs = append(txs, tx)
@@ -36,15 +36,18 @@ func TestPortions(t *testing.T) {
 			node := map[bool]string{true: "node", false: "other"}[strings.HasPrefix(name, "app")]
 			o.SetPod(policy.Pod{
 				NamespacedName: types.NamespacedName{Namespace: ns, Name: name}, Node: node,
-				Labels: map[string]string{"app": name, "tier": node}, IPs: []netip.Addr{a}, Running: true,
+				Labels: map[string]string{"app": name, "tier": fmt.Sprint(node, n%parts)}, IPs: []netip.Addr{a}, Running: true,
 			})
 		}
 		allow := func(o Objects, ns, name string) {
 			np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}
 			np.Spec.PodSelector.MatchLabels = map[string]string{"app": name}
-			other := &metav1.LabelSelector{MatchLabels: map[string]string{"tier": "other"}}
-			peer := networkingv1.NetworkPolicyPeer{PodSelector: other}
-			np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{peer}}}
+			var rule networkingv1.NetworkPolicyIngressRule
+			for i := range parts { // none matches so many that all isolations share its pods
+				part := &metav1.LabelSelector{MatchLabels: map[string]string{"tier": fmt.Sprint("other", i)}}
+				rule.From = append(rule.From, networkingv1.NetworkPolicyPeer{PodSelector: part})
+			}
+			np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{rule}
 			o.SetPolicy(np)
 		}
 		l.Update(func(o Objects) {
