@@ -50,6 +50,26 @@ func TestCompareAllocatesNothingForEachPair(t *testing.T) {
 	}
 }
 
+// Pairs that change for the same reasons have their causes worked out once.
+func TestCompareAsksForCausesOnce(t *testing.T) {
+	const pods = 1000
+	old, changed := scattered(pods, 200), scattered(pods, 200)
+	for i := range 20 {
+		changed.Policies[10*i].Spec.Ingress[0].Ports[0].Port = new(intstr.FromInt32(9999))
+	}
+	before, after := connectivity.New(old), connectivity.New(changed)
+	var d *connectivity.Diff
+	allocations := testing.AllocsPerRun(1, func() { d = connectivity.Compare(before, after) })
+	pairs := 0
+	for _, c := range d.Changes {
+		pairs += len(c.From.Workloads) * len(c.To.Workloads)
+	}
+	t.Logf("%.0f allocations, %d pairs", allocations, pairs)
+	if pairs < pods || allocations > 150*pods { // it was 290
+		t.Errorf("%.0f allocations for %d pairs of workloads that change", allocations, pairs)
+	}
+}
+
 // The rows of a matrix are worked out one by one: what a pair of workloads takes is two numbers of sets of ports.
 func TestConnectionsTakeLittleForEachPair(t *testing.T) {
 	const pods = 600
