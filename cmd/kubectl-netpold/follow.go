@@ -138,7 +138,8 @@ func (f *follower[T]) follow(ctx context.Context, d daemon, newest time.Time, li
 		if text := err.Error(); text != lost {
 			lost = text
 			f.tell.Lock()
-			_, _ = fmt.Fprintf(f.stderr, "netpold: lost node %s, will ask it again: %s\n", d.node, text)
+			line := fmt.Sprintf("netpold: lost node %s, will ask it again: %s", d.node, text)
+			_, _ = fmt.Fprintln(f.stderr, command.PlainText(line))
 			f.tell.Unlock()
 		}
 		select {
