@@ -4,9 +4,10 @@ package chain
 
 import (
 	"fmt"
-	"k8s.io/apimachinery/pkg/types"
 	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"

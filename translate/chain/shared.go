@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
@@ -36,14 +37,14 @@ func NewShared(in *Place, selector string, ports []policy.NamedPort) *Shared {
 
 // SharedKey is equal for equal names of ports and only for those.
 func SharedKey(ports []policy.NamedPort) string {
-	key := ""
+	var key strings.Builder
 	for _, p := range ports {
-		key += " " + p.Name
+		key.WriteString(" " + p.Name)
 		if p.Proto != 0 {
-			key += "/" + nft.ProtocolName(p.Proto)
+			key.WriteString("/" + nft.ProtocolName(p.Proto))
 		}
 	}
-	return key
+	return key.String()
 }
 
 // keys yields those of the elements that an address of a pod with some ports has.
