@@ -36,7 +36,8 @@ func TestPortions(t *testing.T) {
 			node := map[bool]string{true: "node", false: "other"}[strings.HasPrefix(name, "app")]
 			o.SetPod(policy.Pod{
 				NamespacedName: types.NamespacedName{Namespace: ns, Name: name}, Node: node,
-				Labels: map[string]string{"app": name, "tier": fmt.Sprint(node, n%parts)}, IPs: []netip.Addr{a}, Running: true,
+				Labels: map[string]string{"app": name, "tier": fmt.Sprint(node, n%parts)},
+				IPs:    []netip.Addr{a}, Running: true,
 			})
 		}
 		allow := func(o Objects, ns, name string) {

@@ -3,10 +3,11 @@
 package tier
 
 import (
-	"k8s.io/apimachinery/pkg/labels"
 	"maps"
 	"net/netip"
 	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"

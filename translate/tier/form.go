@@ -157,11 +157,11 @@ func (p *Placed) close(b branch) Class {
 
 // mapName names the list's map of pods' addresses. With other wide selectors it is another map.
 func (p *Placed) mapName(f nft.Family) string {
-	name := strings.Replace(p.name, "list", "peers", 1)
+	name := []byte(strings.Replace(p.name, "list", "peers", 1))
 	for _, selector := range p.Wide[min(p.Always, len(p.Wide)):] {
-		name += fmt.Sprintf("-%d", selector)
+		name = fmt.Appendf(name, "-%d", selector)
 	}
-	return name + "-" + f.String()
+	return string(name) + "-" + f.String()
 }
 
 // leave removes what only the form was there for that p has left for another, which next has.
