@@ -25,6 +25,9 @@ type clusterPolicy struct {
 	err      error // what does not compile
 }
 
+// audited says whether the policy is only audited.
+func (p *clusterPolicy) audited() bool { return p.compiled.Mode == spec.Audited }
+
 // selects says whether the pods of id are subjects of p, which may be nil.
 func (p *clusterPolicy) selects(id *identity) bool {
 	return p != nil && slices.ContainsFunc(p.compiled.Subject, id.In)

@@ -45,7 +45,7 @@ func (s *State) TierRuleOf(chain string) (policy.ClusterRuleRef, bool) {
 	return ref, ok
 }
 
-// DenyingRules returns the rules of ClusterNetworkPolicies that deny something, by the names of their
+// DenyingRules returns the rules of ClusterNetworkPolicies that are enforced and deny something, by the names of their
 // chains; not to be changed. They are found anew when ClusterNetworkPolicies have changed.
 func (s *State) DenyingRules() map[string]policy.ClusterRuleRef {
 	if s.denying != nil {
@@ -53,6 +53,9 @@ func (s *State) DenyingRules() map[string]policy.ClusterRuleRef {
 	}
 	all := make(map[string]policy.ClusterRuleRef)
 	for name, p := range s.clusterPolicies {
+		if p.audited() {
+			continue
+		}
 		for _, d := range policy.Directions() {
 			for _, r := range p.compiled.Rules[d] {
 				if r.Action != spec.Deny {

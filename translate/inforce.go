@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Policy returns a policy as the state has it, which is its name and what matters to its meaning, and the pods of this
@@ -32,9 +34,15 @@ func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolic
 // them.
 func (s *State) isolatedBy(p *pod) []types.NamespacedName {
 	var names []types.NamespacedName
-	for d, iso := range p.Identity.Own.isolations {
-		if iso != nil {
-			names = append(append(names, iso.policies...), p.Identity.Own.audited[d]...)
+	own := &p.Identity.Own
+	for _, d := range policy.Directions() {
+		for _, iso := range []*isolation{own.isolations[d], own.shadows[d]} {
+			if iso != nil {
+				names = append(names, iso.policies...)
+			}
+		}
+		if own.audited != nil {
+			names = append(names, own.audited[d]...)
 		}
 	}
 	return names

@@ -4,6 +4,7 @@ package translate
 
 import (
 	"maps"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -37,19 +38,22 @@ type isolation struct {
 }
 
 // enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows
-// nothing. Its lists are found at once if its pods are new, or isolated only now; else those that it has stay.
+// nothing. The lists of a direction are found at once if its pods are new, or isolated only now; else those that it has
+// stay: an older isolation next to newer lists could allow what neither the older policies nor the newer ones do.
 func (s *State) enclose(id *identity) {
 	changed := false
 	for _, d := range policy.Directions() {
 		if id.Own.isolations[d] != nil || len(id.Local) == 0 {
 			continue
 		}
+		given := false
 		if enforced, _ := s.selecting(id, d); len(enforced) > 0 { // what is only audited can wait
-			changed = s.assign(id, d, s.isolationOf(id, d)) || changed
+			next := s.isolationBy(id, frame.Kind{Direction: d}, enforced)
+			given = s.assign(id, d, next, id.Own.shadows[d])
 		}
-	}
-	if changed || !id.Own.settled {
-		changed = s.list(id) || changed
+		if given || !id.Own.settled {
+			changed = s.list(id, d) || given || changed
+		}
 	}
 	if changed {
 		s.redispatch(id)
@@ -60,37 +64,44 @@ func (s *State) enclose(id *identity) {
 func (s *State) isolate(id *identity) {
 	changed := false
 	for _, d := range policy.Directions() {
-		var next *isolation
+		var next, shadow *isolation
 		if len(id.Local) > 0 {
-			next = s.isolationOf(id, d)
+			next, shadow = s.isolationsOf(id, d)
 		}
-		if next != nil && !next.built {
-			next.build(s)
+		for _, iso := range []*isolation{next, shadow} {
+			if iso != nil && !iso.built {
+				iso.build(s)
+			}
 		}
-		changed = s.assign(id, d, next) || changed
+		changed = s.assign(id, d, next, shadow) || changed
+		changed = s.list(id, d) || changed
 	}
-	changed = s.list(id) || changed
 	id.Own.settled = len(id.Local) > 0
 	if changed {
 		s.redispatch(id)
 	}
 }
 
-// assign gives id an isolation, or none, in a direction, and says whether that is another than before.
-func (s *State) assign(id *identity, d policy.Direction, next *isolation) bool {
-	old := id.Own.isolations[d]
-	if old == next {
+// assign gives id an isolation and a shadow, or none, in a direction, and says whether one is another than before.
+func (s *State) assign(id *identity, d policy.Direction, next, shadow *isolation) bool {
+	old, now := []*isolation{id.Own.isolations[d], id.Own.shadows[d]}, []*isolation{next, shadow}
+	if slices.Equal(old, now) {
 		return false
 	}
-	id.Own.isolations[d] = next
-	if next != nil {
-		next.users[id] = struct{}{}
-		if !next.built {
-			s.dirtyChains[next] = struct{}{}
+	id.Own.isolations[d], id.Own.shadows[d] = next, shadow
+	for _, iso := range now {
+		if iso == nil {
+			continue
+		}
+		iso.users[id] = struct{}{}
+		if !iso.built {
+			s.dirtyChains[iso] = struct{}{}
 		}
 	}
-	if old != nil {
-		s.unassign(id, old)
+	for _, iso := range old {
+		if iso != nil && !slices.Contains(now, iso) {
+			s.unassign(id, iso)
+		}
 	}
 	return true
 }

@@ -135,9 +135,9 @@ func (s *State) isolationsIn(namespace string) []*isolation {
 // excessOf returns what is over a limit of a pod.
 func (s *State) excessOf(p *pod) []policy.PodExcess {
 	var all []policy.PodExcess
-	for _, d := range policy.Directions() {
-		if iso := p.Identity.Own.isolations[d]; iso != nil && len(iso.demand.Over) > 0 && s.index.IsLocal(p) {
-			all = append(all, policy.PodExcess{Pod: p.Public().NamespacedName, Direction: d, Rules: iso.demand.Over})
+	for _, iso := range p.Identity.Own.all() {
+		if iso != nil && len(iso.demand.Over) > 0 && s.index.IsLocal(p) {
+			all = append(all, iso.excess(p))
 		}
 	}
 	return all
@@ -149,12 +149,17 @@ func (s *State) OverLimit() []policy.PodExcess {
 	for iso := range s.overLimit {
 		for id := range iso.users {
 			for _, p := range id.Local {
-				all = append(all, policy.PodExcess{Pod: p.Public().NamespacedName, Direction: iso.kind.Direction,
-					Rules: iso.demand.Over})
+				all = append(all, iso.excess(p))
 			}
 		}
 	}
 	return all
+}
+
+// excess is what is over a limit of a pod that has the isolation.
+func (iso *isolation) excess(p *pod) policy.PodExcess {
+	return policy.PodExcess{Pod: p.Public().NamespacedName, Direction: iso.kind.Direction, Rules: iso.demand.Over,
+		Audit: iso.kind.Audit}
 }
 
 // overLimits yields a trouble for each policy that has rules over a limit, and each isolation.

@@ -38,28 +38,26 @@ type list struct {
 	held    map[*chain.Shared]*selector // the sets that its form needs
 }
 
-// list gives a local identity its lists, and takes them from one that has ceased to be local. It says whether one is
-// another than before.
-func (s *State) list(id *identity) bool {
+// list gives a local identity its lists in a direction, and takes them from one that has ceased to be local. It says
+// whether one is another than before.
+func (s *State) list(id *identity, d policy.Direction) bool {
 	changed := false
-	for _, d := range policy.Directions() {
-		for _, t := range frame.Tiers() {
-			var next *list
-			iso := id.Own.isolations[d]
-			if len(id.Local) > 0 && (t == frame.Admin || iso == nil || iso.kind.Audit) {
-				next = s.listOf(id, tier.Place{Tier: t, Direction: d})
-			}
-			old := id.Own.lists[d][t]
-			if old == next {
-				continue
-			}
-			changed = true
-			if next != nil {
-				next.users[id] = struct{}{}
-			}
-			id.Own.lists[d][t] = next
-			s.leaveList(id, old)
+	asked := s.asked(id, d)
+	for _, t := range frame.AllTiers() {
+		var next *list
+		if asked[t] {
+			next = s.listOf(id, tier.Place{Tier: t, Direction: d})
 		}
+		old := id.Own.lists[d][t]
+		if old == next {
+			continue
+		}
+		changed = true
+		if next != nil {
+			next.users[id] = struct{}{}
+		}
+		id.Own.lists[d][t] = next
+		s.leaveList(id, old)
 	}
 	return changed
 }
@@ -79,7 +77,8 @@ func (s *State) leaveList(id *identity, l *list) {
 func (s *State) listOf(id *identity, at tier.Place) *list {
 	var policies []*clusterPolicy
 	for _, p := range s.clusterPolicies {
-		if p.tier() == at.Tier && len(p.compiled.Rules[at.Direction]) > 0 && p.selects(id) {
+		if p.tier() == at.Tier.Enforced() && (at.Tier.Audit() || !p.audited()) &&
+			len(p.compiled.Rules[at.Direction]) > 0 && p.selects(id) {
 			policies = append(policies, p)
 		}
 	}
@@ -159,11 +158,11 @@ func (s *State) Sequential() [][]types.NamespacedName {
 	return all
 }
 
-// listAt returns a list that decides, in a direction, about the pod of this node that has an address, or nil.
+// listAt returns a list that is asked, in a direction, about the pod of this node that has an address, or nil; first
+// one that decides.
 func (s *State) listAt(d policy.Direction, a netip.Addr) *list {
 	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
-		lists := p.Identity.Own.lists[d]
-		return cmp.Or(lists[frame.Admin], lists[frame.Baseline])
+		return cmp.Or(p.Identity.Own.lists[d][:]...)
 	}
 	return nil
 }
@@ -175,7 +174,8 @@ func (s *State) inUse(q *aside.Record) bool {
 		s.listAside(stand) != nil || q.Address.IsValid() && s.listAt(q.Kind.Direction, q.Address) != nil
 }
 
-// standInList returns the list that stands in for one that is set aside: a chain that denies everything.
+// standInList returns the list that stands in for one that is set aside: a chain that denies everything, or nothing for
+// one that only audits.
 func (s *State) standInList(key string, at tier.Place, policies []types.NamespacedName) *list {
 	q := s.quarantines.At(aside.ListKey(key))
 	key = aside.StandInKey(key)
@@ -186,9 +186,12 @@ func (s *State) standInList(key string, at tier.Place, policies []types.Namespac
 			users: make(map[*identity]struct{}), quarantine: q,
 		}
 		s.lists[key] = l
-		s.open(l)
 		s.troubleVersion++
-		s.table.SetChain(&nft.Chain{Name: l.name, Rules: s.frame.TierEnd(at.Tier, at.Direction),
+		if l.unaudited() {
+			return l // it is left out
+		}
+		s.open(l)
+		s.table.SetChain(&nft.Chain{Name: l.name, Rules: s.frame.TierRefuse(at.Tier, at.Direction),
 			Comment: at.Tier.String() + ": quarantined, everything is denied"})
 	}
 	return l
@@ -223,7 +226,7 @@ func (s *State) newList(l *list, rules []tier.Rule) *list {
 			}
 		}
 	}
-	deny := tier.Verdicts{Tail: s.frame.TierTail, Refuse: s.frame.TierEnd(l.Tier, l.Direction)}
+	deny := tier.Verdicts{Tail: s.frame.TierTail, Refuse: s.frame.TierRefuse(l.Tier, l.Direction)}
 	selectors := l.selectors(s)
 	l.wide = selectors.Wide
 	l.place(s, tier.New(l.Place, rules, deny, s.options.tierBounds()).PutInto(s.parts, l.name, selectors))
@@ -411,7 +414,7 @@ func (l *list) discard(s *State) {
 	s.table.DeleteChain(l.name)
 	delete(s.lists, l.key)
 	s.troubleVersion++
-	if s.frame.CloseTier(l.Tier, l.Direction) {
+	if !l.unaudited() && s.frame.CloseTier(l.Tier, l.Direction) {
 		s.retail()
 	}
 }

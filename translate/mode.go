@@ -3,6 +3,9 @@
 package translate
 
 import (
+	"cmp"
+	"slices"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/frame"
@@ -31,18 +34,31 @@ func (s *State) selecting(id *identity, d policy.Direction) (enforced, audited [
 	return s.policies.Selecting(id.Namespace.Name, &id.Labels, d)
 }
 
-// isolationOf returns the isolation that the policies of id's namespace imply in one direction, or nil: of the enforced
-// ones, or of the audited ones where there are none. (Policies only add: what enforced ones allow is allowed by all of
-// them together, so next to them nothing that is audited could deny more.)
-func (s *State) isolationOf(id *identity, d policy.Direction) *isolation {
+// isolationsOf returns the isolation that the policies of id's namespace imply in one direction, or nil: of the
+// enforced ones, or of the audited ones where there are none. (Policies only add: what enforced ones allow is allowed
+// by all of them together, so next to them nothing that is audited could deny more.)
+//
+// Where audited rules of tier Admin come before them, the isolation of the audited ones is a shadow: it is asked of
+// what those let through. So is one of all policies, if an audited rule may pass on what an enforced one accepts: else
+// the enforced policies have allowed whatever comes there.
+func (s *State) isolationsOf(id *identity, d policy.Direction) (iso, shadow *isolation) {
 	enforced, audited := s.selecting(id, d)
-	id.Own.audited[d] = nil
+	id.Own.setBeside(d, nil)
+	rules := s.auditing(id, d)
 	switch {
 	case len(enforced) > 0:
-		id.Own.audited[d] = audited
-		return s.isolationBy(id, frame.Kind{Direction: d}, enforced)
-	case len(audited) > 0:
-		return s.isolationBy(id, frame.Kind{Direction: d, Audit: true}, audited)
+		id.Own.setBeside(d, audited)
+		iso = s.isolationBy(id, frame.Kind{Direction: d}, enforced)
+		if rules.unaccepts {
+			all := slices.Concat(enforced, audited)
+			slices.SortFunc(all, func(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) })
+			shadow = s.isolationBy(id, frame.Kind{Direction: d, Audit: true}, all)
+		}
+	case len(audited) == 0:
+	case rules.of[frame.Admin]:
+		shadow = s.isolationBy(id, frame.Kind{Direction: d, Audit: true}, audited)
+	default:
+		iso = s.isolationBy(id, frame.Kind{Direction: d, Audit: true}, audited)
 	}
-	return nil
+	return iso, shadow
 }

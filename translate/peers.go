@@ -10,6 +10,7 @@ import (
 
 	"github.com/netpold/netpold/translate/chain"
 	"github.com/netpold/netpold/translate/index"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 	"github.com/netpold/netpold/translate/tier"
 )
@@ -17,12 +18,13 @@ import (
 // What the state keeps in the index with an identity and with a selector.
 type (
 	held struct {
-		grants     map[*isolation]*grant     // what isolations allow it, as a peer; nil without one
-		isolations [2]*isolation             // of its local pods, by Direction; nil where not isolated
-		audited    [2][]types.NamespacedName // policies that select them, too, where enforced ones isolate
-		lists      [2][2]*list               // of its local pods, by Direction and tier; nil where no rule is for them
-		groups     map[*list]*tier.Group     // in lists whose maps may have its addresses; nil without one
-		settled    bool                      // its isolations and lists were found since it has local pods
+		grants     map[*isolation]*grant      // what isolations allow it, as a peer; nil without one
+		isolations [2]*isolation              // of its local pods, by Direction; nil where not isolated
+		shadows    [2]*isolation              // that are asked after the tier AuditAdmin
+		audited    *[2][]types.NamespacedName // policies that select them, too, where enforced ones isolate; or nil
+		lists      [2][4]*list                // of its local pods, by Direction and tier; nil where no rule is for them
+		groups     map[*list]*tier.Group      // in lists whose maps may have its addresses; nil without one
+		settled    bool                       // its isolations and lists were found since it has local pods
 	}
 	uses struct {
 		copiedBy   map[*isolation]struct{}  // that copy its pods into their own sets
@@ -128,10 +130,8 @@ func (l listener) Left(id *identity) {
 	for iso, g := range id.Own.grants {
 		iso.release(id, g)
 	}
-	for _, iso := range id.Own.isolations {
-		if iso != nil {
-			l.s.unassign(id, iso)
-		}
+	for _, d := range policy.Directions() {
+		l.s.assign(id, d, nil, nil)
 	}
 	for list, g := range id.Own.groups {
 		list.placed.Leave(g)

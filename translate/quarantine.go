@@ -32,7 +32,7 @@ func (s *State) Quarantine(q aside.Quarantine) {
 	case iso != nil:
 		next.Kind, next.Policies = iso.kind, iso.policies
 	case l != nil:
-		next.Kind, next.Policies = frame.Kind{Direction: l.Direction}, l.policies
+		next.Kind, next.Policies = l.kind(), l.policies
 	default: // its pods have gone since
 		return
 	}
@@ -104,11 +104,13 @@ func (s *State) quarantined(yield func(Trouble) bool) bool {
 		d, audit := q.Kind.Direction, q.Kind.Audit
 		t := Trouble{Quarantined, q.Policies, d.String() + ": " + q.Reason}
 		if iso := s.isolationAt(d, q.Address); iso != nil {
-			audit = iso.kind.Audit
 			t.Policies, t.Reason = iso.policies, fmt.Sprintf("%s of pod %s (%s): %s",
 				d, s.index.Owner(q.Address).Text, q.Address, q.Reason)
 		} else if !s.inUse(q) {
 			continue
+		}
+		if q.Address.IsValid() {
+			audit = !s.index.Owner(q.Address).Identity.Own.decided(d)
 		}
 		switch {
 		case audit:
@@ -121,8 +123,12 @@ func (s *State) quarantined(yield func(Trouble) bool) bool {
 		}
 	}
 	for _, l := range s.lists {
+		kind := Quarantined
+		if l.Tier.Audit() {
+			kind = Unaudited
+		}
 		if q := l.aside(); q != nil && l.quarantine == nil &&
-			!yield(Trouble{Quarantined, l.policies, l.Direction.String() + ": " + q.Reason}) {
+			!yield(Trouble{kind, l.policies, l.Direction.String() + ": " + q.Reason}) {
 			return false
 		}
 	}
@@ -135,6 +141,7 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 		return nil
 	}
 	var all []policy.PodQuarantine
+	own := &p.Identity.Own
 	add := func(k frame.Kind, q *aside.Record) {
 		reason := cmp.Or(q.Reason, "the kernel refused something, not yet known what")
 		all = append(all, policy.PodQuarantine{
@@ -144,25 +151,27 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 	}
 	for _, a := range p.Claims() {
 		for _, d := range policy.Directions() {
-			iso := p.Identity.Own.isolations[d]
-			switch q := s.quarantines.AtAddress(d, a); {
-			case q == nil || s.index.Owner(a) != p:
-			case iso != nil:
-				add(iso.kind, q)
-			case s.listAt(d, a) != nil:
+			q := s.quarantines.AtAddress(d, a)
+			if q == nil || s.index.Owner(a) != p {
+				continue
+			}
+			if own.decided(d) {
 				add(frame.Kind{Direction: d}, q)
+			}
+			if own.audits(d) {
+				add(frame.Kind{Direction: d, Audit: true}, q)
 			}
 		}
 	}
-	for _, iso := range p.Identity.Own.isolations {
+	for _, iso := range own.all() {
 		if iso != nil && iso.quarantine != nil {
 			add(iso.kind, iso.quarantine)
 		}
 	}
-	for _, lists := range p.Identity.Own.lists {
+	for _, lists := range own.lists {
 		for _, l := range lists {
 			if q := l.aside(); q != nil {
-				add(frame.Kind{Direction: l.Direction}, q)
+				add(l.kind(), q)
 				all[len(all)-1].Tier = v1alpha2.Tier(l.Tier.String())
 			}
 		}
@@ -170,10 +179,10 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 	return all
 }
 
-// isolationAt returns the isolation in a direction of the pod of this node that has an address, or nil.
+// isolationAt returns the isolation in a direction of the pod of this node that has an address, or its shadow, or nil.
 func (s *State) isolationAt(d policy.Direction, a netip.Addr) *isolation {
 	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
-		return p.Identity.Own.isolations[d]
+		return cmp.Or(p.Identity.Own.isolations[d], p.Identity.Own.shadows[d])
 	}
 	return nil
 }
@@ -187,8 +196,7 @@ func (s *State) Ownership() *aside.Ownership {
 	}
 	for _, l := range s.lists {
 		owners = append(owners, aside.Owner{Key: aside.ListKey(l.key), Chain: l.name,
-			Kind: frame.Kind{Direction: l.Direction}, StandsIn: l.quarantine != nil,
-			Addresses: localAddresses(l.users)})
+			Kind: l.kind(), StandsIn: l.quarantine != nil, Addresses: localAddresses(l.users)})
 	}
 	return aside.NewOwnership(s.table, owners, s.quarantines, func(d policy.Direction, a netip.Addr) bool {
 		return s.isolationAt(d, a) != nil || s.listAt(d, a) != nil

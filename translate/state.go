@@ -189,11 +189,7 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 				ways[d].Chain = iso.name
 			}
 		}
-		for t, l := range p.Identity.Own.lists[d] {
-			if l != nil {
-				ways[d].Tiers[t] = l.name
-			}
-		}
+		p.Identity.Own.tierWay(policy.Direction(d), &ways[d])
 	}
 	if len(s.quarantines) > 0 {
 		s.troubleVersion++

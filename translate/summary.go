@@ -14,7 +14,7 @@ type Summary struct {
 	NodePods   int    // of this node, those of the host network too
 	LocalPods  int    // of this node, with an address that policy may know them by
 	Isolated   [2]int // pods of this node that a policy isolates, by [policy.Direction]
-	Audited    [2]int // pods of this node whose isolation is only audited, by [policy.Direction]
+	Audited    [2]int // pods of this node that audited policies are asked about, by [policy.Direction]
 	Policies   int    // of the cluster
 	InEffect   int    // policies that isolate a pod of this node, as they are written
 	Auditing   int    // policies of the cluster that are only audited, as they are written
@@ -22,7 +22,8 @@ type Summary struct {
 	Isolations int    // chains of policies
 
 	ClusterPolicies int // ClusterNetworkPolicies
-	ClusterInEffect int // those with a rule for a pod of this node
+	ClusterInEffect int // those that are enforced, with a rule for a pod of this node
+	ClusterAuditing int // those that are only audited
 
 	Sets     int // sets and maps of the table
 	Elements int // in all of them
@@ -37,12 +38,11 @@ func (s *State) Summary() Summary {
 		}
 		sum.LocalPods++
 		for _, d := range policy.Directions() {
-			switch iso := p.Identity.Own.isolations[d]; {
-			case iso == nil:
-			case iso.kind.Audit:
-				sum.Audited[d]++
-			default:
+			if iso := p.Identity.Own.isolations[d]; iso != nil && !iso.kind.Audit {
 				sum.Isolated[d]++
+			}
+			if p.Identity.Own.audits(d) {
+				sum.Audited[d]++
 			}
 		}
 	}
@@ -66,10 +66,17 @@ func (s *State) Summary() Summary {
 	effective := make(map[types.NamespacedName]bool)
 	for _, l := range s.lists {
 		for _, name := range l.policies {
-			effective[name] = true
+			if !l.Tier.Audit() {
+				effective[name] = true
+			}
 		}
 	}
 	sum.ClusterInEffect = len(effective)
+	for _, p := range s.clusterPolicies {
+		if p.audited() {
+			sum.ClusterAuditing++
+		}
+	}
 	for _, set := range s.table.Sets() {
 		sum.Sets++
 		sum.Elements += set.Len()

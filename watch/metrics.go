@@ -118,10 +118,11 @@ func newStateCollector(l *Loop) *stateCollector {
 			"follows from it was refused), or idle.", "state")
 	c.isolated = desc("netpold_isolated_pods", "Pods of this node that a policy isolates, by direction.", "direction")
 	c.audited = desc("netpold_audited_pods",
-		"Pods of this node that only audited policies would isolate, by direction.", "direction")
+		"Pods of this node that audited policies are asked about, by direction.", "direction")
 	c.audits = desc("netpold_audit_packets_total",
-		"Every packet that passed and that audited policies would deny, by direction and namespace of the audited pod.",
-		"direction", "namespace")
+		"Every packet that passed and that audited policies would deny, by direction, namespace of the audited pod, "+
+			"and tier whose policies would: Admin, NetworkPolicy or Baseline.",
+		"direction", "namespace", "tier")
 	c.elements = desc("netpold_set_elements", "Elements of all sets and maps of the table.")
 	c.preflight = desc("netpold_preflight_findings",
 		"What lets traffic bypass the policies on this node, by check: 1 if something was found.", "check")
@@ -206,7 +207,7 @@ func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 		case by.Namespace == "":
 			unknown[by.Direction] = packets
 		case by.Audit:
-			count(c.audits, packets, by.Direction.String(), by.Namespace)
+			count(c.audits, packets, by.Direction.String(), by.Namespace, by.Tier)
 		default:
 			count(c.denied, packets, by.Direction.String(), by.Namespace, by.Tier)
 		}

@@ -27,7 +27,7 @@ type Report struct {
 	Kernel          KernelReport      `json:"kernel"`
 	Source          SourceReport      `json:"source"`
 	IsolatedPods    map[string]int    `json:"isolatedPods"` // of this node, by direction
-	AuditedPods     map[string]int    `json:"auditedPods"`  // that only audited policies would isolate
+	AuditedPods     map[string]int    `json:"auditedPods"`  // that audited policies are asked about
 	Pods            PodsReport        `json:"pods"`
 	Policies        PoliciesReport    `json:"policies"`
 	Table           TableReport       `json:"table"`
@@ -91,7 +91,8 @@ type PoliciesReport struct {
 // ClusterPoliciesReport counts ClusterNetworkPolicies.
 type ClusterPoliciesReport struct {
 	Total    int `json:"total"`
-	InEffect int `json:"inEffect"` // that have a rule for a pod of this node
+	InEffect int `json:"inEffect"` // that are enforced, with a rule for a pod of this node
+	Audited  int `json:"audited"`  // that are only audited
 
 	// Ties are those of one tier and priority, in the order in which they are asked: that of their names.
 	Ties [][]string `json:"ties,omitempty"`
@@ -149,7 +150,8 @@ func (l *Loop) report() Report {
 		Policies: PoliciesReport{Total: sum.Policies, InEffect: sum.InEffect, Audited: sum.Auditing,
 			Troubled: make(map[string]int),
 			Troubles: []TroubleReport{},
-			Cluster:  ClusterPoliciesReport{Total: sum.ClusterPolicies, InEffect: sum.ClusterInEffect}},
+			Cluster: ClusterPoliciesReport{Total: sum.ClusterPolicies, InEffect: sum.ClusterInEffect,
+				Audited: sum.ClusterAuditing}},
 		Table: TableReport{Name: "inet " + frame.TableName, Isolations: sum.Isolations, Sets: sum.Sets,
 			Elements: sum.Elements},
 		Transactions: l.status.Transactions, Recoveries: l.status.Recoveries,

@@ -30,7 +30,9 @@ type identity struct {
 func identities(c *policy.Cluster, r *rules) (all []*identity, of []int) {
 	excess := make(map[types.NamespacedName][]policy.PodExcess)
 	for _, e := range c.OverLimit {
-		excess[e.Pod] = append(excess[e.Pod], e)
+		if !e.Audit {
+			excess[e.Pod] = append(excess[e.Pod], e)
+		}
 	}
 	order := make([]int, len(c.Pods))
 	for i := range order {

@@ -106,11 +106,17 @@ func (m *Matrix) findOver() {
 }
 
 // Audited returns the policies of the cluster that are only audited, sorted: they isolate nothing and allow nothing.
+// ClusterNetworkPolicies have no namespace.
 func (m *Matrix) Audited() []types.NamespacedName {
 	var names []types.NamespacedName
 	for _, np := range m.cluster.Policies {
 		if m.cluster.Audited(np) {
 			names = append(names, types.NamespacedName{Namespace: np.Namespace, Name: np.Name})
+		}
+	}
+	for _, p := range m.cluster.ClusterPolicies {
+		if m.cluster.AuditedInTier(p) {
+			names = append(names, types.NamespacedName{Name: p.Name})
 		}
 	}
 	return sortedNames(names)

@@ -15,9 +15,12 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// readTiers reads the ClusterNetworkPolicies of a cluster, in the order in which they are asked.
+// readTiers reads the ClusterNetworkPolicies of a cluster that are enforced, in the order in which they are asked.
 func (r *rules) readTiers(c *policy.Cluster) {
 	for _, p := range c.ClusterPolicies {
+		if c.AuditedInTier(p) {
+			continue
+		}
 		read := &policyRules{name: types.NamespacedName{Name: p.Name}, cluster: p}
 		if s := p.Spec.Subject; s.Namespaces != nil {
 			read.subjects = append(read.subjects, r.clusterSelector(policy.AtLeast(s.Namespaces), nil))

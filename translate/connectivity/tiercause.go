@@ -14,18 +14,17 @@ import (
 
 // sameTiers returns the ClusterNetworkPolicies that both clusters have alike, as their manifests say it.
 func sameTiers(before, after *policy.Cluster) map[string]bool {
-	text := func(p policy.ClusterPolicy) string {
-		spec, _ := json.Marshal(p.Spec) // what is of these types can be written
-		unread, _ := json.Marshal(p.Unread)
-		return string(spec) + string(unread)
+	text := func(c *policy.Cluster, p policy.ClusterPolicy) string {
+		all, _ := json.Marshal([]any{p.Spec, p.Unread, c.AuditedInTier(p)}) // what is of these types can be written
+		return string(all)
 	}
 	old := make(map[string]string)
 	for _, p := range before.ClusterPolicies {
-		old[p.Name] = text(p)
+		old[p.Name] = text(before, p)
 	}
 	same := make(map[string]bool)
 	for _, p := range after.ClusterPolicies {
-		same[p.Name] = old[p.Name] == text(p)
+		same[p.Name] = old[p.Name] == text(after, p)
 	}
 	return same
 }

@@ -34,6 +34,7 @@ func OfAudit(name string) (policy.Direction, bool) {
 		for _, f := range nft.Families() {
 			names = append(names, auditedSet(d, f), passMap(d, f))
 		}
+		names = append(names, shadowNames(d)...)
 		if slices.Contains(names, name) {
 			return d, true
 		}
@@ -42,15 +43,26 @@ func OfAudit(name string) (policy.Direction, bool) {
 }
 
 // WouldDeny says whether a verdict on a packet's way is that audited policies of a direction would deny it.
-func WouldDeny(v nft.Verdict, d policy.Direction) bool { return v == nft.GotoChain(auditChain(d)) }
+func WouldDeny(v nft.Verdict, d policy.Direction) bool {
+	return v == nft.GotoChain(auditChain(d)) ||
+		v == nft.GotoChain(tierDenyChain(AuditAdmin, d)) || v == nft.GotoChain(tierDenyChain(AuditBaseline, d))
+}
 
-// AuditedSets returns the sets of the audited pods that count what would be denied. A table has them while it audits.
+// OnlyTells says whether a chain that logs tells what only would be denied.
+func OnlyTells(chain string) bool {
+	k, _ := KindOf(chain)
+	r, _ := ParseTierRule(chain)
+	return k.Audit || r.Tier.Audit()
+}
+
+// AuditedSets returns the sets of the audited pods that count what would be denied. A table has those of NetworkPolicy,
+// and of each tier, while it audits such policies in the direction.
 func AuditedSets() []DeniedSet {
 	sets := DeniedSets()
 	for i, set := range sets {
 		sets[i].Name, sets[i].Audit = auditedSet(set.Direction, set.Type.Family), true
 	}
-	return sets
+	return append(sets, tierSets(AuditAdmin, AuditBaseline)...)
 }
 
 // OpenAudit makes one more user of what isolations that audit a direction lead to, before it is made itself.
@@ -118,11 +130,7 @@ func (fr *Frame) setAudit(d policy.Direction, a netip.Addr, text string, way Way
 	if fr.audits[d] == 0 || fr.tiers[Baseline][d] == 0 {
 		return
 	}
-	baseline := fr.table.FindSet(passMap(d, nft.FamilyOf(a)))
-	if !way.Audit || way.counts(d, nft.FamilyOf(a)) == "" || way.Tiers[Baseline] == "" {
-		baseline.Unwant(nft.AddrKey(a))
-		return
-	}
-	verdict := nft.GotoChain(way.Tiers[Baseline])
-	baseline.Want(nft.AddrKey(a), nft.Value{Verdict: verdict, Comment: text})
+	v := nft.Value{Verdict: nft.GotoChain(way.Tiers[Baseline]), Comment: text}
+	put(fr.table.FindSet(passMap(d, nft.FamilyOf(a))), a, v,
+		way.Audit && way.audits() && way.Tiers[Baseline] != "")
 }

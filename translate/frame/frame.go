@@ -46,7 +46,7 @@ type Frame struct {
 	table   *nft.Table
 	options Options
 
-	tiers  [2][2]int // users of [Frame.OpenTier], by tier and direction
+	tiers  [4][2]int // users of [Frame.OpenTier], by tier and direction
 	audits [2]int    // users of [Frame.OpenAudit], by direction
 
 	refused int // sets of addresses that the kernel does not take into the maps that dispatch
@@ -106,7 +106,7 @@ func (fr *Frame) setWay() {
 	if fr.apart = fr.wantApart(); fr.apart {
 		fr.table.SetChain(&nft.Chain{
 			Name: forwardIngressChain, Comment: "to the pods of this node",
-			Base: &nft.Base{Hook: nft.Forward, Priority: 1}, Rules: slices.Concat(fr.established(), ingress),
+			Base: &nft.Base{Hook: nft.Forward, Priority: ingressApart}, Rules: slices.Concat(fr.established(), ingress),
 		})
 		ingress = nil
 	} else {
@@ -133,10 +133,18 @@ func (fr *Frame) setWay() {
 	fr.table.SetChain(input)
 }
 
+// The priorities of base chains behind those at 0. What audited ClusterNetworkPolicies say of egress is asked of what
+// egress lets through, whatever ingress says then.
+const (
+	egressAudited  = 1
+	ingressApart   = 2
+	ingressAudited = 3
+)
+
 // wantApart says whether ingress is to have a base chain of its own, see [Options]. It also is where more than two
 // isolations are on a way: the kernel takes 16 chains from a base chain on.
 func (fr *Frame) wantApart() bool {
-	return fr.options.TwoWays || fr.tiers != [2][2]int{} || fr.audits != [2]int{}
+	return fr.options.TwoWays || fr.tiers != [4][2]int{} || fr.audits != [2]int{}
 }
 
 // regardWay makes the way anew if ingress gets a base chain of its own, or does not need it any more.
@@ -152,7 +160,7 @@ func (fr *Frame) regardWay() {
 func (fr *Frame) dispatch(d policy.Direction) []nft.Rule {
 	var rules []nft.Rule
 	if fr.tiers[Admin][d] > 0 {
-		rules = append(rules, nft.R(nft.JumpTo(adminChain(d))))
+		rules = append(rules, nft.R(nft.JumpTo(adminChain(Admin, d))))
 	}
 	for _, f := range nft.Families() {
 		if set := fr.table.FindSet(refusedSet(d, f)); set != nil {
@@ -255,7 +263,7 @@ func Shared(chain string) bool {
 	case alwaysChain, alwaysEgressChain, ingressChain, exemptChain, denyChain(policy.Egress), denyChain(policy.Ingress):
 		return true
 	}
-	for _, t := range Tiers() {
+	for _, t := range AllTiers() {
 		for _, d := range policy.Directions() {
 			if chain == tierDenyChain(t, d) {
 				return true

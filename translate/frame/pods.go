@@ -15,24 +15,23 @@ import (
 type Way struct {
 	Chain   string    // of the isolation; "": there is none
 	Audit   bool      // it only audits
-	Tiers   [2]string // of the rules of the tiers for the pod; "": there are none
+	Shadow  string    // of the isolation that is asked after the tier AuditAdmin; "": there is none
+	Tiers   [4]string // of the rules of the tiers for the pod; "": there are none
 	Refused bool      // the kernel does not take the address into the maps that dispatch: all is denied
 	Open    bool      // nor into the set of what is refused: nothing is
 }
 
 // decided says whether anything of policies decides.
-func (w Way) decided() bool { return w.Chain != "" && !w.Audit || w.Tiers != [2]string{} }
-
-// counts names the set that counts what the isolation denies, or would; "" if nothing leads to it.
-func (w Way) counts(d policy.Direction, f nft.Family) string {
-	switch {
-	case w.Chain == "" || w.Refused:
-		return ""
-	case w.Audit:
-		return auditedSet(d, f)
-	}
-	return deniedSet(d, f)
+func (w Way) decided() bool {
+	return w.Chain != "" && !w.Audit || w.Tiers[Admin] != "" || w.Tiers[Baseline] != ""
 }
+
+// asked says whether anything of policies is asked, even if it only audits.
+func (w Way) asked() bool { return w.Chain != "" || w.Shadow != "" || w.Tiers != [4]string{} }
+
+// denies and audits say whether an isolation leads to the set that counts what is denied, or would be.
+func (w Way) denies() bool { return w.Chain != "" && !w.Audit && !w.Refused }
+func (w Way) audits() bool { return (w.Chain != "" && w.Audit || w.Shadow != "") && !w.Refused }
 
 // SetPod sends what the pod of this node at an address sends and gets on its ways, by direction; text is the pod.
 func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
@@ -55,10 +54,11 @@ func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 		default:
 			dispatch.Unwant(nft.AddrKey(a))
 		}
-		fr.count(d, a, way.counts(d, f), comment)
+		fr.count(d, a, comment, way)
 		fr.setTiers(d, a, text, way)
 		fr.setAudit(d, a, text, way)
-		counted = counted || (way.decided() || way.Chain != "") && !way.Refused
+		fr.setShadow(d, a, text, way)
+		counted = counted || way.asked() && !way.Refused
 		if way.decided() && way.Refused && !way.Open {
 			fr.refuse(d, a, text)
 		} else {
@@ -81,36 +81,43 @@ func (fr *Frame) UnsetPod(a netip.Addr) {
 	}
 	for _, d := range policy.Directions() {
 		fr.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
-		fr.count(d, a, "", nft.Value{})
+		fr.count(d, a, nft.Value{}, Way{})
 		fr.setTiers(d, a, "", Way{})
 		fr.setAudit(d, a, "", Way{})
+		fr.setShadow(d, a, "", Way{})
 		fr.unrefuse(d, a)
 	}
 	fr.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
 }
 
-// count has what is denied to or from an address counted in one of the sets that count, and in no other.
-func (fr *Frame) count(d policy.Direction, a netip.Addr, in string, v nft.Value) {
+// count has what isolations deny to or from an address, or would deny, counted in the sets for that, if there are any.
+func (fr *Frame) count(d policy.Direction, a netip.Addr, v nft.Value, way Way) {
 	f := nft.FamilyOf(a)
-	names := []string{deniedSet(d, f), auditedSet(d, f)}
-	if fr.audits[d] == 0 {
-		names = names[:1]
+	put(fr.table.FindSet(deniedSet(d, f)), a, v, way.denies())
+	if fr.audits[d] > 0 {
+		put(fr.table.FindSet(auditedSet(d, f)), a, v, way.audits())
 	}
-	for _, name := range names {
-		if set := fr.table.FindSet(name); name == in {
-			set.Want(nft.AddrKey(a), v)
-		} else {
-			set.Unwant(nft.AddrKey(a))
-		}
+}
+
+// put has an address in a set, or not.
+func put(set *nft.Set, a netip.Addr, v nft.Value, in bool) { //nolint:revive // a fact
+	if in {
+		set.Want(nft.AddrKey(a), v)
+	} else {
+		set.Unwant(nft.AddrKey(a))
 	}
 }
 
 // OfPod says whether a set is one of those that have a pod with an address of that family by its isolation in a
 // direction.
 func OfPod(set string, d policy.Direction, f nft.Family) bool {
-	return set == podsMap(d, f) || set == deniedSet(d, f) || set == selfSet(f) || set == adminMap(d, f) ||
-		set == tierSet(Admin, d, f) || set == tierSet(Baseline, d, f) ||
-		set == auditedSet(d, f) || set == passMap(d, f)
+	for _, t := range AllTiers() {
+		if set == tierSet(t, d, f) || set == adminMap(t, d, f) {
+			return true
+		}
+	}
+	return set == podsMap(d, f) || set == deniedSet(d, f) || set == selfSet(f) ||
+		set == auditedSet(d, f) || set == passMap(d, f) || set == shadowMap(d, f)
 }
 
 // refuse has all denied to or from an address that the kernel does not take into the maps which dispatch, but for what

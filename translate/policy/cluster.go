@@ -32,6 +32,8 @@ type Cluster struct {
 
 	// OverLimit is what is over a limit on the nodes of pods, as far as they were asked.
 	OverLimit []PodExcess
+
+	all bool // see [Cluster.AllEnforced]
 }
 
 // PodToNode says what becomes of connections from a pod to the node that it is on. The specification exempts only those
@@ -69,7 +71,7 @@ type PodQuarantine struct {
 
 	// Tier is set where the rules of a tier for the pod are set aside: all is denied there.
 	Tier  v1alpha2.Tier
-	Audit bool // the isolation only audits, and is left out
+	Audit bool // what is set aside only audits, and is left out
 }
 
 // Excess is a rule that is over a limit.
@@ -83,14 +85,16 @@ type PodExcess struct {
 	Pod       types.NamespacedName
 	Direction Direction
 	Rules     []Excess
+	Audit     bool // if all policies were enforced
 }
 
-// quarantine returns the quarantine of the pod at an end of a flow, the one in that direction, or nil.
-func (c *Cluster) quarantine(d Direction, e ends) *PodQuarantine {
-	pod, _, _ := e.of(d)
+// quarantine returns a quarantine of the pod at an end of a flow, in that direction and tier, or nil: of what only
+// audits, or of the rest.
+func (c *Cluster) quarantine(tier v1alpha2.Tier, k auditKind, e ends) *PodQuarantine {
+	pod, _, _ := e.of(k.Direction)
 	i := slices.IndexFunc(c.Quarantines, func(q PodQuarantine) bool {
-		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == d && q.Tier == "" &&
-			(!q.Address.IsValid() || q.Address == e.own(d))
+		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == k.Direction && q.Tier == tier &&
+			q.Audit == k.audit && (!q.Address.IsValid() || q.Address == e.own(k.Direction))
 	})
 	if i < 0 {
 		return nil
@@ -98,26 +102,54 @@ func (c *Cluster) quarantine(d Direction, e ends) *PodQuarantine {
 	return &c.Quarantines[i]
 }
 
+// auditKind is what is asked in a direction: what is enforced, or what only audits.
+type auditKind struct {
+	Direction
+	audit bool
+}
+
 // selfless says whether a pod that has both ends of a flow cannot reach itself: its address is set aside in each
-// direction in which it is isolated or audited.
+// direction in which anything is asked about it.
 func (c *Cluster) selfless(e ends) bool {
-	for _, d := range Directions() {
-		pod, _, _ := e.of(d)
-		q := c.quarantine(d, e)
-		if aside := q != nil && (q.Address.IsValid() || q.Audit); !aside && len(c.selecting(d, pod)) > 0 {
-			return false
+	all := Directions()
+	return !slices.ContainsFunc(all[:], func(d Direction) bool {
+		for _, audit := range []bool{false, true} {
+			if q := c.quarantine("", auditKind{d, audit}, e); q != nil && q.Address.IsValid() {
+				return false
+			}
 		}
+		return c.asks(d, e) || c.audits(d, e)
+	})
+}
+
+// asks says whether any policy that is enforced is asked about the pod at an end of a flow.
+func (c *Cluster) asks(d Direction, e ends) bool {
+	pod, _, _ := e.of(d)
+	return len(c.isolating(d, pod)) > 0 ||
+		c.hasRules(v1alpha2.AdminTier, d, pod) || c.hasRules(v1alpha2.BaselineTier, d, pod)
+}
+
+// audits says whether anything is that only audits, and is not set aside.
+func (c *Cluster) audits(d Direction, e ends) bool {
+	pod, _, _ := e.of(d)
+	all, aside := c.AllEnforced(), func(t v1alpha2.Tier) bool { return c.quarantine(t, auditKind{d, true}, e) != nil }
+	tiers, policies := len(c.auditedTiers(d, pod)) > 0, len(c.selecting(d, pod)) > 0
+	if tiers && aside(v1alpha2.AdminTier) {
+		return false
 	}
-	return true
+	return policies && !aside("") || tiers && all.hasRules(v1alpha2.AdminTier, d, pod) ||
+		tiers && !policies && !aside(v1alpha2.BaselineTier) && all.hasRules(v1alpha2.BaselineTier, d, pod)
+}
+
+// hasRules says whether a tier has a rule for a pod that may match something.
+func (c *Cluster) hasRules(tier v1alpha2.Tier, d Direction, pod *Pod) bool {
+	return slices.ContainsFunc(c.TierRules(tier, d, pod), ClusterRule.counts)
 }
 
 // tierQuarantine returns why the rules of a tier for the pod at an end of a flow are set aside, or "".
 func (c *Cluster) tierQuarantine(tier v1alpha2.Tier, d Direction, e ends) string {
-	pod, _, _ := e.of(d)
-	for _, q := range c.Quarantines {
-		if pod != nil && q.Pod == pod.NamespacedName && q.Direction == d && q.Tier == tier {
-			return "tier " + string(tier) + ": " + q.Reason
-		}
+	if q := c.quarantine(tier, auditKind{d, c.all}, e); q != nil {
+		return "tier " + string(tier) + ": " + q.Reason
 	}
 	return ""
 }

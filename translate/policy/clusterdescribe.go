@@ -117,9 +117,8 @@ func protocolsText(all []v1alpha2.ClusterNetworkPolicyProtocol) string {
 func (c *Cluster) clusterFaults() []error {
 	var errs []error
 	for _, p := range c.ClusterPolicies {
-		if value, has := p.Annotations[ModeAnnotation]; has && value != Enforce {
-			errs = append(errs, fmt.Errorf("ClusterNetworkPolicy %s: %s%q is not supported; it is enforced", p.Name,
-				modePath, value))
+		if value, has := p.Annotations[ModeAnnotation]; has && modeFault(value) != "" {
+			errs = append(errs, fmt.Errorf("ClusterNetworkPolicy %s: %s%s", p.Name, modePath, modeFault(value)))
 		}
 		if fault := p.Fault(); fault != "" {
 			errs = append(errs, fmt.Errorf("ClusterNetworkPolicy %s: %s; no rule of it accepts anything, and every "+

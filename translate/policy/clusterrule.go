@@ -57,6 +57,11 @@ type ClusterRule struct {
 	Fault string
 }
 
+// counts says whether the rule may match anything.
+func (r ClusterRule) counts() bool {
+	return r.Fault == "" || r.Action != v1alpha2.ClusterNetworkPolicyRuleActionAccept
+}
+
 // Tier returns the tier that a policy counts in. One that is not known may mean the stricter one.
 func (p ClusterPolicy) Tier() v1alpha2.Tier {
 	if p.Spec.Tier == v1alpha2.BaselineTier {
@@ -122,7 +127,8 @@ func (p ClusterPolicy) Selects(namespace, pod map[string]string) bool {
 			selectsAtLeast(&s.Pods.PodSelector, pod)
 }
 
-// TierRules returns the rules of a tier for the pod in a direction, in the order in which they count: "Policies with
+// TierRules returns the rules of a tier for the pod in a direction, as far as they are enforced, in the order in which
+// they count: "Policies with
 // lower priority values have higher precedence", of equal ones the first by name, and "a rule that appears at the top
 // of the ingress rules would take the highest precedence".
 func (c *Cluster) TierRules(tier v1alpha2.Tier, d Direction, pod *Pod) []ClusterRule {
@@ -132,7 +138,7 @@ func (c *Cluster) TierRules(tier v1alpha2.Tier, d Direction, pod *Pod) []Cluster
 	labels, known := c.Namespaces[pod.Namespace]
 	var policies []ClusterPolicy
 	for _, p := range c.ClusterPolicies {
-		if p.Tier() == tier && known && p.Selects(labels, pod.Labels) {
+		if p.Tier() == tier && known && !c.AuditedInTier(p) && p.Selects(labels, pod.Labels) {
 			policies = append(policies, p)
 		}
 	}

@@ -20,18 +20,12 @@ type Near struct {
 
 // Nearest returns the rule that comes nearest to allowing a denied flow in one direction: one that names the peer
 // before one that names the port. It is nil when the isolating policies have no rule.
-func (c *Cluster) Nearest(f Flow, d Direction) *Near { return c.nearest(f, d, c.isolating) }
-
-// NearestOfAll is [Cluster.Nearest] if all policies were enforced.
-func (c *Cluster) NearestOfAll(f Flow, d Direction) *Near { return c.nearest(f, d, c.selecting) }
-
-// nearest is Nearest of some policies.
-func (c *Cluster) nearest(f Flow, d Direction, policies func(Direction, *Pod) []*networkingv1.NetworkPolicy) *Near {
+func (c *Cluster) Nearest(f Flow, d Direction) *Near {
 	e := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
 	pod, _, _ := e.of(d)
 	var nearest *Near
 	best := -1
-	for _, np := range policies(d, pod) {
+	for _, np := range c.isolating(d, pod) {
 		for i, r := range rulesOf(np, d) {
 			if rank, reason := c.misfit(np, d, r, e); rank > best {
 				best, nearest = rank, &Near{RuleRef{nameOf(np), d, i}, reason}
@@ -85,8 +79,13 @@ func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
 	audited := slices.DeleteFunc(slices.Clone(d.Audit.Policies), func(name types.NamespacedName) bool {
 		return slices.Contains(d.Policies, name)
 	})
-	return fmt.Sprintf("%s\n    audited: with %s enforced, it would be %s", text, list(audited),
-		c.reason(f, *d.Audit, c.NearestOfAll(f, d.Direction)))
+	names := d.AuditedTiers
+	if len(audited) > 0 {
+		names = append([]string{list(audited)}, names...)
+	}
+	all := c.AllEnforced()
+	return fmt.Sprintf("%s\n    audited: with %s enforced, it would be %s", text, strings.Join(names, ", "),
+		all.reason(f, *d.Audit, all.Nearest(f, d.Direction)))
 }
 
 // reason returns a decision with its reason; near is the rule that comes nearest, or nil.

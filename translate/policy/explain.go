@@ -44,11 +44,16 @@ type Decision struct {
 	// Unenforced is why the policies are not in force there at all, so that everything is allowed, or "".
 	Unenforced string
 
-	// Audit is the answer if all policies were enforced; nil if none of those that select Pod is only audited.
+	// Audit is the answer if all policies were enforced; nil if none of those that count for Pod is only audited.
 	Audit *Decision
+
+	// AuditedTiers are the ClusterNetworkPolicies among those that are only audited, sorted.
+	AuditedTiers []string
 
 	// Unaudited is why that is not asked on the pod's node, or "".
 	Unaudited string
+
+	baselineAside bool // it is the rules of tier Baseline that are set aside
 }
 
 // RuleRef names a rule of a policy.
@@ -168,22 +173,27 @@ func (p *Pod) before(q *Pod) bool {
 // decide answers for one direction, by the policies that are enforced, and by all.
 func (c *Cluster) decide(d Direction, e ends) Decision {
 	pod, _, _ := e.of(d)
-	isolating, all := c.isolating(d, pod), c.selecting(d, pod)
-	answer := c.decideBy(d, e, isolating)
-	switch q := c.quarantine(d, e); {
-	case len(isolating) == len(all), answer.Unknown:
-	case q != nil && q.Audit:
+	answer := c.decideBy(d, e)
+	answer.AuditedTiers = c.auditedTiers(d, pod)
+	if answer.Unknown || len(answer.AuditedTiers) == 0 && len(c.isolating(d, pod)) == len(c.selecting(d, pod)) {
+		return answer
+	}
+	if q := c.quarantine("", auditKind{d, true}, e); q != nil && q.Address.IsValid() {
 		answer.Unaudited = q.Reason
-	default:
-		audit := c.decideBy(d, e, all)
+		return answer
+	}
+	if audit := c.AllEnforced().decideBy(d, e); audit.Unaudited != "" {
+		answer.Unaudited = audit.Unaudited
+	} else {
 		answer.Audit = &audit
 	}
 	return answer
 }
 
-// decideBy answers for one direction, by policies that select the pod.
-func (c *Cluster) decideBy(d Direction, e ends, isolating []*networkingv1.NetworkPolicy) Decision {
+// decideBy answers for one direction, by the policies that are enforced.
+func (c *Cluster) decideBy(d Direction, e ends) Decision {
 	pod, _, _ := e.of(d)
+	isolating := c.isolating(d, pod)
 	answer := Decision{Direction: d, Pod: pod}
 	if answer.Unknown = c.unknown(d, e.flow, pod); answer.Unknown {
 		return answer
@@ -192,8 +202,8 @@ func (c *Cluster) decideBy(d Direction, e ends, isolating []*networkingv1.Networ
 		answer.Policies = append(answer.Policies, nameOf(np))
 	}
 	answer.Isolated = len(isolating) > 0
-	q := c.quarantine(d, e)
-	if q != nil && q.Audit {
+	q := c.quarantine("", auditKind{d, false}, e)
+	if q != nil && c.all && !q.Address.IsValid() { // what audits has an isolation of its own
 		q = nil
 	}
 	if q != nil && q.Open {
@@ -213,19 +223,23 @@ func (c *Cluster) decideBy(d Direction, e ends, isolating []*networkingv1.Networ
 		answer.Quarantine = q.Reason
 		return answer
 	}
-	if answer.Quarantine = c.tierQuarantine(v1alpha2.AdminTier, d, e); answer.Quarantine != "" {
-		return answer
+	if reason := c.tierQuarantine(v1alpha2.AdminTier, d, e); reason != "" {
+		return answer.setAside(reason, c.all)
 	}
 	if answer.Admin = c.ask(v1alpha2.AdminTier, d, e); answer.Admin.decides() {
 		answer.Allowed = answer.Admin.accepts()
 		return answer
 	}
+	unaudited := c.quarantine("", auditKind{d, true}, e)
 	switch {
 	case !answer.Isolated && c.tierQuarantine(v1alpha2.BaselineTier, d, e) != "":
-		answer.Quarantine = c.tierQuarantine(v1alpha2.BaselineTier, d, e)
+		answer.baselineAside = true
+		return answer.setAside(c.tierQuarantine(v1alpha2.BaselineTier, d, e), c.all)
 	case !answer.Isolated:
 		answer.Baseline = c.ask(v1alpha2.BaselineTier, d, e)
 		answer.Allowed = !answer.Baseline.decides() || answer.Baseline.accepts()
+	case c.all && unaudited != nil:
+		answer.Unaudited = unaudited.Reason
 	case e.flow.Src == e.flow.Dst:
 		answer.Allowed, answer.Exempt = true, toItself
 	case q != nil:
@@ -234,6 +248,16 @@ func (c *Cluster) decideBy(d Direction, e ends, isolating []*networkingv1.Networ
 		c.askPolicies(isolating, &answer, e)
 	}
 	return answer
+}
+
+// setAside returns the decision where what comes next is set aside.
+func (d Decision) setAside(reason string, audit bool) Decision { //nolint:revive // a fact
+	if audit {
+		d.Unaudited = reason
+	} else {
+		d.Quarantine = reason
+	}
+	return d
 }
 
 // askPolicies notes which rule of the policies that isolate a pod allows a flow, if any.
@@ -259,7 +283,7 @@ func (c *Cluster) askPolicies(isolating []*networkingv1.NetworkPolicy, answer *D
 // overLimit says whether a rule of a pod's policies is over a limit.
 func (c *Cluster) overLimit(pod *Pod, r RuleRef) bool {
 	for _, excess := range c.OverLimit {
-		if excess.Pod == pod.NamespacedName && excess.Direction == r.Direction {
+		if excess.Pod == pod.NamespacedName && excess.Direction == r.Direction && excess.Audit == c.all {
 			return slices.ContainsFunc(excess.Rules, func(e Excess) bool { return e.RuleRef == r })
 		}
 	}

@@ -4,12 +4,15 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
-// ModeAnnotation is the annotation of a NetworkPolicy, or of a namespace for the policies in it that have none, that
-// says whether a policy is enforced or only audited. Another value than these two is a fault, and enforces.
+// ModeAnnotation is the annotation of a NetworkPolicy, or of a namespace for the policies in it that have none, or of a
+// ClusterNetworkPolicy, that says whether a policy is enforced or only audited. Another value than these two is a
+// fault, and enforces.
 const (
 	ModeAnnotation = "netpold.io/mode"
 	Enforce        = "enforce"
@@ -23,7 +26,42 @@ func (c *Cluster) Audited(np *networkingv1.NetworkPolicy) bool {
 	if !own {
 		value = c.Modes[np.Namespace]
 	}
-	return value == Audit
+	return value == Audit && !c.all
+}
+
+// AuditedInTier says whether a ClusterNetworkPolicy is only audited: none of its rules matches anything, and what would
+// be denied if all policies were enforced, this one too, is told.
+func (c *Cluster) AuditedInTier(p ClusterPolicy) bool {
+	return p.Annotations[ModeAnnotation] == Audit && !c.all
+}
+
+// AllEnforced returns the cluster as it would be if no policy was only audited. It shares all with c.
+func (c *Cluster) AllEnforced() *Cluster {
+	all := *c
+	all.all = true
+	return &all
+}
+
+// auditedTiers returns the audited ClusterNetworkPolicies that count for a pod in a direction, sorted: those of tier
+// Baseline only where no NetworkPolicy would isolate it. A rule that accepts nothing does not count.
+func (c *Cluster) auditedTiers(d Direction, pod *Pod) []string {
+	if pod == nil || pod.HostNetwork {
+		return nil
+	}
+	labels, known := c.Namespaces[pod.Namespace]
+	free := len(c.selecting(d, pod)) == 0
+	var names []string
+	for _, p := range c.ClusterPolicies {
+		if !c.AuditedInTier(p) || !known || !free && p.Tier() == v1alpha2.BaselineTier ||
+			!p.Selects(labels, pod.Labels) {
+			continue
+		}
+		if slices.ContainsFunc(p.Rules(d), ClusterRule.counts) {
+			names = append(names, p.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // ModeOf returns what of an object's annotations is its mode: nil if it has none.
@@ -45,10 +83,12 @@ func (c *Cluster) SetMode(namespace string, annotations map[string]string) {
 	}
 }
 
-// WouldDeny says whether nothing before the audited policies denies the flow in this direction, and they would, were
-// they enforced. Tier Baseline comes after them.
+// WouldDeny says whether it is told that the flow would be denied in this direction, were all policies enforced. Of a
+// flow that really is denied here it is not, but for audited NetworkPolicies alone: those are asked before tier
+// Baseline, whatever that says then.
 func (d Decision) WouldDeny() bool {
-	return d.Audit != nil && !d.Audit.Allowed && (d.Allowed || d.Baseline.decides())
+	return d.Audit != nil && !d.Audit.Allowed &&
+		(d.Allowed || len(d.AuditedTiers) == 0 && (d.Baseline.decides() || d.baselineAside))
 }
 
 // modePath names the annotation in errors.

@@ -31,6 +31,7 @@ type ClusterPolicy struct {
 	Priority int32            // the lowest of a tier is asked first
 	Subject  []Peer           // any of them
 	Rules    [2][]ClusterRule // by Direction, in their order
+	Mode     Mode             // Inherited is enforced
 }
 
 // ClusterRule is one rule of a ClusterNetworkPolicy.
@@ -82,23 +83,14 @@ func CompileCluster(p policy.ClusterPolicy) (ClusterPolicy, error) {
 			compiled.Rules[d] = append(compiled.Rules[d], rule)
 		}
 	}
-	if bad := clusterMode(p.Annotations); bad != nil {
-		errs = append(errs, bad)
+	mode, badMode := ModeOf(p.Annotations)
+	if compiled.Mode = mode; badMode != nil {
+		errs = append(errs, badMode)
 	}
 	if len(errs) > 0 {
 		return compiled, fmt.Errorf("ClusterNetworkPolicy %s: %w", p.Name, errs.ToAggregate())
 	}
 	return compiled, nil
-}
-
-// clusterMode returns what is wrong with the mode that annotations say.
-func clusterMode(annotations map[string]string) *field.Error {
-	mode, bad := ModeOf(annotations)
-	if mode == Audited {
-		bad = field.Forbidden(field.NewPath("metadata", "annotations").Key(policy.ModeAnnotation),
-			"audit is not supported; the policy is enforced")
-	}
-	return bad
 }
 
 // unread returns errors for some of what could not be read.

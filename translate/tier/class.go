@@ -154,7 +154,7 @@ func (l *List) leaf(rule int) Class {
 	if l.rules[rule].Action == spec.Deny {
 		ref := l.ref(rule)
 		c.part = &part{name: ref.Chain(), rules: l.frame.Tail(ref), comment: fmt.Sprintf("%s: %s, %s rule %d denies",
-			l.Tier, ref.Policy, l.Direction, ref.Index+1)}
+			l.Tier.Title(), ref.Policy, l.Direction, ref.Index+1)}
 	}
 	return c
 }

@@ -231,17 +231,17 @@ func (l *List) weigh(pod []int, set int, ports []policy.NamedPort) int {
 
 // none is the verdict of what no rule decides.
 func (l *List) none() nft.Verdict {
-	if l.Tier == frame.Admin {
+	if l.Tier.Enforced() == frame.Admin {
 		return nft.Verdict{Kind: nft.Return}
 	}
-	return frame.Allow(l.Direction)
+	return l.Tier.Allow(l.Direction)
 }
 
 // verdict is that of a rule.
 func (l *List) verdict(rule int) nft.Verdict {
 	switch r := l.rules[rule]; r.Action {
 	case spec.Accept:
-		return frame.Allow(l.Direction)
+		return l.Tier.Allow(l.Direction)
 	case spec.Deny:
 		return nft.GotoChain(l.ref(rule).Chain())
 	}

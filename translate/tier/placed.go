@@ -233,5 +233,5 @@ func (l *List) comment() string {
 			names = append(names, r.Policy)
 		}
 	}
-	return l.Tier.String() + ": " + strings.Join(names, ", ")
+	return l.Tier.Title() + ": " + strings.Join(names, ", ")
 }

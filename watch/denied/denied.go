@@ -184,8 +184,8 @@ func isRule(chain string) bool {
 	if !strings.Contains(chain, "rule-") { // as of nearly all
 		return false
 	}
-	_, ok := frame.ParseTierRule(chain)
-	return ok
+	rule, ok := frame.ParseTierRule(chain)
+	return ok && !rule.Tier.Audit()
 }
 
 // addChains takes the chains that a transaction has made, of rules that deny.

@@ -235,9 +235,9 @@ func (r *Record) why(p Packet, k frame.Kind, excerpt *policy.Cluster) string {
 		now = explanation.Egress
 	}
 	was = fmt.Sprintf(was, subject, policies)
-	denied, nearest := !now.Allowed, excerpt.Nearest
+	denied := !now.Allowed
 	if k.Audit {
-		denied, nearest = now.WouldDeny(), excerpt.NearestOfAll
+		denied, excerpt = now.WouldDeny(), excerpt.AllEnforced()
 	}
 	switch {
 	case now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod:
@@ -255,7 +255,7 @@ func (r *Record) why(p Packet, k frame.Kind, excerpt *policy.Cluster) string {
 	if rule := now.OverLimit; rule != nil {
 		return fmt.Sprintf("%s (%s would allow it, but is over a limit)", plain, rule)
 	}
-	near := nearest(p.Flow, k.Direction)
+	near := excerpt.Nearest(p.Flow, k.Direction)
 	if near == nil {
 		return plain + " (there are no rules)"
 	}

@@ -14,8 +14,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// tiered is resolve for a packet that a rule of a ClusterNetworkPolicy denies.
-func (l *Log) tiered(p Packet, rule policy.ClusterRuleRef) Record {
+// tierRule is a rule of a ClusterNetworkPolicy that denies, or would.
+type tierRule struct {
+	policy.ClusterRuleRef
+	audit bool
+}
+
+// tiered is resolve for a packet that a rule of a ClusterNetworkPolicy denies, or would.
+func (l *Log) tiered(p Packet, rule tierRule) Record {
 	room := l.window.room(p.key())
 	flow := p.Flow
 	flow.Service = flow.Src == flow.Dst // else it had never left the pod
@@ -27,7 +33,7 @@ func (l *Log) tiered(p Packet, rule policy.ClusterRuleRef) Record {
 			excerpt = s.Excerpt(flow)
 		}
 	})
-	r.Tier, r.Policies = string(rule.Tier), []string{rule.Policy}
+	r.Tier, r.Policies, r.Audit = string(rule.Tier), []string{rule.Policy}, rule.audit
 	r.external(synced)
 	if room {
 		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
@@ -36,11 +42,15 @@ func (l *Log) tiered(p Packet, rule policy.ClusterRuleRef) Record {
 	return r
 }
 
-// whyTier says which rule denies a flow, or that it does not any more.
-func (r *Record) whyTier(rule policy.ClusterRuleRef, flow policy.Flow, excerpt *policy.Cluster) string {
+// whyTier says which rule denies a flow, or would, or that it does not any more.
+func (r *Record) whyTier(rule tierRule, flow policy.Flow, excerpt *policy.Cluster) string {
+	is, was := "blocked: %s: %s denies", "was blocked: %s: %s denied"
+	if rule.audit {
+		is, was = "would be blocked: %s: %s denies", "would have been blocked: %s: %s denied"
+	}
 	isolated := r.Isolated()
 	subject := fmt.Sprintf("%s of %s", rule.Direction, cmp.Or(isolated.Pod, isolated.Address.String()))
-	plain := fmt.Sprintf("blocked: %s: %s denies", subject, rule)
+	plain := fmt.Sprintf(is, subject, rule)
 	if excerpt == nil {
 		return plain
 	}
@@ -49,14 +59,24 @@ func (r *Record) whyTier(rule policy.ClusterRuleRef, flow policy.Flow, excerpt *
 	if rule.Direction == policy.Egress {
 		now = explanation.Egress
 	}
-	was := fmt.Sprintf("was blocked: %s: %s denied", subject, rule)
+	was = fmt.Sprintf(was, subject, rule)
+	if now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod {
+		return was + "; the pod no longer has the address"
+	}
+	if rule.audit {
+		switch {
+		case !now.Allowed:
+			return was + "; the current policies block it"
+		case now.Audit != nil:
+			now, excerpt = *now.Audit, excerpt.AllEnforced()
+		}
+	}
 	verdicts := []*policy.ClusterVerdict{now.Admin, now.Baseline}
 	i := slices.IndexFunc(verdicts, func(v *policy.ClusterVerdict) bool {
-		return v != nil && v.Action == v1alpha2.ClusterNetworkPolicyRuleActionDeny && v.ClusterRuleRef == rule
+		return v != nil && v.Action == v1alpha2.ClusterNetworkPolicyRuleActionDeny &&
+			v.ClusterRuleRef == rule.ClusterRuleRef
 	})
 	switch {
-	case now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod:
-		return was + "; the pod no longer has the address"
 	case now.Allowed:
 		return was + "; the current policies allow it"
 	case i < 0:
@@ -71,11 +91,13 @@ func (r *Record) whyTier(rule policy.ClusterRuleRef, flow policy.Flow, excerpt *
 	return fmt.Sprintf("%s (nearest: %s: %s)", plain, near.ClusterRuleRef, short(near.Reason))
 }
 
-// tierRule returns the rule of a ClusterNetworkPolicy that a chain denies by, if it is such a chain.
-func (l *Log) tierRule(chain string) (rule policy.ClusterRuleRef, ok bool) {
-	if _, ok = frame.ParseTierRule(chain); ok {
-		l.config.View(func(s *translate.State) { rule, _ = s.TierRuleOf(chain) })
+// tierRule returns the rule of a ClusterNetworkPolicy that a chain denies by, or would, if it is such a chain.
+func (l *Log) tierRule(chain string) (rule tierRule, ok bool) {
+	r, ok := frame.ParseTierRule(chain)
+	if ok {
+		l.config.View(func(s *translate.State) { rule.ClusterRuleRef, _ = s.TierRuleOf(chain) })
 	}
+	rule.audit = r.Tier.Audit()
 	return rule, ok
 }
 

@@ -4,6 +4,8 @@ package drops
 
 import (
 	"fmt"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -25,6 +27,66 @@ func guardPolicy(t *testing.T, action string) policy.ClusterPolicy {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// auditedGuard is guardPolicy, only audited.
+func auditedGuard(t *testing.T, action string) policy.ClusterPolicy {
+	t.Helper()
+	p := guardPolicy(t, action)
+	p.Annotations = map[string]string{policy.ModeAnnotation: policy.Audit}
+	return p
+}
+
+// TestTierAuditLine: of what a rule of an audited ClusterNetworkPolicy would deny, the line has the rule and the
+// nearest one as of a drop, and it is kept apart from drops.
+func TestTierAuditLine(t *testing.T) {
+	const head = "TCP connection from shop/web-1 (10.0.0.0:56648) to shop/db-0 (10.0.0.1:5432) "
+	const rule = "ingress of shop/db-0: Admin: shop-guard rule 2 `no-postgres` "
+	guard := func(t *testing.T, action string) policy.ClusterPolicy {
+		p := auditedGuard(t, action)
+		p.Spec.Ingress[1].Name, p.Spec.Ingress[1].Protocols[0].TCP.DestinationPort.Number = "no-postgres", 5432
+		return p
+	}
+	for name, row := range map[string]struct {
+		change func(*testing.T, *translate.State)
+		want   string
+	}{
+		"as it is": {nil, head + "would be blocked: " + rule + "denies (nearest: Admin: shop-guard rule 1: its peers " +
+			"do not include shop/web-1 (labels app=web-1; namespace labels <none>))\" direction=ingress protocol=tcp"},
+		"policies": {nil, `dstOwner=StatefulSet/db audit=true policies=[shop-guard] count=1`},
+		"allowed now": {func(t *testing.T, s *translate.State) { s.SetClusterPolicy(guard(t, "Accept")) },
+			head + "would have been blocked: " + rule + `denied; the current policies allow it"`},
+		"enforced now": {func(t *testing.T, s *translate.State) {
+			p := guard(t, "Deny")
+			p.Annotations = nil
+			s.SetClusterPolicy(p)
+		}, head + "would have been blocked: " + rule + `denied; the current policies block it"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDropTest(t)
+				d.edit(t, func(s *translate.State) { s.SetClusterPolicy(guard(t, "Deny")) })
+				drop := d.drop("10.0.0.0", "10.0.0.1", 5432)
+				drop.Prefix = frame.TierRule{Tier: frame.AuditAdmin, Direction: policy.Ingress, Policy: "shop-guard",
+					Index: 1}.Chain()
+				if d.state.Complete().Chain(drop.Prefix) == nil {
+					t.Errorf("no chain %s in\n%s", drop.Prefix, d.state.Complete())
+				}
+				if row.change != nil {
+					d.edit(t, func(s *translate.State) { row.change(t, s) })
+				}
+				d.batches <- []Packet{drop}
+				d.Expect(t, row.want)
+				for query, want := range map[string]int{"": 0, "?audit=true": 1} {
+					answer := httptest.NewRecorder()
+					d.ServeLines(answer, httptest.NewRequest("GET", "/drops"+query, nil))
+					if got := strings.Count(answer.Body.String(), "\n"); got != want {
+						t.Errorf("/drops%s has %d lines, want %d", query, got, want)
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestTierDropLine: a line tells which rule of a ClusterNetworkPolicy denies, and what has become of it since.

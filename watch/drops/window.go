@@ -58,11 +58,11 @@ func (l *Log) add(packets []Packet, lost uint64) {
 func (l *Log) sort(packets []Packet, lost uint64) {
 	var audited []Packet
 	denied := slices.DeleteFunc(packets, func(p Packet) bool {
-		k, _ := frame.KindOf(p.Prefix)
-		if k.Audit {
+		audit := frame.OnlyTells(p.Prefix)
+		if audit {
 			audited = append(audited, p)
 		}
-		return k.Audit
+		return audit
 	})
 	l.add(denied, lost)
 	l.audit.add(audited, 0)

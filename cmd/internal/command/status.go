@@ -33,8 +33,8 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 	row("Isolated", "%s for ingress, %d for egress", counted(r.IsolatedPods["ingress"], "pod", "pods"),
 		r.IsolatedPods["egress"])
 	row("Policies", "%d, %d of them fully in effect on this node", r.Policies.Total, r.Policies.InEffect)
-	if r.Policies.Audited > 0 {
-		row("Audited", "%s; %s for ingress, %d for egress", counted(r.Policies.Audited, "policy", "policies"),
+	if n := r.Policies.Audited + r.Policies.Cluster.Audited; n > 0 {
+		row("Audited", "%s; %s for ingress, %d for egress", counted(n, "policy", "policies"),
 			counted(r.AuditedPods["ingress"], "pod", "pods"), r.AuditedPods["egress"])
 	}
 	if c := r.Policies.Cluster; c.Total > 0 {

@@ -61,7 +61,7 @@ func (g *Generator) clusterPolicy(i int) policy.ClusterPolicy {
 		TypeMeta: metav1.TypeMeta{
 			APIVersion: v1alpha2.GroupVersion.String(), Kind: "ClusterNetworkPolicy",
 		},
-		ObjectMeta: metav1.ObjectMeta{Name: objectName("cluster", i)},
+		ObjectMeta: metav1.ObjectMeta{Name: objectName("cluster", i), Annotations: g.mode(25)},
 	}}
 	p.Spec.Tier = pick(g.r, v1alpha2.AdminTier, v1alpha2.BaselineTier)
 	p.Spec.Priority = pick[int32](g.r, 0, 1, 1, 2, 10, 10, 1000)
@@ -239,12 +239,14 @@ func (g *Generator) tierEvent(c *policy.Cluster) Event {
 		return e
 	}
 	e.ClusterPolicy = g.clusterPolicy(g.r.IntN(g.size.Policies))
-	if len(c.ClusterPolicies) > 0 && g.chance(50) { // another order, tier or subject of the same rules
+	if len(c.ClusterPolicies) > 0 && g.chance(50) { // another order, tier, subject or mode of the same rules
 		old, fresh := pick(g.r, c.ClusterPolicies...), e.ClusterPolicy
 		changed := policy.ClusterPolicy{ClusterNetworkPolicy: old.DeepCopy(), Unread: old.Unread}
-		switch g.r.IntN(3) {
+		switch g.r.IntN(4) {
 		case 0:
 			changed.Spec.Priority = fresh.Spec.Priority
+		case 3:
+			changed.Annotations = g.mode(50)
 		case 1:
 			changed.Spec.Tier = fresh.Spec.Tier
 		case 2:

@@ -23,7 +23,7 @@ func TestTierCoverage(t *testing.T) {
 		"no field of the protocol", "65536 is not in", "is not a range", "80-80", "Like",
 	}
 	count := make(map[string]int)
-	for seed := range uint64(600) {
+	for seed := range uint64(800) {
 		r := random.Source(seed)
 		c := random.Tiered(r, random.Small())
 		for _, err := range c.Faults() {

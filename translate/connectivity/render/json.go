@@ -19,7 +19,7 @@ import (
 type Document struct {
 	Workloads   []WorkloadText   `json:"workloads"`
 	Connections []ConnectionText `json:"connections"`
-	Audited     []string         `json:"auditedPolicies,omitempty"` // "namespace/name"; they do not count
+	Audited     []string         `json:"auditedPolicies,omitempty"` // "namespace/name" or "KIND name"; not counted
 }
 
 // WorkloadText is a workload, and the policies that isolate it.
@@ -118,6 +118,10 @@ func (v View) policyNames(d policy.Direction, workload int) []string {
 func fullNames(all []types.NamespacedName) []string {
 	var text []string
 	for _, n := range all {
+		if n.Namespace == "" {
+			text = append(text, "ClusterNetworkPolicy "+n.Name)
+			continue
+		}
 		text = append(text, n.String())
 	}
 	return text
