@@ -88,14 +88,14 @@ func (s *State) foresee(iso *isolation) {
 		return
 	}
 	for _, have := range s.isolationsIn(iso.namespace()) {
-		if have.key < iso.key {
+		if byClaim(have, iso) < 0 {
 			left -= min(left, each, have.demand.Elements)
 		}
 	}
 	iso.short, n.squeezed = each-min(each, left), true // rebudget looks at it again
 }
 
-// rebudget gives the isolations of a namespace what they ask for, in the order of their keys, until the limit of the
+// rebudget gives the isolations of a namespace what they ask for, in the order of their claims, until the limit of the
 // namespace is used. Those that were built with another budget are built anew.
 func (s *State) rebudget() {
 	s.reckon = false
@@ -120,7 +120,18 @@ func (s *State) rebudget() {
 	}
 }
 
-// isolationsIn returns the isolations of a namespace that are built and have pods, in the order of their keys.
+// byClaim orders the isolations of a namespace: those that only audit take nothing from the others.
+func byClaim(a, b *isolation) int {
+	if a.kind.Audit != b.kind.Audit {
+		if a.kind.Audit {
+			return 1
+		}
+		return -1
+	}
+	return strings.Compare(a.key, b.key)
+}
+
+// isolationsIn returns the isolations of a namespace that are built and have pods, in the order of their claims.
 func (s *State) isolationsIn(namespace string) []*isolation {
 	var all []*isolation
 	for _, iso := range s.isolations {
@@ -128,7 +139,7 @@ func (s *State) isolationsIn(namespace string) []*isolation {
 			all = append(all, iso)
 		}
 	}
-	slices.SortFunc(all, func(a, b *isolation) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(all, byClaim)
 	return all
 }
 

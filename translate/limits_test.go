@@ -155,6 +155,43 @@ func TestLimitsFollowPods(t *testing.T) {
 	}
 }
 
+// TestLimitOfAudited: what audited policies ask for takes nothing from the limit of the enforced ones of the namespace.
+func TestLimitOfAudited(t *testing.T) {
+	s := limited(content.Limits{Namespace: 30}, 10)
+	for _, name := range []string{"a", "b", "c"} {
+		s.SetPod(policy.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Node: node, Running: true,
+			Labels: map[string]string{"own": name}, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 2, name[0]})},
+		})
+	}
+	number := intstr.FromInt(1)
+	for _, name := range []string{"a", "b", "c"} {
+		np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+		np.Spec.PodSelector.MatchLabels = map[string]string{"own": name}
+		np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{
+			From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{
+				MatchLabels: map[string]string{"app": "other"},
+			}}},
+			Ports: []networkingv1.NetworkPolicyPort{{Port: &number}},
+		}}
+		if name != "b" {
+			np.Annotations = map[string]string{policy.ModeAnnotation: "audit"}
+			np.Spec.Ingress = append(np.Spec.Ingress, np.Spec.Ingress[0], np.Spec.Ingress[0])
+			for i := range np.Spec.Ingress {
+				port := intstr.FromInt(10 + i)
+				np.Spec.Ingress[i].Ports = []networkingv1.NetworkPolicyPort{{Port: &port}}
+			}
+		}
+		if err := s.SetPolicy(np); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Complete()
+	if got := troublesOf(s); got == "" || strings.Contains(got, "over-limit b ") {
+		t.Errorf("not only audited policies are over the limit: %s", got)
+	}
+}
+
 // TestLimitOfMatches: policies with selectors that all match nearly every pod are over the limit, and it costs no more
 // to find that out than what the limits allow.
 func TestLimitOfMatches(t *testing.T) {
