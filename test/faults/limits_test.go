@@ -41,6 +41,7 @@ import (
 const (
 	bigPolicies = 24
 	bigPeers    = 3000
+	bigKinds    = 3 // of peers: no selector matches so many that all policies share its pods
 	bigPorts    = 8
 	perPolicy   = bigPeers * bigPorts
 )
@@ -78,7 +79,7 @@ func testLimits(t *testing.T, program string) {
 		t.Errorf("a change of another namespace takes %v of CPU time, %v without the full one", full.cpu, empty.cpu)
 	}
 	l.during("a full namespace changes", func(i int) bool {
-		l.server.Send(watch.Modified, allow("big", fmt.Sprintf("app-%02d", i), "peer", ports(1000+100*i, bigPorts)))
+		l.server.Send(watch.Modified, bigPolicy(i, ports(1000+100*i, bigPorts)))
 		return i < 5
 	})
 	l.unharmed(limit)
@@ -201,7 +202,7 @@ func bigPods() iter.Seq[*corev1.Pod] {
 			a := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
 			p := podAt("big", fmt.Sprintf("app-%02d", i), "node-1", a)
 			if i >= bigPolicies {
-				p = podAt("big", "peer", "node-2", a)
+				p = podAt("big", fmt.Sprint("peer-", i%bigKinds), "node-2", a)
 				p.Name += fmt.Sprint("-", i)
 			}
 			if !yield(p) {
@@ -240,6 +241,16 @@ func allow(namespace, name, from string, ports []networkingv1.NetworkPolicyPort)
 	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{
 		From: []networkingv1.NetworkPolicyPeer{{PodSelector: app(from)}}, Ports: ports,
 	}}
+	return np
+}
+
+// bigPolicy is a policy of the namespace big.
+func bigPolicy(i int, ports []networkingv1.NetworkPolicyPort) *networkingv1.NetworkPolicy {
+	np := allow("big", fmt.Sprintf("app-%02d", i), "peer-0", ports)
+	for kind := 1; kind < bigKinds; kind++ {
+		more := allow("big", np.Name, fmt.Sprint("peer-", kind), nil).Spec.Ingress[0]
+		np.Spec.Ingress[0].From = append(np.Spec.Ingress[0].From, more.From...)
+	}
 	return np
 }
 
@@ -325,7 +336,7 @@ func (l *full) canary(what string) cost {
 func (l *full) bigPolicies() []*networkingv1.NetworkPolicy {
 	all := make([]*networkingv1.NetworkPolicy, bigPolicies)
 	for i := range all {
-		all[i] = allow("big", fmt.Sprintf("app-%02d", i), "peer", ports(10_000, bigPorts))
+		all[i] = bigPolicy(i, ports(10_000, bigPorts))
 	}
 	return all
 }
