@@ -54,7 +54,7 @@ func TestWorlds(t *testing.T) {
 				t.Errorf("%s, %d: conntrack alone: %+v", c.id, n, p)
 			}
 		}
-		if want := map[bool]int{true: 3, false: 4}[c.id == "tiers"]; len(m.Series) != want {
+		if want := map[bool]int{true: 3, false: 4}[c.id == "tiers" || c.id == "sequence"]; len(m.Series) != want {
 			t.Errorf("%s: %d series, want %d", c.id, len(m.Series), want)
 		}
 	}

@@ -43,6 +43,9 @@ func curves() []curve {
 		{"tiers", "ClusterNetworkPolicies on the pod", "policies of 25 rules in each tier",
 			[]int{1, 3, 10, 30, 100, 300, 1000}, []int{1, 100}, withTiers,
 			"No rule of Admin matches; that of Baseline which lets the connection in is in the middle."},
+		{"sequence", "A list that is asked rule by rule", "lines of the chain", []int{50, 500, 1000, 2500, 4800},
+			[]int{50, 1000}, withSequence,
+			"Each rule of Admin has 25 peers, and none matches: beyond its bounds, a list has this form."},
 	}
 }
 
@@ -134,7 +137,7 @@ func (b *bench) packetCurve(ctx context.Context, c curve, at []int, m, base *Mea
 // contenders makes the spaces of a world: conntrack alone, netpold, a chain per policy, and conntrack alone once more,
 // which shows what differences mean nothing.
 func (b *bench) contenders(ctx context.Context, w *world) ([]contender, error) {
-	state := translate.New(nodeName, translate.Options{LogGroup: 86})
+	state := translate.New(nodeName, translate.Options{LogGroup: 86, TierBounds: w.bounds})
 	if errs := state.Add(&w.Cluster); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 // rulesOfTier is how many rules a ClusterNetworkPolicy has at most.
@@ -54,6 +55,40 @@ func withTiers(n int) *world {
 		From:   []v1alpha2.ClusterNetworkPolicyIngressPeer{{Namespaces: &metav1.LabelSelector{}}},
 	}}
 	w.server = netip.AddrPortFrom(w.server.Addr(), uint16(1000+n/2))
+	return w
+}
+
+// withSequence is a list of Admin for the server that has so many lines when it is asked rule by rule, of both families.
+// Each rule has 25 peers, one of which is the client, and another port.
+func withSequence(n int) *world {
+	w := withTiers(0)
+	w.bounds = tier.DefaultBounds()
+	w.bounds.Elements = 0
+	for i := range n / (2 * rulesOfTier) {
+		p := w.tierPolicy(v1alpha2.AdminTier, i/rulesOfTier)
+		port := v1alpha2.Port{Number: int32(20_000 + i)}
+		r := v1alpha2.ClusterNetworkPolicyIngressRule{
+			Action: v1alpha2.ClusterNetworkPolicyRuleActionDeny,
+			Protocols: []v1alpha2.ClusterNetworkPolicyProtocol{{
+				UDP: &v1alpha2.ClusterNetworkPolicyProtocolUDP{DestinationPort: &port},
+			}},
+		}
+		for j := range rulesOfTier {
+			r.From = append(r.From, v1alpha2.ClusterNetworkPolicyIngressPeer{Pods: &v1alpha2.NamespacedPod{
+				PodSelector: *selectApp(fmt.Sprintf("client-%d", j)),
+			}})
+		}
+		p.Spec.Ingress = append(p.Spec.Ingress, r)
+	}
+	accept := w.tierPolicy(v1alpha2.BaselineTier, 0)
+	accept.Spec.Ingress = []v1alpha2.ClusterNetworkPolicyIngressRule{{
+		Action: v1alpha2.ClusterNetworkPolicyRuleActionAccept,
+		From: []v1alpha2.ClusterNetworkPolicyIngressPeer{{Pods: &v1alpha2.NamespacedPod{
+			PodSelector: metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+				Key: "app", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"stranger"},
+			}}},
+		}}},
+	}}
 	return w
 }
 

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 const (
@@ -26,6 +27,7 @@ type world struct {
 	clients []netip.Addr // from which the connection may come
 	server  netip.AddrPort
 	free    netip.AddrPort // on the same node, of a pod that no policy selects
+	bounds  tier.Bounds    // of lists; none are the default
 }
 
 // newWorld has the server, the pod that no policy selects, and nothing else.
