@@ -58,8 +58,8 @@ func withTiers(n int) *world {
 	return w
 }
 
-// withSequence is a list of Admin for the server that has so many lines when it is asked rule by rule, of both families.
-// Each rule has 25 peers, one of which is the client, and another port.
+// withSequence is a list of Admin for the server, asked rule by rule, that has so many lines, of both families.
+// Each rule has 25 peers, one of which is the client, and a port of its own.
 func withSequence(n int) *world {
 	w := withTiers(0)
 	w.bounds = tier.DefaultBounds()
