@@ -4,6 +4,7 @@ package watch
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,7 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 // clusterPolicy returns a policy of tier Admin whose rule denies all pods, but has one field more.
@@ -57,6 +60,32 @@ func TestTierReport(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// TestSequentialReport: the report names the policies whose rules are asked one after the other, while pods have them.
+func TestSequentialReport(t *testing.T) {
+	bounds := tier.DefaultBounds()
+	bounds.Elements = 0
+	l := NewLoop(translate.New("node", translate.Options{TierBounds: bounds}), LoopConfig{
+		Kernel: kernelFunc(nil), Log: slog.New(slog.DiscardHandler), Node: "node", Source: "test",
+	})
+	l.Update(func(o Objects) {
+		o.SetNamespace("ns", nil)
+		o.SetClusterPolicy(clusterPolicy(t, "all", ""))
+		o.SetClusterPolicy(clusterPolicy(t, "labels", `}, {"action": "Deny", "from": [{"pods": {
+			"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "a"}}}}]`))
+	})
+	setPodAt(l, "a", "10.0.0.1")
+	l.state.Complete()
+	want := [][]string{{"ClusterNetworkPolicy all", "ClusterNetworkPolicy labels"}}
+	if got := l.Report().Policies.Cluster.Sequential; !cmp.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	l.Update(func(o Objects) { o.DeletePod(types.NamespacedName{Namespace: "ns", Name: "a"}) })
+	l.state.Complete()
+	if got := l.Report().Policies.Cluster.Sequential; len(got) > 0 {
+		t.Errorf("got %v of a node without pods", got)
+	}
 }
 
 // TestRuleMetric: each rule of a ClusterNetworkPolicy that denies has a series, of the whole name of its policy, and
