@@ -8,11 +8,9 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
-	"github.com/netpold/netpold/translate/spec"
 )
 
 // IsolationOf returns what a chain stands for, and false for a name that no isolation can have. Of a chain that is not
@@ -23,53 +21,6 @@ func (s *State) IsolationOf(chain string) (frame.Isolation, bool) {
 		return frame.Isolation{Kind: iso.kind, Policies: iso.policies}, true
 	}
 	return frame.ParseIsolationName(chain)
-}
-
-// TierRuleOf returns the rule of a ClusterNetworkPolicy that a chain denies by, and false for a name that no such chain
-// can have. Of a rule that is not known any more, the name of the policy may have been cut.
-func (s *State) TierRuleOf(chain string) (policy.ClusterRuleRef, bool) {
-	r, ok := frame.ParseTierRule(chain)
-	ref := policy.ClusterRuleRef{
-		Tier: v1alpha2.Tier(r.Tier.String()), Policy: r.Policy, Direction: r.Direction, Index: r.Index,
-	}
-	for name, p := range s.clusterPolicies {
-		if r.Policy = name; !ok || !strings.HasPrefix(name, ref.Policy) || r.Chain() != chain {
-			continue
-		}
-		for _, rule := range p.compiled.Rules[r.Direction] {
-			if rule.Index == r.Index {
-				ref.Policy, ref.Name = name, rule.Name
-			}
-		}
-	}
-	return ref, ok
-}
-
-// DenyingRules returns the rules of ClusterNetworkPolicies that are enforced and deny something, by the names of their
-// chains; not to be changed. They are found anew when ClusterNetworkPolicies have changed.
-func (s *State) DenyingRules() map[string]policy.ClusterRuleRef {
-	if s.denying != nil {
-		return s.denying
-	}
-	all := make(map[string]policy.ClusterRuleRef)
-	for name, p := range s.clusterPolicies {
-		if p.audited() {
-			continue
-		}
-		for _, d := range policy.Directions() {
-			for _, r := range p.compiled.Rules[d] {
-				if r.Action != spec.Deny {
-					continue
-				}
-				chain := frame.TierRule{Tier: p.tier(), Direction: d, Policy: name, Index: r.Index}.Chain()
-				all[chain] = policy.ClusterRuleRef{
-					Tier: v1alpha2.Tier(p.tier().String()), Policy: name, Direction: d, Index: r.Index, Name: r.Name,
-				}
-			}
-		}
-	}
-	s.denying = all
-	return all
 }
 
 // PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4
@@ -91,7 +42,7 @@ func (s *State) HostAt(a netip.Addr) (string, bool) { return s.index.Host(a) }
 func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	c.Guard = s.policyGuard()
-	s.excerptTiers(c, f)
+	s.clusterPolicies.AddTo(c, func(n policy.NodePeer) bool { return slices.Contains(n.Addresses, f.Dst) })
 	var names []types.NamespacedName
 	var pods []*pod
 	for _, a := range []netip.Addr{f.Src, f.Dst} {

@@ -17,7 +17,7 @@ func (s *State) Sizes() map[string]int {
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
 		"lists": len(s.lists), "listOrphans": len(s.listOrphans), "staleLists": len(s.staleLists),
 		"parts":           len(s.parts.Users()),
-		"clusterPolicies": len(s.clusterPolicies), "nodePeers": len(s.nodePeers),
+		"clusterPolicies": s.clusterPolicies.Len(), "nodePeers": len(s.clusterPolicies.Nodes()),
 		"demands":     len(s.demands),
 		"quarantines": len(s.quarantines),
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/netpold/netpold/translate/chain"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
-	"github.com/netpold/netpold/translate/spec"
 	"github.com/netpold/netpold/translate/tier"
 )
 
@@ -75,55 +74,18 @@ func (s *State) leaveList(id *identity, l *list) {
 
 // listOf returns the list of a local identity at a place, or nil if no rule there is for it.
 func (s *State) listOf(id *identity, at tier.Place) *list {
-	var policies []*clusterPolicy
-	for _, p := range s.clusterPolicies {
-		if p.tier() == at.Tier.Enforced() && (at.Tier.Audit() || !p.audited()) &&
-			len(p.compiled.Rules[at.Direction]) > 0 && p.selects(id) {
-			policies = append(policies, p)
-		}
-	}
+	policies := s.clusterPolicies.Asked(at.Tier, at.Direction, id.In)
 	if len(policies) == 0 {
 		return nil
 	}
-	slices.SortFunc(policies, func(a, b *clusterPolicy) int {
-		return cmp.Or(cmp.Compare(a.compiled.Priority, b.compiled.Priority), cmp.Compare(a.Name, b.Name))
-	})
-	resolved := make(map[*spec.ClusterRule]spec.ClusterRule) // where they are not as they are written
-	fields := []string{at.Tier.Prefix(at.Direction)}
-	for _, p := range policies {
-		fields = append(fields, p.Name, p.hash)
-		for i := range p.compiled.Rules[at.Direction] {
-			written := &p.compiled.Rules[at.Direction][i]
-			if r, found := at.Complete(*written, id.Ports, s.nodePeers); found != nil {
-				resolved[written] = r
-				fields = append(fields, found...)
-			}
-		}
+	written := at.Read(policies, id.Ports, s.clusterPolicies.Nodes())
+	if s.quarantines.At(aside.ListKey(written.Key)) != nil {
+		return s.standInList(written)
 	}
-	key := nft.Hash(fields...)
-	names := make([]types.NamespacedName, len(policies))
-	for i, p := range policies {
-		names[i].Name = p.Name
-	}
-	if q := s.quarantines.At(aside.ListKey(key)); q != nil {
-		return s.standInList(key, at, names)
-	}
-	l := s.lists[key]
-	if l != nil {
+	if l := s.lists[written.Key]; l != nil {
 		return l
 	}
-	var rules []tier.Rule
-	for _, p := range policies {
-		for i := range p.compiled.Rules[at.Direction] {
-			written := &p.compiled.Rules[at.Direction][i]
-			r, found := resolved[written]
-			if !found {
-				r = *written
-			}
-			rules = append(rules, tier.Rule{ClusterRule: r, Policy: p.Name})
-		}
-	}
-	return s.newList(&list{Place: at, key: key, policies: names}, rules)
+	return s.newList(written)
 }
 
 // listAside returns the list of the key of a quarantine, or nil.
@@ -176,13 +138,12 @@ func (s *State) inUse(q *aside.Record) bool {
 
 // standInList returns the list that stands in for one that is set aside: a chain that denies everything, or nothing for
 // one that only audits.
-func (s *State) standInList(key string, at tier.Place, policies []types.NamespacedName) *list {
-	q := s.quarantines.At(aside.ListKey(key))
-	key = aside.StandInKey(key)
+func (s *State) standInList(w tier.Written) *list {
+	q, key := s.quarantines.At(aside.ListKey(w.Key)), aside.StandInKey(w.Key)
 	l := s.lists[key]
 	if l == nil {
 		l = &list{
-			Place: at, key: key, name: at.Tier.Prefix(at.Direction) + "list-" + nft.Hash(key), policies: policies,
+			Place: w.Place, key: key, name: w.Tier.Prefix(w.Direction) + "list-" + nft.Hash(key), policies: w.Policies,
 			users: make(map[*identity]struct{}), quarantine: q,
 		}
 		s.lists[key] = l
@@ -191,8 +152,8 @@ func (s *State) standInList(key string, at tier.Place, policies []types.Namespac
 			return l // it is left out
 		}
 		s.open(l)
-		s.table.SetChain(&nft.Chain{Name: l.name, Rules: s.frame.TierRefuse(at.Tier, at.Direction),
-			Comment: at.Tier.String() + ": quarantined, everything is denied"})
+		s.table.SetChain(&nft.Chain{Name: l.name, Rules: s.frame.TierRefuse(w.Tier, w.Direction),
+			Comment: w.Tier.String() + ": quarantined, everything is denied"})
 	}
 	return l
 }
@@ -205,10 +166,12 @@ func (s *State) open(l *list) {
 }
 
 // newList makes the list of some rules.
-func (s *State) newList(l *list, rules []tier.Rule) *list {
-	l.name = l.Tier.Prefix(l.Direction) + "list-" + l.key
-	l.users, l.index = make(map[*identity]struct{}), make(map[*selector]int)
-	l.held = make(map[*chain.Shared]*selector)
+func (s *State) newList(w tier.Written) *list {
+	l := &list{
+		Place: w.Place, key: w.Key, name: w.Tier.Prefix(w.Direction) + "list-" + w.Key, policies: w.Policies,
+		users: make(map[*identity]struct{}), index: make(map[*selector]int), held: make(map[*chain.Shared]*selector),
+	}
+	rules := w.Rules()
 	s.lists[l.key] = l
 	s.open(l)
 	for i, r := range rules {

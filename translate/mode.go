@@ -44,18 +44,18 @@ func (s *State) selecting(id *identity, d policy.Direction) (enforced, audited [
 func (s *State) isolationsOf(id *identity, d policy.Direction) (iso, shadow *isolation) {
 	enforced, audited := s.selecting(id, d)
 	id.Own.setBeside(d, nil)
-	rules := s.auditing(id, d)
+	rules := s.clusterPolicies.Auditing(d, id.In)
 	switch {
 	case len(enforced) > 0:
 		id.Own.setBeside(d, audited)
 		iso = s.isolationBy(id, frame.Kind{Direction: d}, enforced)
-		if rules.unaccepts {
+		if rules.Unaccepts {
 			all := slices.Concat(enforced, audited)
 			slices.SortFunc(all, func(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) })
 			shadow = s.isolationBy(id, frame.Kind{Direction: d, Audit: true}, all)
 		}
 	case len(audited) == 0:
-	case rules.of[frame.Admin]:
+	case rules.Of[frame.Admin]:
 		shadow = s.isolationBy(id, frame.Kind{Direction: d, Audit: true}, audited)
 	default:
 		iso = s.isolationBy(id, frame.Kind{Direction: d, Audit: true}, audited)

@@ -9,42 +9,7 @@ import (
 
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
-	"github.com/netpold/netpold/translate/spec"
 )
-
-// auditing is what audited ClusterNetworkPolicies have for the pods of an identity in a direction.
-type auditing struct {
-	of [2]bool // rules, by tier
-
-	// unaccepts says that a rule of tier Admin is among them that passes something on, beside an enforced one that
-	// accepts.
-	unaccepts bool
-}
-
-// auditing returns what audited ClusterNetworkPolicies have for the pods of id in a direction.
-func (s *State) auditing(id *identity, d policy.Direction) auditing {
-	var a auditing
-	passes, accepts := false, false
-	for _, p := range s.clusterPolicies {
-		rules := p.compiled.Rules[d]
-		if !p.audited() || len(rules) == 0 || !p.selects(id) {
-			continue
-		}
-		a.of[p.tier()] = true
-		passes = passes || p.tier() == frame.Admin && has(rules, spec.Pass)
-	}
-	for _, p := range s.clusterPolicies {
-		accepts = accepts || passes && !p.audited() && p.tier() == frame.Admin &&
-			has(p.compiled.Rules[d], spec.Accept) && p.selects(id)
-	}
-	a.unaccepts = accepts
-	return a
-}
-
-// has says whether a rule has an action.
-func has(rules []spec.ClusterRule, a spec.Action) bool {
-	return slices.ContainsFunc(rules, func(r spec.ClusterRule) bool { return r.Action == a })
-}
 
 // asked says which tiers may have rules for the pods of a local identity in a direction, by tier; none of another one.
 // Those that audit are asked all or not at all: what audited rules change, a later one may decide that is enforced.
@@ -53,9 +18,9 @@ func (s *State) asked(id *identity, d policy.Direction) (tiers [4]bool) {
 	if len(id.Local) == 0 {
 		return tiers
 	}
-	iso, rules := id.Own.isolations[d], s.auditing(id, d)
+	iso, rules := id.Own.isolations[d], s.clusterPolicies.Auditing(d, id.In)
 	free := iso == nil && id.Own.shadows[d] == nil
-	audits := rules.of[frame.Admin] || rules.of[frame.Baseline] && free
+	audits := rules.Of[frame.Admin] || rules.Of[frame.Baseline] && free
 	return [...]bool{
 		frame.Admin: true, frame.Baseline: iso == nil || iso.kind.Audit,
 		frame.AuditAdmin: audits, frame.AuditBaseline: audits && free,

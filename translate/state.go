@@ -73,9 +73,7 @@ type State struct {
 	guard guard.Guard
 	frame *frame.Frame
 
-	clusterPolicies map[string]*clusterPolicy
-	denying         map[string]policy.ClusterRuleRef // see DenyingRules; nil: to be found anew
-	nodePeers       map[string]policy.NodePeer
+	clusterPolicies *book.ClusterPolicies
 	lists           map[string]*list
 	listOrphans     map[*list]struct{} // that may have no pods any more
 	staleLists      map[*list]struct{} // that may have to be in another form
@@ -100,8 +98,7 @@ func New(node string, options Options) *State {
 		dirtyIsolations: make(map[*isolation]struct{}),
 		dirtyChains:     make(map[*isolation]struct{}),
 		orphans:         make(map[*isolation]struct{}),
-		clusterPolicies: make(map[string]*clusterPolicy),
-		nodePeers:       make(map[string]policy.NodePeer),
+		clusterPolicies: book.NewClusterPolicies(),
 		lists:           make(map[string]*list),
 		listOrphans:     make(map[*list]struct{}),
 		staleLists:      make(map[*list]struct{}),
@@ -315,10 +312,7 @@ func (s *State) Cluster() *policy.Cluster {
 		c.SetMode(name, written)
 	}
 	c.Sandboxes = s.Sandboxes()
-	for _, p := range s.clusterPolicies {
-		c.ClusterPolicies = append(c.ClusterPolicies, p.ClusterPolicy)
-	}
-	c.NodePeers = slices.Collect(maps.Values(s.nodePeers))
+	s.clusterPolicies.AddTo(c, nil)
 	return c
 }
 
@@ -350,7 +344,7 @@ func (s *State) Add(c *policy.Cluster) []error {
 	}
 	for _, p := range c.ClusterPolicies {
 		s.SetClusterPolicy(p)
-		if err := s.clusterPolicies[p.Name].err; err != nil {
+		if err := s.clusterPolicies.Get(p.Name).Err; err != nil {
 			errs = append(errs, err)
 		}
 	}

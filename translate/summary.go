@@ -62,7 +62,7 @@ func (s *State) Summary() Summary {
 			sum.InEffect++
 		}
 	}
-	sum.ClusterPolicies = len(s.clusterPolicies)
+	sum.ClusterPolicies = s.clusterPolicies.Len()
 	effective := make(map[types.NamespacedName]bool)
 	for _, l := range s.lists {
 		for _, name := range l.policies {
@@ -72,8 +72,8 @@ func (s *State) Summary() Summary {
 		}
 	}
 	sum.ClusterInEffect = len(effective)
-	for _, p := range s.clusterPolicies {
-		if p.audited() {
+	for p := range s.clusterPolicies.All() {
+		if p.Audited() {
 			sum.ClusterAuditing++
 		}
 	}

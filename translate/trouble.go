@@ -52,11 +52,11 @@ func (s *State) Troubles() iter.Seq[Trouble] {
 				return
 			}
 		}
-		for name, p := range s.clusterPolicies {
-			if p.err == nil {
+		for p := range s.clusterPolicies.All() {
+			if p.Err == nil {
 				continue
 			}
-			if !yield(Trouble{Rejected, []types.NamespacedName{{Name: name}}, book.Reason(p.err)}) {
+			if !yield(Trouble{Rejected, []types.NamespacedName{{Name: p.Name}}, book.Reason(p.Err)}) {
 				return
 			}
 		}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package book
+
+import (
+	"cmp"
+	"encoding/json"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// ClusterPolicies are the ClusterNetworkPolicies of a cluster, and what their rules see of its nodes.
+type ClusterPolicies struct {
+	all     map[string]*ClusterPolicy
+	nodes   map[string]policy.NodePeer
+	denying map[string]policy.ClusterRuleRef // see [ClusterPolicies.Denying]; nil: to be found anew
+}
+
+// NewClusterPolicies returns no policies.
+func NewClusterPolicies() *ClusterPolicies {
+	return &ClusterPolicies{all: make(map[string]*ClusterPolicy), nodes: make(map[string]policy.NodePeer)}
+}
+
+// Get returns the policy of that name, or nil.
+func (b *ClusterPolicies) Get(name string) *ClusterPolicy { return b.all[name] }
+
+// Len is how many policies there are.
+func (b *ClusterPolicies) Len() int { return len(b.all) }
+
+// All yields all policies.
+func (b *ClusterPolicies) All() iter.Seq[*ClusterPolicy] { return maps.Values(b.all) }
+
+// Names yields the names of all policies, in Name.
+func (b *ClusterPolicies) Names() iter.Seq[types.NamespacedName] { return inNoNamespace(b.all) }
+
+// Set adds p or replaces the policy of its name, and returns that one, or nil, and what it is now: the same if it says
+// the same.
+func (b *ClusterPolicies) Set(p policy.ClusterPolicy) (old, next *ClusterPolicy) {
+	old, next = b.all[p.Name], &ClusterPolicy{Name: p.Name, source: p}
+	text, _ := json.Marshal([]any{p.Spec, p.Unread}) // of plain fields
+	next.Hash = nft.Hash(string(text))
+	if old != nil && old.Hash == next.Hash &&
+		maps.Equal(policy.ModeOf(old.source.Annotations), policy.ModeOf(p.Annotations)) {
+		old.source = p
+		return old, old
+	}
+	next.compiled, next.Err = spec.CompileCluster(p)
+	b.all[p.Name], b.denying = next, nil
+	return old, next
+}
+
+// Delete forgets the policy of that name and returns it, or nil.
+func (b *ClusterPolicies) Delete(name string) *ClusterPolicy {
+	old := b.all[name]
+	delete(b.all, name)
+	b.denying = nil
+	return old
+}
+
+// Nodes are what nodes peers see of the nodes, by name; not to be changed.
+func (b *ClusterPolicies) Nodes() map[string]policy.NodePeer { return b.nodes }
+
+// NodeNames yields the names of these nodes, in Name.
+func (b *ClusterPolicies) NodeNames() iter.Seq[types.NamespacedName] { return inNoNamespace(b.nodes) }
+
+// SetNode sets what a nodes peer sees of a node, and says whether it is something else.
+func (b *ClusterPolicies) SetNode(n policy.NodePeer) bool {
+	old, known := b.nodes[n.Name]
+	if known && maps.Equal(old.Labels, n.Labels) && slices.Equal(old.Addresses, n.Addresses) {
+		return false
+	}
+	b.nodes[n.Name] = n
+	return true
+}
+
+// DeleteNode forgets what a nodes peer sees of a node, and says whether that was anything.
+func (b *ClusterPolicies) DeleteNode(name string) bool {
+	_, known := b.nodes[name]
+	delete(b.nodes, name)
+	return known
+}
+
+// Asked returns the policies that have rules of a tier for pods in a direction, in the order in which they are asked:
+// those that are enforced, and in a tier that audits all. The pods are those that in is true of the peers of.
+func (b *ClusterPolicies) Asked(t frame.Tier, d policy.Direction, in func(spec.Peer) bool) []*ClusterPolicy {
+	var all []*ClusterPolicy
+	for _, p := range b.all {
+		if p.tier() == t.Enforced() && (t.Audit() || !p.Audited()) && len(p.Rules(d)) > 0 && p.Selects(in) {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b *ClusterPolicy) int {
+		return cmp.Or(cmp.Compare(a.compiled.Priority, b.compiled.Priority), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+// Auditing is what audited ClusterNetworkPolicies have for pods in a direction.
+type Auditing struct {
+	Of [2]bool // rules, by tier
+
+	// Unaccepts says that a rule of tier Admin is among them that passes something on, beside an enforced one that
+	// accepts.
+	Unaccepts bool
+}
+
+// Auditing returns what audited policies have for pods in a direction.
+func (b *ClusterPolicies) Auditing(d policy.Direction, in func(spec.Peer) bool) Auditing {
+	var a Auditing
+	passes := false
+	for _, p := range b.all {
+		if !p.Audited() || len(p.Rules(d)) == 0 || !p.Selects(in) {
+			continue
+		}
+		a.Of[p.tier()] = true
+		passes = passes || p.tier() == frame.Admin && p.has(d, spec.Pass)
+	}
+	for _, p := range b.all {
+		a.Unaccepts = a.Unaccepts || passes && !p.Audited() && p.tier() == frame.Admin &&
+			p.has(d, spec.Accept) && p.Selects(in)
+	}
+	return a
+}
+
+// RuleOf returns the rule that a chain denies by, and false for a name that no such chain can have. Of a rule that is
+// not known any more, the name of the policy may have been cut.
+func (b *ClusterPolicies) RuleOf(chain string) (policy.ClusterRuleRef, bool) {
+	r, ok := frame.ParseTierRule(chain)
+	ref := policy.ClusterRuleRef{
+		Tier: v1alpha2.Tier(r.Tier.String()), Policy: r.Policy, Direction: r.Direction, Index: r.Index,
+	}
+	for name, p := range b.all {
+		if r.Policy = name; !ok || !strings.HasPrefix(name, ref.Policy) || r.Chain() != chain {
+			continue
+		}
+		for _, rule := range p.Rules(r.Direction) {
+			if rule.Index == r.Index {
+				ref.Policy, ref.Name = name, rule.Name
+			}
+		}
+	}
+	return ref, ok
+}
+
+// Denying returns the rules that are enforced and deny something, by the names of their chains; not to be changed. They
+// are found anew when policies have changed.
+func (b *ClusterPolicies) Denying() map[string]policy.ClusterRuleRef {
+	if b.denying != nil {
+		return b.denying
+	}
+	b.denying = make(map[string]policy.ClusterRuleRef)
+	for name, p := range b.all {
+		for _, d := range policy.Directions() {
+			for _, r := range p.Rules(d) {
+				if p.Audited() || r.Action != spec.Deny {
+					continue
+				}
+				chain := frame.TierRule{Tier: p.tier(), Direction: d, Policy: name, Index: r.Index}.Chain()
+				b.denying[chain] = policy.ClusterRuleRef{
+					Tier: v1alpha2.Tier(p.tier().String()), Policy: name, Direction: d, Index: r.Index, Name: r.Name,
+				}
+			}
+		}
+	}
+	return b.denying
+}
+
+// Ties returns the policies that have the tier and priority of another one: of each, the names in the order in which
+// they are asked.
+func (b *ClusterPolicies) Ties() [][]string {
+	var c policy.Cluster
+	b.AddTo(&c, nil)
+	return c.Ties()
+}
+
+// AddTo adds to c the policies as they were given, and the nodes that which is true of; nil: all nodes.
+func (b *ClusterPolicies) AddTo(c *policy.Cluster, which func(policy.NodePeer) bool) {
+	for _, p := range b.all {
+		c.ClusterPolicies = append(c.ClusterPolicies, p.source)
+	}
+	for _, n := range b.nodes {
+		if which == nil || which(n) {
+			c.NodePeers = append(c.NodePeers, n)
+		}
+	}
+}
+
+// inNoNamespace yields the keys of m as names.
+func inNoNamespace[T any](m map[string]T) iter.Seq[types.NamespacedName] {
+	return func(yield func(types.NamespacedName) bool) {
+		for name := range m {
+			if !yield(types.NamespacedName{Name: name}) {
+				return
+			}
+		}
+	}
+}

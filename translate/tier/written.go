@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tier
+
+import (
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/book"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
+)
+
+// Written are the rules of policies for a kind of pod at a place.
+type Written struct {
+	Place
+	Key      string                 // of all that counts of them
+	Policies []types.NamespacedName // with a name only, in the order in which they are asked
+
+	of       []*book.ClusterPolicy
+	resolved map[*spec.ClusterRule]spec.ClusterRule // where they are not as they are written
+}
+
+// Read returns what policies have for pods with some named ports, where there are those nodes.
+func (p Place) Read(of []*book.ClusterPolicy, ports []policy.NamedPort, nodes map[string]policy.NodePeer) Written {
+	w := Written{
+		Place: p, Policies: make([]types.NamespacedName, len(of)),
+		of: of, resolved: make(map[*spec.ClusterRule]spec.ClusterRule),
+	}
+	fields := []string{p.Tier.Prefix(p.Direction)}
+	for i, from := range of {
+		w.Policies[i].Name = from.Name
+		fields = append(fields, from.Name, from.Hash)
+		rules := from.Rules(p.Direction)
+		for i := range rules {
+			if r, found := p.Complete(rules[i], ports, nodes); found != nil {
+				w.resolved[&rules[i]] = r
+				fields = append(fields, found...)
+			}
+		}
+	}
+	w.Key = nft.Hash(fields...)
+	return w
+}
+
+// Rules returns the rules in the order in which they count.
+func (w Written) Rules() []Rule {
+	var all []Rule
+	for _, p := range w.of {
+		rules := p.Rules(w.Direction)
+		for i := range rules {
+			r, found := w.resolved[&rules[i]]
+			if !found {
+				r = rules[i]
+			}
+			all = append(all, Rule{ClusterRule: r, Policy: p.Name})
+		}
+	}
+	return all
+}
