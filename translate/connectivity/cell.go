@@ -10,6 +10,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/translate/connectivity/reading"
+	"github.com/netpold/netpold/translate/connectivity/roster"
+	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -28,18 +31,18 @@ func (c Cell) String() string {
 	case c.Every.Empty():
 		return c.Some.String() + " (some pods)"
 	}
-	return c.Every.String() + "; some pods " + c.Some.minus(c.Every).String()
+	return c.Every.String() + "; some pods " + c.Some.Minus(c.Every).String()
 }
 
-// cellID is a cell of a [portTable].
-type cellID struct{ every, some portsID }
+// cellID is a cell by the numbers of its sets.
+type cellID struct{ every, some sets.PortsID }
 
 // add widens a cell by what is open between two places.
-func (t *portTable) add(c *cellID, open portsID) {
-	c.every, c.some = t.intersect(c.every, open), t.union(c.some, open)
+func (m *Matrix) add(c *cellID, open sets.PortsID) {
+	c.every, c.some = m.fold.Intersect(c.every, open), m.fold.Union(c.some, open)
 }
 
-func (m *Matrix) cell(c cellID) Cell { return Cell{m.sets[c.every], m.sets[c.some]} }
+func (m *Matrix) cell(c cellID) Cell { return Cell{m.fold.Sets[c.every], m.fold.Sets[c.some]} }
 
 // Cell returns what is open from one workload to another, by their numbers in Workloads. From a workload to itself it
 // is about different pods; if it has one only, about what a second one could do.
@@ -84,11 +87,11 @@ func (m *Matrix) rows() []int {
 }
 
 // otherFamily is in place of ports where two classes have no family in common.
-const otherFamily portsID = -1
+const otherFamily sets.PortsID = -1
 
 // cellOf is a cell of a row, of which is known what is open from each class of the profile.
-func (m *Matrix) cellOf(from, to int, open [][]portsID) cellID {
-	cell, found := cellID{allPorts, noPorts}, false
+func (m *Matrix) cellOf(from, to int, open [][]sets.PortsID) cellID {
+	cell, found := cellID{sets.AllPorts, sets.NoPorts}, false
 	itself, alone := cell, false
 	for i, a := range m.profiles[from] {
 		for _, b := range m.profiles[to] {
@@ -123,9 +126,9 @@ type Reach struct {
 func (m *Matrix) Outside(d policy.Direction, workload int) []Reach {
 	spans := make(map[cellID][]Span)
 	var order []cellID
-	for _, f := range families() {
+	for _, f := range sets.Families() {
 		for s, c := range m.outsideOf(d, m.members[workload], f) {
-			if c.some == noPorts {
+			if c.some == sets.NoPorts {
 				continue
 			}
 			if spans[c] == nil {
@@ -136,13 +139,13 @@ func (m *Matrix) Outside(d policy.Direction, workload int) []Reach {
 	}
 	var all []Reach
 	for _, c := range order {
-		all = append(all, Reach{union(spans[c]...), m.cell(c)})
+		all = append(all, Reach{sets.Union(spans[c]...), m.cell(c)})
 	}
 	return all
 }
 
 // outsideOf yields spans that cover a family, if the members have addresses of it, and what is open there.
-func (m *Matrix) outsideOf(d policy.Direction, members []member, f family) func(func(Span, cellID) bool) {
+func (m *Matrix) outsideOf(d policy.Direction, members []member, f sets.Family) func(func(Span, cellID) bool) {
 	return func(yield func(Span, cellID) bool) {
 		var layers [][]opening
 		var begins []netip.Addr
@@ -157,8 +160,8 @@ func (m *Matrix) outsideOf(d policy.Direction, members []member, f family) func(
 				begins = append(begins, o.First)
 			}
 		}
-		for _, span := range cutAt(f, begins) {
-			cell := cellID{allPorts, noPorts}
+		for _, span := range sets.CutAt(f, begins) {
+			cell := cellID{sets.AllPorts, sets.NoPorts}
 			for _, layer := range layers {
 				m.add(&cell, at(layer, span.First))
 			}
@@ -175,23 +178,17 @@ func (m *Matrix) Pods(workload int) int { return m.pods[workload] }
 // IsolatedBy returns the policies that isolate a workload in a direction, sorted, and whether they isolate all of its
 // pods.
 func (m *Matrix) IsolatedBy(d policy.Direction, workload int) (names []types.NamespacedName, whole bool) {
-	isolating := make(map[*policyRules]bool)
+	isolating := make(map[*reading.PolicyRules]bool)
 	whole = true
 	for _, member := range m.members[workload] {
-		whole = whole && m.isolated[d].has(member.class)
-		for p := range m.policiesFor(d, plain, member.class) {
+		whole = whole && m.isolated[d].Has(member.class)
+		for p := range m.policiesFor(d, reading.Plain, member.class) {
 			if !isolating[p] {
-				isolating[p], names = true, append(names, p.name)
+				isolating[p], names = true, append(names, p.Name)
 			}
 		}
 	}
 	return sortedNames(names), whole
-}
-
-// Side is one side of connections: workloads, by their numbers, or networks outside of the cluster.
-type Side struct {
-	Workloads []int // sorted
-	Networks  Networks
 }
 
 // Connection is what is open from everything of one side to everything of the other.
@@ -203,36 +200,31 @@ type Connection struct {
 // Connections returns everything that is open, with what is alike taken together: no pair of workloads, or of a
 // workload and an address outside, is in two of them.
 func (m *Matrix) Connections() []Connection {
-	b := newBundles[cellID]()
+	b := sets.NewBundles[cellID]()
 	for _, from := range m.rows() {
 		for to, cell := range m.row(from) {
-			if cell.some != noPorts {
-				b.add(cell, to)
+			if cell.some != sets.NoPorts {
+				b.Add(cell, to)
 			}
 		}
-		b.endRow(from)
+		b.EndRow(from)
 	}
 	alike := make([][]int, len(m.profiles))
 	for w, p := range m.profile {
 		alike[p] = append(alike[p], w)
 	}
 	var all []Connection
-	for _, g := range b.all {
-		from, to := g.expand(alike)
-		all = append(all, Connection{Side{Workloads: from}, Side{Workloads: to}, m.cell(g.kind)})
+	for _, g := range b.All {
+		from, to := g.Expand(alike)
+		all = append(all, Connection{Side{Workloads: from}, Side{Workloads: to}, m.cell(g.Kind)})
 	}
 	for _, d := range policy.Directions() {
 		all = append(all, m.outsideConnections(d)...)
 	}
 	slices.SortFunc(all, func(a, b Connection) int {
-		return cmp.Or(compareSides(a.From, b.From), compareSides(a.To, b.To))
+		return cmp.Or(roster.CompareSides(a.From, b.From), roster.CompareSides(a.To, b.To))
 	})
 	return all
-}
-
-func compareSides(a, b Side) int {
-	return cmp.Or(cmp.Compare(len(a.Networks), len(b.Networks)), slices.Compare(a.Workloads, b.Workloads),
-		slices.CompareFunc(a.Networks, b.Networks, compareSpans))
 }
 
 // outsideConnections returns what is open to outside networks, or from them.
@@ -249,7 +241,7 @@ func (m *Matrix) outsideConnections(d policy.Direction) []Connection {
 		if _, done := known[key]; !done {
 			known[key] = nil
 			for _, r := range m.Outside(d, w) {
-				of := r.Networks.key() + "/" + r.Every.key() + "/" + r.Some.key()
+				of := r.Networks.Key() + "/" + r.Every.Key() + "/" + r.Some.Key()
 				if groups[of] == nil {
 					groups[of] = &group{reach: r}
 					order = append(order, groups[of])
@@ -276,7 +268,33 @@ func (m *Matrix) outsideConnections(d policy.Direction) []Connection {
 func (m *Matrix) sidesOf(d policy.Direction, workload int) string {
 	var key []byte
 	for _, of := range m.members[workload] {
-		key = binary.AppendUvarint(append(key, byte(m.classes[of.class].family)), uint64(m.sides[d].of[of.class]))
+		key = binary.AppendUvarint(append(key, byte(m.classes[of.class].family)), uint64(m.sides[d].Of[of.class]))
 	}
 	return string(key)
+}
+
+// Within returns the connections of which one side is a workload of the namespace, and of the others only those parts.
+func (m *Matrix) Within(namespace string, all []Connection) []Connection {
+	split := func(s Side) (in, rest Side) {
+		for _, w := range s.Workloads {
+			if m.Workloads[w].Namespace == namespace {
+				in.Workloads = append(in.Workloads, w)
+			} else {
+				rest.Workloads = append(rest.Workloads, w)
+			}
+		}
+		rest.Networks = s.Networks
+		return in, rest
+	}
+	var some []Connection
+	for _, c := range all {
+		from, fromElsewhere := split(c.From)
+		if len(from.Workloads) > 0 {
+			some = append(some, Connection{from, c.To, c.Cell})
+		}
+		if to, _ := split(c.To); len(to.Workloads) > 0 && len(fromElsewhere.Workloads)+len(fromElsewhere.Networks) > 0 {
+			some = append(some, Connection{fromElsewhere, to, c.Cell})
+		}
+	}
+	return some
 }

@@ -15,6 +15,8 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/netpold/netpold/translate/connectivity/roster"
+	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -98,8 +100,8 @@ type comparison struct {
 	same     map[types.NamespacedName]bool // nil: nobody asks for causes
 	sameTier map[string]bool
 
-	changed map[[4]portsID][2]Ports // by the cells
-	sides   [2][2][]int             // of the workloads, by direction and cluster: see sidesOf; -1 where it is not there
+	changed map[[4]sets.PortsID][2]Ports // by the cells
+	sides   [2][2][]int                  // of the workloads, by direction and cluster: see sidesOf; -1 if it is missing
 	trace   [2]traces
 	kindsOf map[pairKey][2]int
 }
@@ -112,7 +114,7 @@ func Compare(before, after *Matrix) *Diff {
 }
 
 func (c *comparison) compare() *Diff {
-	c.changed, c.kindsOf = make(map[[4]portsID][2]Ports), make(map[pairKey][2]int)
+	c.changed, c.kindsOf = make(map[[4]sets.PortsID][2]Ports), make(map[pairKey][2]int)
 	c.trace = [2]traces{{}, {}}
 	c.Audited = [2][]types.NamespacedName{c.m[0].Audited(), c.m[1].Audited()}
 	c.enroll()
@@ -127,7 +129,7 @@ func (c *comparison) compare() *Diff {
 		c.outside(d)
 	}
 	slices.SortStableFunc(c.Changes, func(a, b Change) int {
-		return cmp.Or(compareSides(a.From, b.From), compareSides(a.To, b.To))
+		return cmp.Or(roster.CompareSides(a.From, b.From), roster.CompareSides(a.To, b.To))
 	})
 	return &c.Diff
 }
@@ -151,19 +153,19 @@ func sameText(before, after *policy.Cluster) map[types.NamespacedName]bool {
 
 // enroll lists the workloads of both.
 func (c *comparison) enroll() {
-	c.families = make(map[family]bool)
+	c.Families = make(map[sets.Family]bool)
 	host := make(map[Workload]bool)
 	var index [2]map[Workload]int
 	for k, m := range c.m {
 		index[k] = make(map[Workload]int)
 		for i, w := range m.Workloads {
-			index[k][w], host[w] = i, m.host[i]
+			index[k][w], host[w] = i, m.Host[i]
 		}
-		maps.Copy(c.families, m.families)
+		maps.Copy(c.Families, m.Families)
 	}
-	c.Workloads = slices.SortedFunc(maps.Keys(host), compareWorkloads)
+	c.Workloads = slices.SortedFunc(maps.Keys(host), roster.CompareWorkloads)
 	for i, w := range c.Workloads {
-		c.host = append(c.host, host[w])
+		c.Host = append(c.Host, host[w])
 		for k := range c.m {
 			number, known := index[k][w]
 			if !known {
@@ -185,7 +187,7 @@ func (c *comparison) alike() [][]int {
 	ids := make(map[[2]int]int)
 	var all [][]int
 	for w := range c.Workloads {
-		n := number(ids, [2]int{c.profile(0, w), c.profile(1, w)}, func() { all = append(all, nil) })
+		n := sets.Number(ids, [2]int{c.profile(0, w), c.profile(1, w)}, func() { all = append(all, nil) })
 		all[n] = append(all[n], w)
 	}
 	return all
@@ -233,11 +235,11 @@ func (c *comparison) row(g *changes, i int, alike [][]int) {
 		}
 		for _, kind := range kinds {
 			if kind >= 0 {
-				g.add(kind, j)
+				g.Add(kind, j)
 			}
 		}
 	}
-	g.endRow(i)
+	g.EndRow(i)
 }
 
 // kinds returns the kinds of what is lost and gained between two workloads, -1 for nothing.
@@ -257,7 +259,7 @@ func (c *comparison) kinds(g *changes, change [2]Ports, pair [2]int) [2]int {
 
 // change returns what is in the first cell and not in the second, and the reverse.
 func (c *comparison) change(cells [2]cellID) [2]Ports {
-	key := [4]portsID{cells[0].every, cells[0].some, cells[1].every, cells[1].some}
+	key := [4]sets.PortsID{cells[0].every, cells[0].some, cells[1].every, cells[1].some}
 	change, known := c.changed[key]
 	if !known {
 		a, b := c.m[0].cell(cells[0]), c.m[1].cell(cells[1])
@@ -268,7 +270,7 @@ func (c *comparison) change(cells [2]cellID) [2]Ports {
 }
 
 // minus returns what is open between more pods than in another cell.
-func (c Cell) minus(o Cell) Ports { return c.Every.minus(o.Every).union(c.Some.minus(o.Some)) }
+func (c Cell) minus(o Cell) Ports { return c.Every.Minus(o.Every).Union(c.Some.Minus(o.Some)) }
 
 // causes returns what ports between two workloads, which cluster k has and the other has not, come from.
 func (c *comparison) causes(k, from, to int, ports Ports) []Cause {
@@ -291,7 +293,7 @@ func (c *comparison) causes(k, from, to int, ports Ports) []Cause {
 		if len(cause.Policies)+len(cause.Rules) > 0 {
 			all = append(all, cause)
 		}
-		if !more.intersect(ports).Empty() {
+		if !more.Intersect(ports).Empty() {
 			likely = append(likely, cause)
 		}
 	}
@@ -334,17 +336,19 @@ func (c *comparison) suspects(names []types.NamespacedName) []types.NamespacedNa
 
 // changes is what changes between workloads; kinds of changes that are alike but for their sides are there once.
 type changes struct {
-	*bundles[int]
+	*sets.Bundles[int]
 	kindsOf []Change
 	ids     map[string]int
 }
 
-func newChanges() *changes { return &changes{bundles: newBundles[int](), ids: make(map[string]int)} }
+func newChanges() *changes {
+	return &changes{Bundles: sets.NewBundles[int](), ids: make(map[string]int)}
+}
 
 // kind returns the number of a change without its sides.
 func (g *changes) kind(c Change) int {
-	key := fmt.Sprint(c.Gained, c.Ports.key(), c.Causes)
-	return number(g.ids, key, func() { g.kindsOf = append(g.kindsOf, c) })
+	key := fmt.Sprint(c.Gained, c.Ports.Key(), c.Causes)
+	return sets.Number(g.ids, key, func() { g.kindsOf = append(g.kindsOf, c) })
 }
 
 // merged returns the changes between workloads, given those that each number stands for: of those that are alike, all
@@ -354,13 +358,13 @@ func (g *changes) merged(alike [][]int) []Change {
 	for i, key := range slices.Sorted(maps.Keys(g.ids)) {
 		rank[g.ids[key]] = i
 	}
-	slices.SortFunc(g.all, func(a, b bundle[int]) int {
-		return cmp.Or(cmp.Compare(rank[a.kind], rank[b.kind]), cmp.Compare(a.to, b.to))
+	slices.SortFunc(g.All, func(a, b sets.Bundle[int]) int {
+		return cmp.Or(cmp.Compare(rank[a.Kind], rank[b.Kind]), cmp.Compare(a.To, b.To))
 	})
-	all := make([]Change, len(g.all))
-	for i, b := range g.all {
-		all[i] = g.kindsOf[b.kind]
-		all[i].From.Workloads, all[i].To.Workloads = b.expand(alike)
+	all := make([]Change, len(g.All))
+	for i, b := range g.All {
+		all[i] = g.kindsOf[b.Kind]
+		all[i].From.Workloads, all[i].To.Workloads = b.Expand(alike)
 	}
 	return all
 }
@@ -373,7 +377,7 @@ func (c *comparison) outside(d policy.Direction) {
 		for k, byPorts := range c.outsideOf(d, w) {
 			for _, key := range slices.Sorted(maps.Keys(byPorts)) {
 				change := byPorts[key]
-				networks := union(change.spans...)
+				networks := sets.Union(change.spans...)
 				causes := c.missing(k, w)
 				if causes == nil && c.same != nil {
 					cause, byTier := c.tierCause(k, d, change.ports, c.decideOutside(d, w, networks))
@@ -419,10 +423,10 @@ type changedSpans struct {
 // outsideOf returns what is lost and what is gained between a workload and outside addresses, by the ports.
 func (c *comparison) outsideOf(d policy.Direction, w int) [2]map[string]*changedSpans {
 	found := [2]map[string]*changedSpans{make(map[string]*changedSpans), make(map[string]*changedSpans)}
-	for _, f := range families() {
+	for _, f := range sets.Families() {
 		var spans [2][]Span
 		var cells [2][]cellID
-		begins := []netip.Addr{wholeFamily(f).First}
+		begins := []netip.Addr{sets.WholeFamily(f).First}
 		for k, m := range c.m {
 			if c.at[k][w] < 0 {
 				continue
@@ -432,7 +436,7 @@ func (c *comparison) outsideOf(d policy.Direction, w int) [2]map[string]*changed
 				begins = append(begins, s.First)
 			}
 		}
-		for _, span := range cutAt(f, begins) {
+		for _, span := range sets.CutAt(f, begins) {
 			var at [2]cellID
 			for k := range c.m {
 				n, _ := slices.BinarySearchFunc(spans[k], span.Last, func(s Span, last netip.Addr) int {
@@ -446,7 +450,7 @@ func (c *comparison) outsideOf(d policy.Direction, w int) [2]map[string]*changed
 				if ports.Empty() {
 					continue
 				}
-				key := ports.key()
+				key := ports.Key()
 				if found[k][key] == nil {
 					found[k][key] = &changedSpans{ports: ports}
 				}

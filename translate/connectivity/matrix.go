@@ -8,6 +8,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/translate/connectivity/folding"
+	"github.com/netpold/netpold/translate/connectivity/reading"
+	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -18,12 +21,12 @@ import (
 // to its own node is filtered, as it is with --pod-to-node=filter.
 type Matrix struct {
 	Roster
-	*folding
+	fold *folding.Folding
 
 	cluster  *policy.Cluster
-	rules    *rules
+	rules    *reading.Rules
 	classes  []class
-	familyOf []family           // of the classes
+	familyOf []sets.Family      // of the classes
 	classAt  map[netip.Addr]int // of the addresses in use
 	members  [][]member         // of the workloads
 	pods     []int              // how many the workloads have
@@ -31,27 +34,27 @@ type Matrix struct {
 	profiles [][]member
 	only     []int32 // the class of each profile that has one only, -1 of others
 
-	selectorClasses, blockClasses []bitset // what each selector matches, or each block has
-	all                           bitset   // the classes
+	selectorClasses, blockClasses []sets.Bitset // what each selector matches, or each block has
+	all                           sets.Bitset   // the classes
 
 	// By direction.
-	isolated [2]bitset                    // the classes that NetworkPolicies isolate
-	over     [2]map[policy.RuleRef]bitset // the classes at which a rule is over a limit
-	sides    [2]*partition                // of the classes, by the policies that have a say
-	passages [2][tiers][]*passage         // in the order in which they are asked
-	tiered   bool                         // there are ClusterNetworkPolicies
-	outsides map[outsideKey][]opening     // what was asked for
+	isolated [2]sets.Bitset                    // the classes that NetworkPolicies isolate
+	over     [2]map[policy.RuleRef]sets.Bitset // the classes at which a rule is over a limit
+	sides    [2]*sets.Partition                // of the classes, by the policies that have a say
+	passages [2][reading.Tiers][]*passage      // in the order in which they are asked
+	tiered   bool                              // there are ClusterNetworkPolicies
+	outsides map[outsideKey][]opening          // what was asked for
 
 	// Of the row that was asked for last.
 	rowFrom    int // its profile
 	rowCells   []cellID
-	rowOpen    [][]portsID // by the members of the profile
-	now        [2][tiers][]*passage
-	nearby     *[2][tiers][]*passage // those from classes of one word
+	rowOpen    [][]sets.PortsID // by the members of the profile
+	now        [2][reading.Tiers][]*passage
+	nearby     *[2][reading.Tiers][]*passage // those from classes of one word
 	nearbyWord int
-	toward     [2][]stateID // what towards returned
-	before     []stateID    // of ingress, before any rule was asked
-	scratch    bitset
+	toward     [2][]folding.StateID // what towards returned
+	before     []folding.StateID    // of ingress, before any rule was asked
+	scratch    sets.Bitset
 }
 
 // member is the addresses of a workload that are in a class.
@@ -64,23 +67,24 @@ type member struct {
 
 // New works out who may talk to whom.
 func New(c *policy.Cluster) *Matrix {
-	m := &Matrix{cluster: c, rules: readRules(c), folding: newFolding(), classAt: make(map[netip.Addr]int),
+	m := &Matrix{cluster: c, rules: reading.New(c), fold: folding.New(), classAt: make(map[netip.Addr]int),
 		outsides: make(map[outsideKey][]opening)}
-	m.families = make(map[family]bool)
+	m.Families = make(map[sets.Family]bool)
 	m.classify()
 	for d := range m.sides {
-		m.over[d], m.sides[d] = make(map[policy.RuleRef]bitset), &partition{of: make([]int, len(m.classes)), count: 1}
+		m.over[d] = make(map[policy.RuleRef]sets.Bitset)
+		m.sides[d] = &sets.Partition{Of: make([]int, len(m.classes)), Count: 1}
 	}
 	m.findOver()
 	m.connect()
 	for d := range m.toward {
-		m.toward[d] = make([]stateID, len(m.classes))
+		m.toward[d] = make([]folding.StateID, len(m.classes))
 	}
-	m.before = make([]stateID, len(m.classes))
-	for c := range m.isolated[policy.Ingress].each {
-		m.before[c] = isolated
+	m.before = make([]folding.StateID, len(m.classes))
+	for c := range m.isolated[policy.Ingress].Each {
+		m.before[c] = folding.Isolated
 	}
-	m.scratch = allBits(0, len(m.classes))
+	m.scratch = sets.AllBits(0, len(m.classes))
 	return m
 }
 
@@ -91,15 +95,15 @@ func (m *Matrix) findOver() {
 		if m.familyOf = append(m.familyOf, of.family); of.sample == nil {
 			continue
 		}
-		for d, rules := range of.sample.over {
+		for d, rules := range of.sample.Over {
 			for ref := range rules {
 				all := m.over[d][ref]
-				all.add(c)
+				all.Add(c)
 				m.over[d][ref] = all
 			}
 			if len(rules)+len(of.ports()) > 0 {
-				m.sides[d].of[c] = 1 + number(keys, fmt.Sprint(of.ports(), rules), func() {})
-				m.sides[d].count = len(keys) + 1
+				m.sides[d].Of[c] = 1 + sets.Number(keys, fmt.Sprint(of.ports(), rules), func() {})
+				m.sides[d].Count = len(keys) + 1
 			}
 		}
 	}
@@ -123,11 +127,11 @@ func (m *Matrix) Audited() []types.NamespacedName {
 }
 
 // between returns what is open from one class to another.
-func (m *Matrix) between(src, dst int) portsID {
-	active, open := m.active(src), allPorts
+func (m *Matrix) between(src, dst int) sets.PortsID {
+	active, open := m.active(src), sets.AllPorts
 	for _, d := range policy.Directions() {
 		if states := m.towards(d, src, &active[d]); states != nil {
-			open = m.intersect(open, m.opens[states[dst]])
+			open = m.fold.Intersect(open, m.fold.Opens[states[dst]])
 		}
 	}
 	return open
@@ -137,7 +141,7 @@ func (m *Matrix) between(src, dst int) portsID {
 func (m *Matrix) Open(src, dst netip.Addr) Ports {
 	from, known := m.classAt[src]
 	to, used := m.classAt[dst]
-	open := allPorts
+	open := sets.AllPorts
 	switch {
 	case src == dst:
 	case known && used:
@@ -147,10 +151,10 @@ func (m *Matrix) Open(src, dst netip.Addr) Ports {
 	case used:
 		open = m.outside(policy.Ingress, to, src)
 	}
-	return m.sets[open]
+	return m.fold.Sets[open]
 }
 
 // outside returns what is open between a class and an address that is no pod's.
-func (m *Matrix) outside(d policy.Direction, c int, peer netip.Addr) portsID {
-	return at(m.openOutside(d, c, familyOf(peer)), peer)
+func (m *Matrix) outside(d policy.Direction, c int, peer netip.Addr) sets.PortsID {
+	return at(m.openOutside(d, c, sets.FamilyOf(peer)), peer)
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/netpold/netpold/translate/connectivity/roster"
 )
 
 // Summarise is Compare for who knows the causes: without them, and in as few rows as can be.
@@ -20,7 +22,7 @@ func (d *Diff) merged() *Diff {
 	rows := make([]map[int][]int, len(d.Workloads)) // the targets of each kind
 	for _, c := range d.Changes {
 		if len(c.From.Networks)+len(c.To.Networks) > 0 {
-			key := fmt.Sprint(c.Gained, c.Ports.key(), c.From.Networks, c.To.Networks)
+			key := fmt.Sprint(c.Gained, c.Ports.Key(), c.From.Networks, c.To.Networks)
 			if outside[key] == nil {
 				outside[key] = &Change{Gained: c.Gained, Ports: c.Ports, From: Side{Networks: c.From.Networks},
 					To: Side{Networks: c.To.Networks}}
@@ -44,10 +46,10 @@ func (d *Diff) merged() *Diff {
 		for kind, targets := range row {
 			slices.Sort(targets)
 			for _, to := range targets {
-				g.add(kind, to)
+				g.Add(kind, to)
 			}
 		}
-		g.endRow(from)
+		g.EndRow(from)
 	}
 	m.Changes = g.merged(itself)
 	for _, key := range slices.Sorted(maps.Keys(outside)) {
@@ -56,7 +58,7 @@ func (d *Diff) merged() *Diff {
 		m.Changes = append(m.Changes, *outside[key])
 	}
 	slices.SortStableFunc(m.Changes, func(a, b Change) int {
-		return cmp.Or(compareSides(a.From, b.From), compareSides(a.To, b.To))
+		return cmp.Or(roster.CompareSides(a.From, b.From), roster.CompareSides(a.To, b.To))
 	})
 	return m
 }

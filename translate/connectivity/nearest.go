@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
+	"github.com/netpold/netpold/translate/connectivity/reading"
+	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -79,7 +81,7 @@ func (m *Matrix) Reasons(workloads []int, networks []Networks) *Reasons {
 			if !r.asked[n] {
 				continue
 			}
-			side := m.sides[d].of[n]
+			side := m.sides[d].Of[n]
 			if _, known := sides[d][side]; !known {
 				sides[d][side] = len(r.Sides)
 				r.Sides = append(r.Sides, r.side(d, n))
@@ -107,7 +109,7 @@ func (r *reasoning) side(d policy.Direction, own int) (s SideReasons) {
 	answer := func(p peer) int {
 		p.direction, p.own = d, own
 		said := r.answer(p)
-		return number(ids, fmt.Sprint(said), func() { s.Says = append(s.Says, said) })
+		return sets.Number(ids, fmt.Sprint(said), func() { s.Says = append(s.Says, said) })
 	}
 	for c := range r.classes {
 		say := -1
@@ -136,15 +138,15 @@ type peer struct {
 // samples returns an address of each part of a network that the tiers may tell apart.
 func (r *reasoning) samples(d policy.Direction, own int, n Networks) []match {
 	var parts []match
-	for _, f := range families() {
-		begins := []netip.Addr{wholeFamily(f).First}
-		for _, s := range n.in(f) {
+	for _, f := range sets.Families() {
+		begins := []netip.Addr{sets.WholeFamily(f).First}
+		for _, s := range n.In(f) {
 			begins = append(begins, s.First)
 		}
-		for _, t := range []tier{admin, baseline} {
+		for _, t := range []reading.Tier{reading.Admin, reading.Baseline} {
 			begins = append(begins, beginsOf(r.outsideRules(d, t, own, f))...)
 		}
-		for _, s := range cutAt(f, begins) {
+		for _, s := range sets.CutAt(f, begins) {
 			if n.Contains(s.First) {
 				parts = append(parts, r.toAddress(d, own, s.First))
 			}
@@ -155,55 +157,56 @@ func (r *reasoning) samples(d policy.Direction, own int, n Networks) []match {
 
 // answer returns the numbers of what is said of a peer.
 func (r *reasoning) answer(p peer) []int {
-	said, rest := r.tier(admin, allPorts, p)
+	said, rest := r.tier(reading.Admin, sets.AllPorts, p)
 	switch {
-	case rest == noPorts:
+	case rest == sets.NoPorts:
 		return said
-	case r.Matrix.isolated[p.direction].has(p.own):
+	case r.Matrix.isolated[p.direction].Has(p.own):
 		return append(said, r.isolated(rest, p)...)
 	}
-	base, open := r.tier(baseline, rest, p)
+	base, open := r.tier(reading.Baseline, rest, p)
 	if base != nil {
 		said = append(append(said, r.say(Said{Text: "no NetworkPolicy isolates it", Rule: -1})), base...)
 	}
-	if open == noPorts {
+	if open == sets.NoPorts {
 		return said
 	}
 	text := "open: no policy isolates it for " + p.direction.String()
-	return append(said, r.say(Said{text, Open, -1, r.sets[open]}))
+	return append(said, r.say(Said{text, Open, -1, r.fold.Sets[open]}))
 }
 
 // tier returns what a tier says of some ports of a peer, and the ports of which it decides nothing.
-func (r *reasoning) tier(t tier, asked portsID, p peer) (said []int, rest portsID) {
-	matched := make(map[*rule]portsID)
+func (r *reasoning) tier(t reading.Tier, asked sets.PortsID, p peer) (said []int, rest sets.PortsID) {
+	matched := make(map[*reading.Rule]sets.PortsID)
 	for _, part := range p.parts {
 		left := asked
 		for rule, ports := range r.matched(p.direction, t, p.own, part) {
-			matched[rule] = r.union(matched[rule], r.intersect(asked, ports))
-			if rule.action != v1alpha2.ClusterNetworkPolicyRuleActionPass {
-				left = r.minus(left, ports)
+			matched[rule] = r.fold.Union(matched[rule], r.fold.Intersect(asked, ports))
+			if rule.Action != v1alpha2.ClusterNetworkPolicyRuleActionPass {
+				left = r.fold.Minus(left, ports)
 			}
 		}
-		rest = r.union(rest, left)
+		rest = r.fold.Union(rest, left)
 	}
 	for of := range r.policiesFor(p.direction, t, p.own) {
-		for i := range of.rules[p.direction] {
-			rule := &of.rules[p.direction][i]
-			if matched[rule] == noPorts {
+		for i := range of.Rules[p.direction] {
+			rule := &of.Rules[p.direction][i]
+			if matched[rule] == sets.NoPorts {
 				continue
 			}
-			text, verdict := rule.does()
-			said = append(said, r.say(Said{text, verdict, r.clusterRule(of, rule.clusterRef), r.sets[matched[rule]]}))
+			text, verdict := does(rule)
+			number := r.clusterRule(of, rule.ClusterRef)
+			said = append(said, r.say(Said{text, verdict, number, r.fold.Sets[matched[rule]]}))
 		}
 	}
 	return said, rest
 }
 
 // isolated returns what NetworkPolicies say of some ports of a peer.
-func (r *reasoning) isolated(asked portsID, p peer) []int {
+func (r *reasoning) isolated(asked sets.PortsID, p peer) []int {
 	var names []string
-	for np := range r.policiesFor(p.direction, plain, p.own) {
-		names = append(names, np.name.String())
+	for np := range r.policiesFor(p.direction, reading.Plain, p.own) {
+		names = append(names, np.Name.String())
 	}
 	said := []int{r.say(Said{Text: "isolated by " + strings.Join(names, ", "), Rule: -1})}
 	opened := r.openedOutside(p.direction, p.own, p.network)
@@ -211,7 +214,7 @@ func (r *reasoning) isolated(asked portsID, p peer) []int {
 		opened = r.opened(p.direction, p.own, p.class)
 	}
 	for _, o := range opened {
-		if o.Ports = o.Ports.intersect(r.sets[asked]); !o.Ports.Empty() {
+		if o.Ports = o.Ports.Intersect(r.fold.Sets[asked]); !o.Ports.Empty() {
 			said = append(said, r.say(Said{"allowed by " + o.Rule.String(), Open, r.rule(o.Rule), o.Ports}))
 		}
 	}
@@ -219,7 +222,7 @@ func (r *reasoning) isolated(asked portsID, p peer) []int {
 		return said
 	}
 	denied := Said{Text: "denied: no rule allows it", Verdict: Closed, Rule: -1}
-	if asked != allPorts {
+	if asked != sets.AllPorts {
 		denied.Text = "denied: no rule allows the rest"
 	}
 	said = append(said, r.say(denied))
@@ -238,13 +241,14 @@ func (r *reasoning) say(s Said) int {
 	if !s.Ports.Empty() && (s.Rule >= 0 || !s.Ports.All()) {
 		s.Text += ": " + s.Ports.String()
 	}
-	return number(r.said, s.Text, func() { r.Said = append(r.Said, s) })
+	return sets.Number(r.said, s.Text, func() { r.Said = append(r.Said, s) })
 }
 
 // rule returns the number of a rule of a NetworkPolicy.
 func (r *reasoning) rule(ref policy.RuleRef) int {
-	i := slices.IndexFunc(r.Matrix.rules.tiers[plain], func(p *policyRules) bool { return p.name == ref.Policy })
-	spec := &r.Matrix.rules.tiers[plain][i].source.Spec
+	all := r.Matrix.rules.Tiers[reading.Plain]
+	i := slices.IndexFunc(all, func(p *reading.PolicyRules) bool { return p.Name == ref.Policy })
+	spec := &all[i].Source.Spec
 	if ref.Direction == policy.Egress {
 		return r.text(ref.String(), &spec.Egress[ref.Index])
 	}
@@ -252,50 +256,50 @@ func (r *reasoning) rule(ref policy.RuleRef) int {
 }
 
 // clusterRule returns the number of a rule of a ClusterNetworkPolicy.
-func (r *reasoning) clusterRule(p *policyRules, ref policy.ClusterRuleRef) int {
+func (r *reasoning) clusterRule(p *reading.PolicyRules, ref policy.ClusterRuleRef) int {
 	if ref.Direction == policy.Egress {
-		return r.text(ref.String(), &p.cluster.Spec.Egress[ref.Index])
+		return r.text(ref.String(), &p.Cluster.Spec.Egress[ref.Index])
 	}
-	return r.text(ref.String(), &p.cluster.Spec.Ingress[ref.Index])
+	return r.text(ref.String(), &p.Cluster.Spec.Ingress[ref.Index])
 }
 
 func (r *reasoning) text(name string, text any) int {
-	return number(r.rules, name, func() { r.Rules = append(r.Rules, RuleText{name, text}) })
+	return sets.Number(r.rules, name, func() { r.Rules = append(r.Rules, RuleText{name, text}) })
 }
 
 // does returns what a rule does to what it matches, in words.
-func (r *rule) does() (text string, v Verdict) {
+func does(r *reading.Rule) (text string, v Verdict) {
 	switch {
-	case r.fault != "":
-		return r.clusterRef.String() + " is not valid and denies everything: " + r.fault, Closed
-	case r.action == v1alpha2.ClusterNetworkPolicyRuleActionAccept:
-		return r.clusterRef.String() + " accepts", Open
-	case r.action == v1alpha2.ClusterNetworkPolicyRuleActionPass:
-		return r.clusterRef.String() + " passes", ""
+	case r.Fault != "":
+		return r.ClusterRef.String() + " is not valid and denies everything: " + r.Fault, Closed
+	case r.Action == v1alpha2.ClusterNetworkPolicyRuleActionAccept:
+		return r.ClusterRef.String() + " accepts", Open
+	case r.Action == v1alpha2.ClusterNetworkPolicyRuleActionPass:
+		return r.ClusterRef.String() + " passes", ""
 	}
-	return r.clusterRef.String() + " denies", Closed
+	return r.ClusterRef.String() + " denies", Closed
 }
 
 // nearest returns the rule that comes nearest to opening something to a peer, and what it lacks.
 func (m *Matrix) nearest(to peer) (nearest policy.RuleRef, lacks string) {
 	best := -1
-	for p := range m.policiesFor(to.direction, plain, to.own) {
-		for _, r := range p.rules[to.direction] {
+	for p := range m.policiesFor(to.direction, reading.Plain, to.own) {
+		for _, r := range p.Rules[to.direction] {
 			rank, reason := 0, "its peers do not include this one"
-			over := m.over[to.direction][r.ref]
-			included := func(s int) bool { return to.class >= 0 && m.selectorClasses[s].has(to.class) }
+			over := m.over[to.direction][r.Ref]
+			included := func(s int) bool { return to.class >= 0 && m.selectorClasses[s].Has(to.class) }
 			switch {
-			case r.fault != "":
-				rank, reason = 2, "it is not valid and allows nothing: "+r.fault
-			case over.has(to.own):
+			case r.Fault != "":
+				rank, reason = 2, "it is not valid and allows nothing: "+r.Fault
+			case over.Has(to.own):
 				rank, reason = 2, "it is over a limit and allows nothing"
-			case r.anyPeer || slices.ContainsFunc(r.selectors, included):
+			case r.AnyPeer || slices.ContainsFunc(r.Selectors, included):
 				rank, reason = 3, "no port of the destination has the name that it allows"
-			case slices.ContainsFunc(r.selectors, func(s int) bool { return m.looksInto(s, to.class) }):
+			case slices.ContainsFunc(r.Selectors, func(s int) bool { return m.looksInto(s, to.class) }):
 				rank = 1
 			}
 			if rank > best {
-				best, nearest, lacks = rank, r.ref, reason
+				best, nearest, lacks = rank, r.Ref, reason
 			}
 		}
 	}
@@ -307,10 +311,10 @@ func (m *Matrix) looksInto(s, c int) bool {
 	if c < 0 || m.classes[c].sample == nil {
 		return false
 	}
-	namespace, of := m.classes[c].sample.pod.Namespace, m.rules.selectors[s]
-	if of.namespaces == nil {
-		return of.namespace == namespace
+	namespace, of := m.classes[c].sample.Pod.Namespace, m.rules.Selectors[s]
+	if of.Namespaces == nil {
+		return of.Namespace == namespace
 	}
 	set, known := m.cluster.Namespaces[namespace]
-	return known && of.namespaces.Matches(labels.Set(set))
+	return known && of.Namespaces.Matches(labels.Set(set))
 }

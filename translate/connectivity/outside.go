@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/netpold/netpold/translate/connectivity/folding"
+	"github.com/netpold/netpold/translate/connectivity/reading"
+	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -14,13 +17,13 @@ import (
 type outsideKey struct {
 	direction policy.Direction
 	side      int
-	family    family
+	family    sets.Family
 }
 
 // openOutside returns what is open between a class and each address of a family: sorted, without gaps, and neighbours
 // differ.
-func (m *Matrix) openOutside(d policy.Direction, c int, f family) []opening {
-	key := outsideKey{d, m.sides[d].of[c], f}
+func (m *Matrix) openOutside(d policy.Direction, c int, f sets.Family) []opening {
+	key := outsideKey{d, m.sides[d].Of[c], f}
 	all, known := m.outsides[key]
 	if !known {
 		if len(m.outsides) == 64 { // each may be large
@@ -34,40 +37,40 @@ func (m *Matrix) openOutside(d policy.Direction, c int, f family) []opening {
 
 // outsideRule is what a rule, or several, do with addresses of some spans.
 type outsideRule struct {
-	act
+	folding.Act
 	networks Networks
 }
 
 // overlay is openOutside for the first time.
-func (m *Matrix) overlay(d policy.Direction, c int, f family) []opening {
-	var byTier [tiers][]outsideRule
-	begins := []netip.Addr{wholeFamily(f).First}
+func (m *Matrix) overlay(d policy.Direction, c int, f sets.Family) []opening {
+	var byTier [reading.Tiers][]outsideRule
+	begins := []netip.Addr{sets.WholeFamily(f).First}
 	for t := range byTier {
-		byTier[t] = m.outsideRules(d, tier(t), c, f)
+		byTier[t] = m.outsideRules(d, reading.Tier(t), c, f)
 		begins = append(begins, beginsOf(byTier[t])...)
 	}
-	spans := cutAt(f, begins)
-	states := make([]stateID, len(spans))
+	spans := sets.CutAt(f, begins)
+	states := make([]folding.StateID, len(spans))
 	for i := range states {
-		if states[i] = notIsolated; m.isolated[d].has(c) {
-			states[i] = isolated
+		if states[i] = folding.NotIsolated; m.isolated[d].Has(c) {
+			states[i] = folding.Isolated
 		}
 	}
 	for t, rules := range byTier {
 		for _, r := range rules {
 			for _, s := range r.networks {
 				for i := beginAt(spans, s.First); i < len(spans) && !s.Last.Less(spans[i].Last); i++ {
-					states[i] = m.next(states[i], r.act)
+					states[i] = m.fold.Next(states[i], r.Act)
 				}
 			}
 		}
 		for i := range states {
-			states[i] = m.next(states[i], tier(t).ends())
+			states[i] = m.fold.Next(states[i], folding.Ends(reading.Tier(t)))
 		}
 	}
 	var all []opening
 	for i, s := range spans {
-		ports := m.opens[states[i]]
+		ports := m.fold.Opens[states[i]]
 		if n := len(all); n > 0 && all[n-1].ports == ports {
 			all[n-1].Last = s.Last
 			continue
@@ -98,32 +101,32 @@ func beginAt(spans []Span, first netip.Addr) int {
 
 // outsideRules returns what rules of a tier do for a class with outside addresses of a family, in their order. Those
 // that do the same are one, as far as the order allows.
-func (m *Matrix) outsideRules(d policy.Direction, t tier, c int, f family) []outsideRule {
+func (m *Matrix) outsideRules(d policy.Direction, t reading.Tier, c int, f sets.Family) []outsideRule {
 	var rules []outsideRule
 	for r := range m.rulesFor(d, t, c) {
 		ports := m.numberedPorts(d, r, c)
-		if ports == noPorts {
+		if ports == sets.NoPorts {
 			continue
 		}
-		of := outsideRule{act: act{r.action, ports}}
-		if r.anyPeer {
-			of.networks = Networks{wholeFamily(f)}
+		of := outsideRule{Act: folding.Act{Action: r.Action, Ports: ports}}
+		if r.AnyPeer {
+			of.networks = Networks{sets.WholeFamily(f)}
 		}
-		for _, b := range r.blocks {
-			of.networks = append(of.networks, m.rules.blocks[b].in(f)...)
+		for _, b := range r.Blocks {
+			of.networks = append(of.networks, m.rules.Blocks[b].In(f)...)
 		}
 		rules = append(rules, of)
 	}
-	if t == plain {
-		slices.SortStableFunc(rules, func(a, b outsideRule) int { return cmp.Compare(a.ports, b.ports) })
+	if t == reading.Plain {
+		slices.SortStableFunc(rules, func(a, b outsideRule) int { return cmp.Compare(a.Ports, b.Ports) })
 	}
 	merged := rules[:0]
 	for len(rules) > 0 {
 		n := 1
-		for ; n < len(rules) && rules[n].act == rules[0].act; n++ {
+		for ; n < len(rules) && rules[n].Act == rules[0].Act; n++ {
 			rules[0].networks = append(rules[0].networks, rules[n].networks...)
 		}
-		merged = append(merged, outsideRule{rules[0].act, union(rules[0].networks...)})
+		merged = append(merged, outsideRule{rules[0].Act, sets.Union(rules[0].networks...)})
 		rules = rules[n:]
 	}
 	return merged
@@ -131,12 +134,12 @@ func (m *Matrix) outsideRules(d policy.Direction, t tier, c int, f family) []out
 
 // rulesFor yields the rules of a tier that have a say about the pods of a class, in their order. Those of
 // NetworkPolicies that are not valid are among them, and open nothing.
-func (m *Matrix) rulesFor(d policy.Direction, t tier, c int) func(func(*rule) bool) {
-	return func(yield func(*rule) bool) {
+func (m *Matrix) rulesFor(d policy.Direction, t reading.Tier, c int) func(func(*reading.Rule) bool) {
+	return func(yield func(*reading.Rule) bool) {
 		for p := range m.policiesFor(d, t, c) {
-			for i := range p.rules[d] {
-				r := &p.rules[d][i]
-				if over := m.over[d][r.ref]; (t != plain || !over.has(c)) && !yield(r) {
+			for i := range p.Rules[d] {
+				r := &p.Rules[d][i]
+				if over := m.over[d][r.Ref]; (t != reading.Plain || !over.Has(c)) && !yield(r) {
 					return
 				}
 			}
@@ -145,10 +148,10 @@ func (m *Matrix) rulesFor(d policy.Direction, t tier, c int) func(func(*rule) bo
 }
 
 // policiesFor yields the policies of a tier that have a say about the pods of a class, in their order.
-func (m *Matrix) policiesFor(d policy.Direction, t tier, c int) func(func(*policyRules) bool) {
-	return func(yield func(*policyRules) bool) {
-		for _, p := range m.rules.tiers[t] {
-			if p.counts[d] && p.pods.has(c) && !yield(p) {
+func (m *Matrix) policiesFor(d policy.Direction, t reading.Tier, c int) func(func(*reading.PolicyRules) bool) {
+	return func(yield func(*reading.PolicyRules) bool) {
+		for _, p := range m.rules.Tiers[t] {
+			if p.Counts[d] && p.Pods.Has(c) && !yield(p) {
 				return
 			}
 		}
@@ -156,9 +159,21 @@ func (m *Matrix) policiesFor(d policy.Direction, t tier, c int) func(func(*polic
 }
 
 // numberedPorts returns what ports a rule is about at an outside address, or from there at a class.
-func (m *Matrix) numberedPorts(d policy.Direction, r *rule, c int) portsID {
+func (m *Matrix) numberedPorts(d policy.Direction, r *reading.Rule, c int) sets.PortsID {
 	if d == policy.Egress {
-		return m.id(r.ports)
+		return m.fold.ID(r.Ports)
 	}
-	return m.id(r.portsFor(m.classes[c].ports()))
+	return m.fold.ID(r.PortsFor(m.classes[c].ports()))
+}
+
+// opening is what is open to the addresses of a span.
+type opening struct {
+	Span
+	ports sets.PortsID
+}
+
+// at returns what is open to an address; the openings are those of its family, without gaps.
+func at(openings []opening, a netip.Addr) sets.PortsID {
+	i, _ := slices.BinarySearchFunc(openings, a, func(o opening, a netip.Addr) int { return o.Last.Compare(a) })
+	return openings[i].ports
 }

@@ -5,6 +5,7 @@ package connectivity
 import (
 	"slices"
 
+	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -44,7 +45,7 @@ func (c *comparison) findSides() {
 			for _, w := range c.at[k] {
 				side := -1
 				if w >= 0 {
-					side = number(ids, m.sidesOf(d, w), func() {})
+					side = sets.Number(ids, m.sidesOf(d, w), func() {})
 				}
 				c.sides[d][k] = append(c.sides[d][k], side)
 			}
@@ -97,7 +98,7 @@ func (t traces) of(m *Matrix, from ways, profile int) int {
 				continue
 			}
 			for _, p := range a.passages {
-				if p.to.has(b.class) {
+				if p.to.Has(b.class) {
 					trace = t.next(trace, p)
 				}
 			}

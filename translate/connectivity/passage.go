@@ -6,63 +6,68 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/netpold/netpold/translate/connectivity/folding"
+	"github.com/netpold/netpold/translate/connectivity/reading"
+	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
 // passage is what a rule decides: ports from some classes to others.
 type passage struct {
-	rule *rule
-	act
-	from, to bitset
+	rule *reading.Rule
+	folding.Act
+	from, to sets.Bitset
 }
 
 // connect finds the passages.
 func (m *Matrix) connect() {
-	m.all = allBits(0, len(m.classes))
-	for t, policies := range m.rules.tiers {
+	m.all = sets.AllBits(0, len(m.classes))
+	for t, policies := range m.rules.Tiers {
 		for _, p := range policies {
 			for _, d := range policy.Directions() {
-				if !p.counts[d] {
+				if !p.Counts[d] {
 					continue
 				}
-				if tier(t) == plain {
-					m.isolated[d].unite(p.pods)
+				if reading.Tier(t) == reading.Plain {
+					m.isolated[d].Unite(p.Pods)
 				} else {
 					m.tiered = true
 				}
-				m.sides[d].split(p.pods)
-				for i := range p.rules[d] {
-					m.connectRule(tier(t), d, p, &p.rules[d][i])
+				m.sides[d].Split(p.Pods)
+				for i := range p.Rules[d] {
+					m.connectRule(reading.Tier(t), d, p, &p.Rules[d][i])
 				}
 			}
 		}
 	}
 	for d := range m.passages { // those of equal ports can be asked at once
-		slices.SortStableFunc(m.passages[d][plain], func(a, b *passage) int { return cmp.Compare(a.ports, b.ports) })
-		m.sides[d].renumber()
+		all := m.passages[d][reading.Plain]
+		slices.SortStableFunc(all, func(a, b *passage) int { return cmp.Compare(a.Ports, b.Ports) })
+		m.sides[d].Renumber()
 	}
 }
 
 // connectRule finds the passages of a rule.
-func (m *Matrix) connectRule(t tier, d policy.Direction, p *policyRules, r *rule) {
-	pods := p.pods
-	if over := m.over[d][r.ref]; t == plain && !over.empty() {
-		pods = bitset{}
-		pods.unite(p.pods)
-		pods.subtract(over)
+func (m *Matrix) connectRule(t reading.Tier, d policy.Direction, p *reading.PolicyRules, r *reading.Rule) {
+	pods := p.Pods
+	if over := m.over[d][r.Ref]; t == reading.Plain && !over.Empty() {
+		pods = sets.Bitset{}
+		pods.Unite(p.Pods)
+		pods.Subtract(over)
 	}
 	selected, covered := m.peers(r)
-	add := func(ports portsID, from, to bitset) {
-		if ports != noPorts && !from.empty() && !to.empty() {
-			m.passages[d][t] = append(m.passages[d][t], &passage{r, act{r.action, ports}, from, to})
+	add := func(ports sets.PortsID, from, to sets.Bitset) {
+		if ports != sets.NoPorts && !from.Empty() && !to.Empty() {
+			act := folding.Act{Action: r.Action, Ports: ports}
+			m.passages[d][t] = append(m.passages[d][t], &passage{r, act, from, to})
 		}
 	}
-	byNumber := m.id(r.ports)
+	byNumber := m.fold.ID(r.Ports)
 	switch {
-	case len(r.named) == 0 && d == policy.Egress:
+	case len(r.Named) == 0 && d == policy.Egress:
 		selected = joined(selected, covered)
 		add(byNumber, pods, selected)
-	case len(r.named) == 0:
+	case len(r.Named) == 0:
 		add(byNumber, joined(selected, covered), pods)
 	case d == policy.Egress: // an address that is matched as one has no names of ports
 		add(byNumber, pods, covered)
@@ -77,61 +82,61 @@ func (m *Matrix) connectRule(t tier, d policy.Direction, p *policyRules, r *rule
 }
 
 // peers returns the classes that a rule's selectors match, and those that its blocks have.
-func (m *Matrix) peers(r *rule) (selected, covered bitset) {
-	if r.anyPeer {
-		return m.all, bitset{}
+func (m *Matrix) peers(r *reading.Rule) (selected, covered sets.Bitset) {
+	if r.AnyPeer {
+		return m.all, sets.Bitset{}
 	}
-	return ofAny(m.selectorClasses, r.selectors), ofAny(m.blockClasses, r.blocks)
+	return ofAny(m.selectorClasses, r.Selectors), ofAny(m.blockClasses, r.Blocks)
 }
 
 // ofAny returns what is in any of some sets.
-func ofAny(sets []bitset, some []int) bitset {
-	var of []bitset
+func ofAny(all []sets.Bitset, some []int) sets.Bitset {
+	var of []sets.Bitset
 	for _, n := range some {
-		of = append(of, sets[n])
+		of = append(of, all[n])
 	}
 	return joined(of...)
 }
 
 // joined returns what is in any of the sets, which may be one of them.
-func joined(sets ...bitset) bitset {
-	sets = slices.DeleteFunc(sets, bitset.empty)
-	if len(sets) == 1 {
-		return sets[0]
+func joined(some ...sets.Bitset) sets.Bitset {
+	some = slices.DeleteFunc(some, sets.Bitset.Empty)
+	if len(some) == 1 {
+		return some[0]
 	}
-	var all bitset
-	for _, s := range sets {
-		all.unite(s)
+	var all sets.Bitset
+	for _, s := range some {
+		all.Unite(s)
 	}
 	return all
 }
 
 // classesWith is classes at which a rule is about some ports.
 type classesWith struct {
-	ports   portsID
-	classes bitset
+	ports   sets.PortsID
+	classes sets.Bitset
 }
 
 // byPorts parts classes by the ports that a rule is about there.
-func (m *Matrix) byPorts(r *rule, classes bitset) []*classesWith {
+func (m *Matrix) byPorts(r *reading.Rule, classes sets.Bitset) []*classesWith {
 	var all []*classesWith
-	ids := make(map[portsID]int)
-	for c := range classes.each {
-		ports := m.id(r.portsFor(m.classes[c].ports()))
-		n := number(ids, ports, func() { all = append(all, &classesWith{ports: ports}) })
-		all[n].classes.add(c)
+	ids := make(map[sets.PortsID]int)
+	for c := range classes.Each {
+		ports := m.fold.ID(r.PortsFor(m.classes[c].ports()))
+		n := sets.Number(ids, ports, func() { all = append(all, &classesWith{ports: ports}) })
+		all[n].classes.Add(c)
 	}
 	return all
 }
 
 // active returns the passages from a class, in their order. They are good until the next call.
-func (m *Matrix) active(src int) *[2][tiers][]*passage {
+func (m *Matrix) active(src int) *[2][reading.Tiers][]*passage {
 	if m.nearby == nil || m.nearbyWord != src>>6 {
-		m.nearby, m.nearbyWord = new([2][tiers][]*passage), src>>6
+		m.nearby, m.nearbyWord = new([2][reading.Tiers][]*passage), src>>6
 		for d := range m.passages {
 			for t, all := range m.passages[d] {
 				for _, p := range all {
-					if n := m.nearbyWord - p.from.first; 0 <= n && n < len(p.from.words) && p.from.words[n] != 0 {
+					if p.from.Near(src) {
 						m.nearby[d][t] = append(m.nearby[d][t], p)
 					}
 				}
@@ -142,7 +147,7 @@ func (m *Matrix) active(src int) *[2][tiers][]*passage {
 		for t, all := range m.nearby[d] {
 			m.now[d][t] = m.now[d][t][:0]
 			for _, p := range all {
-				if p.from.has(src) {
+				if p.from.Has(src) {
 					m.now[d][t] = append(m.now[d][t], p)
 				}
 			}
@@ -153,15 +158,15 @@ func (m *Matrix) active(src int) *[2][tiers][]*passage {
 
 // towards returns the states of what goes from a class to each, as policies of a direction decide it, or nil where that
 // is to open everything. They are good until the next call.
-func (m *Matrix) towards(d policy.Direction, src int, active *[tiers][]*passage) []stateID {
-	if !m.tiered && (d == policy.Egress && !m.isolated[d].has(src) || m.isolated[d].empty()) {
+func (m *Matrix) towards(d policy.Direction, src int, active *[reading.Tiers][]*passage) []folding.StateID {
+	if !m.tiered && (d == policy.Egress && !m.isolated[d].Has(src) || m.isolated[d].Empty()) {
 		return nil
 	}
 	states := m.toward[d]
 	if d == policy.Egress {
-		start := notIsolated
-		if m.isolated[d].has(src) {
-			start = isolated
+		start := folding.NotIsolated
+		if m.isolated[d].Has(src) {
+			start = folding.Isolated
 		}
 		for i := range states {
 			states[i] = start
@@ -172,29 +177,29 @@ func (m *Matrix) towards(d policy.Direction, src int, active *[tiers][]*passage)
 	for t, all := range active {
 		for len(all) > 0 {
 			n := 1
-			for n < len(all) && all[n].act == all[0].act {
+			for n < len(all) && all[n].Act == all[0].Act {
 				n++
 			}
 			to := all[0].to
 			if n > 1 {
-				clear(m.scratch.words)
+				m.scratch.Clear()
 				for _, p := range all[:n] {
-					m.scratch.unite(p.to)
+					m.scratch.Unite(p.to)
 				}
 				to = m.scratch
 			}
-			m.apply(all[0].act, to, states)
+			m.fold.Apply(all[0].Act, to, states)
 			all = all[n:]
 		}
 		if later := active[t+1:]; slices.ContainsFunc(later, func(of []*passage) bool { return len(of) > 0 }) {
-			m.apply(tier(t).ends(), m.all, states)
+			m.fold.Apply(folding.Ends(reading.Tier(t)), m.all, states)
 		}
 	}
 	return states
 }
 
 // openFrom returns what is open from a class to each, in open if there is room.
-func (m *Matrix) openFrom(src int, open []portsID) []portsID {
+func (m *Matrix) openFrom(src int, open []sets.PortsID) []sets.PortsID {
 	active := m.active(src)
 	egress := m.towards(policy.Egress, src, &active[policy.Egress])
 	ingress := m.towards(policy.Ingress, src, &active[policy.Ingress])
@@ -205,13 +210,13 @@ func (m *Matrix) openFrom(src int, open []portsID) []portsID {
 		case f != own && f != 0 && own != 0:
 			open[c] = otherFamily
 		case egress == nil && ingress == nil:
-			open[c] = allPorts
+			open[c] = sets.AllPorts
 		case egress == nil:
-			open[c] = m.opens[ingress[c]]
+			open[c] = m.fold.Opens[ingress[c]]
 		case ingress == nil:
-			open[c] = m.opens[egress[c]]
+			open[c] = m.fold.Opens[egress[c]]
 		default:
-			open[c] = m.intersect(m.opens[egress[c]], m.opens[ingress[c]])
+			open[c] = m.fold.Intersect(m.fold.Opens[egress[c]], m.fold.Opens[ingress[c]])
 		}
 	}
 	return open

@@ -4,11 +4,12 @@ package connectivity
 
 import (
 	"encoding/json"
-	"iter"
 	"slices"
 
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
+	"github.com/netpold/netpold/translate/connectivity/reading"
+	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -33,13 +34,13 @@ func sameTiers(before, after *policy.Cluster) map[string]bool {
 // the same in both: the other's rules deny them, or those of cluster k accept them. The functions tell which rules
 // decide in a cluster.
 func (c *comparison) tierCause(k int, d policy.Direction, ports Ports,
-	decide func(*Matrix) iter.Seq2[*rule, portsID]) (Cause, bool) {
+	decide func(*Matrix) decided) (Cause, bool) {
 	rules := func(k int, action v1alpha2.ClusterNetworkPolicyRuleAction) []policy.ClusterRuleRef {
 		var refs []policy.ClusterRuleRef
 		for r, some := range decide(c.m[k]) {
-			if r.action == action && !c.sameTier[r.clusterRef.Policy] && !slices.Contains(refs, r.clusterRef) &&
-				!c.m[k].sets[some].intersect(ports).Empty() {
-				refs = append(refs, r.clusterRef)
+			if r.Action == action && !c.sameTier[r.ClusterRef.Policy] && !slices.Contains(refs, r.ClusterRef) &&
+				!c.m[k].fold.Sets[some].Intersect(ports).Empty() {
+				refs = append(refs, r.ClusterRef)
 			}
 		}
 		return refs
@@ -53,12 +54,12 @@ func (c *comparison) tierCause(k int, d policy.Direction, ports Ports,
 
 // decideBetween yields the rules of tiers that decide about what goes from one workload to another in a direction; each
 // cluster has numbers of its own for the two.
-func (c *comparison) decideBetween(d policy.Direction, from, to int) func(*Matrix) iter.Seq2[*rule, portsID] {
-	return func(m *Matrix) iter.Seq2[*rule, portsID] {
+func (c *comparison) decideBetween(d policy.Direction, from, to int) func(*Matrix) decided {
+	return func(m *Matrix) decided {
 		k := slices.Index(c.m[:], m)
-		return func(yield func(*rule, portsID) bool) {
+		return func(yield func(*reading.Rule, sets.PortsID) bool) {
 			for pod, peer := range m.peersOf(d, c.at[k][from], c.at[k][to]) {
-				for _, t := range []tier{admin, baseline} {
+				for _, t := range []reading.Tier{reading.Admin, reading.Baseline} {
 					for r, ports := range m.matched(d, t, pod, m.toClass(d, pod, peer)) {
 						if !yield(r, ports) {
 							return
@@ -71,12 +72,12 @@ func (c *comparison) decideBetween(d policy.Direction, from, to int) func(*Matri
 }
 
 // decideOutside is decideBetween for a workload and networks.
-func (c *comparison) decideOutside(d policy.Direction, w int, n Networks) func(*Matrix) iter.Seq2[*rule, portsID] {
-	return func(m *Matrix) iter.Seq2[*rule, portsID] {
+func (c *comparison) decideOutside(d policy.Direction, w int, n Networks) func(*Matrix) decided {
+	return func(m *Matrix) decided {
 		k := slices.Index(c.m[:], m)
-		return func(yield func(*rule, portsID) bool) {
+		return func(yield func(*reading.Rule, sets.PortsID) bool) {
 			for _, member := range m.members[c.at[k][w]] {
-				for _, t := range []tier{admin, baseline} {
+				for _, t := range []reading.Tier{reading.Admin, reading.Baseline} {
 					for _, s := range n {
 						for r, ports := range m.matched(d, t, member.class, m.toAddress(d, member.class, s.First)) {
 							if !yield(r, ports) {

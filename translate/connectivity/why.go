@@ -9,6 +9,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/translate/connectivity/folding"
+	"github.com/netpold/netpold/translate/connectivity/reading"
+	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -25,36 +28,39 @@ func (m *Matrix) opened(d policy.Direction, own, peer int) []Opened {
 
 // openedOutside returns the rules of NetworkPolicies of a class that open something to addresses of networks.
 func (m *Matrix) openedOutside(d policy.Direction, own int, n Networks) []Opened {
-	return m.openedBy(d, own, m.toAny(d, own, n.meets))
+	return m.openedBy(d, own, m.toAny(d, own, n.Meets))
 }
 
 func (m *Matrix) openedBy(d policy.Direction, own int, match match) []Opened {
 	var all []Opened
-	for r := range m.rulesFor(d, plain, own) {
-		if open := match(r); open != noPorts {
-			all = append(all, Opened{r.ref, m.sets[open]})
+	for r := range m.rulesFor(d, reading.Plain, own) {
+		if open := match(r); open != sets.NoPorts {
+			all = append(all, Opened{r.Ref, m.fold.Sets[open]})
 		}
 	}
 	return all
 }
 
 // match is what a rule would match.
-type match = func(*rule) portsID
+type match = func(*reading.Rule) sets.PortsID
+
+// decided is rules, each with the ports that it decides about.
+type decided = iter.Seq2[*reading.Rule, sets.PortsID]
 
 // toClass returns what each rule for a class would match of another.
 func (m *Matrix) toClass(d policy.Direction, own, peer int) match {
-	return func(r *rule) portsID {
-		has := func(sets []bitset) func(int) bool { return func(n int) bool { return sets[n].has(peer) } }
-		open := noPorts
-		if r.anyPeer || slices.ContainsFunc(r.selectors, has(m.selectorClasses)) {
+	return func(r *reading.Rule) sets.PortsID {
+		has := func(of []sets.Bitset) func(int) bool { return func(n int) bool { return of[n].Has(peer) } }
+		open := sets.NoPorts
+		if r.AnyPeer || slices.ContainsFunc(r.Selectors, has(m.selectorClasses)) {
 			at := peer
 			if d == policy.Ingress {
 				at = own
 			}
-			open = m.id(r.portsFor(m.classes[at].ports()))
+			open = m.fold.ID(r.PortsFor(m.classes[at].ports()))
 		}
-		if slices.ContainsFunc(r.blocks, has(m.blockClasses)) {
-			open = m.union(open, m.numberedPorts(d, r, own))
+		if slices.ContainsFunc(r.Blocks, has(m.blockClasses)) {
+			open = m.fold.Union(open, m.numberedPorts(d, r, own))
 		}
 		return open
 	}
@@ -67,11 +73,11 @@ func (m *Matrix) toAddress(d policy.Direction, own int, a netip.Addr) match {
 
 // toAny returns what each rule for a class would match of outside addresses that meet a span.
 func (m *Matrix) toAny(d policy.Direction, own int, meets func(Span) bool) match {
-	return func(r *rule) portsID {
-		if !r.anyPeer && !slices.ContainsFunc(r.blocks, func(b int) bool {
-			return slices.ContainsFunc(m.rules.blocks[b], meets)
+	return func(r *reading.Rule) sets.PortsID {
+		if !r.AnyPeer && !slices.ContainsFunc(r.Blocks, func(b int) bool {
+			return slices.ContainsFunc(m.rules.Blocks[b], meets)
 		}) {
-			return noPorts
+			return sets.NoPorts
 		}
 		return m.numberedPorts(d, r, own)
 	}
@@ -79,15 +85,15 @@ func (m *Matrix) toAny(d policy.Direction, own int, meets func(Span) bool) match
 
 // matched yields the rules of a tier for a class that decide about something, each with what it decides about, given
 // what each of them would match.
-func (m *Matrix) matched(d policy.Direction, t tier, own int, match match) iter.Seq2[*rule, portsID] {
-	return func(yield func(*rule, portsID) bool) {
-		rest := allPorts
+func (m *Matrix) matched(d policy.Direction, t reading.Tier, own int, match match) decided {
+	return func(yield func(*reading.Rule, sets.PortsID) bool) {
+		rest := sets.AllPorts
 		for r := range m.rulesFor(d, t, own) {
-			ports := m.intersect(rest, match(r))
-			if ports == noPorts {
+			ports := m.fold.Intersect(rest, match(r))
+			if ports == sets.NoPorts {
 				continue
 			}
-			if rest = m.minus(rest, ports); !yield(r, ports) || rest == noPorts {
+			if rest = m.fold.Minus(rest, ports); !yield(r, ports) || rest == sets.NoPorts {
 				return
 			}
 		}
@@ -98,22 +104,15 @@ func (m *Matrix) matched(d policy.Direction, t tier, own int, match match) iter.
 // in the order in which they are asked.
 func (m *Matrix) TieredBy(d policy.Direction, workload int) []string {
 	var names []string
-	for _, t := range []tier{admin, baseline} {
-		for _, p := range m.rules.tiers[t] {
-			has := func(of member) bool { return p.pods.has(of.class) }
-			if p.counts[d] && slices.ContainsFunc(m.members[workload], has) {
+	for _, t := range []reading.Tier{reading.Admin, reading.Baseline} {
+		for _, p := range m.rules.Tiers[t] {
+			has := func(of member) bool { return p.Pods.Has(of.class) }
+			if p.Counts[d] && slices.ContainsFunc(m.members[workload], has) {
 				names = append(names, p.String())
 			}
 		}
 	}
 	return names
-}
-
-// meets says whether any address of a span is in the set.
-func (n Networks) meets(s Span) bool {
-	return slices.ContainsFunc(n, func(t Span) bool {
-		return familyOf(s.First) == familyOf(t.First) && !s.Last.Less(t.First) && !t.Last.Less(s.First)
-	})
 }
 
 // peersOf yields the pairs of classes of two workloads that can talk: the one that policies of the direction are for,
@@ -137,31 +136,31 @@ func (m *Matrix) peersOf(d policy.Direction, from, to int) func(func(pod, peer i
 
 // directionCell is what policies of one direction open from a workload to another.
 func (m *Matrix) directionCell(d policy.Direction, from, to int) Cell {
-	cell := cellID{allPorts, noPorts}
+	cell := cellID{sets.AllPorts, sets.NoPorts}
 	for pod, peer := range m.peersOf(d, from, to) {
 		m.add(&cell, m.direction(d, pod, peer))
 	}
-	if cell.some == noPorts {
-		cell.every = noPorts
+	if cell.some == sets.NoPorts {
+		cell.every = sets.NoPorts
 	}
 	return m.cell(cell)
 }
 
 // direction returns what policies of one direction open between a class that they are for and another.
-func (m *Matrix) direction(d policy.Direction, own, peer int) portsID {
-	at, match := notIsolated, m.toClass(d, own, peer)
-	if m.isolated[d].has(own) {
-		at = isolated
+func (m *Matrix) direction(d policy.Direction, own, peer int) sets.PortsID {
+	at, match := folding.NotIsolated, m.toClass(d, own, peer)
+	if m.isolated[d].Has(own) {
+		at = folding.Isolated
 	}
-	for t := range tiers {
+	for t := range reading.Tiers {
 		for r := range m.rulesFor(d, t, own) {
-			if ports := match(r); ports != noPorts {
-				at = m.next(at, act{r.action, ports})
+			if ports := match(r); ports != sets.NoPorts {
+				at = m.fold.Next(at, folding.Act{Action: r.Action, Ports: ports})
 			}
 		}
-		at = m.next(at, t.ends())
+		at = m.fold.Next(at, folding.Ends(t))
 	}
-	return m.opens[at]
+	return m.fold.Opens[at]
 }
 
 // openedBetween returns the rules of one direction that open something between two workloads.
@@ -177,7 +176,7 @@ func (m *Matrix) openedBetween(d policy.Direction, from, to int) []Opened {
 func policiesOf(all []Opened, ports Ports) []types.NamespacedName {
 	var names []types.NamespacedName
 	for _, o := range all {
-		if !o.Ports.intersect(ports).Empty() {
+		if !o.Ports.Intersect(ports).Empty() {
 			names = append(names, o.Rule.Policy)
 		}
 	}
@@ -185,6 +184,6 @@ func policiesOf(all []Opened, ports Ports) []types.NamespacedName {
 }
 
 func sortedNames(names []types.NamespacedName) []types.NamespacedName {
-	slices.SortFunc(names, compareNames)
+	slices.SortFunc(names, reading.CompareNames)
 	return slices.Compact(names)
 }

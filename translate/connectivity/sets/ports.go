@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package connectivity
+package sets
 
 import (
 	"cmp"
@@ -26,13 +26,13 @@ type portRange struct {
 	first, last uint16
 }
 
-// withPorts are the protocols that a policy can name.
-func withPorts() [3]uint8 { return [...]uint8{policy.TCP, policy.UDP, policy.SCTP} }
+// WithPorts are the protocols that a policy can name.
+func WithPorts() [3]uint8 { return [...]uint8{policy.TCP, policy.UDP, policy.SCTP} }
 
-// everything is what a rule without ports opens.
-func everything() Ports {
+// Everything is what a rule without ports opens.
+func Everything() Ports {
 	p := Ports{others: true}
-	for _, proto := range withPorts() {
+	for _, proto := range WithPorts() {
 		p.ranges = append(p.ranges, portRange{proto, 0, 65535})
 	}
 	slices.SortFunc(p.ranges, compareRanges)
@@ -43,18 +43,23 @@ func compareRanges(a, b portRange) int {
 	return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last))
 }
 
+// AppendRange adds ports to a set in the making: a union with any set gives it its one form.
+func (p *Ports) AppendRange(proto uint8, first, last uint16) {
+	p.ranges = append(p.ranges, portRange{proto, first, last})
+}
+
 // Empty says whether nothing is in the set.
 func (p Ports) Empty() bool { return !p.others && len(p.ranges) == 0 }
 
 // All says whether everything is in the set.
-func (p Ports) All() bool { return p.Equal(everything()) }
+func (p Ports) All() bool { return p.Equal(Everything()) }
 
 // Equal says whether two sets are the same.
 func (p Ports) Equal(q Ports) bool { return p.others == q.others && slices.Equal(p.ranges, q.ranges) }
 
 // Contains says whether a protocol, by its IANA number, is in the set, of TCP, UDP and SCTP with that port.
 func (p Ports) Contains(proto uint8, port uint16) bool {
-	known := withPorts()
+	known := WithPorts()
 	if !slices.Contains(known[:], proto) {
 		return p.others
 	}
@@ -63,8 +68,8 @@ func (p Ports) Contains(proto uint8, port uint16) bool {
 	})
 }
 
-// union returns what is in either set.
-func (p Ports) union(q Ports) Ports {
+// Union returns what is in either set.
+func (p Ports) Union(q Ports) Ports {
 	all := slices.Concat(p.ranges, q.ranges)
 	slices.SortFunc(all, compareRanges)
 	merged := all[:0]
@@ -78,8 +83,8 @@ func (p Ports) union(q Ports) Ports {
 	return Ports{p.others || q.others, merged}
 }
 
-// intersect returns what is in both sets.
-func (p Ports) intersect(q Ports) Ports {
+// Intersect returns what is in both sets.
+func (p Ports) Intersect(q Ports) Ports {
 	both := Ports{others: p.others && q.others}
 	for _, a := range p.ranges {
 		for _, b := range q.ranges {
@@ -91,13 +96,13 @@ func (p Ports) intersect(q Ports) Ports {
 	return both
 }
 
-// minus returns what is in p and not in q.
-func (p Ports) minus(q Ports) Ports { return p.intersect(q.complement()) }
+// Minus returns what is in p and not in q.
+func (p Ports) Minus(q Ports) Ports { return p.Intersect(q.complement()) }
 
 // complement returns what is not in the set.
 func (p Ports) complement() Ports {
 	rest := Ports{others: !p.others}
-	for _, whole := range everything().ranges {
+	for _, whole := range Everything().ranges {
 		next := 0 // the first port that may be missing
 		for _, r := range p.ranges {
 			if r.proto != whole.proto {
@@ -182,8 +187,8 @@ func (p Ports) MarshalJSON() ([]byte, error) {
 	return json.Marshal(list)
 }
 
-// key returns what is equal for equal sets alone.
-func (p Ports) key() string {
+// Key returns what is equal for equal sets alone.
+func (p Ports) Key() string {
 	b := make([]byte, 0, 1+5*len(p.ranges))
 	if p.others {
 		b = append(b, 1)
@@ -196,91 +201,94 @@ func (p Ports) key() string {
 	return string(b)
 }
 
-// portsID is a set of ports of a [portTable].
-type portsID int32
+// PortsID is a set of ports of a [PortTable].
+type PortsID int32
 
 // The sets that every table has.
 const (
-	noPorts portsID = iota
-	allPorts
+	NoPorts PortsID = iota
+	AllPorts
 )
 
-// portTable has each set of ports once, so that to compare and to combine two is to look them up.
-type portTable struct {
-	sets       []Ports
-	ids        map[string]portsID
-	unions     map[[2]portsID]portsID
-	intersects map[[2]portsID]portsID
+// PortTable has each set of ports once, so that to compare and to combine two is to look them up.
+type PortTable struct {
+	Sets       []Ports
+	ids        map[string]PortsID
+	unions     map[[2]PortsID]PortsID
+	intersects map[[2]PortsID]PortsID
 
-	differences map[[2]portsID]portsID
+	differences map[[2]PortsID]PortsID
 }
 
-func newPortTable() *portTable {
-	t := &portTable{
-		ids:    make(map[string]portsID),
-		unions: make(map[[2]portsID]portsID), intersects: make(map[[2]portsID]portsID),
-		differences: make(map[[2]portsID]portsID),
+// NewPortTable returns a table of the two sets that every table has.
+func NewPortTable() *PortTable {
+	t := &PortTable{
+		ids:    make(map[string]PortsID),
+		unions: make(map[[2]PortsID]PortsID), intersects: make(map[[2]PortsID]PortsID),
+		differences: make(map[[2]PortsID]PortsID),
 	}
-	t.id(Ports{})
-	t.id(everything())
+	t.ID(Ports{})
+	t.ID(Everything())
 	return t
 }
 
-// id returns the id of a set.
-func (t *portTable) id(p Ports) portsID {
-	key := p.key()
+// ID returns the id of a set.
+func (t *PortTable) ID(p Ports) PortsID {
+	key := p.Key()
 	id, known := t.ids[key]
 	if !known {
-		id = portsID(len(t.sets))
-		t.ids[key], t.sets = id, append(t.sets, p)
+		id = PortsID(len(t.Sets))
+		t.ids[key], t.Sets = id, append(t.Sets, p)
 	}
 	return id
 }
 
-func (t *portTable) union(a, b portsID) portsID {
+// Union returns what is in either set.
+func (t *PortTable) Union(a, b PortsID) PortsID {
 	switch {
-	case a == b || b == noPorts || a == allPorts:
+	case a == b || b == NoPorts || a == AllPorts:
 		return a
-	case a == noPorts || b == allPorts:
+	case a == NoPorts || b == AllPorts:
 		return b
 	}
-	key := [2]portsID{min(a, b), max(a, b)}
+	key := [2]PortsID{min(a, b), max(a, b)}
 	id, known := t.unions[key]
 	if !known {
-		id = t.id(t.sets[a].union(t.sets[b]))
+		id = t.ID(t.Sets[a].Union(t.Sets[b]))
 		t.unions[key] = id
 	}
 	return id
 }
 
-// minus returns what is in a and not in b.
-func (t *portTable) minus(a, b portsID) portsID {
+// Minus returns what is in a and not in b.
+func (t *PortTable) Minus(a, b PortsID) PortsID {
 	switch {
-	case b == noPorts:
+	case b == NoPorts:
 		return a
-	case a == noPorts || a == b || b == allPorts:
-		return noPorts
+	case a == NoPorts || a == b || b == AllPorts:
+		return NoPorts
 	}
-	key := [2]portsID{a, b}
+	key := [2]PortsID{a, b}
 	id, known := t.differences[key]
 	if !known {
-		id = t.id(t.sets[a].minus(t.sets[b]))
+		id = t.ID(t.Sets[a].Minus(t.Sets[b]))
 		t.differences[key] = id
 	}
 	return id
 }
 
-func (t *portTable) intersect(a, b portsID) portsID {
+// Intersect returns what is in both sets.
+func (t *PortTable) Intersect(a, b PortsID) PortsID {
 	switch {
-	case a == b || a == noPorts || b == allPorts:
+	case a == b || a == NoPorts || b == AllPorts:
 		return a
-	case b == noPorts || a == allPorts:
+	case b == NoPorts || a == AllPorts:
 		return b
 	}
-	key := [2]portsID{min(a, b), max(a, b)}
+	key := [2]PortsID{min(a, b), max(a, b)}
 	id, known := t.intersects[key]
 	if !known {
-		id = t.id(t.sets[a].intersect(t.sets[b]))
+		id = t.ID(t.Sets[a].Intersect(t.Sets[b]))
 		t.intersects[key] = id
 	}
 	return id

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package connectivity
+package roster
 
 import (
 	"cmp"
@@ -17,8 +17,8 @@ type Workload struct {
 	Name      string `json:"name"`
 }
 
-// compareWorkloads orders workloads by namespace, then name, then kind.
-func compareWorkloads(a, b Workload) int {
+// CompareWorkloads orders workloads by namespace, then name, then kind.
+func CompareWorkloads(a, b Workload) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package connectivity_test
+package roster_test
 
 import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/translate/connectivity"
+	"github.com/netpold/netpold/translate/connectivity/roster"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -31,7 +31,7 @@ func TestWorkloadOf(t *testing.T) {
 		if row.hash != "" {
 			p.Labels = map[string]string{"pod-template-hash": row.hash}
 		}
-		if w := connectivity.WorkloadOf(&p); w.Namespace != "n" || w.Kind+"/"+w.Name != row.want {
+		if w := roster.WorkloadOf(&p); w.Namespace != "n" || w.Kind+"/"+w.Name != row.want {
 			t.Errorf("%s, hash %q: %v, want %s", row.owner, row.hash, w, row.want)
 		}
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package connectivity
+package sets
 
 import (
 	"cmp"
@@ -15,38 +15,41 @@ type Networks []Span
 // Span is the addresses from First to Last, of one family.
 type Span struct{ First, Last netip.Addr }
 
-// compareSpans orders spans by their first address, those of IPv4 first.
-func compareSpans(a, b Span) int { return cmp.Or(a.First.Compare(b.First), a.Last.Compare(b.Last)) }
+// CompareSpans orders spans by their first address, those of IPv4 first.
+func CompareSpans(a, b Span) int { return cmp.Or(a.First.Compare(b.First), a.Last.Compare(b.Last)) }
 
-// family is a family of addresses.
-type family uint8
+// Family is a family of addresses.
+type Family uint8
 
+// The families.
 const (
-	ipv4 family = 4
-	ipv6 family = 6
+	IPv4 Family = 4
+	ipv6 Family = 6
 )
 
-func families() [2]family { return [...]family{ipv4, ipv6} }
+// Families returns both families.
+func Families() [2]Family { return [...]Family{IPv4, ipv6} }
 
-// familyOf returns the family of an address as it is on the wire, where an IPv4-mapped one is of IPv6.
-func familyOf(a netip.Addr) family {
+// FamilyOf returns the family of an address as it is on the wire, where an IPv4-mapped one is of IPv6.
+func FamilyOf(a netip.Addr) Family {
 	if a.Is4() {
-		return ipv4
+		return IPv4
 	}
 	return ipv6
 }
 
-// wholeFamily returns every address of a family.
-func wholeFamily(f family) Span { return spanOf(netip.PrefixFrom(anyAddress(f), 0)) }
+// WholeFamily returns every address of a family.
+func WholeFamily(f Family) Span { return SpanOf(netip.PrefixFrom(anyAddress(f), 0)) }
 
-func anyAddress(f family) netip.Addr {
+func anyAddress(f Family) netip.Addr {
 	if f == ipv6 {
 		return netip.IPv6Unspecified()
 	}
 	return netip.IPv4Unspecified()
 }
 
-func spanOf(p netip.Prefix) Span { return Span{p.Masked().Addr(), lastAddr(p)} }
+// SpanOf returns the addresses of a network.
+func SpanOf(p netip.Prefix) Span { return Span{p.Masked().Addr(), lastAddr(p)} }
 
 // lastAddr returns the last address of a network.
 func lastAddr(p netip.Prefix) netip.Addr {
@@ -63,13 +66,13 @@ func (n Networks) Contains(a netip.Addr) bool {
 	return slices.ContainsFunc(n, func(s Span) bool { return !a.Less(s.First) && !s.Last.Less(a) })
 }
 
-// cutAt returns the spans of a family that begin at some addresses, which it sorts, each up to the next.
-func cutAt(f family, begins []netip.Addr) []Span {
+// CutAt returns the spans of a family that begin at some addresses, which it sorts, each up to the next.
+func CutAt(f Family, begins []netip.Addr) []Span {
 	slices.SortFunc(begins, netip.Addr.Compare)
 	begins = slices.Compact(begins)
 	spans := make([]Span, len(begins))
 	for i, first := range begins {
-		spans[i] = Span{first, wholeFamily(f).Last}
+		spans[i] = Span{first, WholeFamily(f).Last}
 		if i > 0 {
 			spans[i-1].Last = first.Prev()
 		}
@@ -77,10 +80,10 @@ func cutAt(f family, begins []netip.Addr) []Span {
 	return spans
 }
 
-// union returns the addresses of all spans.
-func union(spans ...Span) Networks {
+// Union returns the addresses of all spans.
+func Union(spans ...Span) Networks {
 	spans = slices.Clone(spans)
-	slices.SortFunc(spans, compareSpans)
+	slices.SortFunc(spans, CompareSpans)
 	var merged Networks
 	for _, s := range spans {
 		if i := len(merged) - 1; i >= 0 && (!merged[i].Last.Less(s.First) || merged[i].Last.Next() == s.First) {
@@ -94,8 +97,8 @@ func union(spans ...Span) Networks {
 	return merged
 }
 
-// without returns the addresses of the span that are not in n.
-func (s Span) without(n Networks) Networks {
+// Without returns the addresses of the span that are not in n.
+func (s Span) Without(n Networks) Networks {
 	var rest Networks
 	next := s.First
 	for _, hole := range n {
@@ -115,12 +118,12 @@ func (s Span) without(n Networks) Networks {
 	return rest
 }
 
-// key returns what is equal for equal sets alone.
-func (n Networks) key() string {
+// Key returns what is equal for equal sets alone.
+func (n Networks) Key() string {
 	key := make([]byte, 0, 2*len(n)*17)
 	for _, s := range n {
 		first, last := s.First.As16(), s.Last.As16()
-		key = append(append(append(key, byte(familyOf(s.First))), first[:]...), last[:]...)
+		key = append(append(append(key, byte(FamilyOf(s.First))), first[:]...), last[:]...)
 	}
 	return string(key)
 }
@@ -146,11 +149,11 @@ func (n Networks) Prefixes() []netip.Prefix {
 	return all
 }
 
-// family returns the part of the set that is of a family.
-func (n Networks) in(f family) Networks {
+// In returns the part of the set that is of a family.
+func (n Networks) In(f Family) Networks {
 	var part Networks
 	for _, s := range n {
-		if familyOf(s.First) == f {
+		if FamilyOf(s.First) == f {
 			part = append(part, s)
 		}
 	}
@@ -160,8 +163,8 @@ func (n Networks) in(f family) Networks {
 // String returns the set as CIDRs, or where that is shorter, as an ipBlock says it: "0.0.0.0/0 except 10.0.0.0/8".
 func (n Networks) String() string {
 	var parts []string
-	for _, f := range families() {
-		if part := n.in(f); len(part) > 0 {
+	for _, f := range Families() {
+		if part := n.In(f); len(part) > 0 {
 			parts = append(parts, part.text())
 		}
 	}
@@ -175,7 +178,7 @@ func (n Networks) text() string {
 	for last := n[len(n)-1].Last; !cover.Contains(last); {
 		cover = netip.PrefixFrom(cover.Addr(), cover.Bits()-1).Masked()
 	}
-	holes := spanOf(cover).without(n).Prefixes()
+	holes := SpanOf(cover).Without(n).Prefixes()
 	if len(holes)+1 < len(plain) {
 		return cover.String() + " except " + joinPrefixes(holes)
 	}
@@ -190,14 +193,9 @@ func joinPrefixes(all []netip.Prefix) string {
 	return strings.Join(text, ", ")
 }
 
-// opening is what is open to the addresses of a span.
-type opening struct {
-	Span
-	ports portsID
-}
-
-// at returns what is open to an address; the openings are those of its family, without gaps.
-func at(openings []opening, a netip.Addr) portsID {
-	i, _ := slices.BinarySearchFunc(openings, a, func(o opening, a netip.Addr) int { return o.Last.Compare(a) })
-	return openings[i].ports
+// Meets says whether any address of a span is in the set.
+func (n Networks) Meets(s Span) bool {
+	return slices.ContainsFunc(n, func(t Span) bool {
+		return FamilyOf(s.First) == FamilyOf(t.First) && !s.Last.Less(t.First) && !t.Last.Less(s.First)
+	})
 }

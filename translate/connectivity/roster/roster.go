@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package connectivity
+package roster
 
 import (
+	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/netpold/netpold/translate/connectivity/sets"
 )
 
 // Roster is the workloads that an answer is about.
 type Roster struct {
 	Workloads []Workload // sorted by namespace and name
 
-	host     []bool // in the host network
-	families map[family]bool
+	Host     []bool // in the host network
+	Families map[sets.Family]bool
 	names    []string // of the namespaces, once they were asked for
 	in       map[string][]int
 	labels   []string // what Name returned; "" before
 }
 
 // OnHost says whether a workload is in the host network: it has the addresses of nodes, and policies take it for these.
-func (m *Roster) OnHost(workload int) bool { return m.host[workload] }
+func (m *Roster) OnHost(workload int) bool { return m.Host[workload] }
 
 // Name returns the name of a workload for an operator: "namespace/name", with the kind where two have one name, and
 // "(node)" where it is in the host network, as it is the node's addresses that it has.
@@ -175,37 +178,23 @@ func (m *Roster) phrase(parts []string, r run) []string {
 }
 
 // wholeOutside says whether networks are all addresses of the families that the cluster's pods have.
-func (m *Roster) wholeOutside(n Networks) bool {
-	for f := range m.families {
-		if !slices.Contains(n, wholeFamily(f)) {
+func (m *Roster) wholeOutside(n sets.Networks) bool {
+	for f := range m.Families {
+		if !slices.Contains(n, sets.WholeFamily(f)) {
 			return false
 		}
 	}
 	return true
 }
 
-// Within returns the connections of which one side is a workload of the namespace, and of the others only those parts.
-func (m *Matrix) Within(namespace string, all []Connection) []Connection {
-	split := func(s Side) (in, rest Side) {
-		for _, w := range s.Workloads {
-			if m.Workloads[w].Namespace == namespace {
-				in.Workloads = append(in.Workloads, w)
-			} else {
-				rest.Workloads = append(rest.Workloads, w)
-			}
-		}
-		rest.Networks = s.Networks
-		return in, rest
-	}
-	var some []Connection
-	for _, c := range all {
-		from, fromElsewhere := split(c.From)
-		if len(from.Workloads) > 0 {
-			some = append(some, Connection{from, c.To, c.Cell})
-		}
-		if to, _ := split(c.To); len(to.Workloads) > 0 && len(fromElsewhere.Workloads)+len(fromElsewhere.Networks) > 0 {
-			some = append(some, Connection{fromElsewhere, to, c.Cell})
-		}
-	}
-	return some
+// Side is one side of connections: workloads, by their numbers, or networks outside of the cluster.
+type Side struct {
+	Workloads []int // sorted
+	Networks  sets.Networks
+}
+
+// CompareSides orders sides: workloads first, by their numbers.
+func CompareSides(a, b Side) int {
+	return cmp.Or(cmp.Compare(len(a.Networks), len(b.Networks)), slices.Compare(a.Workloads, b.Workloads),
+		slices.CompareFunc(a.Networks, b.Networks, sets.CompareSpans))
 }

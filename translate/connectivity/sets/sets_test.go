@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package connectivity
+package sets
 
 import (
 	"encoding/json"
@@ -17,10 +17,10 @@ func randomPorts(r *rand.Rand) (Ports, map[portRange]bool) {
 	var p Ports
 	in := make(map[portRange]bool)
 	for range r.IntN(5) {
-		proto := withPorts()[r.IntN(3)]
+		proto := WithPorts()[r.IntN(3)]
 		first := []int{0, 1, 2, 79, 80, 81, 65533}[r.IntN(7)]
 		last := min(65535, first+[]int{0, 0, 1, 2, 65535}[r.IntN(5)])
-		p = p.union(Ports{ranges: []portRange{{proto, uint16(first), uint16(last)}}})
+		p = p.Union(Ports{ranges: []portRange{{proto, uint16(first), uint16(last)}}})
 		for _, at := range probes() {
 			in[at] = in[at] || at.proto == proto && first <= int(at.first) && int(at.first) <= last
 		}
@@ -35,7 +35,7 @@ func randomPorts(r *rand.Rand) (Ports, map[portRange]bool) {
 // probes are single ports at which sets of randomPorts may end, and ICMP.
 func probes() []portRange {
 	all := []portRange{{proto: policy.ICMP}}
-	for _, proto := range withPorts() {
+	for _, proto := range WithPorts() {
 		for _, at := range []uint16{0, 1, 2, 3, 4, 78, 79, 80, 81, 82, 83, 65532, 65533, 65534, 65535} {
 			all = append(all, portRange{proto, at, at})
 		}
@@ -49,7 +49,7 @@ func TestPorts(t *testing.T) {
 	for range 3000 {
 		p, inP := randomPorts(r)
 		q, inQ := randomPorts(r)
-		both, either, rest := p.intersect(q), p.union(q), p.minus(q)
+		both, either, rest := p.Intersect(q), p.Union(q), p.Minus(q)
 		for _, at := range probes() {
 			a, b := inP[at], inQ[at]
 			if p.Contains(at.proto, at.first) != a || both.Contains(at.proto, at.first) != (a && b) ||
@@ -57,7 +57,7 @@ func TestPorts(t *testing.T) {
 				t.Fatalf("%s, %s: %s, %s, %s are wrong at %v", p, q, both, either, rest, at)
 			}
 		}
-		if again := rest.union(both); !again.Equal(p) || again.key() != p.key() {
+		if again := rest.Union(both); !again.Equal(p) || again.Key() != p.Key() {
 			t.Fatalf("%s has another form: %s", p, again)
 		}
 	}
@@ -71,12 +71,12 @@ func TestPortsText(t *testing.T) {
 		text, json string
 	}{
 		{Ports{}, "none", `[]`},
-		{everything(), "all", `[{"protocol":"all"}]`},
-		{tcp(80, 80).union(tcp(8000, 8010)), "TCP 80, 8000-8010",
+		{Everything(), "all", `[{"protocol":"all"}]`},
+		{tcp(80, 80).Union(tcp(8000, 8010)), "TCP 80, 8000-8010",
 			`[{"protocol":"TCP","port":80},{"protocol":"TCP","port":8000,"endPort":8010}]`},
-		{tcp(0, 65535).union(Ports{ranges: []portRange{{policy.UDP, 53, 53}}}), "TCP any; UDP 53",
+		{tcp(0, 65535).Union(Ports{ranges: []portRange{{policy.UDP, 53, 53}}}), "TCP any; UDP 53",
 			`[{"protocol":"TCP"},{"protocol":"UDP","port":53}]`},
-		{everything().minus(tcp(22, 22)), "all but TCP 22",
+		{Everything().Minus(tcp(22, 22)), "all but TCP 22",
 			`[{"protocol":"other"},{"protocol":"TCP","port":0,"endPort":21},` +
 				`{"protocol":"TCP","port":23,"endPort":65535},{"protocol":"UDP"},{"protocol":"SCTP"}]`},
 	} {
@@ -100,9 +100,9 @@ func TestNetworks(t *testing.T) {
 	} {
 		var holes []Span
 		for text := range strings.FieldsSeq(row.except) {
-			holes = append(holes, spanOf(netip.MustParsePrefix(text)))
+			holes = append(holes, SpanOf(netip.MustParsePrefix(text)))
 		}
-		n := spanOf(netip.MustParsePrefix(row.cidr)).without(union(holes...))
+		n := SpanOf(netip.MustParsePrefix(row.cidr)).Without(Union(holes...))
 		if got := n.String(); got != row.text {
 			t.Errorf("%s except %s: %q, want %q", row.cidr, row.except, got, row.text)
 		}

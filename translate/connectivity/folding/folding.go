@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package folding
+
+import (
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
+
+	"github.com/netpold/netpold/translate/connectivity/reading"
+	"github.com/netpold/netpold/translate/connectivity/sets"
+)
+
+// Folding works out what is open when rules are asked in their order. Each step is worked out once.
+type Folding struct {
+	*sets.PortTable
+	states []state
+	Opens  []sets.PortsID // of each state, at the end
+	ids    map[state]StateID
+	steps  map[step]StateID
+}
+
+// state is what the rules that were asked have decided.
+type state struct {
+	asked  sets.PortsID // what the next rule of the tier may decide
+	left   sets.PortsID // what the next tier may decide
+	open   sets.PortsID
+	closed bool // a NetworkPolicy isolates the pods: nothing is left after its tier
+}
+
+// StateID is the number of a state in a [Folding].
+type StateID int32
+
+// step is what a rule does to a state.
+type step struct {
+	from StateID
+	Act
+}
+
+// Act is what a rule does with ports.
+type Act struct {
+	Action v1alpha2.ClusterNetworkPolicyRuleAction // "" is the end of a tier of ClusterNetworkPolicies
+	Ports  sets.PortsID
+}
+
+// The states before any rule was asked, of pods that no NetworkPolicy isolates and of others; and the end of the tier
+// of NetworkPolicies.
+const (
+	NotIsolated StateID = iota
+	Isolated
+
+	endOfPlain v1alpha2.ClusterNetworkPolicyRuleAction = "plain"
+)
+
+// New returns a folding that knows the states before any rule was asked.
+func New() *Folding {
+	f := &Folding{PortTable: sets.NewPortTable(), ids: make(map[state]StateID), steps: make(map[step]StateID)}
+	for _, closed := range []bool{false, true} {
+		f.stateOf(state{sets.AllPorts, sets.AllPorts, sets.NoPorts, closed})
+	}
+	return f
+}
+
+func (f *Folding) stateOf(s state) StateID {
+	id, known := f.ids[s]
+	if !known {
+		id = StateID(len(f.states))
+		f.ids[s], f.states = id, append(f.states, s)
+		open := s.open
+		if !s.closed {
+			open = f.Union(open, s.left)
+		}
+		f.Opens = append(f.Opens, open)
+	}
+	return id
+}
+
+// Next returns the state after a rule that matches, or after a tier.
+func (f *Folding) Next(from StateID, a Act) StateID {
+	key := step{from, a}
+	to, known := f.steps[key]
+	if known {
+		return to
+	}
+	s := f.states[from]
+	matched := f.Intersect(s.asked, a.Ports)
+	s.asked = f.Minus(s.asked, matched)
+	switch a.Action {
+	case v1alpha2.ClusterNetworkPolicyRuleActionAccept:
+		s.open, s.left = f.Union(s.open, matched), f.Minus(s.left, matched)
+	case v1alpha2.ClusterNetworkPolicyRuleActionDeny:
+		s.left = f.Minus(s.left, matched)
+	case endOfPlain:
+		if s.closed {
+			s.left = sets.NoPorts
+		}
+		s.asked = s.left
+	case "":
+		s.asked = s.left
+	}
+	to = f.stateOf(s)
+	f.steps[key] = to
+	return to
+}
+
+// Ends returns what the end of a tier does.
+func Ends(t reading.Tier) Act {
+	if t == reading.Plain {
+		return Act{endOfPlain, sets.NoPorts}
+	}
+	return Act{"", sets.NoPorts}
+}
+
+// Apply asks a rule about some numbers.
+func (f *Folding) Apply(a Act, to sets.Bitset, states []StateID) {
+	last, next := StateID(-1), StateID(-1)
+	for i := range to.Each {
+		if states[i] != last {
+			last = states[i]
+			next = f.Next(last, a)
+		}
+		states[i] = next
+	}
+}
