@@ -190,7 +190,7 @@ func keep(t *testing.T, name, text string) {
 // agree says whether the policies of c allow f in the directions that are node's to decide exactly when the table of
 // node does.
 func agree(c *policy.Cluster, node string, table *nft.Table, f policy.Flow) error {
-	trail, err := trace.Follow(table, translate.PacketOf(f))
+	trail, err := trace.Follow(table, frame.PacketOf(f))
 	steps, v := trail.Steps, trail.Verdict
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/netpold/netpold/test/harness/cases"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -108,7 +109,7 @@ func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cas
 	allow, audit := true, false
 	var path []string
 	for node, table := range tables {
-		trail, err := trace.Follow(table, translate.PacketOf(f.Flow))
+		trail, err := trace.Follow(table, frame.PacketOf(f.Flow))
 		steps, v := trail.Steps, trail.Verdict
 		if err != nil {
 			t.Errorf("%s: node %s: %v", f, node, err)

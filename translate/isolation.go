@@ -14,7 +14,6 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
-	"github.com/netpold/netpold/translate/spec"
 )
 
 // isolation is one distinct set of policies, and of the numbers that their named ports have in the isolated pods, that
@@ -123,7 +122,7 @@ func (s *State) unassign(id *identity, iso *isolation) {
 
 // isolationBy returns the isolation of a kind by some policies of the pods of id.
 func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.NamespacedName) *isolation {
-	numbers := s.resolve(id, k.Direction, policies)
+	numbers := s.policies.Numbers(k.Direction, policies, id.Ports)
 	key := chain.Key(k, policies, numbers)
 	q := s.quarantines.At(key)
 	if q != nil {
@@ -144,24 +143,6 @@ func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.Namespa
 	s.noteQuarantined(iso)
 	s.dirtyIsolations[iso] = struct{}{}
 	return iso
-}
-
-// resolve returns the numbers that the named ports of the policies' ingress rules have in the pods of id. An egress
-// port's name is the matter of each peer.
-func (s *State) resolve(id *identity, d policy.Direction,
-	policies []types.NamespacedName) map[policy.NamedPort]nft.Ports {
-	if d == policy.Egress {
-		return nil
-	}
-	numbers := make(map[policy.NamedPort]nft.Ports)
-	for _, name := range policies {
-		for _, r := range s.policies.Get(name).Rules(d) {
-			for _, port := range r.Ports.Named {
-				numbers[port] = spec.NumbersOf(id.Ports, port)
-			}
-		}
-	}
-	return numbers
 }
 
 // build brings what the isolation allows up to date with its policies.

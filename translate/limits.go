@@ -3,14 +3,13 @@
 package translate
 
 import (
-	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -174,24 +173,12 @@ func (iso *isolation) excess(p *pod) policy.PodExcess {
 }
 
 // overLimits yields a trouble for each policy that has rules over a limit, and each isolation.
-func (s *State) overLimits(yield func(Trouble) bool) bool {
+func (s *State) overLimits(yield func(book.Trouble) bool) {
 	for iso := range s.overLimit {
-		byPolicy := make(map[types.NamespacedName][]policy.Excess)
-		for _, e := range iso.demand.Over {
-			byPolicy[e.Policy] = append(byPolicy[e.Policy], e)
-		}
-		for _, name := range slices.SortedFunc(maps.Keys(byPolicy), func(a, b types.NamespacedName) int {
-			return cmp.Compare(a.Name, b.Name)
-		}) {
-			rules := byPolicy[name]
-			reason := fmt.Sprintf("spec.%s[%d]: %s", rules[0].Direction, rules[0].Index, rules[0].Reason)
-			if n := len(rules) - 1; n > 0 {
-				reason += fmt.Sprintf(", and %d more rules", n)
-			}
-			if !yield(Trouble{OverLimit, []types.NamespacedName{name}, reason}) {
-				return false
+		for name, reason := range iso.demand.Reasons() {
+			if !yield(book.Trouble{Kind: book.OverLimit, Policies: []types.NamespacedName{name}, Reason: reason}) {
+				return
 			}
 		}
 	}
-	return true
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/content"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -63,7 +64,7 @@ func openPorts(t *testing.T, s *translate.State) string {
 	for port := range uint16(10) {
 		f := policy.Flow{Src: netip.MustParseAddr("10.0.1.0"), Dst: netip.MustParseAddr("10.0.0.1"),
 			Proto: nft.TCP, DstPort: port}
-		trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+		trail, err := trace.Follow(s.Complete(), frame.PacketOf(f))
 		v := trail.Verdict
 		if err != nil {
 			t.Fatal(err)

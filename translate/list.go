@@ -192,7 +192,7 @@ func (s *State) newList(w tier.Written) *list {
 	deny := tier.Verdicts{Tail: s.frame.TierTail, Refuse: s.frame.TierRefuse(l.Tier, l.Direction)}
 	selectors := l.selectors(s)
 	l.wide = selectors.Wide
-	l.place(s, tier.New(l.Place, rules, deny, s.options.tierBounds()).PutInto(s.parts, l.name, selectors))
+	l.place(s, tier.New(l.Place, rules, deny, s.options.TierBounds.OrDefault()).PutInto(s.parts, l.name, selectors))
 	return l
 }
 
@@ -241,14 +241,6 @@ func (l *list) selectors(s *State) tier.Selectors {
 		out.Wide = append(out.Wide, l.index[sel])
 	}
 	return out
-}
-
-// tierBounds are the bounds of each list.
-func (o Options) tierBounds() tier.Bounds {
-	if o.TierBounds == (tier.Bounds{}) {
-		return tier.DefaultBounds()
-	}
-	return o.TierBounds
 }
 
 // reform gives the list the form that it should have. A list that stands in has one.

@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -69,7 +70,7 @@ func TestPortions(t *testing.T) {
 
 // notWider says whether what the table allows was allowed in each direction by some cluster on the way.
 func notWider(table *nft.Table, way []policy.Cluster, f policy.Flow) error {
-	trail, err := trace.Follow(table, translate.PacketOf(f))
+	trail, err := trace.Follow(table, frame.PacketOf(f))
 	steps, v := trail.Steps, trail.Verdict
 	if err != nil || v.Kind != nft.Accept {
 		return err
@@ -126,7 +127,7 @@ func TestPortionsInOrder(t *testing.T) {
 	var table *nft.Table
 	passes := func(src, dst int) bool {
 		address := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }
-		trail, err := trace.Follow(table, translate.PacketOf(policy.Flow{Src: address(src), Dst: address(dst),
+		trail, err := trace.Follow(table, frame.PacketOf(policy.Flow{Src: address(src), Dst: address(dst),
 			Proto: nft.TCP, DstPort: 80}))
 		v := trail.Verdict
 		if err != nil {
@@ -205,7 +206,7 @@ func TestPortionsOfLists(t *testing.T) {
 	var table *nft.Table
 	passes := func(src, dst int) bool {
 		f := policy.Flow{Src: address(src), Dst: address(dst), Proto: nft.TCP, DstPort: 80}
-		trail, err := trace.Follow(table, translate.PacketOf(f))
+		trail, err := trace.Follow(table, frame.PacketOf(f))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,6 @@ package translate
 import (
 	"cmp"
 	"fmt"
-	"iter"
 	"net/netip"
 	"slices"
 
@@ -13,7 +12,9 @@ import (
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate/aside"
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/index"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -99,10 +100,10 @@ func (s *State) noteQuarantined(iso *isolation) {
 }
 
 // quarantined yields the quarantines that matter: somebody has the isolation, or the address.
-func (s *State) quarantined(yield func(Trouble) bool) bool {
+func (s *State) quarantined(yield func(book.Trouble) bool) {
 	for _, q := range s.quarantines {
 		d, audit := q.Kind.Direction, q.Kind.Audit
-		t := Trouble{Quarantined, q.Policies, d.String() + ": " + q.Reason}
+		t := book.Trouble{Kind: book.Quarantined, Policies: q.Policies, Reason: d.String() + ": " + q.Reason}
 		if iso := s.isolationAt(d, q.Address); iso != nil {
 			t.Policies, t.Reason = iso.policies, fmt.Sprintf("%s of pod %s (%s): %s",
 				d, s.index.Owner(q.Address).Text, q.Address, q.Reason)
@@ -114,25 +115,24 @@ func (s *State) quarantined(yield func(Trouble) bool) bool {
 		}
 		switch {
 		case audit:
-			t.Kind = Unaudited
+			t.Kind = book.Unaudited
 		case q.Open:
-			t.Kind = Unenforced
+			t.Kind = book.Unenforced
 		}
 		if q.Reason != "" && !yield(t) {
-			return false
+			return
 		}
 	}
 	for _, l := range s.lists {
-		kind := Quarantined
+		kind := book.Quarantined
 		if l.Tier.Audit() {
-			kind = Unaudited
+			kind = book.Unaudited
 		}
 		if q := l.aside(); q != nil && l.quarantine == nil &&
-			!yield(Trouble{kind, l.policies, l.Direction.String() + ": " + q.Reason}) {
-			return false
+			!yield(book.Trouble{Kind: kind, Policies: l.policies, Reason: l.Direction.String() + ": " + q.Reason}) {
+			return
 		}
 	}
-	return true
 }
 
 // quarantinesOf returns what is set aside of a pod: its addresses, then its isolations.
@@ -192,26 +192,13 @@ func (s *State) Ownership() *aside.Ownership {
 	var owners []aside.Owner
 	for _, iso := range s.isolations {
 		owners = append(owners, aside.Owner{Key: iso.key, Chain: iso.name, Kind: iso.kind,
-			StandsIn: iso.quarantine != nil, Addresses: localAddresses(iso.users)})
+			StandsIn: iso.quarantine != nil, Addresses: index.LocalAddresses(iso.users)})
 	}
 	for _, l := range s.lists {
 		owners = append(owners, aside.Owner{Key: aside.ListKey(l.key), Chain: l.name,
-			Kind: l.kind(), StandsIn: l.quarantine != nil, Addresses: localAddresses(l.users)})
+			Kind: l.kind(), StandsIn: l.quarantine != nil, Addresses: index.LocalAddresses(l.users)})
 	}
 	return aside.NewOwnership(s.table, owners, s.quarantines, func(d policy.Direction, a netip.Addr) bool {
 		return s.isolationAt(d, a) != nil || s.listAt(d, a) != nil
 	})
-}
-
-// localAddresses yields the addresses of the pods of this node of some identities.
-func localAddresses(of map[*identity]struct{}) iter.Seq[netip.Addr] {
-	return func(yield func(netip.Addr) bool) {
-		for id := range of {
-			for a := range id.Local {
-				if !yield(a) {
-					return
-				}
-			}
-		}
-	}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/aside"
+	"github.com/netpold/netpold/translate/book"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -45,7 +47,7 @@ func TestQuarantineAndBack(t *testing.T) {
 		quarantined += n
 		named := 0
 		for trouble := range s.Troubles() {
-			if trouble.Kind == translate.Quarantined || trouble.Kind == translate.Unaudited {
+			if trouble.Kind == book.Quarantined || trouble.Kind == book.Unaudited {
 				named++
 			}
 		}
@@ -98,7 +100,7 @@ func quarantineHolds(c *policy.Cluster, s *translate.State, flows *random.Flows)
 	for range 100 {
 		f := flows.Next()
 		f.Service = false // what a pod with a refused address sends to itself by one passes
-		trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+		trail, err := trace.Follow(s.Complete(), frame.PacketOf(f))
 		v := trail.Verdict
 		if err != nil {
 			return 0, err

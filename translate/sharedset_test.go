@@ -18,6 +18,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/content"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/tier"
 )
@@ -75,7 +76,7 @@ func TestWideShared(t *testing.T) {
 		}
 		passes := func(to netip.Addr, port uint16) bool {
 			f := policy.Flow{Src: netip.AddrFrom4([4]byte{10, 0, 0, 3}), Dst: to, Proto: nft.TCP, DstPort: port}
-			trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+			trail, err := trace.Follow(s.Complete(), frame.PacketOf(f))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -162,7 +163,7 @@ func TestWideLists(t *testing.T) {
 		t.Logf("%d selectors, %d peers: %d elements", bits, peers, n)
 		for i := range 1 << bits {
 			f := policy.Flow{Src: netip.AddrFrom4([4]byte{10, 0, 0, 3}), Dst: address(i), Proto: nft.TCP, DstPort: 80}
-			trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+			trail, err := trace.Follow(s.Complete(), frame.PacketOf(f))
 			if want := s.Excerpt(f).Explain(f).Allowed; err != nil || (trail.Verdict.Kind == nft.Accept) != want {
 				t.Errorf("%d selectors, pod %d: %s (%v), want allowed: %t", bits, i, trail.Verdict, err, want)
 			}

@@ -258,17 +258,7 @@ func (s *State) Incomplete() bool {
 }
 
 // Pods yields the names of all pods.
-func (s *State) Pods() iter.Seq[types.NamespacedName] {
-	return func(yield func(types.NamespacedName) bool) {
-		for _, ns := range s.index.Namespaces() {
-			for name := range ns.Pods {
-				if !yield(types.NamespacedName{Namespace: ns.Name, Name: name}) {
-					return
-				}
-			}
-		}
-	}
-}
+func (s *State) Pods() iter.Seq[types.NamespacedName] { return s.index.PodNames() }
 
 // Policies yields the names of all policies.
 func (s *State) Policies() iter.Seq[types.NamespacedName] {
@@ -282,14 +272,11 @@ func (s *State) Policies() iter.Seq[types.NamespacedName] {
 }
 
 // Namespaces yields the names of all namespaces, in Name, that have been set.
-func (s *State) Namespaces() iter.Seq[types.NamespacedName] {
-	return func(yield func(types.NamespacedName) bool) {
-		for _, ns := range s.index.Namespaces() {
-			if ns.Known && !yield(types.NamespacedName{Name: ns.Name}) {
-				return
-			}
-		}
-	}
+func (s *State) Namespaces() iter.Seq[types.NamespacedName] { return s.index.NamespaceNames() }
+
+// ParseFlows is as [policy.Cluster.ParseFlows]; own are the addresses of the state's node.
+func (s *State) ParseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, error) {
+	return s.index.ParseFlows(src, dst, own)
 }
 
 // Cluster returns the state as plain objects.

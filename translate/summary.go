@@ -5,6 +5,7 @@ package translate
 import (
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -18,7 +19,7 @@ type Summary struct {
 	Policies   int    // of the cluster
 	InEffect   int    // policies that isolate a pod of this node, as they are written
 	Auditing   int    // policies of the cluster that are only audited, as they are written
-	Troubled   [5]int // policies that are not in force as they are written, by their worst [TroubleKind]
+	Troubled   [5]int // policies that are not in force as they are written, by their worst [book.TroubleKind]
 	Isolations int    // chains of policies
 
 	ClusterPolicies int // ClusterNetworkPolicies
@@ -46,7 +47,7 @@ func (s *State) Summary() Summary {
 			}
 		}
 	}
-	worst := s.troubled()
+	worst := book.Worst(s.Troubles())
 	for _, ns := range s.index.Namespaces() {
 		sum.Pods += len(ns.Pods)
 	}

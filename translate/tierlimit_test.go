@@ -17,6 +17,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/content"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -67,7 +68,7 @@ func TestTierLimit(t *testing.T) {
 	}
 	allowed := func(to string) bool {
 		f := policy.Flow{Src: pod, Dst: netip.MustParseAddr(to), Proto: nft.TCP, DstPort: 1}
-		trail, err := trace.Follow(s.Complete(), translate.PacketOf(f))
+		trail, err := trace.Follow(s.Complete(), frame.PacketOf(f))
 		if err != nil {
 			t.Fatal(err)
 		}

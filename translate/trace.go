@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/observe"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -22,7 +22,7 @@ type NodeTrace struct {
 
 // Trace follows a flow through the state's table as it is.
 func (s *State) Trace(f policy.Flow) (NodeTrace, error) {
-	trail, err := trace.Follow(s.table, PacketOf(f))
+	trail, err := trace.Follow(s.table, frame.PacketOf(f))
 	if err != nil {
 		return NodeTrace{}, fmt.Errorf("follow the flow through the table of node %s: %w", s.index.Node(), err)
 	}
@@ -30,16 +30,4 @@ func (s *State) Trace(f policy.Flow) (NodeTrace, error) {
 		return observe.Counts(step.Chain) || observe.Counts(step.Verdict.Chain)
 	})
 	return NodeTrace{Node: s.index.Node(), Trail: trail, Incomplete: s.Incomplete()}, nil
-}
-
-// PacketOf returns the first packet of a flow as the hook sees it that it passes.
-func PacketOf(f policy.Flow) trace.Packet {
-	p := trace.Packet{
-		Src: f.Src, Dst: f.Dst, Proto: f.Proto, DstPort: f.DstPort, ICMPType: f.ICMPType,
-		FromNode: f.FromNode, In: f.In, Out: f.Out, DNAT: f.Service,
-	}
-	if f.ToNode {
-		p.Hook = nft.Input
-	}
-	return p
 }

@@ -5,59 +5,20 @@ package translate
 import (
 	"iter"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/netpold/netpold/translate/book"
 )
 
-// Trouble says that policies are not in force as they are written, and why. Unless they are [Unenforced], they isolate
-// the pods that they select all the same, and allow less than they say.
-type Trouble struct {
-	Kind     TroubleKind
-	Policies []types.NamespacedName // sorted, of a ClusterNetworkPolicy without namespace; not to be changed
-	Reason   string
-}
-
-// TroubleKind is what is wrong with policies.
-type TroubleKind uint8
-
-// The kinds of trouble, the worst last.
-const (
-	Unaudited   TroubleKind = iota // what follows from audited policies was refused; their pods are not audited
-	Rejected                       // a part of the policy does not compile; without it the policy is in force
-	OverLimit                      // the policy asks for more than a limit allows
-	Quarantined                    // what follows from the policies was refused; nothing is allowed to their pods
-	Unenforced                     // a pod of theirs is not isolated: all that would isolate it was refused
-)
-
-// TroubleKinds returns all kinds.
-func TroubleKinds() [5]TroubleKind {
-	return [...]TroubleKind{Unaudited, Rejected, OverLimit, Quarantined, Unenforced}
-}
-
-// String returns the kind as status and metrics name it.
-func (k TroubleKind) String() string {
-	return [...]string{"unaudited", "rejected", "over-limit", "quarantined", "unenforced"}[k]
-}
-
 // Troubles yields what is wrong with policies at the moment, in no order. Its cost does not depend on the size of the
 // cluster.
-func (s *State) Troubles() iter.Seq[Trouble] {
-	return func(yield func(Trouble) bool) {
-		if !s.quarantined(yield) || !s.overLimits(yield) {
-			return
-		}
-		for names, reason := range s.policies.Rejections() {
-			if !yield(Trouble{Rejected, names, reason}) {
-				return
-			}
-		}
-		for p := range s.clusterPolicies.All() {
-			if p.Err == nil {
-				continue
-			}
-			if !yield(Trouble{Rejected, []types.NamespacedName{{Name: p.Name}}, book.Reason(p.Err)}) {
-				return
+func (s *State) Troubles() iter.Seq[book.Trouble] {
+	return func(yield func(book.Trouble) bool) {
+		for _, some := range []iter.Seq[book.Trouble]{
+			s.quarantined, s.overLimits, s.policies.Rejections(), s.clusterPolicies.Rejections(),
+		} {
+			for t := range some {
+				if !yield(t) {
+					return
+				}
 			}
 		}
 	}
@@ -65,14 +26,3 @@ func (s *State) Troubles() iter.Seq[Trouble] {
 
 // TroubleVersion is another number after each change of what [State.Troubles] yields.
 func (s *State) TroubleVersion() uint64 { return s.troubleVersion + s.policies.Version }
-
-// troubled returns the worst trouble of each policy that has one.
-func (s *State) troubled() map[types.NamespacedName]TroubleKind {
-	worst := make(map[types.NamespacedName]TroubleKind)
-	for t := range s.Troubles() {
-		for _, name := range t.Policies {
-			worst[name] = max(worst[name], t.Kind)
-		}
-	}
-	return worst
-}

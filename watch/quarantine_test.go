@@ -17,6 +17,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -133,7 +134,7 @@ func (c *quarantineCase) right() (quarantined int) {
 	}
 	for range 200 {
 		f := c.flows.Next()
-		trail, err := trace.Follow(table, translate.PacketOf(f))
+		trail, err := trace.Follow(table, frame.PacketOf(f))
 		verdict := trail.Verdict
 		if err != nil {
 			c.t.Fatal(err)
@@ -318,15 +319,15 @@ func (a *refusedAddress) run(c *quarantineCase) {
 	if !a.open {
 		c.right()
 	}
-	want, key := translate.Quarantined, a.op.Elements[0].Key
+	want, key := book.Quarantined, a.op.Elements[0].Key
 	set := c.kernel.tables[frame.TableName].FindSet(a.closed)
 	switch {
 	case a.audit:
-		if want = translate.Unaudited; set != nil && holds(set, key) {
+		if want = book.Unaudited; set != nil && holds(set, key) {
 			t.Errorf("set %s has it: %v", a.closed, set)
 		}
 	case a.open:
-		want = translate.Unenforced
+		want = book.Unenforced
 	case set == nil || !holds(set, key):
 		t.Errorf("set %s does not have it: %v", a.closed, set)
 	}

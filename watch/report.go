@@ -9,7 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch/drops"
@@ -102,7 +102,7 @@ type ClusterPoliciesReport struct {
 	Sequential [][]string `json:"sequential,omitempty"`
 }
 
-// TroubleReport is a [translate.Trouble].
+// TroubleReport is a [book.Trouble].
 type TroubleReport struct {
 	Kind     string   `json:"kind"`
 	Policies []string `json:"policies"`
@@ -172,7 +172,7 @@ func (l *Loop) report() Report {
 	for _, d := range policy.Directions() {
 		r.IsolatedPods[d.String()], r.AuditedPods[d.String()] = sum.Isolated[d], sum.Audited[d]
 	}
-	for _, kind := range translate.TroubleKinds() {
+	for _, kind := range book.TroubleKinds() {
 		r.Policies.Troubled[kind.String()] = sum.Troubled[kind]
 	}
 	if sum.ClusterPolicies > 0 {

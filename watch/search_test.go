@@ -28,6 +28,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -201,7 +202,7 @@ func oddPolicy(pod string, port int) *networkingv1.NetworkPolicy {
 func (l *Loop) quarantined() []string {
 	var all []string
 	for _, t := range l.Report().Policies.Troubles {
-		if t.Kind == translate.Quarantined.String() {
+		if t.Kind == book.Quarantined.String() {
 			all = append(all, t.Policies...)
 		}
 	}

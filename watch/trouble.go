@@ -7,7 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/watch/drops"
 	"github.com/netpold/netpold/watch/events"
@@ -22,15 +22,15 @@ type troubles struct {
 func newTroubles() troubles { return troubles{told: make(map[events.Trouble]string)} }
 
 // troubleLine is the message of the log about a kind of trouble.
-func troubleLine(kind translate.TroubleKind) string {
+func troubleLine(kind book.TroubleKind) string {
 	switch kind {
-	case translate.Unaudited:
+	case book.Unaudited:
 		return "policies are not audited; their rules were refused"
-	case translate.OverLimit:
+	case book.OverLimit:
 		return "policy is over a limit; the excess allows nothing"
-	case translate.Quarantined:
+	case book.Quarantined:
 		return "policies quarantined; their pods are allowed nothing"
-	case translate.Unenforced:
+	case book.Unenforced:
 		return "policies are not enforced for a pod; the kernel refuses everything that would isolate it"
 	}
 	return "policy is in force without the parts that do not compile"
@@ -70,11 +70,11 @@ func (l *Loop) tellTroubles() {
 			continue
 		}
 		l.config.Events.Over(id)
-		_, worse := now[events.Trouble{Policy: id.Policy, Kind: translate.Unenforced}]
+		_, worse := now[events.Trouble{Policy: id.Policy, Kind: book.Unenforced}]
 		switch {
-		case id.Kind == translate.Quarantined && !worse:
+		case id.Kind == book.Quarantined && !worse:
 			l.config.Log.Info("policy is out of quarantine", "policy", id.Policy)
-		case id.Kind == translate.Unenforced:
+		case id.Kind == book.Unenforced:
 			l.config.Log.Info("policy is enforced for all its pods again", "policy", id.Policy)
 		}
 	}

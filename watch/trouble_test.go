@@ -5,13 +5,13 @@ package watch
 import (
 	"testing"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/book"
 )
 
 // TestTroubleLines: no kind of trouble is told in the words of another.
 func TestTroubleLines(t *testing.T) {
-	kinds := make(map[string]translate.TroubleKind)
-	for _, kind := range translate.TroubleKinds() {
+	kinds := make(map[string]book.TroubleKind)
+	for _, kind := range book.TroubleKinds() {
 		line := troubleLine(kind)
 		if other, twice := kinds[line]; twice {
 			t.Errorf("%s and %s are told in the same words: %s", kind, other, line)

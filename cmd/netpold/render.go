@@ -10,6 +10,7 @@ import (
 
 	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/book"
 )
 
 func renderCommand() *cobra.Command {
@@ -45,7 +46,7 @@ Exit status: 0 everything compiled, 1 some rules were left out, 2 error.`,
 			}
 			ruleset := state.Complete()
 			for t := range state.Troubles() {
-				if t.Kind == translate.OverLimit {
+				if t.Kind == book.OverLimit {
 					err := fmt.Errorf("NetworkPolicy %s: over a limit; the excess allows nothing: %s",
 						t.Policies[0], t.Reason)
 					fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)

@@ -29,6 +29,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/content"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -126,7 +127,7 @@ func (c *cluster) connect(ctx context.Context, pod types.NamespacedName, command
 		return false, err
 	}
 	table := s.Complete()
-	trail, err := trace.Follow(table, translate.PacketOf(f))
+	trail, err := trace.Follow(table, frame.PacketOf(f))
 	if err != nil {
 		return false, err
 	}

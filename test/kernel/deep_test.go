@@ -18,6 +18,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -74,7 +75,7 @@ func (of deepCase) check(t *testing.T, a deepAnswers) {
 	t.Helper()
 	allowed, would := 0, [2]int{}
 	for i, f := range a.flows {
-		trail, err := trace.Follow(a.table, translate.PacketOf(f))
+		trail, err := trace.Follow(a.table, frame.PacketOf(f))
 		explained := a.cluster.Explain(f)
 		want, verdict := explained.Allowed, trail.Verdict
 		if a.forwarded[i] != want || (verdict.Kind == nft.Accept) != want || err != nil {

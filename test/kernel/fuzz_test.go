@@ -173,7 +173,7 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 		if flow.Src.Is4In6() || flow.Dst.Is4In6() {
 			f.mapped++
 		}
-		trail, err := trace.Follow(table, translate.PacketOf(flow))
+		trail, err := trace.Follow(table, frame.PacketOf(flow))
 		steps, verdict := trail.Steps, trail.Verdict
 		rules := verdict.Kind == nft.Accept
 		policies := allows(c, flow)

@@ -23,6 +23,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -60,7 +61,7 @@ func (f *fuzz) askNode(where string, c *policy.Cluster, s *translate.State, flow
 	if err != nil {
 		f.Fatalf("%s: %v", where, err)
 	}
-	trail, err := trace.Follow(s.Complete(), translate.PacketOf(flow))
+	trail, err := trace.Follow(s.Complete(), frame.PacketOf(flow))
 	verdict := trail.Verdict
 	if policies := allows(c, flow); err != nil || answered[0] != policies || (verdict.Kind == nft.Accept) != policies {
 		f.Fatalf("%s: %s to the node: it answers: %t; the rules: %v, %v; the policies: %t\n%s", where, flow,

@@ -147,11 +147,11 @@ func (b *Policies) Selecting(namespace string, l labels.Labels, d policy.Directi
 
 func byName(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) }
 
-// Rejections yields what does not compile in full: policies, and why; for a mode that is none, those that it is for.
-func (b *Policies) Rejections() iter.Seq2[[]types.NamespacedName, string] {
-	return func(yield func([]types.NamespacedName, string) bool) {
+// Rejections yields what does not compile in full: each policy; for a mode that is none, those that it is for.
+func (b *Policies) Rejections() iter.Seq[Trouble] {
+	return func(yield func(Trouble) bool) {
 		for p := range b.rejected {
-			if !yield([]types.NamespacedName{p.Name}, Reason(p.Err)) {
+			if !yield(Trouble{Rejected, []types.NamespacedName{p.Name}, reason(p.Err)}) {
 				return
 			}
 		}
@@ -163,15 +163,15 @@ func (b *Policies) Rejections() iter.Seq2[[]types.NamespacedName, string] {
 				}
 			}
 			slices.SortFunc(names, byName)
-			if len(names) > 0 && !yield(names, m.err.Error()) {
+			if len(names) > 0 && !yield(Trouble{Rejected, names, m.err.Error()}) {
 				return
 			}
 		}
 	}
 }
 
-// Reason returns what is wrong with a policy, without its name.
-func Reason(err error) string {
+// reason returns what is wrong with a policy, without its name.
+func reason(err error) string {
 	if inner := errors.Unwrap(err); inner != nil {
 		err = inner
 	}

@@ -175,6 +175,17 @@ func (b *ClusterPolicies) Denying() map[string]policy.ClusterRuleRef {
 	return b.denying
 }
 
+// Rejections yields what does not compile in full.
+func (b *ClusterPolicies) Rejections() iter.Seq[Trouble] {
+	return func(yield func(Trouble) bool) {
+		for name, p := range b.all {
+			if p.Err != nil && !yield(Trouble{Rejected, []types.NamespacedName{{Name: name}}, reason(p.Err)}) {
+				return
+			}
+		}
+	}
+}
+
 // Ties returns the policies that have the tier and priority of another one: of each, the names in the order in which
 // they are asked.
 func (b *ClusterPolicies) Ties() [][]string {

@@ -90,6 +90,32 @@ func (c *Content[S]) Large() iter.Seq[spec.Ports] {
 	}
 }
 
+// OpenTo returns the union of what is open by the copied selectors to pods with some named ports. Selectors are those
+// that match the pods, and matches says of any one whether it does: whichever are fewer are looked at.
+func (c *Content[S]) OpenTo(selectors []S, ports []policy.NamedPort, matches func(S) bool) spec.Ports {
+	var open []spec.Ports
+	add := func(a Allowed) {
+		open = append(open, a.Open)
+		for _, port := range a.Named {
+			open = append(open, spec.Ports{Ranges: spec.NumbersOf(ports, port)})
+		}
+	}
+	if len(c.Copied) < len(selectors) {
+		for sel, a := range c.Copied {
+			if matches(sel) {
+				add(a)
+			}
+		}
+		return spec.Union(open...)
+	}
+	for _, sel := range selectors {
+		if a, ok := c.Copied[sel]; ok {
+			add(a)
+		}
+	}
+	return spec.Union(open...)
+}
+
 // Of joins the rules of an isolation's policies, as far as they are within the limits.
 func Of[S comparable](q Question[S]) (Content[S], Demand[S]) {
 	a := admit(q)

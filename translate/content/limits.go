@@ -3,7 +3,11 @@
 package content
 
 import (
+	"fmt"
+	"iter"
 	"math"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -32,6 +36,25 @@ type Demand[S comparable] struct {
 	Each     map[S]int // how many of them for each address that a selector matches
 	Budget   int       // elements that were allowed when the isolation was built
 	Over     []policy.Excess
+}
+
+// Reasons yields what is over a limit of each policy that has such rules.
+func (d Demand[S]) Reasons() iter.Seq2[types.NamespacedName, string] {
+	byPolicy := make(map[types.NamespacedName][]policy.Excess)
+	for _, e := range d.Over {
+		byPolicy[e.Policy] = append(byPolicy[e.Policy], e)
+	}
+	return func(yield func(types.NamespacedName, string) bool) {
+		for name, rules := range byPolicy {
+			reason := fmt.Sprintf("spec.%s[%d]: %s", rules[0].Direction, rules[0].Index, rules[0].Reason)
+			if n := len(rules) - 1; n > 0 {
+				reason += fmt.Sprintf(", and %d more rules", n)
+			}
+			if !yield(name, reason) {
+				return
+			}
+		}
+	}
 }
 
 // NoLimit is the budget without a limit.

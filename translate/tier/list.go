@@ -60,6 +60,14 @@ func DefaultBounds() Bounds {
 	return Bounds{Elements: 50_000, Pods: 50_000, Rules: 5000, Ports: 200_000}
 }
 
+// OrDefault returns the default in the place of no bounds.
+func (b Bounds) OrDefault() Bounds {
+	if b == (Bounds{}) {
+		return DefaultBounds()
+	}
+	return b
+}
+
 // rulesAnElement is how many rules the intervals of networks may have each, if they are as many as elements. More take
 // seconds to find out what they weigh, which is too much nearly always.
 const rulesAnElement = 40

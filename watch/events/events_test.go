@@ -24,6 +24,7 @@ import (
 
 	"github.com/netpold/netpold/test/harness/logged"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/book"
 )
 
 // fakeWriter holds events as an API server does.
@@ -157,7 +158,7 @@ func badPolicy(name, uid, cidr string) (*networkingv1.NetworkPolicy, error) {
 
 // tell tells of a policy as a loop does.
 func tell(e *Recorder, np *networkingv1.NetworkPolicy, err error) {
-	id := Trouble{types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, translate.Rejected}
+	id := Trouble{types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, book.Rejected}
 	e.SetPolicy(np)
 	if err == nil {
 		e.Over(id)
@@ -322,7 +323,7 @@ func TestUnaudited(t *testing.T) {
 		e, _ := newTestRecorder(t, w)
 		np, _ := badPolicy("db", "u1", "10.0.0.0/33")
 		e.SetPolicy(np)
-		for _, kind := range []translate.TroubleKind{translate.Unaudited, translate.Quarantined} {
+		for _, kind := range []book.TroubleKind{book.Unaudited, book.Quarantined} {
 			e.Trouble(Trouble{shop("db"), kind}, "ingress: refused")
 		}
 		time.Sleep(2 * troubleSpread)

@@ -12,32 +12,32 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/policy"
 )
 
 // Trouble is one kind of trouble of a policy.
 type Trouble struct {
 	Policy types.NamespacedName
-	Kind   translate.TroubleKind
+	Kind   book.TroubleKind
 }
 
 // words are the reason of its event, and what its message begins with.
 func (t Trouble) words() (reason, begin string) {
 	switch cluster := t.Policy.Namespace == ""; {
-	case cluster && t.Kind == translate.Quarantined:
+	case cluster && t.Kind == book.Quarantined:
 		return reasonQuarantined, "quarantined; everything is denied to its subjects: "
-	case cluster && t.Kind == translate.Rejected:
+	case cluster && t.Kind == book.Rejected:
 		return reasonRejected, "in force, and what does not compile fails closed: "
 	}
 	switch t.Kind {
-	case translate.Unaudited:
+	case book.Unaudited:
 		return reasonUnaudited, "not audited; its rules were refused: "
-	case translate.OverLimit:
+	case book.OverLimit:
 		return reasonOverLimit, "over a limit; the excess allows nothing: "
-	case translate.Quarantined:
+	case book.Quarantined:
 		return reasonQuarantined, "quarantined; its pods are allowed nothing: "
-	case translate.Unenforced:
+	case book.Unenforced:
 		return reasonUnenforced, "not enforced for a pod; the kernel refuses everything that would isolate it: "
 	}
 	return reasonRejected, "in force without the parts that do not compile: "
@@ -66,7 +66,7 @@ func (e *Recorder) identify(name types.NamespacedName, uid types.UID) {
 		return
 	}
 	e.uids[name] = uid
-	for _, kind := range translate.TroubleKinds() {
+	for _, kind := range book.TroubleKinds() {
 		if r := e.troubles[Trouble{name, kind}]; r != nil && !r.over {
 			e.offerTrouble(r, r.reason)
 		}
@@ -78,7 +78,7 @@ func (e *Recorder) DeletePolicy(name types.NamespacedName) {
 	if e == nil {
 		return
 	}
-	for _, kind := range translate.TroubleKinds() {
+	for _, kind := range book.TroubleKinds() {
 		e.Over(Trouble{name, kind})
 	}
 	e.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
-	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -24,9 +24,9 @@ func TestClusterPolicy(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Name: "guard", UID: "u1"},
 		}})
 		name := types.NamespacedName{Name: "guard"}
-		for kind, want := range map[translate.TroubleKind]string{
-			translate.Rejected:    "Rejected ×1: in force, and what does not compile fails closed: spec.tier",
-			translate.Quarantined: "Quarantined ×1: quarantined; everything is denied to its subjects: spec.tier",
+		for kind, want := range map[book.TroubleKind]string{
+			book.Rejected:    "Rejected ×1: in force, and what does not compile fails closed: spec.tier",
+			book.Quarantined: "Quarantined ×1: quarantined; everything is denied to its subjects: spec.tier",
 		} {
 			e.Trouble(Trouble{name, kind}, "spec.tier")
 			time.Sleep(troubleSpread)

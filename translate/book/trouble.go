@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package book
+
+import (
+	"iter"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Trouble says that policies are not in force as they are written, and why. Unless they are [Unenforced], they isolate
+// the pods that they select all the same, and allow less than they say.
+type Trouble struct {
+	Kind     TroubleKind
+	Policies []types.NamespacedName // sorted, of a ClusterNetworkPolicy without namespace; not to be changed
+	Reason   string
+}
+
+// TroubleKind is what is wrong with policies.
+type TroubleKind uint8
+
+// The kinds of trouble, the worst last.
+const (
+	Unaudited   TroubleKind = iota // what follows from audited policies was refused; their pods are not audited
+	Rejected                       // a part of the policy does not compile; without it the policy is in force
+	OverLimit                      // the policy asks for more than a limit allows
+	Quarantined                    // what follows from the policies was refused; nothing is allowed to their pods
+	Unenforced                     // a pod of theirs is not isolated: all that would isolate it was refused
+)
+
+// TroubleKinds returns all kinds.
+func TroubleKinds() [5]TroubleKind {
+	return [...]TroubleKind{Unaudited, Rejected, OverLimit, Quarantined, Unenforced}
+}
+
+// String returns the kind as status and metrics name it.
+func (k TroubleKind) String() string {
+	return [...]string{"unaudited", "rejected", "over-limit", "quarantined", "unenforced"}[k]
+}
+
+// Worst returns the worst trouble of each policy that has one.
+func Worst(all iter.Seq[Trouble]) map[types.NamespacedName]TroubleKind {
+	worst := make(map[types.NamespacedName]TroubleKind)
+	for t := range all {
+		for _, name := range t.Policies {
+			worst[name] = max(worst[name], t.Kind)
+		}
+	}
+	return worst
+}

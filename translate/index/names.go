@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package index
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netpold/netpold/translate/policy"
+)
+
+// PodNames yields the names of all pods.
+func (x *Index[I, S]) PodNames() iter.Seq[types.NamespacedName] {
+	return func(yield func(types.NamespacedName) bool) {
+		for _, ns := range x.namespaces {
+			for name := range ns.Pods {
+				if !yield(types.NamespacedName{Namespace: ns.Name, Name: name}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// NamespaceNames yields the names of all namespaces, in Name, that have been set.
+func (x *Index[I, S]) NamespaceNames() iter.Seq[types.NamespacedName] {
+	return func(yield func(types.NamespacedName) bool) {
+		for _, ns := range x.namespaces {
+			if ns.Known && !yield(types.NamespacedName{Name: ns.Name}) {
+				return
+			}
+		}
+	}
+}
+
+// ParseFlows is as [policy.Cluster.ParseFlows]; own are the addresses of the index's node.
+func (x *Index[I, S]) ParseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, error) {
+	names := func(yield func(string) bool) {
+		for name := range x.PodNames() {
+			if !yield(name.String()) {
+				return
+			}
+		}
+	}
+	flows, err := policy.ParseFlows(src, dst, policy.PodBook{Names: names, IPs: func(name string) ([]netip.Addr, bool) {
+		namespace, pod, _ := strings.Cut(name, "/")
+		return x.IPs(types.NamespacedName{Namespace: namespace, Name: pod})
+	}})
+	for i, f := range flows {
+		from := x.Owner(f.Src)
+		if from == nil {
+			flows[i].FromNode, flows[i].ToNode = slices.Contains(own, f.Src), slices.Contains(own, f.Dst)
+			continue
+		}
+		host := slices.ContainsFunc(x.Hosts(f.Dst), func(p *Pod[I, S]) bool { return p.Node == from.Node })
+		if host || x.IsLocal(from) && slices.Contains(own, f.Dst) {
+			flows[i].ToNode = true
+		}
+	}
+	return flows, err
+}
+
+// LocalAddresses yields the addresses of the pods of this node of some identities.
+func LocalAddresses[I, S any](of map[*Identity[I, S]]struct{}) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for id := range of {
+			for a := range id.Local {
+				if !yield(a) {
+					return
+				}
+			}
+		}
+	}
+}
