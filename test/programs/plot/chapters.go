@@ -30,6 +30,7 @@ func chapters() []chapter {
 				packetFigure("policies"), packetFigure("rules"), packetFigure("peers"),
 				packetFigure("blocks"), packetFigure("local"), packetFigure("outside"),
 				packetFigure("tiers"),
+				packetFigure("sequence"),
 				{id: "packet/parts", noPlot: true},
 				{id: "packet/forms", noPlot: true}, {id: "packet/forms/ratio", noPlot: true},
 			},
