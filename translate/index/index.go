@@ -148,10 +148,12 @@ func (x *Index[I, S]) DeleteNamespace(name string) {
 func (x *Index[I, S]) replaceLabels(ns *Namespace[I, S], next Namespace[I, S]) {
 	before := *ns
 	ns.Known, ns.Labels = next.Known, next.Labels
+	was, is := slices.Collect(namespaceTerms(&before)), slices.Collect(namespaceTerms(ns))
+	left, joined := without(was, is), without(is, was)
 	for _, id := range ns.Identities {
 		if !id.Idle {
-			x.namespaceTerms.remove(namespaceTerms(&before), id.number)
-			x.namespaceTerms.add(namespaceTerms(ns), id.number, x.words())
+			x.namespaceTerms.remove(left, id.number)
+			x.namespaceTerms.add(joined, id.number, x.words())
 		}
 	}
 	for sel := range x.ofCluster {

@@ -4,6 +4,7 @@ package index
 
 import (
 	"iter"
+	"slices"
 	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -49,6 +50,17 @@ func namespaceTerms[I, S any](ns *Namespace[I, S]) iter.Seq[term] {
 		}
 		for key, value := range ns.Labels {
 			if k := unique.Make(key); !yield(term{k, value}) || !yield(term{k, anyValue}) {
+				return
+			}
+		}
+	}
+}
+
+// without yields those of some terms that are not among others.
+func without(some, others []term) iter.Seq[term] {
+	return func(yield func(term) bool) {
+		for _, t := range some {
+			if !slices.Contains(others, t) && !yield(t) {
 				return
 			}
 		}
