@@ -251,13 +251,7 @@ func (t *PortTable) Union(a, b PortsID) PortsID {
 	case a == NoPorts || b == AllPorts:
 		return b
 	}
-	key := [2]PortsID{min(a, b), max(a, b)}
-	id, known := t.unions[key]
-	if !known {
-		id = t.ID(t.Sets[a].Union(t.Sets[b]))
-		t.unions[key] = id
-	}
-	return id
+	return t.combine(t.unions, [2]PortsID{min(a, b), max(a, b)}, Ports.Union)
 }
 
 // Minus returns what is in a and not in b.
@@ -268,13 +262,7 @@ func (t *PortTable) Minus(a, b PortsID) PortsID {
 	case a == NoPorts || a == b || b == AllPorts:
 		return NoPorts
 	}
-	key := [2]PortsID{a, b}
-	id, known := t.differences[key]
-	if !known {
-		id = t.ID(t.Sets[a].Minus(t.Sets[b]))
-		t.differences[key] = id
-	}
-	return id
+	return t.combine(t.differences, [2]PortsID{a, b}, Ports.Minus)
 }
 
 // Intersect returns what is in both sets.
@@ -285,11 +273,15 @@ func (t *PortTable) Intersect(a, b PortsID) PortsID {
 	case b == NoPorts || a == AllPorts:
 		return b
 	}
-	key := [2]PortsID{min(a, b), max(a, b)}
-	id, known := t.intersects[key]
-	if !known {
-		id = t.ID(t.Sets[a].Intersect(t.Sets[b]))
-		t.intersects[key] = id
+	return t.combine(t.intersects, [2]PortsID{min(a, b), max(a, b)}, Ports.Intersect)
+}
+
+// combine returns what two sets give, which is worked out once.
+func (t *PortTable) combine(known map[[2]PortsID]PortsID, of [2]PortsID, how func(a, b Ports) Ports) PortsID {
+	id, done := known[of]
+	if !done {
+		id = t.ID(how(t.Sets[of[0]], t.Sets[of[1]]))
+		known[of] = id
 	}
 	return id
 }
