@@ -238,7 +238,7 @@ func openManifest(path string) (*os.File, error) {
 // unreadable is a file that cannot be read.
 func unreadable(path string, err error) manifest {
 	if errors.Is(err, fs.ErrNotExist) {
-		err = errors.New("is a symbolic link to nothing") // or has just been deleted
+		err = errors.New("is a dangling symbolic link") // or has just been deleted
 	}
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		err = pathErr.Err // the rest of it is the name of the file

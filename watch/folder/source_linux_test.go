@@ -314,7 +314,7 @@ func TestSourceLinkToNothing(t *testing.T) {
 	ft.link("nowhere.yaml", "b.yaml")
 	ft.start()
 	ft.Next(t, "set namespace shop")
-	ft.log.Expect(t, "level=ERROR", "b.yaml: is a symbolic link to nothing")
+	ft.log.Expect(t, "level=ERROR", "b.yaml: is a dangling symbolic link")
 	ft.write("target", policyText("a"))
 	ft.link("target", "a.yaml")
 	ft.Next(t, "set policy shop/a selects app=a")
@@ -322,7 +322,7 @@ func TestSourceLinkToNothing(t *testing.T) {
 	ft.link("nowhere", ".link")
 	ft.rename(".link", "a.yaml")
 	ft.mark("broken")
-	ft.log.Expect(t, "its last content stays in force", "a.yaml: is a symbolic link to nothing")
+	ft.log.Expect(t, "its last content stays in force", "a.yaml: is a dangling symbolic link")
 	ft.remove("a.yaml")
 	ft.Next(t, "delete policy shop/a")
 }
