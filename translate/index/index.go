@@ -148,7 +148,7 @@ func (x *Index[I, S]) DeleteNamespace(name string) {
 func (x *Index[I, S]) replaceLabels(ns *Namespace[I, S], next Namespace[I, S]) {
 	before := *ns
 	ns.Known, ns.Labels = next.Known, next.Labels
-	was, is := slices.Collect(namespaceTerms(&before)), slices.Collect(namespaceTerms(ns))
+	was, is := termsOf(&before), termsOf(ns)
 	left, joined := without(was, is), without(is, was)
 	for _, id := range ns.Identities {
 		if !id.Idle {

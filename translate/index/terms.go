@@ -56,6 +56,11 @@ func namespaceTerms[I, S any](ns *Namespace[I, S]) iter.Seq[term] {
 	}
 }
 
+// termsOf lists [namespaceTerms].
+func termsOf[I, S any](ns *Namespace[I, S]) []term {
+	return slices.AppendSeq(make([]term, 0, 2+2*len(ns.Labels)), namespaceTerms(ns))
+}
+
 // without yields those of some terms that are not among others.
 func without(some, others []term) iter.Seq[term] {
 	return func(yield func(term) bool) {
