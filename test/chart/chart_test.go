@@ -176,6 +176,10 @@ func TestValues(t *testing.T) {
 		"image: {digest: '" + digest + "'}": func(_ pod, c container) (any, any) {
 			return c.Image, "netpold@" + digest
 		},
+		"image: {tag: 20261122}": func(_ pod, c container) (any, any) {
+			return c.Image, "netpold:20261122"
+		},
+		"image: {tag: null}": func(_ pod, c container) (any, any) { return c.Image, "netpold" },
 		"imagePullSecrets: [{name: a}]": func(p pod, _ container) (any, any) {
 			return p.Spec.ImagePullSecrets, []corev1.LocalObjectReference{{Name: "a"}}
 		},
@@ -294,7 +298,8 @@ func TestNamespace(t *testing.T) {
 // TestWrong holds that a value that nobody meant is refused.
 func TestWrong(t *testing.T) {
 	for _, values := range []string{
-		"imgae: {tag: v1}", "image: {repository: ''}", "image: {digest: 'sha256:12'}", "args: --deny=reject",
+		"imgae: {tag: v1}", "image: {tag: 1.1}", "image: {tag: 0}",
+		"image: {repository: ''}", "image: {digest: 'sha256:12'}", "args: --deny=reject",
 		"args: [deny]", "port: 0", "port: '9911'", "gate: true", "gate: {enable: false}", "maxUnavailable: 0",
 		"goMemoryLimit: 400Mi", "resources: {limits: {memory: 1Gi}}", "monitoring: {alerts: true}", "podLabels: {a: 1}",
 	} {

@@ -27,8 +27,12 @@ app.kubernetes.io/name: netpold
 app.kubernetes.io/component: network-policy
 {{- end }}
 
+{{/*
+The image. A tag of digits alone is a number, and in a file a float64, which would print as 2.0261122e+07.
+*/}}
 {{- define "netpold.image" -}}
 {{- with .Values.image -}}
-{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else if .tag }}:{{ .tag }}{{ end }}
+{{- $tag := kindIs "string" .tag | ternary .tag (int64 .tag) -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else if $tag }}:{{ $tag }}{{ end }}
 {{- end }}
 {{- end }}
