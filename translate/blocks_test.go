@@ -99,7 +99,7 @@ func isolationBy(t *testing.T, blocks string) *isolation {
 		t.Fatalf("%s: %v", blocks, err)
 	}
 	table := s.Complete()
-	iso := s.index.Pod(name).Identity.Own.isolations[policy.Ingress]
+	iso := s.index.Pod(name).Identity.Own.local.isolations[policy.Ingress]
 	for _, f := range nft.Families() {
 		want := 0
 		for _, r := range iso.Blocks {

@@ -34,7 +34,7 @@ func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolic
 // them.
 func (s *State) isolatedBy(p *pod) []types.NamespacedName {
 	var names []types.NamespacedName
-	own := &p.Identity.Own
+	own := p.Identity.Own.here()
 	for _, d := range policy.Directions() {
 		for _, iso := range []*isolation{own.isolations[d], own.shadows[d]} {
 			if iso != nil {

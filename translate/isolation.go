@@ -42,15 +42,15 @@ type isolation struct {
 func (s *State) enclose(id *identity) {
 	changed := false
 	for _, d := range policy.Directions() {
-		if id.Own.isolations[d] != nil || len(id.Local) == 0 {
+		if len(id.Local) == 0 || id.Own.local.isolations[d] != nil {
 			continue
 		}
 		given := false
 		if enforced, _ := s.selecting(id, d); len(enforced) > 0 { // what is only audited can wait
 			next := s.isolationBy(id, frame.Kind{Direction: d}, enforced)
-			given = s.assign(id, d, next, id.Own.shadows[d])
+			given = s.assign(id, d, next, id.Own.local.shadows[d])
 		}
-		if given || !id.Own.settled {
+		if given || !id.Own.local.settled {
 			changed = s.list(id, d) || given || changed
 		}
 	}
@@ -61,12 +61,15 @@ func (s *State) enclose(id *identity) {
 
 // isolate gives a local identity its isolations, and takes them from one that has ceased to be local.
 func (s *State) isolate(id *identity) {
+	if len(id.Local) == 0 {
+		if id.Own.local != nil {
+			s.vacate(id)
+		}
+		return
+	}
 	changed := false
 	for _, d := range policy.Directions() {
-		var next, shadow *isolation
-		if len(id.Local) > 0 {
-			next, shadow = s.isolationsOf(id, d)
-		}
+		next, shadow := s.isolationsOf(id, d)
 		for _, iso := range []*isolation{next, shadow} {
 			if iso != nil && !iso.built {
 				iso.build(s)
@@ -75,19 +78,30 @@ func (s *State) isolate(id *identity) {
 		changed = s.assign(id, d, next, shadow) || changed
 		changed = s.list(id, d) || changed
 	}
-	id.Own.settled = len(id.Local) > 0
+	id.Own.local.settled = true
 	if changed {
 		s.redispatch(id)
 	}
 }
 
+// vacate takes its isolations and lists from an identity that has no local pods any more.
+func (s *State) vacate(id *identity) {
+	for _, d := range policy.Directions() {
+		s.assign(id, d, nil, nil)
+		for _, l := range id.Own.local.lists[d] {
+			s.leaveList(id, l)
+		}
+	}
+	id.Own.local = nil
+}
+
 // assign gives id an isolation and a shadow, or none, in a direction, and says whether one is another than before.
 func (s *State) assign(id *identity, d policy.Direction, next, shadow *isolation) bool {
-	old, now := []*isolation{id.Own.isolations[d], id.Own.shadows[d]}, []*isolation{next, shadow}
+	old, now := []*isolation{id.Own.local.isolations[d], id.Own.local.shadows[d]}, []*isolation{next, shadow}
 	if slices.Equal(old, now) {
 		return false
 	}
-	id.Own.isolations[d], id.Own.shadows[d] = next, shadow
+	id.Own.local.isolations[d], id.Own.local.shadows[d] = next, shadow
 	for _, iso := range now {
 		if iso == nil {
 			continue

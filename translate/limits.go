@@ -145,7 +145,7 @@ func (s *State) isolationsIn(namespace string) []*isolation {
 // excessOf returns what is over a limit of a pod.
 func (s *State) excessOf(p *pod) []policy.PodExcess {
 	var all []policy.PodExcess
-	for _, iso := range p.Identity.Own.all() {
+	for _, iso := range p.Identity.Own.here().all() {
 		if iso != nil && len(iso.demand.Over) > 0 && s.index.IsLocal(p) {
 			all = append(all, iso.excess(p))
 		}

@@ -47,7 +47,7 @@ func (s *State) list(id *identity, d policy.Direction) bool {
 		if asked[t] {
 			next = s.listOf(id, tier.Place{Tier: t, Direction: d})
 		}
-		old := id.Own.lists[d][t]
+		old := id.Own.local.lists[d][t]
 		if old == next {
 			continue
 		}
@@ -55,7 +55,7 @@ func (s *State) list(id *identity, d policy.Direction) bool {
 		if next != nil {
 			next.users[id] = struct{}{}
 		}
-		id.Own.lists[d][t] = next
+		id.Own.local.lists[d][t] = next
 		s.leaveList(id, old)
 	}
 	return changed
@@ -124,7 +124,7 @@ func (s *State) Sequential() [][]types.NamespacedName {
 // one that decides.
 func (s *State) listAt(d policy.Direction, a netip.Addr) *list {
 	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
-		return cmp.Or(p.Identity.Own.lists[d][:]...)
+		return cmp.Or(p.Identity.Own.here().lists[d][:]...)
 	}
 	return nil
 }

@@ -43,11 +43,11 @@ func (s *State) selecting(id *identity, d policy.Direction) (enforced, audited [
 // the enforced policies have allowed whatever comes there.
 func (s *State) isolationsOf(id *identity, d policy.Direction) (iso, shadow *isolation) {
 	enforced, audited := s.selecting(id, d)
-	id.Own.setBeside(d, nil)
+	id.Own.local.setBeside(d, nil)
 	rules := s.clusterPolicies.Auditing(d, id.In)
 	switch {
 	case len(enforced) > 0:
-		id.Own.setBeside(d, audited)
+		id.Own.local.setBeside(d, audited)
 		iso = s.isolationBy(id, frame.Kind{Direction: d}, enforced)
 		if rules.Unaccepts {
 			all := slices.Concat(enforced, audited)

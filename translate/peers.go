@@ -10,7 +10,6 @@ import (
 
 	"github.com/netpold/netpold/translate/chain"
 	"github.com/netpold/netpold/translate/index"
-	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 	"github.com/netpold/netpold/translate/tier"
 )
@@ -18,13 +17,16 @@ import (
 // What the state keeps in the index with an identity and with a selector.
 type (
 	held struct {
-		grants     map[*isolation]*grant      // what isolations allow it, as a peer; nil without one
-		isolations [2]*isolation              // of its local pods, by Direction; nil where not isolated
+		grants map[*isolation]*grant // what isolations allow it, as a peer; nil without one
+		groups map[*list]*tier.Group // in lists whose maps may have its addresses; nil without one
+		local  *local                // of its local pods; nil unless it has some: most identities have none
+	}
+	local struct {
+		isolations [2]*isolation              // by Direction; nil where not isolated
 		shadows    [2]*isolation              // that are asked after the tier AuditAdmin
 		audited    *[2][]types.NamespacedName // policies that select them, too, where enforced ones isolate; or nil
-		lists      [2][4]*list                // of its local pods, by Direction and tier; nil where no rule is for them
-		groups     map[*list]*tier.Group      // in lists whose maps may have its addresses; nil without one
-		settled    bool                       // its isolations and lists were found since it has local pods
+		lists      [2][4]*list                // by Direction and tier; nil where no rule is for them
+		settled    bool                       // isolations and lists were found since there are local pods
 	}
 	uses struct {
 		copiedBy   map[*isolation]struct{}  // that copy its pods into their own sets
@@ -38,6 +40,14 @@ type (
 	selector = index.Selector[held, uses]
 	pod      = index.Pod[held, uses]
 )
+
+// here returns what follows for the local pods, which is nothing if there are none: then it is not to be changed.
+func (h *held) here() *local {
+	if h.local == nil {
+		return new(local)
+	}
+	return h.local
+}
 
 // listener hears from the index what follows from an event.
 type listener struct{ s *State }
@@ -90,10 +100,13 @@ func (l listener) Attach(a netip.Addr, p *pod) {
 		return
 	}
 	s.guard.Count(a, 1)
-	if _, waits := s.relisted[id]; waits { // what was before is in force for old pods only
-		id.Own.settled = false
+	if id.Own.local == nil {
+		id.Own.local = new(local)
 	}
-	if len(id.Local) == 1 || !id.Own.settled {
+	if _, waits := s.relisted[id]; waits { // what was before is in force for old pods only
+		id.Own.local.settled = false
+	}
+	if len(id.Local) == 1 || !id.Own.local.settled {
 		s.dirtyIdentities[id] = struct{}{}
 	}
 	s.setDispatch(a, p)
@@ -130,16 +143,11 @@ func (l listener) Left(id *identity) {
 	for iso, g := range id.Own.grants {
 		iso.release(id, g)
 	}
-	for _, d := range policy.Directions() {
-		l.s.assign(id, d, nil, nil)
-	}
 	for list, g := range id.Own.groups {
 		list.placed.Leave(g)
 	}
-	for _, lists := range id.Own.lists {
-		for _, list := range lists {
-			l.s.leaveList(id, list)
-		}
+	if id.Own.local != nil {
+		l.s.vacate(id)
 	}
 	delete(l.s.dirtyIdentities, id)
 	delete(l.s.relisted, id)

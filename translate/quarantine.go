@@ -111,7 +111,7 @@ func (s *State) quarantined(yield func(book.Trouble) bool) {
 			continue
 		}
 		if q.Address.IsValid() {
-			audit = !s.index.Owner(q.Address).Identity.Own.decided(d)
+			audit = !s.index.Owner(q.Address).Identity.Own.here().decided(d)
 		}
 		switch {
 		case audit:
@@ -141,7 +141,7 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 		return nil
 	}
 	var all []policy.PodQuarantine
-	own := &p.Identity.Own
+	own := p.Identity.Own.here()
 	add := func(k frame.Kind, q *aside.Record) {
 		reason := cmp.Or(q.Reason, "the kernel refused something, not yet known what")
 		all = append(all, policy.PodQuarantine{
@@ -182,7 +182,8 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 // isolationAt returns the isolation in a direction of the pod of this node that has an address, or its shadow, or nil.
 func (s *State) isolationAt(d policy.Direction, a netip.Addr) *isolation {
 	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
-		return cmp.Or(p.Identity.Own.isolations[d], p.Identity.Own.shadows[d])
+		here := p.Identity.Own.here()
+		return cmp.Or(here.isolations[d], here.shadows[d])
 	}
 	return nil
 }

@@ -11,15 +11,12 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// asked says which tiers may have rules for the pods of a local identity in a direction, by tier; none of another one.
+// asked says which tiers may have rules for the pods of a local identity in a direction, by tier.
 // Those that audit are asked all or not at all: what audited rules change, a later one may decide that is enforced.
 // Next to NetworkPolicies, no rule of tier Baseline counts.
-func (s *State) asked(id *identity, d policy.Direction) (tiers [4]bool) {
-	if len(id.Local) == 0 {
-		return tiers
-	}
-	iso, rules := id.Own.isolations[d], s.clusterPolicies.Auditing(d, id.In)
-	free := iso == nil && id.Own.shadows[d] == nil
+func (s *State) asked(id *identity, d policy.Direction) [4]bool {
+	iso, rules := id.Own.local.isolations[d], s.clusterPolicies.Auditing(d, id.In)
+	free := iso == nil && id.Own.local.shadows[d] == nil
 	audits := rules.Of[frame.Admin] || rules.Of[frame.Baseline] && free
 	return [...]bool{
 		frame.Admin: true, frame.Baseline: iso == nil || iso.kind.Audit,
@@ -34,44 +31,44 @@ func (l *list) unaudited() bool { return l.Tier.Audit() && l.quarantine != nil }
 func (l *list) kind() frame.Kind { return frame.Kind{Direction: l.Direction, Audit: l.Tier.Audit()} }
 
 // all returns the isolations and shadows of the pods; some may be nil.
-func (h *held) all() []*isolation { return slices.Concat(h.isolations[:], h.shadows[:]) }
+func (here *local) all() []*isolation { return slices.Concat(here.isolations[:], here.shadows[:]) }
 
 // setBeside notes the audited policies that select the pods in a direction beside enforced ones.
-func (h *held) setBeside(d policy.Direction, audited []types.NamespacedName) {
+func (here *local) setBeside(d policy.Direction, audited []types.NamespacedName) {
 	switch {
-	case h.audited != nil:
-		h.audited[d] = audited
+	case here.audited != nil:
+		here.audited[d] = audited
 	case len(audited) > 0:
-		h.audited = new([2][]types.NamespacedName)
-		h.audited[d] = audited
+		here.audited = new([2][]types.NamespacedName)
+		here.audited[d] = audited
 	}
 }
 
 // decided says whether anything that is enforced is asked about the pods in a direction.
-func (h *held) decided(d policy.Direction) bool {
-	iso := h.isolations[d]
-	return iso != nil && !iso.kind.Audit || h.lists[d][frame.Admin] != nil || h.lists[d][frame.Baseline] != nil
+func (here *local) decided(d policy.Direction) bool {
+	iso := here.isolations[d]
+	return iso != nil && !iso.kind.Audit || here.lists[d][frame.Admin] != nil || here.lists[d][frame.Baseline] != nil
 }
 
 // audits says whether anything that is only audited is.
-func (h *held) audits(d policy.Direction) bool {
-	iso := h.isolations[d]
-	return iso != nil && iso.kind.Audit || h.shadows[d] != nil ||
-		h.lists[d][frame.AuditAdmin] != nil || h.lists[d][frame.AuditBaseline] != nil
+func (here *local) audits(d policy.Direction) bool {
+	iso := here.isolations[d]
+	return iso != nil && iso.kind.Audit || here.shadows[d] != nil ||
+		here.lists[d][frame.AuditAdmin] != nil || here.lists[d][frame.AuditBaseline] != nil
 }
 
 // tierWay adds to a way what the tiers have for the pods in a direction. Of what is audited, nothing after a tier that
 // is left out is asked.
-func (h *held) tierWay(d policy.Direction, way *frame.Way) {
+func (here *local) tierWay(d policy.Direction, way *frame.Way) {
 	for _, t := range frame.AllTiers() {
-		if l := h.lists[d][t]; l != nil && !l.unaudited() {
+		if l := here.lists[d][t]; l != nil && !l.unaudited() {
 			way.Tiers[t] = l.name
 		}
 	}
-	if shadow := h.shadows[d]; shadow != nil && !shadow.unaudited() {
+	if shadow := here.shadows[d]; shadow != nil && !shadow.unaudited() {
 		way.Shadow = shadow.name
 	}
-	if admin := h.lists[d][frame.AuditAdmin]; admin != nil && admin.unaudited() {
+	if admin := here.lists[d][frame.AuditAdmin]; admin != nil && admin.unaudited() {
 		way.Shadow, way.Tiers[frame.AuditBaseline] = "", ""
 	}
 }

@@ -166,7 +166,7 @@ func (s *State) Settled(id string) bool {
 	if s.dirty(p.Identity) {
 		return false
 	}
-	for _, iso := range p.Identity.Own.isolations {
+	for _, iso := range p.Identity.Own.here().isolations {
 		if _, dirty := s.dirtyIsolations[iso]; dirty && iso != nil {
 			return false
 		}
@@ -177,7 +177,7 @@ func (s *State) Settled(id string) bool {
 // setDispatch sends what the pod at a local address sends and gets to the isolations of its identity.
 func (s *State) setDispatch(a netip.Addr, p *pod) {
 	var ways [2]frame.Way
-	for d, iso := range p.Identity.Own.isolations {
+	for d, iso := range p.Identity.Own.local.isolations {
 		if q := s.quarantines.AtAddress(policy.Direction(d), a); q != nil {
 			ways[d].Refused, ways[d].Open = true, q.Open
 		}
@@ -186,7 +186,7 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 				ways[d].Chain = iso.name
 			}
 		}
-		p.Identity.Own.tierWay(policy.Direction(d), &ways[d])
+		p.Identity.Own.local.tierWay(policy.Direction(d), &ways[d])
 	}
 	if len(s.quarantines) > 0 {
 		s.troubleVersion++

@@ -39,10 +39,10 @@ func (s *State) Summary() Summary {
 		}
 		sum.LocalPods++
 		for _, d := range policy.Directions() {
-			if iso := p.Identity.Own.isolations[d]; iso != nil && !iso.kind.Audit {
+			if iso := p.Identity.Own.here().isolations[d]; iso != nil && !iso.kind.Audit {
 				sum.Isolated[d]++
 			}
-			if p.Identity.Own.audits(d) {
+			if p.Identity.Own.here().audits(d) {
 				sum.Audited[d]++
 			}
 		}
