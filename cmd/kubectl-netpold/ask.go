@@ -21,7 +21,7 @@ import (
 	"github.com/netpold/netpold/cmd/internal/command"
 )
 
-// answer is what the netpold of a node said.
+// answer is what a node's netpold answered.
 type answer struct {
 	node   string
 	stdout []byte
@@ -31,8 +31,8 @@ type answer struct {
 // atOnce is how many nodes are asked at a time.
 const atOnce = 100
 
-// ask runs netpold with args on all nodes of daemons at once, for up to the timeout each, and returns the answers in
-// their order. On a terminal it shows how far it is.
+// ask runs netpold with args on the nodes of daemons at once, with the timeout for each, and returns the answers in
+// their order. On a terminal it shows its progress.
 func (c *cluster) ask(ctx context.Context, daemons []daemon, stderr io.Writer, args ...string) []answer {
 	shown := newProgress(stderr, daemons)
 	defer shown.end()
@@ -49,7 +49,7 @@ func (c *cluster) ask(ctx context.Context, daemons []daemon, stderr io.Writer, a
 				err = fmt.Errorf("no answer within %s", c.timeout)
 			}
 			answers[i] = answer{node: d.node, err: err}
-			if err == nil { // else it may still be written to
+			if err == nil { // otherwise it may still be written to
 				answers[i].stdout = out.Bytes()
 			}
 			shown.answered(d.node)
@@ -60,7 +60,7 @@ func (c *cluster) ask(ctx context.Context, daemons []daemon, stderr io.Writer, a
 	return answers
 }
 
-// decode reads the answers as JSON, one value of each node. What is none is a failure of the node.
+// decode reads the answers as JSON, one value for each node. An answer that is not JSON becomes the node's error.
 func decode[T any](answers []answer) map[string]T {
 	values := make(map[string]T)
 	for i, a := range answers {
@@ -77,11 +77,10 @@ func decode[T any](answers []answer) map[string]T {
 	return values
 }
 
-// unreadable says that a node did not answer what it was asked.
+// unreadable is the error of a node whose answer makes no sense.
 func unreadable(err error) error { return fmt.Errorf("unreadable answer: %w", err) }
 
-// missing returns an error that names the nodes that did not answer, those with the same reason together; nil if all
-// did.
+// missing returns an error that names the nodes that did not answer, grouped by reason; nil if all did.
 func missing(answers []answer) error {
 	byReason := make(map[string][]string)
 	silent := 0
@@ -101,15 +100,15 @@ func missing(answers []answer) error {
 	return errors.New(strings.Join(text, "\n  "))
 }
 
-// progress is a line on a terminal about the nodes that have yet to answer.
+// progress is a line on a terminal that names the nodes that have yet to answer.
 type progress struct {
 	mu      sync.Mutex
-	w       io.Writer // nil if nobody looks
+	w       io.Writer // nil if not a terminal
 	total   int
 	waiting []string
 }
 
-// newProgress shows nothing where w is no terminal.
+// newProgress shows nothing if w is not a terminal.
 func newProgress(w io.Writer, daemons []daemon) *progress {
 	p := &progress{total: len(daemons)}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -132,11 +131,11 @@ func (p *progress) answered(node string) {
 
 func (p *progress) show() {
 	if p.w != nil {
-		_, _ = fmt.Fprint(p.w, "\r\x1b[K"+command.PlainText(p.text())) // it is but for show
+		_, _ = fmt.Fprint(p.w, "\r\x1b[K"+command.PlainText(p.text())) // best effort: only for show
 	}
 }
 
-// text is the line, which fits a terminal.
+// text is the line, short enough for a terminal.
 func (p *progress) text() string {
 	const named = 3
 	text := fmt.Sprintf("%d of %d nodes answered", p.total-len(p.waiting), p.total)
@@ -150,7 +149,7 @@ func (p *progress) text() string {
 	return text
 }
 
-// end takes the line away.
+// end erases the line.
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -159,5 +158,5 @@ func (p *progress) end() {
 	}
 }
 
-// worse returns the error that decides about the exit status: that a node did not answer, before that the answer is no.
+// worse returns the error that decides the exit status: a missing answer outranks a no.
 func worse(missing, no error) error { return cmp.Or(missing, no) }

@@ -23,7 +23,7 @@ import (
 	"github.com/netpold/netpold/watch/apiserver"
 )
 
-// cluster is the cluster that kubectl's flags name, and how its nodes are asked.
+// cluster is the cluster that kubectl's flags name, and how to ask its nodes.
 type cluster struct {
 	flags     *genericclioptions.ConfigFlags
 	namespace string // of netpold's pods; "" for any
@@ -46,7 +46,7 @@ func (c *cluster) Fetch(ctx context.Context) (*policy.Cluster, error) {
 	return command.Fetch(ctx, client)
 }
 
-// config returns how the API server is reached. There is no limit of requests but the server's own.
+// config returns how to reach the API server, with no rate limit but the server's own.
 func (c *cluster) config() (*rest.Config, error) {
 	config, err := c.flags.ToRESTConfig()
 	if err != nil {
@@ -73,13 +73,13 @@ const (
 // daemon is the netpold of a node.
 type daemon struct {
 	node, namespace, pod string
-	absent               string // why it cannot be asked, or ""
+	absent               string // why it cannot be asked; "" if it can
 }
 
-// errNoDaemons says that there is nobody to ask.
+// errNoDaemons is returned when there is no netpold to ask.
 var errNoDaemons = errors.New("no pod with the label " + daemonLabel + ": is netpold installed?")
 
-// daemons returns netpold's pods, one for each node that has one, by the nodes' names.
+// daemons returns netpold's pods, one for each node that has any, sorted by node.
 func (c *cluster) daemons(ctx context.Context) ([]daemon, error) {
 	core, err := c.core()
 	if err != nil {
@@ -115,10 +115,10 @@ func (c *cluster) daemons(ctx context.Context) ([]daemon, error) {
 	return all, nil
 }
 
-// noDaemon is what is wrong with a node that has no netpold.
-const noDaemon = "no netpold runs there"
+// noDaemon is the error of a node without netpold.
+const noDaemon = "netpold does not run there"
 
-// daemonsOn returns the daemons of some nodes, those of nodes without one too.
+// daemonsOn returns the daemons of nodes; a node without one gets noDaemon.
 func daemonsOn(daemons []daemon, nodes []string) []daemon {
 	var on []daemon
 	for _, node := range nodes {
@@ -131,7 +131,7 @@ func daemonsOn(daemons []daemon, nodes []string) []daemon {
 	return on
 }
 
-// rank tells which of two pods of a node is to be asked, the one with more; 0 is none.
+// rank decides which of a node's pods to ask: the highest. 0 is never asked.
 func rank(p corev1.Pod) int {
 	switch {
 	case p.Status.Phase != corev1.PodRunning:

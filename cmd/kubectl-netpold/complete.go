@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// completeTimeout is how long somebody waits who has pressed the tab key.
+// completeTimeout is how long a press of the tab key may take.
 const completeTimeout = 3 * time.Second
 
 // completeNamespaces completes the name of a namespace.
@@ -21,7 +21,7 @@ func (c *cluster) completeNamespaces(cmd *cobra.Command, _ []string, typed strin
 	return c.names(cmd.Context(), typed, "/api/v1/namespaces"), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completePods completes the ends of a flow, as namespace/pod, of which the second gets a port.
+// completePods completes the two ends of a flow as namespace/pod, the second with a port.
 func (c *cluster) completePods(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 1 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -45,7 +45,7 @@ func (c *cluster) completePolicies(cmd *cobra.Command, args []string, typed stri
 	return c.complete(cmd.Context(), typed, "/apis/networking.k8s.io/v1", "networkpolicies")
 }
 
-// complete completes the namespace of a name, and then the name by those that namespace has of a resource.
+// complete completes the namespace of a name, and then the name among that namespace's objects of a resource.
 func (c *cluster) complete(ctx context.Context, typed, group, resource string) ([]string, cobra.ShellCompDirective) {
 	before, end, directive := "", "/", cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace
 	path := []string{"/api/v1/namespaces"}
@@ -60,8 +60,7 @@ func (c *cluster) complete(ctx context.Context, typed, group, resource string) (
 	return names, directive
 }
 
-// names returns the names of the objects at a path of the API server that begin with what is typed; none if it does not
-// answer.
+// names returns the names of objects at a path of the API server that begin with typed; none if it does not answer.
 func (c *cluster) names(ctx context.Context, typed string, path ...string) []string {
 	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
 	defer cancel()

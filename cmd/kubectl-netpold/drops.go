@@ -25,7 +25,7 @@ func (c *cluster) dropsCommand() *cobra.Command {
 		Long: `Show the latest blocked connections of all nodes, up to 1,000 from each, in order of time; with
 --follow, also new ones. With --top, show who was blocked most since the netpold of each node started.
 
-A node that is lost while it is followed is named, and asked again.
+With --follow, a node that stops answering is named and retried.
 
 Exit status: 0 something was blocked, 1 nothing was, 2 error, also if a node did not answer.`,
 		Example: `  netpold drops --follow --namespace shop
@@ -59,7 +59,7 @@ type nodeLine struct {
 	drops.Line
 }
 
-// time returns when a line was written; that lines were missed has no time of its own.
+// time returns when a line was written; a note of missed lines has no time.
 func (l nodeLine) time() (t time.Time) {
 	if l.Record != nil {
 		t = l.Time
@@ -74,7 +74,7 @@ func readLine(node string, text []byte) (nodeLine, error) {
 	return line, err
 }
 
-// dropsArgs returns what a daemon's `netpold` is asked.
+// dropsArgs returns the arguments for a node's netpold.
 func dropsArgs(flags command.DropsFlags) []string {
 	args := []string{"drops", "-o", "json", "--namespace=" + flags.Namespace}
 	if flags.Audit {
@@ -83,7 +83,7 @@ func dropsArgs(flags command.DropsFlags) []string {
 	return args
 }
 
-// dropLines prints the lines of all nodes and, to follow, those to come.
+// dropLines prints the lines of all nodes and, with --follow, those to come.
 func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.DropsFlags) error {
 	f := follower[nodeLine]{cluster: c, read: readLine, stderr: cmd.ErrOrStderr(), args: dropsArgs(flags)}
 	print := func(lines []nodeLine) error { return printDrops(cmd.OutOrStdout(), flags, lines) }
@@ -110,8 +110,8 @@ func printDrops(w io.Writer, flags command.DropsFlags, lines []nodeLine) error {
 	return nil
 }
 
-// topDrops prints who was blocked most on any node. A pod is on one node, and so is what it is isolated for: the counts
-// of two nodes are not of one pair.
+// topDrops prints who was blocked most on any node. A pod is denied only on its own node, so no pair is counted by two
+// nodes.
 func (c *cluster) topDrops(cmd *cobra.Command, daemons []daemon, flags command.DropsFlags) error {
 	args := append(dropsArgs(flags), "--top="+strconv.Itoa(flags.Top))
 	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), args...)

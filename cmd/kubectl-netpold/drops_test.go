@@ -120,7 +120,7 @@ func TestFollow(t *testing.T) {
 			t.Errorf("%d lines %q in\n%s", n, once, out.text.String())
 		}
 	}
-	want := "netpold: lost node node-1, will ask it again: its netpold ended\n"
+	want := "netpold: lost node node-1, will retry: its netpold ended\n"
 	if !strings.Contains(told.String(), want) || strings.Contains(told.String(), "node-2") {
 		t.Errorf("told %q, want %q", told.String(), want)
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/netpold/netpold/cmd/internal/command"
 )
 
-// run runs netpold with args in a daemon's pod until ctx ends, with its output going to stdout: the answer, be it yes
-// or no. An error says why there is none, in words that do not name the node.
+// run runs netpold with args in a daemon's pod until ctx ends, and writes its answer, be it yes or no, to stdout. An
+// error says why there is no answer, without naming the node.
 func (c *cluster) run(ctx context.Context, d daemon, stdout io.Writer, args ...string) error {
 	if d.absent != "" {
 		return errors.New(d.absent)
@@ -30,7 +30,7 @@ func (c *cluster) run(ctx context.Context, d daemon, stdout io.Writer, args ...s
 	if err != nil {
 		return err
 	}
-	// Nothing is written to it: when it ends, the process on the node does.
+	// Nothing is written to it; closing it ends the process on the node.
 	stdin, end := io.Pipe()
 	defer end.Close() //nolint:errcheck // it never fails
 	defer context.AfterFunc(ctx, func() { _ = end.Close() })()
@@ -58,7 +58,7 @@ func (c *cluster) run(ctx context.Context, d daemon, stdout io.Writer, args ...s
 	return err
 }
 
-// complaint says why a command failed that printed stderr.
+// complaint turns a failed command's stderr into an error.
 func complaint(stderr string, code exec.CodeExitError) error {
 	text := strings.TrimPrefix(strings.TrimSpace(stderr), "netpold: ")
 	if strings.HasPrefix(text, "unknown ") {
@@ -94,7 +94,7 @@ func (c *cluster) executor(d daemon, args []string) (remotecommand.Executor, err
 	})
 }
 
-// maxAnswer bounds what a node may answer, in bytes: a node is not to be trusted with this computer's memory.
+// maxAnswer bounds a node's answer, in bytes: a node must not be able to use up this computer's memory.
 const maxAnswer = 64 << 20
 
 // bounded is a buffer of up to maxAnswer bytes.
@@ -108,10 +108,10 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-// plain is a writer of text that has in part been said by nodes, without what a terminal might act on.
+// plain writes text that comes partly from nodes, without anything a terminal might act on.
 type plain struct{ io.Writer }
 
-// Write writes p, and what may not be as "?".
+// Write writes p, with "?" for what it must not print.
 func (w plain) Write(p []byte) (int, error) {
 	if _, err := io.WriteString(w.Writer, command.PlainText(string(p))); err != nil {
 		return 0, err

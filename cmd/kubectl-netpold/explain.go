@@ -21,13 +21,13 @@ func (c *cluster) explainCommand() *cobra.Command {
 		Short: "Explain which policies decide a flow, and why",
 		Long: `For each direction of a flow, show which policies isolate the pod, and which rule allows the
 flow or comes nearest. SRC and DST are namespace/pod or an address; PROTO is tcp (the default), udp or
-sctp; ":icmp" in place of the port is a ping. The answer comes from the policies' own text, as the API
-server has it.
+sctp; ":icmp" in place of the port is a ping. The answer comes from the text of the policies in the
+API server.
 
 With --verify, the nodes of SRC and DST answer instead, each from its own objects and limits, and compare
 the answer with what their kernels hold.
 
-Exit status: 0 allowed, 1 denied, 2 error. With --verify, it is an error if a kernel holds something else.`,
+Exit status: 0 allowed, 1 denied, 2 error. With --verify, a kernel that holds something else is an error.`,
 		Example: `  netpold explain shop/web-1 shop/db-0:6379/tcp
   netpold explain --verify 192.0.2.7 shop/web-1:443`,
 		Args:              cobra.ExactArgs(2),
@@ -54,7 +54,7 @@ Exit status: 0 allowed, 1 denied, 2 error. With --verify, it is an error if a ke
 	return cmd
 }
 
-// verify prints what the nodes of the flow's ends say of it.
+// verify prints what the nodes at the flow's ends say about it.
 func (c *cluster) verify(cmd *cobra.Command, flags command.ExplainFlags, objects *policy.Cluster, args []string) error {
 	daemons, err := c.daemons(cmd.Context())
 	if err != nil {

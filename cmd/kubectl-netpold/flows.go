@@ -21,9 +21,9 @@ func (c *cluster) flowsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "flows",
 		Short: "Show who has connected to whom in the cluster",
-		Long: `Show the new connections from and to pods, allowed and denied, as the nodes have counted them:
-netpold must run there with --observe. A connection between two nodes counts once, and as denied if either
-node denied it. With --follow, print the flows of each node as they are seen.
+		Long: `Show the new connections from and to pods, allowed and denied, as counted by the nodes, where
+netpold must run with --observe. A connection between two nodes counts once, and as denied if either node
+denied it. With --follow, print each node's flows as they are seen.
 
 Exit status: 0 there are flows, 1 there are none, 2 error, also if a node did not answer.`,
 		Example: `  netpold flows --namespace shop --since 1h
@@ -40,7 +40,7 @@ Exit status: 0 there are flows, 1 there are none, 2 error, also if a node did no
 	return cmd
 }
 
-// flowsArgs returns the command of a node.
+// flowsArgs returns the arguments for a node's netpold.
 func flowsArgs(f command.FlowsFlags) []string {
 	return []string{"flows", "-o", "json", "--namespace=" + f.Namespace, "--since=" + f.Since.String()}
 }
@@ -53,16 +53,16 @@ func (f nodeFlow) time() time.Time { return f.Last }
 // readFlow reads what `netpold flows -o json` prints on a node.
 func readFlow(node string, text []byte) (nodeFlow, error) {
 	flow, err := flows.NewReader(bytes.NewReader(text)).Next()
-	flow.Node = node // whatever it says
+	flow.Node = node // whatever the node claims
 	return nodeFlow{flow}, err
 }
 
-// nodeFlows asks the nodes for flows by a command.
+// nodeFlows asks the nodes for flows.
 func (c *cluster) nodeFlows(stderr io.Writer, args ...string) *follower[nodeFlow] {
 	return &follower[nodeFlow]{cluster: c, read: readFlow, stderr: stderr, args: args}
 }
 
-// printFlows prints the flows of all nodes or, to follow, each flow of a node, and then those to come.
+// printFlows prints the flows of all nodes, merged; with --follow, each node's own, and then those to come.
 func (c *cluster) printFlows(cmd *cobra.Command, flags command.FlowsFlags) error {
 	daemons, err := c.daemons(cmd.Context())
 	if err != nil {
@@ -102,8 +102,8 @@ func merge(all []nodeFlow) []flows.Flow {
 	return flows.Merge(flows.Settle(plain))
 }
 
-// seenFlows returns the flows of all nodes for a suggestion. Without those of a node, policies would stop what it has
-// seen.
+// seenFlows returns the flows of all nodes for a suggestion. If one node did not answer, the policies would block what
+// it has seen.
 func (c *cluster) seenFlows(ctx context.Context) ([]flows.Flow, error) {
 	daemons, err := c.daemons(ctx)
 	if err != nil {

@@ -17,15 +17,15 @@ import (
 	"github.com/netpold/netpold/cmd/internal/command"
 )
 
-// Of what is followed.
+// Timing of --follow.
 const (
-	settle     = 500 * time.Millisecond // lines of so long are put in order
-	againAfter = 5 * time.Second        // a node that was lost is asked again
+	settle     = 500 * time.Millisecond // lines that arrive within this time are sorted
+	againAfter = 5 * time.Second        // until a lost node is asked again
 )
 
-// timed is a line of a node that says when it was.
+// timed is a node's line with a time.
 type timed interface {
-	time() time.Time // zero: at no time of its own
+	time() time.Time // zero: none
 }
 
 // follower asks all nodes for lines, and follows those to come.
@@ -34,11 +34,11 @@ type follower[T timed] struct {
 	args   []string // of the command that prints them
 	read   func(node string, text []byte) (T, error)
 	stderr io.Writer
-	newest map[string]time.Time // of the lines that are known, by node
+	newest map[string]time.Time // of the known lines, by node
 	tell   sync.Mutex           // of stderr
 }
 
-// known returns the lines that there are, and an error that names the nodes that did not answer.
+// known returns the lines so far, and an error that names the nodes that did not answer.
 func (f *follower[T]) known(ctx context.Context, daemons []daemon) ([]T, error) {
 	answers := f.ask(ctx, daemons, f.stderr, f.args...)
 	f.newest = make(map[string]time.Time)
@@ -59,8 +59,8 @@ func (f *follower[T]) known(ctx context.Context, daemons []daemon) ([]T, error) 
 	return all, missing(answers)
 }
 
-// printAll prints the lines that there are and then those to come, until ctx ends. That there are none is
-// [command.ErrNo].
+// printAll prints the lines so far and then those to come, until ctx ends. It returns [command.ErrNo] if there were
+// none.
 func (f *follower[T]) printAll(ctx context.Context, daemons []daemon, print func([]T) error) error {
 	known, err := f.known(ctx, daemons)
 	if err != nil {
@@ -77,8 +77,8 @@ func (f *follower[T]) printAll(ctx context.Context, daemons []daemon, print func
 	return worse(err, command.Yes(printed > 0))
 }
 
-// run follows the nodes of daemons until ctx ends or printing fails. Who is lost is asked again, in the pod that there
-// is by then.
+// run follows the nodes of daemons until ctx ends or printing fails. A lost node is asked again, in the pod it has by
+// then.
 func (f *follower[T]) run(ctx context.Context, daemons []daemon, print func([]T) error) error {
 	var followed sync.WaitGroup
 	defer followed.Wait()
@@ -100,7 +100,7 @@ func (f *follower[T]) run(ctx context.Context, daemons []daemon, print func([]T)
 	}
 }
 
-// together returns a line and those that come soon after it.
+// together returns a line and those that arrive soon after it.
 func together[T any](ctx context.Context, first T, lines <-chan T) []T {
 	all := []T{first}
 	for over := time.After(settle); ; {
@@ -115,7 +115,7 @@ func together[T any](ctx context.Context, first T, lines <-chan T) []T {
 	}
 }
 
-// follow sends the lines of a node that are newer than newest until ctx ends, whatever becomes of the node.
+// follow sends a node's lines that are newer than newest until ctx ends, whatever happens to the node.
 func (f *follower[T]) follow(ctx context.Context, d daemon, newest time.Time, lines chan<- T) {
 	lost := ""
 	for {
@@ -138,7 +138,7 @@ func (f *follower[T]) follow(ctx context.Context, d daemon, newest time.Time, li
 		if text := err.Error(); text != lost {
 			lost = text
 			f.tell.Lock()
-			line := fmt.Sprintf("netpold: lost node %s, will ask it again: %s", d.node, text)
+			line := fmt.Sprintf("netpold: lost node %s, will retry: %s", d.node, text)
 			_, _ = fmt.Fprintln(f.stderr, command.PlainText(line))
 			f.tell.Unlock()
 		}

@@ -21,31 +21,32 @@ import (
 )
 
 func main() {
-	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // errors are returned, and told once
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // errors are returned and printed once
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := rootCommand().ExecuteContext(ctx)
 	stop()
 	os.Exit(command.Exit(os.Stderr, err))
 }
 
-// defaultTimeout is how long a node may take. Its daemon answers in milliseconds; an exec takes up to a second.
+// defaultTimeout is how long a node may take to answer. Its daemon answers in milliseconds; an exec takes up to a
+// second.
 const defaultTimeout = 10 * time.Second
 
 func rootCommand() *cobra.Command {
 	c := &cluster{flags: genericclioptions.NewConfigFlags(true)}
-	c.flags.Namespace = nil // what -n means, each command says
+	c.flags.Namespace = nil // each command defines its own -n
 	root := &cobra.Command{
 		Use:         "kubectl-netpold",
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl netpold"},
 		Version:     command.Version(),
-		Short:       "Ask about NetworkPolicy in the whole cluster",
+		Short:       "Inspect NetworkPolicy across the whole cluster",
 		Long: `kubectl netpold answers for a whole cluster what "netpold" answers for a node: which
 connections the policies allow, which were blocked on which node and why, and whether the policies are in
 force everywhere.
 
-Pods, namespaces and policies come from the API server. The netpold of each node is asked by exec into its
-pod, all nodes at once; that needs the right to create pods/exec there. A node that does not answer within
---timeout is named, and the others are shown without it.
+Pods, namespaces and policies come from the API server. Each node's netpold is asked by exec into its pod, all
+nodes at once, which needs the right to create pods/exec there. A node that does not answer within --timeout
+is named, and the others are shown without it.
 
 Exit status: as for the same "netpold" command; also 2 if a node did not answer.`,
 		SilenceUsage:  true,
@@ -55,7 +56,7 @@ Exit status: as for the same "netpold" command; also 2 if a node did not answer.
 	root.PersistentFlags().StringVar(&c.namespace, "netpold-namespace", "",
 		"namespace of netpold's own pods (default: all are searched)")
 	root.PersistentFlags().DurationVar(&c.timeout, "timeout", defaultTimeout, "how long to wait for a node's answer")
-	_ = root.RegisterFlagCompletionFunc("netpold-namespace", c.completeNamespaces) // fails for a flag that is not there
+	_ = root.RegisterFlagCompletionFunc("netpold-namespace", c.completeNamespaces) // fails only for an unknown flag
 	root.PersistentPreRun = func(*cobra.Command, []string) { root.SetOut(plain{root.OutOrStdout()}) }
 	root.AddCommand(c.statusCommand(), c.dropsCommand(), c.flowsCommand(), c.explainCommand(), command.Connectivity(c),
 		command.Diff(c), command.Suggest(c, c.seenFlows), command.VersionCommand())

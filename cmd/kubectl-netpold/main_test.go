@@ -103,7 +103,7 @@ func TestStatus(t *testing.T) {
 	s.expect(command.ExitError, "status", "node-2: unreadable answer")
 	s.add("kind: Node\nmetadata: {name: node-3}")
 	s.add("kind: Node\nmetadata: {name: win, labels: {kubernetes.io/os: windows}}")
-	s.expect(command.ExitError, "status", "  no netpold runs there\n", "not: win ")
+	s.expect(command.ExitError, "status", "  netpold does not run there\n", "not: win ")
 	s.expect(command.ExitError, "status --netpold-namespace shop", "is netpold installed?")
 }
 

@@ -22,11 +22,11 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// policyStatus is whether a policy is in force where it is needed.
+// policyStatus is whether a policy is in force wherever it is needed.
 type policyStatus struct {
 	Policy  string       `json:"policy"`
-	InForce bool         `json:"inForce"` // on all of the nodes
-	Nodes   []policyNode `json:"nodes"`   // that have pods that it selects
+	InForce bool         `json:"inForce"` // on all nodes
+	Nodes   []policyNode `json:"nodes"`   // those with pods that the policy selects
 }
 
 // policyNode is a node in the status of a policy.
@@ -37,7 +37,7 @@ type policyNode struct {
 	Reason  string   `json:"reason,omitempty"` // why it is not
 }
 
-// policyStatus prints whether a policy is in force on the nodes that have pods that it selects.
+// policyStatus prints whether a policy is in force on the nodes with pods that it selects.
 func (c *cluster) policyStatus(cmd *cobra.Command, name string, daemons []daemon, output string) error {
 	np, err := c.findPolicy(cmd.Context(), name)
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *cluster) findPolicy(ctx context.Context, text string) (*networkingv1.Ne
 	return nil, fmt.Errorf("no NetworkPolicy %s%s", text, policy.DidYouMean(text, names))
 }
 
-// selected returns the pods that a policy selects and that have addresses of their own, by node.
+// selected returns the pods with addresses of their own that a policy selects, by node.
 func (c *cluster) selected(ctx context.Context, np *networkingv1.NetworkPolicy) (map[string][]string, error) {
 	selector, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
 	if err != nil {
@@ -117,7 +117,7 @@ func (c *cluster) selected(ctx context.Context, np *networkingv1.NetworkPolicy) 
 	}
 	byNode := make(map[string][]string)
 	for i := range list.Items {
-		// Addresses that do not parse are none.
+		// Addresses that do not parse do not count.
 		p, unfinished, _ := policy.PodFrom(&list.Items[i])
 		if unfinished && !p.HostNetwork && len(p.IPs) > 0 {
 			byNode[p.Node] = append(byNode[p.Node], p.String())
@@ -126,7 +126,7 @@ func (c *cluster) selected(ctx context.Context, np *networkingv1.NetworkPolicy) 
 	return byNode, nil
 }
 
-// lacking says why a policy of the API server is not in force on a node, for pods, by what the node says; "" if it is.
+// lacking says why np, as the API server has it, is not in force for pods on a node with report r; "" if it is.
 func lacking(np *networkingv1.NetworkPolicy, pods []string, r watch.PolicyReport) string {
 	if !r.InForce {
 		return r.Reason

@@ -26,9 +26,8 @@ func (c *cluster) statusCommand() *cobra.Command {
 		Use:   "status [NAMESPACE/POLICY]",
 		Short: "Show whether each node is in sync, or whether a policy is in force where it is needed",
 		Long: `Show for each node whether its kernel holds what the policies say, which policies are not in
-force there as written and why, and what lets traffic bypass the policies. For a policy, show
-whether each node with pods that it selects has it in force, as the API server has it now, for all of
-these pods.
+force there as written and why, and what lets traffic bypass the policies. Given a policy, show
+whether every node with pods that it selects enforces its current version for all of them.
 
 Exit status: 0 yes, 1 no, 2 a node did not answer.`,
 		Example: `  netpold status
@@ -53,7 +52,7 @@ Exit status: 0 yes, 1 no, 2 a node did not answer.`,
 	return cmd
 }
 
-// nodeStatus is a node in the status of all.
+// nodeStatus is one node's entry in the status of all nodes.
 type nodeStatus struct {
 	Node   string        `json:"node"`
 	Error  string        `json:"error,omitempty"`  // why there is no status
@@ -65,7 +64,7 @@ func (c *cluster) nodesStatus(cmd *cobra.Command, daemons []daemon, output strin
 	bare, err := c.bareNodes(cmd.Context(), daemons)
 	daemons = append(daemons, daemonsOn(nil, bare)...)
 	if err != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: nodes without netpold are not shown:", err)
+		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: cannot list nodes without netpold:", err)
 	}
 	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), "status", "-o", "json")
 	reports := decode[watch.Report](answers)
@@ -111,7 +110,7 @@ func (c *cluster) bareNodes(ctx context.Context, daemons []daemon) ([]string, er
 	return bare, nil
 }
 
-// printNodes prints a table of the nodes, and then what is wrong, the same on several nodes once.
+// printNodes prints a table of the nodes, and then what is wrong, each thing once with all nodes that report it.
 func printNodes(w io.Writer, all []nodeStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tIN SYNC\tPODS\tISOLATED\tPOLICIES\tUP\tVERSION")
@@ -141,7 +140,7 @@ func printNodes(w io.Writer, all []nodeStatus) error {
 	return nil
 }
 
-// faults says what is wrong on a node.
+// faults lists what is wrong on a node.
 func faults(r watch.Report) []string {
 	var all []string
 	if !r.InSync {

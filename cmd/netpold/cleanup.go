@@ -20,12 +20,12 @@ enforces. It does nothing if there is no table. Stop "netpold run" first, or it 
 		Example: `  netpold cleanup`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			conn, err := kernel.Open(kernel.Config{}) // to delete a table needs nothing that a kernel might lack
+			conn, err := kernel.Open(kernel.Config{}) // deleting a table needs nothing that a kernel might lack
 			if err != nil {
 				return err
 			}
 			defer conn.Close() //nolint:errcheck // the process ends
-			// Before Linux 5.12 the lock of a netpold that has ended is still there.
+			// Before Linux 5.12 the lock outlives the netpold that took it.
 			if lock, err := checkLock(cmd.Context()); err == nil && lock != nil {
 				if err := conn.DeleteTable(cmd.Context(), nodeLock); err != nil {
 					return err
@@ -33,7 +33,7 @@ enforces. It does nothing if there is no table. Stop "netpold run" first, or it 
 			}
 			return errors.Join(
 				conn.DeleteTable(cmd.Context(), frame.TableName),
-				// of a netpold that was killed while it replaced the table
+				// left by a netpold that was killed while it replaced the table
 				conn.DeleteTable(cmd.Context(), frame.HandoverTable),
 			)
 		},

@@ -9,17 +9,17 @@ import (
 	"sync"
 )
 
-// maxConnections is how many connections a server has at once. One takes some 20 kB while it does nothing.
+// maxConnections bounds a server's connections. An idle one takes some 20 kB.
 const maxConnections = 256
 
-// connections are the open ones of a server, the oldest first. Who opens one too many has the oldest closed: anybody
-// may connect, so that nobody can use up the memory, or keep a probe or a scrape from an answer by staying.
+// connections are a server's open ones, the oldest first. One too many closes the oldest: anybody may connect, so no
+// client may use up the memory, or starve probes and scrapes by holding connections open.
 type connections struct {
 	mu   sync.Mutex
 	open []net.Conn
 }
 
-// note is a server's ConnState.
+// note is the server's ConnState hook.
 func (c *connections) note(conn net.Conn, state http.ConnState) {
 	if state != http.StateNew && state != http.StateClosed {
 		return

@@ -23,8 +23,8 @@ func dropsCommand() *cobra.Command {
 		Short: "Show which connections were blocked on this node, and why",
 		Long: `Show the latest blocked connections that the daemon on this node has logged, up to 1,000; with --follow,
 also new ones. With --top, show who was blocked most since the daemon started, counted from the packets that the
-kernel logs: at most 100 a second for each set of policies. With --audit, the same of connections that audited
-policies would block.
+kernel logs: at most 100 a second for each set of policies. With --audit, show the same for connections that
+audited policies would block.
 
 Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
 		Example: `  netpold drops --follow --namespace shop
@@ -47,7 +47,7 @@ Exit status: 0 something was blocked, 1 nothing was, 2 error.`,
 	return cmd
 }
 
-// printLines prints lines as they come.
+// printLines prints lines as they arrive.
 func printLines(ctx context.Context, f *command.DropsFlags, w io.Writer) error {
 	body, err := open(ctx, "", f.Path("/drops"))
 	if err != nil {
@@ -68,8 +68,8 @@ func printLines(ctx context.Context, f *command.DropsFlags, w io.Writer) error {
 	}
 }
 
-// streamEnded says whether the daemon's answer has ended with the error of the last read, and why if it should not
-// have. To be interrupted is how following ends.
+// streamEnded says whether the error of the last read ends the daemon's answer, and returns an error if it should not
+// have. An interrupt is the normal end of following.
 func streamEnded(ctx context.Context, err error, follow bool) (bool, error) { //nolint:revive // follow is a fact
 	switch {
 	case ctx.Err() != nil, errors.Is(err, io.EOF) && !follow:
@@ -82,7 +82,7 @@ func streamEnded(ctx context.Context, err error, follow bool) (bool, error) { //
 	return false, nil
 }
 
-// printTop prints the table of the top pairs.
+// printTop prints the table of the pairs that were blocked most.
 func printTop(ctx context.Context, f *command.DropsFlags, w io.Writer) error {
 	var top drops.Top
 	if err := ask(ctx, "", f.Path("/drops/top"), &top); err != nil {

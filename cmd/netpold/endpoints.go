@@ -16,21 +16,21 @@ import (
 	"github.com/netpold/netpold/watch/preflight"
 )
 
-// endpoints are where kubelet and Prometheus ask. Enforcement matters more than the endpoints: while another process of
-// the node's network has the address, it is tried again and again.
+// endpoints serve kubelet and Prometheus. Enforcement matters more than the endpoints: while another process holds the
+// address, listening is retried.
 type endpoints struct {
 	address string
 	log     *slog.Logger
 	lacking atomic.Pointer[error] // why they are not served; nil if they are
 }
 
-// Between attempts to have the address.
+// The time between attempts to listen.
 const (
 	minListenBackoff = 100 * time.Millisecond
 	maxListenBackoff = 5 * time.Second
 )
 
-// listen returns a listener when the address can be had, or ctx has ended. That it is no address is an error at once.
+// listen returns a listener once the address is free. An invalid address is an error at once.
 func (e *endpoints) listen(ctx context.Context) (net.Listener, error) {
 	for backoff := minListenBackoff; ; backoff = min(2*backoff, maxListenBackoff) {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", listenAddress(e.address))
@@ -55,7 +55,7 @@ func (e *endpoints) listen(ctx context.Context) (net.Listener, error) {
 	}
 }
 
-// serve answers there until ctx ends. Without an address nobody is answered.
+// serve answers on the address until ctx ends. Without an address it only waits.
 func (e *endpoints) serve(ctx context.Context, handler http.Handler) error {
 	if e.address == "" {
 		<-ctx.Done()
@@ -71,7 +71,7 @@ func (e *endpoints) serve(ctx context.Context, handler http.Handler) error {
 	return serve(ctx, l, handler)
 }
 
-// findings says that nobody can ask, and why.
+// findings reports why the endpoints are not served.
 func (e *endpoints) findings() []preflight.Finding {
 	err := e.lacking.Load()
 	if err == nil {

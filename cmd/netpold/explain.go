@@ -32,7 +32,7 @@ Without -f, it asks the daemon on this node about the cluster as it is now; --ru
 and --verify also compares them with what the kernel holds. With -f, it answers for the cluster in these
 manifests; rules over a limit are left out only with --rules or with a limit other than the default.
 
-Exit status: 0 allowed, 1 denied, 2 error. With --verify, it is an error if the kernel holds something else.`,
+Exit status: 0 allowed, 1 denied, 2 error. With --verify, a kernel that holds something else is an error.`,
 		Example: `  netpold explain shop/web-1 shop/db-0:6379/tcp
   netpold explain --verify 192.0.2.7 shop/web-1:443
 
@@ -57,7 +57,7 @@ Exit status: 0 allowed, 1 denied, 2 error. With --verify, it is an error if the 
 	return cmd
 }
 
-// explain asks whoever knows: the daemon, or the manifests.
+// explain gets the answer from the daemon, or from the manifests.
 func (f explainFlags) explain(cmd *cobra.Command, src, dst string) (explain.Answer, error) {
 	if f.source == "" {
 		query := url.Values{"src": {src}, "dst": {dst}, "verify": {strconv.FormatBool(f.Verify)}}

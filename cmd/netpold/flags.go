@@ -17,7 +17,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// tableFlags are what an operator chooses about the table.
+// tableFlags are the operator's choices about the table.
 type tableFlags struct {
 	deny, established, podToNode string
 	logGroup                     uint16
@@ -59,7 +59,7 @@ func (t *tableFlags) options() (translate.Options, error) {
 	return o, t.guard.set(&o)
 }
 
-// needs returns what tables with the options need of the kernel.
+// needs returns the kernel features that a table with these options needs.
 func needs(o translate.Options) kernel.Needs {
 	n := kernel.Policies
 	if o.LogGroup != 0 {

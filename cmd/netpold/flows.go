@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/flows"
 )
 
-// observeFlags say whether flows are counted.
+// observeFlags say whether flows are counted, and how many.
 type observeFlags struct {
 	on  bool
 	max uint32
@@ -24,10 +24,10 @@ func (f *observeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.on, "observe", false,
 		`count the new connections of this node's pods in the kernel, for "netpold flows"`)
 	cmd.Flags().Uint32Var(&f.max, "observe-max", 16384,
-		"most flows to count, for IPv4 and IPv6 each; connections beyond them pass uncounted")
+		"maximum number of flows to count in each IP family; connections beyond it pass uncounted")
 }
 
-// size returns how many flows are counted at most.
+// size returns the most flows to count; 0 counts none.
 func (f *observeFlags) size() (uint32, error) {
 	switch {
 	case !f.on:
@@ -64,7 +64,7 @@ Exit status: 0 there are flows, 1 there are none, 2 error.`,
 	return cmd
 }
 
-// printFlows prints what the daemon knows; to follow, flow by flow. To be interrupted is how following ends.
+// printFlows prints what the daemon knows; with --follow, flow by flow until interrupted.
 func printFlows(ctx context.Context, f *command.FlowsFlags, w io.Writer) error {
 	body, err := open(ctx, "", f.Path())
 	if err != nil {

@@ -36,7 +36,7 @@ func (f *gateFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.socket, "gate-socket", runtime.DefaultSocket, "NRI socket of the container runtime")
 }
 
-// check completes the flags. Without an API server there is no kubelet, and no runtime to ask.
+// check completes the flags. Without an API server there is neither kubelet nor runtime, so no gate.
 func (f *gateFlags) check(manifests string) error {
 	if f.mode == "" {
 		f.mode = gateClosed
@@ -53,7 +53,7 @@ func (f *gateFlags) check(manifests string) error {
 	return nil
 }
 
-// plugin returns the runtime's view of the loop, or nil if the runtime is not asked.
+// plugin returns the NRI plugin that gates new pods, or nil if there is no gate.
 func (f *gateFlags) plugin(loop *watch.Loop, node string, log *slog.Logger) *runtime.Plugin {
 	if f.mode == gateOff {
 		return nil
@@ -63,7 +63,7 @@ func (f *gateFlags) plugin(loop *watch.Loop, node string, log *slog.Logger) *run
 	})
 }
 
-// gateFindings says that new pods are not held back, and why.
+// gateFindings reports why new pods are not held back.
 func gateFindings(p *runtime.Plugin) []preflight.Finding {
 	if p == nil || p.Problem() == "" {
 		return nil

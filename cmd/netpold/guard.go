@@ -19,7 +19,7 @@ import (
 	"github.com/netpold/netpold/watch/preflight"
 )
 
-// guardFlags say what becomes of addresses for pods of this node that no known pod has.
+// guardFlags say what to do with this node's pod addresses that belong to no known pod.
 type guardFlags struct {
 	mode          string
 	ranges, links []string
@@ -27,19 +27,19 @@ type guardFlags struct {
 
 func (f *guardFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.mode, "unknown-pods", "auto",
-		"traffic from and to pod addresses of this node that no known pod has: deny, allow, or auto (deny once the "+
-			"container runtime has reported a pod)")
+		"traffic to and from this node's pod addresses that belong to no known pod: deny, allow, or auto (deny once "+
+			"the container runtime has reported a pod)")
 	cmd.Flags().StringSliceVar(&f.ranges, "pod-ranges", nil,
-		"CIDRs of this node's pods alone; used where the podCIDRs of its Node are not known")
+		"CIDRs that only this node's pods use; needed if its Node has no podCIDRs")
 	cmd.Flags().StringSliceVar(&f.links, "pod-links", nil,
-		"links that only pods use, such as cali*; needed where pod addresses are not known otherwise")
+		"links that only pods use, such as cali*; needed if pod addresses cannot be told apart otherwise")
 }
 
-// set completes options by the flags.
+// set sets the guard of o.
 func (f *guardFlags) set(o *translate.Options) error {
 	modes := map[string]guard.UnknownPods{
 		"deny": guard.Deny, "allow": guard.Allow, "auto": guard.Auto,
-		"": guard.Allow, // of a command that makes no table
+		"": guard.Allow, // for a command without these flags
 	}
 	mode, known := modes[f.mode]
 	if !known {
@@ -63,8 +63,8 @@ func (f *guardFlags) set(o *translate.Options) error {
 	return nil
 }
 
-// openKernel opens the kernel for tables of the options, and takes the guard from them where it is not asked for and
-// the kernel cannot have it.
+// openKernel opens the kernel for tables with these options. If the kernel cannot guard and nobody asked for it, it
+// turns the guard off.
 func openKernel(o *translate.Options, flags runFlags, log *slog.Logger) (*kernel.Conn, error) {
 	conn, err := kernel.Open(kernel.Config{Needs: needs(*o), Own: flags.own})
 	if o.Guard.UnknownPods != guard.Auto || !errors.Is(err, kernel.ErrNotSupported) {
@@ -81,14 +81,14 @@ func openKernel(o *translate.Options, flags runFlags, log *slog.Logger) (*kernel
 	return conn, nil
 }
 
-// guardFindings says that unknown pods are allowed, as nobody tells which addresses are for pods.
+// guardFindings reports why unknown pods are allowed.
 func guardFindings(g watch.GuardReport) []preflight.Finding {
 	if !g.Unsure {
 		return nil
 	}
 	return []preflight.Finding{{
 		Check:   preflight.Guard,
-		Problem: "pods that netpold does not know of are unprotected, as while it restarts: " + g.Off,
+		Problem: "pods unknown to netpold are unprotected, such as those that start while it restarts: " + g.Off,
 		Remedy:  "--pod-ranges or --pod-links, or --unknown-pods=allow",
 	}}
 }

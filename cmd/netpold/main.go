@@ -40,12 +40,12 @@ nft list table inet netpold`,
 	return root
 }
 
-// untilEOF adds --until-eof, with which a command ends when its standard input does: a process that was started by
-// exec in a pod outlives whoever asked, and only its standard input tells that nobody listens any more.
+// untilEOF adds --until-eof, which ends a command when its standard input ends: a process started by exec in a pod
+// outlives its client, and only the end of standard input tells it that nobody listens any more.
 func untilEOF(root *cobra.Command) {
 	var until bool
 	root.PersistentFlags().BoolVar(&until, "until-eof", false, "end when standard input ends")
-	_ = root.PersistentFlags().MarkHidden("until-eof") // fails for a flag that is not there
+	_ = root.PersistentFlags().MarkHidden("until-eof") // fails only for an unknown flag
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
 		if !until {
 			return

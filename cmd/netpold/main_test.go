@@ -278,7 +278,7 @@ func TestListenAddress(t *testing.T) {
 // TestSocket asks the daemon's socket, as its own user and as another one.
 func TestSocket(t *testing.T) {
 	l, err := listenNode(t.Context(), slog.New(slog.DiscardHandler))
-	if err != nil && strings.Contains(err.Error(), "another netpold runs on this node") {
+	if err != nil && strings.Contains(err.Error(), "another netpold is running on this node") {
 		t.Skip(err)
 	}
 	if err != nil {

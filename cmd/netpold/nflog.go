@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/watch/drops"
 )
 
-// openDrops returns what opens the kernel's log of denied packets.
+// openDrops returns a function that opens the kernel's log of denied packets.
 func openDrops(group uint16) func() (drops.Reader, error) {
 	return func() (drops.Reader, error) {
 		reader, err := nflog.Open(nflog.Config{Group: group})
@@ -27,13 +27,13 @@ func openDrops(group uint16) func() (drops.Reader, error) {
 	}
 }
 
-// dropReader reads drops from the log of the kernel.
+// dropReader reads denied packets from NFLOG.
 type dropReader struct {
 	reader *nflog.Reader
 	batch  [100]nflog.Packet
 }
 
-// Read waits until there are some.
+// Read waits for packets, and fills batch.
 func (r *dropReader) Read(ctx context.Context, batch []drops.Packet) (int, error) {
 	n, err := r.reader.Read(ctx, r.batch[:min(len(batch), len(r.batch))])
 	for i, p := range r.batch[:n] {
@@ -50,5 +50,5 @@ func (r *dropReader) Read(ctx context.Context, batch []drops.Packet) (int, error
 // Lost returns how many packets were logged and lost.
 func (r *dropReader) Lost() uint64 { return r.reader.Stats().Lost }
 
-// Close lets go of the group.
+// Close releases the group.
 func (r *dropReader) Close() error { return r.reader.Close() }

@@ -22,18 +22,18 @@ import (
 	"github.com/netpold/netpold/nft/kernel"
 )
 
-// A node, which is a network namespace, has one netpold: two would undo each other's table. Two things say which one it
-// is, and both are gone with the process, however that ends.
+// A node, that is a network namespace, has one netpold: two would undo each other's table. Two things identify it, and
+// both end with the process, however it ends.
 //
-// nodeLock is the lock, a table that takes CAP_NET_ADMIN to make and that names the socket. nodeSocket is where the
-// daemon answers the program's own commands: an abstract unix socket, whose name anybody in the network namespace can
-// take first. Then the daemon answers on another name. Versions without nodeLock have the socket alone.
+// nodeLock is a table, which takes CAP_NET_ADMIN to create and names the socket. nodeSocket is where the daemon answers
+// the program's own commands: an abstract unix socket, whose name anybody in the network namespace can take first. The
+// daemon then uses another name. Older versions have only the socket.
 const (
 	nodeLock   = "netpold-lock"
 	nodeSocket = "@netpold"
 )
 
-// takeNode makes this process the netpold of the node, and returns where it is asked.
+// takeNode makes this process the node's netpold, and returns the socket for its commands.
 func takeNode(ctx context.Context, conn *kernel.Conn, log *slog.Logger) (net.Listener, error) {
 	stale, err := checkLock(ctx)
 	if err != nil {
@@ -46,7 +46,7 @@ func takeNode(ctx context.Context, conn *kernel.Conn, log *slog.Logger) (net.Lis
 	comment := fmt.Sprintf("netpold, pid %d%s%s", os.Getpid(), answersOn, l.Addr())
 	if err := conn.Lock(ctx, nodeLock, comment, stale); err != nil {
 		_ = l.Close()
-		if errors.Is(err, kernel.ErrLocked) { // since checkLock
+		if errors.Is(err, kernel.ErrLocked) { // taken since checkLock
 			return nil, anotherRuns("it has just started")
 		}
 		return nil, err
@@ -54,21 +54,21 @@ func takeNode(ctx context.Context, conn *kernel.Conn, log *slog.Logger) (net.Lis
 	return l, nil
 }
 
-// answersOn is what the name of the socket follows in the comment of the lock.
+// answersOn precedes the socket's name in the lock's comment.
 const answersOn = "; it answers on "
 
-// socketOf returns the name of the socket of who has taken the lock.
+// socketOf returns the socket's name from a lock.
 func socketOf(l kernel.Lock) string {
 	_, name, _ := strings.Cut(l.Comment, answersOn)
 	return name
 }
 
 func anotherRuns(who string) error {
-	return fmt.Errorf("another netpold runs on this node (in this network namespace): %s; stop it first", who)
+	return fmt.Errorf("another netpold is running on this node (in this network namespace): %s; stop it first", who)
 }
 
-// checkLock returns the lock that a netpold has left behind, or nil if there is none. That another netpold runs is an
-// error.
+// checkLock returns the lock that an ended netpold has left, or nil if there is none. It fails if another netpold is
+// running.
 func checkLock(ctx context.Context) (*kernel.Lock, error) {
 	lock, err := kernel.ReadLock(ctx, kernel.Config{}, nodeLock)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +87,7 @@ func checkLock(ctx context.Context) (*kernel.Lock, error) {
 	return &lock, nil
 }
 
-// listenNode opens the socket. A netpold that has no lock but the socket is respected.
+// listenNode opens the socket. It respects an older netpold, which has only the socket.
 func listenNode(ctx context.Context, log *slog.Logger) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "unix", nodeSocket)
 	if !errors.Is(err, unix.EADDRINUSE) {
@@ -101,7 +101,7 @@ func listenNode(ctx context.Context, log *slog.Logger) (net.Listener, error) {
 		}
 	}
 	name := nodeSocket + "-" + rand.Text()
-	log.Warn("another process holds the control socket; using a second one, which only commands run as root find",
+	log.Warn("another process holds the control socket; using a second one, which only commands run as root can find",
 		"socket", nodeSocket, "holder", holder, "second", name)
 	return new(net.ListenConfig).Listen(ctx, "unix", name)
 }
@@ -116,20 +116,20 @@ func listenerOf(ctx context.Context, name string) (*unix.Ucred, error) {
 	return peerOf(conn)
 }
 
-// A netpold that has just started, or that commits a large transaction, does not listen to the changes of tables for a
+// A netpold that has just started, or is committing a large transaction, does not listen for table changes for a
 // moment.
 const (
 	listenLooks = 20
 	listenPause = 50 * time.Millisecond
 )
 
-// listensToTables says whether any process listens to changes of nf_tables in this network namespace, which takes
-// CAP_NET_ADMIN. Every netpold is, and so the holder of a socket is none where nobody is: any process of root in a
+// listensToTables says whether any process listens for nf_tables changes in this network namespace, which takes
+// CAP_NET_ADMIN. Every netpold does, so if nobody does, the socket's holder is no netpold: any root process in a
 // container can hold a socket.
 func listensToTables(ctx context.Context) bool {
 	for range listenLooks {
 		sockets, err := os.ReadFile("/proc/thread-self/net/netlink")
-		if err != nil || tableListeners(sockets) > 0 { // not known: to be careful is to respect the socket
+		if err != nil || tableListeners(sockets) > 0 { // not known: respect the socket, to be safe
 			return true
 		}
 		select {
@@ -141,8 +141,8 @@ func listensToTables(ctx context.Context) bool {
 	return false
 }
 
-// tableListeners counts the sockets that listen to changes of nf_tables in a /proc/net/netlink, of which a line is,
-// among other things, the kernel's number of the socket, the protocol, the port, and the groups in hexadecimal.
+// tableListeners counts the sockets in /proc/net/netlink that listen for nf_tables changes. A line has the socket's
+// address, the protocol, the port, the groups in hexadecimal, and more.
 func tableListeners(sockets []byte) int {
 	n := 0
 	for lines := bufio.NewScanner(bytes.NewReader(sockets)); lines.Scan(); {
@@ -158,9 +158,8 @@ func tableListeners(sockets []byte) int {
 	return n
 }
 
-// dialNode connects to the daemon of the node. Whom the lock names is the daemon, as the lock takes CAP_NET_ADMIN.
-// Without a lock, as of an older version, or without the privilege to read it, whoever answers must be root or this
-// user.
+// dialNode connects to the node's daemon. The lock names it, and can be trusted as it takes CAP_NET_ADMIN. Without a
+// lock (an older version), or the privilege to read it, whoever answers must be root or this user.
 func dialNode(ctx context.Context) (net.Conn, error) {
 	name, known := nodeSocket, false
 	if lock, err := kernel.ReadLock(ctx, kernel.Config{}, nodeLock); err == nil {

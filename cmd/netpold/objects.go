@@ -12,19 +12,19 @@ import (
 	"github.com/netpold/netpold/watch/apiserver"
 )
 
-// objects are those of the API server that a kubeconfig names.
+// objects are those of the API server in a kubeconfig.
 type objects struct{ kubeconfig string }
 
 // AddFlags adds --kubeconfig.
 func (o *objects) AddFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.kubeconfig, "kubeconfig", "",
 		"kubeconfig file (default $KUBECONFIG, then the pod's service account)")
-	if cmd.Flags().Lookup("filename").Value.Type() == "string" { // of several, one may be of what was seen
+	if cmd.Flags().Lookup("filename").Value.Type() == "string" { // of several, one may be flows
 		cmd.MarkFlagsMutuallyExclusive("filename", "kubeconfig")
 	}
 }
 
-// Fetch asks the API server.
+// Fetch reads the objects from the API server.
 func (o *objects) Fetch(ctx context.Context) (*policy.Cluster, error) {
 	client, err := apiserver.NewClient(o.kubeconfig)
 	if err != nil {

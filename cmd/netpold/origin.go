@@ -16,11 +16,11 @@ import (
 // origin is where the objects come from.
 type origin struct {
 	source watch.Source
-	events *events.Recorder  // tells their users what they should know; nil without an API server
+	events *events.Recorder  // writes Kubernetes Events; nil without an API server
 	client *apiserver.Client // likewise
 }
 
-// origin returns where the flags say that the objects come from.
+// origin returns where the objects come from, by the flags.
 func (f runFlags) origin(log *slog.Logger) (origin, error) {
 	if f.manifests != "" {
 		return origin{source: &folder.Source{Dir: f.manifests, Log: log}}, nil
@@ -34,8 +34,8 @@ func (f runFlags) origin(log *slog.Logger) (origin, error) {
 	return origin{source: source, events: recorder, client: client}, nil
 }
 
-// untaint lets pods come to the node when policies are in force, and until ctx ends. It waits for the runtime's first
-// answer, too: between the first transaction and the gate pods would start unprotected.
+// untaint removes the node's taint once policies are in force, and keeps it off until ctx ends. It also waits for the
+// runtime's first answer: pods that start between the first transaction and the gate would be unprotected.
 func (d daemon) untaint(ctx context.Context, flags runFlags, loop *watch.Loop, gate *runtime.Plugin) {
 	if flags.taint != "" {
 		ready := func() bool {

@@ -18,7 +18,7 @@ func renderCommand() *cobra.Command {
 	var table tableFlags
 	cmd := &cobra.Command{
 		Use:   "render -f DIR|FILE|- --node NODE",
-		Short: "Print the ruleset that a node gets for manifests",
+		Short: "Print a node's ruleset for a set of manifests",
 		Long: `Print the ruleset that a node gets for the pods, namespaces and policies in manifests, in the form
 that "nft -f" loads and "nft list table" prints. It needs no root, no kernel and no cluster. Rules that do not
 compile or are over a limit are reported on standard error.
@@ -68,11 +68,11 @@ Exit status: 0 everything compiled, 1 some rules were left out, 2 error.`,
 	return cmd
 }
 
-// addNodeFlag adds --node, whose default is $NODE_NAME or else the name of the host.
+// addNodeFlag adds --node, whose default is $NODE_NAME or else the host name.
 func addNodeFlag(cmd *cobra.Command, node *string) {
 	name := os.Getenv("NODE_NAME")
 	if name == "" {
-		name, _ = os.Hostname() // without one, the flag is to be given
+		name, _ = os.Hostname() // without one, the flag is required
 	}
 	cmd.Flags().StringVar(node, "node", name,
 		"name of the node, as in spec.nodeName of its pods (default $NODE_NAME, then the host name)")

@@ -100,9 +100,8 @@ func addListenFlag(cmd *cobra.Command, listen *string) {
 	cmd.Flags().StringVar(listen, "listen", address, usage)
 }
 
-// gcPercent is how much garbage there may be, in percent of what lives. A node is short of memory sooner than of CPU:
-// half of Go's default takes a sixth off the memory of a large cluster, and at 500 pod events a second there is a
-// collection every six seconds.
+// gcPercent is GOGC unless it is set. A node runs short of memory before CPU: half of Go's default saves a sixth of the
+// memory in a large cluster, and at 500 pod events a second costs a collection every six seconds.
 const gcPercent = 50
 
 // run checks the flags, takes the node and runs a daemon on it.
@@ -175,7 +174,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 	return err
 }
 
-// daemon is what a running netpold holds open.
+// daemon is everything that a running netpold holds open.
 type daemon struct {
 	conn    *kernel.Conn
 	reads   *kernel.Reader
@@ -186,14 +185,14 @@ type daemon struct {
 	log   *slog.Logger
 }
 
-// tellLacks logs what netpold does without.
+// tellLacks logs what this kernel lacks.
 func tellLacks(log *slog.Logger, r watch.KernelReport) {
 	for _, l := range r.Lacks {
 		log.Warn(l.What, "effect", l.Effect, "needs", "Linux "+l.Since, "linux", r.Release)
 	}
 }
 
-// kernelReport says what netpold does without on this kernel.
+// kernelReport says what this kernel lacks, and the effect.
 func kernelReport(conn *kernel.Conn) (watch.KernelReport, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -231,7 +230,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	if group := flags.table.logGroup; group != 0 {
 		loop.Drops().Open(openDrops(group)) // before anything is in force
 	}
-	// The source is not waited for: while the API server is away, it takes long to notice the end.
+	// Nobody waits for the source: while the API server is away, it is slow to notice that ctx has ended.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
@@ -260,7 +259,7 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 	}
 }
 
-// followRuntime lets the runtime tell of new pods until ctx ends.
+// followRuntime serves the runtime's questions about new pods until ctx ends.
 func followRuntime(ctx context.Context, gate *runtime.Plugin) {
 	if gate != nil {
 		gate.Run(ctx)
@@ -268,7 +267,7 @@ func followRuntime(ctx context.Context, gate *runtime.Plugin) {
 	<-ctx.Done()
 }
 
-// nodeAddresses returns the addresses of the links of this network namespace.
+// nodeAddresses returns the addresses on the links of this network namespace.
 func nodeAddresses() ([]netip.Addr, error) {
 	all, err := net.InterfaceAddrs()
 	if err != nil {
@@ -283,7 +282,7 @@ func nodeAddresses() ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// followDrift tells the loop of what others change, until ctx ends.
+// followDrift tells the loop about changes that others make to the table, until ctx ends.
 func followDrift(ctx context.Context, loop *watch.Loop, watcher *kernel.Watcher) error {
 	for {
 		e, err := watcher.Next(ctx)
@@ -326,7 +325,7 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 	return nil
 }
 
-// sourceName is what reports call the source.
+// sourceName is the name of the source in reports.
 func (f runFlags) sourceName() string {
 	if f.manifests != "" {
 		return "folder " + f.manifests

@@ -26,8 +26,7 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, peer)
 }
 
-// private lets root and the daemon's own user ask handler, and nobody else: what is denied to whom is not everybody's
-// business.
+// private serves handler only to root and the daemon's own user: what is denied to whom is not everybody's business.
 func private(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer, ok := r.Context().Value(peerKey{}).(*unix.Ucred)
@@ -39,11 +38,11 @@ func private(handler http.Handler) http.Handler {
 	})
 }
 
-// peerOf returns the process at the other end of a unix socket: the one that connected, or the one that listens.
+// peerOf returns the process at the other end of a unix socket, be it the client or the listener.
 func peerOf(conn net.Conn) (*unix.Ucred, error) {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
-		return nil, fmt.Errorf("%s is no unix socket", conn.RemoteAddr())
+		return nil, fmt.Errorf("%s is not a unix socket", conn.RemoteAddr())
 	}
 	raw, err := unixConn.SyscallConn()
 	if err != nil {
@@ -56,10 +55,10 @@ func peerOf(conn net.Conn) (*unix.Ucred, error) {
 	return peer, cmp.Or(control, err)
 }
 
-// believed says whether a process is root's or this user's.
+// believed says whether a process belongs to root or to this user.
 func believed(peer *unix.Ucred) bool { return peer.Uid == 0 || int(peer.Uid) == os.Getuid() }
 
-// describePeer names a process. One of another container has no pid here.
+// describePeer names a process. One in another container has no pid here.
 func describePeer(peer *unix.Ucred) string {
 	if peer.Pid == 0 {
 		return fmt.Sprintf("a process in another container, user %d", peer.Uid)

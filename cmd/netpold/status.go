@@ -79,8 +79,8 @@ func (f statusFlags) printPolicy(cmd *cobra.Command, name string) error {
 	return command.Yes(report.InForce)
 }
 
-// listenAddress returns address in the form that package net wants. An IPv6 address without brackets, as the downward
-// API gives it for "$(HOST_IP):9911", gets them.
+// listenAddress returns address in the form that package net wants: an IPv6 address gets brackets, which the downward
+// API leaves out in "$(HOST_IP):9911".
 func listenAddress(address string) string {
 	i := strings.LastIndexByte(address, ':')
 	if i < 0 {
@@ -92,13 +92,13 @@ func listenAddress(address string) string {
 	return address
 }
 
-// askTimeout bounds a question to the daemon, which is on this node.
+// askTimeout bounds a request to the daemon, which is on this node.
 const askTimeout = 10 * time.Second
 
-// maxAnswer is how much of an error is printed, in bytes.
+// maxAnswer is how much of an error response is printed, in bytes.
 const maxAnswer = 1000
 
-// ask gets a JSON answer from the daemon, see open.
+// ask decodes the daemon's JSON answer; see open.
 func ask(ctx context.Context, listen, path string, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -113,7 +113,7 @@ func ask(ctx context.Context, listen, path string, answer any) error {
 	return nil
 }
 
-// open asks the daemon over its socket or, if listen is not empty, its endpoints.
+// open sends a request to the daemon, on its socket or, if listen is not empty, its endpoints.
 func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 	client, where := http.DefaultClient, listen
 	if listen == "" {
@@ -130,7 +130,7 @@ func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 		return nil, noDaemon(listen, refused.Err)
 	}
 	if failed := (*url.Error)(nil); errors.As(err, &failed) {
-		err = failed.Err // the rest says only what was asked
+		err = failed.Err // the rest only repeats the request
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask the daemon: %w", err)
@@ -140,13 +140,13 @@ func open(ctx context.Context, listen, path string) (io.ReadCloser, error) {
 	}
 	defer response.Body.Close()                                     //nolint:errcheck // only read from
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer)) // best effort: the status says enough
-	if response.StatusCode == http.StatusBadRequest {               // says what is wrong with the question
+	if response.StatusCode == http.StatusBadRequest {               // the text says what is wrong with the request
 		return nil, errors.New(strings.TrimSpace(string(text)))
 	}
 	return nil, fmt.Errorf("ask the daemon: %s: %s", response.Status, text)
 }
 
-// noDaemon says that the daemon cannot be reached.
+// noDaemon is the error of a daemon that cannot be reached.
 func noDaemon(listen string, err error) error {
 	if listen != "" {
 		return fmt.Errorf("no daemon answers on %s (is `netpold run` running, and with this --listen?): %w", listen,

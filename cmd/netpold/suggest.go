@@ -10,7 +10,7 @@ import (
 	"github.com/netpold/netpold/translate/flows"
 )
 
-// seenFlows asks the daemon on this node what was observed.
+// seenFlows fetches the observed flows from the daemon on this node.
 func seenFlows(ctx context.Context) ([]flows.Flow, error) {
 	body, err := open(ctx, "", new(command.FlowsFlags).Path())
 	if err != nil {

@@ -88,7 +88,7 @@ func TestSuggest(t *testing.T) {
 					"2026-11-22 00:01 UTC.\n",
 				"  ingress: [] # nothing was seen\n", "      cidr: 192.0.2.20/32\n"},
 			stderr: []string{"netpold: shop/db: no connection was seen, so its policies allow nothing\n",
-				", 0 would be stopped; what the policies change:\n",
+				", 0 would be blocked; the policies change:\n",
 				"lost  shop/web                              shop/api                        all but TCP 8081\n"}},
 		"standard input": {args: []string{"-f", cluster, "-f", "-"}, stdin: seenInShop, stdout: []string{suggested}},
 		"the other":      {args: []string{"-f", "-", "-f", seen}, stdin: strings.Join(objects, "\n---\n")},
@@ -96,7 +96,7 @@ func TestSuggest(t *testing.T) {
 			stdout: []string{"cidr: 0.0.0.0/0\n"}},
 		"lost": {args: []string{"-f", gone, "-f", cluster}, exit: command.ExitNo, stdout: []string{suggested},
 			stderr: []string{
-				"netpold: would be stopped: shop/cron -> shop/api TCP 8081: the pod shop/cron-1 is gone, "}},
+				"netpold: would be blocked: shop/cron -> shop/api TCP 8081: the pod shop/cron-1 is gone, "}},
 		"nothing seen": {args: []string{"-n", "monitoring", "-f", seen, "-f", cluster}, exit: command.ExitError,
 			stderr: []string{"no allowed connections of namespace monitoring were seen"}, withoutOutput: true},
 		"typo": {args: []string{"-n", "shpo", "-f", seen, "-f", cluster}, exit: command.ExitError,

@@ -194,7 +194,7 @@ func testFlowsGone(t *testing.T, p *prober.Prober, program string, d *daemon) {
 	if l, _ := d.await(t, "set of flows is full"); l.Level != "WARN" {
 		t.Errorf("%+v", l)
 	}
-	if out, _ := ask(t, program, "status"); !strings.Contains(out, "; 3 connections not counted, as it was full") {
+	if out, _ := ask(t, program, "status"); !strings.Contains(out, "; 3 connections not counted: the set was full") {
 		t.Errorf("%s", out)
 	}
 }

@@ -143,7 +143,8 @@ func refused(t *testing.T, program, holder string) {
 	t.Helper()
 	args := []string{"run", "--manifests", t.TempDir(), "--node", "node", "--listen", "", "--log-group", "0"}
 	out, exit := ask(t, program, args...)
-	if exit != 2 || !strings.Contains(out, "another netpold runs on this node") || !strings.Contains(out, holder) {
+	if exit != 2 || !strings.Contains(out, "another netpold is running on this node") ||
+		!strings.Contains(out, holder) {
 		t.Errorf("a second netpold: exit %d: %s\nwant %q", exit, out, holder)
 	}
 }

@@ -106,7 +106,7 @@ func (r *ride) passes(next version, takeover func()) {
 func (r *ride) tooEarly(program string) {
 	r.t.Helper()
 	out, err := r.run(exec.Command(program, "run", "--node=node-1", "--log-group=99", "--manifests="+r.folder()))
-	if err == nil || !strings.Contains(out, "another netpold runs on this node") {
+	if err == nil || !strings.Contains(out, "another netpold is running on this node") {
 		r.t.Errorf("a second netpold on the node: %v: %s", err, out)
 	}
 }

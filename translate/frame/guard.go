@@ -61,7 +61,7 @@ func (fr *Frame) setUnknown(d policy.Direction) {
 		}
 		return
 	}
-	c := &nft.Chain{Name: unknownChain(d), Comment: "addresses for pods of this node that no known pod has"}
+	c := &nft.Chain{Name: unknownChain(d), Comment: "this node's pod addresses that belong to no known pod"}
 	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
 	add(nft.NeighbourDiscovery{}, accept())
 	for _, kind := range noPods(d) {

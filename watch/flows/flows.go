@@ -70,7 +70,7 @@ type Log struct {
 // State is how much is observed, as `netpold status` shows it.
 type State struct {
 	Known int    `json:"known"` // flows of the history, at most twice Max
-	Held  int    `json:"held"`  // most flows in a set of the kernel
+	Held  int    `json:"held"`  // most flows in the kernel's set
 	Max   uint32 `json:"max"`   // of Held
 	// new connections that were not counted as the set was full, since the start
 	Lost  uint64 `json:"lost"`

@@ -14,9 +14,9 @@ import (
 	"github.com/netpold/netpold/watch/folder"
 )
 
-// Objects is where a command has the cluster from that is given no manifests.
+// Objects is where a command gets the cluster when it is given no manifests.
 type Objects interface {
-	AddFlags(*cobra.Command) // that say which API server; they exclude a single -f
+	AddFlags(*cobra.Command) // naming the API server; mutually exclusive with a single -f
 	Fetch(context.Context) (*policy.Cluster, error)
 }
 
@@ -24,10 +24,10 @@ type Objects interface {
 func AddSourceFlag(cmd *cobra.Command, source *string) {
 	cmd.Flags().StringVarP(source, "filename", "f", "",
 		"folder or file of manifests, YAML or JSON; - reads standard input (required)")
-	_ = cmd.MarkFlagRequired("filename") // fails for a flag that is not there
+	_ = cmd.MarkFlagRequired("filename") // fails only for an unknown flag
 }
 
-// Load reads manifests. The errors of the list name what was left out.
+// Load reads manifests. The listed errors name what was left out.
 func Load(source string, stdin io.Reader) (*policy.Cluster, []error, error) {
 	if source == "-" {
 		c, errs := folder.Read("standard input", stdin)
@@ -36,7 +36,7 @@ func Load(source string, stdin io.Reader) (*policy.Cluster, []error, error) {
 	return folder.Load(source)
 }
 
-// LoadOffline reads manifests, and complains of what is wrong with them.
+// LoadOffline reads manifests, and reports on standard error what is wrong with them.
 func LoadOffline(cmd *cobra.Command, source string) (*policy.Cluster, error) {
 	cluster, errs, err := Load(source, cmd.InOrStdin())
 	if err != nil {
@@ -48,7 +48,7 @@ func LoadOffline(cmd *cobra.Command, source string) (*policy.Cluster, error) {
 	return cluster, nil
 }
 
-// KnownNamespace returns an error for a namespace that nothing is in, with the name that comes nearest.
+// KnownNamespace returns an error for a namespace that nothing is in, suggesting the nearest name.
 func KnownNamespace(c *policy.Cluster, name string) error {
 	if name == "" {
 		return nil

@@ -21,7 +21,7 @@ type connectivityFlags struct {
 	source, namespace, output string
 }
 
-// Connectivity returns the command `connectivity`, which has the cluster from objects unless there is -f.
+// Connectivity returns the command `connectivity`, which gets the cluster from objects unless given -f.
 func Connectivity(objects Objects) *cobra.Command {
 	flags := connectivityFlags{objects: objects}
 	cmd := &cobra.Command{
@@ -31,8 +31,8 @@ func Connectivity(objects Objects) *cobra.Command {
 networks, by the text of the policies. It needs no root and no netpold on any node: pods, namespaces
 and policies come from manifests, or without -f from the API server.
 
-Workloads that policies treat alike are grouped: "shop/*" is every workload of a namespace. Left out is
-what no policy can block: a pod to itself, and a node to its own pods. Limits such as --max-ports of
+Workloads that policies treat alike are grouped: "shop/*" is every workload of a namespace. Traffic
+that no policy can block is left out: a pod to itself, and a node to its own pods. Limits such as --max-ports of
 "netpold run" are not applied.
 
 The output is txt for a terminal, md for a pull request, json, dot for Graphviz, svg, or html: one
@@ -73,7 +73,7 @@ func (f connectivityFlags) print(cmd *cobra.Command) error {
 	}
 	m := connectivity.New(cluster)
 	if len(m.Workloads) == 0 {
-		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: no pods found: connectivity is about pods")
+		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: no pods found; connectivity is about pods")
 	}
 	if err := format(cmd.OutOrStdout(), render.New(m, f.namespace)); err != nil {
 		return fmt.Errorf("print the connectivity: %w", err)

@@ -18,22 +18,22 @@ import (
 
 // diffFlags are the flags of `netpold diff`.
 type diffFlags struct {
-	objects        Objects // nil: they are always given
+	objects        Objects // nil: both sets must be given
 	sources        []string
 	output, failOn string
 }
 
-// Diff returns the command `diff`. With objects, one -f is enough: what the cluster of objects would gain and lose.
+// Diff returns the command `diff`. With objects, one -f is enough: it shows what that cluster would gain and lose.
 func Diff(objects Objects) *cobra.Command {
 	flags := diffFlags{objects: objects}
 	cmd := &cobra.Command{
 		Use:   "diff -f OLD -f NEW",
 		Short: "Show which connections are gained and lost between two sets of manifests",
 		Long: `Show which connections workloads gain and lose between two sets of manifests, and which policies
-cause it: for a pull request that changes policies. Policies are compared by what they mean, not by how they
+cause it: for reviewing a pull request that changes policies. Policies are compared by what they mean, not by how they
 are written. Both sets must include the pods.
 
-Exit status: 0 no change, 1 some change, 2 error. With --fail-on, other changes than that exit with 0.`,
+Exit status: 0 no change, 1 some change, 2 error. With --fail-on, all other changes exit with 0.`,
 		Example: `  netpold diff -f cluster.yaml -f changed/
   netpold diff -f old/ -f new/ -o md --fail-on=gained`,
 		Args: cobra.NoArgs,
@@ -44,12 +44,12 @@ Exit status: 0 no change, 1 some change, 2 error. With --fail-on, other changes 
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "txt, md or json")
 	cmd.Flags().StringVar(&flags.failOn, "fail-on", "any",
 		"which changes make the exit status 1: gained, lost or any")
-	_ = cmd.MarkFlagRequired("filename") // fails for a flag that is not there
+	_ = cmd.MarkFlagRequired("filename") // fails only for an unknown flag
 	if objects != nil {
 		cmd.Use = "diff [-f OLD] -f NEW"
 		cmd.Long += `
 
-With one -f, what is compared is the cluster of the API server, and the same with these manifests applied to it.`
+With one -f, it compares the API server's cluster with the same cluster after these manifests are applied.`
 		cmd.Example = "  netpold diff -f changed/\n" + cmd.Example
 	}
 	return cmd
@@ -73,7 +73,7 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 	}
 	diff := connectivity.Compare(connectivity.New(before), connectivity.New(after))
 	if err := format(cmd.OutOrStdout(), diff); err != nil {
-		return fmt.Errorf("print what differs: %w", err)
+		return fmt.Errorf("print the diff: %w", err)
 	}
 	if f.fails(diff) {
 		return ErrNo
@@ -81,7 +81,7 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 	return nil
 }
 
-// clusters returns what is compared.
+// clusters returns the two clusters to compare.
 func (f diffFlags) clusters(cmd *cobra.Command) (before, after *policy.Cluster, err error) {
 	after, err = LoadOffline(cmd, f.sources[len(f.sources)-1])
 	if err != nil {
@@ -97,8 +97,8 @@ func (f diffFlags) clusters(cmd *cobra.Command) (before, after *policy.Cluster, 
 	return before, apply(before, after), nil
 }
 
-// apply returns a cluster as it is when the objects of changes are applied to it. A namespace that has no labels but
-// its name was not given.
+// apply returns c after the objects of changes are applied to it. A namespace whose only label is its name was not in
+// the manifests.
 func apply(c, changes *policy.Cluster) *policy.Cluster {
 	next := *c
 	next.Namespaces, next.Modes = make(map[string]map[string]string), make(map[string]string)
@@ -124,7 +124,7 @@ func apply(c, changes *policy.Cluster) *policy.Cluster {
 	return &next
 }
 
-// replace returns all with the changes in the places of those of their names.
+// replace returns all with changes in place of the objects of the same names.
 func replace[T any](all, changes []T, name func(T) string) []T {
 	changed := make(map[string]bool)
 	for _, o := range changes {
@@ -134,7 +134,7 @@ func replace[T any](all, changes []T, name func(T) string) []T {
 	return append(kept, changes...)
 }
 
-// fails says whether a diff has what the exit status is to say.
+// fails says whether d has a change that --fail-on asks about.
 func (f diffFlags) fails(d *connectivity.Diff) bool {
 	has := func(gained bool) bool { //nolint:revive // a fact, not a mode
 		return slices.ContainsFunc(d.Changes, func(c connectivity.Change) bool { return c.Gained == gained })

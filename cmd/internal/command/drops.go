@@ -25,7 +25,7 @@ type DropsFlags struct {
 	Follow, Audit     bool
 	Top               int
 
-	NodeWidth int // of the column of nodes; no flag
+	NodeWidth int // of the node column; not a flag
 }
 
 // Add adds the flags to a command.
@@ -39,7 +39,7 @@ func (f *DropsFlags) Add(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("follow", "top")
 }
 
-// Args takes the number after --top: a flag whose value may be absent takes none from the next argument.
+// Args takes the number after --top, which pflag leaves as an argument because the flag's value is optional.
 func (f *DropsFlags) Args(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 && cmd.Flags().Changed("top") {
 		return cmd.Flags().Set("top", args[0])
@@ -47,7 +47,7 @@ func (f *DropsFlags) Args(cmd *cobra.Command, args []string) error {
 	return cobra.NoArgs(cmd, args)
 }
 
-// Check returns an error for a value that no flag takes.
+// Check returns an error for an invalid flag value.
 func (f *DropsFlags) Check(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("top") && f.Top < 1 {
 		return fmt.Errorf("--top=%d: want 1 or more", f.Top)
@@ -55,7 +55,7 @@ func (f *DropsFlags) Check(cmd *cobra.Command) error {
 	return CheckOutput(f.Output)
 }
 
-// Path returns what to ask a daemon for, at one of its paths.
+// Path returns one of the daemon's paths with the query that the flags ask for.
 func (f *DropsFlags) Path(path string) string {
 	query := url.Values{}
 	if f.Namespace != "" {
@@ -70,7 +70,7 @@ func (f *DropsFlags) Path(path string) string {
 	return path + "?" + query.Encode()
 }
 
-// PrintLine prints a line of a node, or of this one, "".
+// PrintLine prints a line of a node; "" is this one.
 func (f *DropsFlags) PrintLine(w io.Writer, node string, line drops.Line) error {
 	if f.Output == "json" {
 		return json.NewEncoder(w).Encode(struct {
@@ -83,27 +83,28 @@ func (f *DropsFlags) PrintLine(w io.Writer, node string, line drops.Line) error 
 		column = fmt.Sprintf("%-*s ", f.NodeWidth, node)
 	}
 	if line.Record == nil {
-		_, err := fmt.Fprintf(w, "%s(%d lines missed: they came faster than they were printed)\n", column, line.Missed)
+		_, err := fmt.Fprintf(w, "%s(%d lines missed: they arrived faster than they could be printed)\n", column,
+			line.Missed)
 		return err
 	}
 	_, err := fmt.Fprintf(w, "%s %s%s\n", line.Time.Local().Format(time.DateTime), column, line.Text)
 	return err
 }
 
-// Top is who was blocked most on some nodes, or on this one.
+// Top is who was blocked most, on some nodes or on this one.
 type Top struct {
 	Since   time.Time `json:"since"`
 	Packets uint64    `json:"packets"` // of all pairs
 	Pairs   []Pair    `json:"pairs"`
 }
 
-// Pair is a pair of a node, or of this one, "".
+// Pair is a pair on a node; "" is this one.
 type Pair struct {
 	Node string `json:"node,omitempty"`
 	drops.Pair
 }
 
-// Add takes in who was blocked most on a node.
+// Add adds a node's pairs.
 func (t *Top) Add(node string, of drops.Top) {
 	t.Packets += of.Packets
 	if t.Since.IsZero() || of.Since.Before(t.Since) {
@@ -114,7 +115,7 @@ func (t *Top) Add(node string, of drops.Top) {
 	}
 }
 
-// PrintTop prints the pairs that were blocked most. What the command ends with is [ErrNo] if there are none.
+// PrintTop prints the pairs that were blocked most, and returns [ErrNo] if there are none.
 func (f *DropsFlags) PrintTop(w io.Writer, top Top) error {
 	slices.SortStableFunc(top.Pairs, func(a, b Pair) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Node, b.Node))
@@ -150,7 +151,7 @@ func (f *DropsFlags) printPairs(w io.Writer, top Top) error {
 	return t.Flush()
 }
 
-// peerText is an end in the table: the pod, or else the address, and the port.
+// peerText is one end of a flow in the table: the pod, or else the address, and the port.
 func peerText(p drops.Peer) string {
 	name := p.Pod
 	if name == "" {

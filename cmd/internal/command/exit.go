@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package command is what netpold and kubectl-netpold have in common: the commands that need no daemon, and how those
-// that ask one print its answer. It touches no netlink, and builds wherever kubectl does.
+// Package command holds what netpold and kubectl-netpold share: the commands that need no daemon, and the printing of a
+// daemon's answers. It touches no netlink, and builds wherever kubectl does.
 package command
 
 import (
@@ -20,7 +20,7 @@ const (
 // ErrNo ends a command whose answer, already printed, is no.
 var ErrNo = errors.New("no") //nolint:gochecknoglobals // a sentinel error
 
-// Yes returns nil for the answer yes, and else [ErrNo].
+// Yes returns nil if the answer is yes, and [ErrNo] otherwise.
 func Yes(yes bool) error { //nolint:revive // the answer, not a mode
 	if yes {
 		return nil
@@ -28,7 +28,7 @@ func Yes(yes bool) error { //nolint:revive // the answer, not a mode
 	return ErrNo
 }
 
-// CheckOutput returns an error for a format that is not text or json.
+// CheckOutput returns an error for a format other than text or json.
 func CheckOutput(format string) error {
 	if format != "text" && format != "json" {
 		return fmt.Errorf("--output=%s: want text or json", format)
@@ -36,7 +36,7 @@ func CheckOutput(format string) error {
 	return nil
 }
 
-// Exit returns the exit code of a command that has ended with err, and prints what is wrong.
+// Exit prints err, unless it is [ErrNo], and returns the exit code for it.
 func Exit(stderr io.Writer, err error) int {
 	switch {
 	case errors.Is(err, ErrNo):
@@ -48,7 +48,8 @@ func Exit(stderr io.Writer, err error) int {
 	return 0
 }
 
-// PlainText returns text that others have said, as a node or an API server, with "?" for what a terminal might act on.
+// PlainText returns text from elsewhere, such as a node or an API server, with "?" for whatever a terminal might act
+// on.
 func PlainText(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {

@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/watch/explain"
 )
 
-// ExplainFlags are flags of `netpold explain`.
+// ExplainFlags are the flags that every `explain` has.
 type ExplainFlags struct {
 	Rules, Verify bool
 	Output        string
@@ -29,7 +29,7 @@ func (f *ExplainFlags) Add(cmd *cobra.Command) {
 	AddLimitFlags(cmd, &f.Limits)
 }
 
-// Explain answers about a cluster that is known. It makes the tables of nodes only if they matter.
+// Explain answers for a known cluster. It builds the nodes' tables only if they matter.
 func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (explain.Answer, error) {
 	flows, err := cluster.ParseFlows(src, dst)
 	if err != nil {
@@ -52,7 +52,7 @@ func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (explai
 	return e, nil
 }
 
-// Print prints an answer. What the command ends with is [ErrNo] if the flows are denied.
+// Print prints an answer, and returns [ErrNo] if a flow is denied.
 func (f *ExplainFlags) Print(w io.Writer, e explain.Answer) error {
 	var missing int
 	if f.Output == "json" {
@@ -70,7 +70,7 @@ func (f *ExplainFlags) Print(w io.Writer, e explain.Answer) error {
 	return Yes(e.Allowed)
 }
 
-// print prints an answer, and returns in how many places the kernel holds something else.
+// print prints an answer, and returns the number of places where the kernel differs.
 func (f *ExplainFlags) print(w io.Writer, e explain.Answer) (missing int) {
 	for _, flow := range e.Flows {
 		fmt.Fprint(w, flow.Text)
@@ -83,7 +83,7 @@ func (f *ExplainFlags) print(w io.Writer, e explain.Answer) (missing int) {
 	return missing
 }
 
-// printRules prints the rules that a flow matches on a node, and returns how many of them the kernel does not hold.
+// printRules prints the rules that a flow matches on a node, and returns how many of them the kernel lacks.
 func printRules(w io.Writer, node explain.NodeText) (missing int) {
 	fmt.Fprintf(w, "  rules on node %s:\n", node.Node)
 	for _, rule := range node.Rules {

@@ -23,7 +23,7 @@ import (
 
 // Fetch returns the pods, namespaces and policies of an API server, as they are now.
 func Fetch(ctx context.Context, client *apiserver.Client) (*policy.Cluster, error) {
-	// That the watches are ended is no news, and other errors are returned.
+	// No log: ending the watches is not news, and other errors are returned.
 	ctx, cancel := context.WithCancelCause(klog.NewContext(ctx, klog.Logger{}))
 	defer cancel(nil)
 	all := &collected{
@@ -41,10 +41,10 @@ func Fetch(ctx context.Context, client *apiserver.Client) (*policy.Cluster, erro
 	return all.cluster(), nil
 }
 
-// errSynced ends the reading of a cluster that is complete.
+// errSynced ends the read once the cluster is complete.
 var errSynced = fmt.Errorf("everything is known") //nolint:gochecknoglobals // a sentinel error
 
-// collected is the objects of a cluster, until all are known or the server does not answer.
+// collected gathers the objects of a cluster, until all are known or the server does not answer.
 type collected struct {
 	mu         sync.Mutex
 	pods       map[types.NamespacedName]policy.Pod
@@ -57,24 +57,24 @@ type collected struct {
 	nodePeers       map[string]policy.NodePeer
 }
 
-// Update, Away and Synced are what a source tells a [watch.Sink].
+// Update, Away and Synced implement [watch.Sink].
 func (c *collected) Update(edit func(watch.Objects)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	edit(c)
 }
 
-// Away ends the reading: who asks wants to know rather than to wait.
+// Away ends the read: the user would rather have the error than wait.
 func (c *collected) Away(err error) {
 	if err != nil {
 		c.done(err)
 	}
 }
 
-// Synced ends the reading.
+// Synced ends the read.
 func (c *collected) Synced() { c.done(errSynced) }
 
-// SetPod and the others are what a source does to [watch.Objects].
+// SetPod and the others implement [watch.Objects].
 func (c *collected) SetPod(p policy.Pod)                               { c.pods[p.NamespacedName] = p }
 func (c *collected) DeletePod(n types.NamespacedName)                  { delete(c.pods, n) }
 func (c *collected) SetNamespace(name string, l map[string]string)     { c.namespaces[name] = l }
@@ -98,7 +98,7 @@ func (c *collected) ClusterPolicies() iter.Seq[types.NamespacedName] {
 	return inNoNamespace(c.clusterPolicies)
 }
 
-// inNoNamespace yields the keys of m as names.
+// inNoNamespace yields the keys of m as names without a namespace.
 func inNoNamespace[T any](m map[string]T) iter.Seq[types.NamespacedName] {
 	return func(yield func(types.NamespacedName) bool) {
 		for name := range m {
@@ -109,7 +109,7 @@ func inNoNamespace[T any](m map[string]T) iter.Seq[types.NamespacedName] {
 	}
 }
 
-// cluster returns what was told.
+// cluster returns what was gathered.
 func (c *collected) cluster() *policy.Cluster {
 	c.mu.Lock()
 	defer c.mu.Unlock()

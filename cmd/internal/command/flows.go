@@ -20,7 +20,7 @@ type FlowsFlags struct {
 	Follow            bool
 	Since             time.Duration
 
-	NodeWidth int // of the column of nodes; no flag
+	NodeWidth int // of the node column; not a flag
 }
 
 // Add adds the flags to a command.
@@ -32,7 +32,7 @@ func (f *FlowsFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.Since, "since", 0, "show only flows seen within this time, such as 10m")
 }
 
-// Check says what is wrong with the flags.
+// Check returns an error for an invalid flag value.
 func (f *FlowsFlags) Check() error {
 	switch {
 	case f.Output != "txt" && f.Output != "json":
@@ -43,7 +43,7 @@ func (f *FlowsFlags) Check() error {
 	return nil
 }
 
-// Path returns what to ask a daemon for.
+// Path returns the daemon's path with the query that the flags ask for.
 func (f *FlowsFlags) Path() string {
 	query := url.Values{}
 	if f.Namespace != "" {
@@ -58,7 +58,7 @@ func (f *FlowsFlags) Path() string {
 	return "/flows?" + query.Encode()
 }
 
-// PrintFlow prints a flow in a line of its own.
+// PrintFlow prints a flow on a line of its own.
 func (f *FlowsFlags) PrintFlow(w io.Writer, flow flows.Flow) error {
 	if f.Output == "json" {
 		return flows.Write(w, flow)
@@ -72,7 +72,7 @@ func (f *FlowsFlags) PrintFlow(w io.Writer, flow flows.Flow) error {
 	return err
 }
 
-// Print prints flows, as txt those of the same workloads as one.
+// Print prints flows; as txt, those between the same workloads on one line.
 func (f *FlowsFlags) Print(w io.Writer, all []flows.Flow) error {
 	if f.Output == "json" {
 		return flows.Write(w, all...)
@@ -86,7 +86,7 @@ func (f *FlowsFlags) Print(w io.Writer, all []flows.Flow) error {
 	return t.Flush()
 }
 
-// byWorkload returns flows that look the same as one, in order.
+// byWorkload merges flows that would print alike, and sorts them.
 func byWorkload(all []flows.Flow) []flows.Flow {
 	type look struct {
 		from, to, service string

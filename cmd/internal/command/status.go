@@ -43,7 +43,7 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 			row("  equal priority", "%s: evaluated in this order, by name", strings.Join(tie, ", "))
 		}
 		for _, list := range c.Sequential {
-			row("  sequential", "%s: too large for one lookup, their rules are asked one after the other",
+			row("  sequential", "%s: too large for one lookup; their rules are checked one after the other",
 				strings.Join(list, ", "))
 		}
 	}
@@ -90,7 +90,7 @@ func PrintPolicy(w io.Writer, output string, r watch.PolicyReport) error {
 	return err
 }
 
-// PrintJSON prints a value for programs, and so that people can read it.
+// PrintJSON prints a value as indented JSON.
 func PrintJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
@@ -98,7 +98,7 @@ func PrintJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// SyncText says whether a daemon is in sync, or "no: " and why not.
+// SyncText is "yes" if a daemon is in sync, or "no: " and the reason.
 func SyncText(r watch.Report) string {
 	switch {
 	case r.InSync:
@@ -111,7 +111,7 @@ func SyncText(r watch.Report) string {
 	return "no: a transaction is in progress"
 }
 
-// counted is a number of things.
+// counted is a number with its noun.
 func counted(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -120,9 +120,9 @@ func counted(n int, one, many string) string {
 }
 
 func flowsText(s flows.State) string {
-	text := fmt.Sprintf("%d known, %d of at most %d in a set of the kernel", s.Known, s.Held, s.Max)
+	text := fmt.Sprintf("%d known, %d of at most %d in the kernel's set", s.Known, s.Held, s.Max)
 	if s.Lost > 0 {
-		text += fmt.Sprintf("; %d connections not counted, as it was full", s.Lost)
+		text += fmt.Sprintf("; %d connections not counted: the set was full", s.Lost)
 	}
 	if s.Error != "" {
 		text += "; not read: " + s.Error

@@ -22,7 +22,7 @@ import (
 	"github.com/netpold/netpold/translate/suggest"
 )
 
-// Seen asks for the connections that were observed, where no file tells them.
+// Seen fetches the observed connections when no file has them.
 type Seen func(context.Context) ([]flows.Flow, error)
 
 // suggestFlags are the flags of `netpold suggest`.
@@ -33,8 +33,8 @@ type suggestFlags struct {
 	namespace, external string
 }
 
-// Suggest returns the command `suggest`, which has the cluster from objects and what was observed from seen, unless
-// there is -f for them.
+// Suggest returns the command `suggest`. What no -f gives comes from objects and seen: the cluster, and the observed
+// connections.
 func Suggest(objects Objects, seen Seen) *cobra.Command {
 	flags := suggestFlags{objects: objects, seen: seen}
 	cmd := &cobra.Command{
@@ -43,7 +43,7 @@ func Suggest(objects Objects, seen Seen) *cobra.Command {
 		Long: `Suggest NetworkPolicies for a namespace: one for ingress and one for egress of each workload, which
 allow the connections that were observed ("netpold run --observe") and isolate the rest. Connections that
 policies already allow, or that were denied, are not suggested. A comment on each rule says how often its
-connections were seen, and when last.
+connections were seen, and when the last one was.
 
 Before it prints anything, it replays every observed connection against the result. Standard error lists
 those that would be blocked, and the connections gained and lost between workloads, as "netpold diff" does.
@@ -60,13 +60,13 @@ Exit status: 0 all observed connections stay allowed, 1 some do not, 2 error.`,
 	}
 	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "", "namespace to suggest policies for (required)")
 	cmd.Flags().StringArrayVarP(&flags.sources, "filename", "f", nil,
-		"flows, or folder or file of manifests; - reads standard input; may be repeated (default the daemon, and the "+
-			"API server)")
+		"file of flows, or folder or file of manifests; - reads standard input; may be repeated (default the daemon "+
+			"and the API server)")
 	cmd.Flags().StringVar(&flags.external, "external", "exact",
-		"networks for outside and node addresses: exact, 24 (a /24; a /64 for IPv6), or any (of the internet; of "+
-			"another address its private network)")
+		"what to allow for outside and node addresses: exact, 24 (their /24, or /64 for IPv6), or any (the internet, "+
+			"or the private network of the address)")
 	objects.AddFlags(cmd)
-	_ = cmd.MarkFlagRequired("namespace") // fails for a flag that is not there
+	_ = cmd.MarkFlagRequired("namespace") // fails only for an unknown flag
 	return cmd
 }
 
@@ -95,15 +95,15 @@ func (f suggestFlags) print(cmd *cobra.Command) error {
 	return tell(cmd.ErrOrStderr(), s)
 }
 
-// tell says what an operator should know of a suggestion.
+// tell prints what an operator should know about a suggestion.
 func tell(w io.Writer, s *suggest.Suggestion) error {
 	for _, note := range s.Notes {
 		fmt.Fprintln(w, "netpold:", note)
 	}
-	list(w, "would be stopped", s.Lost)
+	list(w, "would be blocked", s.Lost)
 	list(w, "not suggested", s.Outdated)
 	if len(s.Policies) > 0 {
-		fmt.Fprintf(w, "netpold: %s, %d would be stopped; what the policies change:\n\n", s.SeenText(),
+		fmt.Fprintf(w, "netpold: %s, %d would be blocked; the policies change:\n\n", s.SeenText(),
 			len(s.Lost))
 		diff := connectivity.Summarise(connectivity.New(s.Before), connectivity.New(s.After))
 		if err := render.DiffText(w, diff); err != nil {
@@ -127,13 +127,13 @@ func list(w io.Writer, what string, all []suggest.Lost) {
 	}
 }
 
-// given is what a suggestion is made from.
+// given is the input of a suggestion.
 type given struct {
 	cluster *policy.Cluster
 	flows   []flows.Flow
 }
 
-// read reads the files, and asks for what they do not have.
+// read reads the files, and fetches what they lack.
 func (f suggestFlags) read(cmd *cobra.Command) (given, error) {
 	var g given
 	seen := false
@@ -160,7 +160,7 @@ func (f suggestFlags) read(cmd *cobra.Command) (given, error) {
 	return g, err
 }
 
-// add reads a file of flows, or manifests, and says which it was.
+// add reads a file of flows or manifests, and says which it was.
 func (g *given) add(cmd *cobra.Command, source string) (isFlows bool, err error) {
 	name, r := "standard input", cmd.InOrStdin()
 	if source != "-" {
@@ -202,7 +202,7 @@ func startsFlows(r *bufio.Reader) bool {
 	return json.NewDecoder(bytes.NewReader(head)).Decode(&object) == nil && object.Kind == ""
 }
 
-// manifests adds what manifests have.
+// manifests adds the objects in manifests.
 func (g *given) manifests(cmd *cobra.Command, source string, stdin io.Reader) error {
 	more, errs, err := Load(source, stdin)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// traces makes the tables of the nodes of a flow's pods, and follows the flow through them, the source's first.
+// traces builds the tables of the nodes of a flow's pods, and follows the flow through them, the source's first.
 func traces(c *policy.Cluster, f policy.Flow, options translate.Options) ([]translate.NodeTrace, error) {
 	var all []translate.NodeTrace
 	for _, s := range nodesOf(c, f, options) {
@@ -25,7 +25,7 @@ func traces(c *policy.Cluster, f policy.Flow, options translate.Options) ([]tran
 	return all, nil
 }
 
-// nodesOf returns the states of the nodes of the pods that claim an address of a flow, the source's first.
+// nodesOf returns the states of the nodes whose pods claim an address of a flow, the source's first.
 func nodesOf(c *policy.Cluster, f policy.Flow, options translate.Options) []*translate.State {
 	var states []*translate.State
 	seen := make(map[string]bool)
@@ -36,7 +36,7 @@ func nodesOf(c *policy.Cluster, f policy.Flow, options translate.Options) []*tra
 			}
 			seen[p.Node] = true
 			s := translate.New(p.Node, options)
-			s.Add(c) // its errors are the caller's to have seen
+			s.Add(c) // the caller has seen the errors
 			states = append(states, s)
 		}
 	}

@@ -32,8 +32,7 @@ func Version() string {
 	return versionOf(info)
 }
 
-// versionOf is Version of what a build recorded: the module's version, and the commit that it was built from, with its
-// date.
+// versionOf is Version for what a build recorded: the module's version, the commit and its date.
 func versionOf(info *debug.BuildInfo) string {
 	settings := make(map[string]string)
 	for _, s := range info.Settings {
