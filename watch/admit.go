@@ -12,28 +12,28 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// specPatience is how long [Loop.Admit] waits for the API to tell of a pod that the runtime knows. It nearly always
-// has: the kubelet got the pod from there.
+// specPatience is how long [Loop.Admit] waits for the API server's news of a pod that the runtime knows. It has nearly
+// always arrived: the kubelet got the pod from there.
 const specPatience = 250 * time.Millisecond
 
-// admission is a sandbox that waits until the kernel holds what follows from it.
+// admission is a sandbox that waits until the kernel has its rules.
 type admission struct {
 	id       string
-	included bool // in the transaction that is in flight
+	included bool // in the transaction in flight
 	done     chan struct{}
 }
 
-// admissions are those that wait. The loop's lock guards them.
+// admissions are the waiting sandboxes. The loop's lock guards them.
 type admissions map[*admission]struct{}
 
-// include notes which of them the table has that is now brought to the kernel.
+// include notes which sandboxes the next transaction covers.
 func (all admissions) include(s *translate.State) {
 	for a := range all {
 		a.included = s.Settled(a.id)
 	}
 }
 
-// release ends the waiting of those that the kernel has.
+// release ends the wait of those that the kernel now has.
 func (all admissions) release() {
 	for a := range all {
 		if a.included {
@@ -43,9 +43,9 @@ func (all admissions) release() {
 	}
 }
 
-// Admit takes a sandbox, and waits until the kernel holds what follows from it, or until ctx is done. Known says
-// whether the API has told of the pod: if not, what the runtime says of it counts, and the names of its ports are
-// missing. After an error the sandbox still is the loop's, until [Loop.Release].
+// Admit takes a sandbox, and waits until the kernel has its rules, or ctx is done. Known says whether the API server
+// has told us about the pod: if not, the runtime's word counts, which lacks the names of ports. Even after an error the
+// loop keeps the sandbox, until [Loop.Release].
 func (l *Loop) Admit(ctx context.Context, b policy.Sandbox) (known bool, err error) {
 	known, _ = l.toldOf(b)
 	if err := l.enforce(ctx, b); err != nil || known {
@@ -54,10 +54,10 @@ func (l *Loop) Admit(ctx context.Context, b policy.Sandbox) (known bool, err err
 	if !l.awaitSpec(ctx, b) {
 		return false, nil
 	}
-	return true, l.enforce(ctx, b) // what the API tells of the pod may be another isolation
+	return true, l.enforce(ctx, b) // by what the API says, the pod may have another isolation
 }
 
-// enforce sets a sandbox, and waits until the kernel holds what follows from it.
+// enforce sets a sandbox, and waits until the kernel has its rules.
 func (l *Loop) enforce(ctx context.Context, b policy.Sandbox) error {
 	a := &admission{id: b.ID, done: make(chan struct{})}
 	l.edit(func(s *translate.State) {
@@ -80,7 +80,7 @@ func (l *Loop) enforce(ctx context.Context, b policy.Sandbox) error {
 	return fmt.Errorf("its policies are not in force yet: %s: %w", text, ctx.Err())
 }
 
-// awaitSpec waits until the API has told of the pod of a sandbox, and says whether it has.
+// awaitSpec waits a while for the API's news of a sandbox's pod, and says whether it came.
 func (l *Loop) awaitSpec(ctx context.Context, b policy.Sandbox) bool {
 	ctx, cancel := context.WithTimeout(ctx, specPatience)
 	defer cancel()
@@ -97,7 +97,7 @@ func (l *Loop) awaitSpec(ctx context.Context, b policy.Sandbox) bool {
 	}
 }
 
-// toldOf says whether the API has told of the pod of a sandbox; if not, told is closed when it has told of anything.
+// toldOf says whether the API has told us about a sandbox's pod; if not, told is closed at its next news of any pod.
 func (l *Loop) toldOf(b policy.Sandbox) (known bool, told <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,19 +110,19 @@ func (l *Loop) toldOf(b policy.Sandbox) (known bool, told <-chan struct{}) {
 	return false, l.told
 }
 
-// Release forgets a sandbox: what the API tells of its addresses holds again.
+// Release forgets a sandbox: the API decides again who has its addresses.
 func (l *Loop) Release(id string) {
 	l.edit(func(s *translate.State) { s.DeleteSandbox(id) })
 }
 
-// Resync takes all live sandboxes, in place of those that were known. It returns how many of them have an address that
-// was not known to be theirs: their containers may have run without their policies.
+// Resync replaces all known sandboxes by the live ones. It returns how many of these have an address that was not known
+// to be theirs: their containers may have run without their policies.
 func (l *Loop) Resync(live []policy.Sandbox) (unprotected int) {
 	l.edit(func(s *translate.State) {
 		ids := make(map[string]bool)
 		for _, b := range live {
 			ids[b.ID] = true
-			if l.status.Synced && !owns(s, b) { // before, nothing is known of any pod
+			if l.status.Synced && !owns(s, b) { // before that, no pod is known
 				unprotected++
 			}
 		}
@@ -139,7 +139,7 @@ func (l *Loop) Resync(live []policy.Sandbox) (unprotected int) {
 	return unprotected
 }
 
-// owns says whether the addresses of a sandbox are known to be its pod's.
+// owns says whether a sandbox's addresses are known to belong to its pod.
 func owns(s *translate.State, b policy.Sandbox) bool {
 	for _, a := range b.IPs {
 		if p, ok := s.PodAt(a); !ok || p.NamespacedName != b.NamespacedName {
@@ -149,8 +149,8 @@ func owns(s *translate.State, b policy.Sandbox) bool {
 	return true
 }
 
-// Doubt notes that the runtime is not heard of any more: of what it told, that counts which the API does not
-// contradict.
+// Doubt notes that the runtime is no longer heard: what it told us counts only as far as the API does not contradict
+// it.
 func (l *Loop) Doubt() {
 	l.edit(func(s *translate.State) {
 		for _, b := range s.Sandboxes() {
@@ -160,15 +160,14 @@ func (l *Loop) Doubt() {
 	})
 }
 
-// edit changes the state as [Loop.Update] does, and wakes the loop also when that changed nothing, for those who wait
-// for it.
+// edit is [Loop.Update] that wakes the loop even if nothing changed, for those who wait for it.
 func (l *Loop) edit(change func(*translate.State)) {
 	l.Update(func(Objects) { change(l.state) })
 	l.poke()
 }
 
-// inherit has the first transaction keep the guard of a previous netpold, before which the runtime told of new pods. It
-// may not have told of one yet since the restart, and what was closed is not to be open for that long.
+// inherit makes the first transaction keep the guard of the previous netpold. Since the restart the runtime may not
+// have reported a pod yet, and what was closed must not open until it does.
 func (l *Loop) inherit(ctx context.Context) {
 	counts := frame.UnknownSets()[0]
 	for _, table := range []string{frame.TableName, frame.HandoverTable} {

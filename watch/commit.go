@@ -13,13 +13,13 @@ import (
 	"github.com/netpold/netpold/watch/explain"
 )
 
-// Kernel holds tables of the inet family, for the loop alone. After an error the loop takes nothing as known of what
-// the kernel holds, and replaces the whole table.
+// Kernel holds tables of the inet family, for the loop alone. After an error the loop assumes nothing about what the
+// kernel holds, and replaces the whole table.
 type Kernel interface {
 	Reads
-	// Apply commits a transaction: all of it or nothing that a packet meets.
+	// Apply commits a transaction; packets meet all of it or nothing.
 	Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error)
-	// Settle waits until no packet is under way that was when it was called.
+	// Settle waits until every packet that was in flight when it was called has left the rules.
 	Settle(ctx context.Context) error
 	// DeleteTable deletes a table, if it is there.
 	DeleteTable(ctx context.Context, name string) error
@@ -27,12 +27,12 @@ type Kernel interface {
 	Hooked(ctx context.Context, table, chain string) (bool, error)
 	// InForce says whether a table has a base chain, of whatever name.
 	InForce(ctx context.Context, table string) (bool, error)
-	// Shape returns how much a table holds. That it is not there is an error that is fs.ErrNotExist; with another
-	// error, the shape may be of no single moment.
+	// Shape returns how much a table holds; fs.ErrNotExist if there is no such table. With another error, the counts
+	// may stem from different moments.
 	Shape(ctx context.Context, table string) (nft.Shape, error)
 }
 
-// Reads reads from the kernel, beside its transactions.
+// Reads reads from the kernel, concurrently with transactions.
 type Reads interface {
 	denied.Reads
 	explain.Reads
@@ -40,7 +40,7 @@ type Reads interface {
 	Generation(ctx context.Context) (uint32, error)
 }
 
-// apply brings the kernel a transaction.
+// apply commits a transaction: a change, or a whole table.
 func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
 	if tx.Replaces() {
 		return l.replace(ctx, tx)
@@ -51,17 +51,16 @@ func (l *Loop) apply(ctx context.Context, tx *nft.Transaction) error {
 	return err
 }
 
-// replace brings the kernel a whole table. A large one takes many transactions, so that others may write meanwhile; and
-// even in one, a packet that is on its way through the old table while that is deleted may find its rules and miss its
-// maps, and pass. So another table of the same content, the handover, is in force before the old one is deleted and
-// until the new one is:
+// replace commits a whole table. A large one takes many transactions, so that others may write in between; and even in
+// one, a packet in the old table while it is deleted may find its rules but miss its maps, and pass. So a second table
+// of the same content, the handover, is in force from before the old one is deleted until the new one is in force:
 //
 //	old table   ────────────┤ deleted
 //	handover           ├─────────────────────────────┤ deleted
 //	new table                      building ├────────────────
 //
-// A netpold that is killed in between leaves one of them in force, and the next one goes on from there. Where neither
-// is there is nothing to hand over, and no time to lose.
+// A netpold that is killed in between leaves one of them in force, and the next one continues from there. If neither
+// is, there is nothing to hand over, and no time to lose.
 func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 	handover := *tx
 	handover.Table, handover.Comment = frame.HandoverTable, "in force while inet "+tx.Table+" is replaced"
@@ -69,8 +68,8 @@ func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 	if err != nil {
 		return err
 	}
-	// Of another version, too, whose base chains may have other names. They are made last, so the rest of the table is
-	// there.
+	// Another version's table counts too, whose base chains may have other names. They are made last, so the rest of it
+	// is there.
 	old, err := l.config.Kernel.InForce(ctx, tx.Table)
 	if err != nil {
 		return err
@@ -90,7 +89,7 @@ func (l *Loop) replace(ctx context.Context, tx *nft.Transaction) error {
 	return l.retire(ctx, &handover)
 }
 
-// build makes a whole table, stage by stage. It is in force from the last one on.
+// build makes a whole table, stage by stage. The last one puts it in force.
 func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 	detached := *tx
 	detached.Detached = true
@@ -102,8 +101,8 @@ func (l *Loop) build(ctx context.Context, tx *nft.Transaction) error {
 	return nil
 }
 
-// retire deletes the table that tx replaces, also one that another process has left. First it loses its base chains,
-// and the packets leave, which would miss its sets: then nothing is counted in it any more, and what was is known.
+// retire deletes the table that tx replaces, even one that another process left. First its base chains go, then the
+// packets still in it leave, which would otherwise miss its sets: from then on its counts are final and can be read.
 func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 	unhook := &nft.Transaction{Table: tx.Table}
 	for _, c := range baseChains(tx) {
@@ -111,7 +110,7 @@ func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 		if err != nil {
 			return err
 		}
-		if hooked { // somebody else may have been faster, and to be refused takes long
+		if hooked { // somebody else may have been faster, and a refusal takes long
 			unhook.Ops = append(unhook.Ops, nft.Op{Verb: nft.DeleteChain, Chain: c})
 		}
 	}

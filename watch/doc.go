@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch is the loop that brings a node's table to what the cluster's objects say. A [Source]
-// feeds them to it, as to any [Sink].
+// Package watch is the loop that makes a node's table follow the cluster's objects. A [Source] feeds them to it, as to
+// any [Sink].
 //
-// In the drawings, a file without a folder is one of this package, and a folder is one below it or
-// below the module's root.
+// In the drawings, a file without a folder is in this package, and a folder is below it or below the module's root.
 //
 // # The way of a pod event
 //

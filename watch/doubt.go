@@ -12,9 +12,8 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// doubts are the reasons to think that the kernel does not hold the table as the loop left it. They are counted: a
-// replacement of the table, or a look at it, settles those that were raised before it began, and never one that came
-// meanwhile.
+// doubts are reasons to think that the kernel's table is not as the loop left it. They are counted: a replacement of
+// the table, or a look at it, settles those raised before it began, never later ones.
 type doubts struct {
 	raised, settled uint64
 	why             string // the newest, as /readyz says it
@@ -25,19 +24,19 @@ func (d *doubts) raise(why string) {
 	d.why = why
 }
 
-// settle ends the first n doubts.
+// settle settles the first n doubts.
 func (d *doubts) settle(n uint64) { d.settled = max(d.settled, n) }
 
 // open says whether there is a doubt.
 func (d *doubts) open() bool { return d.settled < d.raised }
 
-// Drifted says that somebody else changed the table, and who. The loop replaces it at once. Before the first
-// transaction has begun there is nothing to do: what was changed is a previous process's.
+// Drifted tells the loop that another program changed the table. The loop replaces it at once. Before the first
+// transaction there is nothing to do: the table is still a previous process's.
 func (l *Loop) Drifted(program string) {
 	l.mu.Lock()
 	begun := l.inFlight || l.status.Transactions > 0
 	if begun {
-		l.doubts.raise("another program (" + program + ") changed the table, which is not restored yet")
+		l.doubts.raise("another program (" + program + ") changed the table, which is not yet restored")
 		l.forget(ReasonDrift)
 	}
 	l.mu.Unlock()
@@ -48,13 +47,13 @@ func (l *Loop) Drifted(program string) {
 	}
 }
 
-// Lost says that the kernel could not tell of all changes, so that somebody else may have changed the table. The loop
-// looks at it, between two transactions.
+// Lost tells the loop that notifications of changes were lost, so that another program may have changed the table. The
+// loop looks at it between two transactions.
 func (l *Loop) Lost() {
 	l.mu.Lock()
 	begun := l.inFlight || l.status.Transactions > 0
 	if begun {
-		l.doubts.raise("notifications of table changes were lost, and the table is not checked yet")
+		l.doubts.raise("notifications of table changes were lost, and the table is not yet checked")
 	}
 	l.mu.Unlock()
 	if begun {
@@ -63,8 +62,8 @@ func (l *Loop) Lost() {
 	}
 }
 
-// look looks at the table if there is a doubt that no replacement is to settle, and has it replaced if it is not as the
-// loop left it.
+// look checks the table if there is a doubt that no replacement is going to settle, and has it replaced if it is not as
+// the loop left it.
 func (l *Loop) look(ctx context.Context) {
 	l.mu.Lock()
 	doubts, doubted := l.doubts.raised, l.doubts.open() && l.heldTable().Known()
@@ -97,8 +96,8 @@ func (l *Loop) look(ctx context.Context) {
 	}
 }
 
-// difference says where the table differs from what the loop left, or returns "": by its base chains, without which it
-// denies nothing, and then by how much it holds.
+// difference says how the kernel's table differs from what the loop left, or returns "". It compares the base chains,
+// without which nothing is denied, and then how much the table holds.
 func (l *Loop) difference(ctx context.Context) (string, error) {
 	for _, c := range l.looks.base {
 		hooked, err := l.config.Kernel.Hooked(ctx, frame.TableName, c.Name)
@@ -120,38 +119,38 @@ func (l *Loop) difference(ctx context.Context) (string, error) {
 		return "", errForgotten
 	}
 	difference := want.Difference(read)
-	if difference == "" { // though it may be of no single moment, each part was right
+	if difference == "" { // the parts were read at different moments, but each was right
 		return "", nil
 	}
 	return difference, err
 }
 
-// heldTable returns the table for what the kernel holds of it: what it should hold is not all known yet.
+// heldTable returns the table for what the kernel holds; what it should hold may not be complete yet.
 func (l *Loop) heldTable() *nft.Table {
 	table, _ := l.state.Portion(0)
 	return table
 }
 
-// errForgotten says that there is nothing to look at any more.
+// errForgotten says that there is nothing left to check.
 var errForgotten = errors.New("it will be replaced anyway")
 
-// looks says when the table may be looked at. Each look that is not the end of it makes the next one wait longer, and
-// even where every look ends well they take no more than a tenth of the loop's time.
+// looks says when the table may be looked at. Each look that does not settle the doubt makes the next one wait longer,
+// and even if all do, they take no more than a tenth of the loop's time.
 type looks struct {
-	base  []*nft.Chain // of the table, that make it meet packets
+	base  []*nft.Chain // the table's, through which packets enter it
 	next  time.Time
 	wait  time.Duration
-	timer *time.Timer // that wakes the loop at next; nil if it need not
+	timer *time.Timer // wakes the loop at next; nil if not needed
 }
 
-// How long a look waits after one that was not the end of it.
+// How long a look waits after one that did not settle the doubt.
 const (
 	minLook  = 10 * time.Millisecond
-	maxTorn  = time.Second      // after one that could not tell
+	maxTorn  = time.Second      // after one that failed
 	maxWrong = 30 * time.Second // after one that had the table replaced: a miscount must not keep the node busy
 )
 
-// due says whether the table may be looked at; if not, the loop is woken when it may.
+// due says whether a look is allowed now; if not, wake is called when it is.
 func (k *looks) due(wake func()) bool {
 	wait := time.Until(k.next)
 	if wait > 0 && k.timer == nil {
@@ -160,7 +159,7 @@ func (k *looks) due(wake func()) bool {
 	return wait <= 0
 }
 
-// done notes that there was a look, and how long the next one waits at most; 0 after one that ended well.
+// done notes a look, and the longest wait before the next; 0 after one that settled the doubt.
 func (k *looks) done(began time.Time, limit time.Duration) {
 	k.timer = nil
 	k.wait = min(max(2*k.wait, minLook), limit)

@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/watch/explain"
 )
 
-// QuestionError says that a question cannot be answered as it is put: the fault is the asker's.
+// QuestionError is the fault of whoever asked: the question has no answer as it stands.
 type QuestionError struct{ Err error }
 
 // Error says what is wrong with the question.
@@ -23,9 +23,8 @@ func (e QuestionError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e QuestionError) Unwrap() error { return e.Err }
 
-// Explain answers who decides about the flows from src to dst, in the form of `netpold explain`, by the current
-// objects. With verify, it also reads from the kernel what decides. A [QuestionError] says what is wrong with src or
-// dst.
+// Explain answers who decides the flows from src to dst, by the current objects, as `netpold explain` prints it. With
+// verify, it also reads the deciding rules from the kernel. A [QuestionError] says what is wrong with src or dst.
 //
 //nolint:revive // verify is a fact of the question
 func (l *Loop) Explain(ctx context.Context, src, dst string, verify bool) (explain.Answer, error) {
@@ -72,7 +71,7 @@ func (l *Loop) parseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, err
 	return flows, nil
 }
 
-// trace returns what decides about a flow, and what the node's table does with it.
+// trace returns the objects that decide a flow, and what the node's table does with it.
 func (l *Loop) trace(f policy.Flow) (*policy.Cluster, translate.NodeTrace, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -26,18 +26,17 @@ import (
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
-// Client asks an API server for pods, namespaces and policies, writes events and removes a taint. A clientset, which
-// can ask for everything, would be a third of the program.
+// Client reads pods, namespaces and policies from an API server, writes Events and removes a taint. A clientset for the
+// whole API would be a third of the program.
 type Client struct {
 	core, networking rest.Interface
-	tiers            rest.Interface // in JSON, as the server has no other form of them
-	events           rest.Interface // with a rate limit of its own: they do not hold up what is watched
+	tiers            rest.Interface // in JSON, the only form the server has
+	events           rest.Interface // with its own rate limit, so that Events do not hold up watches
 	codecs           serializer.CodecFactory
 }
 
-// NewClient returns a client for the API server that kubeconfig names. If it is empty, $KUBECONFIG does, which may list
-// several files, and without that, the service account of the pod that the process runs in. It does not ask the server
-// for anything.
+// NewClient returns a client for the API server in kubeconfig. If that is empty, $KUBECONFIG counts, which may list
+// several files, and then the service account of the process's pod. It sends no request.
 func NewClient(kubeconfig string) (*Client, error) {
 	config, err := clientConfig(kubeconfig)
 	if err != nil {
@@ -112,7 +111,7 @@ func clientConfig(kubeconfig string) (*rest.Config, error) {
 	return config, nil
 }
 
-// newCodecs returns what encodes and decodes the objects of a client.
+// newCodecs returns the codecs for the client's objects.
 func newCodecs() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.PodList{}, &corev1.Namespace{},
@@ -126,7 +125,7 @@ func newCodecs() serializer.CodecFactory {
 	return serializer.NewCodecFactory(scheme)
 }
 
-// endpoint is where the API server has the objects of one kind.
+// endpoint is where the API server serves the objects of one kind.
 type endpoint struct {
 	client   rest.Interface
 	codecs   serializer.CodecFactory
@@ -134,7 +133,7 @@ type endpoint struct {
 	kind     string          // of an object
 	selector string          // of fields
 	empty    func() message  // a new object
-	others   runtime.Decoder // of what is not in protobuf; nil decodes the kinds of codecs
+	others   runtime.Decoder // for what is not protobuf; nil uses codecs
 }
 
 func (e endpoint) get(o metav1.ListOptions) *rest.Request {
@@ -150,7 +149,7 @@ func (e endpoint) decoder() wireDecoder {
 	return d
 }
 
-// list lists the objects of all namespaces, or a page of them, and returns where the list ends.
+// list lists the objects of all namespaces, or a page of them, and returns the metadata at the end of the list.
 func (e endpoint) list(ctx context.Context, o metav1.ListOptions,
 	each func(runtime.Object) error) (metav1.ListMeta, error) {
 	body, err := e.get(o).Stream(ctx)
@@ -163,7 +162,7 @@ func (e endpoint) list(ctx context.Context, o metav1.ListOptions,
 	return l.end, err
 }
 
-// watch watches the objects of all namespaces. What take takes is not for the watcher.
+// watch watches the objects of all namespaces. The watcher does not get the events that take takes.
 func (e endpoint) watch(ctx context.Context, o metav1.ListOptions,
 	take func(apiwatch.Event) bool) (apiwatch.Interface, error) {
 	o.Watch = true
@@ -178,7 +177,7 @@ func (e endpoint) watch(ctx context.Context, o metav1.ListOptions,
 	return apiwatch.NewStreamWatcherWithLogger(klog.FromContext(ctx), events, reporter), nil
 }
 
-// pause waits, and says whether ctx goes on.
+// pause waits, and says whether ctx is still alive.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

@@ -16,7 +16,7 @@ type EventWriter struct{ client rest.Interface }
 // Events returns a writer of events to the API server.
 func (c *Client) Events() EventWriter { return EventWriter{c.events} }
 
-// Create makes an event.
+// Create creates an event.
 func (w EventWriter) Create(ctx context.Context, e *corev1.Event) error {
 	return w.client.Post().Namespace(e.Namespace).Resource("events").Body(e).Do(ctx).Error()
 }

@@ -22,26 +22,25 @@ import (
 
 // feed is both ends of a reflector: what it lists and watches, and the store that it fills.
 //
-// Of a list, the reflector would hold all objects until the last one is there. So each object goes to the sink when it
-// is decoded, and the reflector sees but the end: resource versions, an empty list, an empty stream of initial events.
-// What an object is in a list is as true as what a watch says of it, so there is no harm in telling it early; what is
-// not in the list can be deleted only when the reflector calls Replace at its end. What changes after that comes
-// through the store, in order.
+// A reflector would hold all objects of a list until the last has arrived. So each object goes to the sink as it is
+// decoded, and the reflector sees only the end: resource versions, an empty list, an empty stream of initial events. An
+// object in a list is as true as one in a watch event, so passing it on early does no harm; what is not in the list can
+// be deleted only when the reflector calls Replace at the end. Later changes come through the store, in order.
 type feed struct {
 	resource
 	sink     watch.Sink
 	log      *slog.Logger
-	answered func(error) // the server did, or why it did not
-	complete func()      // a list is
+	answered func(error) // called when the server answers (nil), or does not
+	complete func()      // called when a list is complete
 
 	mu      sync.Mutex
 	current *listing                        // the newest
-	skipped map[types.NamespacedName]string // what was left out of an object, as logged
+	skipped map[types.NamespacedName]string // the invalid fields of an object, as logged
 }
 
-// listing is one attempt to list everything. What comes of it after the next has begun is old and passed over.
+// listing is one attempt to list everything. Once the next has begun, its results are stale and ignored.
 type listing struct {
-	stale    map[types.NamespacedName]struct{} // what the sink had before, as far as the list has not told it again
+	stale    map[types.NamespacedName]struct{} // what the sink had before and the list has not repeated yet
 	complete bool
 }
 
@@ -55,7 +54,7 @@ func newFeed(r resource, sink watch.Sink, log *slog.Logger) *feed {
 		answered: func(error) {}, complete: func() {}}
 }
 
-// List and Watch are of the interface that reflectors take, for those who have no context.
+// List and Watch complete the interface that reflectors take.
 func (f *feed) List(o metav1.ListOptions) (runtime.Object, error) {
 	return f.ListWithContext(context.Background(), o)
 }
@@ -65,7 +64,7 @@ func (f *feed) Watch(o metav1.ListOptions) (apiwatch.Interface, error) {
 	return f.WatchWithContext(context.Background(), o)
 }
 
-// ListWithContext gives a page of a list to the sink and returns what is left of it: where it ends.
+// ListWithContext passes a page of a list to the sink, and returns only the metadata at its end.
 func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 	if o.Continue == "" {
 		f.begin()
@@ -84,8 +83,8 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 	return &metav1.List{ListMeta: metav1.ListMeta{ResourceVersion: end.ResourceVersion, Continue: end.Continue}}, nil
 }
 
-// WatchWithContext watches. Where the stream begins with all the objects there are, these go to the sink, and the
-// reflector gets what comes after.
+// WatchWithContext watches. If the stream begins with all existing objects, these go to the sink, and the reflector
+// gets the rest.
 func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 	var take func(apiwatch.Event) bool
 	if o.SendInitialEvents != nil && *o.SendInitialEvents {
@@ -100,8 +99,8 @@ func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (apiw
 	return w, err
 }
 
-// heard notes whether the server answers. It does, too, when it says that a version is too old or that it cannot stream
-// lists: the reflector asks for something else then.
+// heard notes whether the server answers. "Version too old" and "cannot stream lists" are answers too: the reflector
+// then asks for something else.
 func (f *feed) heard(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
@@ -113,7 +112,7 @@ func (f *feed) heard(ctx context.Context, err error) {
 	}
 }
 
-// begin begins a listing, and ends any other.
+// begin begins a listing, and ends the previous one.
 func (f *feed) begin() *listing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -126,20 +125,20 @@ func (f *feed) begin() *listing {
 	return f.current
 }
 
-// abandon ends a listing that has failed. What it has told stays until another one ends.
+// abandon ends a failed listing. Objects that it passed on stay until another one completes.
 func (f *feed) abandon() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.current = &listing{complete: true}
 }
 
-// initial takes an event of a stream if it is of the initial ones, which end with a bookmark.
+// initial takes an event if it is one of the initial ones, which end with a bookmark.
 func (f *feed) initial(l *listing, e apiwatch.Event) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.current != l:
-		return true // of an earlier stream, and nobody reads it any more
+		return true // of an earlier stream, which nobody reads any more
 	case l.complete:
 		return false
 	case e.Type == apiwatch.Added || e.Type == apiwatch.Modified:
@@ -149,10 +148,11 @@ func (f *feed) initial(l *listing, e apiwatch.Event) bool {
 		f.sink.Update(func(objects watch.Objects) { f.untell(objects, e.Object) })
 		return true
 	}
-	return false // a bookmark or an error, which are the reflector's
+	return false // bookmarks and errors are the reflector's
 }
 
-// Replace ends the listing: what was not in it goes. The reflector's own list is empty, for the objects have been told.
+// Replace ends the listing: what was not in it is deleted. The reflector's own list is empty, as the sink already has
+// the objects.
 func (f *feed) Replace([]any, string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -171,16 +171,16 @@ func (f *feed) Replace([]any, string) error {
 	return nil
 }
 
-// Add gives an object to the sink.
+// Add sets an object in the sink.
 func (f *feed) Add(obj any) error { return f.event(obj, f.tell) }
 
 // Update is [feed.Add].
 func (f *feed) Update(obj any) error { return f.event(obj, f.tell) }
 
-// Delete takes an object from the sink.
+// Delete deletes an object from the sink.
 func (f *feed) Delete(obj any) error { return f.event(obj, f.untell) }
 
-// Resync does nothing: there is nobody who could have lost an event.
+// Resync does nothing: no event can have been lost.
 func (f *feed) Resync() error { return nil }
 
 func (f *feed) event(obj any, tell func(watch.Objects, runtime.Object) types.NamespacedName) error {
@@ -194,8 +194,7 @@ func (f *feed) event(obj any, tell func(watch.Objects, runtime.Object) types.Nam
 	return nil
 }
 
-// tell sets an object and returns its name. What is left out of it is logged once. The caller holds the lock, as for
-// untell.
+// tell sets an object and returns its name. Invalid fields are logged once. The caller holds the lock, as for untell.
 func (f *feed) tell(objects watch.Objects, obj runtime.Object) types.NamespacedName {
 	name, err := nameOf(obj)
 	if err == nil {

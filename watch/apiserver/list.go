@@ -16,13 +16,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// listReader reads a list as the API server sends it, and gives each item away before it reads the next one. A server
-// that cannot stream lists sends all pods of the cluster in one list: gigabytes, if it were decoded as a whole.
+// listReader reads a list as it arrives, and hands over each item before it reads the next. A server that cannot stream
+// lists sends all pods of the cluster in one: gigabytes, if decoded as a whole.
 type listReader struct {
 	items wireDecoder
 	each  func(runtime.Object) error // takes an item
-	end   metav1.ListMeta            // where the list ends, and the next page begins
-	field []byte                     // the one that is read, to be used again
+	end   metav1.ListMeta            // the list's metadata: version and next page
+	field []byte                     // the current one; reused
 }
 
 // Fields of every list.
@@ -44,7 +44,7 @@ func (l *listReader) read(body io.Reader) error {
 	if string(magic) != protobufMagic {
 		return l.readOther(r)
 	}
-	_, _ = r.Discard(len(protobufMagic)) // it has been peeked
+	_, _ = r.Discard(len(protobufMagic)) // just peeked
 	missing := true
 	err = eachField(r, func(number protowire.Number, size int64) error {
 		if number != unknownRaw {
@@ -71,8 +71,7 @@ func (l *listReader) read(body io.Reader) error {
 	return nil
 }
 
-// eachField calls f for each field of a message that has strings, bytes and messages only; f reads the field, which has
-// that size.
+// eachField calls f for each field of a message that consists of strings, bytes and messages; f must read size bytes.
 func eachField(r *bufio.Reader, f func(number protowire.Number, size int64) error) error {
 	for {
 		tag, err := binary.ReadUvarint(r)
@@ -96,7 +95,7 @@ func eachField(r *bufio.Reader, f func(number protowire.Number, size int64) erro
 	}
 }
 
-// unexpected returns what the end of a message is before its last field's.
+// unexpected turns io.EOF inside a message into io.ErrUnexpectedEOF.
 func unexpected(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -104,7 +103,7 @@ func unexpected(err error) error {
 	return err
 }
 
-// readField takes one field of the list.
+// readField reads one field of the list.
 func (l *listReader) readField(r io.Reader, number protowire.Number, size int64) error {
 	if size < 0 || size > maxField {
 		return fmt.Errorf("field %d has %d bytes", number, size)

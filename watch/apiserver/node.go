@@ -14,17 +14,17 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// How long to wait before the Node is asked for again: while it has no pod CIDRs, or nobody answers, and once it has
-// some, which an API server then does not let change.
+// How long to wait before getting the Node again: while it has no pod CIDRs or nobody answers, and once it has them,
+// after which an API server does not let them change.
 const (
 	nodeSoon  = time.Second
 	nodeLater = 10 * time.Minute
 )
 
-// followNode tells sink the pod CIDRs of the node until ctx ends. It gets the one object and watches nothing, so that
-// to get nodes is all it may need to do. It calls answered when the server has answered once, be it that it may not.
+// followNode tells sink the node's pod CIDRs until ctx ends. It polls the one object, so that it needs no right but to
+// get nodes. It calls answered after the server's first answer, even if that is a refusal.
 func (s *Source) followNode(ctx context.Context, sink watch.Sink, answered func()) {
-	told := "" // of what is wrong
+	told := "" // the last logged error
 	for wait := nodeSoon; ctx.Err() == nil; {
 		var node corev1.Node
 		err := s.Client.core.Get().Resource("nodes").Name(s.Node).Do(ctx).Into(&node)
@@ -43,7 +43,7 @@ func (s *Source) followNode(ctx context.Context, sink watch.Sink, answered func(
 		}
 		if err != nil && err.Error() != told && ctx.Err() == nil {
 			told = err.Error()
-			s.Log.Warn("cannot read the node's podCIDRs; the guard against unknown pods does without them", "node",
+			s.Log.Warn("cannot read the node's podCIDRs; unknown pods are guarded without them", "node",
 				s.Node, "err", err)
 		}
 		pause(ctx, wait)

@@ -3,8 +3,9 @@
 // Package apiserver feeds a [watch.Sink] with the pods, namespaces and policies of an API server, and writes Events to
 // it.
 //
-// It reads the wire format by hand where that was measured to pay: a pod is trimmed to what policy needs before it is
-// decoded (a tenth of its bytes), and a list is read one object at a time, so that its size never is the daemon's.
+// It reads the wire format by hand where measurements showed that it pays: a pod is trimmed before it is decoded to the
+// tenth of its bytes that policy needs, and a list is read one object at a time, so that memory does not grow with its
+// size.
 package apiserver
 
 import (
@@ -32,25 +33,25 @@ import (
 
 // Source feeds the pods, namespaces and policies of a cluster.
 //
-// An informer would hold each object, a kilobyte and more of it even when trimmed, beside what the sink makes of it.
-// This is the half of one that is needed: a reflector for each kind lists, watches, backs off and lists again, and its
-// store is a [feed], which keeps nothing.
+// An informer would hold each object, a kilobyte or more even when trimmed, beside what the sink makes of it. This is
+// the half of one that is needed: a reflector for each kind lists, watches and backs off, and its store is a [feed],
+// which keeps nothing.
 type Source struct {
 	Client *Client
 	Pods   PodObserver // may be nil
-	Node   string      // whose pod CIDRs are told; "" is none
+	Node   string      // whose pod CIDRs the sink gets; "" is none
 	Log    *slog.Logger
 
-	discovery time.Duration // 0 is the constant of the name
+	discovery time.Duration // 0 means the constant
 }
 
-// PodObserver gets each pod as the server has it, with what a [policy.Pod] leaves out.
+// PodObserver gets each pod with the fields that a [policy.Pod] leaves out.
 type PodObserver interface {
 	SetPod(*corev1.Pod)
 	DeletePod(types.NamespacedName)
 }
 
-// Run feeds sink until ctx ends. While the API server is away it says so to the sink and goes on trying.
+// Run feeds sink until ctx ends. While the API server is away, it tells the sink so and keeps trying.
 func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 	contact := &contact{sink: sink, waiting: make(map[string]struct{})}
 	resources := s.resources()
@@ -85,18 +86,18 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 	return nil
 }
 
-// resource is one kind of object: how to get it, and what a sink needs of it.
+// resource is one kind of object: how to get it, and how to pass it to a sink.
 type resource struct {
 	name string // as kubectl calls it
 	list func(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
-	// the function takes events for itself
+	// the function says whether it takes an event itself
 	watch  func(context.Context, metav1.ListOptions, func(apiwatch.Event) bool) (apiwatch.Interface, error)
-	set    func(watch.Objects, runtime.Object) error // keeps nothing but what it gives; an error says what was left out
+	set    func(watch.Objects, runtime.Object) error // must not keep the object; an error names what was left out
 	remove func(watch.Objects, types.NamespacedName)
-	names  func(watch.Objects) iter.Seq[types.NamespacedName] // of all there are
+	names  func(watch.Objects) iter.Seq[types.NamespacedName] // of all that the sink has
 }
 
-// unfinished selects the pods that are not over. One that is over has no address any more; the server says that it is
+// unfinished selects the pods that are not over. One that is over no longer has an address; the server reports it as
 // deleted.
 const unfinished = "status.phase!=" + string(corev1.PodSucceeded) + ",status.phase!=" + string(corev1.PodFailed)
 
@@ -142,7 +143,7 @@ func (s *Source) resources() []resource {
 	}
 }
 
-// setter returns what sets objects that are of one type.
+// setter adapts set, which takes one type, to any object.
 func setter[T runtime.Object](set func(watch.Objects, T) error) func(watch.Objects, runtime.Object) error {
 	return func(objects watch.Objects, obj runtime.Object) error {
 		o, ok := obj.(T)
@@ -153,7 +154,7 @@ func setter[T runtime.Object](set func(watch.Objects, T) error) func(watch.Objec
 	}
 }
 
-// unnamespaced returns what removes objects that are in no namespace.
+// unnamespaced adapts remove to objects without a namespace.
 func unnamespaced(remove func(watch.Objects, string)) func(watch.Objects, types.NamespacedName) {
 	return func(objects watch.Objects, name types.NamespacedName) { remove(objects, name.Name) }
 }
@@ -183,15 +184,15 @@ func setPolicy(objects watch.Objects, np *networkingv1.NetworkPolicy) error {
 	return nil
 }
 
-// contact tells a sink whether the API server answers: it does when all kinds of objects come from it.
+// contact tells a sink whether the API server answers, which it does only if it answers for every resource.
 type contact struct {
 	sink watch.Sink
 
 	mu      sync.Mutex
-	waiting map[string]struct{} // the resources that it does not answer about
+	waiting map[string]struct{} // the resources without an answer
 }
 
-// answered notes that the server answered about a resource, or why it did not.
+// answered notes that the server answered for a resource, or why it did not.
 func (c *contact) answered(resource string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,19 +15,19 @@ import (
 	restwatch "k8s.io/client-go/rest/watch"
 )
 
-// eventReader reads the events of a watch. It decodes them as the rest of client-go would, without the copies.
+// eventReader reads the events of a watch. It decodes them as client-go would, without the copies.
 type eventReader struct {
 	items wireDecoder
 	json  *runtime.StreamSerializerInfo
-	take  func(apiwatch.Event) bool // takes events that are not for the watcher; nil takes none
+	take  func(apiwatch.Event) bool // takes events before the watcher; nil takes none
 
 	body   io.Closer
 	r      *bufio.Reader
-	frame  []byte             // the one that is read, to be used again
-	others *restwatch.Decoder // of a stream in JSON
+	frame  []byte             // the current one; reused
+	others *restwatch.Decoder // for a stream in JSON
 }
 
-// Decode returns the next event that is not taken.
+// Decode returns the next event that take does not take.
 func (e *eventReader) Decode() (apiwatch.EventType, runtime.Object, error) {
 	for {
 		event, err := e.next()
@@ -75,7 +75,7 @@ func (e *eventReader) next() (apiwatch.Event, error) {
 	return apiwatch.Event{Type: apiwatch.EventType(typ), Object: obj}, err
 }
 
-// readFrame reads a message, before which its length stands.
+// readFrame reads a length-prefixed message.
 func (e *eventReader) readFrame() error {
 	var length [4]byte
 	if _, err := io.ReadFull(e.r, length[:]); err != nil {

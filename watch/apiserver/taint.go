@@ -19,18 +19,18 @@ type Taint struct {
 	Client *Client
 	Node   string
 	Key    string      // of the taint, whatever its value and effect
-	Ready  func() bool // whether pods may come; it is asked until it says so
+	Ready  func() bool // whether pods may come; polled until true
 	Log    *slog.Logger
 }
 
-// Waits of a Taint.
+// How long a Taint waits.
 const (
 	taintPoll       = 100 * time.Millisecond
 	maxTaintBackoff = 30 * time.Second
 )
 
-// Run removes the taint from the node when pods may come, and returns then, or when ctx ends. What keeps it from that
-// is logged, and tried again.
+// Run removes the taint from the node once pods may come, and returns then or when ctx ends. It logs errors and tries
+// again.
 func (t *Taint) Run(ctx context.Context) {
 	for !t.Ready() {
 		if !pause(ctx, taintPoll) {
@@ -57,8 +57,8 @@ func (t *Taint) Run(ctx context.Context) {
 	}
 }
 
-// remove removes every taint of the key and says whether there was one. When others change the taints meanwhile, it
-// fails.
+// remove removes every taint with the key, and says whether there was one. It fails if others change the taints
+// meanwhile.
 func (t *Taint) remove(ctx context.Context) (bool, error) {
 	var node corev1.Node
 	if err := t.Client.core.Get().Resource("nodes").Name(t.Node).Do(ctx).Into(&node); err != nil {

@@ -24,22 +24,22 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// discovery is how often to ask whether the API server has ClusterNetworkPolicies: a request that it answers from
+// discovery is how often to ask whether the API server has ClusterNetworkPolicies, a request that it answers from
 // memory.
 const discovery = time.Minute
 
-// optional is a resource that an API server need not have, or not show: it is listed and watched while it does.
+// optional is a resource that the API server may lack, or refuse to show. It is listed and watched while available.
 type optional struct {
 	resource
 	source   *Source
 	sink     watch.Sink
 	contact  *contact
-	complete func() // it has been listed, or is not there
+	complete func() // called when it has been listed, or is not there
 	exists   func(context.Context) error
 }
 
 // follow lists and watches the resource until ctx ends. While it is not there, which is no error, it asks again now and
-// then. What was there stays until it has been away for two answers: an API server that starts does not know all of its
+// then. Its objects stay until two answers in a row say that it is gone: a starting API server does not know all of its
 // resources at once.
 func (o *optional) follow(ctx context.Context) {
 	told, away := "", 0
@@ -73,7 +73,7 @@ func (o *optional) follow(ctx context.Context) {
 	}
 }
 
-// around returns about d, so that the nodes of a cluster do not all ask at once.
+// around returns roughly d, so that the nodes of a cluster do not all ask at once.
 func around(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // run lists and watches the resource until it is gone.
@@ -93,7 +93,7 @@ func (o *optional) run(ctx context.Context) {
 	cache.NewReflectorWithOptions(f, nil, f, options).RunWithContext(ctx)
 }
 
-// forget deletes all that has been told.
+// forget deletes all objects from the sink.
 func (o *optional) forget() {
 	o.sink.Update(func(objects watch.Objects) {
 		for _, name := range slices.Collect(o.names(objects)) {
@@ -102,9 +102,9 @@ func (o *optional) forget() {
 	})
 }
 
-// followTiers follows the ClusterNetworkPolicies until ctx ends, and the nodes from when one of them has a nodes peer:
-// in a large cluster nodes change all the time. The policies are as given, but for what they are; for the nodes, begun
-// returns what to call when they are complete.
+// followTiers follows the ClusterNetworkPolicies until ctx ends, and the Nodes once one of them has a nodes peer: in a
+// large cluster Nodes change all the time. policies lacks only its resource; begun returns what to call when the Nodes
+// are complete.
 func (s *Source) followTiers(ctx context.Context, policies optional, begun func() (complete func())) {
 	nodes := policies
 	var follow sync.WaitGroup
@@ -118,13 +118,13 @@ func (s *Source) followTiers(ctx context.Context, policies optional, begun func(
 	follow.Wait()
 }
 
-// hasNodes says whether the API server shows nodes.
+// hasNodes returns nil if the API server shows nodes.
 func (s *Source) hasNodes(ctx context.Context) error {
 	return s.Client.core.Get().Resource("nodes").Param("limit", "1").Do(ctx).Error()
 }
 
-// hasClusterPolicies says whether the API server has ClusterNetworkPolicies, and shows them: the error is "not found"
-// where it has none.
+// hasClusterPolicies returns nil if the API server has ClusterNetworkPolicies and shows them, and "not found" if it has
+// none.
 func (s *Source) hasClusterPolicies(ctx context.Context) error {
 	client, group := s.Client.tiers, v1alpha2.GroupVersion
 	text, err := client.Get().AbsPath("/apis", group.Group, group.Version).Do(ctx).Raw()
@@ -143,8 +143,8 @@ func (s *Source) hasClusterPolicies(ctx context.Context) error {
 
 const clusterPolicies = "clusternetworkpolicies"
 
-// clusterPolicies is the resource. Its objects are read from their text, for a typed client drops what it does not
-// know. needNodes is called for the first that has a nodes peer.
+// clusterPolicies is the resource. Its objects are read from their JSON, as a typed client drops unknown fields.
+// needNodes is called for the first with a nodes peer.
 func (s *Source) clusterPolicies(needNodes func()) resource {
 	e := endpoint{
 		client: s.Client.tiers, codecs: s.Client.codecs, resource: clusterPolicies,

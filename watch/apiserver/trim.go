@@ -10,17 +10,16 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// fields says which fields of a protobuf message are kept, by number; of those with fields of their own, which of
-// these. Numbers and types are part of the API and never change.
+// fields says which fields of a protobuf message are kept, by number, and for submessages which of theirs; nil keeps
+// all. Numbers and types are part of the API and never change.
 type fields map[protowire.Number]fields
 
-// metaFields are those of an ObjectMeta that a watch needs: name, namespace, uid for events, resourceVersion, labels,
-// and annotations, which have the mode, and where the end of the initial events is told.
+// metaFields are those of an ObjectMeta that a watch needs: name, namespace, uid for Events, resourceVersion, labels,
+// and annotations, which hold the mode and mark the end of the initial events.
 func metaFields() fields { return fields{1: nil, 3: nil, 5: nil, 6: nil, 11: nil, 12: nil} }
 
-// keptFields are the fields of an object that policy needs. A pod has six kilobytes and more, most of it managed
-// fields, volumes, probes and environments: to decode them takes longer than all that follows, and they are garbage at
-// once.
+// keptFields are the fields of an object that policy needs. A pod has six kilobytes or more, most of it managed fields,
+// volumes, probes and environments: decoding them takes longer than everything after it, and they are garbage at once.
 func keptFields(kind string) fields {
 	switch kind {
 	case "Pod":
@@ -40,7 +39,7 @@ func keptFields(kind string) fields {
 	return fields{1: metaFields(), 2: nil} // spec
 }
 
-// trim appends to dst what of a message is kept.
+// trim appends the kept fields of a message to dst.
 func (keep fields) trim(dst, message []byte) ([]byte, error) {
 	for len(message) > 0 {
 		number, typ, n := protowire.ConsumeField(message)
@@ -95,12 +94,12 @@ type wireDecoder struct {
 	kind   string
 	empty  func() message // a new object
 	keep   fields
-	others runtime.Decoder // of other kinds, as the status of an error, and of other encodings
+	others runtime.Decoder // for other kinds, such as an error's Status, and other encodings
 
-	trimmed []byte // of one object, to be used again
+	trimmed []byte // one object; reused
 }
 
-// object decodes an object that is wrapped.
+// object decodes an object in its wrapper.
 func (d *wireDecoder) object(data []byte) (runtime.Object, error) {
 	if unknown, ok := bytes.CutPrefix(data, []byte(protobufMagic)); ok {
 		kind, err := submessage(unknown, unknownType, typeKind)
@@ -128,8 +127,7 @@ func (d *wireDecoder) item(data []byte) (runtime.Object, error) {
 	return obj, obj.Unmarshal(d.trimmed)
 }
 
-// submessage returns what a field of strings, bytes or messages has, the last of them in the one before; nil if there
-// is none.
+// submessage returns the contents of the field at path, each number within the field before it; nil if there is none.
 func submessage(message []byte, path ...protowire.Number) ([]byte, error) {
 	for len(message) > 0 {
 		number, typ, tag := protowire.ConsumeTag(message)

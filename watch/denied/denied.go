@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package denied counts the packets that a node's tables deny: by the counters of the elements that the kernel holds,
-// and the last counts of those that it held.
+// Package denied counts the packets that a node's tables deny, from the counters of the kernel's elements and the last
+// counts of deleted ones.
 package denied
 
 import (
@@ -19,63 +19,62 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Reads reads the sets and rules that count.
+// Reads reads sets and rules with counters.
 type Reads interface {
-	// Elements returns the elements of a set with their counts; with an error, those that were seen. That the set is
-	// not there is an error that is fs.ErrNotExist.
+	// Elements returns the elements of a set with their counts, or those read before an error; fs.ErrNotExist if there
+	// is no such set.
 	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
-	// ChainCount returns the packets that the rules of a chain have counted together. That the chain is not there is
-	// an error that is fs.ErrNotExist.
+	// ChainCount returns the sum of a chain's rule counters, in packets; fs.ErrNotExist if there is no such chain.
 	ChainCount(ctx context.Context, table, chain string) (uint64, error)
 }
 
-// Counter has totals that only grow. The kernel is read beside the loop's transactions, so what a transaction deletes
-// while it is read must not be counted twice. The loop calls Begin, End, Made and Retired; the others are for
-// everybody.
+// Counter has totals that only grow. The kernel is read concurrently with the loop's transactions, so what a
+// transaction deletes during a read must not count twice. The loop calls Begin, End, Made and Retired; anybody may call
+// the other methods.
 type Counter struct {
-	reading chan struct{} // capacity 1: full while the kernel is read for somebody; no old read overtakes a new one
+	reading chan struct{} // capacity 1: full during a read, so that no old read overtakes a new one
 
 	mu      sync.Mutex           // guards the fields below
-	gone    map[By]uint64        // of elements that are deleted
+	gone    map[By]uint64        // from deleted elements
 	held    map[element]tally    // as last read
 	tables  map[string]counting  // of this process, by name
 	last    int                  // the number of the newest
-	leaving map[element]struct{} // what the transaction in flight deletes; after one that failed, what it may have
-	left    map[element]struct{} // what has been leaving since the read that goes on began; nil without one
-	asOf    time.Time            // when the totals were all of that time
+	leaving map[element]struct{} // what the transaction in flight deletes; after a failed one, what it may have deleted
+	left    map[element]struct{} // what has been leaving since the current read began; nil without one
+	asOf    time.Time            // when all totals were last current
 }
 
-// counting is a table that counts: its number, which no other table has, and its chains of rules that deny.
+// counting is a table that counts: its unique number, and its chains for rules that deny.
 type counting struct {
 	number int
 	chains map[string]struct{}
 }
 
-// By is what totals are told apart by.
+// By is the key of a total.
 type By struct {
 	Direction policy.Direction
-	Namespace string // of the isolated pod; "" is what the guard dropped, unless Rule is set
+	Namespace string // of the isolated pod; "" for the guard's drops, unless Rule is set
 	Tier      string // see [frame.DeniedSet]
-	Audit     bool   // nothing was denied, but would be, were audited policies enforced
+	Audit     bool   // not denied, but would be if audited policies were enforced
 
-	// Rule is the chain of a rule of a ClusterNetworkPolicy, and what is counted by it is counted by namespace, too.
-	// Nothing else is set then.
+	// Rule is the chain of a ClusterNetworkPolicy's rule; then nothing else is set. Its packets are counted by
+	// namespace as well.
 	Rule string
 }
 
-// element is an element of a set that counts, or a chain that does, without a key.
+// element is an element of a counting set or, without a key, a counting chain.
 type element struct {
 	table, set string
 	key        nft.Key
 }
 
-// tally is what an element has counted, and for whom.
+// tally is an element's count, and the total it belongs to.
 type tally struct {
 	by      By
 	packets uint64
 }
 
-// New returns a counter of no table.
+// New returns a counter without tables.
 func New() *Counter {
 	return &Counter{
 		reading: make(chan struct{}, 1),
@@ -92,8 +91,8 @@ func countOf(set frame.DeniedSet, e nft.Counted) tally {
 	return tally{By{Direction: set.Direction, Namespace: namespace, Tier: set.Tier, Audit: set.Audit}, e.Packets}
 }
 
-// leave adds the last count of an element to the totals. Most are zero, and must not be remembered: nobody may ever ask
-// for the totals, which is when namespaces that are gone are forgotten.
+// leave adds the last count of an element to the totals. Zeros, which most are, must not be stored: namespaces that are
+// gone are forgotten only when somebody asks for the totals, which may be never.
 func (c *Counter) leave(count tally) {
 	if count.packets > 0 {
 		count.by.Namespace = strings.Clone(count.by.Namespace) // not the whole comment
@@ -101,7 +100,7 @@ func (c *Counter) leave(count tally) {
 	}
 }
 
-// count takes what an element has counted. A smaller count than before is another element's, of the same key.
+// count takes an element's count. A smaller count than before means another element with the same key.
 func (c *Counter) count(pod element, count tally) {
 	if before, ok := c.held[pod]; ok && count.packets < before.packets {
 		c.leave(before)
@@ -109,8 +108,8 @@ func (c *Counter) count(pod element, count tally) {
 	c.held[pod] = count
 }
 
-// Begin notes what a transaction will delete, before it does. Of chains it reads the last counts: nothing has led to
-// them for some time.
+// Begin notes what a transaction is about to delete. It reads the last counts of chains, which packets have not reached
+// for some time.
 func (c *Counter) Begin(ctx context.Context, reads Reads, tx *nft.Transaction) {
 	var all []element
 	var chains []string
@@ -132,7 +131,7 @@ func (c *Counter) Begin(ctx context.Context, reads Reads, tx *nft.Transaction) {
 	if len(chains) > 0 {
 		ctx, cancel := context.WithTimeout(ctx, lastRead)
 		defer cancel()
-		last, _ = readChains(ctx, reads, tx.Table, chains) // else they are as they were last read
+		last, _ = readChains(ctx, reads, tx.Table, chains) // otherwise the last read counts
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,12 +146,12 @@ func (c *Counter) Begin(ctx context.Context, reads Reads, tx *nft.Transaction) {
 	}
 }
 
-// End takes the last counts of elements and chains that a transaction deleted. After one that failed it is not known
-// which others are gone: they are not read again until the table is retired.
+// End takes the last counts of elements and chains that a transaction deleted. After a failed one, which others are
+// gone is unknown: they are not read again until the table is retired.
 func (c *Counter) End(tx *nft.Transaction, result nft.Result, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(result.Deleted) > 0 { // of few transactions
+	if len(result.Deleted) > 0 { // few transactions have any
 		c.leaveElements(tx.Table, result)
 	}
 	if err != nil {
@@ -179,16 +178,16 @@ func (c *Counter) leaveElements(table string, result nft.Result) {
 	}
 }
 
-// isRule says whether a chain is of a rule of a ClusterNetworkPolicy that denies.
+// isRule says whether a chain belongs to a ClusterNetworkPolicy's rule that denies.
 func isRule(chain string) bool {
-	if !strings.Contains(chain, "rule-") { // as of nearly all
+	if !strings.Contains(chain, "rule-") { // true of nearly all
 		return false
 	}
 	rule, ok := frame.ParseTierRule(chain)
 	return ok && !rule.Tier.Audit()
 }
 
-// addChains takes the chains that a transaction has made, of rules that deny.
+// addChains adds the chains that a transaction made for rules that deny.
 func (c *Counter) addChains(tx *nft.Transaction) {
 	chains := c.tables[tx.Table].chains
 	for i := 0; chains != nil && i < len(tx.Ops); i++ {
@@ -198,7 +197,7 @@ func (c *Counter) addChains(tx *nft.Transaction) {
 	}
 }
 
-// Made notes that the table which a transaction has made counts from now on.
+// Made notes that the table that a transaction made counts from now on.
 func (c *Counter) Made(tx *nft.Transaction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,8 +216,8 @@ func (c *Counter) Counts(table string) bool {
 // lastRead bounds the last read of a table, whose replacement waits for it.
 const lastRead = 100 * time.Millisecond
 
-// Retired takes the last counts of a table that nothing counts in any more. What cannot be read, because somebody else
-// deleted the table, is as it was when it was last read.
+// Retired takes the final counts of a table that packets no longer reach. If somebody else has deleted the table, the
+// last read counts stand.
 func (c *Counter) Retired(ctx context.Context, reads Reads, table string) {
 	ctx, cancel := context.WithTimeout(ctx, lastRead)
 	defer cancel()
@@ -238,15 +237,15 @@ func (c *Counter) Retired(ctx context.Context, reads Reads, table string) {
 	maps.DeleteFunc(c.leaving, func(pod element, _ struct{}) bool { return pod.table == table })
 }
 
-// chainsOf returns the chains of rules that deny in a table.
+// chainsOf returns a table's chains for rules that deny.
 func (c *Counter) chainsOf(table string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Collect(maps.Keys(c.tables[table].chains))
 }
 
-// readChains reads the counts of chains of a table, as far as it can. Each takes some 20 µs; all rules of the table at
-// once take no less, as most of them do not count.
+// readChains reads the counts of a table's chains, as far as it can. Each takes some 20 µs; dumping all rules at once
+// would not be faster, as most do not count.
 func readChains(ctx context.Context, reads Reads, table string, chains []string) (map[element]tally, error) {
 	counts := make(map[element]tally)
 	for _, chain := range chains {
@@ -262,7 +261,7 @@ func readChains(ctx context.Context, reads Reads, table string, chains []string)
 	return counts, nil
 }
 
-// readDenied reads the counts of a table that has those chains, as far as it can.
+// readDenied reads the counts of a table with these chains, as far as it can.
 func readDenied(ctx context.Context, reads Reads, table string, chains []string) (map[element]tally, error) {
 	counts, chainErr := readChains(ctx, reads, table, chains)
 	errs := []error{chainErr}
@@ -278,8 +277,8 @@ func readDenied(ctx context.Context, reads Reads, table string, chains []string)
 	return counts, errors.Join(errs...)
 }
 
-// errLeaving says that what a transaction deletes could not be read.
-var errLeaving = errors.New("a transaction deletes elements, whose counts are not known before its end")
+// errLeaving says that a transaction in flight hides some counts.
+var errLeaving = errors.New("a transaction in flight deletes elements; their counts are not known until it ends")
 
 // Read brings the totals up to date.
 func (c *Counter) Read(ctx context.Context, reads Reads) error {
@@ -309,7 +308,7 @@ func (c *Counter) Read(ctx context.Context, reads Reads) error {
 	return err
 }
 
-// merge takes what was read of a table that had that number. If it was retired meanwhile, its last counts are known
+// merge takes what was read from the table with that number. If it was retired meanwhile, its final counts are known
 // already.
 func (c *Counter) merge(table string, number int, counts map[element]tally) error {
 	c.mu.Lock()
@@ -328,7 +327,7 @@ func (c *Counter) merge(table string, number int, counts map[element]tally) erro
 	return err
 }
 
-// Totals returns the sums of what is known, as are namespaces and rules that are there.
+// Totals returns the totals, and forgets those for which known is false.
 func (c *Counter) Totals(known func(By) bool) map[By]uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -337,7 +336,7 @@ func (c *Counter) Totals(known func(By) bool) map[By]uint64 {
 		if known(by) {
 			sums[by] += packets
 		} else {
-			delete(c.gone, by) // else the namespaces and rules of years would gather
+			delete(c.gone, by) // or those of years would pile up
 		}
 	}
 	for _, count := range c.held {
@@ -346,7 +345,7 @@ func (c *Counter) Totals(known func(By) bool) map[By]uint64 {
 	return sums
 }
 
-// AsOf returns when the totals were all of that time.
+// AsOf returns when all totals were last current.
 func (c *Counter) AsOf() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drops tells who was blocked: it makes lines, a history and a table of the most blocked of the packets that
-// the table denies and the kernel logs. A packet is looked up once, when it is read, and becomes a [Record]; all that
-// is said of it is made from that.
+// Package drops reports who was blocked. From the denied packets that the kernel logs it makes log lines, a history and
+// a table of the most blocked. A packet is resolved once, when it is read, into a [Record]; everything else is made
+// from that.
 package drops
 
 import (
@@ -22,23 +22,23 @@ import (
 // Packet is a packet that the table denied and logged.
 type Packet struct {
 	policy.Flow        // its addresses are as on the wire
-	Prefix      string // the name of the chain that denied it, or audits
+	Prefix      string // the name of the chain that denied or audited it
 	SrcPort     uint16 // of TCP, UDP and SCTP
 	ICMPCode    uint8
-	Opens       bool // it would have opened a TCP connection
-	Partial     bool // the ports or the type are not known: of a later fragment, or of a cut packet
+	Opens       bool // it was to open a TCP connection
+	Partial     bool // ports or type not known: a later fragment, or a truncated packet
 }
 
-// Reader reads the packets that the table denies, as far as it logs them. It is for one goroutine.
+// Reader reads the denied packets that the kernel logs. It is for one goroutine.
 type Reader interface {
-	// Read waits until there are some, and returns how many it has put at the start of batch. When ctx ends it returns
-	// ctx's error, and can be called again.
+	// Read waits for packets, and returns how many it put at the start of batch. When ctx ends it returns ctx's error,
+	// and can be called again.
 	Read(ctx context.Context, batch []Packet) (int, error)
 
-	// Lost returns how many were logged and lost before Read, since the beginning.
+	// Lost returns how many logged packets were lost before Read, in total.
 	Lost() uint64
 
-	// Close lets go of the log.
+	// Close releases the log.
 	Close() error
 }
 
@@ -46,24 +46,23 @@ type Reader interface {
 type Config struct {
 	Log *slog.Logger
 
-	// View calls look while nothing changes the state, which look must not keep. It says whether the state has all
-	// there is.
+	// View calls look while nothing changes the state, which look must not keep. It says whether the state is complete.
 	View func(look func(*translate.State)) (synced bool)
 
-	// Told is called with each line, before its text has the number of packets that it stands for. It must not wait.
+	// Told is called with each line, before its packet count is added to the text. It must not block.
 	Told func(Record)
 }
 
-// Log is what is known of denied packets. Run reads them; the other methods are for everybody.
+// Log is what is known about denied packets. Run reads them; the other methods may be called by anybody.
 type Log struct {
 	config                                Config
 	records, recordsLost, linesSuppressed prometheus.Counter
 
-	// audit is what is known of the packets that audited policies would deny: lines, history and pairs of its own, so
-	// that neither pushes the other out. It reads nothing itself, and has none.
+	// audit is the same for packets that audited policies would deny, with its own lines, history and pairs, so that
+	// neither crowds out the other. It has no reader, and no audit of its own.
 	audit *Log
 
-	// Of Run's goroutine.
+	// Used only by Run's goroutine.
 	open    func() (Reader, error)
 	reader  Reader // nil while the log is off
 	backoff time.Duration
@@ -75,7 +74,7 @@ type Log struct {
 	pairs   pairs
 }
 
-// New returns a log that is not opened.
+// New returns a log that is not open.
 func New(config Config) *Log {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
@@ -102,7 +101,7 @@ func empty(config Config) *Log {
 	}
 }
 
-// of returns the log that a question is about: ?audit=true is that of audited policies.
+// of returns the log that a request is about: with ?audit=true, that of audited policies.
 func (l *Log) of(r *http.Request) *Log {
 	if r.URL.Query().Get("audit") == "true" {
 		return l.audit
@@ -110,13 +109,13 @@ func (l *Log) of(r *http.Request) *Log {
 	return l
 }
 
-// Collectors returns what measures the log.
+// Collectors returns the log's metrics.
 func (l *Log) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{l.records, l.recordsLost, l.linesSuppressed}
 }
 
-// key tells packets apart of which one line tells: by is the chain, which stands for the direction and the policies.
-// When others isolate the pod, what there is to say is another thing. In the table of pairs it is the direction alone.
+// key is equal for packets that share a line. by is the chain, which stands for the direction and the policies: other
+// policies make another line. In the table of pairs it is only the direction.
 type key struct {
 	src, dst netip.Addr
 	proto    uint8

@@ -10,17 +10,17 @@ import (
 // maxHistory is how many lines are kept.
 const maxHistory = 1000
 
-// Line is what the endpoint /drops answers: a record, or how many there were of which no record is left.
+// Line is a line of the endpoint /drops: a record, or the number of records that are gone.
 type Line struct {
 	*Record
 	Missed uint64 `json:"missed,omitempty"`
 }
 
-// history is the newest lines.
+// history holds the newest lines.
 type history struct {
 	lines   []Record      // a ring: line n is at n modulo its length
 	next    uint64        // the number of the next line
-	changed chan struct{} // closed when there is one
+	changed chan struct{} // closed by the next line
 }
 
 // remember adds a line to the history.
@@ -38,8 +38,8 @@ func (l *Log) remember(r Record) {
 	h.changed = make(chan struct{})
 }
 
-// from returns the lines from number from on, the number of the next one, how many were forgotten in between, and what
-// is closed when there are more.
+// from returns the lines from number from on, the number of the next one, how many were forgotten in between, and a
+// channel that is closed when there are more.
 func (l *Log) from(from uint64) (lines []Record, next, missed uint64, more <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,9 +53,9 @@ func (l *Log) from(from uint64) (lines []Record, next, missed uint64, more <-cha
 	return lines, h.next, missed, h.changed
 }
 
-// ServeLines answers the newest lines, each a [Line] as JSON; ?namespace= keeps those of a namespace, ?follow=true goes
-// on until the asker goes, and ?audit=true answers what audited policies would deny. Slow readers miss lines; writers
-// never block.
+// ServeLines serves the newest lines, each a [Line] as JSON; ?namespace= keeps those of a namespace, ?follow=true
+// continues until the client goes, and ?audit=true serves what audited policies would deny. Slow readers miss lines;
+// writers never block.
 func (l *Log) ServeLines(w http.ResponseWriter, r *http.Request) {
 	l = l.of(r)
 	query := r.URL.Query()
@@ -76,7 +76,7 @@ func (l *Log) ServeLines(w http.ResponseWriter, r *http.Request) {
 		}
 		next = end
 		for _, line := range answer {
-			if err := out.Encode(line); err != nil { // the asker has gone
+			if err := out.Encode(line); err != nil { // the client has gone
 				return
 			}
 		}
@@ -94,7 +94,7 @@ func (l *Log) ServeLines(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// inNamespace says whether one of the ends is a pod of a namespace; "" is every one.
+// inNamespace says whether one of the ends is a pod of a namespace; "" is any.
 func inNamespace(namespace string, ends ...Peer) bool {
 	if namespace == "" {
 		return true

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Backoff of opening the log again.
+// Backoff between attempts to open the log.
 const (
 	minBackoff = time.Second
 	maxBackoff = time.Minute
@@ -38,8 +38,8 @@ func (l *Log) Open(open func() (Reader, error)) {
 }
 
 // Run logs who was blocked, by which policies and why, until ctx ends; a log that was never opened is silent. Packets
-// of equal source, destination, protocol, port, direction and policies are one line when the first comes, and one more
-// at the end of each window that has more of them.
+// of equal source, destination, protocol, port, direction and policies make one line when the first arrives, and one
+// more at the end of each window that has more of them.
 func (l *Log) Run(ctx context.Context) {
 	if l.open == nil {
 		<-ctx.Done()
@@ -48,7 +48,7 @@ func (l *Log) Run(ctx context.Context) {
 	for {
 		if l.reader != nil {
 			err := l.read(ctx)
-			_ = l.reader.Close() // whatever it says, it is not read any more
+			_ = l.reader.Close() // an error does not matter: it is no longer read
 			if ctx.Err() != nil {
 				return
 			}
@@ -65,7 +65,7 @@ func (l *Log) Run(ctx context.Context) {
 	}
 }
 
-// tryOpen opens the log if it can.
+// tryOpen tries to open the log.
 func (l *Log) tryOpen() {
 	reader, err := l.open()
 	if err != nil {
@@ -94,7 +94,7 @@ func (l *Log) read(ctx context.Context) error {
 	}
 }
 
-// readUntil reads packets, or none if a window ends before there are some.
+// readUntil reads packets, or none if a window ends first.
 func (l *Log) readUntil(ctx context.Context, batch []Packet) (int, error) {
 	end := l.window.end
 	if audit := l.audit.window.end; end.IsZero() || !audit.IsZero() && audit.Before(end) {
@@ -112,7 +112,7 @@ func (l *Log) readUntil(ctx context.Context, batch []Packet) (int, error) {
 	return n, err
 }
 
-// off notes that the log cannot be read, and says so once.
+// off notes that the log cannot be read, and logs that once.
 func (l *Log) off(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,7 +125,7 @@ func (l *Log) off(err error) {
 	l.state = &State{OffSince: &since, Error: err.Error()}
 }
 
-// on notes that it is read, and says so if it was not.
+// on notes that the log is read, and logs that if it was off.
 func (l *Log) on() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

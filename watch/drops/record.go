@@ -17,18 +17,18 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Bounds of what a line has of others' choosing.
+// Bounds on the parts of a line that others choose.
 const (
 	maxPolicies = 8
 	maxNearest  = 400 // bytes
 )
 
 // Record is a denied connection: who, by which policies and why, all as of when it was seen. Its JSON form is a line of
-// what the endpoint /drops answers.
+// the endpoint /drops.
 type Record struct {
 	Time      time.Time `json:"time"`      // of the line
 	Direction string    `json:"direction"` // ingress or egress
-	Protocol  string    `json:"protocol"`  // in nft(8)'s words
+	Protocol  string    `json:"protocol"`  // as in nft(8)
 	Src       Peer      `json:"src"`
 	Dst       Peer      `json:"dst"`
 	ICMPType  *uint8    `json:"icmpType,omitempty"`
@@ -36,7 +36,7 @@ type Record struct {
 	Tier      string    `json:"tier,omitempty"`  // Admin or Baseline, where a ClusterNetworkPolicy denies
 	Policies  []string  `json:"policies"`        // that isolate the pod; of many, the first ones
 	Count     int       `json:"count"`           // logged packets that the line stands for
-	Audit     bool      `json:"audit,omitempty"` // it only would be denied, were audited policies enforced
+	Audit     bool      `json:"audit,omitempty"` // would be denied if audited policies were enforced
 	Text      string    `json:"text"`
 
 	key key
@@ -50,7 +50,7 @@ type Peer struct {
 	Owner     string     `json:"owner,omitempty"` // the workload, as kind/name
 	Namespace string     `json:"namespace,omitempty"`
 
-	note string // what is known of an address that no pod has
+	note string // about an address that no pod has
 }
 
 // Isolated returns the end that the policies isolate.
@@ -64,11 +64,11 @@ func (r *Record) Isolated() Peer {
 // Kind is the same for records of equal source, destination, protocol, port, direction and policies.
 func (r *Record) Kind() string { return fmt.Sprint(r.key) }
 
-// key returns what tells of the packet and its like.
+// key returns what the packet shares with others like it.
 func (p Packet) key() key { return key{p.Src, p.Dst, p.Proto, p.DstPort, p.Prefix} }
 
-// resolve looks up, at once, who a packet is about and, if there is room for a line, why the policies deny it: else the
-// record has no text. It is false for a packet that no chain of ours has logged.
+// resolve looks up, in one look at the state, whom a packet concerns and, if there is room for a line, why the policies
+// deny it; otherwise the record has no text. It is false for a packet that no chain of ours logged.
 func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	if !p.Src.IsValid() || !p.Dst.IsValid() {
 		return Record{}, false
@@ -87,7 +87,7 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 			return
 		}
 		r = newRecord(s, p, isolation.Direction)
-		if room && !p.Partial { // what the policies say of part of a packet takes what is not known
+		if room && !p.Partial { // deciding about a partial packet would take what is not known
 			excerpt = s.Excerpt(p.Flow)
 		}
 	})
@@ -103,8 +103,7 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	return r, true
 }
 
-// newRecord returns the record of one packet, with whoever the state says is at its ends, and without policies and
-// text.
+// newRecord returns the record of one packet with the ends that the state knows, without policies and text.
 func newRecord(s *translate.State, p Packet, d policy.Direction) Record {
 	r := Record{
 		Direction: d.String(), Protocol: nft.ProtocolName(p.Proto), Src: peerAt(s, p.Src), Dst: peerAt(s, p.Dst),
@@ -139,7 +138,7 @@ func (l *Log) unknown(p Packet, d policy.Direction) Record {
 	return r
 }
 
-// external notes that no pod has the address at the far end: whoever is isolated is a pod, or was.
+// external notes that no pod has the address at the far end; the isolated end is a pod, or was.
 func (r *Record) external(synced bool) { //nolint:revive // a fact
 	other := &r.Src
 	if r.Direction == policy.Egress.String() {
@@ -150,7 +149,7 @@ func (r *Record) external(synced bool) { //nolint:revive // a fact
 	}
 }
 
-// setService notes the ports or the type of a packet, as far as they are known.
+// setService sets the ports or ICMP type of a packet, as far as they are known.
 func (r *Record) setService(p Packet) {
 	switch {
 	case p.Partial:
@@ -216,8 +215,7 @@ func (r *Record) attrs() []slog.Attr {
 	return append(attrs, slog.Any("policies", r.Policies), slog.Int("count", r.Count))
 }
 
-// why says why the policies deny a packet, or that they do not any more. Without an excerpt it says who isolates the
-// pod.
+// why says why the policies deny a packet, or that they no longer do. Without an excerpt it says who isolates the pod.
 func (r *Record) why(p Packet, k frame.Kind, excerpt *policy.Cluster) string {
 	is, was := "blocked: %s is isolated by %s", "was blocked: %s was isolated by %s"
 	if k.Audit {
@@ -262,7 +260,7 @@ func (r *Record) why(p Packet, k frame.Kind, excerpt *policy.Cluster) string {
 	return fmt.Sprintf("%s (nearest: %s: %s)", plain, near.RuleRef, short(near.Reason))
 }
 
-// PolicyNames names the policies of an isolation, a few of them.
+// PolicyNames names the first few policies of an isolation.
 func PolicyNames(i frame.Isolation) []string {
 	named := i.Policies[:min(len(i.Policies), maxPolicies)]
 	names := make([]string, 0, len(named)+1)

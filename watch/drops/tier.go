@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// tierRule is a rule of a ClusterNetworkPolicy that denies, or would.
+// tierRule is a rule of a ClusterNetworkPolicy that denies, or would if enforced.
 type tierRule struct {
 	policy.ClusterRuleRef
 	audit bool
@@ -24,7 +24,7 @@ type tierRule struct {
 func (l *Log) tiered(p Packet, rule tierRule) Record {
 	room := l.window.room(p.key())
 	flow := p.Flow
-	flow.Service = flow.Src == flow.Dst // else it had never left the pod
+	flow.Service = flow.Src == flow.Dst // otherwise it would never have left the pod
 	var r Record
 	var excerpt *policy.Cluster
 	synced := l.config.View(func(s *translate.State) {
@@ -42,7 +42,7 @@ func (l *Log) tiered(p Packet, rule tierRule) Record {
 	return r
 }
 
-// whyTier says which rule denies a flow, or would, or that it does not any more.
+// whyTier says which rule denies a flow, or would, or that it no longer does.
 func (r *Record) whyTier(rule tierRule, flow policy.Flow, excerpt *policy.Cluster) string {
 	is, was := "blocked: %s: %s denies", "was blocked: %s: %s denied"
 	if rule.audit {
@@ -91,7 +91,7 @@ func (r *Record) whyTier(rule tierRule, flow policy.Flow, excerpt *policy.Cluste
 	return fmt.Sprintf("%s (nearest: %s: %s)", plain, near.ClusterRuleRef, short(near.Reason))
 }
 
-// tierRule returns the rule of a ClusterNetworkPolicy that a chain denies by, or would, if it is such a chain.
+// tierRule returns the rule of a ClusterNetworkPolicy that a chain stands for; false for other chains.
 func (l *Log) tierRule(chain string) (rule tierRule, ok bool) {
 	r, ok := frame.ParseTierRule(chain)
 	if ok {
@@ -101,7 +101,7 @@ func (l *Log) tierRule(chain string) (rule tierRule, ok bool) {
 	return rule, ok
 }
 
-// short cuts what others have chosen.
+// short truncates text that others choose.
 func short(text string) string {
 	if len(text) > maxNearest {
 		return text[:maxNearest] + "…"

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// maxPairs is how many pairs are kept, whatever is sent to a pod.
+// maxPairs bounds the pairs that are kept, whatever is sent to a pod.
 const maxPairs = 1000
 
-// Top is the pairs with most logged packets. Its JSON form is what the endpoint /drops/top answers.
+// Top is the pairs with most logged packets. Its JSON form is the answer of the endpoint /drops/top.
 type Top struct {
 	Since   time.Time `json:"since"`
 	Packets uint64    `json:"packets"` // of all pairs
@@ -43,9 +43,9 @@ type pairs struct {
 	fewest  pairHeap
 }
 
-// countPair counts a logged packet of a pair. Of a pair that is new when the table is full, the one with the fewest
-// packets makes room and leaves it its count, as Excess: a count is too high by that at most, and what has more than
-// the fewest is surely there (the algorithm is Space-Saving, Metwally et al. 2005).
+// countPair counts a logged packet of a pair, by Space-Saving (Metwally et al. 2005). When the table is full, a new
+// pair replaces the one with the fewest packets and inherits its count as Excess: a count is too high by at most that,
+// and any pair with more packets than the lowest count is in the table.
 func (l *Log) countPair(r *Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +89,7 @@ func (l *Log) Top(namespace string) Top {
 	return t
 }
 
-// ServeTop answers the [Top], as JSON; ?namespace= keeps the pairs of a namespace.
+// ServeTop serves the [Top] as JSON; ?namespace= keeps the pairs of a namespace.
 func (l *Log) ServeTop(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(l.of(r).Top(r.URL.Query().Get("namespace"))) // the asker has gone
@@ -115,7 +115,7 @@ func (h *pairHeap) Push(x any) {
 	*h = append(*h, p)
 }
 
-// Pop takes the last pair away; package heap calls it.
+// Pop removes the last pair; package heap calls it.
 func (h *pairHeap) Pop() any {
 	last := (*h)[len(*h)-1]
 	*h = (*h)[:len(*h)-1]

@@ -13,31 +13,31 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// Bounds of the lines, whatever is sent to a pod.
+// Bounds on the lines, whatever is sent to a pod.
 const (
 	windowLength = 10 * time.Second
 	maxKeys      = 1000 // per window
 	maxLines     = 100  // per second
 )
 
-// window is what was read since the last lines of what repeats.
+// window is what was read since the last lines about repeats.
 type window struct {
 	entries    map[key]*entry
 	begin, end time.Time // zero outside of one
-	second     time.Time // the second of lines
+	second     time.Time // the current second
 	lines      int       // written in it
-	suppressed int       // lines that the bounds forbade
-	foreign    int       // packets that no chain of ours has logged
+	suppressed int       // lines over the bounds
+	foreign    int       // packets that no chain of ours logged
 	lost       uint64    // packets
 }
 
-// entry is a key of the window: the first of the packets that no line tells of yet, and how many they are.
+// entry is a key of the window: the first packet that is in no line yet, and how many there are.
 type entry struct {
 	Record
-	told bool // a line has told of others
+	told bool // there was a line before
 }
 
-// add takes packets, and the number of those that were lost since the last ones.
+// add takes packets, and the number lost since the last ones.
 func (l *Log) add(packets []Packet, lost uint64) {
 	w := &l.window
 	if now := time.Now(); !w.end.IsZero() && !now.Before(w.end) {
@@ -54,7 +54,7 @@ func (l *Log) add(packets []Packet, lost uint64) {
 	}
 }
 
-// sort adds packets, and the number of those that were lost, each where it belongs.
+// sort adds packets and the number lost, each to the log where it belongs.
 func (l *Log) sort(packets []Packet, lost uint64) {
 	var audited []Packet
 	denied := slices.DeleteFunc(packets, func(p Packet) bool {
@@ -93,11 +93,11 @@ func (l *Log) one(p Packet) {
 	}
 	e.Record = r
 	if !e.told {
-		l.tell(e, "") // or at the end of the window
+		l.tell(e, "") // if not now, then at the end of the window
 	}
 }
 
-// tell writes a line if that is allowed now, and says whether it is.
+// tell writes a line if the bounds allow it now, and says whether they did.
 func (l *Log) tell(e *entry, suffix string) bool {
 	now, w := time.Now(), &l.window
 	if now.Sub(w.second) >= time.Second {
@@ -117,7 +117,7 @@ func (l *Log) tell(e *entry, suffix string) bool {
 	return true
 }
 
-// room says whether a packet of that key may have a line.
+// room says whether a packet with that key may have a line.
 func (w *window) room(k key) bool { return w.entries[k] != nil || len(w.entries) < maxKeys }
 
 func (l *Log) suppress() {
@@ -130,7 +130,7 @@ func (w *window) open() {
 	w.end = w.begin.Add(windowLength)
 }
 
-// endWindow tells of what has come since the first lines. What goes on is one line per window from now on.
+// endWindow reports what has arrived since the first lines. What continues gets one line per window from now on.
 func (l *Log) endWindow() {
 	l.tellRepeats()
 	l.window.end = time.Time{}
@@ -139,7 +139,7 @@ func (l *Log) endWindow() {
 	}
 }
 
-// tellRepeats writes the lines of the window's end, those that stand for most first, and forgets what did not repeat.
+// tellRepeats writes the lines at the end of a window, those with most packets first, and forgets what did not repeat.
 func (l *Log) tellRepeats() {
 	w := &l.window
 	var repeated []*entry
@@ -180,7 +180,7 @@ func (l *Log) tellRepeats() {
 	w.suppressed, w.lost, w.foreign = 0, 0, 0
 }
 
-// closeWindow tells what the window has.
+// closeWindow reports what the window has.
 func (l *Log) closeWindow() {
 	if !l.window.end.IsZero() {
 		l.tellRepeats()

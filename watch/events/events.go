@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package events tells the users of a cluster what they should know of their policies and pods, as Kubernetes Events.
+// Package events writes Kubernetes Events that tell the users of a cluster about problems of their policies and pods.
 package events
 
 import (
@@ -25,20 +25,20 @@ import (
 const (
 	reasonRejected    = "NetworkPolicyRejected"    // a policy does not compile in full
 	reasonOverLimit   = "NetworkPolicyOverLimit"   // a policy asks for more than a limit allows
-	reasonQuarantined = "NetworkPolicyQuarantined" // what follows from a policy was refused
+	reasonQuarantined = "NetworkPolicyQuarantined" // the kernel refused a policy's rules
 	reasonUnenforced  = "NetworkPolicyUnenforced"  // a pod that a policy selects is not isolated: the kernel refused it
-	reasonUnaudited   = "NetworkPolicyUnaudited"   // what follows from an audited policy was refused
+	reasonUnaudited   = "NetworkPolicyUnaudited"   // the kernel refused an audited policy's rules
 	reasonBlocked     = "ConnectionBlocked"        // the policies of a pod denied a connection
-	reasonWouldBlock  = "ConnectionWouldBeBlocked" // the audited policies of a pod would have denied one
+	reasonWouldBlock  = "ConnectionWouldBeBlocked" // the audited policies of a pod would have denied it
 )
 
-// Bounds of events, whatever is applied to a cluster or sent to a pod.
+// Bounds on Events, whatever is applied to a cluster or sent to a pod.
 const (
-	maxTroubles    = 1000             // troubles of policies with an event of this node
-	troubleSpread  = 10 * time.Second // each waits a random part of it: every node of the cluster writes the same event
+	maxTroubles    = 1000             // troubles of policies that this node writes Events about
+	troubleSpread  = 10 * time.Second // each waits a random part of this, as every node writes the same Event
 	troublesRepeat = 30 * time.Minute // an API server forgets an event, by default after an hour
 
-	maxPodKinds = 16 // of blocked connections that are told apart
+	maxPodKinds = 16 // of blocked connections, per pod
 	podKindIdle = 10 * time.Minute
 	podBurst    = 5 // writes at once, then one per podEvery
 	podEvery    = time.Minute
@@ -48,7 +48,7 @@ const (
 	maxMessage = 1024 // bytes: what events.k8s.io allows
 )
 
-// Writer writes events. Where the server answered, errors are of k8s.io/apimachinery/pkg/api/errors.
+// Writer writes events. If the server answered, errors are those of k8s.io/apimachinery/pkg/api/errors.
 type Writer interface {
 	Create(context.Context, *corev1.Event) error
 	// Patch changes an event by a merge patch.
@@ -59,29 +59,29 @@ type Writer interface {
 type Config struct {
 	Writer Writer
 	Node   string
-	Drops  bool // also say in events of pods what was blocked
+	Drops  bool // also write events about blocked connections, on pods
 	Log    *slog.Logger
 }
 
-// Recorder writes events. To tell it something never waits: what the API server does not take in time is not told. A
-// nil Recorder tells nothing.
+// Recorder writes events. Its methods never block: what the API server does not take in time is dropped. A nil Recorder
+// does nothing.
 type Recorder struct {
 	Config
 	policies, drops *queue
-	failure         rate.Sometimes // to write one, as logged
+	failure         rate.Sometimes // limits the logging of write errors
 
 	mu       sync.Mutex                         // never held while an event is written or another lock is taken
 	uids     map[types.NamespacedName]types.UID // of policies
 	troubles map[Trouble]*record
-	pods     map[types.NamespacedName]*pod // of this node; none without Drops
+	pods     map[types.NamespacedName]*pod // of this node; empty without Drops
 }
 
-// record is an event and what of it is written.
+// record is an event and how much of it is written.
 type record struct {
 	event   *corev1.Event // as it should be
 	queued  bool
-	written bool // so that what is new is a patch
-	over    bool // not so any more: of a policy in whose trouble it is
+	written bool // further changes are patches
+	over    bool // the policy's trouble is over
 	trouble Trouble
 	reason  string // of the trouble
 }
@@ -106,7 +106,7 @@ func New(config Config) *Recorder {
 	}
 }
 
-// SetPod notes which pod of this node has a name: an event is of the pod, not of the next one of its name.
+// SetPod notes which pod of this node has a name: an event belongs to that pod, not to the next one of its name.
 func (e *Recorder) SetPod(p *corev1.Pod) {
 	if e == nil || !e.Drops || p.Spec.NodeName != e.Node || p.Spec.HostNetwork {
 		return
@@ -131,13 +131,13 @@ func (e *Recorder) DeletePod(name types.NamespacedName) {
 	delete(e.pods, name)
 }
 
-// Blocked tells a pod of this node that its policies denied packets, in the words of the log. Packets of one kind,
-// which is a key, are one event.
+// Blocked records on a pod of this node that its policies denied packets, in the words of the log. Packets of the same
+// kind, an opaque key, share one event.
 func (e *Recorder) Blocked(name types.NamespacedName, kind, text string, packets int) {
 	e.packets(name, what{kind, reasonBlocked, corev1.EventTypeWarning, text}, packets)
 }
 
-// WouldBlock is Blocked for packets that audited policies would deny: nothing is wrong with the pod.
+// WouldBlock is Blocked for packets that audited policies would deny: a Normal event, not a Warning.
 func (e *Recorder) WouldBlock(name types.NamespacedName, kind, text string, packets int) {
 	e.packets(name, what{kind, reasonWouldBlock, corev1.EventTypeNormal, text}, packets)
 }
@@ -145,7 +145,7 @@ func (e *Recorder) WouldBlock(name types.NamespacedName, kind, text string, pack
 // what is told of packets.
 type what struct{ kind, reason, typ, text string }
 
-// packets tells a pod of packets.
+// packets records packets on a pod.
 func (e *Recorder) packets(name types.NamespacedName, w what, packets int) {
 	if e == nil || !e.Drops {
 		return
@@ -153,7 +153,7 @@ func (e *Recorder) packets(name types.NamespacedName, w what, packets int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := e.pods[name]
-	if p == nil { // it is gone, or was not here
+	if p == nil { // gone, or never on this node
 		return
 	}
 	r := p.kind(w.kind, func() *corev1.Event {
@@ -178,7 +178,8 @@ func (e *Recorder) packets(name types.NamespacedName, w what, packets int) {
 	}
 }
 
-// kind returns the record of a kind of packets; a new one, if there is room, has the event that made returns.
+// kind returns the record of a kind of packets. If there is none and there is room, it adds one with the event from
+// made.
 func (p *pod) kind(key string, made func() *corev1.Event) *record {
 	if r := p.kinds[key]; r != nil {
 		return r
@@ -198,13 +199,13 @@ func (p *pod) kind(key string, made func() *corev1.Event) *record {
 	return r
 }
 
-// newEvent returns an event of an object that happened once, now. Its name follows from the object, the reason and what
-// tells it apart.
+// newEvent returns an event about an object that happened once, now. Its name follows from the object, the reason and
+// which.
 func newEvent(object corev1.ObjectReference, reason, which string) *corev1.Event {
 	now := metav1.Now()
 	return &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			// of what is in no namespace, events are in this one
+			// events about cluster-scoped objects go to "default"
 			Namespace: cmp.Or(object.Namespace, metav1.NamespaceDefault), Name: nameOf(object, reason, which),
 		},
 		InvolvedObject:      object,
@@ -218,7 +219,7 @@ func newEvent(object corev1.ObjectReference, reason, which string) *corev1.Event
 	}
 }
 
-// nameOf returns a name that begins with the object's.
+// nameOf returns a unique name that begins with the object's.
 func nameOf(object corev1.ObjectReference, reason, which string) string {
 	const maxName, hashLen = 253, 16
 	sum := sha256.Sum256([]byte(string(object.UID) + "\x00" + reason + "\x00" + which))
@@ -229,7 +230,7 @@ func nameOf(object corev1.ObjectReference, reason, which string) string {
 	return name + "." + hex.EncodeToString(sum[:])[:hashLen]
 }
 
-// message cuts a text to what an event may have.
+// message truncates a text to what an event may have.
 func message(text string) string {
 	const more = "…"
 	if len(text) <= maxMessage {

@@ -22,13 +22,13 @@ type Trouble struct {
 	Kind   book.TroubleKind
 }
 
-// words are the reason of its event, and what its message begins with.
+// words are the reason of its event, and the start of its message.
 func (t Trouble) words() (reason, begin string) {
 	switch cluster := t.Policy.Namespace == ""; {
 	case cluster && t.Kind == book.Quarantined:
-		return reasonQuarantined, "quarantined; everything is denied to its subjects: "
+		return reasonQuarantined, "quarantined; its subjects are denied everything: "
 	case cluster && t.Kind == book.Rejected:
-		return reasonRejected, "in force, and what does not compile fails closed: "
+		return reasonRejected, "in force; the parts that do not compile fail closed: "
 	}
 	switch t.Kind {
 	case book.Unaudited:
@@ -43,7 +43,7 @@ func (t Trouble) words() (reason, begin string) {
 	return reasonRejected, "in force without the parts that do not compile: "
 }
 
-// SetPolicy notes which policy has a name: an event is of the policy, not of the next one of its name.
+// SetPolicy notes which policy has a name: an event belongs to that policy, not to the next one of its name.
 func (e *Recorder) SetPolicy(np *networkingv1.NetworkPolicy) {
 	if e == nil {
 		return
@@ -51,7 +51,7 @@ func (e *Recorder) SetPolicy(np *networkingv1.NetworkPolicy) {
 	e.identify(types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, np.UID)
 }
 
-// SetClusterPolicy is [Recorder.SetPolicy] for a ClusterNetworkPolicy, whose name has no namespace everywhere here.
+// SetClusterPolicy is [Recorder.SetPolicy] for a ClusterNetworkPolicy, which here always has an empty namespace.
 func (e *Recorder) SetClusterPolicy(p policy.ClusterPolicy) {
 	if e != nil {
 		e.identify(types.NamespacedName{Name: p.Name}, p.UID)
@@ -86,8 +86,8 @@ func (e *Recorder) DeletePolicy(name types.NamespacedName) {
 	delete(e.uids, name)
 }
 
-// Trouble tells of a policy that is not in force as it is written: once for each reason. All nodes give the event the
-// same name, so that there is one.
+// Trouble records that a policy is not in force as written, once for each reason. All nodes give the event the same
+// name, so that there is only one.
 func (e *Recorder) Trouble(id Trouble, reason string) {
 	if e == nil {
 		return
@@ -105,7 +105,7 @@ func (e *Recorder) Trouble(id Trouble, reason string) {
 	e.offerTrouble(r, reason)
 }
 
-// offerTrouble makes the event of a trouble, and has it written if it is another one than before.
+// offerTrouble makes the event of a trouble, and queues it if it differs from the last one.
 func (e *Recorder) offerTrouble(r *record, reason string) {
 	name := r.trouble.Policy
 	kind, begin := r.trouble.words()
@@ -138,15 +138,14 @@ func (e *Recorder) Over(id Trouble) {
 	}
 }
 
-// discard forgets a record that is over, unless it is in the queue still: a policy that changes to and fro is there
-// once.
+// discard forgets a record that is over, unless it is still queued: a policy that flips back and forth is queued once.
 func (e *Recorder) discard(r *record) {
 	if r.over && !r.queued && e.troubles[r.trouble] == r {
 		delete(e.troubles, r.trouble)
 	}
 }
 
-// repeatTroubles tells again of what is still so, until ctx ends. Where the event is still there, nothing happens.
+// repeatTroubles writes ongoing troubles again, until ctx ends. An event that still exists is left alone.
 func (e *Recorder) repeatTroubles(ctx context.Context) {
 	tick := time.NewTicker(troublesRepeat)
 	defer tick.Stop()

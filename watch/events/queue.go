@@ -16,14 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// How an event is written.
+// Limits on writing an event.
 const (
 	timeout  = 10 * time.Second
-	minRetry = time.Second // then four times as long
+	minRetry = time.Second // quadrupled each time
 	maxRetry = 16 * time.Second
 )
 
-// queue are events that wait to be written, one after another.
+// queue holds events to be written, one after another.
 type queue struct {
 	records chan *record
 	pace    func(context.Context) error // waits until one may be written
@@ -45,12 +45,12 @@ func (q *queue) offer(r *record) {
 	}
 }
 
-// spread returns a pace of random pauses up to longest: a crowd that it is set on does not arrive at once.
+// spread returns a pace of random pauses up to longest, so that all nodes do not write at once.
 func spread(longest time.Duration) func(context.Context) error {
 	return func(ctx context.Context) error { return pause(ctx, rand.N(longest)) }
 }
 
-// pause waits, or until ctx ends.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -92,7 +92,7 @@ func (e *Recorder) drain(ctx context.Context, q *queue) {
 	}
 }
 
-// dismissed says whether there is nothing to write of a record any more.
+// dismissed says whether a record no longer has anything to write.
 func (e *Recorder) dismissed(r *record) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -103,8 +103,8 @@ func (e *Recorder) dismissed(r *record) bool {
 	return r.over
 }
 
-// deliver writes what is new of a record. What cannot be written now is tried again a few times; when that fails, the
-// record waits until it is offered again.
+// deliver writes what is new in a record. It retries a few times; after that, the record waits until it is offered
+// again.
 func (e *Recorder) deliver(ctx context.Context, r *record) {
 	for retry := minRetry; ; retry *= 4 {
 		err := e.write(ctx, r)
@@ -127,8 +127,8 @@ func (e *Recorder) deliver(ctx context.Context, r *record) {
 	}
 }
 
-// write writes what is new of a record. That the event is there is as good as written: another node did it, or an
-// attempt whose answer was lost.
+// write writes what is new in a record. "Already exists" counts as success: another node wrote it, or an attempt whose
+// answer was lost.
 func (e *Recorder) write(ctx context.Context, r *record) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -146,7 +146,7 @@ func (e *Recorder) write(ctx context.Context, r *record) error {
 		if err != nil {
 			return fmt.Errorf("encode the patch of event %s: %w", name, err)
 		}
-		if err := e.Writer.Patch(ctx, name, patch); !apierrors.IsNotFound(err) { // else it has expired
+		if err := e.Writer.Patch(ctx, name, patch); !apierrors.IsNotFound(err) { // NotFound: it has expired
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (e *Recorder) write(ctx context.Context, r *record) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r.written = r.event.Name == event.Name // else it is about something else by now, which is in the queue
+	r.written = r.event.Name == event.Name // otherwise it has changed meanwhile, and is queued again
 	return nil
 }
 
@@ -166,7 +166,7 @@ type change struct {
 	Message       string      `json:"message"`
 }
 
-// passing says whether an error may pass by itself: the server did not answer, or that it cannot now.
+// passing says whether an error may pass by itself: no answer, or "not now".
 func passing(err error) bool {
 	return apierrors.ReasonForError(err) == metav1.StatusReasonUnknown || apierrors.IsTooManyRequests(err) ||
 		apierrors.IsServerTimeout(err) ||

@@ -25,8 +25,8 @@ func TestClusterPolicy(t *testing.T) {
 		}})
 		name := types.NamespacedName{Name: "guard"}
 		for kind, want := range map[book.TroubleKind]string{
-			book.Rejected:    "Rejected ×1: in force, and what does not compile fails closed: spec.tier",
-			book.Quarantined: "Quarantined ×1: quarantined; everything is denied to its subjects: spec.tier",
+			book.Rejected:    "Rejected ×1: in force; the parts that do not compile fail closed: spec.tier",
+			book.Quarantined: "Quarantined ×1: quarantined; its subjects are denied everything: spec.tier",
 		} {
 			e.Trouble(Trouble{name, kind}, "spec.tier")
 			time.Sleep(troubleSpread)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package explain makes the answers of `netpold explain`: who decides about a flow by the policies' own text, what the
-// tables of nodes do with it, and what the kernel holds of that.
+// Package explain makes the answers of `netpold explain`: who decides a flow by the text of the policies, what the
+// nodes' tables do with it, and whether the kernel holds the same.
 package explain
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Answer is that of `netpold explain` about flows, one for each family that both ends have. Its JSON form is
-// what the endpoint /explain answers.
+// Answer is the answer of `netpold explain` about flows, one for each family that both ends have. Its JSON form is that
+// of the endpoint /explain.
 type Answer struct {
 	Allowed bool       `json:"allowed"` // all of them
 	Flows   []FlowText `json:"flows"`
@@ -23,8 +23,8 @@ type Answer struct {
 // FlowText is the answer about one flow.
 type FlowText struct {
 	Allowed bool       `json:"allowed"`
-	Text    string     `json:"text"`            // in lines, for an operator
-	Nodes   []NodeText `json:"nodes,omitempty"` // whose rules were looked at
+	Text    string     `json:"text"`            // lines for an operator
+	Nodes   []NodeText `json:"nodes,omitempty"` // whose rules were traced
 }
 
 // NodeText is what the table of a node does with a flow.
@@ -33,8 +33,7 @@ type NodeText struct {
 	Rules   []RuleText `json:"rules"` // that the flow matches
 	Verdict string     `json:"verdict"`
 
-	// Differs is what the kernel holds else than it should, besides Rules, of what the flow comes through, if that was
-	// asked for.
+	// Differs is where the kernel differs on the flow's way, apart from Rules; only if asked for.
 	Differs []string `json:"differs,omitempty"`
 }
 
@@ -42,13 +41,13 @@ type NodeText struct {
 type RuleText struct {
 	Chain   string `json:"chain"`
 	Rule    string `json:"rule"`
-	Element string `json:"element,omitempty"` // that the rule's lookup finds
-	Kernel  string `json:"kernel,omitempty"`  // what the kernel holds of it, if that was asked for
+	Element string `json:"element,omitempty"` // found by the rule's lookup
+	Kernel  string `json:"kernel,omitempty"`  // what the kernel holds; only if asked for
 	Missing bool   `json:"missing,omitempty"` // the kernel holds something else, as Kernel says
 }
 
-// Flow answers about one flow from the policies' own text, and holds what the tables of nodes do with it against
-// that. That the two disagree is an error, and a bug.
+// Flow answers about one flow from the text of the policies, and checks the nodes' tables against that. If they
+// disagree, it returns an error: that is a bug.
 func Flow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace) (FlowText, error) {
 	limited := *c
 	for _, t := range traces {
@@ -60,7 +59,7 @@ func Flow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace) (FlowT
 	for _, t := range traces {
 		allowed := true
 		for _, d := range directions {
-			allowed = allowed && (d.Allowed || !d.Unknown && d.Pod.Node != t.Node) // who else is denied is a pod
+			allowed = allowed && (d.Allowed || !d.Unknown && d.Pod.Node != t.Node) // else: a pod is denied
 			policed := d.Isolated || d.Admin != nil || d.Baseline != nil
 			if policed && !slices.ContainsFunc(traces, func(t translate.NodeTrace) bool {
 				return t.Node == d.Pod.Node
@@ -75,7 +74,7 @@ func Flow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace) (FlowT
 				fmt.Errorf("the rules and the policies disagree about %s: this is a bug in netpold, please report it",
 					f)
 		case !agree:
-			text.Text += fmt.Sprintf("  changes are in progress on node %s; its rules are those of before\n", t.Node)
+			text.Text += fmt.Sprintf("  changes are in progress on node %s; these rules do not have them yet\n", t.Node)
 		}
 		node := NodeText{Node: t.Node, Rules: []RuleText{}, Verdict: t.Verdict.String()}
 		for _, step := range t.Steps {
@@ -87,7 +86,7 @@ func Flow(c *policy.Cluster, f policy.Flow, traces []translate.NodeTrace) (FlowT
 	return text, nil
 }
 
-// Add takes in the answer about another flow.
+// Add adds the answer about another flow.
 func (a *Answer) Add(f FlowText) {
 	a.Allowed = f.Allowed && (a.Allowed || len(a.Flows) == 0)
 	a.Flows = append(a.Flows, f)

@@ -16,19 +16,19 @@ import (
 // Kernel is what the kernel holds, and what it should hold.
 type Kernel struct {
 	Reads
-	Want func(chain string) []nft.Rule // of the table; none of a chain that it does not have
+	Want func(chain string) []nft.Rule // the table's rules; none for a chain that it lacks
 }
 
 // Reads reads the table from the kernel.
 type Reads interface {
-	// Element returns the element that a lookup of a key in a set ends at, or an error that is fs.ErrNotExist.
+	// Element returns the element that a lookup of a key in a set finds; fs.ErrNotExist if none.
 	Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error)
-	// Rules returns the rules of a chain, in their order, each held against that of want at its place.
+	// Rules returns the rules of a chain in order, each compared with want's rule at its place.
 	Rules(ctx context.Context, table string, want *nft.Chain) ([]nft.HeldRule, error)
 }
 
-// Verify reads from the kernel what a flow comes through: that lookups which should find nothing do, the elements that
-// others find, and the rules of the chains. It costs the same however large the sets are.
+// Verify reads from the kernel what a flow passes: that lookups which should find nothing do, the elements that others
+// find, and the rules of the chains. Its cost does not depend on the size of the sets.
 func (k Kernel) Verify(ctx context.Context, trail trace.Trail, node *NodeText) error {
 	for i, step := range trail.Steps {
 		if err := k.verifyStep(ctx, step, &node.Rules[i]); err != nil {
@@ -54,7 +54,7 @@ func (k Kernel) verifyStep(ctx context.Context, step trace.Step, rule *RuleText)
 	switch {
 	case err != nil:
 		return err
-	case difference == "" && step.Position >= len(held): // the state has changed since the flow was followed
+	case difference == "" && step.Position >= len(held): // the state has changed since the trace
 		difference = "chain " + step.Chain + " has changed meanwhile"
 		fallthrough
 	case difference != "":
@@ -65,8 +65,8 @@ func (k Kernel) verifyStep(ctx context.Context, step trace.Step, rule *RuleText)
 	return nil
 }
 
-// verifyRest returns the differences in what a flow comes through without matching a rule: whole chains, and lookups
-// after the last rule that it matches.
+// verifyRest returns the differences where a flow passes without matching a rule: whole chains, and lookups after the
+// last matching rule.
 func (k Kernel) verifyRest(ctx context.Context, trail trace.Trail) ([]string, error) {
 	var differences []string
 	missed, err := k.verifyMissed(ctx, trail.Missed)
@@ -97,14 +97,14 @@ func (k Kernel) verifyMissed(ctx context.Context, missed []trace.Miss) (string, 
 		case err == nil:
 			const format = "%s has an element for this flow that should not be there: { %s }"
 			return fmt.Sprintf(format, miss.Set.Name, held.Text(miss.Set.Type)), nil
-		case !errors.Is(err, fs.ErrNotExist): // without the set, too, nothing is found
+		case !errors.Is(err, fs.ErrNotExist): // a missing set finds nothing either
 			return "", err
 		}
 	}
 	return "", nil
 }
 
-// verifyElement says what a lookup finds in place of an element.
+// verifyElement says what a lookup finds instead of an element.
 func (k Kernel) verifyElement(ctx context.Context, set *nft.Set, want nft.Element) (string, error) {
 	switch held, err := k.Element(ctx, frame.TableName, set, want.Key); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -117,7 +117,7 @@ func (k Kernel) verifyElement(ctx context.Context, set *nft.Set, want nft.Elemen
 	return "", nil
 }
 
-// verifyChain says what is not as it should be of a chain's rules, and returns them.
+// verifyChain says how a chain's rules differ, and returns them.
 func (k Kernel) verifyChain(ctx context.Context, chain string) (string, []nft.HeldRule, error) {
 	want := nft.Chain{Name: chain, Rules: k.Want(chain)}
 	held, err := k.Rules(ctx, frame.TableName, &want)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package flows knows who has connected to whom: it reads the sets in which the kernel counts the new connections of
-// the node's pods (package translate/observe), gives names to their addresses, as of then, and keeps a history.
+// the node's pods (package translate/observe), resolves their addresses to the names of that moment, and keeps a
+// history.
 //
-// Nothing comes here for a packet, and no packet waits: the sets are read every few seconds, and when somebody asks.
+// It sees no packet and delays none: the sets are read every few seconds, and when somebody asks.
 package flows
 
 import (
@@ -20,16 +21,15 @@ import (
 	"github.com/netpold/netpold/translate/flows"
 )
 
-// How often the sets are read: every interval, but for a part of the time only.
+// How often the sets are read: every interval, but for a fraction of the time only.
 const (
 	interval = 5 * time.Second
-	pauses   = 50 // so many times as long as a read takes, there is none
+	pauses   = 50 // a pause is at least this many times as long as a read
 )
 
-// Reads reads the sets that packets fill.
+// Reads reads sets that packets fill.
 type Reads interface {
-	// Elements returns the elements of a set with their counts. That the set is not there is an error that is
-	// fs.ErrNotExist.
+	// Elements returns the elements of a set with their counts; fs.ErrNotExist if there is no such set.
 	Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error)
 }
 
@@ -48,33 +48,33 @@ type Config struct {
 	Addresses func() ([]netip.Addr, error)
 }
 
-// Log is what is known of flows. The loop calls Made and Retired, and the state Left; the other methods are for
-// everybody.
+// Log is what is known about flows. The loop calls Made and Retired, and the state Left; anybody may call the other
+// methods.
 type Log struct {
 	config      Config
 	known, fill prometheus.Gauge
 	connections prometheus.Counter
 	lost        prometheus.Counter
-	reading     chan struct{} // capacity 1: full while the kernel is read for somebody
+	reading     chan struct{} // capacity 1: full during a read
 
 	mu      sync.Mutex            // guards the fields below; no other lock is taken while it is held
-	tables  map[string]*table     // of this process, that count
+	tables  map[string]*table     // those of this process that count
 	retired map[string]bool       // tables whose last counts are known
 	former  map[netip.Addr]former // who had an address that nobody has now
 	state   State
-	told    uint64    // of state.Lost, that a line told of
-	tell    time.Time // when a line may tell of more
+	told    uint64    // how much of state.Lost was logged
+	tell    time.Time // when more may be logged
 	history history
 }
 
 // State is how much is observed, as `netpold status` shows it.
 type State struct {
-	Known int    `json:"known"` // flows of the history, at most twice Max
-	Held  int    `json:"held"`  // most flows in the kernel's set
+	Known int    `json:"known"` // flows in the history, at most twice Max
+	Held  int    `json:"held"`  // flows in the fullest of the kernel's sets
 	Max   uint32 `json:"max"`   // of Held
-	// new connections that were not counted as the set was full, since the start
+	// new connections not counted because the set was full, since the start
 	Lost  uint64 `json:"lost"`
-	Error string `json:"error,omitempty"` // why the sets could not be read the last time
+	Error string `json:"error,omitempty"` // why the last read failed
 }
 
 // New returns a log that knows of no flows.
@@ -82,13 +82,13 @@ func New(config Config) *Log {
 	return &Log{
 		config: config,
 		known: prometheus.NewGauge(prometheus.GaugeOpts{Name: "netpold_flows",
-			Help: "Flows that `netpold flows` knows, at most twice as many as --observe-max."}),
+			Help: "Flows known to `netpold flows`, at most twice --observe-max."}),
 		fill: prometheus.NewGauge(prometheus.GaugeOpts{Name: "netpold_flow_set_fill_ratio",
-			Help: "How full the fullest of the kernel's sets of flows is; at 1, new flows are not counted."}),
+			Help: "Fill ratio of the fullest of the kernel's flow sets; at 1, new flows are not counted."}),
 		connections: prometheus.NewCounter(prometheus.CounterOpts{Name: "netpold_flow_connections_total",
-			Help: "New connections from and to pods of this node that the kernel counted in its sets of flows."}),
+			Help: "New connections to and from pods of this node, as counted in the kernel's flow sets."}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{Name: "netpold_flows_lost_total",
-			Help: "New connections that were not counted, as the kernel's set of flows was full."}),
+			Help: "New connections not counted because the kernel's flow set was full."}),
 		reading: make(chan struct{}, 1),
 		tables:  make(map[string]*table),
 		retired: make(map[string]bool),
@@ -101,7 +101,7 @@ func New(config Config) *Log {
 // On says whether flows are observed.
 func (l *Log) On() bool { return l.config.Max > 0 }
 
-// Collectors returns what measures the log.
+// Collectors returns the log's metrics.
 func (l *Log) Collectors() []prometheus.Collector {
 	if !l.On() {
 		return nil
@@ -109,7 +109,7 @@ func (l *Log) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{l.known, l.fill, l.connections, l.lost}
 }
 
-// State returns how much is observed, as of the last read; nil if nothing is.
+// State returns how much is observed, as of the last read; nil without --observe.
 func (l *Log) State() *State {
 	if !l.On() {
 		return nil
@@ -134,7 +134,7 @@ func (l *Log) Run(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		began := time.Now()
-		_ = l.Read(ctx) // the state has the error
+		_ = l.Read(ctx) // State has the error
 		wait = max(interval, pauses*time.Since(began))
 	}
 }

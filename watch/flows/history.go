@@ -12,34 +12,34 @@ import (
 	"github.com/netpold/netpold/translate/observe"
 )
 
-// history is all flows that are known, without a lock.
+// history is all known flows. It has no lock.
 type history struct {
 	entries map[key]*entry
-	young   []*entry      // with an end that may get its name yet
+	young   []*entry      // with an end that may still get a name
 	version uint64        // of the last change
 	changed chan struct{} // closed at the next one
 }
 
-// key tells flows apart. Who has an address may change.
+// key identifies a flow; it has the pods because an address may change hands.
 type key struct {
 	family   nft.Family
 	key      nft.Key
 	from, to string // pods
 }
 
-// entry is a flow, whatever became of it.
+// entry is a flow, allowed or denied.
 type entry struct {
 	key     key
-	flow    flows.Flow // without what is counted
-	counts  [2]count   // by [observe.Kind]: all, and those that were denied
+	flow    flows.Flow // without counts
+	counts  [2]count   // by [observe.Kind]: all, and denied
 	told    [2]part
 	noticed time.Time
 }
 
-// part is what is told of those connections of a flow that had one verdict.
+// part is what is reported of a flow's connections with one verdict.
 type part struct {
 	count
-	version uint64 // of the history, when it last changed
+	version uint64 // of the history, at its last change
 }
 
 // count counts connections.
@@ -58,7 +58,7 @@ func (c *count) add(n uint64, first, last time.Time) {
 	}
 }
 
-// add adds what was counted.
+// add adds new counts.
 func (h *history) add(changes []change, ends map[netip.Addr]flows.End) {
 	if len(changes) == 0 {
 		return
@@ -71,7 +71,7 @@ func (h *history) add(changes []change, ends map[netip.Addr]flows.End) {
 		e.counts[c.kind].add(c.packets, c.last, c.last)
 		touched[e] = struct{}{}
 	}
-	for e := range touched { // of all sets: what is denied is counted in two
+	for e := range touched { // after all sets: a denied connection is counted in two
 		e.settle(h.version)
 	}
 }
@@ -98,14 +98,14 @@ func (h *history) entryOf(el element, from, to flows.End) *entry {
 	return e
 }
 
-// settle brings up to date what is told, by what is counted.
+// settle updates the parts from the counts.
 func (e *entry) settle(version uint64) {
 	all, denied := e.counts[observe.All], e.counts[observe.Denied]
 	allowed := e.told[0].count
 	switch {
 	case denied.n == 0:
 		allowed = all
-	case all.n <= denied.n: // which was read later, and is known even where the other set is full
+	case all.n <= denied.n: // the denied were read later, and are counted even if the other set is full
 		allowed = count{}
 	case all.n-denied.n > allowed.n:
 		allowed.add(all.n-denied.n-allowed.n, all.last, all.last)
@@ -119,7 +119,7 @@ func (e *entry) settle(version uint64) {
 	}
 }
 
-// rename gives young flows the names that have become known.
+// rename gives young flows the names that are known by now.
 func (h *history) rename(ends map[netip.Addr]flows.End) {
 	for i, e := range h.young {
 		k := e.key
