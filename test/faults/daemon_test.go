@@ -4,6 +4,7 @@ package faults_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"flag"
 	"os"
@@ -179,15 +180,20 @@ func (d *daemon) until(done <-chan struct{}) {
 	}
 }
 
-// report returns what netpold status says.
+// report returns what netpold status says, which is asked again where a slow machine takes longer than it waits.
 func (d *daemon) report() watch.Report {
 	d.t.Helper()
-	var report watch.Report
-	out, _ := d.run(exec.Command(d.program, "status", "-o", "json")) // which fails while it is not in sync
-	if err := json.Unmarshal([]byte(out), &report); err != nil {
-		d.t.Fatalf("netpold status: %v: %s", err, out)
+	for deadline := time.Now().Add(*patience); ; {
+		var report watch.Report
+		out, _ := d.run(exec.Command(d.program, "status", "-o", "json")) // which fails while it is not in sync
+		err := json.Unmarshal([]byte(out), &report)
+		if err == nil {
+			return report
+		}
+		if !strings.Contains(out, context.DeadlineExceeded.Error()) || time.Now().After(deadline) {
+			d.t.Fatalf("netpold status: %v: %s", err, out)
+		}
 	}
-	return report
 }
 
 // nft runs nft in the namespace, as another process than netpold, and returns what it prints.

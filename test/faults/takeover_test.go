@@ -18,20 +18,18 @@ func testTakeover(t *testing.T, program string) {
 	other := filepath.Join(t.TempDir(), "netpold")
 	build(t, other, "-ldflags=-s -w")
 	takeTurns(t,
-		version{"this build", program, 86, nil, false},
-		version{
-			"another build", other, 87, []string{"--established=recheck", "--deny=reject", "--log-group=87"}, false,
-		})
+		version{"this build", program, 86, nil},
+		version{"another build", other, 87, []string{"--established=recheck", "--deny=reject", "--log-group=87"}})
 }
 
-// lastRelease is the commit that the version before this one was built from; a tag as soon as there is one.
-const lastRelease = "ede04ba"
+// lastRelease is the commit of 0.2.0; a tag as soon as there is one.
+const lastRelease = "a783b33"
 
 // testUpgrade replaces the last release by this version, and this version by the last release.
 func testUpgrade(t *testing.T, program string) {
 	takeTurns(t,
-		version{"this version", program, 86, nil, false},
-		version{"the last release", lastProgram(t), 87, []string{"--log-group=87"}, true})
+		version{"this version", program, 86, nil},
+		version{"the last release", lastProgram(t), 87, []string{"--log-group=87"}})
 }
 
 // lastProgram builds the last release and returns its program.
@@ -60,8 +58,6 @@ type version struct {
 	name, program string
 	group         int
 	flags         []string
-	// Nothing is in force until its table is, where the table of before has base chains of other names.
-	gap bool
 }
 
 // takeTurns replaces one version by the other, and back, while packets pass.
@@ -75,7 +71,7 @@ func takeTurns(t *testing.T, first, second version) {
 					next := versions[(i+1)%2]
 					r.next()
 					r.tooEarly(next.program)
-					r.passes(next, func() {
+					r.train.Unharmed(next.name+" takes over", func() {
 						r.end(signal)
 						r.program, r.flags = next.program, append(next.flags, own)
 						r.start()
@@ -87,19 +83,6 @@ func takeTurns(t *testing.T, first, second version) {
 			})
 		}
 	}
-}
-
-// passes holds that a takeover harms no packet, or, of a version that is known to leave a gap, that none is harmed
-// after it.
-func (r *ride) passes(next version, takeover func()) {
-	if next.gap {
-		takeover()
-		takeover = func() {
-			r.next()
-			r.await(transaction)
-		}
-	}
-	r.train.Unharmed(next.name+" takes over", takeover)
 }
 
 // tooEarly starts a program while the old one runs, which it may not.
