@@ -3,7 +3,22 @@
 // Package watch is the loop that makes a node's table follow the cluster's objects. A [Source] feeds them to it, as to
 // any [Sink].
 //
-// In the drawings, a file without a folder is in this package, and a folder is below it or below the module's root.
+// # Rooms
+//
+//	apiserver, folder    the sources: they tell a Sink, which the loop is, of the cluster's objects
+//	     |
+//	     v               runtime    tells a Gate, which the loop is too, of new pods
+//	   watch
+//	     |
+//	     +--> drops, denied, flows    what the kernel logged, counted as denied, and counted as flows
+//	     +--> events                  what users are told, as Events of their policies and pods
+//	     +--> explain                 who decides about a flow
+//	     +--> preflight               what keeps traffic from the policies
+//
+// None of these folders imports another one; cmd/netpold has them all, and gives the loop the kernel.
+//
+// In the drawings below, a file without a folder is in this package, and a folder is below it or below the module's
+// root.
 //
 // # The way of a pod event
 //
@@ -41,7 +56,8 @@
 //	                                    +--> translate/portion.go  State.Portion: completes what
 //	                                    |    follows from policies, or a portion of it
 //	                                    +--> nft/table.go  Table.Take: what the kernel lacks of it
-//	                                    |    nft/batch.go, retire.go: in which order, and what later
+//	                                    |    nft/batch.go, bridge.go, retire.go: in which order, and
+//	                                    |    what later
 //	                                    v
 //	commit.go  Loop.apply: a change, or a whole table while a handover is in force
 //	                                    v
@@ -61,24 +77,24 @@
 //
 // # The way of a denied packet
 //
-//	the end of an isolation's chain (translate/frame/frame.go)
-//	     | log prefix "the chain's name"             | goto deny: count in the pod's element, drop
-//	     v                                           v
-//	nft/nflog/reader.go, decode.go               nft/kernel/read.go  Reader.Elements
-//	     | datagrams of up to 100 packets            | when /metrics is asked for; commit.go tells
-//	     v                                           | what transactions delete
-//	cmd/netpold/nflog.go                             v
+//	the end of an isolation's chain, a rule of a ClusterNetworkPolicy, or the guard
+//	(translate/frame/frame.go, tier.go, guard.go)
+//	     | log prefix "the chain's name"         | count in the pod's element, or in the rule; drop
+//	     v                                       v
+//	nft/nflog/reader.go, message.go, decode.go   nft/kernel/read.go  Reader.Elements, and
+//	     | datagrams of up to 100 packets        nft/kernel/readrule.go  Reader.ChainCount: when
+//	     v                                       | /metrics is asked for; commit.go tells what
+//	cmd/netpold/nflog.go                         v transactions delete
 //	     | a drops.Packet                        denied/denied.go  Counter.Read: each packet once
-//	     v                                           v
+//	     v                                       v
 //	drops/read.go  Log.Run: one goroutine        metrics.go  netpold_dropped_packets_total
 //	     v
 //	drops/window.go  Log.sort: what is only audited apart; Log.one: a packet like others of its
 //	     |           window is one more of their count
 //	     |
-//	     +--> drops/record.go  Log.resolve, for the first: one look at the state (loop.go,
-//	     |    Loop.view) for the isolation, the pods at both ends, and the policies that decide;
-//	     |    drops/tier.go for the rule of a ClusterNetworkPolicy. It makes a Record: names and
-//	     |    reason, as of now
+//	     +--> drops/record.go  Log.resolve, for the first: one look at the state for what denies, an
+//	     |    isolation or a rule (drops/tier.go), the pods at both ends, and the policies that
+//	     |    decide. It makes a Record: names and reason, as of now
 //	     +--> drops/top.go  Log.countPair, for all --> Log.ServeTop
 //	     |    --> http_node.go: GET /drops/top --> cmd/netpold/drops.go: netpold drops --top
 //	     v

@@ -98,7 +98,7 @@ func updated(t *nft.Table) {
 	t.SetChain(&nft.Chain{Name: "chain", Rules: []nft.Rule{nft.R(nft.Opening{}), nft.R(nft.UpdateOf(s))}})
 }
 
-// ranges is a verdict map of intervals, and inMap its one element.
+// ranges returns a verdict map of intervals, whose one element is inMap.
 func ranges(t *nft.Table) *nft.Set {
 	return t.Set("map", nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange, Map: true}, "")
 }
