@@ -67,6 +67,28 @@ func (r *Record) Kind() string { return fmt.Sprint(r.key) }
 // key returns what the packet shares with others like it.
 func (p Packet) key() key { return key{p.Src, p.Dst, p.Proto, p.DstPort, p.Prefix} }
 
+// denier is what denies packets, or would: an isolation, or a rule of a ClusterNetworkPolicy.
+type denier interface {
+	direction() policy.Direction
+	// flow is what the policies are asked about a packet.
+	flow(Packet) policy.Flow
+	// note notes in a record what denied its packet.
+	note(*Record)
+	// why says why it denies a flow, or that it no longer does. Without an excerpt it says who isolates the pod.
+	why(r *Record, flow policy.Flow, excerpt *policy.Cluster) string
+}
+
+// denierOf returns what a chain denies by; nil if it is none of ours.
+func denierOf(s *translate.State, chain string) denier {
+	if ref, ok := s.TierRuleOf(chain); ok {
+		return tierRule{ref, frame.OnlyTells(chain)}
+	}
+	if i, ok := s.IsolationOf(chain); ok {
+		return isolation(i)
+	}
+	return nil
+}
+
 // resolve looks up, in one look at the state, whom a packet concerns and, if there is room for a line, why the policies
 // deny it; otherwise the record has no text. It is false for a packet that no chain of ours logged.
 func (l *Log) resolve(p Packet) (r Record, ok bool) {
@@ -77,28 +99,25 @@ func (l *Log) resolve(p Packet) (r Record, ok bool) {
 	if d, unknown := frame.UnknownPod(p.Prefix); unknown {
 		return l.unknown(p, d), true
 	}
-	if rule, of := l.tierRule(p.Prefix); of {
-		return l.tiered(p, rule), true
-	}
-	var isolation frame.Isolation
+	var by denier
+	var flow policy.Flow
 	var excerpt *policy.Cluster
 	synced := l.config.View(func(s *translate.State) {
-		if isolation, ok = s.IsolationOf(p.Prefix); !ok {
+		if by = denierOf(s, p.Prefix); by == nil {
 			return
 		}
-		r = newRecord(s, p, isolation.Direction)
+		r, flow = newRecord(s, p, by.direction()), by.flow(p)
 		if room && !p.Partial { // deciding about a partial packet would take what is not known
-			excerpt = s.Excerpt(p.Flow)
+			excerpt = s.Excerpt(flow)
 		}
 	})
-	if !ok {
+	if by == nil {
 		return Record{}, false
 	}
-	r.Policies, r.Audit = PolicyNames(isolation), isolation.Audit
+	by.note(&r)
 	r.external(synced)
 	if room {
-		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
-			r.why(p, isolation.Kind, excerpt))
+		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p), by.why(&r, flow, excerpt))
 	}
 	return r, true
 }
@@ -115,7 +134,6 @@ func newRecord(s *translate.State, p Packet, d policy.Direction) Record {
 
 // unknown is resolve for a packet that the guard dropped.
 func (l *Log) unknown(p Packet, d policy.Direction) Record {
-	room := l.window.room(p.key())
 	var r Record
 	guarded := false
 	l.config.View(func(s *translate.State) {
@@ -123,7 +141,7 @@ func (l *Log) unknown(p Packet, d policy.Direction) Record {
 		guard := s.Guard()
 		guarded = guard.Wanted().On()
 	})
-	if !room {
+	if !l.window.room(p.key()) {
 		return r
 	}
 	end := r.Isolated()
@@ -215,36 +233,54 @@ func (r *Record) attrs() []slog.Attr {
 	return append(attrs, slog.Any("policies", r.Policies), slog.Int("count", r.Count))
 }
 
-// why says why the policies deny a packet, or that they no longer do. Without an excerpt it says who isolates the pod.
-func (r *Record) why(p Packet, k frame.Kind, excerpt *policy.Cluster) string {
+// subject is the isolated end, as of the direction.
+func (r *Record) subject() string {
+	isolated := r.Isolated()
+	return fmt.Sprintf("%s of %s", r.Direction, cmp.Or(isolated.Pod, isolated.Address.String()))
+}
+
+// now returns what the policies say of a flow to or from the isolated pod, and false if it no longer has the address.
+func (r *Record) now(flow policy.Flow, excerpt *policy.Cluster) (policy.Decision, bool) {
+	explanation := excerpt.Explain(flow)
+	now := explanation.Ingress
+	if r.Direction == policy.Egress.String() {
+		now = explanation.Egress
+	}
+	isolated := r.Isolated().Pod
+	return now, now.Pod != nil && (isolated == "" || now.Pod.String() == isolated)
+}
+
+// isolation denies what no rule of its policies allows.
+type isolation frame.Isolation
+
+func (i isolation) direction() policy.Direction { return i.Direction }
+func (isolation) flow(p Packet) policy.Flow     { return p.Flow }
+func (i isolation) note(r *Record)              { r.Policies, r.Audit = PolicyNames(frame.Isolation(i)), i.Audit }
+
+func (i isolation) why(r *Record, flow policy.Flow, excerpt *policy.Cluster) string {
 	is, was := "blocked: %s is isolated by %s", "was blocked: %s was isolated by %s"
-	if k.Audit {
+	if i.Audit {
 		is, was = "would be blocked: %s is audited by %s", "would have been blocked: %s was audited by %s"
 	}
-	isolated, policies := r.Isolated(), strings.Join(r.Policies, ", ")
-	subject := fmt.Sprintf("%s of %s", k.Direction, cmp.Or(isolated.Pod, isolated.Address.String()))
+	subject, policies := r.subject(), strings.Join(r.Policies, ", ")
 	plain := fmt.Sprintf(is+" and no rule allows it", subject, policies)
 	if excerpt == nil {
 		return plain
 	}
-	explanation := excerpt.Explain(p.Flow)
-	now := explanation.Ingress
-	if k.Direction == policy.Egress {
-		now = explanation.Egress
-	}
+	now, there := r.now(flow, excerpt)
 	was = fmt.Sprintf(was, subject, policies)
 	denied := !now.Allowed
-	if k.Audit {
+	if i.Audit {
 		denied, excerpt = now.WouldDeny(), excerpt.AllEnforced()
 	}
 	switch {
-	case now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod:
+	case !there:
 		return was + "; the pod no longer has the address"
-	case !denied && k.Audit && !now.Allowed:
+	case !denied && i.Audit && !now.Allowed:
 		return was + "; the current policies block it"
 	case !denied:
 		return was + "; the current policies allow it"
-	case k.Audit:
+	case i.Audit:
 		now = *now.Audit
 	case now.Quarantine != "":
 		return fmt.Sprintf("blocked: %s is isolated by %s; quarantined, nothing is allowed: %s", subject, policies,
@@ -253,7 +289,7 @@ func (r *Record) why(p Packet, k frame.Kind, excerpt *policy.Cluster) string {
 	if rule := now.OverLimit; rule != nil {
 		return fmt.Sprintf("%s (%s would allow it, but is over a limit)", plain, rule)
 	}
-	near := excerpt.Nearest(p.Flow, k.Direction)
+	near := excerpt.Nearest(flow, i.Direction)
 	if near == nil {
 		return plain + " (there are no rules)"
 	}

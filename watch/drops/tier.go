@@ -3,14 +3,11 @@
 package drops
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
-	"github.com/netpold/netpold/translate"
-	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -20,50 +17,33 @@ type tierRule struct {
 	audit bool
 }
 
-// tiered is resolve for a packet that a rule of a ClusterNetworkPolicy denies, or would.
-func (l *Log) tiered(p Packet, rule tierRule) Record {
-	room := l.window.room(p.key())
+func (t tierRule) direction() policy.Direction { return t.Direction }
+
+func (tierRule) flow(p Packet) policy.Flow {
 	flow := p.Flow
 	flow.Service = flow.Src == flow.Dst // otherwise it would never have left the pod
-	var r Record
-	var excerpt *policy.Cluster
-	synced := l.config.View(func(s *translate.State) {
-		r = newRecord(s, p, rule.Direction)
-		if room && !p.Partial {
-			excerpt = s.Excerpt(flow)
-		}
-	})
-	r.Tier, r.Policies, r.Audit = string(rule.Tier), []string{rule.Policy}, rule.audit
-	r.external(synced)
-	if room {
-		r.Text = fmt.Sprintf("%s from %s to %s %s", p.text(), r.Src.text(p), r.Dst.text(p),
-			r.whyTier(rule, flow, excerpt))
-	}
-	return r
+	return flow
 }
 
-// whyTier says which rule denies a flow, or would, or that it no longer does.
-func (r *Record) whyTier(rule tierRule, flow policy.Flow, excerpt *policy.Cluster) string {
+func (t tierRule) note(r *Record) {
+	r.Tier, r.Policies, r.Audit = string(t.Tier), []string{t.Policy}, t.audit
+}
+
+func (t tierRule) why(r *Record, flow policy.Flow, excerpt *policy.Cluster) string {
 	is, was := "blocked: %s: %s denies", "was blocked: %s: %s denied"
-	if rule.audit {
+	if t.audit {
 		is, was = "would be blocked: %s: %s denies", "would have been blocked: %s: %s denied"
 	}
-	isolated := r.Isolated()
-	subject := fmt.Sprintf("%s of %s", rule.Direction, cmp.Or(isolated.Pod, isolated.Address.String()))
-	plain := fmt.Sprintf(is, subject, rule)
+	plain := fmt.Sprintf(is, r.subject(), t)
 	if excerpt == nil {
 		return plain
 	}
-	explanation := excerpt.Explain(flow)
-	now := explanation.Ingress
-	if rule.Direction == policy.Egress {
-		now = explanation.Egress
-	}
-	was = fmt.Sprintf(was, subject, rule)
-	if now.Pod == nil || isolated.Pod != "" && now.Pod.String() != isolated.Pod {
+	now, there := r.now(flow, excerpt)
+	was = fmt.Sprintf(was, r.subject(), t)
+	if !there {
 		return was + "; the pod no longer has the address"
 	}
-	if rule.audit {
+	if t.audit {
 		switch {
 		case !now.Allowed:
 			return was + "; the current policies block it"
@@ -74,7 +54,7 @@ func (r *Record) whyTier(rule tierRule, flow policy.Flow, excerpt *policy.Cluste
 	verdicts := []*policy.ClusterVerdict{now.Admin, now.Baseline}
 	i := slices.IndexFunc(verdicts, func(v *policy.ClusterVerdict) bool {
 		return v != nil && v.Action == v1alpha2.ClusterNetworkPolicyRuleActionDeny &&
-			v.ClusterRuleRef == rule.ClusterRuleRef
+			v.ClusterRuleRef == t.ClusterRuleRef
 	})
 	switch {
 	case now.Allowed:
@@ -84,21 +64,11 @@ func (r *Record) whyTier(rule tierRule, flow policy.Flow, excerpt *policy.Cluste
 	case verdicts[i].Fault != "":
 		return fmt.Sprintf("%s, as it is not valid: %s", plain, short(verdicts[i].Fault))
 	}
-	near := excerpt.NearestInTier(flow, rule.Direction, rule.Tier)
+	near := excerpt.NearestInTier(flow, t.Direction, t.Tier)
 	if near == nil {
 		return plain
 	}
 	return fmt.Sprintf("%s (nearest: %s: %s)", plain, near.ClusterRuleRef, short(near.Reason))
-}
-
-// tierRule returns the rule of a ClusterNetworkPolicy that a chain stands for; false for other chains.
-func (l *Log) tierRule(chain string) (rule tierRule, ok bool) {
-	r, ok := frame.ParseTierRule(chain)
-	if ok {
-		l.config.View(func(s *translate.State) { rule.ClusterRuleRef, _ = s.TierRuleOf(chain) })
-	}
-	rule.audit = r.Tier.Audit()
-	return rule, ok
 }
 
 // short truncates text that others choose.

@@ -37,6 +37,30 @@ func auditedGuard(t *testing.T, action string) policy.ClusterPolicy {
 	return p
 }
 
+// tierLine is a line about what a rule of a ClusterNetworkPolicy denies, or would, after a change.
+type tierLine struct {
+	change func(*testing.T, *translate.State)
+	want   string
+}
+
+// play has the second rule of p in a tier deny a packet, and expects the line.
+func (l tierLine) play(t *testing.T, tier frame.Tier, p policy.ClusterPolicy) *dropTest {
+	t.Helper()
+	d := newDropTest(t)
+	d.edit(t, func(s *translate.State) { s.SetClusterPolicy(p) })
+	drop := d.drop("10.0.0.0", "10.0.0.1", uint16(p.Spec.Ingress[1].Protocols[0].TCP.DestinationPort.Number))
+	drop.Prefix = frame.TierRule{Tier: tier, Direction: policy.Ingress, Policy: p.Name, Index: 1}.Chain()
+	if d.state.Complete().Chain(drop.Prefix) == nil {
+		t.Errorf("no chain %s in\n%s", drop.Prefix, d.state.Complete())
+	}
+	if l.change != nil {
+		d.edit(t, func(s *translate.State) { l.change(t, s) })
+	}
+	d.batches <- []Packet{drop}
+	d.Expect(t, l.want)
+	return d
+}
+
 // TestTierAuditLine: of what a rule of an audited ClusterNetworkPolicy would deny, the line has the rule and the
 // nearest one as of a drop, and it is kept apart from drops.
 func TestTierAuditLine(t *testing.T) {
@@ -47,10 +71,7 @@ func TestTierAuditLine(t *testing.T) {
 		p.Spec.Ingress[1].Name, p.Spec.Ingress[1].Protocols[0].TCP.DestinationPort.Number = "no-postgres", 5432
 		return p
 	}
-	for name, row := range map[string]struct {
-		change func(*testing.T, *translate.State)
-		want   string
-	}{
+	for name, row := range map[string]tierLine{
 		"as it is": {nil, head + "would be blocked: " + rule + "denies (nearest: Admin: shop-guard rule 1: its peers " +
 			"do not include shop/web-1 (labels app=web-1; namespace labels <none>))\" direction=ingress protocol=tcp"},
 		"policies": {nil, `dstOwner=StatefulSet/db audit=true policies=[shop-guard] count=1`},
@@ -64,19 +85,7 @@ func TestTierAuditLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := newDropTest(t)
-				d.edit(t, func(s *translate.State) { s.SetClusterPolicy(guard(t, "Deny")) })
-				drop := d.drop("10.0.0.0", "10.0.0.1", 5432)
-				drop.Prefix = frame.TierRule{Tier: frame.AuditAdmin, Direction: policy.Ingress, Policy: "shop-guard",
-					Index: 1}.Chain()
-				if d.state.Complete().Chain(drop.Prefix) == nil {
-					t.Errorf("no chain %s in\n%s", drop.Prefix, d.state.Complete())
-				}
-				if row.change != nil {
-					d.edit(t, func(s *translate.State) { row.change(t, s) })
-				}
-				d.batches <- []Packet{drop}
-				d.Expect(t, row.want)
+				d := row.play(t, frame.AuditAdmin, guard(t, "Deny"))
 				for query, want := range map[string]int{"": 0, "?audit=true": 1} {
 					answer := httptest.NewRecorder()
 					d.ServeLines(answer, httptest.NewRequest("GET", "/drops"+query, nil))
@@ -93,39 +102,22 @@ func TestTierAuditLine(t *testing.T) {
 func TestTierDropLine(t *testing.T) {
 	const head = "TCP connection from shop/web-1 (10.0.0.0:56648) to shop/db-0 (10.0.0.1:6379) "
 	const rule = "ingress of shop/db-0: Admin: shop-guard rule 2 `no-redis` "
-	for _, row := range []struct {
-		name   string
-		change func(*testing.T, *translate.State)
-		want   string
-	}{
-		{"denied", nil, head + "blocked: " + rule + "denies (nearest: Admin: shop-guard rule 1: its peers do not " +
+	for name, row := range map[string]tierLine{
+		"denied": {nil, head + "blocked: " + rule + "denies (nearest: Admin: shop-guard rule 1: its peers do not " +
 			`include shop/web-1 (labels app=web-1; namespace labels <none>))" direction=ingress protocol=tcp`},
-		{"policies", nil, `dstOwner=StatefulSet/db policies=[shop-guard] count=1`},
-		{"allowed now", func(t *testing.T, s *translate.State) {
+		"policies": {nil, `dstOwner=StatefulSet/db policies=[shop-guard] count=1`},
+		"allowed now": {func(t *testing.T, s *translate.State) {
 			s.SetClusterPolicy(guardPolicy(t, "Accept"))
 		}, head + "was blocked: " + rule + `denied; the current policies allow it"`},
-		{"passed now", func(t *testing.T, s *translate.State) {
+		"passed now": {func(t *testing.T, s *translate.State) {
 			s.SetClusterPolicy(guardPolicy(t, "Pass"))
 		}, head + "was blocked: " + rule + `denied; another policy denies it now"`},
-		{"no policy now", func(_ *testing.T, s *translate.State) {
+		"no policy now": {func(_ *testing.T, s *translate.State) {
 			s.DeleteClusterPolicy("shop-guard")
 		}, head + `was blocked: ingress of shop/db-0: Admin: shop-guard rule 2 denied; another policy denies it now"`},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := newDropTest(t)
-				d.edit(t, func(s *translate.State) { s.SetClusterPolicy(guardPolicy(t, "Deny")) })
-				drop := d.drop("10.0.0.0", "10.0.0.1", 6379)
-				drop.Prefix = frame.TierRule{Direction: policy.Ingress, Policy: "shop-guard", Index: 1}.Chain()
-				if d.state.Complete().Chain(drop.Prefix) == nil {
-					t.Errorf("no chain %s in\n%s", drop.Prefix, d.state.Complete())
-				}
-				if row.change != nil {
-					d.edit(t, func(s *translate.State) { row.change(t, s) })
-				}
-				d.batches <- []Packet{drop}
-				d.Expect(t, row.want)
-			})
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { row.play(t, frame.Admin, guardPolicy(t, "Deny")) })
 		})
 	}
 }
