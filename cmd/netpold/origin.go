@@ -37,12 +37,12 @@ func (f runFlags) origin(log *slog.Logger) (origin, error) {
 // untaint removes the node's taint once policies are in force, and keeps it off until ctx ends. It also waits for the
 // runtime's first answer: pods that start between the first transaction and the gate would be unprotected.
 func (d daemon) untaint(ctx context.Context, flags runFlags, loop *watch.Loop, gate *runtime.Plugin) {
-	if flags.taint != "" {
-		ready := func() bool {
-			_, ready := loop.Ready()
-			return ready && (gate == nil || gate.Tried())
-		}
-		(&apiserver.Taint{Client: d.client, Node: flags.node, Key: flags.taint, Ready: ready, Log: d.log}).Run(ctx)
+	if flags.taint == "" {
+		return
 	}
-	<-ctx.Done()
+	ready := func() bool {
+		_, ready := loop.Ready()
+		return ready && (gate == nil || gate.Tried())
+	}
+	(&apiserver.Taint{Client: d.client, Node: flags.node, Key: flags.taint, Ready: ready, Log: d.log}).Run(ctx)
 }

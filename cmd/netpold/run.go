@@ -238,33 +238,29 @@ func (d daemon) run(ctx context.Context, flags runFlags, options translate.Optio
 		defer cancel()
 		ended <- d.source.Run(ctx, loop)
 	}()
-	err := together(ctx,
+	group, all := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{
 		func(ctx context.Context) error { loop.Run(ctx); return nil },
 		func(ctx context.Context) error { return followDrift(ctx, loop, d.watcher) },
 		func(ctx context.Context) error { loop.Drops().Run(ctx); return nil },
 		func(ctx context.Context) error { loop.Flows().Run(ctx); return nil },
-		func(ctx context.Context) error { followRuntime(ctx, gate); return nil },
+		func(ctx context.Context) error { gate.Run(ctx); return nil },
 		func(ctx context.Context) error {
 			return serve(ctx, d.socket, private(watch.NodeHandler(loop, registry)))
 		},
 		func(ctx context.Context) error { d.events.Run(ctx); return nil },
 		func(ctx context.Context) error { d.untaint(ctx, flags, loop, gate); return nil },
 		func(ctx context.Context) error { return ends.serve(ctx, watch.Handler(loop, registry)) },
-	)
+	} {
+		group.Go(func() error { return run(all) })
+	}
+	err := group.Wait()
 	select {
 	case failed := <-ended:
 		return cmp.Or(err, failed)
 	default:
 		return err
 	}
-}
-
-// followRuntime serves the runtime's questions about new pods until ctx ends.
-func followRuntime(ctx context.Context, gate *runtime.Plugin) {
-	if gate != nil {
-		gate.Run(ctx)
-	}
-	<-ctx.Done()
 }
 
 // nodeAddresses returns the addresses on the links of this network namespace.
@@ -297,20 +293,6 @@ func followDrift(ctx context.Context, loop *watch.Loop, watcher *kernel.Watcher)
 			loop.Lost()
 		}
 	}
-}
-
-// together runs the functions at once. When one returns, the context of all is cancelled; the first error is returned.
-func together(ctx context.Context, run ...func(context.Context) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for _, f := range run {
-		group.Go(func() error {
-			defer cancel()
-			return f(ctx)
-		})
-	}
-	return group.Wait()
 }
 
 // serve answers on l until ctx ends.

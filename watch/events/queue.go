@@ -63,7 +63,6 @@ func pause(ctx context.Context, d time.Duration) error {
 // Run writes events until ctx ends.
 func (e *Recorder) Run(ctx context.Context) {
 	if e == nil {
-		<-ctx.Done()
 		return
 	}
 	var group sync.WaitGroup

@@ -123,7 +123,6 @@ func (l *Log) State() *State {
 // Run reads the sets until ctx ends.
 func (l *Log) Run(ctx context.Context) {
 	if !l.On() {
-		<-ctx.Done()
 		return
 	}
 	wait := interval

@@ -78,8 +78,11 @@ const (
 	settled    = 30 * time.Second // a connection that lasted so long is no failed attempt
 )
 
-// Run connects to the runtime, and again whenever the connection ends, until ctx does.
+// Run connects to the runtime, and again whenever the connection ends, until ctx does. A nil plugin has no runtime.
 func (p *Plugin) Run(ctx context.Context) {
+	if p == nil {
+		return
+	}
 	backoff := minBackoff
 	for ctx.Err() == nil {
 		begun := time.Now()
@@ -142,13 +145,6 @@ func (p *Plugin) Problem() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.problem
-}
-
-// Ever says whether the runtime has been connected since the start.
-func (p *Plugin) Ever() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.ever
 }
 
 // Tried says whether the runtime has been connected or, once, could not be reached.

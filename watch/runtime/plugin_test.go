@@ -218,8 +218,8 @@ func TestPlugin(t *testing.T) {
 	for deadline := time.Now().Add(30 * time.Second); p.Problem() != "" && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
-	if p.Problem() != "" || !p.Ever() {
-		t.Errorf("connected: %q, %t", p.Problem(), p.Ever())
+	if p.Problem() != "" || !p.Tried() {
+		t.Errorf("connected: %q, %t", p.Problem(), p.Tried())
 	}
 	run := func(pod *adaptation.PodSandbox) error {
 		return r.RunPodSandbox(t.Context(), &adaptation.RunPodSandboxRequest{Pod: pod})
