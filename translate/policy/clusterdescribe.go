@@ -21,7 +21,7 @@ type ClusterNear struct {
 // before the rule that denies it: one that names the peer before one that names the port. It is nil when there is none,
 // or when the tier does not deny the flow.
 func (c *Cluster) NearestInTier(f Flow, d Direction, tier v1alpha2.Tier) *ClusterNear {
-	e := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
+	e := c.ends(f)
 	denies := c.ask(tier, d, e)
 	if !denies.decides() || denies.accepts() {
 		return nil

@@ -21,14 +21,14 @@ type Near struct {
 // Nearest returns the rule that comes nearest to allowing a denied flow in one direction: one that names the peer
 // before one that names the port. It is nil when the isolating policies have no rule.
 func (c *Cluster) Nearest(f Flow, d Direction) *Near {
-	e := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
+	e := c.ends(f)
 	pod, _, _ := e.of(d)
 	var nearest *Near
 	best := -1
 	for _, np := range c.isolating(d, pod) {
-		for i, r := range rulesOf(np, d) {
-			if rank, reason := c.misfit(np, d, r, e); rank > best {
-				best, nearest = rank, &Near{RuleRef{nameOf(np), d, i}, reason}
+		for _, r := range Rules(np, d) {
+			if rank, reason := c.misfit(r, e); rank > best {
+				best, nearest = rank, &Near{r.RuleRef, reason}
 			}
 		}
 	}
@@ -36,15 +36,15 @@ func (c *Cluster) Nearest(f Flow, d Direction) *Near {
 }
 
 // misfit says how near a rule comes, and what does not fit.
-func (c *Cluster) misfit(np *networkingv1.NetworkPolicy, d Direction, r policyRule, e ends) (rank int, reason string) {
-	peers, ports, both := c.fit(np, d, r, e)
-	_, peer, addr := e.of(d)
-	fault := r.fault()
+func (c *Cluster) misfit(r Rule, e ends) (rank int, reason string) {
+	peers, ports, both := c.fit(r, e)
+	_, peer, addr := e.of(r.Direction)
+	fault := r.Fault()
 	switch {
 	case fault != "" && peers:
 		return 3, "the rule is not valid and allows nothing: " + fault
 	case peers && !ports:
-		return 3, "it allows " + portsText(r.ports) + ", not " + serviceOf(e.flow)
+		return 3, "it allows " + portsText(r.Ports) + ", not " + serviceOf(e.flow)
 	case peers && !both:
 		return 3, "the name of a port is a pod's, and " + addr.String() + " is let in by an ipBlock"
 	case fault != "":
@@ -93,7 +93,7 @@ func (c *Cluster) reason(f Flow, d Decision, near *Near) string {
 	isolated := "isolated by " + list(d.Policies)
 	switch {
 	case d.Unknown:
-		return "denied: unknown pod: " + c.Guard.UnknownText(ends{flow: f}.own(d.Direction))
+		return "denied: unknown pod: " + c.Guard.unknownText(ends{flow: f}.own(d.Direction))
 	case d.Exempt != "":
 		return "allowed: " + d.Exempt
 	case d.Quarantine != "":

@@ -72,7 +72,7 @@ func (r RuleRef) String() string {
 // opinion against which the compiled rules are held, so it shares nothing with them: no index, no rules, no canonical
 // form.
 func (c *Cluster) Explain(f Flow) Answer {
-	ends := ends{flow: f, src: c.podAt(f.Src), dst: c.podAt(f.Dst)}
+	ends := c.ends(f)
 	e := Answer{Flow: f, Egress: c.decide(Egress, ends), Ingress: c.decide(Ingress, ends)}
 	e.Allowed = e.Egress.Allowed && e.Ingress.Allowed
 	return e
@@ -83,6 +83,9 @@ type ends struct {
 	flow     Flow
 	src, dst *Pod
 }
+
+// ends returns the ends of a flow.
+func (c *Cluster) ends(f Flow) ends { return ends{flow: f, src: c.Owner(f.Src), dst: c.Owner(f.Dst)} }
 
 // of returns the pod that policies of a direction select, and the peer with its address.
 func (e ends) of(d Direction) (pod, peer *Pod, peerAddr netip.Addr) {
@@ -100,12 +103,9 @@ func (e ends) own(d Direction) netip.Addr {
 	return e.flow.Dst
 }
 
-// Owner returns the pod that policy knows by an address, or nil.
-func (c *Cluster) Owner(a netip.Addr) *Pod { return c.podAt(a) }
-
-// podAt returns the pod that owns an address, or nil. Of several, one that is not terminating does, then the newest,
+// Owner returns the pod that owns an address, or nil. Of several, one that is not terminating does, then the newest,
 // then one that runs, then the first by name.
-func (c *Cluster) podAt(a netip.Addr) *Pod {
+func (c *Cluster) Owner(a netip.Addr) *Pod {
 	if p := c.sandboxAt(a, false); p != nil {
 		return p
 	}
@@ -264,16 +264,15 @@ func (d Decision) setAside(reason string, audit bool) Decision { //nolint:revive
 func (c *Cluster) askPolicies(isolating []*networkingv1.NetworkPolicy, answer *Decision, e ends) {
 	// "Traffic is allowed to a pod if ... the traffic matches at least one ingress rule across all of the NetworkPolicy
 	// objects whose podSelector matches the pod": policies only ever add.
-	d := answer.Direction
 	for _, np := range isolating {
-		for i, rule := range rulesOf(np, d) {
-			if _, _, fits := c.fit(np, d, rule, e); !fits || rule.fault() != "" {
+		for _, rule := range Rules(np, answer.Direction) {
+			if _, _, fits := c.fit(rule, e); !fits || rule.Fault() != "" {
 				continue
 			}
-			if ref := (&RuleRef{nameOf(np), d, i}); c.overLimit(answer.Pod, *ref) {
-				answer.OverLimit = ref
+			if c.overLimit(answer.Pod, rule.RuleRef) {
+				answer.OverLimit = &rule.RuleRef
 			} else {
-				answer.Allowed, answer.AllowedBy, answer.OverLimit = true, ref, nil
+				answer.Allowed, answer.AllowedBy, answer.OverLimit = true, &rule.RuleRef, nil
 				return
 			}
 		}
@@ -353,7 +352,7 @@ func (c *Cluster) selecting(d Direction, pod *Pod) []*networkingv1.NetworkPolicy
 	}
 	var all []*networkingv1.NetworkPolicy
 	for _, np := range c.Policies {
-		if np.Namespace == pod.Namespace && appliesTo(np, d) && selectsAtLeast(&np.Spec.PodSelector, pod.Labels) {
+		if np.Namespace == pod.Namespace && Isolates(np, d) && Selects(np, pod.Labels) {
 			all = append(all, np)
 		}
 	}
@@ -361,11 +360,11 @@ func (c *Cluster) selecting(d Direction, pod *Pod) []*networkingv1.NetworkPolicy
 	return all
 }
 
-// appliesTo says whether a policy isolates in a direction. "If this field is not specified, it will default based on
-// the existence of ingress or egress rules; policies that contain an egress section are assumed to affect egress, and
-// all policies (whether or not they contain an ingress section) are assumed to affect ingress." The API server takes an
-// empty egress section for none.
-func appliesTo(np *networkingv1.NetworkPolicy, d Direction) bool {
+// Isolates says whether a policy isolates the pods that it selects in a direction. "If this field is not specified, it
+// will default based on the existence of ingress or egress rules; policies that contain an egress section are assumed
+// to affect egress, and all policies (whether or not they contain an ingress section) are assumed to affect ingress."
+// The API server takes an empty egress section for none.
+func Isolates(np *networkingv1.NetworkPolicy, d Direction) bool {
 	listed := np.Spec.PolicyTypes
 	if len(listed) == 0 {
 		return d == Ingress || len(np.Spec.Egress) > 0
@@ -389,26 +388,4 @@ func appliesTo(np *networkingv1.NetworkPolicy, d Direction) bool {
 
 func nameOf(np *networkingv1.NetworkPolicy) types.NamespacedName {
 	return types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
-}
-
-// policyRule is an ingress or egress rule: the two differ in the names of their fields only.
-type policyRule struct {
-	d     Direction
-	peers []networkingv1.NetworkPolicyPeer
-	ports []networkingv1.NetworkPolicyPort
-}
-
-// rulesOf returns a policy's rules for a direction.
-func rulesOf(np *networkingv1.NetworkPolicy, d Direction) []policyRule {
-	var rules []policyRule
-	if d == Ingress {
-		for _, r := range np.Spec.Ingress {
-			rules = append(rules, policyRule{d, r.From, r.Ports})
-		}
-		return rules
-	}
-	for _, r := range np.Spec.Egress {
-		rules = append(rules, policyRule{d, r.To, r.Ports})
-	}
-	return rules
 }

@@ -42,7 +42,7 @@ func (c *Cluster) ParseFlows(src, dst string) ([]Flow, error) {
 		}
 	}})
 	for i, f := range flows {
-		if from := c.podAt(f.Src); from != nil && c.nodeHas(from.Node, f.Dst) {
+		if from := c.Owner(f.Src); from != nil && c.nodeHas(from.Node, f.Dst) {
 			flows[i].ToNode = true
 		}
 	}

@@ -55,8 +55,8 @@ func (c *Cluster) unknown(d Direction, f Flow, pod *Pod) bool {
 		})
 }
 
-// UnknownText says why the guard drops what comes from or goes to an address.
-func (g *Guard) UnknownText(a netip.Addr) string {
+// unknownText says why the guard drops what comes from or goes to an address.
+func (g *Guard) unknownText(a netip.Addr) string {
 	return fmt.Sprintf("no pod of node %s is known to have the address %s (yet), which is for its pods (%s)",
 		g.Node, a, g)
 }

@@ -14,22 +14,42 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
+// Rule is an ingress or egress rule of a policy, as it is written: the two differ in the names of their fields only.
+type Rule struct {
+	RuleRef
+	Peers []networkingv1.NetworkPolicyPeer
+	Ports []networkingv1.NetworkPolicyPort
+}
+
+// Rules returns a policy's rules for a direction. What they hold is the policy's.
+func Rules(np *networkingv1.NetworkPolicy, d Direction) []Rule {
+	var rules []Rule
+	if d == Ingress {
+		for i, r := range np.Spec.Ingress {
+			rules = append(rules, Rule{RuleRef{nameOf(np), d, i}, r.From, r.Ports})
+		}
+		return rules
+	}
+	for i, r := range np.Spec.Egress {
+		rules = append(rules, Rule{RuleRef{nameOf(np), d, i}, r.To, r.Ports})
+	}
+	return rules
+}
+
 // fit says whether a rule's peers include the flow's, whether its ports have the flow's, and whether both do together.
-// It does not ask whether the rule is valid: see fault.
-func (c *Cluster) fit(np *networkingv1.NetworkPolicy, d Direction, r policyRule, e ends) (peers, ports, both bool) {
-	_, peer, addr := e.of(d)
+// It does not ask whether the rule is valid: see [Rule.Fault].
+func (c *Cluster) fit(r Rule, e ends) (peers, ports, both bool) {
+	_, peer, addr := e.of(r.Direction)
 	ports = r.hasPort(e)
-	if len(r.peers) == 0 { // "If this field is empty or missing, this rule matches all sources" (or destinations)
+	if len(r.Peers) == 0 { // "If this field is empty or missing, this rule matches all sources" (or destinations)
 		return true, ports, ports
 	}
-	for _, p := range r.peers {
-		var includes bool
-		open := ports
-		if p.IPBlock == nil {
-			includes = c.selects(np.Namespace, p, peer)
-		} else if includes = blockHas(p.IPBlock, addr); d == Egress {
+	for _, p := range r.Peers {
+		includes, open := c.selects(r.Policy.Namespace, p, peer), ports
+		if p.IPBlock != nil {
+			includes = blockHas(p.IPBlock, addr)
 			// the names of ports are a pod's, and a block is of addresses
-			open = r.hasNumber(e.flow)
+			open = r.hasNumber(e.flow) || ports && r.Direction == Ingress
 		}
 		peers = peers || includes
 		both = both || includes && open
@@ -58,16 +78,16 @@ func (c *Cluster) selects(namespace string, p networkingv1.NetworkPolicyPeer, po
 
 // hasPort says whether the rule's ports have the flow's, by number or by the name that it has in the pod at the
 // destination.
-func (r policyRule) hasPort(e ends) bool {
+func (r Rule) hasPort(e ends) bool {
 	if r.hasNumber(e.flow) {
 		return true
 	}
-	for _, p := range r.ports {
+	for _, p := range r.Ports {
 		if p.Port == nil || p.Port.Type != intstr.String || e.dst == nil {
 			continue
 		}
 		for _, have := range e.dst.Ports {
-			if have.Name == p.Port.StrVal && have.Proto == protocolOf(p) && have.Proto == e.flow.Proto &&
+			if have.Name == p.Port.StrVal && have.Proto == ProtocolOf(p) && have.Proto == e.flow.Proto &&
 				have.Number == e.flow.DstPort {
 				return true
 			}
@@ -77,14 +97,14 @@ func (r policyRule) hasPort(e ends) bool {
 }
 
 // hasNumber says whether the rule's ports have the flow's by number.
-func (r policyRule) hasNumber(f Flow) bool {
-	if len(r.ports) == 0 {
+func (r Rule) hasNumber(f Flow) bool {
+	if len(r.Ports) == 0 {
 		// "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
 		return true
 	}
-	for _, p := range r.ports {
+	for _, p := range r.Ports {
 		switch {
-		case protocolOf(p) != f.Proto:
+		case ProtocolOf(p) != f.Proto:
 		case p.Port == nil: // "If this field is not provided, this matches all port names and numbers."
 			return true
 		case p.Port.Type == intstr.String:
@@ -98,18 +118,20 @@ func (r policyRule) hasNumber(f Flow) bool {
 	return false
 }
 
-// protoOf returns the IANA number of a port's protocol, or 0. "If not specified, this field defaults to TCP."
-func protocolOf(p networkingv1.NetworkPolicyPort) uint8 {
+// ProtocolOf returns the IANA number of a port's protocol, or 0 if it is none that a policy can name. "If not
+// specified, this field defaults to TCP."
+func ProtocolOf(p networkingv1.NetworkPolicyPort) uint8 {
 	if p.Protocol == nil {
 		return TCP
 	}
 	return protocolNumber(*p.Protocol)
 }
 
-// network reads a CIDR by the standard library's older parser, after leading zeros of decimal fields are gone: the API
-// server has taken them since before Go refused them. An IPv4-mapped network is one of IPv4 for [net.IPNet.Contains].
-func network(text string) *net.IPNet {
-	addr, bits, _ := strings.Cut(text, "/")
+// Network returns the network that a CIDR of an ipBlock means, or the zero prefix. It reads it by the standard
+// library's older parser, after leading zeros of decimal fields are gone: the API server has taken them since before Go
+// refused them. An IPv4-mapped network is one of IPv4.
+func Network(cidr string) netip.Prefix {
+	addr, length, _ := strings.Cut(cidr, "/")
 	decimal := strings.LastIndex(addr, ":") + 1 // also the end of ::ffff:10.1.2.0
 	if fields := strings.Split(addr[decimal:], "."); len(fields) > 1 {
 		for i, field := range fields {
@@ -120,21 +142,21 @@ func network(text string) *net.IPNet {
 		}
 		addr = addr[:decimal] + strings.Join(fields, ".")
 	}
-	_, n, err := net.ParseCIDR(addr + "/" + bits)
+	_, n, err := net.ParseCIDR(addr + "/" + length)
 	if err != nil {
-		return nil
+		return netip.Prefix{}
 	}
-	return n
+	bits, width := n.Mask.Size()
+	if four := n.IP.To4(); four != nil {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte(four)), bits-(width-32))
+	}
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte(n.IP)), bits)
 }
 
 // blockHas says whether an ipBlock has an address: in the cidr and in none of the excepts, "CIDRs that should not be
-// included". An IPv4-mapped address of a packet is one of IPv6, which [net.IPNet.Contains] takes for one of IPv4.
+// included". An IPv4-mapped address of a packet is one of IPv6.
 func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
-	ip := net.IP(a.AsSlice())
-	has := func(text string) bool {
-		n := network(text)
-		return n != nil && a.Is4() == (n.IP.To4() != nil) && ip.Mask(n.Mask).Equal(n.IP)
-	}
+	has := func(text string) bool { return Network(text).Contains(a) }
 	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has)
 }
 
@@ -163,8 +185,8 @@ func (c *Cluster) Faults() []error {
 			}
 		}
 		for _, d := range Directions() {
-			for i, r := range rulesOf(np, d) {
-				add(np, fmt.Sprintf("spec.%s[%d].", d, i), r.fault())
+			for _, r := range Rules(np, d) {
+				add(np, fmt.Sprintf("spec.%s[%d].", d, r.Index), r.Fault())
 			}
 		}
 	}
@@ -172,19 +194,19 @@ func (c *Cluster) Faults() []error {
 	return errs
 }
 
-// fault returns what is not valid in the rule, as the path of the field and what is wrong, or "". A rule with anything
+// Fault returns what is not valid in the rule, as the path of the field and what is wrong, or "". A rule with anything
 // that is not valid allows nothing.
-func (r policyRule) fault() string {
-	for i, p := range r.ports {
+func (r Rule) Fault() string {
+	for i, p := range r.Ports {
 		if fault := portFault(p); fault != "" {
 			return fmt.Sprintf("ports[%d]%s", i, fault)
 		}
 	}
 	field := "from"
-	if r.d == Egress {
+	if r.Direction == Egress {
 		field = "to"
 	}
-	for i, p := range r.peers {
+	for i, p := range r.Peers {
 		if fault := peerFault(p); fault != "" {
 			return fmt.Sprintf("%s[%d]%s", field, i, fault)
 		}
@@ -196,7 +218,7 @@ func (r policyRule) fault() string {
 // defined or if the port field is defined as a named (string) port. The endPort must be equal or greater than port."
 func portFault(p networkingv1.NetworkPolicyPort) string {
 	switch {
-	case protocolOf(p) == 0:
+	case ProtocolOf(p) == 0:
 		return fmt.Sprintf(".protocol: %q is not TCP, UDP or SCTP", *p.Protocol)
 	case p.Port == nil && p.EndPort != nil:
 		return ".endPort: there is no port"
@@ -239,18 +261,16 @@ func peerFault(p networkingv1.NetworkPolicyPeer) string {
 // blockFault returns what is not valid in an ipBlock. "Except values will be rejected if they are outside the cidr
 // range".
 func blockFault(b *networkingv1.IPBlock) string {
-	n := network(b.CIDR)
-	if n == nil {
+	n := Network(b.CIDR)
+	if !n.IsValid() {
 		return fmt.Sprintf(".ipBlock.cidr: %q is not a CIDR", b.CIDR)
 	}
-	outer, width := n.Mask.Size()
 	for i, text := range b.Except {
-		e := network(text)
-		if e == nil {
+		e := Network(text)
+		switch {
+		case !e.IsValid():
 			return fmt.Sprintf(".ipBlock.except[%d]: %q is not a CIDR", i, text)
-		}
-		inner, w := e.Mask.Size()
-		if w-inner >= width-outer || (e.IP.To4() == nil) != (n.IP.To4() == nil) || !n.Contains(e.IP) {
+		case e.Bits() <= n.Bits(), !n.Contains(e.Addr()):
 			return fmt.Sprintf(".ipBlock.except[%d]: %s is not inside %s", i, text, b.CIDR)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -82,6 +83,11 @@ func selectsAtLeast(s *metav1.LabelSelector, labels map[string]string) bool {
 	return !slices.ContainsFunc(requirementsOf(s), func(r requirement) bool {
 		return !r.holds(labels) && r.fault() == ""
 	})
+}
+
+// Selects says whether a policy selects a pod of its namespace that has the labels.
+func Selects(np *networkingv1.NetworkPolicy, labels map[string]string) bool {
+	return selectsAtLeast(&np.Spec.PodSelector, labels)
 }
 
 // AtLeast returns what of a selector is valid. It selects what a policy selects whose selector is not valid.
