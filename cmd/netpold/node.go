@@ -70,7 +70,7 @@ func anotherRuns(who string) error {
 // checkLock returns the lock that an ended netpold has left, or nil if there is none. It fails if another netpold is
 // running.
 func checkLock(ctx context.Context) (*kernel.Lock, error) {
-	lock, err := kernel.ReadLock(ctx, kernel.Config{}, nodeLock)
+	lock, err := kernel.ReadLock(ctx, nodeLock)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -162,7 +162,7 @@ func tableListeners(sockets []byte) int {
 // lock (an older version), or the privilege to read it, whoever answers must be root or this user.
 func dialNode(ctx context.Context) (net.Conn, error) {
 	name, known := nodeSocket, false
-	if lock, err := kernel.ReadLock(ctx, kernel.Config{}, nodeLock); err == nil {
+	if lock, err := kernel.ReadLock(ctx, nodeLock); err == nil {
 		name, known = socketOf(lock), lock.Held
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", name)

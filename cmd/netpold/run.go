@@ -150,7 +150,7 @@ func run(ctx context.Context, flags runFlags, stderr io.Writer) error {
 		return err
 	}
 	defer socket.Close() //nolint:errcheck // the process ends
-	reads, err := kernel.OpenReader(kernel.Config{})
+	reads, err := kernel.OpenReader()
 	if err != nil {
 		return err
 	}

@@ -18,10 +18,6 @@ type Config struct {
 	// Needs is what the tables will need of the kernel: Open tries each of it, and nothing else.
 	Needs Needs
 
-	// NetNS is a file descriptor of the network namespace to connect to, which takes CAP_SYS_ADMIN; it is used by Open
-	// and Watch only. 0: the calling thread's.
-	NetNS int
-
 	// Own makes the connection the owner of the tables it creates, where the kernel can (Linux 6.9): nobody else may
 	// change them, `nft flush ruleset` passes them by, and they stay in force without an owner when the connection is
 	// closed.
@@ -57,9 +53,9 @@ const (
 	keepBuffer  = 1 << 20  // bytes of a message.Batch's buffer that are kept for the next one
 )
 
-// Open connects to nf_tables in the network namespace of the calling thread, or of [Config].NetNS, and tries out what
-// [Config] says will be needed on a table of its own, which it deletes. The error says what is missing: CAP_NET_ADMIN,
-// or something that the kernel lacks, which is an ErrNotSupported and names the Linux version.
+// Open connects to nf_tables in the network namespace of the calling thread, and tries out what [Config] says will be
+// needed on a table of its own, which it deletes. The error says what is missing: CAP_NET_ADMIN, or something that the
+// kernel lacks, which is an ErrNotSupported and names the Linux version.
 func Open(config Config) (*Conn, error) {
 	c, err := connect(config)
 	if err != nil {
@@ -74,7 +70,7 @@ func Open(config Config) (*Conn, error) {
 
 // connect opens the sockets.
 func connect(config Config) (*Conn, error) {
-	writer, err := dial(config.NetNS)
+	writer, err := dial()
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +87,7 @@ func connect(config Config) (*Conn, error) {
 		_ = writer.close()
 		return nil, err
 	}
-	if c.Reader, err = OpenReader(config); err != nil {
+	if c.Reader, err = OpenReader(); err != nil {
 		_ = writer.close()
 		return nil, err
 	}

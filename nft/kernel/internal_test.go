@@ -167,7 +167,7 @@ func TestReadHoldsUpNobody(t *testing.T) {
 	w, err := c.Watch()
 	netns.Require(t, err)
 	defer w.Close()
-	r, err := OpenReader(Config{})
+	r, err := OpenReader()
 	netns.Require(t, err)
 	defer r.Close()
 	const n = 2 * maxListened

@@ -81,8 +81,8 @@ func (c *Conn) lock(ctx context.Context, l lockTable) error {
 
 // ReadLock returns the lock of a name, or an error that is [fs.ErrNotExist] if nobody has taken it. It takes
 // CAP_NET_ADMIN too: without, the error is [fs.ErrPermission].
-func ReadLock(ctx context.Context, config Config, name string) (Lock, error) {
-	r, err := OpenReader(config)
+func ReadLock(ctx context.Context, name string) (Lock, error) {
+	r, err := OpenReader()
 	if err != nil {
 		return Lock{}, err
 	}

@@ -18,7 +18,7 @@ func TestLock(t *testing.T) {
 	netns.Enter(t)
 	const name = "lock"
 	first, second := open(t, kernel.Config{Own: true}), open(t, kernel.Config{})
-	if _, err := kernel.ReadLock(t.Context(), kernel.Config{}, name); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := kernel.ReadLock(t.Context(), name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("before anybody took it: %v", err)
 	}
 	if err := first.Lock(t.Context(), name, "the first", nil); err != nil {
@@ -27,7 +27,7 @@ func TestLock(t *testing.T) {
 	if err := second.Lock(t.Context(), name, "the second", nil); !errors.Is(err, kernel.ErrLocked) {
 		t.Errorf("taken twice: %v", err)
 	}
-	l, err := kernel.ReadLock(t.Context(), kernel.Config{}, name)
+	l, err := kernel.ReadLock(t.Context(), name)
 	if err != nil || l.Comment != "the first" {
 		t.Errorf("read %+v, %v", l, err)
 	}
@@ -39,7 +39,7 @@ func TestLock(t *testing.T) {
 		t.Error("somebody else may delete it")
 	}
 	_ = first.Close()
-	if _, err := kernel.ReadLock(t.Context(), kernel.Config{}, name); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := kernel.ReadLock(t.Context(), name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("after its holder ended: %v", err)
 	}
 	if err := second.Lock(t.Context(), name, "the second", nil); err != nil {
@@ -52,7 +52,7 @@ func TestStaleLock(t *testing.T) {
 	netns.Enter(t)
 	const name = "lock"
 	netns.NFT(t, "", "add table inet lock { comment \"who has ended\"; }")
-	stale, err := kernel.ReadLock(t.Context(), kernel.Config{}, name)
+	stale, err := kernel.ReadLock(t.Context(), name)
 	if err != nil || stale.Held || stale.Comment != "who has ended" {
 		t.Fatalf("read %+v, %v", stale, err)
 	}
@@ -66,7 +66,7 @@ func TestStaleLock(t *testing.T) {
 	if err := second.Lock(t.Context(), name, "the second", &stale); !errors.Is(err, kernel.ErrLocked) {
 		t.Errorf("to replace it again: %v", err)
 	}
-	if l, err := kernel.ReadLock(t.Context(), kernel.Config{}, name); err != nil || l.Comment != "the first" {
+	if l, err := kernel.ReadLock(t.Context(), name); err != nil || l.Comment != "the first" {
 		t.Errorf("read %+v, %v", l, err)
 	}
 }
@@ -79,7 +79,7 @@ func TestLockWithoutPrivileges(t *testing.T) {
 	if err := c.Lock(t.Context(), "lock", "", nil); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("take: %v", err)
 	}
-	if _, err := kernel.ReadLock(t.Context(), kernel.Config{}, "lock"); !errors.Is(err, fs.ErrPermission) {
+	if _, err := kernel.ReadLock(t.Context(), "lock"); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("read: %v", err)
 	}
 }

@@ -26,12 +26,11 @@ type Reader struct {
 	left     bool          // something of the last reply may be left to read
 }
 
-// OpenReader opens a reader, in the network namespace of [Config].NetNS or of the calling thread.
-func OpenReader(config Config) (*Reader, error) {
+// OpenReader opens a reader, in the network namespace of the calling thread.
+func OpenReader() (*Reader, error) {
 	// Without the options of dial: netlink takes an extended answer whose request is capped for one that is cut short
 	// (github.com/mdlayher/netlink/pull/176 left that open).
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER,
-		&netlink.Config{NetNS: config.NetNS, MessageBufferSize: readChunk})
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{MessageBufferSize: readChunk})
 	if err != nil {
 		return nil, fmt.Errorf("read from nf_tables: %w", err)
 	}

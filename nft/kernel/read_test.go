@@ -268,7 +268,7 @@ func elementsUnderChange(t *testing.T, n int) {
 // TestInForce: a table is in force while it has a base chain, whatever that is called.
 func TestInForce(t *testing.T) {
 	netns.Enter(t)
-	reader, err := kernel.OpenReader(kernel.Config{})
+	reader, err := kernel.OpenReader()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,9 +27,9 @@ type socket struct {
 // sendSlack is what the kernel wants free in the send buffer besides the datagram.
 const sendSlack = 64
 
-// dial opens a socket in a network namespace, see [Config].
-func dial(netns int) (*socket, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: netns})
+// dial opens a socket in the network namespace of the calling thread.
+func dial() (*socket, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil, fmt.Errorf("netfilter over netlink (CONFIG_NETFILTER_NETLINK): %w: %w", ErrNotSupported, err)
 	}

@@ -52,14 +52,14 @@ const (
 )
 
 // Watch returns a watcher of everybody's transactions but those of c, from this moment on: what is read from the kernel
-// after Watch returns is as the events say, or newer. It is for the network namespace of Config.NetNS or of the calling
-// thread, which is to be that of Open.
+// after Watch returns is as the events say, or newer. It is for the network namespace of the calling thread, which is
+// to be that of Open.
 //
 // While anybody listens, the kernel keeps some 6 kB for each object that a transaction changes, until its end: 200,000
 // elements took 1.2 GB and 1.5 s instead of 0.5 s (Linux 6.18). So c's own large transactions are committed while its
 // watchers do not listen; if somebody else committed meanwhile, that is a Lost event.
 func (c *Conn) Watch() (*Watcher, error) {
-	s, err := dial(c.config.NetNS)
+	s, err := dial()
 	if err != nil {
 		return nil, fmt.Errorf("watch nf_tables: %w", err)
 	}

@@ -61,15 +61,9 @@ const (
 	ipv6Header = 40
 )
 
-// Decode decodes the first bytes of an IP packet, of whatever origin; etherType is unix.ETH_P_IP or ETH_P_IPV6. On
-// error the packet is Undecodable. It neither keeps payload nor allocates.
-func Decode(payload []byte, etherType uint16) (Packet, error) {
-	var p Packet
-	err := p.decode(payload, etherType)
-	return p, err
-}
-
-// decode sets the fields from the addresses on, which are zero before.
+// decode sets the fields from the addresses on, which are zero before, from the first bytes of an IP packet of whatever
+// origin; etherType is unix.ETH_P_IP or ETH_P_IPV6. On error the packet is Undecodable. It neither keeps them nor
+// allocates.
 func (p *Packet) decode(b []byte, etherType uint16) error {
 	err := errProtocol
 	switch etherType {
@@ -166,11 +160,13 @@ func (p *Packet) decodeTransport(b []byte) {
 		if p.Proto != nft.TCP {
 			return
 		}
-		if p.Truncated = len(b) < 14; !p.Truncated {
+		p.Truncated = len(b) < 14
+		if !p.Truncated {
 			p.TCPFlags = b[13]
 		}
 	case p.Proto == nft.ICMP && p.Src.Is4(), p.Proto == nft.ICMPv6 && p.Src.Is6():
-		if p.Truncated = len(b) < 2; !p.Truncated {
+		p.Truncated = len(b) < 2
+		if !p.Truncated {
 			p.ICMPType, p.ICMPCode = b[0], b[1]
 		}
 	}

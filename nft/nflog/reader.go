@@ -24,10 +24,6 @@ var ErrBusy = errors.New("another process reads the group")
 type Config struct {
 	Group uint16 // of `log group`
 
-	// NetNS is a file descriptor of the network namespace whose rules log, which takes CAP_SYS_ADMIN; it is used by
-	// Open only. 0: the calling thread's.
-	NetNS int
-
 	// Snaplen is the number of bytes that the kernel copies of each packet; a rule's own `snaplen` can lower it. 0:
 	// 128, which is headers and 48 bytes of IPv6 extension headers.
 	Snaplen uint32
@@ -65,8 +61,8 @@ type Reader struct {
 	packets, lost atomic.Uint64
 }
 
-// Open makes the calling process the one that reads a group, in the network namespace of the calling thread or of
-// [Config].NetNS. If there is one already, that is an [ErrBusy]. What was logged before is not told of.
+// Open makes the calling process the one that reads a group, in the network namespace of the calling thread. If there
+// is one already, that is an [ErrBusy]. What was logged before is not told of.
 func Open(config Config) (*Reader, error) {
 	r, err := open(config)
 	if err != nil {
@@ -76,7 +72,7 @@ func Open(config Config) (*Reader, error) {
 }
 
 func open(config Config) (*Reader, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: config.NetNS})
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -336,30 +336,6 @@ func TestOpenSettings(t *testing.T) {
 	}
 }
 
-// A reader in a namespace of which there is a file descriptor.
-func TestOpenNetNS(t *testing.T) {
-	p := prober.New(t)
-	load(t, `log group 86 drop`)
-	f, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var r *nflog.Reader
-	done := make(chan error)
-	go func() { // on a thread of the first namespace
-		var err error
-		r, err = nflog.Open(nflog.Config{Group: 86, NetNS: int(f.Fd())})
-		done <- err
-	}()
-	netns.Require(t, <-done)
-	defer r.Close()
-	send(t, p, prober.Echo(ends[0].src.Addr(), ends[0].dst.Addr(), 1, 1))
-	if got := read(t, r, 1)[0]; got.Proto != nft.ICMP {
-		t.Errorf("got %+v", got)
-	}
-}
-
 // Without CAP_NET_ADMIN the error says so, and not that the group is taken.
 func TestOpenForbidden(t *testing.T) {
 	netns.Enter(t) // locks the thread, which ends with the test

@@ -155,7 +155,7 @@ func newFull(t *testing.T, program string) *full {
 	}
 	l.serve(np)
 	var err error
-	if l.reader, err = kernel.OpenReader(kernel.Config{}); err != nil {
+	if l.reader, err = kernel.OpenReader(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.reader.Close() })
