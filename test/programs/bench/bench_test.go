@@ -7,7 +7,6 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -115,8 +114,9 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// sink counts what a source tells.
+// sink counts what a source tells of pods, namespaces and NetworkPolicies; it is told nothing else.
 type sink struct {
+	watch.Objects
 	mu                         sync.Mutex
 	pods, namespaces, policies map[types.NamespacedName]bool
 	synced                     chan struct{}
@@ -127,14 +127,6 @@ func (s *sink) Synced()                         { close(s.synced) }
 func (s *sink) Away(error)                      {}
 
 func (s *sink) SetPod(p policy.Pod)                      { s.pods[p.NamespacedName] = true }
-func (s *sink) DeletePod(n types.NamespacedName)         { delete(s.pods, n) }
-func (s *sink) DeleteNamespace(string)                   {}
-func (s *sink) DeletePolicy(types.NamespacedName)        {}
-func (s *sink) SetNode(string, []netip.Prefix)           {}
-func (s *sink) SetClusterPolicy(policy.ClusterPolicy)    {}
-func (s *sink) DeleteClusterPolicy(string)               {}
-func (s *sink) SetNodePeer(policy.NodePeer)              {}
-func (s *sink) DeleteNodePeer(string)                    {}
 func (*sink) SetNamespaceMode(string, map[string]string) {}
 func (s *sink) SetNamespace(name string, _ map[string]string) {
 	s.namespaces[types.NamespacedName{Name: name}] = true
@@ -147,9 +139,6 @@ func (s *sink) Pods() iter.Seq[types.NamespacedName]       { return maps.Keys(s.
 func (s *sink) Namespaces() iter.Seq[types.NamespacedName] { return maps.Keys(s.namespaces) }
 func (s *sink) Policies() iter.Seq[types.NamespacedName]   { return maps.Keys(s.policies) }
 func (s *sink) ClusterPolicies() iter.Seq[types.NamespacedName] {
-	return func(func(types.NamespacedName) bool) {}
-}
-func (s *sink) NodePeers() iter.Seq[types.NamespacedName] {
 	return func(func(types.NamespacedName) bool) {}
 }
 

@@ -2,23 +2,31 @@
 
 package main
 
-import "github.com/netpold/netpold/test/harness/pods"
+import (
+	"strings"
+
+	"github.com/netpold/netpold/test/harness/pods"
+)
 
 // stories returns what the demo tells.
 func stories() []story { return []story{tiers(), sample(), relabel(), egress(), kill()} }
 
+// pod is a pod by namespace/name, with its labels, its address and the TCP ports that it serves.
+func pod(name, labels, address string, ports ...int) *pods.Pod {
+	namespace, name, _ := strings.Cut(name, "/")
+	return &pods.Pod{Namespace: namespace, Name: name, Labels: labels, Address: address, TCP: ports}
+}
+
 // tiers is the three-tier application: the presentation is public on 80, the middle and data tiers are not.
 func tiers() story {
-	p := func(name, tier, address string, ports ...int) *pods.Pod {
-		return &pods.Pod{Namespace: "shop", Name: name, Labels: "tier: " + tier, Address: address, TCP: ports}
-	}
 	return story{
 		title: "1. Three tiers",
 		about: "A shop of three tiers. Without a policy, everybody reaches everything:",
 		pods: []*pods.Pod{
-			p("web", "presentation", "10.244.1.1", 80, 8080), p("api", "middle", "10.244.1.2", 8080),
-			p("db", "data", "10.244.1.3", 6379, 22),
-			{Namespace: "other", Name: "stranger", Labels: "app: stranger", Address: "10.244.1.4"},
+			pod("shop/web", "tier: presentation", "10.244.1.1", 80, 8080),
+			pod("shop/api", "tier: middle", "10.244.1.2", 8080),
+			pod("shop/db", "tier: data", "10.244.1.3", 6379, 22),
+			pod("other/stranger", "app: stranger", "10.244.1.4"),
 		},
 		steps: []step{{
 			say: "Three policies: presentation is reachable on 80, middle only from presentation, data only from " +
@@ -52,21 +60,17 @@ spec:
 
 // sample is the policy of the Kubernetes documentation.
 func sample() story {
-	p := func(namespace, name, labels, address string, ports ...int) *pods.Pod {
-		return &pods.Pod{Namespace: namespace, Name: name, Labels: labels, Address: address, TCP: ports}
-	}
 	return story{
 		title: "2. The documentation's sample",
 		about: `The policy that the Kubernetes documentation explains: pods with role=db let in 172.17.0.0/16
 except 172.17.1.0/24, the namespaces with project=myproject and the pods with role=frontend, on TCP 6379; they
 may connect to 10.0.0.0/24 on TCP 5978.`,
 		pods: []*pods.Pod{
-			p("default", "db", "role: db", "10.244.2.1", 6379, 80),
-			p("default", "frontend", "role: frontend", "10.244.2.2", 5978),
-			p("default", "backend", "role: backend", "10.244.2.3"),
-			p("myproject", "worker", "app: worker", "10.244.2.4"),
-			p("outside", "client", "", "172.17.0.7"), p("outside", "excepted", "", "172.17.1.7"),
-			p("outside", "peer", "", "10.0.0.9", 5978, 5979),
+			pod("default/db", "role: db", "10.244.2.1", 6379, 80),
+			pod("default/frontend", "role: frontend", "10.244.2.2", 5978),
+			pod("default/backend", "role: backend", "10.244.2.3"), pod("myproject/worker", "app: worker", "10.244.2.4"),
+			pod("outside/client", "", "172.17.0.7"), pod("outside/excepted", "", "172.17.1.7"),
+			pod("outside/peer", "", "10.0.0.9", 5978, 5979),
 		},
 		steps: []step{{
 			say:  "The policy, what becomes of it, and what netpold reads back from the kernel about one connection:",
@@ -106,8 +110,7 @@ func relabel() story {
 		title: "3. Deny all, allow by label, relabel",
 		about: "A server and a client. The client reaches the server:",
 		pods: []*pods.Pod{
-			{Namespace: "work", Name: "server", Labels: "app: server", Address: "10.244.3.1", TCP: []int{80}},
-			{Namespace: "work", Name: "client", Labels: "app: client", Address: "10.244.3.2"},
+			pod("work/server", "app: server", "10.244.3.1", 80), pod("work/client", "app: client", "10.244.3.2"),
 		},
 		steps: []step{{
 			say:  "Deny all ingress in the namespace:",
@@ -144,16 +147,12 @@ spec:
 
 // egress is the pod that may reach its name server and one server: who was blocked, and why.
 func egress() story {
-	p := func(namespace, name, address string, ports ...int) *pods.Pod {
-		return &pods.Pod{Namespace: namespace, Name: name, Labels: "app: " + name, Address: address, TCP: ports}
-	}
 	return story{
 		title: "4. Who was blocked, and why",
 		about: "A pod, what it needs, and what it should not reach:",
 		pods: []*pods.Pod{
-			p("app", "job", "10.244.4.1"), p("kube-system", "dns", "10.244.4.2", 53),
-			p("app", "api", "10.244.4.3", 443, 22),
-			p("outside", "world", "198.51.100.7", 443),
+			pod("app/job", "app: job", "10.244.4.1"), pod("kube-system/dns", "app: dns", "10.244.4.2", 53),
+			pod("app/api", "app: api", "10.244.4.3", 443, 22), pod("outside/world", "app: world", "198.51.100.7", 443),
 		},
 		steps: []step{{
 			say: "The pod may ask its name server, and reach the API on 443. netpold says who was blocked, and what " +
@@ -187,9 +186,8 @@ func kill() story {
 		title: "5. netpold is killed, and comes back",
 		about: "A server and two clients. Both reach the server:",
 		pods: []*pods.Pod{
-			{Namespace: "shop", Name: "db", Labels: "app: db", Address: "10.244.5.1", TCP: []int{5432}},
-			{Namespace: "shop", Name: "api", Labels: "app: api", Address: "10.244.5.2"},
-			{Namespace: "shop", Name: "job", Labels: "app: job", Address: "10.244.5.3"},
+			pod("shop/db", "app: db", "10.244.5.1", 5432), pod("shop/api", "app: api", "10.244.5.2"),
+			pod("shop/job", "app: job", "10.244.5.3"),
 		},
 		steps: []step{{
 			say:  "Only pods with app=api:",
