@@ -182,7 +182,8 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 			ways[d].Refused, ways[d].Open = true, q.Open
 		}
 		if iso != nil {
-			if ways[d].Audit = iso.kind.Audit; !iso.unaudited() {
+			ways[d].Audit = iso.kind.Audit
+			if !iso.unaudited() {
 				ways[d].Chain = iso.name
 			}
 		}

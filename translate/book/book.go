@@ -76,7 +76,8 @@ func (b *Policies) Put(name types.NamespacedName, p *Policy) (old *Policy, resha
 			in = make(map[string]*Policy)
 			b.all[name.Namespace] = in
 		}
-		if in[name.Name] = p; p.Err != nil {
+		in[name.Name] = p
+		if p.Err != nil {
 			b.rejected[p] = struct{}{}
 		}
 	}
@@ -98,7 +99,8 @@ func (b *Policies) SetMode(namespace string, annotations map[string]string) (cha
 	if bad != nil {
 		next.err = fmt.Errorf("namespace %s: %w", namespace, bad)
 	}
-	if b.modes[namespace] = next; written == nil {
+	b.modes[namespace] = next
+	if written == nil {
 		delete(b.modes, namespace)
 	}
 	b.Version++

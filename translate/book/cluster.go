@@ -135,21 +135,29 @@ func (b *ClusterPolicies) Auditing(d policy.Direction, in func(spec.Peer) bool) 
 // RuleOf returns the rule that a chain denies by, and false for a name that no such chain can have. Of a rule that is
 // not known any more, the name of the policy may have been cut.
 func (b *ClusterPolicies) RuleOf(chain string) (policy.ClusterRuleRef, bool) {
-	r, ok := frame.ParseTierRule(chain)
-	ref := policy.ClusterRuleRef{
-		Tier: v1alpha2.Tier(r.Tier.String()), Policy: r.Policy, Direction: r.Direction, Index: r.Index,
+	cut, ok := frame.ParseTierRule(chain)
+	if !ok {
+		return policy.ClusterRuleRef{}, false
 	}
 	for name, p := range b.all {
-		if r.Policy = name; !ok || !strings.HasPrefix(name, ref.Policy) || r.Chain() != chain {
+		r := frame.TierRule{Tier: cut.Tier, Direction: cut.Direction, Policy: name, Index: cut.Index}
+		if !strings.HasPrefix(name, cut.Policy) || r.Chain() != chain {
 			continue
 		}
 		for _, rule := range p.Rules(r.Direction) {
 			if rule.Index == r.Index {
-				ref.Policy, ref.Name = name, rule.Name
+				return refTo(r, rule.Name), true
 			}
 		}
 	}
-	return ref, ok
+	return refTo(cut, ""), true
+}
+
+// refTo names a rule as the API does.
+func refTo(r frame.TierRule, name string) policy.ClusterRuleRef {
+	return policy.ClusterRuleRef{
+		Tier: v1alpha2.Tier(r.Tier.String()), Policy: r.Policy, Direction: r.Direction, Index: r.Index, Name: name,
+	}
 }
 
 // Denying returns the rules that are enforced and deny something, by the names of their chains; not to be changed. They
@@ -165,10 +173,8 @@ func (b *ClusterPolicies) Denying() map[string]policy.ClusterRuleRef {
 				if p.Audited() || r.Action != spec.Deny {
 					continue
 				}
-				chain := frame.TierRule{Tier: p.tier(), Direction: d, Policy: name, Index: r.Index}.Chain()
-				b.denying[chain] = policy.ClusterRuleRef{
-					Tier: v1alpha2.Tier(p.tier().String()), Policy: name, Direction: d, Index: r.Index, Name: r.Name,
-				}
+				rule := frame.TierRule{Tier: p.tier(), Direction: d, Policy: name, Index: r.Index}
+				b.denying[rule.Chain()] = refTo(rule, r.Name)
 			}
 		}
 	}

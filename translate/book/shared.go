@@ -74,7 +74,8 @@ func (b *Policies) reshare(namespace string, old, next *Policy) bool {
 	if slices.Equal(keys, before) {
 		return false
 	}
-	if b.shared[namespace] = keys; len(keys) == 0 {
+	b.shared[namespace] = keys
+	if len(keys) == 0 {
 		delete(b.shared, namespace)
 	}
 	gone := func(key string) bool { return !slices.Contains(keys, key) }

@@ -162,7 +162,8 @@ func (c *Isolation) PutBlocks(blocks []opening.Range) {
 	c.blocks = blocks
 	verdicts := make([]nft.Verdict, len(c.blocks))
 	for i, b := range c.blocks { // before the release below, which may be of the same chain
-		if verdicts[i] = c.Kind.Allow(); !b.Ports.Every {
+		verdicts[i] = c.Kind.Allow()
+		if !b.Ports.Every {
 			verdicts[i] = nft.JumpTo(c.place.Openings.Acquire(b.Opening))
 		}
 	}

@@ -92,7 +92,8 @@ func New(c *policy.Cluster) *Matrix {
 func (m *Matrix) findOver() {
 	keys := make(map[string]int)
 	for c, of := range m.classes {
-		if m.familyOf = append(m.familyOf, of.family); of.sample == nil {
+		m.familyOf = append(m.familyOf, of.family)
+		if of.sample == nil {
 			continue
 		}
 		for d, rules := range of.sample.Over {

@@ -52,7 +52,8 @@ func (m *Matrix) overlay(d policy.Direction, c int, f sets.Family) []opening {
 	spans := sets.CutAt(f, begins)
 	states := make([]folding.StateID, len(spans))
 	for i := range states {
-		if states[i] = folding.NotIsolated; m.isolated[d].Has(c) {
+		states[i] = folding.NotIsolated
+		if m.isolated[d].Has(c) {
 			states[i] = folding.Isolated
 		}
 	}

@@ -192,7 +192,8 @@ func (c *Content[S]) lookUp(pods Pods[S]) {
 		if shared.empty() {
 			continue
 		}
-		if c.LookedUp[sel] = shared; own.empty() {
+		c.LookedUp[sel] = shared
+		if own.empty() {
 			delete(c.Copied, sel)
 		} else {
 			c.Copied[sel] = own

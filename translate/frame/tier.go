@@ -25,10 +25,7 @@ const (
 	AuditBaseline
 )
 
-// Tiers returns the two that are enforced, in the order in which they are asked.
-func Tiers() [2]Tier { return [...]Tier{Admin, Baseline} }
-
-// AllTiers returns the two that are enforced, and then those that audit.
+// AllTiers returns the two that are enforced, in the order in which they are asked, and then those that audit.
 func AllTiers() [4]Tier { return [...]Tier{Admin, Baseline, AuditAdmin, AuditBaseline} }
 
 // Audit says whether the tier only audits.

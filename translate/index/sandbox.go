@@ -59,7 +59,8 @@ func (x *Index[I, S]) DeleteSandbox(id string) {
 	}
 	delete(x.sandboxes, id)
 	rest := slices.DeleteFunc(x.sandboxesOf[old.NamespacedName], func(o *sandbox[I, S]) bool { return o == old })
-	if x.sandboxesOf[old.NamespacedName] = rest; len(rest) == 0 {
+	x.sandboxesOf[old.NamespacedName] = rest
+	if len(rest) == 0 {
 		delete(x.sandboxesOf, old.NamespacedName)
 	}
 	x.hush(old.NamespacedName) // before the address is free, so that it has an owner throughout

@@ -84,7 +84,8 @@ func CompileCluster(p policy.ClusterPolicy) (ClusterPolicy, error) {
 		}
 	}
 	mode, badMode := ModeOf(p.Annotations)
-	if compiled.Mode = mode; badMode != nil {
+	compiled.Mode = mode
+	if badMode != nil {
 		errs = append(errs, badMode)
 	}
 	if len(errs) > 0 {

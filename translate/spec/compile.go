@@ -55,7 +55,8 @@ func Compile(np *networkingv1.NetworkPolicy) (Policy, error) {
 	var errs field.ErrorList
 	p.Pods, errs = compileSelector(&np.Spec.PodSelector, path.Child("podSelector"))
 	mode, bad := ModeOf(np.Annotations)
-	if p.Mode = mode; bad != nil {
+	p.Mode = mode
+	if bad != nil {
 		errs = append(errs, bad)
 	}
 	errs = append(errs, p.compileTypes(np.Spec, path.Child("policyTypes"))...)

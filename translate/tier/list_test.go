@@ -196,7 +196,7 @@ func TestFirstMatch(t *testing.T) {
 	packets, forms := 0, make(map[tier.Form]int)
 	for seed := range uint64(400) {
 		r := rand.New(rand.NewPCG(seed, 14))
-		at := tier.Place{Tier: frame.Tiers()[r.IntN(2)], Direction: policy.Directions()[r.IntN(2)]}
+		at := tier.Place{Tier: frame.AllTiers()[r.IntN(2)], Direction: policy.Directions()[r.IntN(2)]}
 		var rules []rule
 		for range r.IntN(12) {
 			rules = append(rules, randomRule(r, at.Direction))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -72,7 +73,7 @@ func (l *layout) writeEdges(b *strings.Builder) (labels string) {
 	for i, e := range l.edges {
 		p, q := from[i], to[i]
 		sideA, sideB := sides(l.nodes[e.from], l.nodes[e.to])
-		bend := max(30, min(160, abs(q.x-p.x)/2))
+		bend := max(30, min(160, math.Abs(q.x-p.x)/2))
 		c1, c2 := p.x+bend*float64(2*sideA-1), q.x+bend*float64(2*sideB-1)
 		fmt.Fprintf(b, `<path class="edge" data-edge="%d" d="M%.1f,%.1f C%.1f,%.1f %.1f,%.1f %.1f,%.1f" `+
 			`marker-end="url(#arrow)"><title>%s</title></path>`,
@@ -102,7 +103,8 @@ func place(taken *[]box, width float64, curve [4]point) point {
 			return b.x < label.x+label.w && label.x < b.x+b.w && b.y < label.y+label.h && label.y < b.y+b.h
 		}
 		if free := !slices.ContainsFunc(*taken, meets); free || i == 0 {
-			if best = p; free {
+			best = p
+			if free {
 				break
 			}
 		}
@@ -205,5 +207,3 @@ func shorten(text string, most int) string {
 	runes := []rune(text)
 	return string(runes[:most*2/3-1]) + "…" + string(runes[len(runes)-most/3:])
 }
-
-func abs(x float64) float64 { return max(x, -x) }
