@@ -44,10 +44,6 @@ func (m *Matrix) add(c *cellID, open sets.PortsID) {
 
 func (m *Matrix) cell(c cellID) Cell { return Cell{m.fold.Sets[c.every], m.fold.Sets[c.some]} }
 
-// Cell returns what is open from one workload to another, by their numbers in Workloads. From a workload to itself it
-// is about different pods; if it has one only, about what a second one could do.
-func (m *Matrix) Cell(from, to int) Cell { return m.cell(m.row(m.profile[from])[m.profile[to]]) }
-
 // row returns what is open from the workloads of a profile to those of each. It is good until the next call: who asks
 // for all pairs goes from row to row.
 func (m *Matrix) row(from int) []cellID {

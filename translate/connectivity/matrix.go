@@ -126,36 +126,3 @@ func (m *Matrix) Audited() []types.NamespacedName {
 	}
 	return sortedNames(names)
 }
-
-// between returns what is open from one class to another.
-func (m *Matrix) between(src, dst int) sets.PortsID {
-	active, open := m.active(src), sets.AllPorts
-	for _, d := range policy.Directions() {
-		if states := m.towards(d, src, &active[d]); states != nil {
-			open = m.fold.Intersect(open, m.fold.Opens[states[dst]])
-		}
-	}
-	return open
-}
-
-// Open returns what is open from one address to another of the same family, whoever has them.
-func (m *Matrix) Open(src, dst netip.Addr) Ports {
-	from, known := m.classAt[src]
-	to, used := m.classAt[dst]
-	open := sets.AllPorts
-	switch {
-	case src == dst:
-	case known && used:
-		open = m.between(from, to)
-	case known:
-		open = m.outside(policy.Egress, from, dst)
-	case used:
-		open = m.outside(policy.Ingress, to, src)
-	}
-	return m.fold.Sets[open]
-}
-
-// outside returns what is open between a class and an address that is no pod's.
-func (m *Matrix) outside(d policy.Direction, c int, peer netip.Addr) sets.PortsID {
-	return at(m.openOutside(d, c, sets.FamilyOf(peer)), peer)
-}
