@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
@@ -36,6 +37,8 @@ const atOnce = 100
 func (c *cluster) ask(ctx context.Context, daemons []daemon, stderr io.Writer, args ...string) []answer {
 	shown := newProgress(stderr, daemons)
 	defer shown.end()
+	left := new(atomic.Int64)
+	left.Store(maxAnswers)
 	answers := make([]answer, len(daemons))
 	var group errgroup.Group
 	group.SetLimit(atOnce)
@@ -43,14 +46,12 @@ func (c *cluster) ask(ctx context.Context, daemons []daemon, stderr io.Writer, a
 		group.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, c.timeout)
 			defer cancel()
-			out := new(bounded)
+			out := &bounded{left: left, full: cancel}
 			err := c.run(ctx, d, out, args...)
+			answers[i] = answer{node: d.node}
+			answers[i].stdout, answers[i].err = out.end(err)
 			if errors.Is(err, context.DeadlineExceeded) {
-				err = fmt.Errorf("no answer within %s", c.timeout)
-			}
-			answers[i] = answer{node: d.node, err: err}
-			if err == nil { // otherwise it may still be written to
-				answers[i].stdout = out.Bytes()
+				answers[i].err = fmt.Errorf("no answer within %s", c.timeout)
 			}
 			shown.answered(d.node)
 			return nil
@@ -100,17 +101,33 @@ func missing(answers []answer) error {
 	return errors.New(strings.Join(text, "\n  "))
 }
 
+// oneLine removes line ends and tabs from the strings in JSON answers, so that no node can write what looks like the
+// line of another.
+func oneLine(answers []answer) []answer {
+	for i, a := range answers {
+		answers[i].stdout = spaces(a.stdout)
+	}
+	return answers
+}
+
+// spaces returns JSON with spaces in place of line ends and tabs in its strings.
+func spaces(text []byte) []byte {
+	return []byte(strings.NewReplacer(`\\`, `\\`, `\n`, ` `, `\r`, ` `, `\t`, ` `,
+		`\u000a`, ` `, `\u000A`, ` `, `\u000d`, ` `, `\u000D`, ` `, `\u0009`, ` `).Replace(string(text)))
+}
+
 // progress is a line on a terminal that names the nodes that have yet to answer.
 type progress struct {
 	mu      sync.Mutex
 	w       io.Writer // nil if not a terminal
 	total   int
-	waiting []string
+	waiting []string // begins with a node that has yet to answer
+	ready   map[string]bool
 }
 
 // newProgress shows nothing if w is not a terminal.
 func newProgress(w io.Writer, daemons []daemon) *progress {
-	p := &progress{total: len(daemons)}
+	p := &progress{total: len(daemons), ready: make(map[string]bool)}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.w = w
 	}
@@ -125,7 +142,10 @@ func newProgress(w io.Writer, daemons []daemon) *progress {
 func (p *progress) answered(node string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.waiting = slices.DeleteFunc(p.waiting, func(n string) bool { return n == node })
+	p.ready[node] = true
+	for len(p.waiting) > 0 && p.ready[p.waiting[0]] {
+		p.waiting = p.waiting[1:]
+	}
 	p.show()
 }
 
@@ -138,12 +158,21 @@ func (p *progress) show() {
 // text is the line, short enough for a terminal.
 func (p *progress) text() string {
 	const named = 3
-	text := fmt.Sprintf("%d of %d nodes answered", p.total-len(p.waiting), p.total)
-	if len(p.waiting) == 0 {
+	text := fmt.Sprintf("%d of %d nodes answered", len(p.ready), p.total)
+	var first []string
+	for _, node := range p.waiting {
+		if !p.ready[node] {
+			first = append(first, node)
+		}
+		if len(first) == named {
+			break
+		}
+	}
+	if len(first) == 0 {
 		return text
 	}
-	text += ", waiting for " + strings.Join(p.waiting[:min(named, len(p.waiting))], ", ")
-	if more := len(p.waiting) - named; more > 0 {
+	text += ", waiting for " + strings.Join(first, ", ")
+	if more := p.total - len(p.ready) - len(first); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text

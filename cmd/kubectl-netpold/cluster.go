@@ -80,12 +80,16 @@ type daemon struct {
 var errNoDaemons = errors.New("no pod with the label " + daemonLabel + ": is netpold installed?")
 
 // daemons returns netpold's pods, one for each node that has any, sorted by node.
-func (c *cluster) daemons(ctx context.Context) ([]daemon, error) {
+func (c *cluster) daemons(ctx context.Context) ([]daemon, error) { return c.daemonsWhere(ctx, "") }
+
+// daemonsWhere is daemons, of the pods that match a field selector.
+func (c *cluster) daemonsWhere(ctx context.Context, fields string) ([]daemon, error) {
 	core, err := c.core()
 	if err != nil {
 		return nil, err
 	}
-	list, err := core.Pods(c.namespace).List(ctx, metav1.ListOptions{LabelSelector: daemonLabel})
+	list, err := core.Pods(c.namespace).List(ctx, metav1.ListOptions{LabelSelector: daemonLabel,
+		FieldSelector: fields})
 	if err != nil {
 		return nil, fmt.Errorf("find netpold's pods: %w", err)
 	}
@@ -120,11 +124,15 @@ const noDaemon = "netpold does not run there"
 
 // daemonsOn returns the daemons of nodes; a node without one gets noDaemon.
 func daemonsOn(daemons []daemon, nodes []string) []daemon {
+	byNode := make(map[string]daemon, len(daemons))
+	for _, d := range daemons {
+		byNode[d.node] = d
+	}
 	var on []daemon
 	for _, node := range nodes {
-		d := daemon{node: node, absent: noDaemon}
-		if i := slices.IndexFunc(daemons, func(d daemon) bool { return d.node == node }); i >= 0 {
-			d = daemons[i]
+		d, known := byNode[node]
+		if !known {
+			d = daemon{node: node, absent: noDaemon}
 		}
 		on = append(on, d)
 	}

@@ -70,7 +70,7 @@ func (l nodeLine) time() (t time.Time) {
 // readLine reads what `netpold drops -o json` prints on a node.
 func readLine(node string, text []byte) (nodeLine, error) {
 	line := nodeLine{node: node}
-	err := json.Unmarshal(text, &line.Line)
+	err := json.Unmarshal(spaces(text), &line.Line)
 	return line, err
 }
 
@@ -116,7 +116,7 @@ func (c *cluster) topDrops(cmd *cobra.Command, daemons []daemon, flags command.D
 	args := append(dropsArgs(flags), "--top="+strconv.Itoa(flags.Top))
 	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), args...)
 	var top command.Top
-	for node, t := range decode[drops.Top](answers) {
+	for node, t := range decode[drops.Top](oneLine(answers)) {
 		top.Add(node, t)
 	}
 	return worse(missing(answers), flags.PrintTop(cmd.OutOrStdout(), top))

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -34,11 +36,11 @@ func (c *cluster) run(ctx context.Context, d daemon, stdout io.Writer, args ...s
 	stdin, end := io.Pipe()
 	defer end.Close() //nolint:errcheck // it never fails
 	defer context.AfterFunc(ctx, func() { _ = end.Close() })()
-	var stderr bounded
+	stderr := &head{left: maxComplaint}
 	ended := make(chan error, 1)
 	go func() { // dialling does not always end with ctx
 		ended <- executor.StreamWithContext(ctx, remotecommand.StreamOptions{
-			Stdin: stdin, Stdout: stdout, Stderr: &stderr,
+			Stdin: stdin, Stdout: stdout, Stderr: stderr,
 		})
 	}()
 	select {
@@ -54,17 +56,28 @@ func (c *cluster) run(ctx context.Context, d daemon, stdout io.Writer, args ...s
 		return nil
 	case errors.As(err, &code):
 		return complaint(stderr.String(), code)
+	case err != nil: // the server may quote what it was told
+		return errors.New(line(err.Error()))
 	}
-	return err
+	return nil
 }
 
 // complaint turns a failed command's stderr into an error.
 func complaint(stderr string, code exec.CodeExitError) error {
 	text := strings.TrimPrefix(strings.TrimSpace(stderr), "netpold: ")
 	if strings.HasPrefix(text, "unknown ") {
-		return fmt.Errorf("its netpold is older than this kubectl-netpold (%s)", text)
+		return fmt.Errorf("its netpold is older than this kubectl-netpold (%s)", line(text))
 	}
-	return errors.New(cmp.Or(text, code.Error()))
+	return errors.New(line(cmp.Or(text, code.Error())))
+}
+
+// line returns text as one line, cut where it is longer than anybody reads.
+func line(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > maxComplaint {
+		text = strings.ToValidUTF8(text[:maxComplaint], "") + "…"
+	}
+	return text
 }
 
 // executor runs a command in a daemon's pod, as kubectl exec does.
@@ -94,18 +107,79 @@ func (c *cluster) executor(d daemon, args []string) (remotecommand.Executor, err
 	})
 }
 
-// maxAnswer bounds a node's answer, in bytes: a node must not be able to use up this computer's memory.
-const maxAnswer = 64 << 20
+// Bounds of nodes' answers, in bytes: nodes must not be able to use up this computer's memory.
+const (
+	maxAnswer    = 128 << 20 // of a node
+	maxAnswers   = 1 << 30   // of all nodes together
+	valueCost    = 32        // added for each value, as a short one takes more memory than text
+	maxComplaint = 1 << 10   // of an error
+)
 
-// bounded is a buffer of up to maxAnswer bytes.
-type bounded struct{ bytes.Buffer }
+// bounded is the answer of a node. Writes after its end fail.
+type bounded struct {
+	left *atomic.Int64 // of what all nodes may answer
+	full func()        // ends the node's command
 
-// Write fails when the buffer is full.
+	mu     sync.Mutex
+	answer bytes.Buffer // not embedded: io.Copy would use its ReadFrom, which has no bound
+	cost   int64
+	err    error // why it accepts no more
+}
+
+// Write fails when the node, or all nodes, have answered too much.
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxAnswer {
-		return 0, errors.New("the answer is too long")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return 0, b.err
 	}
-	return b.Buffer.Write(p)
+	cost := int64(len(p) + valueCost*(bytes.Count(p, []byte(","))+bytes.Count(p, []byte("\n"))))
+	switch b.cost += cost; {
+	case b.left.Add(-cost) < 0:
+		b.err = errors.New("left out: the nodes' answers are too long together")
+	case b.cost > maxAnswer:
+		b.err = errors.New("its answer is too long")
+	default:
+		return b.answer.Write(p)
+	}
+	b.full()
+	return 0, b.err
+}
+
+// end returns the answer of a node whose command has ended with err, or why there is none.
+func (b *bounded) end(err error) ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err = cmp.Or(b.err, err)
+	if err == nil {
+		b.err = io.ErrClosedPipe
+		return b.answer.Bytes(), nil
+	}
+	b.left.Add(b.cost)
+	b.err, b.cost, b.answer = io.ErrClosedPipe, 0, bytes.Buffer{}
+	return nil, err
+}
+
+// head keeps the first bytes of what is written to it.
+type head struct {
+	mu   sync.Mutex
+	text strings.Builder
+	left int
+}
+
+// Write never fails: who writes is to go on.
+func (h *head) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, _ := h.text.Write(p[:min(len(p), h.left)])
+	h.left -= n
+	return len(p), nil
+}
+
+func (h *head) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.ToValidUTF8(h.text.String(), "?")
 }
 
 // plain writes text that comes partly from nodes, without anything a terminal might act on.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -80,8 +81,10 @@ func (c *cluster) verify(cmd *cobra.Command, flags command.ExplainFlags, objects
 		}
 		var err error
 		if flags.Output == "text" {
-			fmt.Fprintf(cmd.OutOrStdout(), "Node %s says:\n", a.node)
-			err = flags.Print(cmd.OutOrStdout(), e)
+			var text strings.Builder
+			err = flags.Print(&text, e)
+			fmt.Fprintf(cmd.OutOrStdout(), "Node %s says:\n  %s\n", a.node,
+				strings.ReplaceAll(strings.TrimSpace(text.String()), "\n", "\n  "))
 		} else {
 			err = command.Yes(e.Allowed)
 		}

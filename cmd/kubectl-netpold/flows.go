@@ -52,7 +52,7 @@ func (f nodeFlow) time() time.Time { return f.Last }
 
 // readFlow reads what `netpold flows -o json` prints on a node.
 func readFlow(node string, text []byte) (nodeFlow, error) {
-	flow, err := flows.NewReader(bytes.NewReader(text)).Next()
+	flow, err := flows.NewReader(bytes.NewReader(spaces(text))).Next()
 	flow.Node = node // whatever the node claims
 	return nodeFlow{flow}, err
 }

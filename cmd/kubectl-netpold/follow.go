@@ -19,8 +19,9 @@ import (
 
 // Timing of --follow.
 const (
-	settle     = 500 * time.Millisecond // lines that arrive within this time are sorted
-	againAfter = 5 * time.Second        // until a lost node is asked again
+	settle      = 500 * time.Millisecond // lines that arrive within this time are sorted
+	maxTogether = 1000                   // lines that are sorted at once
+	againAfter  = 5 * time.Second        // until a lost node is asked again
 )
 
 // timed is a node's line with a time.
@@ -64,7 +65,7 @@ func (f *follower[T]) known(ctx context.Context, daemons []daemon) ([]T, error) 
 func (f *follower[T]) printAll(ctx context.Context, daemons []daemon, print func([]T) error) error {
 	known, err := f.known(ctx, daemons)
 	if err != nil {
-		_, _ = fmt.Fprintln(f.stderr, "netpold:", err)
+		_, _ = fmt.Fprintln(f.stderr, "netpold:", command.PlainText(err.Error()))
 	}
 	if err := print(known); err != nil {
 		return err
@@ -103,7 +104,7 @@ func (f *follower[T]) run(ctx context.Context, daemons []daemon, print func([]T)
 // together returns a line and those that arrive soon after it.
 func together[T any](ctx context.Context, first T, lines <-chan T) []T {
 	all := []T{first}
-	for over := time.After(settle); ; {
+	for over := time.After(settle); len(all) < maxTogether; {
 		select {
 		case line := <-lines:
 			all = append(all, line)
@@ -113,6 +114,7 @@ func together[T any](ctx context.Context, first T, lines <-chan T) []T {
 			return all
 		}
 	}
+	return all
 }
 
 // follow sends a node's lines that are newer than newest until ctx ends, whatever happens to the node.
@@ -138,8 +140,8 @@ func (f *follower[T]) follow(ctx context.Context, d daemon, newest time.Time, li
 		if text := err.Error(); text != lost {
 			lost = text
 			f.tell.Lock()
-			line := fmt.Sprintf("netpold: lost node %s, will retry: %s", d.node, text)
-			_, _ = fmt.Fprintln(f.stderr, command.PlainText(line))
+			lost := fmt.Sprintf("netpold: lost node %s, will retry: %s", d.node, line(text))
+			_, _ = fmt.Fprintln(f.stderr, command.PlainText(lost))
 			f.tell.Unlock()
 		}
 		select {
@@ -155,7 +157,7 @@ func (f *follower[T]) follow(ctx context.Context, d daemon, newest time.Time, li
 func (f *follower[T]) again(ctx context.Context, d daemon) daemon {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	daemons, err := f.daemons(ctx)
+	daemons, err := f.daemonsWhere(ctx, "spec.nodeName="+d.node)
 	if i := slices.IndexFunc(daemons, func(other daemon) bool { return other.node == d.node }); i >= 0 {
 		return daemons[i]
 	}

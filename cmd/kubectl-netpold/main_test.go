@@ -173,7 +173,7 @@ func TestVerify(t *testing.T) {
 	says("node-1", true)
 	says("node-2", true)
 	const question = "explain --verify shop/web-1 shop/db-0:5432"
-	s.expect(0, question, "Node node-1 says:\nnode-1 explains\n", "Node node-2 says:\nnode-2 explains\n")
+	s.expect(0, question, "Node node-1 says:\n  node-1 explains\n", "Node node-2 says:\n  node-2 explains\n")
 	s.expect(0, question+" -o json", `"node-2": {`)
 	says("node-2", false)
 	s.expect(command.ExitNo, question)

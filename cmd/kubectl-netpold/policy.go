@@ -49,7 +49,7 @@ func (c *cluster) policyStatus(cmd *cobra.Command, name string, daemons []daemon
 	}
 	daemons = daemonsOn(daemons, slices.Sorted(maps.Keys(pods)))
 	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), "status", name, "-o", "json")
-	reports := decode[watch.PolicyReport](answers)
+	reports := decode[watch.PolicyReport](oneLine(answers))
 	s := policyStatus{Policy: name, InForce: true, Nodes: []policyNode{}}
 	for _, a := range answers {
 		n := policyNode{Node: a.node, Pods: pods[a.node]}

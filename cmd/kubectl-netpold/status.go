@@ -64,10 +64,11 @@ func (c *cluster) nodesStatus(cmd *cobra.Command, daemons []daemon, output strin
 	bare, err := c.bareNodes(cmd.Context(), daemons)
 	daemons = append(daemons, daemonsOn(nil, bare)...)
 	if err != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: cannot list nodes without netpold:", err)
+		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: cannot list nodes without netpold:",
+			line(command.PlainText(err.Error())))
 	}
 	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), "status", "-o", "json")
-	reports := decode[watch.Report](answers)
+	reports := decode[watch.Report](oneLine(answers))
 	var all []nodeStatus
 	inSync := true
 	for _, a := range answers {
@@ -101,9 +102,13 @@ func (c *cluster) bareNodes(ctx context.Context, daemons []daemon) ([]string, er
 	if err != nil {
 		return nil, err
 	}
+	has := make(map[string]bool, len(daemons))
+	for _, d := range daemons {
+		has[d.node] = true
+	}
 	var bare []string
 	for _, n := range nodes.Items {
-		if !slices.ContainsFunc(daemons, func(d daemon) bool { return d.node == n.Name }) {
+		if !has[n.Name] {
 			bare = append(bare, n.Name)
 		}
 	}
