@@ -23,6 +23,7 @@ import (
 func main() {
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // errors are returned and printed once
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	command.Interrupted(ctx)
 	err := rootCommand().ExecuteContext(ctx)
 	stop()
 	os.Exit(command.Exit(os.Stderr, err))
@@ -35,6 +36,7 @@ const defaultTimeout = 10 * time.Second
 func rootCommand() *cobra.Command {
 	c := &cluster{flags: genericclioptions.NewConfigFlags(true)}
 	c.flags.Namespace = nil // each command defines its own -n
+	*c.flags.Timeout = "1m" // of a request to the API server; kubectl's is none
 	root := &cobra.Command{
 		Use:         "kubectl-netpold",
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl netpold"},

@@ -17,7 +17,11 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := rootCommand().ExecuteContext(ctx)
+	root := rootCommand()
+	if cmd, _, err := root.Find(os.Args[1:]); err == nil && cmd.Name() != "run" { // which takes its time
+		command.Interrupted(ctx)
+	}
+	err := root.ExecuteContext(ctx)
 	stop()
 	os.Exit(command.Exit(os.Stderr, err))
 }

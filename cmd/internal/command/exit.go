@@ -5,10 +5,13 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -47,6 +50,14 @@ func Exit(stderr io.Writer, err error) int {
 		return ExitError
 	}
 	return 0
+}
+
+// Interrupted exits a second after ctx ends: a command that computes, or opens a pipe, does not look at ctx.
+func Interrupted(ctx context.Context) {
+	context.AfterFunc(ctx, func() {
+		time.Sleep(time.Second)
+		os.Exit(ExitError)
+	})
 }
 
 // PlainText returns text from elsewhere, such as a node or an API server, with "?" for whatever a terminal might act

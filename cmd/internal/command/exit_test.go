@@ -3,7 +3,10 @@
 package command_test
 
 import (
+	"context"
 	"errors"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -16,5 +19,21 @@ func TestExitPlain(t *testing.T) {
 	code := command.Exit(&stderr, errors.New("pods is \x1b]0;owned\x07forbidden\u009b2J:\n  why"))
 	if want := "netpold: pods is ?]0;owned?forbidden?2J:\n  why\n"; stderr.String() != want || code != 2 {
 		t.Errorf("exit %d, printed %q, want %q", code, stderr.String(), want)
+	}
+}
+
+// TestInterrupted: a command that does not look at its context ends all the same.
+func TestInterrupted(t *testing.T) {
+	if os.Getenv("INTERRUPTED") != "" {
+		ctx, interrupt := context.WithCancel(t.Context())
+		command.Interrupted(ctx)
+		interrupt()
+		select {}
+	}
+	again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestInterrupted$")
+	again.Env = append(os.Environ(), "INTERRUPTED=yes")
+	var code *exec.ExitError
+	if err := again.Run(); !errors.As(err, &code) || code.ExitCode() != command.ExitError {
+		t.Errorf("it ended with %v, want exit code %d", err, command.ExitError)
 	}
 }
