@@ -23,6 +23,7 @@ const (
 	AddrAddr                    // ip saddr . ip daddr: Key.Addr and Key.To
 	AddrProtoPort               // ip saddr . meta l4proto . th dport
 	PortInterval                // th dport, an interval: Key.Port to Key.Last, both inclusive; of no family
+	Port                        // th dport: Key.Port; of no family
 	Flow                        // ip saddr . ip daddr . meta l4proto . th dport, of dynamic sets
 )
 
@@ -30,8 +31,9 @@ const (
 type SetType struct {
 	Family  Family
 	Fields  Fields
-	Map     bool // elements carry verdicts
-	Counter bool // each element counts the packets that match it
+	Map     bool   // elements carry verdicts
+	Counter bool   // each element counts the packets that match it
+	Size    uint32 // most elements, which the kernel then finds sooner; 0: no bound
 	Dynamic Dynamic
 }
 
@@ -177,6 +179,8 @@ func (k Key) keyText(t SetType) string {
 		return addrText(first) + " . " + addrText(last)
 	case PortInterval:
 		return PortRange{First: k.Port, Last: k.Last}.text()
+	case Port:
+		return fmt.Sprint(k.Port)
 	case AddrProtoPort:
 		return fmt.Sprintf("%s . %s . %d", addrText(first), ProtocolName(k.Proto), k.Port)
 	}
@@ -240,7 +244,7 @@ func (e Element) Text(t SetType) string {
 func (t SetType) typeText() string {
 	text := t.Family.addrType()
 	switch t.Fields {
-	case PortInterval:
+	case PortInterval, Port:
 		text = "inet_service"
 	case AddrAddr:
 		text += " . " + t.Family.addrType()

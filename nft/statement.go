@@ -206,21 +206,18 @@ func (r PortRange) text() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// PortLookup matches a packet by protocol, and by destination port in a set of [PortInterval] or, with Map, in a map,
-// as [Lookup] does. A set of many ports is made before the rule is, in portions.
+// PortLookup matches a packet by protocol, and by destination port in a set or map, as [Lookup] does. A set of many
+// ports is made before the rule is, in portions.
 type PortLookup struct {
 	Proto uint8
 	Set   string
-	Map   bool
+	Type  SetType // the set's: of [Port] or [PortInterval]
 }
-
-// Type is the type of the set or map.
-func (l PortLookup) Type() SetType { return SetType{Fields: PortInterval, Map: l.Map} }
 
 // String returns the lookup as nft(8) writes it.
 func (l PortLookup) String() string {
 	text := ProtocolName(l.Proto) + " dport"
-	if l.Map {
+	if l.Type.Map {
 		text += " vmap"
 	}
 	return text + " @" + l.Set

@@ -36,6 +36,9 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 // declaration is what stands in the set's block before the elements.
 func (s *Set) declaration() []string {
 	lines := append([]string{"type " + s.Type.typeText()}, s.Type.Dynamic.declaration()...)
+	if s.Type.Size > 0 {
+		lines = append(lines, fmt.Sprintf("size %d", s.Type.Size))
+	}
 	if s.Type.Interval() {
 		lines = append(lines, "flags interval")
 	}

@@ -56,10 +56,13 @@ func everything() *nft.Table {
 		nft.R(ports(nft.TCP, 80, 443), accept()),
 		nft.R(nft.Ports{{Proto: nft.TCP, First: 0, Last: 79}, {Proto: nft.TCP, First: 8000, Last: 65535}}, accept()),
 		nft.R(nft.Ports{{Proto: nft.UDP, First: 53, Last: 53}, {Proto: nft.UDP, First: 80, Last: 90}}, nft.Counter{}),
-		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "many"}, accept()),
-		nft.R(nft.PortLookup{Proto: nft.SCTP, Set: "many"}, accept()),
+		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "many", Type: nft.SetType{Fields: nft.PortInterval}}, accept()),
+		nft.R(nft.PortLookup{Proto: nft.SCTP, Set: "few", Type: nft.SetType{Fields: nft.Port}}, accept()),
+		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "known",
+			Type: nft.SetType{Fields: nft.Port, Map: true, Size: 2}}),
 		nft.R(nft.CtDNAT{}, nft.Verdict{Kind: nft.Return}),
-		nft.R(nft.PortLookup{Proto: nft.UDP, Set: "services", Map: true}),
+		nft.R(nft.PortLookup{Proto: nft.UDP, Set: "services",
+			Type: nft.SetType{Fields: nft.PortInterval, Map: true}}),
 		nft.R(nft.JumpTo("tail")),
 	}})
 	t.SetChain(&nft.Chain{Name: "flows", Rules: []nft.Rule{
@@ -94,6 +97,10 @@ func fillSets(t *nft.Table) {
 	services := t.Set("services", nft.SetType{Fields: nft.PortInterval, Map: true}, "")
 	services.Want(nft.IntervalKey(53, 53), nft.Value{Verdict: accept()})
 	services.Want(nft.IntervalKey(54, 65535), nft.Value{Verdict: nft.Verdict{Kind: nft.Return}})
+	t.Set("few", nft.SetType{Fields: nft.Port}, "").Want(nft.Key{Port: 80}, nft.Value{})
+	known := t.Set("known", nft.SetType{Fields: nft.Port, Map: true, Size: 2}, "")
+	known.Want(nft.Key{Port: 53}, nft.Value{Verdict: accept()})
+	known.Want(nft.Key{Port: 65535}, nft.Value{Verdict: drop()})
 	for i, f := range nft.Families() {
 		a := []string{"10.0.0.1", "fd00::1"}[i]
 		b := []string{"192.168.0.255", "::192.168.0.255"}[i]

@@ -52,7 +52,11 @@ func setTypes() []nft.SetType {
 			}
 		}
 	}
-	return append(types, nft.SetType{Fields: nft.PortInterval}, nft.SetType{Fields: nft.PortInterval, Map: true})
+	for _, fields := range []nft.Fields{nft.PortInterval, nft.Port} {
+		types = append(types, nft.SetType{Fields: fields}, nft.SetType{Fields: fields, Map: true})
+	}
+	return append(types, nft.SetType{Fields: nft.Port, Map: true, Size: 10_000},
+		nft.SetType{Family: nft.IPv4, Map: true, Size: 10_000})
 }
 
 func setName(t nft.SetType) string {
@@ -62,6 +66,9 @@ func setName(t nft.SetType) string {
 	}
 	if t.Counter {
 		name += "-counter"
+	}
+	if t.Size > 0 {
+		name += "-sized"
 	}
 	return name
 }
@@ -108,6 +115,8 @@ func keys(t nft.SetType) []nft.Key {
 	}
 	var keys []nft.Key
 	switch t.Fields {
+	case nft.Port:
+		keys = append(keys, nft.Key{Port: 0}, nft.Key{Port: 80}, nft.Key{Port: 81}, nft.Key{Port: 65535})
 	case nft.PortInterval:
 		keys = append(keys, nft.IntervalKey(0, 0), nft.IntervalKey(53, 53), nft.IntervalKey(80, 90),
 			nft.IntervalKey(92, 92), nft.IntervalKey(65534, 65535))
@@ -136,7 +145,7 @@ func keys(t nft.SetType) []nft.Key {
 
 // rules returns the statements of a rule for each form that a statement can take.
 func rules() map[string][]nft.Statement {
-	accept, portMap := nft.Verdict{Kind: nft.Accept}, nft.SetType{Fields: nft.PortInterval, Map: true}
+	accept := nft.Verdict{Kind: nft.Accept}
 	all := map[string][]nft.Statement{
 		"accept":      {accept},
 		"drop":        {nft.Verdict{Kind: nft.Drop}},
@@ -146,8 +155,6 @@ func rules() map[string][]nft.Statement {
 		"reset":       {nft.Ports{ports(nft.TCP, 0, 65535)}, nft.Verdict{Kind: nft.Reset}},
 		"reset port":  {nft.Ports{ports(nft.TCP, 80, 80)}, nft.Verdict{Kind: nft.Reset}},
 		"reset bare":  {nft.Verdict{Kind: nft.Reset}},
-		"port set":    {nft.PortLookup{Proto: nft.UDP, Set: setName(nft.SetType{Fields: nft.PortInterval})}, accept},
-		"port map":    {nft.PortLookup{Proto: nft.TCP, Set: setName(portMap), Map: true}},
 		"return":      {nft.Verdict{Kind: nft.Return}},
 		"dnat":        {nft.CtDNAT{}, accept},
 		"established": {nft.CtState{nft.Established}, accept},
@@ -186,7 +193,12 @@ func rules() map[string][]nft.Statement {
 		all["update portless "+f.String()] = []nft.Statement{without, nft.Verdict{Kind: nft.Return}}
 	}
 	for _, typ := range setTypes() {
-		if typ.Fields == nft.PortInterval { // "port set" above
+		if typ.Fields == nft.PortInterval || typ.Fields == nft.Port {
+			s := []nft.Statement{nft.PortLookup{Proto: nft.UDP, Set: setName(typ), Type: typ}}
+			if !typ.Map {
+				s = append(s, accept)
+			}
+			all["lookup "+setName(typ)] = s
 			continue
 		}
 		for _, side := range []nft.Side{nft.Source, nft.Destination} {

@@ -52,6 +52,8 @@ func nth(typ nft.SetType, n int) nft.Key {
 	switch typ.Fields {
 	case nft.PortInterval:
 		return nft.IntervalKey(uint16(4*n), uint16(4*n+1))
+	case nft.Port:
+		return nft.Key{Port: uint16(n)}
 	case nft.AddrRange:
 		return nft.PairKey(a, a.Next())
 	case nft.AddrAddr:

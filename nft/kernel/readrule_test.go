@@ -145,6 +145,8 @@ func probes(s *nft.Set) []nft.Key {
 			for _, p := range []uint16{k.Port, k.Last} {
 				found[nft.Key{Port: p}], found[nft.Key{Port: p - 1}], found[nft.Key{Port: p + 1}] = true, true, true
 			}
+		case nft.Port:
+			found[k], found[nft.Key{Port: k.Port ^ 4}] = true, true
 		default:
 			found[k] = true
 			k.Addr[15] ^= 4

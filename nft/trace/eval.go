@@ -85,11 +85,11 @@ func key(l nft.Lookup, p Packet) nft.Key {
 }
 
 func (tr *run) portLookup(l nft.PortLookup) bool {
-	s := tr.set(l.Set, l.Type())
+	s := tr.set(l.Set, l.Type)
 	if s == nil || tr.packet.Proto != l.Proto || !tr.find(s, nft.Key{Port: tr.packet.DstPort}) {
 		return false
 	}
-	if l.Map {
+	if l.Type.Map {
 		tr.verdict = tr.found.Verdict
 	}
 	return true

@@ -4,11 +4,12 @@
 // rules, of which the first one that matches decides.
 //
 // The order is resolved here, and not by the kernel. All addresses that the same rules match are a [Class]: a chain
-// that looks the port up once, among disjoint intervals that each have the verdict of their first rule. A pod's address
-// is in a map; of any other one it is looked up among disjoint intervals, too, in the networks of which rules it is:
+// that looks the port up once, among those that each have the verdict of their first rule: single ports in a hash,
+// ranges among disjoint intervals, which take the kernel several times as long. A pod's address is in a map; of any
+// other one it is looked up among disjoint intervals, too, in the networks of which rules it is:
 //
 //	pod → list chain → class of the peer's address  → port → accept | rule that denies | return
-//	      jump         vmap, hash                     vmap, intervals
+//	      jump         vmap, hash                     vmap, hash or intervals
 //	                 → class of its network         → port → …
 //	                   vmap, intervals
 //

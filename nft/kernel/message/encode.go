@@ -202,7 +202,7 @@ type declaration struct {
 //	add set inet netpold s { type ipv4_addr . inet_proto . inet_service; counter; comment "..."; }
 //	add map inet netpold m { type ipv4_addr : verdict; flags interval; comment "..."; }
 func (e *Encoder) addSet(s *nft.Set) {
-	d := declaration{name: s.Name, key: keyType(s.Type), comment: s.Comment}
+	d := declaration{name: s.Name, key: keyType(s.Type), comment: s.Comment, size: s.Type.Size}
 	if s.Type.Interval() {
 		d.flags |= unix.NFT_SET_INTERVAL
 	}
@@ -316,7 +316,7 @@ func (d *declaration) userData() []byte {
 
 // keyType returns the types of the parts of the keys of a set.
 func keyType(t nft.SetType) []nftables.SetDatatype {
-	if t.Fields == nft.PortInterval {
+	if t.Fields == nft.PortInterval || t.Fields == nft.Port {
 		return []nftables.SetDatatype{nftables.TypeInetService}
 	}
 	addr := nftables.TypeIPAddr

@@ -45,7 +45,7 @@ func (r *rule) ports(p nft.Ports) error {
 func (r *rule) portLookup(l nft.PortLookup) {
 	r.requireProtocol(l.Proto)
 	r.push(loadDestPort(firstRegister),
-		&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Map})
+		&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Type.Map})
 }
 
 // checkPorts refuses what the kernel would take for something else.
