@@ -14,11 +14,11 @@ const HashLen = 12
 
 // Hash names content, in letters and digits: fields are length-prefixed, so that no two lists of fields run together.
 func Hash(fields ...string) string {
-	h := sha256.New()
+	var b []byte
 	for _, f := range fields {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(f))))
-		h.Write([]byte(f))
+		b = append(binary.BigEndian.AppendUint64(b, uint64(len(f))), f...)
 	}
+	sum := sha256.Sum256(b)
 	// Crockford's alphabet: no letter looks like a digit.
-	return base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").EncodeToString(h.Sum(nil))[:HashLen]
+	return base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").EncodeToString(sum[:])[:HashLen]
 }

@@ -184,7 +184,7 @@ func (s *State) newList(w tier.Written) *list {
 				l.rulesOf = append(l.rulesOf, nil)
 				sel.Own.lists[l] = struct{}{}
 			}
-			if rules := &l.rulesOf[n]; !slices.Contains(*rules, i) {
+			if rules := &l.rulesOf[n]; len(*rules) == 0 || (*rules)[len(*rules)-1] != i {
 				*rules = append(*rules, i)
 			}
 		}

@@ -196,3 +196,50 @@ func TestDenyingRulesAreKept(t *testing.T) {
 		t.Errorf("%d rules of a policy that is deleted", n)
 	}
 }
+
+// TestTierEditBudget: an edit of one of many large policies does not make the texts of the others' peers anew, which took
+// several allocations for each.
+func TestTierEditBudget(t *testing.T) {
+	const policies, rules, peers = 100, 25, 25
+	large := func(i int, port int32) policy.ClusterPolicy {
+		p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{}}
+		p.Name, p.Spec.Tier, p.Spec.Priority = fmt.Sprintf("large-%d", i), v1alpha2.AdminTier, int32(i)
+		p.Spec.Subject.Namespaces = &metav1.LabelSelector{}
+		for range rules {
+			r := v1alpha2.ClusterNetworkPolicyIngressRule{Action: v1alpha2.ClusterNetworkPolicyRuleActionAccept}
+			r.Protocols = []v1alpha2.ClusterNetworkPolicyProtocol{{
+				TCP: &v1alpha2.ClusterNetworkPolicyProtocolTCP{DestinationPort: &v1alpha2.Port{Number: port}},
+			}}
+			for k := range peers {
+				r.From = append(r.From, v1alpha2.ClusterNetworkPolicyIngressPeer{Pods: &v1alpha2.NamespacedPod{
+					PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprintf("app-%d", k)}},
+				}})
+			}
+			p.Spec.Ingress = append(p.Spec.Ingress, r)
+		}
+		return p
+	}
+	s := translate.New("n", translate.Options{})
+	s.SetNamespace("ns", map[string]string{})
+	for i := range peers {
+		s.SetPod(policy.Pod{
+			NamespacedName: types.NamespacedName{Namespace: "ns", Name: fmt.Sprintf("p%d", i)}, Node: "n",
+			Labels: map[string]string{"app": fmt.Sprintf("app-%d", i)}, Running: true,
+			IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})},
+		})
+	}
+	for i := range policies {
+		s.SetClusterPolicy(large(i, 1000+int32(i)))
+	}
+	s.Complete()
+	port := int32(2000)
+	got := testing.AllocsPerRun(3, func() {
+		port++
+		s.SetClusterPolicy(large(policies/2, port))
+		s.Complete()
+	})
+	if most := float64(2 * policies * rules * peers); got > most {
+		t.Errorf("an edit takes %.0f allocations, want %.0f at most", got, most)
+	}
+	t.Logf("%.0f allocations of an edit among %d peers", got, policies*rules*peers)
+}

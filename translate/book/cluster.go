@@ -24,6 +24,7 @@ type ClusterPolicies struct {
 	all     map[string]*ClusterPolicy
 	nodes   map[string]policy.NodePeer
 	denying map[string]policy.ClusterRuleRef // see [ClusterPolicies.Denying]; nil: to be found anew
+	ordered []*ClusterPolicy                 // in the order in which they are asked; nil: to be found anew
 }
 
 // NewClusterPolicies returns no policies.
@@ -55,7 +56,10 @@ func (b *ClusterPolicies) Set(p policy.ClusterPolicy) (old, next *ClusterPolicy)
 		return old, old
 	}
 	next.compiled, next.Err = spec.CompileCluster(p)
-	b.all[p.Name], b.denying = next, nil
+	for d, rules := range next.compiled.Rules {
+		next.depends[d] = slices.ContainsFunc(rules, func(r spec.ClusterRule) bool { return len(r.Named)+len(r.Nodes) > 0 })
+	}
+	b.all[p.Name], b.denying, b.ordered = next, nil, nil
 	return old, next
 }
 
@@ -63,7 +67,7 @@ func (b *ClusterPolicies) Set(p policy.ClusterPolicy) (old, next *ClusterPolicy)
 func (b *ClusterPolicies) Delete(name string) *ClusterPolicy {
 	old := b.all[name]
 	delete(b.all, name)
-	b.denying = nil
+	b.denying, b.ordered = nil, nil
 	return old
 }
 
@@ -94,15 +98,22 @@ func (b *ClusterPolicies) DeleteNode(name string) bool {
 // those that are enforced, and in a tier that audits all. The pods are those that in is true of the peers of.
 func (b *ClusterPolicies) Asked(t frame.Tier, d policy.Direction, in func(spec.Peer) bool) []*ClusterPolicy {
 	var all []*ClusterPolicy
-	for _, p := range b.all {
+	for _, p := range b.inOrder() {
 		if p.tier() == t.Enforced() && (t.Audit() || !p.Audited()) && len(p.Rules(d)) > 0 && p.Selects(in) {
 			all = append(all, p)
 		}
 	}
-	slices.SortFunc(all, func(a, b *ClusterPolicy) int {
-		return cmp.Or(cmp.Compare(a.compiled.Priority, b.compiled.Priority), cmp.Compare(a.Name, b.Name))
-	})
 	return all
+}
+
+// inOrder returns all policies by priority and name.
+func (b *ClusterPolicies) inOrder() []*ClusterPolicy {
+	if b.ordered == nil {
+		b.ordered = slices.SortedFunc(b.All(), func(a, b *ClusterPolicy) int {
+			return cmp.Or(cmp.Compare(a.compiled.Priority, b.compiled.Priority), cmp.Compare(a.Name, b.Name))
+		})
+	}
+	return b.ordered
 }
 
 // Auditing is what audited ClusterNetworkPolicies have for pods in a direction.

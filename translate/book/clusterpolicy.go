@@ -20,6 +20,7 @@ type ClusterPolicy struct {
 
 	source   policy.ClusterPolicy
 	compiled spec.ClusterPolicy
+	depends  [2]bool // see [ClusterPolicy.Depends]
 }
 
 // Audited says whether the policy is only audited.
@@ -27,6 +28,9 @@ func (p *ClusterPolicy) Audited() bool { return p.compiled.Mode == spec.Audited 
 
 // Rules returns the policy's rules of a direction.
 func (p *ClusterPolicy) Rules(d policy.Direction) []spec.ClusterRule { return p.compiled.Rules[d] }
+
+// Depends says whether rules of a direction depend on more than their text: the names of ports, or the nodes.
+func (p *ClusterPolicy) Depends(d policy.Direction) bool { return p.depends[d] }
 
 // Selects says whether pods are subjects of p, which may be nil: those that in is true of the peers of.
 func (p *ClusterPolicy) Selects(in func(spec.Peer) bool) bool {

@@ -207,12 +207,12 @@ func clusterPods(namespaces *metav1.LabelSelector, pods *api.NamespacedPod, path
 	var errs field.ErrorList
 	if namespaces != nil {
 		in, bad := compileSelector(namespaces, path.Child("namespaces"))
-		all, errs = append(all, Peer{Namespaces: in, Pods: labels.Everything()}), bad
+		all, errs = append(all, Peer{Namespaces: in, Pods: labels.Everything()}.written()), bad
 	}
 	if pods != nil {
 		in, bad := compileSelector(&pods.NamespaceSelector, path.Child("pods", "namespaceSelector"))
 		of, worse := compileSelector(&pods.PodSelector, path.Child("pods", "podSelector"))
-		all, errs = append(all, Peer{Namespaces: in, Pods: of}), append(append(errs, bad...), worse...)
+		all, errs = append(all, Peer{Namespaces: in, Pods: of}.written()), append(append(errs, bad...), worse...)
 	}
 	return all, errs
 }

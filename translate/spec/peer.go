@@ -15,6 +15,14 @@ type Peer struct {
 	Namespace  string
 	Namespaces labels.Selector
 	Pods       labels.Selector
+
+	text string // what String returns, if it is known
+}
+
+// written returns the peer with its text, which costs more to make than all else that is done with the peer of a rule.
+func (p Peer) written() Peer {
+	p.text = p.String()
+	return p
 }
 
 // Whole says whether the peer is every pod of its namespaces.
@@ -45,6 +53,9 @@ func (p Peer) Broad() bool {
 
 // String names the peer in comments and is equal for equal peers and only for those.
 func (p Peer) String() string {
+	if p.text != "" {
+		return p.text
+	}
 	which := "namespace " + p.Namespace
 	switch {
 	case p.Namespace != "":

@@ -30,7 +30,7 @@ func (p *Placed) Due() Form {
 	switch {
 	case !p.over && p.weight <= p.bounds.Elements && p.copied <= p.bounds.Pods:
 		return Classes
-	case p.sequence.fits:
+	case p.sequence().fits:
 		return Sequential
 	}
 	return Refused
@@ -62,7 +62,7 @@ func (p *Placed) Needs(f Form) []Need {
 		}
 	case Sequential:
 		for i, r := range p.rules {
-			for _, selector := range p.sequence.peers[i] {
+			for _, selector := range p.sequence().peers[i] {
 				all = append(all, Need{Selector: selector})
 				if len(r.Named) > 0 {
 					all = append(all, Need{selector, r.Named})

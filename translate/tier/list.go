@@ -3,7 +3,6 @@
 package tier
 
 import (
-	"cmp"
 	"iter"
 	"net/netip"
 	"slices"
@@ -191,25 +190,24 @@ type match struct {
 }
 
 // matches returns the rules for an address in their order: those for every address, those of its pod, with the numbers
-// that names of ports have in it, and those of a set of networks.
+// that names of ports have in it, and those of a set of networks. A rule matches every port that it does as either.
 func (l *List) matches(pod []int, set int, ports []policy.NamedPort) []match {
-	all := make(map[int]spec.Ports)
-	for _, i := range l.always {
-		all[i] = l.rules[i].Ports
-	}
+	all := slices.Concat(l.always, pod)
 	if set != nowhere {
-		for _, i := range l.sets[set] {
-			all[i] = l.rules[i].Ports
+		all = append(all, l.sets[set]...)
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	matches := make([]match, len(all))
+	for i, rule := range all {
+		matches[i] = match{rule, l.rules[rule].Ports}
+	}
+	for _, rule := range pod {
+		if len(l.rules[rule].Named) > 0 {
+			at, _ := slices.BinarySearch(all, rule)
+			matches[at].ports = Resolve(l.rules[rule].ClusterRule, ports)
 		}
 	}
-	for _, i := range pod {
-		all[i] = Resolve(l.rules[i].ClusterRule, ports)
-	}
-	matches := make([]match, 0, len(all))
-	for i, ports := range all {
-		matches = append(matches, match{i, ports})
-	}
-	slices.SortFunc(matches, func(a, b match) int { return cmp.Compare(a.rule, b.rule) })
 	return matches
 }
 

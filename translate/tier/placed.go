@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
@@ -31,9 +32,9 @@ type Placed struct {
 	name     string
 	parts    *Parts
 	groups   map[string]*Group
-	weight   int // of the classes of all addresses, in elements
-	copied   int // addresses in groups
-	sequence sequence
+	weight   int             // of the classes of all addresses, in elements
+	copied   int             // addresses in groups
+	sequence func() sequence // which few lists need
 
 	form  Form
 	stale bool // an element is missing, which would have been too much
@@ -69,7 +70,8 @@ type members struct {
 // PutInto puts the list into the table of parts, with a chain of that name. It is absent, and has no pods, yet.
 func (l *List) PutInto(parts *Parts, name string, s Selectors) *Placed {
 	p := &Placed{List: l, name: name, parts: parts, Selectors: s, groups: make(map[string]*Group)}
-	p.sequence, p.weight = l.sequence(s.RulesOf), p.weighWide()
+	p.sequence = sync.OnceValue(func() sequence { return l.sequence(s.RulesOf) })
+	p.weight = p.weighWide()
 	for len(p.Wide) > 0 && p.weight > l.bounds.Elements {
 		p.Wide = p.Wide[:len(p.Wide)-1]
 		p.weight = p.weighWide()

@@ -67,7 +67,7 @@ func (p *Placed) sequential(sets func(Need, nft.Family) *nft.Set) []nft.Rule {
 		if r.All {
 			from = []nft.Rule{{}}
 		}
-		for _, selector := range p.sequence.peers[i] {
+		for _, selector := range p.sequence().peers[i] {
 			for _, f := range nft.Families() {
 				from = append(from, nft.R(nft.LookupIn(side, sets(Need{Selector: selector}, f))))
 				if len(r.Named) > 0 {

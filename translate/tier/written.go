@@ -31,6 +31,9 @@ func (p Place) Read(of []*book.ClusterPolicy, ports []policy.NamedPort, nodes ma
 	for i, from := range of {
 		w.Policies[i].Name = from.Name
 		fields = append(fields, from.Name, from.Hash)
+		if !from.Depends(p.Direction) {
+			continue
+		}
 		rules := from.Rules(p.Direction)
 		for i := range rules {
 			if r, found := p.Complete(rules[i], ports, nodes); found != nil {
