@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/netip"
 	"runtime/debug"
 
@@ -200,13 +201,17 @@ func check(list []contender, w *world) error {
 	return nil
 }
 
-// compare measures the contenders in turn, slice by slice, and returns for each the nanoseconds of a packet in each
-// round: the median of the round's slices.
+// warming is how many packets are sent before each slice that is measured: the contender before it has filled the caches
+// of the processor with what is its own, and some have more than others.
+const warming = 32
+
+// compare measures the contenders in turn, slice by slice and each time in another order, and returns for each the
+// nanoseconds of a packet in each round: the median of the round's slices.
 func compare(ctx context.Context, list []contender, e effort) ([][]float64, error) {
 	if err := pin(); err != nil {
 		return nil, err
 	}
-	costs := make([][]float64, len(list))
+	costs, random := make([][]float64, len(list)), rand.New(rand.NewPCG(1, 2))
 	for round := range e.rounds + 1 {
 		for _, c := range list {
 			if err := c.space.begin(c.load); err != nil {
@@ -215,9 +220,11 @@ func compare(ctx context.Context, list []contender, e effort) ([][]float64, erro
 		}
 		slices := make([][]float64, len(list))
 		for range e.slices {
-			for i, c := range list {
+			for _, i := range random.Perm(len(list)) {
+				c := list[i]
+				_, warm := c.space.burst(c.load, warming)
 				took, err := c.space.burst(c.load, e.packets)
-				if err != nil {
+				if err := errors.Join(warm, err); err != nil {
 					return nil, err
 				}
 				slices[i] = append(slices[i], float64(took)/float64(e.packets))

@@ -40,6 +40,15 @@ func withEverything() *world {
 	return w
 }
 
+// withAudited is a pod with a ClusterNetworkPolicy in each tier, both of them only audited.
+func withAudited() *world {
+	w := withTiers(1)
+	for _, p := range w.ClusterPolicies {
+		p.Annotations = map[string]string{policy.ModeAnnotation: "audit"}
+	}
+	return w
+}
+
 // part is rules, and a connection through them.
 type part struct {
 	label string
@@ -47,7 +56,7 @@ type part struct {
 	fill  func(*space) error
 }
 
-// partList is what is compared: each has what the one before has, and more.
+// partList is what is compared: each has what the one before has, and more; and last, what audited policies add.
 func partList(ctx context.Context) []part {
 	text := func(rules string) func(*space) error { return func(s *space) error { return s.loadText(rules) } }
 	chains := func(rule string) func(*space) error {
@@ -62,7 +71,7 @@ func partList(ctx context.Context) []part {
 				s.loadTable(ctx, state.Complete()))
 		}
 	}
-	few, many := withPolicies(1), withEverything()
+	few, many, audited := withPolicies(1), withEverything(), withAudited()
 	in := datagrams(few.clients, few.server)
 	return []part{
 		{"", in, text(baseline)},
@@ -72,6 +81,9 @@ func partList(ctx context.Context) []part {
 		{"netpold: a pod with one policy, which allows it", in, table(few)},
 		{"netpold: an isolation with every kind of match, of which the last allows it",
 			datagrams(many.clients, many.server), table(many)},
+		{"netpold: a pod that only audited ClusterNetworkPolicies select, in both tiers",
+			datagrams(audited.clients, audited.server), table(audited)},
+		{"netpold: a pod without policy, next to it", datagrams(audited.clients, audited.free), table(audited)},
 		{seriesAgain, in, text(baseline)},
 	}
 }

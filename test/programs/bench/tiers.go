@@ -36,7 +36,7 @@ func withTiers(n int) *world {
 		for tier, first := range map[v1alpha2.Tier]int{v1alpha2.AdminTier: 20_000, v1alpha2.BaselineTier: 1000} {
 			p := w.tierPolicy(tier, i%1000)
 			for j := range rulesOfTier {
-				port := v1alpha2.Port{Number: int32(first + i)}
+				port := v1alpha2.Port{Number: int32(first + 2*i)} // what touches would be one range
 				p.Spec.Ingress = append(p.Spec.Ingress, v1alpha2.ClusterNetworkPolicyIngressRule{
 					Action: v1alpha2.ClusterNetworkPolicyRuleActionAccept,
 					From: []v1alpha2.ClusterNetworkPolicyIngressPeer{{Pods: &v1alpha2.NamespacedPod{
@@ -54,7 +54,7 @@ func withTiers(n int) *world {
 		Action: v1alpha2.ClusterNetworkPolicyRuleActionDeny,
 		From:   []v1alpha2.ClusterNetworkPolicyIngressPeer{{Namespaces: &metav1.LabelSelector{}}},
 	}}
-	w.server = netip.AddrPortFrom(w.server.Addr(), uint16(1000+n/2))
+	w.server = netip.AddrPortFrom(w.server.Addr(), uint16(1000+n/2*2))
 	return w
 }
 

@@ -70,8 +70,8 @@ const packetText = `What a new connection costs more than in a node that tracks 
 forwarded packets. A process writes a UDP datagram of a new flow to a TUN device; the kernel forwards it within the
 write, up to the device where it leaves; the CPU time of the thread is the cost. The spaces that are compared
 (conntrack alone, netpold, the reference) are network namespaces beside each other, which get a slice of packets
-each, in turn. A table of netpold is that of translate.State, committed by nft/kernel, with the defaults of netpold
-run.
+each, every time in another order, and before it some that are not measured, as the one before leaves the processor's
+caches to it. A table of netpold is that of translate.State, committed by nft/kernel, with the defaults of netpold run.
 
 "A chain per policy" is the reference: the same policies as most programs of this kind write them, as well as that
 way allows. One lookup finds the pod's chain, that jumps to a chain for each policy that selects the pod, and that
