@@ -197,8 +197,8 @@ func TestDenyingRulesAreKept(t *testing.T) {
 	}
 }
 
-// TestTierEditBudget: an edit of one of many large policies does not make the texts of the others' peers anew, which took
-// several allocations for each.
+// TestTierEditBudget: an edit of one of many large policies does not make the texts of the others' peers anew, which
+// took several allocations for each.
 func TestTierEditBudget(t *testing.T) {
 	const policies, rules, peers = 100, 25, 25
 	large := func(i int, port int32) policy.ClusterPolicy {

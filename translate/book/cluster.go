@@ -57,7 +57,9 @@ func (b *ClusterPolicies) Set(p policy.ClusterPolicy) (old, next *ClusterPolicy)
 	}
 	next.compiled, next.Err = spec.CompileCluster(p)
 	for d, rules := range next.compiled.Rules {
-		next.depends[d] = slices.ContainsFunc(rules, func(r spec.ClusterRule) bool { return len(r.Named)+len(r.Nodes) > 0 })
+		next.depends[d] = slices.ContainsFunc(rules, func(r spec.ClusterRule) bool {
+			return len(r.Named)+len(r.Nodes) > 0
+		})
 	}
 	b.all[p.Name], b.denying, b.ordered = next, nil, nil
 	return old, next

@@ -201,8 +201,8 @@ func check(list []contender, w *world) error {
 	return nil
 }
 
-// warming is how many packets are sent before each slice that is measured: the contender before it has filled the caches
-// of the processor with what is its own, and some have more than others.
+// warming is how many packets are sent before each slice that is measured: the contender before it has filled the
+// caches of the processor with what is its own, and some have more than others.
 const warming = 32
 
 // compare measures the contenders in turn, slice by slice and each time in another order, and returns for each the
