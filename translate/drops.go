@@ -83,7 +83,7 @@ func (s *State) isolating(p *pod) []types.NamespacedName {
 	}
 	var names []types.NamespacedName
 	for _, np := range s.policies.In(p.Identity.Namespace.Name) {
-		if np.Selects(p.Identity.Labels) {
+		if np.Selects(p.Identity) {
 			names = append(names, np.Name)
 		}
 	}

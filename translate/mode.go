@@ -31,7 +31,7 @@ func (s *State) Audits(name types.NamespacedName) bool {
 // selecting returns the policies that select the pods of id in a direction: those that are enforced and those that are
 // only audited, sorted.
 func (s *State) selecting(id *identity, d policy.Direction) (enforced, audited []types.NamespacedName) {
-	return s.policies.Selecting(id.Namespace.Name, &id.Labels, d)
+	return s.policies.Selecting(id.Namespace.Name, id, d)
 }
 
 // isolationsOf returns the isolation that the policies of id's namespace imply in one direction, or nil: of the

@@ -236,7 +236,7 @@ func (s *State) replacePolicy(name types.NamespacedName, p *book.Policy) {
 			s.dirtyIsolations[iso] = struct{}{}
 		}
 	}
-	s.dirtyLocal(name.Namespace, func(id *identity) bool { return old.Selects(&id.Labels) || p.Selects(&id.Labels) })
+	s.dirtyLocal(name.Namespace, func(id *identity) bool { return old.Selects(id) || p.Selects(id) })
 }
 
 // dirtyLocal has the isolations found anew of the local identities of a namespace that may have others.

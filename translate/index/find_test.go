@@ -102,7 +102,8 @@ func TestSelectorsMatch(t *testing.T) {
 			for _, ns := range x.Namespaces() {
 				for _, id := range ns.Identities {
 					if _, inhabited := x.Inhabited()[id]; inhabited != (len(id.Local) > 0) {
-						t.Fatalf("seed %d, step %d: %v of %s: inhabited %v", seed, step, id.Labels, ns.Name, inhabited)
+						t.Fatalf("seed %d, step %d: %v of %s: inhabited %v", seed, step, id.Labels(), ns.Name,
+							inhabited)
 					}
 				}
 			}
@@ -180,7 +181,7 @@ func mistaken(x *index.Index[struct{}, struct{}], sel *selector) string {
 	for name, ns := range x.Namespaces() {
 		for _, id := range ns.Identities {
 			if _, matches := sel.Matches[id]; matches != id.In(sel.Peer) {
-				return fmt.Sprintf("%v of %s: %v", id.Labels, name, matches)
+				return fmt.Sprintf("%v of %s: %v", id.Labels(), name, matches)
 			}
 		}
 	}

@@ -3,6 +3,7 @@
 package index
 
 import (
+	"hash/maphash"
 	"iter"
 	"maps"
 	"net/netip"
@@ -48,11 +49,11 @@ type Index[I, S any] struct {
 	selectors   map[string]*Selector[I, S]
 	ofCluster   map[*Selector[I, S]]struct{} // those with a namespaceSelector
 
-	numbered       []*Identity[I, S] // by their numbers, but those that are idle
-	vacant         []uint32          // numbers that nobody has
-	podTerms       terms
-	namespaceTerms terms      // of the identities of the namespaces
-	scratch        [2]numbers // see find
+	seed       maphash.Seed
+	identities labelled[Identity[I, S]]
+	known      labelled[Namespace[I, S]] // namespaces
+	// the selectors of ofCluster, by what they require of a pod or of its namespace
+	byPod, byNamespace askers[I, S]
 }
 
 // New returns the index of the node of that name, without pods.
@@ -71,7 +72,9 @@ func New[I, S any](node string, user User[I, S]) *Index[I, S] {
 		selectors:   make(map[string]*Selector[I, S]),
 		ofCluster:   make(map[*Selector[I, S]]struct{}),
 
-		podTerms: make(terms), namespaceTerms: make(terms),
+		seed:       maphash.MakeSeed(),
+		identities: newLabelled[Identity[I, S]](),
+		known:      newLabelled[Namespace[I, S]](),
 	}
 }
 
@@ -83,11 +86,15 @@ type Namespace[I, S any] struct {
 	Name       string
 	Known      bool // its object exists; if not, no namespaceSelector matches it
 	Labels     labels.Set
-	Pods       map[string]*Pod[I, S] // by name
-	Identities map[identityKey]*Identity[I, S]
+	Pods       map[string]*Pod[I, S]      // by name
+	Identities map[uint64]*Identity[I, S] // by hashes
 
-	selectors map[*Selector[I, S]]struct{} // of its own pods
-	recent    *Identity[I, S]              // the newest, which the next one is likely to resemble; may be nil
+	identities *labelled[Identity[I, S]]
+	selectors  map[*Selector[I, S]]struct{} // of its own pods
+	byPod      askers[I, S]                 // these
+	recent     *Identity[I, S]              // the newest, which the next one is likely to resemble; may be nil
+	number     uint32                       // if it is known
+	labels     []uint32                     // the ids of Labels
 }
 
 // Identity is what pods have in common that policy cannot tell apart: namespace, labels and named ports. Selectors are
@@ -95,15 +102,15 @@ type Namespace[I, S any] struct {
 type Identity[I, S any] struct {
 	Own       I // the user's
 	Namespace *Namespace[I, S]
-	Labels    Labels
 	Ports     []policy.NamedPort
 	Idle      bool                      // its pods have no addresses of their own: nothing matches it
 	Local     map[netip.Addr]*Pod[I, S] // the pods of this node, by the addresses that they own; nil without one
 	Selectors []*Selector[I, S]         // that match it
 
-	key    identityKey
 	pods   []*Pod[I, S]
-	number uint32 // see enroll
+	labels []uint32 // their ids
+	hash   uint64
+	number uint32
 }
 
 // Selector is one distinct selector of pods.
@@ -112,6 +119,9 @@ type Selector[I, S any] struct {
 	Own     S // the user's
 	Key     string
 	Matches map[*Identity[I, S]]struct{}
+
+	askers   *askers[I, S]       // those it is among
+	requires *labels.Requirement // by which it is
 }
 
 // Namespaces are all namespaces of which anything is known, by name; not to be changed.
@@ -147,14 +157,11 @@ func (x *Index[I, S]) DeleteNamespace(name string) {
 // now.
 func (x *Index[I, S]) replaceLabels(ns *Namespace[I, S], next Namespace[I, S]) {
 	before := *ns
-	ns.Known, ns.Labels = next.Known, next.Labels
-	was, is := termsOf(&before), termsOf(ns)
-	left, joined := without(was, is), without(is, was)
-	for _, id := range ns.Identities {
-		if !id.Idle {
-			x.namespaceTerms.remove(left, id.number)
-			x.namespaceTerms.add(joined, id.number, x.words())
-		}
+	if ns.Known {
+		x.known.leave(ns.number, ns.labels)
+	}
+	if ns.Known, ns.Labels = next.Known, next.Labels; ns.Known {
+		ns.number, ns.labels = x.known.enter(ns, ns.Labels)
 	}
 	for sel := range x.ofCluster {
 		if covers(sel.Peer, &before) != covers(sel.Peer, ns) {
@@ -170,7 +177,8 @@ func (x *Index[I, S]) namespaceOf(name string) *Namespace[I, S] {
 		ns = &Namespace[I, S]{
 			Name:       name,
 			Pods:       make(map[string]*Pod[I, S]),
-			Identities: make(map[identityKey]*Identity[I, S]),
+			Identities: make(map[uint64]*Identity[I, S]),
+			identities: &x.identities,
 			selectors:  make(map[*Selector[I, S]]struct{}),
 		}
 		x.namespaces[name] = ns
@@ -188,22 +196,22 @@ func (x *Index[I, S]) dropNamespace(ns *Namespace[I, S]) {
 // identityOf returns the identity of p, new if p is the first of its kind; a new one goes when its last pod leaves it.
 func (x *Index[I, S]) identityOf(p *policy.Pod) *Identity[I, S] {
 	ns := x.namespaceOf(p.Namespace)
-	key := keyOf(p)
-	id := ns.Identities[key]
+	hash := x.hashOf(p)
+	id := ns.Identities[hash]
+	for ; id != nil && !id.is(p); id = ns.Identities[hash] {
+		hash++
+	}
 	if id != nil {
 		return id
 	}
-	id = &Identity[I, S]{key: key, Namespace: ns, Labels: listOf(p.Labels), Ports: p.Ports, Idle: idle(p)}
-	if ns.recent != nil {
-		id.reuse(ns.recent)
+	id = &Identity[I, S]{hash: hash, Namespace: ns, Ports: p.Ports, Idle: idle(p)}
+	if ns.recent != nil && slices.Equal(id.Ports, ns.recent.Ports) {
+		id.Ports = ns.recent.Ports
 	}
-	ns.Identities[key], ns.recent = id, id
-	x.enroll(id)
-	for sel := range ns.selectors {
-		x.match(sel, id)
-	}
-	for sel := range x.ofCluster {
-		x.match(sel, id)
+	ns.Identities[hash], ns.recent = id, id
+	id.number, id.labels = x.identities.enter(id, p.Labels)
+	if !id.Idle {
+		x.introduce(id)
 	}
 	return id
 }
@@ -222,8 +230,9 @@ func (x *Index[I, S]) leaveIdentity(p *Pod[I, S]) {
 		delete(sel.Matches, id)
 	}
 	x.user.Left(id)
-	x.strike(id)
-	delete(id.Namespace.Identities, id.key)
+	x.identities.leave(id.number, id.labels)
+	id.labels = nil
+	delete(id.Namespace.Identities, id.hash)
 	if id.Namespace.recent == id {
 		id.Namespace.recent = nil
 	}
@@ -245,7 +254,7 @@ func (x *Index[I, S]) Addresses(id *Identity[I, S]) iter.Seq2[netip.Addr, *Pod[I
 
 // In says whether the pods of id are of a peer by what is known now.
 func (id *Identity[I, S]) In(p spec.Peer) bool {
-	return !id.Idle && covers(p, id.Namespace) && p.Pods.Matches(&id.Labels)
+	return !id.Idle && covers(p, id.Namespace) && p.Pods.Matches(id)
 }
 
 // covers says whether the peer's pods may be in ns, by what is known now.
@@ -299,7 +308,8 @@ func (x *Index[I, S]) Selector(peer spec.Peer) *Selector[I, S] {
 	} else {
 		x.ofCluster[sel] = struct{}{}
 	}
-	for _, id := range x.find(peer) {
+	x.enlist(sel)
+	for _, id := range x.find(peer, nil) {
 		x.match(sel, id)
 	}
 	return sel
@@ -308,15 +318,13 @@ func (x *Index[I, S]) Selector(peer spec.Peer) *Selector[I, S] {
 // rematch brings the links between sel and the identities of ns up to date.
 func (x *Index[I, S]) rematch(sel *Selector[I, S], ns *Namespace[I, S]) {
 	if covers(sel.Peer, ns) {
-		for _, id := range x.find(sel.Peer) {
-			if id.Namespace == ns {
-				x.match(sel, id)
-			}
+		for _, id := range x.find(sel.Peer, ns) {
+			x.match(sel, id)
 		}
 		return
 	}
-	for id := range sel.Matches {
-		if id.Namespace == ns {
+	for _, id := range ns.Identities {
+		if _, matches := sel.Matches[id]; matches {
 			x.match(sel, id)
 		}
 	}
@@ -328,6 +336,7 @@ func (x *Index[I, S]) DropSelector(sel *Selector[I, S]) {
 		id.unlink(sel)
 	}
 	delete(x.selectors, sel.Key)
+	sel.askers.unset(sel, sel.requires)
 	if sel.Namespace == "" {
 		delete(x.ofCluster, sel)
 		return
@@ -345,11 +354,16 @@ func (x *Index[I, S]) Sizes() map[string]int {
 		"owners": len(x.owners), "rivals": len(x.rivals), "hosts": len(x.hosts),
 		"namespaces": len(x.namespaces), "selectors": len(x.selectors), "ofCluster": len(x.ofCluster),
 	}
-	sizes["numbered"] = len(x.numbered) - len(x.vacant)
-	sizes["terms"] = len(x.podTerms) + len(x.namespaceTerms)
+	sizes["numbered"] = len(x.identities.things) - len(x.identities.vacant)
+	sizes["known"] = len(x.known.things) - len(x.known.vacant)
+	sizes["terms"] = len(x.identities.ids) + len(x.known.ids)
+	sizes["entries"] = len(x.identities.entries) - len(x.identities.free) +
+		len(x.known.entries) - len(x.known.free)
+	sizes["askers"] = x.byPod.len() + x.byNamespace.len()
 	for _, ns := range x.namespaces {
 		sizes["pods"] += len(ns.Pods)
 		sizes["identities"] += len(ns.Identities)
+		sizes["askers"] += ns.byPod.len()
 		for _, id := range ns.Identities {
 			sizes["identityPods"] += len(id.pods)
 			sizes["links"] += len(id.Selectors)
@@ -358,6 +372,7 @@ func (x *Index[I, S]) Sizes() map[string]int {
 	}
 	for _, sel := range x.selectors {
 		sizes["matches"] += len(sel.Matches)
+		sizes["askers"] -= sel.asksBy() // which requirement it is depends on what was before
 	}
 	return sizes
 }

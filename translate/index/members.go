@@ -10,8 +10,18 @@ import (
 // numbers is a set of numbers, a bit for each.
 type numbers []uint64
 
-func (ns numbers) add(n uint32)    { ns[n/64] |= 1 << (n % 64) }
-func (ns numbers) remove(n uint32) { ns[n/64] &^= 1 << (n % 64) }
+func (ns numbers) add(n uint32)      { ns[n/64] |= 1 << (n % 64) }
+func (ns numbers) remove(n uint32)   { ns[n/64] &^= 1 << (n % 64) }
+func (ns numbers) has(n uint32) bool { return ns[n/64]&(1<<(n%64)) != 0 }
+
+// len is how many there are.
+func (ns numbers) len() int {
+	n := 0
+	for _, word := range ns {
+		n += bits.OnesCount64(word)
+	}
+	return n
+}
 
 // sized returns the empty set of some words, in the same memory if it is enough.
 func (ns numbers) sized(words int) numbers {
@@ -44,16 +54,25 @@ type several struct {
 	set   numbers // nil: see list
 }
 
-// with returns the members and n, which is none of them; a set of all identities has that many words.
-func (m members) with(n uint32, words int) members {
+// len is how many there are.
+func (m *members) len() int {
+	if m.more == nil {
+		return 1
+	}
+	return m.more.count
+}
+
+// with adds n, which is none of them; a set of all numbers has that many words.
+func (m *members) with(n uint32, words int) {
 	s := m.more
 	if s == nil {
-		return members{more: &several{count: 2, list: []uint32{m.one, n}}}
+		m.more = &several{count: 2, list: []uint32{m.one, n}}
+		return
 	}
 	s.count++
 	if s.set == nil && s.count <= 2*words+8 {
 		s.list = append(s.list, n)
-		return m
+		return
 	}
 	if len(s.set) < words {
 		s.set = append(s.set, make(numbers, words-len(s.set))...)
@@ -63,11 +82,10 @@ func (m members) with(n uint32, words int) members {
 		s.set.add(have)
 	}
 	s.list = nil
-	return m
 }
 
-// without returns the members but n, which is one of several.
-func (m members) without(n uint32) members {
+// without removes n, which is one of several.
+func (m *members) without(n uint32) {
 	s := m.more
 	s.count--
 	if s.set == nil {
@@ -79,13 +97,12 @@ func (m members) without(n uint32) members {
 		s.set = nil
 	}
 	if s.set == nil && s.count == 1 {
-		return members{one: s.list[0]}
+		*m = members{one: s.list[0]}
 	}
-	return m
 }
 
 // addTo adds the members to a set that has room for all identities.
-func (m members) addTo(to numbers) {
+func (m *members) addTo(to numbers) {
 	if m.more == nil {
 		to.add(m.one)
 		return
@@ -99,7 +116,7 @@ func (m members) addTo(to numbers) {
 }
 
 // removeFrom removes the members from such a set.
-func (m members) removeFrom(from numbers) {
+func (m *members) removeFrom(from numbers) {
 	if m.more == nil {
 		from.remove(m.one)
 		return

@@ -53,7 +53,7 @@ func (p *Pod[I, S]) Public() policy.Pod {
 	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: p.Identity.Namespace.Name, Name: p.Name()},
 		Node:           p.Node.Value(),
-		Labels:         p.Identity.Labels.set(),
+		Labels:         p.Identity.Labels(),
 		IPs:            p.ips,
 		Ports:          p.Identity.Ports,
 		HostNetwork:    p.host,
@@ -77,11 +77,6 @@ func (p *Pod[I, S]) is(q *policy.Pod) bool {
 	return p.Identity.is(q) && slices.Equal(p.ips, q.IPs) && p.host == q.HostNetwork && p.running == q.Running &&
 		p.ending == q.Terminating && p.created == q.Created.UnixMicro() &&
 		p.Node.Value() == q.Node && p.owner.Value() == q.Owner
-}
-
-// is says whether p, of the namespace of id, has the identity.
-func (id *Identity[I, S]) is(p *policy.Pod) bool {
-	return id.Idle == idle(p) && id.Labels.equal(p.Labels) && slices.Equal(id.Ports, p.Ports)
 }
 
 // idle says whether policies know the pod at no address.

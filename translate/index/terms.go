@@ -3,195 +3,178 @@
 package index
 
 import (
-	"iter"
 	"slices"
 	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
-
-	"github.com/netpold/netpold/translate/spec"
 )
-
-// terms tell who has what a selector may ask for, so that a new selector is not held against each identity of a
-// cluster: what it selects is sets of them, cut with each other.
-type terms map[term]members
 
 // term is a label, or any label of a key.
 type term struct {
-	key   unique.Handle[string]
-	value string // or anyValue
+	key   unique.Handle[string] // there are few in a cluster
+	value string                // or anyValue
 }
 
 // anyValue is no label's.
 const anyValue = "\x00"
 
-// noLabel is the term that all have, whatever their labels; that of a namespace has its name as the value.
-func noLabel(value string) term { return term{unique.Make(""), value} }
+// labelled are things with labels, each by a number and by its terms, so that a new selector is not held against each
+// of them: what it selects is sets of numbers, cut with each other. What equal labels have in common is stored once.
+type labelled[T any] struct {
+	things   []*T     // by number; nil where nobody has it
+	vacant   []uint32 // numbers that nobody has
+	everyone numbers
 
-// words is how many words a set of identities has.
-func (x *Index[I, S]) words() int { return len(x.numbered)/64 + 1 }
-
-// podTerms yields the terms of the pods of id, and namespaceTerms those of ns.
-func podTerms[I, S any](id *Identity[I, S]) iter.Seq[term] {
-	return func(yield func(term) bool) {
-		more := yield(noLabel(anyValue))
-		for i := 0; more && i < len(id.Labels); i++ {
-			l := id.Labels[i]
-			more = yield(term(l)) && yield(term{l.key, anyValue})
-		}
-	}
+	ids     map[term]uint32
+	entries []entry // of the terms, by id
+	free    []uint32
+	scratch numbers
+	cut     int // words of sets, so far
 }
 
-func namespaceTerms[I, S any](ns *Namespace[I, S]) iter.Seq[term] {
-	return func(yield func(term) bool) {
-		if !yield(noLabel(ns.Name)) || !ns.Known || !yield(noLabel(anyValue)) {
-			return
-		}
-		for key, value := range ns.Labels {
-			if k := unique.Make(key); !yield(term{k, value}) || !yield(term{k, anyValue}) {
-				return
-			}
-		}
-	}
+// entry is one term, and the numbers of all that have it.
+type entry struct {
+	term
+	members
+	any uint32 // the id of any label of the key
 }
 
-// termsOf lists [namespaceTerms].
-func termsOf[I, S any](ns *Namespace[I, S]) []term {
-	return slices.AppendSeq(make([]term, 0, 2+2*len(ns.Labels)), namespaceTerms(ns))
+func newLabelled[T any]() labelled[T] { return labelled[T]{ids: make(map[term]uint32)} }
+
+// words is how many words a set of all numbers has.
+func (l *labelled[T]) words() int { return len(l.things)/64 + 1 }
+
+// enter gives a thing a number. It returns that, and the ids of its labels.
+func (l *labelled[T]) enter(t *T, set map[string]string) (number uint32, ids []uint32) {
+	if last := len(l.vacant) - 1; last >= 0 {
+		number, l.vacant = l.vacant[last], l.vacant[:last]
+	} else {
+		number = uint32(len(l.things))
+		l.things = append(l.things, nil)
+		l.everyone = append(l.everyone, make(numbers, l.words()-len(l.everyone))...)
+	}
+	l.things[number] = t
+	l.everyone.add(number)
+	ids = make([]uint32, 0, len(set))
+	for key, value := range set {
+		k := unique.Make(key)
+		some := l.add(term{k, anyValue}, number)
+		id := l.add(term{k, value}, number)
+		l.entries[id].any = some
+		ids = append(ids, id)
+	}
+	return number, ids
 }
 
-// without yields those of some terms that are not among others.
-func without(some, others []term) iter.Seq[term] {
-	return func(yield func(term) bool) {
-		for _, t := range some {
-			if !slices.Contains(others, t) && !yield(t) {
-				return
-			}
-		}
+// add adds a number to those that have a term, and returns the term's id.
+func (l *labelled[T]) add(t term, number uint32) uint32 {
+	id, known := l.ids[t]
+	if known {
+		l.entries[id].with(number, l.words())
+		return id
 	}
+	if last := len(l.free) - 1; last >= 0 {
+		id, l.free = l.free[last], l.free[:last]
+	} else {
+		id = uint32(len(l.entries))
+		l.entries = append(l.entries, entry{})
+	}
+	l.entries[id] = entry{term: t, members: members{one: number}}
+	l.ids[t] = id
+	return id
 }
 
-// add adds an identity to those that have some terms; a set of all identities has that many words.
-func (ts terms) add(all iter.Seq[term], number uint32, words int) {
-	for t := range all {
-		if have, known := ts[t]; known {
-			ts[t] = have.with(number, words)
-		} else {
-			ts[t] = members{one: number}
-		}
+// leave undoes enter.
+func (l *labelled[T]) leave(number uint32, ids []uint32) {
+	for _, id := range ids {
+		l.remove(l.entries[id].any, number)
+		l.remove(id, number)
 	}
+	l.things[number] = nil
+	l.everyone.remove(number)
+	l.vacant = append(l.vacant, number)
 }
 
 // remove undoes add.
-func (ts terms) remove(all iter.Seq[term], number uint32) {
-	for t := range all {
-		if have := ts[t]; have.more == nil {
-			delete(ts, t)
-		} else {
-			ts[t] = have.without(number)
-		}
-	}
-}
-
-// enroll gives a new identity a number, by which it is found.
-func (x *Index[I, S]) enroll(id *Identity[I, S]) {
-	if id.Idle {
+func (l *labelled[T]) remove(id, number uint32) {
+	e := &l.entries[id]
+	if e.more != nil {
+		e.without(number)
 		return
 	}
-	if last := len(x.vacant) - 1; last >= 0 {
-		id.number, x.vacant = x.vacant[last], x.vacant[:last]
-	} else {
-		id.number = uint32(len(x.numbered))
-		x.numbered = append(x.numbered, nil)
-	}
-	x.numbered[id.number] = id
-	x.podTerms.add(podTerms(id), id.number, x.words())
-	x.namespaceTerms.add(namespaceTerms(id.Namespace), id.number, x.words())
+	delete(l.ids, e.term)
+	*e = entry{}
+	l.free = append(l.free, id)
 }
 
-// strike undoes enroll.
-func (x *Index[I, S]) strike(id *Identity[I, S]) {
-	if id.Idle {
-		return
-	}
-	x.podTerms.remove(podTerms(id), id.number)
-	x.namespaceTerms.remove(namespaceTerms(id.Namespace), id.number)
-	x.numbered[id.number] = nil
-	x.vacant = append(x.vacant, id.number)
-}
-
-// find returns the identities of a peer, by what is known now.
-func (x *Index[I, S]) find(p spec.Peer) []*Identity[I, S] {
-	c := cut{x.scratch[0].sized(x.words()), x.scratch[1].sized(x.words()), 0}
-	x.scratch = [2]numbers{c.found, c.wanted}
-	from, first := x.podTerms, noLabel(anyValue)
-	switch {
-	case p.Namespace != "":
-		from, first = x.namespaceTerms, noLabel(p.Namespace)
-	case p.Namespaces != nil:
-		from = x.namespaceTerms
-	}
-	if some, known := from[first]; known {
-		some.addTo(c.found)
-	}
-	var all []*Identity[I, S]
-	if c.by(x.podTerms, p.Pods) && (p.Namespaces == nil || c.by(x.namespaceTerms, p.Namespaces)) {
-		for n := range c.found.all {
-			all = append(all, x.numbered[n])
-		}
-	}
-	x.Edits += c.looks*x.words()/wordsAnEdit + len(all)/matchesAnEdit
-	return all
-}
-
-// wordsAnEdit is how many words of sets are cut in the time that it takes to edit an element.
-const wordsAnEdit = 1024
-
-// cut is the identities that are found so far.
-type cut struct {
-	found, wanted numbers // wanted is room for those that one requirement wants
-	looks         int     // at sets
-}
-
-// by leaves those found that have what sel asks for, and says whether any may be left.
-func (c *cut) by(from terms, sel labels.Selector) bool {
+// find returns the numbers of those that a selector matches. The set is not to be changed, and good until the next
+// call.
+func (l *labelled[T]) find(sel labels.Selector) numbers {
 	requirements, some := sel.Requirements()
-	for i := 0; some && i < len(requirements); i++ {
+	if some && len(requirements) == 0 {
+		return l.everyone
+	}
+	l.scratch = l.scratch.sized(2 * l.words())
+	found, wanted := l.scratch[:l.words()], l.scratch[l.words():]
+	if !some {
+		return found
+	}
+	copy(found, l.everyone)
+	for i := range requirements {
 		r := &requirements[i]
-		values := r.ValuesUnsorted()
-		if op := r.Operator(); op == selection.Exists || op == selection.DoesNotExist {
-			values = []string{anyValue}
-		}
-		key := unique.Make(r.Key())
-		switch r.Operator() {
-		case selection.NotIn, selection.DoesNotExist:
-			for _, v := range values {
-				if have, known := from[term{key, v}]; known {
-					have.removeFrom(c.found)
-					c.looks++
+		if without := r.Operator(); without == selection.NotIn || without == selection.DoesNotExist {
+			for t := range termsOf(r) {
+				if id, known := l.ids[t]; known {
+					l.entries[id].removeFrom(found)
+					l.cut += l.words()
 				}
 			}
-		default:
-			some = c.keep(from, key, values)
+			continue
+		}
+		clear(wanted)
+		for t := range termsOf(r) {
+			if id, known := l.ids[t]; known {
+				l.entries[id].addTo(wanted)
+				l.cut += l.words()
+			}
+		}
+		for i := range found {
+			found[i] &= wanted[i]
 		}
 	}
-	return some
+	return found
 }
 
-// keep leaves those found that have one of some terms, and says whether there are such terms.
-func (c *cut) keep(from terms, key unique.Handle[string], values []string) bool {
-	clear(c.wanted)
-	some := false
-	for _, v := range values {
-		if have, known := from[term{key, v}]; known {
-			have.addTo(c.wanted)
-			c.looks++
-			some = true
+// termsOf yields the terms that a requirement asks for, or rules out: one of them is enough.
+func termsOf(r *labels.Requirement) func(yield func(term) bool) {
+	return func(yield func(term) bool) {
+		key := unique.Make(r.Key())
+		if op := r.Operator(); op == selection.Exists || op == selection.DoesNotExist {
+			yield(term{key, anyValue})
+			return
+		}
+		for _, v := range r.ValuesUnsorted() {
+			if !yield(term{key, v}) {
+				return
+			}
 		}
 	}
-	for i := range c.found {
-		c.found[i] &= c.wanted[i]
+}
+
+// count is how many things have one of the terms of a requirement, or somewhat more.
+func (l *labelled[T]) count(r *labels.Requirement) int {
+	n := 0
+	for t := range termsOf(r) {
+		if id, known := l.ids[t]; known {
+			n += l.entries[id].len()
+		}
 	}
-	return some
+	return n
+}
+
+// requires says whether nothing matches that has none of a requirement's terms.
+func requires(r *labels.Requirement) bool {
+	return slices.Contains([]selection.Operator{selection.In, selection.Equals, selection.DoubleEquals,
+		selection.Exists}, r.Operator())
 }
