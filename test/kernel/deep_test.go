@@ -45,9 +45,7 @@ func TestDeepestWay(t *testing.T) {
 			if errs := s.Add(c); len(errs) > 0 {
 				t.Fatal(errs)
 			}
-			if _, err := conn.Apply(t.Context(), s.Complete().Take()); err != nil {
-				t.Fatal(err)
-			}
+			apply(t, conn, s)
 			var flows []policy.Flow
 			for port := 1; port < of.blocks+1; port += 1 + of.blocks/300 {
 				flows = append(flows, policy.Flow{Src: ends[0], Dst: ends[1], Proto: nft.TCP, DstPort: uint16(port)})

@@ -32,17 +32,6 @@ func golden(t *testing.T) []*cases.Case {
 	return all
 }
 
-// open returns a connection to the nf_tables of the test's network namespace.
-func open(t *testing.T) *kernel.Conn {
-	t.Helper()
-	conn, err := kernel.Open(kernel.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
 // TestGolden asks the kernel for its verdict on the flows of the golden cases. The one machine is each node of a case
 // in turn, and a flow is allowed when all of them forward it.
 func TestGolden(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
-	"github.com/netpold/netpold/watch/folder"
 )
 
 // The policies let ns/client reach PROTOCOL 7777 of ns/server, which may open no connection.
@@ -96,14 +95,7 @@ func streams(t *testing.T, name string, protocol int) {
 	for _, r := range rows {
 		try("without policies", r, true)
 	}
-	state := translate.New(node, translate.Options{})
-	cluster, errs := folder.Read("cluster", strings.NewReader(strings.ReplaceAll(streamed, "PROTOCOL", name)))
-	for _, err := range append(errs, state.Add(cluster)...) {
-		t.Fatal(err)
-	}
-	if _, err := open(t).Apply(t.Context(), state.Complete().Take()); err != nil {
-		t.Fatal(err)
-	}
+	apply(t, open(t), stateOf(t, translate.Options{}, strings.ReplaceAll(streamed, "PROTOCOL", name)))
 	for _, r := range rows {
 		try("with policies", r, r.allowed)
 	}

@@ -7,16 +7,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os/exec"
 	"testing"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
@@ -71,16 +64,33 @@ func (f *fuzz) askNode(where string, c *policy.Cluster, s *translate.State, flow
 	f.toNode++
 }
 
+// The policy lets the pod reach port 9000 of its node by TCP and by UDP, and nothing else.
+const asking = `
+{apiVersion: v1, kind: Namespace, metadata: {name: ns}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: pod, namespace: ns}
+spec: {nodeName: node-1, containers: [{name: a, image: a}]}
+status: {phase: Running, podIPs: [{ip: 10.244.1.2}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: node, namespace: ns}
+spec:
+  podSelector: {}
+  policyTypes: [Ingress, Egress]
+  egress:
+  - to: [{ipBlock: {cidr: 10.244.1.1/32}}]
+    ports: [{port: 9000}, {port: 9000, protocol: UDP}]
+`
+
 // TestToNode has a pod in a network namespace of its own speak to sockets of its node, and the node to one of the pod.
 func TestToNode(t *testing.T) {
 	for name, options := range map[string]translate.Options{"filter": {}, "allow": {PodToNode: policy.AllowPodToNode}} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPodLink(t)
-			s := translate.New(node, options)
-			pod.isolate(t, s)
-			if _, err := open(t).Apply(t.Context(), s.Complete().Take()); err != nil {
-				t.Fatal(err)
-			}
+			apply(t, open(t), stateOf(t, options, asking))
 			for _, row := range []struct {
 				network string
 				port    int
@@ -163,26 +173,6 @@ func (p *podLink) inside(t *testing.T, f func()) {
 		f()
 	}()
 	<-done
-}
-
-// isolate tells s of the pod, and of a policy that allows it port 9000 of its node and nothing else.
-func (p *podLink) isolate(t *testing.T, s *translate.State) {
-	t.Helper()
-	name := types.NamespacedName{Namespace: "default", Name: "pod"}
-	s.SetPod(policy.Pod{NamespacedName: name, Node: node, IPs: []netip.Addr{netip.MustParseAddr("10.244.1.2")},
-		Running: true})
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "node"}}
-	port, udp := intstr.FromInt32(9000), corev1.ProtocolUDP
-	np.Spec = networkingv1.NetworkPolicySpec{
-		PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-		Egress: []networkingv1.NetworkPolicyEgressRule{{
-			To:    []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.244.1.1/32"}}},
-			Ports: []networkingv1.NetworkPolicyPort{{Port: &port}, {Port: &port, Protocol: &udp}},
-		}},
-	}
-	if err := s.SetPolicy(np); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // asks says whether a socket of the node gets what the pod sends it, and the pod its answer.

@@ -15,7 +15,6 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
-	"github.com/netpold/netpold/watch/folder"
 )
 
 // On ns/db, TCP 5432 and 6379 are open to ns/web, UDP 53 to a network but for a part of it, and nothing else.
@@ -25,7 +24,7 @@ const verified = `
 apiVersion: v1
 kind: Pod
 metadata: {name: db, namespace: ns, labels: {app: db}}
-spec: {nodeName: worker-1, containers: [{name: a, image: a}]}
+spec: {nodeName: node-1, containers: [{name: a, image: a}]}
 status: {phase: Running, podIPs: [{ip: 10.0.0.1}]}
 ---
 apiVersion: v1
@@ -55,17 +54,8 @@ type verifier struct {
 func newVerifier(t *testing.T) *verifier {
 	t.Helper()
 	netns.Enter(t)
-	conn, err := kernel.Open(kernel.Config{}) // others can change the table
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	state := translate.New(node, translate.Options{LogGroup: 86})
-	cluster, errs := folder.Read("cluster", strings.NewReader(strings.ReplaceAll(verified, "worker-1", node)))
-	for _, err := range append(errs, state.Add(cluster)...) {
-		t.Fatal(err)
-	}
-	v := &verifier{t, watch.NewLoop(state, watch.LoopConfig{
+	conn := open(t)
+	v := &verifier{t, watch.NewLoop(stateOf(t, translate.Options{LogGroup: 86}, verified), watch.LoopConfig{
 		Kernel: conn, Reads: conn.Reader, Log: slog.New(slog.DiscardHandler),
 		Node: node, Source: "test",
 	})}
