@@ -33,9 +33,7 @@ func TestGraph(t *testing.T) {
 	for _, blocks := range []int{100, 400} {
 		rows = append(rows, graph{fmt.Sprintf("%d nested blocks, each with its port", blocks), func(l *limits) {
 			l.pod("app", "app", node, 1)
-			if err := l.state.SetPolicy(bothWays(nestedBlocks("app", blocks))); err != nil {
-				l.Fatal(err)
-			}
+			l.set(bothWays(nestedBlocks("app", blocks)))
 		}, func(l *limits, i int) { l.pod(fmt.Sprint("more-", i), "app", node, 2+i) }})
 	}
 	for _, g := range rows {
@@ -88,9 +86,6 @@ func (l *limits) both(n int) {
 	l.Helper()
 	app := fmt.Sprintf("app-%d", n)
 	l.pod(app, app, node, 1+n)
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: app}}
-	np.Spec.PodSelector.MatchLabels = map[string]string{"app": app}
-	np.Spec.PolicyTypes = []networkingv1.PolicyType{"Ingress", "Egress"}
 	ports := []networkingv1.NetworkPolicyPort{port(80), port(443)}
 	var peers []networkingv1.NetworkPolicyPeer
 	for i := range 3 {
@@ -101,9 +96,5 @@ func (l *limits) both(n int) {
 				MatchLabels: map[string]string{"team": fmt.Sprintf("team-%d", i)}}},
 			networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: fmt.Sprintf("172.16.%d.0/24", i)}})
 	}
-	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: peers, Ports: ports}}
-	np.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{To: peers, Ports: ports}}
-	if err := l.state.SetPolicy(np); err != nil {
-		l.Fatal(err)
-	}
+	l.set(bothWays(policyFor(app, app, networkingv1.NetworkPolicyIngressRule{From: peers, Ports: ports})))
 }

@@ -15,7 +15,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/stages"
@@ -64,29 +63,19 @@ func (m *meter) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, err
 	return result, nil
 }
 
-// port is a port of a policy.
-func port(n int) networkingv1.NetworkPolicyPort {
-	number := intstr.FromInt(n)
-	return networkingv1.NetworkPolicyPort{Port: &number}
-}
-
 // oddPorts returns a policy for the pods of an app: every odd port is open, to peers, or to anybody if there are none.
 func oddPorts(name, app string, peers ...networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
-	np.Spec.PodSelector.MatchLabels = map[string]string{"app": app}
 	rule := networkingv1.NetworkPolicyIngressRule{From: peers}
 	for n := 1; n <= 65535; n += 2 {
 		rule.Ports = append(rule.Ports, port(n))
 	}
-	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{rule}
-	return np
+	return policyFor(name, app, rule)
 }
 
 // nestedBlocks returns a policy for the pods of an app with n rules, each with a block inside the one before and a port
 // of its own: port 1+2i is open to what is in 10.9.0.0/16 from its i-th address on.
 func nestedBlocks(app string, n int) *networkingv1.NetworkPolicy {
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: app}}
-	np.Spec.PodSelector.MatchLabels = map[string]string{"app": app}
+	np := policyFor(app, app)
 	for i := range n {
 		block := &networkingv1.IPBlock{CIDR: "10.9.0.0/16"}
 		for bit, at := 15, 0; bit >= 0; bit-- {
@@ -318,8 +307,7 @@ func TestNamespaceLimit(t *testing.T) {
 
 // manyRules returns a policy of n rules of the same peers, each with a port of its own.
 func manyRules(n int, peers []networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "app"}}
-	np.Spec.PodSelector.MatchLabels = map[string]string{"app": "app"}
+	np := policyFor("app", "app")
 	for i := range n {
 		np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{
 			From: peers, Ports: []networkingv1.NetworkPolicyPort{port(1 + 2*i)},

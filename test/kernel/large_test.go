@@ -11,7 +11,6 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
@@ -35,9 +34,7 @@ func TestLarge(t *testing.T) {
 		db[i] = l.pod(name, name, node, i)
 		l.allow(name, name, fmt.Sprintf("client-%d", i%groups), 5432)
 	}
-	if err := l.state.SetPolicy(manyPorts(ports)); err != nil {
-		t.Fatal(err)
-	}
+	l.set(manyPorts(ports))
 
 	others := newOtherWriter(t)
 	loop := l.loop()
@@ -53,16 +50,12 @@ func TestLarge(t *testing.T) {
 
 // manyPorts returns a policy that lets all pods into db-0 on every second port from 20000.
 func manyPorts(n int) *networkingv1.NetworkPolicy {
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ports"}}
-	np.Spec.PodSelector.MatchLabels = map[string]string{"app": "db-0"}
 	peer := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}}
 	rule := networkingv1.NetworkPolicyIngressRule{From: []networkingv1.NetworkPolicyPeer{peer}}
 	for i := range n {
-		number := intstr.FromInt(20_000 + 2*i)
-		rule.Ports = append(rule.Ports, networkingv1.NetworkPolicyPort{Port: &number})
+		rule.Ports = append(rule.Ports, port(20_000+2*i))
 	}
-	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{rule}
-	return np
+	return policyFor("ports", "db-0", rule)
 }
 
 // loop returns a loop that runs on the state.

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,13 +30,8 @@ type limits struct {
 }
 
 func newLimits(t *testing.T) *limits {
-	l := &limits{T: t, prober: prober.New(t), state: translate.New(node, translate.Options{LogGroup: 86})}
-	conn, err := kernel.Open(kernel.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	l.conn = conn
+	l := &limits{T: t, prober: prober.New(t), conn: open(t)}
+	l.state = translate.New(node, translate.Options{LogGroup: 86})
 	l.state.SetNamespace("ns", map[string]string{})
 	return l
 }
@@ -52,28 +46,42 @@ func (l *limits) pod(name, app, on string, n int) netip.Addr {
 	return a
 }
 
-// allow sets a policy that lets pods of one app into those of another, on a TCP port.
-func (l *limits) allow(name, to, from string, port int) {
-	l.Helper()
-	tcp, number := corev1.ProtocolTCP, intstr.FromInt(port)
+// policyFor returns a policy with rules for the pods of an app.
+func policyFor(name, app string, rules ...networkingv1.NetworkPolicyIngressRule) *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
-	np.Spec.PodSelector.MatchLabels = map[string]string{"app": to}
-	peers := &metav1.LabelSelector{MatchLabels: map[string]string{"app": from}}
-	np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{
-		From:  []networkingv1.NetworkPolicyPeer{{PodSelector: peers}},
-		Ports: []networkingv1.NetworkPolicyPort{{Protocol: &tcp, Port: &number}},
-	}}
+	np.Spec.PodSelector.MatchLabels = map[string]string{"app": app}
+	np.Spec.Ingress = rules
+	return np
+}
+
+// port is a TCP port of a policy.
+func port(n int) networkingv1.NetworkPolicyPort {
+	number := intstr.FromInt(n)
+	return networkingv1.NetworkPolicyPort{Port: &number}
+}
+
+// set sets a policy.
+func (l *limits) set(np *networkingv1.NetworkPolicy) {
+	l.Helper()
 	if err := l.state.SetPolicy(np); err != nil {
 		l.Fatal(err)
 	}
 }
 
+// allow sets a policy that lets pods of one app into those of another, on a TCP port.
+func (l *limits) allow(name, to, from string, n int) {
+	l.Helper()
+	peers := &metav1.LabelSelector{MatchLabels: map[string]string{"app": from}}
+	l.set(policyFor(name, to, networkingv1.NetworkPolicyIngressRule{
+		From:  []networkingv1.NetworkPolicyPeer{{PodSelector: peers}},
+		Ports: []networkingv1.NetworkPolicyPort{port(n)},
+	}))
+}
+
 // commit brings the kernel what is pending.
 func (l *limits) commit() {
 	l.Helper()
-	if _, err := l.conn.Apply(l.Context(), l.state.Complete().Take()); err != nil {
-		l.Fatal(err)
-	}
+	apply(l.T, l.conn, l.state)
 }
 
 // chain returns the isolation's chain of the only isolated pods.
