@@ -71,21 +71,27 @@ func (w *world) byWorkload() map[connectivity.Workload][]netip.Addr {
 	return all
 }
 
+// decide returns whether the policies allow a service between every pair of the addresses, and between some pair, and
+// false if they have no pair.
+func (w *world) decide(f policy.Flow, from, to []netip.Addr) (every, some, ok bool) {
+	every = true
+	for _, f.Src = range from {
+		for _, f.Dst = range to {
+			if f.Src == f.Dst || family(f.Src) != family(f.Dst) {
+				continue
+			}
+			allowed := w.cluster.Explain(f).Allowed
+			every, some, ok = every && allowed, some || allowed, true
+		}
+	}
+	return every, some, ok
+}
+
 // checkCell wants a cell to be the intersection and the union of what Explain says of every pair.
 func (w *world) checkCell(cell connectivity.Cell, from, to []netip.Addr) error {
 	for _, f := range w.services[:min(8, len(w.services))] {
-		every, some, pairs := true, false, 0
-		for _, f.Src = range from {
-			for _, f.Dst = range to {
-				if f.Src == f.Dst || family(f.Src) != family(f.Dst) {
-					continue
-				}
-				pairs++
-				allowed := w.cluster.Explain(f).Allowed
-				every, some = every && allowed, some || allowed
-			}
-		}
-		if pairs == 0 {
+		every, some, ok := w.decide(f, from, to)
+		if !ok {
 			continue
 		}
 		if got := cell.Every.Contains(f.Proto, f.DstPort); got != every {
@@ -103,20 +109,13 @@ func (w *world) checkOutside(d policy.Direction, workload int, pods []netip.Addr
 	reaches := w.matrix.Outside(d, workload)
 	for _, outside := range w.outside {
 		for _, peer := range outside[:min(len(outside), 12)] {
+			from, to := pods, []netip.Addr{peer}
+			if d == policy.Ingress {
+				from, to = to, from
+			}
 			for _, f := range w.services[:4] {
-				every, some, pairs := true, false, 0
-				for _, pod := range pods {
-					if f.Src, f.Dst = pod, peer; d == policy.Ingress {
-						f.Src, f.Dst = peer, pod
-					}
-					if family(pod) != family(peer) {
-						continue
-					}
-					pairs++
-					allowed := w.cluster.Explain(f).Allowed
-					every, some = every && allowed, some || allowed
-				}
-				if pairs == 0 {
+				every, some, ok := w.decide(f, from, to)
+				if !ok {
 					continue
 				}
 				checked++
