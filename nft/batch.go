@@ -4,30 +4,30 @@ package nft
 
 import "slices"
 
-// batch gathers the operations of a transaction by the phase they belong to.
+// batch gathers the operations of a transaction by phase.
 type batch struct {
 	table     *Table
 	addSets   []Op
 	addChains []*Chain
-	edits     []edit            // of sets that stay
-	bridges   []edit            // keys that are to lead to two chains for a while
-	changed   []*Chain          // held and wanted, with other rules
-	delSets   []Op              // ripe
-	delChains map[string]*Chain // held and not wanted; in the end, those of them that are ripe
+	edits     []edit            // for sets that stay
+	bridges   []edit            // keys that lead to two chains for a while
+	changed   []*Chain          // held and wanted, with different rules
+	delSets   []Op              // those that are ripe
+	delChains map[string]*Chain // held and not wanted; in the end, only those that are ripe
 	pinned    map[string]bool   // chains and sets that must not be deleted yet
-	met       map[*Chain]bool   // of changed, those that are not revived
+	met       map[*Chain]bool   // chains of changed that packets may be in: those not revived
 }
 
-// edit is what becomes of a set's elements.
+// edit is the change of a set's elements.
 type edit struct {
 	set       *Set
 	drop, add []Element
 	unreached bool
 }
 
-// set gathers what one set needs.
+// set gathers the operations for one set.
 func (b *batch) set(s *Set) {
-	if b.table.sets[s.Name] != s { // deleted long ago, and yet edited
+	if b.table.sets[s.Name] != s { // deleted long ago, yet edited
 		return
 	}
 	held := s.elements.known()
@@ -54,7 +54,7 @@ func (b *batch) set(s *Set) {
 	b.edits = append(b.edits, e)
 }
 
-// dropChain and addChain gather the chains: one that is dropped and added again is changed in place.
+// dropChain and addChain gather the chains. One that is dropped and added again is changed in place.
 func (b *batch) dropChain(name string, c *Chain) {
 	if b.delChains == nil {
 		b.delChains = make(map[string]*Chain)
@@ -77,7 +77,7 @@ func (b *batch) addChain(name string, c *Chain) {
 	b.addChains = append(b.addChains, c)
 }
 
-// transaction puts the phases in order. This is the only place that knows it.
+// transaction puts the phases in order. Only this function knows the order.
 func (b *batch) transaction() *Transaction {
 	tx := &Transaction{Table: b.table.Name, Comment: b.table.Comment}
 	slices.SortFunc(b.addChains, byChain)
@@ -88,7 +88,7 @@ func (b *batch) transaction() *Transaction {
 	}
 	slices.SortFunc(deleted, byChain)
 
-	if !b.table.known { // add before delete: deleting a table that is not there fails
+	if !b.table.known { // add before delete: deleting a missing table fails
 		tx.Ops = append(tx.Ops, Op{Verb: AddTable}, Op{Verb: DeleteTable}, Op{Verb: AddTable})
 	}
 	// before the sets: nft 1.0.6 adds the elements of a new interval map together with the map
@@ -122,7 +122,7 @@ func (tx *Transaction) elements(v Verb, e edit, some []Element) {
 	}
 }
 
-// unreached says of a chain that is wanted or ripe whether no packet can come to it when the transaction begins.
+// unreached says whether no packet can reach a wanted or ripe chain when the transaction begins.
 func (b *batch) unreached(c *Chain) bool {
 	return c.Base == nil && !b.met[c] && b.delChains[c.Name] == nil
 }

@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// A bridge is a chain that jumps to several. While the rules change by which a key is looked up, the key leads there
-// instead of from the one chain to the other: what either allows is allowed, whichever rules a packet follows.
+// A bridge is a chain that jumps to several others. While the rules that look up a key change, the key leads to a
+// bridge instead of directly from one chain to the other: what either chain allows is allowed, whichever rules a packet
+// follows.
 //
 //	k → A        k → bridge → A, B        k → bridge        k → B
 //	old rules    old rules                new rules         new rules
@@ -15,11 +16,11 @@ import (
 
 // bridged is a key that leads to a bridge.
 type bridged struct {
-	number uint64  // of the last transaction because of which it does
-	to     Verdict // that is wanted; zero: none is
+	number uint64  // of the last transaction that needs the bridge
+	to     Verdict // the wanted one; zero: none
 }
 
-// bridgeOf returns the bridge to some chains.
+// bridgeOf returns the bridge to ends.
 func bridgeOf(ends []string) *Chain {
 	slices.Sort(ends)
 	ends = slices.Compact(ends)
@@ -30,7 +31,7 @@ func bridgeOf(ends []string) *Chain {
 	return c
 }
 
-// ends returns the chains that a key leads to and that packets under way may need, or another change now.
+// ends returns the chains that a key leads to and that packets in flight, or another change, may need.
 func (t *Table) ends(held Verdict, b bridged) []string {
 	if b.number == 0 {
 		return []string{held.Chain}
@@ -46,7 +47,7 @@ func (t *Table) ends(held Verdict, b bridged) []string {
 	return ends
 }
 
-// bridge leaves in an edit what becomes of its keys at once. Of the others it says how the kernel keeps them.
+// bridge leaves in an edit what happens to its keys at once. For the others it records what the kernel holds meanwhile.
 func (b *batch) bridge(e *edit, replaces func(Key) bool) {
 	next := make(map[Key]Value)
 	for _, a := range e.add {
@@ -101,9 +102,9 @@ func (s *Set) keepBridged(k Key, v Value, b bridged) {
 	s.elements.keep(k, v)
 }
 
-// open has a bridge made, if the kernel does not hold it.
+// open makes a bridge unless the kernel holds it.
 func (b *batch) open(c *Chain) *Chain {
-	delete(b.table.retired, c.Name) // if it is, then from now on
+	delete(b.table.retired, c.Name) // if it was retired, it is not any more
 	if held, ok := b.table.chains.HeldAt(c.Name); ok {
 		return held
 	}
@@ -112,7 +113,7 @@ func (b *batch) open(c *Chain) *Chain {
 	return c
 }
 
-// pin notes the chains and sets that packets may come to by bridges: they stay, although they may be retired for long.
+// pin notes the chains and sets that packets may reach by bridges: they stay even if they were retired long ago.
 func (b *batch) pin() {
 	for _, s := range b.table.waiting {
 		for k, at := range s.bridged {

@@ -17,7 +17,7 @@ type Chain struct {
 	Rules   []Rule
 }
 
-// statements yields those of all rules, in their order.
+// statements yields the statements of all rules, in order.
 func (c *Chain) statements() iter.Seq[Statement] {
 	return func(yield func(Statement) bool) {
 		for _, r := range c.Rules {
@@ -76,9 +76,9 @@ type Rule struct {
 // R returns the rule of these statements.
 func R(statements ...Statement) Rule { return Rule{Statements: statements} }
 
-// Rules returns the rules that together do what one of these statements, matches and a verdict, would do. nft(8) 1.0.6
-// makes of ranges of ports of several protocols what younger kernels refuse (it puts the one byte of `meta l4proto`
-// into network order, in words of two): so there is a rule for each protocol.
+// Rules returns the rules that together do what one rule of these statements, matches and a verdict, would do. There is
+// a rule for each protocol, because nft(8) 1.0.6 encodes port ranges of several protocols in a way that newer kernels
+// refuse (it converts the one byte of `meta l4proto` to network order as a two-byte word).
 func Rules(statements ...Statement) []Rule {
 	i := slices.IndexFunc(statements, func(s Statement) bool { _, ok := s.(Ports); return ok })
 	if i < 0 {
@@ -111,13 +111,13 @@ type VerdictKind uint8
 // The verdicts. Continue is the zero value: no verdict, evaluation goes on.
 const (
 	Continue VerdictKind = iota
-	Accept               // done in this base chain; the next one at the hook still sees the packet
-	Drop                 // done for good
-	Jump                 // to a chain, and back at its end
-	Goto                 // to a chain, and at its end back to where the calling chain was jumped to from
+	Accept               // ends this base chain; the next one at the hook still sees the packet
+	Drop                 // final
+	Jump                 // to a chain, returning at its end
+	Goto                 // to a chain, returning at its end to the caller of the current chain
 	Reject               // drop, and tell the sender: ICMP administratively prohibited
-	Reset                // drop, and tell the sender: a TCP reset; only after a match of TCP
-	Return               // back to where the chain was jumped to from
+	Reset                // drop, and tell the sender: a TCP reset; only after matching TCP
+	Return               // back to the caller of the chain
 )
 
 // Verdict is a statement that ends or redirects evaluation.
@@ -126,10 +126,10 @@ type Verdict struct {
 	Chain string // of Jump and Goto
 }
 
-// JumpTo returns the verdict that continues in a chain and comes back at its end.
+// JumpTo returns the verdict that continues in a chain and returns at its end.
 func JumpTo(chain string) Verdict { return Verdict{Jump, chain} }
 
-// GotoChain returns the verdict that continues in a chain and does not come back.
+// GotoChain returns the verdict that continues in a chain and does not return.
 func GotoChain(chain string) Verdict { return Verdict{Goto, chain} }
 
 // String returns the verdict as nft(8) writes it.

@@ -9,29 +9,27 @@
 //
 // # Retired
 //
-// A packet that is under way while the kernel commits takes the rules of the generation that it began with, but looks
-// elements up in the generation of the moment. By the old rules it may come to a map of which the new generation has
-// nothing, and be denied, though it was allowed before and is after. So no transaction deletes what packets under way
-// may still need. It takes away what leads there, and the rest is retired:
+// A packet in flight while the kernel commits follows the rules of the generation that it began with, but looks up
+// elements in the current one. By the old rules it may reach a map that is empty in the new generation, and be denied
+// although it was allowed before and is after. So no transaction deletes what packets in flight may still need. It
+// removes what leads there, and the rest is retired:
 //
 //	                               new chains, sets ┐         packets under way leave
 //	wanted   A: sets, chain        B: sets, chain   │
 //	kernel   pods → A              pods → A, B      pods → B, A retired ········ Reap, pods → B
 //	                               first stage      last stage                   a transaction of its own
 //
-// Retired are sets and chains that are not wanted any more, and elements of sets that stay if the transaction may
-// replace what they allowed: it changes the rules by which they are looked up, or the element that leads there, or adds
-// the same address to another set of the chain. Other elements are deleted at once, so that what is revoked by itself
-// is revoked at once. A key that is to jump elsewhere, while the transaction may replace what either jump allows, leads
-// meanwhile to a bridge, a chain that jumps to both: from the first stage on until the packets have left. Elements that
-// lead on by goto are not retired, see package nft/stages, and intervals must not overlap: who changes those, and in
-// the same transaction rules that replace them, may have a packet denied that is under way. It wants another set
-// instead.
+// Retired are sets and chains that are no longer wanted, and elements of sets that stay if the transaction may replace
+// what they allowed: if it changes the rules that look them up, or the element that leads there, or adds the same
+// address to another set of the chain. Other elements are deleted at once, so that a plain revocation takes effect at
+// once. A key that is to jump elsewhere while the transaction may replace what either jump allows leads meanwhile to a
+// bridge, a chain that jumps to both, from the first stage until the packets have left. Elements that lead on by goto
+// are not retired, see package nft/stages, and intervals must not overlap: changing those together with rules that
+// replace them may deny a packet in flight, so use another set instead.
 //
-// [Table.Retired] says that there is something retired, and [Table.Reap] that the packets have left: the next
-// [Table.Take] then deletes it. What is wanted again before that is revived, with what it holds; no packet comes to it
-// until the transaction has brought it up to date, in its first stage. A transaction that replaces the whole table
-// leaves nothing to retire.
+// [Table.Retired] says whether anything is retired. After [Table.Reap], which says that the packets have left, the next
+// [Table.Take] deletes it. What is wanted again before that is revived with its content; no packet reaches it until the
+// first stage of the transaction has brought it up to date. Replacing the whole table leaves nothing to retire.
 //
 // # Rooms
 //

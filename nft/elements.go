@@ -8,14 +8,14 @@ import (
 	"github.com/netpold/netpold/nft/delta"
 )
 
-// elements are those of a set, wanted and held. Most of a large table's are addresses and nothing else, as the pods of
-// all namespaces: they are apart, in a quarter of the memory. An element is in one of the two.
+// elements are the wanted and held elements of a set. Most in a large table are bare addresses, such as the pods of all
+// namespaces; they are kept apart, in a quarter of the memory. An element is in one of the two maps.
 type elements struct {
 	addrs  delta.Map[[16]byte, struct{}] // of address sets, without verdict and comment
 	others delta.Map[Key, Value]
 }
 
-// isAddr says whether the key is an address and nothing else.
+// isAddr says whether the key is a bare address.
 func (k Key) isAddr() bool { return k == Key{Addr: k.Addr} }
 
 func (e *elements) set(k Key, v Value) {
@@ -47,7 +47,7 @@ func (e *elements) get(k Key) (Value, bool) {
 	return Value{}, ok && k.isAddr()
 }
 
-// all yields what is wanted.
+// all yields the wanted elements.
 func (e *elements) all() iter.Seq2[Key, Value] {
 	return func(yield func(Key, Value) bool) {
 		for a := range e.addrs.Want() {
@@ -63,7 +63,7 @@ func (e *elements) all() iter.Seq2[Key, Value] {
 	}
 }
 
-// clear wants nothing.
+// clear makes all elements unwanted.
 func (e *elements) clear() {
 	for k := range e.all() {
 		e.unset(k)
@@ -90,7 +90,7 @@ func (e *elements) heldAt(k Key) (Value, bool) {
 	return Value{}, ok && k.isAddr()
 }
 
-// keep says that the kernel still holds v at k, which is not wanted.
+// keep notes that the kernel still holds v at k, which is not wanted.
 func (e *elements) keep(k Key, v Value) {
 	if k.isAddr() && v == (Value{}) {
 		e.addrs.Keep(k.Addr, struct{}{})
@@ -99,7 +99,7 @@ func (e *elements) keep(k Key, v Value) {
 	e.others.Keep(k, v)
 }
 
-// lose says that the kernel holds nothing at k any more.
+// lose notes that the kernel no longer holds anything at k.
 func (e *elements) lose(k Key) {
 	if k.isAddr() {
 		e.addrs.Lose(k.Addr)
@@ -128,5 +128,5 @@ func (e *elements) held() iter.Seq[Key] {
 	}
 }
 
-// heldLen is the number of elements that the kernel holds.
+// heldLen returns the number of elements that the kernel holds.
 func (e *elements) heldLen() int { return e.addrs.HeldLen() + e.others.HeldLen() }

@@ -19,7 +19,7 @@ const (
 // Families returns both families, to range over.
 func Families() [2]Family { return [...]Family{IPv4, IPv6} }
 
-// FamilyOf returns the family of an address as it is on the wire, where an IPv4-mapped IPv6 address is one of IPv6.
+// FamilyOf returns the family of an address as it is on the wire, where an IPv4-mapped IPv6 address is IPv6.
 func FamilyOf(a netip.Addr) Family {
 	if a.Is4() {
 		return IPv4
@@ -30,7 +30,7 @@ func FamilyOf(a netip.Addr) Family {
 // String returns "4" or "6", as object names end.
 func (f Family) String() string { return strconv.Itoa(int(f)) }
 
-// protocol is how nft(8) calls the family's header: ip or ip6.
+// protocol is nft(8)'s name of the family's header: ip or ip6.
 func (f Family) protocol() string {
 	if f == IPv4 {
 		return "ip"

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Dynamic says of a set of keys of [Flow] that packets put elements into it, by an [Update], and what becomes of them.
-// Such elements are the kernel's alone: the table wants none. The zero value is of every other set.
+// Dynamic makes a set with keys of [Flow] one that packets add elements to, by an [Update]. These elements exist only
+// in the kernel: the table wants none. Every other set has the zero value.
 type Dynamic struct {
-	Max     uint32 // elements; beyond them packets put none
-	Timeout uint32 // seconds that an element stays after the last packet of its key; not 0
+	Max     uint32 // elements; beyond it packets add none
+	Timeout uint32 // seconds that an element stays after the last packet with its key; not 0
 }
 
-// declaration is what stands in a set's block about it.
+// declaration is its lines in the set's block.
 func (d Dynamic) declaration() []string {
 	if d == (Dynamic{}) {
 		return nil
@@ -37,12 +37,12 @@ func secondsText(n uint32) string {
 	return b.String()
 }
 
-// Update puts the packet's flow into a dynamic set, if it is not there, has its time begin anew, and counts the packet
-// in the element. It matches unless the element cannot be put there, as the set is full.
+// Update adds the packet's flow to a dynamic set unless it is there, restarts its timeout, and counts the packet in the
+// element. It matches unless the set is full.
 type Update struct {
 	Set  string
 	Type SetType // the set's
-	// Portless says that the packet has no ports: 0 stands for the destination's.
+	// Portless says that the packet has no ports: the port in the key is 0.
 	Portless bool
 }
 

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// AddrIn matches a packet by one of its addresses: one in the prefix or, with Not, one of its family outside of it. The
-// prefix is masked and longer than 0 bits.
+// AddrIn matches a packet by one of its addresses: inside the prefix or, with Not, of the prefix's family and outside
+// it. The prefix is masked and longer than 0 bits.
 type AddrIn struct {
 	Side   Side
 	Prefix netip.Prefix
@@ -28,8 +28,8 @@ func (m AddrIn) String() string {
 	return field + " " + m.Prefix.String()
 }
 
-// LinkName matches a packet by the link that it comes in by (Source) or goes out by (Destination): by its name or,
-// before a trailing asterisk, by how the name begins. A packet to the node itself goes out by no link.
+// LinkName matches a packet by its input link (Source) or output link (Destination): by name or, with a trailing
+// asterisk, by prefix. A packet to the node itself has no output link.
 type LinkName struct {
 	Side Side
 	Name string
@@ -40,7 +40,7 @@ func (m LinkName) String() string {
 	return fmt.Sprintf("%s %q", [...]string{"iifname", "oifname"}[m.Side], m.Name)
 }
 
-// Matches says whether a link of that name is meant.
+// Matches says whether it matches a link of that name.
 func (m LinkName) Matches(link string) bool {
 	if prefix, open := strings.CutSuffix(m.Name, "*"); open {
 		return link != "" && strings.HasPrefix(link, prefix)
@@ -48,13 +48,13 @@ func (m LinkName) Matches(link string) bool {
 	return link == m.Name
 }
 
-// AddrType matches a packet by what one of its addresses is to the node.
+// AddrType matches a packet by the type of one of its addresses, as the node sees it.
 type AddrType struct {
 	Side Side
 	Kind AddrKind
 }
 
-// AddrKind is what an address is to a node. The values are the kernel's.
+// AddrKind is the type of an address, as a node sees it. The values are the kernel's.
 type AddrKind uint8
 
 // The kinds that rules name.

@@ -8,11 +8,11 @@ import (
 	"encoding/binary"
 )
 
-// HashLen is the length of a [Hash]: 60 bits, so that whoever may write policies cannot search a name that takes over
+// HashLen is the length of a [Hash]: 60 bits, so that nobody who may write policies can find a name that takes over
 // another tenant's objects.
 const HashLen = 12
 
-// Hash names content, in letters and digits: fields are length-prefixed, so that no two lists of fields run together.
+// Hash names content, in letters and digits. Fields are length-prefixed, so that no two lists of fields collide.
 func Hash(fields ...string) string {
 	var b []byte
 	for _, f := range fields {

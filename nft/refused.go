@@ -2,12 +2,12 @@
 
 package nft
 
-// Refused is the error of a transaction that cannot be, as it is: it has no encoding, or the kernel does not take it.
-// That the kernel could not be asked, or its answer was lost, is no Refused.
+// Refused is the error of a transaction that is impossible as it is: it has no encoding, or the kernel does not take
+// it. If the kernel could not be reached, or its answer was lost, that is not a Refused.
 type Refused struct {
-	// what is to blame, in the order of the transaction, at most [MaxRefusals]; empty if that is not known
+	// the culprits, in the order of the transaction, at most [MaxRefusals]; empty if not known
 	Refusals []Refusal
-	Cause    Cause // without refusals
+	Cause    Cause // if there are no refusals
 	Err      error // in words
 }
 
@@ -16,7 +16,7 @@ const MaxRefusals = 256
 
 // Refusal is one operation of a transaction that was refused.
 type Refusal struct {
-	Op    Op // of many elements only the one that is to blame, if that is known
+	Op    Op // with only the culprit of many elements, if known
 	Cause Cause
 	Err   error
 }
@@ -26,9 +26,9 @@ type Cause uint8
 
 // The causes of refusals.
 const (
-	Unfit    Cause = iota // such an object cannot be
-	Mismatch              // the rest of the table is not as it should be: perhaps somebody else changed it
-	Shortage              // there is no memory, now
+	Unfit    Cause = iota // such an object is impossible
+	Mismatch              // the rest of the table is not as expected: perhaps another program changed it
+	Shortage              // no memory at the moment
 )
 
 // Error returns the refusal in one line.
@@ -37,7 +37,7 @@ func (r *Refused) Error() string { return r.Err.Error() }
 // Unwrap returns what Err is.
 func (r *Refused) Unwrap() error { return r.Err }
 
-// Add names one more operation, unless there are too many. A negative element is all of them.
+// Add names one more operation, unless there are too many. A negative element means all elements.
 func (r *Refused) Add(op Op, element int, cause Cause, err error) {
 	if len(r.Refusals) == MaxRefusals {
 		return
@@ -48,10 +48,10 @@ func (r *Refused) Add(op Op, element int, cause Cause, err error) {
 	r.Refusals = append(r.Refusals, Refusal{op, cause, err})
 }
 
-// maxObject is the length in bytes that the name of an object is cut to: a rule can have hundreds of ports.
+// maxObject is the length in bytes to which an object's name is cut: a rule can have hundreds of ports.
 const maxObject = 200
 
-// String names what was refused and says why. It has no comments of elements: those name the pods of other namespaces.
+// String names what was refused and says why. It leaves out comments of elements, which name pods of other namespaces.
 func (r Refusal) String() string {
 	object := r.Op.Describe()
 	if len(r.Op.Elements) == 1 {

@@ -2,23 +2,22 @@
 
 package nft
 
-// Counted is an element as the kernel holds it, or held it until it was deleted.
+// Counted is an element as the kernel holds it, or held it before its deletion.
 type Counted struct {
 	Element
 	Packets uint64 // that matched it; zero in sets whose type does not count
-	Left    uint64 // milliseconds that an element of a dynamic set stays without another packet
+	Left    uint64 // milliseconds left for an element of a dynamic set without another packet
 }
 
-// HeldRule is a rule as the kernel holds it, held against the one that should be at its place in the chain.
+// HeldRule is a rule as the kernel holds it, compared with the one that should be at its place in the chain.
 type HeldRule struct {
-	Handle uint64 // the kernel's number of it, which `nft -a list chain` shows
-	Same   bool   // it does what the other one does; comments and counts do not matter
+	Handle uint64 // the kernel's number for it, as in `nft -a list chain`
+	Same   bool   // does the same; comments and counts do not matter
 }
 
-// Result is what the kernel says of a transaction that it has committed.
+// Result is what the kernel reports about a committed transaction.
 type Result struct {
-	// Deleted has the elements that were deleted from sets that count, by set: with what they have counted, to the last
-	// packet.
+	// Deleted has the elements deleted from counting sets, by set, with their exact final counts.
 	Deleted map[string][]Counted
 }
 

@@ -4,14 +4,13 @@ package nft
 
 import "slices"
 
-// retirement is what a table still has the kernel hold although it is not wanted any more; the doc of the package says
-// why.
+// retirement is what a table keeps in the kernel although it is no longer wanted; the package doc says why.
 type retirement struct {
 	number  uint64 // of the last transaction
-	settled uint64 // the last one that no packet is under way from before
-	// chains that are held and not wanted, with the transaction that took away what led to them
+	settled uint64 // the last one that all packets in flight have seen
+	// held and unwanted chains, each with the transaction that removed what led to it
 	retired map[string]uint64
-	waiting []*Set // that are retired, or have elements that are
+	waiting []*Set // sets that are retired, or have retired elements
 	ripe    bool   // the next transaction has something retired to delete
 }
 
@@ -23,7 +22,7 @@ func (t *Table) Retired() uint64 {
 	return t.number
 }
 
-// Late says whether the kernel holds elements that are not wanted: it allows by them what is not allowed any more.
+// Late says whether the kernel holds unwanted elements, which still allow what is no longer allowed.
 func (t *Table) Late() bool {
 	for _, s := range t.waiting {
 		if s.wanted && len(s.late)+len(s.bridged) > 0 {
@@ -33,8 +32,8 @@ func (t *Table) Late() bool {
 	return false
 }
 
-// Reap says that no packet is under way any more that began before the kernel had committed the transaction of that
-// number, nor those before it: the next [Table.Take] deletes what they retired, unless it is wanted again.
+// Reap says that every packet from before the commit of the transaction of that number has left: the next [Table.Take]
+// deletes what was retired up to it, unless it is wanted again.
 func (t *Table) Reap(number uint64) {
 	t.settled = max(t.settled, number)
 	for _, n := range t.retired {
@@ -55,8 +54,8 @@ func (t *Table) Reap(number uint64) {
 	}
 }
 
-// retire notes that the transaction in hand takes away what leads to something, unless one before did. It returns the
-// number of that one, and whether the thing may go.
+// retire notes that the current transaction removes what leads to something, unless an earlier one did. It returns that
+// transaction's number, and whether the thing may go.
 func (t *Table) retire(since uint64) (number uint64, ripe bool) {
 	if since == 0 {
 		return t.number, false
@@ -64,7 +63,7 @@ func (t *Table) retire(since uint64) (number uint64, ripe bool) {
 	return since, since <= t.settled
 }
 
-// revive forgets of what is wanted again that it was retired, and of what is gone.
+// revive forgets the retirement of what is wanted again, or gone.
 func (t *Table) revive() {
 	for name := range t.retired {
 		if t.chains.Want()[name] != nil {
@@ -82,7 +81,7 @@ func (t *Table) revive() {
 	t.waiting = still
 }
 
-// wait lists a set in waiting.
+// wait adds a set to waiting.
 func (t *Table) wait(s *Set) {
 	if !s.listed {
 		s.listed = true
@@ -100,7 +99,7 @@ func (b *batch) retireSet(s *Set) {
 		return
 	}
 	b.table.wait(s)
-	e := edit{set: s} // the chains of these elements may be ripe before the set is
+	e := edit{set: s} // the chains of these elements may be ripe before the set
 	drop := func(k Key) {
 		if v, held := s.elements.heldAt(k); held {
 			e.drop = append(e.drop, Element{k, v})
@@ -109,7 +108,7 @@ func (b *batch) retireSet(s *Set) {
 		delete(s.late, k)
 		delete(s.bridged, k)
 	}
-	if s.Type.Counter { // the kernel tells the last counts of elements that are deleted, and not of sets
+	if s.Type.Counter { // the kernel reports the final counts of deleted elements, but not of deleted sets
 		for _, k := range slices.Collect(s.elements.held()) {
 			drop(k)
 		}
@@ -128,7 +127,7 @@ func (b *batch) retireSet(s *Set) {
 	b.edits = append(b.edits, e)
 }
 
-// retireChains leaves in delChains those that are ripe.
+// retireChains leaves only ripe chains in delChains.
 func (b *batch) retireChains() {
 	t := b.table
 	for name, c := range b.delChains {
@@ -146,7 +145,7 @@ func (b *batch) retireChains() {
 	}
 }
 
-// retireElements leaves in the edits those of the dropped elements that may go, and retires the others.
+// retireElements leaves in the edits only dropped elements that may go, and retires the others.
 func (b *batch) retireElements() {
 	var r *replacements
 	for i := range b.edits {
@@ -186,7 +185,7 @@ func (b *batch) retireElements() {
 	}
 }
 
-// late says whether an element of s that is dropped is retired.
+// late says whether a dropped element of s must be retired.
 func (b *batch) late(r *replacements, s *Set, d Element) bool {
 	since := s.late[d.Key]
 	if _, wanted := s.Get(d.Key); wanted || d.Verdict.Kind == Goto || since == 0 && !r.of(s, d.Key) {
@@ -206,16 +205,16 @@ func (b *batch) late(r *replacements, s *Set, d Element) bool {
 	return true
 }
 
-// replacements are what a transaction does by which packets may be allowed that a dropped element allowed.
+// replacements are the parts of a transaction that may allow packets that a dropped element allowed.
 type replacements struct {
 	table  *Table
-	left   map[string]bool     // sets that packets look up by rules of before, and maybe not after
+	left   map[string]bool     // sets that packets look up by the old rules, and perhaps not by the new
 	seen   map[string]bool     // chains whose sets are in left
-	added  map[[16]byte][]*Set // the sets that get an address
-	chains map[string][]*Chain // that look a set up; nil until it is needed
+	added  map[[16]byte][]*Set // the sets that an address is added to
+	chains map[string][]*Chain // the chains that look up a set; nil until needed
 }
 
-// replacements returns what the transaction in hand replaces by.
+// replacements returns the replacements in the current transaction.
 func (b *batch) replacements() *replacements {
 	t := b.table
 	r := &replacements{table: t}
@@ -242,7 +241,7 @@ func (b *batch) replacements() *replacements {
 	return r
 }
 
-// of says whether packets for which k was in s may be allowed otherwise.
+// of says whether packets that k in s allowed may be allowed in another way.
 func (r *replacements) of(s *Set, k Key) bool {
 	return r.left[s.Name] || slices.ContainsFunc(r.added[k.Addr], func(other *Set) bool {
 		return other != s && r.together(s, other)
@@ -266,7 +265,8 @@ func (r *replacements) together(one, other *Set) bool {
 	})
 }
 
-// leave notes the sets that packets look up in a chain as the kernel holds it, and in those that its rules lead to.
+// leave notes the sets that packets look up in the kernel's version of a chain, and in the chains that its rules lead
+// to.
 func (r *replacements) leave(name string) {
 	c, held := r.table.chains.HeldAt(name)
 	if !held || r.seen[name] {

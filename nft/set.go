@@ -37,7 +37,7 @@ type SetType struct {
 	Dynamic Dynamic
 }
 
-// Key is what an element of a set is found by. Which fields count is the [Fields]' to say; the others are zero.
+// Key is the key of an element of a set. The set's [Fields] say which fields count; the others are zero.
 type Key struct {
 	Addr  [16]byte // an IPv4 address in its IPv4-mapped form
 	To    [16]byte // AddrRange: the last address; AddrAddr and Flow: the second address
@@ -60,10 +60,10 @@ func PortKey(a netip.Addr, proto uint8, port uint16) Key {
 // IntervalKey returns the key of an interval of ports, both inclusive.
 func IntervalKey(first, last uint16) Key { return Key{Port: first, Last: last} }
 
-// Value is what an element carries besides its key.
+// Value is the rest of an element, besides its key.
 type Value struct {
 	Verdict Verdict // of a map's element; zero in sets
-	Comment string  // at most [MaxComment] bytes; longer ones are cut when the element is wanted
+	Comment string  // at most [MaxComment] bytes; [Set.Want] cuts longer ones
 }
 
 // Interval says whether the keys are intervals.
@@ -84,29 +84,29 @@ type Set struct {
 
 	table    *Table
 	elements elements
-	wanted   bool // false: to be deleted from the kernel
-	dirty    bool // in the table's list of such
+	wanted   bool // false: must be deleted from the kernel
+	dirty    bool // in the table's list of dirty sets
 
 	listed  bool           // in the waiting list of the table
-	retired uint64         // the transaction that took away what led to it; 0: it is not retired
-	late    map[Key]uint64 // its elements that are retired, each with the transaction that would have deleted it
+	retired uint64         // the transaction that removed what led to it; 0: not retired
+	late    map[Key]uint64 // retired elements, each with the transaction that would have deleted it
 	bridged map[Key]bridged
 }
 
-// Want makes the set hold k with v. In an interval set the caller keeps the wanted intervals disjoint.
+// Want makes the set hold k with v. The caller keeps the wanted intervals of an interval set disjoint.
 func (s *Set) Want(k Key, v Value) {
 	v.Comment = CleanComment(v.Comment)
 	s.elements.set(k, v)
 	s.table.touch(s)
 }
 
-// Unwant makes the set hold no k.
+// Unwant makes the set not hold k.
 func (s *Set) Unwant(k Key) {
 	s.elements.unset(k)
 	s.table.touch(s)
 }
 
-// Len is the number of wanted elements.
+// Len returns the number of wanted elements.
 func (s *Set) Len() int { return s.elements.len() }
 
 // Get returns what is wanted at k.
@@ -115,7 +115,7 @@ func (s *Set) Get(k Key) (Value, bool) { return s.elements.get(k) }
 // All yields the wanted elements, in no order.
 func (s *Set) All() iter.Seq2[Key, Value] { return s.elements.all() }
 
-// Elements returns the wanted elements in the order of their keys.
+// Elements returns the wanted elements, sorted by key.
 func (s *Set) Elements() []Element {
 	all := make([]Element, 0, s.Len())
 	for k, v := range s.elements.all() {
@@ -130,7 +130,7 @@ func sortElements(all []Element) {
 }
 
 func (k Key) compare(o Key) int {
-	if c := bytes.Compare(k.Addr[:], o.Addr[:]); c != 0 { // nearly always
+	if c := bytes.Compare(k.Addr[:], o.Addr[:]); c != 0 { // usually enough
 		return c
 	}
 	return cmp.Or(
@@ -140,7 +140,7 @@ func (k Key) compare(o Key) int {
 		cmp.Compare(k.Last, o.Last))
 }
 
-// Find returns the element that a lookup of k in the set ends at: k itself or, among intervals, the one around it.
+// Find returns the element that a lookup of k in the set finds: k itself or, among intervals, the one around it.
 func (s *Set) Find(k Key) (Element, bool) {
 	if !s.Type.Interval() {
 		v, ok := s.Get(k)
@@ -154,8 +154,8 @@ func (s *Set) Find(k Key) (Element, bool) {
 	return Element{}, false
 }
 
-// Finds says whether a lookup of k in a set of type t ends at the element of a key: that is k or, among intervals,
-// around it.
+// Finds says whether a lookup of k in a set of type t finds the element at a key: that is k or, among intervals, around
+// it.
 func (t SetType) Finds(k, element Key) bool {
 	switch t.Fields {
 	case AddrRange:
@@ -187,8 +187,8 @@ func (k Key) keyText(t SetType) string {
 	return addrText(first)
 }
 
-// addrText writes an address as nft(8) does, which is inet_ntop(3)'s way: unlike [netip.Addr.String] it has ::1.2.3.4
-// for ::102:304.
+// addrText writes an address as nft(8) does, by inet_ntop(3): unlike [netip.Addr.String], that writes ::1.2.3.4 for
+// ::102:304.
 func addrText(a netip.Addr) string {
 	b := a.As16()
 	if a.Is6() && [12]byte(b[:12]) == [12]byte{} && (b[12] != 0 || b[13] != 0) {
@@ -197,7 +197,7 @@ func addrText(a netip.Addr) string {
 	return a.String()
 }
 
-// rangeText writes an interval as nft(8) does: as an address or a prefix where it is one.
+// rangeText writes an interval as nft(8) does: as an address or a prefix if it is one.
 func rangeText(first, last netip.Addr) string {
 	if first == last {
 		return addrText(first)
@@ -211,7 +211,7 @@ func rangeText(first, last netip.Addr) string {
 	return addrText(first) + "-" + addrText(last)
 }
 
-// LastAddr is the highest address in p, or the zero Addr if p is not valid.
+// LastAddr returns the highest address in p, or the zero Addr if p is not valid.
 func LastAddr(p netip.Prefix) netip.Addr {
 	if !p.IsValid() {
 		return netip.Addr{}
@@ -259,7 +259,7 @@ func (t SetType) typeText() string {
 	return text
 }
 
-// keyword is what nft(8) calls an object of type t.
+// keyword is nft(8)'s word for an object of type t.
 func (t SetType) keyword() string {
 	if t.Map {
 		return "map"
@@ -285,7 +285,7 @@ func CleanComment(s string) string {
 	return clean
 }
 
-// Describe names a set of the type in an error, as "map m of type ipv4_addr : verdict".
+// Describe names a set of the type in an error, such as "map m of type ipv4_addr : verdict".
 func (t SetType) Describe(name string) string {
 	return t.keyword() + " " + name + " of type " + t.typeText()
 }

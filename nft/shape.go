@@ -9,18 +9,18 @@ import (
 	"slices"
 )
 
-// Shape is how much a table holds. It is read fast, and tells whether somebody else has changed the table, but for
-// changes that take away as much as they add.
+// Shape is how much a table holds. It is fast to read, and reveals changes by others, except those that remove as much
+// as they add.
 type Shape struct {
-	Owned  bool           // by who reads it, so that nobody else can change it; the rest is not read then
-	Chains map[string]int // their uses: the rules in a chain, and the rules and elements that lead to it
-	Sets   map[string]int // their elements, or Unknown; without the sets that rules have of their own
+	Owned  bool           // by the reader, so that nobody else can change it; the rest is not read then
+	Chains map[string]int // uses of each: the rules in the chain, and the rules and elements that lead to it
+	Sets   map[string]int // elements of each, or Unknown; without anonymous sets
 }
 
-// Unknown is the number of elements of a set that packets change, or whose kernel does not tell.
+// Unknown stands for the size of a set that packets change, or whose size the kernel does not report.
 const Unknown = -1
 
-// Shape returns the shape of the table that the kernel holds, if it is known to hold one. Its cost is that of the
+// Shape returns the shape of the table that the kernel should hold, if that is known. Its cost is proportional to the
 // elements of all maps.
 func (t *Table) Shape() (Shape, bool) {
 	if !t.known {
@@ -59,7 +59,7 @@ func (s Shape) use(v Verdict) {
 	}
 }
 
-// Difference says in words where what was read differs from the shape, or returns "".
+// Difference says in words where read differs from the shape, or returns "".
 func (s Shape) Difference(read Shape) string {
 	if read.Owned {
 		return ""
@@ -67,7 +67,7 @@ func (s Shape) Difference(read Shape) string {
 	return cmp.Or(difference("chain", "uses", s.Chains, read.Chains), difference("set", "elements", s.Sets, read.Sets))
 }
 
-// difference returns the first difference of counts by name.
+// difference returns the first difference of counts, by name.
 func difference(object, counted string, want, read map[string]int) string {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		switch n, ok := read[name]; {

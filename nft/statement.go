@@ -17,13 +17,13 @@ type Statement interface {
 	statement()
 }
 
-// CtState matches a packet whose conntrack state is one of the given.
+// CtState matches a packet whose conntrack state is one of these.
 type CtState []ConnState
 
 // ConnState is the state of a connection. The values are the kernel's bits of `ct state`.
 type ConnState uint8
 
-// The states that the rules name. The interpreter follows new connections only.
+// The states that rules use. The interpreter follows only new connections.
 const (
 	Established ConnState = 2
 	Related     ConnState = 4
@@ -41,13 +41,13 @@ func (s CtState) String() string {
 	return "ct state " + strings.Join(names, ",")
 }
 
-// CtReply matches a packet that goes against the direction of its connection's first packet.
+// CtReply matches a packet in the reply direction of its connection.
 type CtReply struct{}
 
 // String returns the match as nft(8) writes it.
 func (CtReply) String() string { return "ct direction reply" }
 
-// CtDNAT matches a packet of a connection whose destination was translated, as one to a Service is.
+// CtDNAT matches a packet of a connection whose destination was translated, such as one to a Service.
 type CtDNAT struct{}
 
 // String returns the match as nft(8) writes it.
@@ -77,13 +77,14 @@ func (s Side) addr() string { return [...]string{"saddr", "daddr"}[s] }
 // field is nft(8)'s name of the address field.
 func (s Side) field(f Family) string { return f.protocol() + " " + s.addr() }
 
-// Lookup looks the packet up in a set or map: an address of it and, by the set's type, its other fields. In a set it
-// matches when the set has the element; in a map the element's verdict follows, and a miss goes on with the next rule.
+// Lookup looks up one of the packet's addresses and, depending on the set's type, other fields in a set or map. In a
+// set it matches if the element is there; in a map the element's verdict applies, and a miss continues with the next
+// rule.
 type Lookup struct {
 	Side Side
 	Set  string
 	Type SetType // the set's
-	Not  bool    // of a set: it matches when the set does not have the element
+	Not  bool    // for a set: match if the element is not there
 }
 
 // LookupIn returns the lookup of one end of a flow in s.
@@ -114,7 +115,7 @@ type PortRange struct {
 }
 
 // Ports matches a packet by protocol and destination port. The ranges are sorted by protocol and port and do not
-// overlap; there is at least one, and with one of more than one port all are of one protocol, see [Rules]. (nft(8)
+// overlap; there is at least one, and if any has more than one port, all are of one protocol, see [Rules]. (nft(8)
 // joins ranges that touch when it loads the text, so it lists them as one.)
 type Ports []PortRange
 
@@ -144,7 +145,7 @@ func (p Ports) Compact() Ports {
 // SingleProto says whether all ranges are of one protocol.
 func (p Ports) SingleProto() bool { return len(p) > 0 && p[0].Proto == p[len(p)-1].Proto }
 
-// loadable returns matches that together match the same, and that a rule can have: see [Rules].
+// loadable returns matches that together match the same, each of which a rule can have: see [Rules].
 func (p Ports) loadable() []Ports {
 	if !slices.ContainsFunc(p, func(r PortRange) bool { return r.First != r.Last }) {
 		return []Ports{p}
@@ -258,7 +259,7 @@ func (l Limit) String() string {
 type Log struct {
 	Prefix  string // at most [MaxComment] bytes, the kernel's own limit
 	Group   uint16
-	Snaplen uint32 // bytes of the packet that are sent
+	Snaplen uint32 // bytes of the packet to send
 }
 
 // String returns the log statement as nft(8) writes it.

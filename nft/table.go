@@ -16,8 +16,8 @@ type Table struct {
 	Name    string
 	Comment string // fixed at creation
 
-	sets   map[string]*Set // also those that are to be deleted from the kernel
-	dirty  []*Set          // those of sets that may differ from the kernel's
+	sets   map[string]*Set // includes those that must be deleted from the kernel
+	dirty  []*Set          // sets that may differ from the kernel's
 	chains delta.Map[string, *Chain]
 	edited bool // a chain may differ from the kernel's
 	known  bool // false: the next transaction replaces whatever the kernel has under this name
@@ -25,14 +25,14 @@ type Table struct {
 	retirement
 }
 
-// NewTable returns an empty table that the kernel is not known to hold.
+// NewTable returns an empty table. What the kernel holds is not known.
 func NewTable(name, comment string) *Table {
 	return &Table{Name: name, Comment: CleanComment(comment), sets: make(map[string]*Set)}
 }
 
-// SetChain wants c, in place of the chain of that name if there is one. It is a no-op when c renders as before. The
-// table keeps c; the caller no longer changes it. The kernel cannot change the comment nor the base of a chain: a name
-// has the same ones until a transaction has deleted it.
+// SetChain wants c, replacing any chain of that name. It is a no-op if c renders as before. The table keeps c; the
+// caller must not change it any more. The kernel cannot change the comment or base of a chain: a name keeps the same
+// ones until a transaction has deleted it.
 func (t *Table) SetChain(c *Chain) {
 	want := t.Chain(c.Name)
 	held, _ := t.chains.HeldAt(c.Name)
@@ -40,13 +40,13 @@ func (t *Table) SetChain(c *Chain) {
 	case want != nil && want.text() == text:
 		c = want
 	case held != nil && held != want && held.text() == text:
-		c = held // so that a chain which changes to and fro is left alone, and its counters too
+		c = held // so that a chain that flips back and forth is left alone, with its counters
 	}
 	t.edited = t.edited || c != want
 	t.chains.Set(c.Name, c)
 }
 
-// DeleteChain wants no chain of that name. The caller also deletes what refers to it, before the next [Table.Take].
+// DeleteChain wants no chain of that name. The caller must also delete what refers to it before the next [Table.Take].
 func (t *Table) DeleteChain(name string) {
 	t.edited = t.edited || t.chains.Want()[name] != nil
 	t.chains.Unset(name)
@@ -55,8 +55,8 @@ func (t *Table) DeleteChain(name string) {
 // Chain returns the wanted chain of that name, or nil.
 func (t *Table) Chain(name string) *Chain { return t.chains.Want()[name] }
 
-// Set returns the wanted set of that name and makes an empty one if there is none. A name has the same type and comment
-// until a transaction has deleted it.
+// Set returns the wanted set of that name, and makes an empty one if there is none. A name keeps the same type and
+// comment until a transaction has deleted it.
 func (t *Table) Set(name string, typ SetType, comment string) *Set {
 	s := t.sets[name]
 	if s == nil {
@@ -64,7 +64,7 @@ func (t *Table) Set(name string, typ SetType, comment string) *Set {
 		t.sets[name] = s
 	}
 	if !s.wanted {
-		// The kernel may still hold it, with the elements that it had.
+		// The kernel may still hold it, with its old elements.
 		s.elements.clear()
 		s.wanted = true
 		t.touch(s)
@@ -72,8 +72,8 @@ func (t *Table) Set(name string, typ SetType, comment string) *Set {
 	return s
 }
 
-// DeleteSet wants no set of that name. The caller also deletes what refers to it, before the next [Table.Take], and
-// uses its [Set] no more.
+// DeleteSet wants no set of that name. The caller must also delete what refers to it before the next [Table.Take], and
+// not use its [Set] any more.
 func (t *Table) DeleteSet(name string) {
 	s := t.sets[name]
 	if s == nil || !s.wanted {
@@ -132,8 +132,8 @@ func byChain(a, b *Chain) int {
 	return cmp.Compare(a.Name, b.Name)
 }
 
-// Forget says that nothing is known of what the kernel holds: the next [Table.Take] replaces the whole table. It is the
-// one way back after a failed transaction or a change by somebody else.
+// Forget discards what is known about the kernel: the next [Table.Take] replaces the whole table. It is the only
+// recovery after a failed transaction or a change by another program.
 func (t *Table) Forget() {
 	t.known = false
 	t.chains.Forget()
@@ -144,15 +144,15 @@ func (t *Table) Forget() {
 	}
 }
 
-// Known says whether it is known what the kernel holds. If not, the next [Table.Take] replaces the whole table.
+// Known says whether the kernel's content is known. If not, the next [Table.Take] replaces the whole table.
 func (t *Table) Known() bool { return t.known }
 
 // Changed says whether the next [Table.Take] may have something to do. It costs nothing.
 func (t *Table) Changed() bool { return !t.known || len(t.dirty) > 0 || t.edited || t.ripe }
 
-// Take returns the transaction that makes the kernel hold what is wanted, but for what has to be retired first, or nil
-// when there is nothing to do. Its cost is proportional to the difference. From then on the table takes the transaction
-// as committed; if it fails, call [Table.Forget].
+// Take returns the transaction that makes the kernel hold what is wanted, except for what must be retired first, or nil
+// if there is nothing to do. Its cost is proportional to the difference. The table considers the transaction committed
+// from then on; if it fails, call [Table.Forget].
 func (t *Table) Take() *Transaction {
 	if !t.Changed() {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// String returns the table in nft(8) syntax: what `nft -f` loads and, of a table loaded so, `nft -s list table` of
-// version 1.0.6 prints, but for the order of elements. Sets come before chains, each by name.
+// String returns the table in nft(8) syntax: what `nft -f` loads and `nft -s list table` (version 1.0.6) then prints,
+// except for the order of elements. Sets come before chains, each sorted by name.
 func (t *Table) String() string {
 	var b strings.Builder
 	_, _ = t.WriteTo(&b) // a Builder does not fail
@@ -33,7 +33,7 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// declaration is what stands in the set's block before the elements.
+// declaration returns the lines of the set's block before the elements.
 func (s *Set) declaration() []string {
 	lines := append([]string{"type " + s.Type.typeText()}, s.Type.Dynamic.declaration()...)
 	if s.Type.Size > 0 {
@@ -69,7 +69,7 @@ func (s *Set) text() string {
 	return b.String()
 }
 
-// declaration is what stands in the chain's block before the rules.
+// declaration returns the lines of the chain's block before the rules.
 func (c *Chain) declaration() []string {
 	var lines []string
 	if c.Base != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Verb is what an operation does to its object.
+// Verb is what an operation does with its object.
 type Verb uint8
 
 // The verbs, in nft(8)'s words.
@@ -27,29 +27,29 @@ const (
 // Op is one operation of a transaction.
 type Op struct {
 	Verb     Verb
-	Set      *Set      // of the set and element verbs; only its name, type and comment are to be read
+	Set      *Set      // for the set and element verbs; only its name, type and comment may be read
 	Chain    *Chain    // of the chain verbs and AddRule
 	Rule     *Rule     // of AddRule
 	Elements []Element // of the element verbs
 
-	// Unreached says that no packet can come to the object when the transaction begins: it is new, or revived.
+	// Unreached says that no packet can reach the object when the transaction begins: it is new or revived.
 	Unreached bool
 
-	// First says that this is to be committed before what changes the rules by which packets come here. It is the first
-	// of two operations, which delete and add the same keys at the same places.
+	// First says that this must be committed before the rules change by which packets get here. It marks the first of
+	// two operations that delete and add the same keys.
 	First bool
 }
 
-// Transaction is a list of operations on one table that the kernel commits all or none. The order of the operations is
-// the order of dependency: what is referred to is there before, and goes after, what refers to it; elements are deleted
-// before others are added.
+// Transaction is a list of operations on one table, of which the kernel commits all or none. They are in order of
+// dependency: objects are added before and deleted after what refers to them; elements are deleted before others are
+// added.
 type Transaction struct {
 	Table   string
 	Comment string // the table's
 	Ops     []Op
 
-	// Detached says that the table may deny nothing while it is replaced: another one does, with the same rules. So the
-	// replacement may be split.
+	// Detached says that the table need not be in force while it is replaced, because another table with the same rules
+	// is. So the replacement may be split.
 	Detached bool
 }
 
@@ -74,8 +74,7 @@ func (tx *Transaction) String() string {
 	return b.String()
 }
 
-// command splits the operation into the words of its command in nft(8): what is done, to what kind of object, and its
-// name, which a table's command does not have.
+// command returns the verb, kind of object and name of the operation's nft(8) command; a table's command has no name.
 func (op Op) command() (verb, object, name string) {
 	switch op.Verb {
 	case FlushChain:
@@ -98,7 +97,7 @@ func (op Op) command() (verb, object, name string) {
 	return verb, "element", op.Set.Name
 }
 
-// Describe names the operation's object in an error, as "add set ingress-pods-4".
+// Describe names the operation's object in an error, such as "add set ingress-pods-4".
 func (op Op) Describe() string {
 	verb, object, name := op.command()
 	switch op.Verb {

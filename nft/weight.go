@@ -5,8 +5,8 @@ package nft
 // PerObject is the weight of a chain, set or rule.
 const PerObject = 10
 
-// Weight is how long the kernel takes for the operation: an element weighs 1, an interval 2, its two ends, and a chain,
-// set or rule as much as some elements.
+// Weight measures how long the kernel takes for the operation: an element weighs 1, an interval 2, for its two ends,
+// and a chain, set or rule PerObject.
 func (op Op) Weight() int {
 	if len(op.Elements) > 0 {
 		return len(op.Elements) * op.Set.Type.Weight()
@@ -15,7 +15,7 @@ func (op Op) Weight() int {
 	if op.Rule != nil {
 		for _, statement := range op.Rule.Statements {
 			if ports, ok := statement.(Ports); ok {
-				// a set: its name is searched for among those of all others
+				// a set: the kernel searches for its name among all others
 				weight += 5*PerObject + len(ports)*PerObject/2
 			}
 		}

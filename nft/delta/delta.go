@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package delta has a map that is wanted, and how another one differs from it that somebody else holds.
+// Package delta has a map that is wanted, and knows where the map that the kernel holds differs from it.
 package delta
 
 import "iter"
 
-// Map pairs the map that is wanted with the map that the kernel holds. It stores the wanted one, and of the held one
-// only the keys where the two differ, so that in the steady state nothing is stored twice and the difference is always
-// at hand.
+// Map pairs the wanted map with the one that the kernel holds. It stores the wanted one, and of the held one only the
+// keys where they differ, so that in the steady state nothing is stored twice and the difference is always at hand.
 //
 //	          want                 held
 //	┌──────────────────────┬─────────────────────┐
@@ -21,7 +20,7 @@ import "iter"
 type Map[K, V comparable] struct {
 	want    map[K]V
 	differs map[K]held[V]
-	known   bool // false: the kernel holds nothing of this, all of want is missing there
+	known   bool // false: the kernel holds nothing, all of want is missing
 }
 
 // held is the kernel's side of one key.
@@ -30,7 +29,7 @@ type held[V any] struct {
 	present bool
 }
 
-// Want is what is wanted; not to be changed.
+// Want returns the wanted map; the caller must not change it.
 func (d *Map[K, V]) Want() map[K]V { return d.want }
 
 // Known says whether anything was taken since the last [Map.Forget].
@@ -59,7 +58,7 @@ func (d *Map[K, V]) Unset(k K) {
 	d.note(k, held[V]{old, true}, held[V]{})
 }
 
-// note records that what is wanted at k went from one value to another.
+// note records that the wanted value at k changed.
 func (d *Map[K, V]) note(k K, from, to held[V]) {
 	if !d.known {
 		return
@@ -70,7 +69,7 @@ func (d *Map[K, V]) note(k K, from, to held[V]) {
 	d.compare(k, to, from)
 }
 
-// compare notes what the kernel holds at k if something else is wanted.
+// compare notes what the kernel holds at k, if it is not what is wanted.
 func (d *Map[K, V]) compare(k K, want, kernel held[V]) {
 	if kernel == want {
 		delete(d.differs, k)
@@ -82,8 +81,8 @@ func (d *Map[K, V]) compare(k K, want, kernel held[V]) {
 	d.differs[k] = kernel
 }
 
-// Take calls drop for each key and value that the kernel holds and should not, then add for each that it lacks; from
-// then on the map takes the wanted state as held. Its cost is that of the calls.
+// Take calls drop for each key and value that the kernel holds and should not, and then add for each that it lacks;
+// from then on the map considers the wanted state held. It costs only the calls.
 //
 // A key whose value changes is dropped just before it is added. Until the first call, and after [Map.Forget], there is
 // nothing to drop.
@@ -115,10 +114,10 @@ func (d *Map[K, V]) HeldAt(k K) (V, bool) {
 	return v, wanted && d.known
 }
 
-// Keep says that the kernel holds v at k after all.
+// Keep notes that the kernel holds v at k after all.
 func (d *Map[K, V]) Keep(k K, v V) { d.hold(k, held[V]{v, true}) }
 
-// Lose says that the kernel holds nothing at k after all.
+// Lose notes that the kernel holds nothing at k after all.
 func (d *Map[K, V]) Lose(k K) { d.hold(k, held[V]{}) }
 
 func (d *Map[K, V]) hold(k K, kernel held[V]) {
@@ -126,7 +125,7 @@ func (d *Map[K, V]) hold(k K, kernel held[V]) {
 	d.compare(k, held[V]{v, wanted}, kernel)
 }
 
-// Forget says that the kernel holds nothing.
+// Forget notes that the kernel holds nothing.
 func (d *Map[K, V]) Forget() {
 	d.known, d.differs = false, nil
 }
@@ -150,7 +149,7 @@ func (d *Map[K, V]) Held() iter.Seq2[K, V] {
 	}
 }
 
-// Changed yields the keys that the kernel holds with another value than is wanted.
+// Changed yields the keys that the kernel holds with a value other than the wanted one.
 func (d *Map[K, V]) Changed() iter.Seq[K] {
 	return func(yield func(K) bool) {
 		for k, kernel := range d.differs {
@@ -161,7 +160,7 @@ func (d *Map[K, V]) Changed() iter.Seq[K] {
 	}
 }
 
-// HeldLen is the number of keys that the kernel holds.
+// HeldLen returns the number of keys that the kernel holds.
 func (d *Map[K, V]) HeldLen() int {
 	if !d.known {
 		return 0

@@ -14,7 +14,7 @@ import (
 )
 
 // commit sends a batch and reads the kernel's verdict. The kernel works inside the send call: when it returns, all
-// answers there will ever be are in the receive buffer.
+// answers are in the receive buffer.
 func (c *Conn) commit(e *message.Encoder) (nft.Result, error) {
 	if err := c.socket.send(e.Buf); err != nil {
 		if errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.ENOMEM) {
@@ -42,16 +42,16 @@ func (c *Conn) commit(e *message.Encoder) (nft.Result, error) {
 type verdict struct {
 	encoder   *message.Encoder
 	refused   *Error
-	named     nft.Refused // what it says, of objects
-	failure   unix.Errno  // of the message.Batch as a whole
-	lastOp    int         // that was refused
+	named     nft.Refused // refusals of objects
+	failure   unix.Errno  // of the whole batch
+	lastOp    int         // the last refused one
 	confirmed bool
 	lost      bool
 
-	deleted map[string][]nft.Counted // that were asked to be echoed
+	deleted map[string][]nft.Counted // elements echoed on request
 }
 
-// read takes a datagram of answers: NLMSG_ERROR, whose error is 0 when it only confirms, and echoes of deletions.
+// read takes a datagram of answers: NLMSG_ERROR, with error 0 for an acknowledgement, and echoes of deletions.
 func (v *verdict) read(b []byte) {
 	for h, body := range message.Messages(b) {
 		if h.Type == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELSETELEM {
@@ -74,7 +74,7 @@ func (v *verdict) read(b []byte) {
 	}
 }
 
-// echo takes the kernel's copy of deleted elements, which has their counters. It has no sequence number.
+// echo takes the kernel's copy of deleted elements, with their counters. It has no sequence number.
 func (v *verdict) echo(body []byte) {
 	const generic = message.HeaderLen - unix.NLMSG_HDRLEN // length of nfgenmsg
 	if len(body) < generic {
@@ -96,7 +96,7 @@ func (v *verdict) echo(body []byte) {
 	v.deleted[name] = append(v.deleted[name], d.Finish()...)
 }
 
-// refuse takes the refusal of a message. offset is where in the message the fault is, or 0.
+// refuse takes the refusal of a message. offset is where in the message the fault is; 0 if not known.
 func (v *verdict) refuse(m message.Message, errno unix.Errno, offset int) {
 	if cause, tells := causeOf(errno); tells {
 		v.named.Add(v.encoder.Tx.Ops[m.Op], v.encoder.ElementOf(m, offset), cause, errno)

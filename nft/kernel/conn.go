@@ -15,42 +15,42 @@ import (
 
 // Config says how to connect. The zero value is ready to use.
 type Config struct {
-	// Needs is what the tables will need of the kernel: Open tries each of it, and nothing else.
+	// Needs is what the tables will need from the kernel: Open tries each of these, and nothing else.
 	Needs Needs
 
-	// Own makes the connection the owner of the tables it creates, where the kernel can (Linux 6.9): nobody else may
-	// change them, `nft flush ruleset` passes them by, and they stay in force without an owner when the connection is
+	// Own makes the connection the owner of the tables it creates, if the kernel can (Linux 6.9): nobody else may
+	// change them, `nft flush ruleset` skips them, and they stay in force without an owner when the connection is
 	// closed.
 	Own bool
 }
 
 // Conn is a connection to nf_tables. It is safe for concurrent use: transactions are committed one after another, and
-// reads go on meanwhile. Some transactions read themselves, so whoever else reads much has a [Reader] of his own.
+// reads run beside them. Transactions may read, too, so heavy readers should have a [Reader] of their own.
 type Conn struct {
 	*Reader
 
 	config Config
 	port   uint32 // of the socket that writes
 
-	// What probe finds out.
+	// Set by probe.
 	flags     uint32 // of new tables
 	flushMaps bool   // before their deletion
-	everyWay  bool   // through the chains is walked by a commit
+	everyWay  bool   // a commit walks every way through the chains
 
 	mu       sync.Mutex // guards the fields below
 	socket   *socket
 	seq      uint32            // of the next message
-	buf      []byte            // of the last message.Batch, to be used again
-	messages []message.Message // of the last message.Batch, to be used again
+	buf      []byte            // of the last message.Batch; reused
+	messages []message.Message // of the last message.Batch; reused
 	answer   []byte
 	watchers map[*Watcher]struct{}
 }
 
 const (
-	// bytes of answers that the socket holds: a refused batch may have one for each of its messages
+	// bytes of answers that the socket holds: a refused batch may get one for each message
 	answers     = 4 << 20
 	answerBytes = 16 << 10 // of one answer: a header and some attributes
-	keepBuffer  = 1 << 20  // bytes of a message.Batch's buffer that are kept for the next one
+	keepBuffer  = 1 << 20  // largest message.Batch buffer, in bytes, that is kept for the next one
 )
 
 // Open connects to nf_tables in the network namespace of the calling thread, and tries out what [Config] says will be
@@ -102,14 +102,14 @@ func (c *Conn) Close() error {
 // Owns says whether the connection owns the tables it creates: [Config].Own was set, and the kernel can.
 func (c *Conn) Owns() bool { return c.flags&message.TableOwner != 0 }
 
-// A Lack is something that the kernel cannot do, and that netpold can do without.
+// A Lack is a feature that the kernel lacks and netpold can do without.
 type Lack struct {
 	What   string // in one clause
-	Since  string // the Linux versions that can do it
-	Effect string // of the lack on what is enforced
+	Since  string // the Linux versions that have it
+	Effect string // of the lack on enforcement
 }
 
-// Lacks returns what the kernel was found to lack of what [Config] asks for.
+// Lacks returns what the kernel lacks of what [Config] asks for.
 func (c *Conn) Lacks() []Lack {
 	var lacks []Lack
 	if c.config.Own && !c.Owns() {
@@ -127,17 +127,17 @@ func (c *Conn) Lacks() []Lack {
 	return lacks
 }
 
-// WalksEveryWay says whether a commit walks every way through the chains, and not each chain once, so that jumps from
-// jumps multiply what it takes. It is found out where [Config].Needs has Policies.
+// WalksEveryWay says whether a commit walks every way through the chains, instead of each chain once, so that nested
+// jumps multiply its cost. It is known only if [Config].Needs has Policies.
 func (c *Conn) WalksEveryWay() bool { return c.everyWay }
 
-// Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits one after the
-// other what [stages.Of] splits. A nil transaction is committed already.
+// Apply commits a transaction: all of it or, with an error, nothing that a packet can meet. It commits the stages of
+// [stages.Of] one after the other. A nil transaction is a no-op.
 //
 // The kernel works while the caller waits, some 10 ms for 10,000 elements, and cannot be interrupted: ctx counts until
-// a stage is sent. What has no encoding, and what the kernel refuses, is an [*nft.Refused]. After [ErrStateUnknown],
-// and only then, the transaction may have been committed. The table that it is from takes it for committed in any case;
-// after an error, [nft.Table.Forget] puts that right. With an error, too, the result has what was deleted before.
+// a stage is sent. If something has no encoding, or the kernel refuses it, the error is an [*nft.Refused]. After
+// [ErrStateUnknown], and only then, the transaction may have been committed. Its table considers it committed in any
+// case; after an error, [nft.Table.Forget] corrects that. Even with an error, the result has what was deleted before.
 func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,7 +152,7 @@ func (c *Conn) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, erro
 	return result, nil
 }
 
-// apply commits a transaction as it is.
+// apply commits a transaction without splitting it.
 func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nft.Result{}, err
@@ -174,7 +174,7 @@ func (c *Conn) apply(ctx context.Context, tx *nft.Transaction) (nft.Result, erro
 	return c.commit(&e)
 }
 
-// keep keeps the memory of a batch for the next one, unless it is unusually large.
+// keep keeps a batch's memory for the next one, unless it is unusually large.
 func (c *Conn) keep(b *message.Batch) {
 	c.seq += uint32(len(b.Messages))
 	c.buf, c.messages = b.Buf, b.Messages
@@ -183,10 +183,9 @@ func (c *Conn) keep(b *message.Batch) {
 	}
 }
 
-// DeleteTable deletes a table of the inet family. That there is none is not an error.
+// DeleteTable deletes a table of the inet family. A missing table is not an error.
 func (c *Conn) DeleteTable(ctx context.Context, name string) error {
-	// To add it first is faster than to be refused: the kernel waits for its readers, some 10 ms, before it answers
-	// ENOENT.
+	// Adding it first is faster than a refusal: the kernel waits for its readers, some 10 ms, before it answers ENOENT.
 	tx := &nft.Transaction{Table: name, Ops: []nft.Op{{Verb: nft.AddTable}, {Verb: nft.DeleteTable}}}
 	_, err := c.Apply(ctx, tx)
 	return err

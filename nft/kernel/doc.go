@@ -6,8 +6,8 @@
 // One [nft.Transaction] is one netlink datagram and one commit: the kernel takes all of it or nothing. No table is read
 // from the kernel before a write. An error names the object that the kernel refused, see [Error].
 //
-// The messages are package message's. Replies are received by github.com/mdlayher/netlink; a transaction's answers and
-// notifications are read here, since that library cannot read without waiting.
+// Package message has the messages. Replies are received by github.com/mdlayher/netlink; a transaction's answers and
+// notifications are read here, since that library cannot read without blocking.
 //
-// It needs CAP_NET_ADMIN, nothing else, and what [Open] checks by trying: docs/kernels.md has the Linux versions.
+// It needs only CAP_NET_ADMIN, and the kernel features that [Open] tries out: docs/kernels.md has the Linux versions.
 package kernel

@@ -243,7 +243,7 @@ func TestNotEncodable(t *testing.T) {
 		{"add rule to chain c: tcp dport 9-8: ports 9-8: the first is after the last",
 			rule(nft.Ports{ports(nft.TCP, 9, 8)})},
 		{"add rule to chain c: meta l4proto . th dport { tcp . 8-9, udp . 1 }: " +
-			"a port range for several protocols, each of which needs a rule of its own",
+			"a port range for several protocols; each needs its own rule",
 			rule(nft.Ports{ports(nft.TCP, 8, 9), ports(nft.UDP, 1, 1)})},
 	} {
 		table := nft.NewTable("t", "")

@@ -13,28 +13,27 @@ import (
 
 var (
 	// ErrStateUnknown says that the kernel may or may not have committed a transaction: its answer was lost. The caller
-	// forgets what it knows of the kernel ([nft.Table.Forget]) and commits the whole table.
+	// should forget what it knows about the kernel ([nft.Table.Forget]) and commit the whole table.
 	ErrStateUnknown = errors.New("the kernel's answer was lost; its state is unknown")
 
-	// ErrOwned says that another process owns the table and alone may change it, until that process closes its
-	// connection: an older netpold that still runs, for one.
+	// ErrOwned says that another process, such as an older netpold that is still running, owns the table: only that
+	// process may change it until it closes its connection.
 	ErrOwned = errors.New("another netpold owns the table")
 
-	// ErrNotSupported says that the kernel lacks something netpold needs. The error that wraps it names that, and the
-	// Linux version that has it.
+	// ErrNotSupported says that the kernel lacks something that netpold needs. The error that wraps it names that, and
+	// the Linux version that has it.
 	ErrNotSupported = errors.New("not supported by this kernel")
 )
 
-// Error is the kernel's refusal of a transaction. The kernel has changed nothing. Unless it says nothing of the
-// transaction, as that another process owns the table, it is the Err of an [*nft.Refused].
+// Error is the kernel's refusal of a transaction. The kernel has changed nothing. It is the Err of an [*nft.Refused],
+// unless it is not about the transaction's content, for example if another process owns the table.
 type Error struct {
 	// Object is what was refused: the operation as [nft.Op.Describe] names it or, where the kernel says which of many
 	// elements is to blame, that element's command as nft(8) writes it.
 	Object string
 
-	// Errno is the kernel's reason. ENOENT: something that is referred to is missing. EEXIST: an element or set is
-	// there already, or an interval overlaps another. EBUSY: something that is deleted is still referred to. EPERM: see
-	// ErrOwned.
+	// Errno is the kernel's reason. ENOENT: a referenced object is missing. EEXIST: an element or set exists already,
+	// or an interval overlaps another. EBUSY: a deleted object is still referenced. EPERM: see ErrOwned.
 	Errno unix.Errno
 
 	// Others is the number of further operations of the transaction that were refused.
@@ -56,14 +55,13 @@ func (e *Error) Error() string {
 // Unwrap returns the Errno.
 func (e *Error) Unwrap() error { return e.Errno }
 
-// Is makes EPERM be ErrOwned: what a lack of privileges refuses is not an operation but the whole batch, see
-// [Conn.Apply].
+// Is treats EPERM as ErrOwned: a lack of privileges would refuse the whole batch, not an operation, see [Conn.Apply].
 func (e *Error) Is(target error) bool { return target == ErrOwned && e.Errno == unix.EPERM }
 
-// causeOf returns what an errno tells of the objects of a transaction, and false if it tells nothing of them: the same
-// may be taken later.
+// causeOf returns what an errno says about the objects of a transaction, and false if it says nothing about them: the
+// same transaction may succeed later.
 func causeOf(errno unix.Errno) (nft.Cause, bool) {
-	const restartSys, restartBlock = 512, 516 // of the kernel alone, which they should not leave
+	const restartSys, restartBlock = 512, 516 // internal to the kernel; should never get out
 	switch errno {
 	case unix.EPERM, unix.EINTR, unix.EAGAIN, unix.ENOBUFS, unix.ERESTART:
 		return 0, false
@@ -75,8 +73,7 @@ func causeOf(errno unix.Errno) (nft.Cause, bool) {
 	return nft.Unfit, errno < restartSys || errno > restartBlock
 }
 
-// refusal returns the error of a batch as the refusal of what is in it, if it is one. What of it is to blame is not
-// known.
+// refusal returns the error of a batch as an [nft.Refused] with unknown culprits, if it is a refusal.
 func refusal(err error) error {
 	var errno unix.Errno
 	if !errors.As(err, &errno) {

@@ -19,17 +19,17 @@ var ErrLocked = errors.New("the lock is taken")
 // Lock is a lock on a network namespace that only a process with CAP_NET_ADMIN there can take: an empty table of the
 // inet family.
 type Lock struct {
-	Comment string // by which who took it tells of itself
+	Comment string // from the process that took it, about itself
 
-	// Held says that who took it still has it. From Linux 5.12 on the kernel deletes the table with the socket that
-	// made it, so that this is always so. Before that the table stays when the process ends, and Held is not set.
+	// Held says that the process that took the lock still has it. From Linux 5.12 on that is always so, as the kernel
+	// deletes the table with the socket that made it. Before that the table outlives the process, and Held is not set.
 	Held bool
 
 	handle []byte // the kernel's number of the table
 }
 
-// Lock takes the lock of a name until c is closed, in place of a stale one if that is not nil. If somebody else has
-// taken it, the error is ErrLocked.
+// Lock takes a lock until c is closed, replacing stale if that is not nil. If another process has the lock, the error
+// is ErrLocked.
 func (c *Conn) Lock(ctx context.Context, name, comment string, stale *Lock) error {
 	err := c.lock(ctx, lockTable{name, comment, message.TableOwner, stale})
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // the kernel knows no owners
@@ -39,20 +39,21 @@ func (c *Conn) Lock(ctx context.Context, name, comment string, stale *Lock) erro
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrOwned), errors.Is(err, unix.EEXIST),
-		errors.Is(err, unix.ENOENT): // the stale one is gone already
+		errors.Is(err, unix.ENOENT): // stale is gone already
 		err = ErrLocked
 	}
 	return fmt.Errorf("lock %s: %w", name, err)
 }
 
-// lockTable is the table to make, in place of one or not.
+// lockTable is the table to make, perhaps in place of another.
 type lockTable struct {
 	name, comment string
 	flags         uint32
 	stale         *Lock
 }
 
-// lock makes the table. To delete the stale one by its number makes sure that of two who found it stale, one succeeds.
+// lock makes the table. Deleting the stale one by its handle makes sure that of two processes that find it stale, only
+// one succeeds.
 func (c *Conn) lock(ctx context.Context, l lockTable) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -79,8 +80,8 @@ func (c *Conn) lock(ctx context.Context, l lockTable) error {
 	return err
 }
 
-// ReadLock returns the lock of a name, or an error that is [fs.ErrNotExist] if nobody has taken it. It takes
-// CAP_NET_ADMIN too: without, the error is [fs.ErrPermission].
+// ReadLock returns a lock, or [fs.ErrNotExist] if nobody has taken it. It needs CAP_NET_ADMIN, too; without it, the
+// error is [fs.ErrPermission].
 func ReadLock(ctx context.Context, name string) (Lock, error) {
 	r, err := OpenReader()
 	if err != nil {

@@ -17,15 +17,15 @@ import (
 	"github.com/netpold/netpold/nft/kernel/message"
 )
 
-// Needs is what tables need of the kernel.
+// Needs is what tables need from the kernel.
 type Needs uint8
 
-// What [Open] tries out if it is named. To read, and to delete tables, needs none of them.
+// What [Open] can try out. Reading and deleting tables needs none of them.
 const (
-	Policies Needs = 1 << iota // what every table of policies has
+	Policies Needs = 1 << iota // what every table with policies has
 	Log                        // rules that log, at a limited rate
 	Reject                     // rules that reject
-	Guard                      // rules about addresses that no known pod has
+	Guard                      // rules about addresses that belong to no known pod
 	Observe                    // rules that count flows
 
 	Everything = Policies | Log | Reject | Guard | Observe
@@ -33,13 +33,13 @@ const (
 
 // requirement is something that tables cannot do without.
 type requirement struct {
-	needs Needs // by any of which it is tried
+	needs Needs // any of these needs it
 	what  string
-	since string             // the Linux version that has it, and the option it is built with
+	since string             // the Linux version that has it, and its build option
 	steps []func(*nft.Table) // edits of a table, each committed before the next
 }
 
-// hasMapRelease is since when the deletion of a map lets go of the chains that it names at once.
+// hasMapRelease is since when deleting a map immediately releases the chains that it names.
 const hasMapRelease = "5.10.188, 5.15.120, 6.1.36, 6.4"
 
 // hasOneWalk is since when a commit walks each chain once.
@@ -123,7 +123,7 @@ func dropped(t *nft.Table) {
 	t.DeleteChain("chain")
 }
 
-// intervals replaces what an interval set has by intervals between 10.0.0.0 and 10.0.0.255.
+// intervals replaces the content of an interval set by intervals between 10.0.0.0 and 10.0.0.255.
 func intervals(want ...[2]byte) func(*nft.Table) {
 	addr := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, n}) }
 	return func(t *nft.Table) {
@@ -137,7 +137,7 @@ func intervals(want ...[2]byte) func(*nft.Table) {
 	}
 }
 
-// probe tries out what the tables need, and whether they can be owned if they are to be.
+// probe tries out what the tables need, and, if they are to be owned, whether they can be.
 func (c *Conn) probe() error {
 	ctx := context.Background()
 	name := fmt.Sprintf("netpold-probe-%d", c.port)
@@ -161,8 +161,8 @@ func (c *Conn) probe() error {
 	return nil
 }
 
-// probeWalk finds out whether a commit walks every way through the chains. Only what it takes tells: chains that name
-// the next one four times each are walked as quickly as those that name it once, or not.
+// probeWalk finds out whether a commit walks every way through the chains. Only timing can tell: whether chains that
+// jump to the next one four times take longer than chains that do once.
 func (c *Conn) probeWalk(ctx context.Context, name string) error {
 	const jumps, much = 4, 3
 	runtime.LockOSThread()
@@ -185,9 +185,9 @@ func (c *Conn) probeWalk(ctx context.Context, name string) error {
 	return nil
 }
 
-// ladder makes chains of so many rules, of which some jump to the next chain. No packet comes to them.
+// ladder makes chains with rules rules each, of which jumps jump to the next chain. No packet reaches them.
 func ladder(t *nft.Table, jumps, rules int) {
-	const rungs = 11 // a million ways, some 20 ms of a kernel that walks them all; of a quarter, noise makes too much
+	const rungs = 11 // a million ways: some 20 ms if the kernel walks them all; a quarter would drown in noise
 	for i := range rungs {
 		c := &nft.Chain{Name: fmt.Sprint("rung-", i)}
 		for n := range rules {
@@ -204,16 +204,16 @@ func ladder(t *nft.Table, jumps, rules int) {
 	}})
 }
 
-// cpuTime is what the calling thread has used, in the kernel too.
+// cpuTime is the CPU time of the calling thread, including the kernel's.
 func cpuTime() time.Duration {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // cannot fail
 	return time.Duration(t.Nano())
 }
 
-// require tries out one requirement. Where the kernel is busy, the deletion of a map has not let go of the chains that
-// it names: the kernel does that some time after the transaction, too late for the next, which deletes the chains. A
-// flush does it at once, at a cost for each element.
+// require tries out one requirement. A busy kernel releases the chains that a deleted map names only some time after
+// the transaction, too late for the next one, which deletes the chains. A flush releases them at once, at a cost for
+// each element.
 func (c *Conn) require(ctx context.Context, name string, r requirement) error {
 	err := c.try(ctx, name, r.steps)
 	if errors.Is(err, unix.EBUSY) && !c.flushMaps {
@@ -221,7 +221,7 @@ func (c *Conn) require(ctx context.Context, name string, r requirement) error {
 		err = errors.Join(c.DeleteTable(ctx, name), c.try(ctx, name, r.steps))
 	}
 	switch {
-	case err == nil, errors.Is(err, unix.EPERM): // privileges, not the kernel's abilities
+	case err == nil, errors.Is(err, unix.EPERM): // about privileges, not the kernel's abilities
 		return err
 	default:
 		return fmt.Errorf("%s (Linux %s): %w: %w", r.what, r.since, ErrNotSupported, err)
@@ -243,8 +243,8 @@ func (c *Conn) try(ctx context.Context, name string, steps []func(*nft.Table)) e
 	return nil
 }
 
-// probeOwn sets the flags of owned tables if the kernel takes them. Older kernels know an owner (5.12) but no
-// persistence (6.9): their tables vanish with the owner, which lets all traffic through, so they are not owned.
+// probeOwn sets the flags of owned tables if the kernel takes them. Older kernels have owners (5.12) but no persistence
+// (6.9): an owned table would vanish with its owner and let all traffic through, so there tables are not owned.
 func (c *Conn) probeOwn(ctx context.Context, name string) error {
 	c.flags = message.TableOwner | message.TablePersist
 	err := c.try(ctx, name, steps(func(*nft.Table) {}))

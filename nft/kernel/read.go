@@ -16,20 +16,19 @@ import (
 	"github.com/netpold/netpold/nft/kernel/message"
 )
 
-// Reader reads from nf_tables on a socket of its own. One caller reads at a time, and who waits for his turn does so
-// until his context ends. Nothing here waits for a transaction, nor a transaction for it: the kernel answers reads
-// beside its commits.
+// Reader reads from nf_tables on its own socket. One caller reads at a time; others wait for their turn until their
+// context ends. Reads do not wait for transactions, nor transactions for reads: the kernel answers during commits.
 type Reader struct {
 	conn     *netlink.Conn
-	turn     chan struct{} // capacity 1: full during an exchange, which alone uses the fields below
+	turn     chan struct{} // capacity 1: full during an exchange; guards the fields below
 	requests int           // sent so far
-	left     bool          // something of the last reply may be left to read
+	left     bool          // part of the last reply may be unread
 }
 
 // OpenReader opens a reader, in the network namespace of the calling thread.
 func OpenReader() (*Reader, error) {
-	// Without the options of dial: netlink takes an extended answer whose request is capped for one that is cut short
-	// (github.com/mdlayher/netlink/pull/176 left that open).
+	// Without the options of dial: the netlink library takes an extended answer with a capped request for a truncated
+	// one (github.com/mdlayher/netlink/pull/176 left that open).
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{MessageBufferSize: readChunk})
 	if err != nil {
 		return nil, fmt.Errorf("read from nf_tables: %w", err)
@@ -40,10 +39,10 @@ func OpenReader() (*Reader, error) {
 // Close closes the reader.
 func (r *Reader) Close() error { return r.conn.Close() }
 
-// Elements returns the elements of a set, which is of type t, in no order. They are those of one moment: a read that a
-// transaction came in between is repeated, some times within about a second. If all were, the error is [ErrTorn], and
-// the elements are those that the last read saw. One read takes some 0.3 s for 100,000 elements. A dynamic set is read
-// once, whatever comes in between: then an element may be missing, or there twice.
+// Elements returns the elements of a set of type t, in no order, as of one moment: a read interrupted by a transaction
+// is repeated, a few times within about a second. If all were interrupted, the error is [ErrTorn], and the elements are
+// those of the last read. One read takes some 0.3 s for 100,000 elements. A dynamic set is read only once: an element
+// may be missing, or there twice.
 func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType) ([]nft.Counted, error) {
 	var found []nft.Counted
 	read := r.consistently
@@ -71,7 +70,7 @@ func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType)
 	return found, nil
 }
 
-// Hooked says whether a table has a chain of that name: of a base chain, whether packets meet it.
+// Hooked says whether a table has a chain of that name; for a base chain, that means packets meet it.
 func (r *Reader) Hooked(ctx context.Context, table, chain string) (bool, error) {
 	request := r.request(unix.NFT_MSG_GETCHAIN, 0, func(b *message.Batch) {
 		b.Str(unix.NFTA_CHAIN_TABLE, table)
@@ -87,8 +86,8 @@ func (r *Reader) Hooked(ctx context.Context, table, chain string) (bool, error) 
 	return true, nil
 }
 
-// InForce says whether packets meet the table: it has a base chain, of whatever name. It is false where there is no
-// table.
+// InForce says whether packets meet the table, that is whether it has a base chain of any name. It is false if there is
+// no table.
 func (r *Reader) InForce(ctx context.Context, table string) (bool, error) {
 	hooked := false
 	err := r.consistently(ctx, func() error {
@@ -115,22 +114,21 @@ func (r *Reader) Generation(ctx context.Context) (uint32, error) {
 	return id, nil
 }
 
-// readChunk is the length in bytes of what the kernel sends at once; it sends no more than 32 KiB. The kernel starts
-// each chunk by walking the set from its beginning, so that small chunks cost the square of the number of elements.
+// readChunk is the size in bytes of a read; the kernel sends at most 32 KiB at once. It starts each chunk by walking
+// the set from the beginning, so small chunks take quadratic time.
 const readChunk = 64 << 10
 
-// maxReads is how often something is read until nothing comes in between. The pause after each read is twice that after
-// the one before.
+// maxReads is how often an interrupted read is tried. Each pause is twice as long as the one before.
 const (
 	maxReads   = 10
 	firstPause = time.Millisecond
 )
 
-// ErrTorn says that a read is not that of one moment.
+// ErrTorn says that what was read is not from one moment.
 var ErrTorn = errors.New("nf_tables changed during every read")
 
 // consistently calls read until it returns no ErrTorn and no transaction was committed while it ran. The kernel does
-// not tell when a dump misses elements or has some twice because others were added or deleted meanwhile.
+// not report when a dump misses elements or has some twice because of changes meanwhile.
 func (r *Reader) consistently(ctx context.Context, read func() error) error {
 	for i := range maxReads {
 		if err := r.once(ctx, read); !errors.Is(err, ErrTorn) {
@@ -143,7 +141,7 @@ func (r *Reader) consistently(ctx context.Context, read func() error) error {
 	return ErrTorn
 }
 
-// anyhow calls read, of what packets change: no moment is like another. What is missed is there the next time.
+// anyhow calls read once, for sets that packets change at any moment. What is missed will be there the next time.
 func anyhow(_ context.Context, read func() error) error {
 	if err := read(); !errors.Is(err, ErrTorn) {
 		return err
@@ -178,7 +176,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// generation returns the number of the ruleset, which every transaction in the network namespace increments.
+// generation is Generation without waiting for a turn.
 func (r *Reader) generation(ctx context.Context) (uint32, error) {
 	var id uint32
 	request := r.request(unix.NFT_MSG_GETGEN, 0, func(*message.Batch) {})
@@ -195,8 +193,8 @@ func (r *Reader) request(typ, flags uint16, attrs func(*message.Batch)) *message
 	return &b
 }
 
-// exchange sends a request and calls each with the attributes of each message of the reply. What is left of a reply
-// that is given up is read all the same, so that nothing of it comes before the next one.
+// exchange sends a request and calls each with the attributes of each message of the reply. If a reply is abandoned,
+// its rest is still read, so that it does not precede the next one.
 func (r *Reader) exchange(ctx context.Context, request *message.Batch, each func(attrs []byte)) error {
 	select {
 	case r.turn <- struct{}{}:
@@ -221,7 +219,7 @@ func (r *Reader) exchange(ctx context.Context, request *message.Batch, each func
 	return err
 }
 
-// send sends a request, with a number of the connection's, and returns its header.
+// send sends a request with the connection's next sequence number, and returns its header.
 func (r *Reader) send(request *message.Batch) (netlink.Header, error) {
 	var m netlink.Message
 	if err := m.UnmarshalBinary(request.Buf); err != nil {
@@ -232,10 +230,10 @@ func (r *Reader) send(request *message.Batch) (netlink.Header, error) {
 	return sent.Header, err
 }
 
-// receive reads the reply to a request with those flags.
+// receive reads the reply to a request with these flags.
 func (r *Reader) receive(ctx context.Context, flags netlink.HeaderFlags, each func(attrs []byte)) error {
-	for done := false; !done; { // never has to wait: the kernel answers inside the calls
-		done = flags&netlink.Acknowledge == 0 // or in a datagram of its own
+	for done := false; !done; { // never blocks: the kernel answers inside the calls
+		done = flags&netlink.Acknowledge == 0 // otherwise the end comes in a datagram of its own
 		for answer, err := range r.conn.ReceiveIter() {
 			const generic = message.HeaderLen - unix.NLMSG_HDRLEN // length of nfgenmsg
 			var refused *netlink.OpError
@@ -256,8 +254,7 @@ func (r *Reader) receive(ctx context.Context, flags netlink.HeaderFlags, each fu
 	return nil
 }
 
-// drain reads what is left of a reply after a call has failed: all that comes before the answer to a question of its
-// own.
+// drain reads the rest of a reply after a call has failed: everything before the answer to a request of its own.
 func (r *Reader) drain() error {
 	if !r.left {
 		return nil
@@ -277,7 +274,7 @@ func (r *Reader) drain() error {
 	return nil
 }
 
-// lost says whether an error is of a call, and no answer of the kernel.
+// lost says whether an error comes from a system call rather than from the kernel's answer.
 func lost(err error) bool {
 	var call *os.SyscallError
 	return err != nil && (errors.As(err, &call) || !errors.As(err, new(unix.Errno)))

@@ -13,9 +13,8 @@ import (
 	"github.com/netpold/netpold/nft/kernel/message"
 )
 
-// Element returns the element of a set that a lookup of k ends at: k itself or, of intervals, the one around its first
-// address or port. That there is none is an error that is [fs.ErrNotExist]. It costs the same however many elements the
-// set has.
+// Element returns the element of a set that a lookup of k finds: k itself or, among intervals, the one around its first
+// address or port; [fs.ErrNotExist] if there is none. Its cost does not depend on the size of the set.
 func (r *Reader) Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error) {
 	q := elementQuery{r, table, s}
 	key, err := message.AppendKey(nil, s.Type, &k)
@@ -45,17 +44,17 @@ func (r *Reader) Element(ctx context.Context, table string, s *nft.Set, k nft.Ke
 	return found, nil
 }
 
-// elementQuery asks for single elements of a set.
+// elementQuery gets single elements of a set.
 type elementQuery struct {
 	reader *Reader
 	table  string
 	set    *nft.Set
 }
 
-// ask returns the element that the kernel finds by a key: in an interval its start or, with that flag, its end.
+// ask returns the element that the kernel finds for a key: for an interval its start or, with that flag, its end.
 func (q elementQuery) ask(ctx context.Context, el message.Element) (*message.Elements, error) {
 	var e message.Encoder
-	// It is to be acknowledged: of an end that is not there Linux 6.18 says nothing.
+	// With an acknowledgement, because Linux 6.18 does not answer at all about a missing end.
 	e.Command(message.Message{}, unix.NFT_MSG_GETSETELEM, unix.NLM_F_ACK, func() {
 		e.Str(unix.NFTA_SET_ELEM_LIST_TABLE, q.table)
 		e.Str(unix.NFTA_SET_ELEM_LIST_SET, q.set.Name)
@@ -65,9 +64,9 @@ func (q elementQuery) ask(ctx context.Context, el message.Element) (*message.Ele
 	return d, q.reader.exchange(ctx, &e.Batch, d.Message)
 }
 
-// end returns the end of the interval that starts at a key; one up to the top has none. What the kernel answers to a
-// question for the end at an address where an interval starts or ends differs between versions, so it is asked behind
-// the start, if the interval goes on there.
+// end returns the end of the interval that starts at a key; one up to the top has none. Kernel versions answer
+// differently when asked for the end at an address where an interval starts or ends, so the query is for the address
+// after the start, if the interval has it.
 func (q elementQuery) end(ctx context.Context, start nft.Key) ([]nft.Key, error) {
 	start.To, start.Last = start.Addr, start.Port
 	behind, err := message.AppendEnd(nil, q.set.Type, &start)
@@ -78,7 +77,7 @@ func (q elementQuery) end(ctx context.Context, start nft.Key) ([]nft.Key, error)
 	switch {
 	case errors.Is(err, unix.ENOENT),
 		err == nil && len(d.Found) == 1 && (d.Found[0].Addr != start.Addr || d.Found[0].Port != start.Port):
-		return []nft.Key{d.Key(behind)}, nil // nothing there, or another interval
+		return []nft.Key{d.Key(behind)}, nil // nothing, or another interval
 	case err != nil:
 		return nil, err
 	}

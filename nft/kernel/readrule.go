@@ -14,8 +14,8 @@ import (
 	"github.com/netpold/netpold/nft/kernel/message"
 )
 
-// Rules returns the rules that the kernel holds of a chain, in their order, each held against that of want at its
-// place. A chain that is not there has none.
+// Rules returns the kernel's rules of a chain in order, each compared with want's rule at its place. A missing chain
+// has none.
 func (r *Reader) Rules(ctx context.Context, table string, want *nft.Chain) ([]nft.HeldRule, error) {
 	var found []nft.HeldRule
 	elements := func(set string) ([]string, error) { return r.elementsOf(ctx, table, set) }
@@ -43,8 +43,8 @@ func (r *Reader) Rules(ctx context.Context, table string, want *nft.Chain) ([]nf
 	return found, nil
 }
 
-// ChainCount returns the packets that the rules of a chain have counted together. That there is no chain with a rule is
-// an error that is [fs.ErrNotExist].
+// ChainCount returns the sum of a chain's rule counters, in packets; [fs.ErrNotExist] if there is no such chain, or no
+// rule in it.
 func (r *Reader) ChainCount(ctx context.Context, table, chain string) (uint64, error) {
 	var sum uint64
 	found := false

@@ -12,9 +12,9 @@ import (
 	"github.com/netpold/netpold/nft/kernel/message"
 )
 
-// Shape returns how much a table holds; that it is not there is an error that is fs.ErrNotExist. If a transaction came
-// in between, the error is [ErrTorn], and the shape may be of neither moment. Elements are counted where the kernel has
-// their number at hand (Linux 6.16), but not in sets of intervals, which it counts by their ends.
+// Shape returns how much a table holds; fs.ErrNotExist if there is no such table. If a transaction came in between, the
+// error is [ErrTorn], and the shape may mix both states. Elements are counted if the kernel knows their number (Linux
+// 6.16), but not in interval sets, where it counts the ends.
 func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 	shape := nft.Shape{Chains: make(map[string]int), Sets: make(map[string]int)}
 	err := c.once(ctx, func() error {
@@ -45,7 +45,7 @@ func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 	return shape, nil
 }
 
-// owns says whether the connection owns a table.
+// owns says whether this connection owns a table.
 func (c *Conn) owns(ctx context.Context, table string) (bool, error) {
 	owns := false
 	named := func(b *message.Batch) { b.Str(unix.NFTA_TABLE_NAME, table) }
@@ -56,7 +56,7 @@ func (c *Conn) owns(ctx context.Context, table string) (bool, error) {
 	return owns, err
 }
 
-// setSize returns the name and the number of elements of a set that does not belong to a rule.
+// setSize returns the name and size of a set that is not part of a rule.
 func setSize(attrs []byte) (name string, elements int) {
 	flags := message.Attribute(attrs, unix.NFTA_SET_FLAGS).Uint32()
 	if flags&unix.NFT_SET_ANONYMOUS != 0 {

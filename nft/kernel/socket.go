@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a netlink socket of nfnetlink that sends and reads bytes, for transactions and the watcher:
-// github.com/mdlayher/netlink has no way to send a batch from one buffer, nor to read without waiting.
+// socket is an nfnetlink socket that sends and reads bytes, for transactions and the watcher:
+// github.com/mdlayher/netlink can neither send a batch from one buffer nor read without blocking.
 type socket struct {
 	conn *netlink.Conn
 	raw  syscall.RawConn
@@ -24,7 +24,7 @@ type socket struct {
 	closed atomic.Bool
 }
 
-// sendSlack is what the kernel wants free in the send buffer besides the datagram.
+// sendSlack is the space in bytes that the kernel needs in the send buffer besides the datagram.
 const sendSlack = 64
 
 // dial opens a socket in the network namespace of the calling thread.
@@ -45,8 +45,7 @@ func dial() (*socket, error) {
 }
 
 func (s *socket) setUp() error {
-	// The kernel shall name the attribute at fault (Linux 4.12), and not send the faulty message back: that can be 64
-	// KiB.
+	// Make the kernel name the attribute at fault (Linux 4.12), and not return the faulty message, which can be 64 KiB.
 	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.CapAcknowledge} {
 		if err := s.conn.SetOption(o, true); err != nil {
 			return err
@@ -65,7 +64,7 @@ func (s *socket) close() error {
 	return s.conn.Close()
 }
 
-// outcome returns the error of a system call, or why it was not made.
+// outcome returns a system call's error, or why the call was not made.
 func (s *socket) outcome(control, call error) error {
 	if control != nil && s.closed.Load() {
 		return net.ErrClosed
@@ -73,14 +72,14 @@ func (s *socket) outcome(control, call error) error {
 	return cmp.Or(control, call)
 }
 
-// send sends b as one datagram. An error means that the kernel has seen nothing of it.
+// send sends b as one datagram. An error means that the kernel has not seen any of it.
 func (s *socket) send(b []byte) error {
 	if err := s.growWriteBuffer(len(b) + sendSlack); err != nil {
 		return err
 	}
 	var err error
 	control := s.raw.Control(func(fd uintptr) {
-		_, err = unix.Write(int(fd), b) // to the kernel: the socket is connected to nobody else
+		_, err = unix.Write(int(fd), b) // to the kernel, the only peer
 	})
 	if err := s.outcome(control, err); err != nil {
 		return fmt.Errorf("send %d bytes to nf_tables: %w", len(b), err)
@@ -88,8 +87,8 @@ func (s *socket) send(b []byte) error {
 	return nil
 }
 
-// growWriteBuffer makes the socket accept a datagram of n bytes. Beyond net.core.wmem_max that takes CAP_NET_ADMIN in
-// the initial user namespace.
+// growWriteBuffer lets the socket send a datagram of n bytes. Beyond net.core.wmem_max that takes CAP_NET_ADMIN in the
+// initial user namespace.
 func (s *socket) growWriteBuffer(n int) error {
 	if n <= s.wmem {
 		return nil
@@ -118,7 +117,7 @@ func (s *socket) receive(b []byte) (int, error) {
 	return n, s.outcome(control, err)
 }
 
-// wait is receive, except that it waits for a datagram until the connection's read deadline.
+// wait is receive, but waits for a datagram until the connection's read deadline.
 func (s *socket) wait(b []byte) (int, error) {
 	var n int
 	var err error

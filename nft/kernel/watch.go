@@ -23,31 +23,30 @@ type Event struct {
 	Program string   // the process's name, cut to 15 bytes by the kernel
 	Tables  []string // the tables of the inet family in which something changed
 
-	// Lost says that the kernel could not deliver everything, so that anybody may have changed anything. The other
-	// fields are zero.
+	// Lost says that the kernel could not deliver everything: anybody may have changed anything. The other fields are
+	// zero.
 	Lost bool
 }
 
-// Watcher tells of the transactions that others commit. It is for one goroutine; only Close may be called from another.
+// Watcher reports the transactions that others commit. It is for one goroutine; only Close may be called from another.
 type Watcher struct {
 	conn   *Conn
 	socket *socket
 	buf    []byte
-	tables []string    // of the transaction whose notifications are coming in
-	behind bool        // the socket may drop more without saying so
+	tables []string    // of the transaction whose notifications are arriving
+	behind bool        // the socket may drop more without notice
 	read   int         // datagrams since the last Lost event, while behind
 	missed atomic.Bool // a Lost event is due
 }
 
 const (
-	// notifications is the size in bytes of what the watcher's socket holds: those of some 100,000 changed objects.
+	// notifications is the size in bytes of the watcher's socket buffer: room for some 100,000 changed objects.
 	notifications = 8 << 20
 
-	// maxListened is the number of operations up to which a transaction of our own is committed while watchers listen.
+	// maxListened is the largest own transaction, in operations, that is committed while watchers listen.
 	maxListened = 5000
 
-	// maxBehind is the number of datagrams after which a watcher that has not caught up yet says once more that some
-	// may be lost.
+	// maxBehind is the number of datagrams after which a watcher that has not caught up reports a loss again.
 	maxBehind = 10_000
 )
 
@@ -56,8 +55,8 @@ const (
 // to be that of Open.
 //
 // While anybody listens, the kernel keeps some 6 kB for each object that a transaction changes, until its end: 200,000
-// elements took 1.2 GB and 1.5 s instead of 0.5 s (Linux 6.18). So c's own large transactions are committed while its
-// watchers do not listen; if somebody else committed meanwhile, that is a Lost event.
+// elements took 1.2 GB and 1.5 s instead of 0.5 s (Linux 6.18). So c commits its own large transactions while its
+// watchers do not listen; if somebody else commits meanwhile, that is a Lost event.
 func (c *Conn) Watch() (*Watcher, error) {
 	s, err := dial()
 	if err != nil {
@@ -74,8 +73,8 @@ func (c *Conn) Watch() (*Watcher, error) {
 	return w, nil
 }
 
-// commitUnwatched commits a batch while the watchers do not listen. The number of the ruleset tells whether somebody
-// else committed meanwhile.
+// commitUnwatched commits a batch while the watchers do not listen. The generation tells whether somebody else
+// committed meanwhile.
 func (c *Conn) commitUnwatched(ctx context.Context, e *message.Encoder) (nft.Result, error) {
 	want, err := c.Generation(ctx)
 	if err == nil {
@@ -103,8 +102,9 @@ func (c *Conn) commitUnwatched(ctx context.Context, e *message.Encoder) (nft.Res
 	return result, err
 }
 
-// settle waits until the kernel has told of all transactions that the number of the ruleset has: it raises the number
-// first, and tells of a transaction at its end. An empty batch changes nothing, and waits for its turn to do so.
+// settle waits until the kernel has notified of all transactions that the generation counts: it raises the generation
+// first, and notifies at the end of a transaction. It commits an empty batch, which changes nothing but waits for its
+// turn.
 func (c *Conn) settle() error {
 	b := message.Batch{Seq: c.seq}
 	b.Begin()
@@ -113,8 +113,8 @@ func (c *Conn) settle() error {
 	return c.socket.send(b.Buf)
 }
 
-// subscribe joins the group of nf_tables' notifications: one for each object that changed, many in a datagram, and one
-// that ends the transaction. A filter in front drops those of one port, so that our own transactions cost the watcher
+// subscribe joins nf_tables' notification group: one notification for each changed object, many in a datagram, and one
+// at the end of the transaction. A socket filter drops those of one port, so that our own transactions cost the watcher
 // nothing.
 func (w *Watcher) subscribe(own uint32) error {
 	const port = 12 // offset in the netlink header
@@ -138,7 +138,7 @@ func (w *Watcher) subscribe(own uint32) error {
 	return w.socket.conn.JoinGroup(unix.NFNLGRP_NFTABLES)
 }
 
-// leave stops the notifications, and rejoin lets them come again. A watcher that cannot is closed, rather than be deaf.
+// leave stops the notifications, and rejoin resumes them. A watcher that fails to is closed rather than left deaf.
 func (w *Watcher) leave() {
 	if err := w.socket.conn.LeaveGroup(unix.NFNLGRP_NFTABLES); err != nil {
 		_ = w.socket.close()
@@ -157,10 +157,10 @@ func (w *Watcher) miss() {
 	w.wake()
 }
 
-// wake ends the waiting in Next.
+// wake ends a wait in Next.
 func (w *Watcher) wake() { _ = w.socket.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// Close stops the watcher. A Next that waits returns an error that is net.ErrClosed.
+// Close stops the watcher. A waiting Next returns net.ErrClosed.
 func (w *Watcher) Close() error {
 	err := w.socket.close()
 	w.conn.mu.Lock()
@@ -177,7 +177,7 @@ func (w *Watcher) Next(ctx context.Context) (Event, error) {
 			return w.lost(), nil
 		}
 		n, err := w.next()
-		if errors.Is(err, os.ErrDeadlineExceeded) { // woken, perhaps late and by what the call before was waiting for
+		if errors.Is(err, os.ErrDeadlineExceeded) { // woken, perhaps late, for the previous call
 			err = w.socket.conn.SetReadDeadline(time.Time{})
 			n = 0
 		}
@@ -195,8 +195,8 @@ func (w *Watcher) Next(ctx context.Context) (Event, error) {
 	return Event{}, ctx.Err()
 }
 
-// next reads a datagram. The kernel says once that it drops them, and not again before all that is left was read: so
-// while the watcher is behind, that there is no more is told, and means that some may have been dropped since.
+// next reads a datagram. The kernel reports drops once, and not again before everything left has been read: so while
+// the watcher is behind, running out of datagrams means that some may have been dropped since.
 func (w *Watcher) next() (int, error) {
 	if !w.behind {
 		return w.socket.wait(w.buf)
@@ -205,14 +205,14 @@ func (w *Watcher) next() (int, error) {
 	return w.socket.receive(w.buf)
 }
 
-// lost returns a Lost event. What came of a transaction so far is part of what is lost.
+// lost returns a Lost event. An incomplete transaction counts as lost.
 func (w *Watcher) lost() Event {
 	w.tables, w.read = nil, 0
 	return Event{Lost: true}
 }
 
-// decode takes a datagram of notifications. It returns the transaction that ended with it, if one did: the notification
-// that says so comes in a datagram of its own.
+// decode takes a datagram of notifications. It returns the transaction that ended with it, if any: the final
+// notification comes in a datagram of its own.
 func (w *Watcher) decode(b []byte) (Event, bool) {
 	const (
 		generic = message.HeaderLen - unix.NLMSG_HDRLEN // length of nfgenmsg
@@ -239,7 +239,7 @@ func (w *Watcher) decode(b []byte) (Event, bool) {
 	return Event{}, false
 }
 
-// touched notes that something changed in a table.
+// touched notes that a table was changed.
 func (w *Watcher) touched(table message.Value) {
 	for _, known := range w.tables {
 		if len(table) == len(known)+1 && string(table[:len(known)]) == known {

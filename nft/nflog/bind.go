@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the kernel gathers in a datagram. On Linux 6.18 a reader loses a third of 65,000 packets a second if each is a
-// datagram of its own, and with this none of 150,000.
+// How much the kernel gathers in a datagram. On Linux 6.18 a reader loses a third of 65,000 packets a second with one
+// datagram each, and with this none of 150,000.
 const (
 	threshold  = 100      // packets
-	timeout    = 10       // before it is sent anyway, in 10 ms
+	timeout    = 10       // until it is sent anyway, in units of 10 ms
 	allocation = 64 << 10 // bytes: enough for as many packets of 128 bytes
 )
 
@@ -37,8 +37,8 @@ func (r *Reader) bind(group uint16, snaplen uint32) error {
 	return err
 }
 
-// settings encodes the attributes that bind the group and say how. In one message, the kernel binds first and does the
-// rest at once; a packet logged in between has no number.
+// settings encodes the attributes that bind and configure the group. In one message, the kernel binds first and
+// configures right after; a packet logged in between has no sequence number.
 func settings(snaplen uint32) ([]byte, error) {
 	e := netlink.NewAttributeEncoder()
 	e.ByteOrder = binary.BigEndian
@@ -51,8 +51,8 @@ func settings(snaplen uint32) ([]byte, error) {
 	return e.Encode()
 }
 
-// permitted says whether the process has CAP_NET_ADMIN: the kernel says EPERM without it, and also if the group is
-// taken. The request is one that the kernel refuses from everybody, but with another error once it has looked at it.
+// permitted says whether the process has CAP_NET_ADMIN: the kernel returns EPERM without it, but also if the group is
+// taken. The request is one that the kernel always refuses, but with another error if the capability is there.
 func (r *Reader) permitted(group uint16) bool {
 	return !errors.Is(r.request(packetMessage, group, nil), unix.EPERM)
 }
@@ -67,7 +67,7 @@ func (r *Reader) request(typ netlink.HeaderType, group uint16, attrs []byte) err
 	if err != nil {
 		return err
 	}
-	for { // The answer is there by now; packets may be there before it.
+	for { // The answer has arrived by now, perhaps after packets.
 		messages, err := r.conn.Receive()
 		var refused *netlink.OpError
 		switch {

@@ -16,27 +16,25 @@ import (
 type Packet struct {
 	Prefix string // of the rule, at most 127 bytes
 
-	// Src and Dst are of one family, as on the wire: an IPv4-mapped address is that of an IPv6 packet, and nobody's
-	// IPv4 address.
+	// Src and Dst are of the same family, as on the wire: an IPv4-mapped address belongs to an IPv6 packet, and is
+	// nobody's IPv4 address.
 	Src, Dst netip.Addr
 
-	// Proto is the IANA protocol number, behind extension headers. It is what `meta l4proto` matches: with AH that is
-	// AH's own.
+	// Proto is the IANA protocol number after extension headers, as `meta l4proto` matches it: with AH, AH's own.
 	Proto uint8
 
 	SrcPort, DstPort   uint16 // of TCP, UDP and SCTP
 	ICMPType, ICMPCode uint8  // of ICMP in IPv4 and ICMPv6 in IPv6
 	TCPFlags           uint8  // FIN, SYN and so on
 
-	// Fragment says that this is a fragment other than the first, so that it has no ports, type or flags.
+	// Fragment says that this is a fragment other than the first, which has no ports, type or flags.
 	Fragment bool
 
-	// Truncated says that the bytes end before the ports, type or flags; those not reached are zero. Either the kernel
-	// did not copy more, or there is no more. If they end within an extension header, Proto is that of the header.
+	// Truncated says that the bytes end before the ports, type or flags, which are then zero. Either the kernel did not
+	// copy more, or there is no more. If they end within an extension header, Proto is that header's.
 	Truncated bool
 
-	// Undecodable says that this is not an IP packet, or not enough of one to have addresses. Nothing but the prefix is
-	// set.
+	// Undecodable says that this is not an IP packet, or too little of one to have addresses. Only the prefix is set.
 	Undecodable bool
 }
 
@@ -114,9 +112,9 @@ func (p *Packet) decodeIPv6(b []byte) error {
 	return nil
 }
 
-// skipExtensions returns what follows the IPv6 extension headers at the start of b, and sets the protocol to that. It
-// skips those that the kernel does (ipv6_ext_hdr), which are 8 bytes or longer, but not AH, which the kernel stops at
-// for nf_tables.
+// skipExtensions returns what follows the IPv6 extension headers at the start of b, and sets the protocol accordingly.
+// It skips the headers that the kernel skips (ipv6_ext_hdr), which are 8 bytes or longer, except AH, where nf_tables
+// stops.
 func (p *Packet) skipExtensions(b []byte) []byte {
 	for {
 		length := 8
@@ -139,12 +137,12 @@ func (p *Packet) skipExtensions(b []byte) []byte {
 		p.Proto = b[0]
 		b = b[min(length, len(b)):]
 		if p.Fragment {
-			return nil // what follows is no header, whatever its number
+			return nil // what follows is not a header, whatever its number
 		}
 	}
 }
 
-// decodeTransport decodes the start of the protocol's own header.
+// decodeTransport decodes the start of the transport header.
 func (p *Packet) decodeTransport(b []byte) {
 	if p.Fragment || p.Truncated {
 		return

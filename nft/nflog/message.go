@@ -15,7 +15,7 @@ func (r *Reader) decode(batch []Packet) int {
 	for n < len(batch) && len(r.rest) > 0 {
 		m := r.rest[0]
 		r.rest = r.rest[1:]
-		if m.Header.Type == packetMessage && len(m.Data) >= nfgenmsgLen { // else the end of a datagram
+		if m.Header.Type == packetMessage && len(m.Data) >= nfgenmsgLen { // otherwise the end of a datagram
 			batch[n] = r.decodePacket(m.Data[nfgenmsgLen:])
 			n++
 		}
@@ -41,12 +41,12 @@ func (r *Reader) decodePacket(attrs []byte) Packet {
 			r.follow(binary.BigEndian.Uint32(v))
 		}
 	}
-	_ = p.decode(payload, etherType) // said by Undecodable
+	_ = p.decode(payload, etherType) // Undecodable says so
 	return p
 }
 
-// attributes ranges over the attributes in b: type and value, which shares b's memory. It ends before one that is cut
-// short. netlink.AttributeDecoder copies every value, 8 allocations a packet (github.com/mdlayher/netlink/issues/115).
+// attributes ranges over the attributes in b: type and value, which shares b's memory. It ends before a truncated one.
+// netlink.AttributeDecoder copies every value, 8 allocations a packet (github.com/mdlayher/netlink/issues/115).
 func attributes(b []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) >= unix.SizeofNlAttr {
@@ -60,7 +60,8 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 	}
 }
 
-// follow counts the packets between the last one read and this one, by their numbers, which start at 0 and wrap.
+// follow counts the packets lost between the last one and this one, by their sequence numbers, which start at 0 and
+// wrap.
 func (r *Reader) follow(seq uint32) {
 	if gap := seq - r.next; gap != 0 {
 		r.lost.Add(uint64(gap))
@@ -68,7 +69,7 @@ func (r *Reader) follow(seq uint32) {
 	r.next = seq + 1
 }
 
-// maxPrefixes is the number of prefixes kept. Rules come and go, and their prefixes with them.
+// maxPrefixes bounds the kept prefixes: rules come and go, and their prefixes with them.
 const maxPrefixes = 4096
 
 // intern returns the string in an attribute, which ends with a 0, without allocating it again.

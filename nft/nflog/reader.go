@@ -16,20 +16,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrBusy is in the error of Open if somebody else reads the group. The group is free once that process ends or closes
-// its reader, so in a rolling update it helps to try again.
+// ErrBusy is wrapped in the error of Open if another process reads the group. The group is free once that process ends
+// or closes its reader, so during a rolling update retrying helps.
 var ErrBusy = errors.New("another process reads the group")
 
 // Config says what to read.
 type Config struct {
 	Group uint16 // of `log group`
 
-	// Snaplen is the number of bytes that the kernel copies of each packet; a rule's own `snaplen` can lower it. 0:
-	// 128, which is headers and 48 bytes of IPv6 extension headers.
+	// Snaplen is how many bytes of each packet the kernel copies; a rule's own `snaplen` can lower it. 0: 128, enough
+	// for the headers and 48 bytes of IPv6 extension headers.
 	Snaplen uint32
 
-	// Buffer is the number of bytes of packets that wait in the kernel. 0: 8 MiB, some 50,000 packets. Beyond
-	// net.core.rmem_max that takes CAP_NET_ADMIN in the initial user namespace; without it, rmem_max is what there is.
+	// Buffer is the size in bytes of the kernel's queue. 0: 8 MiB, some 50,000 packets. More than net.core.rmem_max
+	// takes CAP_NET_ADMIN in the initial user namespace; without it, rmem_max is used.
 	Buffer int
 }
 
@@ -39,12 +39,12 @@ const (
 	defaultBuffer  = 8 << 20
 )
 
-// Stats are numbers since Open.
+// Stats are counts since Open.
 type Stats struct {
-	Packets uint64 // that Read returned
+	Packets uint64 // returned by Read
 
-	// Lost is the number of packets that the kernel logged and could not deliver, up to the last packet read: those
-	// lost after it show with the next one.
+	// Lost is the number of packets that the kernel logged and could not deliver, up to the last packet read: later
+	// losses show with the next one.
 	Lost uint64
 }
 
@@ -91,7 +91,7 @@ func (r *Reader) setUp(config Config) error {
 	return r.bind(config.Group, cmp.Or(config.Snaplen, defaultSnaplen))
 }
 
-// Close lets go of the group. A Read that waits returns an error that is net.ErrClosed; the group is free when it has.
+// Close releases the group. A waiting Read returns net.ErrClosed; the group is free when it has.
 func (r *Reader) Close() error {
 	r.closed.Store(true)
 	return r.conn.Close()
@@ -102,9 +102,9 @@ func (r *Reader) Stats() Stats {
 	return Stats{Packets: r.packets.Load(), Lost: r.lost.Load()}
 }
 
-// Read waits until there are packets, and returns how many of them it has put at the start of batch: at most a
-// datagram's, which is 100. That some were lost is no error, see [Stats]. It ends with ctx's error when ctx is done,
-// and can be called again. Whatever else is an error stays one.
+// Read waits for packets, and returns how many it put at the start of batch: at most one datagram's, which is 100. Lost
+// packets are not an error, see [Stats]. When ctx is done it returns ctx's error, and can be called again. Any other
+// error is permanent.
 func (r *Reader) Read(ctx context.Context, batch []Packet) (int, error) {
 	for len(batch) > 0 {
 		if err := ctx.Err(); err != nil {
@@ -126,9 +126,9 @@ func (r *Reader) fill(ctx context.Context) error {
 	messages, err := r.conn.Receive()
 	stop()
 	switch {
-	case errors.Is(err, unix.ENOBUFS): // the numbers of the packets tell how many are lost
+	case errors.Is(err, unix.ENOBUFS): // the sequence numbers tell how many are lost
 		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded): // of ctx, or set late by the one of the call before
+	case errors.Is(err, os.ErrDeadlineExceeded): // ctx's, or set late for the previous call
 		return r.conn.SetReadDeadline(time.Time{})
 	case err != nil && r.closed.Load():
 		return net.ErrClosed

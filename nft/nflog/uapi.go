@@ -4,7 +4,7 @@ package nflog
 
 import "golang.org/x/sys/unix"
 
-// What golang.org/x/sys/unix lacks of the kernel's include/uapi/linux/netfilter/nfnetlink_log.h.
+// Constants of the kernel's include/uapi/linux/netfilter/nfnetlink_log.h that golang.org/x/sys/unix lacks.
 const (
 	packetMessage = unix.NFNL_SUBSYS_ULOG << 8   // NFULNL_MSG_PACKET, 0
 	configMessage = unix.NFNL_SUBSYS_ULOG<<8 | 1 // NFULNL_MSG_CONFIG

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stages splits a transaction into those that are committed one after the other, so that none holds up other
-// writers of nf_tables for long, and no packet meets what is half there.
+// Package stages splits a transaction into stages that are committed one after the other, so that none holds up other
+// writers of nf_tables for long, and no packet meets anything half done.
 package stages
 
 import (
@@ -10,22 +10,21 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// maxStage is the weight of a stage, see [nft.Op.Weight]. While the kernel commits one it holds up all other writers of
-// the network namespace, for some 30 ms.
+// maxStage is the maximum weight of a stage, see [nft.Op.Weight]. While the kernel commits one, it holds up all other
+// writers of the network namespace, for some 30 ms.
 const maxStage = 20_000
 
-// Of splits a transaction into those to be committed one after the other: what nothing leads to yet, new and
-// revived chains and sets with what is in them, in portions; the rest, which brings it to use; and what nothing leads
-// to any more. What replaces the whole table is one stage.
+// Of splits a transaction into stages, to be committed in order: first, in portions, what nothing leads to yet, that is
+// new and revived chains and sets with their content; then the rest, which puts it to use; and last what nothing leads
+// to any more. A replacement of the whole table is one stage.
 //
-// A packet that is under way while the kernel commits takes the rules of the generation that it began with, but looks
-// elements up in that of the moment. It can find the new element that leads to a new chain, and that chain without
-// rules, so it returns and is accepted. Once the chain is there from the commit before, both generations have its
-// rules.
+// A packet in flight while the kernel commits follows the rules of the generation that it began with, but looks up
+// elements in the current one. It can find a new element that leads to a new chain, and that chain without rules, so it
+// returns and is accepted. If the chain was there from the commit before, both generations have its rules.
 //
-// A detached one that replaces the whole table is split, too, if it is large: the first stage deletes the old table,
-// and the last one makes the base chains, so that no packet meets the new table before all of it is there, and no stage
-// holds up other writers for long.
+// A large detached replacement of the whole table is split, too: the first stage deletes the old table, and the last
+// one makes the base chains, so that no packet meets the new table before it is complete, and no stage holds up other
+// writers for long.
 func Of(tx *nft.Transaction) []*nft.Transaction {
 	switch {
 	case tx == nil || len(tx.Ops) == 0:
@@ -37,10 +36,12 @@ func Of(tx *nft.Transaction) []*nft.Transaction {
 }
 
 // split splits the transaction into portions of what no packet meets yet, the rest, and portions of what no packet
-// meets any more. A chain goes after the elements that name it: before Linux 6.4 the kernel does not take both at once.
+// meets any more. A chain is deleted after the elements that name it: before Linux 6.4 the kernel does not take both at
+// once.
 //
-// What finds an address in a set without verdicts passes. So many elements of one that is in use may be there some
-// portions before the rest, and be gone some portions after it: what passes meanwhile does so before or after.
+// A packet that finds its address in a set without verdicts passes. So many elements of such a set in use may be added
+// some portions before the rest, and deleted some portions after it: what passes meanwhile would pass before or after
+// anyway.
 func split(tx *nft.Transaction) []*nft.Transaction {
 	var unreached, first, rest, late, retired, chains []nft.Op
 	gone := make(map[*nft.Chain]bool)
@@ -77,13 +78,13 @@ func split(tx *nft.Transaction) []*nft.Transaction {
 	return slices.Concat(stages, portions(tx, late), portions(tx, retired), portions(tx, chains))
 }
 
-// passes says whether a packet passes if it finds an element in the set, and nothing else follows from that. The
-// elements of intervals that touch are to be deleted and added at once.
+// passes says whether finding an element in the set only lets a packet pass. Intervals are excluded: those that touch
+// must be deleted and added at once.
 func passes(s *nft.Set) bool { return !s.Type.Map && !s.Type.Counter && !s.Type.Interval() }
 
-// lead splits what leads packets by goto from the rest, if it leads some to chains whose rules change: as to new
-// chains, that must not be before both generations have the rules. Nor must those whom it leads away from such a chain
-// be there after its rules changed.
+// lead splits elements that lead packets by goto from the rest, if some lead to chains whose rules change: as with new
+// chains, that must not happen before both generations have the rules. Nor may packets that are led away from such a
+// chain still be in it after its rules have changed.
 func lead(ops []nft.Op) [3][]nft.Op {
 	changed := make(map[string]bool)
 	for _, op := range ops {
@@ -124,7 +125,7 @@ type lookupKey struct {
 	key nft.Key
 }
 
-// leads returns the keys whose elements in the operations of a verb go to one of the chains.
+// leads returns the keys of the elements that a verb's operations lead to one of the chains.
 func leads(ops []nft.Op, verb nft.Verb, chains map[string]bool) map[lookupKey]bool {
 	keys := make(map[lookupKey]bool)
 	for _, op := range ops {
@@ -147,7 +148,7 @@ func portions(tx *nft.Transaction, ops []nft.Op) []*nft.Transaction {
 	room := maxStage
 	for len(ops) > 0 {
 		op := ops[0]
-		if op.Weight() > room && len(op.Elements) > 1 { // so much of it as fits
+		if op.Weight() > room && len(op.Elements) > 1 { // as much of it as fits
 			n := max(1, room/op.Set.Type.Weight())
 			op.Elements, ops[0].Elements = op.Elements[:n], op.Elements[n:]
 		} else {
@@ -162,8 +163,8 @@ func portions(tx *nft.Transaction, ops []nft.Op) []*nft.Transaction {
 	return stages
 }
 
-// swaps returns transactions of at most maxStage of operations that, two by two, delete and add the same keys: each key
-// is always there.
+// swaps returns transactions of at most maxStage from pairs of operations that delete and add the same keys, so that
+// each key is always there.
 func swaps(tx *nft.Transaction, ops []nft.Op) []*nft.Transaction {
 	var stages []*nft.Transaction
 	var stage []nft.Op
@@ -185,7 +186,7 @@ func swaps(tx *nft.Transaction, ops []nft.Op) []*nft.Transaction {
 	return stages
 }
 
-// with returns a transaction of other operations on the same table.
+// with returns a transaction on the same table with other operations.
 func with(tx *nft.Transaction, ops []nft.Op) *nft.Transaction {
 	return &nft.Transaction{Table: tx.Table, Comment: tx.Comment, Ops: ops}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// statement evaluates a statement and says whether evaluation of the rule goes on. A verdict is left in the run.
+// statement evaluates a statement and says whether evaluation of the rule continues. It leaves a verdict in the run.
 func (tr *run) statement(s nft.Statement) bool {
 	p := tr.packet
 	switch s := s.(type) {
@@ -38,9 +38,9 @@ func (tr *run) statement(s nft.Statement) bool {
 			nft.FirstNDType <= p.ICMPType && p.ICMPType <= nft.LastNDType
 	case nft.Update: // no set is full here
 		return tr.set(s.Set, s.Type) != nil && nft.FamilyOf(p.Src) == s.Type.Family
-	case nft.Limit, nft.Log, nft.Counter: // what the limit holds back is only not logged
+	case nft.Limit, nft.Log, nft.Counter: // beyond the limit, packets are only not logged
 		return true
-	case nft.Opening: // the first of a connection
+	case nft.Opening: // the packet is the first of a connection
 		return p.Proto == nft.TCP
 	case nft.OfFamily:
 		return nft.FamilyOf(p.Src) == s.Family
@@ -51,7 +51,7 @@ func (tr *run) statement(s nft.Statement) bool {
 	return false
 }
 
-// set returns a set of the table; that it is not there, or is of another type, is an error.
+// set returns a set of the table; a missing set, or one of another type, is an error.
 func (tr *run) set(name string, t nft.SetType) *nft.Set {
 	s := tr.table.FindSet(name)
 	if s == nil || s.Type != t {
@@ -72,7 +72,7 @@ func (tr *run) lookup(l nft.Lookup) bool {
 	return true
 }
 
-// key is what a lookup loads from a packet.
+// key returns what a lookup loads from a packet.
 func key(l nft.Lookup, p Packet) nft.Key {
 	one, other := p.addr(l.Side), p.addr(l.Side.Other())
 	switch l.Type.Fields {
@@ -95,7 +95,7 @@ func (tr *run) portLookup(l nft.PortLookup) bool {
 	return true
 }
 
-// find says whether s has what a lookup of k finds, and leaves it in the run.
+// find says whether a lookup of k finds an element of s, and leaves it in the run.
 func (tr *run) find(s *nft.Set, k nft.Key) bool {
 	e, found := s.Find(k)
 	if !found {
@@ -106,7 +106,8 @@ func (tr *run) find(s *nft.Set, k nft.Key) bool {
 	return true
 }
 
-// isA says what an address is to the node, whose own addresses the packet tells of, and no broadcast addresses.
+// isA says whether an address is of a kind. Only the packet knows the node's own addresses; broadcast addresses are not
+// known.
 func (p Packet) isA(m nft.AddrType) bool {
 	switch {
 	case m.Kind == nft.Multicast:

@@ -4,15 +4,15 @@ package trace
 
 import "github.com/netpold/netpold/nft"
 
-// Reached is what the way through a chain may lead to.
+// Reached is what can be reached from a chain.
 type Reached struct {
 	Sets   []string
-	Chains []string // itself, too
-	Weight int      // of all that, in elements; see [nft.Op.Weight]
+	Chains []string // including the chain itself
+	Weight int      // the total, in elements; see [nft.Op.Weight]
 }
 
-// Reach returns what the way through a chain may lead to, by jumps, gotos and lookups, but not into the chains that
-// stop is true for.
+// Reach returns what can be reached from a chain by jumps, gotos and lookups, without entering chains for which stop is
+// true.
 func Reach(t *nft.Table, chain string, stop func(chain string) bool) Reached {
 	r := reach{table: t, stop: stop, seen: make(map[string]bool)}
 	r.chain(chain)
@@ -63,7 +63,7 @@ func (r *reach) set(name string) {
 	}
 	last := ""
 	for _, v := range s.All() {
-		if v.Verdict.Chain != "" && v.Verdict.Chain != last { // most often the same
+		if v.Verdict.Chain != "" && v.Verdict.Chain != last { // usually the same
 			last = v.Verdict.Chain
 			r.chain(last)
 		}

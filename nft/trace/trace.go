@@ -9,17 +9,17 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Packet is the first one of a new connection as a hook sees it: the original source, and the destination after the
-// destination was translated.
+// Packet is the first packet of a new connection as a hook sees it: with the original source and the translated
+// destination.
 type Packet struct {
-	Hook     nft.Hook   // that the packet passes
-	Src, Dst netip.Addr // of one family; an IPv4-mapped address is one of IPv6
+	Hook     nft.Hook   // the hook that the packet passes
+	Src, Dst netip.Addr // of one family; an IPv4-mapped address is IPv6
 	Proto    uint8      // IANA protocol number
 	DstPort  uint16     // of protocols that have ports
 	ICMPType uint8      // of ICMP and ICMPv6
-	In, Out  string     // links; "" is not known, or none
+	In, Out  string     // links; "" if not known, or none
 	FromNode bool       // the source is an address of the node itself
-	DNAT     bool       // the destination was another one before
+	DNAT     bool       // the destination was translated
 }
 
 // addr returns the address at an end.
@@ -67,17 +67,17 @@ func (s Step) Element() string {
 // Lookup returns the set of the rule's last lookup and the element that it found there, or nil without a lookup.
 func (s Step) Lookup() (*nft.Set, nft.Element) { return s.set, s.found }
 
-// Trail is all that a packet meets in a table.
+// Trail is everything that a packet meets in a table.
 type Trail struct {
 	Steps   []Step // the rules that matched
 	Verdict nft.Verdict
 	Missed  []Miss   // the lookups that found nothing since the last step
-	Chains  []string // that it was in, in the order in which it came to them; one may be there twice
+	Chains  []string // the chains it entered, in order; perhaps one twice
 }
 
-// Follow follows a new connection through the base chains of its hook, in the order in which the kernel runs them. The
-// verdict is Accept, Drop, Reject or Reset. If the packet comes to a reference to a chain or set that is not in the
-// table, or more than 16 chains deep, that is an error, as it would be to the kernel; the verdict then means nothing.
+// Follow follows a new connection through the base chains of its hook, in the kernel's order. The verdict is Accept,
+// Drop, Reject or Reset. A reference to a missing chain or set, or a depth of more than 16 chains, is an error, as it
+// would be in the kernel; the verdict is then meaningless.
 func Follow(t *nft.Table, p Packet) (Trail, error) {
 	tr := &run{table: t, packet: p}
 	verdict := nft.Verdict{Kind: nft.Accept}
@@ -103,13 +103,13 @@ type run struct {
 	missed []Miss // since the last step
 	chains []string
 
-	// Of the rule that is evaluated:
+	// For the current rule:
 	verdict nft.Verdict // so far
-	in      *nft.Set    // of the last lookup that found something
+	in      *nft.Set    // of the last successful lookup
 	found   nft.Element
 }
 
-// maxDepth is how many chains deep a packet may be, its base chain included: the kernel refuses a table in which jumps
+// maxDepth is how many chains deep a packet may be, including its base chain: the kernel refuses a table in which jumps
 // or gotos lead deeper, or in a circle (NFT_JUMP_STACK_SIZE).
 const maxDepth = 16
 

@@ -16,13 +16,13 @@ const (
 	attrLen = 4      // nlattr
 	maxAttr = 0xffff // bytes of an attribute with its header: the length field has 16 bits
 
-	// maxElements is the size in bytes at which a list of elements is continued in another message. It leaves room in
-	// maxAttr for one element more, whose names and comment are at most some hundred bytes.
+	// maxElements is the size in bytes at which a list of elements continues in another message. It leaves room in
+	// maxAttr for one more element, whose names and comment take at most a few hundred bytes.
 	maxElements = 60000
 )
 
-// Batch is the messages of one transaction in one buffer. Each has a sequence number of its own, by which the kernel's
-// answers tell which one they are about.
+// Batch holds the messages of one transaction in one buffer. Each has its own sequence number, which the kernel's
+// answers refer to.
 //
 // Writing cannot fail, except that an attribute may become too long for its length field: err keeps the first such
 // failure, and a batch that has one must not be sent.
@@ -65,11 +65,11 @@ func (b *Batch) Command(m Message, typ, flags uint16, body func()) {
 
 // header appends the headers of netlink and of nfnetlink.
 func (b *Batch) header(typ, flags uint16, family byte, resource uint16) {
-	b.Buf = append(b.Buf, 0, 0, 0, 0) // the length, see finish
+	b.Buf = append(b.Buf, 0, 0, 0, 0) // the length, set by finish
 	b.Buf = binary.NativeEndian.AppendUint16(b.Buf, typ)
 	b.Buf = binary.NativeEndian.AppendUint16(b.Buf, flags)
 	b.Buf = binary.NativeEndian.AppendUint32(b.Buf, b.Seq+uint32(len(b.Messages)))
-	b.Buf = append(b.Buf, 0, 0, 0, 0) // the port: the kernel knows
+	b.Buf = append(b.Buf, 0, 0, 0, 0) // the port: the kernel fills it in
 	b.Buf = append(b.Buf, family, unix.NFNETLINK_V0)
 	b.Buf = binary.BigEndian.AppendUint16(b.Buf, resource)
 }
@@ -80,7 +80,7 @@ func (b *Batch) finish(m Message) {
 	b.Messages = append(b.Messages, m)
 }
 
-// Acknowledge asks for an answer to the last message in any case, so that silence is not mistaken for success.
+// Acknowledge requests an answer to the last message even on success, so that silence is not mistaken for success.
 func (b *Batch) Acknowledge() {
 	flags := b.Buf[b.Messages[len(b.Messages)-1].Start+6:]
 	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Header is what matters of the header of a netlink message.
+// Header is the part of a netlink message header that matters here.
 type Header struct {
 	Type     uint16
-	Sequence uint32 // of the message that it answers
+	Sequence uint32 // of the message being answered
 }
 
 // Messages ranges over the netlink messages in b: the header and the body of each, which shares b's memory. It ends
@@ -68,7 +68,7 @@ func Attribute(b []byte, typ uint16) Value {
 	return nil
 }
 
-// Uint32 returns the number in the attribute; 0 if it is of another length.
+// Uint32 returns the number in the attribute; 0 if its length is wrong.
 func (v Value) Uint32() uint32 {
 	if len(v) != 4 {
 		return 0
@@ -76,7 +76,7 @@ func (v Value) Uint32() uint32 {
 	return binary.BigEndian.Uint32(v)
 }
 
-// Uint64 returns the number in the attribute; 0 if it is of another length.
+// Uint64 returns the number in the attribute; 0 if its length is wrong.
 func (v Value) Uint64() uint64 {
 	if len(v) != 8 {
 		return 0
@@ -116,7 +116,7 @@ func ErrorNumber(body []byte) unix.Errno {
 }
 
 // FaultOffset returns the offset of the attribute at fault in a refused message, from the body of NLMSG_ERROR; 0 if it
-// does not say. The body is the error, the header of the refused message, and attributes.
+// has none. The body is the error, the header of the refused message, and attributes.
 func FaultOffset(body []byte) int {
 	const attrs = 4 + unix.NLMSG_HDRLEN
 	if len(body) < attrs {
@@ -128,8 +128,8 @@ func FaultOffset(body []byte) int {
 	return 0
 }
 
-// elementAt returns which element of the model the attribute at an offset in an element message is of, counting from
-// the message's first; -1 for none. The end of an interval is of the element that starts before it.
+// elementAt returns the index of the model's element that an offset in an element message belongs to, counting from the
+// message's first; -1 for none. The end of an interval belongs to the element that starts it.
 func elementAt(msg []byte, offset int) int {
 	list := Attribute(msg[HeaderLen:], unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	pos, index := len(msg)-align(len(list)), -1 // the list is the last attribute

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package message has the messages of nf_tables: what a transaction is in them, and what the kernel's say. It has no
-// sockets.
+// Package message encodes transactions as nf_tables messages, and decodes the kernel's. It has no sockets.
 //
 // The expressions of rules are encoded by github.com/google/nftables/expr. The messages around them are written here,
-// since that library has no comments on tables and chains and cannot tell which object of a batch was refused.
-// Attributes are read here, since the AttributeDecoder of github.com/mdlayher/netlink copies each
+// since that library does not support comments on tables and chains, and cannot tell which object of a batch was
+// refused. Attributes are read here, since the AttributeDecoder of github.com/mdlayher/netlink copies each
 // (github.com/mdlayher/netlink/issues/115).
 package message

@@ -24,16 +24,16 @@ const maxKey = 40
 //	add element inet netpold s { 10.0.0.1 . tcp . 80 comment "...", 10.0.0.2 . udp . 53 }
 //	delete element inet netpold m { 10.0.0.0/8 }
 //
-// in as many messages as it takes. Adding what is there is refused, not ignored: of two intervals with the same end the
-// kernel would else keep one end, and the first one deleted would leave the other open to the top of the address space.
-// It also makes the kernel refuse most overlaps, but not that of an interval without an end, see appendEnd: to keep
-// intervals disjoint is the model's duty.
+// in as many messages as it takes. Adding an existing element is refused, not ignored: otherwise the kernel would keep
+// one end for two intervals that end together, and deleting the first would leave the other open to the top of the
+// address space. The kernel then also refuses most overlaps, but not that of an interval without an end, see AppendEnd:
+// keeping intervals disjoint is up to the model.
 func (e *Encoder) elements(op *nft.Op) {
 	typ, flags := uint16(unix.NFT_MSG_NEWSETELEM), uint16(unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	if op.Verb == nft.DeleteElements {
 		typ, flags = unix.NFT_MSG_DELSETELEM, 0
 		if op.Set.Type.Counter {
-			flags = unix.NLM_F_ECHO // of what they have counted
+			flags = unix.NLM_F_ECHO // of their counters
 		}
 	}
 	e.list(elementList{typ: typ, flags: flags, set: op.Set.Name, n: len(op.Elements)}, func(i int) {
@@ -43,15 +43,15 @@ func (e *Encoder) elements(op *nft.Op) {
 	})
 }
 
-// elementList is what is done with elements of one set.
+// elementList is an operation on elements of one set.
 type elementList struct {
 	typ, flags uint16 // of the messages
 	set        string
-	id         uint32 // of a set which has no name yet, else 0
+	id         uint32 // of a set without a name yet; otherwise 0
 	n          int    // of elements
 }
 
-// list appends the messages of a list, each element of which one appends.
+// list appends the messages of a list; one appends its i-th element.
 func (e *Encoder) list(l elementList, one func(i int)) {
 	for i := 0; i < l.n; {
 		m := e.message()
@@ -71,7 +71,7 @@ func (e *Encoder) list(l elementList, one func(i int)) {
 	}
 }
 
-// modelElement appends one element of the model: one of the kernel, or in an interval set its start and its end.
+// modelElement appends one element of the model, which in an interval set is two of the kernel's: start and end.
 func (e *Encoder) modelElement(op *nft.Op, el *nft.Element) {
 	var buf [maxKey]byte
 	key, err := AppendKey(buf[:0], op.Set.Type, &el.Key)
@@ -114,7 +114,7 @@ func (b *Batch) Element(el Element, body func()) {
 	})
 }
 
-// value appends what an element of a set of type t carries.
+// value appends the value of an element of a set of type t.
 func (e *Encoder) value(t nft.SetType, v *nft.Value) {
 	if t.Map {
 		e.elementVerdict(v.Verdict)
@@ -124,7 +124,7 @@ func (e *Encoder) value(t nft.SetType, v *nft.Value) {
 	}
 }
 
-// elementVerdict appends what a verdict map's element maps to.
+// elementVerdict appends the verdict of a verdict map's element.
 func (e *Encoder) elementVerdict(v nft.Verdict) {
 	kind, err := verdictKind(v)
 	if err != nil {
@@ -141,7 +141,7 @@ func (e *Encoder) elementVerdict(v nft.Verdict) {
 	})
 }
 
-// elementComment appends the comment of an element. The model has cleaned and cut it already.
+// elementComment appends the comment of an element, which the model has cleaned and truncated.
 func (e *Encoder) elementComment(text string) {
 	start := e.open(unix.NFTA_SET_ELEM_USERDATA)
 	e.Buf = append(e.Buf, byte(userdata.NFTNL_UDATA_SET_ELEM_COMMENT), byte(len(text)+1))
@@ -172,8 +172,8 @@ func verdictKind(v nft.Verdict) (expr.VerdictKind, error) {
 	return 0, fmt.Errorf("%s is not a verdict that a map can have", v)
 }
 
-// AppendKey appends the key of an element to b, as the kernel compares it: the parts in network byte order, each padded
-// to 4 bytes at its end. Of an interval it is the first address or port.
+// AppendKey appends the key of an element to b as the kernel compares it: the parts in network byte order, each padded
+// to 4 bytes at its end. For an interval, that is the first address or port.
 func AppendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	if t.Fields == nft.PortInterval || t.Fields == nft.Port {
 		return binary.BigEndian.AppendUint16(b, k.Port), nil
@@ -194,8 +194,8 @@ func AppendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	return b, nil
 }
 
-// AppendEnd appends the key of the element that ends an interval, which is the first address or port after it. An
-// interval up to the top has no end, and nothing is appended.
+// AppendEnd appends the key of the element that ends an interval, which is the first address or port after it. For an
+// interval up to the top, which has no end, it appends nothing.
 func AppendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	if bytes.Compare(k.To[:], k.Addr[:]) < 0 || k.Last < k.Port && t.Fields == nft.PortInterval {
 		return nil, errors.New("interval ends before it starts")
@@ -214,7 +214,7 @@ func AppendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	return b[:n], nil
 }
 
-// appendLast appends what is last in an interval.
+// appendLast appends the last address or port of an interval.
 func appendLast(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 	if t.Fields == nft.PortInterval {
 		return binary.BigEndian.AppendUint16(b, k.Last), nil

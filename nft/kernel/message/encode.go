@@ -19,13 +19,14 @@ type Encoder struct {
 	Batch
 	Tx         *nft.Transaction
 	TableFlags uint32 // of a new table
-	FlushMaps  bool   // before their deletion
-	op         int    // index of the operation in hand
-	bad        int    // index of the element of that operation that has no encoding, or -1
-	sets       uint32 // sets declared so far, whose ids they are
+	FlushMaps  bool   // flush maps before deleting them
+	op         int    // index of the current operation
+	bad        int    // index of its element without an encoding, or -1
+	sets       uint32 // sets declared so far; their ids count from 1
 }
 
-// Encode appends the messages of the whole transaction. Its error is an [*nft.Refused] with all that has no encoding.
+// Encode appends the messages of the whole transaction. Its error is an [*nft.Refused] with everything that has no
+// encoding.
 func (e *Encoder) Encode() error {
 	var refused nft.Refused
 	e.Begin()
@@ -64,7 +65,7 @@ func (e *Encoder) operation(op *nft.Op) {
 		e.addChain(op.Chain)
 	case nft.DeleteChain:
 		e.chain(unix.NFT_MSG_DELCHAIN, 0, op.Chain, func() {})
-	case nft.FlushChain: // deletes the rules of a chain: a rule deletion that names none
+	case nft.FlushChain: // a rule deletion without a rule deletes all rules of the chain
 		e.rule(unix.NFT_MSG_DELRULE, 0, op.Chain, func() {})
 	case nft.AddRule:
 		e.addRule(op.Chain, op.Rule)
@@ -75,7 +76,7 @@ func (e *Encoder) operation(op *nft.Op) {
 	}
 }
 
-// message is the message of the operation in hand.
+// message is a message of the current operation.
 func (e *Encoder) message() Message { return Message{Op: e.op} }
 
 // table, chain and rule append a message about such an object, with the attributes that body adds to its name.
@@ -106,8 +107,8 @@ func (e *Encoder) rule(typ, flags uint16, c *nft.Chain, body func()) {
 //
 //	add table inet netpold { comment "..."; }
 //
-// A table that the next operation deletes is only added so that the deletion finds one. It names no flags: any table of
-// the name will do, whereas flags other than those of a table that is there are refused.
+// A table that the next operation deletes is added only so that there is one to delete. It has no flags: any table of
+// the name will do, whereas flags that differ from an existing table's are refused.
 func (e *Encoder) addTable() {
 	if next := e.op + 1; next < len(e.Tx.Ops) && e.Tx.Ops[next].Verb == nft.DeleteTable {
 		e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func() {})
@@ -148,7 +149,7 @@ func hookNumber(h nft.Hook) uint32 {
 //
 //	add rule inet netpold c ip saddr @s accept comment "..."
 //
-// with the anonymous sets of the rule, if any, in front of it.
+// preceded by the anonymous sets of the rule, if any.
 func (e *Encoder) addRule(c *nft.Chain, r *nft.Rule) {
 	compiled := rule{nextSet: e.sets + 1}
 	if err := compiled.add(r.Statements); err != nil {
@@ -178,7 +179,7 @@ func (e *Encoder) expr(typ uint16, x expr.Any) {
 	e.Attr(typ|nested, data)
 }
 
-// Comment appends a comment as user data, which the kernel keeps and nft(8) shows. The number that says "comment" is 0
+// Comment appends a comment as user data, which the kernel keeps and nft(8) shows. The type number of a comment is 0
 // for tables, chains, rules and elements, but not for sets.
 func (b *Batch) Comment(typ uint16, text string) {
 	if text = nft.CleanComment(text); text != "" {
@@ -186,15 +187,15 @@ func (b *Batch) Comment(typ uint16, text string) {
 	}
 }
 
-// declaration is a set as the kernel wants it declared.
+// declaration is the kernel's declaration of a set.
 type declaration struct {
 	name    string
 	flags   uint32 // NFT_SET_*
 	key     []nftables.SetDatatype
-	size    uint32 // most elements that it will have; 0: no limit
+	size    uint32 // maximum number of elements; 0: no limit
 	timeout uint64 // milliseconds that an element stays; 0: for ever
 	comment string
-	exprs   []expr.Any // that every element has one of
+	exprs   []expr.Any // every element has one of each
 }
 
 // addSet encodes
@@ -223,13 +224,13 @@ func (e *Encoder) addSet(s *nft.Set) {
 //
 //	delete set inet netpold s
 //
-// or, of a map whose chains the kernel would else not let go, see [Conn.require],
+// or, for a map whose chains the kernel would not release in time, see nft/kernel's Conn.require,
 //
 //	flush map inet netpold m
 //	delete map inet netpold m
 func (e *Encoder) deleteSet(s *nft.Set) {
 	if s.Type.Map && e.FlushMaps {
-		e.Command(e.message(), unix.NFT_MSG_DELSETELEM, 0, func() { // a deletion of elements that names none
+		e.Command(e.message(), unix.NFT_MSG_DELSETELEM, 0, func() { // a deletion without elements deletes all
 			e.Str(unix.NFTA_SET_ELEM_LIST_TABLE, e.Tx.Table)
 			e.Str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
 		})
@@ -240,11 +241,11 @@ func (e *Encoder) deleteSet(s *nft.Set) {
 	})
 }
 
-// anonymousSet appends a set that exists for one rule only, as
+// anonymousSet appends a set that exists for one rule only, such as in
 //
 //	tcp dport { 80, 443 }
 //
-// has one. The kernel makes up its name; the rule refers to it by its id.
+// The kernel makes up its name; the rule refers to it by its id.
 func (e *Encoder) anonymousSet(s *anonymous) {
 	e.declare(&s.declaration)
 	list := elementList{
@@ -286,14 +287,14 @@ func (e *Encoder) declare(d *declaration) {
 	})
 }
 
-// describeSet appends what helps the kernel to choose how it stores the set: the number of elements.
+// describeSet appends the number of elements, by which the kernel chooses how to store the set.
 func (e *Encoder) describeSet(d *declaration) {
 	if d.size > 0 {
 		e.Nest(unix.NFTA_SET_DESC, func() { e.U32(unix.NFTA_SET_DESC_SIZE, d.size) })
 	}
 }
 
-// keyLen is the length of the key in bytes: the parts of a concatenation are padded, a single part is not.
+// keyLen is the length of the key in bytes; the parts of a concatenation are padded, a single part is not.
 func (d *declaration) keyLen(typ nftables.SetDatatype) uint32 {
 	if len(d.key) == 1 {
 		return d.key[0].Bytes
@@ -301,9 +302,9 @@ func (d *declaration) keyLen(typ nftables.SetDatatype) uint32 {
 	return typ.Bytes
 }
 
-// userData is what nft(8) wants to know of a set: how to print its keys, and the comment.
+// userData is what nft(8) needs to know about a set: how to print its keys, and the comment.
 func (d *declaration) userData() []byte {
-	var order uint32 // of a concatenation: each part has its own
+	var order uint32 // for a concatenation, each part has its own
 	if len(d.key) == 1 {
 		order = byteOrderBig
 	}

@@ -17,8 +17,8 @@ import (
 //	ip saddr 10.244.1.0/24
 //	ip saddr != 10.244.1.0/24
 //
-// The kernel loads and masks 4 bytes without a call, and so an IPv4 address is loaded as a whole. Of an IPv6 prefix of
-// whole bytes only these are loaded, as nft(8) does it: that saves the mask.
+// The kernel loads and masks 4 bytes without a function call, so an IPv4 address is loaded as a whole. For an IPv6
+// prefix of whole bytes only those are loaded, as nft(8) does, which saves the mask.
 func (r *rule) addrIn(m nft.AddrIn) {
 	r.requireFamily(nft.FamilyOf(m.Prefix.Addr()))
 	addr, bits := m.Prefix.Addr().AsSlice(), m.Prefix.Bits()

@@ -9,7 +9,7 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Object names what a refused message is about. offset is where in the message the fault is, or 0.
+// Object names the object of a refused message. offset is where in the message the fault is; 0 if not known.
 func (e *Encoder) Object(m Message, offset int) string {
 	op := &e.Tx.Ops[m.Op]
 	if i := e.ElementOf(m, offset); i >= 0 {
@@ -18,7 +18,7 @@ func (e *Encoder) Object(m Message, offset int) string {
 	return describe(op)
 }
 
-// ElementOf returns the index of the element of m's operation that is at an offset of the message, or -1.
+// ElementOf returns the index of the element of m's operation at an offset of the message, or -1.
 func (e *Encoder) ElementOf(m Message, offset int) int {
 	op := &e.Tx.Ops[m.Op]
 	if offset == 0 || len(op.Elements) == 0 {
@@ -32,7 +32,7 @@ func (e *Encoder) ElementOf(m Message, offset int) int {
 	return m.Element + i
 }
 
-// maxObject is the length in bytes that the name of an object in an error is cut to: a rule can have hundreds of ports.
+// maxObject is the length in bytes to which an object's name in an error is cut: a rule can have hundreds of ports.
 const maxObject = 300
 
 // describe names an operation in an error.

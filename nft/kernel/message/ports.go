@@ -48,7 +48,7 @@ func (r *rule) portLookup(l nft.PortLookup) {
 		&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Type.Map})
 }
 
-// checkPorts refuses what the kernel would take for something else.
+// checkPorts rejects what the kernel would misunderstand.
 func checkPorts(p nft.Ports) error {
 	if len(p) == 0 {
 		return errors.New("a port match without ports")
@@ -58,13 +58,13 @@ func checkPorts(p nft.Ports) error {
 			return fmt.Errorf("ports %d-%d: the first is after the last", r.First, r.Last)
 		}
 		if isRange(r) && !p.SingleProto() {
-			return errors.New("a port range for several protocols, each of which needs a rule of its own")
+			return errors.New("a port range for several protocols; each needs its own rule")
 		}
 	}
 	return nil
 }
 
-// portsOfOne compiles the match of the loaded port with the ports of one protocol.
+// portsOfOne compiles the match of the loaded port against the ports of one protocol.
 func (r *rule) portsOfOne(p nft.Ports) {
 	switch {
 	case len(p) > 1:
@@ -78,7 +78,7 @@ func (r *rule) portsOfOne(p nft.Ports) {
 	}
 }
 
-// portSet returns the set of ports of one protocol: a hash of ports or, with a range among them, intervals.
+// portSet returns the set of ports of one protocol: a hash of ports or, if there is a range, intervals.
 func portSet(p nft.Ports) anonymous {
 	s := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeInetService}}}
 	if !slices.ContainsFunc(p, isRange) {
@@ -97,7 +97,7 @@ func portSet(p nft.Ports) anonymous {
 	return s
 }
 
-// protocolsAndPorts compiles the match of protocol and port with those of several protocols.
+// protocolsAndPorts compiles the match of protocol and port for several protocols.
 func (r *rule) protocolsAndPorts(p nft.Ports) {
 	s := anonymous{declaration: declaration{key: []nftables.SetDatatype{nftables.TypeInetProto,
 		nftables.TypeInetService}}}

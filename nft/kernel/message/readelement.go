@@ -14,11 +14,11 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Elements gathers the elements of a set of one type.
+// Elements gathers the elements of a set.
 type Elements struct {
 	Type  nft.SetType
-	Found []nft.Counted // of an interval set: only the starts, and To or Last is not set yet
-	Ends  []nft.Key     // of an interval set: the addresses or ports after the intervals
+	Found []nft.Counted // in an interval set only the starts, without To or Last yet
+	Ends  []nft.Key     // in an interval set: the addresses or ports after the intervals
 }
 
 // Message takes a message of elements, by its attributes.
@@ -66,8 +66,8 @@ func (d *Elements) Finish() []nft.Counted {
 	return d.Found
 }
 
-// Twice says whether an element was there twice, and so another one probably was not. After many insertions the kernel
-// moves a hash set into a larger table, in the background and whatever is being read; that is no transaction.
+// Twice says whether an element was read twice, and so another one probably was missed. After many insertions the
+// kernel moves a hash set to a larger table in the background, even while it is being read; that is not a transaction.
 func (d *Elements) Twice() bool {
 	seen := make(map[nft.Key]struct{}, len(d.Found))
 	for i := range d.Found {
@@ -76,8 +76,7 @@ func (d *Elements) Twice() bool {
 	return len(seen) < len(d.Found)
 }
 
-// pair gives each interval its last address: the one before the next end, or before the next interval, or the highest
-// there is.
+// pair gives each interval its last address: the one before the next end or the next interval, or the highest of all.
 func (d *Elements) pair() {
 	slices.SortFunc(d.Found, func(a, b nft.Counted) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
 	slices.SortFunc(d.Ends, func(a, b nft.Key) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
@@ -98,7 +97,7 @@ func (d *Elements) pair() {
 	}
 }
 
-// pairPorts gives each interval its last port: the one before the next end, or the highest there is.
+// pairPorts gives each interval its last port: the one before the next end, or the highest of all.
 func (d *Elements) pairPorts() {
 	slices.SortFunc(d.Found, func(a, b nft.Counted) int { return cmp.Compare(a.Port, b.Port) })
 	slices.SortFunc(d.Ends, func(a, b nft.Key) int { return cmp.Compare(a.Port, b.Port) })
@@ -129,7 +128,7 @@ func before(a [16]byte) [16]byte {
 	return a
 }
 
-// Key decodes a key, see AppendKey. One that is too short is taken for one of zeros at its end.
+// Key decodes a key, see AppendKey. One that is too short is padded with zeros.
 func (d *Elements) Key(v []byte) nft.Key {
 	var b [maxKey]byte
 	copy(b[:], v)
@@ -185,7 +184,7 @@ func verdictOf(b []byte) nft.Verdict {
 	return v
 }
 
-// packetsOf returns what an expression that is a counter has counted, or zero.
+// packetsOf returns the packets of a counter expression; zero for others.
 func packetsOf(x []byte) uint64 {
 	if Attribute(x, unix.NFTA_EXPR_NAME).Text() != "counter" {
 		return 0

@@ -14,8 +14,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// SameRule says whether a rule that the kernel holds, as a list of expressions, does what it should. The sets that are
-// part of rules have names of the kernel's: elements returns what is in one, as [ElementTexts] has it.
+// SameRule says whether a rule that the kernel holds, as a list of expressions, does what want does. The kernel names
+// the sets that are part of rules; elements returns the elements of one, as [ElementTexts] has them.
 func SameRule(held []byte, want *nft.Rule, elements func(set string) ([]string, error)) (bool, error) {
 	compiled := rule{nextSet: 1}
 	if err := compiled.add(want.Statements); err != nil {
@@ -47,7 +47,7 @@ func SameRule(held []byte, want *nft.Rule, elements func(set string) ([]string, 
 	return i == len(compiled.exprs), nil
 }
 
-// RuleCount returns the packets that a rule, as a list of expressions, has counted.
+// RuleCount returns the packet count of a rule, given as a list of expressions.
 func RuleCount(held []byte) uint64 {
 	var sum uint64
 	for _, x := range Attributes(held) {
@@ -56,7 +56,7 @@ func RuleCount(held []byte) uint64 {
 	return sum
 }
 
-// has says whether the set has these elements, and no others.
+// has says whether the set has exactly these elements.
 func (s *anonymous) has(found []string) bool {
 	var wanted []string
 	for _, el := range s.elements {
@@ -67,13 +67,13 @@ func (s *anonymous) has(found []string) bool {
 	return slices.Equal(found, wanted)
 }
 
-// ElementTexts returns the elements of a message, by its attributes, in a form that is equal for equal ones.
+// ElementTexts returns the elements in a message's attributes, in a form that is equal for equal elements.
 func ElementTexts(attrs []byte) []string {
 	var all []string
 	for _, el := range Attributes(Attribute(attrs, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
 		key := Attribute(Attribute(el, unix.NFTA_SET_ELEM_KEY), unix.NFTA_DATA_VALUE)
 		e := Element{Key: key, Flags: Attribute(el, unix.NFTA_SET_ELEM_FLAGS).Uint32()}
-		// of a concatenated interval, which none of ours is
+		// for a concatenated interval, which none of ours is
 		all = append(all, e.text()+string(Attribute(el, elemKeyEnd)))
 	}
 	return all
@@ -92,19 +92,19 @@ func (e expression) equal(other expression) bool {
 	return e.name == other.name && maps.Equal(e.attrs, other.attrs)
 }
 
-// normal brings an expression into that form. The order of attributes does not matter, nor do zeros, which one of the
-// two may not write.
+// normal brings an expression into that form. The order of attributes does not matter, nor do zeros, which either side
+// may leave out.
 func normal(x []byte) expression {
 	e := expression{Attribute(x, unix.NFTA_EXPR_NAME).Text(), make(map[uint16]string)}
 	if e.name == "counter" {
-		return e // the rest is what it has counted
+		return e // the rest is counts
 	}
 	registers, data := valuesOf(e.name)
 	for typ, v := range Attributes(Attribute(x, unix.NFTA_EXPR_DATA)) {
 		switch {
-		case e.name == "lookup" && typ == unix.NFTA_LOOKUP_SET_ID: // of a transaction
+		case e.name == "lookup" && typ == unix.NFTA_LOOKUP_SET_ID: // exists only within a transaction
 		case e.name == "dynset" && typ == unix.NFTA_DYNSET_EXPR:
-			e.attrs[typ] = Attribute(v, unix.NFTA_EXPR_NAME).Text() // the rest is what a new element begins with
+			e.attrs[typ] = Attribute(v, unix.NFTA_EXPR_NAME).Text() // the rest is the initial state of a new element
 		case slices.Contains(registers, typ):
 			e.attrs[typ] = fmt.Sprint(register(v.Uint32()))
 		case slices.Contains(data, typ):
@@ -144,8 +144,8 @@ func valuesOf(name string) (registers, data []uint16) {
 	return nil, nil
 }
 
-// register returns the number of a register of 4 bytes. The kernel tells every fourth of them by the number of the 16
-// bytes that it begins.
+// register returns the number of a 4-byte register. The kernel reports every fourth one by the number of the 16-byte
+// register that it starts.
 func register(n uint32) uint32 {
 	if n >= unix.NFT_REG_1 && n <= unix.NFT_REG_4 {
 		return unix.NFT_REG32_00 + (n-unix.NFT_REG_1)*4

@@ -13,16 +13,16 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// firstRegister is the first of the registers, of 4 bytes each, that a rule loads what it compares into.
+// firstRegister is the first of the 4-byte registers into which a rule loads what it compares.
 const firstRegister = unix.NFT_REG32_00
 
-// rule is a rule compiled to expressions, as nft(8) compiles it, so that nft(8) also lists it as it was meant.
+// rule is a rule compiled to expressions as nft(8) compiles it, so that nft(8) lists it as it was meant.
 type rule struct {
 	exprs   []expr.Any
 	sets    []anonymous // in the order of their ids
 	nextSet uint32      // id of the next anonymous set
 
-	// What the statements so far have made sure of; 0: nothing.
+	// What the statements so far have established; 0: nothing.
 	family   nft.Family
 	protocol uint8
 }
@@ -92,7 +92,7 @@ func equal(data ...byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: data}
 }
 
-// requireFamily compiles the check of the IP version, which nft(8) implies: without it the bytes of another version's
+// requireFamily compiles the check of the IP version, which nft(8) implies: without it, bytes of the other version's
 // header would be taken for an address.
 //
 //	meta nfproto ipv4
@@ -133,7 +133,7 @@ func (r *rule) ctState(states nft.CtState) {
 // dstNAT is IPS_DST_NAT of the kernel's linux/netfilter/nf_conntrack_common.h.
 const dstNAT = 1 << 5
 
-// ctBits compiles the check that one of some bits is set of what conntrack has at a key:
+// ctBits compiles the check that at least one of bits is set in conntrack's value at a key:
 //
 //	ct status dnat
 func (r *rule) ctBits(key expr.CtKey, bits uint32) {

@@ -4,7 +4,7 @@ package message
 
 import "golang.org/x/sys/unix"
 
-// What golang.org/x/sys/unix lacks of the kernel's include/uapi/linux/netfilter/nf_tables.h.
+// Constants of the kernel's include/uapi/linux/netfilter/nf_tables.h that golang.org/x/sys/unix lacks.
 const (
 	TableHandle    = 4  // NFTA_TABLE_HANDLE
 	TableUserData  = 6  // NFTA_TABLE_USERDATA
