@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Handler answers what kubelet, Prometheus and `netpold status` ask a daemon:
+// Handler serves what kubelet, Prometheus and `netpold status` ask a daemon for:
 //
 //	/livez    200 as long as the loop's memory can be had; a commit that takes long is no reason to be killed
 //	/readyz   200 when the source is synced and the kernel surely holds what follows from it, else 503 and why
@@ -36,7 +36,7 @@ func Handler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 	return mux
 }
 
-// readTimeout bounds what is read from the kernel for an answer that does not depend on it.
+// readTimeout bounds reads from the kernel for answers that can do without them.
 const readTimeout = time.Second
 
 // serveStatus answers with the report.
@@ -48,8 +48,8 @@ func (l *Loop) serveStatus(w http.ResponseWriter, r *http.Request) {
 	answer(w, report)
 }
 
-// metricsHandler reads what was denied from the kernel, for as long as the asker waits, and answers with that or with
-// what was last read.
+// metricsHandler reads the drop counters from the kernel, for as long as the client waits, and serves these or the last
+// ones.
 func (l *Loop) metricsHandler(metrics prometheus.Gatherer) http.Handler {
 	gathered := promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -62,8 +62,8 @@ func (l *Loop) metricsHandler(metrics prometheus.Gatherer) http.Handler {
 	})
 }
 
-// Ready says whether the source is synced and the kernel holds what follows from it, and in words what is missing.
-// While the source is away the last state stays in force: that is ready, and said.
+// Ready says whether the source is synced and the kernel holds the resulting table, with a text that says what is
+// missing. While the source is away, the last state stays in force: that is ready, and the text says so.
 func (l *Loop) Ready() (string, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// NodeHandler answers, besides what [Handler] does, what is not everybody's business:
+// NodeHandler serves, besides what [Handler] does, what is not everybody's business:
 //
 //	/drops      the newest lines about drops, see [drops.Log.ServeLines]
 //	/drops/top  who was blocked most, see [drops.Log.ServeTop]
@@ -42,7 +42,7 @@ func NodeHandler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 	return mux
 }
 
-// ofNamespace answers for a namespace, but for one that is not known when the name of another comes near: it is a typo.
+// ofNamespace wraps answer. It rejects an unknown namespace with a name close to a known one as a typo.
 func (l *Loop) ofNamespace(answer http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		name := r.URL.Query().Get("namespace")
@@ -54,7 +54,7 @@ func (l *Loop) ofNamespace(answer http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// meant says what namespace is meant by the name of one that is not there, see [policy.DidYouMean].
+// meant suggests a known namespace for an unknown name, see [policy.DidYouMean].
 func (l *Loop) meant(name string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,5 +71,5 @@ func (l *Loop) meant(name string) string {
 // answer writes a value as JSON.
 func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the asker has gone
+	_ = json.NewEncoder(w).Encode(v) // the client has gone
 }

@@ -26,8 +26,8 @@ import (
 	"github.com/netpold/netpold/watch/preflight"
 )
 
-// Loop brings the kernel to what the state says. It is the [Sink] of a source: events edit memory under its one lock,
-// and one transaction is in flight at a time; what arrives meanwhile makes the next.
+// Loop makes the kernel follow the state. It is the [Sink] of a source: events edit memory under its one lock, and one
+// transaction is in flight at a time; what arrives meanwhile makes the next.
 //
 // Mutexes are taken in this order: Loop.mu, and then one of denied.Counter.mu, drops.Log.mu, flows.Log.mu and
 // events.Recorder.mu. Nobody holds one while waiting for the kernel, a file or the API server. Whoever reads from the
@@ -37,76 +37,76 @@ type Loop struct {
 	config  LoopConfig // not changed after NewLoop
 	metrics *metrics
 	started time.Time
-	wake    chan struct{} // capacity 1: something may be pending
+	wake    chan struct{} // capacity 1; full: something may be pending
 
 	denied *denied.Counter
 	drops  *drops.Log
 	flows  *flows.Log
-	looks  looks // of the goroutine of Run
+	looks  looks // used only by Run's goroutine
 
 	mu         sync.Mutex // guards the fields below
 	state      *translate.State
 	troubles   troubles
 	quarantine quarantine
 	status     Status
-	inFlight   bool // a transaction is
+	inFlight   bool // whether a transaction is in flight
 	admissions admissions
 	told       chan struct{} // closed at the next event; nil if nobody waits for it
-	more       bool          // the last one was a portion, and more is to follow
+	more       bool          // the last transaction was a portion, and more is to follow
 	doubts     doubts
-	table      *nft.Table // the state's, of the last transaction
-	oldest     time.Time  // when the oldest event came that no transaction has; zero without one
-	reason     string     // of the next replacement of the whole table
+	table      *nft.Table // the state's, as of the last transaction
+	oldest     time.Time  // arrival of the oldest event that is in no transaction; zero if none
+	reason     string     // for the next replacement of the whole table
 	awaySince  time.Time  // when the source went away; zero while it answers
 	awayError  string
-	guarded    policy.Guard // as a line has told
+	guarded    policy.Guard // as last logged
 }
 
 // LoopConfig is what a loop needs.
 type LoopConfig struct {
 	Kernel Kernel
-	Reads  Reads            // for whoever asks, so that the loop waits for nobody's reads; nil: Kernel
-	Events *events.Recorder // nil tells nothing
+	Reads  Reads            // for queries, so that the loop waits for nobody's reads; nil: Kernel
+	Events *events.Recorder // nil writes none
 	Log    *slog.Logger
 
-	// What reports say.
+	// For reports.
 	Version, Node, Source string
 	Linux                 KernelReport
 
-	// Addresses returns the node's own addresses, as of now. Nil: none are known.
+	// Addresses returns the node's own current addresses. Nil: none are known.
 	Addresses func() ([]netip.Addr, error)
 
-	// Findings returns what lets traffic bypass the policies, given all else of a report. Nil: nothing does.
+	// Findings returns what lets traffic bypass the policies, given the rest of a report. Nil: nothing does.
 	Findings func(Report) []preflight.Finding
 }
 
-// Status is how far the loop has come.
+// Status is the progress of the loop.
 type Status struct {
-	Synced bool // the source has told everything once
-	// the kernel holds what the state says, or did before the newest event, and nothing makes that doubtful
+	Synced bool // the source has sent everything once
+	// the kernel holds what the state says, or did before the newest event, and there is no doubt about that
 	InSync       bool
 	Transactions int // committed
-	Recoveries   int // how often the whole table was replaced after the start
+	Recoveries   int // replacements of the whole table after the start
 
 	// Of the last committed transaction; zero before the first.
 	LastCommit     time.Time
 	LastElapsed    time.Duration
 	LastOperations int
 
-	LastError error // of the last transaction, nil if it was committed
+	LastError error // of the last transaction; nil if it was committed
 }
 
-// Backoff of failed transactions: each replaces the whole table and holds the kernel's commit lock while it does.
+// Backoff after failed transactions: each retry replaces the whole table, holding the kernel's commit lock.
 const (
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 30 * time.Second
 )
 
-// portion is how many elements a transaction has, about, before another one has the rest: some 0.2 s of work. A change
-// of a namespace waits for one portion of others, or for the isolation that is larger.
+// portion is roughly how many elements one transaction may have, some 0.2 s of work, before the rest goes to another. A
+// change of one namespace waits for at most one portion of others, or for one isolation that is larger.
 const portion = 50_000
 
-// NewLoop returns a loop that has not begun. The state is the loop's from then on.
+// NewLoop returns a loop that has not started. It takes ownership of state.
 func NewLoop(state *translate.State, config LoopConfig) *Loop {
 	if config.Reads == nil {
 		config.Reads = config.Kernel
@@ -131,13 +131,13 @@ func NewLoop(state *translate.State, config LoopConfig) *Loop {
 	return l
 }
 
-// Drops returns what is known of denied packets. It knows of none until it is opened and runs.
+// Drops returns the log of denied packets, which is empty until it is opened and runs.
 func (l *Loop) Drops() *drops.Log { return l.drops }
 
-// Flows returns what is known of flows, if they are observed.
+// Flows returns the log of flows, which is empty unless they are observed.
 func (l *Loop) Flows() *flows.Log { return l.flows }
 
-// view calls look while nothing changes the state, and says whether the source has told all there is.
+// view calls look while nothing changes the state, and says whether the source is synced.
 func (l *Loop) view(look func(*translate.State)) (synced bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,7 +145,7 @@ func (l *Loop) view(look func(*translate.State)) (synced bool) {
 	return l.status.Synced
 }
 
-// tellBlocked has the isolated pod of a drop line told.
+// tellBlocked records a drop on the isolated pod, as an Event.
 func (l *Loop) tellBlocked(r drops.Record) {
 	namespace, name, isPod := strings.Cut(r.Isolated().Pod, "/")
 	pod := types.NamespacedName{Namespace: namespace, Name: name}
@@ -158,8 +158,8 @@ func (l *Loop) tellBlocked(r drops.Record) {
 	}
 }
 
-// Run commits what is pending until ctx ends, and nothing before the source is synced: until then the rules of a
-// previous process stay in force. The table stays in the kernel when Run returns.
+// Run commits what is pending until ctx ends, and nothing before the source is synced: until then a previous process's
+// rules stay in force. The table stays in the kernel when Run returns.
 func (l *Loop) Run(ctx context.Context) {
 	backoff := minBackoff
 	wake := l.wake
@@ -194,7 +194,7 @@ func (l *Loop) Run(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			l.config.Log.Error("transaction failed; the last state stays in force, retrying with the whole table",
 				"err", err, "retry", backoff)
-			wake, retry = nil, time.After(backoff) // events wait for the replacement, which has them all
+			wake, retry = nil, time.After(backoff) // events wait for the replacement, which includes them
 			backoff = min(2*backoff, maxBackoff)
 			continue
 		}
@@ -212,7 +212,7 @@ func (l *Loop) Run(ctx context.Context) {
 	}
 }
 
-// commit brings the kernel what is pending, if anything is.
+// commit commits what is pending, if anything.
 func (l *Loop) commit(ctx context.Context) error {
 	tx, oldest, doubts := l.pending()
 	if tx == nil {
@@ -232,7 +232,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	l.status.LastError = err
 	if err != nil {
 		l.metrics.failed()
-		l.oldest = oldest // it still waits
+		l.oldest = oldest // still waiting
 		l.forget(ReasonTransaction)
 		again := l.refused(tx, err)
 		if again {
@@ -268,7 +268,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	return nil
 }
 
-// pending returns the next transaction, or nil, when its oldest event came, if it is of any, and the doubts that were
+// pending returns the next transaction or nil, the arrival of its oldest event if it has any, and the number of doubts
 // raised before it.
 func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 	l.mu.Lock()
@@ -277,12 +277,12 @@ func (l *Loop) pending() (*nft.Transaction, time.Time, uint64) {
 		return nil, time.Time{}, 0
 	}
 	oldest := l.oldest
-	if oldest.IsZero() && l.table == nil { // to be synced is an event, too
+	if oldest.IsZero() && l.table == nil { // becoming synced is an event, too
 		oldest = time.Now()
 	}
 	l.oldest = time.Time{}
 	l.table, l.more = l.state.Portion(portion)
-	if l.more { // and what came in between
+	if l.more { // and what arrived in between
 		l.oldest = oldest
 		l.poke()
 	}
@@ -307,7 +307,7 @@ func (l *Loop) forget(reason string) {
 	}
 }
 
-// Update lets edit change the objects, as one event: no transaction has a part of it.
+// Update lets edit change the objects as one event: no transaction has only part of it.
 func (l *Loop) Update(edit func(Objects)) {
 	arrived := time.Now()
 	l.mu.Lock()
@@ -327,7 +327,7 @@ func (l *Loop) Update(edit func(Objects)) {
 	}
 }
 
-// Away notes that the source does not answer, and why; nil, that it does again. The last state stays in force
+// Away notes that the source does not answer, and why; nil means that it does again. The last state stays in force
 // meanwhile.
 func (l *Loop) Away(err error) {
 	l.mu.Lock()
@@ -346,7 +346,7 @@ func (l *Loop) Away(err error) {
 	}
 }
 
-// Synced says that the source has told all there is. The loop starts to commit.
+// Synced notes that the source has sent everything. The loop starts to commit.
 func (l *Loop) Synced() {
 	l.mu.Lock()
 	l.status.Synced = true
@@ -358,11 +358,11 @@ func (l *Loop) Synced() {
 func (l *Loop) poke() {
 	select {
 	case l.wake <- struct{}{}:
-	default: // it is about to look
+	default: // it is already awake
 	}
 }
 
-// Status returns how far the loop has come.
+// Status returns the progress of the loop.
 func (l *Loop) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -371,42 +371,42 @@ func (l *Loop) Status() Status {
 	return status
 }
 
-// inSync says what [Status.InSync] does.
+// inSync computes [Status.InSync].
 func (l *Loop) inSync() bool {
 	return l.status.Transactions > 0 && l.status.LastError == nil && !l.inFlight && !l.more && !l.doubts.open() &&
 		!l.table.Late()
 }
 
-// objects edits the loop's state while its lock is held.
+// objects edits the loop's state; the caller holds its lock.
 type objects struct {
 	*translate.State
 	loop *Loop
 }
 
-// SetClusterPolicy tells the events, too. What does not compile is one of the state's troubles.
+// SetClusterPolicy also informs the events. What does not compile becomes one of the state's troubles.
 func (o objects) SetClusterPolicy(p policy.ClusterPolicy) {
 	o.loop.config.Events.SetClusterPolicy(p)
 	o.State.SetClusterPolicy(p)
 }
 
-// DeleteClusterPolicy tells the events, too.
+// DeleteClusterPolicy also informs the events.
 func (o objects) DeleteClusterPolicy(name string) {
 	o.loop.config.Events.DeletePolicy(types.NamespacedName{Name: name})
 	o.State.DeleteClusterPolicy(name)
 }
 
-// SetPolicy tells the events, too. What does not compile is one of the state's troubles.
+// SetPolicy also informs the events. What does not compile becomes one of the state's troubles.
 func (o objects) SetPolicy(np *networkingv1.NetworkPolicy) {
 	o.loop.config.Events.SetPolicy(np)
 	_ = o.State.SetPolicy(np)
 }
 
-// SetNamespaceMode sets the mode of a namespace. One that is none is one of the state's troubles.
+// SetNamespaceMode sets the mode of a namespace. An invalid one becomes one of the state's troubles.
 func (o objects) SetNamespaceMode(name string, annotations map[string]string) {
 	_ = o.State.SetNamespaceMode(name, annotations)
 }
 
-// DeletePolicy tells the events, too.
+// DeletePolicy also informs the events.
 func (o objects) DeletePolicy(name types.NamespacedName) {
 	o.loop.config.Events.DeletePolicy(name)
 	o.State.DeletePolicy(name)

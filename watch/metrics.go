@@ -19,11 +19,11 @@ import (
 // Reasons of a recovery, which replaces the whole table; values of the label "reason".
 const (
 	ReasonTransaction = "transaction" // a transaction failed
-	ReasonDrift       = "drift"       // somebody else changed the table
+	ReasonDrift       = "drift"       // another program changed the table
 )
 
-// metrics are what the loop measures. No label has values that a user of the cluster chooses, but names of namespaces
-// and, from its administrator, of ClusterNetworkPolicies.
+// metrics are the loop's metrics. The only label values chosen by users are names of namespaces and, by the
+// administrator, of ClusterNetworkPolicies.
 type metrics struct {
 	transactions  *prometheus.CounterVec
 	duration      prometheus.Histogram
@@ -45,13 +45,13 @@ func newMetrics() *metrics {
 		}),
 		eventToKernel: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "netpold_event_to_kernel_seconds",
-			Help:    "Time from an event's arrival to the commit of the transaction that has it.",
+			Help:    "Time from an event's arrival to the commit of its transaction.",
 			Buckets: latencyBuckets(),
 		}),
 		recoveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "netpold_recoveries_total",
 			Help: "Replacements of the whole table after the start, by reason: transaction (one failed) or drift " +
-				"(somebody else changed the table).",
+				"(another program changed the table).",
 		}, []string{"reason"}),
 		lastCommit: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "netpold_last_commit_timestamp_seconds",
@@ -67,20 +67,20 @@ func newMetrics() *metrics {
 	return m
 }
 
-// Collectors returns all that measures the loop and what it does, to be registered.
+// Collectors returns the metrics of the loop and its parts, to be registered.
 func (l *Loop) Collectors() []prometheus.Collector {
 	m := l.metrics
 	return append(slices.Concat(l.drops.Collectors(), l.flows.Collectors()), newStateCollector(l), m.transactions,
 		m.duration, m.eventToKernel, m.recoveries, m.lastCommit)
 }
 
-// latencyBuckets are the upper bounds of the histograms, in seconds. They are the same for all, so that the quantiles
-// of one can be held against those of another, which are a factor of 2.5 off at most.
+// latencyBuckets are the upper bounds of all histograms, in seconds. They are the same so that quantiles can be
+// compared; these are off by a factor of 2.5 at most.
 func latencyBuckets() []float64 {
 	return []float64{50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1, 2, 5, 10}
 }
 
-// committed counts a committed transaction: when, how long the kernel took, and how long after its oldest event.
+// committed counts a committed transaction: its time, how long the kernel took, and the delay since its oldest event.
 func (m *metrics) committed(at time.Time, elapsed time.Duration) {
 	m.transactions.WithLabelValues("committed").Inc()
 	m.duration.Observe(elapsed.Seconds())
@@ -93,7 +93,7 @@ func (m *metrics) failed() { m.transactions.WithLabelValues("failed").Inc() }
 
 func (m *metrics) recovered(reason string) { m.recoveries.WithLabelValues(reason).Inc() }
 
-// stateCollector reads the loop's state when it is scraped.
+// stateCollector reads the loop's state when scraped.
 type stateCollector struct {
 	loop  *Loop
 	descs []*prometheus.Desc
@@ -113,38 +113,38 @@ func newStateCollector(l *Loop) *stateCollector {
 	c.policies = desc("netpold_policies",
 		"NetworkPolicies of the cluster, by state: effective (isolates a pod of this node), rejected (does not "+
 			"compile in full), "+
-			"over-limit (asks for more than a limit), quarantined (the kernel refused what follows from it), "+
-			"unenforced (it refused all that would isolate a pod), audited (by its mode), unaudited (so, and what "+
-			"follows from it was refused), or idle.", "state")
+			"over-limit (asks for more than a limit), quarantined (the kernel refused its rules), "+
+			"unenforced (it refused everything that would isolate a pod), audited (by its mode), unaudited (audited, "+
+			"but its rules were refused), or idle.", "state")
 	c.isolated = desc("netpold_isolated_pods", "Pods of this node that a policy isolates, by direction.", "direction")
 	c.audited = desc("netpold_audited_pods",
-		"Pods of this node that audited policies are asked about, by direction.", "direction")
+		"Pods of this node that audited policies select, by direction.", "direction")
 	c.audits = desc("netpold_audit_packets_total",
-		"Every packet that passed and that audited policies would deny, by direction, namespace of the audited pod, "+
-			"and tier whose policies would: Admin, NetworkPolicy or Baseline.",
+		"Packets that passed and that audited policies would deny, by direction, namespace of the audited pod, "+
+			"and tier of these policies: Admin, NetworkPolicy or Baseline.",
 		"direction", "namespace", "tier")
 	c.elements = desc("netpold_set_elements", "Elements of all sets and maps of the table.")
 	c.preflight = desc("netpold_preflight_findings",
-		"What lets traffic bypass the policies on this node, by check: 1 if something was found.", "check")
+		"Whether traffic bypasses the policies on this node, by check: 1 if something was found.", "check")
 	c.denied = desc("netpold_dropped_packets_total",
-		"Every packet denied by the policies of this node's pods, by direction and namespace of the isolated pod, and "+
+		"Packets denied by the policies of this node's pods, by direction and namespace of the isolated pod, and "+
 			"by tier: Admin, NetworkPolicy or Baseline.", "direction", "namespace", "tier")
 	c.rules = desc("netpold_cluster_policy_denied_packets_total",
-		"Every packet that a rule of a ClusterNetworkPolicy denied to this node's pods, by tier, policy, direction "+
-			"and rule: the first one of a direction is 1.", "tier", "policy", "direction", "rule")
+		"Packets that a rule of a ClusterNetworkPolicy denied to or from this node's pods, by tier, policy, direction "+
+			"and rule, counted from 1 in each direction.", "tier", "policy", "direction", "rule")
 	c.unknown = desc("netpold_unknown_pod_drops_total",
-		"Packets from and to addresses for pods of this node that no known pod has, which the guard dropped, by "+
+		"Packets to and from this node's pod addresses that belong to no known pod, dropped by the guard, by "+
 			"direction: egress is from such an address.", "direction")
 	c.deniedAsOf = desc("netpold_dropped_packets_timestamp_seconds",
-		"Unix time at which netpold_dropped_packets_total was read; 0 before the first read.")
+		"Unix time of the last read of netpold_dropped_packets_total; 0 before the first read.")
 	c.ready = desc("netpold_ready",
-		"1 when the source is synced and the kernel holds what follows from it, as /readyz says; else 0.")
+		"1 when the source is synced and its policies are in force, as /readyz says; else 0.")
 	c.source = desc("netpold_source_up",
-		"1 while the source of pods, namespaces and policies answers, else 0: then the last state stays in force.")
+		"1 while the source of pods, namespaces and policies answers; else 0, and the last state stays in force.")
 	c.dropLog = desc("netpold_drop_log_up",
-		"1 while the kernel's log of denied packets is read, else 0: drop lines are missing, enforcement "+
+		"1 while the kernel's log of denied packets is read; else 0: drop lines are missing, enforcement "+
 			"is unaffected.")
-	c.build = desc("netpold_build_info", "1, by the version of netpold and of Go.", "version", "goversion")
+	c.build = desc("netpold_build_info", "1, by version of netpold and of Go.", "version", "goversion")
 	return c
 }
 
@@ -192,7 +192,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	c.collectDenied(ch)
 }
 
-// collectDenied sends the totals of denied packets, as they were last read.
+// collectDenied sends the totals of denied packets, as last read.
 func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 	unknown := make(map[policy.Direction]uint64)
 	count := func(d *prometheus.Desc, packets uint64, labels ...string) {
@@ -203,7 +203,7 @@ func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 		switch r, ok := rules[by.Rule]; {
 		case ok:
 			count(c.rules, packets, string(r.Tier), r.Policy, r.Direction.String(), strconv.Itoa(r.Index+1))
-		case by.Rule != "": // not known any more, and deleted soon
+		case by.Rule != "": // no longer known, and deleted soon
 		case by.Namespace == "":
 			unknown[by.Direction] = packets
 		case by.Audit:
@@ -222,17 +222,16 @@ func (c *stateCollector) collectDenied(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.deniedAsOf, prometheus.GaugeValue, at)
 }
 
-// Denied returns how many packets the table has denied since the loop began: those that have reached the kernel's
-// counters by now. It waits for no transaction. On an error the
-// totals are those of the last read.
+// Denied returns how many packets the table has denied since the loop began, as the kernel has counted them by now. It
+// waits for no transaction. On an error, the totals are those of the last read.
 func (l *Loop) Denied(ctx context.Context) (map[denied.By]uint64, error) {
 	err := l.denied.Read(ctx, l.config.Reads)
 	totals, _ := l.lastDenied()
 	return totals, err
 }
 
-// lastDenied returns the totals of the last time, without the namespaces and rules that are gone, and the rules of
-// ClusterNetworkPolicies that deny, by their chains.
+// lastDenied returns the last totals, without namespaces and rules that are gone, and the denying rules of
+// ClusterNetworkPolicies by their chains.
 func (l *Loop) lastDenied() (map[denied.By]uint64, map[string]policy.ClusterRuleRef) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,18 +15,18 @@ import (
 )
 
 // PolicyReport says whether a policy is in force on a node, as `netpold status NAMESPACE/POLICY` shows it. Its JSON
-// form is what the endpoint /policy answers.
+// form is that of the endpoint /policy.
 type PolicyReport struct {
 	Node    string `json:"node"`
 	Policy  string `json:"policy"`
-	InForce bool   `json:"inForce"`          // the kernel holds Spec, as it is written, for Pods
+	InForce bool   `json:"inForce"`          // the kernel enforces Spec as written, for Pods
 	Reason  string `json:"reason,omitempty"` // why it is not
 
 	Spec *networkingv1.NetworkPolicySpec `json:"spec,omitempty"` // as the daemon knows it
-	Pods []string                        `json:"pods"`           // of this node, that it isolates
+	Pods []string                        `json:"pods"`           // the pods of this node that it isolates
 }
 
-// PolicyReport returns whether a policy is in force, as of now.
+// PolicyReport returns whether a policy is in force now.
 func (l *Loop) PolicyReport(name types.NamespacedName) PolicyReport {
 	whole := l.report()
 	r := PolicyReport{Node: whole.Node, Policy: name.String(), Pods: []string{}}
@@ -66,7 +66,7 @@ func (l *Loop) PolicyReport(name types.NamespacedName) PolicyReport {
 	return r
 }
 
-// servePolicy answers the [PolicyReport] of ?name=NAMESPACE/NAME.
+// servePolicy serves the [PolicyReport] of ?name=NAMESPACE/NAME.
 func (l *Loop) servePolicy(w http.ResponseWriter, r *http.Request) {
 	namespace, name, ok := strings.Cut(r.URL.Query().Get("name"), "/")
 	if !ok {

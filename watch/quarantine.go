@@ -11,32 +11,31 @@ import (
 	"github.com/netpold/netpold/translate/aside"
 )
 
-// How long something is set aside before it is tried again: an hour where what was refused cannot be, and at first a
-// minute where memory was short or the culprit had to be found by trying; then twice as long.
+// How long something stays quarantined before a retry: an hour if the refusal is final; a minute at first, doubling
+// each time, if memory was short or the culprit was found by trial.
 const (
 	quarantineTime    = time.Hour
 	minQuarantineTime = time.Minute
 )
 
-// errAgain says that a transaction was refused, and that another one is to be tried at once.
+// errAgain says that a transaction was refused, and the next should be tried at once.
 var errAgain = errors.New("refused; what caused it is quarantined")
 
-// quarantine is what the loop knows of isolations of which the kernel refuses something. The state has what is set
-// aside.
+// quarantine is what the loop knows about isolations that the kernel refused. The state has those that are set aside.
 type quarantine struct {
 	terms map[string]*term
-	// isolations that did not fit the rest of the table in the last attempt, which may have been somebody else's doing
+	// isolations that did not fit the rest of the table in the last attempt, perhaps because another program changed it
 	doubted  []string
-	suspects []string // isolations that the last transaction changed, which was refused, nobody knows why
-	unnamed  int      // replacements in a row of which nothing named was to blame
-	search   *search  // nil if there is none
+	suspects []string // isolations changed by the last transaction, if that was refused for an unknown reason
+	unnamed  int      // replacements in a row that failed without a named culprit
+	search   *search  // nil if none is under way
 	timer    *time.Timer
 }
 
-// term is for how long an isolation is set aside.
+// term is how long an isolation is set aside.
 type term struct {
 	length time.Duration
-	end    time.Time // zero while it is tried again
+	end    time.Time // zero while being retried
 }
 
 func newQuarantine() quarantine {
@@ -45,9 +44,9 @@ func newQuarantine() quarantine {
 	return quarantine{terms: make(map[string]*term), timer: timer}
 }
 
-// refused makes of the error of a transaction what it can: it sets aside what is to blame, and says whether to try
-// again at once. What tells nothing of the isolations is as it was: the loop waits and tries again. The caller has the
-// loop's lock, and the table is forgotten.
+// refused handles the error of a transaction: it sets aside what is to blame, and says whether to try again at once. If
+// the error does not point to isolations, the loop waits and retries as usual. The caller holds the loop's lock and has
+// forgotten the table.
 func (l *Loop) refused(tx *nft.Transaction, err error) (again bool) {
 	q := &l.quarantine
 	refused, ok := errors.AsType[*nft.Refused](err)
@@ -79,20 +78,20 @@ func (l *Loop) refused(tx *nft.Transaction, err error) (again bool) {
 		return false
 	}
 	q.unnamed++
-	if q.unnamed == 1 && q.suspects == nil && mismatched(refused) { // perhaps somebody else deletes it at this moment
+	if q.unnamed == 1 && q.suspects == nil && mismatched(refused) { // another program may be deleting it
 		return false
 	}
 	return l.beginSearch(owners, err)
 }
 
-// culprit is an isolation, or an address of a pod, to be set aside.
+// culprit is an isolation or a pod's address, to be set aside.
 type culprit struct {
 	aside.Quarantine
 	length time.Duration
 }
 
-// culprits returns what an error names that cannot be, and what only did not fit the rest. If the rest did not fit
-// either, none of these is to blame.
+// culprits returns what an error names as refused in itself, and what only did not fit the rest. If the rest did not
+// fit either, none of the latter is to blame.
 func culprits(owners *aside.Ownership, refused *nft.Refused) (named, doubted []culprit) {
 	frame := false
 	missing := make(map[string]bool) // chains and sets
@@ -129,7 +128,7 @@ func culprits(owners *aside.Ownership, refused *nft.Refused) (named, doubted []c
 
 func (q *quarantine) isDoubted(c culprit) bool { return slices.Contains(q.doubted, c.Key) }
 
-// mismatched says whether all that is refused does not fit the rest of the table.
+// mismatched says whether everything refused was refused because it did not fit the rest of the table.
 func mismatched(refused *nft.Refused) bool {
 	return refused.Cause == nft.Mismatch ||
 		len(refused.Refusals) > 0 && !slices.ContainsFunc(refused.Refusals, func(r nft.Refusal) bool {
@@ -137,8 +136,8 @@ func mismatched(refused *nft.Refused) bool {
 		})
 }
 
-// setAside sets something aside, and again for longer than the last time: for the same reason then, of which nobody
-// needs to be told anew.
+// setAside sets something aside. If it was before, it is for longer, and with the old reason, so that nobody is
+// notified again.
 func (l *Loop) setAside(c aside.Quarantine, length time.Duration) {
 	q := &l.quarantine
 	if old := q.terms[c.Key]; old != nil && old.end.IsZero() {
@@ -152,9 +151,9 @@ func (l *Loop) setAside(c aside.Quarantine, length time.Duration) {
 	}
 }
 
-// accepted notes that the kernel has taken what was tried. The caller has the loop's lock.
+// accepted notes that the kernel took what was tried. The caller holds the loop's lock.
 func (l *Loop) accepted() {
-	if l.more { // what is tried may be in another portion
+	if l.more { // it may be in another portion
 		return
 	}
 	q := &l.quarantine
@@ -180,7 +179,7 @@ func (l *Loop) accepted() {
 	l.setTimer()
 }
 
-// setTimer makes the timer go off when the next term ends.
+// setTimer sets the timer to the end of the next term.
 func (l *Loop) setTimer() {
 	q := &l.quarantine
 	var next time.Time
@@ -194,7 +193,7 @@ func (l *Loop) setTimer() {
 	}
 }
 
-// retryQuarantined has what was set aside for long enough tried again with the next transaction.
+// retryQuarantined includes in the next transaction whatever has been set aside for long enough.
 func (l *Loop) retryQuarantined() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,54 +17,54 @@ import (
 	"github.com/netpold/netpold/watch/preflight"
 )
 
-// Report is the state of a daemon, as `netpold status` shows it. Its JSON form is what the endpoint /status answers.
+// Report is the state of a daemon, as `netpold status` shows it. Its JSON form is that of the endpoint /status.
 type Report struct {
 	Version         string            `json:"version"`
 	Node            string            `json:"node"`
 	Started         time.Time         `json:"started"`
-	Synced          bool              `json:"synced"` // the source has told everything once
-	InSync          bool              `json:"inSync"` // and the kernel holds what follows from it
+	Synced          bool              `json:"synced"` // the source has sent everything once
+	InSync          bool              `json:"inSync"` // and the kernel holds the resulting table
 	Kernel          KernelReport      `json:"kernel"`
 	Source          SourceReport      `json:"source"`
 	IsolatedPods    map[string]int    `json:"isolatedPods"` // of this node, by direction
-	AuditedPods     map[string]int    `json:"auditedPods"`  // that audited policies are asked about
+	AuditedPods     map[string]int    `json:"auditedPods"`  // that audited policies select
 	Pods            PodsReport        `json:"pods"`
 	Policies        PoliciesReport    `json:"policies"`
 	Table           TableReport       `json:"table"`
 	LastTransaction TransactionReport `json:"lastTransaction"`
 	Transactions    int               `json:"transactions"` // committed
 	Recoveries      int               `json:"recoveries"`   // replacements of the whole table after the start
-	// of the ruleset now, which everybody's transactions raise; 0: not known
+	// current generation of the ruleset, which everybody's transactions raise; 0: not known
 	Generation uint32              `json:"generation"`
 	Preflight  []preflight.Finding `json:"preflight"`
-	DropLog    *drops.State        `json:"dropLog,omitempty"` // nil if no group is read
+	DropLog    *drops.State        `json:"dropLog,omitempty"` // nil if there is no log group
 	Guard      GuardReport         `json:"guard"`
-	Flows      *flows.State        `json:"flows,omitempty"` // nil if none are observed
+	Flows      *flows.State        `json:"flows,omitempty"` // nil without --observe
 }
 
-// GuardReport is whether unknown pods are denied: addresses for pods of the node that no known pod has.
+// GuardReport is whether unknown pods are denied: the node's pod addresses that belong to no known pod.
 type GuardReport struct {
-	On  string `json:"on,omitempty"`  // the ranges of addresses for pods, or their links
+	On  string `json:"on,omitempty"`  // the pod address ranges, or the pod links
 	Off string `json:"off,omitempty"` // why it is not
 
-	// There would be a guard if it was known which addresses are for pods of this node.
+	// There is no guard only because this node's pod addresses are not known.
 	Unsure bool `json:"unsure,omitempty"`
 }
 
-// KernelReport is the kernel that enforces, and what netpold does without on it.
+// KernelReport is the enforcing kernel, and what it lacks.
 type KernelReport struct {
 	Release string `json:"release"` // as uname -r prints it
 	Lacks   []Lack `json:"lacks"`
 }
 
-// Lack is something that the kernel cannot do, and that netpold can do without.
+// Lack is a feature that the kernel lacks and netpold can do without.
 type Lack struct {
 	What   string `json:"what"`
-	Since  string `json:"since"`  // the Linux versions that can do it
+	Since  string `json:"since"`  // the Linux versions that have it
 	Effect string `json:"effect"` // on what is enforced
 }
 
-// SourceReport is where the objects come from, and whether it answers.
+// SourceReport is the source of the objects, and whether it answers.
 type SourceReport struct {
 	Name      string     `json:"name"`
 	AwaySince *time.Time `json:"awaySince,omitempty"` // nil while it answers
@@ -77,12 +77,12 @@ type PodsReport struct {
 	Node    int `json:"node"`
 }
 
-// PoliciesReport counts policies, and names those that are not in force as they are written.
+// PoliciesReport counts policies, and names those that are not in force as written.
 type PoliciesReport struct {
 	Total    int             `json:"total"`
-	InEffect int             `json:"inEffect"` // that isolate a pod of this node, as they are written
-	Audited  int             `json:"audited"`  // that are only audited
-	Troubled map[string]int  `json:"troubled"` // that are not, by the worst kind of their troubles
+	InEffect int             `json:"inEffect"` // isolate a pod of this node, as written
+	Audited  int             `json:"audited"`  // only audited
+	Troubled map[string]int  `json:"troubled"` // not in force as written, by their worst kind of trouble
 	Troubles []TroubleReport `json:"troubles"`
 
 	Cluster ClusterPoliciesReport `json:"cluster"`
@@ -91,14 +91,14 @@ type PoliciesReport struct {
 // ClusterPoliciesReport counts ClusterNetworkPolicies.
 type ClusterPoliciesReport struct {
 	Total    int `json:"total"`
-	InEffect int `json:"inEffect"` // that are enforced, with a rule for a pod of this node
-	Audited  int `json:"audited"`  // that are only audited
+	InEffect int `json:"inEffect"` // enforced, with a rule for a pod of this node
+	Audited  int `json:"audited"`  // only audited
 
-	// Ties are those of one tier and priority, in the order in which they are asked: that of their names.
+	// Ties are policies with the same tier and priority, in the order of evaluation, which is by name.
 	Ties [][]string `json:"ties,omitempty"`
 
-	// Sequential are those of pods of this node whose rules are asked one after the other, as they are too much for
-	// less.
+	// Sequential are policies of this node's pods whose rules are checked one after the other, being too large for one
+	// lookup.
 	Sequential [][]string `json:"sequential,omitempty"`
 }
 
@@ -125,7 +125,7 @@ type TransactionReport struct {
 	Error      string    `json:"error,omitempty"`
 }
 
-// Report returns the state of the loop as of now. The kernel is not asked: the Generation is not known.
+// Report returns the current state of the loop. It does not ask the kernel, so Generation is 0.
 func (l *Loop) Report() Report {
 	r := l.report()
 	r.Preflight = []preflight.Finding{}
@@ -135,7 +135,7 @@ func (l *Loop) Report() Report {
 	return r
 }
 
-// report is Report without what is read from files.
+// report is Report without what comes from files.
 func (l *Loop) report() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()

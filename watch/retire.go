@@ -4,7 +4,7 @@ package watch
 
 import "context"
 
-// retired returns the number of the last transaction if the table has something retired, and 0 if not.
+// retired returns the number of the last transaction if the table has retired objects, and 0 if not.
 func (l *Loop) retired() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -14,15 +14,15 @@ func (l *Loop) retired() uint64 {
 	return l.table.Retired()
 }
 
-// settle says when the packets are gone that were under way before a transaction, unless ctx ends before. The loop goes
-// on meanwhile.
+// settle sends number when the packets that were in flight at a transaction have left the rules, unless ctx ends first.
+// It does not block the loop.
 func (l *Loop) settle(ctx context.Context, number uint64, settled chan<- uint64) {
 	if err := l.config.Kernel.Settle(ctx); err == nil {
 		settled <- number
 	}
 }
 
-// reap lets the next transaction delete what was retired up to one that the packets under way have seen.
+// reap lets the next transaction delete what was retired up to a transaction that no packet in flight precedes.
 func (l *Loop) reap(number uint64) {
 	l.mu.Lock()
 	l.table.Reap(number)

@@ -9,25 +9,25 @@ import (
 	"github.com/netpold/netpold/translate/aside"
 )
 
-// search finds the isolations without which the kernel takes the table, where it does not say what it refuses. Those
-// that are suspected are set aside, or all if that does not help, which lets the others into force; then they are tried
-// again, half by half, the lightest first. What goes stays. At last, so are the addresses of pods. Suspected are those
-// that the transaction changed; if that were all, the heaviest, for most limits are about what is large.
+// search finds the isolations that the kernel refuses when it does not name them. It sets the suspects aside, or all
+// isolations if that does not help, which puts the others in force; then it tries them again, half by half, the
+// lightest first. What the kernel takes stays. Pod addresses come last. Suspects are the isolations that the
+// transaction changed; if that is all of them, the heaviest, since most limits are about size.
 type search struct {
-	err      error   // that the search is about
-	groups   []group // that are set aside; the last is next
-	trial    group   // what the attempt in flight tries; empty while all are set aside
-	all      bool    // no isolation is left that is not set aside
-	ends     bool    // nor an address of a pod
+	err      error   // the error that started the search
+	groups   []group // set aside; the last is tried next
+	trial    group   // what the current attempt tries; empty while all are set aside
+	all      bool    // every isolation is set aside
+	ends     bool    // and every pod address
 	attempts int
 	limit    int // of attempts
 }
 
-// group is isolations that are tried together.
+// group holds isolations that are tried together.
 type group struct {
 	keys   []string
 	guilty bool // the kernel refuses something in it
-	first  bool // the next group is the other half of one that is guilty
+	first  bool // the next group is the other half of a guilty one
 }
 
 // beginSearch sets the suspects aside, and says whether to try again at once.
@@ -36,7 +36,7 @@ func (l *Loop) beginSearch(owners *aside.Ownership, err error) bool {
 	s := &search{err: err}
 	suspects := q.suspects
 	if all := owners.All(); len(suspects) == 0 && len(all) > 0 {
-		// the heaviest is tried without the others' being set aside
+		// the heaviest alone is set aside
 		suspects, s.all = all[len(all)-1:], len(all) == 1
 	}
 	if len(suspects) == 0 {
@@ -49,12 +49,12 @@ func (l *Loop) beginSearch(owners *aside.Ownership, err error) bool {
 	return true
 }
 
-// suspect sets isolations, or addresses, aside that are to be tried again.
+// suspect sets isolations or addresses aside, to be tried again.
 func (l *Loop) suspect(keys []string) {
 	s := l.quarantine.search
-	const perCulprit = 4 // attempts for each halving, of which one of two fails
+	const perCulprit = 4 // attempts per halving; one of two fails
 	for i := range s.groups {
-		s.groups[i].guilty = false // that it is set aside does not help
+		s.groups[i].guilty = false // setting it aside does not help
 	}
 	s.groups = append(s.groups, group{keys: keys, guilty: true})
 	s.limit += perCulprit * (2 + bits.Len(uint(len(keys))))
@@ -63,7 +63,7 @@ func (l *Loop) suspect(keys []string) {
 	}
 }
 
-// searchFailed makes of a failed attempt what it can, and says whether to try again at once.
+// searchFailed handles a failed attempt, and says whether to try again at once.
 func (l *Loop) searchFailed(owners *aside.Ownership, err error) bool {
 	q := &l.quarantine
 	s := q.search
@@ -96,7 +96,7 @@ func (l *Loop) searchFailed(owners *aside.Ownership, err error) bool {
 	return false
 }
 
-// trialFailed sets the trial aside again: a single isolation for good, several to be tried half by half.
+// trialFailed sets the trial aside again: a single isolation for good, several to be halved.
 func (l *Loop) trialFailed() {
 	s := l.quarantine.search
 	trial := s.trial
@@ -120,7 +120,7 @@ func (l *Loop) trialFailed() {
 // condemn sets isolations aside for good.
 func (l *Loop) condemn(keys []string) {
 	err := l.quarantine.search.err
-	for inner := err; inner != nil; inner = errors.Unwrap(err) { // the same on all nodes
+	for inner := err; inner != nil; inner = errors.Unwrap(err) { // so that the text is the same on all nodes
 		err = inner
 	}
 	reason := "found by trial, since the kernel did not name it: " + err.Error()
@@ -129,13 +129,13 @@ func (l *Loop) condemn(keys []string) {
 	}
 }
 
-// split puts the halves of a group in which something is refused into its place.
+// split replaces a guilty group by its halves.
 func (s *search) split(keys []string) {
 	middle := len(keys) / 2
 	s.groups = append(s.groups, group{keys: keys[middle:]}, group{keys: keys[:middle], first: true})
 }
 
-// searchGoesOn has the next group tried after an attempt that went, and says whether there is one.
+// searchGoesOn tries the next group after a successful attempt, and says whether there is one.
 func (l *Loop) searchGoesOn() bool {
 	s := l.quarantine.search
 	s.attempts++
@@ -158,7 +158,7 @@ func (l *Loop) searchGoesOn() bool {
 	return len(s.trial.keys) > 0
 }
 
-// remove forgets an isolation: it is named.
+// remove forgets an isolation that has been named.
 func (s *search) remove(key string) {
 	s.trial.remove(key)
 	for i := range s.groups {

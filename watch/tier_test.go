@@ -115,8 +115,8 @@ func TestRuleMetric(t *testing.T) {
 				t.Error(err)
 			}
 			const metric = "netpold_cluster_policy_denied_packets_total"
-			text := "# HELP " + metric + " Every packet that a rule of a ClusterNetworkPolicy denied to this node's " +
-				"pods, by tier, policy, direction and rule: the first one of a direction is 1.\n" +
+			text := "# HELP " + metric + " Packets that a rule of a ClusterNetworkPolicy denied to or from this " +
+				"node's pods, by tier, policy, direction and rule, counted from 1 in each direction.\n" +
 				"# TYPE " + metric + " counter\n"
 			for _, name := range names {
 				text += fmt.Sprintf("%s{direction=\"ingress\",policy=%q,rule=\"1\",tier=\"Admin\"} %d\n", metric, name,

@@ -13,9 +13,9 @@ import (
 	"github.com/netpold/netpold/watch/events"
 )
 
-// troubles are what was told of policies that are not in force as they are written.
+// troubles are what was reported about policies that are not in force as written.
 type troubles struct {
-	version uint64 // of the state's troubles that were told
+	version uint64 // of the state's troubles that were reported
 	told    map[events.Trouble]string
 }
 
@@ -36,8 +36,7 @@ func troubleLine(kind book.TroubleKind) string {
 	return "policy is in force without the parts that do not compile"
 }
 
-// tellTroubles logs what is new among the state's troubles, and tells it the events. It costs nothing while they do not
-// change.
+// tellTroubles logs new troubles of the state, and writes Events about them. It costs nothing while they do not change.
 func (l *Loop) tellTroubles() {
 	version := l.state.TroubleVersion()
 	if version == l.troubles.version {
@@ -49,7 +48,7 @@ func (l *Loop) tellTroubles() {
 		isNew := false
 		for _, name := range t.Policies {
 			id := events.Trouble{Policy: name, Kind: t.Kind}
-			if text, twice := now[id]; twice { // in both directions, or in several isolations
+			if text, twice := now[id]; twice { // both directions, or several isolations
 				now[id] = text + "; " + t.Reason
 			} else {
 				now[id] = t.Reason
@@ -81,7 +80,7 @@ func (l *Loop) tellTroubles() {
 	l.troubles.told = now
 }
 
-// policyList names policies in a line of the log, a few of them.
+// policyList names the first few policies, for a log line.
 func policyList(policies []types.NamespacedName) string {
 	return strings.Join(drops.PolicyNames(frame.Isolation{Policies: policies}), ", ")
 }

@@ -103,8 +103,8 @@ func (o *optional) forget() {
 }
 
 // followTiers follows the ClusterNetworkPolicies until ctx ends, and the Nodes once one of them has a nodes peer: in a
-// large cluster Nodes change all the time. policies lacks only its resource; begun returns what to call when the Nodes
-// are complete.
+// large cluster Nodes change all the time. policies lacks exists and its resource; begun returns what to call when the
+// Nodes are complete.
 func (s *Source) followTiers(ctx context.Context, policies optional, begun func() (complete func())) {
 	nodes := policies
 	var follow sync.WaitGroup

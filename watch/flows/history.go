@@ -132,7 +132,7 @@ func (h *history) rename(ends map[netip.Addr]flows.End) {
 		if k == e.key {
 			continue
 		}
-		if h.entries[e.key] == e { // else it is forgotten
+		if h.entries[e.key] == e { // otherwise it is forgotten
 			delete(h.entries, e.key)
 			h.move(e, k)
 		}
@@ -143,7 +143,7 @@ func (h *history) rename(ends map[netip.Addr]flows.End) {
 	h.young = slices.DeleteFunc(h.young, func(e *entry) bool { return e == nil })
 }
 
-// move gives an entry another key, where there may be one already.
+// move gives an entry another key, merging it with an entry that has it already.
 func (h *history) move(e *entry, k key) {
 	h.next()
 	e.key = k
@@ -159,7 +159,7 @@ func (h *history) move(e *entry, k key) {
 	e.settle(h.version)
 }
 
-// forget forgets the flows that were seen longest ago if there are more than max, an eighth at once.
+// forget drops the flows seen longest ago if there are more than most, an eighth at a time.
 func (h *history) forget(most int) {
 	if len(h.entries) <= most {
 		return
@@ -182,7 +182,7 @@ func (e *entry) last() time.Time {
 	return e.counts[observe.All].last
 }
 
-// after returns what is told of the entry and has changed after a version.
+// after returns the parts of the entry that changed after a version.
 func (e *entry) after(version uint64) []flows.Flow {
 	var all []flows.Flow
 	for i, verdict := range [...]flows.Verdict{flows.Allowed, flows.Denied} {

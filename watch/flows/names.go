@@ -14,14 +14,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// young is for how long a flow is given names that were not known at first, as those of a pod that spoke before the API
-// server told of it, and for how long it is known who had an address.
+// young is how long a flow may still get a name, such as that of a pod that connected before the API server reported
+// it, and how long the previous owner of an address is remembered.
 const young = 30 * time.Second
 
-// someNames is how many addresses are looked up while nothing changes the state.
+// someNames is how many addresses are looked up in one hold of the state's lock.
 const someNames = 256
 
-// resolve returns who has some addresses now, or had them just before.
+// resolve returns who has these addresses now, or had them just before.
 func (l *Log) resolve(addresses map[netip.Addr]struct{}) map[netip.Addr]flows.End {
 	ends := make(map[netip.Addr]flows.End, len(addresses))
 	if len(addresses) == 0 {
@@ -29,7 +29,7 @@ func (l *Log) resolve(addresses map[netip.Addr]struct{}) map[netip.Addr]flows.En
 	}
 	var own []netip.Addr
 	if l.config.Addresses != nil {
-		own, _ = l.config.Addresses() // without them, the node's addresses are nobody's
+		own, _ = l.config.Addresses() // on an error, the node's addresses stay nameless
 	}
 	for some := range slices.Chunk(slices.Collect(maps.Keys(addresses)), someNames) {
 		l.config.View(func(s *translate.State) {
@@ -61,14 +61,14 @@ func (l *Log) resolve(addresses map[netip.Addr]struct{}) map[netip.Addr]flows.En
 	return ends
 }
 
-// endOf returns the end that a pod is.
+// endOf returns a pod as the end of a flow.
 func endOf(a netip.Addr, pod *policy.Pod) flows.End {
 	workload := connectivity.WorkloadOf(pod)
 	return flows.End{Address: a, Namespace: pod.Namespace, Pod: pod.String(),
 		Workload: workload.Kind + "/" + workload.Name, Labels: pod.Labels}
 }
 
-// Left notes that a pod has lost an address. What it said before may not have been read yet.
+// Left notes that a pod has lost an address. Its last connections may not have been read yet.
 func (l *Log) Left(a netip.Addr, pod policy.Pod) {
 	end := endOf(a, &pod)
 	l.mu.Lock()
@@ -76,7 +76,7 @@ func (l *Log) Left(a netip.Addr, pod policy.Pod) {
 	l.former[a] = former{end, time.Now()}
 }
 
-// nameless returns the addresses of young flows that nobody was known to have.
+// nameless returns the addresses of young flows without a known owner.
 func (l *Log) nameless() []netip.Addr {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,5 +92,5 @@ func (l *Log) nameless() []netip.Addr {
 	return all
 }
 
-// unknown says whether nobody is known to have an address.
+// unknown says whether an end has no known owner.
 func unknown(e flows.End) bool { return e.Pod == "" && !e.Host }

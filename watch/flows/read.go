@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/translate/observe"
 )
 
-// table is what was last read of the sets of a table.
+// table is what was last read from a table's sets.
 type table struct{ held map[element]tally }
 
 // element is an element of a set of flows.
@@ -23,28 +23,28 @@ type element struct {
 	key    nft.Key
 }
 
-// tally is what an element has counted.
+// tally is an element's count.
 type tally struct {
 	packets uint64
-	last    time.Time // of its packets
+	last    time.Time // of its latest packet
 }
 
-// change is what an element has counted since it was last read.
+// change is what an element has counted since the last read.
 type change struct {
 	element
 	tally
 }
 
-// reading is what was read of a table.
+// reading is the result of reading a table.
 type reading struct {
 	at       time.Time
-	elements []change // with all that they have counted
+	elements []change // with their full counts
 	held     int
 }
 
-// readAll reads the sets of a table, in their order: what was denied was counted among all before.
+// readAll reads the sets of a table, that of all connections first: a denied one is counted there before.
 func (l *Log) readAll(ctx context.Context, reads Reads, name string) (reading, error) {
-	r := reading{at: time.Now().Round(0)} // by the wall clock, as it is told
+	r := reading{at: time.Now().Round(0)} // wall clock only, as it is reported
 	var errs []error
 	for _, s := range observe.Sets(l.config.Max) {
 		elements, err := reads.Elements(ctx, name, s.Name, s.Type)
@@ -76,7 +76,7 @@ func (l *Log) Read(ctx context.Context) error {
 	l.mu.Lock()
 	t := l.tables[l.config.Table]
 	l.mu.Unlock()
-	if t == nil { // it is being replaced
+	if t == nil { // the table is being replaced
 		return nil
 	}
 	r, err := l.readAll(ctx, l.config.Reads, l.config.Table)
@@ -85,7 +85,7 @@ func (l *Log) Read(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	var changes []change
-	if l.tables[l.config.Table] == t { // else the last counts are known already
+	if l.tables[l.config.Table] == t { // otherwise its final counts are known already
 		changes = t.changes(r)
 		l.measure(changes)
 		l.state.Held = r.held
@@ -97,7 +97,7 @@ func (l *Log) Read(ctx context.Context) error {
 	return err
 }
 
-// note keeps why the sets could not be read, and says so once.
+// note keeps why the sets could not be read, and logs it once.
 func (l *Log) note(err error) {
 	text := ""
 	if err != nil {
@@ -109,8 +109,8 @@ func (l *Log) note(err error) {
 	l.state.Error = text
 }
 
-// changes returns what the elements have counted since they were last read. A smaller count than before is that of
-// another element, of the same key.
+// changes returns what the elements have counted since the last read. A smaller count than before means another element
+// with the same key.
 func (t *table) changes(r reading) []change {
 	var changes []change
 	for _, c := range r.elements {
@@ -142,7 +142,7 @@ func (l *Log) Made(name string) {
 // lastRead bounds the last read of a table, whose replacement waits for it.
 const lastRead = time.Second
 
-// Retired takes the last counts of a table that nothing counts in any more, also those of a previous process's.
+// Retired takes the final counts of a table that packets no longer reach, even a previous process's.
 func (l *Log) Retired(ctx context.Context, reads Reads, name string) {
 	l.mu.Lock()
 	t, done := l.tables[name], l.retired[name]
@@ -158,9 +158,9 @@ func (l *Log) Retired(ctx context.Context, reads Reads, name string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lastRead)
 	defer cancel()
-	r, _ := l.readAll(ctx, reads, name) // what somebody else has deleted is as it was last read
+	r, _ := l.readAll(ctx, reads, name) // if somebody else has deleted it, the last read stands
 	changes := t.changes(r)
-	if own { // else it was before the start
+	if own { // otherwise it was before the start
 		l.mu.Lock()
 		l.measure(changes)
 		l.mu.Unlock()
@@ -168,7 +168,7 @@ func (l *Log) Retired(ctx context.Context, reads Reads, name string) {
 	l.take(changes)
 }
 
-// measure adds changes to what is told in numbers.
+// measure adds changes to the metrics.
 func (l *Log) measure(changes []change) {
 	for _, c := range changes {
 		switch c.kind {
@@ -212,10 +212,10 @@ func (l *Log) take(changes []change) {
 	l.known.Set(float64(l.state.Known))
 }
 
-// tellEvery is how often a line tells of lost connections, at most.
+// tellEvery is the least time between log lines about lost connections.
 const tellEvery = time.Minute
 
-// tellLost says how many connections were not counted.
+// tellLost logs how many connections were not counted.
 func (l *Log) tellLost() {
 	if l.state.Lost == l.told || time.Now().Before(l.tell) {
 		return
@@ -225,13 +225,13 @@ func (l *Log) tellLost() {
 	l.told, l.tell = l.state.Lost, time.Now().Add(tellEvery)
 }
 
-// isFlow says whether the element is of a flow: nothing listens on port 0, but who scans may ask for it.
+// isFlow is false for port 0: nothing listens there, but scanners try it.
 func (e element) isFlow() bool {
 	ported := e.key.Proto == nft.TCP || e.key.Proto == nft.UDP || e.key.Proto == nft.SCTP
 	return e.kind != observe.Lost && (e.key.Port != 0 || !ported)
 }
 
-// ends returns the addresses of a flow, as they are on the wire.
+// ends returns the addresses of a flow, as on the wire.
 func (e element) ends() (from, to netip.Addr) {
 	from, to = netip.AddrFrom16(e.key.Addr), netip.AddrFrom16(e.key.To)
 	if e.family == nft.IPv4 {

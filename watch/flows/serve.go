@@ -14,9 +14,9 @@ import (
 // askRead bounds the read of the kernel for an answer.
 const askRead = 2 * time.Second
 
-// ServeFlows answers the flows, each as JSON, those that were seen last at the end; ?namespace= keeps those from or to
-// pods of a namespace, and ?since= those that were seen in a time before now, as 10m. ?follow=true goes on until the
-// asker goes, with each flow that has been seen again.
+// ServeFlows serves the flows, each as JSON, the latest seen last; ?namespace= keeps those from or to pods of a
+// namespace, and ?since= those seen within a time such as 10m. ?follow=true continues until the client goes, with each
+// flow that is seen again.
 func (l *Log) ServeFlows(w http.ResponseWriter, r *http.Request) {
 	if !l.On() {
 		http.Error(w, "this netpold does not observe flows: start it with --observe", http.StatusNotFound)
@@ -48,7 +48,7 @@ func (l *Log) ServeFlows(w http.ResponseWriter, r *http.Request) {
 				namespace != "" && f.From.Namespace != namespace && f.To.Namespace != namespace
 		})
 		version = now
-		if err := flows.Write(w, all...); err != nil { // the asker has gone
+		if err := flows.Write(w, all...); err != nil { // the client has gone
 			return
 		}
 		if query.Get("follow") != "true" {
@@ -65,8 +65,8 @@ func (l *Log) ServeFlows(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// after returns the flows that changed after a version, those that were seen last at the end, the version of now, and
-// what is closed at the next one.
+// after returns the flows that changed after a version, the latest seen last, the current version, and a channel that
+// is closed at the next one.
 func (l *Log) after(version uint64) (all []flows.Flow, now uint64, more <-chan struct{}) {
 	l.mu.Lock()
 	for _, e := range l.history.entries {

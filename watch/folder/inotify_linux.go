@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchMask has IN_CLOSE_WRITE, after which a file is read, and IN_MODIFY, after which it is not until the next of the
-// former: half a policy may well parse.
+// watchMask has IN_CLOSE_WRITE, after which a file is read, and IN_MODIFY, after which it is not read before the next
+// IN_CLOSE_WRITE: half a policy may well parse.
 const watchMask = unix.IN_CLOSE_WRITE | unix.IN_MODIFY | unix.IN_CREATE | unix.IN_DELETE |
 	unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 
@@ -26,10 +26,10 @@ type inotify struct {
 	file *os.File // in the runtime's poller
 	conn syscall.RawConn
 	dirs map[string]int32   // watch of each folder
-	wds  map[int32][]string // the way back: by a symbolic link a folder may have several names
+	wds  map[int32][]string // the inverse; symbolic links give a folder several names
 }
 
-// inotifyEvent is something that happened to name in dir, or to dir itself if there is no name.
+// inotifyEvent is an event of name in dir, or of dir itself if name is empty.
 type inotifyEvent struct {
 	dir, name string
 	mask      uint32
@@ -78,7 +78,7 @@ func (i *inotify) watches(dir string) bool {
 	return watched
 }
 
-// remove ends the watches of dir and of what is below it.
+// remove ends the watches of dir and everything below it.
 func (i *inotify) remove(dir string) {
 	for path, wd := range i.dirs {
 		if !isBelow(path, dir) {
@@ -95,7 +95,7 @@ func (i *inotify) remove(dir string) {
 	}
 }
 
-// queued returns the events that have happened.
+// queued returns the queued events without waiting.
 func (i *inotify) queued() ([]inotifyEvent, error) {
 	var events []inotifyEvent
 	var err error
@@ -105,8 +105,8 @@ func (i *inotify) queued() ([]inotifyEvent, error) {
 	return events, err
 }
 
-// read waits for events and returns all that are queued by then, or [os.ErrDeadlineExceeded] after timeout, if there is
-// one, and when ctx ends.
+// read waits for events and returns all that are queued by then. It returns [os.ErrDeadlineExceeded] after timeout,
+// unless that is 0, and when ctx ends.
 func (i *inotify) read(ctx context.Context, timeout time.Duration) ([]inotifyEvent, error) {
 	var deadline time.Time
 	if timeout > 0 {
@@ -145,14 +145,14 @@ func (i *inotify) drain(fd uintptr) ([]inotifyEvent, error) {
 	}
 }
 
-// decode returns the events of a buffer that read(2) has filled: see inotify(7).
+// decode returns the events in a buffer filled by read(2); see inotify(7).
 func (i *inotify) decode(buf []byte) []inotifyEvent {
 	var events []inotifyEvent
 	for len(buf) >= unix.SizeofInotifyEvent {
 		wd, mask := int32(binary.NativeEndian.Uint32(buf)), binary.NativeEndian.Uint32(buf[4:])
 		end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(buf[12:]))
 		if end > len(buf) {
-			break // the kernel returns whole events only
+			break // the kernel returns only whole events
 		}
 		name, _, _ := bytes.Cut(buf[unix.SizeofInotifyEvent:end], []byte{0})
 		if mask&unix.IN_Q_OVERFLOW != 0 {

@@ -3,8 +3,8 @@
 // Package folder feeds a [watch.Sink] with the pods, namespaces and policies of a folder of manifests, and reads the
 // same for commands that work on a file.
 //
-// inotify(7) is asked without a library: fsnotify tells of writes and not of the last one, and half a policy may well
-// parse.
+// It uses inotify(7) without a library: fsnotify reports writes but not the close after the last one, and half a policy
+// may well parse.
 package folder
 
 import (
@@ -27,20 +27,20 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// How large a file may be, in bytes. To parse YAML takes some 25 times as much memory for a moment: the daemon, which
-// shares a node, does not do that for a file that somebody put into its folder by mistake.
+// How large a file may be, in bytes. Parsing YAML briefly takes some 25 times as much memory, which the daemon, sharing
+// a node, does not spend on a file that got into its folder by mistake.
 const (
 	maxWatched = 64 << 20
 	maxLoaded  = 1 << 30
 )
 
 // Load returns the objects of a file of manifests, or of all *.yaml, *.yml and *.json files of a folder and its
-// subfolders, where names that begin with a dot are passed over. They are what kubectl prints, in YAML or JSON: Pods,
-// Namespaces, NetworkPolicies, ClusterNetworkPolicies and Nodes, and lists of them; other kinds are passed over. A
-// namespace that objects are in exists without saying so.
+// subfolders, except names that begin with a dot. Manifests are what kubectl prints, in YAML or JSON: Pods, Namespaces,
+// NetworkPolicies, ClusterNetworkPolicies and Nodes, and lists of them; other kinds are ignored. A namespace that has
+// objects exists even without a manifest.
 //
-// The list holds a [*Error] for each thing that is wrong with them, in the order of files and lines: the cluster is
-// without it. The last error is that nothing could be read.
+// The list has a [*Error] for each part that is invalid, which the cluster lacks, in the order of files and lines. The
+// last result is an error if nothing could be read.
 func Load(path string) (*policy.Cluster, []error, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -58,7 +58,7 @@ func Load(path string) (*policy.Cluster, []error, error) {
 	files := make(map[string]manifest)
 	w := walker{
 		enter: func(string) {},
-		file:  func(path string) { files[path], _ = readManifest(path, maxLoaded) }, // which has the error
+		file:  func(path string) { files[path], _ = readManifest(path, maxLoaded) }, // the manifest has the error
 		fail:  func(path string, err error) { files[path] = unreadable(path, err) },
 	}
 	w.walk(path, path)
@@ -66,7 +66,7 @@ func Load(path string) (*policy.Cluster, []error, error) {
 	return cluster, errs, nil
 }
 
-// Read is [Load] of one stream, which errors call name.
+// Read is [Load] for one stream; errors call it name.
 func Read(name string, r io.Reader) (*policy.Cluster, []error) {
 	data, err := readAll(r, maxLoaded)
 	if err != nil {
@@ -75,7 +75,7 @@ func Read(name string, r io.Reader) (*policy.Cluster, []error) {
 	return clusterOf(map[string]manifest{name: parseManifest(name, data)})
 }
 
-// clusterOf returns the objects of files as a cluster, and what is wrong with them.
+// clusterOf returns the objects in files as a cluster, and what is wrong with them.
 func clusterOf(files map[string]manifest) (*policy.Cluster, []error) {
 	objects, problems := merge(files)
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), Nodes: make(map[string][]netip.Prefix)}
@@ -102,8 +102,8 @@ func clusterOf(files map[string]manifest) (*policy.Cluster, []error) {
 	return c, errs
 }
 
-// merge returns the objects of all files, the namespaces that they are in, and what is wrong with them. Of an object
-// that is there twice the first one counts, in the order of file names and lines.
+// merge returns the objects of all files, the namespaces that they are in, and what is wrong with them. If an object
+// appears twice, the first counts, in the order of file names and lines.
 func merge(files map[string]manifest) (map[objectKey]*object, []*Error) {
 	objects := make(map[objectKey]*object)
 	var problems []*Error
@@ -135,13 +135,13 @@ func compareKeys(a, b objectKey) int {
 
 // walker walks a folder of manifests.
 type walker struct {
-	enter func(dir string)             // each folder, before it is read
-	file  func(path string)            // each file that is a manifest by its name
-	fail  func(path string, err error) // what cannot be read
+	enter func(dir string)             // called for each folder before it is read
+	file  func(path string)            // called for each file that is a manifest by its name
+	fail  func(path string, err error) // called for what cannot be read
 }
 
-// walk walks a folder, which is root or below it, and its subfolders. It follows symbolic links: a mounted ConfigMap is
-// made of them.
+// walk walks a folder, root or one below it, and its subfolders. It follows symbolic links: a mounted ConfigMap is made
+// of them.
 func (w walker) walk(dir, root string) {
 	var ancestors []fs.FileInfo
 	for path := dir; path != root && isBelow(path, root); {
@@ -153,7 +153,7 @@ func (w walker) walk(dir, root string) {
 	w.walkBelow(dir, ancestors)
 }
 
-// walkBelow walks a folder that is inside of ancestors, and not a second time where a link leads back to one of them.
+// walkBelow walks a folder inside ancestors, except where a link leads back to one of them.
 func (w walker) walkBelow(dir string, ancestors []fs.FileInfo) {
 	info, err := os.Stat(dir)
 	if err == nil && slices.ContainsFunc(ancestors, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
@@ -192,7 +192,7 @@ func isManifest(path string) bool {
 	return slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path))
 }
 
-// readManifest returns what a regular file of up to limit bytes holds, and why it cannot be read.
+// readManifest returns the objects in a regular file of up to limit bytes, or why it cannot be read.
 func readManifest(path string, limit int) (manifest, error) {
 	f, err := openManifest(path)
 	if err != nil {
@@ -213,11 +213,11 @@ func readManifest(path string, limit int) (manifest, error) {
 	return m, nil
 }
 
-// slowest is how long the reading of a file may take that can be waited for, as the kernel's log and files over FUSE.
+// slowest bounds the reading of a file that can block, such as the kernel's log or one on FUSE.
 const slowest = 3 * time.Second
 
-// openManifest opens a regular file. It does not wait for the other end of a pipe. /proc/kmsg and its like are regular
-// files, too, but never end.
+// openManifest opens a regular file. It does not block on a pipe. /proc/kmsg and the like are regular files, too, but
+// never end.
 func openManifest(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -227,7 +227,7 @@ func openManifest(path string) (*os.File, error) {
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "read", Path: filepath.Clean(path), Err: errors.New("not a regular file")}
 	}
-	_ = f.SetReadDeadline(time.Now().Add(slowest)) // a file on a disk has none, and is never waited for
+	_ = f.SetReadDeadline(time.Now().Add(slowest)) // fails for a file on disk, which never blocks
 	if err != nil {
 		_ = f.Close() // nothing was written
 		return nil, err
@@ -238,15 +238,15 @@ func openManifest(path string) (*os.File, error) {
 // unreadable is a file that cannot be read.
 func unreadable(path string, err error) manifest {
 	if errors.Is(err, fs.ErrNotExist) {
-		err = errors.New("is a dangling symbolic link") // or has just been deleted
+		err = errors.New("is a dangling symbolic link") // or just deleted
 	}
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
-		err = pathErr.Err // the rest of it is the name of the file
+		err = pathErr.Err // the rest is the file name
 	}
 	return brokenManifest(&Error{File: path, Problem: err.Error()})
 }
 
-// readAll reads up to limit bytes. More are an error.
+// readAll reads up to limit bytes; more is an error.
 func readAll(r io.Reader, limit int) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
 	if err == nil && len(data) > limit {

@@ -18,7 +18,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// metadata is what policy needs to know of an object's metadata. The rest of it is read by who needs it.
+// metadata is the part of an object's metadata that every kind needs. Each kind reads the rest that it needs.
 type metadata struct {
 	key objectKey
 	metaText
@@ -34,8 +34,8 @@ type metaText struct {
 	Deleted   json.RawMessage `json:"deletionTimestamp"`
 }
 
-// metadata reads who an object is, and returns false if that is in doubt. A policy without a namespace but with a field
-// that nobody knows is: the field may be "namspace".
+// metadata reads which object this is, and returns false if that is in doubt. A policy without a namespace but with an
+// unknown field is in doubt: the field may be "namspace".
 func (r *reader) metadata(kind objectKind, text json.RawMessage, path *field.Path) (metadata, bool) {
 	before := len(r.problems)
 	m := metadata{key: objectKey{kind: kind}}
@@ -67,7 +67,7 @@ func (r *reader) metadata(kind objectKind, text json.RawMessage, path *field.Pat
 	return m, ok
 }
 
-// text returns a string that is valid, or "".
+// text returns a valid string, or "".
 func (r *reader) text(value json.RawMessage, path *field.Path, check func(string) []string) string {
 	var text string
 	if !r.decode(value, path, &text) || text == "" {
@@ -80,8 +80,7 @@ func (r *reader) text(value json.RawMessage, path *field.Path, check func(string
 	return text
 }
 
-// labels returns the labels that are valid. Each of the others is a problem; it may be the one that a policy selects
-// by.
+// labels returns the valid labels. Each invalid one is a problem: a policy may select by it.
 func (r *reader) labels(text json.RawMessage, path *field.Path) map[string]string {
 	before := len(r.problems)
 	labels := make(map[string]string)
@@ -100,8 +99,7 @@ func (r *reader) labels(text json.RawMessage, path *field.Path) map[string]strin
 	return labels
 }
 
-// mode returns the annotation of an object that is its mode; nil if it has none. Where that is in doubt, its policies
-// are enforced.
+// mode returns the mode annotation of an object; nil if it has none. If it is in doubt, the policies are enforced.
 func (r *reader) mode(text json.RawMessage, path *field.Path) map[string]string {
 	var all map[string]json.RawMessage
 	ok := r.decode(text, path, &all)
@@ -117,7 +115,7 @@ func (r *reader) mode(text json.RawMessage, path *field.Path) map[string]string 
 	return map[string]string{policy.ModeAnnotation: mode}
 }
 
-// mapping yields the strings of an object, in the order of their keys. What is none is a problem.
+// mapping yields the strings of an object, sorted by key. Any other value is a problem.
 func (r *reader) mapping(text json.RawMessage, path *field.Path) iter.Seq2[string, string] {
 	var values map[string]json.RawMessage
 	r.decode(text, path, &values)
@@ -131,7 +129,7 @@ func (r *reader) mapping(text json.RawMessage, path *field.Path) iter.Seq2[strin
 	}
 }
 
-// namespaceLabels returns the labels of a namespace with the one that the API server sets on each.
+// namespaceLabels returns the labels of a namespace plus the one that the API server sets on each.
 func namespaceLabels(name string, labels map[string]string) map[string]string {
 	labels = maps.Clone(labels)
 	if labels == nil {
@@ -141,7 +139,7 @@ func namespaceLabels(name string, labels map[string]string) map[string]string {
 	return labels
 }
 
-// podSpec and podStatus are what policy needs to know of a pod.
+// podSpec and podStatus are what policy needs to know about a pod.
 type (
 	podSpec struct {
 		NodeName       string          `json:"nodeName"`
@@ -161,8 +159,8 @@ type (
 	}
 )
 
-// pod reads a pod, and returns false if it is finished or if where it runs is in doubt. A pod without a phase is taken
-// to run: no kubelet reports on a folder. What else has a problem is left out of it.
+// pod reads a pod, and returns false if it is finished or if where it runs is in doubt. A pod without a phase counts as
+// running: no kubelet reports status to a folder. Other invalid parts are left out.
 func (r *reader) pod(top topLevel, meta metadata, path *field.Path) (policy.Pod, bool) {
 	var spec podSpec
 	status := podStatus{Phase: corev1.PodRunning}
@@ -179,7 +177,7 @@ func (r *reader) pod(top topLevel, meta metadata, path *field.Path) (policy.Pod,
 	}
 	pod, alive, err := policy.PodFrom(p)
 	if err != nil && ok {
-		r.object = "" // the error names it
+		r.object = "" // the error names the pod itself
 		r.fail(nil, "%s", err)
 	}
 	r.broken = r.broken || len(r.problems) > before
@@ -199,12 +197,12 @@ func (r *reader) podMeta(meta metadata, path *field.Path) metav1.ObjectMeta {
 		m.OwnerReferences = append(m.OwnerReferences, owner)
 	}
 	r.decode(meta.Created, path.Child("creationTimestamp"), &m.CreationTimestamp)
-	m.CreationTimestamp.Time = m.CreationTimestamp.UTC() // so that it compares
+	m.CreationTimestamp.Time = m.CreationTimestamp.UTC() // so that it compares equal
 	r.decode(meta.Deleted, path.Child("deletionTimestamp"), &m.DeletionTimestamp)
 	return m
 }
 
-// node reads the pod CIDRs, labels and addresses of a node. What is none has a problem, and is left out.
+// node reads the pod CIDRs, labels and addresses of a node. Invalid ones are problems, and left out.
 func (r *reader) node(top topLevel, meta metadata, path *field.Path) ([]netip.Prefix, policy.NodePeer) {
 	before := len(r.problems)
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: meta.key.Name,
@@ -212,7 +210,7 @@ func (r *reader) node(top topLevel, meta metadata, path *field.Path) ([]netip.Pr
 	r.decode(top.Status, path.Child("status"), &n.Status)
 	peer, err := policy.NodePeerFrom(n)
 	if err != nil {
-		r.object = "" // the error names it
+		r.object = "" // the error names the pod itself
 		r.fail(nil, "%s", err)
 	}
 	text, path := top.Spec, path.Child("spec")
@@ -229,7 +227,7 @@ func (r *reader) node(top topLevel, meta metadata, path *field.Path) ([]netip.Pr
 	return cidrs, peer
 }
 
-// containers returns the ports of the containers that can be read.
+// containers returns the containers, with the ports that can be read.
 func (r *reader) containers(text json.RawMessage, path *field.Path) []corev1.Container {
 	var containers []corev1.Container
 	for _, c := range elements[podContainer](r, text, path, r.decode) {

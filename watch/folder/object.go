@@ -18,7 +18,7 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// objectKind is a kind that policy is made of.
+// objectKind is a kind that matters to policy.
 type objectKind string
 
 const (
@@ -32,7 +32,7 @@ const (
 // inNamespace says whether objects of the kind are in namespaces.
 func (k objectKind) inNamespace() bool { return k == kindPod || k == kindPolicy }
 
-// apiVersion is the only one that a kind is read in.
+// apiVersion is the only version in which a kind is read.
 func (k objectKind) apiVersion() string {
 	switch k {
 	case kindPolicy:
@@ -65,8 +65,8 @@ func (k objectKey) String() string {
 	return k.kind.word() + " " + k.NamespacedName.String()
 }
 
-// object is one object of a manifest: one of pod, labels of a namespace, policy, tier, and cidrs and node, as its key
-// says.
+// object is one object of a manifest. Its key's kind says which is set: pod, labels (of a namespace), policy, tier, or
+// cidrs and node.
 type object struct {
 	key    objectKey
 	at     Error // where it is
@@ -79,7 +79,7 @@ type object struct {
 	node   policy.NodePeer
 }
 
-// equal says whether o is, to policy, what p is.
+// equal says whether policy sees no difference between o and p.
 func (o *object) equal(p *object) bool {
 	switch o.key.kind {
 	case kindPod:
@@ -95,7 +95,7 @@ func (o *object) equal(p *object) bool {
 		maps.Equal(o.policy.Annotations, p.policy.Annotations)
 }
 
-// set gives the object to objects.
+// set sets the object in objects.
 func (o *object) set(objects watch.Objects) {
 	switch o.key.kind {
 	case kindPod:
@@ -113,7 +113,7 @@ func (o *object) set(objects watch.Objects) {
 	}
 }
 
-// remove deletes the object of the key.
+// remove deletes the object with the key.
 func (k objectKey) remove(objects watch.Objects) {
 	switch k.kind {
 	case kindPod:

@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// policySpec is the spec of a NetworkPolicy, whose parts are read one by one.
+// policySpec is the spec of a NetworkPolicy; its parts are read one by one.
 type policySpec struct {
 	PodSelector json.RawMessage `json:"podSelector"`
 	PolicyTypes json.RawMessage `json:"policyTypes"`
@@ -23,10 +23,10 @@ type policySpec struct {
 }
 
 // policy reads a NetworkPolicy. It is in force as far as it can be read, and what cannot be read narrows it: a rule
-// with a problem allows nothing, a requirement of spec.podSelector with a problem is left out, so that the policy
-// selects no fewer pods, and where policyTypes or the names of the spec's fields are in doubt it isolates both ways.
-// One that has a part twice isolates all pods of its namespace. Types that are absent are the ones that the API server
-// would fill in, from all the rules of the text.
+// with a problem allows nothing, a bad requirement of spec.podSelector is left out, so that the policy selects no fewer
+// pods, and if policyTypes or the names of spec's fields are in doubt, it isolates both ways. If a part appears twice,
+// it isolates all pods of its namespace. Absent policyTypes are what the API server would fill in from all the rules in
+// the text.
 func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata,
 	path *field.Path) *networkingv1.NetworkPolicy {
 	before := len(r.problems)
@@ -39,13 +39,13 @@ func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata,
 	}
 	inDoubt := len(r.problems) > before
 	names := duplicates(text)
-	twice := len(names) >= maxStrictErrors // nobody knows which part is meant
+	twice := len(names) >= maxStrictErrors // which part is meant is unknown
 	for _, name := range names {
 		if strings.HasPrefix(name, "metadata.") {
 			continue // noted already
 		}
 		r.fail(under(path, name), "appears twice")
-		// the other parts look for themselves
+		// the other parts check their own fields
 		twice = twice || !strings.ContainsAny(strings.TrimPrefix(name, "spec."), ".[")
 	}
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: meta.key.Name, Namespace: meta.key.Namespace,
@@ -70,8 +70,8 @@ func (r *reader) policy(text json.RawMessage, top topLevel, meta metadata,
 	return np
 }
 
-// tier reads a ClusterNetworkPolicy. What cannot be read of it is a problem, and makes the rule that has it fail
-// closed; outside of rules nobody knows what it was meant to be.
+// tier reads a ClusterNetworkPolicy. What cannot be read is a problem, and its rule fails closed; outside rules, so do
+// all of them.
 func (r *reader) tier(text json.RawMessage, path *field.Path) (policy.ClusterPolicy, bool) {
 	before := len(r.problems)
 	var known topLevel
@@ -89,7 +89,7 @@ func (r *reader) tier(text json.RawMessage, path *field.Path) (policy.ClusterPol
 	return p, true
 }
 
-// maxStrictErrors is how many the strict decoder returns at most.
+// maxStrictErrors is the most errors that the strict decoder returns.
 const maxStrictErrors = 100
 
 // isEmpty says whether a list has no elements.
@@ -98,7 +98,7 @@ func isEmpty(text json.RawMessage) bool {
 	return isNull(text) || json.Unmarshal(text, &list) == nil && len(list) == 0
 }
 
-// podSelector reads the requirements of spec.podSelector that have no problem.
+// podSelector reads the valid requirements of spec.podSelector.
 func (r *reader) podSelector(text json.RawMessage, path *field.Path) metav1.LabelSelector {
 	var sel metav1.LabelSelector
 	var parts struct {

@@ -17,17 +17,17 @@ import (
 type manifest struct {
 	objects  []*object
 	problems []*Error
-	// an object is missing, or is less than the file means it to be: better keep what the file said before
+	// an object is missing, or incomplete: better keep what the file said before
 	broken bool
-	torn   bool // it is empty or was changed while it was read: somebody may be writing it
-	held   bool // objects are those of an earlier state of the file, since then it is broken
+	torn   bool // empty, or changed while being read: somebody may be writing it
+	held   bool // objects are from an earlier state of the file, which is broken now
 }
 
 // parseManifest returns the objects of a file, and what is wrong with it.
 //
 // A NetworkPolicy is in force as far as it can be read, and what cannot be read narrows it; see [reader.policy].
-// Unknown fields of a policy are problems, for a misspelt one that is passed over would widen. Unknown fields of pods
-// and namespaces are not: the API server that wrote them may be newer than this program. Other kinds are passed over.
+// Unknown fields of a policy are problems, because ignoring a misspelt one could widen it. Unknown fields of pods and
+// namespaces are not: the API server that wrote them may be newer than this program. Other kinds are ignored.
 func parseManifest(file string, data []byte) manifest {
 	r := &reader{file: file}
 	for doc, bad := range documents(data) {
@@ -55,7 +55,7 @@ func parseManifest(file string, data []byte) manifest {
 	return manifest{objects: r.objects, problems: r.problems, broken: r.broken}
 }
 
-// brokenManifest is a file of which nothing can be told.
+// brokenManifest is a file that cannot be read at all.
 func brokenManifest(e *Error) manifest {
 	return manifest{problems: []*Error{e}, broken: true}
 }
@@ -65,21 +65,21 @@ type reader struct {
 	file   string
 	number int    // of the document
 	line   int    // where it begins
-	object string // that is read
+	object string // the current one
 
 	objects  []*object
 	problems []*Error
 	broken   bool
 }
 
-// reject notes a problem for which an object is missing, or less than it is meant to be.
+// reject notes a problem that makes an object missing or incomplete.
 func (r *reader) reject(path *field.Path, format string, args ...any) {
 	r.fail(path, format, args...)
 	r.broken = true
 }
 
-// document reads an object or a list of them. inherited is the type of a typed list's items, which do not say it
-// themselves, and path where the item is; both are nil for a document that is no item.
+// document reads an object or a list of objects. For an item of a typed list, which does not state its own type,
+// inherited is the type and path the item's; both are nil for a document.
 func (r *reader) document(text json.RawMessage, inherited *typeMeta, path *field.Path) {
 	r.object = ""
 	var top topLevel
@@ -96,7 +96,7 @@ func (r *reader) document(text json.RawMessage, inherited *typeMeta, path *field
 	item, isList := t.item()
 	kind, problem := t.objectKind()
 	for _, name := range fieldsOf(twice) {
-		if kind != kindPolicy { // which looks at all its fields
+		if kind != kindPolicy { // which checks all its fields itself
 			r.reject(under(path, name), "appears twice")
 		}
 	}
@@ -143,7 +143,7 @@ type topLevel struct {
 	Items      json.RawMessage `json:"items"` // of a list
 }
 
-// read reads an object of a kind that policy is made of.
+// read reads an object of a kind that matters to policy.
 func (r *reader) read(kind objectKind, text json.RawMessage, top topLevel, path *field.Path) {
 	r.object = kind.word()
 	meta, ok := r.metadata(kind, top.Metadata, path.Child("metadata"))
@@ -170,10 +170,10 @@ func (r *reader) read(kind objectKind, text json.RawMessage, top topLevel, path 
 	}
 }
 
-// typeMeta is what a document says of its type.
+// typeMeta is a document's type.
 type typeMeta struct{ APIVersion, Kind string }
 
-// item returns the type of the list's items, and false if t is not a list. Items of a plain List say their own.
+// item returns the type of the list's items, and false if t is not a list. Items of a plain List state their own.
 func (t typeMeta) item() (typeMeta, bool) {
 	if t.Kind == "List" {
 		return typeMeta{}, true
@@ -183,8 +183,8 @@ func (t typeMeta) item() (typeMeta, bool) {
 	return item, item.Kind != t.Kind && kind != ""
 }
 
-// objectKind returns the kind if policy is made of it. It returns a problem for what looks as if it were meant to be
-// one: passed over, a policy would not be in force and nobody would know.
+// objectKind returns the kind if it matters to policy. It returns a problem for a type that looks like a misspelt one:
+// ignored, a policy would not be in force and nobody would know.
 func (t typeMeta) objectKind() (objectKind, string) {
 	if t.Kind == string(kindNode) && t.APIVersion == kindNode.apiVersion() {
 		return kindNode, ""
@@ -206,12 +206,12 @@ func (t typeMeta) objectKind() (objectKind, string) {
 }
 
 func (t typeMeta) group() string {
-	version, _ := schema.ParseGroupVersion(t.APIVersion) // what is none has no group
+	version, _ := schema.ParseGroupVersion(t.APIVersion) // an invalid one has no group
 	return version.Group
 }
 
-// foreign says whether the type is another project's, as Calico's NetworkPolicy. That it is not in force is worth a
-// line, but not the last state of the file.
+// foreign says whether the type is another project's, such as Calico's NetworkPolicy. That deserves a log line, but
+// does not break the file.
 func (t typeMeta) foreign() bool {
 	return strings.Contains(t.group(), ".") && !strings.HasPrefix(t.group(), "networking.k8s")
 }

@@ -22,27 +22,27 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// Source feeds the manifests of a folder, as [Load] reads them, and each change of them at once.
+// Source feeds the manifests of a folder, as [Load] reads them, and each change at once.
 //
-// What is being written counts when it is closed; where nobody can tell, as at the start and in a new folder, when it
-// has been left alone for a moment. All that is changed by the time that a change is seen is one event: objects never
-// go and come back, and what two files say together is not seen in part, if they were moved into place together.
+// A file that is being written counts once it is closed; where that cannot be known, as at the start and in a new
+// folder, once it has been left alone for a moment. All changes made by the time that one is seen are one event:
+// objects never go and come back, and files moved into place together are never seen in part.
 //
-// A file that does not parse, or that has an object of which nobody can tell what it is, is not taken in part: what it
-// said last stays in force, for nobody knows which of its objects are still meant to be there. When there is no such
-// state, at the start, what can be read counts. A policy that can be told and has problems in its spec narrows at once;
-// see [Load].
+// A file that does not parse, or has an object that cannot be identified, is not taken in part: its last state stays in
+// force, because which of its objects are still meant to exist is unknown. Without a last state, at the start, what can
+// be read counts. A policy that can be identified but has problems in its spec narrows at once; see [Load].
 //
-// Objects of a deleted file go. When the folder itself is gone, or new and still empty, its last state stays, until
-// there are manifests in its place.
+// Objects of a deleted file go. If the folder itself is gone, or new and still empty, its last state stays until there
+// are manifests again.
 type Source struct {
 	Dir string
 	Log *slog.Logger
 
-	quiet time.Duration // 0 is the constant of the name
+	quiet time.Duration // 0 means the constant
 }
 
-// Run feeds sink until ctx ends. It returns an error if there is no folder to begin with, or no more inotify instances.
+// Run feeds sink until ctx ends. It returns an error if the folder does not exist at the start, or inotify has no more
+// instances.
 func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 	dir, err := filepath.Abs(s.Dir)
 	if err == nil {
@@ -60,27 +60,27 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 	return nil
 }
 
-// state is what is known of a folder of manifests.
+// state is what is known about a folder of manifests.
 type state struct {
 	dir     string
 	log     *slog.Logger
 	sink    watch.Sink
 	inotify *inotify
-	quiet   time.Duration // see the constant of the name
+	quiet   time.Duration // see the constant
 
-	files     map[string]manifest // by path; a folder that cannot be watched is here, too
-	backlog   []inotifyEvent      // that came while a file was read
+	files     map[string]manifest // by path; includes folders that cannot be watched
+	backlog   []inotifyEvent      // arrived while a file was read
 	unsettled map[string]struct{} // files that somebody may be writing: see [state.settled]
-	// when the first change was seen that the sink has not been told; zero if there is none
+	// when the first change was seen that the sink does not have; zero if none
 	changed  time.Time
-	gone     bool // the folder is not there, or was not and is empty: files are its last state
-	synced   bool // the sink has been told
+	gone     bool // the folder is gone, or is back but empty: files are its last state
+	synced   bool // the sink knows
 	objects  map[objectKey]*object
-	problems map[string]bool // that have been logged
+	problems map[string]bool // already logged
 }
 
-// watch reads the folder and what changes, until it has to be read anew: it was replaced, or there were more events
-// than the kernel keeps.
+// watch reads the folder and its changes, until it must be read from scratch: it was replaced, or the kernel dropped
+// events.
 func (f *state) watch(ctx context.Context) error {
 	in, err := newInotify()
 	if err != nil {
@@ -104,8 +104,8 @@ func (f *state) watch(ctx context.Context) error {
 	}
 }
 
-// next returns the next events, and before it waits for them, it tells the sink what has changed. While events are
-// queued there is more to see, and what has been read may be older than what they say.
+// next returns the next events. Before it waits for them it tells the sink what has changed, but not while events are
+// queued: they may be newer than what has been read.
 func (f *state) next(ctx context.Context) ([]inotifyEvent, error) {
 	events, err := f.queued()
 	gathered := time.Since(f.changed)
@@ -130,7 +130,7 @@ func (f *state) next(ctx context.Context) ([]inotifyEvent, error) {
 	return events, err
 }
 
-// queued returns the events that have come.
+// queued returns the events so far.
 func (f *state) queued() ([]inotifyEvent, error) {
 	events, err := f.inotify.queued()
 	events = append(f.backlog, events...)
@@ -138,39 +138,39 @@ func (f *state) queued() ([]inotifyEvent, error) {
 	return events, err
 }
 
-// How long a change waits for others that belong to it: for a file that is not settled, and for events that do not end.
+// How long a change waits for others that belong to it: for an unsettled file, and for an endless stream of events.
 const (
 	patience  = 3 * time.Millisecond
 	maxGather = 100 * time.Millisecond
 )
 
-// How long after a write a file is settled, if nothing has told that it was closed, and how often to look.
+// How long after a write a file counts as settled if its close was not seen, and how often to look.
 const (
 	quiet     = 100 * time.Millisecond
 	lookAgain = 10 * time.Millisecond
 )
 
-// settled says whether nobody has written a file for a moment. Where a folder has just been found, nothing else tells
-// whether a file in it is complete; of what is written later there are events.
+// settled says whether a file has not been written for a moment. In a folder that was just found, nothing else tells
+// whether a file is complete; later writes cause events.
 func (f *state) settled(path string) bool {
 	info, err := os.Stat(path)
-	if isLink(path) && err != nil { // the kubelet deletes it next, if its ConfigMap has no such key any more
+	if isLink(path) && err != nil { // the kubelet deletes it next if its ConfigMap has lost the key
 		info, err = os.Stat(filepath.Dir(path))
 	}
 	if err != nil {
-		return true // as reading it will tell
+		return true // reading it will show the error
 	}
 	age := time.Since(info.ModTime())
-	return age < 0 || age >= f.quiet // another clock may be ahead
+	return age < 0 || age >= f.quiet // negative: another clock is ahead
 }
 
-// isLink says whether there is a symbolic link, wherever it leads.
+// isLink says whether path is a symbolic link, wherever it leads.
 func isLink(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
-// readAll reads the folder. The folder that it is in is watched first, and tells when this one is replaced.
+// readAll reads the folder. It first watches the parent folder, which shows when this one is replaced.
 func (f *state) readAll() {
 	parent, err := filepath.Dir(f.dir), error(nil)
 	for err = f.inotify.add(parent); errors.Is(err, fs.ErrNotExist) && parent != "/"; err = f.inotify.add(parent) {
@@ -195,7 +195,7 @@ func (f *state) readAll() {
 	}
 }
 
-// outdates says whether after the event the folder has to be read anew.
+// outdates says whether the event means that the whole folder must be read again.
 func (f *state) outdates(e inotifyEvent) bool {
 	switch {
 	case e.mask&unix.IN_Q_OVERFLOW != 0:
@@ -204,11 +204,11 @@ func (f *state) outdates(e inotifyEvent) bool {
 	case e.dir == f.dir:
 		return e.mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_UNMOUNT|unix.IN_IGNORED) != 0
 	}
-	return isBelow(f.dir, e.dir) && isBelow(f.dir, filepath.Join(e.dir, e.name)) // a folder that leads here
+	return isBelow(f.dir, e.dir) && isBelow(f.dir, filepath.Join(e.dir, e.name)) // a parent folder
 }
 
-// refresh reads what the events name, if anything. They say where to look, not what is there: only the last event of a
-// file counts.
+// refresh reads what the events name, if anything. They say where to look, not what is there: only a file's last event
+// counts.
 func (f *state) refresh(events []inotifyEvent) bool {
 	last := make(map[string]uint32)
 	for _, e := range events {
@@ -227,9 +227,9 @@ func (f *state) refresh(events []inotifyEvent) bool {
 	}
 	maps.DeleteFunc(last, func(path string, mask uint32) bool {
 		delete(f.unsettled, path)
-		return mask&unix.IN_MODIFY != 0 // its last event is to come
+		return mask&unix.IN_MODIFY != 0 // its last event is yet to come
 	})
-	if f.gone && len(last) > 0 { // there is something in its place
+	if f.gone && len(last) > 0 { // something is in its place
 		f.readAll()
 		return true
 	}
@@ -240,11 +240,11 @@ func (f *state) refresh(events []inotifyEvent) bool {
 }
 
 // links adds the symbolic links of a folder in which a hidden name has changed: the files of a mounted ConfigMap are
-// links into "..data", and the kubelet updates them all by replacing that.
+// links into "..data", which the kubelet replaces to update them all.
 func (f *state) links(dir string, last map[string]uint32) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return // the folder is gone, as another event says
+		return // the folder is gone; another event says so
 	}
 	for _, entry := range entries {
 		if entry.Type()&fs.ModeSymlink != 0 && !strings.HasPrefix(entry.Name(), ".") {
@@ -253,7 +253,7 @@ func (f *state) links(dir string, last map[string]uint32) {
 	}
 }
 
-// refreshPath reads what there is at path now, after an event.
+// refreshPath reads what is at path after an event.
 func (f *state) refreshPath(path string, mask uint32) {
 	info, err := os.Lstat(path)
 	if err == nil && mask&unix.IN_CREATE != 0 && isBeingWritten(info) {
@@ -273,7 +273,7 @@ func (f *state) refreshPath(path string, mask uint32) {
 		return
 	}
 	m, known := f.read(path)
-	if !isManifest(path) || f.inotify.watches(path) { // it may have been a folder
+	if !isManifest(path) || f.inotify.watches(path) { // may have been a folder
 		f.inotify.remove(path)
 		f.forget(path)
 	}
@@ -283,10 +283,11 @@ func (f *state) refreshPath(path string, mask uint32) {
 	}
 }
 
-// whole is of the files of a folder that was moved into place.
+// whole says that files are complete, as in a folder that was moved into place.
 func whole(string) bool { return true }
 
-// isBeingWritten says whether what was just created is no folder and no link: then somebody writes it, and closes it.
+// isBeingWritten says whether something just created is neither folder nor link: then somebody is going to write and
+// close it.
 func isBeingWritten(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return info.Mode().IsRegular() && ok && stat.Nlink == 1
@@ -297,12 +298,12 @@ func (f *state) forget(dir string) {
 	maps.DeleteFunc(f.files, func(file string, _ manifest) bool { return isBelow(file, dir) })
 }
 
-// scan watches the folder and its subfolders, and then returns what is in them: a file that comes in between is seen
+// scan watches the folder and its subfolders, and then returns what is in them: a file created in between is seen
 // twice, not missed.
 func (f *state) scan(dir string, complete func(path string) bool) map[string]manifest {
 	files := make(map[string]manifest)
 	note := func(path string, err error) {
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // an event says that it is gone
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // an event reports that
 			files[path] = unreadable(path, err)
 		}
 	}
@@ -332,15 +333,15 @@ func (f *state) scan(dir string, complete func(path string) bool) map[string]man
 	return files
 }
 
-// read returns what a file says: now or, if that is broken or somebody began to write it meanwhile, what it said last.
-// It returns false for a file that says nothing, for it is gone or is no manifest.
+// read returns what a file says now or, if it is broken or being written again, what it said last. It returns false for
+// a file that is gone or not a manifest.
 func (f *state) read(path string) (manifest, bool) {
 	if !isManifest(path) {
 		return manifest{}, false
 	}
 	m, err := readManifest(path, maxWatched)
 	old, known := f.files[path]
-	f.backlog, _ = f.queued() // an error will come again
+	f.backlog, _ = f.queued() // an error will recur
 	switch {
 	case slices.ContainsFunc(f.backlog, func(e inotifyEvent) bool {
 		return e.mask&unix.IN_MODIFY != 0 && filepath.Join(e.dir, e.name) == path
@@ -348,7 +349,7 @@ func (f *state) read(path string) (manifest, bool) {
 		return old, known
 	case errors.Is(err, fs.ErrNotExist) && !isLink(path):
 		return manifest{}, false
-	case (m.torn || errors.Is(err, fs.ErrNotExist)) && !f.settled(path): // the event comes a moment later
+	case (m.torn || errors.Is(err, fs.ErrNotExist)) && !f.settled(path): // an event follows in a moment
 		f.unsettled[path] = struct{}{}
 		return old, known
 	}
@@ -359,7 +360,7 @@ func (f *state) read(path string) (manifest, bool) {
 	return m, true
 }
 
-// tell gives the sink what has changed, as one event, and logs problems that are new.
+// tell passes all changes to the sink as one event, and logs new problems.
 func (f *state) tell() {
 	objects, problems := merge(f.files)
 	var edits []func(watch.Objects)
@@ -389,7 +390,7 @@ func (f *state) tell() {
 	}
 }
 
-// report logs the problems that are new.
+// report logs new problems.
 func (f *state) report(problems []*Error) {
 	logged := make(map[string]bool, len(problems))
 	for _, p := range problems {

@@ -19,11 +19,11 @@ import (
 // An Error says what is wrong with a manifest.
 type Error struct {
 	File string
-	// counted from 1: of what is wrong where it is known, else of the document; 0 for the file as a whole
+	// counted from 1: the line of the problem if known, else of the document; 0 for the file as a whole
 	Line     int
-	Document int    // counted from 1; 0 where the file has one
-	Object   string // kind and name, as "NetworkPolicy shop/db", or "" where the document does not tell
-	Field    string // as "spec.ingress[0].ports[0].port", or ""
+	Document int    // counted from 1; 0 if the file has only one
+	Object   string // kind and name, such as "NetworkPolicy shop/db"; "" if unknown
+	Field    string // such as "spec.ingress[0].ports[0].port", or ""
 	Problem  string
 }
 
@@ -44,7 +44,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// fail notes a problem of a field.
+// fail notes a problem with a field.
 func (r *reader) fail(path *field.Path, format string, args ...any) {
 	e := &Error{File: r.file, Line: r.line, Document: r.number, Object: r.object, Problem: fmt.Sprintf(format, args...)}
 	if path != nil {
@@ -53,8 +53,7 @@ func (r *reader) fail(path *field.Path, format string, args ...any) {
 	r.problems = append(r.problems, e)
 }
 
-// decode sets out, or what of it can be set, and says whether there was no problem. Fields that out does not have are
-// passed over.
+// decode sets out as far as it can, and says whether there was no problem. It ignores fields that out does not have.
 func (r *reader) decode(text gojson.RawMessage, path *field.Path, out any) bool {
 	if isNull(text) {
 		return true
@@ -66,7 +65,7 @@ func (r *reader) decode(text gojson.RawMessage, path *field.Path, out any) bool 
 	return err == nil
 }
 
-// strict is decode where a field that out does not have is a problem, too.
+// strict is decode, but a field that out does not have is a problem.
 func (r *reader) strict(text gojson.RawMessage, path *field.Path, out any) bool {
 	if isNull(text) {
 		return true
@@ -81,11 +80,11 @@ func (r *reader) strict(text gojson.RawMessage, path *field.Path, out any) bool 
 	return err == nil && len(unknown) == 0
 }
 
-// whole is strict where null in a list is a problem, too: of all that an unfinished "- " could mean, an empty rule or
-// port, which allows everything, is the worst. A field that is there twice, which the policy has noted, makes it false.
+// whole is strict, but null in a list is a problem: of all that an unfinished "- " could mean, an empty rule or port,
+// which allows everything, is the worst. It is also false for duplicate fields, which the policy has noted.
 func (r *reader) whole(text gojson.RawMessage, path *field.Path, out any) bool {
 	var v any
-	_ = json.UnmarshalCaseSensitivePreserveInts(text, &v) // it is part of what has been decoded
+	_ = json.UnmarshalCaseSensitivePreserveInts(text, &v) // it has been decoded before
 	null := hasNull(v)
 	if null {
 		r.fail(path, "null in a list")
@@ -108,7 +107,7 @@ func hasNull(v any) bool {
 	return false
 }
 
-// duplicates returns the fields that are there twice: nobody knows which of the two is meant.
+// duplicates returns the fields that appear twice: which of the two is meant is unknown.
 func duplicates(text gojson.RawMessage) []string {
 	if isNull(text) {
 		return nil
@@ -118,7 +117,7 @@ func duplicates(text gojson.RawMessage) []string {
 	return fieldsOf(twice)
 }
 
-// fieldsOf returns the fields that strict errors are about.
+// fieldsOf returns the fields that strict errors name.
 func fieldsOf(problems []error) []string {
 	var names []string
 	for _, p := range problems {
@@ -129,7 +128,7 @@ func fieldsOf(problems []error) []string {
 	return names
 }
 
-// under returns the field below path that a library names. The text of a manifest may be part of the name.
+// under returns the field below path that a library names. The name may contain text of the manifest.
 func under(path *field.Path, name string) *field.Path {
 	if name == "" {
 		return path
@@ -137,7 +136,7 @@ func under(path *field.Path, name string) *field.Path {
 	return path.Child(plain(name))
 }
 
-// mistyped notes that a field does not have the type that it should.
+// mistyped notes that a field has the wrong type.
 func (r *reader) mistyped(path *field.Path, err error) {
 	e := (*gojson.UnmarshalTypeError)(nil)
 	if !errors.As(err, &e) {
@@ -166,7 +165,7 @@ func wanted(t reflect.Type) string {
 	return "a 32-bit number"
 }
 
-// list returns the elements of a list. One that is null is a problem, as for whole, and nil.
+// list returns the elements of a list. A null element is a problem, as for whole, and comes back nil.
 func (r *reader) list(text gojson.RawMessage, path *field.Path) []gojson.RawMessage {
 	var elements []gojson.RawMessage
 	r.decode(text, path, &elements)
@@ -179,7 +178,7 @@ func (r *reader) list(text gojson.RawMessage, path *field.Path) []gojson.RawMess
 	return elements
 }
 
-// elements returns the elements of a list that read takes. Each of the others is a problem.
+// elements returns the elements of a list that read accepts. Any other is a problem.
 func elements[T any](r *reader, text gojson.RawMessage, path *field.Path,
 	read func(gojson.RawMessage, *field.Path, any) bool) []T {
 	var list []T
@@ -195,10 +194,10 @@ func elements[T any](r *reader, text gojson.RawMessage, path *field.Path,
 // isNull says whether a value is absent or null, which mean the same.
 func isNull(text gojson.RawMessage) bool { return len(text) == 0 || bytes.Equal(text, []byte("null")) }
 
-// quote makes foreign text fit for an error of one line.
+// quote makes foreign text fit for a one-line error.
 func quote(text string) string { return fmt.Sprintf("%.80q", text) }
 
-// plain returns text as it is, unless an error of one line could not hold it.
+// plain returns text as it is, unless it does not fit a one-line error.
 func plain(text string) string {
 	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return quote(text)

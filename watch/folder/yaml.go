@@ -20,7 +20,7 @@ import (
 
 // document is one document of a file, as JSON.
 type document struct {
-	line int // that it begins in
+	line int // where it begins
 	text json.RawMessage
 }
 
@@ -30,12 +30,12 @@ type syntaxError struct {
 	problem string
 }
 
-// documents yields the documents of a file. What is wrong with one does not stop the next.
+// documents yields the documents of a file. An error in one does not stop the next.
 //
-// YAML is read by the library that kubectl reads it with, and means the same: YAML 1.1 with merge keys, where "on" is a
-// boolean. It is not called through sigs.k8s.io/yaml, which passes over what follows a document and has no limit to
-// what aliases of long strings become. JSON is not left to it, although YAML claims to hold JSON: a pair of escaped
-// surrogates and concatenated documents are beyond that.
+// YAML is read by kubectl's library, and means the same: YAML 1.1 with merge keys, where "on" is a boolean. It is not
+// called through sigs.k8s.io/yaml, which ignores what follows a document and does not limit the expansion of aliases of
+// long strings. JSON is read separately, although YAML claims to include it: the library fails on pairs of escaped
+// surrogates and on concatenated documents.
 func documents(data []byte) iter.Seq2[document, *syntaxError] {
 	return func(yield func(document, *syntaxError) bool) {
 		data = bytes.TrimPrefix(data, []byte("\ufeff"))
@@ -103,8 +103,7 @@ func isMarker(line []byte, marker string) bool {
 	return found && (len(rest) == 0 || bytes.ContainsRune([]byte(" \t\r\n"), rune(rest[0])))
 }
 
-// isPreamble says whether a line may stand before the content of a document: it is blank, a comment, a directive or
-// "---".
+// isPreamble says whether a line may precede the content of a document: it is blank, a comment, a directive or "---".
 func isPreamble(line []byte) bool {
 	if isMarker(line, "---") {
 		line = line[len("---"):]
@@ -113,10 +112,10 @@ func isPreamble(line []byte) bool {
 	return len(text) == 0 || text[0] == '#' || line[0] == '%'
 }
 
-// looksLikeJSON tells what is meant to be JSON from a flow mapping, as {kind: Pod}.
+// looksLikeJSON tells JSON from a YAML flow mapping such as {kind: Pod}.
 var looksLikeJSON = regexp.MustCompile(`^\s*\{\s*["}]`) //nolint:gochecknoglobals // never changes
 
-// readJSON reads documents in JSON, up to one that is none.
+// readJSON reads JSON documents, up to the first that is not.
 func (p part) readJSON() ([]document, *syntaxError) {
 	lineAt := func(offset int) int { return p.begin + bytes.Count(p.text[:offset], []byte("\n")) }
 	d := json.NewDecoder(bytes.NewReader(p.text))
@@ -141,8 +140,8 @@ func (p part) readJSON() ([]document, *syntaxError) {
 // readYAML reads a document in YAML.
 func (p part) readYAML() ([]document, *syntaxError) {
 	values, err := decodeYAML[any](p.text, true)
-	if twice := (*yaml.TypeError)(nil); errors.As(err, &twice) { // a key is
-		if bytes.Contains(p.text, []byte("<<")) { // or it is one that overrides a merged one
+	if twice := (*yaml.TypeError)(nil); errors.As(err, &twice) { // a duplicate key
+		if bytes.Contains(p.text, []byte("<<")) { // or a key that overrides a merged one
 			values, err = decodeYAML[any](p.text, false)
 		} else {
 			values, err = decodeYAML[yaml.MapSlice](p.text, false)
@@ -162,11 +161,10 @@ func (p part) readYAML() ([]document, *syntaxError) {
 	return docs, nil
 }
 
-// decodeYAML returns the documents of a stream of YAML, each in a T. If the decoder is strict, a key that is there
-// twice is an error.
+// decodeYAML returns the documents of a stream of YAML, each in a T. If strict, a duplicate key is an error.
 func decodeYAML[T any](text []byte, strict bool) (values []any, err error) {
 	defer func() {
-		if r := recover(); r != nil { // it has panicked on hostile input before, and a file must not end the daemon
+		if r := recover(); r != nil { // the library has panicked on hostile input, and a file must not end the daemon
 			err = fmt.Errorf("yaml: %v", r)
 		}
 	}()
@@ -185,10 +183,10 @@ func decodeYAML[T any](text []byte, strict bool) (values []any, err error) {
 	}
 }
 
-// yamlErrorText is an error of the decoder, with a line unless it is the first.
+// yamlErrorText matches an error of the decoder, which has a line unless that is the first.
 var yamlErrorText = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)`) //nolint:gochecknoglobals // never changes
 
-// yamlError returns an error of the decoder.
+// yamlError converts an error of the decoder.
 func (p part) yamlError(err error) *syntaxError {
 	found := yamlErrorText.FindStringSubmatch(err.Error())
 	if found[1] == "" {
@@ -202,18 +200,17 @@ func (p part) yamlError(err error) *syntaxError {
 		found[2]}
 }
 
-// What a document may become. Aliases make more of it than there are bytes: the decoder limits their number, not their
+// Limits on the size of a document. Aliases make it larger than its text: the decoder limits their number, not their
 // length.
 const (
-	maxExpansion = 1 << 16 // bytes, beside ten for each of the text
+	maxExpansion = 1 << 16 // bytes, plus ten for each byte of text
 	maxDepth     = 1000
 )
 
-// jsonWriter writes what the YAML decoder gives as JSON. A key that is there twice still is, for strict decoders to
-// see.
+// jsonWriter writes decoded YAML as JSON. It keeps duplicate keys, for strict decoders to see.
 type jsonWriter struct {
 	text  []byte
-	limit int // of its bytes
+	limit int // in bytes
 }
 
 func (w *jsonWriter) write(v any, depth int) error {

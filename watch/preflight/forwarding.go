@@ -11,25 +11,25 @@ import (
 	"strings"
 )
 
-// forwarding is what decides whether a family's packets cross the forward hook.
+// forwarding decides whether a family's packets cross the forward hook.
 type forwarding struct {
 	family, sysctl string
 	routes         func(fs.FS) []route
-	also           string // what to know before the sysctl is set
+	also           string // what else to consider before setting the sysctl
 }
 
 func forwardings() []forwarding {
 	return []forwarding{
 		{"IPv4", "net.ipv4.ip_forward", routes4, ""},
 		{"IPv6", "net.ipv6.conf.all.forwarding", routes6,
-			" (where the node has its own address from router advertisements, net.ipv6.conf.<link>.accept_ra=2, too, " +
-				"or it loses that)"},
+			" (if the node has its address from router advertisements, net.ipv6.conf.<link>.accept_ra=2 as well, " +
+				"or it loses its address)"},
 	}
 }
 
-// checkForwarding looks for a family that the node does not forward, though it has pods of it: routes to links besides
-// its uplinks, which are those of default routes. A node has addresses on its uplink in families that the cluster does
-// not use. One that forwards nothing is always a finding.
+// checkForwarding looks for a family that the node does not forward although it has pods of it: routes to links other
+// than its uplinks, which are the links of default routes. (On its uplink a node has addresses even in families that
+// the cluster does not use.) A node that forwards nothing is always a finding.
 func checkForwarding(root fs.FS) []Finding {
 	var on, off, used []forwarding
 	links := make(map[string]struct{})
@@ -47,7 +47,7 @@ func checkForwarding(root fs.FS) []Finding {
 		}
 	}
 	if len(on) == 0 && len(used) == 0 {
-		used = off // pods are to come
+		used = off // pods will come
 	}
 	if len(used) == 0 {
 		return nil
@@ -66,7 +66,7 @@ func checkForwarding(root fs.FS) []Finding {
 		"on the node: sysctl -w " + strings.Join(set, " ") + "; and the same in /etc/sysctl.d"}}
 }
 
-// behind says which links pods are behind.
+// behind names the links that lead to pods.
 func behind(links map[string]struct{}) string {
 	const most = 3
 	names := slices.Sorted(maps.Keys(links))
@@ -82,10 +82,10 @@ func behind(links map[string]struct{}) string {
 // route is a route to other hosts, or to pods.
 type route struct {
 	link     string
-	anywhere bool // it is a default route
+	anywhere bool // a default route
 }
 
-// podLinks returns the links of routes that no default route has.
+// podLinks returns the links of routes without a default route.
 func podLinks(routes []route) map[string]struct{} {
 	links := make(map[string]struct{})
 	for _, r := range routes {
@@ -99,7 +99,7 @@ func podLinks(routes []route) map[string]struct{} {
 	return links
 }
 
-// routes4 reads the main table. Its numbers are words of the machine; a route that leads nowhere has no link.
+// routes4 reads the main table. Its numbers are in host byte order; a route that leads nowhere has no link.
 func routes4(root fs.FS) []route {
 	const destination, mask = 1, 7
 	return routesOf(root, "proc/net/route", func(columns []string) (route, bool) {
@@ -111,8 +111,8 @@ func routes4(root fs.FS) []route {
 	})
 }
 
-// routes6 reads all tables, without what the kernel adds by itself: routes to the node's own addresses, of multicast
-// and within a link.
+// routes6 reads all tables, without the routes that the kernel adds by itself: to the node's own addresses, multicast
+// and link-local.
 func routes6(root fs.FS) []route {
 	const destination, length, flags, link = 0, 1, 8, 9
 	const reject = 0x0200 // RTF_REJECT
@@ -127,9 +127,9 @@ func routes6(root fs.FS) []route {
 	})
 }
 
-// routesOf returns what of gives for the lines of a file.
+// routesOf returns the routes that of finds in the lines of a file.
 func routesOf(root fs.FS, file string, of func(columns []string) (route, bool)) []route {
-	text, _ := fs.ReadFile(root, file) // without it no routes are known
+	text, _ := fs.ReadFile(root, file) // without it, no routes are known
 	var routes []route
 	for line := range strings.Lines(string(text)) {
 		if r, ok := of(strings.Fields(line)); ok {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package preflight looks for what keeps a node's traffic from the policies. It reads files of proc and sys and changes
-// nothing, but for the sysctls that [ManageBridges] sets when it is asked to.
+// Package preflight looks for ways in which a node's traffic bypasses the policies. It only reads files of proc and
+// sys, except for the sysctls that [ManageBridges] sets.
 package preflight
 
 import (
@@ -20,7 +20,7 @@ import (
 type Finding struct {
 	Check   string `json:"check"`   // one of [Checks]
 	Problem string `json:"problem"` // what is not enforced because of it
-	Remedy  string `json:"remedy"`  // how to mend it
+	Remedy  string `json:"remedy"`  // how to fix it
 }
 
 // The checks; also the values of the label "check" of netpold_preflight_findings.
@@ -29,26 +29,24 @@ const (
 	Bridge     = "bridge"     // traffic between ports of a bridge skips the forward hook
 	IPVS       = "ipvs"       // traffic to Services skips the forward hook
 	Node       = "node"       // no pod is on a node of this name
-	Gate       = "gate"       // the container runtime does not tell of new pods: whoever asks it finds this, not Check
-	Listen     = "listen"     // the endpoints are not served; as Gate
-	Guard      = "guard"      // nobody knows which addresses are for pods of the node; as Gate
+	Gate       = "gate"       // the container runtime does not report new pods; found by its client, not by Check
+	Listen     = "listen"     // the endpoints are not served; not by Check either
+	Guard      = "guard"      // the node's pod addresses are not known; not by Check either
 )
 
 // Checks returns all checks.
 func Checks() []string { return []string{Forwarding, Bridge, IPVS, Node, Gate, Guard, Listen} }
 
-// Check looks for what lets traffic bypass the policies, in the files of the network namespace that it runs in: root
-// has its proc and sys. Pods is the number of pods on this node according to the source; negative before it has said
-// so. Files that cannot be read are no finding.
+// Check looks for what lets traffic bypass the policies, in the proc and sys below root. pods is the number of pods on
+// this node according to the source; negative if not known yet. Unreadable files are not findings.
 func Check(root fs.FS, pods int) []Finding {
 	return slices.Concat(checkForwarding(root), checkBridges(root), checkIPVS(root), checkNode(pods))
 }
 
-// bridgeSwitches are what sends a family's bridged packets through the hooks of IP: a sysctl for all bridges, or an
-// option of one.
+// bridgeSwitches send a family's bridged packets through the IP hooks: a sysctl for all bridges, or an option of one.
 type bridgeSwitches struct{ family, sysctl, option string }
 
-const bridgeSysctls = "proc/sys/net/bridge" // there once the kernel module br_netfilter is loaded
+const bridgeSysctls = "proc/sys/net/bridge" // exists once the kernel module br_netfilter is loaded
 
 func bridgeFamilies() []bridgeSwitches {
 	return []bridgeSwitches{
@@ -57,7 +55,7 @@ func bridgeFamilies() []bridgeSwitches {
 	}
 }
 
-// checkBridges looks for bridges whose ports reach each other without the forward hook.
+// checkBridges looks for bridges whose ports reach each other without crossing the forward hook.
 func checkBridges(root fs.FS) []Finding {
 	loaded := exists(root, bridgeSysctls)
 	var families, found, off []string
@@ -85,7 +83,7 @@ func checkBridges(root fs.FS) []Finding {
 			" ") + ", and the same in /etc/sysctl.d; or start netpold with --manage-br-netfilter"}}
 }
 
-// on says whether the family's packets from port to port of a bridge meet the hooks of IP.
+// on says whether the family's packets between ports of a bridge pass the IP hooks.
 func (s bridgeSwitches) on(root fs.FS, bridge string) bool {
 	return setting(root, path.Join(bridgeSysctls, s.sysctl)) == "1" ||
 		setting(root, path.Join("sys/class/net", bridge, "bridge", s.option)) == "1"
@@ -104,7 +102,7 @@ func bridgesWithPorts(root fs.FS) []string {
 	return names
 }
 
-// checkIPVS looks for virtual services of IPVS. They take a packet at the input hook and send it on from the output
+// checkIPVS looks for IPVS virtual services, which take packets at the input hook and send them on from the output
 // hook.
 func checkIPVS(root fs.FS) []Finding {
 	const heading = 3 // lines at the top of the file
@@ -133,14 +131,14 @@ func exists(root fs.FS, name string) bool {
 	return err == nil
 }
 
-// setting returns what a file of sysctl or sysfs holds, or "" if it cannot be read.
+// setting returns the content of a sysctl or sysfs file, or "" if it cannot be read.
 func setting(root fs.FS, name string) string {
 	text, _ := fs.ReadFile(root, name)
 	return strings.TrimSpace(string(text))
 }
 
-// ManageBridges sets the sysctls that send what a bridge forwards through the forward hook, below root ("/"), where
-// they are not set yet.
+// ManageBridges sets the sysctls below root ("/") that send bridged traffic through the forward hook, unless they are
+// set.
 func ManageBridges(root string) error {
 	for _, f := range bridgeFamilies() {
 		file := filepath.Join(root, bridgeSysctls, f.sysctl)

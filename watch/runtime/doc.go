@@ -10,7 +10,7 @@
 //	                                ▼
 //	                             containers start          status.podIP comes by the API, up to a second later
 //
-// The API and the runtime tell of the same pods: what the runtime says of addresses holds while the sandbox lives, and
-// all else is the API's to say. The runtime waits for an answer for a limited time, 2 s by default, and lets the pod
-// start without one.
+// The API and the runtime report the same pods: the runtime decides their addresses while the sandbox lives, the API
+// everything else. The runtime waits for an answer for a limited time, 2 s by default, and lets the pod start without
+// one.
 package runtime

@@ -4,7 +4,7 @@ package runtime
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are what the plugin measures.
+// metrics are the plugin's metrics.
 type metrics struct {
 	seconds     prometheus.Histogram
 	results     *prometheus.CounterVec
@@ -21,9 +21,9 @@ func newMetrics() *metrics {
 		}),
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "netpold_gate_results_total",
-			Help: "New pods at the gate, by result: admitted, labels (admitted before the API told of the " +
+			Help: "New pods at the gate, by result: admitted, labels (admitted before the API reported the " +
 				"pod), refused, " +
-				"open (started unprotected after the time limit), unknown (the runtime told no address).",
+				"open (started unprotected after the time limit), unknown (the runtime reported no address).",
 		}, []string{"result"}),
 		unprotected: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "netpold_unprotected_pods_total",
@@ -31,7 +31,7 @@ func newMetrics() *metrics {
 		}),
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "netpold_gate_connected",
-			Help: "1 while connected to the container runtime over NRI, else 0: new pods are " +
+			Help: "1 while connected to the container runtime over NRI; else 0: new pods are " +
 				"unprotected for about a second.",
 		}),
 	}
@@ -41,7 +41,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// Collectors returns what measures the plugin, to be registered. A nil plugin has nothing.
+// Collectors returns the plugin's metrics, to be registered; none for a nil plugin.
 func (p *Plugin) Collectors() []prometheus.Collector {
 	if p == nil {
 		return nil

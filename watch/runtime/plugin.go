@@ -19,25 +19,25 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Gate takes what the runtime tells of sandboxes; a watch.Loop is one. Its methods may be called by several goroutines
-// at once.
+// Gate takes the runtime's news of sandboxes; a watch.Loop is one. Its methods may be called by several goroutines at
+// once.
 type Gate interface {
-	// Admit takes a new sandbox and waits until the kernel holds what follows from it, or until ctx is done. Known says
-	// whether the API has told of the pod.
+	// Admit takes a new sandbox and waits until the kernel has its rules, or ctx is done. Known says whether the API
+	// has reported the pod.
 	Admit(ctx context.Context, b policy.Sandbox) (known bool, err error)
 	// Release forgets a sandbox, whose containers have stopped.
 	Release(id string)
-	// Resync takes all live sandboxes, and returns how many have an address that was not known to be theirs.
+	// Resync replaces all known sandboxes by the live ones, and returns how many have an address that was not known to
+	// be theirs.
 	Resync(live []policy.Sandbox) (unprotected int)
-	// Doubt says that the runtime is not heard of any more.
+	// Doubt says that the runtime is no longer heard.
 	Doubt()
 }
 
-// DefaultSocket is where runtimes listen for plugins. The folder is what to mount: a runtime that starts makes a new
-// socket.
+// DefaultSocket is where runtimes listen for plugins. Mount its folder: a runtime that starts makes a new socket.
 const DefaultSocket = api.DefaultSocketPath
 
-// The name and the index under which the plugin registers. Those with a lower index are asked before it.
+// The name and index under which the plugin registers. Plugins with a lower index are called first.
 const (
 	pluginName  = "netpold"
 	pluginIndex = "90"
@@ -46,14 +46,14 @@ const (
 // Config is what a plugin needs.
 type Config struct {
 	Gate    Gate
-	Node    string // whose pods the sandboxes are
+	Node    string // of the sandboxes' pods
 	Socket  string
 	Timeout time.Duration // of one answer; less than the runtime waits
-	Open    bool          // a pod that cannot be admitted in time starts all the same, unprotected
+	Open    bool          // a pod that cannot be admitted in time starts anyway, unprotected
 	Log     *slog.Logger
 }
 
-// Plugin is the runtime's view of netpold.
+// Plugin is netpold as the runtime sees it.
 type Plugin struct {
 	Config
 	metrics *metrics
@@ -62,8 +62,8 @@ type Plugin struct {
 	serial    uint64
 	connected bool
 	ever      bool
-	told      bool   // a line has said that there is no connection
-	problem   string // why there is none, or what the runtime lacks; "" if all is well
+	told      bool   // the lack of a connection has been logged
+	problem   string // why there is none, or what the runtime lacks; "" if nothing
 }
 
 // New returns a plugin that is not connected.
@@ -71,14 +71,14 @@ func New(config Config) *Plugin {
 	return &Plugin{Config: config, metrics: newMetrics(), problem: "it has not answered yet"}
 }
 
-// Waits between attempts to connect.
+// Delays between attempts to connect.
 const (
 	minBackoff = 200 * time.Millisecond
 	maxBackoff = 10 * time.Second
-	settled    = 30 * time.Second // a connection that lasted so long is no failed attempt
+	settled    = 30 * time.Second // a connection that lasts this long is not a failed attempt
 )
 
-// Run connects to the runtime, and again whenever the connection ends, until ctx does. A nil plugin has no runtime.
+// Run connects to the runtime, and again whenever the connection ends, until ctx ends. A nil plugin has no runtime.
 func (p *Plugin) Run(ctx context.Context) {
 	if p == nil {
 		return
@@ -102,14 +102,14 @@ func (p *Plugin) Run(ctx context.Context) {
 	}
 }
 
-// connection is one connection to the runtime, from its beginning to its end.
+// connection runs one connection to the runtime until it ends.
 func (p *Plugin) connection(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := stub.New(&handler{p},
 		stub.WithPluginName(pluginName), stub.WithPluginIdx(pluginIndex), stub.WithSocketPath(p.Socket),
 		stub.WithLogger(logger{p.Log}),
-		// A runtime that knows the policy fails a pod that it has no answer for, and keeps the plugin (nri 0.12.4).
+		// A runtime that knows this option fails a pod without an answer, and keeps the plugin (nri 0.12.4).
 		stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: !p.Open, KeepConnected: true}),
 		stub.WithOnClose(cancel))
 	if err != nil {
@@ -118,7 +118,7 @@ func (p *Plugin) connection(ctx context.Context) error {
 	return s.Run(ctx)
 }
 
-// lost notes that there is no connection, once for each time that there was one.
+// lost notes that there is no connection, and logs it once for each that there was.
 func (p *Plugin) lost(err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		err = errors.New("the runtime ended the connection")
@@ -137,7 +137,7 @@ func (p *Plugin) lost(err error) {
 	}
 }
 
-// Unprotected is what it means that the runtime does not tell of new pods.
+// Unprotected is the effect if the runtime does not report new pods.
 const Unprotected = "new pods are unprotected for about a second on this node"
 
 // Problem says why new pods are unprotected, or "".
@@ -147,18 +147,18 @@ func (p *Plugin) Problem() string {
 	return p.problem
 }
 
-// Tried says whether the runtime has been connected or, once, could not be reached.
+// Tried says whether there has been a connection, or an attempt that failed.
 func (p *Plugin) Tried() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.ever || p.told
 }
 
-// handler is what the runtime calls; stub finds its methods by their names.
+// handler receives the runtime's calls; stub finds its methods by name.
 type handler struct{ *Plugin }
 
-// Synchronize takes the sandboxes that there are at the time of the connection. Those without a process have stopped,
-// and may have addresses that are others' now.
+// Synchronize takes the sandboxes that exist when the connection is made. Those without a process have stopped, and
+// their addresses may belong to others now.
 func (h *handler) Synchronize(_ context.Context, pods []*api.PodSandbox,
 	_ []*api.Container) ([]*api.ContainerUpdate, error) {
 	var live []policy.Sandbox
@@ -199,7 +199,7 @@ func (h *handler) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error 
 		h.mu.Unlock()
 		h.metrics.result("unknown")
 		h.Log.Warn("pod starts unprotected", "pod", name, "err", err)
-		return nil // nothing that a second attempt would mend
+		return nil // a second attempt would not help
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
@@ -224,7 +224,7 @@ func (h *handler) RunPodSandbox(ctx context.Context, pod *api.PodSandbox) error 
 	return nil
 }
 
-// StopPodSandbox lets go of a pod's addresses: its containers have stopped, and the CNI takes them back next.
+// StopPodSandbox releases a pod's addresses: its containers have stopped, and the CNI frees them next.
 func (h *handler) StopPodSandbox(_ context.Context, pod *api.PodSandbox) error {
 	h.Gate.Release(pod.GetId())
 	return nil
@@ -236,14 +236,14 @@ func (h *handler) RemovePodSandbox(_ context.Context, pod *api.PodSandbox) error
 	return nil
 }
 
-// hasNetwork says whether the pod has a network namespace of its own, and so addresses that policy knows it by.
+// hasNetwork says whether the pod has its own network namespace, and so addresses that policy can use.
 func hasNetwork(pod *api.PodSandbox) bool {
 	return slices.ContainsFunc(pod.GetLinux().GetNamespaces(), func(n *api.LinuxNamespace) bool {
 		return n.GetType() == "network" && n.GetPath() != ""
 	})
 }
 
-// sandbox returns what policy needs to know of a sandbox.
+// sandbox returns what policy needs to know about a sandbox.
 func (h *handler) sandbox(pod *api.PodSandbox) (policy.Sandbox, error) {
 	if len(pod.GetIps()) == 0 {
 		return policy.Sandbox{},
@@ -279,7 +279,7 @@ func labelsOf(pod *api.PodSandbox) map[string]string {
 	return labels
 }
 
-// logger has the library's lines among ours, as far as somebody wants to debug.
+// logger logs the library's lines at debug level.
 type logger struct{ log *slog.Logger }
 
 func (l logger) line(ctx context.Context, format string, args []any) {
