@@ -8,23 +8,23 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// What answers are made of.
+// The parts of answers.
 type (
-	// Ports is what a connection may ask for.
+	// Ports is a set of protocols and ports.
 	Ports = sets.Ports
 	// Networks is a set of addresses.
 	Networks = sets.Networks
-	// Span is the addresses from one to another.
+	// Span is a range of addresses.
 	Span = sets.Span
-	// Roster is the workloads that an answer is about.
+	// Roster has the workloads that an answer is about.
 	Roster = roster.Roster
 	// Side is one side of connections: workloads of a roster, or networks.
 	Side = roster.Side
-	// Workload is what an operator deploys as one.
+	// Workload is what an operator deploys as a unit.
 	Workload = roster.Workload
 )
 
-// Everything is every workload, as [Roster.Text] says it.
+// Everything stands for every workload in [Roster.Text].
 const Everything = roster.Everything
 
 // WorkloadOf returns the workload that a pod belongs to; see [roster.WorkloadOf].

@@ -16,14 +16,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Cell is what is open from a workload to another, or from or to a network. The two differ where policies treat the
-// pods of a workload, or their addresses, in several ways.
+// Cell is what is open from one workload to another, or from or to a network. Every and Some differ if policies treat
+// the pods of a workload, or their addresses, differently.
 type Cell struct {
 	Every Ports // from every pod to every other pod
 	Some  Ports // from some pod to some other pod
 }
 
-// String returns what is open for an operator.
+// String describes what is open for an operator.
 func (c Cell) String() string {
 	switch {
 	case c.Every.Equal(c.Some):
@@ -37,15 +37,15 @@ func (c Cell) String() string {
 // cellID is a cell by the numbers of its sets.
 type cellID struct{ every, some sets.PortsID }
 
-// add widens a cell by what is open between two places.
+// add adds to a cell what is open between two places.
 func (m *Matrix) add(c *cellID, open sets.PortsID) {
 	c.every, c.some = m.fold.Intersect(c.every, open), m.fold.Union(c.some, open)
 }
 
 func (m *Matrix) cell(c cellID) Cell { return Cell{m.fold.Sets[c.every], m.fold.Sets[c.some]} }
 
-// row returns what is open from the workloads of a profile to those of each. It is good until the next call: who asks
-// for all pairs goes from row to row.
+// row returns what is open from the workloads of a profile to those of each other. It is valid until the next call, so
+// all pairs are best read row by row.
 func (m *Matrix) row(from int) []cellID {
 	if m.rowFrom == from && m.rowCells != nil {
 		return m.rowCells
@@ -70,7 +70,7 @@ func (m *Matrix) row(from int) []cellID {
 	return m.rowCells
 }
 
-// rows returns the profiles in the order in which their rows are best asked for: those of near classes together.
+// rows returns the profiles in the best order for reading their rows: those of nearby classes together.
 func (m *Matrix) rows() []int {
 	order := make([]int, len(m.profiles))
 	for i := range order {
@@ -82,10 +82,10 @@ func (m *Matrix) rows() []int {
 	return order
 }
 
-// otherFamily is in place of ports where two classes have no family in common.
+// otherFamily replaces the ports if two classes have no family in common.
 const otherFamily sets.PortsID = -1
 
-// cellOf is a cell of a row, of which is known what is open from each class of the profile.
+// cellOf returns a cell of a row, given what is open from each class of the profile.
 func (m *Matrix) cellOf(from, to int, open [][]sets.PortsID) cellID {
 	cell, found := cellID{sets.AllPorts, sets.NoPorts}, false
 	itself, alone := cell, false
@@ -117,8 +117,8 @@ type Reach struct {
 	Cell
 }
 
-// Outside returns what is open from a workload to addresses that are no pod's, or for ingress, from them to it: a
-// partition of the addresses of the families that its pods have, without those where nothing is open.
+// Outside returns what is open from a workload to addresses that no pod has or, for ingress, from them to it: a
+// partition of the addresses of its pods' families, without those where nothing is open.
 func (m *Matrix) Outside(d policy.Direction, workload int) []Reach {
 	spans := make(map[cellID][]Span)
 	var order []cellID
@@ -140,7 +140,7 @@ func (m *Matrix) Outside(d policy.Direction, workload int) []Reach {
 	return all
 }
 
-// outsideOf yields spans that cover a family, if the members have addresses of it, and what is open there.
+// outsideOf yields spans that cover a family, if the members have addresses of it, each with what is open there.
 func (m *Matrix) outsideOf(d policy.Direction, members []member, f sets.Family) func(func(Span, cellID) bool) {
 	return func(yield func(Span, cellID) bool) {
 		var layers [][]opening
@@ -193,8 +193,8 @@ type Connection struct {
 	Cell
 }
 
-// Connections returns everything that is open, with what is alike taken together: no pair of workloads, or of a
-// workload and an address outside, is in two of them.
+// Connections returns everything that is open, with equal connections merged: no pair of workloads, or of a workload
+// and an outside address, is in two of them.
 func (m *Matrix) Connections() []Connection {
 	b := sets.NewBundles[cellID]()
 	for _, from := range m.rows() {
@@ -231,7 +231,7 @@ func (m *Matrix) outsideConnections(d policy.Direction) []Connection {
 	}
 	groups := make(map[string]*group)
 	var order []*group
-	known := make(map[string][]*group) // by what decides
+	known := make(map[string][]*group) // by the deciding policies
 	for w := range m.Workloads {
 		key := m.sidesOf(d, w)
 		if _, done := known[key]; !done {
@@ -260,7 +260,8 @@ func (m *Matrix) outsideConnections(d policy.Direction) []Connection {
 	return all
 }
 
-// sidesOf returns what is equal for workloads of whose connections to outside addresses the same decides.
+// sidesOf returns a key that is equal for workloads whose connections to outside addresses are decided by the same
+// policies.
 func (m *Matrix) sidesOf(d policy.Direction, workload int) string {
 	var key []byte
 	for _, of := range m.members[workload] {
@@ -269,7 +270,8 @@ func (m *Matrix) sidesOf(d policy.Direction, workload int) string {
 	return string(key)
 }
 
-// Within returns the connections of which one side is a workload of the namespace, and of the others only those parts.
+// Within returns the connections with a workload of the namespace on one side, cut down to that namespace where both
+// sides are wider.
 func (m *Matrix) Within(namespace string, all []Connection) []Connection {
 	split := func(s Side) (in, rest Side) {
 		for _, w := range s.Workloads {

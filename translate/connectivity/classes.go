@@ -15,13 +15,13 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// class is addresses that all policies treat alike.
+// class is a set of addresses that all policies treat alike.
 type class struct {
-	family sets.Family       // 0: of pods that have no address yet, which no block has
+	family sets.Family       // 0 for pods without an address yet, which no block covers
 	sample *reading.Identity // nil for nodes
 }
 
-// ports returns the named ports of the pods, as far as rules name them.
+// ports returns the pods' named ports that rules name.
 func (c class) ports() []policy.NamedPort {
 	if c.sample == nil {
 		return nil
@@ -29,11 +29,11 @@ func (c class) ports() []policy.NamedPort {
 	return c.sample.Ports
 }
 
-// atom is what makes a class.
+// atom is the key of a class.
 type atom struct {
-	kind   int // of identities, -1 of nodes
+	kind   int // of identities; -1 for nodes
 	family sets.Family
-	cover  int // a number of the blocks that have the addresses
+	cover  int // number of the set of blocks that cover the addresses
 }
 
 // classify finds the classes, and the workloads with their members.
@@ -62,7 +62,7 @@ func (m *Matrix) classify() {
 	}
 	addressed := maps.Clone(found.at)
 	for i := range m.cluster.Pods {
-		// a pod without an address counts where no pod of its workload has one, as in manifests
+		// a pod without an address counts if no pod of its workload has one, as in manifests
 		p := &m.cluster.Pods[i]
 		if len(p.IPs) > 0 {
 			continue
@@ -83,14 +83,14 @@ func (m *Matrix) classify() {
 	m.coverClasses(covers, number)
 }
 
-// tellApart parts identities by all but what selectors match.
+// tellApart partitions identities by everything except what selectors match.
 func tellApart(ids []*reading.Identity) *sets.Partition {
 	p := &sets.Partition{Of: make([]int, len(ids))}
 	keys := make(map[string]int)
 	for i, id := range ids {
 		key := ""
 		if len(id.Ports)+len(id.Over[0])+len(id.Over[1]) > 0 {
-			key = fmt.Sprint(id.Ports, id.Over) // a map is printed in order
+			key = fmt.Sprint(id.Ports, id.Over) // maps are printed in key order
 		}
 		p.Of[i] = sets.Number(keys, key, func() {})
 	}
@@ -98,10 +98,10 @@ func tellApart(ids []*reading.Identity) *sets.Partition {
 	return p
 }
 
-// finds is the addresses of workloads, and their pods.
+// finds has the addresses of workloads, and their pods.
 type finds struct {
 	cluster *policy.Cluster
-	at      map[Workload]map[atom][]netip.Addr // the zero address is of a pod that has none
+	at      map[Workload]map[atom][]netip.Addr // the zero address stands for a pod without one
 	pods    map[Workload]map[int]bool
 }
 
@@ -120,7 +120,7 @@ func (f finds) add(pod int, at atom, a netip.Addr) {
 	f.pods[w][pod] = true
 }
 
-// enumerate numbers the classes: those of a kind follow each other, and so about those of a namespace.
+// enumerate numbers the classes so that those of a kind, and roughly those of a namespace, are adjacent.
 func (m *Matrix) enumerate(found finds, ids []*reading.Identity, kinds *sets.Partition) map[atom]int {
 	number := make(map[atom]int)
 	for _, atoms := range found.at {
@@ -150,7 +150,7 @@ func (m *Matrix) enumerate(found finds, ids []*reading.Identity, kinds *sets.Par
 	return number
 }
 
-// profiled sets the members of the workloads, and finds workloads that are alike.
+// profiled sets the members of the workloads, and finds equal ones.
 func (m *Matrix) profiled(found finds, class map[atom]int) {
 	ids := make(map[string]int)
 	for i, w := range m.Workloads {
@@ -167,7 +167,7 @@ func (m *Matrix) profiled(found finds, class map[atom]int) {
 		slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.class, b.class) })
 		key := fmt.Sprint(members)
 		if len(families) < len(members) {
-			key = fmt.Sprint(i) // whether a pod is alone in its class matters there
+			key = fmt.Sprint(i) // there it matters whether a pod is alone in its class
 		}
 		m.members = append(m.members, members)
 		m.Host = append(m.Host, m.classes[members[0].class].sample == nil)
@@ -206,7 +206,7 @@ func (m *Matrix) matchClasses(matched []sets.Bitset, kinds *sets.Partition, clas
 	}
 }
 
-// coverClasses notes the classes that blocks have.
+// coverClasses notes the classes that blocks cover.
 func (m *Matrix) coverClasses(covers []sets.Bitset, class map[atom]int) {
 	m.blockClasses = make([]sets.Bitset, len(m.rules.Blocks))
 	for a, c := range class {

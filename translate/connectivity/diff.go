@@ -20,34 +20,33 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Diff is what became possible and impossible between two clusters. Policies that mean the same are the same, however
-// they are written.
+// Diff is what became possible and impossible between two clusters. Policies are compared by meaning, not by text.
 type Diff struct {
-	Roster        // of both
+	Roster        // of both clusters
 	Added   []int // workloads that only the new cluster has
 	Removed []int // that only the old one has
 	Changes []Change
 
-	Audited [2][]types.NamespacedName // policies of the old and the new cluster that do not count, sorted
+	Audited [2][]types.NamespacedName // audited policies of the old and the new cluster, which do not count, sorted
 }
 
-// Change is what each of From may open to each of To in one cluster and not in the other.
+// Change is what each of From may connect to on each of To in one cluster and not in the other.
 type Change struct {
-	Gained   bool // since the old cluster; else lost
+	Gained   bool // since the old cluster; otherwise lost
 	From, To Side
-	Ports    Ports // between all pods, or between some
+	Ports    Ports // between all pods, or only some
 	Causes   []Cause
 }
 
-// Cause is what a change comes from.
+// Cause is the reason for a change.
 type Cause struct {
 	Direction policy.Direction
-	Policies  []types.NamespacedName  // sorted; none where a workload is new, or gone
-	Rules     []policy.ClusterRuleRef // of ClusterNetworkPolicies, in place of policies
+	Policies  []types.NamespacedName  // sorted; none if a workload is new or gone
+	Rules     []policy.ClusterRuleRef // of ClusterNetworkPolicies, instead of Policies
 	Effect    Effect
 }
 
-// Effect is what policies do that makes a change.
+// Effect is how policies cause a change.
 type Effect uint8
 
 // The effects.
@@ -58,11 +57,11 @@ const (
 	Isolated                   // they isolated the pods, and none does
 	Denies                     // they deny it now
 	Denied                     // they denied it
-	WorkloadNew                // nothing was there
-	WorkloadGone               // nothing is there any more
+	WorkloadNew                // the workload did not exist
+	WorkloadGone               // the workload no longer exists
 )
 
-// String returns the cause for an operator.
+// String describes the cause for an operator.
 func (c Cause) String() string {
 	names := make([]string, len(c.Policies))
 	for i, n := range c.Policies {
@@ -91,22 +90,22 @@ func (c Cause) String() string {
 	return fmt.Sprintf("%s: was isolated by %s", c.Direction, list)
 }
 
-// comparison is two matrices under comparison; what is of the old one comes first.
+// comparison compares two matrices; in pairs, the old one comes first.
 type comparison struct {
 	Diff
 	m  [2]*Matrix
-	at [2][]int // the number of each workload in either matrix, -1 where it is not there
+	at [2][]int // the index of each workload in either matrix; -1 if not there
 
-	same     map[types.NamespacedName]bool // nil: nobody asks for causes
+	same     map[types.NamespacedName]bool // nil: causes are not wanted
 	sameTier map[string]bool
 
 	changed map[[4]sets.PortsID][2]Ports // by the cells
-	sides   [2][2][]int                  // of the workloads, by direction and cluster: see sidesOf; -1 if it is missing
+	sides   [2][2][]int                  // of the workloads, by direction and cluster, see sidesOf; -1 if missing
 	trace   [2]traces
 	kindsOf map[pairKey][2]int
 }
 
-// Compare returns what differs between who may talk to whom in an old and in a new cluster.
+// Compare returns how who may talk to whom differs between an old and a new cluster.
 func Compare(before, after *Matrix) *Diff {
 	c := &comparison{m: [2]*Matrix{before, after}}
 	c.same, c.sameTier = sameText(before.cluster, after.cluster), sameTiers(before.cluster, after.cluster)
@@ -134,7 +133,7 @@ func (c *comparison) compare() *Diff {
 	return &c.Diff
 }
 
-// sameText returns the policies that both clusters have alike.
+// sameText returns the policies that are equal in both clusters.
 func sameText(before, after *policy.Cluster) map[types.NamespacedName]bool {
 	old := make(map[types.NamespacedName]*networkingv1.NetworkPolicy)
 	for _, np := range before.Policies {
@@ -151,7 +150,7 @@ func sameText(before, after *policy.Cluster) map[types.NamespacedName]bool {
 	return same
 }
 
-// enroll lists the workloads of both.
+// enroll lists the workloads of both clusters.
 func (c *comparison) enroll() {
 	c.Families = make(map[sets.Family]bool)
 	host := make(map[Workload]bool)
@@ -182,7 +181,7 @@ func (c *comparison) enroll() {
 	}
 }
 
-// alike returns the workloads that are alike in either cluster, sorted as they are by their first.
+// alike returns groups of workloads that are equal in both clusters, in the order of each group's first.
 func (c *comparison) alike() [][]int {
 	ids := make(map[[2]int]int)
 	var all [][]int
@@ -193,7 +192,7 @@ func (c *comparison) alike() [][]int {
 	return all
 }
 
-// profile returns the profile of a workload in cluster k, -1 where it is not there.
+// profile returns the profile of a workload in cluster k; -1 if it is not there.
 func (c *comparison) profile(k, w int) int {
 	if i := c.at[k][w]; i >= 0 {
 		return c.m[k].profile[i]
@@ -201,7 +200,7 @@ func (c *comparison) profile(k, w int) int {
 	return -1
 }
 
-// row notes what changes between one of some workloads that are alike and one of each others.
+// row notes what changes between the i-th group of equal workloads and each other group.
 func (c *comparison) row(g *changes, i int, alike [][]int) {
 	from := alike[i][0]
 	var rows [2][]cellID
@@ -242,7 +241,7 @@ func (c *comparison) row(g *changes, i int, alike [][]int) {
 	g.EndRow(i)
 }
 
-// kinds returns the kinds of what is lost and gained between two workloads, -1 for nothing.
+// kinds returns the kinds of what is lost and gained between two workloads; -1 for nothing.
 func (c *comparison) kinds(g *changes, change [2]Ports, pair [2]int) [2]int {
 	kinds := [2]int{-1, -1}
 	for k, ports := range change {
@@ -257,7 +256,7 @@ func (c *comparison) kinds(g *changes, change [2]Ports, pair [2]int) [2]int {
 	return kinds
 }
 
-// change returns what is in the first cell and not in the second, and the reverse.
+// change returns what is in the first cell and not in the second, and vice versa.
 func (c *comparison) change(cells [2]cellID) [2]Ports {
 	key := [4]sets.PortsID{cells[0].every, cells[0].some, cells[1].every, cells[1].some}
 	change, known := c.changed[key]
@@ -269,10 +268,10 @@ func (c *comparison) change(cells [2]cellID) [2]Ports {
 	return change
 }
 
-// minus returns what is open between more pods than in another cell.
+// minus returns what is open between more pods than in o.
 func (c Cell) minus(o Cell) Ports { return c.Every.Minus(o.Every).Union(c.Some.Minus(o.Some)) }
 
-// causes returns what ports between two workloads, which cluster k has and the other has not, come from.
+// causes returns why ports between two workloads are open in cluster k and not in the other.
 func (c *comparison) causes(k, from, to int, ports Ports) []Cause {
 	if all := c.missing(k, from, to); all != nil {
 		return all
@@ -297,13 +296,13 @@ func (c *comparison) causes(k, from, to int, ports Ports) []Cause {
 			likely = append(likely, cause)
 		}
 	}
-	if likely == nil { // where policies treat the pods in several ways, neither direction may say it alone
+	if likely == nil { // if policies treat the pods differently, neither direction may be a cause alone
 		return all
 	}
 	return likely
 }
 
-// missing returns the causes of a pair of which a workload is in cluster k alone, or nil.
+// missing returns the causes of a pair with a workload that only cluster k has, or nil.
 func (c *comparison) missing(k int, workloads ...int) []Cause {
 	var all []Cause
 	for _, w := range slices.Compact(workloads) {
@@ -314,8 +313,8 @@ func (c *comparison) missing(k int, workloads ...int) []Cause {
 	return slices.CompactFunc(all, func(a, b Cause) bool { return a.Effect == b.Effect })
 }
 
-// cause returns why cluster k allows more to or of the pods of a workload than the other: by policies of its own, if
-// there are some, or because the other's isolate the pods.
+// cause returns why cluster k allows more to or from a workload's pods than the other: by policies of its own, if any,
+// or because the other's isolate the pods.
 func (c *comparison) cause(k int, d policy.Direction, pod int, open []types.NamespacedName) Cause {
 	if _, isolated := c.m[k].IsolatedBy(d, c.at[k][pod]); !isolated || len(open) == 0 {
 		names, _ := c.m[1-k].IsolatedBy(d, c.at[1-k][pod])
@@ -324,8 +323,7 @@ func (c *comparison) cause(k int, d policy.Direction, pod int, open []types.Name
 	return Cause{Direction: d, Policies: c.suspects(open), Effect: []Effect{Allowed, Allows}[k]}
 }
 
-// suspects returns the policies that are not the same in both clusters, or all if they all are: then labels have
-// changed.
+// suspects returns the policies that differ between the clusters, or all if none does: then labels have changed.
 func (c *comparison) suspects(names []types.NamespacedName) []types.NamespacedName {
 	changed := slices.DeleteFunc(slices.Clone(names), func(n types.NamespacedName) bool { return c.same[n] })
 	if len(changed) == 0 {
@@ -334,7 +332,7 @@ func (c *comparison) suspects(names []types.NamespacedName) []types.NamespacedNa
 	return changed
 }
 
-// changes is what changes between workloads; kinds of changes that are alike but for their sides are there once.
+// changes gathers the changes between workloads; changes that differ only in their sides share a kind.
 type changes struct {
 	*sets.Bundles[int]
 	kindsOf []Change
@@ -351,8 +349,8 @@ func (g *changes) kind(c Change) int {
 	return sets.Number(g.ids, key, func() { g.kindsOf = append(g.kindsOf, c) })
 }
 
-// merged returns the changes between workloads, given those that each number stands for: of those that are alike, all
-// that lead to the same workloads are one.
+// merged returns the changes between workloads, given the workloads that each number stands for. Changes of a kind that
+// lead to the same workloads are merged.
 func (g *changes) merged(alike [][]int) []Change {
 	rank := make([]int, len(g.ids))
 	for i, key := range slices.Sorted(maps.Keys(g.ids)) {
@@ -404,7 +402,7 @@ func (c *comparison) outside(d policy.Direction) {
 	}
 }
 
-// openedOutside returns the rules of cluster k that open something between a workload and networks.
+// openedOutside returns the rules of cluster k that open anything between a workload and networks.
 func (c *comparison) openedOutside(k int, d policy.Direction, w int, n Networks) []Opened {
 	var all []Opened
 	m := c.m[k]
@@ -414,13 +412,13 @@ func (c *comparison) openedOutside(k int, d policy.Direction, w int, n Networks)
 	return all
 }
 
-// changedSpans is where the same ports change.
+// changedSpans is the spans in which the same ports change.
 type changedSpans struct {
 	ports Ports
 	spans []Span
 }
 
-// outsideOf returns what is lost and what is gained between a workload and outside addresses, by the ports.
+// outsideOf returns what is lost and gained between a workload and outside addresses, by ports.
 func (c *comparison) outsideOf(d policy.Direction, w int) [2]map[string]*changedSpans {
 	found := [2]map[string]*changedSpans{make(map[string]*changedSpans), make(map[string]*changedSpans)}
 	for _, f := range sets.Families() {

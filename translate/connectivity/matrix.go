@@ -15,7 +15,7 @@ import (
 )
 
 // Matrix is who may talk to whom in a cluster. It keeps the cluster, which must not be changed, and is for one
-// goroutine: what is asked of it is worked out then.
+// goroutine: answers are computed on demand.
 //
 // It leaves out what no policy can block: a pod to itself, a node to its own pods, and IPv6 neighbour discovery. A pod
 // to its own node is filtered, as it is with --pod-to-node=filter.
@@ -29,43 +29,43 @@ type Matrix struct {
 	familyOf []sets.Family      // of the classes
 	classAt  map[netip.Addr]int // of the addresses in use
 	members  [][]member         // of the workloads
-	pods     []int              // how many the workloads have
-	profile  []int              // of the workloads: equal for those that all policies treat alike
+	pods     []int              // number of pods of the workloads
+	profile  []int              // of the workloads; equal for those that all policies treat alike
 	profiles [][]member
-	only     []int32 // the class of each profile that has one only, -1 of others
+	only     []int32 // the class of each profile with a single one; -1 for others
 
-	selectorClasses, blockClasses []sets.Bitset // what each selector matches, or each block has
-	all                           sets.Bitset   // the classes
+	selectorClasses, blockClasses []sets.Bitset // what each selector matches, or each block covers
+	all                           sets.Bitset   // all classes
 
 	// By direction.
 	isolated [2]sets.Bitset                    // the classes that NetworkPolicies isolate
 	over     [2]map[policy.RuleRef]sets.Bitset // the classes at which a rule is over a limit
-	sides    [2]*sets.Partition                // of the classes, by the policies that have a say
-	passages [2][reading.Tiers][]*passage      // in the order in which they are asked
+	sides    [2]*sets.Partition                // of the classes, by the policies that apply to them
+	passages [2][reading.Tiers][]*passage      // in order of evaluation
 	tiered   bool                              // there are ClusterNetworkPolicies
-	outsides map[outsideKey][]opening          // what was asked for
+	outsides map[outsideKey][]opening          // computed so far
 
-	// Of the row that was asked for last.
+	// For the last row.
 	rowFrom    int // its profile
 	rowCells   []cellID
 	rowOpen    [][]sets.PortsID // by the members of the profile
 	now        [2][reading.Tiers][]*passage
-	nearby     *[2][reading.Tiers][]*passage // those from classes of one word
+	nearby     *[2][reading.Tiers][]*passage // those from classes in one word
 	nearbyWord int
-	toward     [2][]folding.StateID // what towards returned
-	before     []folding.StateID    // of ingress, before any rule was asked
+	toward     [2][]folding.StateID // the result of towards
+	before     []folding.StateID    // initial states for ingress
 	scratch    sets.Bitset
 }
 
-// member is the addresses of a workload that are in a class.
+// member is the part of a workload in a class.
 type member struct {
 	class int
-	alone bool // there is one only
+	alone bool // there is only one address
 
-	host netip.Addr // where it is alone, and a node's
+	host netip.Addr // if it is alone, and a node's
 }
 
-// New works out who may talk to whom.
+// New prepares the matrix of a cluster.
 func New(c *policy.Cluster) *Matrix {
 	m := &Matrix{cluster: c, rules: reading.New(c), fold: folding.New(), classAt: make(map[netip.Addr]int),
 		outsides: make(map[outsideKey][]opening)}
@@ -88,7 +88,7 @@ func New(c *policy.Cluster) *Matrix {
 	return m
 }
 
-// findOver notes at which classes rules are over a limit; their sides differ by that, and by the names of ports.
+// findOver notes at which classes rules are over a limit. That, and the names of ports, make their sides differ.
 func (m *Matrix) findOver() {
 	keys := make(map[string]int)
 	for c, of := range m.classes {
@@ -110,7 +110,7 @@ func (m *Matrix) findOver() {
 	}
 }
 
-// Audited returns the policies of the cluster that are only audited, sorted: they isolate nothing and allow nothing.
+// Audited returns the audited policies of the cluster, sorted; they isolate nothing and allow nothing.
 // ClusterNetworkPolicies have no namespace.
 func (m *Matrix) Audited() []types.NamespacedName {
 	var names []types.NamespacedName

@@ -11,7 +11,7 @@ import (
 	"github.com/netpold/netpold/translate/connectivity/roster"
 )
 
-// Summarise is Compare for who knows the causes: without them, and in as few rows as can be.
+// Summarise is Compare without causes, in as few rows as possible.
 func Summarise(before, after *Matrix) *Diff {
 	return (&comparison{m: [2]*Matrix{before, after}}).compare().merged()
 }

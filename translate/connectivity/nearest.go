@@ -16,8 +16,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Reasons is why workloads may talk or not, in a form that a page can hold: what several pairs have in common is there
-// once.
+// Reasons is why workloads may or may not talk, in a form that fits a page: what several pairs share is there once.
 type Reasons struct {
 	Classes []ReasonClass `json:"classes"`
 	Members [][]int       `json:"members"` // the classes of each workload
@@ -26,28 +25,28 @@ type Reasons struct {
 	Rules   []RuleText    `json:"rules"`
 }
 
-// ReasonClass is pods that all policies treat alike.
+// ReasonClass is a set of pods that all policies treat alike.
 type ReasonClass struct {
-	Family uint8  `json:"family"` // 4 or 6, 0 of pods without an address
-	Sides  [2]int `json:"sides"`  // for egress and ingress, in Sides; -1 if it was not asked about
+	Family uint8  `json:"family"` // 4 or 6; 0 for pods without an address
+	Sides  [2]int `json:"sides"`  // indexes in Sides for egress and ingress; -1 if not asked for
 }
 
-// SideReasons is what the policies at one end of a connection say of its other end.
+// SideReasons is what the policies at one end of a connection say about the other end.
 type SideReasons struct {
-	Peers    []int   `json:"peers"`    // of each class, its number in Says; -1 if it was not asked about
-	Networks []int   `json:"networks"` // of each network that was asked about, likewise
-	Says     [][]int `json:"says"`     // numbers of Said, in the order in which the tiers are asked
+	Peers    []int   `json:"peers"`    // for each class, its index in Says; -1 if not asked for
+	Networks []int   `json:"networks"` // for each requested network, likewise
+	Says     [][]int `json:"says"`     // indexes of Said, in order of evaluation
 }
 
-// Said is one step on the way to the answer, in the words of [policy.Cluster.Describe].
+// Said is one step towards the answer, in the words of [policy.Cluster.Describe].
 type Said struct {
 	Text    string  `json:"text"`
 	Verdict Verdict `json:"verdict"`
-	Rule    int     `json:"rule"` // its number in Rules, or -1
-	Ports   Ports   `json:"-"`    // about which it decides
+	Rule    int     `json:"rule"` // index in Rules, or -1
+	Ports   Ports   `json:"-"`    // that it decides
 }
 
-// Verdict is what a step decides: "" is nothing.
+// Verdict is what a step decides; "" is nothing.
 type Verdict string
 
 // The verdicts.
@@ -56,14 +55,13 @@ const (
 	Closed Verdict = "closed"
 )
 
-// RuleText is a rule as it is written.
+// RuleText is a rule as written.
 type RuleText struct {
 	Name string `json:"name"`
 	Text any    `json:"text"`
 }
 
-// Reasons returns why some workloads may talk or not, to each other and to networks. Of other workloads it knows
-// nothing.
+// Reasons returns why some workloads may or may not talk to each other and to networks. It leaves out other workloads.
 func (m *Matrix) Reasons(workloads []int, networks []Networks) *Reasons {
 	r := &reasoning{Matrix: m, networks: networks, asked: make(map[int]bool), said: make(map[string]int),
 		rules: make(map[string]int)}
@@ -93,7 +91,7 @@ func (m *Matrix) Reasons(workloads []int, networks []Networks) *Reasons {
 	return &r.Reasons
 }
 
-// reasoning is Reasons in the making.
+// reasoning builds Reasons.
 type reasoning struct {
 	*Matrix
 	Reasons
@@ -103,7 +101,7 @@ type reasoning struct {
 	said, rules map[string]int // numbers
 }
 
-// side returns what the policies of a class say of each class and network.
+// side returns what the policies of a class say about each class and network.
 func (r *reasoning) side(d policy.Direction, own int) (s SideReasons) {
 	ids := make(map[string]int)
 	answer := func(p peer) int {
@@ -124,8 +122,8 @@ func (r *reasoning) side(d policy.Direction, own int) (s SideReasons) {
 	return s
 }
 
-// peer is the other end of a class in a direction: a class, or -1 and a network. A tier is asked about each part that
-// its rules may tell apart.
+// peer is the other end of a class in a direction: a class, or -1 and a network. A network has a part for each set of
+// addresses that rules may distinguish.
 type peer struct {
 	direction policy.Direction
 	own       int
@@ -135,7 +133,7 @@ type peer struct {
 	parts   []match
 }
 
-// samples returns an address of each part of a network that the tiers may tell apart.
+// samples returns an address of each part of a network that rules may distinguish.
 func (r *reasoning) samples(d policy.Direction, own int, n Networks) []match {
 	var parts []match
 	for _, f := range sets.Families() {
@@ -155,7 +153,7 @@ func (r *reasoning) samples(d policy.Direction, own int, n Networks) []match {
 	return parts
 }
 
-// answer returns the numbers of what is said of a peer.
+// answer returns the indexes of what is said about a peer.
 func (r *reasoning) answer(p peer) []int {
 	said, rest := r.tier(reading.Admin, sets.AllPorts, p)
 	switch {
@@ -175,7 +173,7 @@ func (r *reasoning) answer(p peer) []int {
 	return append(said, r.say(Said{text, Open, -1, r.fold.Sets[open]}))
 }
 
-// tier returns what a tier says of some ports of a peer, and the ports of which it decides nothing.
+// tier returns what a tier says about some ports of a peer, and the ports that it does not decide.
 func (r *reasoning) tier(t reading.Tier, asked sets.PortsID, p peer) (said []int, rest sets.PortsID) {
 	matched := make(map[*reading.Rule]sets.PortsID)
 	for _, part := range p.parts {
@@ -202,7 +200,7 @@ func (r *reasoning) tier(t reading.Tier, asked sets.PortsID, p peer) (said []int
 	return said, rest
 }
 
-// isolated returns what NetworkPolicies say of some ports of a peer.
+// isolated returns what NetworkPolicies say about some ports of a peer.
 func (r *reasoning) isolated(asked sets.PortsID, p peer) []int {
 	var names []string
 	for np := range r.policiesFor(p.direction, reading.Plain, p.own) {
@@ -228,7 +226,7 @@ func (r *reasoning) isolated(asked sets.PortsID, p peer) []int {
 	said = append(said, r.say(denied))
 	rule, lacks := r.nearest(p)
 	if len(opened) > 0 {
-		rule, lacks = opened[0].Rule, "tier Admin has decided about all that it allows"
+		rule, lacks = opened[0].Rule, "tier Admin has already decided everything that it allows"
 	}
 	if lacks == "" {
 		return said
@@ -236,7 +234,7 @@ func (r *reasoning) isolated(asked sets.PortsID, p peer) []int {
 	return append(said, r.say(Said{Text: fmt.Sprintf("nearest: %s: %s", rule, lacks), Rule: r.rule(rule)}))
 }
 
-// say returns the number of a step.
+// say returns the index of a step, adding it if it is new.
 func (r *reasoning) say(s Said) int {
 	if !s.Ports.Empty() && (s.Rule >= 0 || !s.Ports.All()) {
 		s.Text += ": " + s.Ports.String()
@@ -244,7 +242,7 @@ func (r *reasoning) say(s Said) int {
 	return sets.Number(r.said, s.Text, func() { r.Said = append(r.Said, s) })
 }
 
-// rule returns the number of a rule of a NetworkPolicy.
+// rule returns the index of a NetworkPolicy's rule.
 func (r *reasoning) rule(ref policy.RuleRef) int {
 	all := r.Matrix.rules.Tiers[reading.Plain]
 	i := slices.IndexFunc(all, func(p *reading.PolicyRules) bool { return p.Name == ref.Policy })
@@ -255,7 +253,7 @@ func (r *reasoning) rule(ref policy.RuleRef) int {
 	return r.text(ref.String(), &spec.Ingress[ref.Index])
 }
 
-// clusterRule returns the number of a rule of a ClusterNetworkPolicy.
+// clusterRule returns the index of a ClusterNetworkPolicy's rule.
 func (r *reasoning) clusterRule(p *reading.PolicyRules, ref policy.ClusterRuleRef) int {
 	if ref.Direction == policy.Egress {
 		return r.text(ref.String(), &p.Cluster.Spec.Egress[ref.Index])
@@ -280,7 +278,7 @@ func does(r *reading.Rule) (text string, v Verdict) {
 	return r.ClusterRef.String() + " denies", Closed
 }
 
-// nearest returns the rule that comes nearest to opening something to a peer, and what it lacks.
+// nearest returns the rule that comes nearest to opening anything to a peer, and what it lacks.
 func (m *Matrix) nearest(to peer) (nearest policy.RuleRef, lacks string) {
 	best := -1
 	for p := range m.policiesFor(to.direction, reading.Plain, to.own) {
@@ -306,7 +304,7 @@ func (m *Matrix) nearest(to peer) (nearest policy.RuleRef, lacks string) {
 	return nearest, lacks
 }
 
-// looksInto says whether a selector is about pods of the namespace of a class.
+// looksInto says whether a selector selects in the namespace of a class.
 func (m *Matrix) looksInto(s, c int) bool {
 	if c < 0 || m.classes[c].sample == nil {
 		return false

@@ -13,15 +13,15 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// outsideKey is what decides about addresses that are no pod's.
+// outsideKey is what the connections to addresses outside depend on.
 type outsideKey struct {
 	direction policy.Direction
 	side      int
 	family    sets.Family
 }
 
-// openOutside returns what is open between a class and each address of a family: sorted, without gaps, and neighbours
-// differ.
+// openOutside returns what is open between a class and each address of a family: sorted, without gaps, and with no
+// equal neighbours.
 func (m *Matrix) openOutside(d policy.Direction, c int, f sets.Family) []opening {
 	key := outsideKey{d, m.sides[d].Of[c], f}
 	all, known := m.outsides[key]
@@ -35,13 +35,13 @@ func (m *Matrix) openOutside(d policy.Direction, c int, f sets.Family) []opening
 	return all
 }
 
-// outsideRule is what a rule, or several, do with addresses of some spans.
+// outsideRule is what one or more rules do with addresses in some spans.
 type outsideRule struct {
 	folding.Act
 	networks Networks
 }
 
-// overlay is openOutside for the first time.
+// overlay computes openOutside.
 func (m *Matrix) overlay(d policy.Direction, c int, f sets.Family) []opening {
 	var byTier [reading.Tiers][]outsideRule
 	begins := []netip.Addr{sets.WholeFamily(f).First}
@@ -81,7 +81,7 @@ func (m *Matrix) overlay(d policy.Direction, c int, f sets.Family) []opening {
 	return all
 }
 
-// beginsOf returns the addresses from which on rules may do something else.
+// beginsOf returns the addresses at which the effect of rules may change.
 func beginsOf(rules []outsideRule) []netip.Addr {
 	var begins []netip.Addr
 	for _, r := range rules {
@@ -100,8 +100,8 @@ func beginAt(spans []Span, first netip.Addr) int {
 	return i
 }
 
-// outsideRules returns what rules of a tier do for a class with outside addresses of a family, in their order. Those
-// that do the same are one, as far as the order allows.
+// outsideRules returns what a tier's rules do, in order, between a class and outside addresses of a family. Rules with
+// the same effect are merged as far as the order allows.
 func (m *Matrix) outsideRules(d policy.Direction, t reading.Tier, c int, f sets.Family) []outsideRule {
 	var rules []outsideRule
 	for r := range m.rulesFor(d, t, c) {
@@ -133,8 +133,8 @@ func (m *Matrix) outsideRules(d policy.Direction, t reading.Tier, c int, f sets.
 	return merged
 }
 
-// rulesFor yields the rules of a tier that have a say about the pods of a class, in their order. Those of
-// NetworkPolicies that are not valid are among them, and open nothing.
+// rulesFor yields the rules of a tier that apply to the pods of a class, in order, including invalid rules of
+// NetworkPolicies, which open nothing.
 func (m *Matrix) rulesFor(d policy.Direction, t reading.Tier, c int) func(func(*reading.Rule) bool) {
 	return func(yield func(*reading.Rule) bool) {
 		for p := range m.policiesFor(d, t, c) {
@@ -148,7 +148,7 @@ func (m *Matrix) rulesFor(d policy.Direction, t reading.Tier, c int) func(func(*
 	}
 }
 
-// policiesFor yields the policies of a tier that have a say about the pods of a class, in their order.
+// policiesFor yields the policies of a tier that apply to the pods of a class, in order.
 func (m *Matrix) policiesFor(d policy.Direction, t reading.Tier, c int) func(func(*reading.PolicyRules) bool) {
 	return func(yield func(*reading.PolicyRules) bool) {
 		for _, p := range m.rules.Tiers[t] {
@@ -159,7 +159,7 @@ func (m *Matrix) policiesFor(d policy.Direction, t reading.Tier, c int) func(fun
 	}
 }
 
-// numberedPorts returns what ports a rule is about at an outside address, or from there at a class.
+// numberedPorts returns the ports of a rule at an outside address or, from there, at a class.
 func (m *Matrix) numberedPorts(d policy.Direction, r *reading.Rule, c int) sets.PortsID {
 	if d == policy.Egress {
 		return m.fold.ID(r.Ports)
@@ -173,7 +173,7 @@ type opening struct {
 	ports sets.PortsID
 }
 
-// at returns what is open to an address; the openings are those of its family, without gaps.
+// at returns what is open to an address; openings are those of its family, without gaps.
 func at(openings []opening, a netip.Addr) sets.PortsID {
 	i, _ := slices.BinarySearchFunc(openings, a, func(o opening, a netip.Addr) int { return o.Last.Compare(a) })
 	return openings[i].ports

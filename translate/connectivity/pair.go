@@ -9,14 +9,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// pairKey is equal for pairs of workloads of which the same changes, for the same reasons: there may be a hundred
-// million pairs that change.
+// pairKey is equal for pairs of workloads with the same change for the same reasons: a hundred million pairs may
+// change.
 type pairKey struct {
 	cells           [2]cellID
 	from, to, trace [2]int
 }
 
-// pairKey returns the key of two workloads, given the passages from one.
+// pairKey returns the key of two workloads, given the passages from the first.
 func (c *comparison) pairKey(cells [2]cellID, from [2]ways, pair [2]int) pairKey {
 	key := pairKey{cells: cells}
 	if c.same == nil {
@@ -28,7 +28,7 @@ func (c *comparison) pairKey(cells [2]cellID, from [2]ways, pair [2]int) pairKey
 		lacking = lacking || key.from[k] < 0 || key.to[k] < 0
 	}
 	for k, m := range c.m {
-		if lacking { // that is the cause
+		if lacking { // which is the cause
 			key.from[k], key.to[k] = min(key.from[k], 0), min(key.to[k], 0)
 		} else {
 			key.trace[k] = c.trace[k].of(m, from[k], c.profile(k, pair[1]))
@@ -37,7 +37,7 @@ func (c *comparison) pairKey(cells [2]cellID, from [2]ways, pair [2]int) pairKey
 	return key
 }
 
-// findSides numbers what decides about the workloads, other than rules: which policies isolate them.
+// findSides numbers the sets of policies that isolate the workloads.
 func (c *comparison) findSides() {
 	for _, d := range policy.Directions() {
 		for k, m := range c.m {
@@ -53,7 +53,7 @@ func (c *comparison) findSides() {
 	}
 }
 
-// ways is the passages from each class of a profile, and the class.
+// ways has the passages from each class of a profile.
 type ways []struct {
 	class    int
 	passages []*passage
@@ -70,12 +70,12 @@ func (m *Matrix) waysFrom(profile int) ways {
 	return all
 }
 
-// traces numbers lists of passages: a number for each list, by that of the list without its last.
+// traces numbers lists of passages, each by the number of the list without its last passage.
 type traces map[traceStep]int
 
 type traceStep struct {
 	before int
-	next   *passage // nil between two pairs of classes
+	next   *passage // nil separates two pairs of classes
 }
 
 func (t traces) next(before int, p *passage) int {

@@ -19,7 +19,7 @@ type passage struct {
 	from, to sets.Bitset
 }
 
-// connect finds the passages.
+// connect finds all passages.
 func (m *Matrix) connect() {
 	m.all = sets.AllBits(0, len(m.classes))
 	for t, policies := range m.rules.Tiers {
@@ -40,7 +40,7 @@ func (m *Matrix) connect() {
 			}
 		}
 	}
-	for d := range m.passages { // those of equal ports can be asked at once
+	for d := range m.passages { // passages of equal ports can be applied together
 		all := m.passages[d][reading.Plain]
 		slices.SortStableFunc(all, func(a, b *passage) int { return cmp.Compare(a.Ports, b.Ports) })
 		m.sides[d].Renumber()
@@ -69,7 +69,7 @@ func (m *Matrix) connectRule(t reading.Tier, d policy.Direction, p *reading.Poli
 		add(byNumber, pods, selected)
 	case len(r.Named) == 0:
 		add(byNumber, joined(selected, covered), pods)
-	case d == policy.Egress: // an address that is matched as one has no names of ports
+	case d == policy.Egress: // an address matched by a block has no port names
 		add(byNumber, pods, covered)
 		for _, some := range m.byPorts(r, selected) {
 			add(some.ports, pods, some.classes)
@@ -81,7 +81,7 @@ func (m *Matrix) connectRule(t reading.Tier, d policy.Direction, p *reading.Poli
 	}
 }
 
-// peers returns the classes that a rule's selectors match, and those that its blocks have.
+// peers returns the classes that a rule's selectors match, and those that its blocks cover.
 func (m *Matrix) peers(r *reading.Rule) (selected, covered sets.Bitset) {
 	if r.AnyPeer {
 		return m.all, sets.Bitset{}
@@ -89,7 +89,7 @@ func (m *Matrix) peers(r *reading.Rule) (selected, covered sets.Bitset) {
 	return ofAny(m.selectorClasses, r.Selectors), ofAny(m.blockClasses, r.Blocks)
 }
 
-// ofAny returns what is in any of some sets.
+// ofAny returns the union of some of all.
 func ofAny(all []sets.Bitset, some []int) sets.Bitset {
 	var of []sets.Bitset
 	for _, n := range some {
@@ -98,7 +98,7 @@ func ofAny(all []sets.Bitset, some []int) sets.Bitset {
 	return joined(of...)
 }
 
-// joined returns what is in any of the sets, which may be one of them.
+// joined returns the union of the sets, which may be one of them itself.
 func joined(some ...sets.Bitset) sets.Bitset {
 	some = slices.DeleteFunc(some, sets.Bitset.Empty)
 	if len(some) == 1 {
@@ -111,13 +111,13 @@ func joined(some ...sets.Bitset) sets.Bitset {
 	return all
 }
 
-// classesWith is classes at which a rule is about some ports.
+// classesWith has the classes at which a rule has the same ports.
 type classesWith struct {
 	ports   sets.PortsID
 	classes sets.Bitset
 }
 
-// byPorts parts classes by the ports that a rule is about there.
+// byPorts groups classes by the ports that a rule has there.
 func (m *Matrix) byPorts(r *reading.Rule, classes sets.Bitset) []*classesWith {
 	var all []*classesWith
 	ids := make(map[sets.PortsID]int)
@@ -129,7 +129,7 @@ func (m *Matrix) byPorts(r *reading.Rule, classes sets.Bitset) []*classesWith {
 	return all
 }
 
-// active returns the passages from a class, in their order. They are good until the next call.
+// active returns the passages from a class, in order. They are valid until the next call.
 func (m *Matrix) active(src int) *[2][reading.Tiers][]*passage {
 	if m.nearby == nil || m.nearbyWord != src>>6 {
 		m.nearby, m.nearbyWord = new([2][reading.Tiers][]*passage), src>>6
@@ -156,8 +156,8 @@ func (m *Matrix) active(src int) *[2][reading.Tiers][]*passage {
 	return &m.now
 }
 
-// towards returns the states of what goes from a class to each, as policies of a direction decide it, or nil where that
-// is to open everything. They are good until the next call.
+// towards returns the states from a class to each other, as the policies of a direction decide, or nil if they open
+// everything. They are valid until the next call.
 func (m *Matrix) towards(d policy.Direction, src int, active *[reading.Tiers][]*passage) []folding.StateID {
 	if !m.tiered && (d == policy.Egress && !m.isolated[d].Has(src) || m.isolated[d].Empty()) {
 		return nil
@@ -198,7 +198,7 @@ func (m *Matrix) towards(d policy.Direction, src int, active *[reading.Tiers][]*
 	return states
 }
 
-// openFrom returns what is open from a class to each, in open if there is room.
+// openFrom returns what is open from a class to each other, using open if it has room.
 func (m *Matrix) openFrom(src int, open []sets.PortsID) []sets.PortsID {
 	active := m.active(src)
 	egress := m.towards(policy.Egress, src, &active[policy.Egress])

@@ -13,10 +13,10 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// sameTiers returns the ClusterNetworkPolicies that both clusters have alike, as their manifests say it.
+// sameTiers returns the ClusterNetworkPolicies whose manifests are equal in both clusters.
 func sameTiers(before, after *policy.Cluster) map[string]bool {
 	text := func(c *policy.Cluster, p policy.ClusterPolicy) string {
-		all, _ := json.Marshal([]any{p.Spec, p.Unread, c.AuditedInTier(p)}) // what is of these types can be written
+		all, _ := json.Marshal([]any{p.Spec, p.Unread, c.AuditedInTier(p)}) // these types always marshal
 		return string(all)
 	}
 	old := make(map[string]string)
@@ -30,9 +30,9 @@ func sameTiers(before, after *policy.Cluster) map[string]bool {
 	return same
 }
 
-// tierCause returns why cluster k allows ports that the other does not, if it is by ClusterNetworkPolicies that are not
-// the same in both: the other's rules deny them, or those of cluster k accept them. The functions tell which rules
-// decide in a cluster.
+// tierCause returns why cluster k allows ports that the other does not, if the cause is ClusterNetworkPolicies that
+// differ: the other's rules deny them, or those of cluster k accept them. The functions return the rules that decide in
+// a cluster.
 func (c *comparison) tierCause(k int, d policy.Direction, ports Ports,
 	decide func(*Matrix) decided) (Cause, bool) {
 	rules := func(k int, action v1alpha2.ClusterNetworkPolicyRuleAction) []policy.ClusterRuleRef {
@@ -52,8 +52,8 @@ func (c *comparison) tierCause(k int, d policy.Direction, ports Ports,
 	return Cause{Direction: d, Rules: accepted, Effect: []Effect{Allowed, Allows}[k]}, accepted != nil
 }
 
-// decideBetween yields the rules of tiers that decide about what goes from one workload to another in a direction; each
-// cluster has numbers of its own for the two.
+// decideBetween returns a function that yields the tier rules that decide connections from one workload to another in a
+// direction. Each cluster has its own indexes for the two.
 func (c *comparison) decideBetween(d policy.Direction, from, to int) func(*Matrix) decided {
 	return func(m *Matrix) decided {
 		k := slices.Index(c.m[:], m)

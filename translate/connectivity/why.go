@@ -21,12 +21,12 @@ type Opened struct {
 	Ports Ports
 }
 
-// opened returns the rules of NetworkPolicies of a class that open something to another.
+// opened returns the NetworkPolicy rules of a class that open something to another.
 func (m *Matrix) opened(d policy.Direction, own, peer int) []Opened {
 	return m.openedBy(d, own, m.toClass(d, own, peer))
 }
 
-// openedOutside returns the rules of NetworkPolicies of a class that open something to addresses of networks.
+// openedOutside returns the NetworkPolicy rules of a class that open something to addresses of networks.
 func (m *Matrix) openedOutside(d policy.Direction, own int, n Networks) []Opened {
 	return m.openedBy(d, own, m.toAny(d, own, n.Meets))
 }
@@ -41,13 +41,13 @@ func (m *Matrix) openedBy(d policy.Direction, own int, match match) []Opened {
 	return all
 }
 
-// match is what a rule would match.
+// match returns the ports that a rule would match.
 type match = func(*reading.Rule) sets.PortsID
 
-// decided is rules, each with the ports that it decides about.
+// decided is rules, each with the ports that it decides.
 type decided = iter.Seq2[*reading.Rule, sets.PortsID]
 
-// toClass returns what each rule for a class would match of another.
+// toClass returns the match of rules for a class with another class.
 func (m *Matrix) toClass(d policy.Direction, own, peer int) match {
 	return func(r *reading.Rule) sets.PortsID {
 		has := func(of []sets.Bitset) func(int) bool { return func(n int) bool { return of[n].Has(peer) } }
@@ -66,12 +66,12 @@ func (m *Matrix) toClass(d policy.Direction, own, peer int) match {
 	}
 }
 
-// toAddress returns what each rule for a class would match of an address that is no pod's.
+// toAddress returns the match of rules for a class with an address that no pod has.
 func (m *Matrix) toAddress(d policy.Direction, own int, a netip.Addr) match {
 	return m.toAny(d, own, func(s Span) bool { return !a.Less(s.First) && !s.Last.Less(a) })
 }
 
-// toAny returns what each rule for a class would match of outside addresses that meet a span.
+// toAny returns the match of rules for a class with outside addresses in spans for which meets is true.
 func (m *Matrix) toAny(d policy.Direction, own int, meets func(Span) bool) match {
 	return func(r *reading.Rule) sets.PortsID {
 		if !r.AnyPeer && !slices.ContainsFunc(r.Blocks, func(b int) bool {
@@ -83,8 +83,8 @@ func (m *Matrix) toAny(d policy.Direction, own int, meets func(Span) bool) match
 	}
 }
 
-// matched yields the rules of a tier for a class that decide about something, each with what it decides about, given
-// what each of them would match.
+// matched yields the rules of a tier for a class that decide anything, each with the ports that it decides, given
+// match.
 func (m *Matrix) matched(d policy.Direction, t reading.Tier, own int, match match) decided {
 	return func(yield func(*reading.Rule, sets.PortsID) bool) {
 		rest := sets.AllPorts
@@ -100,8 +100,8 @@ func (m *Matrix) matched(d policy.Direction, t reading.Tier, own int, match matc
 	}
 }
 
-// TieredBy returns the ClusterNetworkPolicies that have rules for pods of a workload in a direction, as "Admin: guard",
-// in the order in which they are asked.
+// TieredBy returns the ClusterNetworkPolicies with rules for pods of a workload in a direction, such as "Admin: guard",
+// in order of evaluation.
 func (m *Matrix) TieredBy(d policy.Direction, workload int) []string {
 	var names []string
 	for _, t := range []reading.Tier{reading.Admin, reading.Baseline} {
@@ -115,7 +115,7 @@ func (m *Matrix) TieredBy(d policy.Direction, workload int) []string {
 	return names
 }
 
-// peersOf yields the pairs of classes of two workloads that can talk: the one that policies of the direction are for,
+// peersOf yields the pairs of classes of two workloads that can talk: the one to which policies of the direction apply,
 // and its peer.
 func (m *Matrix) peersOf(d policy.Direction, from, to int) func(func(pod, peer int) bool) {
 	return func(yield func(pod, peer int) bool) {
@@ -146,7 +146,7 @@ func (m *Matrix) directionCell(d policy.Direction, from, to int) Cell {
 	return m.cell(cell)
 }
 
-// direction returns what policies of one direction open between a class that they are for and another.
+// direction returns what policies of one direction open between a class that they apply to and another.
 func (m *Matrix) direction(d policy.Direction, own, peer int) sets.PortsID {
 	at, match := folding.NotIsolated, m.toClass(d, own, peer)
 	if m.isolated[d].Has(own) {

@@ -17,14 +17,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// asked is what the oracle says of connections with the policies of the cluster. It is asked once about those that none
-// of them can tell apart: the labels of their ends that any selector asks for are equal, and so are the names of ports,
-// and no network and no range of ports begins or ends between them.
+// asked is what the oracle says about connections under the cluster's policies. It asks once for connections that no
+// policy can tell apart: those whose ends agree in all labels that selectors ask for and in port names, with no edge of
+// a network or port range between them.
 type asked struct {
 	cluster  *policy.Cluster
 	policies map[string][]*networkingv1.NetworkPolicy // by namespace
-	keys     map[string]bool                          // of labels that selectors ask for
-	networks []netip.Addr                             // where networks begin, and what follows on them; sorted
+	keys     map[string]bool                          // label keys in selectors
+	networks []netip.Addr                             // where networks begin, and the addresses after them; sorted
 	ports    []int                                    // likewise
 
 	kinds   map[string]int
@@ -33,17 +33,17 @@ type asked struct {
 	answers map[question]answer
 }
 
-// question is what is equal for connections about which the oracle is asked once.
+// question is equal for connections that share an answer.
 type question struct {
 	kinds, networks [2]int // of the source and the destination
 	port            int
 	proto, icmp     uint8
 }
 
-// answer is what the oracle says, by direction.
+// answer is the oracle's answer, by direction.
 type answer [2]struct {
-	denied string // by what, or ""
-	met    bool   // policies isolate the pod and allow it, were all enforced
+	denied string // what denies it, or ""
+	met    bool   // if all were enforced, policies would isolate the pod and allow it
 }
 
 func newAsked(c *policy.Cluster) *asked {
@@ -84,7 +84,7 @@ func newAsked(c *policy.Cluster) *asked {
 	return a
 }
 
-// rule notes what a rule asks for.
+// rule notes what a rule depends on.
 func (a *asked) rule(r policy.Rule) {
 	for _, p := range r.Peers {
 		a.selector(p.PodSelector)
@@ -101,7 +101,7 @@ func (a *asked) rule(r policy.Rule) {
 	}
 }
 
-// clusterRule notes what a rule of a ClusterNetworkPolicy asks for.
+// clusterRule notes what a rule of a ClusterNetworkPolicy depends on.
 func (a *asked) clusterRule(r policy.ClusterRule) {
 	for _, p := range r.Peers {
 		a.clusterPods(p.Pods)
@@ -161,7 +161,7 @@ func deref(n *int32) int32 {
 	return *n
 }
 
-// kind numbers what pods have that no policy tells apart.
+// kind numbers the kinds of pods that policies can tell apart.
 func (a *asked) kind(p *policy.Pod) int {
 	if p == nil {
 		return -1
@@ -206,7 +206,7 @@ func (a *asked) selectingEither(one, other *policy.Pod) []*networkingv1.NetworkP
 	return all
 }
 
-// between returns the number of the span between the borders of networks that an address is in.
+// between returns the index of the span between network edges that contains an address.
 func (a *asked) between(at netip.Addr) int {
 	n, border := slices.BinarySearchFunc(a.networks, at, netip.Addr.Compare)
 	if border {
@@ -215,7 +215,7 @@ func (a *asked) between(at netip.Addr) int {
 	return n
 }
 
-// about returns what the oracle says of a connection between two ends.
+// about returns what the oracle says about a connection between two ends.
 func (a *asked) about(q policy.Flow, from, to end) answer {
 	port, border := slices.BinarySearch(a.ports, int(q.DstPort))
 	if border {

@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// ask asks the oracle about a connection between two ends, as if they were all that is in the cluster, with some of its
-// policies: each pod then has the address that it was seen with, whoever has it now.
+// ask asks the oracle about a connection between two ends in a cluster of only these, with some of its policies: each
+// pod has the address that it was seen with, whoever has it now.
 func ask(of *policy.Cluster, policies []*networkingv1.NetworkPolicy, q policy.Flow, ends ...end) policy.Answer {
 	c := *of
 	c.Pods, c.Policies, c.Sandboxes, c.Guard = nil, policies, nil, nil
@@ -51,8 +51,8 @@ func deniedBy(is policy.Decision) string {
 	return strings.Join(names, ", ")
 }
 
-// outdated says whether policies of the cluster deny a connection that was allowed when it was seen. They are newer
-// than what was seen, so nothing is suggested against them.
+// outdated says whether the cluster's policies deny a connection that was allowed when seen. They are newer, so nothing
+// is suggested against them.
 func (s *suggester) outdated(o observed) bool {
 	is := s.now.about(o.Question(), o.from, o.to)
 	for _, d := range policy.Directions() {
@@ -78,16 +78,16 @@ func (s *suggester) isolated(w *workload, d policy.Direction) bool {
 	return s.isolates[key]
 }
 
-// covered says whether policies of the cluster isolate the pods of a workload in a direction and allow a connection,
-// and whether they do so for all pods of the two workloads.
+// covered says whether the cluster's policies isolate the pods of a workload in a direction and allow a connection, and
+// whether that is so for all pods of the two workloads.
 func (s *suggester) covered(o observed, d policy.Direction) bool {
 	denied := func(from, to end) bool { return !s.now.about(o.Question(), from, to)[d].met }
 	return !slices.ContainsFunc(s.sorts(o.from, o.to.address), func(e end) bool { return denied(e, o.to) }) &&
 		!slices.ContainsFunc(s.sorts(o.to, o.from.address), func(e end) bool { return denied(o.from, e) })
 }
 
-// sorts returns an end for each sort of pod that the workload of an end has, or the end itself. What has no address of
-// the family, or the peer's, stands in with that of the end.
+// sorts returns an end for each sort of pod of an end's workload, or the end itself. Pods without an address of the
+// family, or with the peer's, use the end's.
 func (s *suggester) sorts(e end, peer netip.Addr) []end {
 	if e.workload == nil {
 		return []end{e}
@@ -118,16 +118,15 @@ func (s *suggester) sorts(e end, peer netip.Addr) []end {
 	return all
 }
 
-// family is the pods of a workload with their addresses of a family.
+// family returns the pods of a workload with their addresses of a family.
 type family struct {
 	workload *workload
 	four     bool
 }
 
-// replay asks the oracle about every connection that was seen, with the policies that are suggested. Rules only ever
-// add to each other, and what the tiers say of it is the same as before, when it was allowed. So it is enough that one
-// peer and one port of the rule that is for the connection allow it alone, or that the policies which there were before
-// do; what is in neither is asked about with all that there is.
+// replay asks the oracle about every observed connection under the suggested policies. Rules are additive, and the
+// tiers say the same as before, when the connection was allowed. So it suffices that one peer and one port of the
+// connection's rule allow it alone, or that the existing policies do; otherwise all policies are asked together.
 func (s *suggester) replay() {
 	for _, o := range s.seen {
 		before := s.now.about(o.Question(), o.from, o.to)

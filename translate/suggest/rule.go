@@ -26,7 +26,7 @@ type wish struct {
 	service
 }
 
-// peer is who a rule is about.
+// peer is the peer of a rule.
 type peer struct {
 	kind      kind
 	workload  *workload    // of pods
@@ -34,25 +34,24 @@ type peer struct {
 	block     netip.Prefix // of nodes and outside
 }
 
-// kind is what a peer is, in the order in which rules are written.
+// kind is the kind of a peer, in the order in which rules are written.
 type kind uint8
 
 const (
-	dns    kind = iota // of egress, the cluster's DNS; of its ingress, all pods
+	dns    kind = iota // for egress, the cluster's DNS; for its ingress, all pods
 	pods               // a workload
 	wholes             // all pods of a namespace, or of all
 	nodes
 	outside
 )
 
-// service is the protocol and port that a rule allows; without a protocol it allows everything, as no rule can say
-// ICMP.
+// service is the protocol and port that a rule allows; without a protocol, everything, as no rule can name ICMP.
 type service struct {
 	proto uint8
 	port  uint16
 }
 
-// need is how much a wish was seen.
+// need is how often a wish was seen.
 type need struct {
 	wish
 	name      string // of the service
@@ -105,10 +104,10 @@ func (s *suggester) note(o observed, d policy.Direction) {
 	n.add(need{name: o.Service(), count: o.Count, last: o.Last})
 }
 
-// joint is between names of services.
+// joint joins names of services.
 const joint = " and "
 
-// add adds what was seen of another need.
+// add adds another need's counts.
 func (n *need) add(other need) {
 	n.count += other.count
 	if other.last.After(n.last) {
@@ -116,12 +115,12 @@ func (n *need) add(other need) {
 	}
 	names := append(strings.Split(n.name, joint), strings.Split(other.name, joint)...)
 	slices.Sort(names)
-	n.name = strings.TrimPrefix(strings.Join(slices.Compact(names), joint), joint) // an empty one comes first
+	n.name = strings.TrimPrefix(strings.Join(slices.Compact(names), joint), joint) // an empty one sorts first
 	maps.Copy(n.addresses, other.addresses)
 }
 
-// isMet says whether policies of the cluster meet a wish: for all pods by the first connection that has it, and for
-// each connection.
+// isMet says whether the cluster's policies meet a wish: for all pods, by its first connection, and for each
+// connection.
 func (s *suggester) isMet(o observed, key subject, w wish) bool {
 	if !s.isolated(key.workload, key.direction) {
 		return false
@@ -137,7 +136,7 @@ func (s *suggester) isMet(o observed, key subject, w wish) bool {
 	return met && s.now.about(o.Question(), o.from, o.to)[key.direction].met
 }
 
-// Labels by which every cluster's DNS is found.
+// The label of every cluster's DNS.
 const (
 	dnsNamespace = "kube-system"
 	dnsLabel     = "k8s-app"
@@ -156,7 +155,7 @@ func isDNS(p *policy.Pod, s service) bool {
 		(s.proto == policy.TCP || s.proto == policy.UDP)
 }
 
-// rule is a rule of a policy in the making.
+// rule is a rule under construction.
 type rule struct {
 	*group
 	comment []string
@@ -170,7 +169,7 @@ type group struct {
 	needs []*need
 }
 
-// rules returns the rules for needs: one for each peer, but workloads that have the same selector share one, and so do
+// rules returns the rules for needs: one for each peer, but shared by workloads with the same selector, and by
 // networks.
 func (s *suggester) rules(d policy.Direction, byPeer map[peer][]*need) []rule {
 	groups := make(map[string]*group)
@@ -216,8 +215,8 @@ func (s *suggester) rules(d policy.Direction, byPeer map[peer][]*need) []rule {
 	return all
 }
 
-// networkGroups returns the rules for networks: those that have the same ports share one, or those ports that the same
-// networks have, whichever makes fewer.
+// networkGroups returns the rules for networks: either networks with the same ports share one, or ports with the same
+// networks, whichever makes fewer.
 func networkGroups(needs []*need) []*group {
 	slices.SortFunc(needs, compareNeeds)
 	byNetworks := shared(needs, func(n *need) (service, any) { return n.service, n.block })
@@ -228,7 +227,7 @@ func networkGroups(needs []*need) []*group {
 	return byNetworks
 }
 
-// shared returns needs in groups: those of the same kind are in one group, and so are kinds that have the same values.
+// shared groups needs: those of the same kind, and kinds with the same values, share a group.
 func shared[K comparable](needs []*need, kind func(*need) (K, any)) []*group {
 	values := make(map[K]*strings.Builder)
 	for _, n := range needs {
@@ -300,7 +299,7 @@ func (s *suggester) peer(d policy.Direction, p peer) networkingv1.NetworkPolicyP
 	return written
 }
 
-// span is ports of one protocol, from the first to the last; of no protocol, everything.
+// span is a range of ports of one protocol; without a protocol, everything.
 type span struct {
 	proto       uint8
 	first, last uint16
@@ -308,7 +307,7 @@ type span struct {
 
 func (p span) has(s service) bool { return p.proto == s.proto && p.first <= s.port && s.port <= p.last }
 
-// manyPorts is how many ports of a rule nobody reads. Of more, those that are nearest to each other become ranges.
+// manyPorts is the most readable number of ports in a rule. With more, the nearest ones are joined into ranges.
 const manyPorts = 32
 
 // spansOf returns the ports of a rule, sorted. DNS is on UDP and, for long answers, TCP.
@@ -333,7 +332,7 @@ func spansOf(needs []*need) []span {
 	return all
 }
 
-// join closes so many gaps between spans, which are sorted, the smallest ones first.
+// join closes n gaps between sorted spans, the smallest first.
 func join(all []span, n int) []span {
 	var gaps []int // before the one at each index
 	for i := range all[1:] {
@@ -359,7 +358,7 @@ func join(all []span, n int) []span {
 	return spans
 }
 
-// ports writes the ports of a rule; none where one of the needs is for all.
+// ports writes the ports of a rule; none if one of the needs is for all.
 func ports(spans []span) []networkingv1.NetworkPolicyPort {
 	names := map[uint8]corev1.Protocol{
 		policy.TCP: corev1.ProtocolTCP, policy.UDP: corev1.ProtocolUDP, policy.SCTP: corev1.ProtocolSCTP}
@@ -378,7 +377,7 @@ func ports(spans []span) []networkingv1.NetworkPolicyPort {
 	return all
 }
 
-// comment says who a rule is for, and what was seen of it: a line for each port or range.
+// comment says who a rule is for, and what was seen: a line for each port or range.
 func comment(d policy.Direction, g *group, spans []span) []string {
 	lines := []string{}
 	needs := make([]*need, len(spans))
@@ -409,7 +408,7 @@ func comment(d policy.Direction, g *group, spans []span) []string {
 	return lines
 }
 
-// peersText says who the peers of a rule are, of networks how many addresses were seen.
+// peersText names the peers of a rule; for networks, how many addresses were seen.
 func peersText(d policy.Direction, peers []peer, seen *need) string {
 	word := map[policy.Direction]string{policy.Egress: "to ", policy.Ingress: "from "}[d]
 	switch n := uint64(len(seen.addresses)); peers[0].kind {
@@ -440,7 +439,7 @@ func peersText(d policy.Direction, peers []peer, seen *need) string {
 // stamp writes a time to the minute.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
 
-// plural writes a number of things.
+// plural writes a number with its noun.
 func plural(n uint64, one, ending string) string {
 	if n == 1 {
 		return "1 " + one

@@ -18,11 +18,11 @@ import (
 // selection is the selector of a workload.
 type selection struct {
 	metav1.LabelSelector
-	note string // what an operator should know of it, or ""
+	note string // what an operator should know about it, or ""
 }
 
-// identifying are the labels that by convention say what a pod is. Of the first three, all are taken; of the others,
-// the first that is there.
+// identifying are the labels that by convention say what a pod is: all of the first three and, of the others, the first
+// that is there.
 func identifying() []string {
 	return []string{"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component",
 		"app", "k8s-app", "name", "run"}
@@ -31,14 +31,13 @@ func identifying() []string {
 // idle are labels that say how a pod was deployed: they come last.
 func idle() []string { return []string{"app.kubernetes.io/managed-by", "heritage"} }
 
-// ofKind are labels that the controller of one kind of workload sets: that a pod has one says something, the value does
-// not.
+// ofKind are labels that the controller of one kind of workload sets: having one says something, its value does not.
 func ofKind() []string {
 	return []string{"job-name", "pod-template-hash", "statefulset.kubernetes.io/pod-name", "controller-revision-hash"}
 }
 
-// volatile says whether pods of the workload have a label with different values, or the next ones will have. Nothing
-// would isolate the pods of the next release if a selector had its version.
+// volatile says whether a label's value differs between pods of the workload, or will for the next ones. With a version
+// in the selector, nothing would isolate the pods of the next release.
 func (w *workload) volatile(key string, p *policy.Pod) bool {
 	switch key {
 	case "app.kubernetes.io/version", "version", "helm.sh/chart", "chart",
@@ -47,7 +46,7 @@ func (w *workload) volatile(key string, p *policy.Pod) bool {
 		"batch.kubernetes.io/job-completion-index", "batch.kubernetes.io/controller-uid", "controller-uid":
 		return true
 	case "batch.kubernetes.io/job-name", "job-name":
-		// a CronJob's are new each time, and what deploys a Job often gives it a new name, too
+		// a CronJob's are new each time, and so is often the name of a Job that a tool deploys
 		if w.Kind != "Job" {
 			return true
 		}
@@ -67,8 +66,8 @@ type requirement struct {
 	matches labels.Selector
 }
 
-// selector returns the selector of a workload: labels that identify it, and as many more as tell it from the others of
-// its namespace.
+// selector returns the selector of a workload: labels that identify it, and as many more as it takes to exclude the
+// others of its namespace.
 func (r *roster) selector(w *workload) *selection {
 	if w.selected != nil {
 		return w.selected
@@ -98,7 +97,7 @@ func (r *roster) selector(w *workload) *selection {
 	return w.selected
 }
 
-// others returns the workloads other than w, with their pods that meet requirements of labels that identify them.
+// others returns the other workloads, with their pods that meet w's identifying requirements.
 func (s *space) others(w *workload, all []requirement) []*workload {
 	some := s.all
 	for _, r := range all {
@@ -124,7 +123,7 @@ func weigh(all []*workload) int {
 	return n
 }
 
-// left returns the workloads with their pods that meet a requirement.
+// left returns the workloads with those of their pods that meet a requirement.
 func (r requirement) left(all []*workload) []*workload {
 	var left []*workload
 	for _, w := range all {
@@ -141,7 +140,7 @@ func (r requirement) left(all []*workload) []*workload {
 	return left
 }
 
-// requirements returns what the pods of a workload have in common, what says most to an operator first.
+// requirements returns what the pods of a workload have in common, the most telling first.
 func requirements(w *workload, others []*workload) []requirement {
 	values := func(all []*workload) map[string]map[string]bool {
 		by := make(map[string]map[string]bool)
@@ -202,7 +201,7 @@ func requirements(w *workload, others []*workload) []requirement {
 	return all
 }
 
-// rankOf orders labels by how well they say what a pod is.
+// rankOf ranks labels by how well they say what a pod is.
 func rankOf(key string) int {
 	if i := slices.Index(identifying(), key); i >= 0 {
 		return i
@@ -239,7 +238,7 @@ func selectorOf(all []requirement) metav1.LabelSelector {
 	return s
 }
 
-// unexact says what a selector matches that it should not, or may match one day.
+// unexact says what a selector matches that it should not, or may one day.
 func unexact(w *workload, chosen []requirement, others []*workload) string {
 	has := func(r requirement) bool { return r.Operator == metav1.LabelSelectorOpIn }
 	switch {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package suggest makes NetworkPolicies from what was observed: for each workload of a namespace one policy for ingress
-// and one for egress, which allow the connections that were seen and nothing else.
+// Package suggest makes NetworkPolicies from observed connections: for each workload of a namespace one policy for
+// ingress and one for egress, which allow exactly these connections.
 //
 //	flows ──► ends ──► needs ──────────────► rules ──► policies ──► replay
 //	          pods of  peer and port of a    one for   one for a    every flow, by the oracle
 //	          workloads workload, less what  a peer    workload
 //	                    policies allow       and ports and direction
 //
-// Nothing is taken for granted: [Suggest] asks the oracle, [policy.Cluster.Explain], about each connection with the
-// policies that it made, and names those that they would stop.
+// Nothing is taken for granted: [Suggest] asks the oracle, [policy.Cluster.Explain], about each connection under the
+// policies that it made, and names those that they would block.
 //
 // The package is pure: no files, no clock, no log.
 package suggest
@@ -33,52 +33,52 @@ import (
 
 // Request is what to suggest policies for.
 type Request struct {
-	Cluster   *policy.Cluster // its pods, namespaces and policies; not changed
-	Flows     []flows.Flow    // of any namespace; those that were denied do not count
+	Cluster   *policy.Cluster // its pods, namespaces and policies; not modified
+	Flows     []flows.Flow    // of any namespace; denied ones do not count
 	Namespace string
 	External  External
 }
 
-// External is how wide an ipBlock for an observed address is.
+// External is the width of an ipBlock for an observed address.
 type External uint8
 
 // The widths.
 const (
 	Exact  External = iota // the address
-	Subnet                 // its /24, of IPv6 its /64
+	Subnet                 // its /24, or /64 for IPv6
 	Any                    // every address of the family
 )
 
-// Suggestion is what [Suggest] answers.
+// Suggestion is the result of [Suggest].
 type Suggestion struct {
-	Policies []Policy // sorted by workload, those for egress first
+	Policies []Policy // sorted by workload, egress first
 
-	// Seen is how many connections the policies are made from, which were seen from First to Last.
+	// Seen is how many connections the policies are made from, seen from First to Last.
 	Seen        uint64
 	First, Last time.Time
 
-	// Lost are connections that were allowed when they were seen, and would not be with the policies. Outdated are
-	// those that policies of the cluster deny by now.
+	// Lost are connections that were allowed when seen, and would not be under the policies. Outdated are those that
+	// the cluster's policies deny by now.
 	Lost, Outdated []Lost
 
 	// Notes are what an operator should know, in sentences.
 	Notes []string
 
-	// Before is the cluster as it was given, and After is that with the policies, and with all of the namespace
-	// enforced. Both have on each namespace the label that the API server sets.
+	// Before is the given cluster, and After the same with the policies, and with all of the namespace's policies
+	// enforced. In both, each namespace has the label that the API server sets.
 	Before, After *policy.Cluster
 }
 
-// Policy is a suggested policy, and what its comments say.
+// Policy is a suggested policy with its comments.
 type Policy struct {
 	*networkingv1.NetworkPolicy
 	Workload  connectivity.Workload
-	Also      []connectivity.Workload // that labels do not tell from it; sorted
+	Also      []connectivity.Workload // those with the same labels; sorted
 	Direction policy.Direction
-	Rules     [][]string // for each rule the lines of its comment
+	Rules     [][]string // the lines of each rule's comment
 }
 
-// Lost is a connection that policies stop.
+// Lost is a connection that policies block.
 type Lost struct {
 	flows.Flow
 	Reason string
@@ -89,18 +89,18 @@ func (l Lost) String() string {
 	return plain(fmt.Sprintf("%s -> %s %s: %s", l.From, l.To, l.Service(), l.Reason))
 }
 
-// suggester is a suggestion in the making.
+// suggester makes a suggestion.
 type suggester struct {
 	Request
 	Suggestion
 	*roster
 
-	now      *asked // what the policies of the cluster say
+	now      *asked // the answers of the cluster's policies
 	needs    map[subject]map[wish]*need
-	met      map[subject]map[wish]bool // by policies of the cluster
+	met      map[subject]map[wish]bool // by the cluster's policies
 	isolates map[subject]bool          // likewise
 	sorted   map[family][]end
-	seen     []observed // what was allowed and is to stay so
+	seen     []observed // what was allowed and must stay so
 	written  map[subject]written
 }
 
@@ -110,7 +110,7 @@ type subject struct {
 	direction policy.Direction
 }
 
-// observed is a connection that was allowed, with what its ends are now.
+// observed is an allowed connection, with what its ends are now.
 type observed struct {
 	flows.Flow
 	from, to end
@@ -148,7 +148,7 @@ func Suggest(r Request) *Suggestion {
 	return &s.Suggestion
 }
 
-// observe finds what the flows of the namespace are between.
+// observe finds the ends of the namespace's flows.
 func (s *suggester) observe() {
 	for _, f := range flows.Merge(s.Flows) {
 		if f.Verdict != flows.Allowed || f.From.Address == f.To.Address || isDiscovery(f) {
@@ -204,7 +204,7 @@ func isDiscovery(f flows.Flow) bool {
 	return q.Src.Is6() && q.Proto == policy.ICMPv6 && q.ICMPType >= 133 && q.ICMPType <= 137
 }
 
-// labelled returns the cluster with the label on each namespace that the API server sets.
+// labelled returns the cluster with the label that the API server sets on each namespace.
 func (s *suggester) labelled() *policy.Cluster {
 	c := *s.Cluster
 	c.Namespaces = make(map[string]map[string]string)
@@ -226,7 +226,7 @@ func (s *suggester) labelled() *policy.Cluster {
 	return &c
 }
 
-// enforcing returns the cluster with the policies of the namespace enforced that are only audited.
+// enforcing returns the cluster with the namespace's audited policies enforced.
 func (s *suggester) enforcing() *policy.Cluster {
 	c := *s.Before
 	c.Modes = maps.Clone(c.Modes)
@@ -296,7 +296,7 @@ func typeOf(d policy.Direction) networkingv1.PolicyType {
 	return networkingv1.PolicyTypeEgress
 }
 
-// names gives the policies names that no other policy has.
+// names gives the policies unique names.
 type names struct {
 	used   map[string]bool
 	shared map[string]bool // by workloads of several kinds

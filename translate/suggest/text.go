@@ -88,7 +88,7 @@ func (p Policy) rule(i int) (peers map[string]any, ports []networkingv1.NetworkP
 	return map[string]any{"to": r.To}, r.Ports
 }
 
-// plain returns text that stays in its line. The name of a pod's controller is whatever who makes pods wrote.
+// plain returns text that stays on its line. Whoever creates pods can put anything into the name of a pod's controller.
 func plain(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -12,20 +12,20 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// width is how much wider than what was seen the rules of a policy are.
+// width is how much wider a policy's rules are than what was seen.
 type width struct {
 	networks External
 	pods     uint8 // 0: a workload, 1: its namespace, 2: all namespaces
 }
 
 // mostEntries is how many peers and ports a policy may have: kubectl keeps a copy of what it applies in an annotation,
-// for which the API server takes 256 KiB, and some peers take 200 bytes.
+// which the API server limits to 256 KiB, and some peers take 200 bytes.
 const mostEntries = 1000
 
-// manyPeers is how many ipBlocks of a rule nobody reads.
+// manyPeers is how many ipBlocks make a rule unreadable.
 const manyPeers = 32
 
-// of returns the wider wish that stands for one.
+// of returns the wider wish that replaces x.
 func (w width) of(x wish) wish {
 	switch {
 	case x.kind == pods && w.pods == 1:
@@ -38,7 +38,7 @@ func (w width) of(x wish) wish {
 	return x
 }
 
-// wider returns the next width, where so many peers of each kind are too many, and false where there is none.
+// wider returns the next width if these counts of peers are too many, and false if there is none.
 func (w width) wider(count map[kind]int) (width, bool) {
 	networks, workloads := count[nodes]+count[outside], count[pods]+count[wholes]
 	switch {
@@ -52,14 +52,14 @@ func (w width) wider(count map[kind]int) (width, bool) {
 	return w, true
 }
 
-// written is a policy that was made, and where in its rules peers are.
+// written is a finished policy, and where in its rules peers are.
 type written struct {
 	*Policy
 	width
 	at map[wish][2]int // the rule, and the peer in it
 }
 
-// write makes the rules of a policy, as narrow as a policy can be that the API server takes.
+// write makes the rules of a policy, as narrow as the API server's limit allows.
 func (s *suggester) write(p *Policy, needs map[wish]*need) written {
 	w := written{p, width{networks: s.External}, make(map[wish][2]int)}
 	var rules []rule
@@ -105,7 +105,7 @@ func (s *suggester) write(p *Policy, needs map[wish]*need) written {
 	return w
 }
 
-// gather returns needs by who they are about.
+// gather groups needs by peer.
 func (w width) gather(needs map[wish]*need) map[peer][]*need {
 	wide := make(map[wish]*need)
 	byPeer := make(map[peer][]*need)
@@ -120,7 +120,7 @@ func (w width) gather(needs map[wish]*need) map[peer][]*need {
 	return byPeer
 }
 
-// String returns what a width takes in.
+// String describes the width.
 func (w width) String() string {
 	var all []string
 	if w.networks > Exact {
@@ -142,7 +142,7 @@ func (p *Policy) add(r rule) {
 	}
 }
 
-// part returns as much of a policy as is for a wish: one peer and one port of a rule; nil if there is none.
+// part returns the part of a policy for a wish: one peer and one port of a rule; nil if there is none.
 func (w written) part(x wish) *networkingv1.NetworkPolicy {
 	x = w.of(x)
 	at, has := w.at[x]
@@ -163,7 +163,7 @@ func (w written) part(x wish) *networkingv1.NetworkPolicy {
 	return &part
 }
 
-// portOf returns the one of a rule's ports that a service needs; all of them if there is none.
+// portOf returns the port of a rule that a service needs; all of them if there is none.
 func portOf(ports []networkingv1.NetworkPolicyPort, s service) []networkingv1.NetworkPolicyPort {
 	for i, p := range ports {
 		last := p.Port.IntVal
@@ -177,7 +177,7 @@ func portOf(ports []networkingv1.NetworkPolicyPort, s service) []networkingv1.Ne
 	return ports
 }
 
-// reserved are networks that are not of the internet.
+// reserved are private networks.
 func reserved() []netip.Prefix {
 	var all []netip.Prefix
 	for _, text := range []string{"10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
@@ -187,7 +187,7 @@ func reserved() []netip.Prefix {
 	return all
 }
 
-// block returns the network that stands for an address.
+// block returns the network for an address.
 func (e External) block(a netip.Addr) netip.Prefix {
 	bits := a.BitLen()
 	switch {
@@ -206,7 +206,7 @@ func (e External) block(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, bits).Masked()
 }
 
-// ipBlock writes a network; of all addresses, those of the internet.
+// ipBlock writes a network; all addresses become those of the internet.
 func ipBlock(n netip.Prefix) *networkingv1.IPBlock {
 	b := &networkingv1.IPBlock{CIDR: n.String()}
 	for _, r := range reserved() {

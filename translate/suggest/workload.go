@@ -19,17 +19,17 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// workload is a workload with its pods: those of the cluster, and those that are gone and were seen. Workloads whose
-// labels do not tell them apart are one, as any selector of one selects them all.
+// workload is a workload with its pods: those of the cluster, and gone ones that were seen. Workloads with
+// indistinguishable labels are one, as any selector of one selects all.
 type workload struct {
 	connectivity.Workload
-	also     []connectivity.Workload // those that are one with it, sorted
+	also     []connectivity.Workload // those joined with it, sorted
 	pods     []*policy.Pod
 	sets     []labelSet
-	selected *selection // once it was asked for
+	selected *selection // nil until asked for
 }
 
-// labelSet is the labels of pods, without what is volatile; of labels that a controller sets, without the value.
+// labelSet is the labels of pods, without volatile ones, and without the values of labels that a controller sets.
 type labelSet struct {
 	labels labels.Set
 	pods   int
@@ -44,10 +44,10 @@ func (w *workload) names() []string {
 	return names
 }
 
-// String returns the names of the workloads, a few of them.
+// String returns the first few names of the workloads.
 func (w *workload) String() string { return few(w.names()) }
 
-// few lists names, a few of them.
+// few lists the first few names.
 func few(names []string) string {
 	const most = 4
 	if more := len(names) - most; more > 1 {
@@ -56,8 +56,8 @@ func few(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// title returns what to call the policies of a workload. Of several, that is what their labels call them, unless one
-// of them has that name.
+// title returns the name for a workload's policies. For several workloads, that is what their labels call them, unless
+// one of them has that name.
 func (w *workload) title() string {
 	if len(w.also) == 0 {
 		return w.Name
@@ -70,7 +70,7 @@ func (w *workload) title() string {
 	return w.Name
 }
 
-// end is an end of a flow: a pod of a workload, or else an address.
+// end is an end of a flow: a pod of a workload, or an address.
 type end struct {
 	address  netip.Addr
 	pod      *policy.Pod
@@ -83,19 +83,19 @@ func (e end) in(namespace string) bool { return e.workload != nil && e.workload.
 // roster is the workloads of a cluster that policies can select.
 type roster struct {
 	workloads map[connectivity.Workload]*workload
-	pods      map[string]*policy.Pod // by namespace/name, those in the host network too
+	pods      map[string]*policy.Pod // by namespace/name, including the host network's
 	owners    map[netip.Addr]*policy.Pod
 	hosts     map[netip.Addr]bool
 	gone      map[string]end
 
-	joined map[*workload]*workload // with which one others are one
+	joined map[*workload]*workload // into which one others were joined
 	spaces map[string]*space       // by namespace
 }
 
 // space is the workloads of a namespace.
 type space struct {
 	all    []*workload            // sorted
-	labels map[string][]*workload // by key=value of the labels that identify by convention
+	labels map[string][]*workload // by key=value of identifying labels
 }
 
 func newRoster(c *policy.Cluster) *roster {
@@ -120,7 +120,7 @@ func newRoster(c *policy.Cluster) *roster {
 	return r
 }
 
-// owns says whether of two pods that claim an address the first has it.
+// owns says whether the first of two pods that claim an address owns it.
 func owns(p, rival *policy.Pod, a netip.Addr) bool {
 	both := policy.Cluster{Pods: []policy.Pod{*p, *rival}}
 	return both.Owner(a) == &both.Pods[0]
@@ -137,7 +137,7 @@ func (r *roster) add(name connectivity.Workload, p *policy.Pod) *workload {
 	return w
 }
 
-// join makes one of workloads whose labels do not tell them apart. Behind it, no pod can be added.
+// join joins workloads with indistinguishable labels. After it, no pods can be added.
 func (r *roster) join() {
 	first := make(map[string]*workload)
 	all := slices.SortedFunc(maps.Values(r.workloads), compareNames)
@@ -169,7 +169,7 @@ func compareNames(a, b *workload) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 }
 
-// bare is 1 for pods without a controller, whose names say least.
+// bare is 1 for pods without a controller, whose names say the least.
 func (w *workload) bare() int {
 	if w.Kind == "Pod" {
 		return 1
@@ -177,7 +177,7 @@ func (w *workload) bare() int {
 	return 0
 }
 
-// sort finds the sets of labels that the pods of a workload have, and returns what is equal where they are.
+// sort finds the label sets of a workload's pods, and returns a key that is equal for equal ones.
 func (w *workload) sort() string {
 	at := make(map[string]int)
 	for _, p := range w.pods {
@@ -232,7 +232,7 @@ func (r *roster) in(namespace string) []*workload {
 	return nil
 }
 
-// end returns what an end of a flow is, or why it cannot be said.
+// end resolves an end of a flow, or says why that is impossible.
 func (r *roster) end(e flows.End) (end, string) {
 	p := r.pods[e.Pod]
 	if e.Pod == "" && !e.Host {
@@ -247,7 +247,7 @@ func (r *roster) end(e flows.End) (end, string) {
 	return r.past(e)
 }
 
-// past returns the end that a pod was which is gone.
+// past returns the end for a pod that is gone.
 func (r *roster) past(e flows.End) (end, string) {
 	if known, seen := r.gone[e.Pod]; seen {
 		known.address = e.Address

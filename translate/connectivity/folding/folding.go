@@ -9,7 +9,7 @@ import (
 	"github.com/netpold/netpold/translate/connectivity/sets"
 )
 
-// Folding works out what is open when rules are asked in their order. Each step is worked out once.
+// Folding computes what is open after applying rules in order. Each step is computed once.
 type Folding struct {
 	*sets.PortTable
 	states []state
@@ -18,7 +18,7 @@ type Folding struct {
 	steps  map[step]StateID
 }
 
-// state is what the rules that were asked have decided.
+// state is what the rules so far have decided.
 type state struct {
 	asked  sets.PortsID // what the next rule of the tier may decide
 	left   sets.PortsID // what the next tier may decide
@@ -26,7 +26,7 @@ type state struct {
 	closed bool // a NetworkPolicy isolates the pods: nothing is left after its tier
 }
 
-// StateID is the number of a state in a [Folding].
+// StateID identifies a state in a [Folding].
 type StateID int32
 
 // step is what a rule does to a state.
@@ -37,12 +37,12 @@ type step struct {
 
 // Act is what a rule does with ports.
 type Act struct {
-	Action v1alpha2.ClusterNetworkPolicyRuleAction // "" is the end of a tier of ClusterNetworkPolicies
+	Action v1alpha2.ClusterNetworkPolicyRuleAction // "" for the end of a tier of ClusterNetworkPolicies
 	Ports  sets.PortsID
 }
 
-// The states before any rule was asked, of pods that no NetworkPolicy isolates and of others; and the end of the tier
-// of NetworkPolicies.
+// The initial states, for pods that no NetworkPolicy isolates and for others; and the end of the tier of
+// NetworkPolicies.
 const (
 	NotIsolated StateID = iota
 	Isolated
@@ -50,7 +50,7 @@ const (
 	endOfPlain v1alpha2.ClusterNetworkPolicyRuleAction = "plain"
 )
 
-// New returns a folding that knows the states before any rule was asked.
+// New returns a folding with only the initial states.
 func New() *Folding {
 	f := &Folding{PortTable: sets.NewPortTable(), ids: make(map[state]StateID), steps: make(map[step]StateID)}
 	for _, closed := range []bool{false, true} {
@@ -101,7 +101,7 @@ func (f *Folding) Next(from StateID, a Act) StateID {
 	return to
 }
 
-// Ends returns what the end of a tier does.
+// Ends returns the act for the end of a tier.
 func Ends(t reading.Tier) Act {
 	if t == reading.Plain {
 		return Act{endOfPlain, sets.NoPorts}
@@ -109,7 +109,7 @@ func Ends(t reading.Tier) Act {
 	return Act{"", sets.NoPorts}
 }
 
-// Apply asks a rule about some numbers.
+// Apply applies a rule to the states of some numbers.
 func (f *Folding) Apply(a Act, to sets.Bitset, states []StateID) {
 	last, next := StateID(-1), StateID(-1)
 	for i := range to.Each {

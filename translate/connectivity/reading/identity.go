@@ -18,16 +18,15 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Identity is pods that no policy can tell apart but by their addresses. Nil, as what has no identity, is a node or an
-// outside address.
+// Identity is a set of pods that policies can distinguish only by address. Nil stands for nodes and outside addresses.
 type Identity struct {
 	Pod   *policy.Pod                // one of them
-	Ports []policy.NamedPort         // whose names any rule has
+	Ports []policy.NamedPort         // those that any rule names
 	Over  [2]map[policy.RuleRef]bool // rules that are over a limit
 }
 
-// Identities returns the identities of pods, those of a namespace one after the other, and the number of that of each
-// pod by its index: -1 of one in the host network.
+// Identities returns the identities of pods, grouped by namespace, and for each pod the index of its identity; -1 in
+// the host network.
 func Identities(c *policy.Cluster, r *Rules) (all []*Identity, of []int) {
 	excess := make(map[types.NamespacedName][]policy.PodExcess)
 	for _, e := range c.OverLimit {
@@ -64,7 +63,7 @@ func Identities(c *policy.Cluster, r *Rules) (all []*Identity, of []int) {
 	return all, of
 }
 
-// identityKey returns what is equal for pods of one identity.
+// identityKey returns a key that is equal for pods of one identity.
 func identityKey(p *policy.Pod, over []policy.PodExcess) string {
 	key := strconv.AppendQuote(nil, p.Namespace)
 	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
@@ -79,7 +78,7 @@ func identityKey(p *policy.Pod, over []policy.PodExcess) string {
 	return string(key)
 }
 
-// LabelIndex finds the identities of a namespace, which have all numbers from one to before another, by their labels.
+// LabelIndex finds the identities of a namespace, which have consecutive numbers, by their labels.
 type LabelIndex struct {
 	from, to int
 	values   map[string]map[string][]int
@@ -149,21 +148,21 @@ func (x *LabelIndex) match(s labels.Selector) sets.Bitset {
 		switch r.Operator() {
 		case selection.NotIn, selection.NotEquals, selection.DoesNotExist:
 			matched.Subtract(have)
-		default: // a label selector has no operators but these and their opposites
+		default: // label selectors have only these operators and their opposites
 			matched.Intersect(have)
 		}
 	}
 	return matched
 }
 
-// Place is an address in use, and whose it is.
+// Place is an address in use, with its owner.
 type Place struct {
 	Addr netip.Addr
-	Pod  int // its index, also of one in the host network
+	Pod  int // index of the pod, even in the host network
 }
 
-// Places returns the addresses of all pods, each with the one pod that has it, and those of pods in the host network
-// that are no pod's own, sorted by address.
+// Places returns the addresses of all pods, each with its one owner, and host-network addresses that no pod owns,
+// sorted by address.
 func Places(c *policy.Cluster) []Place {
 	owner := make(map[netip.Addr]int)
 	var all []Place
@@ -192,8 +191,8 @@ func Places(c *policy.Cluster) []Place {
 	return all
 }
 
-// precedes says whether of two pods that claim one address p has it: not one that terminates, then the newest, then one
-// that runs.
+// precedes says whether p rather than q owns an address that both claim: one that is not terminating, then the newest,
+// then a running one.
 func precedes(p, q *policy.Pod) bool {
 	last := func(put bool) int {
 		if put {
@@ -208,14 +207,14 @@ func precedes(p, q *policy.Pod) bool {
 		cmp.Compare(p.String(), q.String())) < 0
 }
 
-// Covers returns for each of the places, which are sorted by address, a number of the blocks that have it: each number
-// of blocks is there once.
+// Covers returns, for each of the places, which must be sorted by address, the index of its cover: the set of blocks
+// that contain it. Equal covers are there once.
 func (r *Rules) Covers(all []Place) (of []int, covers []sets.Bitset) {
 	type edge struct {
 		at    netip.Addr
 		block int
 	}
-	var edges []edge // each is a begin or an end
+	var edges []edge // starts and ends
 	for b, networks := range r.Blocks {
 		for _, s := range networks {
 			edges = append(edges, edge{s.First, b})
@@ -229,9 +228,9 @@ func (r *Rules) Covers(all []Place) (of []int, covers []sets.Bitset) {
 	ids := make(map[string]int)
 	var active sets.Bitset
 	active.MakeRoom(0, len(r.Blocks)>>6+1)
-	changed, last, family := true, 0, sets.IPv4 // of the place before
+	changed, last, family := true, 0, sets.IPv4 // of the previous place
 	for i, p := range all {
-		if f := sets.FamilyOf(p.Addr); f != family { // what goes on to the end of the other family has no edge there
+		if f := sets.FamilyOf(p.Addr); f != family { // a block up to the end of the other family has no edge there
 			for len(edges) > 0 && sets.FamilyOf(edges[0].at) != f {
 				edges = edges[1:]
 			}

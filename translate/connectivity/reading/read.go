@@ -18,7 +18,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Tier is the number of a tier, in the order in which they are asked. NetworkPolicies are one.
+// Tier is the number of a tier, in order of evaluation. NetworkPolicies are one.
 type Tier int
 
 // The tiers.
@@ -26,33 +26,33 @@ const (
 	Admin Tier = iota
 	Plain
 	Baseline
-	Tiers // how many there are
+	Tiers // the number of tiers
 )
 
-// Rules are the policies of a cluster that are enforced, read: what is written several times is there once, by number.
+// Rules are the enforced policies of a cluster; repeated parts are there once, and referred to by number.
 type Rules struct {
-	Tiers     [Tiers][]*PolicyRules // in the order in which they are asked
+	Tiers     [Tiers][]*PolicyRules // in order of evaluation
 	Selectors []selector
 	Blocks    []sets.Networks
-	names     map[string]bool // of ports, that any rule names
+	names     map[string]bool // port names in any rule
 
 	selectorIDs, blockIDs map[string]int
 }
 
 // PolicyRules is a NetworkPolicy or a ClusterNetworkPolicy.
 type PolicyRules struct {
-	Name     types.NamespacedName // without a namespace, of a ClusterNetworkPolicy
+	Name     types.NamespacedName // a ClusterNetworkPolicy's has no namespace
 	Source   *networkingv1.NetworkPolicy
 	Cluster  policy.ClusterPolicy
 	Subjects []int   // selectors of its pods
-	Counts   [2]bool // it isolates its pods in that direction, or has rules for it
+	Counts   [2]bool // whether it isolates its pods in that direction, or has rules for it
 	Rules    [2][]Rule
 
 	Pods sets.Bitset // the classes of its pods
 }
 
-// Rule is what a rule accepts, denies or passes; one of a NetworkPolicy accepts. One that is not valid and accepts does
-// nothing. Of a ClusterNetworkPolicy's only those are there that match something.
+// Rule is what a rule accepts, denies or passes; a NetworkPolicy's accepts. An invalid rule that accepts does nothing.
+// Rules of ClusterNetworkPolicies that match nothing are left out.
 type Rule struct {
 	Ref        policy.RuleRef
 	ClusterRef policy.ClusterRuleRef
@@ -62,7 +62,7 @@ type Rule struct {
 	Selectors  []int
 	Blocks     []int
 	Ports      sets.Ports
-	Named      []policy.NamedPort // that are open too, where a pod has them; without Number
+	Named      []policy.NamedPort // also open on pods that have them; without Number
 }
 
 // selector matches pods of one namespace, or of those that namespaces matches.
@@ -71,7 +71,7 @@ type selector struct {
 	Namespaces, pods labels.Selector
 }
 
-// New reads the policies of a cluster that are enforced.
+// New reads the enforced policies of a cluster.
 func New(c *policy.Cluster) *Rules {
 	r := &Rules{names: make(map[string]bool), selectorIDs: make(map[string]int), blockIDs: make(map[string]int)}
 	r.readTiers(c)
@@ -140,7 +140,7 @@ func (r *Rules) readRule(namespace string, text policy.Rule) Rule {
 	return read
 }
 
-// open adds ports; they are to be merged.
+// open adds ports, to be merged later.
 func (r *Rule) open(proto uint8, first, last int32) {
 	r.Ports.AppendRange(proto, uint16(first), uint16(last))
 }
@@ -154,7 +154,7 @@ func (r *Rules) block(b *networkingv1.IPBlock) int {
 	return r.networks(sets.SpanOf(policy.Network(b.CIDR)).Without(sets.Union(holes...)))
 }
 
-// networks returns the number of addresses of one family.
+// networks returns the number of a set of addresses of one family.
 func (r *Rules) networks(networks sets.Networks) int {
 	return sets.Number(r.blockIDs, networks.Key(), func() { r.Blocks = append(r.Blocks, networks) })
 }
@@ -168,7 +168,7 @@ func (r *Rules) selector(s selector) int {
 	return sets.Number(r.selectorIDs, key, func() { r.Selectors = append(r.Selectors, s) })
 }
 
-// valid returns a selector that is known to be valid; none selects everything.
+// valid returns a selector that is known to be valid; nil selects everything.
 func valid(text *metav1.LabelSelector) labels.Selector {
 	if text == nil {
 		return labels.Everything()
@@ -180,8 +180,7 @@ func valid(text *metav1.LabelSelector) labels.Selector {
 	return s
 }
 
-// PortsFor returns what ports a rule is about, at a pod with those ports by name. A port has no name at an address that
-// is no pod's.
+// PortsFor returns the ports of a rule at a pod with these named ports. An address that no pod has has no named ports.
 func (r *Rule) PortsFor(have []policy.NamedPort) sets.Ports {
 	var named sets.Ports
 	for _, p := range have {
@@ -195,7 +194,7 @@ func (r *Rule) PortsFor(have []policy.NamedPort) sets.Ports {
 	return r.Ports.Union(named)
 }
 
-// portNames returns what of a pod's named ports rules name.
+// portNames returns a pod's named ports that rules name.
 func (r *Rules) portNames(p *policy.Pod) []policy.NamedPort {
 	return slices.DeleteFunc(slices.Clone(p.Ports), func(port policy.NamedPort) bool { return !r.names[port.Name] })
 }

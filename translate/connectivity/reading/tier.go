@@ -16,7 +16,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// readTiers reads the ClusterNetworkPolicies of a cluster that are enforced, in the order in which they are asked.
+// readTiers reads the enforced ClusterNetworkPolicies of a cluster, in order of evaluation.
 func (r *Rules) readTiers(c *policy.Cluster) {
 	for _, p := range c.ClusterPolicies {
 		if c.AuditedInTier(p) {
@@ -95,8 +95,7 @@ func (r *Rules) readTierRule(c *policy.Cluster, text policy.ClusterRule) (read R
 	return read, true
 }
 
-// nodes returns the numbers of the addresses of the nodes that a selector matches, as blocks: of each family, if there
-// are any.
+// nodes returns the numbers of the addresses, as blocks of each family, of the nodes that a selector matches.
 func (r *Rules) nodes(c *policy.Cluster, s labels.Selector) []int {
 	var spans []sets.Span
 	for _, n := range c.NodePeers {
@@ -115,8 +114,8 @@ func (r *Rules) nodes(c *policy.Cluster, s labels.Selector) []int {
 	return numbers
 }
 
-// clusterSelector returns the number of a peer or subject of a ClusterNetworkPolicy; without a selector of pods, they
-// all match.
+// clusterSelector returns the number of a peer or subject of a ClusterNetworkPolicy; without a pod selector, all pods
+// match.
 func (r *Rules) clusterSelector(namespaces, pods *metav1.LabelSelector) int {
 	return r.selector(selector{Namespaces: valid(namespaces), pods: valid(pods)})
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/connectivity"
 )
 
-// DiffFormat writes what differs between two clusters.
+// DiffFormat writes a diff.
 type DiffFormat func(io.Writer, *connectivity.Diff) error
 
 // DiffFormats returns the formats of a diff by name.
@@ -22,14 +22,14 @@ func DiffFormats() map[string]DiffFormat {
 	return map[string]DiffFormat{"txt": DiffText, "md": DiffMarkdown, "json": DiffJSON}
 }
 
-// same is what there is to say of clusters without a difference.
+// same is the output for equal clusters.
 const same = "No connection is gained or lost.\n"
 
-// changes returns the changes as rows, those that are gained first.
+// changes returns the changes as rows, the gained ones first.
 func changes(d *connectivity.Diff) table {
 	t := table{header: []string{"", "FROM", "TO", "PORTS", "WHY"}, width: []int{6, 26, 26, 16, 34}}
 	if !slices.ContainsFunc(d.Changes, func(c connectivity.Change) bool { return len(c.Causes) > 0 }) {
-		t.header, t.width = t.header[:4], []int{6, 40, 40, 26} // what is merged has no causes
+		t.header, t.width = t.header[:4], []int{6, 40, 40, 26} // summaries have no causes
 	}
 	t.rows = func(yield func([][]string) bool) {
 		for _, gained := range []bool{true, false} {
@@ -56,7 +56,7 @@ func changeRow(d *connectivity.Diff, c connectivity.Change) [][]string {
 	return [][]string{{word}, d.Text(c.From), d.Text(c.To), splitPorts(c.Ports.String()), why}
 }
 
-// rosterText says which workloads are in one cluster alone, and which policies do not count.
+// rosterText says which workloads are in only one cluster, and which policies do not count.
 func rosterText(d *connectivity.Diff) string {
 	var text strings.Builder
 	for _, part := range []struct {
@@ -75,7 +75,7 @@ func rosterText(d *connectivity.Diff) string {
 	return text.String()
 }
 
-// auditedText names policies that are only audited, a few of them, in a line; it is empty where there are none.
+// auditedText names the first few audited policies in a line; it is empty if there are none.
 func auditedText(title string, all []types.NamespacedName) string {
 	const most = 20
 	list, more := fullNames(all), ""
@@ -115,8 +115,8 @@ func DiffMarkdown(w io.Writer, d *connectivity.Diff) error {
 
 // DiffDocument is a diff in JSON.
 type DiffDocument struct {
-	Added   []string     `json:"addedWorkloads"`   // ids of workloads that only the new cluster has
-	Removed []string     `json:"removedWorkloads"` // that only the old one has
+	Added   []string     `json:"addedWorkloads"`   // ids of workloads only in the new cluster
+	Removed []string     `json:"removedWorkloads"` // only in the old one
 	Changes []ChangeText `json:"changes"`
 
 	// Policies that do not count, "namespace/name".
@@ -124,7 +124,7 @@ type DiffDocument struct {
 	Audited       []string `json:"auditedPolicies,omitempty"`       // of the new one
 }
 
-// ChangeText is what each of From may open to each of To in one of the clusters alone.
+// ChangeText is a [connectivity.Change] in JSON.
 type ChangeText struct {
 	Change string             `json:"change"` // gained or lost
 	From   EndText            `json:"from"`
@@ -133,7 +133,7 @@ type ChangeText struct {
 	Causes []CauseText        `json:"causes"`
 }
 
-// CauseText is what a change comes from.
+// CauseText is the reason for a change.
 type CauseText struct {
 	Direction string   `json:"direction,omitempty"`
 	Policies  []string `json:"policies,omitempty"`

@@ -11,14 +11,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// graph is what a picture shows: of connections those of which policies say something, as what nothing isolates would
+// graph is what a picture shows: only connections that policies allow specifically, since what nothing isolates would
 // cover everything.
 type graph struct {
 	nodes []node
 	edges []edge
 }
 
-// node is one end of edges. Of its fields one is set beside the label.
+// node is an end of edges. One of its fields is set besides the label.
 type node struct {
 	label     string
 	workload  int // -1 for others
@@ -33,7 +33,7 @@ type edge struct {
 	cell     connectivity.Cell
 }
 
-// graph returns the graph of a view: all workloads that it shows, and what they are connected with.
+// graph returns the graph of a view: all workloads that it shows, and what they are connected to.
 func (v View) graph() graph {
 	var g graph
 	ids := make(map[string]int)
@@ -72,7 +72,7 @@ func (g *graph) side(ids map[string]int, v View, s connectivity.Side) []int {
 		if n := len(in[ns]); n > 1 && have[ns] == n {
 			nodes = append(nodes, g.node(ids, "namespace "+ns, node{label: ns + "/*", workload: -1, namespace: ns}))
 			have[ns] = 0
-			for _, w := range in[ns] { // so that the box has something in it
+			for _, w := range in[ns] { // so that the box is not empty
 				g.workload(ids, v, w)
 			}
 		}
@@ -98,7 +98,7 @@ func (g *graph) node(ids map[string]int, key string, n node) int {
 	return id
 }
 
-// byNamespace returns the nodes of workloads by namespace, and the namespaces in the order in which they come.
+// byNamespace returns the nodes of workloads by namespace, and the namespaces in order of appearance.
 func (g graph) byNamespace() (names []string, in map[string][]int) {
 	in = make(map[string][]int)
 	for i, n := range g.nodes {
@@ -152,7 +152,7 @@ func DOT(w io.Writer, v View) error {
 	return err
 }
 
-// tooltip says what isolates a workload.
+// tooltip describes what isolates a workload.
 func (v View) tooltip(w int) string {
 	return fmt.Sprintf("%s: ingress %s, egress %s", v.Workloads[w].Kind, v.isolation(policy.Ingress, w),
 		v.isolation(policy.Egress, w))

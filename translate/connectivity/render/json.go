@@ -31,7 +31,7 @@ type WorkloadText struct {
 	Ingress     []string `json:"ingressPolicies"` // that isolate it
 	Egress      []string `json:"egressPolicies"`
 
-	// ClusterNetworkPolicies that have rules for it, as "Admin: guard", in the order in which they are asked.
+	// ClusterNetworkPolicies with rules for it, such as "Admin: guard", in order of evaluation.
 	IngressTiers []string `json:"ingressTiers,omitempty"`
 	EgressTiers  []string `json:"egressTiers,omitempty"`
 }
@@ -41,7 +41,7 @@ type ConnectionText struct {
 	From     EndText             `json:"from"`
 	To       EndText             `json:"to"`
 	Ports    connectivity.Ports  `json:"ports"`              // between all pods
-	SomePods *connectivity.Ports `json:"somePods,omitempty"` // where it is more between some of them
+	SomePods *connectivity.Ports `json:"somePods,omitempty"` // if more is open between some of them
 }
 
 // EndText is one side of a connection: the ids of workloads, or outside networks.
@@ -84,8 +84,8 @@ func names(field string, all []string) array {
 	return array{field, len(all), func(i int) any { return all[i] }}
 }
 
-// writeDocument writes a document as an encoder with two spaces would, but item by item: all of it may be a hundred
-// megabytes. The last arrays are left out where they are empty.
+// writeDocument writes a document as an encoder with two spaces would, but item by item, since it may have a hundred
+// megabytes. Empty optional arrays are left out.
 func writeDocument(w io.Writer, arrays []array, optional ...array) error {
 	b := bufio.NewWriter(w) // it keeps the first error, for Flush
 	next := "{\n"
@@ -127,7 +127,7 @@ func fullNames(all []types.NamespacedName) []string {
 	return text
 }
 
-// workloadIDs is the ids of workloads by their numbers: each is written many times.
+// workloadIDs caches the ids of workloads, which are written many times, by index.
 type workloadIDs []string
 
 func idsOf(r *connectivity.Roster) workloadIDs {

@@ -24,31 +24,31 @@ const (
 	maxRows    = 10 // of a column of cards
 )
 
-// layout is where everything of a graph is.
+// layout has the place of everything in a graph.
 type layout struct {
 	graph
-	nodes         []box // of the nodes of graph, whole namespaces too
+	nodes         []box // of graph's nodes, including whole namespaces
 	names         []string
 	namespaces    map[string]box
-	lines         map[int][]string // of nodes that are no workloads
+	lines         map[int][]string // of nodes that are not workloads
 	width, height float64
-	title         float64 // the size of the names of namespaces: of a large picture they are what can be read
+	title         float64 // font size of namespace names, the only readable text of a large picture
 }
 
-// titleHeight is the room for the name of a namespace.
+// titleHeight is the height of a namespace's title.
 func (l *layout) titleHeight() float64 { return 1.9 * l.title }
 
-// titleOf returns the place of the name of a namespace, which is smaller where the box is narrow.
+// titleOf returns the place of a namespace's title, which is smaller in a narrow box.
 func (l *layout) titleOf(ns string) box {
-	const perLetter = 0.62 // of the size
+	const perLetter = 0.62 // of the font size
 	r := l.namespaces[ns]
 	width := perLetter * float64(len(ns))
 	size := min(l.title, (r.w-2*padding)/width)
 	return box{r.x + padding, r.y + padding, size * width, size}
 }
 
-// layOut finds a place for everything: a box for each namespace, in rows; networks that are only sources on the left,
-// others on the right.
+// layOut places everything: a box for each namespace, in rows; networks that are only sources on the left, other
+// networks on the right.
 func layOut(g graph) *layout {
 	l := &layout{graph: g, namespaces: make(map[string]box), lines: make(map[int][]string)}
 	l.nodes = make([]box, len(g.nodes))
@@ -90,7 +90,7 @@ func layOut(g graph) *layout {
 	return l
 }
 
-// shelve puts the boxes of namespaces in rows of about a width, the highest ones first.
+// shelve puts the boxes of namespaces in rows of roughly width, the highest first.
 func (l *layout) shelve(left, width float64) {
 	order := slices.Clone(l.names)
 	slices.SortStableFunc(order, func(a, b string) int { return -cmp.Compare(l.namespaces[a].h, l.namespaces[b].h) })
@@ -107,8 +107,8 @@ func (l *layout) shelve(left, width float64) {
 	}
 }
 
-// side puts what is neither a workload nor a namespace on one side: on the left what nothing leads to. It returns where
-// what follows begins.
+// side places what is neither a workload nor a namespace on one side: on the left what nothing leads to. It returns
+// where the next column begins.
 func (l *layout) side(left bool) float64 { //nolint:revive // a side, not a mode
 	const width, perLine = 236.0, 32
 	target := make(map[int]bool)
@@ -137,7 +137,7 @@ func (l *layout) side(left bool) float64 { //nolint:revive // a side, not a mode
 	return x + width + 2*boxGap
 }
 
-// breakLines breaks a text between words, and leaves out what is too much for a card.
+// breakLines breaks a text between words, and cuts what does not fit on a card.
 func breakLines(text string, width int) []string {
 	const most = 5
 	var lines []string
@@ -160,7 +160,7 @@ func (g graph) columns(nodes []int) [][]int {
 	for _, n := range nodes {
 		rank[n] = 0
 	}
-	for range 4 { // more columns of sources and targets nobody can follow; and a circle has no end
+	for range 4 { // more columns are unreadable, and a cycle would not end
 		for _, e := range g.edges {
 			from, known := rank[e.from]
 			if _, both := rank[e.to]; known && both && e.from != e.to {
@@ -168,7 +168,7 @@ func (g graph) columns(nodes []int) [][]int {
 			}
 		}
 	}
-	for _, n := range nodes { // what only leads to others is beside them
+	for _, n := range nodes { // pure sources go beside their targets
 		next, target := 5, false
 		for _, e := range g.edges {
 			if to, inside := rank[e.to]; inside && e.from == n && e.to != n {
@@ -198,15 +198,15 @@ func (g graph) columns(nodes []int) [][]int {
 // point is a point of a picture.
 type point struct{ x, y float64 }
 
-// anchors finds where the edges begin and end: at the side of a box that is nearest to the other end, one below the
-// other.
+// anchors finds where the edges begin and end: one below the other, at the side of a box that is nearest to the other
+// end.
 func (l *layout) anchors() (from, to []point) {
 	type end struct {
 		edge  int
 		begin bool
 		other float64
 	}
-	ends := make(map[[2]int][]end) // by node, and 1 for its right side
+	ends := make(map[[2]int][]end) // by node, and 1 for the right side
 	for i, e := range l.edges {
 		a, b := l.nodes[e.from], l.nodes[e.to]
 		sideA, sideB := sides(a, b)
@@ -218,7 +218,7 @@ func (l *layout) anchors() (from, to []point) {
 		slices.SortStableFunc(all, func(a, b end) int { return cmp.Compare(a.other, b.other) })
 		b := l.nodes[key[0]]
 		top, height := b.y, b.h
-		if n := l.graph.nodes[key[0]]; n.workload < 0 && n.namespace != "" { // at its title, where no cards are
+		if n := l.graph.nodes[key[0]]; n.workload < 0 && n.namespace != "" { // at its title, where there are no cards
 			height = min(height, l.titleHeight()+padding)
 		}
 		for i, e := range all {
@@ -233,14 +233,14 @@ func (l *layout) anchors() (from, to []point) {
 	return from, to
 }
 
-// sides returns at which side of two boxes an edge between them is: 0 for the left, 1 for the right.
+// sides returns the sides at which an edge meets two boxes: 0 for left, 1 for right.
 func sides(a, b box) (from, to int) {
 	switch {
 	case a.x+a.w <= b.x:
 		return 1, 0
 	case b.x+b.w <= a.x:
 		return 0, 1
-	case b.x > a.x && b.x+b.w < a.x+a.w: // from a namespace to what is in it
+	case b.x > a.x && b.x+b.w < a.x+a.w: // from a namespace into itself
 		return 0, 0
 	}
 	return 1, 1

@@ -13,14 +13,14 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// The page, its style and program, and the library that it uses, whose licence goes with it.
+// The page, its style and script, and the library that it uses, with its licence.
 //
 //go:embed assets
 var assets embed.FS //nolint:gochecknoglobals // embedded files
 
-// pageData is what the program of a page knows.
+// pageData is the data of a page's script.
 type pageData struct {
-	Namespace   string           `json:"namespace"` // that connections are from or to; "" is all
+	Namespace   string           `json:"namespace"` // connections are from or to it; "" shows all
 	Workloads   []pageWorkload   `json:"workloads"`
 	Nodes       []pageNode       `json:"nodes"`
 	Edges       []pageEdge       `json:"edges"`
@@ -41,7 +41,7 @@ type pageWorkload struct {
 type pageNode struct {
 	Label     string `json:"label"`
 	Workloads []int  `json:"workloads"` // that it stands for
-	Network   int    `json:"network"`   // its number, -1 of none
+	Network   int    `json:"network"`   // its index; -1 for none
 }
 
 type pageEdge struct {
@@ -58,8 +58,8 @@ type pageConnection struct {
 	Ports    string `json:"ports"`
 }
 
-// HTML writes a view as one page: a picture to click on. It needs nothing but itself. It is no html/template: with that
-// in a program the linker keeps every method of every type, and the program is a third larger.
+// HTML writes a view as one self-contained page: a picture to click on. It does not use html/template, which makes the
+// linker keep every method of every type and the program a third larger.
 func HTML(w io.Writer, v View) error {
 	l := layOut(v.graph())
 	data, err := json.Marshal(v.pageData(l.graph))
@@ -69,7 +69,7 @@ func HTML(w io.Writer, v View) error {
 	var picture strings.Builder
 	v.picture(&picture, l, "")
 	read := func(name string) string {
-		text, _ := assets.ReadFile("assets/" + name) // embedded, so it is there
+		text, _ := assets.ReadFile("assets/" + name) // embedded, so it exists
 		return string(text)
 	}
 	title, namespaces := "Connectivity", ""
@@ -87,15 +87,15 @@ func HTML(w io.Writer, v View) error {
 		"{{title}}", html.EscapeString(title), "{{namespaces}}", namespaces, "{{audited}}", audited,
 		"{{picture style}}", read("picture.css"), "{{style}}", read("page.css"), "{{picture}}", picture.String(),
 		"{{licence}}", read("d3.LICENSE"), "{{library}}", read("d3.min.js"),
-		"{{program}}", read("page.js"), "{{data}}", string(data), // JSON as json.Marshal writes it has no < in it
+		"{{program}}", read("page.js"), "{{data}}", string(data), // json.Marshal leaves no < in JSON
 	).WriteString(w, read("page.html"))
 	return err
 }
 
-// pageData returns what the program of a page needs to answer.
+// pageData returns what a page's script needs.
 func (v View) pageData(g graph) pageData {
 	d := pageData{Namespace: v.Namespace, Workloads: []pageWorkload{}, Nodes: []pageNode{}, Edges: []pageEdge{},
-		Connections: []pageConnection{}} // in JSON nil is null
+		Connections: []pageConnection{}} // nil would be null in JSON
 	for i, w := range v.Workloads {
 		d.Workloads = append(d.Workloads, pageWorkload{
 			v.Name(i), w.Namespace, w.Kind, v.Pods(i), v.isolation(policy.Ingress, i), v.isolation(policy.Egress, i),

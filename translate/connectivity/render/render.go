@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package render writes a [connectivity.Matrix] for people and programs: as text for a terminal, Markdown for a pull
-// request, JSON, a graph for Graphviz, and a picture, alone or in a page that needs nothing else.
+// request, JSON, a graph for Graphviz, and a picture, alone or in a self-contained page.
 package render
 
 import (
@@ -16,13 +16,13 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// View is what is shown of a matrix.
+// View is the part of a matrix to show.
 type View struct {
 	*connectivity.Matrix
 	Connections []connectivity.Connection
-	Namespace   string // "" shows all; else what is from or to it
+	Namespace   string // connections from or to it; "" shows all
 
-	wide [2][]bool // of workloads in a direction: about everything is open between it and most workloads
+	wide [2][]bool // by direction and workload: nearly everything is open between it and most workloads
 }
 
 // New returns a view of a matrix: of one namespace, or of all.
@@ -45,10 +45,10 @@ func Formats() map[string]Format {
 	}
 }
 
-// mostDrawn is how many workloads a picture shows: of more nobody sees anything, and a browser takes long.
+// mostDrawn is how many workloads a picture shows: more are unreadable, and slow in a browser.
 const mostDrawn = 500
 
-// drawable refuses to draw what nobody could look at.
+// drawable refuses to draw too many workloads.
 func drawable(f Format) Format {
 	return func(w io.Writer, v View) error {
 		if n := len(v.shown()); n > mostDrawn {
@@ -69,7 +69,7 @@ func (v View) shown() []int {
 	return all
 }
 
-// isolation says in a few words what isolates a workload in a direction.
+// isolation says briefly what isolates a workload in a direction.
 func (v View) isolation(d policy.Direction, workload int) string {
 	names, whole := v.IsolatedBy(d, workload)
 	if tiers := v.TieredBy(d, workload); len(tiers) > 0 {
@@ -94,7 +94,7 @@ func (v View) isolatedText(names []types.NamespacedName, whole bool) string { //
 	return shortNames(names) + " (some pods)"
 }
 
-// shortNames names policies of one namespace, a few of them.
+// shortNames names the first few policies of one namespace.
 func shortNames(names []types.NamespacedName) string {
 	const most = 3
 	text := ""
@@ -110,14 +110,14 @@ func shortNames(names []types.NamespacedName) string {
 	return text
 }
 
-// findWide finds the workloads between which and most others about everything is open.
+// findWide finds the workloads for which nearly everything is open to or from most others.
 func (v *View) findWide() {
 	var peers [2][]int
 	for d := range peers {
 		peers[d], v.wide[d] = make([]int, len(v.Workloads)), make([]bool, len(v.Workloads))
 	}
 	for _, c := range v.Connections {
-		if !c.Every.Contains(policy.ICMP, 0) { // unless all, it is all but some ports
+		if !c.Every.Contains(policy.ICMP, 0) { // neither all nor all but a few ports
 			continue
 		}
 		for d, ends := range [2][2][]int{
@@ -131,8 +131,8 @@ func (v *View) findWide() {
 	}
 }
 
-// specific says whether policies say something about a connection. The others are those of what no policy isolates, and
-// what ClusterNetworkPolicies that deny a few things leave open.
+// specific says whether policies allow a connection specifically. The others are between workloads that no policy
+// isolates, and what is left open by ClusterNetworkPolicies that deny a few things.
 func (v View) specific(c connectivity.Connection) bool {
 	isolated := func(d policy.Direction) func(int) bool {
 		return func(w int) bool {

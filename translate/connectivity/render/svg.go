@@ -18,7 +18,7 @@ import (
 //go:embed assets/picture.css
 var pictureStyle string //nolint:gochecknoglobals // an embedded file
 
-// SVG writes a view as a picture, which needs no other program to be shown.
+// SVG writes a view as a self-contained picture.
 func SVG(w io.Writer, v View) error {
 	var b strings.Builder
 	v.picture(&b, layOut(v.graph()), "<style>"+pictureStyle+"</style>")
@@ -26,7 +26,7 @@ func SVG(w io.Writer, v View) error {
 	return err
 }
 
-// labelled is up to how many edges have their ports written beside them; of more, nobody could read them.
+// labelled is the most edges that get labels with their ports; more would be unreadable.
 const labelled = 60
 
 // picture writes the SVG of a layout.
@@ -57,7 +57,7 @@ func (v View) picture(b *strings.Builder, l *layout, style string) {
 	b.WriteString(labels + key.String() + "</g></svg>\n")
 }
 
-// writeEdges writes the edges, and returns their labels, which are to be above the cards.
+// writeEdges writes the edges, and returns their labels, which go on top of the cards.
 func (l *layout) writeEdges(b *strings.Builder) (labels string) {
 	var text strings.Builder
 	from, to := l.anchors()
@@ -88,7 +88,7 @@ func (l *layout) writeEdges(b *strings.Builder) (labels string) {
 	return text.String()
 }
 
-// place finds a place along a curve for a label of a width, where nothing is yet if there is one, and takes it.
+// place takes a place along a curve for a label of a width, a free one if possible.
 func place(taken *[]box, width float64, curve [4]point) point {
 	var best point
 	for i, t := range []float64{.5, .42, .58, .34, .66, .26, .74, .18, .82} {
@@ -113,7 +113,7 @@ func place(taken *[]box, width float64, curve [4]point) point {
 	return best
 }
 
-// legend says what the bars at the sides of a card mean, of those that there are.
+// legend explains the bars at the sides of cards that occur in the picture.
 func (v View) legend(b *strings.Builder, l *layout) {
 	used := make(map[string]bool)
 	for _, n := range l.graph.nodes {
@@ -149,7 +149,7 @@ func (v View) legend(b *strings.Builder, l *layout) {
 	l.width, l.height = max(l.width, right), y+24
 }
 
-// gate says what decides at one side of a workload.
+// gate returns the style of the bar at one side of a workload.
 func (v View) gate(d policy.Direction, w int) string {
 	names, whole := v.IsolatedBy(d, w)
 	switch {
@@ -165,13 +165,12 @@ func (v View) gate(d policy.Direction, w int) string {
 	return "open"
 }
 
-// edgeTitle says what an edge is.
+// edgeTitle describes an edge.
 func (l *layout) edgeTitle(e edge) string {
 	return fmt.Sprintf("%s → %s: %s", l.graph.nodes[e.from].label, l.graph.nodes[e.to].label, e.cell)
 }
 
-// card writes a workload: its name and kind, and at either side whether a policy isolates it for what comes in and what
-// goes out.
+// card writes a workload: its name and kind, and at either side whether policies isolate it for ingress and egress.
 func (v View) card(b *strings.Builder, node, w int, r box) {
 	workload := v.Workloads[w]
 	pods := "pods"
@@ -189,7 +188,7 @@ func (v View) card(b *strings.Builder, node, w int, r box) {
 		html.EscapeString(shorten(workload.Name, 21)), html.EscapeString(workload.Kind), v.Pods(w), pods)
 }
 
-// writeNetwork writes what is no workload.
+// writeNetwork writes a node that is not a workload.
 func writeNetwork(b *strings.Builder, node int, r box, lines []string) {
 	fmt.Fprintf(b, `<g class="network" data-node="%d" transform="translate(%.0f %.0f)">`+
 		`<rect class="card" width="%.0f" height="%.0f" rx="14"/>`, node, r.x, r.y, r.w, r.h)
@@ -199,7 +198,7 @@ func writeNetwork(b *strings.Builder, node int, r box, lines []string) {
 	b.WriteString("</g>")
 }
 
-// shorten leaves out the middle of what is too long: names begin and end in what tells them apart.
+// shorten leaves out the middle of a long text: names differ at the beginning or end.
 func shorten(text string, most int) string {
 	if utf8.RuneCountInString(text) <= most {
 		return text

@@ -17,11 +17,11 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// table is rows of cells, and a cell is parts that stand in a line as far as there is room.
+// table is rows of cells. The parts of a cell share a line as far as there is room.
 type table struct {
 	header []string
-	width  []int                // that a column may have, in characters
-	rows   iter.Seq[[][]string] // made while they are written, and as often: all of them may be a hundred megabytes
+	width  []int                // maximum of each column, in characters
+	rows   iter.Seq[[][]string] // generated on each pass: all of them may take a hundred megabytes
 }
 
 // Text writes a view for a terminal of 100 columns: the workloads, then what is open.
@@ -41,7 +41,7 @@ func Text(w io.Writer, v View) error {
 	return nil
 }
 
-// auditedText names the policies that do not count: all of the cluster, as those of other namespaces could, too.
+// auditedText names the policies that do not count, of all namespaces, as those of others could matter, too.
 func (v View) auditedText() string { return auditedText("Only audited, not counted", v.Audited()) }
 
 // tables returns the workloads, and what is open.
@@ -71,14 +71,14 @@ func (v View) tables() [2]table {
 	return [2]table{workloads, open}
 }
 
-// line is a connection, and the first part of the text of its sides.
+// line is a connection with the first part of its sides' text.
 type line struct {
 	connectivity.Connection
 	from, to string
 	specific bool
 }
 
-// sorted returns the connections by their text, those first of which policies say something.
+// sorted returns the connections sorted by text, the specific ones first.
 func (v View) sorted() []line {
 	lines := make([]line, len(v.Connections))
 	for i, c := range v.Connections {
@@ -158,8 +158,7 @@ func (t table) text(w io.Writer) error {
 	return out.Flush()
 }
 
-// joinLine joins the first of some parts to a line of a width, and returns those that are left. A part that is longer
-// has a line of its own.
+// joinLine appends as many parts to a line as fit its width, and returns the rest. A longer part gets its own line.
 func joinLine(line []byte, parts []string, width int) (joined []byte, rest []string) {
 	for i, p := range parts {
 		comma := min(1, len(parts)-1-i)
@@ -188,7 +187,7 @@ func Markdown(w io.Writer, v View) error {
 	return b.Flush()
 }
 
-// longest is how many parts of a cell stand in Markdown before the rest is folded away.
+// longest is how many parts of a cell Markdown shows before folding the rest.
 const longest = 6
 
 // markdown writes the table in Markdown.
@@ -211,7 +210,7 @@ func (t table) markdown(b *bufio.Writer) {
 // escape keeps text from being read as Markdown.
 func escape(text string) string { return escaper().Replace(text) }
 
-// escaper returns what escapes; it is not cheap to make.
+// escaper returns a replacer for escape; it is not cheap to make.
 func escaper() *strings.Replacer {
 	return strings.NewReplacer("*", `\*`, "|", `\|`, "_", `\_`, "<", "&lt;", ">", "&gt;")
 }

@@ -10,22 +10,22 @@ import (
 	"github.com/netpold/netpold/translate/connectivity/sets"
 )
 
-// Roster is the workloads that an answer is about.
+// Roster has the workloads that an answer is about.
 type Roster struct {
 	Workloads []Workload // sorted by namespace and name
 
 	Host     []bool // in the host network
 	Families map[sets.Family]bool
-	names    []string // of the namespaces, once they were asked for
+	names    []string // of the namespaces, once asked for
 	in       map[string][]int
-	labels   []string // what Name returned; "" before
+	labels   []string // cache of Name; "" if not computed
 }
 
-// OnHost says whether a workload is in the host network: it has the addresses of nodes, and policies take it for these.
+// OnHost says whether a workload is in the host network: it has nodes' addresses, and policies treat it as nodes.
 func (m *Roster) OnHost(workload int) bool { return m.Host[workload] }
 
-// Name returns the name of a workload for an operator: "namespace/name", with the kind where two have one name, and
-// "(node)" where it is in the host network, as it is the node's addresses that it has.
+// Name returns the name of a workload for an operator: "namespace/name", with the kind if two share a name, and with
+// "(node)" in the host network, where it has the node's addresses.
 func (m *Roster) Name(workload int) string {
 	if m.labels == nil {
 		m.labels = make([]string, len(m.Workloads))
@@ -66,14 +66,14 @@ func (m *Roster) Namespaces() ([]string, map[string][]int) {
 	return m.names, m.in
 }
 
-// Words for what is not a name.
+// Words in place of names.
 const (
 	Everything = "every workload"
 	Outside    = "outside"
 )
 
-// Text returns a side for an operator, as parts that belong together: names, "shop/*" for all workloads of a namespace,
-// [Everything], and what is excepted from them; CIDRs, or [Outside] for every address.
+// Text returns a side for an operator, as a list of parts: names, "shop/*" for all workloads of a namespace, or
+// [Everything], with exceptions; CIDRs, or [Outside] for every address.
 func (m *Roster) Text(s Side) []string {
 	if len(s.Workloads) == 0 {
 		if m.wholeOutside(s.Networks) {
@@ -98,13 +98,13 @@ func (m *Roster) Text(s Side) []string {
 	return parts
 }
 
-// run is some workloads of one namespace, out of all; both are sorted.
+// run is some of all workloads of one namespace; both are sorted.
 type run struct {
 	some, all []int
-	but       bool // those are meant that are not among some
+	but       bool // it means those not in some
 }
 
-// count returns how many workloads are meant, and how many are not.
+// count returns how many workloads the run means, and how many not.
 func (r run) count() (meant, others int) {
 	if meant, others = len(r.some), len(r.all)-len(r.some); r.but {
 		return others, meant
@@ -112,8 +112,8 @@ func (r run) count() (meant, others int) {
 	return meant, others
 }
 
-// runs parts the workloads of each namespace into those that are among some, which are sorted as they are, by
-// namespace, and the others. It returns how many parts phrase makes of the ones and of the others.
+// runs splits the workloads of each namespace into those in some, which must be sorted likewise, and the others. It
+// returns how many parts phrase makes of either.
 func (m *Roster) runs(some []int) (all []run, parts, but int) {
 	names, in := m.Namespaces()
 	all = make([]run, len(names))
@@ -160,7 +160,7 @@ func (m *Roster) phrase(parts []string, r run) []string {
 		}
 		parts = append(parts, name)
 	}
-	if !r.but { // of all there may be many more
+	if !r.but { // all may be many more
 		for _, w := range r.some {
 			add(w)
 		}
@@ -177,7 +177,7 @@ func (m *Roster) phrase(parts []string, r run) []string {
 	return parts
 }
 
-// wholeOutside says whether networks are all addresses of the families that the cluster's pods have.
+// wholeOutside says whether networks cover the families of the cluster's pods.
 func (m *Roster) wholeOutside(n sets.Networks) bool {
 	for f := range m.Families {
 		if !slices.Contains(n, sets.WholeFamily(f)) {
@@ -187,13 +187,13 @@ func (m *Roster) wholeOutside(n sets.Networks) bool {
 	return true
 }
 
-// Side is one side of connections: workloads, by their numbers, or networks outside of the cluster.
+// Side is one side of connections: workloads, by index, or networks outside the cluster.
 type Side struct {
 	Workloads []int // sorted
 	Networks  sets.Networks
 }
 
-// CompareSides orders sides: workloads first, by their numbers.
+// CompareSides orders sides: workloads first, by index.
 func CompareSides(a, b Side) int {
 	return cmp.Or(cmp.Compare(len(a.Networks), len(b.Networks)), slices.Compare(a.Workloads, b.Workloads),
 		slices.CompareFunc(a.Networks, b.Networks, sets.CompareSpans))

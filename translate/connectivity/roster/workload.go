@@ -9,8 +9,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Workload is what an operator deploys as one: the pods of a Deployment, StatefulSet, DaemonSet, Job or CronJob, or a
-// pod of its own.
+// Workload is what an operator deploys as a unit: the pods of a Deployment, StatefulSet, DaemonSet, Job or CronJob, or
+// a single pod.
 type Workload struct {
 	Namespace string `json:"namespace"`
 	Kind      string `json:"kind"` // of the owner; "Pod" without one
@@ -25,11 +25,11 @@ func CompareWorkloads(a, b Workload) int {
 // String returns the workload as "namespace/name".
 func (w Workload) String() string { return w.Namespace + "/" + w.Name }
 
-// templateHash is the label by which a Deployment tells the pods of its ReplicaSets apart.
+// templateHash is the label with which a Deployment distinguishes the pods of its ReplicaSets.
 const templateHash = "pod-template-hash"
 
-// WorkloadOf returns the workload that a pod belongs to. The controllers in between are looked through by their names:
-// a ReplicaSet of a Deployment ends in the hash of its template, a Job of a CronJob in the minute that it was due.
+// WorkloadOf returns the workload that a pod belongs to. It recognizes controllers in between by their names: a
+// Deployment's ReplicaSet ends in the hash of its template, a CronJob's Job in the minute that it was due.
 func WorkloadOf(p *policy.Pod) Workload {
 	kind, name, owned := strings.Cut(p.Owner, "/")
 	if !owned {
@@ -50,8 +50,8 @@ func WorkloadOf(p *policy.Pod) Workload {
 	return Workload{p.Namespace, kind, name}
 }
 
-// isMinute says whether text is what a CronJob ends its Jobs' names in: the minutes since 1970, or in older versions
-// the seconds.
+// isMinute says whether text is how a CronJob ends its Jobs' names: the minutes since 1970, or in older versions the
+// seconds.
 func isMinute(text string) bool {
 	digits := strings.Trim(text, "0123456789") == ""
 	return digits && (len(text) == 8 || len(text) == 10)

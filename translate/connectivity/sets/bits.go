@@ -8,13 +8,13 @@ import (
 	"slices"
 )
 
-// Bitset is a set of numbers that are near each other. The zero value is empty. Copies share what is in them.
+// Bitset is a set of numbers that are close to each other. The zero value is empty. Copies share memory.
 type Bitset struct {
 	first int      // the number of the first word
 	words []uint64 // of 64 numbers each
 }
 
-// AllBits returns the numbers from one on to before another.
+// AllBits returns the numbers from from up to, but not including, to.
 func AllBits(from, to int) Bitset {
 	var b Bitset
 	b.MakeRoom(from>>6, (to+63)>>6)
@@ -34,13 +34,13 @@ func (b Bitset) Has(i int) bool {
 	return 0 <= w && w < len(b.words) && b.words[w]>>(i&63)&1 != 0
 }
 
-// Add adds a number. It is cheap where numbers come in about ascending order.
+// Add adds a number. It is cheap if numbers arrive in roughly ascending order.
 func (b *Bitset) Add(i int) {
 	b.MakeRoom(i>>6, i>>6+1)
 	b.words[i>>6-b.first] |= 1 << (i & 63)
 }
 
-// MakeRoom makes room for some words.
+// MakeRoom makes room for the words from first up to, but not including, after.
 func (b *Bitset) MakeRoom(first, after int) {
 	if len(b.words) == 0 {
 		b.first = first
@@ -92,7 +92,7 @@ func (b Bitset) Intersect(o Bitset) {
 	}
 }
 
-// Subtract takes the numbers of another set away.
+// Subtract removes the numbers of another set.
 func (b Bitset) Subtract(o Bitset) {
 	for i := range b.words {
 		if n := b.first + i - o.first; 0 <= n && n < len(o.words) {
@@ -101,13 +101,13 @@ func (b Bitset) Subtract(o Bitset) {
 	}
 }
 
-// Partition parts the numbers from 0 on into sets, by what they are in.
+// Partition divides the numbers from 0 into sets.
 type Partition struct {
 	Of    []int // the set of each
 	Count int
 }
 
-// Split parts each set into those that are among some numbers, and the others.
+// Split divides each set into the numbers that are in some, and the others.
 func (p *Partition) Split(some Bitset) {
 	moved := make(map[int]int)
 	for i := range some.Each {
@@ -120,7 +120,7 @@ func (p *Partition) Split(some Bitset) {
 	}
 }
 
-// Renumber numbers the sets from 0 on, in the order of the first number of each.
+// Renumber numbers the sets from 0, in the order of their first numbers.
 func (p *Partition) Renumber() {
 	ids := make(map[int]int)
 	for i, set := range p.Of {
@@ -129,16 +129,16 @@ func (p *Partition) Renumber() {
 	p.Count = len(ids)
 }
 
-// Flip adds a number, or takes it away; there must be room for it.
+// Flip adds or removes a number; there must be room for it.
 func (b Bitset) Flip(i int) { b.words[i>>6-b.first] ^= 1 << (i & 63) }
 
-// Clear takes all numbers away.
+// Clear removes all numbers.
 func (b Bitset) Clear() { clear(b.words) }
 
-// Clone returns a copy that shares nothing.
+// Clone returns a copy that shares no memory.
 func (b Bitset) Clone() Bitset { return Bitset{b.first, slices.Clone(b.words)} }
 
-// Key returns what is equal for equal sets that have room for the same numbers.
+// Key returns a key that is equal for equal sets with room for the same numbers.
 func (b Bitset) Key() string {
 	key := make([]byte, 0, 8*len(b.words))
 	for _, w := range b.words {
@@ -147,13 +147,13 @@ func (b Bitset) Key() string {
 	return string(key)
 }
 
-// Near says whether any of the 64 numbers of the word of one is in the set.
+// Near says whether any of the 64 numbers in i's word is in the set.
 func (b Bitset) Near(i int) bool {
 	w := i>>6 - b.first
 	return 0 <= w && w < len(b.words) && b.words[w] != 0
 }
 
-// Number returns the number of a key. For a new one, add is called to append to the list that the numbers count.
+// Number returns the number of a key. For a new one, it calls add, which must append to the numbered list.
 func Number[K comparable](ids map[K]int, key K, add func()) int {
 	id, known := ids[key]
 	if !known {

@@ -7,20 +7,20 @@ import (
 	"slices"
 )
 
-// Bundles takes pairs together, row by row: sources from which the same goes to the same targets are one. Of a cluster
-// where most pods are treated in ways of their own there are as many pairs as workloads squared, so a list of targets
-// is kept once, in 4 bytes for each.
+// Bundles merges pairs, row by row: sources with the same things to the same targets become one. If most pods are
+// treated differently, there are as many pairs as workloads squared, so each list of targets is kept once, at 4 bytes
+// per target.
 type Bundles[K comparable] struct {
-	kinds map[K]int // of this row, by number
+	kinds map[K]int // of this row, with their numbers
 	row   []Bundle[K]
 	lists [][]byte // the targets of each kind of this row
-	last  int      // the kind that came last
+	last  int      // the last kind added
 
 	known map[bundleKey[K]]int
 	All   []Bundle[K]
 }
 
-// Bundle is sources, from each of which something of one kind goes to each of the targets.
+// Bundle is a set of sources with something of one kind to each of the same targets.
 type Bundle[K comparable] struct {
 	bundleKey[K]
 	from []int
@@ -49,7 +49,7 @@ func (b *Bundles[K]) Add(kind K, to int) {
 	b.lists[b.last] = binary.BigEndian.AppendUint32(b.lists[b.last], uint32(to))
 }
 
-// EndRow says what source the row is of.
+// EndRow ends the row, which is from's.
 func (b *Bundles[K]) EndRow(from int) {
 	for i, row := range b.row {
 		n, known := b.known[bundleKey[K]{row.Kind, string(b.lists[i])}]
@@ -64,7 +64,7 @@ func (b *Bundles[K]) EndRow(from int) {
 	clear(b.kinds)
 }
 
-// Expand returns the workloads of both sides, sorted, given those that each number stands for.
+// Expand returns the workloads of both sides, sorted, given the workloads that each number stands for.
 func (b Bundle[K]) Expand(alike [][]int) (from, to []int) {
 	targets := make([]int, 0, len(b.To)/4)
 	for i := 0; i < len(b.To); i += 4 {

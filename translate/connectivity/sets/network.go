@@ -30,7 +30,7 @@ const (
 // Families returns both families.
 func Families() [2]Family { return [...]Family{IPv4, ipv6} }
 
-// FamilyOf returns the family of an address as it is on the wire, where an IPv4-mapped one is of IPv6.
+// FamilyOf returns the family of an address as it is on the wire, where an IPv4-mapped one is IPv6.
 func FamilyOf(a netip.Addr) Family {
 	if a.Is4() {
 		return IPv4
@@ -66,7 +66,7 @@ func (n Networks) Contains(a netip.Addr) bool {
 	return slices.ContainsFunc(n, func(s Span) bool { return !a.Less(s.First) && !s.Last.Less(a) })
 }
 
-// CutAt returns the spans of a family that begin at some addresses, which it sorts, each up to the next.
+// CutAt cuts a family at some addresses, which it sorts, and returns the spans, each up to the next.
 func CutAt(f Family, begins []netip.Addr) []Span {
 	slices.SortFunc(begins, netip.Addr.Compare)
 	begins = slices.Compact(begins)
@@ -118,7 +118,7 @@ func (s Span) Without(n Networks) Networks {
 	return rest
 }
 
-// Key returns what is equal for equal sets alone.
+// Key returns a key that is equal only for equal sets.
 func (n Networks) Key() string {
 	key := make([]byte, 0, 2*len(n)*17)
 	for _, s := range n {
@@ -128,7 +128,7 @@ func (n Networks) Key() string {
 	return string(key)
 }
 
-// Prefixes returns the fewest prefixes that have exactly the addresses of the set.
+// Prefixes returns the smallest list of prefixes with exactly the addresses of the set.
 func (n Networks) Prefixes() []netip.Prefix {
 	var all []netip.Prefix
 	for _, s := range n {
@@ -149,7 +149,7 @@ func (n Networks) Prefixes() []netip.Prefix {
 	return all
 }
 
-// In returns the part of the set that is of a family.
+// In returns the part of the set in a family.
 func (n Networks) In(f Family) Networks {
 	var part Networks
 	for _, s := range n {
@@ -160,7 +160,7 @@ func (n Networks) In(f Family) Networks {
 	return part
 }
 
-// String returns the set as CIDRs, or where that is shorter, as an ipBlock says it: "0.0.0.0/0 except 10.0.0.0/8".
+// String returns the set as CIDRs or, if shorter, like an ipBlock: "0.0.0.0/0 except 10.0.0.0/8".
 func (n Networks) String() string {
 	var parts []string
 	for _, f := range Families() {

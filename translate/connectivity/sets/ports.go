@@ -13,14 +13,15 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Ports is a set of what a connection may ask for: a port of a protocol that has ports, or any other protocol, as ICMP.
-// It has one form for each set. The zero value is empty. It is not changed after it was made.
+// Ports is a set of ports of protocols that have ports, and of other protocols such as ICMP. Equal sets have the same
+// form. The zero value is empty. It is immutable.
 type Ports struct {
-	others bool        // every protocol without ports; policies allow all of them or none
+	others bool        // all protocols without ports; policies allow all of them or none
 	ranges []portRange // sorted, disjoint and merged
 }
 
-// portRange is some ports of one protocol. The first may be 0: a rule for every port of a protocol matches it, too.
+// portRange is a range of ports of one protocol. The first may be 0, which a rule for every port of a protocol matches,
+// too.
 type portRange struct {
 	proto       uint8
 	first, last uint16
@@ -43,7 +44,7 @@ func compareRanges(a, b portRange) int {
 	return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last))
 }
 
-// AppendRange adds ports to a set in the making: a union with any set gives it its one form.
+// AppendRange adds ports to a set under construction; a union with any set normalizes it.
 func (p *Ports) AppendRange(proto uint8, first, last uint16) {
 	p.ranges = append(p.ranges, portRange{proto, first, last})
 }
@@ -57,7 +58,7 @@ func (p Ports) All() bool { return p.Equal(Everything()) }
 // Equal says whether two sets are the same.
 func (p Ports) Equal(q Ports) bool { return p.others == q.others && slices.Equal(p.ranges, q.ranges) }
 
-// Contains says whether a protocol, by its IANA number, is in the set, of TCP, UDP and SCTP with that port.
+// Contains says whether a protocol, by its IANA number, is in the set; for TCP, UDP and SCTP, with that port.
 func (p Ports) Contains(proto uint8, port uint16) bool {
 	known := WithPorts()
 	if !slices.Contains(known[:], proto) {
@@ -120,7 +121,7 @@ func (p Ports) complement() Ports {
 	return rest
 }
 
-// String returns the set for an operator, as "TCP 80, 8000-8010; UDP 53", "all", "all but TCP 22" or "none".
+// String returns the set for an operator: "TCP 80, 8000-8010; UDP 53", "all", "all but TCP 22" or "none".
 func (p Ports) String() string {
 	switch {
 	case p.Empty():
@@ -187,7 +188,7 @@ func (p Ports) MarshalJSON() ([]byte, error) {
 	return json.Marshal(list)
 }
 
-// Key returns what is equal for equal sets alone.
+// Key returns a key that is equal only for equal sets.
 func (p Ports) Key() string {
 	b := make([]byte, 0, 1+5*len(p.ranges))
 	if p.others {
@@ -210,7 +211,7 @@ const (
 	AllPorts
 )
 
-// PortTable has each set of ports once, so that to compare and to combine two is to look them up.
+// PortTable has each set of ports once, so that comparing and combining two are lookups.
 type PortTable struct {
 	Sets       []Ports
 	ids        map[string]PortsID
@@ -220,7 +221,7 @@ type PortTable struct {
 	differences map[[2]PortsID]PortsID
 }
 
-// NewPortTable returns a table of the two sets that every table has.
+// NewPortTable returns a table with the two sets that every table has.
 func NewPortTable() *PortTable {
 	t := &PortTable{
 		ids:    make(map[string]PortsID),
@@ -276,7 +277,7 @@ func (t *PortTable) Intersect(a, b PortsID) PortsID {
 	return t.combine(t.intersects, [2]PortsID{min(a, b), max(a, b)}, Ports.Intersect)
 }
 
-// combine returns what two sets give, which is worked out once.
+// combine returns how(a, b), computed once for each pair.
 func (t *PortTable) combine(known map[[2]PortsID]PortsID, of [2]PortsID, how func(a, b Ports) Ports) PortsID {
 	id, done := known[of]
 	if !done {
