@@ -12,7 +12,7 @@ import (
 )
 
 // SetClusterPolicy adds p or replaces the ClusterNetworkPolicy of its name. What does not compile is a trouble; the
-// policy is in force all the same, narrowed: see [spec.CompileCluster].
+// policy is still in force, narrowed: see [spec.CompileCluster].
 func (s *State) SetClusterPolicy(p policy.ClusterPolicy) {
 	if old, next := s.clusterPolicies.Set(p); old != next {
 		s.endQuarantines(types.NamespacedName{Name: p.Name})
@@ -28,8 +28,8 @@ func (s *State) DeleteClusterPolicy(name string) {
 	}
 }
 
-// relistSubjects has the lists found anew of the local subjects of a policy before and after a change; either may be
-// nil.
+// relistSubjects marks the lists of a policy's local subjects, before and after a change, to be found again; either
+// policy may be nil.
 func (s *State) relistSubjects(old, next *book.ClusterPolicy) {
 	s.troubleVersion++
 	for id := range s.index.Inhabited() {
@@ -39,7 +39,7 @@ func (s *State) relistSubjects(old, next *book.ClusterPolicy) {
 	}
 }
 
-// relist has the lists found anew of the local pods of a namespace whose labels may have changed.
+// relist marks the lists of the local pods of a namespace, whose labels may have changed, to be found again.
 func (s *State) relist(namespace string) {
 	if s.clusterPolicies.Len() == 0 {
 		return
@@ -47,21 +47,21 @@ func (s *State) relist(namespace string) {
 	s.dirtyLocal(namespace, func(*identity) bool { return true })
 }
 
-// SetNodePeer sets what a nodes peer sees of a node.
+// SetNodePeer sets a node as nodes peers see it.
 func (s *State) SetNodePeer(n policy.NodePeer) {
 	if s.clusterPolicies.SetNode(n) {
 		s.relistNodes()
 	}
 }
 
-// DeleteNodePeer forgets what a nodes peer sees of a node.
+// DeleteNodePeer forgets a node.
 func (s *State) DeleteNodePeer(name string) {
 	if s.clusterPolicies.DeleteNode(name) {
 		s.relistNodes()
 	}
 }
 
-// relistNodes has the lists found anew of the subjects of policies that name nodes.
+// relistNodes marks the lists of the subjects of policies that name nodes to be found again.
 func (s *State) relistNodes() {
 	for p := range s.clusterPolicies.All() {
 		if p.AsksNodes() {

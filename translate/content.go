@@ -9,7 +9,7 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// What an isolation allows and asks for, by the selectors of the index.
+// What an isolation allows and demands, by the selectors of the index.
 type (
 	allows = content.Content[*selector]
 	demand = content.Demand[*selector]
@@ -38,8 +38,8 @@ func (m matches) Addresses(sel *selector) int       { return sel.Own.addresses }
 func (m matches) Wide(sel *selector) bool           { return m.s.wide(sel) }
 func (m matches) Compare(a, b *selector) int        { return bySelector(a, b) }
 
-// bySelector puts the selector of all namespaces first, then those of whole ones; the order must not depend on what the
-// selectors match at the moment.
+// bySelector orders the selector of all namespaces first, then those of whole ones; the order must not depend on what
+// the selectors currently match.
 func bySelector(a, b *selector) int {
 	return cmp.Or(cmp.Compare(a.Rank(), b.Rank()), cmp.Compare(a.Key, b.Key))
 }

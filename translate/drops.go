@@ -13,9 +13,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// IsolationOf returns what a chain stands for, and false for a name that no isolation can have. Of a chain that is not
-// in the table any more, or was a previous process's, the name itself tells the first policy and how many more there
-// were.
+// IsolationOf returns what a chain stands for, and false for a name that no isolation can have. For a chain that is no
+// longer in the table, or was a previous process's, the name itself tells the first policy and the number of others.
 func (s *State) IsolationOf(chain string) (frame.Isolation, bool) {
 	if iso := s.chains[chain]; iso != nil {
 		return frame.Isolation{Kind: iso.kind, Policies: iso.policies}, true
@@ -23,7 +22,7 @@ func (s *State) IsolationOf(chain string) (frame.Isolation, bool) {
 	return frame.ParseIsolationName(chain)
 }
 
-// PodAt returns the pod that owns an address. An IPv4-mapped IPv6 address is nobody's: on the wire it is no IPv4
+// PodAt returns the pod that owns an address. Nobody owns an IPv4-mapped IPv6 address: on the wire it is not an IPv4
 // address.
 func (s *State) PodAt(a netip.Addr) (policy.Pod, bool) {
 	p := s.index.Owner(a)
@@ -33,12 +32,12 @@ func (s *State) PodAt(a netip.Addr) (policy.Pod, bool) {
 	return p.Public(), true
 }
 
-// HostAt returns the name of the node that has an address, as far as its pods of the host network tell.
+// HostAt returns the name of the node that has an address, as far as its host-network pods tell.
 func (s *State) HostAt(a netip.Addr) (string, bool) { return s.index.Host(a) }
 
-// Excerpt returns the part of the state that decides about a flow: the pods at its ends, their namespaces, and the
-// policies that isolate them. Its cost does not depend on the size of the cluster, but for a pod of another node, or
-// one that has just changed, on the number of policies in its namespace.
+// Excerpt returns the part of the state that decides a flow: the pods at its ends, their namespaces, and the policies
+// that isolate them. Its cost does not depend on the size of the cluster; for a pod of another node, or one that has
+// just changed, it depends on the number of policies in its namespace.
 func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), PodToNode: s.options.PodToNode}
 	c.Guard = s.policyGuard()
@@ -68,15 +67,15 @@ func (s *State) Excerpt(f policy.Flow) *policy.Cluster {
 	}
 	slices.SortFunc(names, func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
 	for _, name := range slices.Compact(names) {
-		if p := s.policies.Get(name); p != nil { // else deleted since the isolation was made
+		if p := s.policies.Get(name); p != nil { // nil: deleted since the isolation was made
 			c.Policies = append(c.Policies, p.Source())
 		}
 	}
 	return c
 }
 
-// isolating returns the policies that select a pod, some of them twice. Isolations are made for pods of this node only,
-// and may be of before.
+// isolating returns the policies that select a pod, some of them twice. Isolations exist only for pods of this node,
+// and may be out of date.
 func (s *State) isolating(p *pod) []types.NamespacedName {
 	if s.index.IsLocal(p) && !s.dirty(p.Identity) {
 		return s.isolatedBy(p)

@@ -18,7 +18,7 @@ func (s *State) SetNode(name string, podCIDRs []netip.Prefix) {
 	s.eachLocal(func(a netip.Addr, _ *pod) { s.guard.Count(a, 1) })
 }
 
-// SetGateReached notes that the container runtime is connected: new pods wait for their policies, or did so before a
+// SetGateReached notes that the container runtime is connected: new pods wait for their policies, or did before a
 // restart.
 func (s *State) SetGateReached() { s.guard.SetReached() }
 
@@ -31,10 +31,10 @@ func (s *State) eachLocal(f func(netip.Addr, *pod)) {
 	}
 }
 
-// Guard returns what is known for the guard.
+// Guard returns what is known about the guard.
 func (s *State) Guard() guard.Guard { return s.guard }
 
-// policyGuard is the guard as a cluster has it.
+// policyGuard returns the guard for a [policy.Cluster].
 func (s *State) policyGuard() *policy.Guard {
 	g := s.guard.Wanted()
 	if !g.On() {
@@ -44,12 +44,12 @@ func (s *State) policyGuard() *policy.Guard {
 	return &g
 }
 
-// regarding says whether the table has another guard than it is to have, or counts the flows of others.
+// regarding says whether the table's guard, or the set of pods whose flows it counts, is out of date.
 func (s *State) regarding() bool {
 	return !s.frame.Guarded(s.guard.Wanted()) || !s.frame.ObservedBy(s.guard.PodCIDRs())
 }
 
-// regard brings the table one step nearer to the guard that there is to be, and returns whether there is another step.
+// regard brings the table one step closer to the wanted guard, and returns whether there is another step.
 func (s *State) regard() (more bool) {
 	g := s.guard.Wanted()
 	s.frame.ObserveBy(s.guard.PodCIDRs())

@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Policy returns a policy as the state has it, which is its name and what matters to its meaning, and the pods of this
+// Policy returns a policy as the state has it, that is its name and what matters to its meaning, and the pods of this
 // node that it isolates, as sorted namespace/name; nil if there is no such policy. Its cost is proportional to the
 // number of pods of the node.
 func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolicy, pods []string) {
@@ -30,8 +30,7 @@ func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolic
 	return p.Source(), pods
 }
 
-// isolatedBy returns the policies that are in the isolations of a pod of this node, and those that are audited beside
-// them.
+// isolatedBy returns the policies in the isolations of a pod of this node, and those that are audited beside them.
 func (s *State) isolatedBy(p *pod) []types.NamespacedName {
 	var names []types.NamespacedName
 	own := p.Identity.Own.here()

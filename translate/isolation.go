@@ -16,8 +16,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// isolation is one distinct set of policies, and of the numbers that their named ports have in the isolated pods, that
-// isolates pods of this node in one direction, or only audits that. It is one chain, which pods of equal isolation
+// isolation is one distinct set of policies, with the numbers that their named ports have in the isolated pods, that
+// isolates pods of this node in one direction, or only audits that. It is one chain, which pods with equal isolations
 // share, and the sets that the chain looks up.
 type isolation struct {
 	key      string
@@ -26,19 +26,19 @@ type isolation struct {
 	policies []types.NamespacedName // sorted
 	numbers  map[policy.NamedPort]nft.Ports
 	users    map[*identity]struct{}
-	built    bool // else it allows nothing yet
+	built    bool // if not, it allows nothing yet
 	placed   chain.Isolation
 
-	quarantine *aside.Record // of the isolation that this one, which allows nothing, stands in for
+	quarantine *aside.Record // of the isolation for which this one, which allows nothing, stands in
 
 	allows        // what the policies allow
-	demand demand // what they ask for
-	short  int    // elements that it may have less than others, since its namespace is over the limit
+	demand demand // what they demand
+	short  int    // how many elements less it may have, since its namespace is over the limit
 }
 
-// enclose gives a local identity an isolation in a direction in which it has none, built or not: one that is not allows
-// nothing. The lists of a direction are found at once if its pods are new, or isolated only now; else those that it has
-// stay: an older isolation next to newer lists could allow what neither the older policies nor the newer ones do.
+// enclose gives a local identity an isolation in each direction where it has none, built or not: an unbuilt one allows
+// nothing. The lists of a direction are found at once if its pods are new, or isolated only now; otherwise the old
+// lists stay: an older isolation beside newer lists could allow what neither the older nor the newer policies do.
 func (s *State) enclose(id *identity) {
 	changed := false
 	for _, d := range policy.Directions() {
@@ -46,7 +46,7 @@ func (s *State) enclose(id *identity) {
 			continue
 		}
 		given := false
-		if enforced, _ := s.selecting(id, d); len(enforced) > 0 { // what is only audited can wait
+		if enforced, _ := s.selecting(id, d); len(enforced) > 0 { // audited policies can wait
 			next := s.isolationBy(id, frame.Kind{Direction: d}, enforced)
 			given = s.assign(id, d, next, id.Own.local.shadows[d])
 		}
@@ -59,7 +59,7 @@ func (s *State) enclose(id *identity) {
 	}
 }
 
-// isolate gives a local identity its isolations, and takes them from one that has ceased to be local.
+// isolate gives a local identity its isolations, and takes them from one that is no longer local.
 func (s *State) isolate(id *identity) {
 	if len(id.Local) == 0 {
 		if id.Own.local != nil {
@@ -84,7 +84,7 @@ func (s *State) isolate(id *identity) {
 	}
 }
 
-// vacate takes its isolations and lists from an identity that has no local pods any more.
+// vacate takes the isolations and lists from an identity without local pods.
 func (s *State) vacate(id *identity) {
 	for _, d := range policy.Directions() {
 		s.assign(id, d, nil, nil)
@@ -95,7 +95,7 @@ func (s *State) vacate(id *identity) {
 	id.Own.local = nil
 }
 
-// assign gives id an isolation and a shadow, or none, in a direction, and says whether one is another than before.
+// assign gives id an isolation and a shadow, or nil, in a direction, and says whether either changed.
 func (s *State) assign(id *identity, d policy.Direction, next, shadow *isolation) bool {
 	old, now := []*isolation{id.Own.local.isolations[d], id.Own.local.shadows[d]}, []*isolation{next, shadow}
 	if slices.Equal(old, now) {
@@ -119,14 +119,14 @@ func (s *State) assign(id *identity, d policy.Direction, next, shadow *isolation
 	return true
 }
 
-// redispatch sends what the local pods of id send and get to its isolations.
+// redispatch sends the traffic of id's local pods to its isolations.
 func (s *State) redispatch(id *identity) {
 	for a, p := range id.Local {
 		s.setDispatch(a, p)
 	}
 }
 
-// unassign takes id out of the users of iso.
+// unassign removes id from the users of iso.
 func (s *State) unassign(id *identity, iso *isolation) {
 	delete(iso.users, id)
 	if len(iso.users) == 0 {
@@ -134,7 +134,7 @@ func (s *State) unassign(id *identity, iso *isolation) {
 	}
 }
 
-// isolationBy returns the isolation of a kind by some policies of the pods of id.
+// isolationBy returns the isolation of a kind, by some policies, for the pods of id.
 func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.NamespacedName) *isolation {
 	numbers := s.policies.Numbers(k.Direction, policies, id.Ports)
 	key := chain.Key(k, policies, numbers)
@@ -159,7 +159,7 @@ func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.Namespa
 	return iso
 }
 
-// build brings what the isolation allows up to date with its policies.
+// build updates what the isolation allows from its policies.
 func (iso *isolation) build(s *State) {
 	iso.built = true
 	delete(s.dirtyIsolations, iso)
@@ -173,7 +173,7 @@ func (iso *isolation) build(s *State) {
 	iso.replace(s, s.contentOf(iso))
 }
 
-// discard removes the isolation, which no pod has any more, and all that is only there for it.
+// discard removes the isolation, which no pod has any more, and everything that only it needs.
 func (iso *isolation) discard(s *State) {
 	for _, name := range iso.policies {
 		delete(s.joined[name], iso)
@@ -195,11 +195,10 @@ func (iso *isolation) discard(s *State) {
 	}
 }
 
-// unaudited says whether the isolation stands in for one that only audits: then it is left out.
+// unaudited says whether the isolation stands in for an auditing one, and so is left out.
 func (iso *isolation) unaudited() bool { return iso.kind.Audit && iso.quarantine != nil }
 
-// replace puts other content in the place of the isolation's, acquiring what is new before it releases what is not
-// needed any more.
+// replace replaces the isolation's content, acquiring what is new before releasing what is no longer needed.
 func (iso *isolation) replace(s *State, next allows) {
 	old := iso.allows
 	iso.allows = next
@@ -216,7 +215,7 @@ func (iso *isolation) replace(s *State, next allows) {
 		s.openings.Release(opening.Of(iso.kind, p))
 	}
 	iso.placed.PutBlocks(next.Blocks)
-	peers := make(map[*identity]struct{}) // that had another grant, or may get one
+	peers := make(map[*identity]struct{}) // whose grant may change
 	for sel, a := range old.Copied {
 		if !a.Equal(next.Copied[sel]) {
 			maps.Copy(peers, sel.Matches)

@@ -14,13 +14,13 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// namespace is that of the isolation's policies.
+// namespace returns the namespace of the isolation's policies.
 func (iso *isolation) namespace() string { return iso.policies[0].Namespace }
 
-// namespaceDemand is what the isolations of a namespace ask for.
+// namespaceDemand is what the isolations of a namespace demand.
 type namespaceDemand struct {
 	elements, isolations int
-	squeezed             bool // isolations have less than they may have otherwise
+	squeezed             bool // isolations have less than they would alone
 }
 
 // budgetOf returns how many elements an isolation may have.
@@ -28,7 +28,7 @@ func (s *State) budgetOf(iso *isolation) int {
 	return content.AtMost(s.options.Limits.Elements) - iso.short
 }
 
-// setDemand replaces what an isolation asks for.
+// setDemand replaces the demand of an isolation.
 func (s *State) setDemand(iso *isolation, d demand) {
 	old := iso.demand
 	iso.demand = d
@@ -57,8 +57,8 @@ func (s *State) setDemand(iso *isolation, d demand) {
 	}
 }
 
-// addAddresses notes that a selector matches so many addresses more. An isolation that is over the limit, or was, is
-// built anew, and each if the selector is wide from now on, or is no more.
+// addAddresses notes that a selector matches n more addresses. Isolations that are or were over the limit are rebuilt,
+// and all if the selector becomes or ceases to be wide.
 func (s *State) addAddresses(sel *selector, n int) {
 	before := s.wide(sel)
 	sel.Own.addresses += n
@@ -78,8 +78,8 @@ func (s *State) addAddresses(sel *selector, n int) {
 	}
 }
 
-// foresee gives an isolation that is to be built for the first time what its namespace has left for it, as far as its
-// demands are known. What is over the limit of a namespace is not found out only to be thrown away.
+// foresee gives an isolation that is built for the first time what its namespace has left, as far as demands are known,
+// so that content over the namespace's limit is not computed only to be thrown away.
 func (s *State) foresee(iso *isolation) {
 	each, left := content.AtMost(s.options.Limits.Elements), content.AtMost(s.options.Limits.Namespace)
 	n := s.demands[iso.namespace()]
@@ -94,8 +94,8 @@ func (s *State) foresee(iso *isolation) {
 	iso.short, n.squeezed = each-min(each, left), true // rebudget looks at it again
 }
 
-// rebudget gives the isolations of a namespace what they ask for, in the order of their claims, until the limit of the
-// namespace is used. Those that were built with another budget are built anew.
+// rebudget gives the isolations of each namespace what they demand, in the order of their claims, until the namespace's
+// limit is used up. Those that were built with another budget are rebuilt.
 func (s *State) rebudget() {
 	s.reckon = false
 	each, all := content.AtMost(s.options.Limits.Elements), content.AtMost(s.options.Limits.Namespace)
@@ -119,7 +119,7 @@ func (s *State) rebudget() {
 	}
 }
 
-// byClaim orders the isolations of a namespace: those that only audit take nothing from the others.
+// byClaim orders the isolations of a namespace; auditing ones come last, so that they take nothing from the others.
 func byClaim(a, b *isolation) int {
 	if a.kind.Audit != b.kind.Audit {
 		if a.kind.Audit {
@@ -130,7 +130,7 @@ func byClaim(a, b *isolation) int {
 	return strings.Compare(a.key, b.key)
 }
 
-// isolationsIn returns the isolations of a namespace that are built and have pods, in the order of their claims.
+// isolationsIn returns the built isolations of a namespace that have pods, in the order of their claims.
 func (s *State) isolationsIn(namespace string) []*isolation {
 	var all []*isolation
 	for _, iso := range s.isolations {
@@ -142,7 +142,7 @@ func (s *State) isolationsIn(namespace string) []*isolation {
 	return all
 }
 
-// excessOf returns what is over a limit of a pod.
+// excessOf returns what is over a limit for a pod.
 func (s *State) excessOf(p *pod) []policy.PodExcess {
 	var all []policy.PodExcess
 	for _, iso := range p.Identity.Own.here().all() {
@@ -153,7 +153,7 @@ func (s *State) excessOf(p *pod) []policy.PodExcess {
 	return all
 }
 
-// OverLimit returns what is over a limit of all pods of the node.
+// OverLimit returns what is over a limit for all pods of the node.
 func (s *State) OverLimit() []policy.PodExcess {
 	var all []policy.PodExcess
 	for iso := range s.overLimit {
@@ -166,13 +166,13 @@ func (s *State) OverLimit() []policy.PodExcess {
 	return all
 }
 
-// excess is what is over a limit of a pod that has the isolation.
+// excess returns what is over a limit for a pod with the isolation.
 func (iso *isolation) excess(p *pod) policy.PodExcess {
 	return policy.PodExcess{Pod: p.Public().NamespacedName, Direction: iso.kind.Direction, Rules: iso.demand.Over,
 		Audit: iso.kind.Audit}
 }
 
-// overLimits yields a trouble for each policy that has rules over a limit, and each isolation.
+// overLimits yields a trouble for each policy with rules over a limit, and each isolation.
 func (s *State) overLimits(yield func(book.Trouble) bool) {
 	for iso := range s.overLimit {
 		for name, reason := range iso.demand.Reasons() {

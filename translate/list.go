@@ -18,27 +18,27 @@ import (
 	"github.com/netpold/netpold/translate/tier"
 )
 
-// list is what one distinct list of ClusterNetworkPolicies of a tier says of pods of this node in a direction, which
-// share it. Another text of a policy is another list.
+// list is one distinct list of a tier's ClusterNetworkPolicies for pods of this node in a direction, which share it.
+// Another text of a policy makes another list.
 type list struct {
 	tier.Place
 	key, name string                 // the name is the chain's
-	policies  []types.NamespacedName // with a name only
+	policies  []types.NamespacedName // names without namespace
 	users     map[*identity]struct{}
 
-	quarantine *aside.Record // of the list that this one, which denies everything, stands in for
+	quarantine *aside.Record // of the list for which this one, which denies everything, stands in
 
-	placed *tier.Placed      // nil: it stands in
-	order  []*selector       // that are peers, as they are written
-	index  map[*selector]int // in order
+	placed *tier.Placed      // nil for a stand-in
+	order  []*selector       // the peers, in the order of the text
+	index  map[*selector]int // of order
 
-	rulesOf [][]int                     // that have each of order as a peer
-	wide    []int                       // of order, wide ones when it was placed
+	rulesOf [][]int                     // the rules with each peer of order
+	wide    []int                       // indexes in order that were wide when it was placed
 	held    map[*chain.Shared]*selector // the sets that its form needs
 }
 
-// list gives a local identity its lists in a direction, and takes them from one that has ceased to be local. It says
-// whether one is another than before.
+// list gives a local identity its lists in a direction, and takes them from one that is no longer local. It says
+// whether any changed.
 func (s *State) list(id *identity, d policy.Direction) bool {
 	changed := false
 	asked := s.asked(id, d)
@@ -61,7 +61,7 @@ func (s *State) list(id *identity, d policy.Direction) bool {
 	return changed
 }
 
-// leaveList takes id out of the users of l, which may be nil.
+// leaveList removes id from the users of l, which may be nil.
 func (s *State) leaveList(id *identity, l *list) {
 	if l == nil {
 		return
@@ -72,7 +72,7 @@ func (s *State) leaveList(id *identity, l *list) {
 	}
 }
 
-// listOf returns the list of a local identity at a place, or nil if no rule there is for it.
+// listOf returns the list of a local identity at a place, or nil if no rule there applies to it.
 func (s *State) listOf(id *identity, at tier.Place) *list {
 	policies := s.clusterPolicies.Asked(at.Tier, at.Direction, id.In)
 	if len(policies) == 0 {
@@ -88,7 +88,7 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 	return s.newList(written)
 }
 
-// listAside returns the list of the key of a quarantine, or nil.
+// listAside returns the list with the key of a quarantine, or nil.
 func (s *State) listAside(key string) *list {
 	if name, ok := aside.ListOf(key); ok {
 		return s.lists[name]
@@ -96,20 +96,20 @@ func (s *State) listAside(key string) *list {
 	return nil
 }
 
-// aside returns why everything is denied to the pods that have the list, which may be nil; nil: it is not.
+// aside returns why everything is denied to the pods with list l, which may be nil; nil if it is not.
 func (l *list) aside() *aside.Record {
 	switch {
 	case l == nil:
 		return nil
 	case l.quarantine == nil && l.placed.Form() == tier.Refused:
 		return &aside.Record{Quarantine: aside.Quarantine{Reason: "the rules of tier " + l.Tier.String() +
-			" take too much, even asked one after the other"}}
+			" are too many, even checked one after the other"}}
 	}
 	return l.quarantine
 }
 
-// Sequential returns the policies of each list of a tier whose rules are asked one after the other, as their classes
-// would take too much.
+// Sequential returns the policies of each list of a tier whose rules are checked one after the other, because their
+// classes would be too large.
 func (s *State) Sequential() [][]types.NamespacedName {
 	var all [][]types.NamespacedName
 	for _, l := range s.lists {
@@ -120,8 +120,8 @@ func (s *State) Sequential() [][]types.NamespacedName {
 	return all
 }
 
-// listAt returns a list that is asked, in a direction, about the pod of this node that has an address, or nil; first
-// one that decides.
+// listAt returns a list that applies, in a direction, to this node's pod at an address, or nil; preferably one that
+// decides.
 func (s *State) listAt(d policy.Direction, a netip.Addr) *list {
 	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
 		return cmp.Or(p.Identity.Own.here().lists[d][:]...)
@@ -129,15 +129,15 @@ func (s *State) listAt(d policy.Direction, a netip.Addr) *list {
 	return nil
 }
 
-// inUse says whether somebody has what a quarantine has set aside.
+// inUse says whether anything has what a quarantine has set aside.
 func (s *State) inUse(q *aside.Record) bool {
 	stand := aside.StandInKey(q.Key)
 	return s.isolations[q.Key] != nil || s.isolations[stand] != nil || s.listAside(q.Key) != nil ||
 		s.listAside(stand) != nil || q.Address.IsValid() && s.listAt(q.Kind.Direction, q.Address) != nil
 }
 
-// standInList returns the list that stands in for one that is set aside: a chain that denies everything, or nothing for
-// one that only audits.
+// standInList returns the stand-in for a list that is set aside: a chain that denies everything, or nothing for an
+// auditing one.
 func (s *State) standInList(w tier.Written) *list {
 	q, key := s.quarantines.At(aside.ListKey(w.Key)), aside.StandInKey(w.Key)
 	l := s.lists[key]
@@ -158,14 +158,14 @@ func (s *State) standInList(w tier.Written) *list {
 	return l
 }
 
-// open has the frame make what the list needs.
+// open makes the frame provide what the list needs.
 func (s *State) open(l *list) {
 	if s.frame.OpenTier(l.Tier, l.Direction) {
 		s.retail()
 	}
 }
 
-// newList makes the list of some rules.
+// newList makes a list.
 func (s *State) newList(w tier.Written) *list {
 	l := &list{
 		Place: w.Place, key: w.Key, name: w.Tier.Prefix(w.Direction) + "list-" + w.Key, policies: w.Policies,
@@ -196,7 +196,7 @@ func (s *State) newList(w tier.Written) *list {
 	return l
 }
 
-// place has the list in the table as p, which replaces what it was.
+// place puts the list into the table as p, replacing its old form.
 func (l *list) place(s *State, p *tier.Placed) {
 	old := l.placed
 	l.placed = p
@@ -217,11 +217,11 @@ func (l *list) place(s *State, p *tier.Placed) {
 	}
 }
 
-// maxWide is how many selectors a list looks up in the sets that lists share.
+// maxWide is how many selectors a list looks up in shared sets.
 const maxWide = 4
 
-// selectors returns what package tier knows of the selectors. Wide ones are the first that is likely to match most pods
-// of any cluster, and those that are wide as it is, in an order that does not depend on how many pods they match.
+// selectors returns what package tier needs to know about the selectors. Wide are the first that is likely to match
+// most pods of any cluster, and those that really are, in an order that does not depend on how many pods they match.
 func (l *list) selectors(s *State) tier.Selectors {
 	var wide []*selector
 	for _, sel := range l.order {
@@ -243,7 +243,7 @@ func (l *list) selectors(s *State) tier.Selectors {
 	return out
 }
 
-// reform gives the list the form that it should have. A list that stands in has one.
+// reform gives the list the form that it should have. A stand-in has only one.
 func (l *list) reform(s *State) {
 	delete(s.staleLists, l)
 	if l.placed == nil {
@@ -277,7 +277,7 @@ func (l *list) form(s *State) {
 	}
 	for _, n := range l.placed.Needs(l.placed.Due()) {
 		sh := of(n)
-		sh.Hold(l.name) // also of a family of none, and if no rule looks it up
+		sh.Hold(l.name) // even for a family without addresses, and if no rule looks it up
 		held[sh] = l.order[n.Selector]
 	}
 	l.placed.Reform(func(n tier.Need, f nft.Family) *nft.Set { return of(n).Set(f) }, l.pods(s))
@@ -285,7 +285,7 @@ func (l *list) form(s *State) {
 	l.held = held
 }
 
-// release ends the use of the sets that the list holds, but for some.
+// release releases the sets that the list holds, except some.
 func (l *list) release(but map[*chain.Shared]*selector) {
 	for sh, sel := range l.held {
 		if _, still := but[sh]; !still {
@@ -295,7 +295,7 @@ func (l *list) release(but map[*chain.Shared]*selector) {
 	}
 }
 
-// pods yields the addresses of all that are in groups of the list.
+// pods yields the addresses of all pods in groups of the list.
 func (l *list) pods(s *State) iter.Seq2[netip.Addr, *tier.Group] {
 	return func(yield func(netip.Addr, *tier.Group) bool) {
 		seen := make(map[*identity]struct{})
@@ -316,7 +316,7 @@ func (l *list) pods(s *State) iter.Seq2[netip.Addr, *tier.Group] {
 	}
 }
 
-// put brings the group that the list has an identity's addresses in up to date.
+// put updates the group of an identity's addresses in the list.
 func (l *list) put(s *State, id *identity) {
 	var selectors []int
 	for _, sel := range id.Selectors {
@@ -350,7 +350,7 @@ func (l *list) move(s *State, a netip.Addr, from, to *tier.Group) {
 	}
 }
 
-// discard removes the list, which no pod has any more, and all that is only there for it.
+// discard removes the list, which no pod has any more, and everything that only it needs.
 func (l *list) discard(s *State) {
 	for _, sel := range l.order {
 		for id := range sel.Matches {
@@ -374,7 +374,7 @@ func (l *list) discard(s *State) {
 	}
 }
 
-// retail has the chains of all egress isolations made anew.
+// retail marks the chains of all egress isolations to be rendered again.
 func (s *State) retail() {
 	for _, iso := range s.isolations {
 		if iso.kind == (frame.Kind{Direction: policy.Egress}) {

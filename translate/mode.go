@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// SetNamespaceMode sets the mode of a namespace from its annotations: that of the policies in it that say none. The
-// error is a value that is no mode; the policies are enforced then.
+// SetNamespaceMode sets the mode of a namespace from its annotations, for policies without a mode of their own. An
+// invalid mode is an error; the policies are then enforced.
 func (s *State) SetNamespaceMode(name string, annotations map[string]string) error {
 	changed, err := s.policies.SetMode(name, annotations)
 	if changed {
@@ -28,19 +28,18 @@ func (s *State) Audits(name types.NamespacedName) bool {
 	return p != nil && s.policies.Audits(p)
 }
 
-// selecting returns the policies that select the pods of id in a direction: those that are enforced and those that are
-// only audited, sorted.
+// selecting returns the policies that select the pods of id in a direction, enforced and audited, each sorted.
 func (s *State) selecting(id *identity, d policy.Direction) (enforced, audited []types.NamespacedName) {
 	return s.policies.Selecting(id.Namespace.Name, id, d)
 }
 
-// isolationsOf returns the isolation that the policies of id's namespace imply in one direction, or nil: of the
-// enforced ones, or of the audited ones where there are none. (Policies only add: what enforced ones allow is allowed
-// by all of them together, so next to them nothing that is audited could deny more.)
+// isolationsOf returns the isolation that the policies of id's namespace imply in one direction, or nil: that of the
+// enforced ones or, if there are none, of the audited ones. (Policies are additive: what the enforced ones allow, all
+// of them together allow, so beside them audited policies could deny nothing more.)
 //
-// Where audited rules of tier Admin come before them, the isolation of the audited ones is a shadow: it is asked of
-// what those let through. So is one of all policies, if an audited rule may pass on what an enforced one accepts: else
-// the enforced policies have allowed whatever comes there.
+// If audited rules of tier Admin precede them, the isolation of the audited ones is a shadow, which sees what those let
+// through. So is one of all policies, if an audited rule may pass on what an enforced one accepts; otherwise the
+// enforced policies have allowed whatever gets there.
 func (s *State) isolationsOf(id *identity, d policy.Direction) (iso, shadow *isolation) {
 	enforced, audited := s.selecting(id, d)
 	id.Own.local.setBeside(d, nil)

@@ -14,26 +14,26 @@ import (
 	"github.com/netpold/netpold/translate/tier"
 )
 
-// What the state keeps in the index with an identity and with a selector.
+// The state's data in the index for an identity and for a selector.
 type (
 	held struct {
-		grants map[*isolation]*grant // what isolations allow it, as a peer; nil without one
-		groups map[*list]*tier.Group // in lists whose maps may have its addresses; nil without one
-		local  *local                // of its local pods; nil unless it has some: most identities have none
+		grants map[*isolation]*grant // what isolations allow it as a peer; nil if none do
+		groups map[*list]*tier.Group // in lists whose maps may have its addresses; nil if none
+		local  *local                // for its local pods; nil without any, as for most identities
 	}
 	local struct {
-		isolations [2]*isolation              // by Direction; nil where not isolated
-		shadows    [2]*isolation              // that are asked after the tier AuditAdmin
-		audited    *[2][]types.NamespacedName // policies that select them, too, where enforced ones isolate; or nil
-		lists      [2][4]*list                // by Direction and tier; nil where no rule is for them
-		settled    bool                       // isolations and lists were found since there are local pods
+		isolations [2]*isolation              // by Direction; nil if not isolated
+		shadows    [2]*isolation              // those after tier AuditAdmin
+		audited    *[2][]types.NamespacedName // audited policies beside enforced ones that isolate; or nil
+		lists      [2][4]*list                // by Direction and tier; nil if no rule applies
+		settled    bool                       // isolations and lists have been found since the first local pod
 	}
 	uses struct {
-		copiedBy   map[*isolation]struct{}  // that copy its pods into their own sets
-		lookedUpBy map[*isolation]int       // that look its pods up in sets that are shared: how many of them
-		lists      map[*list]struct{}       // that have it in their rules
-		addresses  int                      // of the pods that it matches
-		shared     map[string]*chain.Shared // by [chain.SharedKey]; nil without one
+		copiedBy   map[*isolation]struct{}  // those that copy its pods into their own sets
+		lookedUpBy map[*isolation]int       // those that look up its pods in shared sets, and in how many
+		lists      map[*list]struct{}       // those with it in their rules
+		addresses  int                      // number of addresses of the pods that it matches
+		shared     map[string]*chain.Shared // by [chain.SharedKey]; nil if none
 	}
 
 	identity = index.Identity[held, uses]
@@ -49,10 +49,10 @@ func (h *held) here() *local {
 	return h.local
 }
 
-// listener hears from the index what follows from an event.
+// listener receives the index's changes.
 type listener struct{ s *State }
 
-// Match adds the addresses of id to what follows from sel.
+// Match adds the addresses of id to everything that sel is in.
 func (l listener) Match(sel *selector, id *identity) {
 	n := 0
 	for a := range l.s.index.Addresses(id) {
@@ -62,7 +62,7 @@ func (l listener) Match(sel *selector, id *identity) {
 	l.matched(sel, id, n)
 }
 
-// Unmatch takes them out again.
+// Unmatch removes them again.
 func (l listener) Unmatch(sel *selector, id *identity) {
 	n := 0
 	for a := range l.s.index.Addresses(id) {
@@ -72,7 +72,7 @@ func (l listener) Unmatch(sel *selector, id *identity) {
 	l.matched(sel, id, n)
 }
 
-// matched has isolations grant id what they do now that sel matches n addresses more.
+// matched updates the grants of id after sel matches n more addresses.
 func (l listener) matched(sel *selector, id *identity, n int) {
 	l.s.addAddresses(sel, n)
 	for iso := range sel.Own.copiedBy {
@@ -138,7 +138,7 @@ func (l listener) Detach(a netip.Addr, p *pod) {
 	s.unsetDispatch(a)
 }
 
-// Left takes from an identity what isolations have of it.
+// Left removes an identity's grants from isolations.
 func (l listener) Left(id *identity) {
 	for iso, g := range id.Own.grants {
 		iso.release(id, g)
@@ -153,7 +153,7 @@ func (l listener) Left(id *identity) {
 	delete(l.s.relisted, id)
 }
 
-// listAddress adds an address of id to the sets that are shared of sel, and delistAddress takes it out.
+// listAddress adds an address of id to sel's shared sets, and delistAddress removes it.
 func (s *State) listAddress(sel *selector, a netip.Addr, id *identity) {
 	for _, sh := range sel.Own.shared {
 		sh.Add(a, id.Ports)

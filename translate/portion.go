@@ -11,8 +11,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Complete does what is left to do of the events, and returns the table that the state implies. It stays the state's:
-// it changes with the next events.
+// Complete finishes the work left by events, and returns the table that the state implies. The state keeps the table
+// and changes it with the next events.
 func (s *State) Complete() *nft.Table {
 	s.complete(math.MaxInt)
 	for s.regard() { //nolint:revive // each call is a step
@@ -20,11 +20,11 @@ func (s *State) Complete() *nft.Table {
 	return s.table
 }
 
-// Portion completes the table until some budget of elements has been edited, and returns it and whether more is to be
-// done: by that, events that come in between wait for a portion at most, and not for all that an event of another
-// namespace has changed. What remains are isolations of the namespaces that have most to do; what is in force for their
-// pods stays in force, and a pod that has no isolation has one from the first portion on, which allows nothing before
-// it is complete. A table that is to be replaced is completed at once.
+// Portion completes the table until a budget of element edits is used up, and returns it and whether there is more to
+// do. So events in between wait for at most one portion, not for everything that another namespace's event changed.
+// What remains are isolations of the namespaces with most to do: what is in force for their pods stays in force, and a
+// pod without an isolation has one from the first portion on, which allows nothing until it is complete. A table that
+// must be replaced is completed at once.
 func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 	if !s.table.Known() {
 		return s.Complete(), false
@@ -34,7 +34,7 @@ func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 	return s.table, more || s.unfinished() || len(s.staleLists) > 0 || s.reckon
 }
 
-// complete completes the table, or what comes first of it if the budget does not last.
+// complete completes the table, or the first part of it if the budget does not suffice.
 func (s *State) complete(budget int) {
 	end := s.edits() + budget
 	if end < s.edits() {
@@ -47,7 +47,7 @@ func (s *State) complete(budget int) {
 			}
 			t.do(s)
 		}
-		for iso := range s.orphans { // last, so that what others need as well is not made anew
+		for iso := range s.orphans { // last, so that what others also need is not rebuilt
 			if len(iso.users) == 0 {
 				iso.discard(s)
 			}
@@ -61,7 +61,7 @@ func (s *State) complete(budget int) {
 		clear(s.listOrphans)
 		s.rebudget()
 	}
-	for id := range s.dirtyIdentities { // that remain
+	for id := range s.dirtyIdentities { // the remaining ones
 		s.enclose(id)
 	}
 	for l := range s.staleLists {
@@ -80,21 +80,21 @@ func (s *State) unfinished() bool {
 	return len(s.dirtyIdentities)+len(s.dirtyIsolations)+len(s.relisted) > 0
 }
 
-// dirty says whether an identity may have other isolations or lists.
+// dirty says whether an identity's isolations or lists may have changed.
 func (s *State) dirty(id *identity) bool {
 	_, isolated := s.dirtyIdentities[id]
 	_, listed := s.relisted[id]
 	return isolated || listed
 }
 
-// edits is how many elements were edited so far, about.
+// edits is roughly how many elements were edited so far.
 func (s *State) edits() int { return s.place.Edits + s.openings.Edits + s.parts.Edits + s.index.Edits }
 
-// task is to find the isolations of an identity, or to build one that has changed.
+// task is to find the isolations of an identity, or to build a changed one.
 type task struct {
 	namespace string
 	of        int  // tasks of the namespace
-	others    bool // nothing has changed but ClusterNetworkPolicies
+	others    bool // only ClusterNetworkPolicies have changed
 	identity  *identity
 	isolation *isolation
 }
@@ -107,14 +107,14 @@ func (t task) do(s *State) {
 		s.isolate(t.identity)
 	case len(t.isolation.users) > 0:
 		t.isolation.build(s)
-	default: // nobody's any more
+	default: // not used any more
 		delete(s.dirtyIsolations, t.isolation)
 	}
 }
 
-// tasks returns what is to be done, of the namespaces with the least first, and last of those in which only
-// ClusterNetworkPolicies have changed: tenants do not wait for those. The isolations of a namespace come last in it:
-// some may have no pods any more by then.
+// tasks returns what is to be done, namespaces with the least first, and last those in which only
+// ClusterNetworkPolicies have changed, so that tenants do not wait for them. Within a namespace, isolations come last:
+// some may have no pods by then.
 func (s *State) tasks() []task {
 	if !s.unfinished() {
 		return nil

@@ -34,14 +34,14 @@ func (s *State) Quarantine(q aside.Quarantine) {
 		next.Kind, next.Policies = iso.kind, iso.policies
 	case l != nil:
 		next.Kind, next.Policies = l.kind(), l.policies
-	default: // its pods have gone since
+	default: // its pods are gone
 		return
 	}
 	s.quarantines[q.Key] = next
 	s.renew(next)
 }
 
-// Release lets be made again what is set aside. Until [State.Absolve] they remain the troubles that they are.
+// Release lets what is set aside be made again. Until [State.Absolve] it remains a trouble.
 func (s *State) Release(keys ...string) {
 	for _, key := range keys {
 		if q := s.quarantines[key]; q != nil && !q.Released {
@@ -51,15 +51,15 @@ func (s *State) Release(keys ...string) {
 	}
 }
 
-// Absolve forgets the quarantines that were released: the kernel has taken what was tried again.
+// Absolve forgets released quarantines: the kernel took what was tried again.
 func (s *State) Absolve() {
 	s.troubleVersion += uint64(s.quarantines.Absolve())
 }
 
-// Quarantined says whether something is set aside, or was not absolved yet.
+// Quarantined says whether something is set aside or not yet absolved.
 func (s *State) Quarantined(key string) bool { return s.quarantines[key] != nil }
 
-// renew has the isolations found anew of whoever has the isolation of a quarantine, or the one that stands in for it.
+// renew marks the identities with a quarantine's isolation, or its stand-in, to find their isolations again.
 func (s *State) renew(q *aside.Record) {
 	s.troubleVersion++
 	if q.Address.IsValid() {
@@ -82,7 +82,7 @@ func (s *State) renew(q *aside.Record) {
 	}
 }
 
-// endQuarantines releases what is set aside of a policy that changes.
+// endQuarantines releases what is set aside because of a policy that changes.
 func (s *State) endQuarantines(name types.NamespacedName) {
 	for _, q := range s.quarantines {
 		if slices.Contains(q.Policies, name) {
@@ -92,14 +92,14 @@ func (s *State) endQuarantines(name types.NamespacedName) {
 	}
 }
 
-// noteQuarantined keeps account of an isolation that comes or goes: who has the one that stands in is in trouble.
+// noteQuarantined tracks stand-ins that come or go: their users are in trouble.
 func (s *State) noteQuarantined(iso *isolation) {
 	if iso.quarantine != nil {
 		s.troubleVersion++
 	}
 }
 
-// quarantined yields the quarantines that matter: somebody has the isolation, or the address.
+// quarantined yields the quarantines that matter: their isolation or address is in use.
 func (s *State) quarantined(yield func(book.Trouble) bool) {
 	for _, q := range s.quarantines {
 		d, audit := q.Kind.Direction, q.Kind.Audit
@@ -135,7 +135,7 @@ func (s *State) quarantined(yield func(book.Trouble) bool) {
 	}
 }
 
-// quarantinesOf returns what is set aside of a pod: its addresses, then its isolations.
+// quarantinesOf returns what is set aside for a pod: its addresses, then its isolations.
 func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 	if !s.index.IsLocal(p) {
 		return nil
@@ -179,7 +179,7 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 	return all
 }
 
-// isolationAt returns the isolation in a direction of the pod of this node that has an address, or its shadow, or nil.
+// isolationAt returns the isolation in a direction of this node's pod at an address, or its shadow, or nil.
 func (s *State) isolationAt(d policy.Direction, a netip.Addr) *isolation {
 	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
 		here := p.Identity.Own.here()
@@ -188,7 +188,7 @@ func (s *State) isolationAt(d policy.Direction, a netip.Addr) *isolation {
 	return nil
 }
 
-// Ownership returns who owns what in the table as it is. Its cost is that of the whole table.
+// Ownership returns who owns what in the current table. Its cost is proportional to the whole table.
 func (s *State) Ownership() *aside.Ownership {
 	var owners []aside.Owner
 	for _, iso := range s.isolations {

@@ -7,7 +7,7 @@ import "github.com/netpold/netpold/translate/chain"
 // grant is what an isolation opens to identities.
 type grant = chain.Grant
 
-// grant brings what the isolation opens to an identity, and the elements of its addresses, up to date.
+// grant updates what the isolation opens to an identity, and the elements of its addresses.
 func (iso *isolation) grant(s *State, id *identity) {
 	ports := iso.OpenTo(id.Selectors, id.Ports, func(sel *selector) bool {
 		_, matches := sel.Matches[id]
@@ -38,7 +38,7 @@ func (iso *isolation) grant(s *State, id *identity) {
 	}
 }
 
-// release takes g back from id.
+// release takes g from id.
 func (iso *isolation) release(id *identity, g *grant) {
 	delete(id.Own.grants, iso)
 	iso.placed.Release(g)

@@ -11,9 +11,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// asked says which tiers may have rules for the pods of a local identity in a direction, by tier.
-// Those that audit are asked all or not at all: what audited rules change, a later one may decide that is enforced.
-// Next to NetworkPolicies, no rule of tier Baseline counts.
+// asked says which tiers may have rules for the pods of a local identity in a direction, by tier. Auditing tiers apply
+// all or not at all: what audited rules change may be decided by a later enforced one. Beside NetworkPolicies, no rule
+// of tier Baseline counts.
 func (s *State) asked(id *identity, d policy.Direction) [4]bool {
 	iso, rules := id.Own.local.isolations[d], s.clusterPolicies.Auditing(d, id.In)
 	free := iso == nil && id.Own.local.shadows[d] == nil
@@ -24,10 +24,10 @@ func (s *State) asked(id *identity, d policy.Direction) [4]bool {
 	}
 }
 
-// unaudited says whether the list stands in for one that only audits: then it is left out.
+// unaudited says whether the list stands in for an auditing one, and so is left out.
 func (l *list) unaudited() bool { return l.Tier.Audit() && l.quarantine != nil }
 
-// kind is what the list is there for.
+// kind is the purpose of the list.
 func (l *list) kind() frame.Kind { return frame.Kind{Direction: l.Direction, Audit: l.Tier.Audit()} }
 
 // all returns the isolations and shadows of the pods; some may be nil.
@@ -44,21 +44,21 @@ func (here *local) setBeside(d policy.Direction, audited []types.NamespacedName)
 	}
 }
 
-// decided says whether anything that is enforced is asked about the pods in a direction.
+// decided says whether anything enforced applies to the pods in a direction.
 func (here *local) decided(d policy.Direction) bool {
 	iso := here.isolations[d]
 	return iso != nil && !iso.kind.Audit || here.lists[d][frame.Admin] != nil || here.lists[d][frame.Baseline] != nil
 }
 
-// audits says whether anything that is only audited is.
+// audits says whether anything audited does.
 func (here *local) audits(d policy.Direction) bool {
 	iso := here.isolations[d]
 	return iso != nil && iso.kind.Audit || here.shadows[d] != nil ||
 		here.lists[d][frame.AuditAdmin] != nil || here.lists[d][frame.AuditBaseline] != nil
 }
 
-// tierWay adds to a way what the tiers have for the pods in a direction. Of what is audited, nothing after a tier that
-// is left out is asked.
+// tierWay adds to a way what the tiers have for the pods in a direction. Nothing audited applies after a tier that is
+// left out.
 func (here *local) tierWay(d policy.Direction, way *frame.Way) {
 	for _, t := range frame.AllTiers() {
 		if l := here.lists[d][t]; l != nil && !l.unaudited() {

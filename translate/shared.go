@@ -10,16 +10,16 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// wideFrom is from how many addresses on a selector is wide: who has it looks its pods up in a set that all share, and
-// has no copy of them.
+// wideFrom is the number of addresses from which a selector is wide: its users look up its pods in a shared set instead
+// of copying them.
 const wideFrom = 1024
 
-// wide says whether a selector is, by what it matches now.
+// wide says whether a selector is wide, by what it matches now.
 func (s *State) wide(sel *selector) bool {
 	return sel.Own.addresses >= cmp.Or(s.options.WideFrom, wideFrom)
 }
 
-// share returns what is shared of a selector, complete.
+// share returns the shared sets of a selector, complete.
 func (s *State) share(sel *selector, ports ...policy.NamedPort) *chain.Shared {
 	key := chain.SharedKey(ports)
 	sh := sel.Own.shared[key]
@@ -39,14 +39,14 @@ func (s *State) share(sel *selector, ports ...policy.NamedPort) *chain.Shared {
 	return sh
 }
 
-// unshare forgets what is shared of a selector if nobody needs it.
+// unshare forgets the shared sets of a selector if nobody needs them.
 func unshare(sel *selector, sh *chain.Shared) {
 	if sh.Users() == 0 {
 		delete(sel.Own.shared, sh.Key())
 	}
 }
 
-// lookUpIn makes iso a user of the sets of sel that have what it allows.
+// lookUpIn makes iso a user of the shared sets of sel that it needs.
 func (s *State) lookUpIn(sel *selector, iso *isolation, a content.Allowed) {
 	for ports := range a.Shared() {
 		s.share(sel, ports...).LookUp(iso.name)

@@ -26,7 +26,7 @@ import (
 	"github.com/netpold/netpold/translate/tier"
 )
 
-// Options are what an operator chooses about the table.
+// Options are the operator's choices for the table.
 type Options struct {
 	LogGroup    uint16          // nfnetlink_log group that drops go to; 0 logs nothing
 	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
@@ -36,13 +36,13 @@ type Options struct {
 	Guard       guard.Options
 	Observe     uint32      // see [frame.Options]
 	TwoWays     bool        // see [frame.Options]
-	TierBounds  tier.Bounds // of a list of ClusterNetworkPolicies; none are the default
-	WideFrom    int         // addresses that a selector matches from which on it is wide; 0 is 1,024
+	TierBounds  tier.Bounds // of a list of ClusterNetworkPolicies; zero means the default
+	WideFrom    int         // number of addresses from which a selector is wide; 0 means 1,024
 }
 
-// State is the cluster as policy sees it, and the table of one node that it implies. The events, SetPod and the others,
-// edit memory in proportion to what they change; [State.Complete] completes the table. Its content is a function of
-// what the state holds, not of the order of events.
+// State is the cluster as policy sees it, and the table that it implies for one node. The events, SetPod and the
+// others, edit memory in proportion to what they change; [State.Complete] completes the table. Its content is a
+// function of what the state holds, not of the order of events.
 type State struct {
 	options Options
 	table   *nft.Table
@@ -50,23 +50,23 @@ type State struct {
 	index      *index.Index[held, uses]
 	policies   *book.Policies
 	isolations map[string]*isolation
-	chains     map[string]*isolation // the same, by the names of their chains
+	chains     map[string]*isolation // the same, by name of their chain
 	openings   *opening.Chains
 	place      *chain.Place // of the isolations
 
 	quarantines    aside.Book
-	joined         map[types.NamespacedName]map[*isolation]struct{} // that a policy is part of
+	joined         map[types.NamespacedName]map[*isolation]struct{} // those with the policy
 	overLimit      map[*isolation]struct{}
 	demands        map[string]*namespaceDemand // by namespace
 	troubleVersion uint64
 
-	// What Complete has yet to do.
-	dirtyIdentities map[*identity]struct{}  // local ones, whose policies may be others now
-	relisted        map[*identity]struct{}  // local ones, of which lists alone may be
-	dirtyIsolations map[*isolation]struct{} // whose policies changed
-	dirtyChains     map[*isolation]struct{} // whose chain may read otherwise
-	orphans         map[*isolation]struct{} // that may have no pods any more
-	reckon          bool                    // a namespace may have another share of its limit
+	// What is left for Complete.
+	dirtyIdentities map[*identity]struct{}  // local ones whose policies may have changed
+	relisted        map[*identity]struct{}  // local ones of which only lists may have changed
+	dirtyIsolations map[*isolation]struct{} // those whose policies changed
+	dirtyChains     map[*isolation]struct{} // those whose chain must be rendered again
+	orphans         map[*isolation]struct{} // those that may have no pods any more
+	reckon          bool                    // the share of some namespace's limit may have changed
 
 	leaving func(netip.Addr, policy.Pod) // see Leaving
 
@@ -75,12 +75,12 @@ type State struct {
 
 	clusterPolicies *book.ClusterPolicies
 	lists           map[string]*list
-	listOrphans     map[*list]struct{} // that may have no pods any more
-	staleLists      map[*list]struct{} // that may have to be in another form
+	listOrphans     map[*list]struct{} // those that may have no pods any more
+	staleLists      map[*list]struct{} // those that may need another form
 	parts           *tier.Parts
 }
 
-// New returns the empty state of the node of that name.
+// New returns an empty state for the node of that name.
 func New(node string, options Options) *State {
 	s := &State{
 		options: options,
@@ -117,10 +117,10 @@ func New(node string, options Options) *State {
 	return s
 }
 
-// Observe returns how many flows of each family the table counts at most; 0 is none.
+// Observe returns the most flows of each family that the table counts; 0 means none.
 func (s *State) Observe() uint32 { return s.options.Observe }
 
-// Leaving has f called, inside of an event, with each address that a pod loses. It must not call the state.
+// Leaving makes the state call f, inside an event, with each address that a pod loses. f must not call the state.
 func (s *State) Leaving(f func(netip.Addr, policy.Pod)) { s.leaving = f }
 
 // SetNamespace sets the labels of a namespace.
@@ -129,35 +129,34 @@ func (s *State) SetNamespace(name string, labels map[string]string) {
 	s.relist(name)
 }
 
-// DeleteNamespace forgets a namespace. Its pods, if there still are any, are matched by no namespaceSelector from now
-// on.
+// DeleteNamespace forgets a namespace. No namespaceSelector matches its remaining pods, if any.
 func (s *State) DeleteNamespace(name string) {
-	_ = s.SetNamespaceMode(name, nil) // none is no error
+	_ = s.SetNamespaceMode(name, nil) // no annotations: no error
 	s.index.DeleteNamespace(name)
 	s.relist(name)
 }
 
-// SetPod adds p or replaces the pod of its name. The state keeps p's labels and slices; they are not changed
+// SetPod adds p or replaces the pod of its name. The state keeps p's labels and slices; the caller must not change them
 // afterwards.
 func (s *State) SetPod(p policy.Pod) { s.index.SetPod(p) }
 
 // DeletePod forgets a pod.
 func (s *State) DeletePod(name types.NamespacedName) { s.index.DeletePod(name) }
 
-// KnowsPod says whether the API has told of a pod.
+// KnowsPod says whether the API has reported a pod.
 func (s *State) KnowsPod(name types.NamespacedName) bool { return s.index.Pod(name) != nil }
 
-// SetSandbox adds a sandbox or replaces the one of its id. Those of other nodes do not count.
+// SetSandbox adds a sandbox or replaces the one with its id. It ignores those of other nodes.
 func (s *State) SetSandbox(b policy.Sandbox) { s.index.SetSandbox(b) }
 
-// DeleteSandbox forgets a sandbox: its addresses are the API's to tell again.
+// DeleteSandbox forgets a sandbox: the API decides its addresses again.
 func (s *State) DeleteSandbox(id string) { s.index.DeleteSandbox(id) }
 
 // Sandboxes returns the sandboxes of this node by id.
 func (s *State) Sandboxes() []policy.Sandbox { return s.index.Sandboxes() }
 
-// Settled says whether the table has all that follows from a sandbox: nothing of it is left for a next [State.Portion].
-// One that is not known is settled.
+// Settled says whether the table is complete for a sandbox, with nothing left for another [State.Portion]. An unknown
+// one is settled.
 func (s *State) Settled(id string) bool {
 	p := s.index.SandboxPod(id)
 	if p == nil {
@@ -174,7 +173,7 @@ func (s *State) Settled(id string) bool {
 	return true
 }
 
-// setDispatch sends what the pod at a local address sends and gets to the isolations of its identity.
+// setDispatch sends the traffic of the pod at a local address to the isolations of its identity.
 func (s *State) setDispatch(a netip.Addr, p *pod) {
 	var ways [2]frame.Way
 	for d, iso := range p.Identity.Own.local.isolations {
@@ -195,7 +194,7 @@ func (s *State) setDispatch(a netip.Addr, p *pod) {
 	s.frame.SetPod(a, p.Text, ways)
 }
 
-// unsetDispatch takes a local address out of the maps.
+// unsetDispatch removes a local address from the maps.
 func (s *State) unsetDispatch(a netip.Addr) {
 	if len(s.quarantines) > 0 {
 		s.troubleVersion++
@@ -204,7 +203,7 @@ func (s *State) unsetDispatch(a netip.Addr) {
 }
 
 // SetPolicy adds np or replaces the policy of its name; np is not kept. The error names what does not compile; the
-// policy is in force all the same, narrowed: see [spec.Compile].
+// policy is still in force, narrowed: see [spec.Compile].
 func (s *State) SetPolicy(np *networkingv1.NetworkPolicy) error {
 	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
 	old := s.policies.Get(name)
@@ -225,7 +224,7 @@ func (s *State) DeletePolicy(name types.NamespacedName) {
 	}
 }
 
-// replacePolicy puts p, or nothing, in the place of the policy of that name.
+// replacePolicy replaces the policy of that name by p, or deletes it if p is nil.
 func (s *State) replacePolicy(name types.NamespacedName, p *book.Policy) {
 	s.endQuarantines(name)
 	maps.Copy(s.dirtyIsolations, s.joined[name])
@@ -239,7 +238,7 @@ func (s *State) replacePolicy(name types.NamespacedName, p *book.Policy) {
 	s.dirtyLocal(name.Namespace, func(id *identity) bool { return old.Selects(id) || p.Selects(id) })
 }
 
-// dirtyLocal has the isolations found anew of the local identities of a namespace that may have others.
+// dirtyLocal marks the local identities of a namespace to find their isolations again.
 func (s *State) dirtyLocal(namespace string, may func(*identity) bool) {
 	for id := range s.index.Inhabited() {
 		if id.Namespace.Name == namespace && may(id) {
@@ -248,8 +247,8 @@ func (s *State) dirtyLocal(namespace string, may func(*identity) bool) {
 	}
 }
 
-// Changed says whether the table may be another than when [nft.Table.Take] was last called. It costs nothing: most
-// events of a large cluster change nothing on a node.
+// Changed says whether the table may have changed since [nft.Table.Take] was last called. It costs nothing: most events
+// of a large cluster change nothing on a node.
 func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
 
 // Incomplete says whether the table is not yet what the objects imply.
@@ -275,7 +274,7 @@ func (s *State) Policies() iter.Seq[types.NamespacedName] {
 // Namespaces yields the names of all namespaces, in Name, that have been set.
 func (s *State) Namespaces() iter.Seq[types.NamespacedName] { return s.index.NamespaceNames() }
 
-// ParseFlows is as [policy.Cluster.ParseFlows]; own are the addresses of the state's node.
+// ParseFlows is like [policy.Cluster.ParseFlows]; own are the addresses of the state's node.
 func (s *State) ParseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, error) {
 	return s.index.ParseFlows(src, dst, own)
 }

@@ -12,25 +12,25 @@ import (
 // Summary counts what a state holds and what its table enforces.
 type Summary struct {
 	Pods       int    // of the cluster
-	NodePods   int    // of this node, those of the host network too
-	LocalPods  int    // of this node, with an address that policy may know them by
+	NodePods   int    // of this node, including the host network's
+	LocalPods  int    // of this node, with an address of their own
 	Isolated   [2]int // pods of this node that a policy isolates, by [policy.Direction]
-	Audited    [2]int // pods of this node that audited policies are asked about, by [policy.Direction]
+	Audited    [2]int // pods of this node that audited policies select, by [policy.Direction]
 	Policies   int    // of the cluster
-	InEffect   int    // policies that isolate a pod of this node, as they are written
-	Auditing   int    // policies of the cluster that are only audited, as they are written
-	Troubled   [5]int // policies that are not in force as they are written, by their worst [book.TroubleKind]
+	InEffect   int    // policies that isolate a pod of this node, as written
+	Auditing   int    // policies of the cluster that are only audited, as written
+	Troubled   [5]int // policies not in force as written, by their worst [book.TroubleKind]
 	Isolations int    // chains of policies
 
 	ClusterPolicies int // ClusterNetworkPolicies
-	ClusterInEffect int // those that are enforced, with a rule for a pod of this node
-	ClusterAuditing int // those that are only audited
+	ClusterInEffect int // enforced ones with a rule for a pod of this node
+	ClusterAuditing int // audited ones
 
 	Sets     int // sets and maps of the table
 	Elements int // in all of them
 }
 
-// Summary counts. Its cost is proportional to the number of policies and of namespaces, not to that of pods.
+// Summary returns the counts. Its cost is proportional to the number of policies and namespaces, not of pods.
 func (s *State) Summary() Summary {
 	sum := Summary{NodePods: len(s.index.Local()), Isolations: len(s.isolations)}
 	for p := range s.index.Local() {
@@ -85,7 +85,7 @@ func (s *State) Summary() Summary {
 	return sum
 }
 
-// HasNamespace says whether there is a namespace of that name, or a pod or policy in it.
+// HasNamespace says whether a namespace of that name exists, or a pod or policy in it.
 func (s *State) HasNamespace(name string) bool {
 	return s.index.Namespaces()[name] != nil || s.policies.In(name) != nil
 }

@@ -16,17 +16,17 @@ import (
 type NodeTrace struct {
 	Node string
 	trace.Trail
-	Incomplete bool               // the table is not yet what the objects imply: see [State.Incomplete]
-	OverLimit  []policy.PodExcess // of the pods of the node, if its table was made for the question
+	Incomplete bool               // the table is not yet complete, see [State.Incomplete]
+	OverLimit  []policy.PodExcess // of the node's pods, if its table was made for this question
 }
 
-// Trace follows a flow through the state's table as it is.
+// Trace follows a flow through the state's current table.
 func (s *State) Trace(f policy.Flow) (NodeTrace, error) {
 	trail, err := trace.Follow(s.table, frame.PacketOf(f))
 	if err != nil {
 		return NodeTrace{}, fmt.Errorf("follow the flow through the table of node %s: %w", s.index.Node(), err)
 	}
-	trail.Steps = slices.DeleteFunc(trail.Steps, func(step trace.Step) bool { // which decide nothing
+	trail.Steps = slices.DeleteFunc(trail.Steps, func(step trace.Step) bool { // those decide nothing
 		return observe.Counts(step.Chain) || observe.Counts(step.Verdict.Chain)
 	})
 	return NodeTrace{Node: s.index.Node(), Trail: trail, Incomplete: s.Incomplete()}, nil

@@ -8,7 +8,7 @@ import (
 	"github.com/netpold/netpold/translate/book"
 )
 
-// Troubles yields what is wrong with policies at the moment, in no order. Its cost does not depend on the size of the
+// Troubles yields what is currently wrong with policies, in no order. Its cost does not depend on the size of the
 // cluster.
 func (s *State) Troubles() iter.Seq[book.Trouble] {
 	return func(yield func(book.Trouble) bool) {
@@ -24,5 +24,5 @@ func (s *State) Troubles() iter.Seq[book.Trouble] {
 	}
 }
 
-// TroubleVersion is another number after each change of what [State.Troubles] yields.
+// TroubleVersion changes whenever the result of [State.Troubles] does.
 func (s *State) TroubleVersion() uint64 { return s.troubleVersion + s.policies.Version }

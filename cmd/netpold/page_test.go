@@ -216,7 +216,7 @@ func bothActs() []act {
 		{do: `arrow("monitoring/prometheus", "shop/db")`, want: []string{"monitoring/prometheus → shop/db\nTCP 9090",
 			"Admin: shop-guard rule 1 `monitoring` accepts: TCP 9090", "action: Accept",
 			"Admin: shop-guard rule 2 `no-ssh` denies: TCP 22", "denied: no rule allows the rest",
-			"nearest: shop/metrics spec.ingress[0]: tier Admin has decided about all that it allows"}},
+			"nearest: shop/metrics spec.ingress[0]: tier Admin has already decided everything that it allows"}},
 		{do: `card("shop/web"); why("to", "kube-system/coredns")`, want: []string{
 			"no NetworkPolicy isolates it\nBaseline: base rule 1 `not-from-web` denies: all"}},
 		{do: `card("shop/web"); link("shop/db")`, want: []string{"shop/web → shop/db\ndenied",

@@ -105,7 +105,7 @@ func TestSuggest(t *testing.T) {
 			stderr: []string{"--external=16: want exact, 24 or any"}, withoutOutput: true},
 		"not flows": {args: []string{"-f", write("drops.json", `{"src":{},"dst":{}}`), "-f", cluster},
 			exit: command.ExitError, withoutOutput: true, stderr: []string{
-				"drops.json: line 1: it is not a flow: there is no from.address " +
+				"drops.json: line 1: not a flow: from.address is missing " +
 					`(it may be a line of "netpold drops -o json")`}},
 		"no file": {args: []string{"-f", "none.json"}, exit: command.ExitError, withoutOutput: true,
 			stderr: []string{"none.json: no such file"}},

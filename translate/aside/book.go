@@ -12,30 +12,30 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Quarantine sets aside an isolation, a list of the tiers or, for one direction, an address of a pod.
+// Quarantine sets aside an isolation, a list of the tiers or, in one direction, a pod's address.
 //
-// The pods of the isolation are isolated as before, by a chain of another name and without sets, and nothing is allowed
-// to them but what always is. Nothing of the table is left that only the isolation needs. The address is in no set or
-// map of every table, but in a set of its own, by which all is denied to it or from it that is not always allowed.
+// The pods of the isolation stay isolated, by a chain of another name without sets, and are allowed only what always
+// is. Everything in the table that only the isolation needs is removed. The address is in none of the usual sets and
+// maps, but in a set of its own, which denies everything to or from it except what is always allowed.
 type Quarantine struct {
 	Key    string // of the isolation, the list or the address: see [Ownership]
-	Reason string // "" while it is only suspected: then it is no trouble that anybody is told of
-	Open   bool   // the address is in no set that denies it either, which was refused too: no policy is enforced there
+	Reason string // "" while it is only a suspect, which is not reported
+	Open   bool   // the denying set refused the address, too: no policy is enforced for it
 }
 
-// Record is what is known of a quarantine. It is remembered while its policies are as they are: pods come and go.
+// Record is what is known about a quarantine. It is kept while its policies stay the same, since pods come and go.
 type Record struct {
 	Quarantine
-	Kind     frame.Kind // of the isolation, when it was set aside
-	Address  netip.Addr // not valid: an isolation or a list is set aside
+	Kind     frame.Kind // of the isolation when it was set aside
+	Address  netip.Addr // not valid for an isolation or a list
 	Policies []types.NamespacedName
-	Released bool // it is tried again, and it is not known yet how that ends
+	Released bool // being retried; the outcome is not known yet
 }
 
-// Book is what is set aside, or was not absolved yet, by key.
+// Book has what is set aside or not yet absolved, by key.
 type Book map[string]*Record
 
-// At returns what is set aside by a key, or nil.
+// At returns what is set aside at a key, or nil.
 func (b Book) At(key string) *Record {
 	if r := b[key]; r != nil && !r.Released {
 		return r
@@ -51,7 +51,7 @@ func (b Book) AtAddress(d policy.Direction, a netip.Addr) *Record {
 	return b.At(AddressKey(d, a))
 }
 
-// Absolve forgets what was released, and says how much that was.
+// Absolve forgets what was released, and returns how many that were.
 func (b Book) Absolve() int {
 	before := len(b)
 	maps.DeleteFunc(b, func(_ string, r *Record) bool { return r.Released })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package aside keeps account of what is set aside, since the kernel refuses it: isolations, lists of the tiers, and
-// addresses of pods. It also says which of them an object of a table is there for, so that what is refused leads to
-// what is to be set aside.
+// Package aside keeps track of what is set aside because the kernel refuses it: isolations, lists of the tiers, and pod
+// addresses. It also says which of them an object of a table belongs to, so that a refused object leads to what must be
+// set aside.
 package aside

@@ -9,19 +9,19 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// StandInKey is the key of what stands in for the isolation or list of a key. No isolation's own key ends so.
+// StandInKey is the key of the stand-in for the isolation or list with a key. No isolation's own key ends like that.
 func StandInKey(key string) string { return key + "\n\nquarantined" }
 
 // ListKey is the key of the quarantine of a list.
 func ListKey(list string) string { return "list\n" + list }
 
-// ListOf returns the list of a key; ok is false if it is not one's.
+// ListOf returns the list of a key; ok is false for other keys.
 func ListOf(key string) (list string, ok bool) { return strings.CutPrefix(key, "list\n") }
 
-// AddressKey is the key of the quarantine of an address in a direction. No isolation's key is without a line break.
+// AddressKey is the key of the quarantine of an address in a direction. Every isolation's key has a line break.
 func AddressKey(d policy.Direction, a netip.Addr) string { return d.String() + " " + a.String() }
 
-// AddressOf returns the address of a key, and its direction; ok is false if it is not one's.
+// AddressOf returns the address and direction of a key; ok is false for other keys.
 func AddressOf(key string) (d policy.Direction, a netip.Addr, ok bool) {
 	for _, d := range policy.Directions() {
 		if text, found := strings.CutPrefix(key, d.String()+" "); found {

@@ -21,21 +21,21 @@ type Owner struct {
 	Chain     string
 	Kind      frame.Kind
 	StandsIn  bool                 // for one that is set aside
-	Addresses iter.Seq[netip.Addr] // of its pods of the node
+	Addresses iter.Seq[netip.Addr] // of its pods on the node
 }
 
-// Ownership says which isolations, and which lists of the tiers, the objects of a table are there for.
+// Ownership says which isolations and which lists of the tiers the objects of a table belong to.
 type Ownership struct {
 	book    Book
 	owners  []Owner
 	decided func(policy.Direction, netip.Addr) bool
-	sets    map[string][]string // the keys of their quarantines; "" is of what stands in for one that is set aside
+	sets    map[string][]string // quarantine keys; "" for a stand-in
 	chains  map[string][]string
 	weight  map[string]int
 }
 
-// NewOwnership returns who of the owners owns what in a table as it is; decided says whether one has an address in a
-// direction. Its cost is that of the whole table.
+// NewOwnership returns which owner owns what in a table; decided says whether an owner has an address in a direction.
+// Its cost is proportional to the whole table.
 func NewOwnership(t *nft.Table, owners []Owner, b Book, decided func(policy.Direction, netip.Addr) bool) *Ownership {
 	o := &Ownership{b, owners, decided, make(map[string][]string), make(map[string][]string), make(map[string]int)}
 	for _, owner := range owners {
@@ -56,8 +56,8 @@ func NewOwnership(t *nft.Table, owners []Owner, b Book, decided func(policy.Dire
 	return o
 }
 
-// Of returns what an operation would not be without, as quarantines without a reason; none for what every table has,
-// what is deleted, and what is quarantined already. An element that every table has a set for is of the pod's address.
+// Of returns the owners of an operation, as quarantines without a reason; none for objects of every table, deletions,
+// and what is quarantined already. An element of a set that every table has belongs to the pod's address.
 func (o *Ownership) Of(op nft.Op) []Quarantine {
 	if all := o.closing(op); all != nil {
 		return all
@@ -74,7 +74,7 @@ func (o *Ownership) Of(op nft.Op) []Quarantine {
 	return all
 }
 
-// of returns the keys of what an operation would not be without.
+// of returns the keys of an operation's owners.
 func (o *Ownership) of(op nft.Op) []string {
 	switch op.Verb {
 	case nft.AddChain, nft.FlushChain, nft.AddRule:
@@ -91,7 +91,7 @@ func (o *Ownership) of(op nft.Op) []string {
 	return nil
 }
 
-// ofAudit returns all that audit in a direction if a chain or set is one that they lead to; else owners.
+// ofAudit returns all auditing isolations of a direction if a chain or set is one that they lead to; otherwise owners.
 func (o *Ownership) ofAudit(name string, owners []string) []string {
 	d, ok := frame.OfAudit(name)
 	if !ok {
@@ -105,7 +105,7 @@ func (o *Ownership) ofAudit(name string, owners []string) []string {
 	return owners
 }
 
-// ofPod returns whose an element is of the sets and maps that have the pods of the node.
+// ofPod returns the owners of an element of the sets and maps of the node's pods.
 func (o *Ownership) ofPod(set string, e nft.Element) []Quarantine {
 	var all []Quarantine
 	for _, f := range nft.Families() {
@@ -122,7 +122,7 @@ func (o *Ownership) ofPod(set string, e nft.Element) []Quarantine {
 	return all
 }
 
-// closing returns the addresses that an operation closes, as open.
+// closing returns the addresses that an operation denies, as open: if it is refused, they are.
 func (o *Ownership) closing(op nft.Op) []Quarantine {
 	var all []Quarantine
 	for _, q := range o.book {
@@ -133,7 +133,7 @@ func (o *Ownership) closing(op nft.Op) []Quarantine {
 	return all
 }
 
-// Changed returns the keys of the isolations without which a transaction would not be what it is, the lightest first.
+// Changed returns the keys of the isolations that a transaction changes, the lightest first.
 func (o *Ownership) Changed(tx *nft.Transaction) []string {
 	keys := make(map[string]struct{})
 	for _, op := range tx.Ops {
@@ -147,7 +147,7 @@ func (o *Ownership) Changed(tx *nft.Transaction) []string {
 					keys[key] = struct{}{}
 				}
 			}
-			if len(all) > 0 && o.sets[op.Set.Name] != nil { // the same for each
+			if len(all) > 0 && o.sets[op.Set.Name] != nil { // the same for each element
 				break
 			}
 		}

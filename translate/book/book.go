@@ -19,19 +19,19 @@ import (
 
 // Policies are the NetworkPolicies of a cluster, and the modes of its namespaces.
 type Policies struct {
-	Version uint64 // another number after each change of what [Policies.Rejections] yields
+	Version uint64 // changes whenever the result of [Policies.Rejections] does
 
 	all      map[string]map[string]*Policy // by namespace and name
-	modes    map[string]mode               // of namespaces that have one
+	modes    map[string]mode               // of namespaces with a mode
 	shared   map[string][]string           // keys of selectors, by namespace: see [maxShared]
-	rejected map[*Policy]struct{}          // that do not compile in full
+	rejected map[*Policy]struct{}          // policies that do not compile in full
 }
 
-// mode is the mode of the policies of a namespace that say none.
+// mode is the mode of a namespace's policies that have none of their own.
 type mode struct {
 	spec.Mode
 	written map[string]string // the annotation
-	err     error             // it is no mode
+	err     error             // not a valid mode
 }
 
 // NewPolicies returns no policies.
@@ -45,7 +45,7 @@ func NewPolicies() *Policies {
 // Get returns the policy of that name, or nil.
 func (b *Policies) Get(name types.NamespacedName) *Policy { return b.all[name.Namespace][name.Name] }
 
-// In returns the policies of a namespace by name; not to be changed.
+// In returns the policies of a namespace by name; the caller must not change the map.
 func (b *Policies) In(namespace string) map[string]*Policy { return b.all[namespace] }
 
 // All yields all policies.
@@ -61,8 +61,8 @@ func (b *Policies) All() iter.Seq[*Policy] {
 	}
 }
 
-// Put puts p, or nothing, in the place of the policy of that name, and returns that one. It says whether the shared
-// selectors of the namespace are others, so that its isolations have to be built anew.
+// Put replaces the policy of that name by p, or deletes it if p is nil, and returns the old one. It says whether the
+// shared selectors of the namespace changed, so that its isolations must be rebuilt.
 func (b *Policies) Put(name types.NamespacedName, p *Policy) (old *Policy, reshared bool) {
 	in := b.all[name.Namespace]
 	old = in[name.Name]
@@ -87,8 +87,8 @@ func (b *Policies) Put(name types.NamespacedName, p *Policy) (old *Policy, resha
 	return old, b.reshare(name.Namespace, old, p)
 }
 
-// SetMode sets the mode of a namespace from its annotations, and says whether it is another. The error is a value that
-// is no mode.
+// SetMode sets the mode of a namespace from its annotations, and says whether that changed it. An invalid mode is an
+// error.
 func (b *Policies) SetMode(namespace string, annotations map[string]string) (changed bool, err error) {
 	written := policy.ModeOf(annotations)
 	if maps.Equal(b.modes[namespace].written, written) {
@@ -107,7 +107,7 @@ func (b *Policies) SetMode(namespace string, annotations map[string]string) (cha
 	return true, next.err
 }
 
-// WrittenMode returns the annotation of the mode of a namespace, or nil.
+// WrittenMode returns the mode annotation of a namespace, or nil.
 func (b *Policies) WrittenMode(namespace string) map[string]string { return b.modes[namespace].written }
 
 // WrittenModes yields them by namespace.
@@ -149,7 +149,8 @@ func (b *Policies) Selecting(namespace string, l labels.Labels, d policy.Directi
 
 func byName(a, b types.NamespacedName) int { return cmp.Compare(a.Name, b.Name) }
 
-// Rejections yields what does not compile in full: each policy; for a mode that is none, those that it is for.
+// Rejections yields what does not compile in full: each such policy, and for an invalid mode the policies that it
+// concerns.
 func (b *Policies) Rejections() iter.Seq[Trouble] {
 	return func(yield func(Trouble) bool) {
 		for p := range b.rejected {
@@ -180,7 +181,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// Sizes returns how much the book remembers, for the tests that look for leaks.
+// Sizes returns how much the book remembers, for tests that look for leaks.
 func (b *Policies) Sizes() map[string]int {
 	sizes := map[string]int{"shared": len(b.shared), "rejected": len(b.rejected)}
 	for p := range b.All() {

@@ -19,11 +19,11 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// ClusterPolicies are the ClusterNetworkPolicies of a cluster, and what their rules see of its nodes.
+// ClusterPolicies are the ClusterNetworkPolicies of a cluster, and the nodes as nodes peers see them.
 type ClusterPolicies struct {
 	all     map[string]*ClusterPolicy
 	nodes   map[string]policy.NodePeer
-	denying map[string]policy.ClusterRuleRef // see [ClusterPolicies.Denying]; nil: to be found anew
+	denying map[string]policy.ClusterRuleRef // see [ClusterPolicies.Denying]; nil: not computed
 	ordered []*ClusterPolicy                 // in the order in which they are asked; nil: to be found anew
 }
 
@@ -35,7 +35,7 @@ func NewClusterPolicies() *ClusterPolicies {
 // Get returns the policy of that name, or nil.
 func (b *ClusterPolicies) Get(name string) *ClusterPolicy { return b.all[name] }
 
-// Len is how many policies there are.
+// Len returns the number of policies.
 func (b *ClusterPolicies) Len() int { return len(b.all) }
 
 // All yields all policies.
@@ -44,8 +44,8 @@ func (b *ClusterPolicies) All() iter.Seq[*ClusterPolicy] { return maps.Values(b.
 // Names yields the names of all policies, in Name.
 func (b *ClusterPolicies) Names() iter.Seq[types.NamespacedName] { return inNoNamespace(b.all) }
 
-// Set adds p or replaces the policy of its name, and returns that one, or nil, and what it is now: the same if it says
-// the same.
+// Set adds p or replaces the policy of its name, and returns the old one, or nil, and the new one, which is the old one
+// if p says the same.
 func (b *ClusterPolicies) Set(p policy.ClusterPolicy) (old, next *ClusterPolicy) {
 	old, next = b.all[p.Name], &ClusterPolicy{Name: p.Name, source: p}
 	text, _ := json.Marshal([]any{p.Spec, p.Unread}) // of plain fields
@@ -73,13 +73,13 @@ func (b *ClusterPolicies) Delete(name string) *ClusterPolicy {
 	return old
 }
 
-// Nodes are what nodes peers see of the nodes, by name; not to be changed.
+// Nodes returns the nodes as nodes peers see them, by name; the caller must not change the map.
 func (b *ClusterPolicies) Nodes() map[string]policy.NodePeer { return b.nodes }
 
 // NodeNames yields the names of these nodes, in Name.
 func (b *ClusterPolicies) NodeNames() iter.Seq[types.NamespacedName] { return inNoNamespace(b.nodes) }
 
-// SetNode sets what a nodes peer sees of a node, and says whether it is something else.
+// SetNode sets a node as nodes peers see it, and says whether that changed anything.
 func (b *ClusterPolicies) SetNode(n policy.NodePeer) bool {
 	old, known := b.nodes[n.Name]
 	if known && maps.Equal(old.Labels, n.Labels) && slices.Equal(old.Addresses, n.Addresses) {
@@ -89,15 +89,15 @@ func (b *ClusterPolicies) SetNode(n policy.NodePeer) bool {
 	return true
 }
 
-// DeleteNode forgets what a nodes peer sees of a node, and says whether that was anything.
+// DeleteNode forgets a node, and says whether it was known.
 func (b *ClusterPolicies) DeleteNode(name string) bool {
 	_, known := b.nodes[name]
 	delete(b.nodes, name)
 	return known
 }
 
-// Asked returns the policies that have rules of a tier for pods in a direction, in the order in which they are asked:
-// those that are enforced, and in a tier that audits all. The pods are those that in is true of the peers of.
+// Asked returns the policies with rules of a tier for pods in a direction, in order of evaluation: the enforced ones,
+// or in an auditing tier all. in says whether a peer matches the pods.
 func (b *ClusterPolicies) Asked(t frame.Tier, d policy.Direction, in func(spec.Peer) bool) []*ClusterPolicy {
 	var all []*ClusterPolicy
 	for _, p := range b.inOrder() {
@@ -118,12 +118,11 @@ func (b *ClusterPolicies) inOrder() []*ClusterPolicy {
 	return b.ordered
 }
 
-// Auditing is what audited ClusterNetworkPolicies have for pods in a direction.
+// Auditing says what audited ClusterNetworkPolicies have for pods in a direction.
 type Auditing struct {
 	Of [2]bool // rules, by tier
 
-	// Unaccepts says that a rule of tier Admin is among them that passes something on, beside an enforced one that
-	// accepts.
+	// Unaccepts says that an audited rule of tier Admin passes something on, beside an enforced one that accepts.
 	Unaccepts bool
 }
 
@@ -145,8 +144,8 @@ func (b *ClusterPolicies) Auditing(d policy.Direction, in func(spec.Peer) bool) 
 	return a
 }
 
-// RuleOf returns the rule that a chain denies by, and false for a name that no such chain can have. Of a rule that is
-// not known any more, the name of the policy may have been cut.
+// RuleOf returns the rule that a chain denies for, and false for a name that no such chain can have. If the rule is no
+// longer known, the policy's name may be truncated.
 func (b *ClusterPolicies) RuleOf(chain string) (policy.ClusterRuleRef, bool) {
 	cut, ok := frame.ParseTierRule(chain)
 	if !ok {
@@ -173,8 +172,8 @@ func refTo(r frame.TierRule, name string) policy.ClusterRuleRef {
 	}
 }
 
-// Denying returns the rules that are enforced and deny something, by the names of their chains; not to be changed. They
-// are found anew when policies have changed.
+// Denying returns the enforced rules that deny something, by the names of their chains; the caller must not change the
+// map. It is computed anew after policies have changed.
 func (b *ClusterPolicies) Denying() map[string]policy.ClusterRuleRef {
 	if b.denying != nil {
 		return b.denying
@@ -205,15 +204,15 @@ func (b *ClusterPolicies) Rejections() iter.Seq[Trouble] {
 	}
 }
 
-// Ties returns the policies that have the tier and priority of another one: of each, the names in the order in which
-// they are asked.
+// Ties returns the policies that share tier and priority with another: for each such group, the names in order of
+// evaluation.
 func (b *ClusterPolicies) Ties() [][]string {
 	var c policy.Cluster
 	b.AddTo(&c, nil)
 	return c.Ties()
 }
 
-// AddTo adds to c the policies as they were given, and the nodes that which is true of; nil: all nodes.
+// AddTo adds to c the policies as given, and the nodes for which which is true; nil adds all nodes.
 func (b *ClusterPolicies) AddTo(c *policy.Cluster, which func(policy.NodePeer) bool) {
 	for _, p := range b.all {
 		c.ClusterPolicies = append(c.ClusterPolicies, p.source)
@@ -225,7 +224,7 @@ func (b *ClusterPolicies) AddTo(c *policy.Cluster, which func(policy.NodePeer) b
 	}
 }
 
-// inNoNamespace yields the keys of m as names.
+// inNoNamespace yields the keys of m as names without a namespace.
 func inNoNamespace[T any](m map[string]T) iter.Seq[types.NamespacedName] {
 	return func(yield func(types.NamespacedName) bool) {
 		for name := range m {

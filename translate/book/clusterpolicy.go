@@ -15,7 +15,7 @@ import (
 // ClusterPolicy is a ClusterNetworkPolicy.
 type ClusterPolicy struct {
 	Name string
-	Hash string // of what counts of it
+	Hash string // of its meaning
 	Err  error  // what does not compile
 
 	source   policy.ClusterPolicy
@@ -32,7 +32,7 @@ func (p *ClusterPolicy) Rules(d policy.Direction) []spec.ClusterRule { return p.
 // Depends says whether rules of a direction depend on more than their text: the names of ports, or the nodes.
 func (p *ClusterPolicy) Depends(d policy.Direction) bool { return p.depends[d] }
 
-// Selects says whether pods are subjects of p, which may be nil: those that in is true of the peers of.
+// Selects says whether pods are subjects of p, which may be nil. in says whether a peer matches the pods.
 func (p *ClusterPolicy) Selects(in func(spec.Peer) bool) bool {
 	return p != nil && slices.ContainsFunc(p.compiled.Subject, in)
 }
@@ -42,7 +42,7 @@ func (p *ClusterPolicy) AsksNodes() bool {
 	return slices.ContainsFunc(p.Rules(policy.Egress), func(r spec.ClusterRule) bool { return len(r.Nodes) > 0 })
 }
 
-// tier is the one that the policy counts in.
+// tier is the tier in which the policy counts.
 func (p *ClusterPolicy) tier() frame.Tier {
 	if p.compiled.Tier == v1alpha2.BaselineTier {
 		return frame.Baseline

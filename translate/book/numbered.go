@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// Numbers returns the numbers that the named ports of some policies' ingress rules have in pods with those ports. An
-// egress port's name is the matter of each peer: then it is nil.
+// Numbers returns the numbers that the named ports of some policies' ingress rules have in pods with these ports. For
+// egress, where each peer resolves the name, it is nil.
 func (b *Policies) Numbers(d policy.Direction, of []types.NamespacedName,
 	ports []policy.NamedPort) map[policy.NamedPort]nft.Ports {
 	if d == policy.Egress {
@@ -30,8 +30,8 @@ func (b *Policies) Numbers(d policy.Direction, of []types.NamespacedName,
 	return numbers
 }
 
-// Numbered yields the rules of some policies in a direction, each with the index of its policy. In those of ingress,
-// [Policies.Numbers] are in the place of the names of ports.
+// Numbered yields the rules of some policies in a direction, each with the index of its policy. For ingress,
+// [Policies.Numbers] replace the names of ports.
 func (b *Policies) Numbered(d policy.Direction, of []types.NamespacedName,
 	numbers map[policy.NamedPort]nft.Ports) iter.Seq2[int, spec.Rule] {
 	return func(yield func(int, spec.Rule) bool) {

@@ -16,8 +16,8 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// Policy is a NetworkPolicy. Most policies select no pod of this node: of them it keeps what tells that, and the text
-// in its shortest form.
+// Policy is a NetworkPolicy. Most policies select no pod of this node: for them it keeps only what tells that, and the
+// text in its shortest form.
 type Policy struct {
 	Name     types.NamespacedName
 	Pods     labels.Selector
@@ -26,12 +26,12 @@ type Policy struct {
 
 	text     []byte // of the spec, as protobuf
 	mode     spec.Mode
-	written  map[string]string // the annotation of the mode, if there is one
+	written  map[string]string // the mode annotation, if there is one
 	shared   []string          // see [sharedKeys]
-	compiled *[2][]spec.Rule   // by Direction; nil if not needed at the moment
+	compiled *[2][]spec.Rule   // by Direction; nil until needed
 }
 
-// Compile returns np as a Policy, or old if it says the same; old may be nil, and np is not kept. The error is of what
+// Compile returns np as a Policy, or old if that says the same; old may be nil, and np is not kept. It fails only if np
 // cannot be kept at all; what does not compile is in Err.
 func Compile(np *networkingv1.NetworkPolicy, old *Policy) (*Policy, error) {
 	name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
@@ -43,17 +43,17 @@ func Compile(np *networkingv1.NetworkPolicy, old *Policy) (*Policy, error) {
 	if old != nil && bytes.Equal(old.text, text) && maps.Equal(old.written, written) {
 		return old, nil
 	}
-	compiled, err := spec.Compile(np) // of the rules most are of no use on this node
+	compiled, err := spec.Compile(np) // most rules are of no use on this node
 	return &Policy{
 		Name: name, Pods: compiled.Pods, Isolates: compiled.Isolates, Err: err,
 		text: text, mode: compiled.Mode, written: written, shared: sharedKeys(compiled.Rules),
 	}, nil
 }
 
-// Selects says whether pods with labels are the policy's, which may be nil.
+// Selects says whether p, which may be nil, selects pods with labels.
 func (p *Policy) Selects(l labels.Labels) bool { return p != nil && p.Pods.Matches(l) }
 
-// Source returns the policy as it was given: its name and what matters to its meaning.
+// Source returns the policy as given: its name and whatever matters to its meaning.
 func (p *Policy) Source() *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{
 		Namespace: p.Name.Namespace, Name: p.Name.Name, Annotations: p.written}}
@@ -64,14 +64,14 @@ func (p *Policy) Source() *networkingv1.NetworkPolicy {
 // Rules returns what the policy allows in a direction.
 func (p *Policy) Rules(d policy.Direction) []spec.Rule {
 	if p.compiled == nil {
-		compiled, _ := spec.Compile(p.Source()) // the error is known
+		compiled, _ := spec.Compile(p.Source()) // the error is known already
 		p.compiled = &compiled.Rules
 	}
 	return p.compiled[d]
 }
 
-// Compiled says whether the policy keeps its rules, which [Policy.Rules] made.
+// Compiled says whether the policy holds its compiled rules, see [Policy.Rules].
 func (p *Policy) Compiled() bool { return p.compiled != nil }
 
-// Shrink forgets the rules until they are asked for again.
+// Shrink drops the compiled rules until they are needed again.
 func (p *Policy) Shrink() { p.compiled = nil }

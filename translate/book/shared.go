@@ -12,12 +12,12 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// maxShared is how many namespaceSelectors of the policies of a namespace have sets that its isolations share and that
-// take nothing of their limits: the first ones by their keys. Else each pod might have others, and the sets of all of
-// them the whole cluster.
+// maxShared is how many namespaceSelectors of a namespace's policies, the first by key, have sets that its isolations
+// share and that do not count for their limits. Otherwise each pod might have different ones, each with a set of the
+// whole cluster.
 const maxShared = 8
 
-// sharedKeys returns the first of the keys of the selectors in rules that [IsShared] is true of.
+// sharedKeys returns the first keys of the selectors in rules for which [IsShared] is true.
 func sharedKeys(rules [2][]spec.Rule) []string {
 	keys := make(map[string]struct{})
 	for _, r := range slices.Concat(rules[:]...) {
@@ -33,8 +33,8 @@ func sharedKeys(rules [2][]spec.Rule) []string {
 	return firstShared(slices.Collect(maps.Keys(keys)))
 }
 
-// IsShared says whether a peer is pods of whole namespaces of which there may be any number of distinct ones. Of those
-// that ask for the value of one label, no more have any pods than namespaces have labels.
+// IsShared says whether a peer is pods of whole namespaces by a kind of selector of which there may be any number.
+// (Selectors for one label's value are excluded: no more of them have pods than namespaces have labels.)
 func IsShared(p spec.Peer) bool {
 	if !p.Whole() || p.Namespaces == nil || p.Namespaces.Empty() {
 		return false
@@ -56,8 +56,8 @@ func firstShared(keys []string) []string {
 // Shared returns the keys of the shared selectors of a namespace.
 func (b *Policies) Shared(namespace string) []string { return b.shared[namespace] }
 
-// reshare brings the shared selectors of a namespace up to date, of which a policy was replaced, and says whether one
-// is not among them any more, or perhaps only now.
+// reshare updates the shared selectors of a namespace after a policy was replaced, and says whether one left them, or
+// may have joined them.
 func (b *Policies) reshare(namespace string, old, next *Policy) bool {
 	before := b.shared[namespace]
 	keys := slices.Clone(before)

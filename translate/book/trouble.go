@@ -8,11 +8,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Trouble says that policies are not in force as they are written, and why. Unless they are [Unenforced], they isolate
-// the pods that they select all the same, and allow less than they say.
+// Trouble says that policies are not in force as written, and why. Unless they are [Unenforced], they still isolate the
+// pods that they select, and allow less than they say.
 type Trouble struct {
 	Kind     TroubleKind
-	Policies []types.NamespacedName // sorted, of a ClusterNetworkPolicy without namespace; not to be changed
+	Policies []types.NamespacedName // sorted; ClusterNetworkPolicies without namespace; read-only
 	Reason   string
 }
 
@@ -21,11 +21,11 @@ type TroubleKind uint8
 
 // The kinds of trouble, the worst last.
 const (
-	Unaudited   TroubleKind = iota // what follows from audited policies was refused; their pods are not audited
-	Rejected                       // a part of the policy does not compile; without it the policy is in force
+	Unaudited   TroubleKind = iota // the kernel refused audited policies; their pods are not audited
+	Rejected                       // part of the policy does not compile; the rest is in force
 	OverLimit                      // the policy asks for more than a limit allows
-	Quarantined                    // what follows from the policies was refused; nothing is allowed to their pods
-	Unenforced                     // a pod of theirs is not isolated: all that would isolate it was refused
+	Quarantined                    // the kernel refused the policies; nothing is allowed to their pods
+	Unenforced                     // a pod is not isolated: the kernel refused everything that would isolate it
 )
 
 // TroubleKinds returns all kinds.
@@ -38,7 +38,7 @@ func (k TroubleKind) String() string {
 	return [...]string{"unaudited", "rejected", "over-limit", "quarantined", "unenforced"}[k]
 }
 
-// Worst returns the worst trouble of each policy that has one.
+// Worst returns the worst trouble of each policy that has any.
 func Worst(all iter.Seq[Trouble]) map[types.NamespacedName]TroubleKind {
 	worst := make(map[types.NamespacedName]TroubleKind)
 	for t := range all {

@@ -16,28 +16,28 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// Place is where isolations are: a table, and the chains of ports that they share.
+// Place is where isolations live: a table, and the port chains that they share.
 type Place struct {
 	Table    *nft.Table
 	Openings *opening.Chains
-	Changed  func(chain string) // is told of a chain that may read otherwise: see [Isolation.Render]
-	Edits    int                // of elements, so far
+	Changed  func(chain string) // called for a chain that must be rendered again, see [Isolation.Render]
+	Edits    int                // element edits so far
 }
 
-// Isolation is the chain of an isolation, and the sets and maps that are its own.
+// Isolation is the chain of an isolation, with its own sets and maps.
 type Isolation struct {
 	Kind  frame.Kind
 	Chain string // its name
 
 	place     *Place
 	hash      string // in the names of the sets
-	policies  string // as comments have them
+	policies  string // as in comments
 	grants    map[string]*Grant
 	blocks    []opening.Range
 	blockMaps map[nft.Family]string // by name; nil without one
 }
 
-// New returns the isolation of a kind that has the hash in its names, of the policies: it has nothing in the table yet.
+// New returns an isolation of a kind, for policies, with hash in its names. It has nothing in the table yet.
 func New(in *Place, k frame.Kind, hash string, policies []types.NamespacedName) Isolation {
 	return Isolation{
 		Kind: k, Chain: frame.IsolationName(k, hash, policies),
@@ -46,22 +46,22 @@ func New(in *Place, k frame.Kind, hash string, policies []types.NamespacedName) 
 	}
 }
 
-// Body is what the chain says beside the isolation's own sets.
+// Body is what the chain says besides looking up the isolation's own sets.
 type Body struct {
-	Any     spec.Ports // of every peer; an opening that is not inline has been acquired
+	Any     spec.Ports // for every peer; openings that are not inline must be acquired
 	Lookups []Lookup
-	Tail    []nft.Rule // what becomes of the rest
+	Tail    []nft.Rule // what happens to the rest
 }
 
-// Lookup opens ports to what a set has, which others share: every port, if the elements tell ports themselves. An
-// opening that is not inline has been acquired.
+// Lookup opens ports to the elements of a shared set: every port, if the elements include ports. An opening that is not
+// inline must be acquired.
 type Lookup struct {
 	Set   *nft.Set
 	Ports spec.Ports
 }
 
-// Render makes the chain, and drops the sets that have become empty. The chain looks each kind of match up once,
-// whatever the number of policies; what it does not allow it logs and denies.
+// Render makes the chain, and drops sets that have become empty. The chain looks up each kind of match once, whatever
+// the number of policies; it logs and denies what it does not allow.
 func (c *Isolation) Render(b Body) {
 	c.eachSet(func(set *nft.Set) {
 		if set.Len() == 0 {
@@ -93,7 +93,7 @@ func (c *Isolation) Render(b Body) {
 	chain.Rules = append(chain.Rules, b.Tail...)
 }
 
-// Remove takes the chain and its sets out of the table. Nothing is granted any more.
+// Remove removes the chain and its sets from the table. No grants must be left.
 func (c *Isolation) Remove() {
 	c.eachSet(func(set *nft.Set) { c.place.Table.DeleteSet(set.Name) })
 	c.place.Table.DeleteChain(c.Chain)
@@ -132,7 +132,7 @@ func (c *Isolation) lookUp(k setKind, add func(...nft.Statement)) {
 	}
 }
 
-// Key is equal for equal isolations and only for those.
+// Key is equal only for equal isolations.
 func Key(k frame.Kind, policies []types.NamespacedName, numbers map[policy.NamedPort]nft.Ports) string {
 	fields := []string{k.String(), policies[0].Namespace}
 	for _, p := range policies {

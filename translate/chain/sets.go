@@ -11,7 +11,7 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// setKind is a kind of match; each is at most one set or map of an isolation in a family.
+// setKind is a kind of match; an isolation has at most one set or map of each kind and family.
 type setKind uint8
 
 const (
@@ -48,7 +48,7 @@ type Grant struct {
 	users int
 }
 
-// Grants yields how many users each grant has.
+// Grants yields the number of users of each grant.
 func (c *Isolation) Grants() iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for _, g := range c.grants {
@@ -59,7 +59,7 @@ func (c *Isolation) Grants() iter.Seq[int] {
 	}
 }
 
-// Acquire returns the grant of ports for one more peer.
+// Acquire returns the grant of ports, for one more peer.
 func (c *Isolation) Acquire(ports spec.Ports) *Grant {
 	key := ports.Key()
 	g := c.grants[key]
@@ -79,7 +79,7 @@ func (c *Isolation) Acquire(ports spec.Ports) *Grant {
 	return g
 }
 
-// Release takes g back from one.
+// Release gives g back for one peer.
 func (c *Isolation) Release(g *Grant) {
 	g.users--
 	if g.users > 0 {
@@ -91,7 +91,7 @@ func (c *Isolation) Release(g *Grant) {
 	}
 }
 
-// elements yields the elements that open g to an address.
+// elements yields the elements that grant g to an address.
 func (g *Grant) elements(a netip.Addr) iter.Seq2[nft.Key, nft.Value] {
 	return func(yield func(nft.Key, nft.Value) bool) {
 		switch g.kind {
@@ -109,7 +109,7 @@ func (g *Grant) elements(a netip.Addr) iter.Seq2[nft.Key, nft.Value] {
 	}
 }
 
-// Want adds an address, of a pod of that name, to the set that g is of.
+// Want adds the address of a pod of that name to g's set.
 func (c *Isolation) Want(a netip.Addr, pod string, g *Grant) {
 	set := c.set(g.kind, nft.FamilyOf(a))
 	for key, v := range g.elements(a) {
@@ -119,14 +119,14 @@ func (c *Isolation) Want(a netip.Addr, pod string, g *Grant) {
 	}
 }
 
-// Unwant takes an address out of the set that g is of.
+// Unwant removes an address from g's set.
 func (c *Isolation) Unwant(a netip.Addr, g *Grant) {
 	for key := range g.elements(a) {
 		c.drop(g.kind, nft.FamilyOf(a), key)
 	}
 }
 
-// setName names the isolation's set of a kind, or says "" of blocks that there are none of.
+// setName names the isolation's set of a kind; "" if it has no blocks.
 func (c *Isolation) setName(k setKind, f nft.Family) string {
 	if k == blocksSet {
 		return c.blockMaps[f]
@@ -134,7 +134,7 @@ func (c *Isolation) setName(k setKind, f nft.Family) string {
 	return c.Kind.String() + "-" + c.hash + "-" + k.String() + "-" + f.String()
 }
 
-// set returns the isolation's set of a kind, which is there as long as it has elements.
+// set returns the isolation's set of a kind, which exists as long as it has elements.
 func (c *Isolation) set(k setKind, f nft.Family) *nft.Set {
 	name := c.setName(k, f)
 	if set := c.place.Table.FindSet(name); set != nil {
@@ -144,7 +144,7 @@ func (c *Isolation) set(k setKind, f nft.Family) *nft.Set {
 	return c.place.Table.Set(name, k.setType(f), k.comment()+c.policies)
 }
 
-// drop takes an element out of the isolation's set of a kind.
+// drop removes an element from the isolation's set of a kind.
 func (c *Isolation) drop(k setKind, f nft.Family, key nft.Key) {
 	c.place.Edits++
 	set := c.set(k, f)
@@ -154,14 +154,14 @@ func (c *Isolation) drop(k setKind, f nft.Family, key nft.Key) {
 	}
 }
 
-// PutBlocks wants blocks, disjoint and ascending, in the place of the old ones. A map of blocks is not changed: other
-// blocks are in a map of another name, so that a packet which is under way finds all of them, or all of the old ones.
-// Intervals that overlap could not be added before others go.
+// PutBlocks replaces the blocks, which must be disjoint and ascending. A block map is never changed: other blocks get a
+// map of another name, so that a packet in flight finds all of the new ones or all of the old ones. (Overlapping
+// intervals could not be added before the old ones go.)
 func (c *Isolation) PutBlocks(blocks []opening.Range) {
 	old := c.blocks
 	c.blocks = blocks
 	verdicts := make([]nft.Verdict, len(c.blocks))
-	for i, b := range c.blocks { // before the release below, which may be of the same chain
+	for i, b := range c.blocks { // before the release below, which may release the same chain
 		verdicts[i] = c.Kind.Allow()
 		if !b.Ports.Every {
 			verdicts[i] = nft.JumpTo(c.place.Openings.Acquire(b.Opening))
@@ -197,7 +197,7 @@ func (c *Isolation) PutBlocks(blocks []opening.Range) {
 	c.place.Edits += len(old) + 2*len(c.blocks)
 }
 
-// blockMap names the map of the blocks of a family by what is in it, or returns "" if there are none.
+// blockMap names the block map of a family by its content, or returns "" if there are no blocks.
 func (c *Isolation) blockMap(f nft.Family, verdicts []nft.Verdict) string {
 	var content []string
 	for i, b := range c.blocks {

@@ -12,18 +12,18 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Shared is the pods of a selector in sets of the table, one for each family, that all who look them up share: by
-// their addresses or, if there are names, by the ports that have one of those in them.
+// Shared is the pods of a selector as sets of the table, one for each family, that everything that looks them up
+// shares: by address or, if there are port names, by the ports that have one of these names.
 type Shared struct {
 	place         *Place
 	name, comment string
 	ports         []policy.NamedPort // names; a Proto of 0 is any
 	sets          map[nft.Family]*nft.Set
-	lookedUpBy    map[string]int      // chains: how often; then sets that would be empty are not there
-	heldBy        map[string]struct{} // lists; then all are there
+	lookedUpBy    map[string]int      // how often each chain does; for these alone, empty sets are left out
+	heldBy        map[string]struct{} // lists; for these all sets exist
 }
 
-// NewShared returns what is shared of a selector, by some names of ports if there are any. It has no addresses yet.
+// NewShared returns the shared sets of a selector, by port names if there are any. They have no addresses yet.
 func NewShared(in *Place, selector string, ports []policy.NamedPort) *Shared {
 	sh := &Shared{
 		place: in, name: "namespaces-" + nft.Hash(selector), comment: selector, ports: ports,
@@ -35,7 +35,7 @@ func NewShared(in *Place, selector string, ports []policy.NamedPort) *Shared {
 	return sh
 }
 
-// SharedKey is equal for equal names of ports and only for those.
+// SharedKey is equal only for equal port names.
 func SharedKey(ports []policy.NamedPort) string {
 	var key strings.Builder
 	for _, p := range ports {
@@ -47,7 +47,7 @@ func SharedKey(ports []policy.NamedPort) string {
 	return key.String()
 }
 
-// keys yields those of the elements that an address of a pod with some ports has.
+// keys yields the keys of the elements of a pod's address, given its ports.
 func (sh *Shared) keys(a netip.Addr, ports []policy.NamedPort) iter.Seq[nft.Key] {
 	return func(yield func(nft.Key) bool) {
 		if len(sh.ports) == 0 {
@@ -65,16 +65,16 @@ func (sh *Shared) keys(a netip.Addr, ports []policy.NamedPort) iter.Seq[nft.Key]
 	}
 }
 
-// Add adds an address of a pod with some ports.
+// Add adds a pod's address, given its ports.
 func (sh *Shared) Add(a netip.Addr, ports []policy.NamedPort) {
 	for key := range sh.keys(a, ports) {
 		sh.place.Edits++
-		// no comment: there may be as many as there are pods
+		// no comment: there may be as many elements as pods
 		sh.Set(nft.FamilyOf(a)).Want(key, nft.Value{})
 	}
 }
 
-// Remove takes it out again.
+// Remove removes it again.
 func (sh *Shared) Remove(a netip.Addr, ports []policy.NamedPort) {
 	for key := range sh.keys(a, ports) {
 		sh.place.Edits++
@@ -83,7 +83,7 @@ func (sh *Shared) Remove(a netip.Addr, ports []policy.NamedPort) {
 	sh.drop()
 }
 
-// Set returns the set of a family, which is there from then on.
+// Set returns the set of a family, which exists from then on.
 func (sh *Shared) Set(f nft.Family) *nft.Set {
 	set := sh.sets[f]
 	if set == nil {
@@ -98,7 +98,7 @@ func (sh *Shared) Set(f nft.Family) *nft.Set {
 	return set
 }
 
-// drop deletes the sets that nobody needs.
+// drop deletes unneeded sets.
 func (sh *Shared) drop() {
 	for f, set := range sh.sets {
 		if len(sh.heldBy) > 0 || len(sh.lookedUpBy) > 0 && set.Len() > 0 {
@@ -110,7 +110,7 @@ func (sh *Shared) drop() {
 	}
 }
 
-// change has the chains made anew that look the sets up.
+// change has the chains that look up the sets rendered again.
 func (sh *Shared) change() {
 	for chain := range sh.lookedUpBy {
 		sh.place.Changed(chain)
@@ -123,10 +123,10 @@ func (sh *Shared) Key() string { return SharedKey(sh.ports) }
 // Find returns the set of a family, or nil if it would be empty, and no list holds it.
 func (sh *Shared) Find(f nft.Family) *nft.Set { return sh.sets[f] }
 
-// LookUp makes a chain one that looks the sets up, once more, and EndLookUp takes that back.
+// LookUp notes one more lookup by a chain; EndLookUp takes it back.
 func (sh *Shared) LookUp(chain string) { sh.lookedUpBy[chain]++ }
 
-// EndLookUp also drops the sets that nobody needs.
+// EndLookUp also drops unneeded sets.
 func (sh *Shared) EndLookUp(chain string) {
 	if sh.lookedUpBy[chain]--; sh.lookedUpBy[chain] == 0 {
 		delete(sh.lookedUpBy, chain)
@@ -134,7 +134,7 @@ func (sh *Shared) EndLookUp(chain string) {
 	sh.drop()
 }
 
-// Hold has a list hold the sets of all families, and Release takes that back.
+// Hold makes a list hold the sets of all families; Release takes it back.
 func (sh *Shared) Hold(list string) {
 	sh.heldBy[list] = struct{}{}
 	for _, f := range nft.Families() {
@@ -142,14 +142,14 @@ func (sh *Shared) Hold(list string) {
 	}
 }
 
-// Release also drops the sets that nobody needs.
+// Release also drops unneeded sets.
 func (sh *Shared) Release(list string) {
 	delete(sh.heldBy, list)
 	sh.drop()
 }
 
-// Users is how many chains and lists use the sets.
+// Users returns how many chains and lists use the sets.
 func (sh *Shared) Users() int { return len(sh.heldBy) + len(sh.lookedUpBy) }
 
-// Sets is how many sets there are.
+// Sets returns the number of sets.
 func (sh *Shared) Sets() int { return len(sh.sets) }

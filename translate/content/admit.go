@@ -22,12 +22,12 @@ import (
 type rule[S comparable] struct {
 	spec.Rule
 	policy   int // of the isolation's
-	resolved []S // of its peers, as far as they were looked at
+	resolved []S // selectors of its peers, as far as they were looked at
 }
 
-// elements counts what a rule asks for: elements for each address that a selector matches, and those that do not depend
-// on pods. Of up to 8 single ports each is an element for each address; more are a set of their own, and an element. A
-// CIDR is one. What two rules ask for counts twice, though it may become one.
+// elements counts what a rule demands: elements for each address that a selector matches, and elements that do not
+// depend on pods. Up to 8 single ports are each an element for each address; more are a set of their own, and one
+// element. A CIDR is one. What two rules demand counts twice, even if it becomes one.
 func (r rule[S]) elements() (each, fixed int) {
 	ports := r.Ports.Open
 	switch {
@@ -51,8 +51,8 @@ func (r rule[S]) cidrs() int {
 	return n
 }
 
-// peers returns the peers of a rule that it opens anything to. One for any peer opens the names of ports to the pods
-// that have them.
+// peers returns the peers that a rule opens anything to. A rule for any peer opens named ports on the pods that have
+// them.
 func (r rule[S]) peers() []spec.Peer {
 	switch {
 	case r.AnyPeer && len(r.Ports.Named) > 0:
@@ -63,21 +63,21 @@ func (r rule[S]) peers() []spec.Peer {
 	return r.Peers
 }
 
-// admission is what the rules of an isolation get.
+// admission is what the rules of an isolation are granted.
 type admission[S comparable] struct {
 	Question[S]
 	demand   Demand[S]
 	admitted []rule[S]
-	rest     []rule[S] // over the limit of elements; what their selectors match is watched, for it may be less some day
+	rest     []rule[S] // over the limit of elements; their selectors are still watched, as they may match less one day
 	blocks   []opening.Range
 }
 
-// admit holds the rules of an isolation against the limits.
+// admit checks the rules of an isolation against the limits.
 func admit[S comparable](q Question[S]) admission[S] {
 	a := admission[S]{Question: q, demand: Demand[S]{Each: make(map[S]int), Budget: q.Budget}}
 	rules := a.written()
 	everything := func(r rule[S]) bool { return r.AnyPeer && r.Ports.Open.Every }
-	if i := slices.IndexFunc(rules, everything); i >= 0 { // nothing adds to it, and it costs nothing
+	if i := slices.IndexFunc(rules, everything); i >= 0 { // no other rule adds to it, and it costs nothing
 		a.admitted = rules[i : i+1]
 		return a
 	}
@@ -95,7 +95,7 @@ func (a *admission[S]) exceed(r rule[S], format string, args ...any) {
 	a.demand.Over = append(a.demand.Over, policy.Excess{RuleRef: ref, Reason: fmt.Sprintf(format, args...)})
 }
 
-// written returns the rules that are within the limits of what is written in them.
+// written returns the rules that are within the limits on their text.
 func (a *admission[S]) written() []rule[S] {
 	var rules []rule[S]
 	selectors, blocks := AtMost(a.Limits.Selectors), AtMost(a.Limits.Blocks)
@@ -118,8 +118,8 @@ func (a *admission[S]) written() []rule[S] {
 	return rules
 }
 
-// counted admits the rules that are within the limit of elements. Where all ask for more than twice that, what the
-// selectors of the last ones match is not found out: it may be all pods for each of them.
+// counted admits the rules that are within the limit of elements. Once the demand exceeds twice that, the selectors of
+// the remaining rules are not evaluated: each may match all pods.
 func (a *admission[S]) counted(rules []rule[S]) {
 	free := a.free(rules)
 	left, enough := a.demand.Budget, NoLimit
@@ -128,7 +128,7 @@ func (a *admission[S]) counted(rules []rule[S]) {
 	}
 	for _, r := range rules {
 		each, elements := r.elements()
-		whole := true // all its selectors were looked at
+		whole := true // whether all its selectors were looked at
 		for _, peer := range r.peers() {
 			isFree := len(r.Ports.Named) == 0 && peer.Whole() && slices.Contains(free, peer.String())
 			if whole = isFree || a.demand.Elements+elements <= enough; !whole {
@@ -157,8 +157,8 @@ func (a *admission[S]) counted(rules []rule[S]) {
 	}
 }
 
-// free returns the keys of the selectors of whole namespaces that take no elements of the isolation, as long as all
-// rules are admitted: the first ones by [Pods.Compare], of those that the namespace shares.
+// free returns the keys of the selectors of whole namespaces that take no elements of the isolation if all rules are
+// admitted: of those that the namespace shares, the first by [Pods.Compare].
 func (a *admission[S]) free(rules []rule[S]) []string {
 	everywhere := spec.Peer{Namespaces: labels.Everything(), Pods: labels.Everything()}.String()
 	shared, whole := a.Shared, make(map[string]struct{})
@@ -179,11 +179,11 @@ func (a *admission[S]) free(rules []rule[S]) []string {
 	return keys[:min(len(keys), maxLookedUp)]
 }
 
-// cut cuts the blocks of the admitted rules. If what they become is too much, the last ones are left out.
+// cut cuts the blocks of the admitted rules into ranges. If these are too many, it leaves out the last rules.
 func (a *admission[S]) cut() {
 	var rules []rule[S]
 	for _, r := range a.admitted {
-		if len(r.Blocks) > 0 && !r.Ports.Open.Empty() { // of an address a port's name is no number
+		if len(r.Blocks) > 0 && !r.Ports.Open.Empty() { // a port's name means nothing at an address
 			rules = append(rules, r)
 		}
 	}
@@ -207,7 +207,7 @@ func (a *admission[S]) cut() {
 	}
 }
 
-// blocksOf returns what the blocks of rules become, and whether that is within the limit.
+// blocksOf returns the ranges of the rules' blocks, and whether they are within the limit.
 func (a *admission[S]) blocksOf(rules []rule[S]) ([]opening.Range, bool) {
 	blocks := make(map[nft.Family][]opening.Block)
 	for _, r := range rules {

@@ -16,35 +16,35 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// Question is what there is to know of an isolation whose content is asked for.
+// Question is the input for the content of an isolation.
 type Question[S comparable] struct {
 	Kind     frame.Kind
 	Policies []types.NamespacedName
-	Rules    iter.Seq2[int, spec.Rule] // of each, by its index, in the order in which the limits take them
-	Shared   []string                  // the keys of the selectors that the namespace shares
+	Rules    iter.Seq2[int, spec.Rule] // with the index of their policy, in the order of admission
+	Shared   []string                  // keys of the selectors that the namespace shares
 	Limits   Limits
 	Budget   int // of elements
 	Pods     Pods[S]
 }
 
-// Pods tells of selectors S what they match.
+// Pods says what selectors S match.
 type Pods[S comparable] interface {
 	Selector(peer spec.Peer) S
 	Peer(sel S) spec.Peer
 	Addresses(sel S) int // of the pods that it matches
-	Wide(sel S) bool     // they are so many that nobody has a copy of them
-	Compare(a, b S) int  // in the order in which they are looked up
+	Wide(sel S) bool     // so many that they are shared, not copied
+	Compare(a, b S) int  // order of lookup
 }
 
-// Content is what all rules of an isolation's policies allow together, by the kind of match that it needs.
+// Content is what all rules of an isolation's policies allow together, by kind of match.
 type Content[S comparable] struct {
 	Any      spec.Ports      // every peer
 	Copied   map[S]Allowed   // pods, copied into the isolation's own sets
-	LookedUp map[S]Allowed   // pods of whole namespaces, looked up in sets that are shared
+	LookedUp map[S]Allowed   // pods of whole namespaces, looked up in shared sets
 	Blocks   []opening.Range // addresses, disjoint and ascending, IPv4 first
 }
 
-// Allowed is what the rules with one selector open: by number, and for egress by a name that each peer resolves itself.
+// Allowed is what the rules with one selector open: ports by number and, for egress, by a name that each peer resolves.
 type Allowed struct {
 	Open  spec.Ports
 	Named []policy.NamedPort
@@ -52,13 +52,13 @@ type Allowed struct {
 
 func (a Allowed) empty() bool { return a.Open.Empty() && len(a.Named) == 0 }
 
-// Equal says whether two open the same; what nothing copies opens nothing.
+// Equal says whether two open the same.
 func (a Allowed) Equal(b Allowed) bool {
 	return a.Open.Equal(b.Open) && slices.Equal(a.Named, b.Named)
 }
 
-// Shared yields the names of ports of each of the sets that a selector shares with those who allow it that; nil are the
-// pods' addresses.
+// Shared yields the port names of each shared set of the selector that is looked up; nil stands for the set of
+// addresses.
 func (a Allowed) Shared() iter.Seq[[]policy.NamedPort] {
 	return func(yield func([]policy.NamedPort) bool) {
 		if !a.Open.Empty() && !yield(nil) {
@@ -72,8 +72,8 @@ func (a Allowed) Shared() iter.Seq[[]policy.NamedPort] {
 	}
 }
 
-// maxLookedUp is how many selectors an isolation looks up in the sets that it shares with others, and maxNamed how many
-// names of ports. What exceeds it is copied into the isolation's own sets, so that no policy makes the chain longer.
+// maxLookedUp is how many selectors an isolation looks up in shared sets, and maxNamed how many port names. The excess
+// is copied into the isolation's own sets, so that no policy makes the chain longer.
 const maxLookedUp, maxNamed = 4, 4
 
 // Large yields the port sets of rules that jump to a chain: see [maxInline].
@@ -90,8 +90,8 @@ func (c *Content[S]) Large() iter.Seq[spec.Ports] {
 	}
 }
 
-// OpenTo returns the union of what is open by the copied selectors to pods with some named ports. Selectors are those
-// that match the pods, and matches says of any one whether it does: whichever are fewer are looked at.
+// OpenTo returns the union of what the copied selectors open to pods with some named ports. selectors are those that
+// match the pods, and matches says whether one does: whichever is fewer gets iterated.
 func (c *Content[S]) OpenTo(selectors []S, ports []policy.NamedPort, matches func(S) bool) spec.Ports {
 	var open []spec.Ports
 	add := func(a Allowed) {
@@ -116,7 +116,7 @@ func (c *Content[S]) OpenTo(selectors []S, ports []policy.NamedPort, matches fun
 	return spec.Union(open...)
 }
 
-// Of joins the rules of an isolation's policies, as far as they are within the limits.
+// Of joins the rules of an isolation's policies that are within the limits.
 func Of[S comparable](q Question[S]) (Content[S], Demand[S]) {
 	a := admit(q)
 	var anyPeer []spec.Ports
@@ -160,7 +160,7 @@ type opens struct {
 // joinPods adds what a rule opens to pods.
 func joinPods[S comparable](pods map[S]*opens, r rule[S]) {
 	ports := r.Ports
-	if r.AnyPeer { // by number it opens to more than pods
+	if r.AnyPeer { // numbered ports are open to more than pods
 		ports.Open = spec.Ports{}
 	}
 	for _, sel := range r.resolved {
@@ -173,7 +173,7 @@ func joinPods[S comparable](pods map[S]*opens, r rule[S]) {
 	}
 }
 
-// lookUp moves from copied to lookedUp what selectors share: whole namespaces, then those that are wide.
+// lookUp moves selectors with shared sets from Copied to LookedUp: whole namespaces, then wide ones.
 func (c *Content[S]) lookUp(pods Pods[S]) {
 	c.LookedUp = make(map[S]Allowed)
 	numbers, names := 0, 0

@@ -12,33 +12,32 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Limits bound what policies may ask of a node. What is beyond them allows nothing, and isolates all the same. Policies
-// are taken by name and rules in their order: a rule that does not fit into what is left of a limit is left out as a
-// whole. Zero is no limit.
+// Limits bound what policies may take up on a node. The excess allows nothing, but still isolates. Policies are
+// admitted by name, and their rules in order: a rule that does not fit into what is left of a limit is left out
+// entirely. Zero means no limit.
 type Limits struct {
-	Policies  int // that isolate one pod in one direction
+	Policies  int // isolating one pod in one direction
 	Ports     int // of a rule: distinct ports and port ranges
 	Selectors int // of an isolation
-	Blocks    int // CIDRs of an isolation's ipBlocks, those of except too
+	Blocks    int // CIDRs of an isolation's ipBlocks, including except
 	Elements  int // of an isolation: see [Demand]
-	Namespace int // elements of all isolations of a namespace, which get them in the order of their keys
+	Namespace int // elements of all isolations of a namespace, granted in the order of their keys
 }
 
-// DefaultLimits are far beyond what policies are written for, and together what the memory limit of the DaemonSet has
-// room for.
+// DefaultLimits are far beyond what real policies need, and fit in the memory limit of the DaemonSet.
 func DefaultLimits() Limits {
 	return Limits{Policies: 5000, Ports: 50_000, Selectors: 2000, Blocks: 10_000, Elements: 200_000, Namespace: 500_000}
 }
 
-// Demand is what the rules of an isolation ask for, and what they get.
+// Demand is what the rules of an isolation ask for and get.
 type Demand[S comparable] struct {
-	Elements int       // that all rules ask for, the excess too
+	Elements int       // that all rules ask for, including the excess
 	Each     map[S]int // how many of them for each address that a selector matches
-	Budget   int       // elements that were allowed when the isolation was built
+	Budget   int       // elements available when the isolation was built
 	Over     []policy.Excess
 }
 
-// Reasons yields what is over a limit of each policy that has such rules.
+// Reasons yields, for each policy with rules over a limit, what is.
 func (d Demand[S]) Reasons() iter.Seq2[types.NamespacedName, string] {
 	byPolicy := make(map[types.NamespacedName][]policy.Excess)
 	for _, e := range d.Over {
@@ -60,7 +59,7 @@ func (d Demand[S]) Reasons() iter.Seq2[types.NamespacedName, string] {
 // NoLimit is the budget without a limit.
 const NoLimit = math.MaxInt
 
-// AtMost returns a limit as a budget.
+// AtMost returns the budget of a limit.
 func AtMost(limit int) int {
 	if limit == 0 {
 		return NoLimit

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package flows holds connections that were observed, with names as of when they were seen, and their JSON: what
-// `netpold flows -o json` prints and `netpold suggest -f` reads, one object per line.
+// Package flows has observed connections, with names as of when they were seen, and their JSON form: what `netpold
+// flows -o json` prints and `netpold suggest -f` reads, one object per line.
 //
 // The package is pure: no clock, no log.
 package flows
@@ -18,22 +18,22 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Flow is connections that were observed and are alike: whatever their source ports, they go from one address to one
-// port of another. Replies are not flows. The destination is the one after DNAT.
+// Flow is observed connections from one address to one port of another, whatever their source ports. Replies are not
+// flows. The destination is the one after DNAT.
 type Flow struct {
 	From     End       `json:"from"`
 	To       End       `json:"to"`
-	Protocol string    `json:"protocol"`           // in nft(8)'s words: tcp, udp, sctp, icmp, ipv6-icmp; else a number
+	Protocol string    `json:"protocol"`           // as in nft(8): tcp, udp, sctp, icmp, ipv6-icmp; otherwise a number
 	Port     uint16    `json:"port,omitempty"`     // of tcp, udp and sctp
-	ICMPType *uint8    `json:"icmpType,omitempty"` // of icmp and ipv6-icmp; nil if it is not known
+	ICMPType *uint8    `json:"icmpType,omitempty"` // of icmp and ipv6-icmp; nil if not known
 	Count    uint64    `json:"count"`              // new connections; at least 1
 	First    time.Time `json:"first"`              // when the first of them was seen
 	Last     time.Time `json:"last"`
 	Verdict  Verdict   `json:"verdict"`
-	Node     string    `json:"node,omitempty"` // that observed it
+	Node     string    `json:"node,omitempty"` // the node that observed it
 }
 
-// Verdict is what became of a flow.
+// Verdict says what happened to a flow.
 type Verdict string
 
 // The verdicts.
@@ -42,12 +42,12 @@ const (
 	Denied  Verdict = "denied"
 )
 
-// End is an end of a flow. What has neither a pod nor Host is outside the cluster, or was not known.
+// End is an end of a flow. An end with neither a pod nor Host is outside the cluster, or was not known.
 type End struct {
-	Address   netip.Addr        `json:"address"` // as on the wire: an IPv4-mapped one is of IPv6
+	Address   netip.Addr        `json:"address"` // as on the wire: an IPv4-mapped one is IPv6
 	Namespace string            `json:"namespace,omitempty"`
-	Pod       string            `json:"pod,omitempty"`      // as namespace/name, as `netpold drops` has it
-	Workload  string            `json:"workload,omitempty"` // what the pod belongs to, as "Deployment/web"
+	Pod       string            `json:"pod,omitempty"`      // as namespace/name
+	Workload  string            `json:"workload,omitempty"` // what the pod belongs to, such as "Deployment/web"
 	Labels    map[string]string `json:"labels,omitempty"`   // of the pod when it was seen
 	Host      bool              `json:"host,omitempty"`     // the address is a node's
 }
@@ -73,7 +73,7 @@ func (e End) WorkloadName() string {
 	return e.Workload
 }
 
-// Service returns what the flow wants, for an operator: "TCP 5432" or "ICMP".
+// Service returns what the flow connects to, for an operator: "TCP 5432" or "ICMP".
 func (f Flow) Service() string {
 	names := map[string]string{"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "ICMP", "ipv6-icmp": "ICMPv6"}
 	name := cmp.Or(names[f.Protocol], "protocol "+f.Protocol)
@@ -104,8 +104,7 @@ func protocolNames() map[uint8]string {
 		policy.ICMPv6: "ipv6-icmp"}
 }
 
-// Question returns the flow as [policy.Cluster.Explain] is asked about it. An ICMP type that is not known is that of a
-// ping.
+// Question returns the flow as input for [policy.Cluster.Explain]. An unknown ICMP type counts as a ping.
 func (f Flow) Question() policy.Flow {
 	number, _ := f.Number()
 	q := policy.Flow{Src: f.From.Address, Dst: f.To.Address, Proto: number, DstPort: f.Port}
@@ -120,29 +119,29 @@ func (f Flow) Question() policy.Flow {
 	return q
 }
 
-// Fault returns what is not valid in the flow, as the JSON field and what is wrong, or nil.
+// Fault returns what is invalid in the flow, naming the JSON field, or nil.
 func (f Flow) Fault() error {
 	number, known := f.Number()
 	ported := number == policy.TCP || number == policy.UDP || number == policy.SCTP
 	switch {
 	case !f.From.Address.IsValid():
-		return fmt.Errorf("there is no from.address")
+		return fmt.Errorf("from.address is missing")
 	case !f.To.Address.IsValid():
-		return fmt.Errorf("there is no to.address")
+		return fmt.Errorf("to.address is missing")
 	case f.From.Address.Is4() != f.To.Address.Is4():
-		return fmt.Errorf("from.address %s and to.address %s are of two families", f.From.Address, f.To.Address)
+		return fmt.Errorf("from.address %s and to.address %s are of different families", f.From.Address, f.To.Address)
 	case f.Protocol == "":
-		return fmt.Errorf("there is no protocol")
+		return fmt.Errorf("protocol is missing")
 	case !known:
 		return fmt.Errorf("protocol: %q is not tcp, udp, sctp, icmp, ipv6-icmp or a number to 255", f.Protocol)
 	case ported && f.Port == 0:
-		return fmt.Errorf("there is no port")
+		return fmt.Errorf("port is missing")
 	case !ported && f.Port != 0:
 		return fmt.Errorf("port: %s has no ports", f.Protocol)
 	case f.Count == 0:
-		return fmt.Errorf("there is no count")
+		return fmt.Errorf("count is missing")
 	case f.First.IsZero() || f.Last.IsZero():
-		return fmt.Errorf("there is no first or no last time")
+		return fmt.Errorf("no first or last time")
 	case f.Last.Before(f.First):
 		return fmt.Errorf("last: %s is before first", f.Last.Format(time.RFC3339))
 	case f.Verdict != Allowed && f.Verdict != Denied:
@@ -151,7 +150,7 @@ func (f Flow) Fault() error {
 	return nil
 }
 
-// key is what is equal for flows that are the same, on whatever node they were seen.
+// key is equal for the same flow on whatever node it was seen.
 type key struct {
 	from, to         netip.Addr
 	fromPod, toPod   string
@@ -170,8 +169,8 @@ func (f Flow) key() key {
 	return k
 }
 
-// Merge returns flows that several nodes may have seen, each once, sorted by who it is from and to. A connection
-// between nodes is seen on both, so of several counts the greatest holds; then Node is "".
+// Merge returns flows from several nodes, each once, sorted by source and destination. A connection between nodes is
+// seen on both, so the greatest count holds; Node is then "".
 func Merge(all []Flow) []Flow {
 	at := make(map[key]int)
 	var merged []Flow
@@ -193,7 +192,7 @@ func Merge(all []Flow) []Flow {
 	return merged
 }
 
-// Span makes the times of a flow also those of another.
+// Span extends the times of a flow to include another's.
 func (f *Flow) Span(other Flow) {
 	if other.First.Before(f.First) {
 		f.First = other.First
@@ -203,9 +202,8 @@ func (f *Flow) Span(other Flow) {
 	}
 }
 
-// Settle returns flows of several nodes, Node of each being set, as the cluster has them: a connection that one node
-// let pass and another denied was denied. What is allowed counts by so much less, and is left out where nothing is
-// left.
+// Settle merges the verdicts of several nodes' flows, which must have Node set: a connection that one node let pass and
+// another denied was denied. Allowed counts are reduced accordingly, and left out at zero.
 func Settle(all []Flow) []Flow {
 	alike := func(f Flow) key {
 		f.Verdict = ""
@@ -239,10 +237,10 @@ func Settle(all []Flow) []Flow {
 	return settled
 }
 
-// Sort sorts flows by who they are from and to, then by protocol, port and verdict.
+// Sort sorts flows by source and destination, then by protocol, port and verdict.
 func Sort(all []Flow) {
 	type named struct {
-		from, to string // which take long to make
+		from, to string // precomputed: expensive
 		at       int
 	}
 	order := make([]named, len(all))

@@ -27,8 +27,8 @@ func Write(w io.Writer, all ...Flow) error {
 	return nil
 }
 
-// Read returns the flows that r has as JSON, one object per line. Empty lines are left out, and so are fields that are
-// not known: a newer netpold may have written them. The error names the line.
+// Read returns the flows in r as JSON, one object per line. It skips empty lines and unknown fields, which a newer
+// netpold may have written. The error names the line.
 func Read(r io.Reader) ([]Flow, error) {
 	var all []Flow
 	reader := NewReader(r)
@@ -44,7 +44,7 @@ func Read(r io.Reader) ([]Flow, error) {
 	}
 }
 
-// Reader reads flows as they come. It is for one goroutine.
+// Reader reads flows as they arrive. It is for one goroutine.
 type Reader struct {
 	lines *bufio.Scanner
 	line  int
@@ -57,7 +57,7 @@ func NewReader(r io.Reader) *Reader {
 	return &Reader{lines: lines}
 }
 
-// Next returns the next flow, [io.EOF] after the last, or an error that names the line. After an error of a line, the
+// Next returns the next flow, [io.EOF] after the last, or an error that names the line. After an error in a line, the
 // next one can be read.
 func (r *Reader) Next() (Flow, error) {
 	for r.lines.Scan() {
@@ -74,7 +74,7 @@ func (r *Reader) Next() (Flow, error) {
 	}
 	switch err := r.lines.Err(); {
 	case errors.Is(err, bufio.ErrTooLong):
-		return Flow{}, fmt.Errorf("line %d: it is longer than %d bytes: want a flow for each line", r.line+1, maxLine)
+		return Flow{}, fmt.Errorf("line %d: longer than %d bytes; want one flow per line", r.line+1, maxLine)
 	case err != nil:
 		return Flow{}, fmt.Errorf("read flows: %w", err)
 	}
@@ -84,28 +84,28 @@ func (r *Reader) Next() (Flow, error) {
 // parse reads a line.
 func parse(text []byte) (Flow, error) {
 	if text[0] != '{' {
-		return Flow{}, errors.New("it is not a JSON object: " +
-			"want what \"netpold flows -o json\" prints, a flow for each line")
+		return Flow{}, errors.New("not a JSON object; " +
+			"want the output of \"netpold flows -o json\", one flow per line")
 	}
 	var f Flow
 	err := json.Unmarshal(text, &f)
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &kind):
-		return Flow{}, fmt.Errorf("%s: it is a JSON %s, which does not fit", kind.Field, kind.Value)
+		return Flow{}, fmt.Errorf("%s: unexpected JSON %s", kind.Field, kind.Value)
 	case err != nil && len(text) < 3:
-		return Flow{}, errors.New("the object goes on in the next line: " +
-			"want each flow in one line (jq -c writes them so)")
+		return Flow{}, errors.New("the object continues on the next line; " +
+			"want one flow per line (as jq -c writes them)")
 	case err != nil:
-		return Flow{}, fmt.Errorf("it is not a flow: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return Flow{}, fmt.Errorf("not a flow: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if err := f.Fault(); err != nil {
-		return Flow{}, fmt.Errorf("it is not a flow: %w%s", err, hint(text))
+		return Flow{}, fmt.Errorf("not a flow: %w%s", err, hint(text))
 	}
 	return f, nil
 }
 
-// hint says what the line may be instead, or "".
+// hint guesses what the line is instead, or returns "".
 func hint(text []byte) string {
 	var other struct {
 		Src, Dst, Kind any

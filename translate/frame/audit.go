@@ -12,22 +12,22 @@ import (
 )
 
 // An audited policy isolates nothing. A pod that audited policies select, and that no enforced one isolates in a
-// direction, is sent to an isolation of the audited ones whose verdicts all lead to where the pod's packets go without
-// it: to its rules of tier Baseline, or on. Where an enforced policy isolates, there is no such isolation: policies
-// only add, so what all of them together would deny, the enforced ones deny already.
+// direction, is sent to an isolation of the audited ones, whose verdicts all lead to where the pod's packets would go
+// without it: to its rules of tier Baseline, or on. Where an enforced policy isolates, there is no such isolation:
+// policies are additive, so the enforced ones already deny whatever all of them together would.
 //
-// What follows here is in the table while there are such isolations in the direction. The rest of it is as ever.
+// What follows is in the table only while there are such isolations in the direction. The rest stays the same.
 
-// auditedSet names the set that counts what audited policies of a direction would deny. auditChain looks a packet up in
-// it, auditExemptChain has what no policy could block, and both lead to passChain, as all that they allow does. passMap
-// names the map of the pods that have rules of tier Baseline.
+// auditedSet names the set that counts what audited policies of a direction would deny. auditChain looks up packets in
+// it, and auditExemptChain has what no policy could block; both lead to passChain, as everything allowed does. passMap
+// names the map of the pods with rules of tier Baseline.
 func auditedSet(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-audited-%s", d, f) }
 func auditChain(d policy.Direction) string               { return "audit-" + d.String() }
 func auditExemptChain(d policy.Direction) string         { return "audit-exempt-" + d.String() }
 func passChain(d policy.Direction) string                { return "audit-pass-" + d.String() }
 func passMap(d policy.Direction, f nft.Family) string    { return passChain(d) + "-" + f.String() }
 
-// OfAudit says whether a chain or set is one that all isolations which audit lead to, and in which direction.
+// OfAudit says whether a chain or set is one that all auditing isolations lead to, and in which direction.
 func OfAudit(name string) (policy.Direction, bool) {
 	for _, d := range policy.Directions() {
 		names := []string{auditChain(d), auditExemptChain(d), passChain(d)}
@@ -42,21 +42,21 @@ func OfAudit(name string) (policy.Direction, bool) {
 	return 0, false
 }
 
-// WouldDeny says whether a verdict on a packet's way is that audited policies of a direction would deny it.
+// WouldDeny says whether a verdict on a packet's way means that audited policies of a direction would deny it.
 func WouldDeny(v nft.Verdict, d policy.Direction) bool {
 	return v == nft.GotoChain(auditChain(d)) ||
 		v == nft.GotoChain(tierDenyChain(AuditAdmin, d)) || v == nft.GotoChain(tierDenyChain(AuditBaseline, d))
 }
 
-// OnlyTells says whether a chain that logs tells what only would be denied.
+// OnlyTells says whether a chain only logs what would be denied.
 func OnlyTells(chain string) bool {
 	k, _ := KindOf(chain)
 	r, _ := ParseTierRule(chain)
 	return k.Audit || r.Tier.Audit()
 }
 
-// AuditedSets returns the sets of the audited pods that count what would be denied. A table has those of NetworkPolicy,
-// and of each tier, while it audits such policies in the direction.
+// AuditedSets returns the sets that count what would be denied to audited pods. A table has those of NetworkPolicy, and
+// of each tier, while it audits such policies in the direction.
 func AuditedSets() []DeniedSet {
 	sets := DeniedSets()
 	for i, set := range sets {
@@ -65,7 +65,7 @@ func AuditedSets() []DeniedSet {
 	return append(sets, tierSets(AuditAdmin, AuditBaseline)...)
 }
 
-// OpenAudit makes one more user of what isolations that audit a direction lead to, before it is made itself.
+// OpenAudit adds a user of what a direction's auditing isolations lead to; call it before making the isolation.
 func (fr *Frame) OpenAudit(d policy.Direction) {
 	fr.audits[d]++
 	if fr.audits[d] > 1 {
@@ -90,7 +90,7 @@ func (fr *Frame) OpenAudit(d policy.Direction) {
 	fr.regardWay()
 }
 
-// setPass makes or deletes what leads on from isolations that audit.
+// setPass makes or deletes what leads on from auditing isolations.
 func (fr *Frame) setPass(d policy.Direction) {
 	c := &nft.Chain{Name: passChain(d), Comment: "goes on as without audited policies"}
 	for _, f := range nft.Families() {
@@ -110,7 +110,7 @@ func (fr *Frame) setPass(d policy.Direction) {
 	fr.table.SetChain(c)
 }
 
-// CloseAudit takes back one [Frame.OpenAudit], after its user is gone.
+// CloseAudit takes back one [Frame.OpenAudit]; call it after its user is gone.
 func (fr *Frame) CloseAudit(d policy.Direction) {
 	fr.audits[d]--
 	if fr.audits[d] > 0 {
@@ -125,7 +125,7 @@ func (fr *Frame) CloseAudit(d policy.Direction) {
 	fr.regardWay()
 }
 
-// setAudit sends what the audited pod at an address sends or gets on to its rules of tier Baseline, if it has some.
+// setAudit sends an audited pod's traffic, by its address, on to its rules of tier Baseline, if it has any.
 func (fr *Frame) setAudit(d policy.Direction, a netip.Addr, text string, way Way) {
 	if fr.audits[d] == 0 || fr.tiers[Baseline][d] == 0 {
 		return

@@ -9,17 +9,17 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// DeniedSet is a set of the isolated pods of the node, in whose elements the kernel counts what is denied in a
-// direction. The comment of an element is the pod, as namespace/name.
+// DeniedSet is a set of isolated pods of the node, whose elements count what is denied in a direction. The comment of
+// an element is the pod, as namespace/name.
 type DeniedSet struct {
 	Name      string
 	Type      nft.SetType
 	Direction policy.Direction
-	Tier      string // whose rule denies, as "Admin"; "NetworkPolicy"; "" is the guard
-	Audit     bool   // nothing is denied, but would be, were audited policies enforced
+	Tier      string // that denies: "Admin", "Baseline" or "NetworkPolicy"; "" for the guard
+	Audit     bool   // counts what would be denied if audited policies were enforced
 }
 
-// DeniedSets returns the sets that count, which every table has.
+// DeniedSets returns the counting sets of every table.
 func DeniedSets() []DeniedSet {
 	var sets []DeniedSet
 	for _, d := range policy.Directions() {
@@ -31,7 +31,7 @@ func DeniedSets() []DeniedSet {
 	return sets
 }
 
-// UnknownSets returns the sets that count what the guard drops. A table has them while it has a guard.
+// UnknownSets returns the sets that count the guard's drops. A table has them while it has a guard.
 func UnknownSets() []DeniedSet {
 	var sets []DeniedSet
 	for _, d := range policy.Directions() {
@@ -43,8 +43,8 @@ func UnknownSets() []DeniedSet {
 	return sets
 }
 
-// CountingSets returns all sets that count what is denied or dropped, or would be: those of isolated pods, the guard's,
-// those of the tiers, and those of audited pods.
+// CountingSets returns all sets that count what is or would be denied: those of isolated pods, the guard, the tiers,
+// and audited pods.
 func CountingSets() []DeniedSet {
 	return slices.Concat(DeniedSets(), UnknownSets(), TierSets(), AuditedSets())
 }

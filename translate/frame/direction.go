@@ -26,13 +26,13 @@ func Allow(d policy.Direction) nft.Verdict {
 	return accept()
 }
 
-// Kind is what isolations are there for: to enforce policies in a direction, or only to audit them.
+// Kind is the purpose of an isolation: to enforce policies in a direction, or only to audit them.
 type Kind struct {
 	policy.Direction
 	Audit bool
 }
 
-// String returns what the names of its chains and sets begin with: "ingress" or "audit-ingress".
+// String returns the prefix of its chains' and sets' names: "ingress" or "audit-ingress".
 func (k Kind) String() string {
 	if k.Audit {
 		return "audit-" + k.Direction.String()

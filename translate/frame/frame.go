@@ -11,37 +11,37 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// What is logged of packets that are denied.
+// Limits on the logging of denied packets.
 const (
 	logRate    = 100 // packets a second, for each isolation
 	logBurst   = 200 // packets
-	logSnaplen = 128 // bytes: the headers, and where an ICMP error is about what it is about
+	logSnaplen = 128 // bytes: the headers, including those quoted in an ICMP error
 )
 
-// Established says what becomes of a connection that was allowed when it began; the specification leaves that to
+// Established says what happens to a connection that was allowed when it began; the specification leaves that to
 // implementations.
 type Established uint8
 
-// What a change of policy means to live connections.
+// The effect of a policy change on live connections.
 const (
 	Keep    Established = iota // they keep flowing
-	Recheck                    // each packet of the original direction is held against the policies of the moment
+	Recheck                    // each packet of the original direction is checked against the current policies
 )
 
-// Options are what an operator chooses about the frame.
+// Options are the operator's choices for the frame.
 type Options struct {
 	LogGroup    uint16          // nfnetlink_log group that drops go to; 0 logs nothing
 	Deny        nft.VerdictKind // nft.Drop, or nft.Reject to tell the sender
 	Established Established
 	PodToNode   policy.PodToNode
-	Observe     uint32 // most flows that are counted, of each family; 0 counts none, see package observe
+	Observe     uint32 // maximum number of counted flows per family; 0 counts none, see package observe
 
-	// TwoWays has ingress decided in a base chain of its own. The kernel that checks every way through the chains at a
-	// commit then has as many as egress and ingress have together, and not one times the other.
+	// TwoWays gives ingress a base chain of its own. A kernel that walks every way through the chains at a commit then
+	// has the sum of egress and ingress ways, not their product.
 	TwoWays bool
 }
 
-// Frame is what a table has, whatever the policies are.
+// Frame is the part of a table that does not depend on the policies.
 type Frame struct {
 	table   *nft.Table
 	options Options
@@ -49,21 +49,21 @@ type Frame struct {
 	tiers  [4][2]int // users of [Frame.OpenTier], by tier and direction
 	audits [2]int    // users of [Frame.OpenAudit], by direction
 
-	refused int // sets of addresses that the kernel does not take into the maps that dispatch
+	refused int // sets of addresses that the kernel refuses in the dispatch maps
 
-	observed []netip.Prefix // ranges that tell whose connections are counted
+	observed []netip.Prefix // ranges whose connections are counted
 
 	apart  bool         // ingress has a base chain of its own
-	listed bool         // the maps that dispatch have the pods that no policy selects, too
-	guard  policy.Guard // what the rules say
+	listed bool         // the dispatch maps include pods that no policy selects
+	guard  policy.Guard // as in the rules
 }
 
-// New makes a table's frame: the way of a packet, the maps by which it meets the isolations of its pods, what is always
-// allowed, and how what is not allowed is denied.
+// New makes a table's frame: the way of a packet, the maps that dispatch it to the isolations of its pods, what is
+// always allowed, and how the rest is denied.
 //
-// The way is: the isolation of the source, the isolation of the destination, accept. The base chain finds either, so
-// that a packet of pods that no policy selects takes no jump. What an egress isolation allows goes to the chain
-// ingress, and never comes back: a goto out of a chain that was jumped to ends where ingress does.
+// The way is: the isolation of the source, the isolation of the destination, accept. The base chain looks up both, so
+// that packets of pods that no policy selects take no jump. What an egress isolation allows goes to the chain ingress
+// and never returns: a goto out of a chain that was jumped to ends where ingress does.
 func New(t *nft.Table, o Options) *Frame {
 	fr := &Frame{table: t, options: o}
 	for _, d := range policy.Directions() {
@@ -85,7 +85,7 @@ func New(t *nft.Table, o Options) *Frame {
 	return fr
 }
 
-// setAlways makes a chain of what no policy can block; of a pod to itself, it has the verdict.
+// setAlways makes a chain of what no policy can block; self is the verdict for a pod to itself.
 func (fr *Frame) setAlways(name string, self nft.Verdict) {
 	always := &nft.Chain{
 		Name: name, Comment: "what no policy can block",
@@ -97,7 +97,7 @@ func (fr *Frame) setAlways(name string, self nft.Verdict) {
 	fr.table.SetChain(always)
 }
 
-// setWay makes the chains that every packet comes through, with the guard if there is one.
+// setWay makes the chains that every packet passes, with the guard if there is one.
 func (fr *Frame) setWay() {
 	for _, d := range policy.Directions() {
 		fr.setUnknown(d)
@@ -133,30 +133,29 @@ func (fr *Frame) setWay() {
 	fr.table.SetChain(input)
 }
 
-// The priorities of base chains behind those at 0. What audited ClusterNetworkPolicies say of egress is asked of what
-// egress lets through, whatever ingress says then.
+// The priorities of base chains after those at 0. Audited ClusterNetworkPolicies for egress see what egress lets
+// through, whatever ingress then decides.
 const (
 	egressAudited  = 1
 	ingressApart   = 2
 	ingressAudited = 3
 )
 
-// wantApart says whether ingress is to have a base chain of its own, see [Options]. It also is where more than two
-// isolations are on a way: the kernel takes 16 chains from a base chain on.
+// wantApart says whether ingress should have its own base chain, see [Options]. It also should if a way has more than
+// two isolations: the kernel allows 16 chains below a base chain.
 func (fr *Frame) wantApart() bool {
 	return fr.options.TwoWays || fr.tiers != [4][2]int{} || fr.audits != [2]int{}
 }
 
-// regardWay makes the way anew if ingress gets a base chain of its own, or does not need it any more.
+// regardWay rebuilds the way if ingress gets or loses its own base chain.
 func (fr *Frame) regardWay() {
 	if fr.apart != fr.wantApart() {
 		fr.setWay()
 	}
 }
 
-// dispatch returns the rules that send a packet to the rules of tier Admin for its pod in a direction, which come back
-// if they do not decide, then to the isolation that the pod has, or to the rules of tier Baseline. Behind them is the
-// guard.
+// dispatch returns the rules that send a packet to its pod's rules of tier Admin in a direction, which return if they
+// do not decide, then to the pod's isolation or its rules of tier Baseline. The guard comes last.
 func (fr *Frame) dispatch(d policy.Direction) []nft.Rule {
 	var rules []nft.Rule
 	if fr.tiers[Admin][d] > 0 {
@@ -171,8 +170,7 @@ func (fr *Frame) dispatch(d policy.Direction) []nft.Rule {
 	return append(rules, fr.guardRules(d)...)
 }
 
-// early is what passes without a look at the policies, what belongs to connections that they allowed, and the count of
-// new ones.
+// early returns the first rules: established connections, and the count of new ones.
 func (fr *Frame) early(h nft.Hook) []nft.Rule {
 	rules := fr.established()
 	if fr.options.Observe > 0 {
@@ -181,7 +179,7 @@ func (fr *Frame) early(h nft.Hook) []nft.Rule {
 	return rules
 }
 
-// established is what passes without a look at the policies.
+// established returns the rules for what passes without a look at the policies.
 func (fr *Frame) established() []nft.Rule {
 	if fr.options.Established == Recheck {
 		return []nft.Rule{
@@ -192,7 +190,7 @@ func (fr *Frame) established() []nft.Rule {
 	return []nft.Rule{nft.R(nft.CtState{nft.Established, nft.Related}, accept())}
 }
 
-// countDenied returns the rule with which a chain that denies all that comes to it begins, if there is one.
+// countDenied returns the first rule of a chain that denies everything, if there is one.
 func (fr *Frame) countDenied() []nft.Rule {
 	if fr.options.Observe == 0 {
 		return nil
@@ -200,12 +198,12 @@ func (fr *Frame) countDenied() []nft.Rule {
 	return []nft.Rule{observe.DeniedRule()}
 }
 
-// ObservedBy says whether ranges tell whose connections are counted, if any are.
+// ObservedBy says whether connections are counted by these ranges, if any are.
 func (fr *Frame) ObservedBy(ranges []netip.Prefix) bool {
 	return fr.options.Observe == 0 || slices.Equal(fr.observed, ranges)
 }
 
-// ObserveBy has ranges tell whose connections are counted; see [observe.SetPods].
+// ObserveBy makes connections be counted by ranges; see [observe.SetPods].
 func (fr *Frame) ObserveBy(ranges []netip.Prefix) {
 	if !fr.ObservedBy(ranges) {
 		fr.observed = ranges
@@ -213,8 +211,7 @@ func (fr *Frame) ObserveBy(ranges []netip.Prefix) {
 	}
 }
 
-// Tail returns the rules that the chain of an isolation ends in: always allowed, log, count, deny; or pass, if it only
-// audits.
+// Tail returns the last rules of an isolation's chain: always allowed, log, count, deny; or pass, if it only audits.
 func (fr *Frame) Tail(k Kind, chain string) []nft.Rule {
 	always, end := alwaysChain, denyChain(k.Direction)
 	switch {
@@ -236,8 +233,8 @@ func (fr *Frame) log(chain string) []nft.Rule {
 		nft.Log{Prefix: chain, Group: fr.options.LogGroup, Snaplen: logSnaplen})}
 }
 
-// denyChain returns the chain in which the isolations of a direction end. It counts for each pod: a set keeps its
-// counts when an isolation's chain changes, or the pod gets another isolation.
+// denyChain returns the chain in which the isolations of a direction end. It counts per pod: a set keeps its counts
+// when an isolation's chain changes, or the pod gets another isolation.
 func (fr *Frame) denyChain(d policy.Direction) *nft.Chain {
 	c := &nft.Chain{Name: denyChain(d), Comment: "what no policy allows; counts it in the pod's element",
 		Rules: fr.countDenied()}
@@ -257,7 +254,7 @@ func (fr *Frame) denyChain(d policy.Direction) *nft.Chain {
 	return c
 }
 
-// Shared says whether a chain is of the frame and isolations lead to it.
+// Shared says whether a chain belongs to the frame and isolations lead to it.
 func Shared(chain string) bool {
 	switch chain {
 	case alwaysChain, alwaysEgressChain, ingressChain, exemptChain, denyChain(policy.Egress), denyChain(policy.Ingress):

@@ -10,18 +10,17 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// The guard drops what comes from or goes to an address that is for pods of this node, and that no pod is known to
-// have: a pod that netpold has not heard of has no policies yet, and would be open. It needs no process, so it holds
-// while netpold is down.
+// The guard drops packets from or to this node's pod addresses that belong to no known pod: a pod that netpold has not
+// heard of has no policies yet, and would be open. It needs no process, so it holds while netpold is down.
 //
-// While it is in force, the maps that dispatch have every pod of the node, isolated or not, so that the guard's own
-// rules come after them and a known pod never meets one.
+// While it is in force, the dispatch maps have every pod of the node, isolated or not. The guard's own rules come after
+// them, so a known pod never meets one.
 
-// Guarded says whether the guard is g, with all the pods in the maps that it asks for.
+// Guarded says whether the guard is g, and the maps have all the pods that it needs.
 func (fr *Frame) Guarded(g policy.Guard) bool { return fr.listed == g.On() && fr.guard.Equal(g) }
 
-// Regard brings the table one step nearer to a guard: first all pods, then the rules, and back in the other order, so
-// that no known pod meets the rules. It returns whether the pods of the node are to be set anew, see [Frame.SetPod].
+// Regard brings the table one step closer to a guard: first all pods, then the rules, and the reverse to remove it, so
+// that no known pod meets the rules. It returns whether the pods of the node must be set again, see [Frame.SetPod].
 func (fr *Frame) Regard(g policy.Guard) (pods bool) {
 	switch {
 	case g.On() && !fr.listed:
@@ -38,7 +37,7 @@ func (fr *Frame) Regard(g policy.Guard) (pods bool) {
 	return true
 }
 
-// guardRules returns the rules behind a direction's dispatch. With most nodes they are one comparison.
+// guardRules returns the guard's rules after a direction's dispatch: on most nodes, one comparison.
 func (fr *Frame) guardRules(d policy.Direction) []nft.Rule {
 	var rules []nft.Rule
 	for _, p := range fr.guard.Ranges {
@@ -50,9 +49,9 @@ func (fr *Frame) guardRules(d policy.Direction) []nft.Rule {
 	return rules
 }
 
-// setUnknown sets or deletes what the guard's rules lead to: what is no pod's after all passes, the rest is logged,
-// counted and dropped. It is never rejected: a connection that a new pod begins too early is tried again by TCP, and
-// succeeds then.
+// setUnknown sets or deletes what the guard's rules lead to: addresses that are not pods' after all pass, the rest is
+// logged, counted and dropped. It is never rejected: TCP retries a connection that a new pod begins too early, and then
+// succeeds.
 func (fr *Frame) setUnknown(d policy.Direction) {
 	if !fr.guard.On() {
 		fr.table.DeleteChain(unknownChain(d))
@@ -79,8 +78,8 @@ func (fr *Frame) setUnknown(d policy.Direction) {
 	fr.table.SetChain(c)
 }
 
-// noPods are what an address may be to the node that is no pod's, although it is in the range of pods: a bridge of pods
-// has the first address of their range, from which the node speaks to itself, and which its pods speak to.
+// noPods are the types of addresses that are not pods' although they are in the pod range: the pods' bridge has its
+// first address, which the node uses as a source and pods as a destination.
 func noPods(d policy.Direction) []nft.AddrKind {
 	if d == policy.Egress {
 		return []nft.AddrKind{nft.Local}

@@ -16,7 +16,7 @@ import (
 // The names of what every table has.
 const (
 	TableName     = "netpold"
-	HandoverTable = "netpold-handover" // is in force while the table is replaced
+	HandoverTable = "netpold-handover" // in force while the table is replaced
 	forwardChain  = "forward"
 	inputChain    = "input"
 	ingressChain  = "ingress"
@@ -42,14 +42,14 @@ func IsolationName(k Kind, hash string, policies []types.NamespacedName) string 
 	return name + more
 }
 
-// Isolation is what the chain of an isolation stands for. The prefix of a logged packet is the name of its chain.
+// Isolation is what an isolation's chain stands for. The prefix of a logged packet is the name of the chain.
 type Isolation struct {
 	Kind
-	Policies []types.NamespacedName // sorted; not to be changed
-	More     int                    // policies beyond them, of which nothing but the number is known
+	Policies []types.NamespacedName // sorted; read-only
+	More     int                    // number of further policies, whose names are not known
 }
 
-// KindOf returns the kind of the isolation that has a chain of that name, and false for a name that none can have.
+// KindOf returns the kind of the isolation with a chain of that name, and false for a name that none can have.
 func KindOf(chain string) (Kind, bool) {
 	rest, audit := strings.CutPrefix(chain, "audit-")
 	for _, d := range policy.Directions() {
@@ -61,8 +61,8 @@ func KindOf(chain string) (Kind, bool) {
 	return Kind{}, false
 }
 
-// ParseIsolationName reads what IsolationName wrote, and returns false for a name that no isolation can have. The name
-// of the policy may have been cut.
+// ParseIsolationName parses what IsolationName returns, and returns false for a name that no isolation can have. The
+// policy's name may be truncated.
 func ParseIsolationName(chain string) (Isolation, bool) {
 	k, ok := KindOf(chain)
 	if !ok {
@@ -84,13 +84,13 @@ func ParseIsolationName(chain string) (Isolation, bool) {
 // podsMap names the verdict map that dispatches to a direction's isolations.
 func podsMap(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-pods-%s", d, f) }
 
-// deniedSet names the set that counts what a direction's isolations deny, and denyChain the chain that looks a packet
-// up in it.
+// deniedSet names the set that counts what a direction's isolations deny, and denyChain the chain that looks up packets
+// in it.
 func deniedSet(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-denied-%s", d, f) }
 func denyChain(d policy.Direction) string               { return "deny-" + d.String() }
 
-// refusedSet names the set of the addresses that the kernel does not take into the maps and sets above, and
-// refusedChain the chain that denies them.
+// refusedSet names the set of addresses that the kernel refuses in the maps and sets above, and refusedChain the chain
+// that denies them.
 func refusedSet(d policy.Direction, f nft.Family) string { return fmt.Sprintf("%s-refused-%s", d, f) }
 func refusedChain(d policy.Direction) string             { return d.String() + "-refused" }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// PacketOf returns the first packet of a flow as the hook sees it that it passes.
+// PacketOf returns the first packet of a flow as its hook sees it.
 func PacketOf(f policy.Flow) trace.Packet {
 	p := trace.Packet{
 		Src: f.Src, Dst: f.Dst, Proto: f.Proto, DstPort: f.DstPort, ICMPType: f.ICMPType,

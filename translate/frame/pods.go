@@ -11,29 +11,29 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Way is how a direction of what a pod sends or gets is decided.
+// Way is how one direction of a pod's traffic is decided.
 type Way struct {
-	Chain   string    // of the isolation; "": there is none
+	Chain   string    // of the isolation; "" if none
 	Audit   bool      // it only audits
-	Shadow  string    // of the isolation that is asked after the tier AuditAdmin; "": there is none
-	Tiers   [4]string // of the rules of the tiers for the pod; "": there are none
-	Refused bool      // the kernel does not take the address into the maps that dispatch: all is denied
-	Open    bool      // nor into the set of what is refused: nothing is
+	Shadow  string    // of the isolation after tier AuditAdmin; "" if none
+	Tiers   [4]string // of the pod's rules of each tier; "" if none
+	Refused bool      // the kernel refuses the address in the dispatch maps: all is denied
+	Open    bool      // and in the set of refused addresses: nothing is denied
 }
 
-// decided says whether anything of policies decides.
+// decided says whether any policy decides.
 func (w Way) decided() bool {
 	return w.Chain != "" && !w.Audit || w.Tiers[Admin] != "" || w.Tiers[Baseline] != ""
 }
 
-// asked says whether anything of policies is asked, even if it only audits.
+// asked says whether any policy is evaluated, even if only audited.
 func (w Way) asked() bool { return w.Chain != "" || w.Shadow != "" || w.Tiers != [4]string{} }
 
 // denies and audits say whether an isolation leads to the set that counts what is denied, or would be.
 func (w Way) denies() bool { return w.Chain != "" && !w.Audit && !w.Refused }
 func (w Way) audits() bool { return (w.Chain != "" && w.Audit || w.Shadow != "") && !w.Refused }
 
-// SetPod sends what the pod of this node at an address sends and gets on its ways, by direction; text is the pod.
+// SetPod sends the traffic of this node's pod at an address on its ways, by direction; text names the pod.
 func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 	f := nft.FamilyOf(a)
 	comment := nft.Value{Comment: text}
@@ -49,7 +49,7 @@ func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(way.Chain), Comment: text})
 		case way.Tiers[Baseline] != "" && !way.Refused:
 			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(way.Tiers[Baseline]), Comment: text})
-		case fr.listed && (!way.Refused || !way.decided()): // past the guard
+		case fr.listed && (!way.Refused || !way.decided()): // to pass the guard
 			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: Allow(d), Comment: text})
 		default:
 			dispatch.Unwant(nft.AddrKey(a))
@@ -73,7 +73,7 @@ func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 	}
 }
 
-// UnsetPod takes a local address out of the maps.
+// UnsetPod removes a local address from the maps.
 func (fr *Frame) UnsetPod(a netip.Addr) {
 	f := nft.FamilyOf(a)
 	if fr.options.Observe > 0 {
@@ -90,7 +90,7 @@ func (fr *Frame) UnsetPod(a netip.Addr) {
 	fr.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
 }
 
-// count has what isolations deny to or from an address, or would deny, counted in the sets for that, if there are any.
+// count makes the sets count what isolations deny, or would deny, to or from an address.
 func (fr *Frame) count(d policy.Direction, a netip.Addr, v nft.Value, way Way) {
 	f := nft.FamilyOf(a)
 	put(fr.table.FindSet(deniedSet(d, f)), a, v, way.denies())
@@ -99,7 +99,7 @@ func (fr *Frame) count(d policy.Direction, a netip.Addr, v nft.Value, way Way) {
 	}
 }
 
-// put has an address in a set, or not.
+// put adds an address to a set, or removes it.
 func put(set *nft.Set, a netip.Addr, v nft.Value, in bool) { //nolint:revive // a fact
 	if in {
 		set.Want(nft.AddrKey(a), v)
@@ -108,8 +108,7 @@ func put(set *nft.Set, a netip.Addr, v nft.Value, in bool) { //nolint:revive // 
 	}
 }
 
-// OfPod says whether a set is one of those that have a pod with an address of that family by its isolation in a
-// direction.
+// OfPod says whether a set is one that has isolated pods of a direction, by addresses of a family.
 func OfPod(set string, d policy.Direction, f nft.Family) bool {
 	for _, t := range AllTiers() {
 		if set == tierSet(t, d, f) || set == adminMap(t, d, f) {
@@ -120,8 +119,8 @@ func OfPod(set string, d policy.Direction, f nft.Family) bool {
 		set == auditedSet(d, f) || set == passMap(d, f) || set == shadowMap(d, f)
 }
 
-// refuse has all denied to or from an address that the kernel does not take into the maps which dispatch, but for what
-// no policy can block. The set, and what looks it up, is there as long as there is such an address.
+// refuse denies everything to or from an address that the kernel refuses in the dispatch maps, except what no policy
+// can block. The set, and what looks it up, exist as long as there is such an address.
 func (fr *Frame) refuse(d policy.Direction, a netip.Addr, text string) {
 	name, typ := refusedSet(d, nft.FamilyOf(a)), nft.SetType{Family: nft.FamilyOf(a), Fields: nft.Addr}
 	if fr.table.FindSet(name) == nil {
@@ -160,7 +159,7 @@ func (fr *Frame) unrefuse(d policy.Direction, a netip.Addr) {
 	fr.table.DeleteChain(refusedChain(d))
 }
 
-// Closes says whether an operation is needed to deny all to or from a refused address.
+// Closes says whether an operation is needed to deny everything to or from a refused address.
 func Closes(d policy.Direction, a netip.Addr, op nft.Op) bool {
 	set := refusedSet(d, nft.FamilyOf(a))
 	looksUp := func(statement nft.Statement) bool {

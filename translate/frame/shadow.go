@@ -10,18 +10,18 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Audited ClusterNetworkPolicies are asked of what the policies that are enforced let through in a direction, in base
-// chains behind theirs, which let everything through. A pod that they have rules for goes the whole way there, as it
-// would if all policies were enforced: the rules of tier Admin; then the isolation of its NetworkPolicies, or without
-// any, the rules of tier Baseline. The first of these that decides ends it.
+// Audited ClusterNetworkPolicies see what the enforced policies let through in a direction, in later base chains, which
+// let everything through. There, packets of a pod with such rules go the whole way, as if all policies were enforced:
+// the rules of tier Admin; then the isolation of its NetworkPolicies, or without any, the rules of tier Baseline. The
+// first to decide ends it.
 //
-// What follows here is in the table while pods of the node are subjects of such policies in the direction.
+// What follows is in the table while pods of the node are subjects of such policies in the direction.
 
-// shadowMap names the map of audited pods to what is asked after tier Admin, and shadowChain the base chain at a hook.
+// shadowMap names the map from audited pods to what follows tier Admin, and shadowChain the base chain at a hook.
 func shadowMap(d policy.Direction, f nft.Family) string { return fmt.Sprintf("audit-%s-pods-%s", d, f) }
 func shadowChain(h nft.Hook, d policy.Direction) string { return fmt.Sprintf("audit-%s-%s", h, d) }
 
-// shadowNames returns the names of all that there is for audited tiers in a direction.
+// shadowNames returns the names of everything for audited tiers in a direction.
 func shadowNames(d policy.Direction) []string {
 	names := []string{shadowChain(nft.Forward, d), shadowChain(nft.Input, d), adminChain(AuditAdmin, d)}
 	for _, f := range nft.Families() {
@@ -39,7 +39,7 @@ func shadowNames(d policy.Direction) []string {
 	return names
 }
 
-// shadows says whether audited tiers are asked in a direction.
+// shadows says whether there are audited tiers in a direction.
 func (fr *Frame) shadows(d policy.Direction) bool {
 	return fr.tiers[AuditAdmin][d]+fr.tiers[AuditBaseline][d] > 0
 }
@@ -78,7 +78,7 @@ func (fr *Frame) setShadows(d policy.Direction) {
 	}
 }
 
-// setShadow sends what the pod at an address sends or gets on from the tier AuditAdmin, if it is audited.
+// setShadow sends the traffic of the pod at an address on from tier AuditAdmin, if it is audited.
 func (fr *Frame) setShadow(d policy.Direction, a netip.Addr, text string, way Way) {
 	if !fr.shadows(d) {
 		return

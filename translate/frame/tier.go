@@ -16,8 +16,8 @@ import (
 // Tier is a tier of ClusterNetworkPolicies.
 type Tier uint8
 
-// The two tiers: one is asked before NetworkPolicy, and one after it, of pods that no NetworkPolicy isolates. Then what
-// they would be if audited policies were enforced, which denies nothing.
+// The two tiers: one comes before NetworkPolicy, and one after it, for pods that no NetworkPolicy isolates. Then the
+// same as they would be if audited policies were enforced; these deny nothing.
 const (
 	Admin Tier = iota
 	Baseline
@@ -37,7 +37,7 @@ func (t Tier) Audited() Tier { return t%AuditAdmin + AuditAdmin }
 // Enforced is the tier that enforces what t audits.
 func (t Tier) Enforced() Tier { return t % AuditAdmin }
 
-// String returns the tier as the API names it, which knows no audit.
+// String returns the tier's name in the API, which is the same if it audits.
 func (t Tier) String() string { return [...]string{"Admin", "Baseline"}[t.Enforced()] }
 
 // Title begins comments about the tier.
@@ -48,7 +48,7 @@ func (t Tier) Title() string {
 	return t.String()
 }
 
-// Prefix begins the names of all that there is in a table for a tier in a direction.
+// Prefix begins all names in a table for a tier in a direction.
 func (t Tier) Prefix(d policy.Direction) string {
 	prefix := strings.ToLower(t.String()) + "-" + d.String() + "-"
 	if t.Audit() {
@@ -65,9 +65,8 @@ func (t Tier) Allow(d policy.Direction) nft.Verdict {
 	return Allow(d)
 }
 
-// The names of what a table has while pods of the node are subjects of a tier: the map of the pods that Admin has a
-// list of rules for and the chain that looks a packet up there, and the sets that count what a tier denies and the
-// chain that looks a packet up in those.
+// The names of what a table has while pods of the node are subjects of a tier: the map of the pods with a list of rules
+// in Admin, and the sets that count what a tier denies, each with the chain that looks up packets in it.
 func adminMap(t Tier, d policy.Direction, f nft.Family) string {
 	return t.Prefix(d) + "pods-" + f.String()
 }
@@ -82,14 +81,14 @@ func tierDenyChain(t Tier, d policy.Direction) string {
 	return "deny-" + strings.TrimSuffix(t.Prefix(d), "-")
 }
 
-// The chains of what is exempt from tiers, and of what no policy can block while there are tiers of ingress: what a pod
-// sends to itself by a Service is theirs to decide then.
+// The chains of what is exempt from tiers, and of what no policy can block while there are ingress tiers, which then
+// decide about a pod's traffic to itself through a Service.
 const (
 	exemptChain       = "exempt-from-tiers"
 	alwaysEgressChain = "always-allowed-egress"
 )
 
-// TierRule is the rule of a ClusterNetworkPolicy that a chain denies by. The prefix of a logged packet is the name of
+// TierRule is the rule of a ClusterNetworkPolicy that a chain denies for. The prefix of a logged packet is the name of
 // the chain.
 type TierRule struct {
 	Tier      Tier
@@ -98,15 +97,14 @@ type TierRule struct {
 	Index     int // of the rule in spec.ingress or spec.egress
 }
 
-// Chain names the chain of a rule: "<tier>-<direction>-rule-<hash>-<index>-<policy>". Of a long name of a policy it has
-// the beginning.
+// Chain names the chain of a rule: "<tier>-<direction>-rule-<hash>-<index>-<policy>". A long policy name is truncated.
 func (r TierRule) Chain() string {
 	name := fmt.Sprintf("%srule-%s-%d-%s", r.Tier.Prefix(r.Direction), nft.Hash(r.Policy), r.Index, r.Policy)
 	return name[:min(len(name), maxName)]
 }
 
-// ParseTierRule reads what [TierRule.Chain] wrote, and returns false for a name that no rule can have. The name of the
-// policy may have been cut.
+// ParseTierRule parses what [TierRule.Chain] returns, and returns false for a name that no rule can have. The policy's
+// name may be truncated.
 func ParseTierRule(chain string) (TierRule, bool) {
 	for _, t := range AllTiers() {
 		for _, d := range policy.Directions() {
@@ -123,15 +121,13 @@ func ParseTierRule(chain string) (TierRule, bool) {
 	return TierRule{}, false
 }
 
-// TierTail returns the rules of the chain of a rule that denies: not what is exempt; log, count, drop. It never
-// rejects.
+// TierTail returns the rules of a denying rule's chain: return for what is exempt; log, count, drop. It never rejects.
 func (fr *Frame) TierTail(r TierRule) []nft.Rule {
 	end := fr.TierEnd(r.Tier, r.Direction)
 	return slices.Concat(end[:1], fr.log(r.Chain()), end[1:])
 }
 
-// TierRefuse returns the rules of a chain that stands in for rules that a table cannot have: it denies everything, or
-// audits nothing.
+// TierRefuse returns the rules of a chain that stands in for refused rules: it denies everything, or audits nothing.
 func (fr *Frame) TierRefuse(t Tier, d policy.Direction) []nft.Rule {
 	if t.Audit() {
 		return []nft.Rule{nft.R(accept())}
@@ -139,16 +135,16 @@ func (fr *Frame) TierRefuse(t Tier, d policy.Direction) []nft.Rule {
 	return fr.TierEnd(t, d)
 }
 
-// TierEnd is [Frame.TierTail] of no rule in particular: it does not log.
+// TierEnd is [Frame.TierTail] for no particular rule: it does not log.
 func (fr *Frame) TierEnd(t Tier, d policy.Direction) []nft.Rule {
 	return []nft.Rule{nft.R(nft.JumpTo(exemptChain)), nft.R(nft.Counter{}, nft.GotoChain(tierDenyChain(t, d)))}
 }
 
-// tiersOf counts the users of a direction that enforce.
+// tiersOf counts the enforcing users of a direction.
 func (fr *Frame) tiersOf(d policy.Direction) int { return fr.tiers[Admin][d] + fr.tiers[Baseline][d] }
 
-// OpenTier makes one more user of what a table has for the subjects of a tier in a direction. It says whether the tails
-// of egress isolations are others from now on.
+// OpenTier adds a user of what a table has for the subjects of a tier in a direction. It says whether that changes the
+// tails of egress isolations.
 func (fr *Frame) OpenTier(t Tier, d policy.Direction) (tails bool) {
 	fr.tiers[t][d]++
 	if fr.tiers[t][d] > 1 {
@@ -161,7 +157,7 @@ func (fr *Frame) OpenTier(t Tier, d policy.Direction) (tails bool) {
 	exempt := &nft.Chain{Name: exemptChain, Comment: "what no ClusterNetworkPolicy denies"}
 	add := func(statements ...nft.Statement) { exempt.Rules = append(exempt.Rules, nft.R(statements...)) }
 	add(nft.NeighbourDiscovery{}, accept())
-	add(nft.CtDNAT{}, nft.Verdict{Kind: nft.Return}) // a pod that comes to itself by a Service is not exempt
+	add(nft.CtDNAT{}, nft.Verdict{Kind: nft.Return}) // a pod that reaches itself through a Service is not exempt
 	deny, end, denied := fr.tierDenial(t, d)
 	isAdmin := t.Enforced() == Admin
 	admin := &nft.Chain{Name: adminChain(t, d), Comment: "rules of tier " + t.Title() +
@@ -186,7 +182,7 @@ func (fr *Frame) OpenTier(t Tier, d policy.Direction) (tails bool) {
 	return tails
 }
 
-// tierDenial returns the beginning of the chain that counts what a tier denies, how it ends, and what the sets have.
+// tierDenial returns the start of the chain that counts what a tier denies, its final verdict, and the sets' comment.
 func (fr *Frame) tierDenial(t Tier, d policy.Direction) (c *nft.Chain, end nft.Verdict, sets string) {
 	c = &nft.Chain{Name: tierDenyChain(t, d)}
 	if t.Audit() {
@@ -197,7 +193,7 @@ func (fr *Frame) tierDenial(t Tier, d policy.Direction) (c *nft.Chain, end nft.V
 	return c, nft.Verdict{Kind: nft.Drop}, "packets that tier " + t.String() + " denied, by pod of this node"
 }
 
-// leadTo makes anew what leads to a tier in a direction, of which something has come or gone.
+// leadTo rebuilds what leads to a tier in a direction after users have come or gone.
 func (fr *Frame) leadTo(t Tier, d policy.Direction) {
 	switch {
 	case t.Audit():
@@ -237,7 +233,7 @@ func (fr *Frame) CloseTier(t Tier, d policy.Direction) (tails bool) {
 	return tails
 }
 
-// setTiers sends what the pod at an address sends or gets in a direction to the rules of the tiers, if there are any.
+// setTiers sends the traffic of the pod at an address in a direction to its rules of the tiers, if there are any.
 func (fr *Frame) setTiers(d policy.Direction, a netip.Addr, text string, way Way) {
 	f := nft.FamilyOf(a)
 	for _, t := range AllTiers() {
@@ -253,7 +249,7 @@ func (fr *Frame) setTiers(d policy.Direction, a netip.Addr, text string, way Way
 	}
 }
 
-// TierSets returns the sets that count what the tiers deny. A table has those of a tier and direction while pods of the
+// TierSets returns the sets that count the tiers' drops. A table has those of a tier and direction while pods of the
 // node are subjects.
 func TierSets() []DeniedSet { return tierSets(Admin, Baseline) }
 

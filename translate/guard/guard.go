@@ -11,32 +11,32 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// UnknownPods says what becomes of addresses that no known pod has.
+// UnknownPods says what to do with pod addresses that belong to no known pod.
 type UnknownPods uint8
 
-// What the guard may be told.
+// The choices for unknown pods.
 const (
 	Allow UnknownPods = iota // there is no guard
-	Deny                     // there is, if it is known which addresses are for pods
-	Auto                     // there is from when the container runtime reports new pods in time
+	Deny                     // there is, if pod addresses are known
+	Auto                     // there is, once the container runtime has reported a pod
 )
 
-// Options are what an operator chooses about the guard.
+// Options are the operator's choices for the guard.
 type Options struct {
 	UnknownPods UnknownPods
-	Ranges      []netip.Prefix // that only pods of this node have, where its Node does not tell; see [Ranges]
-	Links       []string       // that only pods have, where nothing tells their addresses; see [policy.Guard]
+	Ranges      []netip.Prefix // that only this node's pods use, if its Node does not tell; see [Ranges]
+	Links       []string       // that only pods use, if nothing tells their addresses; see [policy.Guard]
 }
 
-// Guard is what a state knows for the guard of its table.
+// Guard is what a state knows about the guard of its table.
 type Guard struct {
 	options  Options
 	podCIDRs []netip.Prefix // of the node
-	outside  int            // addresses of pods of the node that are in none of them
+	outside  int            // addresses of the node's pods outside podCIDRs
 	reached  bool           // the container runtime has reported a pod
 }
 
-// New returns the guard of a node of which nothing is known yet.
+// New returns the guard of a node about which nothing is known yet.
 func New(o Options) Guard { return Guard{options: o} }
 
 // Ranges returns prefixes in the form of a [policy.Guard].
@@ -50,14 +50,14 @@ func Ranges(prefixes []netip.Prefix) []netip.Prefix {
 	})
 	var ranges []netip.Prefix
 	for _, p := range all {
-		if n := len(ranges); n == 0 || !ranges[n-1].Overlaps(p) { // what overlaps and comes later is inside
+		if n := len(ranges); n == 0 || !ranges[n-1].Overlaps(p) { // a later overlapping prefix is inside
 			ranges = append(ranges, p)
 		}
 	}
 	return ranges
 }
 
-// SetPodCIDRs sets the spec.podCIDRs of the node; none if it is gone. The addresses of its pods are to be counted anew.
+// SetPodCIDRs sets the spec.podCIDRs of the node; none if it is gone. The caller must count its pods' addresses again.
 func (g *Guard) SetPodCIDRs(podCIDRs []netip.Prefix) { g.podCIDRs, g.outside = Ranges(podCIDRs), 0 }
 
 // NodePodCIDRs returns the spec.podCIDRs of the node.
@@ -69,14 +69,14 @@ func (g *Guard) SetReached() { g.reached = true }
 // Reached says whether the container runtime has reported a pod.
 func (g *Guard) Reached() bool { return g.reached }
 
-// Count counts an address of a pod of the node that comes, by 1, or goes, by -1.
+// Count counts a pod address of the node that comes (by 1) or goes (by -1).
 func (g *Guard) Count(a netip.Addr, by int) {
 	if !slices.ContainsFunc(g.podCIDRs, func(p netip.Prefix) bool { return p.Contains(a) }) {
 		g.outside += by
 	}
 }
 
-// PodCIDRs returns the node's pod CIDRs if all pods of it are in them; else they are somebody else's matter.
+// PodCIDRs returns the node's pod CIDRs if all of its pods are in them; otherwise none.
 func (g *Guard) PodCIDRs() []netip.Prefix {
 	if g.outside > 0 {
 		return nil
@@ -84,7 +84,7 @@ func (g *Guard) PodCIDRs() []netip.Prefix {
 	return g.podCIDRs
 }
 
-// Wanted returns the guard that there is to be.
+// Wanted returns the guard that the table should have.
 func (g *Guard) Wanted() policy.Guard {
 	switch o := g.options; {
 	case !g.asked():
@@ -98,18 +98,18 @@ func (g *Guard) Wanted() policy.Guard {
 	return policy.Guard{}
 }
 
-// asked says whether there is to be a guard if it is known which addresses are for pods.
+// asked says whether there should be a guard, provided that pod addresses are known.
 func (g *Guard) asked() bool {
 	return g.options.UnknownPods == Deny || g.options.UnknownPods == Auto && g.reached
 }
 
-// Unsure says that there would be a guard if it was known which addresses are for pods of the node.
+// Unsure says that there is no guard only because the node's pod addresses are not known.
 func (g *Guard) Unsure() bool {
 	w := g.Wanted()
 	return g.asked() && !w.On()
 }
 
-// Off says why there is no guard; "" where there is one.
+// Off says why there is no guard; "" if there is one.
 func (g *Guard) Off() string {
 	switch {
 	case g.options.UnknownPods == Allow:

@@ -17,37 +17,37 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// User is told what changes, after it has. I is what he keeps of an identity, S what he keeps of a selector.
+// User is told about changes after they happen. I is its data for an identity, S for a selector.
 type User[I, S any] interface {
-	// Match tells that a selector matches an identity from now on, and Unmatch that it does not any more.
+	// Match says that a selector now matches an identity, and Unmatch that it no longer does.
 	Match(sel *Selector[I, S], id *Identity[I, S])
 	Unmatch(sel *Selector[I, S], id *Identity[I, S])
 
-	// Attach tells that an address is a pod's from now on, and Detach that it is not any more. In between, neither the
-	// pod's name nor its identity or node change.
+	// Attach says that an address now belongs to a pod, and Detach that it no longer does. In between, the pod's name,
+	// identity and node do not change.
 	Attach(a netip.Addr, p *Pod[I, S])
 	Detach(a netip.Addr, p *Pod[I, S])
 
-	// Left tells that an identity has no pods any more, and is gone.
+	// Left says that an identity has lost its last pod and is gone.
 	Left(id *Identity[I, S])
 }
 
-// Index is what is known of the pods of a cluster, as one node sees it.
+// Index is what one node knows about the pods of a cluster.
 type Index[I, S any] struct {
-	Edits int // made so far, each about what it takes to edit an element of a table
+	Edits int // so far, in units of the cost of editing a table element
 
 	user        User[I, S]
 	node        unique.Handle[string]
-	local       map[*Pod[I, S]]struct{} // the pods of this node, as the API tells of them
+	local       map[*Pod[I, S]]struct{} // the pods of this node, according to the API
 	inhabited   map[*Identity[I, S]]struct{}
 	sandboxes   map[string]*sandbox[I, S]
 	sandboxesOf map[types.NamespacedName][]*sandbox[I, S]
 	owners      map[netip.Addr]*Pod[I, S]
-	rivals      map[netip.Addr][]*Pod[I, S] // all that claim an address, where there are several
+	rivals      map[netip.Addr][]*Pod[I, S] // all pods that claim an address, if several do
 	hosts       map[netip.Addr][]*Pod[I, S] // of the host network
 	namespaces  map[string]*Namespace[I, S]
 	selectors   map[string]*Selector[I, S]
-	ofCluster   map[*Selector[I, S]]struct{} // those with a namespaceSelector
+	ofCluster   map[*Selector[I, S]]struct{} // selectors with a namespaceSelector
 
 	seed       maphash.Seed
 	identities labelled[Identity[I, S]]
@@ -56,7 +56,7 @@ type Index[I, S any] struct {
 	byPod, byNamespace askers[I, S]
 }
 
-// New returns the index of the node of that name, without pods.
+// New returns an empty index for the node of that name.
 func New[I, S any](node string, user User[I, S]) *Index[I, S] {
 	return &Index[I, S]{
 		user:        user,
@@ -78,10 +78,11 @@ func New[I, S any](node string, user User[I, S]) *Index[I, S] {
 	}
 }
 
-// matchesAnEdit is how many times a selector is held against an identity in the time that it takes to edit an element.
+// matchesAnEdit is how many times a selector can be matched against an identity in the time that it takes to edit an
+// element.
 const matchesAnEdit = 8
 
-// Namespace is what is known of one namespace, and what is indexed by it.
+// Namespace is what is known about one namespace, and what is indexed by it.
 type Namespace[I, S any] struct {
 	Name       string
 	Known      bool // its object exists; if not, no namespaceSelector matches it
@@ -97,15 +98,15 @@ type Namespace[I, S any] struct {
 	labels     []uint32                     // the ids of Labels
 }
 
-// Identity is what pods have in common that policy cannot tell apart: namespace, labels and named ports. Selectors are
+// Identity is what pods that policy cannot tell apart have in common: namespace, labels and named ports. Selectors are
 // evaluated once for each identity.
 type Identity[I, S any] struct {
-	Own       I // the user's
+	Own       I // the user's data
 	Namespace *Namespace[I, S]
 	Ports     []policy.NamedPort
-	Idle      bool                      // its pods have no addresses of their own: nothing matches it
-	Local     map[netip.Addr]*Pod[I, S] // the pods of this node, by the addresses that they own; nil without one
-	Selectors []*Selector[I, S]         // that match it
+	Idle      bool                      // its pods have no addresses of their own, so nothing matches it
+	Local     map[netip.Addr]*Pod[I, S] // the pods of this node, by the addresses that they own; nil if none
+	Selectors []*Selector[I, S]         // those that match it
 
 	pods   []*Pod[I, S]
 	labels []uint32 // their ids
@@ -116,7 +117,7 @@ type Identity[I, S any] struct {
 // Selector is one distinct selector of pods.
 type Selector[I, S any] struct {
 	spec.Peer
-	Own     S // the user's
+	Own     S // the user's data
 	Key     string
 	Matches map[*Identity[I, S]]struct{}
 
@@ -124,13 +125,13 @@ type Selector[I, S any] struct {
 	requires *labels.Requirement // by which it is
 }
 
-// Namespaces are all namespaces of which anything is known, by name; not to be changed.
+// Namespaces returns all namespaces about which anything is known, by name; read-only.
 func (x *Index[I, S]) Namespaces() map[string]*Namespace[I, S] { return x.namespaces }
 
-// Selectors are all selectors, by their keys; not to be changed.
+// Selectors returns all selectors by key; read-only.
 func (x *Index[I, S]) Selectors() map[string]*Selector[I, S] { return x.selectors }
 
-// Inhabited are the identities of which pods of this node own addresses, a few of all; not to be changed.
+// Inhabited returns the few identities with pods of this node that own addresses; read-only.
 func (x *Index[I, S]) Inhabited() map[*Identity[I, S]]struct{} { return x.inhabited }
 
 // SetNamespace sets the labels of a namespace.
@@ -142,8 +143,7 @@ func (x *Index[I, S]) SetNamespace(name string, labels map[string]string) {
 	x.replaceLabels(ns, Namespace[I, S]{Name: name, Known: true, Labels: labels})
 }
 
-// DeleteNamespace forgets a namespace. Its pods, if there still are any, are matched by no namespaceSelector from now
-// on.
+// DeleteNamespace forgets a namespace. No namespaceSelector matches its remaining pods, if any.
 func (x *Index[I, S]) DeleteNamespace(name string) {
 	ns := x.namespaces[name]
 	if ns == nil || !ns.Known {
@@ -153,8 +153,8 @@ func (x *Index[I, S]) DeleteNamespace(name string) {
 	x.dropNamespace(ns)
 }
 
-// replaceLabels changes what is known of ns, and holds its pods against the namespaceSelectors that judge it otherwise
-// now.
+// replaceLabels changes what is known about ns, and matches its pods against the namespaceSelectors whose answer
+// changes.
 func (x *Index[I, S]) replaceLabels(ns *Namespace[I, S], next Namespace[I, S]) {
 	before := *ns
 	if ns.Known {
@@ -186,14 +186,14 @@ func (x *Index[I, S]) namespaceOf(name string) *Namespace[I, S] {
 	return ns
 }
 
-// dropNamespace forgets ns if nothing speaks of it any more.
+// dropNamespace forgets ns if nothing refers to it any more.
 func (x *Index[I, S]) dropNamespace(ns *Namespace[I, S]) {
 	if !ns.Known && len(ns.Pods) == 0 && len(ns.Identities) == 0 && len(ns.selectors) == 0 {
 		delete(x.namespaces, ns.Name)
 	}
 }
 
-// identityOf returns the identity of p, new if p is the first of its kind; a new one goes when its last pod leaves it.
+// identityOf returns the identity of p, a new one if p is the first of its kind. It goes when its last pod leaves.
 func (x *Index[I, S]) identityOf(p *policy.Pod) *Identity[I, S] {
 	ns := x.namespaceOf(p.Namespace)
 	hash := x.hashOf(p)
@@ -216,7 +216,7 @@ func (x *Index[I, S]) identityOf(p *policy.Pod) *Identity[I, S] {
 	return id
 }
 
-// leaveIdentity takes p out of the pods of its identity, which goes with the last.
+// leaveIdentity removes p from its identity, which goes with its last pod.
 func (x *Index[I, S]) leaveIdentity(p *Pod[I, S]) {
 	id := p.Identity
 	last := id.pods[len(id.pods)-1]
@@ -252,12 +252,12 @@ func (x *Index[I, S]) Addresses(id *Identity[I, S]) iter.Seq2[netip.Addr, *Pod[I
 	}
 }
 
-// In says whether the pods of id are of a peer by what is known now.
+// In says whether a peer includes the pods of id, by what is known now.
 func (id *Identity[I, S]) In(p spec.Peer) bool {
 	return !id.Idle && covers(p, id.Namespace) && p.Pods.Matches(id)
 }
 
-// covers says whether the peer's pods may be in ns, by what is known now.
+// covers says whether pods of the peer may be in ns, by what is known now.
 func covers[I, S any](p spec.Peer, ns *Namespace[I, S]) bool {
 	switch {
 	case p.Namespace != "":
@@ -268,7 +268,7 @@ func covers[I, S any](p spec.Peer, ns *Namespace[I, S]) bool {
 	return true
 }
 
-// match brings the link between sel and id up to date.
+// match updates the link between sel and id.
 func (x *Index[I, S]) match(sel *Selector[I, S], id *Identity[I, S]) {
 	_, linked := sel.Matches[id]
 	holds := id.In(sel.Peer)
@@ -286,7 +286,7 @@ func (x *Index[I, S]) match(sel *Selector[I, S], id *Identity[I, S]) {
 	}
 }
 
-// unlink takes sel out of the selectors that match id.
+// unlink removes sel from the selectors that match id.
 func (id *Identity[I, S]) unlink(sel *Selector[I, S]) {
 	last := len(id.Selectors) - 1
 	id.Selectors[slices.Index(id.Selectors, sel)] = id.Selectors[last]
@@ -315,7 +315,7 @@ func (x *Index[I, S]) Selector(peer spec.Peer) *Selector[I, S] {
 	return sel
 }
 
-// rematch brings the links between sel and the identities of ns up to date.
+// rematch updates the links between sel and the identities of ns.
 func (x *Index[I, S]) rematch(sel *Selector[I, S], ns *Namespace[I, S]) {
 	if covers(sel.Peer, ns) {
 		for _, id := range x.find(sel.Peer, ns) {
@@ -330,7 +330,7 @@ func (x *Index[I, S]) rematch(sel *Selector[I, S], ns *Namespace[I, S]) {
 	}
 }
 
-// DropSelector forgets sel. Its user is not told.
+// DropSelector forgets sel, without telling the user.
 func (x *Index[I, S]) DropSelector(sel *Selector[I, S]) {
 	for id := range sel.Matches {
 		id.unlink(sel)
@@ -346,7 +346,7 @@ func (x *Index[I, S]) DropSelector(sel *Selector[I, S]) {
 	x.dropNamespace(ns)
 }
 
-// Sizes returns how many objects of each kind the index remembers, for the tests that look for leaks.
+// Sizes returns how many objects of each kind the index remembers, for tests that look for leaks.
 func (x *Index[I, S]) Sizes() map[string]int {
 	sizes := map[string]int{
 		"local": len(x.local), "inhabited": len(x.inhabited),

@@ -22,7 +22,7 @@ func (id *Identity[I, S]) Lookup(key string) (value string, exists bool) {
 	return "", false
 }
 
-// Has says whether there is a label of that key.
+// Has says whether there is a label with that key.
 func (id *Identity[I, S]) Has(key string) bool {
 	_, exists := id.Lookup(key)
 	return exists

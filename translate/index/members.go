@@ -23,7 +23,7 @@ func (ns numbers) len() int {
 	return n
 }
 
-// sized returns the empty set of some words, in the same memory if it is enough.
+// sized returns an empty set of some words, reusing the memory if it is enough.
 func (ns numbers) sized(words int) numbers {
 	ns = slices.Grow(ns[:0], words)[:words]
 	clear(ns)
@@ -41,8 +41,8 @@ func (ns numbers) all(yield func(n uint32) bool) {
 	}
 }
 
-// members are the numbers of identities of which something is true, in the form that takes least memory: a list or,
-// where they are many, a set. Most often it is one number, as where each pod has a label of its own.
+// members are the numbers of the identities that have a term, in the smallest form: a list or, if there are many, a
+// set. Usually it is a single number, for example if each pod has a label of its own.
 type members struct {
 	one  uint32
 	more *several // nil: one
@@ -101,7 +101,7 @@ func (m *members) without(n uint32) {
 	}
 }
 
-// addTo adds the members to a set that has room for all identities.
+// addTo adds the members to a set with room for all identities.
 func (m *members) addTo(to numbers) {
 	if m.more == nil {
 		to.add(m.one)
@@ -115,7 +115,7 @@ func (m *members) addTo(to numbers) {
 	}
 }
 
-// removeFrom removes the members from such a set.
+// removeFrom removes the members from a set with room for all identities.
 func (m *members) removeFrom(from numbers) {
 	if m.more == nil {
 		from.remove(m.one)

@@ -26,7 +26,7 @@ func (x *Index[I, S]) PodNames() iter.Seq[types.NamespacedName] {
 	}
 }
 
-// NamespaceNames yields the names of all namespaces, in Name, that have been set.
+// NamespaceNames yields the names, in Name, of all namespaces that have been set.
 func (x *Index[I, S]) NamespaceNames() iter.Seq[types.NamespacedName] {
 	return func(yield func(types.NamespacedName) bool) {
 		for _, ns := range x.namespaces {
@@ -37,7 +37,7 @@ func (x *Index[I, S]) NamespaceNames() iter.Seq[types.NamespacedName] {
 	}
 }
 
-// ParseFlows is as [policy.Cluster.ParseFlows]; own are the addresses of the index's node.
+// ParseFlows is like [policy.Cluster.ParseFlows]; own are the addresses of the index's node.
 func (x *Index[I, S]) ParseFlows(src, dst string, own []netip.Addr) ([]policy.Flow, error) {
 	names := func(yield func(string) bool) {
 		for name := range x.PodNames() {
@@ -64,7 +64,7 @@ func (x *Index[I, S]) ParseFlows(src, dst string, own []netip.Addr) ([]policy.Fl
 	return flows, err
 }
 
-// LocalAddresses yields the addresses of the pods of this node of some identities.
+// LocalAddresses yields the addresses of some identities' pods on this node.
 func LocalAddresses[I, S any](of map[*Identity[I, S]]struct{}) iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
 		for id := range of {

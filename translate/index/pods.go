@@ -14,8 +14,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Pod is a pod of the index. It is not edited but replaced. There are as many as the cluster has, so what many have in
-// common is stored once: namespace, labels and ports in the identity, the names of nodes and owners as handles.
+// Pod is a pod of the index. It is replaced, never edited. There are as many as in the cluster, so what many share is
+// stored once: namespace, labels and ports in the identity, the names of nodes and owners as handles.
 type Pod[I, S any] struct {
 	Text     string // namespace/name
 	Identity *Identity[I, S]
@@ -25,15 +25,15 @@ type Pod[I, S any] struct {
 	owner   unique.Handle[string]
 	created int64 // microseconds since 1970
 	index   int32 // in the pods of the identity
-	host    bool  // of the host network
+	host    bool  // in the host network
 	running bool
 	ending  bool   // Pod.Terminating
-	hushed  bool   // a sandbox says which addresses it has
-	serial  uint64 // of the sandbox that it stands for; 0: it is the API's
-	stale   bool   // that sandbox is
+	hushed  bool   // a sandbox decides its addresses
+	serial  uint64 // of the sandbox that it stands for; 0 if it is the API's
+	stale   bool   // the sandbox is
 }
 
-// newPod returns p with an identity that counts it already.
+// newPod returns p with an identity that already counts it.
 func (x *Index[I, S]) newPod(p *policy.Pod, id *Identity[I, S]) *Pod[I, S] {
 	next := &Pod[I, S]{
 		Text: p.String(), Identity: id, ips: p.IPs,
@@ -45,10 +45,10 @@ func (x *Index[I, S]) newPod(p *policy.Pod, id *Identity[I, S]) *Pod[I, S] {
 	return next
 }
 
-// Name is the name of the pod in its namespace.
+// Name returns the name of the pod within its namespace.
 func (p *Pod[I, S]) Name() string { return p.Text[len(p.Identity.Namespace.Name)+1:] }
 
-// Public returns the pod as it was given.
+// Public returns the pod as given.
 func (p *Pod[I, S]) Public() policy.Pod {
 	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: p.Identity.Namespace.Name, Name: p.Name()},
@@ -72,14 +72,14 @@ func (p *Pod[I, S]) Claims() []netip.Addr {
 	return p.ips
 }
 
-// is says whether policy cannot tell p from q, which has its name.
+// is says whether policy cannot tell p from q, which has the same name.
 func (p *Pod[I, S]) is(q *policy.Pod) bool {
 	return p.Identity.is(q) && slices.Equal(p.ips, q.IPs) && p.host == q.HostNetwork && p.running == q.Running &&
 		p.ending == q.Terminating && p.created == q.Created.UnixMicro() &&
 		p.Node.Value() == q.Node && p.owner.Value() == q.Owner
 }
 
-// idle says whether policies know the pod at no address.
+// idle says whether a pod has no address that policies know.
 func idle(p *policy.Pod) bool { return p.HostNetwork || len(p.IPs) == 0 }
 
 // Pod returns the pod of that name, or nil.
@@ -90,7 +90,7 @@ func (x *Index[I, S]) Pod(name types.NamespacedName) *Pod[I, S] {
 	return nil
 }
 
-// SetPod adds p or replaces the pod of its name. The index keeps p's labels and slices; they are not changed
+// SetPod adds p or replaces the pod of its name. The index keeps p's labels and slices; the caller must not change them
 // afterwards.
 func (x *Index[I, S]) SetPod(p policy.Pod) {
 	old := x.Pod(p.NamespacedName)
@@ -141,9 +141,8 @@ func (x *Index[I, S]) replacePod(old, next *Pod[I, S]) {
 	}
 }
 
-// contend replaces the claim of old to an address by that of next, and gives the address to the foremost of all that
-// claim it. Two pods have one address when one of them is about to go: its address is free already and the kubelet has
-// not said so yet.
+// contend replaces old's claim to an address by next's, and gives the address to the foremost claimant. Two pods have
+// one address when one of them is about to go: its address is already free, but the kubelet has not said so yet.
 func (x *Index[I, S]) contend(a netip.Addr, old, next *Pod[I, S]) {
 	owner := x.owners[a]
 	claims := x.rivals[a]
@@ -168,9 +167,9 @@ func (x *Index[I, S]) contend(a netip.Addr, old, next *Pod[I, S]) {
 	}
 }
 
-// foremost orders the pods that claim one address: those of live sandboxes, then the API's that are not about to go,
-// then the newest, as no address is given out before its last pod has left it, whatever the kubelet still says of that
-// one. Between pods of one second, phase and name decide.
+// foremost orders the pods that claim one address: those of live sandboxes, then those that are not terminating, then
+// the newest, as an address is never given out before its last pod has left it, whatever the kubelet still reports.
+// Between pods created in the same second, phase and name decide.
 func foremost[I, S any](p, q *Pod[I, S]) int {
 	last := func(put bool) int {
 		if put {
@@ -190,7 +189,7 @@ func foremost[I, S any](p, q *Pod[I, S]) int {
 // setOwner takes an address from one pod and gives it to another; either may be nil.
 func (x *Index[I, S]) setOwner(a netip.Addr, from, to *Pod[I, S]) {
 	if from != nil && to != nil && from.Text == to.Text && from.Identity == to.Identity && from.Node == to.Node {
-		x.owners[a] = to // as when a pod begins to run, or to terminate: no element says so
+		x.owners[a] = to // such as when a pod starts to run or terminate: elements do not change
 		if to.Node == x.node {
 			to.Identity.Local[a] = to
 		}
@@ -228,23 +227,23 @@ func (x *Index[I, S]) detach(a netip.Addr, p *Pod[I, S]) {
 	x.user.Detach(a, p)
 }
 
-// IsLocal says whether p is of this node.
+// IsLocal says whether p is on this node.
 func (x *Index[I, S]) IsLocal(p *Pod[I, S]) bool { return p.Node == x.node }
 
 // Node returns the name of this node.
 func (x *Index[I, S]) Node() string { return x.node.Value() }
 
-// Local returns the pods of this node, those of the host network too; not to be changed.
+// Local returns the pods of this node, including the host network's; read-only.
 func (x *Index[I, S]) Local() map[*Pod[I, S]]struct{} { return x.local }
 
-// Owner returns the pod that owns an address, or nil. An IPv4-mapped IPv6 address is nobody's: on the wire it is no
+// Owner returns the pod that owns an address, or nil. Nobody owns an IPv4-mapped IPv6 address: on the wire it is not an
 // IPv4 address.
 func (x *Index[I, S]) Owner(a netip.Addr) *Pod[I, S] { return x.owners[a] }
 
-// Hosts returns the pods of the host network that have an address.
+// Hosts returns the host-network pods that have an address.
 func (x *Index[I, S]) Hosts(a netip.Addr) []*Pod[I, S] { return x.hosts[a] }
 
-// Host returns the name of the node that has an address, as far as its pods of the host network tell.
+// Host returns the name of the node that has an address, as far as its host-network pods tell.
 func (x *Index[I, S]) Host(a netip.Addr) (string, bool) {
 	pods := x.hosts[a]
 	if len(pods) == 0 {
@@ -267,7 +266,7 @@ func (x *Index[I, S]) IPs(name types.NamespacedName) ([]netip.Addr, bool) {
 	return p.ips, true
 }
 
-// replaceHost takes old out of the pods of the host network at its addresses, and adds next; either may be nil.
+// replaceHost replaces old by next among the host-network pods at their addresses; either may be nil.
 func (x *Index[I, S]) replaceHost(old, next *Pod[I, S]) {
 	if next != nil && next.host {
 		for _, a := range next.ips {

@@ -13,20 +13,20 @@ import (
 )
 
 // sandbox is a live sandbox of this node, and the pod that it stands for. While it lives, that pod has the sandbox's
-// addresses, and none that the API tells; all else about it is the API's to tell, as soon as it does.
+// addresses, not those from the API; everything else comes from the API as soon as it is there.
 type sandbox[I, S any] struct {
 	policy.Sandbox
-	pod *Pod[I, S] // is in no namespace's pods
+	pod *Pod[I, S] // not in any namespace's pods
 }
 
-// equal says whether two sandboxes are the same in all that counts.
+// equal says whether two sandboxes agree in everything that matters.
 func (b *sandbox[I, S]) equal(o *policy.Sandbox) bool {
 	return b.ID == o.ID && b.NamespacedName == o.NamespacedName && b.Node == o.Node && b.Serial == o.Serial &&
 		b.Stale == o.Stale &&
 		maps.Equal(b.Labels, o.Labels) && slices.Equal(b.IPs, o.IPs)
 }
 
-// SetSandbox adds a sandbox or replaces the one of its id. Those of other nodes do not count.
+// SetSandbox adds a sandbox or replaces the one with its id. It ignores those of other nodes.
 func (x *Index[I, S]) SetSandbox(b policy.Sandbox) {
 	if b.Node != x.node.Value() {
 		return
@@ -51,7 +51,7 @@ func (x *Index[I, S]) SetSandbox(b policy.Sandbox) {
 	x.hush(b.NamespacedName)
 }
 
-// DeleteSandbox forgets a sandbox: its addresses are the API's to tell again.
+// DeleteSandbox forgets a sandbox: the API decides its addresses again.
 func (x *Index[I, S]) DeleteSandbox(id string) {
 	old := x.sandboxes[id]
 	if old == nil {
@@ -85,7 +85,7 @@ func (x *Index[I, S]) SandboxPod(id string) *Pod[I, S] {
 	return nil
 }
 
-// stand makes the pod that a sandbox stands for anew: the API's, if that is of this node, with the sandbox's addresses.
+// stand rebuilds the pod that a sandbox stands for: the API's, if that is on this node, with the sandbox's addresses.
 func (x *Index[I, S]) stand(b *sandbox[I, S]) {
 	p := policy.Pod{NamespacedName: b.NamespacedName, Labels: b.Labels, Running: true}
 	if told := x.Pod(b.NamespacedName); told != nil && told.Node == x.node {
@@ -98,7 +98,7 @@ func (x *Index[I, S]) stand(b *sandbox[I, S]) {
 	x.replacePod(old, b.pod)
 }
 
-// hush takes the addresses that the API tells of a pod from it while it has a sandbox, and gives them back afterwards.
+// hush takes the API's addresses from a pod while it has a sandbox, and gives them back afterwards.
 func (x *Index[I, S]) hush(name types.NamespacedName) {
 	old := x.Pod(name)
 	if old == nil || old.hushed == x.hushes(old) {
@@ -111,13 +111,13 @@ func (x *Index[I, S]) hush(name types.NamespacedName) {
 	x.replacePod(old, next)
 }
 
-// hushes says whether the addresses that the API tells of a pod do not count.
+// hushes says whether the API's addresses of a pod do not count.
 func (x *Index[I, S]) hushes(p *Pod[I, S]) bool {
 	all := x.sandboxesOf[types.NamespacedName{Namespace: p.Identity.Namespace.Name, Name: p.Name()}]
 	return p.Node == x.node && slices.ContainsFunc(all, func(b *sandbox[I, S]) bool { return !b.Stale })
 }
 
-// restand brings the sandboxes of a pod up to date with what the API tells of it now.
+// restand updates the sandboxes of a pod from what the API now says about it.
 func (x *Index[I, S]) restand(name types.NamespacedName) {
 	for _, b := range x.sandboxesOf[name] {
 		x.stand(b)

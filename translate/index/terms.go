@@ -10,13 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 )
 
-// term is a label, or any label of a key.
+// term is a label, or any label with a key.
 type term struct {
 	key   unique.Handle[string] // there are few in a cluster
 	value string                // or anyValue
 }
 
-// anyValue is no label's.
+// anyValue is not a valid label value.
 const anyValue = "\x00"
 
 // labelled are things with labels, each by a number and by its terms, so that a new selector is not held against each

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package observe is the part of a table that counts the new connections of the node's pods, for `netpold flows`: sets
-// into which the kernel puts each flow, source, destination, protocol and port, with a counter, and the chains that
-// packets of new connections pass to that end. It decides nothing, and a table without it has nothing of it.
+// to which the kernel adds each flow (source, destination, protocol and port) with a counter, and the chains that
+// packets of new connections pass for that. It decides nothing, and is absent unless asked for.
 //
 //	forward, input ── new ──► observe ── from or to a pod of the node ──► flows-4
 //	                          observe-6, of IPv6                      ──► flows-6
 //	deny-…         ── new ──► observe-denied ───────────────────────────► flows-denied-4, flows-denied-6
 //
-// What is allowed is what was counted first and not denied then. A packet that finds its set full counts in flows-lost.
+// Allowed is what was counted first and not denied later. A packet that finds its set full counts in flows-lost.
 package observe
 
 import (
@@ -22,7 +22,7 @@ import (
 // Timeout is how long a flow stays in the kernel after its last connection, in seconds.
 const Timeout = 60 * 60
 
-// The chains. All of their names begin like the first.
+// The chains. The first's name is a prefix of all.
 const (
 	newChain    = "observe"
 	newChain6   = newChain + "-6"
@@ -30,17 +30,17 @@ const (
 	deniedChain = "observe-denied"
 )
 
-// Kind is what a set has.
+// Kind is what a set counts.
 type Kind uint8
 
-// The kinds, in the order in which the sets are to be read: a packet is counted in [All] before [Denied].
+// The kinds, in the order in which the sets must be read: a packet is counted in [All] before [Denied].
 const (
 	All    Kind = iota // flows, with the number of their connections
-	Denied             // those of them that were denied, with the number of those connections
-	Lost               // how many connections were not counted: one element of all addresses
+	Denied             // denied flows, with the number of denied connections
+	Lost               // how many connections were not counted, in a single element
 )
 
-// Set is a set of the table that packets fill, or that counts them.
+// Set is a set of the table that packets fill or count in.
 type Set struct {
 	Name string
 	Kind Kind
@@ -69,8 +69,8 @@ func setOf(kind Kind, f nft.Family, max uint32) Set {
 // podsSet names the set of the addresses of the node's pods.
 func podsSet(f nft.Family) string { return "observed-pods-" + f.String() }
 
-// Add adds the sets to a table, and the chains that count what is denied and what is lost. [SetPods] says whose
-// connections are counted, and [Rule] and [DeniedRule] send packets here.
+// Add adds the sets to a table, and the chains that count denied and lost connections. [SetPods] says whose connections
+// are counted, and [Rule] and [DeniedRule] send packets here.
 func Add(t *nft.Table, max uint32) {
 	comments := [...]string{"new connections of the pods, counted by packets", "those of them that were denied",
 		"new connections that were not counted, as the set was full"}
@@ -88,25 +88,25 @@ func Add(t *nft.Table, max uint32) {
 	for _, f := range nft.Families() {
 		t.Set(podsSet(f), nft.SetType{Family: f}, "pods of this node, for where no range tells them")
 	}
-	// The kernel takes 16 chains from a base chain on, and what was denied has come through many: it gets one.
+	// The kernel allows 16 chains below a base chain, and a denied packet has passed many: it gets only one here.
 	four, six := updateOf(t, Denied, nft.IPv4), updateOf(t, Denied, nft.IPv6)
 	t.SetChain(&nft.Chain{Name: deniedChain,
 		Rules: slices.Concat(count(four), count(six), countRest(ret(), four, six))})
 }
 
-// SetPods says which connections are counted: those from or to the ranges, which all pods of the node are in and nobody
-// else, or without ranges those from or to the addresses of [SetPod]. A range is compared in less time than an address
-// is looked up.
+// SetPods says which connections are counted: those from or to the ranges, which must contain all pods of the node and
+// nobody else, or without ranges those from or to the addresses of [SetPod]. Comparing a range is faster than looking
+// up an address.
 //
-// Each statement that a packet meets costs some nanoseconds, and each other chain and each lookup as much as several.
-// So one rule tells what is of no pod, and the next ones are for the commonest protocols.
+// Each statement that a packet meets costs some nanoseconds, and each chain and each lookup as much as several. So one
+// rule excludes what is not a pod's, and the next ones are for the most common protocols.
 func SetPods(t *nft.Table, ranges []netip.Prefix) {
 	four, rest4 := countNew(t, nft.IPv4, ranges)
 	six, rest6 := countNew(t, nft.IPv6, ranges)
 	t.SetChain(&nft.Chain{Name: newChain6, Rules: slices.Concat(six, rest6)})
 	toSix := []nft.Rule{nft.R(nft.OfFamily{Family: nft.IPv6}, nft.GotoChain(newChain6))}
 	rules := slices.Concat(toSix, four, rest4)
-	if len(six) == 0 { // no pod has such an address, so hardly any packet has
+	if len(six) == 0 { // no pod has such an address, so hardly any packet does
 		rules = slices.Concat(four, toSix, rest4)
 	}
 	t.SetChain(&nft.Chain{Name: newChain, Comment: "counts new connections; decides nothing", Rules: rules})
@@ -139,7 +139,7 @@ func updateOf(t *nft.Table, kind Kind, f nft.Family) nft.Update {
 	return nft.UpdateOf(t.FindSet(setOf(kind, f, 0).Name))
 }
 
-// opening are the matches of packets with ports that begin connections, the commonest first.
+// opening returns the matches of packets with ports that begin connections, the most common first.
 func opening() []nft.Statement {
 	return []nft.Statement{nft.Opening{}, whole(nft.UDP), whole(nft.SCTP)}
 }
@@ -155,8 +155,8 @@ func count(update nft.Update) []nft.Rule {
 	return rules
 }
 
-// countRest returns the rules behind those of [count], which count packets without ports; those for which count had no
-// room get a verdict.
+// countRest returns the rules after those of [count], for packets without ports; packets for which count had no room
+// get the verdict full.
 func countRest(full nft.Verdict, updates ...nft.Update) []nft.Rule {
 	var rules []nft.Rule
 	for _, match := range opening() {
@@ -175,9 +175,8 @@ func countRest(full nft.Verdict, updates ...nft.Update) []nft.Rule {
 
 func ret() nft.Verdict { return nft.Verdict{Kind: nft.Return} }
 
-// Rule returns the rule of a base chain, behind that of established connections, by which it has new ones counted. What
-// conntrack does not track is counted on its way to the node, where a cache of DNS is asked so; elsewhere its replies
-// would be flows, too.
+// Rule returns the rule with which a base chain, after the rule for established connections, counts new ones. Untracked
+// packets are counted only on their way to the node, as to a DNS cache; elsewhere their replies would be flows, too.
 func Rule(h nft.Hook) nft.Rule {
 	if h == nft.Input {
 		return nft.R(nft.CtState{nft.New, nft.Untracked}, nft.JumpTo(newChain))
@@ -185,16 +184,16 @@ func Rule(h nft.Hook) nft.Rule {
 	return nft.R(nft.CtState{nft.New}, nft.JumpTo(newChain))
 }
 
-// DeniedRule returns the rule by which a chain that denies what comes to it has that counted. Without it, what it
-// denies is told to be allowed.
+// DeniedRule returns the rule with which a denying chain counts what it denies. Without it, that would be reported as
+// allowed.
 func DeniedRule() nft.Rule {
 	return nft.R(nft.CtState{nft.New, nft.Untracked}, nft.JumpTo(deniedChain))
 }
 
-// Counts says whether a chain is one of those that count.
+// Counts says whether a chain is one of these.
 func Counts(chain string) bool { return strings.HasPrefix(chain, newChain) }
 
-// SetPod has the connections from and to an address of a pod of the node counted.
+// SetPod makes connections from and to an address of a pod of the node be counted.
 func SetPod(t *nft.Table, a netip.Addr) {
 	t.FindSet(podsSet(nft.FamilyOf(a))).Want(nft.AddrKey(a), nft.Value{})
 }

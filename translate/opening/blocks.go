@@ -12,7 +12,7 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// Block is a block and the ports that its rule opens.
+// Block is an ipBlock with the ports that its rule opens.
 type Block struct {
 	spec.Block
 	Ports spec.Ports
@@ -25,30 +25,30 @@ type Range struct {
 	Opening
 }
 
-// span is addresses at which a port set is open, from the first to the one before the end, or to the top if there is
-// none.
+// span is addresses at which a port set is open, from the first to the one before the end, or to the top if end is not
+// valid.
 type span struct {
 	first, end netip.Addr
-	ports      int // of the list of distinct sets
+	ports      int // index in the list of distinct sets
 }
 
-// edge is an address at which ports begin to be open, or from which on they are not.
+// edge is an address at which ports begin or cease to be open.
 type edge struct {
 	at    netip.Addr
 	ports int
 	opens int // +1 opens, -1 closes
 }
 
-// maxFlat is how many port ranges the chains that the blocks of an isolation jump to may have, if each has all that is
-// open to an address.
+// maxFlat is how many port ranges the chains of an isolation's blocks may have in all if each has everything that is
+// open to its addresses.
 const maxFlat = 10_000
 
 // Cut turns overlapping blocks of one family into disjoint ranges in ascending order, each with the union of the ports
 // of the blocks that cover it. Neighbours with equal ports are one range. The kernel silently accepts and then
 // misjudges overlapping intervals, so nothing else may reach an interval set.
 //
-// The unions of n blocks, each inside another and with a port of its own, are n² ports: beyond maxFlat they are written
-// down otherwise, see [nesting]. False says that this, too, would be more than most.
+// The unions of n nested blocks, each with a port of its own, are n² ports: beyond maxFlat they take another form, see
+// [nesting]. It returns false if that, too, would be more than most.
 func Cut(k frame.Kind, f nft.Family, blocks []Block, most int) ([]Range, bool) {
 	spans, sets := spansOf(blocks)
 	edges := edgesOf(spans)
@@ -87,7 +87,7 @@ type openSets struct {
 	depth   []int // how many blocks with the set are open
 	ids     []int // of the open sets, ascending
 	unions  map[string]Opening
-	written int // port ranges of the sets of all unions
+	written int // port ranges in all unions so far
 }
 
 // turn opens or closes a set.
@@ -103,7 +103,7 @@ func (o *openSets) turn(e edge) {
 	}
 }
 
-// union returns the union of the open sets, or nothing of use when too much is written.
+// union returns the union of the open sets; meaningless once too much is written.
 func (o *openSets) union() Opening {
 	name := idsKey(o.ids)
 	u, known := o.unions[name]
@@ -122,7 +122,7 @@ func (o *openSets) union() Opening {
 	return u
 }
 
-// idsKey is equal for equal lists and only for those.
+// idsKey is equal only for equal lists.
 func idsKey(ids []int) string {
 	var b []byte
 	for _, id := range ids {
@@ -131,7 +131,7 @@ func idsKey(ids []int) string {
 	return string(b)
 }
 
-// spansOf returns where the blocks open what, and the distinct port sets.
+// spansOf returns what the blocks open where, and the distinct port sets.
 func spansOf(blocks []Block) ([]span, []spec.Ports) {
 	var spans []span
 	var sets []spec.Ports
@@ -153,14 +153,15 @@ func spansOf(blocks []Block) ([]span, []spec.Ports) {
 			open(from, e.Addr())
 			from = nft.LastAddr(e).Next()
 		}
-		if from.IsValid() { // else an except reaches the top
+		if from.IsValid() { // otherwise an except reaches the top
 			open(from, nft.LastAddr(b.CIDR).Next())
 		}
 	}
 	return spans, sets
 }
 
-// edgesOf returns the ends of the spans in ascending order. What reaches the top of the address space closes nowhere.
+// edgesOf returns the ends of the spans in ascending order. A span that reaches the top of the address space has no
+// closing edge.
 func edgesOf(spans []span) []edge {
 	var edges []edge
 	for _, s := range spans {
@@ -173,7 +174,7 @@ func edgesOf(spans []span) []edge {
 	return edges
 }
 
-// outermost returns the prefixes that are in no other of them, in ascending order.
+// outermost returns the prefixes that are not inside another, in ascending order.
 func outermost(prefixes []netip.Prefix) []netip.Prefix {
 	sorted := slices.Clone(prefixes)
 	slices.SortFunc(sorted, func(a, b netip.Prefix) int {

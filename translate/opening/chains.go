@@ -6,15 +6,15 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Chains are the chains of a table that accept ports. Each is there as long as it has users.
+// Chains are the chains of a table that accept ports. Each exists as long as it has users.
 type Chains struct {
-	Edits int // of elements and ports, so far
+	Edits int // edits of elements and ports so far
 
 	table *nft.Table
 	users map[string]int
 }
 
-// NewChains returns the chains of a table, which has none yet.
+// NewChains returns the chains of a table that has none yet.
 func NewChains(t *nft.Table) *Chains {
 	return &Chains{table: t, users: make(map[string]int)}
 }
@@ -22,8 +22,8 @@ func NewChains(t *nft.Table) *Chains {
 // Users returns the number of users of each chain.
 func (c *Chains) Users() map[string]int { return c.users }
 
-// Acquire makes one more user of the chain of o, which accepts its ports, and returns the chain's name. Whatever
-// jumps to a chain by an equal opening shares it.
+// Acquire adds a user of the chain of o, which accepts its ports, and returns the chain's name. Equal openings share a
+// chain.
 func (c *Chains) Acquire(o Opening) string {
 	c.users[o.Chain]++
 	if c.users[o.Chain] > 1 {
@@ -32,7 +32,7 @@ func (c *Chains) Acquire(o Opening) string {
 	var rules []nft.Rule
 	if o.outer == nil || Inline(o.Ports) {
 		rules = c.rules(o)
-	} else { // the sets are those of the ports alone
+	} else { // the sets depend only on the ports
 		rules = []nft.Rule{nft.R(nft.JumpTo(c.Acquire(Of(o.kind, o.Ports))))}
 	}
 	if o.outer != nil {

@@ -12,22 +12,22 @@ import (
 )
 
 // fanOut is how many parts a part of the address space is divided into. A packet meets the ports of one part of each
-// size: with 65,000 pieces at most 5 chains. The kernel takes 16 on a packet's way, and there are those of egress and
-// of ingress on it.
+// size: with 65,000 pieces at most 5 chains. The kernel allows 16 on a packet's way, which includes those of egress and
+// of ingress.
 const fanOut = 16
 
-// auditFanOut is that of isolations that audit, whose way is longer by a chain at its end: with the pieces of as many
-// blocks as an isolation may have, a packet meets one chain less.
+// auditFanOut is the same for auditing isolations, whose way ends with one more chain: with the pieces of the most
+// blocks that an isolation may have, a packet meets one chain less.
 const auditFanOut = 32
 
-// nesting makes the form that [Cut] has for many blocks with many ports. The pieces into which the blocks divide the
-// address space are the leaves of a tree; a block's ports are open at the largest parts that it covers, of which it
-// takes some for each size, and the chain of a part goes to that of the part around it:
+// nesting makes the form of [Cut] for many blocks with many ports. The pieces into which the blocks divide the address
+// space are the leaves of a tree; a block's ports are open at the largest parts that it covers, a few of each size, and
+// the chain of a part goes to that of the part around it:
 //
 //	blocks     ├───── 80 ─────┤├────── 443 ──────┤          the tree   {80}: pieces 0-7    {443}: pieces 8-15
 //	              ├── 22 ──┤                                    └ {22}: pieces 2, 3
 //
-// So n blocks with a port each are some n × log n ports, in whatever way they overlap.
+// So n blocks with a port each are some n × log n ports, however they overlap.
 type nesting struct {
 	kind   frame.Kind
 	family nft.Family
@@ -36,11 +36,11 @@ type nesting struct {
 
 	starts  []netip.Addr // of the pieces
 	unions  map[string]spec.Ports
-	written int // port ranges, those of each chain, and of each set that chains share
+	written int // port ranges in all chains, and in all sets that chains share
 	ranges  []Range
 }
 
-// nest returns the ranges of the spans, and whether they are not more than may be written.
+// nest returns the ranges of the spans, and whether they are within the limit.
 func (n *nesting) nest(spans []span) ([]Range, bool) {
 	for _, s := range spans {
 		n.starts = append(n.starts, s.first)
@@ -68,7 +68,7 @@ func (n *nesting) nest(spans []span) ([]Range, bool) {
 	return n.ranges, n.written <= n.most
 }
 
-// part is a span in pieces, from the first to the one before the end.
+// part is a span of pieces, from the first to the one before the end.
 type part struct {
 	first, end int
 	ports      int
@@ -96,7 +96,7 @@ func (n *nesting) build(first, end int, parts []part, outer *Opening) {
 		inner := inside(n.kind, ports, outer)
 		outer = &inner
 		if ports.Every {
-			rest = nil // nothing adds to it
+			rest = nil // it is everything already
 		}
 	}
 	if len(rest) == 0 {
@@ -116,7 +116,7 @@ func (n *nesting) build(first, end int, parts []part, outer *Opening) {
 	}
 }
 
-// union returns the union of port sets, each of which it makes once.
+// union returns the union of port sets, computing each union once.
 func (n *nesting) union(ids []int) spec.Ports {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)

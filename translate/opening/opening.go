@@ -10,12 +10,12 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// maxInline is how many port ranges a rule has in itself: the kernel takes them together with the rule, and for n
-// single ports of one protocol the time of n². More are sets of their own, which are made in portions before a rule
-// leads to them, and which all isolations share.
+// maxInline is how many port ranges a rule has inline: the kernel takes them together with the rule, and needs n² time
+// for n single ports of one protocol. More become sets of their own, which are made in portions before a rule leads to
+// them, and which all isolations share.
 const maxInline = 256
 
-// Inline says whether a rule has the ports in itself.
+// Inline says whether a rule has the ports inline.
 func Inline(p spec.Ports) bool { return len(p.Ranges) <= maxInline }
 
 // maxExact is how many ports of a peer become elements of their own. With more, the peer's address jumps to a chain
@@ -28,11 +28,10 @@ func Exact(p spec.Ports) bool {
 		!slices.ContainsFunc(p.Ranges, func(r nft.PortRange) bool { return r.First != r.Last })
 }
 
-// Opening is what is open to a range of addresses: ports and, where blocks lie inside others, what is open around it as
-// well.
+// Opening is what is open to a range of addresses: ports and, if blocks are nested, what is open around it as well.
 type Opening struct {
 	Ports spec.Ports
-	Chain string // that accepts it; "" where every port is open, as none is needed
+	Chain string // that accepts it; "" if every port is open, where none is needed
 
 	kind  frame.Kind
 	outer *Opening // nil: nothing more
@@ -56,5 +55,5 @@ func inside(k frame.Kind, ports spec.Ports, outer *Opening) Opening {
 	return o
 }
 
-// equal says whether two open the same in the same way.
+// equal says whether two openings have the same form.
 func (o Opening) equal(p Opening) bool { return o.Chain == p.Chain && o.Ports.Every == p.Ports.Every }

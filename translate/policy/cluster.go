@@ -17,51 +17,51 @@ type Cluster struct {
 	Namespaces map[string]map[string]string // labels by name
 	Policies   []*networkingv1.NetworkPolicy
 	Modes      map[string]string // values of [ModeAnnotation], by the names of the namespaces that have it
-	Sandboxes  []Sandbox         // of one node, if the question is what that enforces
+	Sandboxes  []Sandbox         // of one node, if asked what that node enforces
 	PodToNode  PodToNode
 
 	ClusterPolicies []ClusterPolicy
-	NodePeers       []NodePeer // may be empty where no ClusterNetworkPolicy has a nodes peer
+	NodePeers       []NodePeer // may be empty if no ClusterNetworkPolicy has a nodes peer
 
 	Nodes       map[string][]netip.Prefix // spec.podCIDRs by name
-	GateReached bool                      // the container runtime of that node tells of new pods
-	Guard       *Guard                    // of one node, if the question is what that enforces; nil without one
+	GateReached bool                      // the container runtime of that node reports new pods
+	Guard       *Guard                    // of one node, if asked what that node enforces; nil if none
 
-	// Quarantines are the isolations of pods that one node has set aside, as far as it was asked.
+	// Quarantines are the isolations of pods that one node has set aside, as far as known.
 	Quarantines []PodQuarantine
 
-	// OverLimit is what is over a limit on the nodes of pods, as far as they were asked.
+	// OverLimit is what is over a limit on the pods' nodes, as far as known.
 	OverLimit []PodExcess
 
 	all bool // see [Cluster.AllEnforced]
 }
 
-// PodToNode says what becomes of connections from a pod to the node that it is on. The specification exempts only those
-// from the node to its pods.
+// PodToNode says what happens to connections from a pod to its own node. The specification exempts only those from the
+// node to its pods.
 type PodToNode uint8
 
-// What egress policies mean to them.
+// The effect of egress policies on them.
 const (
-	FilterPodToNode PodToNode = iota // what they mean to a connection to any other address
+	FilterPodToNode PodToNode = iota // the same as for any other address
 	AllowPodToNode                   // nothing
 )
 
-// Sandbox is a pod as the container runtime of its node knows it: it has its addresses before its first container
-// starts, and until the last one has stopped. The API tells of them a second later.
+// Sandbox is a pod as its node's container runtime knows it: with its addresses from before its first container starts
+// until the last has stopped. The API reports them up to a second later.
 type Sandbox struct {
 	ID string // the runtime's
 	types.NamespacedName
 	Node   string
-	Labels map[string]string // count until the pod itself is known; not changed after the sandbox is given away
+	Labels map[string]string // used until the pod itself is known; immutable
 	IPs    []netip.Addr
-	Serial uint64 // of two sandboxes with one address, the one with the greater serial has it; not 0
+	Serial uint64 // of two sandboxes with one address, the greater serial has it; not 0
 
-	// Stale says that the runtime has not been heard of since: the sandbox may be gone. Whatever the API tells of its
-	// addresses then holds.
+	// Stale says that the runtime has not been heard from since: the sandbox may be gone. What the API says about its
+	// addresses then wins.
 	Stale bool
 }
 
-// PodQuarantine says that the isolation of a pod is set aside, or one of its addresses.
+// PodQuarantine says that a pod's isolation, or one of its addresses, is set aside.
 type PodQuarantine struct {
 	Pod       types.NamespacedName
 	Direction Direction
@@ -69,7 +69,7 @@ type PodQuarantine struct {
 	Reason    string
 	Open      bool // nothing isolates the address
 
-	// Tier is set where the rules of a tier for the pod are set aside: all is denied there.
+	// Tier is set if the pod's rules of a tier are set aside: everything is denied there.
 	Tier  v1alpha2.Tier
 	Audit bool // what is set aside only audits, and is left out
 }
@@ -80,7 +80,7 @@ type Excess struct {
 	Reason string
 }
 
-// PodExcess is the rules of a pod's policies that are over a limit in a direction.
+// PodExcess has the rules of a pod's policies that are over a limit in a direction.
 type PodExcess struct {
 	Pod       types.NamespacedName
 	Direction Direction
@@ -88,8 +88,7 @@ type PodExcess struct {
 	Audit     bool // if all policies were enforced
 }
 
-// quarantine returns a quarantine of the pod at an end of a flow, in that direction and tier, or nil: of what only
-// audits, or of the rest.
+// quarantine returns the quarantine of the pod at an end of a flow, for a direction, tier and audit or not, or nil.
 func (c *Cluster) quarantine(tier v1alpha2.Tier, k auditKind, e ends) *PodQuarantine {
 	pod, _, _ := e.of(k.Direction)
 	i := slices.IndexFunc(c.Quarantines, func(q PodQuarantine) bool {
@@ -102,14 +101,14 @@ func (c *Cluster) quarantine(tier v1alpha2.Tier, k auditKind, e ends) *PodQuaran
 	return &c.Quarantines[i]
 }
 
-// auditKind is what is asked in a direction: what is enforced, or what only audits.
+// auditKind selects what is enforced, or what is only audited.
 type auditKind struct {
 	Direction
 	audit bool
 }
 
-// selfless says whether a pod that has both ends of a flow cannot reach itself: its address is set aside in each
-// direction in which anything is asked about it.
+// selfless says whether a pod at both ends of a flow cannot reach itself, because its address is set aside in each
+// direction in which any policy applies.
 func (c *Cluster) selfless(e ends) bool {
 	all := Directions()
 	return !slices.ContainsFunc(all[:], func(d Direction) bool {
@@ -122,14 +121,14 @@ func (c *Cluster) selfless(e ends) bool {
 	})
 }
 
-// asks says whether any policy that is enforced is asked about the pod at an end of a flow.
+// asks says whether any enforced policy applies to the pod at an end of a flow.
 func (c *Cluster) asks(d Direction, e ends) bool {
 	pod, _, _ := e.of(d)
 	return len(c.isolating(d, pod)) > 0 ||
 		c.hasRules(v1alpha2.AdminTier, d, pod) || c.hasRules(v1alpha2.BaselineTier, d, pod)
 }
 
-// audits says whether anything is that only audits, and is not set aside.
+// audits says whether any audited policy applies that is not set aside.
 func (c *Cluster) audits(d Direction, e ends) bool {
 	pod, _, _ := e.of(d)
 	all, aside := c.AllEnforced(), func(t v1alpha2.Tier) bool { return c.quarantine(t, auditKind{d, true}, e) != nil }
@@ -146,7 +145,7 @@ func (c *Cluster) hasRules(tier v1alpha2.Tier, d Direction, pod *Pod) bool {
 	return slices.ContainsFunc(c.TierRules(tier, d, pod), ClusterRule.counts)
 }
 
-// tierQuarantine returns why the rules of a tier for the pod at an end of a flow are set aside, or "".
+// tierQuarantine returns why a tier's rules for the pod at an end of a flow are set aside, or "".
 func (c *Cluster) tierQuarantine(tier v1alpha2.Tier, d Direction, e ends) string {
 	if q := c.quarantine(tier, auditKind{d, c.all}, e); q != nil {
 		return "tier " + string(tier) + ": " + q.Reason

@@ -10,16 +10,16 @@ import (
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
-// ClusterNear is the rule of a tier that comes nearest to letting a flow on that the tier denies, and the first part of
-// it that does not fit.
+// ClusterNear is the rule of a tier that comes nearest to letting a denied flow pass, and the first part of it that
+// does not fit.
 type ClusterNear struct {
 	ClusterRuleRef
 	Reason string // in words for an operator
 }
 
-// NearestInTier returns the rule that comes nearest to letting a flow on in one direction, of those that the tier asks
-// before the rule that denies it: one that names the peer before one that names the port. It is nil when there is none,
-// or when the tier does not deny the flow.
+// NearestInTier returns the rule that comes nearest to letting a flow pass in one direction, among those before the
+// rule that denies it: one that names the peer is nearer than one that names the port. It is nil if there is none, or
+// the tier does not deny the flow.
 func (c *Cluster) NearestInTier(f Flow, d Direction, tier v1alpha2.Tier) *ClusterNear {
 	e := c.ends(f)
 	denies := c.ask(tier, d, e)
@@ -40,8 +40,8 @@ func (c *Cluster) NearestInTier(f Flow, d Direction, tier v1alpha2.Tier) *Cluste
 	return nearest
 }
 
-// clusterMisfit says how near a rule that does not match comes to letting a flow on, and what does not fit; a rule that
-// denies never does.
+// clusterMisfit says how near a rule that does not match comes to letting a flow pass, and what does not fit; a denying
+// rule never comes near.
 func (c *Cluster) clusterMisfit(r ClusterRule, e ends) (rank int, reason string) {
 	verb := "accepts"
 	switch r.Action {
@@ -65,7 +65,7 @@ func (c *Cluster) clusterMisfit(r ClusterRule, e ends) (rank int, reason string)
 	return 0, fmt.Sprintf("it %s neither %s nor this peer", verb, serviceOf(e.flow))
 }
 
-// verdictText says what a tier's verdict is; before is what comes before that.
+// verdictText describes a tier's verdict; before precedes it.
 func (c *Cluster) verdictText(f Flow, v *ClusterVerdict, before string) string {
 	switch {
 	case v.accepts():
@@ -91,7 +91,7 @@ func (d Decision) passed() string {
 	return text.String()
 }
 
-// protocolsText names protocols for an operator, a few of them.
+// protocolsText names the first few protocols for an operator.
 func protocolsText(all []v1alpha2.ClusterNetworkPolicyProtocol) string {
 	const most = 4
 	var names []string
@@ -113,7 +113,7 @@ func protocolsText(all []v1alpha2.ClusterNetworkPolicyProtocol) string {
 	return strings.Join(names, ", ")
 }
 
-// clusterFaults returns what is not valid in the ClusterNetworkPolicies, outside of rules and of a rule the first.
+// clusterFaults returns what is invalid in the ClusterNetworkPolicies: outside rules, and the first fault of each rule.
 func (c *Cluster) clusterFaults() []error {
 	var errs []error
 	for _, p := range c.ClusterPolicies {
@@ -142,8 +142,8 @@ func (c *Cluster) clusterFaults() []error {
 	return errs
 }
 
-// Ties returns the ClusterNetworkPolicies that have the tier and priority of another one, in the order in which they
-// are asked: "there is no way for the user to reliably determine which one it will choose", but here the name decides.
+// Ties returns groups of ClusterNetworkPolicies with equal tier and priority, in order of evaluation: "there is no way
+// for the user to reliably determine which one it will choose", but here the name decides.
 func (c *Cluster) Ties() [][]string {
 	type place struct {
 		tier     v1alpha2.Tier

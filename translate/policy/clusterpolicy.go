@@ -15,34 +15,32 @@ import (
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
-// ClusterPolicy is a ClusterNetworkPolicy, with what this program cannot read of it: a newer API may have kinds of
-// peers and protocols that the typed object is silently without.
+// ClusterPolicy is a ClusterNetworkPolicy, with what this program cannot read: a newer API may have kinds of peers and
+// protocols that the typed object silently lacks.
 type ClusterPolicy struct {
-	// Name, UID, annotations and spec count. It has a rule for each that the text has, read or not, and is not changed
-	// after the policy is given away.
+	// Only name, UID, annotations and spec matter. It has an entry for each rule in the text, readable or not. It is
+	// immutable.
 	*v1alpha2.ClusterNetworkPolicy
 
-	Unread []Unread // in the order of the text: outside of rules, egress, ingress
+	Unread []Unread // in the order of the text: outside rules, egress, ingress
 }
 
-// Unread is a field that could not be read. A rule that has one is not valid, and neither is any rule of a policy that
-// has one outside of its rules.
+// Unread is a field that could not be read. It makes its rule invalid or, outside rules, all rules of the policy.
 type Unread struct {
 	Direction Direction
-	Index     int    // of the rule in the direction; -1 is outside of rules, and the direction does not count then
-	Path      string // as "spec.ingress[0].from[1].clusters"
-	Problem   string // as "unknown field"
+	Index     int    // of the rule in the direction; -1 outside rules, where the direction does not matter
+	Path      string // such as "spec.ingress[0].from[1].clusters"
+	Problem   string // such as "unknown field"
 }
 
-// NodePeer is a node as the nodes peers of a ClusterNetworkPolicy see it.
+// NodePeer is a node as nodes peers of a ClusterNetworkPolicy see it.
 type NodePeer struct {
 	Name      string
-	Labels    map[string]string // not changed after the node is given away
+	Labels    map[string]string // immutable
 	Addresses []netip.Addr      // status.addresses of the types InternalIP and ExternalIP
 }
 
-// NodePeerFrom returns what policy needs to know of a node as a peer. An address that does not parse is left out; the
-// error names it.
+// NodePeerFrom returns a node as a peer. An address that does not parse is left out; the error names it.
 func NodePeerFrom(n *corev1.Node) (NodePeer, error) {
 	peer := NodePeer{Name: n.Name, Labels: n.Labels}
 	var err error
@@ -60,9 +58,8 @@ func NodePeerFrom(n *corev1.Node) (NodePeer, error) {
 	return peer, err
 }
 
-// ReadClusterPolicy reads a ClusterNetworkPolicy from the JSON that an API server sends. The error is that it is none,
-// or has no name; what is wrong with its spec is in Unread. Of the metadata, it reads the name, the UID and the
-// annotations.
+// ReadClusterPolicy reads a ClusterNetworkPolicy from an API server's JSON. It fails if the text is not one, or has no
+// name; what is wrong with its spec is in Unread. Of the metadata, it reads name, UID and annotations.
 func ReadClusterPolicy(text []byte) (ClusterPolicy, error) {
 	var top struct {
 		Metadata struct {
@@ -86,7 +83,7 @@ func ReadClusterPolicy(text []byte) (ClusterPolicy, error) {
 	return p, nil
 }
 
-// readSpec reads a spec, each rule by itself: the strict decoder tells of so many unknown fields and no more.
+// readSpec reads a spec, rule by rule, because the strict decoder reports only a limited number of unknown fields.
 func (p *ClusterPolicy) readSpec(text json.RawMessage) {
 	var parts struct {
 		Tier     json.RawMessage   `json:"tier"`
@@ -113,7 +110,7 @@ func (p *ClusterPolicy) readSpec(text json.RawMessage) {
 	}
 }
 
-// read sets out from the text of a field, which at names, and notes what is not known of it or has another type.
+// read decodes the field that at names into out, and notes unknown fields and wrong types.
 func (p *ClusterPolicy) read(text json.RawMessage, out any, at Unread) {
 	if len(text) == 0 {
 		return // absent: what it is then is for others to judge

@@ -51,7 +51,7 @@ type ClusterRule struct {
 	Peers     []v1alpha2.ClusterNetworkPolicyEgressPeer // of ingress, too
 	Protocols []v1alpha2.ClusterNetworkPolicyProtocol
 
-	// Fault is what is not valid in the rule, as the path of the field and what is wrong, or "". Such a rule fails
+	// Fault is what is invalid in the rule, as the path of the field and what is wrong, or "". Such a rule fails
 	// closed: "For 'Accept' rules, 'fail closed' means: 'treat the rule as matching no traffic'. For 'Deny' and 'Pass'
 	// rules, 'fail closed' means: 'treat the rule as a "Deny all" rule'."
 	Fault string
@@ -62,7 +62,7 @@ func (r ClusterRule) counts() bool {
 	return r.Fault == "" || r.Action != v1alpha2.ClusterNetworkPolicyRuleActionAccept
 }
 
-// Tier returns the tier that a policy counts in. One that is not known may mean the stricter one.
+// Tier returns the tier in which a policy counts. An unknown one may mean the stricter one.
 func (p ClusterPolicy) Tier() v1alpha2.Tier {
 	if p.Spec.Tier == v1alpha2.BaselineTier {
 		return v1alpha2.BaselineTier
@@ -70,7 +70,7 @@ func (p ClusterPolicy) Tier() v1alpha2.Tier {
 	return v1alpha2.AdminTier
 }
 
-// Rules returns a policy's rules for a direction, in their order. What they hold is the policy's.
+// Rules returns a policy's rules for a direction, in order. They share the policy's memory.
 func (p ClusterPolicy) Rules(d Direction) []ClusterRule {
 	var all []ClusterRule
 	add := func(i int, name string, r ClusterRule) {
@@ -96,8 +96,8 @@ func (p ClusterPolicy) Rules(d Direction) []ClusterRule {
 	return all
 }
 
-// Fault returns what is not valid in a policy outside of its rules, as the path of the field and what is wrong, or "".
-// It is a fault of each of its rules.
+// Fault returns what is invalid in a policy outside its rules, as the path of the field and what is wrong, or "". It is
+// a fault of each of its rules.
 func (p ClusterPolicy) Fault() string {
 	for _, u := range p.Unread {
 		if u.Index < 0 {
@@ -117,9 +117,9 @@ func (p ClusterPolicy) Fault() string {
 	return ""
 }
 
-// Selects says whether a policy's subject has a pod that is not in the host network: of a namespace whose labels are
-// known, and with those labels. Of a selector that is not valid, the requirements that are count, so that it selects no
-// fewer than it may mean; a subject with no field that is known selects none.
+// Selects says whether a policy's subject includes a pod outside the host network, with these labels, in a namespace
+// with these known labels. Of an invalid selector, the valid requirements count, so that it selects no fewer than it
+// may mean; a subject without known fields selects none.
 func (p ClusterPolicy) Selects(namespace, pod map[string]string) bool {
 	s := p.Spec.Subject
 	return s.Namespaces != nil && selectsAtLeast(s.Namespaces, namespace) ||
@@ -127,8 +127,7 @@ func (p ClusterPolicy) Selects(namespace, pod map[string]string) bool {
 			selectsAtLeast(&s.Pods.PodSelector, pod)
 }
 
-// TierRules returns the rules of a tier for the pod in a direction, as far as they are enforced, in the order in which
-// they count: "Policies with
+// TierRules returns the enforced rules of a tier for the pod in a direction, in order of evaluation: "Policies with
 // lower priority values have higher precedence", of equal ones the first by name, and "a rule that appears at the top
 // of the ingress rules would take the highest precedence".
 func (c *Cluster) TierRules(tier v1alpha2.Tier, d Direction, pod *Pod) []ClusterRule {
@@ -152,14 +151,14 @@ func (c *Cluster) TierRules(tier v1alpha2.Tier, d Direction, pod *Pod) []Cluster
 	return rules
 }
 
-// ClusterVerdict is what a tier says of a flow: its first rule that matches.
+// ClusterVerdict is what a tier says about a flow: its first matching rule.
 type ClusterVerdict struct {
 	ClusterRuleRef
-	Action v1alpha2.ClusterNetworkPolicyRuleAction // Deny where the rule fails closed
+	Action v1alpha2.ClusterNetworkPolicyRuleAction // Deny if the rule fails closed
 	Fault  string                                  // why it does, or ""
 }
 
-// ask returns what a tier says of a flow, or nil where none of its rules matches.
+// ask returns what a tier says about a flow, or nil if none of its rules matches.
 func (c *Cluster) ask(tier v1alpha2.Tier, d Direction, e ends) *ClusterVerdict {
 	pod, _, _ := e.of(d)
 	for _, r := range c.TierRules(tier, d, pod) {
@@ -174,8 +173,8 @@ func (c *Cluster) ask(tier v1alpha2.Tier, d Direction, e ends) *ClusterVerdict {
 	return nil
 }
 
-// decides says whether the verdict is a final one of its direction. "Pass: Skips all further ClusterNetworkPolicy rules
-// in the current tier for the selected traffic, and passes evaluation to the next tier."
+// decides says whether the verdict is final for its direction. "Pass: Skips all further ClusterNetworkPolicy rules in
+// the current tier for the selected traffic, and passes evaluation to the next tier."
 func (v *ClusterVerdict) decides() bool {
 	return v != nil && v.Action != v1alpha2.ClusterNetworkPolicyRuleActionPass
 }
@@ -185,7 +184,7 @@ func (v *ClusterVerdict) accepts() bool {
 	return v != nil && v.Action == v1alpha2.ClusterNetworkPolicyRuleActionAccept
 }
 
-// clusterFit says whether a valid rule's peers include the flow's, and whether its protocols have the flow's.
+// clusterFit says whether a valid rule's peers include the flow's, and its protocols the flow's.
 func (c *Cluster) clusterFit(r ClusterRule, e ends) (peers, protocols bool) {
 	_, peer, addr := e.of(r.Direction)
 	peers = slices.ContainsFunc(r.Peers, func(p v1alpha2.ClusterNetworkPolicyEgressPeer) bool {
@@ -222,8 +221,7 @@ func (c *Cluster) clusterPeerHas(p v1alpha2.ClusterNetworkPolicyEgressPeer, pod 
 	})
 }
 
-// protocolHas says whether a valid protocol has a flow's, by number, or by the name that it has in the pod at the
-// destination.
+// protocolHas says whether a valid protocol includes a flow's, by number, or by its name in the destination pod.
 func protocolHas(p v1alpha2.ClusterNetworkPolicyProtocol, e ends) bool {
 	if p.DestinationNamedPort != "" {
 		return e.dst != nil && slices.ContainsFunc(e.dst.Ports, func(n NamedPort) bool {
@@ -253,7 +251,7 @@ func ClusterPort(p v1alpha2.ClusterNetworkPolicyProtocol) (uint8, *v1alpha2.Port
 	return 0, nil
 }
 
-// ruleFault returns what is not valid in a rule.
+// ruleFault returns what is invalid in a rule.
 func (p ClusterPolicy) ruleFault(r ClusterRule) string {
 	for _, u := range p.Unread {
 		if u.Index == r.Index && u.Direction == r.Direction {
@@ -304,7 +302,7 @@ func oneOf(set ...bool) string {
 	return "it has more than one field"
 }
 
-// clusterPeerFault returns what is not valid in a peer.
+// clusterPeerFault returns what is invalid in a peer.
 func clusterPeerFault(p v1alpha2.ClusterNetworkPolicyEgressPeer) string {
 	if fault := oneOf(p.Namespaces != nil, p.Pods != nil, p.Nodes != nil, len(p.Networks) > 0,
 		len(p.DomainNames) > 0); fault != "" {
@@ -326,7 +324,7 @@ func clusterPeerFault(p v1alpha2.ClusterNetworkPolicyEgressPeer) string {
 	return podsFault(p.Namespaces, p.Pods)
 }
 
-// podsFault returns what is not valid in the selectors of a subject or a peer, either of which may be nil.
+// podsFault returns what is invalid in the selectors of a subject or a peer, either of which may be nil.
 func podsFault(namespaces *metav1.LabelSelector, pods *v1alpha2.NamespacedPod) string {
 	if namespaces != nil {
 		if fault := selectorFault(namespaces); fault != "" {
@@ -345,7 +343,7 @@ func podsFault(namespaces *metav1.LabelSelector, pods *v1alpha2.NamespacedPod) s
 	return ""
 }
 
-// clusterProtocolFault returns what is not valid in a protocol of a rule with those peers.
+// clusterProtocolFault returns what is invalid in a protocol of a rule with those peers.
 func clusterProtocolFault(p v1alpha2.ClusterNetworkPolicyProtocol,
 	peers []v1alpha2.ClusterNetworkPolicyEgressPeer) string {
 	if fault := oneOf(p.TCP != nil, p.UDP != nil, p.SCTP != nil, p.DestinationNamedPort != ""); fault != "" {
@@ -361,7 +359,7 @@ func clusterProtocolFault(p v1alpha2.ClusterNetworkPolicyProtocol,
 	}
 	outside := func(n int32) bool { return n < 1 || n > 65535 }
 	switch _, port := ClusterPort(p); {
-	case port == nil: // the API server does not take it, so that it had a field that is not known
+	case port == nil: // the API server rejects that, so there was an unknown field
 		return ": no field of the protocol is known"
 	case oneOf(port.Number != 0, port.Range != nil) != "":
 		return ".destinationPort: " + oneOf(port.Number != 0, port.Range != nil)

@@ -18,8 +18,8 @@ type Near struct {
 	Reason string // in words for an operator
 }
 
-// Nearest returns the rule that comes nearest to allowing a denied flow in one direction: one that names the peer
-// before one that names the port. It is nil when the isolating policies have no rule.
+// Nearest returns the rule that comes nearest to allowing a denied flow in one direction; one that names the peer is
+// nearer than one that names the port. It is nil if the isolating policies have no rules.
 func (c *Cluster) Nearest(f Flow, d Direction) *Near {
 	e := c.ends(f)
 	pod, _, _ := e.of(d)
@@ -35,7 +35,7 @@ func (c *Cluster) Nearest(f Flow, d Direction) *Near {
 	return nearest
 }
 
-// misfit says how near a rule comes, and what does not fit.
+// misfit says how near a rule comes to allowing a flow, and what does not fit.
 func (c *Cluster) misfit(r Rule, e ends) (rank int, reason string) {
 	peers, ports, both := c.fit(r, e)
 	_, peer, addr := e.of(r.Direction)
@@ -55,7 +55,7 @@ func (c *Cluster) misfit(r Rule, e ends) (rank int, reason string) {
 	return 0, "it allows neither " + serviceOf(e.flow) + " nor this peer"
 }
 
-// Describe returns the explanation of a flow in lines for an operator.
+// Describe explains the decision about a flow, in lines for an operator.
 func (c *Cluster) Describe(e Answer) string {
 	verdict := "denied"
 	if e.Allowed {
@@ -66,7 +66,7 @@ func (c *Cluster) Describe(e Answer) string {
 		c.describe(e.Flow, e.Egress, e.Flow.Src), c.describe(e.Flow, e.Ingress, e.Flow.Dst))
 }
 
-// describe returns one direction's decision in a line, and in another what audited policies would change; a is the
+// describe returns one direction's decision on a line, and what audited policies would change on another; a is the
 // address at its end.
 func (c *Cluster) describe(f Flow, d Decision, a netip.Addr) string {
 	text := fmt.Sprintf("%s of %s: %s", d.Direction, end(d.Pod, a), c.reason(f, d, c.Nearest(f, d.Direction)))
@@ -127,7 +127,7 @@ func end(p *Pod, a netip.Addr) string {
 	return fmt.Sprintf("%s (%s)", p.NamespacedName, a)
 }
 
-// portsText names ports for an operator, a few of them.
+// portsText names the first few ports for an operator.
 func portsText(ports []networkingv1.NetworkPolicyPort) string {
 	const most = 4
 	var names []string
@@ -152,7 +152,7 @@ func portsText(ports []networkingv1.NetworkPolicyPort) string {
 	return strings.Join(names, ", ")
 }
 
-// serviceOf names what a flow wants, as portsText does.
+// serviceOf names what a flow connects to, as portsText does.
 func serviceOf(f Flow) string {
 	name := protocolName(f.Proto)
 	if f.Proto == ICMP || f.Proto == ICMPv6 {

@@ -11,7 +11,7 @@ const (
 	Ingress
 )
 
-// Directions returns both, in the order in which a packet meets them.
+// Directions returns both directions, in the order in which a packet meets them.
 func Directions() [2]Direction { return [...]Direction{Egress, Ingress} }
 
 // String returns "egress" or "ingress".

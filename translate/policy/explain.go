@@ -27,33 +27,33 @@ type Decision struct {
 	// at this end of the flow; nil when the address belongs to no pod that policy can select
 	Pod       *Pod
 	Isolated  bool                   // a policy selects Pod for Direction
-	Policies  []types.NamespacedName // that isolate Pod for Direction, sorted
+	Policies  []types.NamespacedName // those that isolate Pod for Direction, sorted
 	Allowed   bool
 	AllowedBy *RuleRef // nil unless Isolated and a rule allows the flow
 	Exempt    string   // why no policy could block the flow in this direction, or ""
-	Unknown   bool     // the guard drops the flow: no pod of its node is known to have the address at this end
-	OverLimit *RuleRef // a rule that would allow the flow, were it not over a limit; nil if another does
+	Unknown   bool     // the guard drops the flow: no known pod has the address at this end
+	OverLimit *RuleRef // a rule that would allow the flow if it were not over a limit; nil if another does
 
-	// What the tiers before and after NetworkPolicy say of the flow; nil where a tier has no rule that matches it, or
-	// was not asked, as Baseline is not where a NetworkPolicy isolates the pod.
+	// What the tiers before and after NetworkPolicy say about the flow; nil if no rule of a tier matches it, or the
+	// tier does not apply, as Baseline does not if a NetworkPolicy isolates the pod.
 	Admin, Baseline *ClusterVerdict
 
-	// Quarantine is why nothing that the policies allow is in force on the pod's node, or "".
+	// Quarantine is why the pod's node allows nothing that the policies allow, or "".
 	Quarantine string
 
-	// Unenforced is why the policies are not in force there at all, so that everything is allowed, or "".
+	// Unenforced is why the policies are not in force there, so that everything is allowed, or "".
 	Unenforced string
 
-	// Audit is the answer if all policies were enforced; nil if none of those that count for Pod is only audited.
+	// Audit is the answer if all policies were enforced; nil if none that applies to Pod is audited.
 	Audit *Decision
 
-	// AuditedTiers are the ClusterNetworkPolicies among those that are only audited, sorted.
+	// AuditedTiers are the audited ClusterNetworkPolicies among those, sorted.
 	AuditedTiers []string
 
-	// Unaudited is why that is not asked on the pod's node, or "".
+	// Unaudited is why the pod's node does not audit, or "".
 	Unaudited string
 
-	baselineAside bool // it is the rules of tier Baseline that are set aside
+	baselineAside bool // the rules of tier Baseline are set aside
 }
 
 // RuleRef names a rule of a policy.
@@ -68,9 +68,9 @@ func (r RuleRef) String() string {
 	return fmt.Sprintf("%s spec.%s[%d]", r.Policy, r.Direction, r.Index)
 }
 
-// Explain answers whether the policies allow a flow, and why, by walking the policies' own text. It is the second
-// opinion against which the compiled rules are held, so it shares nothing with them: no index, no rules, no canonical
-// form.
+// Explain answers whether the policies allow a flow, and why, by walking the text of the policies. It is the second
+// opinion against which the compiled rules are checked, so it shares nothing with them: no index, no rules, no
+// canonical form.
 func (c *Cluster) Explain(f Flow) Answer {
 	ends := c.ends(f)
 	e := Answer{Flow: f, Egress: c.decide(Egress, ends), Ingress: c.decide(Ingress, ends)}
@@ -78,7 +78,7 @@ func (c *Cluster) Explain(f Flow) Answer {
 	return e
 }
 
-// ends are a flow and the pods that own its addresses, nil where none does.
+// ends are a flow and the pods that own its addresses; nil if none does.
 type ends struct {
 	flow     Flow
 	src, dst *Pod
@@ -87,7 +87,7 @@ type ends struct {
 // ends returns the ends of a flow.
 func (c *Cluster) ends(f Flow) ends { return ends{flow: f, src: c.Owner(f.Src), dst: c.Owner(f.Dst)} }
 
-// of returns the pod that policies of a direction select, and the peer with its address.
+// of returns the pod that policies of a direction select, and the peer with the peer's address.
 func (e ends) of(d Direction) (pod, peer *Pod, peerAddr netip.Addr) {
 	if d == Egress {
 		return e.src, e.dst, e.flow.Dst
@@ -122,8 +122,7 @@ func (c *Cluster) Owner(a netip.Addr) *Pod {
 	return owner
 }
 
-// sandboxAt returns the pod of the newest live or stale sandbox that has an address, as the API tells of it if it does,
-// or nil.
+// sandboxAt returns the pod of the newest live or stale sandbox with an address, as the API has it if it does, or nil.
 func (c *Cluster) sandboxAt(a netip.Addr, stale bool) *Pod { //nolint:revive // stale is a fact, not a mode
 	var newest *Sandbox
 	for i := range c.Sandboxes {
@@ -145,7 +144,7 @@ func (c *Cluster) sandboxAt(a netip.Addr, stale bool) *Pod { //nolint:revive // 
 		IPs: newest.IPs, Running: true}
 }
 
-// sandboxed says whether a live sandbox tells the addresses of a pod.
+// sandboxed says whether a live sandbox decides the addresses of a pod.
 func (c *Cluster) sandboxed(p *Pod) bool {
 	return slices.ContainsFunc(c.Sandboxes, func(b Sandbox) bool {
 		return !b.Stale && b.NamespacedName == p.NamespacedName && b.Node == p.Node
@@ -157,7 +156,7 @@ func (p *Pod) claims(a netip.Addr) bool {
 	return slices.Contains(p.IPs, a)
 }
 
-// before says whether p owns an address that q claims as well.
+// before says whether p, rather than q, owns an address that both claim.
 func (p *Pod) before(q *Pod) bool {
 	switch {
 	case p.Terminating != q.Terminating:
@@ -170,7 +169,7 @@ func (p *Pod) before(q *Pod) bool {
 	return p.String() < q.String()
 }
 
-// decide answers for one direction, by the policies that are enforced, and by all.
+// decide answers for one direction, by the enforced policies, and by all.
 func (c *Cluster) decide(d Direction, e ends) Decision {
 	pod, _, _ := e.of(d)
 	answer := c.decideBy(d, e)
@@ -190,7 +189,7 @@ func (c *Cluster) decide(d Direction, e ends) Decision {
 	return answer
 }
 
-// decideBy answers for one direction, by the policies that are enforced.
+// decideBy answers for one direction, by the enforced policies.
 func (c *Cluster) decideBy(d Direction, e ends) Decision {
 	pod, _, _ := e.of(d)
 	isolating := c.isolating(d, pod)
@@ -250,7 +249,7 @@ func (c *Cluster) decideBy(d Direction, e ends) Decision {
 	return answer
 }
 
-// setAside returns the decision where what comes next is set aside.
+// setAside returns the decision if the next stage is set aside.
 func (d Decision) setAside(reason string, audit bool) Decision { //nolint:revive // a fact
 	if audit {
 		d.Unaudited = reason
@@ -260,7 +259,7 @@ func (d Decision) setAside(reason string, audit bool) Decision { //nolint:revive
 	return d
 }
 
-// askPolicies notes which rule of the policies that isolate a pod allows a flow, if any.
+// askPolicies notes which rule of the isolating policies allows a flow, if any.
 func (c *Cluster) askPolicies(isolating []*networkingv1.NetworkPolicy, answer *Decision, e ends) {
 	// "Traffic is allowed to a pod if ... the traffic matches at least one ingress rule across all of the NetworkPolicy
 	// objects whose podSelector matches the pod": policies only ever add.
@@ -289,8 +288,8 @@ func (c *Cluster) overLimit(pod *Pod, r RuleRef) bool {
 	return false
 }
 
-// toItself is why NetworkPolicies never block what a pod sends to itself. What it sends to its own address never leaves
-// it, so that it is no ClusterNetworkPolicy's either; what comes back to it by a Service is.
+// toItself is why NetworkPolicies never block a pod's traffic to itself. Traffic to its own address never leaves it, so
+// ClusterNetworkPolicies do not apply either; they do to what comes back through a Service.
 const toItself = "a pod cannot block access to itself"
 
 // exempt says why no policy can block the flow in this direction, or "".
@@ -318,7 +317,7 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 	return "no pod has this address"
 }
 
-// hostPods names the pods with hostNetwork that have an address, a few of them, or returns "".
+// hostPods names the first few pods with hostNetwork that have an address, or returns "".
 func (c *Cluster) hostPods(a netip.Addr) string {
 	const most = 3
 	var names []string
@@ -345,7 +344,7 @@ func (c *Cluster) isolating(d Direction, pod *Pod) []*networkingv1.NetworkPolicy
 	return slices.DeleteFunc(c.selecting(d, pod), c.Audited)
 }
 
-// selecting is isolating with those that are only audited.
+// selecting is isolating including audited policies.
 func (c *Cluster) selecting(d Direction, pod *Pod) []*networkingv1.NetworkPolicy {
 	if pod == nil {
 		return nil
@@ -363,7 +362,7 @@ func (c *Cluster) selecting(d Direction, pod *Pod) []*networkingv1.NetworkPolicy
 // Isolates says whether a policy isolates the pods that it selects in a direction. "If this field is not specified, it
 // will default based on the existence of ingress or egress rules; policies that contain an egress section are assumed
 // to affect egress, and all policies (whether or not they contain an ingress section) are assumed to affect ingress."
-// The API server takes an empty egress section for none.
+// The API server treats an empty egress section as absent.
 func Isolates(np *networkingv1.NetworkPolicy, d Direction) bool {
 	listed := np.Spec.PolicyTypes
 	if len(listed) == 0 {

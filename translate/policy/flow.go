@@ -11,18 +11,18 @@ import (
 	"strings"
 )
 
-// Flow is the first packet of a new connection: its original source, and its destination after that was translated.
+// Flow is the first packet of a new connection: its original source, and its destination after translation.
 type Flow struct {
-	ToNode   bool       // the destination is the node that the pod at the source is on
-	Service  bool       // the destination was translated; asked only where a pod has both ends
-	Src, Dst netip.Addr // of one family; an IPv4-mapped address is one of IPv6
+	ToNode   bool       // the destination is the source pod's own node
+	Service  bool       // the destination was translated; matters only if a pod has both ends
+	Src, Dst netip.Addr // of one family; an IPv4-mapped address is IPv6
 	Proto    uint8      // IANA protocol number
 	DstPort  uint16     // of protocols that have ports
 	ICMPType uint8      // of ICMP and ICMPv6
 
-	// What only a node's guard asks.
+	// Only for a node's guard.
 	FromNode bool   // the source is an address of the node itself
-	In, Out  string // the links by which the flow comes to the node and leaves it; "" is not known, or none
+	In, Out  string // input and output links; "" if not known, or none
 }
 
 // String returns the flow as "10.0.0.1 -> 10.0.0.2 tcp/80".
@@ -31,8 +31,8 @@ func (f Flow) String() string {
 }
 
 // ParseFlows returns the flows that two arguments of `netpold explain` name: one for each family that both ends have.
-// An end is "namespace/pod" or an address; the destination goes on with ":PORT", ":PORT/PROTO" or ":icmp", and an IPv6
-// address there stands in brackets. The protocol is tcp (the default), udp or sctp.
+// An end is "namespace/pod" or an address; the destination has a suffix ":PORT", ":PORT/PROTO" or ":icmp", and an IPv6
+// address there is in brackets. The protocol is tcp (the default), udp or sctp.
 func (c *Cluster) ParseFlows(src, dst string) ([]Flow, error) {
 	flows, err := ParseFlows(src, dst, PodBook{IPs: c.ipsOf, Names: func(yield func(string) bool) {
 		for _, p := range c.Pods {
@@ -59,18 +59,18 @@ func (c *Cluster) ipsOf(name string) ([]netip.Addr, bool) {
 	return nil, false
 }
 
-// nodeHas says whether a pod of the host network tells that an address is a node's.
+// nodeHas says whether a host-network pod shows that an address is a node's.
 func (c *Cluster) nodeHas(node string, a netip.Addr) bool {
 	return slices.ContainsFunc(c.Pods, func(p Pod) bool { return p.HostNetwork && p.Node == node && p.claims(a) })
 }
 
-// PodBook tells of pods by their names, as "namespace/name".
+// PodBook looks up pods by name, as "namespace/name".
 type PodBook struct {
 	IPs   func(name string) ([]netip.Addr, bool) // the addresses of a pod, if there is one of that name
 	Names iter.Seq[string]                       // of all pods
 }
 
-// ParseFlows is as [Cluster.ParseFlows], for the pods of a book.
+// ParseFlows is [Cluster.ParseFlows] for the pods of a book.
 func ParseFlows(src, dst string, pods PodBook) ([]Flow, error) {
 	host, port, err := splitDestination(dst)
 	if err != nil {
@@ -145,8 +145,8 @@ func splitDestination(dst string) (host string, f Flow, err error) {
 	return host, f, nil
 }
 
-// addresses returns the addresses of "namespace/pod", or the one that text is. Who asks about ::ffff:10.0.0.1 has it
-// from a socket of both families, which calls an IPv4 peer so.
+// addresses returns the addresses of "namespace/pod", or the address that text is. An ::ffff:10.0.0.1 comes from a
+// dual-stack socket, which writes IPv4 peers like that.
 func addresses(text string, pods PodBook) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return []netip.Addr{a.Unmap()}, nil

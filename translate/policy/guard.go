@@ -9,24 +9,23 @@ import (
 	"strings"
 )
 
-// Guard is what a node drops whatever policies say: what comes from or goes to an address that is for its pods, and
-// that no pod is known to have there. It goes by the addresses that are for pods of the node, or else by the links that
-// its pods have.
+// Guard is what a node drops whatever policies say: packets from or to its pod addresses that belong to no known pod.
+// It goes by the node's pod address ranges, or else by its pods' links.
 type Guard struct {
 	Node   string
 	Ranges []netip.Prefix // sorted, and none overlaps another
-	Links  []string       // names, or how they begin, with an asterisk
+	Links  []string       // names, or prefixes with an asterisk
 }
 
 // On says whether the guard drops anything.
 func (g Guard) On() bool { return len(g.Ranges)+len(g.Links) > 0 }
 
-// Equal says whether two guards go by the same.
+// Equal says whether two guards are the same.
 func (g Guard) Equal(other Guard) bool {
 	return slices.Equal(g.Ranges, other.Ranges) && slices.Equal(g.Links, other.Links)
 }
 
-// String names the ranges or links, or is "".
+// String returns the ranges or links, or "".
 func (g Guard) String() string {
 	var names []string
 	for _, p := range g.Ranges {

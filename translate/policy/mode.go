@@ -11,16 +11,16 @@ import (
 )
 
 // ModeAnnotation is the annotation of a NetworkPolicy, or of a namespace for the policies in it that have none, or of a
-// ClusterNetworkPolicy, that says whether a policy is enforced or only audited. Another value than these two is a
-// fault, and enforces.
+// ClusterNetworkPolicy, that says whether a policy is enforced or only audited. Any other value is a fault, and
+// enforces.
 const (
 	ModeAnnotation = "netpold.io/mode"
 	Enforce        = "enforce"
 	Audit          = "audit"
 )
 
-// Audited says whether a policy is only audited: it isolates nothing and allows nothing, and what it would deny, were
-// it enforced beside all others, is told.
+// Audited says whether a policy is only audited: it isolates nothing and allows nothing, and what it would deny if
+// enforced with all others is reported.
 func (c *Cluster) Audited(np *networkingv1.NetworkPolicy) bool {
 	value, own := np.Annotations[ModeAnnotation]
 	if !own {
@@ -30,20 +30,20 @@ func (c *Cluster) Audited(np *networkingv1.NetworkPolicy) bool {
 }
 
 // AuditedInTier says whether a ClusterNetworkPolicy is only audited: none of its rules matches anything, and what would
-// be denied if all policies were enforced, this one too, is told.
+// be denied if all policies were enforced is reported.
 func (c *Cluster) AuditedInTier(p ClusterPolicy) bool {
 	return p.Annotations[ModeAnnotation] == Audit && !c.all
 }
 
-// AllEnforced returns the cluster as it would be if no policy was only audited. It shares all with c.
+// AllEnforced returns the cluster as if all policies were enforced. It shares memory with c.
 func (c *Cluster) AllEnforced() *Cluster {
 	all := *c
 	all.all = true
 	return &all
 }
 
-// auditedTiers returns the audited ClusterNetworkPolicies that count for a pod in a direction, sorted: those of tier
-// Baseline only where no NetworkPolicy would isolate it. A rule that accepts nothing does not count.
+// auditedTiers returns the audited ClusterNetworkPolicies that apply to a pod in a direction, sorted; those of tier
+// Baseline only if no NetworkPolicy would isolate it. A rule that accepts nothing does not count.
 func (c *Cluster) auditedTiers(d Direction, pod *Pod) []string {
 	if pod == nil || pod.HostNetwork {
 		return nil
@@ -64,7 +64,7 @@ func (c *Cluster) auditedTiers(d Direction, pod *Pod) []string {
 	return names
 }
 
-// ModeOf returns what of an object's annotations is its mode: nil if it has none.
+// ModeOf returns the mode annotation of an object; nil if it has none.
 func ModeOf(annotations map[string]string) map[string]string {
 	if value, has := annotations[ModeAnnotation]; has {
 		return map[string]string{ModeAnnotation: value}
@@ -72,7 +72,7 @@ func ModeOf(annotations map[string]string) map[string]string {
 	return nil
 }
 
-// SetMode takes the mode of a namespace from its annotations.
+// SetMode sets the mode of a namespace from its annotations.
 func (c *Cluster) SetMode(namespace string, annotations map[string]string) {
 	if c.Modes == nil {
 		c.Modes = make(map[string]string)
@@ -83,9 +83,9 @@ func (c *Cluster) SetMode(namespace string, annotations map[string]string) {
 	}
 }
 
-// WouldDeny says whether it is told that the flow would be denied in this direction, were all policies enforced. Of a
-// flow that really is denied here it is not, but for audited NetworkPolicies alone: those are asked before tier
-// Baseline, whatever that says then.
+// WouldDeny says whether it is reported that the flow would be denied in this direction if all policies were enforced.
+// For a flow that really is denied here it is not, except by audited NetworkPolicies alone, which come before tier
+// Baseline, whatever that then says.
 func (d Decision) WouldDeny() bool {
 	return d.Audit != nil && !d.Audit.Allowed &&
 		(d.Allowed || len(d.AuditedTiers) == 0 && (d.Baseline.decides() || d.baselineAside))
@@ -94,7 +94,7 @@ func (d Decision) WouldDeny() bool {
 // modePath names the annotation in errors.
 const modePath = "metadata.annotations[" + ModeAnnotation + "]: "
 
-// modeFault returns what is not valid in a value of the annotation, or "".
+// modeFault returns what is invalid in a value of the annotation, or "".
 func modeFault(value string) string {
 	if value == Enforce || value == Audit {
 		return ""

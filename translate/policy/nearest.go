@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// DidYouMean returns what to say of a name that is not there: " (did you mean NAME?)" with the one of names that comes
-// nearest, or "" if none comes near. It is meant to follow the name.
+// DidYouMean returns a suffix for the mention of an unknown name: " (did you mean NAME?)" with the nearest of names, or
+// "" if none is near.
 func DidYouMean(name string, names []string) string { return didYouMean(name, slices.Values(names)) }
 
 func didYouMean(name string, names iter.Seq[string]) string {
-	nearest, best := "", 2+len(name)/8 // farther than that is not a typo
+	nearest, best := "", 2+len(name)/8 // anything farther is not a typo
 	for candidate := range names {
 		far := distance(name, candidate, best)
 		if far < best || far == best && (nearest == "" || candidate < nearest) {
@@ -27,9 +27,9 @@ func didYouMean(name string, names iter.Seq[string]) string {
 	return fmt.Sprintf(" (did you mean %s?)", nearest)
 }
 
-// distance says how far a name is from another, as far as it is not more than most: one for what begins so, as the name
-// of a workload and that of its pod, and for the same in another namespace; else how many characters are to be changed,
-// added, left out or swapped.
+// distance returns the distance of two names, if not more than most: one for a prefix, such as a workload's name and
+// its pod's, or for the same name in another namespace; otherwise the number of characters changed, added, left out or
+// swapped.
 func distance(name, other string, most int) int {
 	_, pod, _ := strings.Cut(name, "/")
 	switch {
@@ -38,7 +38,7 @@ func distance(name, other string, most int) int {
 	case max(len(name), len(other))-min(len(name), len(other)) > most:
 		return most + 1
 	}
-	before, row := []int(nil), make([]int, len(other)+1) // of the table of distances between beginnings
+	before, row := []int(nil), make([]int, len(other)+1) // rows of the table of distances between prefixes
 	for j := range row {
 		row[j] = j
 	}

@@ -14,11 +14,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Pod is what policy needs to know of a pod.
+// Pod is what policy needs to know about a pod.
 type Pod struct {
 	types.NamespacedName
 	Node        string            // spec.nodeName
-	Labels      map[string]string // not changed after the pod is given away
+	Labels      map[string]string // immutable
 	IPs         []netip.Addr      // status.podIPs; none while the pod has no address
 	Ports       []NamedPort       // of containers and sidecar init containers, by name and protocol
 	HostNetwork bool              // its addresses are the node's: never isolated, matched by ipBlock alone
@@ -35,8 +35,8 @@ type NamedPort struct {
 	Number uint16
 }
 
-// PodFrom returns what policy needs to know of p, and false for a finished pod (Succeeded or Failed): its addresses may
-// belong to another pod at any time, so it must be deleted at once. An address that does not parse is left out; the
+// PodFrom returns what policy needs to know about p, and false for a finished pod (Succeeded or Failed): its addresses
+// may belong to another pod at any time, so it must be deleted at once. An address that does not parse is left out; the
 // error names the field.
 func PodFrom(p *corev1.Pod) (Pod, bool, error) {
 	pod := Pod{
@@ -64,10 +64,10 @@ func PodFrom(p *corev1.Pod) (Pod, bool, error) {
 	return pod, !finished, err
 }
 
-// nodeLost is what a control plane may say of pods whose node does not answer any more, as status.reason.
+// nodeLost is the status.reason that a control plane may set on pods whose node no longer answers.
 const nodeLost = "NodeLost"
 
-// podIPs returns the addresses of status.podIPs, or that of status.podIP where the list is empty.
+// podIPs returns the addresses of status.podIPs, or that of status.podIP if the list is empty.
 func podIPs(s corev1.PodStatus) ([]netip.Addr, error) {
 	var ips []netip.Addr
 	var err error
@@ -90,7 +90,7 @@ func podIPs(s corev1.PodStatus) ([]netip.Addr, error) {
 }
 
 // namedPorts returns the named ports of containers and of sidecars, which are init containers that always restart
-// (KEP-753). Other init containers are gone by the time that a pod serves.
+// (KEP-753). Other init containers have ended by the time a pod serves.
 func namedPorts(spec corev1.PodSpec) []NamedPort {
 	var ports []NamedPort
 	add := func(c corev1.Container) {
@@ -125,7 +125,7 @@ const (
 	SCTP   uint8 = 132
 )
 
-// protocolNumber returns the IANA number of a Kubernetes protocol name, or 0; an absent one means TCP.
+// protocolNumber returns the IANA number of a Kubernetes protocol name, or 0; absent means TCP.
 func protocolNumber(p corev1.Protocol) uint8 {
 	switch p {
 	case corev1.ProtocolTCP, "":
@@ -155,8 +155,7 @@ func protocolName(proto uint8) string {
 	return strconv.Itoa(int(proto))
 }
 
-// PodCIDRs returns the addresses that a node gives to its pods, as far as its Node tells: the error names what does not
-// parse.
+// PodCIDRs returns a node's pod address ranges, according to its Node; the error names what does not parse.
 func PodCIDRs(spec corev1.NodeSpec) ([]netip.Prefix, error) {
 	texts := spec.PodCIDRs
 	if len(texts) == 0 && spec.PodCIDR != "" {

@@ -48,7 +48,7 @@ func (c *Cluster) fit(r Rule, e ends) (peers, ports, both bool) {
 		includes, open := c.selects(r.Policy.Namespace, p, peer), ports
 		if p.IPBlock != nil {
 			includes = blockHas(p.IPBlock, addr)
-			// the names of ports are a pod's, and a block is of addresses
+			// port names belong to pods, while a block has addresses
 			open = r.hasNumber(e.flow) || ports && r.Direction == Ingress
 		}
 		peers = peers || includes
@@ -57,7 +57,7 @@ func (c *Cluster) fit(r Rule, e ends) (peers, ports, both bool) {
 	return peers, ports, both
 }
 
-// selects says whether a peer with selectors includes a pod. One without any, which is not valid, includes none.
+// selects says whether a peer with selectors includes a pod. One without any, which is invalid, includes none.
 func (c *Cluster) selects(namespace string, p networkingv1.NetworkPolicyPeer, pod *Pod) bool {
 	if pod == nil || p.PodSelector == nil && p.NamespaceSelector == nil {
 		return false
@@ -76,8 +76,7 @@ func (c *Cluster) selects(namespace string, p networkingv1.NetworkPolicyPeer, po
 	return p.PodSelector == nil || selectorMatches(p.PodSelector, pod.Labels)
 }
 
-// hasPort says whether the rule's ports have the flow's, by number or by the name that it has in the pod at the
-// destination.
+// hasPort says whether the rule's ports include the flow's, by number or by its name in the destination pod.
 func (r Rule) hasPort(e ends) bool {
 	if r.hasNumber(e.flow) {
 		return true
@@ -96,7 +95,7 @@ func (r Rule) hasPort(e ends) bool {
 	return false
 }
 
-// hasNumber says whether the rule's ports have the flow's by number.
+// hasNumber says whether the rule's ports include the flow's by number.
 func (r Rule) hasNumber(f Flow) bool {
 	if len(r.Ports) == 0 {
 		// "If this field is empty or missing, this rule matches all ports (traffic not restricted by port)."
@@ -160,8 +159,8 @@ func blockHas(b *networkingv1.IPBlock, a netip.Addr) bool {
 	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has)
 }
 
-// Faults returns what is not valid in the policies, of a rule the first, and in the modes of namespaces, sorted. A
-// policy is in force without its faulty parts.
+// Faults returns what is invalid in the policies, the first fault of each rule, and in the modes of namespaces, sorted.
+// A policy is in force without its faulty parts.
 func (c *Cluster) Faults() []error {
 	errs := c.clusterFaults()
 	add := func(np *networkingv1.NetworkPolicy, field, fault string) {
@@ -214,7 +213,7 @@ func (r Rule) Fault() string {
 	return ""
 }
 
-// portFault returns what is not valid in a port. Of endPort: "This field cannot be defined if the port field is not
+// portFault returns what is invalid in a port. About endPort: "This field cannot be defined if the port field is not
 // defined or if the port field is defined as a named (string) port. The endPort must be equal or greater than port."
 func portFault(p networkingv1.NetworkPolicyPort) string {
 	switch {
@@ -240,8 +239,8 @@ func portFault(p networkingv1.NetworkPolicyPort) string {
 	return ""
 }
 
-// peerFault returns what is not valid in a peer. Of ipBlock: "If this field is set then neither of the other fields can
-// be."
+// peerFault returns what is invalid in a peer. About ipBlock: "If this field is set then neither of the other fields
+// can be."
 func peerFault(p networkingv1.NetworkPolicyPeer) string {
 	switch {
 	case p.IPBlock == nil && p.PodSelector == nil && p.NamespaceSelector == nil:
@@ -258,7 +257,7 @@ func peerFault(p networkingv1.NetworkPolicyPeer) string {
 	return ""
 }
 
-// blockFault returns what is not valid in an ipBlock. "Except values will be rejected if they are outside the cidr
+// blockFault returns what is invalid in an ipBlock. "Except values will be rejected if they are outside the cidr
 // range".
 func blockFault(b *networkingv1.IPBlock) string {
 	n := Network(b.CIDR)

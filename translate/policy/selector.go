@@ -46,7 +46,7 @@ func (r requirement) holds(labels map[string]string) bool {
 	return !has
 }
 
-// fault returns what is not valid in the condition, or "". "If the operator is In or NotIn, the values array must be
+// fault returns what is invalid in the condition, or "". "If the operator is In or NotIn, the values array must be
 // non-empty. If the operator is Exists or DoesNotExist, the values array must be empty."
 func (r requirement) fault() string {
 	if wrong := validation.IsQualifiedName(r.key); len(wrong) > 0 {
@@ -77,8 +77,8 @@ func selectorMatches(s *metav1.LabelSelector, labels map[string]string) bool {
 	return !slices.ContainsFunc(requirementsOf(s), func(r requirement) bool { return !r.holds(labels) })
 }
 
-// selectsAtLeast is selectorMatches for a selector that may be invalid: of its conditions the valid ones count, so that
-// it selects no fewer than it may mean.
+// selectsAtLeast is selectorMatches for a selector that may be invalid: only its valid conditions count, so that it
+// selects no fewer than it may mean.
 func selectsAtLeast(s *metav1.LabelSelector, labels map[string]string) bool {
 	return !slices.ContainsFunc(requirementsOf(s), func(r requirement) bool {
 		return !r.holds(labels) && r.fault() == ""
@@ -90,7 +90,7 @@ func Selects(np *networkingv1.NetworkPolicy, labels map[string]string) bool {
 	return selectsAtLeast(&np.Spec.PodSelector, labels)
 }
 
-// AtLeast returns what of a selector is valid. It selects what a policy selects whose selector is not valid.
+// AtLeast returns the valid part of a selector, by which a policy with an invalid selector selects.
 func AtLeast(s *metav1.LabelSelector) *metav1.LabelSelector {
 	part := new(metav1.LabelSelector)
 	for _, r := range requirementsOf(s) {
@@ -102,10 +102,10 @@ func AtLeast(s *metav1.LabelSelector) *metav1.LabelSelector {
 	return part
 }
 
-// selectorFault returns what is not valid in a selector, or "".
+// selectorFault returns what is invalid in a selector, or "".
 func selectorFault(s *metav1.LabelSelector) string {
 	all := requirementsOf(s)
-	// of several faults, always the same
+	// deterministic if there are several faults
 	slices.SortStableFunc(all, func(a, b requirement) int { return strings.Compare(a.key, b.key) })
 	for _, r := range all {
 		if fault := r.fault(); fault != "" {

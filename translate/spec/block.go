@@ -12,9 +12,9 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Block is a compiled ipBlock: a CIDR and the parts of it that are left out.
+// Block is a compiled ipBlock: a CIDR and its exceptions.
 type Block struct {
-	Family nft.Family // of the cidr as it was parsed; no address in it says so, one of IPv6 may look like IPv4
+	Family nft.Family // of the cidr as parsed; its addresses cannot tell, as IPv6 ones may look like IPv4
 	CIDR   netip.Prefix
 	Except []netip.Prefix
 }
@@ -43,9 +43,9 @@ func compileBlock(b *networkingv1.IPBlock, path *field.Path) (Block, field.Error
 	return compiled, errs
 }
 
-// parseCIDR reads a CIDR as the API server does: leading zeros of IPv4 fields are decimal, bits behind the mask are
-// dropped, and a prefix of IPv4-mapped addresses alone is the IPv4 one. One that has others too, as ::/0 or
-// ::fffe:0:0/95, is of IPv6.
+// parseCIDR parses a CIDR as the API server does: leading zeros of IPv4 fields are decimal, bits beyond the mask are
+// dropped, and a prefix of only IPv4-mapped addresses is the IPv4 one. One with other addresses, such as ::/0 or
+// ::fffe:0:0/95, is IPv6.
 func parseCIDR(text string) (netip.Prefix, bool) {
 	addr, bits, found := strings.Cut(text, "/")
 	if !found {

@@ -15,7 +15,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Action is what a rule of a ClusterNetworkPolicy does with a flow that it matches.
+// Action is what a rule of a ClusterNetworkPolicy does with a matching flow.
 type Action uint8
 
 // The actions.
@@ -28,7 +28,7 @@ const (
 // ClusterPolicy is what a ClusterNetworkPolicy's spec says.
 type ClusterPolicy struct {
 	Tier     api.Tier         // Admin or Baseline
-	Priority int32            // the lowest of a tier is asked first
+	Priority int32            // the lowest of a tier comes first
 	Subject  []Peer           // any of them
 	Rules    [2][]ClusterRule // by Direction, in their order
 	Mode     Mode             // Inherited is enforced
@@ -48,7 +48,7 @@ type ClusterRule struct {
 }
 
 // CompileCluster returns what p says. What it cannot compile is an error that names the field, and narrows: a bad rule
-// that accepts is left out, and any other denies everything. If something outside of rules is bad, all are.
+// that accepts is left out, and any other denies everything. If anything outside rules is bad, all rules are.
 func CompileCluster(p policy.ClusterPolicy) (ClusterPolicy, error) {
 	path := field.NewPath("spec")
 	compiled := ClusterPolicy{Tier: api.AdminTier, Priority: p.Spec.Priority}
@@ -94,7 +94,7 @@ func CompileCluster(p policy.ClusterPolicy) (ClusterPolicy, error) {
 	return compiled, nil
 }
 
-// unread returns errors for some of what could not be read.
+// unread returns errors for some of the unread fields.
 func unread(p policy.ClusterPolicy, some func(policy.Unread) bool) field.ErrorList {
 	var errs field.ErrorList
 	for _, u := range p.Unread {
@@ -105,7 +105,7 @@ func unread(p policy.ClusterPolicy, some func(policy.Unread) bool) field.ErrorLi
 	return errs
 }
 
-// clusterRules returns the rules of a direction. Those of ingress have fewer kinds of peers.
+// clusterRules returns the rules of a direction. Ingress rules have fewer kinds of peers.
 func clusterRules(p policy.ClusterPolicy, d policy.Direction) []api.ClusterNetworkPolicyEgressRule {
 	if d == policy.Egress {
 		return p.Spec.Egress

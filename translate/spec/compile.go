@@ -40,7 +40,7 @@ type Rule struct {
 	Ports   RulePorts
 }
 
-// RulePorts is what a rule's ports open. A named port's number is the matter of a pod, so it stays a name.
+// RulePorts is what a rule's ports open. A named port stays a name, since its number depends on the pod.
 type RulePorts struct {
 	Open  Ports
 	Named []policy.NamedPort // Number is not set
@@ -83,7 +83,7 @@ func Compile(np *networkingv1.NetworkPolicy) (Policy, error) {
 }
 
 // compileTypes sets the directions that the policy isolates. Absent types mean Ingress, and Egress if there are egress
-// rules: the API server writes that into each policy, a folder of manifests does not.
+// rules: the API server writes that into each policy, but a folder of manifests does not.
 func (p *Policy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.Path) field.ErrorList {
 	if len(spec.PolicyTypes) == 0 {
 		p.Isolates[policy.Ingress], p.Isolates[policy.Egress] = true, len(spec.Egress) > 0
@@ -104,7 +104,7 @@ func (p *Policy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.P
 	return errs
 }
 
-// place is where a rule stands.
+// place is the position of a rule.
 type place struct {
 	namespace string
 	direction policy.Direction
@@ -153,7 +153,7 @@ func (r *Rule) addPeer(namespace string, peer networkingv1.NetworkPolicyPeer, pa
 	return errs
 }
 
-// compileSelector returns the selector of the requirements that are valid, and errors for the others.
+// compileSelector returns a selector of the valid requirements, and errors for the others.
 func compileSelector(sel *metav1.LabelSelector, path *field.Path) (labels.Selector, field.ErrorList) {
 	selector := labels.NewSelector()
 	var errs field.ErrorList
@@ -184,7 +184,7 @@ func compileSelector(sel *metav1.LabelSelector, path *field.Path) (labels.Select
 	return selector, errs
 }
 
-// requirementErrors returns what is wrong with a requirement of a selector. The errors know their paths already.
+// requirementErrors returns what is wrong with a requirement of a selector. The errors have their paths already.
 func requirementErrors(path *field.Path, key string, err error) field.ErrorList {
 	var errs field.ErrorList
 	all := []error{err}
@@ -263,7 +263,7 @@ func portNumbers(port networkingv1.NetworkPolicyPort, path *field.Path) (first, 
 	return uint16(number), uint16(*port.EndPort), nil
 }
 
-// protocol returns the IANA number of a Kubernetes protocol name; an absent one means TCP.
+// protocol returns the IANA number of a Kubernetes protocol name; absent means TCP.
 func protocol(p corev1.Protocol) (uint8, bool) {
 	switch p {
 	case corev1.ProtocolTCP, "":

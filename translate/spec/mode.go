@@ -13,13 +13,12 @@ type Mode uint8
 
 // The modes.
 const (
-	Inherited Mode = iota // its namespace says
+	Inherited Mode = iota // its namespace decides
 	Enforced
-	Audited // it isolates nothing and allows nothing; what it would deny is told
+	Audited // it isolates nothing and allows nothing; what it would deny is reported
 )
 
-// ModeOf returns the mode that the annotations of a policy, or of a namespace, say. One that is neither is enforced,
-// and an error.
+// ModeOf returns the mode in the annotations of a policy or namespace. An invalid mode enforces, and is an error.
 func ModeOf(annotations map[string]string) (Mode, *field.Error) {
 	switch value, has := annotations[policy.ModeAnnotation]; {
 	case !has:

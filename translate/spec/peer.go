@@ -25,7 +25,7 @@ func (p Peer) written() Peer {
 	return p
 }
 
-// Whole says whether the peer is every pod of its namespaces.
+// Whole says whether the peer includes every pod of its namespaces.
 func (p Peer) Whole() bool { return p.Pods.Empty() }
 
 // Rank is 0 for all namespaces, 1 for others that are whole, and 2 for the rest.
@@ -39,7 +39,7 @@ func (p Peer) Rank() int {
 	return 1
 }
 
-// Broad says whether the peer is all pods of all namespaces, but some that it names.
+// Broad says whether the peer is all pods of all namespaces except some that it names.
 func (p Peer) Broad() bool {
 	if !p.Whole() || p.Namespaces == nil {
 		return false
@@ -51,7 +51,7 @@ func (p Peer) Broad() bool {
 	})
 }
 
-// String names the peer in comments and is equal for equal peers and only for those.
+// String names the peer in comments, and is equal only for equal peers.
 func (p Peer) String() string {
 	if p.text != "" {
 		return p.text

@@ -40,7 +40,7 @@ func (p Ports) Empty() bool { return !p.Every && len(p.Ranges) == 0 }
 // Equal says whether two open the same.
 func (p Ports) Equal(q Ports) bool { return p.Every == q.Every && slices.Equal(p.Ranges, q.Ranges) }
 
-// Key returns what is equal for equal sets and only for those.
+// Key returns a key that is equal only for equal sets.
 func (p Ports) Key() string {
 	if p.Every {
 		return "*"
@@ -54,7 +54,7 @@ func (p Ports) Key() string {
 	return string(b)
 }
 
-// NumbersOf returns those of ports that have the name and protocol of one.
+// NumbersOf returns the numbers of the ports with the name and protocol of one.
 func NumbersOf(ports []policy.NamedPort, port policy.NamedPort) nft.Ports {
 	var numbers nft.Ports
 	for _, have := range ports {

@@ -13,25 +13,25 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// Class is what a list does with all addresses that the same rules match.
+// Class is what a list does with addresses that the same rules match.
 type Class struct {
 	Verdict nft.Verdict // equal for classes that do the same
-	part    *part       // that the verdict leads to; nil: to nothing
+	part    *part       // where the verdict leads; nil: nowhere
 }
 
-// class returns what the list does with one address: of a pod that rules match by their peers, which are indexes of the
-// list's rules, and that has those ports, and in that set of networks.
+// class returns what the list does with one address: that of a pod with these ports that these rules (by index) match
+// as a peer, in that set of networks.
 func (l *List) class(pod []int, set int, ports []policy.NamedPort) Class {
 	return l.ports(l.matches(pod, set, ports))
 }
 
-// everywhere is a class of addresses of pods that rules match, wherever they are: it looks up in which networks.
+// everywhere is the class of a pod's addresses in any networks: it looks up in which.
 type everywhere struct {
 	Class
-	verdicts []nft.Verdict // of the class of each of the sets of networks, and last that of addresses in none
+	verdicts []nft.Verdict // of the class in each set of networks; the last is for addresses in none
 }
 
-// at returns the verdict for addresses that are in a set of networks, or nowhere.
+// at returns the verdict for addresses in a set of networks, or nowhere.
 func (e everywhere) at(set int) nft.Verdict {
 	if set == nowhere {
 		set = len(e.verdicts) - 1
@@ -39,7 +39,7 @@ func (e everywhere) at(set int) nft.Verdict {
 	return e.verdicts[set]
 }
 
-// everywhere returns the class of all addresses of pods that rules match, and that have no ports with names.
+// everywhere returns the class of all addresses of pods that these rules match and that have no named ports.
 func (l *List) everywhere(pod []int) everywhere {
 	rest := l.class(pod, nowhere, nil)
 	classes := make([]Class, len(l.sets))
@@ -70,10 +70,10 @@ func (l *List) everywhere(pod []int) everywhere {
 	return everywhere{l.end(p, rest.Verdict), verdicts}
 }
 
-// prefix begins the names of all that is made for the list.
+// prefix begins the names of everything made for the list.
 func (l *List) prefix() string { return l.Tier.Prefix(l.Direction) }
 
-// end makes the class of a part, which has all its rules but what becomes of the rest.
+// end makes the class of a part that has all its rules except for the rest.
 func (l *List) end(p *part, rest nft.Verdict) Class {
 	p.rules = withRest(p.rules, rest)
 	fields := make([]string, len(p.rules))
@@ -84,7 +84,7 @@ func (l *List) end(p *part, rest nft.Verdict) Class {
 	return Class{nft.GotoChain(p.name), p}
 }
 
-// withRest appends what becomes of what the rules of a chain do not decide.
+// withRest appends the rule for what the rules of a chain do not decide.
 func withRest(rules []nft.Rule, rest nft.Verdict) []nft.Rule {
 	if rest.Kind != nft.Return {
 		rules = append(rules, nft.R(rest))
@@ -92,7 +92,7 @@ func withRest(rules []nft.Rule, rest nft.Verdict) []nft.Rule {
 	return rules
 }
 
-// ports returns what a list does with an address that is matched so.
+// ports returns what a list does with an address, by port, given the matching rules.
 func (l *List) ports(matches []match) Class {
 	rest := Class{Verdict: l.none()}
 	for i, m := range matches {
@@ -192,7 +192,7 @@ func (l *List) portMap(p *part, t nft.SetType, intervals []interval) {
 	p.addMap(m, nft.PortLookup{Proto: proto, Set: m.name, Type: t})
 }
 
-// leaf is the class of a rule that matches every port.
+// leaf returns the class of a rule that matches every port.
 func (l *List) leaf(rule int) Class {
 	c := Class{Verdict: l.verdict(rule)}
 	if l.rules[rule].Action == spec.Deny {
@@ -203,7 +203,7 @@ func (l *List) leaf(rule int) Class {
 	return c
 }
 
-// appendInts appends what is equal for equal lists and only for those.
+// appendInts appends a key that is equal only for equal lists.
 func appendInts(b []byte, ints []int) []byte {
 	for _, n := range ints {
 		b = binary.BigEndian.AppendUint32(b, uint32(n))

@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// Complete replaces in a rule, for pods with some named ports, what is not in its text: the numbers that names of ports
-// have in them, and the addresses of nodes. It returns those, too; nil if nothing is to be replaced.
+// Complete resolves in a rule, for pods with some named ports, what its text leaves open: the numbers of port names,
+// and the addresses of nodes. It also returns these; nil if there is nothing to resolve.
 func (p Place) Complete(r spec.ClusterRule, ports []policy.NamedPort, nodes map[string]policy.NodePeer) (
 	spec.ClusterRule, []string) {
 	var found []string

@@ -14,15 +14,16 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// Form is how a list is in a table. It follows from the list and from the pods that it knows, whatever was before.
+// Form is how a list is represented in a table. It follows from the list and from the pods that it knows, not from
+// history.
 type Form uint8
 
 // The forms.
 const (
 	Absent     Form = iota
-	Classes         // an address is looked up once: see the package
-	Sequential      // its classes would be too large: its rules are asked one after the other
-	Refused         // that would be too large, too: everything is denied
+	Classes         // an address is looked up once: see the package doc
+	Sequential      // its classes would be too large: its rules are checked one after the other
+	Refused         // that would be too large as well: everything is denied
 )
 
 // Due returns the form that the list should have.
@@ -39,14 +40,14 @@ func (p *Placed) Due() Form {
 // Form returns the form that the list has.
 func (p *Placed) Form() Form { return p.form }
 
-// Stale says whether the list has not the form that it should have, or is not complete in it.
+// Stale says whether the list lacks the form that it should have, or is incomplete in it.
 func (p *Placed) Stale() bool { return p.stale || p.form != p.Due() }
 
-// Lacks says whether the list lacks elements that its form has.
+// Lacks says whether the list lacks elements of its form.
 func (p *Placed) Lacks() bool { return p.stale }
 
-// Need is a selector whose pods have to be in sets of the table before a list can have a form: their addresses or, with
-// names, the ports that they have by those.
+// Need is a selector whose pods must be in sets of the table before a list can have a form: by address or, with names,
+// by the ports that have these names.
 type Need struct {
 	Selector int
 	Names    []string
@@ -73,8 +74,7 @@ func (p *Placed) Needs(f Form) []Need {
 	return all
 }
 
-// Reform gives the list the form that it should have. The sets are those of what the form needs. It is shown all
-// addresses that are in groups.
+// Reform gives the list the form that it should have, given the sets that the form needs and all addresses in groups.
 func (p *Placed) Reform(sets func(Need, nft.Family) *nft.Set, pods iter.Seq2[netip.Addr, *Group]) {
 	old := *p
 	p.maps, p.found, p.tree, p.steps = nil, nil, nil, nil
@@ -97,7 +97,7 @@ func (p *Placed) Reform(sets func(Need, nft.Family) *nft.Set, pods iter.Seq2[net
 	old.leave(p)
 }
 
-// classed makes what the list has but for the classes of pods, and returns the rules of its chain.
+// classed makes everything except the classes of pods, and returns the rules of the list's chain.
 func (p *Placed) classed(sets func(Need, nft.Family) *nft.Set) []nft.Rule {
 	var rules []nft.Rule
 	if len(p.RulesOf) > 0 {
@@ -118,14 +118,14 @@ func (p *Placed) classed(sets func(Need, nft.Family) *nft.Set) []nft.Rule {
 	return withRest(append(rules, b.rules...), b.rest.Verdict)
 }
 
-// branch is what finds out which of the wide selectors match an address, and what becomes of the rest: those that none
-// of its rules finds.
+// branch finds out which wide selectors match an address, and says what happens to addresses that its rules do not
+// find.
 type branch struct {
 	part
 	rest Class
 }
 
-// branch returns that of the wide selectors from one on, where those before match as mask says.
+// branch returns the branch for the wide selectors from one on, given in mask which of those before match.
 func (p *Placed) branch(mask, next int, sets func(Need, nft.Family) *nft.Set) branch {
 	if next == len(p.Wide) {
 		return branch{rest: p.found[mask].Class}
@@ -145,7 +145,7 @@ func (p *Placed) branch(mask, next int, sets func(Need, nft.Family) *nft.Set) br
 	return b
 }
 
-// close makes a class of a branch.
+// close makes a branch into a class.
 func (p *Placed) close(b branch) Class {
 	if len(b.rules) == 0 {
 		return b.rest
@@ -155,7 +155,7 @@ func (p *Placed) close(b branch) Class {
 	return p.end(chain, b.rest.Verdict)
 }
 
-// mapName names the list's map of pods' addresses. With other wide selectors it is another map.
+// mapName names the list's map of pod addresses. Other wide selectors make another map.
 func (p *Placed) mapName(f nft.Family) string {
 	name := []byte(strings.Replace(p.name, "list", "peers", 1))
 	for _, selector := range p.Wide[min(p.Always, len(p.Wide)):] {
@@ -164,7 +164,7 @@ func (p *Placed) mapName(f nft.Family) string {
 	return string(name) + "-" + f.String()
 }
 
-// leave removes what only the form was there for that p has left for another, which next has.
+// leave removes what only the old form of p needed, unless next has it.
 func (p *Placed) leave(next *Placed) {
 	if next.form != Classes {
 		for _, g := range p.groups {
@@ -185,11 +185,11 @@ func (p *Placed) leave(next *Placed) {
 	}
 }
 
-// Remove takes the list out of the table, with all its groups; nothing leads to it any more.
+// Remove removes the list from the table, with all its groups; nothing may lead to it any more.
 func (p *Placed) Remove() {
 	p.Replaced()
 	p.parts.table.DeleteChain(p.name)
 }
 
-// Replaced is [Placed.Remove] of a list in whose place its chain has been made.
+// Replaced is [Placed.Remove] for a list whose chain has already been replaced.
 func (p *Placed) Replaced() { p.leave(&Placed{}) }

@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// Rule is a rule of a list. Names of ports are those of peers, and its nodes are among its networks.
+// Rule is a rule of a list. Its port names are resolved by the peers, and its nodes are among its networks.
 type Rule struct {
 	spec.ClusterRule
 	Policy string
@@ -25,16 +25,16 @@ type Place struct {
 	Direction policy.Direction
 }
 
-// List is the rules of a tier for a kind of pod in a direction, in the order in which they count.
+// List is the rules of a tier for a kind of pod in a direction, in order of evaluation.
 type List struct {
 	Place
 	rules    []Rule
-	names    []string // of ports of peers that rules have
-	bounds   Bounds   // of what it may take
+	names    []string // port names in rules
+	bounds   Bounds   // on its size
 	frame    Verdicts // how it denies
 	always   []int    // rules for every address
-	fixed    int      // what addresses of no pods weigh, as classes
-	over     bool     // that is beyond the bounds: there are no sets
+	fixed    int      // weight of the classes of addresses without pods
+	over     bool     // fixed is beyond the bounds: there are no sets
 	sets     [][]int  // the distinct sets of rules of networks
 	networks map[nft.Family][]network
 }
@@ -45,21 +45,21 @@ type Verdicts struct {
 	Refuse []nft.Rule                      // deny everything, by no rule in particular
 }
 
-// Bounds are what a list may take.
+// Bounds limit the size of a list.
 type Bounds struct {
-	Elements int // of networks and ports, as classes; else its rules are asked one after the other
-	Pods     int // addresses of pods that the list's maps have; else the same
-	Rules    int // rules of a chain that asks them so; else everything is denied
-	Ports    int // networks and ports of such rules; else everything is denied
+	Elements int // of networks and ports, as classes; beyond, rules are checked one after the other
+	Pods     int // pod addresses in the list's maps; beyond, the same
+	Rules    int // rules of such a sequential chain; beyond, everything is denied
+	Ports    int // networks and ports of such rules; beyond, everything is denied
 }
 
-// DefaultBounds are for what administrators write. Changes of more than so many elements, or of more rules at once,
-// hold up the kernel for longer than is good for others that change rules.
+// DefaultBounds are ample for what administrators write. Larger changes would hold up the kernel, and others that
+// change rules, for too long.
 func DefaultBounds() Bounds {
 	return Bounds{Elements: 50_000, Pods: 50_000, Rules: 5000, Ports: 200_000}
 }
 
-// OrDefault returns the default in the place of no bounds.
+// OrDefault returns the default bounds if b is zero.
 func (b Bounds) OrDefault() Bounds {
 	if b == (Bounds{}) {
 		return DefaultBounds()
@@ -67,17 +67,17 @@ func (b Bounds) OrDefault() Bounds {
 	return b
 }
 
-// rulesAnElement is how many rules the intervals of networks may have each, if they are as many as elements. More take
-// seconds to find out what they weigh, which is too much nearly always.
+// rulesAnElement is how many rules each interval of networks may have on average, at the maximum number of elements.
+// Weighing more takes seconds, and nearly always ends in too much.
 const rulesAnElement = 40
 
-// network is an interval of addresses, both ends inclusive, in the networks of the same rules.
+// network is an interval of addresses, both ends inclusive, that lies in the networks of the same rules.
 type network struct {
 	first, last netip.Addr
 	set         int // of sets
 }
 
-// New returns the list of rules, which are not changed afterwards.
+// New returns the list of rules, which the caller must not change afterwards.
 func New(at Place, rules []Rule, v Verdicts, bounds Bounds) *List {
 	l := &List{Place: at, rules: rules, frame: v, bounds: bounds, networks: make(map[nft.Family][]network)}
 	for i, r := range rules {
@@ -103,7 +103,7 @@ func New(at Place, rules []Rule, v Verdicts, bounds Bounds) *List {
 	return l
 }
 
-// edge is an address at which networks of a rule begin, or from which on they do not.
+// edge is an address at which networks of a rule begin or have ended.
 type edge struct {
 	at   netip.Addr
 	rule int
@@ -111,7 +111,7 @@ type edge struct {
 }
 
 // networks yields the disjoint intervals into which the networks of a family are cut, in ascending order, each with the
-// rules that have it in theirs. Those are the callee's again afterwards.
+// rules whose networks contain it. The slice of rules is reused.
 func networks(rules []Rule, f nft.Family) iter.Seq2[network, []int] {
 	edges := edgesOf(rules, f)
 	depth := make(map[int]int) // of the rules whose networks are open
@@ -158,7 +158,7 @@ func edgesOf(rules []Rule, f nft.Family) []edge {
 	return edges
 }
 
-// setOf returns the number of a set of rules. A new one adds to what the list weighs, with and without ports.
+// setOf returns the number of a set of rules. A new one adds to the list's weight.
 func (l *List) setOf(known map[string]int, rules []int) int {
 	key := string(appendInts(nil, rules))
 	n, found := known[key]
@@ -173,7 +173,7 @@ func (l *List) setOf(known map[string]int, rules []int) int {
 // nowhere is the set of rules of an address that is in no network.
 const nowhere = -1
 
-// at returns which of the sets of rules of networks is that of an address.
+// at returns the set of rules whose networks contain an address.
 func (l *List) at(a netip.Addr) int {
 	all := l.networks[nft.FamilyOf(a)]
 	i, _ := slices.BinarySearchFunc(all, a, func(n network, a netip.Addr) int { return n.last.Compare(a) })
@@ -183,14 +183,14 @@ func (l *List) at(a netip.Addr) int {
 	return all[i].set
 }
 
-// match is a rule that matches an address, and the ports at which it does.
+// match is a rule that matches an address, with the ports at which it does.
 type match struct {
 	rule  int
 	ports spec.Ports
 }
 
-// matches returns the rules for an address in their order: those for every address, those of its pod, with the numbers
-// that names of ports have in it, and those of a set of networks. A rule matches every port that it does as either.
+// matches returns the rules for an address in order: those for every address, those for its pod, with port names
+// resolved in it, and those of a set of networks. A rule matches every port that it does as either.
 func (l *List) matches(pod []int, set int, ports []policy.NamedPort) []match {
 	all := slices.Concat(l.always, pod)
 	if set != nowhere {
@@ -211,7 +211,7 @@ func (l *List) matches(pod []int, set int, ports []policy.NamedPort) []match {
 	return matches
 }
 
-// Resolve returns the ports of a rule where its names of ports are those of a pod.
+// Resolve returns the ports of a rule with its port names resolved in a pod.
 func Resolve(r spec.ClusterRule, pod []policy.NamedPort) spec.Ports {
 	ports := []spec.Ports{r.Ports}
 	for _, have := range pod {
@@ -223,7 +223,7 @@ func Resolve(r spec.ClusterRule, pod []policy.NamedPort) spec.Ports {
 	return spec.Union(ports...)
 }
 
-// weigh counts the elements that a class takes, about: see [List.class].
+// weigh counts roughly the elements of a class, see [List.class].
 func (l *List) weigh(pod []int, set int, ports []policy.NamedPort) int {
 	n := 1
 	for _, m := range l.matches(pod, set, ports) {
@@ -235,7 +235,7 @@ func (l *List) weigh(pod []int, set int, ports []policy.NamedPort) int {
 	return n
 }
 
-// none is the verdict of what no rule decides.
+// none is the verdict for what no rule decides.
 func (l *List) none() nft.Verdict {
 	if l.Tier.Enforced() == frame.Admin {
 		return nft.Verdict{Kind: nft.Return}
@@ -243,7 +243,7 @@ func (l *List) none() nft.Verdict {
 	return l.Tier.Allow(l.Direction)
 }
 
-// verdict is that of a rule.
+// verdict returns the verdict of a rule.
 func (l *List) verdict(rule int) nft.Verdict {
 	switch r := l.rules[rule]; r.Action {
 	case spec.Accept:

@@ -6,9 +6,9 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// part is a chain with the maps that it looks up, named by what is in them, and the parts that it leads to.
+// part is a chain with the maps that it looks up, named by their content, and the parts that it leads to.
 type part struct {
-	name    string // "": it is no chain
+	name    string // "" if it is not a chain
 	comment string
 	rules   []nft.Rule
 	maps    []*verdictMap
@@ -34,7 +34,7 @@ func (m *verdictMap) addNetwork(n network, v nft.Verdict) {
 	m.elements = append(m.elements, nft.Element{Key: nft.PairKey(n.first, n.last), Value: nft.Value{Verdict: v}})
 }
 
-// hash is of what is in the map.
+// hash returns the hash of the map's content.
 func (m *verdictMap) hash() string {
 	fields := make([]string, len(m.elements))
 	for i, e := range m.elements {
@@ -60,7 +60,7 @@ func (p *part) need(c Class) {
 	p.parts[c.part.name] = c.part
 }
 
-// Parts are the chains and maps of classes in a table. Each is there as long as it has users.
+// Parts are the chains and maps of classes in a table. Each exists as long as it has users.
 type Parts struct {
 	Edits int // of elements, so far
 
@@ -68,10 +68,10 @@ type Parts struct {
 	users map[string]int
 }
 
-// NewParts returns those of a table, which has none yet.
+// NewParts returns the parts of a table that has none yet.
 func NewParts(t *nft.Table) *Parts { return &Parts{table: t, users: make(map[string]int)} }
 
-// acquire makes one more user of a part, which may be nil.
+// acquire adds a user of a part, which may be nil.
 func (ps *Parts) acquire(p *part) {
 	if p == nil {
 		return
@@ -118,7 +118,7 @@ func (ps *Parts) release(p *part) {
 	}
 }
 
-// leave takes one user from a name, and says whether that was the last.
+// leave removes a user of a name, and says whether it was the last.
 func (ps *Parts) leave(name string) bool {
 	ps.users[name]--
 	if ps.users[name] > 0 {

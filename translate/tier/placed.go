@@ -15,17 +15,17 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Selectors are what a list knows of the selectors of pods that its rules have as peers, which it calls by number.
+// Selectors are what a list knows about the pod selectors that are peers of its rules, which it calls by number.
 type Selectors struct {
 	RulesOf [][]int // the rules that have each as a peer
 
-	// Wide are selectors that match many pods, four at most. Pods that no other one matches are in no map of the list,
-	// but in sets of the table, which lists share. As many of the first ones count as are in the bounds.
+	// Wide are selectors that match many pods, four at most. Pods that only these match are in no map of the list, but
+	// in sets of the table, which lists share. As many of the first count as fit within the bounds.
 	Wide   []int
-	Always int // how many of the first are wide whatever pods there are
+	Always int // how many of the first are wide whatever the pods
 }
 
-// Placed is a list in a table: its chain and what that leads to.
+// Placed is a list in a table: its chain and everything that leads to.
 type Placed struct {
 	*List
 	Selectors
@@ -37,37 +37,36 @@ type Placed struct {
 	sequence func() sequence // which few lists need
 
 	form  Form
-	stale bool // an element is missing, which would have been too much
+	stale bool // an element is missing because it would have exceeded the bounds
 
-	// Of the form Classes:
-	maps  map[nft.Family]*nft.Set // of pods' addresses; nil: no rule has pods as peers
-	found []everywhere            // of what wide selectors alone match, and no other ones: see [Placed.mask]
+	// For the form Classes:
+	maps  map[nft.Family]*nft.Set // of pod addresses; nil if no rule has pods as peers
+	found []everywhere            // classes of what only wide selectors match: see [Placed.mask]
 	tree  *part                   // finds out which of them do
 
-	steps []*part // of the form Sequential
+	steps []*part // for the form Sequential
 }
 
-// Group is the pods that the same selectors of a list match and, if a rule names ports, that have the same ports with
-// names.
+// Group is pods that the same selectors of a list match and, if a rule names ports, that have the same named ports.
 type Group struct {
 	key       string
 	selectors int                // in the key, each 4 bytes
 	ports     []policy.NamedPort // nil, if no rule names any
 	mask      int
 	users     int              // kinds of pods
-	members   map[int]*members // by the sets of networks that addresses of the pods are in, or nowhere
+	members   map[int]*members // by the set of networks that contain the addresses, or nowhere
 }
 
 // members are the addresses of a group in the same networks.
 type members struct {
-	Class     // if it is made
+	Class     // if made
 	made      bool
-	implied   bool // the list does the same with them without elements
+	implied   bool // the list does the same without elements for them
 	weight    int
 	addresses int
 }
 
-// PutInto puts the list into the table of parts, with a chain of that name. It is absent, and has no pods, yet.
+// PutInto puts the list into the table of parts, with a chain of that name. It has no form and no pods yet.
 func (l *List) PutInto(parts *Parts, name string, s Selectors) *Placed {
 	p := &Placed{List: l, name: name, parts: parts, Selectors: s, groups: make(map[string]*Group)}
 	p.sequence = sync.OnceValue(func() sequence { return l.sequence(s.RulesOf) })
@@ -79,7 +78,7 @@ func (l *List) PutInto(parts *Parts, name string, s Selectors) *Placed {
 	return p
 }
 
-// weighWide counts the elements that the list takes with no pods in groups, or more than its bound.
+// weighWide counts the elements of the list without pods in groups, or returns more than its bound.
 func (p *Placed) weighWide() int {
 	n := p.fixed
 	for mask := 1; mask < 1<<len(p.Wide); mask++ {
@@ -91,7 +90,7 @@ func (p *Placed) weighWide() int {
 	return n
 }
 
-// mask returns which of the wide selectors are among some, a bit for each.
+// mask returns which wide selectors are in some, a bit for each.
 func (p *Placed) mask(selectors []int) int {
 	mask := 0
 	for i, selector := range p.Wide {
@@ -102,7 +101,7 @@ func (p *Placed) mask(selectors []int) int {
 	return mask
 }
 
-// rulesOfMask returns the rules that have one of those wide selectors as a peer, in ascending order.
+// rulesOfMask returns the rules with one of these wide selectors as a peer, in ascending order.
 func (p *Placed) rulesOfMask(mask int) []int {
 	var rules []int
 	for i, selector := range p.Wide {
@@ -114,8 +113,8 @@ func (p *Placed) rulesOfMask(mask int) []int {
 	return slices.Compact(rules)
 }
 
-// Group returns the group of the pods that some selectors match, in ascending order, with those ports, for one more
-// kind of pods; nil is the group of those whose addresses never are elements of the list.
+// Group returns the group of the pods that some selectors, in ascending order, match, with these ports, for one more
+// kind of pods; nil is the group of those whose addresses are never elements of the list.
 func (p *Placed) Group(selectors []int, ports []policy.NamedPort) *Group {
 	mask := p.mask(selectors)
 	if len(p.names) == 0 {
@@ -138,7 +137,7 @@ func (p *Placed) Group(selectors []int, ports []policy.NamedPort) *Group {
 	return g
 }
 
-// rulesOf returns the rules that match the pods of a group by their peers, in ascending order.
+// rulesOf returns the rules whose peers match the pods of a group, in ascending order.
 func (p *Placed) rulesOf(g *Group) []int {
 	var rules []int
 	for i := range g.selectors {
@@ -149,7 +148,7 @@ func (p *Placed) rulesOf(g *Group) []int {
 	return slices.Compact(rules)
 }
 
-// Leave takes back one [Placed.Group]. The last kind of pods has no addresses any more.
+// Leave takes back one [Placed.Group]. The last kind of pods must have no addresses left.
 func (p *Placed) Leave(g *Group) {
 	if g == nil {
 		return
@@ -159,7 +158,7 @@ func (p *Placed) Leave(g *Group) {
 	}
 }
 
-// Move takes an address out of one group, and puts it into another. Either may be nil. The list may be stale then.
+// Move moves an address from one group to another. Either may be nil. The list may become stale.
 func (p *Placed) Move(a netip.Addr, from, to *Group) {
 	if from == nil && to == nil {
 		return
@@ -182,7 +181,7 @@ func (p *Placed) Move(a netip.Addr, from, to *Group) {
 	}
 }
 
-// join makes one more member of a group, among those in the same networks.
+// join adds a member to a group, among those in the same networks.
 func (p *Placed) join(g *Group, set int) {
 	m := g.members[set]
 	if m == nil {
@@ -194,7 +193,7 @@ func (p *Placed) join(g *Group, set int) {
 	p.copied++
 }
 
-// put brings what the list has of an address up to date, which is in a group, or nil.
+// put updates the element of an address, which is in group g, or none if g is nil.
 func (p *Placed) put(a netip.Addr, g *Group) {
 	if p.form != Classes {
 		return
@@ -210,7 +209,7 @@ func (p *Placed) put(a netip.Addr, g *Group) {
 	}
 }
 
-// made returns the members of a group in the same networks, with their class; nil of no group.
+// made returns the members of a group in the same networks, with their class; nil for no group.
 func (p *Placed) made(g *Group, set int) *members {
 	if g == nil {
 		return nil

@@ -10,19 +10,19 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// interval is ports and the rule that decides them.
+// interval is a range of ports and the rule that decides them.
 type interval struct {
 	nft.PortRange
 	rule    int
 	verdict nft.Verdict
 }
 
-// joins says whether next is behind i and has the same verdict.
+// joins says whether next follows i directly and has the same verdict.
 func (i interval) joins(next interval) bool {
 	return i.end()+1 == next.start() && i.verdict == next.verdict
 }
 
-// start and end are the ends of the interval where all protocols are one row of ports.
+// start and end are the ends of the interval in a single row of all protocols' ports.
 func (i interval) start() int { return int(i.Proto)<<16 | int(i.First) }
 func (i interval) end() int   { return int(i.Proto)<<16 | int(i.Last) }
 
@@ -32,7 +32,7 @@ func between(start, end, rule int) interval {
 	return interval{PortRange: ports, rule: rule}
 }
 
-// queue is a heap of intervals, that of the first rule on top.
+// queue is a heap of intervals, with that of the first rule on top.
 type queue []interval
 
 func (q queue) Len() int           { return len(q) }

@@ -11,17 +11,17 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// maxInline is how many ranges of ports a rule of a sequence has.
+// maxInline is how many port ranges a rule of a sequence may have.
 const maxInline = 256
 
-// sequence is a list whose rules are asked one after the other: each is a rule in the chain for each kind of peers that
-// it has, with its ports and its verdict, so that a verdict that goes back leaves the list.
+// sequence is a list whose rules are checked one after the other: each becomes a rule in the chain for each kind of
+// peer, with its ports and its verdict, so that a return verdict leaves the list.
 type sequence struct {
-	peers [][]int // the selectors that each rule has as peers
-	fits  bool    // in the bounds
+	peers [][]int // the selectors among each rule's peers
+	fits  bool    // within the bounds
 }
 
-// sequence returns that of the list, if the rules have such peers.
+// sequence returns the list as a sequence, given the rules' peers.
 func (l *List) sequence(rulesOf [][]int) sequence {
 	s := sequence{peers: make([][]int, len(l.rules))}
 	for selector, rules := range rulesOf {
@@ -41,7 +41,7 @@ func (l *List) sequence(rulesOf [][]int) sequence {
 	return s
 }
 
-// matching returns the statements of rules that together match some ports.
+// matching returns the statements of the rules that together match some ports.
 func matching(p spec.Ports) [][]nft.Statement {
 	if p.Every {
 		return [][]nft.Statement{nil}
@@ -55,7 +55,7 @@ func matching(p spec.Ports) [][]nft.Statement {
 	return all
 }
 
-// sequential makes what the rules need, and returns those of the chain.
+// sequential makes what the sequence needs, and returns the rules of its chain.
 func (p *Placed) sequential(sets func(Need, nft.Family) *nft.Set) []nft.Rule {
 	var rules []nft.Rule
 	side := frame.PeerSide(p.Direction)
@@ -84,8 +84,8 @@ func (p *Placed) sequential(sets func(Need, nft.Family) *nft.Set) []nft.Rule {
 	return withRest(rules, p.none())
 }
 
-// step is what a rule of a sequence needs: sets of its networks, and where it leads to. Its rules are the lookups of
-// the networks; it is no chain.
+// step is what a rule of a sequence needs: sets of its networks, and where it leads. Its rules are the lookups of the
+// networks; it is not a chain.
 func (p *Placed) step(rule int) *part {
 	s := &part{}
 	s.need(p.leaf(rule))

@@ -14,14 +14,14 @@ import (
 // Written are the rules of policies for a kind of pod at a place.
 type Written struct {
 	Place
-	Key      string                 // of all that counts of them
-	Policies []types.NamespacedName // with a name only, in the order in which they are asked
+	Key      string                 // of their meaning
+	Policies []types.NamespacedName // without namespace, in order of evaluation
 
 	of       []*book.ClusterPolicy
-	resolved map[*spec.ClusterRule]spec.ClusterRule // where they are not as they are written
+	resolved map[*spec.ClusterRule]spec.ClusterRule // only those that differ from the text
 }
 
-// Read returns what policies have for pods with some named ports, where there are those nodes.
+// Read returns the rules of policies for pods with some named ports, given the nodes.
 func (p Place) Read(of []*book.ClusterPolicy, ports []policy.NamedPort, nodes map[string]policy.NodePeer) Written {
 	w := Written{
 		Place: p, Policies: make([]types.NamespacedName, len(of)),
@@ -46,7 +46,7 @@ func (p Place) Read(of []*book.ClusterPolicy, ports []policy.NamedPort, nodes ma
 	return w
 }
 
-// Rules returns the rules in the order in which they count.
+// Rules returns the rules in order of evaluation.
 func (w Written) Rules() []Rule {
 	var all []Rule
 	for _, p := range w.of {
