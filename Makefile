@@ -41,7 +41,7 @@ test: ## Run the tests, those on the kernel in network namespaces of their own
 	go -C test/conformance test -count 1 .
 	$(if $(RACE),go test -timeout 20m -race $(CONCURRENT))
 
-test-kernel: ## Run again what asks the kernel, whatever has changed
+test-kernel: ## Run the tests that need the kernel, uncached
 	go test -timeout 20m -count 1 ./nft/... ./test/...
 
 test-cluster: ## Run the tests against a real API server; builds it first, which takes minutes
@@ -63,14 +63,14 @@ bench: build ## Measure this machine and write docs/benchmarks.md (BENCH=-quick:
 microbench: ## Run the benchmarks of the packages
 	go test -run '^$$' -bench . -benchmem ./...
 
-fuzz: ## Encode 100,000 random clusters, ask the kernel about a million flows, fuzz each target (FUZZTIME=30s)
+fuzz: ## Encode 100,000 random clusters, send a million flows through the kernel, fuzz each target (FUZZTIME=30s)
 	go test -count 1 -timeout 60m -v -run EncodeRandom ./nft/kernel/message -clusters 100000
 	go test -count 1 -timeout 60m -v -run Random ./test/kernel -flows 1000000
 	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
 	  for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' "$$dir"/*_test.go 2>/dev/null); do \
 	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) "$$dir" || exit 1; done; done
 
-golden: ## Write the golden files anew; review what changes
+golden: ## Rewrite the golden files; review the changes
 	go test ./nft ./translate ./watch/folder -update
 
 lint: $(LINT) ## Run the linters
@@ -95,7 +95,7 @@ bin/linux/%/netpold: force
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* \
 	  go build -trimpath -ldflags '-s -w' -buildvcs=auto -o $@ ./cmd/netpold
 
-test-kernels: ## Run the tests of the kernel on other kernels, in virtual machines (KERNELS="linux-image-….deb …")
+test-kernels: ## Run the kernel tests on other kernels, in virtual machines (KERNELS="linux-image-….deb …")
 	test/kernels/run.sh $(or $(KERNELS),$(error KERNELS= names no kernel package; see test/kernels/run.sh))
 
 cross: ## Type-check and vet the programs and their tests for every platform of a release
@@ -103,7 +103,7 @@ cross: ## Type-check and vet the programs and their tests for every platform of 
 	@for p in $(WORKSTATIONS); do echo $$p; \
 	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./cmd/kubectl-netpold || exit 1; done
 
-release-files: ## Write to bin/release the chart and the manifests as one file, with the image's name in them (IMAGE=…)
+release-files: ## Write the chart, and the manifests in one file, with the image's name to bin/release (IMAGE=…)
 	@rm -rf bin/release bin/manifests && mkdir -p bin/release
 	cp -RL manifests bin/manifests
 	sed -i 's|^  repository: .*|  repository: $(call repository,$(IMAGE))|; s|^  tag: .*|  tag: $(call tag,$(IMAGE))|' \
@@ -113,7 +113,7 @@ release-files: ## Write to bin/release the chart and the manifests as one file, 
 	go -C test/chart tool helm package $(CURDIR)/bin/manifests/chart -d $(CURDIR)/bin/release
 	go -C test/chart tool kustomize build $(CURDIR)/bin/manifests >bin/release/netpold.yaml
 
-snapshot: $(RELEASE) ## Make what a release has, without a release, in dist
+snapshot: $(RELEASE) ## Build in dist what a release has, without releasing
 	.cache/bin/goreleaser check
 	.cache/bin/goreleaser release --clean --snapshot --skip=sign
 
