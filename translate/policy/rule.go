@@ -36,8 +36,8 @@ func Rules(np *networkingv1.NetworkPolicy, d Direction) []Rule {
 	return rules
 }
 
-// fit says whether a rule's peers include the flow's, whether its ports have the flow's, and whether both do together.
-// It does not ask whether the rule is valid: see [Rule.Fault].
+// fit says whether a rule's peers include the flow's, whether its ports do, and whether both do together. It does not
+// check whether the rule is valid: see [Rule.Fault].
 func (c *Cluster) fit(r Rule, e ends) (peers, ports, both bool) {
 	_, peer, addr := e.of(r.Direction)
 	ports = r.hasPort(e)
