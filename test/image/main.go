@@ -190,12 +190,12 @@ func writeArchive(out, tag string, index v1.ImageIndex) error {
 	if short == "" {
 		short = "latest"
 	}
-	ref, err := name.NewTag(tag)
+	full, err := fullName(tag)
 	if err != nil {
 		return err
 	}
 	err = oci.AppendIndex(index, layout.WithAnnotations(map[string]string{
-		"io.containerd.image.name":          ref.Name(),
+		"io.containerd.image.name":          full,
 		"org.opencontainers.image.ref.name": short,
 	}))
 	if err != nil {
@@ -216,6 +216,18 @@ func writeArchive(out, tag string, index v1.ImageIndex) error {
 		return errors.Join(err, f.Close())
 	}
 	return f.Close()
+}
+
+// fullName returns an image's name as the kubelet asks containerd for it, with docker.io where none names a registry.
+func fullName(tag string) (string, error) {
+	ref, err := name.NewTag(tag)
+	if err != nil {
+		return "", err
+	}
+	if rest, ok := strings.CutPrefix(ref.Name(), name.DefaultRegistry+"/"); ok {
+		return "docker.io/" + rest, nil
+	}
+	return ref.Name(), nil
 }
 
 // dockerManifest returns the manifest.json of the image for this machine, or else of the first: it cannot name more

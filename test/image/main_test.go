@@ -101,6 +101,20 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+// TestFullName holds that an archive that is imported by ctr is found by the kubelet under the name that it was given.
+func TestFullName(t *testing.T) {
+	for tag, want := range map[string]string{
+		"netpold:latest":              "docker.io/library/netpold:latest",
+		"netpold":                     "docker.io/library/netpold:latest",
+		"someone/netpold:2":           "docker.io/someone/netpold:2",
+		"registry.example/netpold:v1": "registry.example/netpold:v1",
+	} {
+		if got, err := fullName(tag); err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", tag, got, err, want)
+		}
+	}
+}
+
 // TestPush pushes the image to a registry of its own, where each platform finds it by the same name.
 func TestPush(t *testing.T) {
 	server := httptest.NewServer(registry.New())
