@@ -98,7 +98,7 @@ func TestTierLimit(t *testing.T) {
 		s.SetClusterPolicy(crossing(n))
 	}
 	refused := elements()
-	if got := told(); refused > 100 || len(got) != 1 || !strings.Contains(got[0], "take too much") {
+	if got := told(); refused > 100 || len(got) != 1 || !strings.Contains(got[0], "are too many") {
 		t.Errorf("twenty policies: %d elements, and it is told: %q", refused, got)
 	}
 	if allowed("172.16.0.1") || allowed("192.0.2.1") {
