@@ -67,7 +67,7 @@ func Identities(c *policy.Cluster, r *Rules) (all []*Identity, of []int) {
 func identityKey(p *policy.Pod, over []policy.PodExcess) string {
 	key := strconv.AppendQuote(nil, p.Namespace)
 	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
-		key = strconv.AppendQuote(strconv.AppendQuote(key, k), p.Labels[k])
+		key = fmt.Appendf(key, "%q%q", k, p.Labels[k]) // strconv.AppendQuote copies all of key each time
 	}
 	for _, port := range p.Ports {
 		key = fmt.Appendf(key, "/%q%d.%d", port.Name, port.Proto, port.Number)
