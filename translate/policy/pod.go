@@ -55,7 +55,7 @@ func PodFrom(p *corev1.Pod) (Pod, bool, error) {
 			pod.Owner = o.Kind + "/" + o.Name
 		}
 	}
-	ips, err := podIPs(p.Status)
+	ips, err := podIPs(p)
 	if err != nil {
 		err = fmt.Errorf("pod %s: %w", pod.NamespacedName, err)
 	}
@@ -67,8 +67,12 @@ func PodFrom(p *corev1.Pod) (Pod, bool, error) {
 // nodeLost is the status.reason that a control plane may set on pods whose node no longer answers.
 const nodeLost = "NodeLost"
 
+// notOfPods says whether no pod can have an address: policed as a pod's, it would stop the node's own packets.
+func notOfPods(a netip.Addr) bool { return a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() }
+
 // podIPs returns the addresses of status.podIPs, or that of status.podIP if the list is empty.
-func podIPs(s corev1.PodStatus) ([]netip.Addr, error) {
+func podIPs(p *corev1.Pod) ([]netip.Addr, error) {
+	s := p.Status
 	var ips []netip.Addr
 	var err error
 	add := func(field, text string) {
@@ -76,6 +80,8 @@ func podIPs(s corev1.PodStatus) ([]netip.Addr, error) {
 		switch {
 		case parseErr != nil || a.Zone() != "":
 			err = fmt.Errorf("%s: %q is not an IP address", field, text)
+		case !p.Spec.HostNetwork && notOfPods(a.Unmap()):
+			err = fmt.Errorf("%s: %s cannot be a pod's address", field, a)
 		case !slices.Contains(ips, a.Unmap()):
 			ips = append(ips, a.Unmap())
 		}
