@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/time/rate"
 )
 
 // Handler serves what kubelet, Prometheus and `netpold status` ask a daemon for:
@@ -52,11 +53,14 @@ func (l *Loop) serveStatus(w http.ResponseWriter, r *http.Request) {
 // ones.
 func (l *Loop) metricsHandler(metrics prometheus.Gatherer) http.Handler {
 	gathered := promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})
+	seldom := rate.Sometimes{First: 1, Interval: time.Minute} // anybody may ask, as often as they like
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 		defer cancel()
 		if _, err := l.Denied(ctx); err != nil && r.Context().Err() == nil {
-			l.config.Log.Warn("reading drop counters failed; reporting last values", "err", err)
+			seldom.Do(func() {
+				l.config.Log.Warn("reading drop counters failed; reporting last values", "err", err)
+			})
 		}
 		gathered.ServeHTTP(w, r)
 	})
