@@ -182,6 +182,9 @@ func (s *State) newList(w tier.Written) *list {
 				n = len(l.order)
 				l.index[sel], l.order = n, append(l.order, sel)
 				l.rulesOf = append(l.rulesOf, nil)
+				if sel.Own.lists == nil {
+					sel.Own.lists = make(map[*list]struct{})
+				}
 				sel.Own.lists[l] = struct{}{}
 			}
 			if rules := &l.rulesOf[n]; len(*rules) == 0 || (*rules)[len(*rules)-1] != i {

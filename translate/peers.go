@@ -30,8 +30,8 @@ type (
 	}
 	uses struct {
 		copiedBy   map[*isolation]struct{}  // those that copy its pods into their own sets
-		lookedUpBy map[*isolation]int       // those that look up its pods in shared sets, and in how many
-		lists      map[*list]struct{}       // those with it in their rules
+		lookedUpBy map[*isolation]int       // those that look up its pods in shared sets, and in how many; or nil
+		lists      map[*list]struct{}       // those with it in their rules; nil if none
 		addresses  int                      // number of addresses of the pods that it matches
 		shared     map[string]*chain.Shared // by [chain.SharedKey]; nil if none
 	}
@@ -171,8 +171,6 @@ func (s *State) selectorOf(peer spec.Peer) *selector {
 	sel := s.index.Selector(peer)
 	if sel.Own.copiedBy == nil { // it is new
 		sel.Own.copiedBy = make(map[*isolation]struct{})
-		sel.Own.lookedUpBy = make(map[*isolation]int)
-		sel.Own.lists = make(map[*list]struct{})
 	}
 	return sel
 }

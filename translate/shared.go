@@ -50,6 +50,9 @@ func unshare(sel *selector, sh *chain.Shared) {
 func (s *State) lookUpIn(sel *selector, iso *isolation, a content.Allowed) {
 	for ports := range a.Shared() {
 		s.share(sel, ports...).LookUp(iso.name)
+		if sel.Own.lookedUpBy == nil {
+			sel.Own.lookedUpBy = make(map[*isolation]int)
+		}
 		sel.Own.lookedUpBy[iso]++
 	}
 }

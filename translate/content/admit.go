@@ -137,6 +137,9 @@ func (a *admission[S]) counted(rules []rule[S]) {
 			sel := a.Pods.Selector(peer)
 			r.resolved = append(r.resolved, sel)
 			if !isFree {
+				if _, again := a.demand.Each[sel]; !again {
+					elements += a.Limits.SelectorCost
+				}
 				a.demand.Each[sel] += each
 				elements += each * a.Pods.Addresses(sel)
 			}

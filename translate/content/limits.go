@@ -22,11 +22,18 @@ type Limits struct {
 	Blocks    int // CIDRs of an isolation's ipBlocks, including except
 	Elements  int // of an isolation: see [Demand]
 	Namespace int // elements of all isolations of a namespace, granted in the order of their keys
+
+	// SelectorCost is how many elements a selector of an isolation counts as, besides those of its pods: it takes
+	// memory even if it matches nothing.
+	SelectorCost int
 }
 
 // DefaultLimits are far beyond what real policies need, and fit in the memory limit of the DaemonSet.
 func DefaultLimits() Limits {
-	return Limits{Policies: 5000, Ports: 50_000, Selectors: 2000, Blocks: 10_000, Elements: 200_000, Namespace: 500_000}
+	return Limits{
+		Policies: 5000, Ports: 50_000, Selectors: 2000, Blocks: 10_000, Elements: 200_000, Namespace: 500_000,
+		SelectorCost: 6,
+	}
 }
 
 // Demand is what the rules of an isolation ask for and get.

@@ -119,7 +119,7 @@ type Selector[I, S any] struct {
 	spec.Peer
 	Own     S // the user's data
 	Key     string
-	Matches map[*Identity[I, S]]struct{}
+	Matches map[*Identity[I, S]]struct{} // nil until there is one
 
 	askers   *askers[I, S]       // those it is among
 	requires *labels.Requirement // by which it is
@@ -277,6 +277,9 @@ func (x *Index[I, S]) match(sel *Selector[I, S], id *Identity[I, S]) {
 	}
 	if holds {
 		id.Selectors = append(id.Selectors, sel)
+		if sel.Matches == nil {
+			sel.Matches = make(map[*Identity[I, S]]struct{})
+		}
 		sel.Matches[id] = struct{}{}
 		x.user.Match(sel, id)
 	} else {
@@ -301,7 +304,7 @@ func (x *Index[I, S]) Selector(peer spec.Peer) *Selector[I, S] {
 	if sel != nil {
 		return sel
 	}
-	sel = &Selector[I, S]{Peer: peer, Key: key, Matches: make(map[*Identity[I, S]]struct{})}
+	sel = &Selector[I, S]{Peer: peer, Key: key}
 	x.selectors[key] = sel
 	if peer.Namespace != "" {
 		x.namespaceOf(peer.Namespace).selectors[sel] = struct{}{}

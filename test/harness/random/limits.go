@@ -15,6 +15,6 @@ func Limits(seed uint64) content.Limits {
 	limit := func(n int) int { return r.IntN(2) * (1 + r.IntN(n)) }
 	return content.Limits{
 		Policies: limit(4), Ports: limit(10), Selectors: limit(10), Blocks: limit(8), Elements: limit(60),
-		Namespace: limit(150),
+		Namespace: limit(150), SelectorCost: limit(3),
 	}
 }
