@@ -4,7 +4,7 @@
 // a group to one socket, in datagrams of up to 100 packets, after at most 100 ms. Logging never delays a packet: what
 // the reader is too slow for is lost and counted, see [Stats].
 //
-// A packet is an attacker's bytes. A [Packet] has what is there of them, and the rest is zero.
+// A packet is an attacker's bytes. A [Packet] has what could be decoded; the rest is zero.
 //
 // Datagrams are received by github.com/mdlayher/netlink; attributes are read here, since its AttributeDecoder copies
 // each.

@@ -61,8 +61,8 @@ type Reader struct {
 	packets, lost atomic.Uint64
 }
 
-// Open makes the calling process the one that reads a group, in the network namespace of the calling thread. If there
-// is one already, that is an [ErrBusy]. What was logged before is not told of.
+// Open makes the calling process the reader of a group, in the network namespace of the calling thread. If there is one
+// already, the error wraps [ErrBusy]. Packets logged before are not delivered.
 func Open(config Config) (*Reader, error) {
 	r, err := open(config)
 	if err != nil {

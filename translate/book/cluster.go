@@ -24,7 +24,7 @@ type ClusterPolicies struct {
 	all     map[string]*ClusterPolicy
 	nodes   map[string]policy.NodePeer
 	denying map[string]policy.ClusterRuleRef // see [ClusterPolicies.Denying]; nil: not computed
-	ordered []*ClusterPolicy                 // in the order in which they are asked; nil: to be found anew
+	ordered []*ClusterPolicy                 // in order of evaluation; nil if not computed
 }
 
 // NewClusterPolicies returns no policies.

@@ -142,7 +142,7 @@ func (e *Recorder) WouldBlock(name types.NamespacedName, kind, text string, pack
 	e.packets(name, what{kind, reasonWouldBlock, corev1.EventTypeNormal, text}, packets)
 }
 
-// what is told of packets.
+// what is reported about packets.
 type what struct{ kind, reason, typ, text string }
 
 // packets records packets on a pod.
