@@ -91,8 +91,14 @@ func (v View) sorted() []line {
 			}
 			return 1
 		}
-		return cmp.Or(cmp.Compare(a.from, b.from), v.compare(a.From, b.From),
-			cmp.Compare(a.to, b.to), v.compare(a.To, b.To))
+		if a.from != b.from {
+			return cmp.Compare(a.from, b.from)
+		} else if n := v.compare(a.From, b.From); n != 0 {
+			return n
+		} else if a.to != b.to {
+			return cmp.Compare(a.to, b.to)
+		}
+		return v.compare(a.To, b.To)
 	})
 	return lines
 }

@@ -118,10 +118,12 @@ func (m *Roster) runs(some []int) (all []run, parts, but int) {
 	names, in := m.Namespaces()
 	all = make([]run, len(names))
 	for i, ns := range names {
-		last := in[ns][len(in[ns])-1]
-		n, _ := slices.BinarySearch(some, last+1)
-		all[i] = run{some: some[:n], all: in[ns]}
-		parts, but = parts+phrases(n, len(in[ns])-n), but+phrases(len(in[ns])-n, n)
+		whole, n := in[ns], 0
+		if last := whole[len(whole)-1]; len(some) > 0 && some[0] <= last {
+			n, _ = slices.BinarySearch(some, last+1)
+		}
+		all[i] = run{some: some[:n], all: whole}
+		parts, but = parts+phrases(n, len(whole)-n), but+phrases(len(whole)-n, n)
 		some = some[n:]
 	}
 	return all, parts, but

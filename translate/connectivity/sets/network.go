@@ -54,8 +54,8 @@ func SpanOf(p netip.Prefix) Span { return Span{p.Masked().Addr(), lastAddr(p)} }
 // lastAddr returns the last address of a network.
 func lastAddr(p netip.Prefix) netip.Addr {
 	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
+	for i := p.Bits(); i < len(b)*8; i = i&^7 + 8 {
+		b[i/8] |= 0xff >> (i % 8)
 	}
 	a, _ := netip.AddrFromSlice(b)
 	return a
