@@ -70,6 +70,27 @@ func TestCompareAsksForCausesOnce(t *testing.T) {
 	}
 }
 
+// Where every policy differs, each pair may change for reasons of its own: they are found without asking every policy
+// about each pair.
+func TestCompareWhereAllPoliciesDiffer(t *testing.T) {
+	const pods = 1000
+	old, changed := scattered(pods, 200), scattered(pods, 200)
+	for i, np := range changed.Policies {
+		np.Spec.PodSelector = old.Policies[(i+1)%len(old.Policies)].Spec.PodSelector
+	}
+	before, after := connectivity.New(old), connectivity.New(changed)
+	var d *connectivity.Diff
+	allocations := testing.AllocsPerRun(1, func() { d = connectivity.Compare(before, after) })
+	pairs := 0
+	for _, c := range d.Changes {
+		pairs += len(c.From.Workloads) * len(c.To.Workloads)
+	}
+	t.Logf("%.0f allocations, %d pairs", allocations, pairs)
+	if pairs < 10*pods || allocations > 8*float64(pairs) {
+		t.Errorf("%.0f allocations for %d pairs of workloads that change", allocations, pairs)
+	}
+}
+
 // The rows of a matrix are worked out one by one: what a pair of workloads takes is two numbers of sets of ports.
 func TestConnectionsTakeLittleForEachPair(t *testing.T) {
 	const pods = 600

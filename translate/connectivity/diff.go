@@ -99,10 +99,17 @@ type comparison struct {
 	same     map[types.NamespacedName]bool // nil: causes are not wanted
 	sameTier map[string]bool
 
-	changed map[[4]sets.PortsID][2]Ports // by the cells
-	sides   [2][2][]int                  // of the workloads, by direction and cluster, see sidesOf; -1 if missing
-	trace   [2]traces
-	kindsOf map[pairKey][2]int
+	changed map[[4]sets.PortsID]change
+	portIDs map[string]int
+	sides   [2][2][]int // of the workloads, by direction and cluster: see sidesOf; -1 if it is missing
+	reasons reasons
+	targets []target // of the row
+}
+
+// change is what is in a cell of the old cluster alone, and of the new one; each set of ports has a number.
+type change struct {
+	ports [2]Ports
+	id    [2]int32 // 0 for none
 }
 
 // Compare returns how who may talk to whom differs between an old and a new cluster.
@@ -113,8 +120,8 @@ func Compare(before, after *Matrix) *Diff {
 }
 
 func (c *comparison) compare() *Diff {
-	c.changed, c.kindsOf = make(map[[4]sets.PortsID][2]Ports), make(map[pairKey][2]int)
-	c.trace = [2]traces{{}, {}}
+	c.changed, c.portIDs = make(map[[4]sets.PortsID]change), make(map[string]int)
+	c.reasons.kinds = make(map[kindKey]int)
 	c.Audited = [2][]types.NamespacedName{c.m[0].Audited(), c.m[1].Audited()}
 	c.enroll()
 	c.findSides()
@@ -123,6 +130,7 @@ func (c *comparison) compare() *Diff {
 	for i := range alike {
 		c.row(g, i, alike)
 	}
+	c.reasons = reasons{} // before the changes are written at length
 	c.Changes = g.merged(alike)
 	for _, d := range policy.Directions() {
 		c.outside(d)
@@ -200,127 +208,83 @@ func (c *comparison) profile(k, w int) int {
 	return -1
 }
 
+// target is a group of equal workloads to which something changes.
+type target struct {
+	of     int // their number
+	change change
+}
+
 // row notes what changes between the i-th group of equal workloads and each other group.
 func (c *comparison) row(g *changes, i int, alike [][]int) {
 	from := alike[i][0]
 	var rows [2][]cellID
-	var ways [2]ways
 	for k, m := range c.m {
 		if p := c.profile(k, from); p >= 0 {
-			rows[k], ways[k] = m.row(p), m.waysFrom(p)
+			rows[k] = m.row(p)
 		}
 	}
+	c.targets = c.targets[:0]
 	var last [2]cellID
-	var change [2]Ports // of last
+	var change change // of last
 	for j := range alike {
 		var cells [2]cellID
-		to := alike[j][0]
 		for k := range c.m {
-			if p := c.profile(k, to); p >= 0 && rows[k] != nil {
+			if p := c.profile(k, alike[j][0]); p >= 0 && rows[k] != nil {
 				cells[k] = rows[k][p]
 			}
 		}
 		if cells != last {
 			last, change = cells, c.change(cells)
 		}
-		if change[0].Empty() && change[1].Empty() {
-			continue
-		}
-		key := c.pairKey(cells, ways, [2]int{from, to})
-		kinds, known := c.kindsOf[key]
-		if !known {
-			kinds = c.kinds(g, change, [2]int{from, to})
-			c.kindsOf[key] = kinds
-		}
-		for _, kind := range kinds {
-			if kind >= 0 {
-				g.Add(kind, j)
-			}
+		if change.id != [2]int32{} {
+			c.targets = append(c.targets, target{j, change})
 		}
 	}
+	c.explain(g, from, alike)
 	g.EndRow(i)
 }
 
-// kinds returns the kinds of what is lost and gained between two workloads; -1 for nothing.
-func (c *comparison) kinds(g *changes, change [2]Ports, pair [2]int) [2]int {
-	kinds := [2]int{-1, -1}
-	for k, ports := range change {
-		if !ports.Empty() {
-			var causes []Cause
-			if c.same != nil {
-				causes = c.causes(k, pair[0], pair[1], ports)
-			}
-			kinds[k] = g.kind(Change{Gained: k == 1, Ports: ports, Causes: causes})
-		}
-	}
-	return kinds
-}
-
-// change returns what is in the first cell and not in the second, and vice versa.
-func (c *comparison) change(cells [2]cellID) [2]Ports {
+// change returns what is in the first cell and not in the second, and the reverse.
+func (c *comparison) change(cells [2]cellID) change {
 	key := [4]sets.PortsID{cells[0].every, cells[0].some, cells[1].every, cells[1].some}
-	change, known := c.changed[key]
+	of, known := c.changed[key]
 	if !known {
 		a, b := c.m[0].cell(cells[0]), c.m[1].cell(cells[1])
-		change = [2]Ports{a.minus(b), b.minus(a)}
-		c.changed[key] = change
+		of.ports = [2]Ports{a.minus(b), b.minus(a)}
+		for k, ports := range of.ports {
+			if !ports.Empty() {
+				of.id[k] = int32(1 + sets.Number(c.portIDs, ports.Key(), func() {}))
+			}
+		}
+		c.changed[key] = of
 	}
-	return change
+	return of
 }
 
 // minus returns what is open between more pods than in o.
 func (c Cell) minus(o Cell) Ports { return c.Every.Minus(o.Every).Union(c.Some.Minus(o.Some)) }
 
-// causes returns why ports between two workloads are open in cluster k and not in the other.
-func (c *comparison) causes(k, from, to int, ports Ports) []Cause {
-	if all := c.missing(k, from, to); all != nil {
-		return all
-	}
-	var likely, all []Cause
-	here, there := c.m[k], c.m[1-k]
-	for _, d := range policy.Directions() {
-		pod := from
-		if d == policy.Ingress {
-			pod = to
-		}
-		was := there.directionCell(d, c.at[1-k][from], c.at[1-k][to])
-		more := here.directionCell(d, c.at[k][from], c.at[k][to]).minus(was)
-		cause, byTier := c.tierCause(k, d, ports, c.decideBetween(d, from, to))
-		if !byTier {
-			cause = c.cause(k, d, pod, policiesOf(here.openedBetween(d, c.at[k][from], c.at[k][to]), ports))
-		}
-		if len(cause.Policies)+len(cause.Rules) > 0 {
-			all = append(all, cause)
-		}
-		if !more.Intersect(ports).Empty() {
-			likely = append(likely, cause)
-		}
-	}
-	if likely == nil { // if policies treat the pods differently, neither direction may be a cause alone
-		return all
-	}
-	return likely
-}
-
-// missing returns the causes of a pair with a workload that only cluster k has, or nil.
+// missing returns the cause if any of some workloads is in cluster k alone.
 func (c *comparison) missing(k int, workloads ...int) []Cause {
-	var all []Cause
-	for _, w := range slices.Compact(workloads) {
-		if c.at[1-k][w] < 0 {
-			all = append(all, Cause{Effect: []Effect{WorkloadGone, WorkloadNew}[k]})
-		}
+	if slices.ContainsFunc(workloads, func(w int) bool { return c.at[1-k][w] < 0 }) {
+		return []Cause{{Effect: []Effect{WorkloadGone, WorkloadNew}[k]}}
 	}
-	return slices.CompactFunc(all, func(a, b Cause) bool { return a.Effect == b.Effect })
+	return nil
 }
 
 // cause returns why cluster k allows more to or from a workload's pods than the other: by policies of its own, if any,
 // or because the other's isolate the pods.
 func (c *comparison) cause(k int, d policy.Direction, pod int, open []types.NamespacedName) Cause {
 	if _, isolated := c.m[k].IsolatedBy(d, c.at[k][pod]); !isolated || len(open) == 0 {
-		names, _ := c.m[1-k].IsolatedBy(d, c.at[1-k][pod])
-		return Cause{Direction: d, Policies: c.suspects(names), Effect: []Effect{Isolates, Isolated}[k]}
+		return c.isolates(k, d, pod)
 	}
 	return Cause{Direction: d, Policies: c.suspects(open), Effect: []Effect{Allowed, Allows}[k]}
+}
+
+// isolates returns the cause that the policies of the other cluster isolate the pods of a workload.
+func (c *comparison) isolates(k int, d policy.Direction, pod int) Cause {
+	names, _ := c.m[1-k].IsolatedBy(d, c.at[1-k][pod])
+	return Cause{Direction: d, Policies: c.suspects(names), Effect: []Effect{Isolates, Isolated}[k]}
 }
 
 // suspects returns the policies that differ between the clusters, or all if none does: then labels have changed.
@@ -356,6 +320,7 @@ func (g *changes) merged(alike [][]int) []Change {
 	for i, key := range slices.Sorted(maps.Keys(g.ids)) {
 		rank[g.ids[key]] = i
 	}
+	g.Close()
 	slices.SortFunc(g.All, func(a, b sets.Bundle[int]) int {
 		return cmp.Or(cmp.Compare(rank[a.Kind], rank[b.Kind]), cmp.Compare(a.To, b.To))
 	})
@@ -363,6 +328,7 @@ func (g *changes) merged(alike [][]int) []Change {
 	for i, b := range g.All {
 		all[i] = g.kindsOf[b.Kind]
 		all[i].From.Workloads, all[i].To.Workloads = b.Expand(alike)
+		g.All[i] = sets.Bundle[int]{}
 	}
 	return all
 }
@@ -444,7 +410,7 @@ func (c *comparison) outsideOf(d policy.Direction, w int) [2]map[string]*changed
 					at[k] = cells[k][n]
 				}
 			}
-			for k, ports := range c.change(at) {
+			for k, ports := range c.change(at).ports {
 				if ports.Empty() {
 					continue
 				}

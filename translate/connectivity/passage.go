@@ -14,7 +14,9 @@ import (
 
 // passage is what a rule decides: ports from some classes to others.
 type passage struct {
-	rule *reading.Rule
+	rule      *reading.Rule
+	tier      reading.Tier
+	direction policy.Direction
 	folding.Act
 	from, to sets.Bitset
 }
@@ -59,7 +61,7 @@ func (m *Matrix) connectRule(t reading.Tier, d policy.Direction, p *reading.Poli
 	add := func(ports sets.PortsID, from, to sets.Bitset) {
 		if ports != sets.NoPorts && !from.Empty() && !to.Empty() {
 			act := folding.Act{Action: r.Action, Ports: ports}
-			m.passages[d][t] = append(m.passages[d][t], &passage{r, act, from, to})
+			m.passages[d][t] = append(m.passages[d][t], &passage{r, t, d, act, from, to})
 		}
 	}
 	byNumber := m.fold.ID(r.Ports)

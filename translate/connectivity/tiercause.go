@@ -9,7 +9,6 @@ import (
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate/connectivity/reading"
-	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -30,17 +29,16 @@ func sameTiers(before, after *policy.Cluster) map[string]bool {
 	return same
 }
 
-// tierCause returns why cluster k allows ports that the other does not, if the cause is ClusterNetworkPolicies that
-// differ: the other's rules deny them, or those of cluster k accept them. The functions return the rules that decide in
-// a cluster.
-func (c *comparison) tierCause(k int, d policy.Direction, ports Ports,
-	decide func(*Matrix) decided) (Cause, bool) {
+// tierCause returns why cluster k allows ports that the other does not, if it is by ClusterNetworkPolicies that are not
+// the same in both: the other's rules deny them, or those of cluster k accept them. Given is what those rules decide in
+// either cluster.
+func (c *comparison) tierCause(k int, d policy.Direction, ports Ports, by [2][]decision) (Cause, bool) {
 	rules := func(k int, action v1alpha2.ClusterNetworkPolicyRuleAction) []policy.ClusterRuleRef {
 		var refs []policy.ClusterRuleRef
-		for r, some := range decide(c.m[k]) {
-			if r.Action == action && !c.sameTier[r.ClusterRef.Policy] && !slices.Contains(refs, r.ClusterRef) &&
-				!c.m[k].fold.Sets[some].Intersect(ports).Empty() {
-				refs = append(refs, r.ClusterRef)
+		for _, of := range by[k] {
+			if of.rule.Action == action && !slices.Contains(refs, of.rule.ClusterRef) &&
+				!c.m[k].fold.Sets[of.ports].Intersect(ports).Empty() {
+				refs = append(refs, of.rule.ClusterRef)
 			}
 		}
 		return refs
@@ -52,41 +50,24 @@ func (c *comparison) tierCause(k int, d policy.Direction, ports Ports,
 	return Cause{Direction: d, Rules: accepted, Effect: []Effect{Allowed, Allows}[k]}, accepted != nil
 }
 
-// decideBetween returns a function that yields the tier rules that decide connections from one workload to another in a
-// direction. Each cluster has its own indexes for the two.
-func (c *comparison) decideBetween(d policy.Direction, from, to int) func(*Matrix) decided {
-	return func(m *Matrix) decided {
-		k := slices.Index(c.m[:], m)
-		return func(yield func(*reading.Rule, sets.PortsID) bool) {
-			for pod, peer := range m.peersOf(d, c.at[k][from], c.at[k][to]) {
-				for _, t := range []reading.Tier{reading.Admin, reading.Baseline} {
-					for r, ports := range m.matched(d, t, pod, m.toClass(d, pod, peer)) {
-						if !yield(r, ports) {
-							return
+// decideOutside returns what ClusterNetworkPolicies decide, in either cluster, about what goes between a workload and
+// networks; without those that are the same in both.
+func (c *comparison) decideOutside(d policy.Direction, w int, n Networks) (by [2][]decision) {
+	for k, m := range c.m {
+		for _, member := range m.members[c.at[k][w]] {
+			for _, t := range []reading.Tier{reading.Admin, reading.Baseline} {
+				if len(m.rules.Tiers[t]) == 0 {
+					continue
+				}
+				for _, s := range n {
+					for r, ports := range m.matched(d, t, member.class, m.toAddress(d, member.class, s.First)) {
+						if !c.sameTier[r.ClusterRef.Policy] {
+							by[k] = append(by[k], decision{r, ports})
 						}
 					}
 				}
 			}
 		}
 	}
-}
-
-// decideOutside is decideBetween for a workload and networks.
-func (c *comparison) decideOutside(d policy.Direction, w int, n Networks) func(*Matrix) decided {
-	return func(m *Matrix) decided {
-		k := slices.Index(c.m[:], m)
-		return func(yield func(*reading.Rule, sets.PortsID) bool) {
-			for _, member := range m.members[c.at[k][w]] {
-				for _, t := range []reading.Tier{reading.Admin, reading.Baseline} {
-					for _, s := range n {
-						for r, ports := range m.matched(d, t, member.class, m.toAddress(d, member.class, s.First)) {
-							if !yield(r, ports) {
-								return
-							}
-						}
-					}
-				}
-			}
-		}
-	}
+	return by
 }

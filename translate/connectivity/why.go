@@ -9,7 +9,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/netpold/netpold/translate/connectivity/folding"
 	"github.com/netpold/netpold/translate/connectivity/reading"
 	"github.com/netpold/netpold/translate/connectivity/sets"
 	"github.com/netpold/netpold/translate/policy"
@@ -113,63 +112,6 @@ func (m *Matrix) TieredBy(d policy.Direction, workload int) []string {
 		}
 	}
 	return names
-}
-
-// peersOf yields the pairs of classes of two workloads that can talk: the one to which policies of the direction apply,
-// and its peer.
-func (m *Matrix) peersOf(d policy.Direction, from, to int) func(func(pod, peer int) bool) {
-	return func(yield func(pod, peer int) bool) {
-		for _, a := range m.members[from] {
-			for _, b := range m.members[to] {
-				f, g := m.classes[a.class].family, m.classes[b.class].family
-				pod, peer := a.class, b.class
-				if d == policy.Ingress {
-					pod, peer = peer, pod
-				}
-				if (f == g || f == 0 || g == 0) && !yield(pod, peer) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// directionCell is what policies of one direction open from a workload to another.
-func (m *Matrix) directionCell(d policy.Direction, from, to int) Cell {
-	cell := cellID{sets.AllPorts, sets.NoPorts}
-	for pod, peer := range m.peersOf(d, from, to) {
-		m.add(&cell, m.direction(d, pod, peer))
-	}
-	if cell.some == sets.NoPorts {
-		cell.every = sets.NoPorts
-	}
-	return m.cell(cell)
-}
-
-// direction returns what policies of one direction open between a class that they apply to and another.
-func (m *Matrix) direction(d policy.Direction, own, peer int) sets.PortsID {
-	at, match := folding.NotIsolated, m.toClass(d, own, peer)
-	if m.isolated[d].Has(own) {
-		at = folding.Isolated
-	}
-	for t := range reading.Tiers {
-		for r := range m.rulesFor(d, t, own) {
-			if ports := match(r); ports != sets.NoPorts {
-				at = m.fold.Next(at, folding.Act{Action: r.Action, Ports: ports})
-			}
-		}
-		at = m.fold.Next(at, folding.Ends(t))
-	}
-	return m.fold.Opens[at]
-}
-
-// openedBetween returns the rules of one direction that open something between two workloads.
-func (m *Matrix) openedBetween(d policy.Direction, from, to int) []Opened {
-	var all []Opened
-	for pod, peer := range m.peersOf(d, from, to) {
-		all = append(all, m.opened(d, pod, peer)...)
-	}
-	return all
 }
 
 // policiesOf returns the policies of rules that open some of the ports, sorted.

@@ -76,6 +76,20 @@ func (b Bitset) Each(yield func(int) bool) {
 	}
 }
 
+// EachOf yields the numbers that are in another set too, in ascending order.
+func (b Bitset) EachOf(o Bitset) func(func(int) bool) {
+	return func(yield func(int) bool) {
+		first := max(b.first, o.first)
+		for n := first; n < min(b.first+len(b.words), o.first+len(o.words)); n++ {
+			for w := b.words[n-b.first] & o.words[n-o.first]; w != 0; w &= w - 1 {
+				if !yield(n<<6 + bits.TrailingZeros64(w)) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Empty says whether nothing is in the set.
 func (b Bitset) Empty() bool {
 	return !slices.ContainsFunc(b.words, func(w uint64) bool { return w != 0 })

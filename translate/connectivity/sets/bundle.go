@@ -64,6 +64,9 @@ func (b *Bundles[K]) EndRow(from int) {
 	clear(b.kinds)
 }
 
+// Close says that there are no more rows, so that bundles can be dropped one by one.
+func (b *Bundles[K]) Close() { b.known, b.lists = nil, nil }
+
 // Expand returns the workloads of both sides, sorted, given the workloads that each number stands for.
 func (b Bundle[K]) Expand(alike [][]int) (from, to []int) {
 	targets := make([]int, 0, len(b.To)/4)
