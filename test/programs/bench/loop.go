@@ -86,6 +86,10 @@ func (l *runningLoop) start() (time.Duration, error) {
 
 // event makes a change and returns the time until the kernel has it.
 func (l *runningLoop) event(edit func(watch.Objects)) (time.Duration, error) {
+	for quiet := time.Now(); !l.Status().InSync && time.Since(quiet) < time.Second; {
+		time.Sleep(100 * time.Microsecond) // what the last one retired is deleted some time after it
+	}
+	l.settle()
 	begin := time.Now()
 	l.Update(edit)
 	select {
