@@ -98,7 +98,7 @@ func (fr *Frame) setPass(d policy.Direction) {
 			fr.table.DeleteSet(passMap(d, f))
 			continue
 		}
-		baseline := fr.table.Set(passMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+		baseline := fr.table.Set(passMap(d, f), podsType(f),
 			"audited pods that tier Baseline has rules for")
 		c.Rules = append(c.Rules, nft.R(nft.LookupIn(PodSide(d), baseline)))
 	}

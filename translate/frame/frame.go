@@ -58,6 +58,20 @@ type Frame struct {
 	guard  policy.Guard // as in the rules
 }
 
+// maxPods is how many IPv4 addresses pods of a node have at most, several times as many as kubelets run. The kernel
+// finds one in a hash of fixed size in two thirds of the time that it takes in one that grows, if keys have 4 bytes.
+// What is beyond it refuses, see [Way].
+const maxPods = 8192
+
+// podsType is the type of a map of pods of this node.
+func podsType(f nft.Family) nft.SetType {
+	t := nft.SetType{Family: f, Fields: nft.Addr, Map: true}
+	if f == nft.IPv4 {
+		t.Size = maxPods
+	}
+	return t
+}
+
 // New makes a table's frame: the way of a packet, the maps that dispatch it to the isolations of its pods, what is
 // always allowed, and how the rest is denied.
 //
@@ -68,7 +82,7 @@ func New(t *nft.Table, o Options) *Frame {
 	fr := &Frame{table: t, options: o}
 	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
-			t.Set(podsMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+			t.Set(podsMap(d, f), podsType(f),
 				"pods of this node, to where their "+d.String()+" is decided")
 		}
 		t.SetChain(fr.denyChain(d))

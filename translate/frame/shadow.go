@@ -67,7 +67,7 @@ func (fr *Frame) setShadows(d policy.Direction) {
 		rules = append(rules, nft.R(nft.JumpTo(adminChain(AuditAdmin, d))))
 	}
 	for _, f := range nft.Families() {
-		pods := fr.table.Set(shadowMap(d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+		pods := fr.table.Set(shadowMap(d, f), podsType(f),
 			"pods of this node, to what audited policies ask after tier Admin")
 		rules = append(rules, nft.R(nft.LookupIn(PodSide(d), pods)))
 	}

@@ -167,7 +167,7 @@ func (fr *Frame) OpenTier(t Tier, d policy.Direction) (tails bool) {
 		set := fr.table.Set(tierSet(t, d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true}, denied)
 		deny.Rules = append(deny.Rules, nft.R(nft.LookupIn(PodSide(d), set)))
 		if isAdmin {
-			pods := fr.table.Set(adminMap(t, d, f), nft.SetType{Family: f, Fields: nft.Addr, Map: true},
+			pods := fr.table.Set(adminMap(t, d, f), podsType(f),
 				"pods of this node that tier "+t.Title()+" has rules for")
 			admin.Rules = append(admin.Rules, nft.R(nft.LookupIn(PodSide(d), pods)))
 		}

@@ -54,7 +54,7 @@ type rule struct {
 
 func randomPorts(r *rand.Rand) spec.Ports {
 	var ports nft.Ports
-	for range r.IntN(4) {
+	for range r.IntN(4) + r.IntN(2)*r.IntN(12) {
 		low := uint16([]int{0, 1, 50, 51, 53, 79, 80, 65534}[r.IntN(8)])
 		high := low + uint16(r.IntN(3)*r.IntN(20))
 		ports = append(ports, nft.PortRange{
@@ -276,4 +276,60 @@ func TestNetworksNested(t *testing.T) {
 	} else {
 		t.Logf("%d MiB", bytes>>20)
 	}
+}
+
+// TestPorts: what is on the way to the verdict of a port costs the kernel as little as it may: a comparison where there
+// is one verdict, a hash for ports one by one, and intervals for ranges only, or for ports among many of those.
+func TestPorts(t *testing.T) {
+	ports := func(first, step, n, length int) nft.Ports {
+		var all nft.Ports
+		for i := range n {
+			low := uint16(first + i*step)
+			all = append(all, nft.PortRange{Proto: nft.TCP, First: low, Last: low + uint16(length-1)})
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		accept, deny nft.Ports
+		want         string // the chain that looks ports up, and the types of what it looks them up in
+	}{
+		"touching":        {accept: ports(1000, 1, 1000, 1), want: "tcp dport 1000-1999 accept"},
+		"few":             {accept: ports(22, 58, 2, 1), deny: ports(53, 1, 1, 1), want: "tcp dport 22 accept"},
+		"apart":           {accept: ports(1000, 2, 300, 1), want: "ports 300"},
+		"two verdicts":    {accept: ports(1000, 2, 20, 1), deny: ports(1001, 2, 20, 1), want: "ports 40"},
+		"beside ranges":   {accept: ports(1000, 2, 20, 1), deny: ports(2000, 20, 3, 10), want: "ports 20, ranges 3"},
+		"ranges for each": {accept: ports(1000, 20, 20, 1), deny: ports(2000, 20, 20, 10), want: "ranges 40"},
+	} {
+		var rules []rule
+		for i, of := range []nft.Ports{c.accept, c.deny} {
+			r := rule{pods: []int{0}}
+			r.Policy, r.Index, r.Ports.Ranges = "p", i, of
+			r.Action = []spec.Action{spec.Accept, spec.Deny}[i]
+			rules = append(rules, r)
+		}
+		at := tier.Place{Tier: frame.Admin, Direction: policy.Ingress}
+		table := tableOf(at, rules, nil, tier.DefaultBounds().Elements)
+		if got := waysToPorts(table.Table); got != c.want {
+			t.Errorf("%s: ports are found by %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// waysToPorts returns the sets of ports of a table, with their sizes, or the first rule with ports if there are none.
+func waysToPorts(t *nft.Table) string {
+	var all []string
+	for _, s := range t.Sets() {
+		switch s.Type {
+		case nft.SetType{Fields: nft.Port, Map: true, Size: uint32(s.Len())}:
+			all = append(all, fmt.Sprintf("ports %d", s.Len()))
+		case nft.SetType{Fields: nft.PortInterval, Map: true}:
+			all = append(all, fmt.Sprintf("ranges %d", s.Len()))
+		}
+	}
+	for _, c := range t.Chains() {
+		if all == nil && strings.Contains(c.Name, "class") {
+			all = append(all, c.Rules[0].String())
+		}
+	}
+	return strings.Join(all, ", ")
 }
