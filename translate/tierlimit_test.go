@@ -243,3 +243,35 @@ func TestTierEditBudget(t *testing.T) {
 	}
 	t.Logf("%.0f allocations of an edit among %d peers", got, policies*rules*peers)
 }
+
+// TestTierAuditWay: what is only audited of ingress, which is asked last of all, gives ingress no base chain of its
+// own, which packets of every pod would pass.
+func TestTierAuditWay(t *testing.T) {
+	s := translate.New("n", translate.Options{})
+	s.SetNamespace("ns", map[string]string{})
+	s.SetPod(policy.Pod{
+		NamespacedName: types.NamespacedName{Namespace: "ns", Name: "p"}, Node: "n", Running: true,
+		IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
+	})
+	p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{}}
+	p.Name, p.Spec.Tier, p.Spec.Subject.Namespaces = "p", v1alpha2.AdminTier, &metav1.LabelSelector{}
+	p.Annotations = map[string]string{policy.ModeAnnotation: "audit"}
+	everywhere := &metav1.LabelSelector{}
+	p.Spec.Ingress = []v1alpha2.ClusterNetworkPolicyIngressRule{{Action: v1alpha2.ClusterNetworkPolicyRuleActionDeny,
+		From: []v1alpha2.ClusterNetworkPolicyIngressPeer{{Namespaces: everywhere}}}}
+	chains := func() (asked, apart bool) {
+		table := s.Complete()
+		return table.Chain("audit-forward-ingress") != nil, table.Chain("forward-ingress") != nil
+	}
+	s.SetClusterPolicy(p)
+	if asked, apart := chains(); !asked || apart {
+		t.Errorf("ingress audited: %t, and it has a base chain of its own: %t", asked, apart)
+	}
+	p.ClusterNetworkPolicy = p.DeepCopy()
+	p.Spec.Egress = []v1alpha2.ClusterNetworkPolicyEgressRule{{Action: v1alpha2.ClusterNetworkPolicyRuleActionDeny,
+		To: []v1alpha2.ClusterNetworkPolicyEgressPeer{{Namespaces: everywhere}}}}
+	s.SetClusterPolicy(p)
+	if _, apart := chains(); !apart {
+		t.Error("egress audited: what is audited of it is asked after ingress is decided")
+	}
+}
