@@ -273,6 +273,8 @@ func (p *packet) rule(r nft.Rule) nft.Verdict {
 			matches = s.Kind == nft.Multicast && p.end(s.Side).IsMulticast()
 		case nft.CtState, nft.CtReply:
 			matches = false
+		case nft.CtDNAT:
+			matches = p.flow.Service
 		case nft.Verdict:
 			verdict = s
 		}

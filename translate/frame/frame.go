@@ -157,10 +157,11 @@ const (
 
 // wantApart says whether ingress should have its own base chain, see [Options]. It also should if a way has more than
 // two isolations, as the kernel allows 16 chains below a base chain, and after what is audited of egress. What is
-// audited of ingress comes last in any case.
+// audited of ingress comes last in any case. And if an address is refused: egress accepts what a pod sends to itself,
+// and ingress must still be asked.
 func (fr *Frame) wantApart() bool {
 	return fr.options.TwoWays || fr.tiers[Admin] != [2]int{} || fr.tiers[Baseline] != [2]int{} ||
-		fr.shadows(policy.Egress) || fr.audits != [2]int{}
+		fr.shadows(policy.Egress) || fr.audits != [2]int{} || fr.refused > 0
 }
 
 // regardWay rebuilds the way if ingress gets or loses its own base chain.

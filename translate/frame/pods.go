@@ -126,13 +126,23 @@ func (fr *Frame) refuse(d policy.Direction, a netip.Addr, text string) {
 	if fr.table.FindSet(name) == nil {
 		fr.refused++
 		fr.table.Set(name, typ, "pods of this node that the kernel does not take into "+podsMap(d, typ.Family))
-		fr.table.SetChain(&nft.Chain{
-			Name: refusedChain(d), Comment: "pods of this node whose isolations cannot be reached",
-			Rules: []nft.Rule{nft.R(nft.JumpTo(alwaysChain)), nft.R(nft.Counter{}, nft.GotoChain(denyChain(d)))},
-		})
+		fr.setRefused(d)
 		fr.setWay()
 	}
 	fr.table.FindSet(name).Want(nft.AddrKey(a), nft.Value{Comment: text})
+}
+
+// setRefused makes the chain of refused addresses. What such a pod sends to itself by a Service is denied as well: a
+// ClusterNetworkPolicy may deny that.
+func (fr *Frame) setRefused(d policy.Direction) {
+	deny := nft.GotoChain(denyChain(d))
+	fr.table.SetChain(&nft.Chain{
+		Name: refusedChain(d), Comment: "pods of this node whose isolations cannot be reached",
+		Rules: []nft.Rule{
+			nft.R(nft.NeighbourDiscovery{}, accept()), nft.R(nft.CtDNAT{}, nft.Counter{}, deny),
+			nft.R(nft.JumpTo(alwaysChain)), nft.R(nft.Counter{}, deny),
+		},
+	})
 }
 
 // unrefuse undoes refuse.
