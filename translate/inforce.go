@@ -10,6 +10,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -28,6 +29,19 @@ func (s *State) Policy(name types.NamespacedName) (np *networkingv1.NetworkPolic
 	}
 	slices.Sort(pods)
 	return p.Source(), pods
+}
+
+// ClusterPolicy returns a ClusterNetworkPolicy, and the pods of this node that are its subjects, as sorted
+// namespace/name; nil if there is no such policy. Its cost is proportional to the number of pods of the node.
+func (s *State) ClusterPolicy(name string) (p *book.ClusterPolicy, pods []string) {
+	p = s.clusterPolicies.Get(name)
+	for local := range s.index.Local() {
+		if !local.Identity.Idle && p.Selects(local.Identity.In) {
+			pods = append(pods, local.Text)
+		}
+	}
+	slices.Sort(pods)
+	return p, pods
 }
 
 // isolatedBy returns the policies in the isolations of a pod of this node, and those that are audited beside them.

@@ -21,7 +21,9 @@ func TestNodeHandler(t *testing.T) {
 			flow: http.StatusOK, "/explain?src=no&dst=1.2.3.4:80": http.StatusBadRequest,
 			"/explain": http.StatusBadRequest, "/drops": http.StatusOK, "/drops/top": http.StatusOK,
 			"/readyz":                http.StatusOK,
-			"/policy?name=shop/deny": http.StatusOK, "/policy?name=deny": http.StatusBadRequest,
+			"/policy?name=shop/deny": http.StatusOK, "/policy?name=deny": http.StatusOK,
+			"/policy":            http.StatusBadRequest,
+			"/policy?name=/deny": http.StatusBadRequest, "/policy?name=shop/": http.StatusBadRequest,
 			"/drops?namespace=shop": http.StatusOK, "/drops/top?namespace=elsewhere": http.StatusOK,
 			"/drops?namespace=shpo": http.StatusBadRequest, "/drops/top?namespace=shpo": http.StatusBadRequest,
 		} {

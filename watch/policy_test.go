@@ -5,6 +5,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,6 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 // TestPolicyReport: a policy is in force when the kernel has it as it is written, for the pods that it selects, and
@@ -56,5 +60,44 @@ func TestPolicyReport(t *testing.T) {
 		fails.Store(true)
 		setPodAt(l, "c", "10.0.0.3")
 		expect("deny", "the last transaction failed: no memory", "ns/a", "ns/b", "ns/c")
+	})
+}
+
+// TestClusterPolicyReport: so is a ClusterNetworkPolicy, for its subjects; ties, and rules that are asked one after the
+// other, are told, too.
+func TestClusterPolicyReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bounds := tier.DefaultBounds()
+		bounds.Elements = 0
+		l := NewLoop(translate.New("node", translate.Options{TierBounds: bounds}), LoopConfig{
+			Kernel: kernelFunc(nil), Log: slog.New(slog.DiscardHandler), Node: "node", Source: "test",
+		})
+		go l.Run(t.Context())
+		expect := func(name, reason string, notes []string, pods ...string) {
+			t.Helper()
+			synctest.Wait()
+			r := l.PolicyReport(types.NamespacedName{Name: name})
+			if r.InForce != (reason == "") || !strings.Contains(r.Reason, reason) || !slices.Equal(r.Pods, pods) ||
+				!slices.Equal(r.Notes, notes) {
+				t.Errorf("%s: %+v, want %q for %q, %q", name, r, reason, pods, notes)
+			}
+		}
+		set := func(p policy.ClusterPolicy) { l.Update(func(o Objects) { o.SetClusterPolicy(p) }) }
+		l.Update(func(o Objects) { o.SetNamespace("ns", nil) })
+		setPodAt(l, "a", "10.0.0.1")
+		set(clusterPolicy(t, "guard", ""))
+		l.Synced()
+		sequential := "sequential: " + SequentialText
+		expect("guard", "", []string{sequential}, "ns/a")
+		expect("gard", "knows no ClusterNetworkPolicy gard (did you mean guard?)", nil)
+		tie := []string{"equal priority: bad, guard: evaluated in this order, by name", sequential}
+		set(clusterPolicy(t, "bad", `, "except": []`))
+		expect("bad", "rejected: spec.ingress[0].except", tie, "ns/a")
+		expect("guard", "", tie, "ns/a")
+		l.Update(func(o Objects) { o.DeleteClusterPolicy("bad") })
+		audited := clusterPolicy(t, "guard", "")
+		audited.Annotations = map[string]string{policy.ModeAnnotation: "audit"}
+		set(audited)
+		expect("guard", "it is only audited", []string{sequential}, "ns/a")
 	})
 }

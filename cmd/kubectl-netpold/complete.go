@@ -36,13 +36,20 @@ func (c *cluster) completePods(cmd *cobra.Command, args []string, typed string) 
 	return names, directive
 }
 
-// completePolicies completes the name of a policy, as namespace/policy.
+// tiersPath is where the API server lists ClusterNetworkPolicies.
+const tiersPath = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
+
+// completePolicies completes the name of a policy: namespace/policy, or that of a ClusterNetworkPolicy.
 func (c *cluster) completePolicies(cmd *cobra.Command, args []string, typed string) ([]string,
 	cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return c.complete(cmd.Context(), typed, "/apis/networking.k8s.io/v1", "networkpolicies")
+	names, directive := c.complete(cmd.Context(), typed, "/apis/networking.k8s.io/v1", "networkpolicies")
+	if !strings.Contains(typed, "/") {
+		names = append(names, c.names(cmd.Context(), typed, tiersPath)...)
+	}
+	return names, directive
 }
 
 // complete completes the namespace of a name, and then the name among that namespace's objects of a resource.

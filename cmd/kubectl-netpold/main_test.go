@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/test/harness/kubelet"
+	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/explain"
 	"github.com/netpold/netpold/watch/preflight"
@@ -124,7 +126,7 @@ func TestPolicyStatus(t *testing.T) {
 	}
 	s.expect(0, "status shop/db -o json", `"inForce": true`)
 	says(watch.PolicyReport{InForce: true, Spec: spec.Spec})
-	s.expect(command.ExitNo, "status shop/db", "no: the node does not isolate shop/db-0", "on 0 of the 1 nodes")
+	s.expect(command.ExitNo, "status shop/db", "no: the node does not apply it to shop/db-0", "on 0 of the 1 nodes")
 	other := spec.Spec.DeepCopy()
 	other.PodSelector.MatchLabels = nil
 	says(watch.PolicyReport{InForce: true, Spec: other, Pods: []string{"shop/db-0"}})
@@ -133,8 +135,40 @@ func TestPolicyStatus(t *testing.T) {
 	s.expect(command.ExitNo, "status shop/db", "no: quarantined: the kernel refused it")
 	s.expect(0, "status shop/nobody", "shop/nobody selects no pod that has an address: no node needs it")
 	s.expect(command.ExitError, "status shop/dd", "no NetworkPolicy shop/dd (did you mean shop/db?)")
-	s.expect(command.ExitError, "status db", "db: want a NetworkPolicy as NAMESPACE/NAME")
 	s.expect(command.ExitError, "status shop/all --timeout 300ms", "node-2  1     no: no answer within 300ms")
+}
+
+// TestClusterPolicyStatus asks the nodes that have subjects of a ClusterNetworkPolicy.
+func TestClusterPolicyStatus(t *testing.T) {
+	const guard = `{"kind": "ClusterNetworkPolicy", "metadata": {"name": "guard"}, "spec": {"tier": "Admin",
+		"priority": 1, "subject": {"pods": {"namespaceSelector": {}, "podSelector":
+		{"matchLabels": {"app": "db"}}}}, "ingress": [{"action": "Deny",
+		"from": [{"namespaces": {}}], "protocols": [{"tcp": {"destinationPort": {"number": 22}}}]%s}]}}`
+	s := newServer(t, daemons, shop, strings.ReplaceAll(fmt.Sprintf(guard, ""), "\t", ""))
+	says := func(unknown string, r watch.PolicyReport) {
+		p, err := policy.ReadClusterPolicy(fmt.Appendf(nil, guard, unknown))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ClusterSpec, r.Unread = &p.Spec, p.Unread
+		s.answers("node-1", text(t, r), 0)
+	}
+	says("", watch.PolicyReport{InForce: true, Pods: []string{"shop/db-0"},
+		Notes: []string{"equal priority: a, guard"}})
+	s.expect(0, "status guard", "node-1  1     yes\n", "guard is in force on 1 of the 1 nodes that need it",
+		"\n\nequal priority: a, guard\n  on node-1\n")
+	if len(s.asked) != 1 || !slices.Equal((<-s.asked)[3:], []string{"status", "guard", "-o", "json"}) {
+		t.Error("node-1 was not asked")
+	}
+	s.expect(0, "status guard -o json", `"equal priority: a, guard": [`)
+	says("", watch.PolicyReport{InForce: true})
+	s.expect(command.ExitNo, "status guard", "no: the node does not apply it to shop/db-0")
+	says(`, "except": []`, watch.PolicyReport{InForce: true, Pods: []string{"shop/db-0"}})
+	s.expect(command.ExitNo, "status guard", "no: the node has another version of the policy")
+	says("", watch.PolicyReport{Reason: "rejected: spec.ingress[0]: no"})
+	s.expect(command.ExitNo, "status guard", "no: rejected: spec.ingress[0]: no")
+	s.expect(command.ExitError, "status gard",
+		"no ClusterNetworkPolicy gard (did you mean guard?); a NetworkPolicy is NAMESPACE/NAME")
 }
 
 // TestObjects asks the API server alone.
@@ -202,9 +236,10 @@ func TestHang(t *testing.T) {
 
 // TestComplete completes names from the API server.
 func TestComplete(t *testing.T) {
-	s := newServer(t, daemons, shop)
+	s := newServer(t, daemons, shop, "kind: ClusterNetworkPolicy\nmetadata: {name: shop-guard}")
 	for args, want := range map[string]string{
-		"status s": "shop/\n:6\n", "status shop/d": "shop/db\n:4\n", "status shop/db ''": ":4\n",
+		"status s": "shop/\nshop-guard\n:6\n", "status shop-": "shop-guard\n:6\n",
+		"status shop/d": "shop/db\n:4\n", "status shop/db ''": ":4\n",
 		"explain shop/w": "shop/web-1\n:4\n", "explain shop/web-1 shop/d": "shop/db-0:\n:6\n",
 		"drops --namespace sh": "shop\n:4\n", "connectivity --namespace sh": "shop\n:4\n",
 		"drops --netpold-namespace sh": "shop\n:4\n",

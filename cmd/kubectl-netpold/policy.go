@@ -24,9 +24,10 @@ import (
 
 // policyStatus is whether a policy is in force wherever it is needed.
 type policyStatus struct {
-	Policy  string       `json:"policy"`
-	InForce bool         `json:"inForce"` // on all nodes
-	Nodes   []policyNode `json:"nodes"`   // those with pods that the policy selects
+	Policy  string              `json:"policy"`
+	InForce bool                `json:"inForce"`         // on all nodes
+	Nodes   []policyNode        `json:"nodes"`           // those with pods that the policy selects
+	Notes   map[string][]string `json:"notes,omitempty"` // each to the nodes that say so
 }
 
 // policyNode is a node in the status of a policy.
@@ -39,24 +40,23 @@ type policyNode struct {
 
 // policyStatus prints whether a policy is in force on the nodes with pods that it selects.
 func (c *cluster) policyStatus(cmd *cobra.Command, name string, daemons []daemon, output string) error {
-	np, err := c.findPolicy(cmd.Context(), name)
-	if err != nil {
-		return err
-	}
-	pods, err := c.selected(cmd.Context(), np)
+	pods, same, err := c.need(cmd.Context(), name)
 	if err != nil {
 		return err
 	}
 	daemons = daemonsOn(daemons, slices.Sorted(maps.Keys(pods)))
 	answers := c.ask(cmd.Context(), daemons, cmd.ErrOrStderr(), "status", name, "-o", "json")
 	reports := decode[watch.PolicyReport](oneLine(answers))
-	s := policyStatus{Policy: name, InForce: true, Nodes: []policyNode{}}
+	s := policyStatus{Policy: name, InForce: true, Nodes: []policyNode{}, Notes: make(map[string][]string)}
 	for _, a := range answers {
 		n := policyNode{Node: a.node, Pods: pods[a.node]}
 		if a.err != nil {
 			n.Reason = a.err.Error()
 		} else {
-			n.Reason = lacking(np, n.Pods, reports[a.node])
+			n.Reason = lacking(same, n.Pods, reports[a.node])
+		}
+		for _, note := range reports[a.node].Notes {
+			s.Notes[note] = append(s.Notes[note], a.node)
 		}
 		n.InForce = n.Reason == ""
 		s.InForce = s.InForce && n.InForce
@@ -73,12 +73,45 @@ func (c *cluster) policyStatus(cmd *cobra.Command, name string, daemons []daemon
 	return worse(missing(answers), command.Yes(s.InForce))
 }
 
-// findPolicy returns a policy of the API server.
-func (c *cluster) findPolicy(ctx context.Context, text string) (*networkingv1.NetworkPolicy, error) {
-	namespace, name, ok := strings.Cut(text, "/")
-	if !ok {
-		return nil, fmt.Errorf("%s: want a NetworkPolicy as NAMESPACE/NAME", text)
+// need returns the pods with addresses of their own that a policy of the API server selects, by node, and what says
+// whether a node has that policy.
+func (c *cluster) need(ctx context.Context, name string) (map[string][]string, func(watch.PolicyReport) bool, error) {
+	if !strings.Contains(name, "/") {
+		return c.needCluster(ctx, name)
 	}
+	np, err := c.findPolicy(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	pods, err := c.selected(ctx, np)
+	return pods, func(r watch.PolicyReport) bool {
+		return r.Spec != nil && apiequality.Semantic.DeepEqual(*r.Spec, np.Spec)
+	}, err
+}
+
+// needCluster is need of a ClusterNetworkPolicy.
+func (c *cluster) needCluster(ctx context.Context, name string) (map[string][]string, func(watch.PolicyReport) bool,
+	error) {
+	all, err := c.Fetch(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var names []string
+	for _, p := range all.ClusterPolicies {
+		if names = append(names, p.Name); p.Name == name {
+			return all.Subjects(p), func(r watch.PolicyReport) bool {
+				return r.ClusterSpec != nil && apiequality.Semantic.DeepEqual(*r.ClusterSpec, p.Spec) &&
+					slices.Equal(r.Unread, p.Unread)
+			}, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("no ClusterNetworkPolicy %s%s; a NetworkPolicy is NAMESPACE/NAME", name,
+		policy.DidYouMean(name, names))
+}
+
+// findPolicy returns a NetworkPolicy of the API server.
+func (c *cluster) findPolicy(ctx context.Context, text string) (*networkingv1.NetworkPolicy, error) {
+	namespace, name, _ := strings.Cut(text, "/")
 	config, err := c.config()
 	if err != nil {
 		return nil, err
@@ -126,17 +159,18 @@ func (c *cluster) selected(ctx context.Context, np *networkingv1.NetworkPolicy) 
 	return byNode, nil
 }
 
-// lacking says why np, as the API server has it, is not in force for pods on a node with report r; "" if it is.
-func lacking(np *networkingv1.NetworkPolicy, pods []string, r watch.PolicyReport) string {
+// lacking says why a policy is not in force for pods on a node with report r; "" if it is. same says whether the node
+// has the policy as the API server has it.
+func lacking(same func(watch.PolicyReport) bool, pods []string, r watch.PolicyReport) string {
 	if !r.InForce {
 		return r.Reason
 	}
-	if r.Spec == nil || !apiequality.Semantic.DeepEqual(*r.Spec, np.Spec) {
+	if !same(r) {
 		return "the node has another version of the policy"
 	}
 	open := slices.DeleteFunc(slices.Clone(pods), func(pod string) bool { return slices.Contains(r.Pods, pod) })
 	if len(open) > 0 {
-		return "the node does not isolate " + strings.Join(open, ", ")
+		return "the node does not apply it to " + strings.Join(open, ", ")
 	}
 	return ""
 }
@@ -163,6 +197,10 @@ func (s policyStatus) print(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%s selects no pod that has an address: no node needs it\n", s.Policy)
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s is in force on %d of the %d nodes that need it\n", s.Policy, yes, len(s.Nodes))
+	text := fmt.Sprintf("\n%s is in force on %d of the %d nodes that need it\n", s.Policy, yes, len(s.Nodes))
+	for _, note := range slices.Sorted(maps.Keys(s.Notes)) {
+		text += fmt.Sprintf("\n%s\n  on %s\n", note, strings.Join(s.Notes[note], ", "))
+	}
+	_, err := io.WriteString(w, text)
 	return err
 }

@@ -79,7 +79,7 @@ func newServer(t *testing.T, manifests ...string) *server {
 func (s *server) add(manifests string) {
 	s.Helper()
 	resources := map[string]string{"Pod": "pods", "Namespace": "namespaces", "NetworkPolicy": "networkpolicies",
-		"Node": "nodes"}
+		"Node": "nodes", "ClusterNetworkPolicy": "clusternetworkpolicies"}
 	for document := range strings.SplitSeq(manifests, "\n---\n") {
 		var o unstructured.Unstructured
 		if err := yaml.Unmarshal([]byte(document), &o.Object); err != nil {
@@ -131,6 +131,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
+	if r.URL.Path == "/apis/policy.networking.k8s.io/v1alpha2" && s.lists["clusternetworkpolicies"] != nil {
+		_, _ = io.WriteString(w, `{"resources": [{"name": "clusternetworkpolicies"}]}`)
+		return
+	}
 	if r.URL.Query().Has("watch") {
 		http.Error(w, "nothing is watched here", http.StatusUnprocessableEntity)
 		return
@@ -158,7 +162,7 @@ func (s *server) list(w http.ResponseWriter, r *http.Request, path []string) {
 		return
 	}
 	kind := map[string]string{"pods": "PodList", "nodes": "NodeList", "namespaces": "NamespaceList",
-		"networkpolicies": "NetworkPolicyList"}[path[len(path)-1]]
+		"networkpolicies": "NetworkPolicyList", "clusternetworkpolicies": "ClusterNetworkPolicyList"}[path[len(path)-1]]
 	var found []map[string]any
 	for _, o := range items {
 		if (namespace == "" || o.GetNamespace() == namespace) && selector.Matches(labels.Set(o.GetLabels())) {

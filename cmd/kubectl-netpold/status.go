@@ -23,15 +23,17 @@ import (
 func (c *cluster) statusCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "status [NAMESPACE/POLICY]",
+		Use:   "status [POLICY]",
 		Short: "Show whether each node is in sync, or whether a policy is in force where it is needed",
 		Long: `Show for each node whether its kernel holds what the policies say, which policies are not in
-force there as written and why, and what lets traffic bypass the policies. Given a policy, show
-whether every node with pods that it selects enforces its current version for all of them.
+force there as written and why, and what lets traffic bypass the policies. Given a NetworkPolicy as
+NAMESPACE/NAME, or a ClusterNetworkPolicy as NAME, show whether every node with pods that it selects
+enforces its current version for all of them.
 
 Exit status: 0 yes, 1 no, 2 a node did not answer.`,
 		Example: `  netpold status
-  netpold status shop/db-allow`,
+  netpold status shop/db-allow
+  netpold status shop-guard`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: c.completePolicies,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -242,6 +242,14 @@ func TestPolicyStatus(t *testing.T) {
 		"Policy:    shop/db\nIn force:  no: a transaction is in progress\nIsolates:  none on this node\n" {
 		t.Errorf("exit %d:\n%s", exit, stdout)
 	}
+	report = watch.PolicyReport{Policy: "ClusterNetworkPolicy guard", InForce: true, Pods: []string{"shop/db-0"},
+		Notes: []string{"sequential: " + watch.SequentialText}}
+	if stdout, _, exit := execute(t.Context(), "", args...); exit != 0 || stdout !=
+		"Policy:    ClusterNetworkPolicy guard\nIn force:  yes\nSubjects:  shop/db-0\n"+
+			"Note:      sequential: "+watch.SequentialText+"\n" {
+		t.Errorf("exit %d:\n%s", exit, stdout)
+	}
+	report = watch.PolicyReport{Policy: "shop/db", Reason: "a transaction is in progress"}
 	var got watch.PolicyReport
 	if stdout, _, exit := execute(t.Context(), "", append(args, "-o", "json")...); exit != command.ExitNo ||
 		json.Unmarshal([]byte(stdout), &got) != nil || got.Reason != report.Reason {

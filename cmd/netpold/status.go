@@ -27,15 +27,17 @@ type statusFlags struct{ listen, output string }
 func statusCommand() *cobra.Command {
 	var flags statusFlags
 	cmd := &cobra.Command{
-		Use:   "status [NAMESPACE/POLICY]",
+		Use:   "status [POLICY]",
 		Short: "Show whether the daemon on this node is in sync, and what it enforces",
 		Long: `Show the state of the daemon on this node: whether the kernel holds what the policies say, how many pods
 are isolated, which policies are not in force as written and why, and what on this node lets traffic bypass
-the policies. Given a policy, show whether it is in force on this node, and for which pods.
+the policies. Given a NetworkPolicy as NAMESPACE/NAME, or a ClusterNetworkPolicy as NAME, show whether it is in
+force on this node, as it is written, and for which pods.
 
 Exit status: 0 in sync or in force, 1 not, 2 no daemon answers.`,
 		Example: `  netpold status
   netpold status shop/db-allow
+  netpold status shop-guard
   kubectl -n kube-system exec ds/netpold -- netpold status -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

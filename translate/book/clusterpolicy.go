@@ -23,6 +23,9 @@ type ClusterPolicy struct {
 	depends  [2]bool // see [ClusterPolicy.Depends]
 }
 
+// Source returns the policy as it was given; not to be changed.
+func (p *ClusterPolicy) Source() policy.ClusterPolicy { return p.source }
+
 // Audited says whether the policy is only audited.
 func (p *ClusterPolicy) Audited() bool { return p.compiled.Mode == spec.Audited }
 

@@ -127,6 +127,22 @@ func (p ClusterPolicy) Selects(namespace, pod map[string]string) bool {
 			selectsAtLeast(&s.Pods.PodSelector, pod)
 }
 
+// Subjects returns the subjects of a policy that have addresses of their own, as sorted namespace/name by node.
+func (c *Cluster) Subjects(p ClusterPolicy) map[string][]string {
+	byNode := make(map[string][]string)
+	for i := range c.Pods {
+		pod := &c.Pods[i]
+		labels, known := c.Namespaces[pod.Namespace]
+		if known && !pod.HostNetwork && len(pod.IPs) > 0 && p.Selects(labels, pod.Labels) {
+			byNode[pod.Node] = append(byNode[pod.Node], pod.String())
+		}
+	}
+	for _, pods := range byNode {
+		slices.Sort(pods)
+	}
+	return byNode
+}
+
 // TierRules returns the enforced rules of a tier for the pod in a direction, in order of evaluation: "Policies with
 // lower priority values have higher precedence", of equal ones the first by name, and "a rule that appears at the top
 // of the ingress rules would take the highest precedence".

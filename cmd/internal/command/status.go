@@ -40,11 +40,10 @@ func PrintStatus(w io.Writer, output string, r watch.Report) error {
 	if c := r.Policies.Cluster; c.Total > 0 {
 		row("ClusterNetworkPolicies", "%d, %d of them with rules for pods of this node", c.Total, c.InEffect)
 		for _, tie := range c.Ties {
-			row("  equal priority", "%s: evaluated in this order, by name", strings.Join(tie, ", "))
+			row("  equal priority", "%s", watch.TieText(tie))
 		}
 		for _, list := range c.Sequential {
-			row("  sequential", "%s: too large for one lookup; their rules are checked one after the other",
-				strings.Join(list, ", "))
+			row("  sequential", "%s: %s", strings.Join(list, ", "), watch.SequentialText)
 		}
 	}
 	for _, t := range r.Policies.Troubles {
@@ -82,11 +81,18 @@ func PrintPolicy(w io.Writer, output string, r watch.PolicyReport) error {
 	if !r.InForce {
 		inForce = "no: " + r.Reason
 	}
-	pods := "none on this node"
+	selects, pods := "Isolates:", "none on this node"
+	if !strings.Contains(r.Policy, "/") {
+		selects = "Subjects:"
+	}
 	if len(r.Pods) > 0 {
 		pods = strings.Join(r.Pods, ", ")
 	}
-	_, err := fmt.Fprintf(w, "Policy:    %s\nIn force:  %s\nIsolates:  %s\n", r.Policy, inForce, pods)
+	text := fmt.Sprintf("Policy:    %s\nIn force:  %s\n%s  %s\n", r.Policy, inForce, selects, pods)
+	for _, note := range r.Notes {
+		text += fmt.Sprintf("Note:      %s\n", note)
+	}
+	_, err := io.WriteString(w, text)
 	return err
 }
 
