@@ -16,6 +16,7 @@ type batch struct {
 	delChains map[string]*Chain // held and not wanted; in the end, only those that are ripe
 	pinned    map[string]bool   // chains and sets that must not be deleted yet
 	met       map[*Chain]bool   // chains of changed that packets may be in: those not revived
+	outgrown  bool              // a set has too little room in the kernel
 }
 
 // edit is the change of a set's elements.
@@ -46,12 +47,16 @@ func (b *batch) set(s *Set) {
 	if !held {
 		e.add = make([]Element, 0, s.Len())
 	}
+	stay := s.elements.heldLen() + len(s.late) // at most
 	s.elements.take(
 		func(k Key, v Value) { e.drop = append(e.drop, Element{k, v}) },
 		func(k Key, v Value) { e.add = append(e.add, Element{k, v}) })
 	sortElements(e.drop)
 	sortElements(e.add)
 	b.edits = append(b.edits, e)
+	if room := s.Type.room(stay + len(e.add)); room != s.Type.Size {
+		s.Type.Size, b.outgrown = room, true
+	}
 }
 
 // dropChain and addChain gather the chains. One that is dropped and added again is changed in place.

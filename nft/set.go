@@ -33,7 +33,7 @@ type SetType struct {
 	Fields  Fields
 	Map     bool   // elements carry verdicts
 	Counter bool   // each element counts the packets that match it
-	Size    uint32 // most elements, which the kernel then finds sooner; 0: no bound
+	Size    uint32 // room for elements, which the kernel then finds sooner; 0: it grows
 	Dynamic Dynamic
 }
 
@@ -68,6 +68,14 @@ type Value struct {
 
 // Interval says whether the keys are intervals.
 func (t SetType) Interval() bool { return t.Fields == AddrRange || t.Fields == PortInterval }
+
+// room returns the size that a set needs for n elements; 0 if it grows.
+func (t SetType) room(n int) uint32 {
+	if n <= int(t.Size) || t.Size == 0 {
+		return t.Size
+	}
+	return uint32(2 * n)
+}
 
 // Element is one element of a set or map.
 type Element struct {

@@ -275,3 +275,37 @@ func TestElementChanges(t *testing.T) {
 		}
 	}
 }
+
+// TestOutgrown: a set whose elements outgrow its size gets more room, in a table made anew; one that they fit in, also
+// those that are deleted later, is left alone.
+func TestOutgrown(t *testing.T) {
+	table := NewTable("t", "")
+	s := table.Set("pods", SetType{Family: IPv4, Map: true, Size: 4}, "")
+	for i, step := range []struct {
+		want, unwant []byte
+		size         uint32
+		replaced     bool
+	}{
+		{want: []byte{1, 2, 3, 4}, size: 4, replaced: true}, // nothing is known of the kernel
+		{unwant: []byte{1}, size: 4},
+		{want: []byte{5}, size: 4},
+		{want: []byte{6}, size: 10, replaced: true},
+		{want: []byte{7, 8, 9, 10, 11}, size: 10},
+		{unwant: []byte{11}, want: []byte{12}, size: 22, replaced: true}, // one of them may stay for a while
+	} {
+		for _, n := range step.unwant {
+			s.Unwant(AddrKey(netip.AddrFrom4([4]byte{10, 0, 0, n})))
+		}
+		for _, n := range step.want {
+			s.Want(AddrKey(netip.AddrFrom4([4]byte{10, 0, 0, n})), Value{Verdict: Verdict{Kind: Accept}})
+		}
+		tx := table.Take()
+		if replaced := tx.Ops[0].Verb == AddTable; replaced != step.replaced || s.Type.Size != step.size {
+			t.Errorf("step %d: size %d, table replaced: %t; want %d, %t",
+				i, s.Type.Size, replaced, step.size, step.replaced)
+		}
+		if want := fmt.Sprintf("size %d\n", step.size); !strings.Contains(table.String(), want) {
+			t.Errorf("step %d: no %q in\n%s", i, want, table)
+		}
+	}
+}

@@ -152,7 +152,8 @@ func (t *Table) Changed() bool { return !t.known || len(t.dirty) > 0 || t.edited
 
 // Take returns the transaction that makes the kernel hold what is wanted, except for what must be retired first, or nil
 // if there is nothing to do. Its cost is proportional to the difference. The table considers the transaction committed
-// from then on; if it fails, call [Table.Forget].
+// from then on; if it fails, call [Table.Forget]. A set that outgrows its [SetType.Size] gets twice the room that it
+// needs: the kernel resizes none, so that this transaction replaces the whole table.
 func (t *Table) Take() *Transaction {
 	if !t.Changed() {
 		return nil
@@ -176,5 +177,9 @@ func (t *Table) Take() *Transaction {
 	tx := b.transaction()
 	t.revive()
 	t.known, t.edited, t.ripe = true, false, false
+	if b.outgrown {
+		t.Forget()
+		return t.Take()
+	}
 	return tx
 }

@@ -36,8 +36,8 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 // declaration returns the lines of the set's block before the elements.
 func (s *Set) declaration() []string {
 	lines := append([]string{"type " + s.Type.typeText()}, s.Type.Dynamic.declaration()...)
-	if s.Type.Size > 0 {
-		lines = append(lines, fmt.Sprintf("size %d", s.Type.Size))
+	if room := s.Type.room(s.Len()); room > 0 {
+		lines = append(lines, fmt.Sprintf("size %d", room))
 	}
 	if s.Type.Interval() {
 		lines = append(lines, "flags interval")

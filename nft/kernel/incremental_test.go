@@ -318,3 +318,21 @@ func show(ranges map[nft.Key]nft.Value) string {
 	slices.Sort(lines)
 	return fmt.Sprint(lines)
 }
+
+// TestOutgrown: the kernel takes more elements than a set had room for.
+func TestOutgrown(t *testing.T) {
+	netns.Enter(t)
+	c, table := open(t, kernel.Config{}), nft.NewTable("t", "")
+	s := table.Set("pods", nft.SetType{Family: nft.IPv4, Map: true, Size: 4}, "")
+	for i := range 100 {
+		a := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+		s.Want(nft.AddrKey(a), nft.Value{Verdict: nft.Verdict{Kind: nft.Accept}})
+		if i%3 == 0 {
+			apply(t, c, table)
+		}
+	}
+	want := canonical(table.String())
+	if got := list(t, "t"); got != want {
+		t.Errorf("the kernel has\n%s\nwant\n%s", got, want)
+	}
+}

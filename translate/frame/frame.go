@@ -58,16 +58,16 @@ type Frame struct {
 	guard  policy.Guard // as in the rules
 }
 
-// maxPods is how many IPv4 addresses pods of a node have at most, several times as many as kubelets run. The kernel
-// finds one in a hash of fixed size in two thirds of the time that it takes in one that grows, if keys have 4 bytes.
-// What is beyond it refuses, see [Way].
-const maxPods = 8192
+// roomForPods is how many IPv4 addresses of pods the maps have room for at first, several times as many as kubelets
+// run. The kernel finds one in a hash of fixed size in two thirds of the time that it takes in one that grows, if keys
+// have 4 bytes.
+const roomForPods = 8192
 
 // podsType is the type of a map of pods of this node.
 func podsType(f nft.Family) nft.SetType {
 	t := nft.SetType{Family: f, Fields: nft.Addr, Map: true}
 	if f == nft.IPv4 {
-		t.Size = maxPods
+		t.Size = roomForPods
 	}
 	return t
 }
