@@ -17,7 +17,7 @@ import (
 // pod has the address that it was seen with, whoever has it now.
 func ask(of *policy.Cluster, policies []*networkingv1.NetworkPolicy, q policy.Flow, ends ...end) policy.Answer {
 	c := *of
-	c.Pods, c.Policies, c.Sandboxes, c.Guard = nil, policies, nil, nil
+	c.Pods, c.Policies, c.Sandboxes, c.Guard = make([]policy.Pod, 0, len(ends)), policies, nil, nil
 	q.Src, q.Dst = ends[0].address, ends[1].address
 	for _, e := range ends {
 		if e.pod != nil {

@@ -57,7 +57,7 @@ type need struct {
 	name      string // of the service
 	count     uint64
 	last      time.Time
-	addresses map[netip.Addr]bool
+	addresses map[netip.Addr]bool // of peers that a comment counts by address; nil for pods
 }
 
 // wish returns what a policy must allow for a direction of a connection.
@@ -97,10 +97,15 @@ func (s *suggester) note(o observed, d policy.Direction) {
 	}
 	n := s.needs[key][w]
 	if n == nil {
-		n = &need{wish: w, addresses: make(map[netip.Addr]bool)}
+		n = &need{wish: w}
+		if w.kind != pods {
+			n.addresses = make(map[netip.Addr]bool)
+		}
 		s.needs[key][w] = n
 	}
-	n.addresses[other.address] = true
+	if n.addresses != nil {
+		n.addresses[other.address] = true
+	}
 	n.add(need{name: o.Service(), count: o.Count, last: o.Last})
 }
 
@@ -113,10 +118,20 @@ func (n *need) add(other need) {
 	if other.last.After(n.last) {
 		n.last = other.last
 	}
-	names := append(strings.Split(n.name, joint), strings.Split(other.name, joint)...)
-	slices.Sort(names)
-	n.name = strings.TrimPrefix(strings.Join(slices.Compact(names), joint), joint) // an empty one sorts first
-	maps.Copy(n.addresses, other.addresses)
+	switch n.name {
+	case other.name:
+	case "":
+		n.name = other.name
+	default:
+		names := append(strings.Split(n.name, joint), strings.Split(other.name, joint)...)
+		slices.Sort(names)
+		n.name = strings.Join(slices.Compact(names), joint)
+	}
+	if n.addresses == nil {
+		n.addresses = maps.Clone(other.addresses)
+	} else {
+		maps.Copy(n.addresses, other.addresses)
+	}
 }
 
 // isMet says whether the cluster's policies meet a wish: for all pods, by its first connection, and for each
@@ -271,7 +286,10 @@ func (p peer) name() string {
 	if p.workload == nil {
 		return p.namespace
 	}
-	return p.workload.String() + " " + p.workload.Kind
+	if p.workload.text == "" {
+		p.workload.text = p.workload.String() + " " + p.workload.Kind
+	}
+	return p.workload.text
 }
 
 // peer writes a peer of a rule.
@@ -384,7 +402,7 @@ func comment(d policy.Direction, g *group, spans []span) []string {
 	for _, n := range g.needs {
 		i := slices.IndexFunc(spans, func(p span) bool { return p.has(n.service) })
 		if needs[i] == nil {
-			needs[i] = &need{addresses: make(map[netip.Addr]bool)}
+			needs[i] = &need{}
 		}
 		if spans[i].first < spans[i].last {
 			other := *n

@@ -4,6 +4,7 @@ package suggest
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -17,7 +18,7 @@ import (
 
 // Write writes the policies as YAML that `kubectl apply -f -` takes, with comments.
 func (s *Suggestion) Write(w io.Writer) error {
-	var b bytes.Buffer
+	b := page{known: make(map[string]string)}
 	if s.Seen > 0 && len(s.Policies) > 0 {
 		fmt.Fprintf(&b, "# Suggested by netpold from %s.\n", s.SeenText())
 	}
@@ -34,7 +35,7 @@ func (s *Suggestion) Write(w io.Writer) error {
 }
 
 // write writes a policy in the order in which people write it.
-func (p Policy) write(b *bytes.Buffer) error {
+func (p Policy) write(b *page) error {
 	w := workload{Workload: p.Workload, also: p.Also}
 	fmt.Fprintf(b, "# %s of %s\n", p.Direction, plain(fmt.Sprintf("%s (%s)", &w, p.Workload.Kind)))
 	metadata := map[string]string{"name": p.Name, "namespace": p.Namespace}
@@ -50,9 +51,11 @@ func (p Policy) write(b *bytes.Buffer) error {
 			fmt.Fprintf(b, "%s:\n", part.key)
 			continue
 		}
-		if err := block(b, map[string]any{part.key: part.value}, strings.Repeat("  ", part.depth)); err != nil {
+		text, err := b.block(map[string]any{part.key: part.value}, strings.Repeat("  ", part.depth))
+		if err != nil {
 			return err
 		}
+		b.WriteString(text)
 	}
 	if len(p.Rules) == 0 {
 		fmt.Fprintf(b, "  %s: [] # nothing was seen\n", p.Direction)
@@ -64,16 +67,17 @@ func (p Policy) write(b *bytes.Buffer) error {
 			fmt.Fprintf(b, "  # %s\n", plain(line))
 		}
 		peers, ports := p.rule(i)
-		var rule bytes.Buffer
-		if err := block(&rule, peers, "    "); err != nil {
+		text, err := b.block(peers, "    ")
+		if err != nil {
 			return err
 		}
+		b.WriteString("  - " + strings.TrimPrefix(text, "    "))
 		if len(ports) > 0 {
-			if err := block(&rule, map[string]any{"ports": ports}, "    "); err != nil {
+			if text, err = b.block(map[string]any{"ports": ports}, "    "); err != nil {
 				return err
 			}
+			b.WriteString(text)
 		}
-		b.WriteString("  - " + strings.TrimPrefix(rule.String(), "    "))
 	}
 	return nil
 }
@@ -98,14 +102,33 @@ func plain(text string) string {
 	}, text)
 }
 
-// block writes a value as YAML, indented.
-func block(b *bytes.Buffer, value any, indent string) error {
-	text, err := yaml.Marshal(value)
+// page is the text so far. It keeps the YAML of short values, because making YAML is slow and many rules have the same
+// peers or ports.
+type page struct {
+	bytes.Buffer
+	known map[string]string // by indent and JSON
+}
+
+// block returns a value as YAML, indented.
+func (b *page) block(value any, indent string) (string, error) {
+	const longest = 1000 // bytes of JSON of a value whose YAML is kept
+	text, err := json.Marshal(value)
 	if err != nil {
-		return err
+		return "", err
 	}
+	key := indent + string(text)
+	if written, known := b.known[key]; known {
+		return written, nil
+	}
+	if text, err = yaml.JSONToYAML(text); err != nil {
+		return "", err
+	}
+	var written strings.Builder
 	for line := range strings.Lines(string(text)) {
-		b.WriteString(indent + line)
+		written.WriteString(indent + line)
 	}
-	return nil
+	if len(key) <= longest {
+		b.known[key] = written.String()
+	}
+	return written.String(), nil
 }

@@ -112,7 +112,7 @@ func (w width) gather(needs map[wish]*need) map[peer][]*need {
 	for x, n := range needs {
 		x = w.of(x)
 		if wide[x] == nil {
-			wide[x] = &need{wish: x, addresses: make(map[netip.Addr]bool)}
+			wide[x] = &need{wish: x}
 			byPeer[x.peer] = append(byPeer[x.peer], wide[x])
 		}
 		wide[x].add(*n)

@@ -27,6 +27,7 @@ type workload struct {
 	pods     []*policy.Pod
 	sets     []labelSet
 	selected *selection // nil until asked for
+	text     string     // what rules are sorted by; "" until asked for
 }
 
 // labelSet is the labels of pods, without volatile ones, and without the values of labels that a controller sets.
