@@ -197,10 +197,11 @@ func (s policyStatus) print(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%s selects no pod that has an address: no node needs it\n", s.Policy)
 		return err
 	}
-	text := fmt.Sprintf("\n%s is in force on %d of the %d nodes that need it\n", s.Policy, yes, len(s.Nodes))
+	var text strings.Builder
+	fmt.Fprintf(&text, "\n%s is in force on %d of the %d nodes that need it\n", s.Policy, yes, len(s.Nodes))
 	for _, note := range slices.Sorted(maps.Keys(s.Notes)) {
-		text += fmt.Sprintf("\n%s\n  on %s\n", note, strings.Join(s.Notes[note], ", "))
+		fmt.Fprintf(&text, "\n%s\n  on %s\n", note, strings.Join(s.Notes[note], ", "))
 	}
-	_, err := io.WriteString(w, text)
+	_, err := io.WriteString(w, text.String())
 	return err
 }

@@ -88,11 +88,12 @@ func PrintPolicy(w io.Writer, output string, r watch.PolicyReport) error {
 	if len(r.Pods) > 0 {
 		pods = strings.Join(r.Pods, ", ")
 	}
-	text := fmt.Sprintf("Policy:    %s\nIn force:  %s\n%s  %s\n", r.Policy, inForce, selects, pods)
+	var text strings.Builder
+	fmt.Fprintf(&text, "Policy:    %s\nIn force:  %s\n%s  %s\n", r.Policy, inForce, selects, pods)
 	for _, note := range r.Notes {
-		text += fmt.Sprintf("Note:      %s\n", note)
+		fmt.Fprintf(&text, "Note:      %s\n", note)
 	}
-	_, err := io.WriteString(w, text)
+	_, err := io.WriteString(w, text.String())
 	return err
 }
 
