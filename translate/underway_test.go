@@ -16,12 +16,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/stages"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/tier"
 )
 
 // TestUnderWay sends packets through a model of the kernel while it commits the transactions of random events: they
@@ -43,8 +45,10 @@ func TestUnderWay(t *testing.T) {
 			e := g.Event(c)
 			e.Apply(s)
 			e.ApplyTo(c)
-			allowed := allowedByBoth(r, guard(&before, node, unlimited(seed)), guard(c, node, unlimited(seed)))
-			if err := u.commit(r, s, allowed); err != nil {
+			o := unlimited(seed)
+			both := slices.DeleteFunc(decidedBy(r, guard(&before, node, o), guard(c, node, o)),
+				func(d decided) bool { return !d.passes }) // what an event before has allowed may pass still
+			if err := u.commit(r, s, both); err != nil {
 				return fmt.Errorf("step %d: %w", step, err)
 			}
 		}
@@ -82,10 +86,13 @@ func TestUnderWayRules(t *testing.T) {
 			before.Policies, before.Pods = slices.Clone(c.Policies), slices.Clone(c.Pods)
 			relabel(r, c, s)
 			replacePolicies(r, c, s)
-			allowed := slices.DeleteFunc(slices.Clone(flows), func(f policy.Flow) bool {
-				return !before.Explain(f).Allowed || !c.Explain(f).Allowed
-			})
-			if err := u.commit(r, s, allowed); err != nil {
+			var both []decided
+			for _, f := range flows {
+				if before.Explain(f).Allowed && c.Explain(f).Allowed {
+					both = append(both, decided{f, true})
+				}
+			}
+			if err := u.commit(r, s, both); err != nil {
 				return fmt.Errorf("step %d: %w", step, err)
 			}
 		}
@@ -146,8 +153,14 @@ type underWay struct {
 	packets int
 }
 
-// commit commits what is pending, and now and then deletes what was retired. What is allowed passes meanwhile.
-func (u *underWay) commit(r *rand.Rand, s *translate.State, allowed []policy.Flow) error {
+// decided is a flow, and whether its packets pass meanwhile.
+type decided struct {
+	policy.Flow
+	passes bool
+}
+
+// commit commits what is pending, and now and then deletes what was retired, while packets of flows are under way.
+func (u *underWay) commit(r *rand.Rand, s *translate.State, flows []decided) error {
 	var transactions []*nft.Transaction
 	for more := true; more; {
 		var table *nft.Table
@@ -164,12 +177,12 @@ func (u *underWay) commit(r *rand.Rand, s *translate.State, allowed []policy.Flo
 			if err := u.kernel.apply(stage); err != nil {
 				return fmt.Errorf("%w in\n%s", err, tx)
 			}
-			for _, f := range allowed {
+			for _, f := range flows {
 				for n := 0; ; n++ {
-					p := packet{flow: f, old: old, now: &u.kernel, flip: n}
-					if u.packets++; !p.passes() {
-						return fmt.Errorf("%s is denied when it has made %d of %d lookups and the kernel commits\n%s\n"+
-							"in %s\nand %s", f, n, p.lookups, stage, old, &u.kernel)
+					p := packet{flow: f.Flow, old: old, now: &u.kernel, flip: n}
+					if u.packets++; p.passes() != f.passes {
+						return fmt.Errorf("%s passes: %t, when it has made %d of %d lookups and the kernel commits\n"+
+							"%s\nin %s\nand %s", f, !f.passes, n, p.lookups, stage, old, &u.kernel)
 					}
 					if n > p.lookups {
 						break
@@ -181,24 +194,104 @@ func (u *underWay) commit(r *rand.Rand, s *translate.State, allowed []policy.Flo
 	return nil
 }
 
-// allowedByBoth returns flows that both clusters allow.
-func allowedByBoth(r *rand.Rand, one, other *policy.Cluster) []policy.Flow {
-	var allowed []policy.Flow
-	flows := random.NewFlows(r, other, nil)
+// decidedBy returns flows of which all clusters say the same in each direction.
+func decidedBy(r *rand.Rand, all ...*policy.Cluster) []decided {
+	var both []decided
+	flows := random.NewFlows(r, all[len(all)-1], nil)
 	for range 30 {
 		f := flows.Next()
-		both := true
-		for _, c := range []*policy.Cluster{one, other} {
+		var count [2]int // of the clusters that allow it, by direction
+		unknown := false
+		for _, c := range all {
 			e := c.Explain(f)
 			for _, d := range []policy.Decision{e.Egress, e.Ingress} {
-				both = both && !d.Unknown && (d.Pod == nil || d.Pod.Node != node || d.Allowed)
+				if d.Pod == nil || d.Pod.Node != node || d.Allowed {
+					count[d.Direction]++
+				}
+				unknown = unknown || d.Unknown
 			}
 		}
-		if both {
-			allowed = append(allowed, f)
+		switch {
+		case unknown: // the guard is of another rule
+		case f.Src == f.Dst && !f.Service: // never leaves its pod
+		case count == [2]int{len(all), len(all)}:
+			both = append(both, decided{f, true})
+		case count[0] == 0 || count[1] == 0:
+			both = append(both, decided{f, false})
 		}
 	}
-	return allowed
+	return both
+}
+
+// TestUnderWayTiers is [TestUnderWay] with events that change several policies of all tiers at once: each tier decides
+// as before or as after, and nothing else becomes of a packet.
+func TestUnderWayTiers(t *testing.T) {
+	u := underWay{}
+	mixed := 0
+	forSeeds(t, func(seed uint64) error {
+		r := random.Source(seed)
+		g := random.NewGenerator(r, random.SizeOf(seed))
+		c := g.Cluster()
+		g.AddTiers(c)
+		o := unlimited(seed)
+		o.WideFrom, o.TierBounds = int(seed%4), tier.DefaultBounds()
+		if seed%2 == 0 {
+			o.TierBounds.Elements = int(seed / 2 % 30)
+		}
+		s := build(c, node, o)
+		u.kernel = model{}
+		if err := u.kernel.settle(s.Complete()); err != nil {
+			return err
+		}
+		for step := range 8 {
+			if err := u.kernel.settle(s.Complete()); err != nil { // what was allowed before passes until then
+				return err
+			}
+			before := *c
+			for changed := 0; changed < 3; {
+				if e := g.Event(c); e.Kind == random.PolicyKind || e.Kind == random.ClusterPolicyKind {
+					e.Apply(s)
+					e.ApplyTo(c)
+					changed++
+				}
+			}
+			all := mixtures(&before, c)
+			mixed += len(all) - 1
+			for i := range all {
+				all[i] = guard(all[i], node, o)
+			}
+			if err := u.commit(r, s, decidedBy(r, all...)); err != nil {
+				return fmt.Errorf("step %d: %w", step, err)
+			}
+		}
+		return nil
+	})
+	t.Logf("%d packets, %d mixtures", u.packets, mixed)
+}
+
+// mixtures returns the clusters with each tier, and the NetworkPolicies, of one or of the other.
+func mixtures(one, other *policy.Cluster) []*policy.Cluster {
+	var all []*policy.Cluster
+	from := func(bit, i int) *policy.Cluster {
+		if i>>bit&1 == 0 {
+			return one
+		}
+		return other
+	}
+	for i := range 8 {
+		c := *other
+		c.ClusterPolicies = nil
+		for bit, t := range []v1alpha2.Tier{v1alpha2.AdminTier, v1alpha2.BaselineTier} {
+			for _, p := range from(bit, i).ClusterPolicies {
+				if p.Tier() == t {
+					c.ClusterPolicies = append(c.ClusterPolicies, p)
+				}
+			}
+		}
+		c.Policies = from(2, i).Policies
+		all = append(all, &c)
+	}
+	return all
 }
 
 // clone returns a copy that does not change.
@@ -221,7 +314,10 @@ type packet struct {
 	lookups  int
 }
 
-func (p *packet) passes() bool { return p.chain("forward").Kind != nft.Drop }
+// passes follows the packet through the base chains of the forward hook that decide.
+func (p *packet) passes() bool {
+	return p.chain("forward").Kind != nft.Drop && p.chain("forward-ingress").Kind != nft.Drop
+}
 
 // chain returns Accept, Drop, or Continue at the end of a chain. Of a chain that is new the old generation has no
 // rules.
@@ -234,6 +330,8 @@ func (p *packet) chain(name string) nft.Verdict {
 		switch v := p.rule(r); v.Kind {
 		case nft.Accept:
 			return v
+		case nft.Return:
+			return nft.Verdict{}
 		case nft.Drop, nft.Reject, nft.Reset:
 			return nft.Verdict{Kind: nft.Drop}
 		case nft.Jump, nft.Goto:
@@ -258,10 +356,14 @@ func (p *packet) rule(r nft.Rule) nft.Verdict {
 			}
 		case nft.PortLookup:
 			set := p.set(s.Set)
-			matches = p.flow.Proto == s.Proto && set != nil &&
-				slices.ContainsFunc(slices.Collect(maps.Keys(set.elements)), func(k nft.Key) bool {
-					return set.typ.Finds(nft.Key{Port: p.flow.DstPort}, k)
-				})
+			matches = false
+			for k, v := range set.elementsOrNone() {
+				if p.flow.Proto == s.Proto && set.typ.Finds(nft.Key{Port: p.flow.DstPort}, k) {
+					matches, verdict = true, v.Verdict
+				}
+			}
+		case nft.OfFamily:
+			matches = nft.FamilyOf(p.flow.Src) == s.Family
 		case nft.Ports:
 			matches = s.Contains(p.flow.Proto, p.flow.DstPort)
 		case nft.NeighbourDiscovery:
@@ -301,6 +403,14 @@ func (p *packet) set(name string) *modelSet {
 	}
 	p.lookups++
 	return m.sets[name]
+}
+
+// elementsOrNone are those of a set that may be nil.
+func (s *modelSet) elementsOrNone() map[nft.Key]nft.Value {
+	if s == nil {
+		return nil
+	}
+	return s.elements
 }
 
 func (p *packet) lookUp(l nft.Lookup) (nft.Value, bool) {
