@@ -40,6 +40,8 @@ func TestConnectivity(t *testing.T) {
 			stdout: []string{"digraph connectivity {", `[label="TCP 5432"]`}},
 		"unknown format": {args: []string{"-f", shop, "-o", "png"}, exit: command.ExitError,
 			stderr: "--output=png: want one of dot, html, json, md, svg, txt"},
+		"two sources": {args: []string{"-f", shop, "-f", shop}, exit: command.ExitError,
+			stderr: "only one folder or file is read"},
 		"typo": {args: []string{"-f", shop, "-n", "shpo"}, exit: command.ExitError,
 			stderr: "no namespace shpo (did you mean shop?)"},
 		"no server": {args: []string{"--kubeconfig", "none"}, exit: command.ExitError, stderr: "none: no such file"},
@@ -170,5 +172,16 @@ func TestDiff(t *testing.T) {
 	expect(0, "", "--fail-on=gained")
 	expect(command.ExitError, "--fail-on=all: want gained, lost or any", "--fail-on=all")
 	expect(command.ExitError, "-f given 3 times", "-f", shop)
+	for want, args := range map[string][]string{
+		"-f given 1 time: ":    {"-f", shop},
+		"-f - given twice":     {"-f", "-", "-f", "-"},
+		"no pods found in OLD": {"-f", t.TempDir(), "-f", shop},
+		"no pods found in NEW": {"-f", shop, "-f", t.TempDir()},
+	} {
+		if _, stderr, exit := execute(t.Context(), "", append([]string{"diff"}, args...)...); exit == 0 ||
+			!strings.Contains(stderr, want) {
+			t.Errorf("diff %v: exit %d, %s", args, exit, stderr)
+		}
+	}
 	expect(command.ExitError, "--output=html", "-o", "html")
 }

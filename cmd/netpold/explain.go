@@ -50,8 +50,7 @@ Exit status: 0 allowed, 1 denied, 2 error. With --verify, a kernel that holds so
 			return flags.Print(cmd.OutOrStdout(), explanation)
 		},
 	}
-	cmd.Flags().StringVarP(&flags.source, "filename", "f", "",
-		"folder or file of manifests, YAML or JSON; - reads standard input (default ask the daemon)")
+	command.AddSourceFlag(cmd, &flags.source, "default ask the daemon")
 	flags.Add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("filename", "verify")
 	return cmd

@@ -37,6 +37,7 @@ nft list table inet netpold`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetFlagErrorFunc(command.UnknownFlag)
 	untilEOF(root)
 	root.AddCommand(runCommand(), renderCommand(), explainCommand(), command.Connectivity(&objects{}),
 		command.Diff(nil), command.Suggest(&objects{}, seenFlows), dropsCommand(), flowsCommand(), statusCommand(),

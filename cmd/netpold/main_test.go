@@ -75,6 +75,10 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	good, bad := filepath.Join(dir, "good"), filepath.Join(dir, "bad")
+	const denied = `{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: shop}, status: {podIP: 10.0.0.1}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a, namespace: shop}, spec: {podSelector: {}}}
+`
 	for name, tc := range map[string]struct {
 		args   []string
 		stdin  string
@@ -119,6 +123,19 @@ func TestCommands(t *testing.T) {
 			stdout: "no policy isolates it for egress"},
 		"explain no such pod": {args: []string{"explain", "-f", good, "shop/nobody", "shop/db:80"}, exit: 2,
 			stderr: "no pod shop/nobody"},
+		"explain one policy without rules": {args: []string{"explain", "-f", "-", "192.0.2.1", "shop/db:80"}, exit: 1,
+			stdin: denied, stdout: "isolated by shop/a, which allows nothing\n"},
+		"explain two policies without rules": {args: []string{"explain", "-f", "-", "192.0.2.1", "shop/db:80"},
+			stdin: denied + strings.ReplaceAll(denied[strings.Index(denied, "---"):], "name: a", "name: b"), exit: 1,
+			stdout: "isolated by shop/a, shop/b, which allow nothing\n"},
+		"explain of two sources": {args: []string{"explain", "-f", good, "-f", bad, "shop/web", "shop/db:80"}, exit: 2,
+			stderr: "only one folder or file is read, and " + good + " is given already"},
+		"render of two sources": {args: []string{"render", "-f", good, "-f", bad, "--node", "worker-1"}, exit: 2,
+			stderr: "only one folder or file"},
+		"unknown flag": {args: []string{"drops", "--folow"}, exit: 2,
+			stderr: "unknown flag: --folow (did you mean --follow?)"},
+		"unknown flag, nothing near": {args: []string{"drops", "--nothing"}, exit: 2,
+			stderr: "unknown flag: --nothing\n"},
 		"explain no port": {args: []string{"explain", "-f", good, "shop/web", "shop/db"}, exit: 2,
 			stderr: "no port"},
 		"explain no such proto": {args: []string{"explain", "-f", good, "shop/web", "shop/db:80/tpc"}, exit: 2,

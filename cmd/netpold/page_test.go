@@ -176,8 +176,9 @@ func plainActs() []act {
 	return []act{
 		{do: ``, want: []string{"13 of 13 arrows", "7 workloads", "no policy has a say", "moved: null"},
 			not: []string{"ClusterNetworkPolicies"}},
-		{do: `card("shop/api")`, want: []string{"shop/api\nDeployment, 2 pods", "ingress: api, default-deny, metrics",
-			"shop/db\nTCP 5432", "bright: api coredns db kube-proxy prometheus web"}},
+		{do: `card("shop/api"); torn()`, want: []string{"shop/api\nDeployment, 2 pods",
+			"ingress: api, default-deny, metrics", "shop/db\nTCP 5432",
+			"bright: api coredns db kube-proxy prometheus web"}},
 		{do: `link("shop/backup")`, want: []string{"shop/api → shop/backup\ndenied", "bright: api backup\n",
 			"isolated by shop/allow-dns, shop/api, shop/default-deny\ndenied: no rule allows it",
 			"nearest: shop/api spec.egress[0]: its peers do not include this one"}},

@@ -62,7 +62,8 @@ Exit status: 0 everything compiled, 1 some rules were left out, 2 error.`,
 			return nil
 		},
 	}
-	command.AddSourceFlag(cmd, &source)
+	command.AddSourceFlag(cmd, &source, "required")
+	_ = cmd.MarkFlagRequired("filename") // fails only for an unknown flag
 	addNodeFlag(cmd, &node)
 	table.add(cmd)
 	return cmd

@@ -99,7 +99,7 @@ func (c *Cluster) reason(f Flow, d Decision, near *Near) string {
 	case d.Quarantine != "":
 		return "denied: " + isolated + "; quarantined, nothing is allowed: " + d.Quarantine
 	case d.Unenforced != "":
-		return "allowed: " + isolated + ", which are not in force: " + d.Unenforced
+		return "allowed: " + isolated + ", which " + one(d.Policies, "is", "are") + " not in force: " + d.Unenforced
 	case d.Admin.decides():
 		return c.verdictText(f, d.Admin, "")
 	case d.Baseline.decides():
@@ -114,7 +114,7 @@ func (c *Cluster) reason(f Flow, d Decision, near *Near) string {
 	case d.OverLimit != nil:
 		return fmt.Sprintf("denied: %s; %s would allow it, but is over a limit", isolated, d.OverLimit)
 	case near == nil:
-		return "denied: " + isolated + ", which allow nothing"
+		return "denied: " + isolated + ", which " + one(d.Policies, "allows", "allow") + " nothing"
 	}
 	return fmt.Sprintf("denied: %s; no rule allows it (nearest: %s: %s)", isolated, near.RuleRef, near.Reason)
 }
@@ -172,6 +172,14 @@ func (c *Cluster) peerText(p *Pod, a netip.Addr) string {
 	}
 	return fmt.Sprintf("%s (labels %s; namespace labels %s)", p.NamespacedName, labelText(p.Labels),
 		labelText(c.Namespaces[p.Namespace]))
+}
+
+// one returns the verb for one policy or for more.
+func one(policies []types.NamespacedName, verb, verbs string) string {
+	if len(policies) == 1 {
+		return verb
+	}
+	return verbs
 }
 
 // list names policies.

@@ -114,7 +114,7 @@ func TestDescribeAudited(t *testing.T) {
 				"allowed by shop/all spec.ingress[0]\n"},
 		{[]*networkingv1.NetworkPolicy{moded(t, "shop/none", "audit", `{}`)},
 			"allowed: no policy isolates it for ingress\n" +
-				"    audited: with shop/none enforced, it would be denied: isolated by shop/none, which allow " +
+				"    audited: with shop/none enforced, it would be denied: isolated by shop/none, which allows " +
 				"nothing\n"},
 	} {
 		c := shop(row.policies...)

@@ -20,11 +20,23 @@ type Objects interface {
 	Fetch(context.Context) (*policy.Cluster, error)
 }
 
-// AddSourceFlag adds -f.
-func AddSourceFlag(cmd *cobra.Command, source *string) {
-	cmd.Flags().StringVarP(source, "filename", "f", "",
-		"folder or file of manifests, YAML or JSON; - reads standard input (required)")
-	_ = cmd.MarkFlagRequired("filename") // fails only for an unknown flag
+// AddSourceFlag adds -f; without says what happens without it.
+func AddSourceFlag(cmd *cobra.Command, source *string, without string) {
+	cmd.Flags().VarP((*oneSource)(source), "filename", "f",
+		"folder or file of manifests, YAML or JSON; - reads standard input ("+without+")")
+}
+
+// oneSource is a flag that may be given once: if the last of several won, policies would silently not count.
+type oneSource string
+
+func (s *oneSource) String() string { return string(*s) }
+func (s *oneSource) Type() string   { return "string" }
+func (s *oneSource) Set(source string) error {
+	if *s != "" {
+		return fmt.Errorf("only one folder or file is read, and %s is given already", *s)
+	}
+	*s = oneSource(source)
+	return nil
 }
 
 // Load reads manifests. The listed errors name what was left out.

@@ -47,8 +47,7 @@ Exit status: 0, or 2 for an error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return flags.print(cmd) },
 	}
-	cmd.Flags().StringVarP(&flags.source, "filename", "f", "",
-		"folder or file of manifests, YAML or JSON; - reads standard input (default the API server)")
+	AddSourceFlag(cmd, &flags.source, "default the API server")
 	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "",
 		"show only connections from or to workloads of this namespace")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "one of "+strings.Join(formatNames(), ", "))

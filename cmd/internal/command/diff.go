@@ -3,6 +3,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -64,12 +65,20 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 	case !slices.Contains([]string{"gained", "lost", "any"}, f.failOn):
 		return fmt.Errorf("--fail-on=%s: want gained, lost or any", f.failOn)
 	case len(f.sources) != 2 && (f.objects == nil || len(f.sources) != 1):
-		return fmt.Errorf("-f given %d times: want it twice, the old manifests and then the new ones",
-			len(f.sources))
+		return fmt.Errorf("-f given %s: want it twice, the old manifests and then the new ones",
+			counted(len(f.sources), "time", "times"))
+	case len(f.sources) == 2 && f.sources[0] == "-" && f.sources[1] == "-":
+		return errors.New("-f - given twice: standard input can be read once")
 	}
 	before, after, err := f.clusters(cmd)
 	if err != nil {
 		return err
+	}
+	for i, c := range []*policy.Cluster{before, after} {
+		if len(c.Pods) == 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "netpold: no pods found in %s; connectivity is about pods\n",
+				[]string{"OLD", "NEW"}[i])
+		}
 	}
 	diff := connectivity.Compare(connectivity.New(before), connectivity.New(after))
 	if err := format(cmd.OutOrStdout(), diff); err != nil {

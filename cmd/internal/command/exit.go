@@ -13,6 +13,11 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/netpold/netpold/translate/policy"
 )
 
 // Exit codes, as grep(1)'s.
@@ -58,6 +63,21 @@ func Interrupted(ctx context.Context) {
 		time.Sleep(time.Second)
 		os.Exit(ExitError)
 	})
+}
+
+// UnknownFlag returns err, the error of cmd's flags, with the nearest name for an unknown one.
+func UnknownFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	return fmt.Errorf("%w%s", err, policy.DidYouMean("--"+unknown.GetSpecifiedName(), names))
 }
 
 // PlainText returns text from elsewhere, such as a node or an API server, with "?" for whatever a terminal might act

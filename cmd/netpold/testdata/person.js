@@ -53,6 +53,18 @@ function why(word, label) {
   enter(`#panel select[aria-label="why ${word}"]`, [...select.options].find(o => o.text === label).value);
 }
 
+function torn() { // fails if a line begins with a comma, at whatever width
+  const panel = document.querySelector("#panel");
+  for (let width = 120; width < 400; width += 3) {
+    panel.style.width = width + "px";
+    for (const comma of panel.querySelectorAll(".link + span")) {
+      const before = comma.previousElementSibling.getBoundingClientRect();
+      if (comma.getClientRects()[0].top >= before.bottom) throw new Error("a line begins with a comma");
+    }
+  }
+  panel.style.width = "";
+}
+
 // What the page shows: one line for each thing.
 function seen() {
   const bright = [...document.querySelectorAll(".chosen .workload.on .name")].map(t => t.textContent).sort();

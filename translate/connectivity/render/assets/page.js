@@ -106,8 +106,10 @@
       else if (denied.length > 0) {
         const p = line(panel, "p", "denied: ", "closed");
         denied.forEach((n, i) => {
-          if (i > 0) p.append("span").text(", ");
-          line(p, "button", data.workloads[n].name, "link").on("click", () => pair(key, n));
+          const item = p.append("span").attr("class", "item"); // no line begins with its comma
+          line(item, "button", data.workloads[n].name, "link").on("click", () => pair(key, n));
+          if (i < denied.length - 1) item.append("span").text(",");
+          p.append("span").text(" ");
         });
       }
       const select = panel.append("select").attr("aria-label", "why " + other);
