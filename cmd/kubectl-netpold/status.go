@@ -51,6 +51,7 @@ Exit status: 0 yes, 1 no, 2 a node did not answer.`,
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	command.CompleteValues(cmd, "output", "text", "json")
 	return cmd
 }
 

@@ -32,6 +32,9 @@ func (t *tableFlags) add(cmd *cobra.Command) {
 		"after a policy change: keep established connections, or recheck each packet of their original direction")
 	cmd.Flags().StringVar(&t.podToNode, "pod-to-node", "filter",
 		"connections from a pod to its own node: filter by the pod's egress policies, or allow all")
+	command.CompleteValues(cmd, "deny", "drop", "reject")
+	command.CompleteValues(cmd, "established", "keep", "recheck")
+	command.CompleteValues(cmd, "pod-to-node", "filter", "allow")
 	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86,
 		"NFLOG group for denied packets; 0 turns logging off")
 	command.AddLimitFlags(cmd, &t.limits)

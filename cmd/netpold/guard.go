@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/guard"
@@ -29,6 +30,7 @@ func (f *guardFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.mode, "unknown-pods", "auto",
 		"traffic to and from this node's pod addresses that belong to no known pod: deny, allow, or auto (deny once "+
 			"the container runtime has reported a pod)")
+	command.CompleteValues(cmd, "unknown-pods", "deny", "allow", "auto")
 	cmd.Flags().StringSliceVar(&f.ranges, "pod-ranges", nil,
 		"CIDRs that only this node's pods use; needed if its Node has no podCIDRs")
 	cmd.Flags().StringSliceVar(&f.links, "pod-links", nil,

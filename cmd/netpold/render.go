@@ -5,12 +5,14 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/book"
+	"github.com/netpold/netpold/translate/policy"
 )
 
 func renderCommand() *cobra.Command {
@@ -43,6 +45,9 @@ Exit status: 0 everything compiled, 1 some rules were left out, 2 error.`,
 			errs = append(errs, state.Add(cluster)...)
 			for _, err := range errs {
 				fmt.Fprintln(cmd.ErrOrStderr(), "netpold:", err)
+			}
+			if !slices.ContainsFunc(cluster.Pods, func(p policy.Pod) bool { return p.Node == node }) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "netpold: no pod is on node %q\n", node)
 			}
 			ruleset := state.Complete()
 			for t := range state.Troubles() {

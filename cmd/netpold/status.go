@@ -53,6 +53,7 @@ Exit status: 0 in sync or in force, 1 not, 2 no daemon answers.`,
 	cmd.Flags().StringVar(&flags.listen, "listen", "",
 		"address of the daemon's endpoints (default the daemon of this network namespace)")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "text", "text or json")
+	command.CompleteValues(cmd, "output", "text", "json")
 	return cmd
 }
 

@@ -51,6 +51,7 @@ Exit status: 0, or 2 for an error.`,
 	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "",
 		"show only connections from or to workloads of this namespace")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "one of "+strings.Join(formatNames(), ", "))
+	CompleteValues(cmd, "output", formatNames()...)
 	objects.AddFlags(cmd)
 	return cmd
 }

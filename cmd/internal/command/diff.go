@@ -45,6 +45,8 @@ Exit status: 0 no change, 1 some change, 2 error. With --fail-on, all other chan
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "txt, md or json")
 	cmd.Flags().StringVar(&flags.failOn, "fail-on", "any",
 		"which changes make the exit status 1: gained, lost or any")
+	CompleteValues(cmd, "output", "txt", "md", "json")
+	CompleteValues(cmd, "fail-on", "gained", "lost", "any")
 	_ = cmd.MarkFlagRequired("filename") // fails only for an unknown flag
 	if objects != nil {
 		cmd.Use = "diff [-f OLD] -f NEW"

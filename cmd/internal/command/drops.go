@@ -34,6 +34,7 @@ func (f *DropsFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.Audit, "audit", false, "show what audited policies would block")
 	cmd.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "show only drops from or to pods of this namespace")
 	cmd.Flags().StringVarP(&f.Output, "output", "o", "text", "output format: text, or json (one object per line)")
+	CompleteValues(cmd, "output", "text", "json")
 	cmd.Flags().IntVar(&f.Top, "top", 0, "show only the `N` pairs that were blocked most")
 	cmd.Flags().Lookup("top").NoOptDefVal = "20"
 	cmd.MarkFlagsMutuallyExclusive("follow", "top")

@@ -91,3 +91,9 @@ func PlainText(text string) string {
 		return r
 	}, text)
 }
+
+// CompleteValues offers the values of a flag to the shell.
+func CompleteValues(cmd *cobra.Command, flag string, values ...string) {
+	complete := cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc(flag, complete) // fails only for an unknown flag
+}

@@ -29,6 +29,7 @@ func (f *FlowsFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "show only flows from or to pods of this namespace")
 	cmd.Flags().StringVarP(&f.Output, "output", "o", "txt",
 		"output format: txt, by workload, or json, by address (one object per line)")
+	CompleteValues(cmd, "output", "txt", "json")
 	cmd.Flags().DurationVar(&f.Since, "since", 0, "show only flows seen within this time, such as 10m")
 }
 

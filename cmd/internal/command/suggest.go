@@ -65,6 +65,7 @@ Exit status: 0 all observed connections stay allowed, 1 some do not, 2 error.`,
 	cmd.Flags().StringVar(&flags.external, "external", "exact",
 		"what to allow for outside and node addresses: exact, 24 (their /24, or /64 for IPv6), or any (the internet, "+
 			"or the private network of the address)")
+	CompleteValues(cmd, "external", "exact", "24", "any")
 	objects.AddFlags(cmd)
 	_ = cmd.MarkFlagRequired("namespace") // fails only for an unknown flag
 	return cmd
@@ -190,11 +191,14 @@ func (g *given) add(cmd *cobra.Command, source string) (isFlows bool, err error)
 	return true, nil
 }
 
-// startsFlows says whether a file begins with a JSON object that is not a manifest.
+// startsFlows says whether a file begins with a JSON object that is not a manifest, or is empty: nothing was observed.
 func startsFlows(r *bufio.Reader) bool {
 	head, err := r.Peek(r.Size())
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false
+	}
+	if len(bytes.TrimSpace(head)) == 0 {
+		return true
 	}
 	var object struct {
 		Kind string `json:"kind"`
