@@ -89,7 +89,7 @@ func takeTurns(t *testing.T, first, second version) {
 func (r *ride) tooEarly(program string) {
 	r.t.Helper()
 	out, err := r.run(exec.Command(program, "run", "--node=node-1", "--log-group=99", "--manifests="+r.folder()))
-	if err == nil || !strings.Contains(out, "another netpold is running on this node") {
+	if err == nil || !strings.Contains(out, "on this node (in this network namespace)") {
 		r.t.Errorf("a second netpold on the node: %v: %s", err, out)
 	}
 }
