@@ -45,12 +45,7 @@ const (
 // rules, and the kernel, which gets the rules of a changing cluster by incremental transactions.
 func TestRandom(t *testing.T) {
 	f := &fuzz{T: t, prober: prober.New(t)}
-	conn, err := kernel.Open(kernel.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	f.conn = conn
+	f.conn = open(t)
 	seed := *firstSeed
 	for ; f.flows < *flowCount && !t.Failed(); seed++ {
 		f.cluster(seed)

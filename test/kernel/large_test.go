@@ -119,12 +119,7 @@ const (
 )
 
 func newOtherWriter(t *testing.T) *otherWriter {
-	conn, err := kernel.Open(kernel.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	w := &otherWriter{T: t, conn: conn, table: nft.NewTable("other", "")}
+	w := &otherWriter{T: t, conn: open(t), table: nft.NewTable("other", "")}
 	w.set = w.table.Set("set", nft.SetType{Family: nft.IPv4}, "")
 	for range 10 {
 		table := nft.NewTable("unit", "")
@@ -134,12 +129,12 @@ func newOtherWriter(t *testing.T) *otherWriter {
 		}
 		tx := table.Take()
 		began, used := time.Now(), cpu.Thread()
-		if _, err := conn.Apply(t.Context(), tx); err != nil {
+		if _, err := w.conn.Apply(t.Context(), tx); err != nil {
 			t.Fatal(err)
 		}
 		w.unit, w.cpu = max(w.unit, time.Since(began)), max(w.cpu, cpu.Thread()-used)
 	}
-	if err := conn.DeleteTable(t.Context(), "unit"); err != nil {
+	if err := w.conn.DeleteTable(t.Context(), "unit"); err != nil {
 		t.Fatal(err)
 	}
 	return w

@@ -50,6 +50,19 @@ func TestCompareAllocatesNothingForEachPair(t *testing.T) {
 	}
 }
 
+// comparisonCost returns what it takes to compare two clusters, and how many pairs of workloads change.
+func comparisonCost(t *testing.T, old, changed *policy.Cluster) (allocations float64, pairs int) {
+	t.Helper()
+	before, after := connectivity.New(old), connectivity.New(changed)
+	var d *connectivity.Diff
+	allocations = testing.AllocsPerRun(1, func() { d = connectivity.Compare(before, after) })
+	for _, c := range d.Changes {
+		pairs += len(c.From.Workloads) * len(c.To.Workloads)
+	}
+	t.Logf("%.0f allocations, %d pairs", allocations, pairs)
+	return allocations, pairs
+}
+
 // Pairs that change for the same reasons have their causes worked out once.
 func TestCompareAsksForCausesOnce(t *testing.T) {
 	const pods = 1000
@@ -57,14 +70,7 @@ func TestCompareAsksForCausesOnce(t *testing.T) {
 	for i := range 20 {
 		changed.Policies[10*i].Spec.Ingress[0].Ports[0].Port = new(intstr.FromInt32(9999))
 	}
-	before, after := connectivity.New(old), connectivity.New(changed)
-	var d *connectivity.Diff
-	allocations := testing.AllocsPerRun(1, func() { d = connectivity.Compare(before, after) })
-	pairs := 0
-	for _, c := range d.Changes {
-		pairs += len(c.From.Workloads) * len(c.To.Workloads)
-	}
-	t.Logf("%.0f allocations, %d pairs", allocations, pairs)
+	allocations, pairs := comparisonCost(t, old, changed)
 	if pairs < pods || allocations > 150*pods { // it was 290
 		t.Errorf("%.0f allocations for %d pairs of workloads that change", allocations, pairs)
 	}
@@ -78,14 +84,7 @@ func TestCompareWhereAllPoliciesDiffer(t *testing.T) {
 	for i, np := range changed.Policies {
 		np.Spec.PodSelector = old.Policies[(i+1)%len(old.Policies)].Spec.PodSelector
 	}
-	before, after := connectivity.New(old), connectivity.New(changed)
-	var d *connectivity.Diff
-	allocations := testing.AllocsPerRun(1, func() { d = connectivity.Compare(before, after) })
-	pairs := 0
-	for _, c := range d.Changes {
-		pairs += len(c.From.Workloads) * len(c.To.Workloads)
-	}
-	t.Logf("%.0f allocations, %d pairs", allocations, pairs)
+	allocations, pairs := comparisonCost(t, old, changed)
 	if pairs < 10*pods || allocations > 8*float64(pairs) {
 		t.Errorf("%.0f allocations for %d pairs of workloads that change", allocations, pairs)
 	}

@@ -52,12 +52,7 @@ func newTrails(m *Matrix, same map[string]bool) *trails {
 }
 
 func (t *trails) number(s step) int32 {
-	n, known := t.ids[s]
-	if !known {
-		n = int32(len(t.steps))
-		t.ids[s], t.steps = n, append(t.steps, s)
-	}
-	return n
+	return sets.Number(t.ids, s, func() { t.steps = append(t.steps, s) })
 }
 
 // lead finds the trails from the classes of a profile to some classes.

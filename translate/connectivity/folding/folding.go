@@ -60,17 +60,13 @@ func New() *Folding {
 }
 
 func (f *Folding) stateOf(s state) StateID {
-	id, known := f.ids[s]
-	if !known {
-		id = StateID(len(f.states))
-		f.ids[s], f.states = id, append(f.states, s)
+	return sets.Number(f.ids, s, func() {
 		open := s.open
 		if !s.closed {
 			open = f.Union(open, s.left)
 		}
-		f.Opens = append(f.Opens, open)
-	}
-	return id
+		f.states, f.Opens = append(f.states, s), append(f.Opens, open)
+	})
 }
 
 // Next returns the state after a rule that matches, or after a tier.

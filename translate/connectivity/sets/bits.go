@@ -168,10 +168,10 @@ func (b Bitset) Near(i int) bool {
 }
 
 // Number returns the number of a key. For a new one, it calls add, which must append to the numbered list.
-func Number[K comparable](ids map[K]int, key K, add func()) int {
+func Number[K comparable, N ~int | ~int32](ids map[K]N, key K, add func()) N {
 	id, known := ids[key]
 	if !known {
-		id = len(ids)
+		id = N(len(ids))
 		ids[key] = id
 		add()
 	}

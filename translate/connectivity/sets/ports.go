@@ -235,13 +235,7 @@ func NewPortTable() *PortTable {
 
 // ID returns the id of a set.
 func (t *PortTable) ID(p Ports) PortsID {
-	key := p.Key()
-	id, known := t.ids[key]
-	if !known {
-		id = PortsID(len(t.Sets))
-		t.ids[key], t.Sets = id, append(t.Sets, p)
-	}
-	return id
+	return Number(t.ids, p.Key(), func() { t.Sets = append(t.Sets, p) })
 }
 
 // Union returns what is in either set.
