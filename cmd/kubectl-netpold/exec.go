@@ -136,7 +136,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 	cost := int64(len(p) + valueCost*(bytes.Count(p, []byte(","))+bytes.Count(p, []byte("\n"))))
 	switch b.cost += cost; {
 	case b.left.Add(-cost) < 0:
-		b.err = errors.New("left out: the nodes' answers are too long together")
+		b.err = errors.New("left out: together, the nodes' answers are too long")
 	case b.cost > maxAnswer:
 		b.err = errors.New("its answer is too long")
 	default:

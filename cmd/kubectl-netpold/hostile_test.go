@@ -69,7 +69,7 @@ func TestAnswersTogether(t *testing.T) {
 		{maxAnswer, failed, 0, failed.Error()},
 		{maxAnswer, nil, maxAnswer, ""},
 		{maxAnswer - 10, nil, maxAnswer - 10, ""},
-		{21, nil, 0, "left out: the nodes' answers are too long together"},
+		{21, nil, 0, "left out: together, the nodes' answers are too long"},
 		{20, nil, 20, ""},
 	} {
 		n, err := write(c.size, c.end)

@@ -41,7 +41,7 @@ func TestConnectivity(t *testing.T) {
 		"unknown format": {args: []string{"-f", shop, "-o", "png"}, exit: command.ExitError,
 			stderr: "--output=png: want one of dot, html, json, md, svg, txt"},
 		"two sources": {args: []string{"-f", shop, "-f", shop}, exit: command.ExitError,
-			stderr: "only one folder or file is read"},
+			stderr: "only one folder or file can be read"},
 		"typo": {args: []string{"-f", shop, "-n", "shpo"}, exit: command.ExitError,
 			stderr: "no namespace shpo (did you mean shop?)"},
 		"no server": {args: []string{"--kubeconfig", "none"}, exit: command.ExitError, stderr: "none: no such file"},

@@ -134,7 +134,7 @@ func TestCommands(t *testing.T) {
 			stdin: denied + strings.ReplaceAll(denied[strings.Index(denied, "---"):], "name: a", "name: b"), exit: 1,
 			stdout: "isolated by shop/a, shop/b, which allow nothing\n"},
 		"explain of two sources": {args: []string{"explain", "-f", good, "-f", bad, "shop/web", "shop/db:80"}, exit: 2,
-			stderr: "only one folder or file is read, and " + good + " is given already"},
+			stderr: "only one folder or file can be read, and " + good + " was already given"},
 		"render of two sources": {args: []string{"render", "-f", good, "-f", bad, "--node", "worker-1"}, exit: 2,
 			stderr: "only one folder or file"},
 		"unknown flag": {args: []string{"drops", "--folow"}, exit: 2,

@@ -33,7 +33,7 @@ func (s *oneSource) String() string { return string(*s) }
 func (s *oneSource) Type() string   { return "string" }
 func (s *oneSource) Set(source string) error {
 	if *s != "" {
-		return fmt.Errorf("only one folder or file is read, and %s is given already", *s)
+		return fmt.Errorf("only one folder or file can be read, and %s was already given", *s)
 	}
 	*s = oneSource(source)
 	return nil
