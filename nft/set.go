@@ -69,6 +69,9 @@ type Value struct {
 // Interval says whether the keys are intervals.
 func (t SetType) Interval() bool { return t.Fields == AddrRange || t.Fields == PortInterval }
 
+// OfPorts says whether keys are ports alone, and of no family.
+func (t SetType) OfPorts() bool { return t.Fields == PortInterval || t.Fields == Port }
+
 // room returns the size that a set needs for n elements; 0 if it grows.
 func (t SetType) room(n int) uint32 {
 	if n <= int(t.Size) || t.Size == 0 {

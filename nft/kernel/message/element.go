@@ -175,7 +175,7 @@ func verdictKind(v nft.Verdict) (expr.VerdictKind, error) {
 // AppendKey appends the key of an element to b as the kernel compares it: the parts in network byte order, each padded
 // to 4 bytes at its end. For an interval, that is the first address or port.
 func AppendKey(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
-	if t.Fields == nft.PortInterval || t.Fields == nft.Port {
+	if t.OfPorts() {
 		return binary.BigEndian.AppendUint16(b, k.Port), nil
 	}
 	b, err := appendAddr(b, t.Family, &k.Addr)

@@ -317,7 +317,7 @@ func (d *declaration) userData() []byte {
 
 // keyType returns the types of the parts of the keys of a set.
 func keyType(t nft.SetType) []nftables.SetDatatype {
-	if t.Fields == nft.PortInterval || t.Fields == nft.Port {
+	if t.OfPorts() {
 		return []nftables.SetDatatype{nftables.TypeInetService}
 	}
 	addr := nftables.TypeIPAddr

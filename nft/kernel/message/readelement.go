@@ -132,7 +132,7 @@ func before(a [16]byte) [16]byte {
 func (d *Elements) Key(v []byte) nft.Key {
 	var b [maxKey]byte
 	copy(b[:], v)
-	if d.Type.Fields == nft.PortInterval || d.Type.Fields == nft.Port {
+	if d.Type.OfPorts() {
 		return nft.Key{Port: binary.BigEndian.Uint16(b[:])}
 	}
 	n := addrLen(d.Type.Family)
