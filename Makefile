@@ -4,25 +4,25 @@ IMAGE     ?= netpold:latest
 PLATFORMS ?= linux/$(shell go env GOARCH)
 LINT      := .cache/bin/golangci-lint
 RELEASE   := .cache/bin/goreleaser .cache/bin/cyclonedx-gomod
-# What a release is for. Not arm: github.com/google/nftables does not compile where an int has 32 bits.
+# The platforms of a release. Not arm: github.com/google/nftables does not compile where an int has 32 bits.
 ALL       := linux/amd64 linux/arm64 linux/ppc64le linux/s390x linux/riscv64
-# What kubectl-netpold is for besides.
+# The other platforms of kubectl-netpold.
 WORKSTATIONS := darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 comma     := ,
 repository = $(patsubst %:$(call tag,$1),%,$1)
 tag        = $(lastword $(subst :, ,$1))
 BINARIES  := $(patsubst %,bin/%/netpold,$(if $(filter all,$(PLATFORMS)),$(ALL),$(subst $(comma), ,$(PLATFORMS))))
-# Where distributions keep nft, which ordinary users do not look into.
+# Distributions keep nft here, which is not in the path of ordinary users.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .PHONY: force help build test test-kernel test-cluster test-e2e demo bench microbench fuzz golden lint fmt
 .PHONY: test-kernels image push cross release-files snapshot clean
 
-# The modules beside the program's that have code.
+# The other modules that have code.
 NESTED := test/chart test/image test/programs/plot
 
-# The packages that have goroutines, and the race detector for them where there is a C compiler, which it needs.
+# The packages with goroutines are tested with the race detector, where there is the C compiler that it needs.
 CONCURRENT := ./cmd/... ./nft/kernel/... ./nft/nflog/... ./watch/...
 RACE       := $(shell command -v $$(go env CC) >/dev/null && echo -race)
 
@@ -32,10 +32,10 @@ help: ## Print this help
 build: ## Build bin/netpold and bin/kubectl-netpold, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -buildvcs=auto -o bin/ ./cmd/netpold ./cmd/kubectl-netpold
 
-test: ## Run the tests, those on the kernel in network namespaces of their own
+test: ## Run the tests; those that use the kernel make their own network namespaces
 	@test/setup/setup.sh test
 	go test -timeout 20m ./...
-	@# Not cached: what it reads is outside of its module.
+	@# Not cached, because the files it reads are outside its module.
 	go -C test/chart test -count 1 .
 	go -C test/image test .
 	go -C test/conformance test -count 1 .
@@ -47,20 +47,20 @@ test-kernel: ## Run the tests that need the kernel, uncached
 test-cluster: ## Run the tests against a real API server; builds it first, which takes minutes
 	go test -tags cluster -timeout 40m -count 1 ./test/cluster/...
 
-test-e2e: ## Install NETPOLD_IMAGE in the cluster of $KUBECONFIG, test it there and remove it; test/e2e says more
+test-e2e: ## Install NETPOLD_IMAGE in the cluster of $KUBECONFIG, test it there and remove it; see test/e2e
 	go test -tags e2e -timeout 2h -count 1 -v ./test/e2e $(E2E_ARGS)
 
-demo: ## Show netpold at work on this kernel, in namespaces of its own
+demo: ## Show netpold at work on this kernel, in its own network namespaces
 	@test/setup/setup.sh demo
 	@CGO_ENABLED=0 test/setup/build.sh -trimpath -buildvcs=auto -o bin/ ./cmd/netpold ./test/programs/demo
 	@bin/demo -netpold bin/netpold
 
-bench: build ## Measure this machine and write docs/benchmarks.md (BENCH=-quick: in two minutes, less exactly)
+bench: build ## Measure this machine and write docs/benchmarks.md (BENCH=-quick: two minutes, less exact)
 	@mkdir -p docs
 	go run ./test/programs/bench -out docs/benchmarks.json $(BENCH)
 	go -C test/programs/plot run . -in $(CURDIR)/docs/benchmarks.json -out $(CURDIR)/docs
 
-microbench: ## Run the benchmarks of the packages
+microbench: ## Run the packages' Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
 fuzz: ## Encode 100,000 random clusters, send a million flows through the kernel, fuzz each target (FUZZTIME=30s)
@@ -98,12 +98,12 @@ bin/linux/%/netpold: force
 test-kernels: ## Run the kernel tests on other kernels, in virtual machines (KERNELS="linux-image-….deb …")
 	test/kernels/run.sh $(or $(KERNELS),$(error KERNELS= names no kernel package; see test/kernels/run.sh))
 
-cross: ## Type-check and vet the programs and their tests for every platform of a release
+cross: ## Vet the programs and their tests for every platform of a release
 	@for p in $(ALL:linux/%=%); do echo $$p; CGO_ENABLED=0 GOOS=linux GOARCH=$$p go vet ./... || exit 1; done
 	@for p in $(WORKSTATIONS); do echo $$p; \
 	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go vet ./cmd/kubectl-netpold || exit 1; done
 
-release-files: ## Write the chart, and the manifests in one file, with the image's name to bin/release (IMAGE=…)
+release-files: ## Write to bin/release the chart and the manifests in one file, for the image IMAGE=…
 	@rm -rf bin/release bin/manifests && mkdir -p bin/release
 	cp -RL manifests bin/manifests
 	sed -i 's|^  repository: .*|  repository: $(call repository,$(IMAGE))|; s|^  tag: .*|  tag: $(call tag,$(IMAGE))|' \
@@ -113,7 +113,7 @@ release-files: ## Write the chart, and the manifests in one file, with the image
 	go -C test/chart tool helm package $(CURDIR)/bin/manifests/chart -d $(CURDIR)/bin/release
 	go -C test/chart tool kustomize build $(CURDIR)/bin/manifests >bin/release/netpold.yaml
 
-snapshot: $(RELEASE) ## Build in dist what a release has, without releasing
+snapshot: $(RELEASE) ## Build the files of a release in dist, without releasing
 	.cache/bin/goreleaser check
 	.cache/bin/goreleaser release --clean --snapshot --skip=sign
 

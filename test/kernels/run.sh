@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs netpold's tests of the kernel on other kernels, in virtual machines. Each argument is a kernel package of any
-# distribution (.deb, .rpm, .apk or .pkg.tar.*), several with commas between them where the kernel and its modules are
-# in packages of their own, or a folder of what was unpacked. The host needs qemu-system-x86_64, cpio, kmod, a static
-# busybox, nft and ip. The machine is amd64, has no network, and everything is in its memory. ARCH makes it another one
-# (s390x, …); then ROOT is a folder with that architecture's busybox, nft, ip and their libraries, as packages unpack.
+# Runs netpold's kernel tests on other kernels, in virtual machines. Each argument is a kernel package of any
+# distribution (.deb, .rpm, .apk or .pkg.tar.*), several separated by commas if the kernel and its modules are in
+# different packages, or a folder with such packages unpacked. The host needs qemu-system-x86_64, cpio, kmod, a static
+# busybox, nft and ip. The machine is amd64, has no network, and keeps everything in memory. ARCH chooses another
+# architecture (s390x, …); ROOT is then a folder with its busybox, nft, ip and their libraries, as packages unpack.
 #
 #   test/kernels/run.sh linux-image-6.1.0-45-cloud-amd64_6.1.170-1_amd64.deb
 #   PACKAGES="nft/kernel" FLAGS="-test.run=TestOwn" LOGS=yes test/kernels/run.sh /path/to/unpacked
-#   test/kernels/run.sh -n KERNEL     # makes the machine and does not start it
+#   test/kernels/run.sh -n KERNEL     # makes the machine but does not start it
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run=yes
@@ -17,7 +17,7 @@ if [[ ${1-} == -n ]]; then run= && shift; fi
 (($#)) || { echo "usage: $0 [-n] KERNEL..." >&2; exit 2; }
 read -ra packages <<<"${PACKAGES:-nft/kernel nft/nflog test/kernel test/faults test/drops}"
 read -ra flags <<<"${FLAGS-}"
-log=/dev/null # as the tests run: a machine that TIMEOUT ends has told of those that were done
+log=/dev/null # shows tests as they run, in case TIMEOUT ends the machine
 if [[ ${LOGS-} ]]; then log=/dev/console; fi
 arch=${ARCH:-amd64}
 case $arch in
@@ -26,7 +26,7 @@ amd64) qemu=qemu-system-x86_64 console="console=ttyS0" ;;
 esac
 for program in $qemu cpio depmod busybox nft ip; do
   [[ ! $run && $program == qemu* ]] || command -v "$program" >/dev/null ||
-    { echo "$0: the machine lacks $program" >&2; exit 1; }
+    { echo "$0: $program is not installed" >&2; exit 1; }
 done
 
 work=$(mktemp -d)
@@ -51,7 +51,7 @@ mkdir -p "$root"/tree/{translate,docs,nft} && cp -R translate/testdata "$root/tr
 cp docs/*.md "$root/tree/docs"
 cp nft/*.go "$root/tree/nft" # which a test of nft/kernel reads
 mkdir -p "$root/tree/manifests/base" && cp manifests/base/daemonset.yaml "$root/tree/manifests/base"
-# Some tests build netpold, one of them that of the last release, and get what was built here.
+# Some tests build netpold, one of them the last release; they get the binaries built here.
 last=$(sed -n 's/^const lastRelease = "\(.*\)"/\1/p' test/faults/takeover_test.go)
 if [[ " ${packages[*]} " == *" test/faults "* ]] && git cat-file -e "$last^{commit}" 2>/dev/null; then
   mkdir "$work/last" && git archive "$last" | tar -x -C "$work/last"
@@ -82,7 +82,7 @@ export PATH=/sbin:/bin:/usr/sbin HOME=/tmp
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
 mkdir -p /dev/shm /run/netns
-# Memory cgroups: of version 2, unless that does not tell the kernel's memory, as before Linux 5.18.
+# Memory cgroups: version 2, unless it does not report the kernel's memory, as before Linux 5.18.
 mount -t cgroup2 cgroup /sys/fs/cgroup && echo +memory >/sys/fs/cgroup/cgroup.subtree_control && mkdir /sys/fs/cgroup/t
 if grep -q '^kernel ' /sys/fs/cgroup/t/memory.stat; then rmdir /sys/fs/cgroup/t; else
   rmdir /sys/fs/cgroup/t; echo -memory >/sys/fs/cgroup/cgroup.subtree_control; umount /sys/fs/cgroup
@@ -126,7 +126,7 @@ unpack() {
   esac
 }
 
-# modules copies what the tests need of a kernel's modules, with what that needs, and lists them in the order to load.
+# modules copies the kernel modules that the tests need, with their dependencies, and lists them in loading order.
 modules() {
   local base=$1 version=$2
   depmod -b "$base" "$version"
@@ -163,7 +163,7 @@ for kernel; do
   (cd "$root" && find . | cpio -o -H newc --quiet) | gzip -1 >"$work/initrd"
   echo "$kernel: Linux $version, $(wc -l <"$root/modules") modules, $(du -m "$work/initrd" | cut -f1) MB"
   [[ $run ]] || continue
-  accelerator=tcg,thread=single # a /dev/kvm without VMX or SVM is not for kernels of distributions
+  accelerator=tcg,thread=single # distribution kernels need VMX or SVM behind /dev/kvm
   if [[ -w /dev/kvm && $arch == amd64 ]] && grep -qwE 'vmx|svm' /proc/cpuinfo; then accelerator=kvm; fi
   timeout "${TIMEOUT:-5400}" $qemu -accel "$accelerator" -cpu max -smp 2 -m 4096 -nodefaults -no-reboot \
     -display none -nic none -kernel "$image" -initrd "$work/initrd" \

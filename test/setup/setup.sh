@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs what `make demo` or `make test` needs and the machine lacks, by the distribution's package manager. Who may
-# not install is told what to install, and nothing is begun. Usage: setup.sh demo|test|ci
+# Installs what `make demo` or `make test` needs and this machine lacks, with the distribution's package manager. Users
+# who may not install packages are told which ones they need. Usage: setup.sh demo|test|ci
 set -eu
 
-# lacks says whether no program of that name is there. The ip of busybox cannot make what we need.
+# lacks says whether a program is missing. The ip of busybox cannot do what we need.
 lacks() {
   case $1 in
   ip) ! ip -V 2>/dev/null | grep -q iproute2 ;;
@@ -15,7 +15,7 @@ lacks() {
   esac
 }
 
-# package prints the package of a program, by the package manager $manager.
+# package prints the name of a program's package for the package manager $manager.
 package() {
   case $manager/$1 in
   dnf/ip) echo iproute ;;
@@ -64,23 +64,23 @@ zypper) install="zypper --non-interactive --quiet install$packages" ;;
 apk) install="apk add --quiet$packages" ;;
 pacman) install="pacman -Sy --noconfirm --needed$packages" ;;
 *)
-  echo "this needs, and the machine lacks:$missing" >&2
+  echo "missing programs:$missing" >&2
   exit 1
   ;;
 esac
 if [ "$(id -u)" != 0 ]; then
-  printf 'this needs, and the machine lacks:%s. Install it, as root:\n\n    %s\n\n' "$missing" "$install" >&2
+  printf 'missing programs:%s. Install them, as root:\n\n    %s\n\n' "$missing" "$install" >&2
   exit 1
 fi
-echo "installing what the machine lacks:$packages" >&2
+echo "installing missing packages:$packages" >&2
 for try in 1 2 3; do # mirrors have bad moments
   if (eval "$install") >/dev/null; then break; fi
   if [ $try = 3 ]; then exit 1; fi
 done
-hash -r # what was found elsewhere before
+hash -r # forget where programs were before
 for program in $missing; do
   if lacks "$program"; then
-    echo "the machine still lacks $program after: $install" >&2
+    echo "$program is still missing after: $install" >&2
     exit 1
   fi
 done

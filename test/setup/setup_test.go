@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// fakes are programs for a machine of our own: what they print tells of what the script did.
+// fakes are the programs of a fake machine: their output shows what the script did.
 var fakes = map[string]string{
 	"ip":      "echo ip utility, iproute2-6.1.0",
 	"busybox": "echo BusyBox v1.36",
@@ -48,12 +48,12 @@ func TestSetup(t *testing.T) {
 			has:      []string{"go", "ip", "nft", "promtool", "make", "google-chrome", "apt-get"},
 			installs: "recommends gcc libc6-dev\n"},
 		"an ordinary user": {what: "test", has: []string{"go", "ip", "promtool", "apt-get"}, uid: "1000",
-			fails: true, says: "lacks: nft. Install it, as root:\n\n    apt-get update"},
+			fails: true, says: "missing programs: nft. Install them, as root:\n\n    apt-get update"},
 		"no package manager": {what: "demo", has: []string{"go"}, uid: "0", fails: true,
-			says: "the machine lacks: ip"},
+			says: "missing programs: ip"},
 		"what is that": {what: "tests", has: []string{"go"}, uid: "0", fails: true, says: "usage: "},
 		"installed and not there": {what: "demo", has: []string{"go", "apt-get"}, uid: "0", fails: true,
-			says: "the machine still lacks ip", installs: "iproute2"},
+			says: "ip is still missing", installs: "iproute2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -61,7 +61,7 @@ func TestSetup(t *testing.T) {
 			// A package manager that installs, except where the test is about one that does not.
 			manager := `echo "$0 $*" >>` + log + "\nmkdir -p " + dir + "/later\ncp " + dir + "/spare/* " +
 				dir + "/later\n"
-			if strings.HasSuffix(tc.says, "still lacks ip") {
+			if strings.HasSuffix(tc.says, "still missing") {
 				manager = `echo "$0 $*" >>` + log + "\n"
 			}
 			for _, program := range append(tc.has, "id") {
