@@ -151,7 +151,7 @@ func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.Namespa
 	}
 	iso.name = iso.placed.Chain
 	if k.Audit && q == nil {
-		s.frame.OpenAudit(k.Direction)
+		s.frame.UseAudit(k.Direction, 1)
 	}
 	s.isolations[key], s.chains[iso.name] = iso, iso
 	s.noteQuarantined(iso)
@@ -191,7 +191,7 @@ func (iso *isolation) discard(s *State) {
 	delete(s.dirtyChains, iso)
 	iso.placed.Remove()
 	if iso.kind.Audit && !iso.unaudited() {
-		s.frame.CloseAudit(iso.kind.Direction)
+		s.frame.UseAudit(iso.kind.Direction, -1)
 	}
 }
 

@@ -151,16 +151,16 @@ func (s *State) standInList(w tier.Written) *list {
 		if l.unaudited() {
 			return l // it is left out
 		}
-		s.open(l)
+		s.useTier(l.Place, 1)
 		s.table.SetChain(&nft.Chain{Name: l.name, Rules: s.frame.TierRefuse(w.Tier, w.Direction),
 			Comment: w.Tier.String() + ": quarantined, everything is denied"})
 	}
 	return l
 }
 
-// open makes the frame provide what the list needs.
-func (s *State) open(l *list) {
-	if s.frame.OpenTier(l.Tier, l.Direction) {
+// useTier adds a user (by 1, or -1) of what the frame has for lists at a place.
+func (s *State) useTier(at tier.Place, by int) {
+	if s.frame.UseTier(at.Tier, at.Direction, by) {
 		s.retail()
 	}
 }
@@ -173,7 +173,7 @@ func (s *State) newList(w tier.Written) *list {
 	}
 	rules := w.Rules()
 	s.lists[l.key] = l
-	s.open(l)
+	s.useTier(l.Place, 1)
 	for i, r := range rules {
 		for _, peer := range r.Peers {
 			sel := s.selectorOf(peer)
@@ -372,8 +372,8 @@ func (l *list) discard(s *State) {
 	s.table.DeleteChain(l.name)
 	delete(s.lists, l.key)
 	s.troubleVersion++
-	if !l.unaudited() && s.frame.CloseTier(l.Tier, l.Direction) {
-		s.retail()
+	if !l.unaudited() {
+		s.useTier(l.Place, -1)
 	}
 }
 

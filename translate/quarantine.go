@@ -199,7 +199,7 @@ func (s *State) Ownership() *aside.Ownership {
 		owners = append(owners, aside.Owner{Key: aside.ListKey(l.key), Chain: l.name,
 			Kind: l.kind(), StandsIn: l.quarantine != nil, Addresses: index.LocalAddresses(l.users)})
 	}
-	return aside.NewOwnership(s.table, owners, s.quarantines, func(d policy.Direction, a netip.Addr) bool {
+	return aside.NewOwnership(s.frame, owners, s.quarantines, func(d policy.Direction, a netip.Addr) bool {
 		return s.isolationAt(d, a) != nil || s.listAt(d, a) != nil
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
-	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -34,12 +33,12 @@ type Ownership struct {
 	weight  map[string]int
 }
 
-// NewOwnership returns which owner owns what in a table; decided says whether an owner has an address in a direction.
-// Its cost is proportional to the whole table.
-func NewOwnership(t *nft.Table, owners []Owner, b Book, decided func(policy.Direction, netip.Addr) bool) *Ownership {
+// NewOwnership returns which owner owns what in the table of a frame; decided says whether an owner has an address in a
+// direction. Its cost is proportional to the whole table.
+func NewOwnership(fr *frame.Frame, owners []Owner, b Book, decided func(policy.Direction, netip.Addr) bool) *Ownership {
 	o := &Ownership{b, owners, decided, make(map[string][]string), make(map[string][]string), make(map[string]int)}
 	for _, owner := range owners {
-		reached := trace.Reach(t, owner.Chain, frame.Shared)
+		reached := fr.Reach(owner.Chain)
 		key := owner.Key
 		if owner.StandsIn {
 			key = ""

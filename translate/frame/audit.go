@@ -4,7 +4,6 @@ package frame
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/netpold/netpold/nft"
@@ -30,11 +29,15 @@ func passMap(d policy.Direction, f nft.Family) string    { return passChain(d) +
 // OfAudit says whether a chain or set is one that all auditing isolations lead to, and in which direction.
 func OfAudit(name string) (policy.Direction, bool) {
 	for _, d := range policy.Directions() {
-		names := []string{auditChain(d), auditExemptChain(d), passChain(d)}
-		for _, f := range nft.Families() {
-			names = append(names, auditedSet(d, f), passMap(d, f))
+		names := []string{
+			auditChain(d), auditExemptChain(d), passChain(d), adminChain(AuditAdmin, d),
+			shadowChain(nft.Forward, d), shadowChain(nft.Input, d),
+			tierDenyChain(AuditAdmin, d), tierDenyChain(AuditBaseline, d),
 		}
-		names = append(names, shadowNames(d)...)
+		for _, f := range nft.Families() {
+			names = append(names, auditedSet(d, f), passMap(d, f), shadowMap(d, f), adminMap(AuditAdmin, d, f),
+				tierSet(AuditAdmin, d, f), tierSet(AuditBaseline, d, f))
+		}
 		if slices.Contains(names, name) {
 			return d, true
 		}
@@ -65,72 +68,29 @@ func AuditedSets() []DeniedSet {
 	return append(sets, tierSets(AuditAdmin, AuditBaseline)...)
 }
 
-// OpenAudit adds a user of what a direction's auditing isolations lead to; call it before making the isolation.
-func (fr *Frame) OpenAudit(d policy.Direction) {
-	fr.audits[d]++
-	if fr.audits[d] > 1 {
+// UseAudit adds users (by 1, or -1) of what a direction's auditing isolations lead to: before one is made, or after it
+// is gone.
+func (fr *Frame) UseAudit(d policy.Direction, by int) { fr.use(&fr.audits[d], by) }
+
+// audit makes what a direction's auditing isolations lead to.
+func (fr *Frame) audit(d policy.Direction) {
+	if fr.audits[d] == 0 {
 		return
 	}
 	on := nft.GotoChain(passChain(d))
-	count := &nft.Chain{Name: auditChain(d),
-		Comment: "what audited policies would deny; counts it in the pod's element"}
-	exempt := &nft.Chain{Name: auditExemptChain(d), Comment: "what no policy could block",
-		Rules: []nft.Rule{nft.R(nft.NeighbourDiscovery{}, on)}}
+	var count, pass []nft.Rule
 	for _, f := range nft.Families() {
-		typ := nft.SetType{Family: f, Fields: nft.Addr, Counter: true}
-		counts := fr.table.Set(auditedSet(d, f), typ, "packets that would be denied, by pod of this node")
-		count.Rules = append(count.Rules, nft.R(nft.LookupIn(PodSide(d), counts)))
-		self := nft.LookupIn(nft.Source, fr.table.FindSet(selfSet(f)))
-		exempt.Rules = append(exempt.Rules, nft.R(self, on))
-	}
-	count.Rules = append(count.Rules, nft.R(on))
-	fr.table.SetChain(count)
-	fr.table.SetChain(exempt)
-	fr.setPass(d)
-	fr.regardWay()
-}
-
-// setPass makes or deletes what leads on from auditing isolations.
-func (fr *Frame) setPass(d policy.Direction) {
-	c := &nft.Chain{Name: passChain(d), Comment: "goes on as without audited policies"}
-	for _, f := range nft.Families() {
-		if fr.audits[d] == 0 || fr.tiers[Baseline][d] == 0 {
-			fr.table.DeleteSet(passMap(d, f))
-			continue
+		pods := fr.pods[d][f]
+		pods.audited = fr.set(auditedSet(d, f), counterType(f), "packets that would be denied, by pod of this node")
+		count = append(count, nft.R(nft.LookupIn(PodSide(d), pods.audited)))
+		if fr.tiers[Baseline][d] > 0 {
+			pods.pass = fr.set(passMap(d, f), podsType(f), "audited pods that tier Baseline has rules for")
+			pass = append(pass, nft.R(nft.LookupIn(PodSide(d), pods.pass)))
 		}
-		baseline := fr.table.Set(passMap(d, f), podsType(f),
-			"audited pods that tier Baseline has rules for")
-		c.Rules = append(c.Rules, nft.R(nft.LookupIn(PodSide(d), baseline)))
 	}
-	if fr.audits[d] == 0 {
-		fr.table.DeleteChain(c.Name)
-		return
-	}
-	c.Rules = append(c.Rules, nft.R(Allow(d)))
-	fr.table.SetChain(c)
-}
-
-// CloseAudit takes back one [Frame.OpenAudit]; call it after its user is gone.
-func (fr *Frame) CloseAudit(d policy.Direction) {
-	fr.audits[d]--
-	if fr.audits[d] > 0 {
-		return
-	}
-	for _, f := range nft.Families() {
-		fr.table.DeleteSet(auditedSet(d, f))
-	}
-	fr.table.DeleteChain(auditChain(d))
-	fr.table.DeleteChain(auditExemptChain(d))
-	fr.setPass(d)
-	fr.regardWay()
-}
-
-// setAudit sends an audited pod's traffic, by its address, on to its rules of tier Baseline, if it has any.
-func (fr *Frame) setAudit(d policy.Direction, a netip.Addr, text string, way Way) {
-	if fr.audits[d] == 0 || fr.tiers[Baseline][d] == 0 {
-		return
-	}
-	v := nft.Value{Verdict: nft.GotoChain(way.Tiers[Baseline]), Comment: text}
-	put(fr.table.FindSet(passMap(d, nft.FamilyOf(a))), a, v,
-		way.Audit && way.audits() && way.Tiers[Baseline] != "")
+	fr.chain(auditChain(d), "what audited policies would deny; counts it in the pod's element",
+		append(count, nft.R(on))...)
+	fr.chain(auditExemptChain(d), "what no policy could block",
+		append([]nft.Rule{nft.R(nft.NeighbourDiscovery{}, on)}, fr.toItself(on)...)...)
+	fr.chain(passChain(d), "goes on as without audited policies", append(pass, nft.R(Allow(d)))...)
 }

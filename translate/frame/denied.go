@@ -19,26 +19,47 @@ type DeniedSet struct {
 	Audit     bool   // counts what would be denied if audited policies were enforced
 }
 
-// DeniedSets returns the counting sets of every table.
-func DeniedSets() []DeniedSet {
+// counterType is the type of a set that counts by addresses.
+func counterType(f nft.Family) nft.SetType {
+	return nft.SetType{Family: f, Fields: nft.Addr, Counter: true}
+}
+
+// eachSet returns the sets that one returns for each direction and family.
+func eachSet(one func(d policy.Direction, f nft.Family) DeniedSet) []DeniedSet {
 	var sets []DeniedSet
 	for _, d := range policy.Directions() {
 		for _, f := range nft.Families() {
-			typ := nft.SetType{Family: f, Fields: nft.Addr, Counter: true}
-			sets = append(sets, DeniedSet{Name: deniedSet(d, f), Type: typ, Direction: d, Tier: "NetworkPolicy"})
+			sets = append(sets, one(d, f))
 		}
 	}
 	return sets
 }
 
+// DeniedSets returns the counting sets of every table.
+func DeniedSets() []DeniedSet {
+	return eachSet(func(d policy.Direction, f nft.Family) DeniedSet {
+		return DeniedSet{Name: deniedSet(d, f), Type: counterType(f), Direction: d, Tier: "NetworkPolicy"}
+	})
+}
+
 // UnknownSets returns the sets that count the guard's drops. A table has them while it has a guard.
 func UnknownSets() []DeniedSet {
+	return eachSet(func(d policy.Direction, f nft.Family) DeniedSet {
+		typ := nft.SetType{Family: f, Fields: nft.AddrRange, Counter: true}
+		return DeniedSet{Name: unknownChain(d) + "-" + f.String(), Type: typ, Direction: d}
+	})
+}
+
+// tierSets returns the sets that count what tiers deny, or would. A table has those of a tier and direction while pods
+// of the node are subjects.
+func tierSets(tiers ...Tier) []DeniedSet {
 	var sets []DeniedSet
-	for _, d := range policy.Directions() {
-		for _, f := range nft.Families() {
-			typ := nft.SetType{Family: f, Fields: nft.AddrRange, Counter: true}
-			sets = append(sets, DeniedSet{Name: unknownChain(d) + "-" + f.String(), Type: typ, Direction: d})
-		}
+	for _, t := range tiers {
+		sets = append(sets, eachSet(func(d policy.Direction, f nft.Family) DeniedSet {
+			return DeniedSet{
+				Name: tierSet(t, d, f), Type: counterType(f), Direction: d, Tier: t.String(), Audit: t.Audit(),
+			}
+		})...)
 	}
 	return sets
 }
@@ -46,5 +67,5 @@ func UnknownSets() []DeniedSet {
 // CountingSets returns all sets that count what is or would be denied: those of isolated pods, the guard, the tiers,
 // and audited pods.
 func CountingSets() []DeniedSet {
-	return slices.Concat(DeniedSets(), UnknownSets(), TierSets(), AuditedSets())
+	return slices.Concat(DeniedSets(), UnknownSets(), tierSets(Admin, Baseline), AuditedSets())
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate/observe"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -41,21 +42,23 @@ type Options struct {
 	TwoWays bool
 }
 
-// Frame is the part of a table that does not depend on the policies.
+// Frame is the part of a table that does not depend on the rules of policies.
 type Frame struct {
 	table   *nft.Table
 	options Options
 
-	tiers  [4][2]int // users of [Frame.OpenTier], by tier and direction
-	audits [2]int    // users of [Frame.OpenAudit], by direction
-
-	refused int // sets of addresses that the kernel refuses in the dispatch maps
+	// What it depends on. The frame is written anew when any of this changes.
+	tiers   [4][2]int                // users, by tier and direction
+	audits  [2]int                   // users of what auditing isolations lead to, by direction
+	refused [2]map[netip.Addr]string // addresses that the kernel refuses in the dispatch maps, and their pods
+	guard   policy.Guard
 
 	observed []netip.Prefix // ranges whose connections are counted
+	listed   bool           // the dispatch maps include pods that no policy selects
 
-	apart  bool         // ingress has a base chain of its own
-	listed bool         // the dispatch maps include pods that no policy selects
-	guard  policy.Guard // as in the rules
+	chains map[string]struct{} // names
+	sets   map[string]*nft.Set
+	pods   [2]map[nft.Family]*podSets // by direction
 }
 
 // roomForPods is how many IPv4 addresses of pods the maps have room for at first, several times as many as kubelets
@@ -81,70 +84,119 @@ func podsType(f nft.Family) nft.SetType {
 func New(t *nft.Table, o Options) *Frame {
 	fr := &Frame{table: t, options: o}
 	for _, d := range policy.Directions() {
-		for _, f := range nft.Families() {
-			t.Set(podsMap(d, f), podsType(f),
-				"pods of this node, to where their "+d.String()+" is decided")
-		}
-		t.SetChain(fr.denyChain(d))
+		fr.refused[d] = make(map[netip.Addr]string)
 	}
-	for _, f := range nft.Families() {
-		t.Set(selfSet(f), nft.SetType{Family: f, Fields: nft.AddrAddr}, "isolated pods, each to itself")
-	}
-	fr.setAlways(alwaysChain, accept())
 	if o.Observe > 0 {
 		observe.Add(t, o.Observe)
 		observe.SetPods(t, nil)
 	}
-	fr.setWay()
+	fr.write()
 	return fr
 }
 
-// setAlways makes a chain of what no policy can block; self is the verdict for a pod to itself.
-func (fr *Frame) setAlways(name string, self nft.Verdict) {
-	always := &nft.Chain{
-		Name: name, Comment: "what no policy can block",
-		Rules: []nft.Rule{nft.R(nft.NeighbourDiscovery{}, accept())},
-	}
+// write makes the chains and sets that the frame should have, and deletes the others that it had.
+func (fr *Frame) write() {
+	chains, sets := fr.chains, fr.sets
+	fr.chains, fr.sets = make(map[string]struct{}), make(map[string]*nft.Set)
 	for _, f := range nft.Families() {
-		always.Rules = append(always.Rules, nft.R(nft.LookupIn(nft.Source, fr.table.FindSet(selfSet(f))), self))
+		fr.set(selfSet(f), nft.SetType{Family: f, Fields: nft.AddrAddr}, "isolated pods, each to itself")
 	}
-	fr.table.SetChain(always)
+	fr.always(alwaysChain, accept())
+	if fr.ingressTiers() {
+		fr.always(alwaysEgressChain, Allow(policy.Egress))
+	}
+	fr.exempt()
+	for _, d := range policy.Directions() {
+		fr.pods[d] = map[nft.Family]*podSets{nft.IPv4: {}, nft.IPv6: {}}
+		fr.dispatched(d)
+		fr.refuse(d)
+		fr.unknown(d)
+		for _, t := range AllTiers() {
+			fr.tier(t, d)
+		}
+		fr.audit(d)
+		fr.shadow(d)
+	}
+	fr.way()
+	for name := range chains {
+		if _, still := fr.chains[name]; !still {
+			fr.table.DeleteChain(name)
+		}
+	}
+	for name := range sets {
+		if fr.sets[name] == nil {
+			fr.table.DeleteSet(name)
+		}
+	}
 }
 
-// setWay makes the chains that every packet passes, with the guard if there is one.
-func (fr *Frame) setWay() {
-	for _, d := range policy.Directions() {
-		fr.setUnknown(d)
+// use adds users (by 1, or -1) of a part of the frame that exists as long as it has any.
+func (fr *Frame) use(users *int, by int) {
+	before := *users
+	*users += by
+	if min(before, *users) == 0 {
+		fr.write()
 	}
-	forward, ingress := slices.Concat(fr.early(nft.Forward), fr.dispatch(policy.Egress)), fr.dispatch(policy.Ingress)
-	if fr.apart = fr.wantApart(); fr.apart {
-		fr.table.SetChain(&nft.Chain{
-			Name: forwardIngressChain, Comment: "to the pods of this node",
-			Base: &nft.Base{Hook: nft.Forward, Priority: ingressApart}, Rules: slices.Concat(fr.established(), ingress),
-		})
-		ingress = nil
+}
+
+// chain makes a chain of the frame.
+func (fr *Frame) chain(name, comment string, rules ...nft.Rule) {
+	fr.base(nil, name, comment, rules...)
+}
+
+// base makes a base chain of the frame.
+func (fr *Frame) base(b *nft.Base, name, comment string, rules ...nft.Rule) {
+	fr.chains[name] = struct{}{}
+	fr.table.SetChain(&nft.Chain{Name: name, Comment: comment, Base: b, Rules: rules})
+}
+
+// set makes a set of the frame.
+func (fr *Frame) set(name string, typ nft.SetType, comment string) *nft.Set {
+	fr.sets[name] = fr.table.Set(name, typ, comment)
+	return fr.sets[name]
+}
+
+// Reach returns what the chain of an isolation, or of a list of a tier, leads to, except for the frame's chains.
+func (fr *Frame) Reach(chain string) trace.Reached {
+	return trace.Reach(fr.table, chain, func(chain string) bool {
+		_, of := fr.chains[chain]
+		return of
+	})
+}
+
+// always makes a chain of what no policy can block; self is the verdict for a pod to itself.
+func (fr *Frame) always(name string, self nft.Verdict) {
+	rules := []nft.Rule{nft.R(nft.NeighbourDiscovery{}, accept())}
+	fr.chain(name, "what no policy can block", append(rules, fr.toItself(self)...)...)
+}
+
+// toItself returns the rules for what a pod sends to itself.
+func (fr *Frame) toItself(v nft.Verdict) []nft.Rule {
+	var rules []nft.Rule
+	for _, f := range nft.Families() {
+		rules = append(rules, nft.R(nft.LookupIn(nft.Source, fr.sets[selfSet(f)]), v))
+	}
+	return rules
+}
+
+// dispatched makes the maps that dispatch packets to the isolations of a direction, and the chain in which these end.
+// That counts per pod: a set keeps its counts when an isolation's chain changes, or the pod gets another isolation.
+func (fr *Frame) dispatched(d policy.Direction) {
+	rules := fr.countDenied()
+	for _, f := range nft.Families() {
+		pods := fr.pods[d][f]
+		pods.dispatch = fr.set(podsMap(d, f), podsType(f),
+			"pods of this node, to where their "+d.String()+" is decided")
+		pods.denied = fr.set(deniedSet(d, f), counterType(f), "packets that were denied, by pod of this node")
+		rules = append(rules, nft.R(nft.LookupIn(PodSide(d), pods.denied)))
+	}
+	if fr.options.Deny == nft.Reject {
+		rules = append(rules, nft.R(nft.Ports{{Proto: nft.TCP, First: 0, Last: 65535}}, nft.Verdict{Kind: nft.Reset}),
+			nft.R(nft.Verdict{Kind: nft.Reject}))
 	} else {
-		fr.table.DeleteChain(forwardIngressChain)
+		rules = append(rules, nft.R(nft.Verdict{Kind: nft.Drop}))
 	}
-	fr.table.SetChain(&nft.Chain{
-		Name: ingressChain, Comment: "where egress isolations send what they allow",
-		Rules: append(slices.Clone(ingress), nft.R(accept())),
-	})
-	fr.table.SetChain(&nft.Chain{
-		Name: forwardChain, Comment: "from and to the pods of this node", Base: &nft.Base{Hook: nft.Forward},
-		Rules: append(forward, ingress...),
-	})
-	input := &nft.Chain{
-		Name: inputChain, Comment: "from the pods of this node to the node itself", Base: &nft.Base{Hook: nft.Input},
-		Rules: fr.early(nft.Input),
-	}
-	switch {
-	case fr.options.PodToNode != policy.AllowPodToNode:
-		input.Rules = append(input.Rules, fr.dispatch(policy.Egress)...)
-	case fr.options.Observe == 0:
-		return
-	}
-	fr.table.SetChain(input)
+	fr.chain(denyChain(d), "what no policy allows; counts it in the pod's element", rules...)
 }
 
 // The priorities of base chains after those at 0. Audited ClusterNetworkPolicies for egress see what egress lets
@@ -155,20 +207,35 @@ const (
 	ingressAudited = 3
 )
 
-// wantApart says whether ingress should have its own base chain, see [Options]. It also should if a way has more than
-// two isolations, as the kernel allows 16 chains below a base chain, and after what is audited of egress. What is
-// audited of ingress comes last in any case. And if an address is refused: egress accepts what a pod sends to itself,
-// and ingress must still be asked.
-func (fr *Frame) wantApart() bool {
-	return fr.options.TwoWays || fr.tiers[Admin] != [2]int{} || fr.tiers[Baseline] != [2]int{} ||
-		fr.shadows(policy.Egress) || fr.audits != [2]int{} || fr.refused > 0
+// way makes the chains that every packet passes, with the guard if there is one.
+func (fr *Frame) way() {
+	forward, ingress := slices.Concat(fr.early(nft.Forward), fr.dispatch(policy.Egress)), fr.dispatch(policy.Ingress)
+	if fr.apart() {
+		fr.base(&nft.Base{Hook: nft.Forward, Priority: ingressApart}, forwardIngressChain, "to the pods of this node",
+			slices.Concat(fr.established(), ingress)...)
+		ingress = nil
+	}
+	fr.chain(ingressChain, "where egress isolations send what they allow",
+		append(slices.Clone(ingress), nft.R(accept()))...)
+	fr.base(&nft.Base{Hook: nft.Forward}, forwardChain, "from and to the pods of this node",
+		append(forward, ingress...)...)
+	input := fr.early(nft.Input)
+	switch {
+	case fr.options.PodToNode != policy.AllowPodToNode:
+		input = append(input, fr.dispatch(policy.Egress)...)
+	case fr.options.Observe == 0:
+		return
+	}
+	fr.base(&nft.Base{Hook: nft.Input}, inputChain, "from the pods of this node to the node itself", input...)
 }
 
-// regardWay rebuilds the way if ingress gets or loses its own base chain.
-func (fr *Frame) regardWay() {
-	if fr.apart != fr.wantApart() {
-		fr.setWay()
-	}
+// apart says whether ingress should have its own base chain, see [Options]. It also should if a way has more than two
+// isolations, as the kernel allows 16 chains below a base chain, and after what is audited of egress. What is audited
+// of ingress comes last in any case. And if an address is refused: egress accepts what a pod sends to itself, and
+// ingress must still be asked.
+func (fr *Frame) apart() bool {
+	return fr.options.TwoWays || fr.tiers[Admin] != [2]int{} || fr.tiers[Baseline] != [2]int{} ||
+		fr.shadows(policy.Egress) || fr.audits != [2]int{} || len(fr.refused[0])+len(fr.refused[1]) > 0
 }
 
 // dispatch returns the rules that send a packet to its pod's rules of tier Admin in a direction, which return if they
@@ -179,10 +246,10 @@ func (fr *Frame) dispatch(d policy.Direction) []nft.Rule {
 		rules = append(rules, nft.R(nft.JumpTo(adminChain(Admin, d))))
 	}
 	for _, f := range nft.Families() {
-		if set := fr.table.FindSet(refusedSet(d, f)); set != nil {
+		if set := fr.pods[d][f].refused; set != nil {
 			rules = append(rules, nft.R(nft.LookupIn(PodSide(d), set), nft.GotoChain(refusedChain(d))))
 		}
-		rules = append(rules, nft.R(nft.LookupIn(PodSide(d), fr.table.FindSet(podsMap(d, f)))))
+		rules = append(rules, nft.R(nft.LookupIn(PodSide(d), fr.pods[d][f].dispatch)))
 	}
 	return append(rules, fr.guardRules(d)...)
 }
@@ -234,7 +301,7 @@ func (fr *Frame) Tail(k Kind, chain string) []nft.Rule {
 	switch {
 	case k.Audit:
 		always, end = auditExemptChain(k.Direction), auditChain(k.Direction)
-	case k.Direction == policy.Egress && fr.tiersOf(policy.Ingress) > 0:
+	case k.Direction == policy.Egress && fr.ingressTiers():
 		always = alwaysEgressChain
 	}
 	rules := append([]nft.Rule{nft.R(nft.JumpTo(always))}, fr.log(chain)...)
@@ -248,42 +315,4 @@ func (fr *Frame) log(chain string) []nft.Rule {
 	}
 	return []nft.Rule{nft.R(nft.Limit{Rate: logRate, Burst: logBurst},
 		nft.Log{Prefix: chain, Group: fr.options.LogGroup, Snaplen: logSnaplen})}
-}
-
-// denyChain returns the chain in which the isolations of a direction end. It counts per pod: a set keeps its counts
-// when an isolation's chain changes, or the pod gets another isolation.
-func (fr *Frame) denyChain(d policy.Direction) *nft.Chain {
-	c := &nft.Chain{Name: denyChain(d), Comment: "what no policy allows; counts it in the pod's element",
-		Rules: fr.countDenied()}
-	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
-	for _, set := range DeniedSets() {
-		if set.Direction == d {
-			add(nft.LookupIn(PodSide(d), fr.table.Set(set.Name, set.Type,
-				"packets that were denied, by pod of this node")))
-		}
-	}
-	if fr.options.Deny == nft.Reject {
-		add(nft.Ports{{Proto: nft.TCP, First: 0, Last: 65535}}, nft.Verdict{Kind: nft.Reset})
-		add(nft.Verdict{Kind: nft.Reject})
-		return c
-	}
-	add(nft.Verdict{Kind: nft.Drop})
-	return c
-}
-
-// Shared says whether a chain belongs to the frame and isolations lead to it.
-func Shared(chain string) bool {
-	switch chain {
-	case alwaysChain, alwaysEgressChain, ingressChain, exemptChain, denyChain(policy.Egress), denyChain(policy.Ingress):
-		return true
-	}
-	for _, t := range AllTiers() {
-		for _, d := range policy.Directions() {
-			if chain == tierDenyChain(t, d) {
-				return true
-			}
-		}
-	}
-	_, audit := OfAudit(chain)
-	return audit
 }

@@ -25,16 +25,15 @@ func (fr *Frame) Regard(g policy.Guard) (pods bool) {
 	switch {
 	case g.On() && !fr.listed:
 		fr.listed = true
+		return true
 	case !fr.guard.Equal(g):
 		fr.guard = g
-		fr.setWay()
-		return false
-	case !g.On() && fr.listed:
-		fr.listed = false
-	default:
+		fr.write()
 		return false
 	}
-	return true
+	pods = fr.listed != g.On()
+	fr.listed = g.On()
+	return pods
 }
 
 // guardRules returns the guard's rules after a direction's dispatch: on most nodes, one comparison.
@@ -49,33 +48,27 @@ func (fr *Frame) guardRules(d policy.Direction) []nft.Rule {
 	return rules
 }
 
-// setUnknown sets or deletes what the guard's rules lead to: addresses that are not pods' after all pass, the rest is
-// logged, counted and dropped. It is never rejected: TCP retries a connection that a new pod begins too early, and then
+// unknown makes what the guard's rules lead to: addresses that are not pods' after all pass, the rest is logged,
+// counted and dropped. It is never rejected: TCP retries a connection that a new pod begins too early, and then
 // succeeds.
-func (fr *Frame) setUnknown(d policy.Direction) {
+func (fr *Frame) unknown(d policy.Direction) {
 	if !fr.guard.On() {
-		fr.table.DeleteChain(unknownChain(d))
-		for _, u := range UnknownSets() {
-			fr.table.DeleteSet(u.Name)
-		}
 		return
 	}
-	c := &nft.Chain{Name: unknownChain(d), Comment: "this node's pod addresses that belong to no known pod"}
-	add := func(statements ...nft.Statement) { c.Rules = append(c.Rules, nft.R(statements...)) }
-	add(nft.NeighbourDiscovery{}, accept())
+	rules := []nft.Rule{nft.R(nft.NeighbourDiscovery{}, accept())}
 	for _, kind := range noPods(d) {
-		add(nft.AddrType{Side: PodSide(d), Kind: kind}, Allow(d))
+		rules = append(rules, nft.R(nft.AddrType{Side: PodSide(d), Kind: kind}, Allow(d)))
 	}
-	c.Rules = slices.Concat(c.Rules, fr.countDenied(), fr.log(c.Name))
+	rules = slices.Concat(rules, fr.countDenied(), fr.log(unknownChain(d)))
 	for _, u := range UnknownSets() {
 		if u.Direction == d {
-			set := fr.table.Set(u.Name, u.Type, "packets of unknown pods that were dropped")
+			set := fr.set(u.Name, u.Type, "packets of unknown pods that were dropped")
 			fr.fillUnknown(set)
-			add(nft.LookupIn(PodSide(d), set))
+			rules = append(rules, nft.R(nft.LookupIn(PodSide(d), set)))
 		}
 	}
-	add(nft.Verdict{Kind: nft.Drop})
-	fr.table.SetChain(c)
+	fr.chain(unknownChain(d), "this node's pod addresses that belong to no known pod",
+		append(rules, nft.R(nft.Verdict{Kind: nft.Drop}))...)
 }
 
 // noPods are the types of addresses that are not pods' although they are in the pod range: the pods' bridge has its

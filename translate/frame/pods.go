@@ -3,6 +3,7 @@
 package frame
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -26,48 +27,42 @@ func (w Way) decided() bool {
 	return w.Chain != "" && !w.Audit || w.Tiers[Admin] != "" || w.Tiers[Baseline] != ""
 }
 
-// asked says whether any policy is evaluated, even if only audited.
-func (w Way) asked() bool { return w.Chain != "" || w.Shadow != "" || w.Tiers != [4]string{} }
+// podSets are the sets and maps that have pods of the node, of one direction and family; nil what the table does not
+// have.
+type podSets struct {
+	dispatch *nft.Set // to where the direction is decided
+	refused  *nft.Set // those that the kernel refuses in the other ones
+	pass     *nft.Set // on from auditing isolations, to tier Baseline
+	shadow   *nft.Set // on from tier AuditAdmin
+	denied   *nft.Set // counts what isolations deny, and audited what they would
+	audited  *nft.Set
 
-// denies and audits say whether an isolation leads to the set that counts what is denied, or would be.
-func (w Way) denies() bool { return w.Chain != "" && !w.Audit && !w.Refused }
-func (w Way) audits() bool { return (w.Chain != "" && w.Audit || w.Shadow != "") && !w.Refused }
+	admin      [4]*nft.Set // to the rules of a tier: Admin or AuditAdmin
+	tierDenied [4]*nft.Set // counts what a tier denies, or would
+}
 
 // SetPod sends the traffic of this node's pod at an address on its ways, by direction; text names the pod.
 func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
-	f := nft.FamilyOf(a)
-	comment := nft.Value{Comment: text}
 	if fr.options.Observe > 0 {
 		observe.SetPod(fr.table, a)
 	}
-	counted := false
+	asked := false
 	for _, d := range policy.Directions() {
-		dispatch := fr.table.FindSet(podsMap(d, f))
 		way := ways[d]
-		switch {
-		case way.Chain != "" && !way.Refused:
-			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(way.Chain), Comment: text})
-		case way.Tiers[Baseline] != "" && !way.Refused:
-			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: nft.GotoChain(way.Tiers[Baseline]), Comment: text})
-		case fr.listed && (!way.Refused || !way.decided()): // to pass the guard
-			dispatch.Want(nft.AddrKey(a), nft.Value{Verdict: Allow(d), Comment: text})
-		default:
-			dispatch.Unwant(nft.AddrKey(a))
+		refused := way.Refused && way.decided()
+		fr.setRefused(d, a, text, refused && !way.Open)
+		if way.Refused {
+			way = Way{}
 		}
-		fr.count(d, a, comment, way)
-		fr.setTiers(d, a, text, way)
-		fr.setAudit(d, a, text, way)
-		fr.setShadow(d, a, text, way)
-		counted = counted || way.asked() && !way.Refused
-		if way.decided() && way.Refused && !way.Open {
-			fr.refuse(d, a, text)
-		} else {
-			fr.unrefuse(d, a)
+		asked = fr.pods[d][nft.FamilyOf(a)].set(a, text, way) || asked
+		if way.next() == "" { // in the map only to pass the guard
+			put(fr.pods[d][nft.FamilyOf(a)].dispatch, a, nft.Value{Verdict: Allow(d), Comment: text},
+				fr.listed && !refused)
 		}
 	}
-	self := fr.table.FindSet(selfSet(f))
-	if counted {
-		self.Want(nft.PairKey(a, a), comment)
+	self := fr.sets[selfSet(nft.FamilyOf(a))]
+	if asked {
+		self.Want(nft.PairKey(a, a), nft.Value{Comment: text})
 	} else {
 		self.Unwant(nft.PairKey(a, a))
 	}
@@ -75,98 +70,93 @@ func (fr *Frame) SetPod(a netip.Addr, text string, ways [2]Way) {
 
 // UnsetPod removes a local address from the maps.
 func (fr *Frame) UnsetPod(a netip.Addr) {
-	f := nft.FamilyOf(a)
+	fr.SetPod(a, "", [2]Way{})
+	for _, d := range policy.Directions() {
+		fr.pods[d][nft.FamilyOf(a)].dispatch.Unwant(nft.AddrKey(a))
+	}
 	if fr.options.Observe > 0 {
 		observe.UnsetPod(fr.table, a)
 	}
-	for _, d := range policy.Directions() {
-		fr.table.FindSet(podsMap(d, f)).Unwant(nft.AddrKey(a))
-		fr.count(d, a, nft.Value{}, Way{})
-		fr.setTiers(d, a, "", Way{})
-		fr.setAudit(d, a, "", Way{})
-		fr.setShadow(d, a, "", Way{})
-		fr.unrefuse(d, a)
-	}
-	fr.table.FindSet(selfSet(f)).Unwant(nft.PairKey(a, a))
 }
 
-// count makes the sets count what isolations deny, or would deny, to or from an address.
-func (fr *Frame) count(d policy.Direction, a netip.Addr, v nft.Value, way Way) {
-	f := nft.FamilyOf(a)
-	put(fr.table.FindSet(deniedSet(d, f)), a, v, way.denies())
-	if fr.audits[d] > 0 {
-		put(fr.table.FindSet(auditedSet(d, f)), a, v, way.audits())
+// next is the chain in which the way is decided after tier Admin; "" if there is none.
+func (w Way) next() string { return cmp.Or(w.Chain, w.Tiers[Baseline]) }
+
+// set puts an address into the sets of its way, and says whether any policy is evaluated, even if only audited.
+func (in *podSets) set(a netip.Addr, text string, way Way) bool {
+	goTo := func(set *nft.Set, chain string) {
+		put(set, a, nft.Value{Verdict: nft.GotoChain(chain), Comment: text}, chain != "")
 	}
+	count := func(set *nft.Set, counts bool) { put(set, a, nft.Value{Comment: text}, counts) }
+	goTo(in.dispatch, way.next())
+	count(in.denied, way.Chain != "" && !way.Audit)
+	count(in.audited, way.Chain != "" && way.Audit || way.Shadow != "")
+	pass := ""
+	if way.Audit && (way.Chain != "" || way.Shadow != "") {
+		pass = way.Tiers[Baseline]
+	}
+	goTo(in.pass, pass)
+	goTo(in.shadow, cmp.Or(way.Shadow, way.Tiers[AuditBaseline]))
+	for t, list := range way.Tiers {
+		goTo(in.admin[t], list)
+		count(in.tierDenied[t], list != "")
+	}
+	return way.Chain != "" || way.Shadow != "" || way.Tiers != [4]string{}
 }
 
-// put adds an address to a set, or removes it.
+// put adds an address to a set, which may be nil, or removes it.
 func put(set *nft.Set, a netip.Addr, v nft.Value, in bool) { //nolint:revive // a fact
-	if in {
+	switch {
+	case set == nil:
+	case in:
 		set.Want(nft.AddrKey(a), v)
-	} else {
+	default:
 		set.Unwant(nft.AddrKey(a))
 	}
 }
 
 // OfPod says whether a set is one that has isolated pods of a direction, by addresses of a family.
 func OfPod(set string, d policy.Direction, f nft.Family) bool {
+	names := []string{podsMap(d, f), deniedSet(d, f), selfSet(f), auditedSet(d, f), passMap(d, f), shadowMap(d, f)}
 	for _, t := range AllTiers() {
-		if set == tierSet(t, d, f) || set == adminMap(t, d, f) {
-			return true
-		}
+		names = append(names, tierSet(t, d, f), adminMap(t, d, f))
 	}
-	return set == podsMap(d, f) || set == deniedSet(d, f) || set == selfSet(f) ||
-		set == auditedSet(d, f) || set == passMap(d, f) || set == shadowMap(d, f)
+	return slices.Contains(names, set)
 }
 
-// refuse denies everything to or from an address that the kernel refuses in the dispatch maps, except what no policy
-// can block. The set, and what looks it up, exist as long as there is such an address.
-func (fr *Frame) refuse(d policy.Direction, a netip.Addr, text string) {
-	name, typ := refusedSet(d, nft.FamilyOf(a)), nft.SetType{Family: nft.FamilyOf(a), Fields: nft.Addr}
-	if fr.table.FindSet(name) == nil {
-		fr.refused++
-		fr.table.Set(name, typ, "pods of this node that the kernel does not take into "+podsMap(d, typ.Family))
-		fr.setRefused(d)
-		fr.setWay()
+// setRefused denies everything to or from an address that the kernel refuses in the dispatch maps, except what no
+// policy can block, or no longer does. The set, and what looks it up, exist as long as there is such an address.
+func (fr *Frame) setRefused(d policy.Direction, a netip.Addr, text string, refused bool) { //nolint:revive // a fact
+	had, was := fr.refused[d][a]
+	switch {
+	case refused && (!was || had != text):
+		fr.refused[d][a] = text
+	case was && !refused:
+		delete(fr.refused[d], a)
+		fr.pods[d][nft.FamilyOf(a)].refused.Unwant(nft.AddrKey(a))
+	default:
+		return
 	}
-	fr.table.FindSet(name).Want(nft.AddrKey(a), nft.Value{Comment: text})
+	fr.write()
 }
 
-// setRefused makes the chain of refused addresses. What such a pod sends to itself by a Service is denied as well: a
-// ClusterNetworkPolicy may deny that.
-func (fr *Frame) setRefused(d policy.Direction) {
+// refuse makes what denies everything to refused addresses. What such a pod sends to itself by a Service is denied as
+// well: a ClusterNetworkPolicy may deny that.
+func (fr *Frame) refuse(d policy.Direction) {
+	if len(fr.refused[d]) == 0 {
+		return
+	}
+	for a, text := range fr.refused[d] {
+		f := nft.FamilyOf(a)
+		set := fr.set(refusedSet(d, f), nft.SetType{Family: f, Fields: nft.Addr},
+			"pods of this node that the kernel does not take into "+podsMap(d, f))
+		set.Want(nft.AddrKey(a), nft.Value{Comment: text})
+		fr.pods[d][f].refused = set
+	}
 	deny := nft.GotoChain(denyChain(d))
-	fr.table.SetChain(&nft.Chain{
-		Name: refusedChain(d), Comment: "pods of this node whose isolations cannot be reached",
-		Rules: []nft.Rule{
-			nft.R(nft.NeighbourDiscovery{}, accept()), nft.R(nft.CtDNAT{}, nft.Counter{}, deny),
-			nft.R(nft.JumpTo(alwaysChain)), nft.R(nft.Counter{}, deny),
-		},
-	})
-}
-
-// unrefuse undoes refuse.
-func (fr *Frame) unrefuse(d policy.Direction, a netip.Addr) {
-	if fr.refused == 0 {
-		return
-	}
-	set := fr.table.FindSet(refusedSet(d, nft.FamilyOf(a)))
-	if set == nil {
-		return
-	}
-	set.Unwant(nft.AddrKey(a))
-	if set.Len() > 0 {
-		return
-	}
-	fr.refused--
-	fr.table.DeleteSet(set.Name)
-	fr.setWay()
-	for _, f := range nft.Families() {
-		if fr.table.FindSet(refusedSet(d, f)) != nil {
-			return
-		}
-	}
-	fr.table.DeleteChain(refusedChain(d))
+	fr.chain(refusedChain(d), "pods of this node whose isolations cannot be reached",
+		nft.R(nft.NeighbourDiscovery{}, accept()), nft.R(nft.CtDNAT{}, nft.Counter{}, deny),
+		nft.R(nft.JumpTo(alwaysChain)), nft.R(nft.Counter{}, deny))
 }
 
 // Closes says whether an operation is needed to deny everything to or from a refused address.

@@ -4,7 +4,6 @@ package frame
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,129 +139,55 @@ func (fr *Frame) TierEnd(t Tier, d policy.Direction) []nft.Rule {
 	return []nft.Rule{nft.R(nft.JumpTo(exemptChain)), nft.R(nft.Counter{}, nft.GotoChain(tierDenyChain(t, d)))}
 }
 
-// tiersOf counts the enforcing users of a direction.
-func (fr *Frame) tiersOf(d policy.Direction) int { return fr.tiers[Admin][d] + fr.tiers[Baseline][d] }
-
-// OpenTier adds a user of what a table has for the subjects of a tier in a direction. It says whether that changes the
-// tails of egress isolations.
-func (fr *Frame) OpenTier(t Tier, d policy.Direction) (tails bool) {
-	fr.tiers[t][d]++
-	if fr.tiers[t][d] > 1 {
-		return false
-	}
-	tails = d == policy.Ingress && !t.Audit() && fr.tiersOf(d) == 1
-	if tails {
-		fr.setAlways(alwaysEgressChain, Allow(policy.Egress))
-	}
-	exempt := &nft.Chain{Name: exemptChain, Comment: "what no ClusterNetworkPolicy denies"}
-	add := func(statements ...nft.Statement) { exempt.Rules = append(exempt.Rules, nft.R(statements...)) }
-	add(nft.NeighbourDiscovery{}, accept())
-	add(nft.CtDNAT{}, nft.Verdict{Kind: nft.Return}) // a pod that reaches itself through a Service is not exempt
-	deny, end, denied := fr.tierDenial(t, d)
-	isAdmin := t.Enforced() == Admin
-	admin := &nft.Chain{Name: adminChain(t, d), Comment: "rules of tier " + t.Title() +
-		"; comes back if they do not decide"}
-	for _, f := range nft.Families() {
-		add(nft.LookupIn(nft.Source, fr.table.FindSet(selfSet(f))), accept())
-		set := fr.table.Set(tierSet(t, d, f), nft.SetType{Family: f, Fields: nft.Addr, Counter: true}, denied)
-		deny.Rules = append(deny.Rules, nft.R(nft.LookupIn(PodSide(d), set)))
-		if isAdmin {
-			pods := fr.table.Set(adminMap(t, d, f), podsType(f),
-				"pods of this node that tier "+t.Title()+" has rules for")
-			admin.Rules = append(admin.Rules, nft.R(nft.LookupIn(PodSide(d), pods)))
-		}
-	}
-	deny.Rules = append(deny.Rules, nft.R(end))
-	fr.table.SetChain(exempt)
-	fr.table.SetChain(deny)
-	if isAdmin {
-		fr.table.SetChain(admin)
-	}
-	fr.leadTo(t, d)
-	return tails
+// ingressTiers says whether enforced tiers decide on ingress.
+func (fr *Frame) ingressTiers() bool {
+	return fr.tiers[Admin][policy.Ingress]+fr.tiers[Baseline][policy.Ingress] > 0
 }
 
-// tierDenial returns the start of the chain that counts what a tier denies, its final verdict, and the sets' comment.
-func (fr *Frame) tierDenial(t Tier, d policy.Direction) (c *nft.Chain, end nft.Verdict, sets string) {
-	c = &nft.Chain{Name: tierDenyChain(t, d)}
-	if t.Audit() {
-		c.Comment = "what tier " + t.String() + " would deny, with audited policies; counts it by pod"
-		return c, accept(), "packets that tier " + t.String() + " would deny, by pod of this node"
-	}
-	c.Comment, c.Rules = "what tier "+t.String()+" denies; counts it by pod", fr.countDenied()
-	return c, nft.Verdict{Kind: nft.Drop}, "packets that tier " + t.String() + " denied, by pod of this node"
+// UseTier adds users (by 1, or -1) of what a table has for the subjects of a tier in a direction. It says whether that
+// changes the tails of egress isolations.
+func (fr *Frame) UseTier(t Tier, d policy.Direction, by int) (tails bool) {
+	had := fr.ingressTiers()
+	fr.use(&fr.tiers[t][d], by)
+	return had != (fr.ingressTiers())
 }
 
-// leadTo rebuilds what leads to a tier in a direction after users have come or gone.
-func (fr *Frame) leadTo(t Tier, d policy.Direction) {
-	switch {
-	case t.Audit():
-		fr.setShadows(d)
-		fr.regardWay()
-	case t == Admin:
-		fr.setWay()
-	default:
-		fr.setPass(d)
-		fr.regardWay()
-	}
-}
-
-// CloseTier takes back one [Frame.OpenTier].
-func (fr *Frame) CloseTier(t Tier, d policy.Direction) (tails bool) {
-	fr.tiers[t][d]--
-	if fr.tiers[t][d] > 0 {
-		return false
-	}
-	fr.table.DeleteChain(tierDenyChain(t, d))
-	for _, f := range nft.Families() {
-		fr.table.DeleteSet(tierSet(t, d, f))
-		if t.Enforced() == Admin {
-			fr.table.DeleteSet(adminMap(t, d, f))
-		}
-	}
+// exempt makes the chain of what no tier denies.
+func (fr *Frame) exempt() {
 	if fr.tiers == ([4][2]int{}) {
-		fr.table.DeleteChain(exemptChain)
+		return
 	}
-	if t.Enforced() == Admin {
-		fr.table.DeleteChain(adminChain(t, d))
+	rules := []nft.Rule{
+		nft.R(nft.NeighbourDiscovery{}, accept()),
+		nft.R(nft.CtDNAT{}, nft.Verdict{Kind: nft.Return}), // a pod that reaches itself through a Service is not exempt
 	}
-	fr.leadTo(t, d)
-	if tails = d == policy.Ingress && !t.Audit() && fr.tiersOf(d) == 0; tails {
-		fr.table.DeleteChain(alwaysEgressChain)
-	}
-	return tails
+	fr.chain(exemptChain, "what no ClusterNetworkPolicy denies", append(rules, fr.toItself(accept())...)...)
 }
 
-// setTiers sends the traffic of the pod at an address in a direction to its rules of the tiers, if there are any.
-func (fr *Frame) setTiers(d policy.Direction, a netip.Addr, text string, way Way) {
-	f := nft.FamilyOf(a)
-	for _, t := range AllTiers() {
-		if fr.tiers[t][d] == 0 {
-			continue
-		}
-		in := way.Tiers[t] != "" && !way.Refused
-		put(fr.table.FindSet(tierSet(t, d, f)), a, nft.Value{Comment: text}, in)
+// tier makes what the subjects of a tier in a direction need.
+func (fr *Frame) tier(t Tier, d policy.Direction) {
+	if fr.tiers[t][d] == 0 {
+		return
+	}
+	end, denies, denied := nft.Verdict{Kind: nft.Drop}, "tier "+t.String()+" denies", "tier "+t.String()+" denied"
+	deny := fr.countDenied()
+	if t.Audit() {
+		end, denied, deny = accept(), "tier "+t.String()+" would deny", nil
+		denies = denied + ", with audited policies"
+	}
+	var admin []nft.Rule
+	for _, f := range nft.Families() {
+		pods := fr.pods[d][f]
+		pods.tierDenied[t] = fr.set(tierSet(t, d, f), counterType(f), "packets that "+denied+", by pod of this node")
+		deny = append(deny, nft.R(nft.LookupIn(PodSide(d), pods.tierDenied[t])))
 		if t.Enforced() == Admin {
-			v := nft.Value{Verdict: nft.GotoChain(way.Tiers[t]), Comment: text}
-			put(fr.table.FindSet(adminMap(t, d, f)), a, v, in)
+			pods.admin[t] = fr.set(adminMap(t, d, f), podsType(f),
+				"pods of this node that tier "+t.Title()+" has rules for")
+			admin = append(admin, nft.R(nft.LookupIn(PodSide(d), pods.admin[t])))
 		}
 	}
-}
-
-// TierSets returns the sets that count the tiers' drops. A table has those of a tier and direction while pods of the
-// node are subjects.
-func TierSets() []DeniedSet { return tierSets(Admin, Baseline) }
-
-func tierSets(tiers ...Tier) []DeniedSet {
-	var sets []DeniedSet
-	for _, t := range tiers {
-		for _, d := range policy.Directions() {
-			for _, f := range nft.Families() {
-				typ := nft.SetType{Family: f, Fields: nft.Addr, Counter: true}
-				sets = append(sets, DeniedSet{Name: tierSet(t, d, f), Type: typ, Direction: d, Tier: t.String(),
-					Audit: t.Audit()})
-			}
-		}
+	fr.chain(tierDenyChain(t, d), "what "+denies+"; counts it by pod", append(deny, nft.R(end))...)
+	if t.Enforced() == Admin {
+		fr.chain(adminChain(t, d), "rules of tier "+t.Title()+"; comes back if they do not decide", admin...)
 	}
-	return sets
 }
