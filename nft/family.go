@@ -4,6 +4,7 @@ package nft
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -40,6 +41,17 @@ func (f Family) protocol() string {
 
 // addrType is nft(8)'s name of the family's address type.
 func (f Family) addrType() string { return "ipv" + f.String() + "_addr" }
+
+// Outermost returns the prefixes, which must be masked, that are not inside another, in ascending order.
+func Outermost(prefixes []netip.Prefix) []netip.Prefix {
+	var outer []netip.Prefix
+	for _, p := range slices.SortedFunc(slices.Values(prefixes), netip.Prefix.Compare) {
+		if n := len(outer); n == 0 || !outer[n-1].Overlaps(p) {
+			outer = append(outer, p)
+		}
+	}
+	return outer
+}
 
 // IANA protocol numbers that policies and rules name.
 const (

@@ -3,11 +3,11 @@
 package guard
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -45,16 +45,7 @@ func Ranges(prefixes []netip.Prefix) []netip.Prefix {
 	for _, p := range prefixes {
 		all = append(all, p.Masked())
 	}
-	slices.SortFunc(all, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	var ranges []netip.Prefix
-	for _, p := range all {
-		if n := len(ranges); n == 0 || !ranges[n-1].Overlaps(p) { // a later overlapping prefix is inside
-			ranges = append(ranges, p)
-		}
-	}
-	return ranges
+	return nft.Outermost(all)
 }
 
 // SetPodCIDRs sets the spec.podCIDRs of the node; none if it is gone. The caller must count its pods' addresses again.

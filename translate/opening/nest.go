@@ -41,26 +41,22 @@ type nesting struct {
 }
 
 // nest returns the ranges of the spans, and whether they are within the limit.
-func (n *nesting) nest(spans []span) ([]Range, bool) {
-	for _, s := range spans {
-		n.starts = append(n.starts, s.first)
-		if s.end.IsValid() {
-			n.starts = append(n.starts, s.end)
-		}
+func (n *nesting) nest(spans []Span) ([]Range, bool) {
+	for _, e := range edgesOf(spans) {
+		n.starts = append(n.starts, e.at)
 	}
-	slices.SortFunc(n.starts, netip.Addr.Compare)
 	n.starts = slices.Compact(n.starts)
 	parts := make([]part, len(spans))
 	for i, s := range spans {
-		first, _ := slices.BinarySearchFunc(n.starts, s.first, netip.Addr.Compare)
+		first, _ := slices.BinarySearchFunc(n.starts, s.First, netip.Addr.Compare)
 		end := len(n.starts)
-		if s.end.IsValid() {
-			end, _ = slices.BinarySearchFunc(n.starts, s.end, netip.Addr.Compare)
+		if s.End.IsValid() {
+			end, _ = slices.BinarySearchFunc(n.starts, s.End, netip.Addr.Compare)
 		}
-		parts[i] = part{first, end, s.ports}
+		parts[i] = part{first, end, s.Number}
 	}
 	pieces := len(n.starts)
-	if !slices.ContainsFunc(spans, func(s span) bool { return !s.end.IsValid() }) {
+	if !slices.ContainsFunc(spans, func(s Span) bool { return !s.End.IsValid() }) {
 		// nothing is open from the last one on
 		pieces--
 	}
@@ -120,16 +116,12 @@ func (n *nesting) build(first, end int, parts []part, outer *Opening) {
 func (n *nesting) union(ids []int) spec.Ports {
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	name := idsKey(ids)
-	if u, known := n.unions[name]; known {
+	key := IntsKey(ids)
+	if u, known := n.unions[key]; known {
 		return u
 	}
-	open := make([]spec.Ports, len(ids))
-	for i, id := range ids {
-		open[i] = n.sets[id]
-	}
-	u := spec.Union(open...)
-	n.unions[name] = u
+	u := unionOf(n.sets, ids)
+	n.unions[key] = u
 	n.written += len(u.Ranges)
 	return u
 }
@@ -139,13 +131,9 @@ func (n *nesting) add(first, end int, open *Opening) {
 	if open == nil {
 		return
 	}
-	at, last := n.starts[first], top(n.family)
+	at := Piece{n.starts[first], top(n.starts[first])}
 	if end < len(n.starts) {
-		last = n.starts[end].Prev()
+		at.Last = n.starts[end].Prev()
 	}
-	if i := len(n.ranges) - 1; i >= 0 && n.ranges[i].Last.Next() == at && n.ranges[i].equal(*open) {
-		n.ranges[i].Last = last
-		return
-	}
-	n.ranges = append(n.ranges, Range{n.family, at, last, *open})
+	n.ranges = extend(n.ranges, Range{n.family, at, *open})
 }

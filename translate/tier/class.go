@@ -3,7 +3,6 @@
 package tier
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/netpold/netpold/nft"
@@ -54,7 +53,7 @@ func (l *List) everywhere(pod []int) everywhere {
 		m := &verdictMap{typ: nft.SetType{Family: f, Fields: nft.AddrRange, Map: true}}
 		for _, n := range l.networks[f] {
 			if c := classes[n.set]; c.Verdict != rest.Verdict {
-				m.addNetwork(n, c.Verdict)
+				m.addNetwork(n.Piece, c.Verdict)
 				p.need(c)
 			}
 		}
@@ -201,12 +200,4 @@ func (l *List) leaf(rule int) Class {
 			l.Tier.Title(), ref.Policy, l.Direction, ref.Index+1)}
 	}
 	return c
-}
-
-// appendInts appends a key that is equal only for equal lists.
-func appendInts(b []byte, ints []int) []byte {
-	for _, n := range ints {
-		b = binary.BigEndian.AppendUint32(b, uint32(n))
-	}
-	return b
 }

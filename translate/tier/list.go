@@ -9,6 +9,7 @@ import (
 
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/translate/frame"
+	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/translate/spec"
 )
@@ -71,10 +72,10 @@ func (b Bounds) OrDefault() Bounds {
 // Weighing more takes seconds, and nearly always ends in too much.
 const rulesAnElement = 40
 
-// network is an interval of addresses, both ends inclusive, that lies in the networks of the same rules.
+// network is addresses that lie in the networks of the same rules.
 type network struct {
-	first, last netip.Addr
-	set         int // of sets
+	opening.Piece
+	set int // of sets
 }
 
 // New returns the list of rules, which the caller must not change afterwards.
@@ -90,77 +91,35 @@ func New(at Place, rules []Rule, v Verdicts, bounds Bounds) *List {
 	l.fixed = l.weigh(nil, nowhere, nil)
 	looked := 0
 	for _, f := range nft.Families() {
-		for n, open := range networks(rules, f) {
-			looked += len(open)
+		for piece, in := range networks(rules, f) {
+			looked += len(in)
 			if l.fixed++; l.fixed > bounds.Elements || looked > rulesAnElement*bounds.Elements {
 				l.over, l.sets, l.networks = true, nil, nil
 				return l
 			}
-			n.set = l.setOf(known, open)
-			l.networks[f] = append(l.networks[f], n)
+			l.networks[f] = append(l.networks[f], network{piece, l.setOf(known, in)})
 		}
 	}
 	return l
 }
 
-// edge is an address at which networks of a rule begin or have ended.
-type edge struct {
-	at   netip.Addr
-	rule int
-	by   int // +1 begins, -1 has ended
-}
-
-// networks yields the disjoint intervals into which the networks of a family are cut, in ascending order, each with the
+// networks yields the disjoint pieces into which the networks of a family are cut, in ascending order, each with the
 // rules whose networks contain it. The slice of rules is reused.
-func networks(rules []Rule, f nft.Family) iter.Seq2[network, []int] {
-	edges := edgesOf(rules, f)
-	depth := make(map[int]int) // of the rules whose networks are open
-	var open []int
-	return func(yield func(network, []int) bool) {
-		for i := 0; i < len(edges); {
-			at := edges[i].at
-			for ; i < len(edges) && edges[i].at == at; i++ {
-				depth[edges[i].rule] += edges[i].by
-				k, found := slices.BinarySearch(open, edges[i].rule)
-				switch now := depth[edges[i].rule]; {
-				case now > 0 && !found:
-					open = slices.Insert(open, k, edges[i].rule)
-				case now == 0 && found:
-					open = slices.Delete(open, k, k+1)
-				}
-			}
-			last := nft.LastAddr(netip.PrefixFrom(at, 0))
-			if i < len(edges) {
-				last = edges[i].at.Prev()
-			}
-			if len(open) > 0 && !yield(network{first: at, last: last}, open) {
-				return
-			}
-		}
-	}
-}
-
-// edgesOf returns the edges of the networks of a family, in ascending order.
-func edgesOf(rules []Rule, f nft.Family) []edge {
-	var edges []edge
+func networks(rules []Rule, f nft.Family) iter.Seq2[opening.Piece, []int] {
+	var spans []opening.Span
 	for i, r := range rules {
 		for _, n := range r.Networks {
-			if nft.FamilyOf(n.Addr()) != f {
-				continue
-			}
-			edges = append(edges, edge{n.Addr(), i, +1})
-			if end := nft.LastAddr(n).Next(); end.IsValid() {
-				edges = append(edges, edge{end, i, -1})
+			if nft.FamilyOf(n.Addr()) == f {
+				spans = append(spans, opening.SpanOf(n, i))
 			}
 		}
 	}
-	slices.SortFunc(edges, func(a, b edge) int { return a.at.Compare(b.at) })
-	return edges
+	return opening.Pieces(spans)
 }
 
 // setOf returns the number of a set of rules. A new one adds to the list's weight.
 func (l *List) setOf(known map[string]int, rules []int) int {
-	key := string(appendInts(nil, rules))
+	key := opening.IntsKey(rules)
 	n, found := known[key]
 	if !found {
 		n = len(l.sets)
@@ -176,8 +135,8 @@ const nowhere = -1
 // at returns the set of rules whose networks contain an address.
 func (l *List) at(a netip.Addr) int {
 	all := l.networks[nft.FamilyOf(a)]
-	i, _ := slices.BinarySearchFunc(all, a, func(n network, a netip.Addr) int { return n.last.Compare(a) })
-	if i == len(all) || a.Less(all[i].first) {
+	i, _ := slices.BinarySearchFunc(all, a, func(n network, a netip.Addr) int { return n.Last.Compare(a) })
+	if i == len(all) || a.Less(all[i].First) {
 		return nowhere
 	}
 	return all[i].set

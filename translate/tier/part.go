@@ -4,6 +4,7 @@ package tier
 
 import (
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/opening"
 )
 
 // part is a chain with the maps that it looks up, named by their content, and the parts that it leads to.
@@ -23,15 +24,15 @@ type verdictMap struct {
 }
 
 // addNetwork adds an interval, or joins it to the last one.
-func (m *verdictMap) addNetwork(n network, v nft.Verdict) {
+func (m *verdictMap) addNetwork(n opening.Piece, v nft.Verdict) {
 	if i := len(m.elements) - 1; i >= 0 {
 		last := &m.elements[i]
-		if last.Verdict == v && nft.PairKey(n.first.Prev(), n.first.Prev()).To == last.To {
-			last.To = nft.PairKey(n.last, n.last).To
+		if last.Verdict == v && nft.PairKey(n.First.Prev(), n.First.Prev()).To == last.To {
+			last.To = nft.PairKey(n.Last, n.Last).To
 			return
 		}
 	}
-	m.elements = append(m.elements, nft.Element{Key: nft.PairKey(n.first, n.last), Value: nft.Value{Verdict: v}})
+	m.elements = append(m.elements, nft.Element{Key: nft.PairKey(n.First, n.Last), Value: nft.Value{Verdict: v}})
 }
 
 // hash returns the hash of the map's content.

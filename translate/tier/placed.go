@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -126,10 +127,10 @@ func (p *Placed) Group(selectors []int, ports []policy.NamedPort) *Group {
 	if p.over || len(selectors) == 0 || len(ports) == 0 && bits.OnesCount(uint(mask)) == len(selectors) {
 		return nil
 	}
-	key := fmt.Append(appendInts(nil, selectors), ports)
-	g := p.groups[string(key)]
+	key := opening.IntsKey(selectors) + fmt.Sprint(ports)
+	g := p.groups[key]
 	if g == nil {
-		g = &Group{key: string(key), selectors: len(selectors), ports: ports, mask: mask,
+		g = &Group{key: key, selectors: len(selectors), ports: ports, mask: mask,
 			members: make(map[int]*members)}
 		p.groups[g.key] = g
 	}
