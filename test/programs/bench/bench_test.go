@@ -16,6 +16,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
@@ -43,7 +44,7 @@ func TestWorlds(t *testing.T) {
 	requireNamespaces(t)
 	for _, c := range curves() {
 		at := c.at[:2]
-		m, base := Measure{ID: c.id}, Measure{}
+		m, base := figures.Measure{ID: c.id}, figures.Measure{}
 		b := bench{quick: true}
 		if err := b.packetCurve(t.Context(), c, at, &m, &base); err != nil {
 			t.Fatalf("%s: %v", c.id, err)
@@ -182,7 +183,7 @@ func TestQuantile(t *testing.T) {
 	for i := range values {
 		values[len(values)-1-i] = float64(i)
 	}
-	if p50, p99 := quantile(values, 0.5), quantile(values, 0.99); p50 != 100 || p99 != 198 {
+	if p50, p99 := figures.Quantile(values, 0.5), figures.Quantile(values, 0.99); p50 != 100 || p99 != 198 {
 		t.Errorf("p50 %v, p99 %v", p50, p99)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
@@ -75,11 +76,11 @@ func (b *bench) controlPath(ctx context.Context) error {
 		for _, z := range list {
 			name := thousands(z.policies) + " policies"
 			if rounds := measured[m.ID][z]; rounds != nil {
-				m.add(name, point(float64(z.pods), rounds))
+				m.Add(name, figures.NewPoint(float64(z.pods), rounds))
 				continue
 			}
 			for _, q := range []string{"p50", "p99"} {
-				m.add(name+", "+q, point(float64(z.pods), measured[m.ID+"/"+q][z]))
+				m.Add(name+", "+q, figures.NewPoint(float64(z.pods), measured[m.ID+"/"+q][z]))
 			}
 		}
 		b.add(m)
@@ -89,13 +90,13 @@ func (b *bench) controlPath(ctx context.Context) error {
 
 // controlMeasures are the measures, without points: of the start, which has one value in a round, and of the events,
 // which have quantiles.
-func controlMeasures(kinds []kindOfEvent) []Measure {
+func controlMeasures(kinds []kindOfEvent) []figures.Measure {
 	const x = "pods in the cluster"
-	list := []Measure{{ID: "control/start", Title: "Start", X: x,
-		Y: "from the source being synced to the rules in force", Unit: "ms"}}
+	list := []figures.Measure{{ID: "control/start", Title: "Start", X: x,
+		Y: "from synced source to rules in force", Unit: "ms"}}
 	for _, k := range kinds {
-		list = append(list, Measure{ID: "control/" + k.id, Title: k.title, Note: k.note, X: x,
-			Y: "from the event to the commit", Unit: "ms"})
+		list = append(list, figures.Measure{ID: "control/" + k.id, Title: k.title, Note: k.note, X: x,
+			Y: "from event to commit", Unit: "ms"})
 	}
 	return list
 }
@@ -119,8 +120,8 @@ func (z size) controlRound(ctx context.Context, kinds []kindOfEvent, events int)
 			if err != nil {
 				return fmt.Errorf("%s: %w", k.title, err)
 			}
-			results["control/"+k.id+"/p50"], results["control/"+k.id+"/p99"] = quantile(times, 0.5),
-				quantile(times, 0.99)
+			results["control/"+k.id+"/p50"], results["control/"+k.id+"/p99"] = figures.Quantile(times, 0.5),
+				figures.Quantile(times, 0.99)
 		}
 		return nil
 	})
@@ -197,14 +198,14 @@ func (z size) kinds() ([]kindOfEvent, error) {
 	return []kindOfEvent{
 		{
 			id: "pod", title: "Pod event", share: 1,
-			note: "A pod of another node that a policy here lets in comes or goes. An event of a pod that no policy " +
-				"here has to do with changes nothing in the kernel.",
+			note: "A pod of another node that a policy here allows comes or goes. Events of pods outside the " +
+				"policies here change nothing in the kernel.",
 			there: func(n int) func(watch.Objects) { return remove(peer(n).NamespacedName) },
 			back:  func(n int) func(watch.Objects) { return set(peer(n)) },
 		},
 		{
 			id: "kind", title: "Pod of a new kind", share: 4,
-			note:  "As above, with labels that no other pod has, like the first pod of a Deployment's new version.",
+			note:  "As above, with labels that no other pod has, like the first pod of a new version of a Deployment.",
 			there: func(n int) func(watch.Objects) { return set(z.novel(peer(n), n)) },
 			back:  func(n int) func(watch.Objects) { return remove(z.novel(peer(n), n).NamespacedName) },
 		},

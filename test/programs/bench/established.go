@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// exchange is the load of packets of one flow that is under way: those of its original direction, and the replies.
+// exchange returns the loads of one established flow: its original direction, and the replies.
 func exchange(client netip.Addr, server netip.AddrPort) (original, reply load) {
 	from := netip.AddrPortFrom(client, 40000)
 	there, back := prober.UDP(from, server, []byte("question")), prober.UDP(server, from, []byte("answer"))
@@ -21,15 +22,16 @@ func exchange(client netip.Addr, server netip.AddrPort) (original, reply load) {
 	return load{packets: [][]byte{there}, opening: opening}, load{packets: [][]byte{back}, opening: opening}
 }
 
-// established measures what the packets of connections that are under way cost.
+// established measures what the packets of established connections cost.
 func (b *bench) established(ctx context.Context) error {
-	m := Measure{
+	m := figures.Measure{
 		ID: "established", Title: "Packets of an established connection", X: "policies on the pod",
 		Y: "added CPU time", Unit: "ns",
-		Note: "With --established=recheck, packets of the original direction are held against the policies of the " +
-			"moment; replies pass as with keep.",
+		Note: "With --established=recheck, packets of the original direction are checked against the current " +
+			"policies; replies pass as with keep.",
 	}
-	base := Measure{ID: "established/baseline", Title: m.Title + ": conntrack alone", X: m.X, Y: "CPU time", Unit: "ns"}
+	base := figures.Measure{ID: "established/baseline", Title: m.Title + ": conntrack alone", X: m.X, Y: "CPU time",
+		Unit: "ns"}
 	at := []int{1, 100, 1000}
 	if b.quick {
 		at = []int{1}
@@ -47,11 +49,11 @@ func (b *bench) established(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			base.add("conntrack alone", point(float64(n), costs[0]))
+			base.Add("conntrack alone", figures.NewPoint(float64(n), costs[0]))
 			for i, c := range list[1:] {
-				m.add(c.series, point(float64(n), minus(costs[i+1], costs[0])))
+				m.Add(c.series, figures.NewPoint(float64(n), minus(costs[i+1], costs[0])))
 			}
-			b.progress("%-18s %6d: conntrack alone %s", m.ID, n, summary(&m, median(costs[0])))
+			b.progress("%-18s %6d: conntrack alone %s", m.ID, n, summary(&m, figures.Median(costs[0])))
 			return nil
 		})
 		if err != nil {

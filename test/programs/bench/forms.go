@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/guard"
 )
@@ -21,16 +22,16 @@ const (
 	guarded  = "one base chain, with the guard"
 	observed = "one base chain, with flows counted"
 	looked   = "one base chain, with flows counted, pods by address"
+	alone    = "conntrack alone, compared with the third packet"
 )
 
-// Patterns of a table's text: the blocks of the chains that a packet's way begins with, and what sends it from one to
-// the other.
+// Patterns of a table's text: the chains that a packet's way begins with, and what sends it from one to the other.
 const (
 	wayBlocks   = `(?s)\n\tchain (forward|input|ingress) \{.*?\n\t\}\n`
 	wayToSecond = `goto ingress(\n|,| \})`
 )
 
-// wayOfTwo is the beginning of a packet's way as netpold wrote it up to version 0.1.
+// wayOfTwo is the beginning of a packet's way as netpold 0.1 wrote it.
 const wayOfTwo = `
 	chain forward-egress {
 		type filter hook forward priority filter - 1; policy accept;
@@ -54,8 +55,7 @@ func inTwo(text string) string {
 	return strings.TrimSuffix(text, "}\n") + wayOfTwo + "}\n"
 }
 
-// forms compares the table with the form that it had, of which the text is loaded, with the guard of unknown pods, and
-// with flows counted.
+// forms compares the table with its old form, loaded as text, with the guard of unknown pods, and with flows counted.
 func (b *bench) forms(ctx context.Context) error {
 	return thread(func() error {
 		w := withPolicies(1)
@@ -71,24 +71,28 @@ func (b *bench) forms(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m := Measure{ID: "packet/forms", Title: "The form of the table", X: "packet", Y: "added CPU time", Unit: "ns"}
-		ratios := Measure{ID: "packet/forms/ratio", Title: m.Title + ": ratio", X: m.X,
+		m := figures.Measure{ID: "packet/forms", Title: "The form of the table", X: "packet", Y: "added CPU time",
+			Unit: "ns", Note: "The last column is what the packet itself costs, above or below the third one, which " +
+				"is the noise in the first and third row."}
+		ratios := figures.Measure{ID: "packet/forms/ratio", Title: m.Title + ": ratio", X: m.X,
 			Y: "one base chain / two", Unit: "×"}
 		for i := 1; i < len(list); i += len(spaces) { // conntrack alone with the load, then the forms
-			alone, one, two := costs[i], minus(costs[i+1], costs[i]), minus(costs[i+2], costs[i])
 			x := float64(i / len(spaces))
-			for series, cost := range map[string][]float64{oneBase: one, twoBases: two,
-				guarded: minus(costs[i+3], costs[i]), observed: minus(costs[i+4], costs[i]),
-				looked: minus(costs[i+5], costs[i]), seriesAgain: minus(alone, costs[0])} {
-				p := point(x, cost)
+			for k, series := range []string{oneBase, twoBases, guarded, observed, looked} {
+				p := figures.NewPoint(x, minus(costs[i+1+k], costs[i]))
 				p.Label = list[i].series
-				m.add(series, p)
+				m.Add(series, p)
 			}
-			r := point(x, each(one, two, func(a, b float64) float64 { return a / b }))
+			p := figures.NewPoint(x, minus(costs[i], costs[0]))
+			p.Label = list[i].series
+			m.Add(alone, p)
+			one, two := minus(costs[i+1], costs[i]), minus(costs[i+2], costs[i])
+			r := figures.NewPoint(x, each(one, two, func(a, b float64) float64 { return a / b }))
 			r.Label = list[i].series
-			ratios.add(oneBase, r)
+			ratios.Add(oneBase, r)
 			b.progress("%s: %s: %.0f ns, was %.0f, with flows counted %.0f more, %.0f by address", m.ID, r.Label,
-				median(one), median(two), median(minus(costs[i+4], costs[i+1])), median(minus(costs[i+5], costs[i+1])))
+				figures.Median(one), figures.Median(two), figures.Median(minus(costs[i+4], costs[i+1])),
+				figures.Median(minus(costs[i+5], costs[i+1])))
 		}
 		b.add(m)
 		b.add(ratios)
@@ -96,8 +100,8 @@ func (b *bench) forms(ctx context.Context) error {
 	})
 }
 
-// formSpaces makes the spaces: conntrack alone, the table, the table as it was, that with the guard, and that with
-// flows counted, of pods in a range and by address.
+// formSpaces makes the spaces: conntrack alone; the table; its old form; with the guard; with flows counted, of pods in
+// a range; and of pods by address.
 func formSpaces(ctx context.Context, w *world) (spaces []*space, err error) {
 	table := func(o translate.Options, ranges ...netip.Prefix) *nft.Table {
 		o.LogGroup = 86
@@ -130,16 +134,16 @@ func formSpaces(ctx context.Context, w *world) (spaces []*space, err error) {
 	return spaces, err
 }
 
-// formContenders returns each load in each space, after one of conntrack alone. The established connection is the last
-// of each space: what begins another load ends it.
+// formContenders returns each load in each space, after one of conntrack alone. The established connection comes last,
+// because beginning another load ends it.
 func formContenders(w *world, spaces []*space) []contender {
 	original, _ := exchange(w.clients[0], w.server)
 	list := []contender{{space: spaces[0], load: datagrams(w.clients, w.server)}}
 	for _, one := range []contender{
-		{series: "the first of a connection of a pod that no policy selects", load: datagrams(w.clients, w.free)},
-		{series: "a SYN to a pod that no policy selects", load: syns(w.clients, w.free)},
-		{series: "the first of a connection that the pod's policy allows", load: datagrams(w.clients, w.server)},
-		{series: "one of an established connection", load: original},
+		{series: "first packet of a connection, pod without policy", load: datagrams(w.clients, w.free)},
+		{series: "SYN, pod without policy", load: syns(w.clients, w.free)},
+		{series: "first packet of a connection that the pod's policy allows", load: datagrams(w.clients, w.server)},
+		{series: "packet of an established connection", load: original},
 	} {
 		for _, s := range spaces {
 			list = append(list, contender{one.series, s, one.load})

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
@@ -39,8 +40,8 @@ func BenchmarkGate(b *testing.B) {
 					times = append(times, took...)
 					b.StartTimer()
 				}
-				b.ReportMetric(quantile(times, 0.5), "p50-ms")
-				b.ReportMetric(quantile(times, 0.99), "p99-ms")
+				b.ReportMetric(figures.Quantile(times, 0.5), "p50-ms")
+				b.ReportMetric(figures.Quantile(times, 0.99), "p99-ms")
 				b.ReportMetric(0, "ns/op") // of the set-up, too
 				return nil
 			})

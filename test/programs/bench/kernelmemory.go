@@ -15,6 +15,7 @@ import (
 	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/kernel"
 	"github.com/netpold/netpold/test/harness/cgroup"
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
@@ -27,14 +28,14 @@ type tableMemory struct {
 	Shared   int // sets of whole namespaces
 }
 
-// kernelMemory measures the kernel's memory of tables. Each is made by a process of its own in a memory cgroup, to
-// which the kernel charges it, as it charges it to the cgroup of a daemon.
+// kernelMemory measures the kernel memory of tables. Each table is made by its own process in a memory cgroup, to which
+// the kernel charges it, as for a daemon.
 func (b *bench) kernelMemory(ctx context.Context) error {
-	m := Measure{
-		ID: "memory/kernel", Title: "Memory of the kernel for the table", X: "pods in the cluster",
+	m := figures.Measure{
+		ID: "memory/kernel", Title: "Kernel memory of the table", X: "pods in the cluster",
 		Y: "charged to the memory cgroup", Unit: "MiB",
-		Note: "The buckets of the hash sets, 8 bytes each and at most some three for an element, are not charged to " +
-			"cgroups and not in it.",
+		Note: "This leaves out the buckets of hash sets, 8 bytes each and at most about three per element, which are " +
+			"not charged to cgroups.",
 	}
 	rounds, list := 3, sizes()
 	if b.quick {
@@ -53,24 +54,24 @@ func (b *bench) kernelMemory(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.add(thousands(z.policies)+" policies", point(float64(z.pods), values))
+		m.Add(thousands(z.policies)+" policies", figures.NewPoint(float64(z.pods), values))
 	}
 	b.progress("kernel memory: %s", summary(&m, 0))
 	b.add(m)
 
-	shared := Measure{
-		ID: "memory/shared", Title: "30 isolations that let every namespace in", X: "",
+	shared := figures.Measure{
+		ID: "memory/shared", Title: "30 isolations that allow every namespace", X: "",
 		Y: "charged to the memory cgroup", Unit: "MiB",
-		Note: "Thirty pods of the node have a policy each, with namespaceSelector: {}, in a cluster of 150,000 pods.",
+		Note: "Thirty pods of the node each have a policy with namespaceSelector: {}, in a cluster of 150,000 pods.",
 	}
-	sets := Measure{ID: "memory/shared/sets", Title: shared.Title + ": sets", X: "",
+	sets := figures.Measure{ID: "memory/shared/sets", Title: shared.Title + ": sets", X: "",
 		Y: "sets of whole namespaces", Unit: "1"}
 	values, last, err := b.tableMemory(ctx, rounds, everyNamespace)
 	if err != nil {
 		return err
 	}
-	shared.add("MiB", point(0, values))
-	sets.add("sets", point(0, []float64{float64(last.Shared)}))
+	shared.Add("MiB", figures.NewPoint(0, values))
+	sets.Add("sets", figures.NewPoint(0, []float64{float64(last.Shared)}))
 	b.progress("30 isolations, every namespace: %s; %d sets, %d elements", summary(&shared, 0),
 		last.Shared, last.Elements)
 	b.add(shared)

@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netpold/netpold/test/harness/figures"
 )
 
 // thisMachine describes the machine; what cannot be known stays empty.
-func thisMachine() Machine {
+func thisMachine() figures.Machine {
 	memory, _ := strconv.Atoi(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"))
 	load, _, _ := strings.Cut(text("/proc/loadavg"), " ")
-	return Machine{
+	return figures.Machine{
 		Date:        time.Now().UTC().Format(time.DateTime),
 		Commit:      commit(),
 		Kernel:      release() + " " + runtime.GOARCH,

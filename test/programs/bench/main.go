@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures netpold on this machine, in network namespaces of its own, and writes what it found as JSON;
-// test/programs/plot makes docs/benchmarks.md of that. `make bench` runs both.
+// Command bench measures netpold on this machine, in its own network namespaces, and writes the results as JSON, of
+// which test/programs/plot makes docs/benchmarks.md. `make bench` runs both.
 //
-// What it compares it measures in turn within one run, in several rounds, and it keeps the figure of every round, so
-// that the spread is there to be seen.
+// It measures what it compares in turn within one run, in several rounds, and keeps the figure of every round to show
+// the spread.
 package main
 
 import (
@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/netpold/netpold/test/harness/figures"
 )
 
 // bench is a run.
@@ -27,10 +29,10 @@ type bench struct {
 	quick   bool
 	program string // of netpold
 	start   time.Time
-	report  Report
+	report  figures.Report
 }
 
-// section is a part of a run that can be asked for.
+// section is a part of a run that -only can select.
 type section struct {
 	name string
 	run  func(*bench, context.Context) error
@@ -47,7 +49,7 @@ func sections() []section {
 	}
 }
 
-// inside, in the environment, says that the process is in namespaces of its own.
+// inside, in the environment, says that the process runs in its own namespaces.
 const inside = "NETPOLD_BENCH_INSIDE"
 
 func main() {
@@ -63,12 +65,12 @@ func main() {
 func run(ctx context.Context) error {
 	var only, out, table, group string
 	b := &bench{start: time.Now()}
-	flag.BoolVar(&b.quick, "quick", false, "fewer points and rounds: to see that it works, not for publication")
-	flag.StringVar(&only, "only", "", "sections to run, with commas between them (default all)")
+	flag.BoolVar(&b.quick, "quick", false, "fewer points and rounds: to try it out, not for publication")
+	flag.StringVar(&only, "only", "", "sections to run, separated by commas (default all)")
 	flag.StringVar(&b.program, "netpold", "bin/netpold", "the netpold program")
 	flag.StringVar(&table, "table-memory", "",
-		"for the program itself: print what a table takes of the kernel's memory")
-	flag.StringVar(&group, "cgroup", "", "for the program itself: in this memory cgroup")
+		"used internally: print how much kernel memory a table takes")
+	flag.StringVar(&group, "cgroup", "", "used internally: the memory cgroup to measure in")
 	flag.StringVar(&out, "out", "-", "file to write the JSON to")
 	flag.Parse()
 	if os.Getenv(inside) == "" {
@@ -95,7 +97,7 @@ func run(ctx context.Context) error {
 		}
 	}
 	b.progress("done")
-	return b.report.write(out)
+	return b.report.Write(out)
 }
 
 // choose returns the sections of those names, or all.
@@ -115,7 +117,7 @@ func choose(only string) ([]section, error) {
 	return chosen, nil
 }
 
-// again runs this program anew in new network and, for ordinary users, user namespaces.
+// again runs this program in a new network namespace and, for ordinary users, user namespace.
 func again(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -134,16 +136,16 @@ func again(ctx context.Context) error {
 	return err
 }
 
-// add takes a measure into the report.
-func (b *bench) add(m Measure) { b.report.Measures = append(b.report.Measures, m) }
+// add adds a measure to the report.
+func (b *bench) add(m figures.Measure) { b.report.Measures = append(b.report.Measures, m) }
 
-// progress says on the standard error what has been done.
+// progress reports progress on the standard error.
 func (b *bench) progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(b.start).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// summary is the last point of each series of a measure, in words.
-func summary(m *Measure, baseline float64) string {
+// summary is the last point of each series of a measure, as text.
+func summary(m *figures.Measure, baseline float64) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%.4g %s", baseline, m.Unit)
 	for _, series := range m.Series {
@@ -153,7 +155,7 @@ func summary(m *Measure, baseline float64) string {
 	return s.String()
 }
 
-// thousands writes a number with commas between its thousands.
+// thousands formats a number with commas between thousands.
 func thousands(n int) string {
 	if n < 1000 {
 		return strconv.Itoa(n)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/netpold/netpold/test/harness/cpu"
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/translate"
 )
 
@@ -28,9 +29,9 @@ func (b *bench) memory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	binary := Measure{ID: "memory/binary", Title: "Program", X: "",
+	binary := figures.Measure{ID: "memory/binary", Title: "Program", X: "",
 		Y: "size of the static binary, stripped", Unit: "MiB"}
-	binary.add(seriesNetpold, point(0, []float64{mib}))
+	binary.Add(seriesNetpold, figures.NewPoint(0, []float64{mib}))
 	b.add(binary)
 	if err := b.heap(); err != nil {
 		return err
@@ -43,9 +44,9 @@ func (b *bench) memory(ctx context.Context) error {
 
 // heap measures what translate.State keeps of a pod and of a policy.
 func (b *bench) heap() error {
-	m := Measure{
+	m := figures.Measure{
 		ID: "memory/heap", Title: "Heap of the state", X: "", Y: "heap after a collection", Unit: "B",
-		Note: "What translate.State holds of an object, whether or not the node has to do with it.",
+		Note: "What translate.State keeps of an object, whether or not it concerns the node.",
 	}
 	z := size{100_000, 10_000}
 	if b.quick {
@@ -70,9 +71,9 @@ func (b *bench) heap() error {
 		{"pod", (withPods - fewPods) / float64(z.pods-1000)},
 		{"policy", (withPolicies - withPods) / float64(z.policies)},
 	} {
-		q := point(float64(i), []float64{p.bytes})
+		q := figures.NewPoint(float64(i), []float64{p.bytes})
 		q.Label = p.label
-		m.add(fmt.Sprintf("of %s pods, %s policies", thousands(z.pods), thousands(z.policies)), q)
+		m.Add(fmt.Sprintf("of %s pods, %s policies", thousands(z.pods), thousands(z.policies)), q)
 		b.progress("heap per %s: %.0f B", p.label, p.bytes)
 	}
 	b.add(m)
@@ -102,16 +103,16 @@ func (b *bench) daemons(ctx context.Context) error {
 		rounds, list = 1, []size{{1000, 100}, {10_000, 1000}}
 	}
 	const x, series = "pods in the cluster", "%s policies"
-	measures := []Measure{
+	measures := []figures.Measure{
 		{ID: "memory/rss", Title: "Memory of the process", X: x, Y: "resident after the events", Unit: "MiB"},
-		{ID: "memory/peak", Title: "Memory of the process, peak", X: x, Y: "most that was resident", Unit: "MiB"},
+		{ID: "memory/peak", Title: "Memory of the process, peak", X: x, Y: "peak resident", Unit: "MiB"},
 		{ID: "memory/cpu", Title: fmt.Sprintf("CPU at %d pod events a second", eventsPerSecond), X: x,
 			Y: "of a core", Unit: "%",
-			Note: "Pods of the whole cluster, at random, are deleted and created again; the program receives and " +
+			Note: "Random pods of the whole cluster are deleted and created again; the program receives and " +
 				"decodes them from the API server."},
-		{ID: "memory/cpu/heartbeats", Title: fmt.Sprintf("CPU at %d pod updates a second that no policy has to do with",
+		{ID: "memory/cpu/heartbeats", Title: fmt.Sprintf("CPU at %d irrelevant pod updates a second",
 			eventsPerSecond), X: x, Y: "of a core", Unit: "%",
-			Note: "Only the status of pods changes: what remains is to receive and decode them."},
+			Note: "Only the status of pods changes, so the program only receives and decodes them."},
 	}
 	values := make([]map[size][]float64, len(measures))
 	for range rounds {
@@ -131,7 +132,7 @@ func (b *bench) daemons(ctx context.Context) error {
 	}
 	for i, m := range measures {
 		for _, z := range list {
-			m.add(fmt.Sprintf(series, thousands(z.policies)), point(float64(z.pods), values[i][z]))
+			m.Add(fmt.Sprintf(series, thousands(z.policies)), figures.NewPoint(float64(z.pods), values[i][z]))
 		}
 		b.add(m)
 	}

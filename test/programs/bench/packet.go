@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/translate"
 )
 
@@ -27,26 +28,26 @@ func curves() []curve {
 	return []curve{
 		{"policies", "Policies on the pod", "policies on the pod", []int{1, 3, 10, 30, 100, 300, 1000},
 			[]int{1, 100}, withPolicies,
-			"Each policy lets in another client; the policy in the middle lets in the one that connects."},
+			"Each policy allows a different client; the one in the middle allows the client that connects."},
 		{"rules", "Rules in a policy", "rules of the policy", []int{1, 10, 100, 1000}, []int{1, 100}, withRules,
-			"Each rule lets in another client on a port of its own; the rule in the middle lets in the one " +
-				"that connects."},
-		{"peers", "Peers of a rule", "pods that the rule lets in", []int{10, 100, 1000, 10_000, 100_000},
+			"Each rule allows a different client on its own port; the one in the middle allows the client that " +
+				"connects."},
+		{"peers", "Peers of a rule", "pods that the rule allows", []int{10, 100, 1000, 10_000, 100_000},
 			[]int{10, 10_000}, withPeers,
-			"The connections come from up to 1,024 of the pods in turn."},
-		{"blocks", "CIDRs of a rule", "CIDRs that the rule lets in", []int{1, 10, 100, 1000, 5000},
+			"Up to 1,024 of the pods connect in turn."},
+		{"blocks", "CIDRs of a rule", "CIDRs that the rule allows", []int{1, 10, 100, 1000, 5000},
 			[]int{1, 1000}, withBlocks,
-			"The blocks neither touch nor overlap; the connections come from up to 1,024 of them in turn."},
-		{"local", "Pods of the node", "pods of the node, each with a policy of its own", []int{1, 10, 50, 110, 250},
+			"The blocks neither touch nor overlap; connections come from up to 1,024 of them in turn."},
+		{"local", "Pods of the node", "pods of the node, each with its own policy", []int{1, 10, 50, 110, 250},
 			[]int{1, 110}, withLocalPods, ""},
-		{"outside", "Pods that no policy has to do with", "pods of the cluster outside any policy",
+		{"outside", "Pods outside any policy", "pods of the cluster outside any policy",
 			[]int{0, 1000, 10_000, 100_000}, []int{0, 10_000}, withOutsiders, ""},
 		{"tiers", "ClusterNetworkPolicies on the pod", "policies of 25 rules in each tier",
 			[]int{1, 3, 10, 30, 100, 300, 1000}, []int{1, 100}, withTiers,
-			"No rule of Admin matches; that of Baseline which lets the connection in is in the middle."},
-		{"sequence", "A list that is asked rule by rule", "lines of the chain", []int{50, 500, 1000, 2500, 4800},
+			"No Admin rule matches; the Baseline rule that allows the connection is in the middle."},
+		{"sequence", "A list that is checked rule by rule", "lines of the chain", []int{50, 500, 1000, 2500, 4800},
 			[]int{50, 1000}, withSequence,
-			"Each rule of Admin has 25 peers, and none matches: beyond its bounds, a list has this form."},
+			"Each Admin rule has 25 peers, and none matches. A list takes this form when it exceeds its bounds."},
 	}
 }
 
@@ -55,7 +56,7 @@ const (
 	seriesNetpold = "netpold"
 	seriesFree    = "netpold, pod without policy"
 	seriesChains  = "a chain per policy"
-	seriesAgain   = "the same again"
+	seriesAgain   = "conntrack alone again"
 )
 
 // effort is how much is measured.
@@ -70,7 +71,7 @@ func (b *bench) packetEffort() effort {
 	return effort{rounds: 11, slices: 24, packets: 256}
 }
 
-// contender is one thing that a comparison measures. The first one is what the others are compared with.
+// contender is one thing that a comparison measures. The others are compared with the first one.
 type contender struct {
 	series string
 	space  *space
@@ -79,17 +80,17 @@ type contender struct {
 
 // packetPath measures the cost of new connections.
 func (b *bench) packetPath(ctx context.Context) error {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nothing here is worth collecting while a packet is on its way
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // no collection while packets are being measured
 	for _, c := range curves() {
 		at := c.at
 		if b.quick {
 			at = c.quick
 		}
-		m := Measure{
+		m := figures.Measure{
 			ID: "packet/" + c.id, Title: c.title, Note: c.note, X: c.x, Unit: "ns",
 			Y: "added CPU time",
 		}
-		base := Measure{ID: "packet/" + c.id + "/baseline", Title: c.title + ": conntrack alone", X: c.x,
+		base := figures.Measure{ID: "packet/" + c.id + "/baseline", Title: c.title + ": conntrack alone", X: c.x,
 			Y: "CPU time", Unit: "ns"}
 		if err := b.packetCurve(ctx, c, at, &m, &base); err != nil {
 			return fmt.Errorf("%s: %w", c.title, err)
@@ -101,9 +102,9 @@ func (b *bench) packetPath(ctx context.Context) error {
 	return b.parts(ctx)
 }
 
-// packetCurve measures the worlds of a curve in turn, slice by slice, so that a slow minute of the machine is in all of
-// them. It has a goroutine, that is a thread, of its own, which ends in the last of the spaces.
-func (b *bench) packetCurve(ctx context.Context, c curve, at []int, m, base *Measure) error {
+// packetCurve measures the worlds of a curve in turn, slice by slice, so that a slow minute of the machine affects all
+// of them. It runs on its own thread, which ends in the last of the spaces.
+func (b *bench) packetCurve(ctx context.Context, c curve, at []int, m, base *figures.Measure) error {
 	return thread(func() error {
 		var all []contender
 		ends := make([]int, len(at)) // of each world's contenders among all
@@ -125,18 +126,18 @@ func (b *bench) packetCurve(ctx context.Context, c curve, at []int, m, base *Mea
 		}
 		for i, begin := 0, 0; i < len(at); begin, i = ends[i], i+1 {
 			x := float64(at[i])
-			base.add("conntrack alone", point(x, costs[begin]))
+			base.Add("conntrack alone", figures.NewPoint(x, costs[begin]))
 			for k := begin + 1; k < ends[i]; k++ {
-				m.add(all[k].series, point(x, minus(costs[k], costs[begin])))
+				m.Add(all[k].series, figures.NewPoint(x, minus(costs[k], costs[begin])))
 			}
-			b.progress("%-18s %6.0f: conntrack alone %s", m.ID, x, summary(m, median(costs[begin])))
+			b.progress("%-18s %6.0f: conntrack alone %s", m.ID, x, summary(m, figures.Median(costs[begin])))
 		}
 		return nil
 	})
 }
 
 // contenders makes the spaces of a world: conntrack alone, netpold, a chain per policy, and conntrack alone once more,
-// which shows what differences mean nothing.
+// which shows the noise.
 func (b *bench) contenders(ctx context.Context, w *world) ([]contender, error) {
 	state := translate.New(nodeName, translate.Options{LogGroup: 86, TierBounds: w.bounds})
 	if errs := state.Add(&w.Cluster); len(errs) > 0 {
@@ -160,7 +161,7 @@ func (b *bench) contenders(ctx context.Context, w *world) ([]contender, error) {
 		{seriesChains, in, func(s *space) error { return s.loadText(baseline + "\n" + reference) }},
 		{seriesAgain, in, func(s *space) error { return s.loadText(baseline) }},
 	} {
-		if one.series == seriesChains && len(w.ClusterPolicies) > 0 { // that is about NetworkPolicies
+		if one.series == seriesChains && len(w.ClusterPolicies) > 0 { // which has NetworkPolicies only
 			continue
 		}
 		s, err := newSpace()
@@ -178,7 +179,7 @@ func (b *bench) contenders(ctx context.Context, w *world) ([]contender, error) {
 	return list, check(list, w)
 }
 
-// check makes sure that what is measured is what is allowed, by tables that deny what is not.
+// check makes sure that the measured connections are allowed, by tables that deny others.
 func check(list []contender, w *world) error {
 	stranger := datagrams([]netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1})}, w.server)
 	for _, c := range list {
@@ -201,12 +202,12 @@ func check(list []contender, w *world) error {
 	return nil
 }
 
-// warming is how many packets are sent before each slice that is measured: the contender before it has filled the
-// caches of the processor with what is its own, and some have more than others.
+// warming is how many packets are sent before each measured slice, because the previous contender has filled the
+// processor's caches with its own data.
 const warming = 32
 
-// compare measures the contenders in turn, slice by slice and each time in another order, and returns for each the
-// nanoseconds of a packet in each round: the median of the round's slices.
+// compare measures the contenders in turn, slice by slice, each time in another order. For each it returns the
+// nanoseconds per packet in each round: the median of the round's slices.
 func compare(ctx context.Context, list []contender, e effort) ([][]float64, error) {
 	if err := pin(); err != nil {
 		return nil, err
@@ -232,7 +233,7 @@ func compare(ctx context.Context, list []contender, e effort) ([][]float64, erro
 		}
 		for i := range list {
 			if round > 0 { // the first is to warm up
-				costs[i] = append(costs[i], median(slices[i]))
+				costs[i] = append(costs[i], figures.Median(slices[i]))
 			}
 		}
 		if err := ctx.Err(); err != nil {
@@ -251,7 +252,7 @@ func minus(a, b []float64) []float64 {
 	return out
 }
 
-// thread runs f on a goroutine of its own, whose thread ends with it.
+// thread runs f on its own goroutine, whose thread ends with it.
 func thread(f func() error) error {
 	result := make(chan error)
 	go func() { result <- f() }()

@@ -12,6 +12,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -56,7 +57,7 @@ type part struct {
 	fill  func(*space) error
 }
 
-// partList is what is compared: each has what the one before has, and more; and last, what audited policies add.
+// partList is what is compared: each part adds to the one before it; the last ones show what audited policies add.
 func partList(ctx context.Context) []part {
 	text := func(rules string) func(*space) error { return func(s *space) error { return s.loadText(rules) } }
 	chains := func(rule string) func(*space) error {
@@ -77,13 +78,13 @@ func partList(ctx context.Context) []part {
 		{"", in, text(baseline)},
 		{"two base chains, empty", in, chains("")},
 		{"and `ct state established,related accept` in each", in, chains("ct state established,related accept\n")},
-		{"netpold: a pod without policy, which is looked up in each", datagrams(few.clients, few.free), table(few)},
+		{"netpold: a pod without policy, looked up in both directions", datagrams(few.clients, few.free), table(few)},
 		{"netpold: a pod with one policy, which allows it", in, table(few)},
-		{"netpold: an isolation with every kind of match, of which the last allows it",
+		{"netpold: an isolation with every kind of match, the last of which allows it",
 			datagrams(many.clients, many.server), table(many)},
 		{"netpold: a pod that only audited ClusterNetworkPolicies select, in both tiers",
 			datagrams(audited.clients, audited.server), table(audited)},
-		{"netpold: a pod without policy, next to it", datagrams(audited.clients, audited.free), table(audited)},
+		{"netpold: a pod without policy on the same node", datagrams(audited.clients, audited.free), table(audited)},
 		{seriesAgain, in, text(baseline)},
 	}
 }
@@ -126,12 +127,12 @@ func (b *bench) parts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m := Measure{ID: "packet/parts", Title: "What it is made of", X: "rules for forwarded packets",
+		m := figures.Measure{ID: "packet/parts", Title: "What the cost is made of", X: "rules for forwarded packets",
 			Y: "added CPU time", Unit: "ns"}
 		for i, c := range list[1:] {
-			p := point(float64(i), minus(costs[i+1], costs[0]))
+			p := figures.NewPoint(float64(i), minus(costs[i+1], costs[0]))
 			p.Label = c.series
-			m.add("above conntrack alone", p)
+			m.Add("above conntrack alone", p)
 			b.progress("%s: %s: %.0f", m.ID, p.Label, p.Median)
 		}
 		b.add(m)

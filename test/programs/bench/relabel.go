@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
@@ -24,15 +25,16 @@ func (b *bench) relabel(ctx context.Context) error {
 	if b.quick {
 		rounds = 5
 	}
-	took := Measure{
+	took := figures.Measure{
 		ID: "control/relabel", Title: "Namespace relabelled", X: "what policies here select",
-		Y: "from the event to the commit", Unit: "ms",
+		Y: "from event to commit", Unit: "ms",
 		Note: fmt.Sprintf("Its new labels put its %s pods into what policies of this node select, or take them out "+
-			"again; ", thousands(flipped)) +
-			"in a cluster of 10,000 more pods and 1,000 policies.",
+			"again, ", thousands(flipped)) +
+			"in a cluster with 10,000 more pods and 1,000 policies.",
 	}
-	transactions := Measure{ID: "control/relabel/transactions", Title: "Namespace relabelled: transactions", X: took.X,
-		Y: "transactions of the kernel", Unit: "1"}
+	transactions := figures.Measure{ID: "control/relabel/transactions", Title: "Namespace relabelled: transactions",
+		X: took.X,
+		Y: "kernel transactions", Unit: "1"}
 	for i, shape := range []struct {
 		label string
 		peer  networkingv1.NetworkPolicyPeer
@@ -51,13 +53,13 @@ func (b *bench) relabel(ctx context.Context) error {
 				return err
 			}
 			for _, p := range []struct {
-				m      *Measure
+				m      *figures.Measure
 				series string
 				rounds []float64
 			}{{&took, "pods come in", in}, {&took, "pods go out", out}, {&transactions, seriesNetpold, count}} {
-				q := point(float64(i), p.rounds)
+				q := figures.NewPoint(float64(i), p.rounds)
 				q.Label = shape.label
-				p.m.add(p.series, q)
+				p.m.Add(p.series, q)
 			}
 			b.progress("namespace relabelled, %s: %s", shape.label, summary(&took, 0))
 			return nil

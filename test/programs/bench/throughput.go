@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/netpold/netpold/nft/kernel"
+	"github.com/netpold/netpold/test/harness/figures"
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/translate/frame"
 )
@@ -18,12 +19,12 @@ import (
 // throughput measures a TCP connection between two network namespaces through a third one, with and without the table
 // there.
 func (b *bench) throughput(ctx context.Context) error {
-	ratio := Measure{
-		ID: "throughput", Title: "TCP throughput", X: "what crosses the router",
-		Y: "of the throughput without a table", Unit: "×",
-		Note: "One connection to a pod with one policy, sender and receiver on the machine's own cores.",
+	ratio := figures.Measure{
+		ID: "throughput", Title: "TCP throughput", X: "packets",
+		Y: "relative to the throughput without a table", Unit: "×",
+		Note: "One connection to a pod with one policy; sender and receiver run on the same machine.",
 	}
-	rate := Measure{ID: "throughput/baseline", Title: "TCP throughput without a table", X: ratio.X,
+	rate := figures.Measure{ID: "throughput/baseline", Title: "TCP throughput without a table", X: ratio.X,
 		Y: "conntrack alone", Unit: "Gbit/s"}
 	for _, unit := range []unit{segments, packets} {
 		err := thread(func() error {
@@ -31,16 +32,16 @@ func (b *bench) throughput(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			place := func(rounds []float64) Point {
-				p := point(float64(unit), rounds)
+			place := func(rounds []float64) figures.Point {
+				p := figures.NewPoint(float64(unit), rounds)
 				p.Label = unit.String()
 				return p
 			}
-			rate.add("conntrack alone", place(rates[0]))
+			rate.Add("conntrack alone", place(rates[0]))
 			for i, mode := range modes()[1:] {
-				ratio.add(mode.series, place(rates[i+1]))
+				ratio.Add(mode.series, place(rates[i+1]))
 			}
-			b.progress("throughput, %s: %.1f Gbit/s, of which %s", unit, median(rates[0]), summary(&ratio, 1))
+			b.progress("throughput, %s: %.1f Gbit/s, of which %s", unit, figures.Median(rates[0]), summary(&ratio, 1))
 			return nil
 		})
 		if err != nil {
@@ -124,7 +125,7 @@ func (r *route) round(ctx context.Context, conn *kernel.Conn, slices int) ([]flo
 		}
 	}
 	for i, s := range samples {
-		rates[i] = median(s)
+		rates[i] = figures.Median(s)
 	}
 	return rates, ctx.Err()
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/netpold/netpold/test/harness/pods"
 )
 
-// adopting is the last story, which is docs/adopting.md: a namespace without policies gets some, and nothing breaks.
+// adopting is the last story, that of docs/adopting.md: a namespace without policies gets some, and nothing breaks.
 type adopting struct {
 	*screen
 	shop      *pods.Shop
@@ -30,8 +30,8 @@ type adopting struct {
 func tellAdopting(ctx context.Context, out *screen, netpold string) error {
 	a := adopting{screen: out, shop: pods.NewShop("6"), netpold: netpold, manifests: "shop", suggested: "shop.yaml"}
 	out.title("6. From no policies to policies that fit")
-	out.say("A shop of three tiers, the cluster's DNS, a bank outside, and a notebook that has no business there.\n" +
-		"No policy is there, so everything is open:")
+	out.say("A shop with three tiers, the cluster's DNS, a bank outside, and a notebook that has no business there.\n" +
+		"There are no policies, so everything is open:")
 	defer func() {
 		for _, p := range a.shop.Pods {
 			p.Stop()
@@ -81,16 +81,16 @@ func (a *adopting) see(ctx context.Context) error {
 }
 
 func (a *adopting) observe(ctx context.Context) error {
-	a.say("Observe: the shop does what it does, and the kernel counts its connections.")
+	a.say("Observe: the shop goes about its business, and the kernel counts its connections.")
 	if err := a.expect(a.shop.Talk, true); err != nil {
 		return err
 	}
 	return runNetpold(ctx, a.screen, a.netpold, []string{"flows", "-n", "shop"})
 }
 
-// suggest shows what the policies change, and one of them.
+// suggest shows what the policies change, and one of the policies.
 func (a *adopting) suggest(ctx context.Context) error {
-	a.say("Suggest: policies that allow what was seen, and what they change:")
+	a.say("Suggest: policies that allow what was seen, and which connections they would end:")
 	cmd := exec.CommandContext(ctx, a.netpold, "suggest", "-n", "shop", "-f", a.manifests)
 	var policies, changes bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &policies, &changes
@@ -118,10 +118,10 @@ func (a *adopting) namespace(name, annotations string) error {
 		"apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, annotations: {%s}}\n", name, annotations))
 }
 
-// audit applies the policies, so that they only tell.
+// audit applies the policies without enforcing them.
 func (a *adopting) audit(ctx context.Context) error {
-	a.say("Audit: the namespace gets the annotation netpold.io/mode=audit, and the policies are applied. Nothing is\n" +
-		"blocked yet, and what would be is told:")
+	a.say("Audit: annotate the namespace with netpold.io/mode=audit, and apply the policies. Nothing is blocked\n" +
+		"yet, but netpold logs what would be:")
 	if err := a.namespace("shop", "netpold.io/mode: audit"); err != nil {
 		return err
 	}
@@ -140,9 +140,9 @@ func (a *adopting) audit(ctx context.Context) error {
 	return runNetpold(ctx, a.screen, a.netpold, []string{"drops", "--audit", "-n", "shop"})
 }
 
-// enforce takes the annotation away.
+// enforce removes the annotation.
 func (a *adopting) enforce(context.Context) error {
-	a.say("Enforce: the annotation goes. The shop works as before, and the notebook reaches nothing of it:")
+	a.say("Enforce: remove the annotation. The shop works as before, and the notebook no longer reaches it:")
 	if err := a.namespace("shop", ""); err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (a *adopting) explain(ctx context.Context) error {
 	return runNetpold(ctx, a.screen, a.netpold, []string{"explain", "lab/notebook", "shop/db-0:5432"})
 }
 
-// expect shows which of some connections are answered; all must be, or none.
+// expect shows which of some connections are answered; either all or none must be.
 func (a *adopting) expect(all []pods.Talk, want bool) error {
 	var wrong error
 	var got []bool

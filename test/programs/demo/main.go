@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows netpold at work on the real kernel: network namespaces stand for pods, with real TCP servers in
-// them, and `netpold run --manifests` enforces policies between them. Everything happens in namespaces of its own, as
-// root or as an ordinary user, and is gone when it ends.
+// Command demo shows netpold at work on the real kernel: network namespaces with real TCP servers stand for pods, and
+// `netpold run --manifests` enforces policies between them. Everything happens in its own namespaces, as root or as an
+// ordinary user, and is gone when it ends.
 package main
 
 import (
@@ -25,7 +25,7 @@ import (
 // nodeName is the demo's node.
 const nodeName = "demo"
 
-// What the demo runs itself as, in its first argument.
+// The demo runs itself in these roles, by its first argument.
 const (
 	roleNode = "node" // inside the demo's own namespaces
 	rolePod  = "pod"  // inside a pod's network namespace
@@ -89,12 +89,13 @@ func runNode(ctx context.Context, netpold string) error {
 	if err != nil {
 		return fmt.Errorf("make a folder for the manifests: %w", err)
 	}
-	defer os.RemoveAll(dir)               //nolint:errcheck // nothing to be done about it
-	if err := os.Chdir(dir); err != nil { // commands are shown without it
+	defer os.RemoveAll(dir)               //nolint:errcheck // nothing can be done about it
+	if err := os.Chdir(dir); err != nil { // so that commands are shown without its path
 		return fmt.Errorf("enter the folder of the manifests: %w", err)
 	}
 	out := newScreen(os.Stdout)
-	out.say("Who reaches whom: ✓ connects, ✗ does not, · is the pod itself.")
+	out.say("netpold at work on this machine's kernel. Network namespaces with real servers stand for pods.\n" +
+		"Who reaches whom: ✓ connects, ✗ does not, · is the pod itself.")
 	for _, story := range stories() {
 		if err := tell(ctx, out, netpold, story); err != nil {
 			return fmt.Errorf("%s: %w", story.title, err)
@@ -103,7 +104,7 @@ func runNode(ctx context.Context, netpold string) error {
 	if err := tellAdopting(ctx, out, netpold); err != nil {
 		return err
 	}
-	out.say("Nothing is left of all this. On a cluster: docs/install.md.")
+	out.say("All of this is gone now. To install netpold on a cluster, see docs/install.md.")
 	return nil
 }
 
@@ -154,13 +155,13 @@ func (a *agent) await(text string) error {
 			}
 			last = line
 		case <-deadline:
-			return fmt.Errorf("netpold did not say %q; the last it said: %s", text, last)
+			return fmt.Errorf("netpold did not log %q; its last line: %s", text, last)
 		}
 	}
 }
 
-// drops returns what netpold has said about blocked attempts since the last time. It says so after at most 100 ms,
-// which is less than an attempt takes to give up.
+// drops returns what netpold has logged about blocked attempts since the last call. It logs them within 100 ms, which
+// is less than an attempt takes to give up.
 func (a *agent) drops() []string {
 	var drops []string
 	for {
@@ -185,18 +186,18 @@ func message(line string) string {
 	if err != nil {
 		return ""
 	}
-	text, _ := strconv.Unquote(quoted) // which is one
+	text, _ := strconv.Unquote(quoted) // cannot fail
 	return text
 }
 
-// kill ends netpold as a lack of memory would.
+// kill kills netpold, as running out of memory would.
 func (a *agent) kill() error {
 	if err := a.cmd.Process.Kill(); err != nil {
 		return fmt.Errorf("kill netpold: %w", err)
 	}
 	for range a.lines {
 	}
-	_ = a.cmd.Wait() // says that it was killed
+	_ = a.cmd.Wait() // reports that it was killed
 	return nil
 }
 

@@ -79,7 +79,7 @@ func (s *screen) matrix(all []*pods.Pod, targets []pods.Target, got [][]bool) {
 	}
 }
 
-// talks prints who reaches whom of some pairs.
+// talks prints which of some pairs connect.
 func (s *screen) talks(all []pods.Talk, got []bool) {
 	for i, t := range all {
 		mark := s.paint(red, "✗")
@@ -90,13 +90,13 @@ func (s *screen) talks(all []pods.Talk, got []bool) {
 	}
 }
 
-// drops prints a few lines of netpold's about blocked attempts.
+// drops prints the first few lines of netpold's log about blocked attempts.
 func (s *screen) drops(lines []string) {
 	const few = 3
 	if len(lines) == 0 {
 		return
 	}
-	fmt.Fprintln(s.w, "    netpold says:")
+	fmt.Fprintln(s.w, "    netpold logs:")
 	for i, line := range lines {
 		if i == few {
 			fmt.Fprintf(s.w, "      … and %d more\n", len(lines)-few)

@@ -9,13 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/netpold/netpold/test/harness/pods"
 )
 
-// story is pods, and what happens to them step by step.
+// story is some pods, and what happens to them step by step.
 type story struct {
 	title string
 	about string
@@ -23,15 +24,15 @@ type story struct {
 	steps []step
 }
 
-// step is one change of the manifests. What it expects is checked: a demo that shows something else fails.
+// step is one change of the manifests. Its expectations are checked, so a demo that shows something else fails.
 type step struct {
 	say     string
-	file    string // that is written, or removed when content is empty
+	file    string // written, or removed if content is empty
 	content string
 	relabel map[string]string // labels by pod name
 	agent   agentChange
-	run     []string // arguments of netpold, whose output is shown afterwards; DIR is the folder of the manifests
-	reach   []string // "client server:port" that must get an answer; all others must not
+	run     []string // netpold commands to show afterwards; DIR is the folder of the manifests
+	reach   []string // each "client server:port" that must get an answer; no others may
 }
 
 // agentChange is what happens to netpold in a step.
@@ -41,7 +42,7 @@ const (
 	stays   agentChange = iota
 	away                // no netpold runs, before or after the step
 	killed              // by SIGKILL, before anything else
-	started             // again, after the manifests have changed
+	started             // again, after the manifests changed
 )
 
 // tell plays one story.
@@ -57,7 +58,7 @@ func tell(ctx context.Context, out *screen, netpold string, st story) error {
 			p.Stop()
 		}
 	}()
-	// Links with names of their own: those of the story before go some time after its pods.
+	// Unique link names, because those of the previous story go some time after its pods.
 	process := func() *exec.Cmd { return again(ctx, rolePod) }
 	if err := pods.StartAll(ctx, st.pods, fmt.Sprintf("veth%c-", st.title[0]), process); err != nil {
 		return err
@@ -86,13 +87,13 @@ func tell(ctx context.Context, out *screen, netpold string, st story) error {
 	return pods.Shell(ctx, netpold+" cleanup")
 }
 
-// play does one step, waits until the kernel has it and shows who reaches whom.
+// play does one step, waits until it is in force and shows who reaches whom.
 func (st story) play(ctx context.Context, out *screen, a *agent, dir string, s step) error {
 	out.say(s.say)
 	for _, p := range st.pods {
 		if labels, ok := s.relabel[p.Name]; ok {
 			p.Labels = labels
-			fmt.Fprintf(out.w, "    kubectl label: pod %s now has {%s}\n", p, labels)
+			fmt.Fprintf(out.w, "    pod %s now has the labels {%s}\n", p, labels)
 		}
 	}
 	if s.relabel != nil {
@@ -123,7 +124,7 @@ func (st story) play(ctx context.Context, out *screen, a *agent, dir string, s s
 	return nil
 }
 
-// changeAgent kills or starts netpold, or waits until what the step has changed is in the kernel.
+// changeAgent kills or starts netpold, or waits until the step's changes are in force.
 func (s step) changeAgent(ctx context.Context, a *agent) error {
 	switch s.agent {
 	case killed:
@@ -140,17 +141,25 @@ func (s step) changeAgent(ctx context.Context, a *agent) error {
 	return a.committed()
 }
 
-// runNetpold runs a command of netpold and prints it and what it says. That the answer is no, exit status 1, is no
-// error.
+// runNetpold runs a netpold command and prints it with its output. Exit status 1, which means that the answer is no, is
+// not an error.
 func runNetpold(ctx context.Context, out *screen, netpold string, args []string) error {
 	text, err := exec.CommandContext(ctx, netpold, args...).CombinedOutput()
 	if exit := new(exec.ExitError); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		return fmt.Errorf("netpold %s: %w: %s", strings.Join(args, " "), err, text)
 	}
 	out.say("$ netpold " + strings.Join(args, " "))
+	if args[0] == "render" { // the demo has no IPv6
+		text = emptyIPv6.ReplaceAll(text, nil)
+		out.block(string(text) + "(empty sets for IPv6 are left out here)")
+		return nil
+	}
 	out.block(string(text))
 	return nil
 }
+
+// emptyIPv6 matches the sets and maps of IPv6 in a table's text.
+var emptyIPv6 = regexp.MustCompile(`(?s)\t(set|map) \S+-6 \{.*?\n\t\}\n\n`)
 
 // show prints who reaches whom, and checks it.
 func (st story) show(out *screen, s step) error {
@@ -170,15 +179,15 @@ func (st story) show(out *screen, s step) error {
 	return wrong
 }
 
-// attempts is how often a matrix that is not as expected is asked for again: on a busy machine an answer may come late.
+// attempts is how often to try until a matrix is as expected: on a busy machine an answer may come late.
 const attempts = 4
 
-// check says whether who reached whom is what the step expects.
+// check returns an error unless the step expects who reached whom.
 func (s step) check(all []*pods.Pod, targets []pods.Target, got [][]bool) error {
 	for i, p := range all {
 		for j, t := range targets {
 			if p != t.Pod && got[i][j] != slices.Contains(s.reach, p.Name+" "+t.String()) {
-				return fmt.Errorf("%s to %s: reached: %t, which is not what the policies say", p, t, got[i][j])
+				return fmt.Errorf("%s to %s: reached: %t, but the policies say otherwise", p, t, got[i][j])
 			}
 		}
 	}

@@ -3,12 +3,13 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/netpold/netpold/test/harness/pods"
 )
 
-// stories returns what the demo tells.
+// stories returns the stories of the demo, except the last one, [tellAdopting].
 func stories() []story { return []story{tiers(), sample(), relabel(), egress(), kill()} }
 
 // pod is a pod by namespace/name, with its labels, its address and the TCP ports that it serves.
@@ -17,11 +18,18 @@ func pod(name, labels, address string, ports ...int) *pods.Pod {
 	return &pods.Pod{Namespace: namespace, Name: name, Labels: labels, Address: address, TCP: ports}
 }
 
+// networkPolicy is the manifest of a policy by namespace/name, whose spec is YAML that is indented by two spaces.
+func networkPolicy(name, spec string) string {
+	namespace, name, _ := strings.Cut(name, "/")
+	return fmt.Sprintf("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: %s, namespace: %s}\n"+
+		"spec:%s\n", name, namespace, spec)
+}
+
 // tiers is the three-tier application: the presentation is public on 80, the middle and data tiers are not.
 func tiers() story {
 	return story{
 		title: "1. Three tiers",
-		about: "A shop of three tiers. Without a policy, everybody reaches everything:",
+		about: "A shop with three tiers. Without policies, every pod reaches every other:",
 		pods: []*pods.Pod{
 			pod("shop/web", "tier: presentation", "10.244.1.1", 80, 8080),
 			pod("shop/api", "tier: middle", "10.244.1.2", 8080),
@@ -29,42 +37,32 @@ func tiers() story {
 			pod("other/stranger", "app: stranger", "10.244.1.4"),
 		},
 		steps: []step{{
-			say: "Three policies: presentation is reachable on 80, middle only from presentation, data only from " +
-				"middle on 6379.",
+			say: "Three policies: presentation is reachable on port 80, middle only from presentation, and data only " +
+				"from middle on port 6379.",
 			file: "policies.yaml",
-			content: `apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: presentation, namespace: shop}
-spec:
+			content: strings.Join([]string{
+				networkPolicy("shop/presentation", `
   podSelector: {matchLabels: {tier: presentation}}
-  ingress: [{ports: [{port: 80}]}]
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: middle, namespace: shop}
-spec:
+  ingress: [{ports: [{port: 80}]}]`),
+				networkPolicy("shop/middle", `
   podSelector: {matchLabels: {tier: middle}}
-  ingress: [{from: [{podSelector: {matchLabels: {tier: presentation}}}]}]
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: data, namespace: shop}
-spec:
+  ingress: [{from: [{podSelector: {matchLabels: {tier: presentation}}}]}]`),
+				networkPolicy("shop/data", `
   podSelector: {matchLabels: {tier: data}}
-  ingress: [{from: [{podSelector: {matchLabels: {tier: middle}}}], ports: [{port: 6379}]}]
-`,
+  ingress: [{from: [{podSelector: {matchLabels: {tier: middle}}}], ports: [{port: 6379}]}]`),
+			}, "---\n"),
 			reach: []string{"web api:8080", "api web:80", "api db:6379", "db web:80", "stranger web:80"},
 		}},
 	}
 }
 
-// sample is the policy of the Kubernetes documentation.
+// sample is the sample policy of the Kubernetes documentation.
 func sample() story {
 	return story{
 		title: "2. The documentation's sample",
-		about: `The policy that the Kubernetes documentation explains: pods with role=db let in 172.17.0.0/16
-except 172.17.1.0/24, the namespaces with project=myproject and the pods with role=frontend, on TCP 6379; they
-may connect to 10.0.0.0/24 on TCP 5978.`,
+		about: `The policy that the Kubernetes documentation explains: on TCP 6379, pods with role=db accept connections
+from 172.17.0.0/16 except 172.17.1.0/24, from namespaces with project=myproject, and from pods with role=frontend;
+they may connect to 10.0.0.0/24 on TCP 5978. So far it is not applied:`,
 		pods: []*pods.Pod{
 			pod("default/db", "role: db", "10.244.2.1", 6379, 80),
 			pod("default/frontend", "role: frontend", "10.244.2.2", 5978),
@@ -73,12 +71,9 @@ may connect to 10.0.0.0/24 on TCP 5978.`,
 			pod("outside/peer", "", "10.0.0.9", 5978, 5979),
 		},
 		steps: []step{{
-			say:  "The policy, what becomes of it, and what netpold reads back from the kernel about one connection:",
+			say:  "The policy; the table that netpold makes of it; and one connection, checked against the kernel:",
 			file: "policy.yaml",
-			content: `apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: test-network-policy, namespace: default}
-spec:
+			content: networkPolicy("default/test-network-policy", `
   podSelector: {matchLabels: {role: db}}
   policyTypes: [Ingress, Egress]
   ingress:
@@ -89,8 +84,7 @@ spec:
     ports: [{protocol: TCP, port: 6379}]
   egress:
   - to: [{ipBlock: {cidr: 10.0.0.0/24}}]
-    ports: [{protocol: TCP, port: 5978}]
-`,
+    ports: [{protocol: TCP, port: 5978}]`),
 			run: []string{"render -f DIR --node " + nodeName, "explain --verify default/frontend default/db:6379"},
 			reach: []string{
 				"frontend db:6379", "worker db:6379", "client db:6379", "db peer:5978",
@@ -104,7 +98,7 @@ spec:
 	}
 }
 
-// relabel is the workshop's story: nothing is restarted, only labels change.
+// relabel denies, allows and relabels: nothing is restarted, only labels change.
 func relabel() story {
 	return story{
 		title: "3. Deny all, allow by label, relabel",
@@ -115,37 +109,31 @@ func relabel() story {
 		steps: []step{{
 			say:  "Deny all ingress in the namespace:",
 			file: "deny-all.yaml",
-			content: `apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: deny-all, namespace: work}
-spec: {podSelector: {}, policyTypes: [Ingress]}
-`,
+			content: networkPolicy("work/deny-all", `
+  podSelector: {}
+  policyTypes: [Ingress]`),
 		}, {
-			say:  "Allow clients with access=granted. The client does not have the label, so it is still blocked:",
+			say:  "Allow clients with access=granted. Our client does not have that label, so it is still blocked:",
 			file: "allow.yaml",
-			content: `apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: allow-granted, namespace: work}
-spec:
+			content: networkPolicy("work/allow-granted", `
   podSelector: {matchLabels: {app: server}}
-  ingress: [{from: [{podSelector: {matchLabels: {access: granted}}}], ports: [{port: 80}]}]
-`,
+  ingress: [{from: [{podSelector: {matchLabels: {access: granted}}}], ports: [{port: 80}]}]`),
 		}, {
-			say:     "Label the client. It works at once, nothing was restarted:",
+			say:     "Label the client. It gets through at once; nothing was restarted:",
 			relabel: map[string]string{"client": "app: client, access: granted"},
 			reach:   []string{"client server:80"},
 		}, {
-			say:  "Remove the permission: blocked again.",
+			say:  "Remove allow-granted: the client is blocked again.",
 			file: "allow.yaml",
 		}, {
-			say:   "Remove deny-all, too: no policy selects the server, everything is open.",
+			say:   "Remove deny-all, too: no policy selects the server any more, so it is open to everybody.",
 			file:  "deny-all.yaml",
 			reach: []string{"client server:80"},
 		}},
 	}
 }
 
-// egress is the pod that may reach its name server and one server: who was blocked, and why.
+// egress is a pod that may reach its name server and one other server.
 func egress() story {
 	return story{
 		title: "4. Who was blocked, and why",
@@ -155,21 +143,17 @@ func egress() story {
 			pod("app/api", "app: api", "10.244.4.3", 443, 22), pod("outside/world", "app: world", "198.51.100.7", 443),
 		},
 		steps: []step{{
-			say: "The pod may ask its name server, and reach the API on 443. netpold says who was blocked, and what " +
-				"the nearest rule lacks:",
+			say: "The pod may query its name server and reach the API on port 443. netpold says who was blocked, and " +
+				"how the nearest rule falls short:",
 			file: "egress.yaml",
-			content: `apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: job, namespace: app}
-spec:
+			content: networkPolicy("app/job", `
   podSelector: {matchLabels: {app: job}}
   policyTypes: [Egress]
   egress:
   - to: [{namespaceSelector: {matchLabels: {project: kube-system}}}]
     ports: [{port: 53}, {protocol: UDP, port: 53}]
   - to: [{podSelector: {matchLabels: {app: api}}}]
-    ports: [{port: 443}]
-`,
+    ports: [{port: 443}]`),
 			run: []string{"drops", "drops --top", "explain app/job 198.51.100.7:443"},
 			reach: []string{
 				"job dns:53", "job api:443", "dns api:443", "dns api:22", "dns world:443", "api dns:53",
@@ -180,7 +164,7 @@ spec:
 	}
 }
 
-// kill ends netpold in the middle: the rules stay, and the next netpold takes them over.
+// kill kills netpold: the rules stay, and the next netpold takes them over.
 func kill() story {
 	return story{
 		title: "5. netpold is killed, and comes back",
@@ -190,27 +174,23 @@ func kill() story {
 			pod("shop/job", "app: job", "10.244.5.3"),
 		},
 		steps: []step{{
-			say:  "Only pods with app=api:",
+			say:  "Allow only pods with app=api:",
 			file: "policy.yaml",
-			content: `apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: db, namespace: shop}
-spec:
+			content: networkPolicy("shop/db", `
   podSelector: {matchLabels: {app: db}}
-  ingress: [{from: [{podSelector: {matchLabels: {app: api}}}], ports: [{port: 5432}]}]
-`,
+  ingress: [{from: [{podSelector: {matchLabels: {app: api}}}], ports: [{port: 5432}]}]`),
 			reach: []string{"api db:5432"},
 		}, {
-			say:   "kill -9. The rules are the kernel's, and stay:",
+			say:   "kill -9 netpold. The rules are in the kernel, and stay in force:",
 			agent: killed,
 			reach: []string{"api db:5432"},
 		}, {
-			say:     "What changes now is not in force:",
+			say:     "Changes made while it is down do not take effect yet:",
 			relabel: map[string]string{"job": "app: api", "api": "app: other"},
 			agent:   away,
 			reach:   []string{"api db:5432"},
 		}, {
-			say:   "Until netpold is back, which replaces the table at once, as a whole:",
+			say:   "netpold is back, and replaces the whole table in one step:",
 			agent: started,
 			reach: []string{"job db:5432"},
 		}},

@@ -9,11 +9,13 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/netpold/netpold/test/harness/figures"
 )
 
-// document is benchmarks.md as it comes to be.
+// document is benchmarks.md while it is being written.
 type document struct {
-	report *report
+	report *figures.Report
 	folder string
 	text   strings.Builder
 }
@@ -26,7 +28,7 @@ func (d *document) write() error {
 	mitigation, _, _ := strings.Cut(strings.ToLower(m.Mitigations), ";")
 	d.printf("# Benchmarks\n\n%s\n\n", wrapped(opening))
 	if d.report.Quick {
-		d.printf("**This is of a quick run: fewer points and rounds than `make bench` takes.**\n\n")
+		d.printf("**From a quick run, with fewer points and rounds than `make bench` takes.**\n\n")
 	}
 	d.printf("| | |\n|---|---|\n| date, commit | %s UTC, %s |\n| kernel | Linux %s, Spectre v2: %s |\n", m.Date,
 		m.Commit, m.Kernel,
@@ -43,7 +45,7 @@ func (d *document) write() error {
 	return nil
 }
 
-// goals writes what was to be reached, and what was.
+// goals writes the goals, and whether they were reached.
 func (d *document) goals() {
 	d.printf("## Goals\n\n| figure | goal | measured | reached |\n|---|---|---|---|\n")
 	for _, g := range goals() {
@@ -64,12 +66,12 @@ func (d *document) goals() {
 
 // chapter writes a chapter, if anything in it was measured.
 func (d *document) chapter(c chapter) error {
-	if !slices.ContainsFunc(c.figures, func(f figure) bool { return d.report.measure(f.id) != nil }) {
+	if !slices.ContainsFunc(c.figures, func(f figure) bool { return d.report.Measure(f.id) != nil }) {
 		return nil
 	}
 	d.printf("## %s\n\n%s\n\n", c.title, wrapped(c.text))
 	for _, f := range c.figures {
-		m := d.report.measure(f.id)
+		m := d.report.Measure(f.id)
 		if m == nil {
 			continue
 		}
@@ -77,7 +79,7 @@ func (d *document) chapter(c chapter) error {
 		if m.Note != "" {
 			d.printf("%s\n\n", wrapped(m.Note))
 		}
-		shown := slices.DeleteFunc(slices.Clone(m.Series), func(s series) bool {
+		shown := slices.DeleteFunc(slices.Clone(m.Series), func(s figures.Series) bool {
 			return slices.Contains(f.hidden, s.Name)
 		})
 		if !f.noPlot && len(shown) > 0 && len(shown[0].Points) > 1 {
@@ -86,13 +88,13 @@ func (d *document) chapter(c chapter) error {
 			}
 			d.printf("![%s](%s/%s)\n\n", m.Title, plots, fileOf(m.ID))
 		}
-		d.table(m, d.report.measure(f.beside))
+		d.table(m, d.report.Measure(f.beside))
 	}
 	return nil
 }
 
-// table writes all points of a measure, with those of another one, if it is not nil, in the first columns.
-func (d *document) table(m, beside *measure) {
+// table writes all points of a measure. The first columns are those of beside, unless that is nil.
+func (d *document) table(m, beside *figures.Measure) {
 	list := m.Series
 	if beside != nil {
 		list = slices.Concat(beside.Series, list)
@@ -101,11 +103,11 @@ func (d *document) table(m, beside *measure) {
 	if m.Unit == "1" {
 		unit = ""
 	}
-	spread := ""
-	if rounds := len(list[0].Points[0].Rounds); rounds > 1 {
-		spread = fmt.Sprintf(": median (least – greatest of %d rounds)", rounds)
+	rounds := ""
+	if n := len(list[0].Points[0].Rounds); n > 1 {
+		rounds = fmt.Sprintf(": median (least – greatest of %d rounds)", n)
 	}
-	d.printf("%s\n\n", wrapped(fmt.Sprintf("%s%s%s. `%s`", capital(m.Y), unit, spread, m.Command)))
+	d.printf("%s\n\n", wrapped(fmt.Sprintf("%s%s%s. `%s`", capital(m.Y), unit, rounds, m.Command)))
 	d.printf("| %s |", m.X)
 	for _, s := range list {
 		d.printf(" %s |", s.Name)
@@ -115,13 +117,13 @@ func (d *document) table(m, beside *measure) {
 		label := ""
 		var row strings.Builder
 		for _, s := range list {
-			p := s.at(x)
+			p := s.At(x)
 			if p == nil {
 				row.WriteString(" |")
 				continue
 			}
 			label = p.Label
-			fmt.Fprintf(&row, " %s |", p)
+			fmt.Fprintf(&row, " %s |", spread(p))
 		}
 		if label == "" && m.X != "" {
 			label = number(x)
@@ -131,15 +133,15 @@ func (d *document) table(m, beside *measure) {
 	d.printf("\n")
 }
 
-// String writes a point as "median (min – max)".
-func (p *point) String() string {
+// spread writes a point as "median (min – max)".
+func spread(p *figures.Point) string {
 	if len(p.Rounds) < 2 {
 		return number(p.Median)
 	}
 	return fmt.Sprintf("%s (%s – %s)", number(p.Median), number(p.Min), number(p.Max))
 }
 
-// number writes a value with three significant digits at least, and commas between thousands.
+// number formats a value with at least three significant digits, and commas between thousands.
 func number(v float64) string {
 	digits := 0
 	for limit := 100.0; digits < 3 && v != float64(int64(v)) && abs(v) < limit; limit /= 10 {
@@ -160,7 +162,7 @@ func number(v float64) string {
 	return sign + whole
 }
 
-// wrapped returns the paragraphs in lines of 120 columns.
+// wrapped wraps paragraphs at 120 columns.
 func wrapped(text string) string {
 	paragraphs := strings.Split(text, "\n\n")
 	for i, p := range paragraphs {
@@ -185,7 +187,7 @@ func wrapped(text string) string {
 	return strings.Join(paragraphs, "\n\n")
 }
 
-// capital begins a sentence.
+// capital makes the first letter a capital.
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func abs(v float64) float64 { return max(v, -v) }

@@ -2,26 +2,30 @@
 
 package main
 
-import "slices"
+import (
+	"slices"
 
-// goal is what a figure was to be, and how to find what it is.
+	"github.com/netpold/netpold/test/harness/figures"
+)
+
+// goal is a limit for a figure, and how to find the figure.
 type goal struct {
 	figure, goal string
 	limit        float64 // in unit
-	least        bool    // the figure is to be no less; otherwise no more
+	least        bool    // the limit is a minimum, otherwise a maximum
 	unit         string
-	measured     func(*report) (point, bool)
-	why          string // it is missed, if it is
+	measured     func(*figures.Report) (figures.Point, bool)
+	why          string // the goal is missed, if it is
 }
 
-func (g goal) text(p point) string {
+func (g goal) text(p figures.Point) string {
 	if g.unit == "" {
-		return p.String()
+		return spread(&p)
 	}
-	return p.String() + " " + g.unit
+	return spread(&p) + " " + g.unit
 }
 
-// The names of series that goals are about.
+// Series that goals refer to.
 const (
 	netpold = "netpold"
 	free    = "netpold, pod without policy"
@@ -34,14 +38,14 @@ func goals() []goal {
 	return slices.Concat(connectionGoals(), eventGoals(), memoryGoals(), otherGoals())
 }
 
-// connectionGoals are those of a new connection.
+// connectionGoals are the goals for a new connection.
 func connectionGoals() []goal {
 	return []goal{
 		{
 			figure: "new connection, 1 policy on the pod", goal: "≤ 0.5 µs above conntrack alone",
 			limit: 0.5, unit: "µs",
 			measured: inThousands(one("packet/policies", netpold, 1)),
-			why:      "most of it comes before any policy, see [What it is made of](#what-it-is-made-of)",
+			why:      "most of it comes before any policy, see [What the cost is made of](#what-the-cost-is-made-of)",
 		},
 		{
 			figure: "the same", goal: "≤ 0.25 µs above a pod no policy selects", limit: 0.25, unit: "µs",
@@ -64,7 +68,7 @@ func connectionGoals() []goal {
 	}
 }
 
-// eventGoals are those of events and of the start.
+// eventGoals are the goals for events and the start.
 func eventGoals() []goal {
 	return []goal{
 		{
@@ -78,8 +82,8 @@ func eventGoals() []goal {
 		{
 			figure: "500 pod events/s at 100k pods, 10k policies", goal: "≤ 10 % of a core", limit: 10, unit: "%",
 			measured: one("memory/cpu", "10,000 policies", 100_000),
-			why: "most of it is to receive and decode the events, see [events that no policy has to do " +
-				"with](#cpu-at-500-pod-updates-a-second-that-no-policy-has-to-do-with)",
+			why: "most of it goes into receiving and decoding the events, see [irrelevant " +
+				"updates](#cpu-at-500-irrelevant-pod-updates-a-second)",
 		},
 		{
 			figure: "caches synced → enforced, 100k pods, 10k policies", goal: "≤ 1 s", limit: 1, unit: "s",
@@ -88,7 +92,7 @@ func eventGoals() []goal {
 	}
 }
 
-// memoryGoals are those of memory, and of sets that are shared.
+// memoryGoals are the goals for memory and shared sets.
 func memoryGoals() []goal {
 	return []goal{
 		{
@@ -110,14 +114,14 @@ func memoryGoals() []goal {
 	}
 }
 
-// otherGoals are those of a relabel, the binary and an established connection.
+// otherGoals are the goals for a relabel, the binary and an established connection.
 func otherGoals() []goal {
 	return []goal{
 		{
 			figure: "namespace relabel flipping 10,000 pods: transactions", goal: "one", limit: 1,
 			measured: one("control/relabel/transactions", netpold, 0),
-			why: "a new set is filled before a rule looks it up, so that other writers are not held up; packets " +
-				"meet the change in the last one, whole",
+			why: "a new set is filled before a rule refers to it, so that other writers do not wait; packets meet " +
+				"the whole change in the last one",
 		},
 		{
 			figure: "the same, time", goal: "≤ 100 ms", limit: 100, unit: "ms",
@@ -134,30 +138,30 @@ func otherGoals() []goal {
 		{
 			figure: "established TCP throughput", goal: "≥ 0.99 × without table", limit: 0.99, least: true, unit: "×",
 			measured: one("throughput", "keep", 0),
-			why: "a machine on which \"the same again\" spreads as widely, see [TCP " +
-				"throughput](#tcp-throughput), is too busy to tell",
+			why: "if \"conntrack alone again\" spreads as widely, see [TCP throughput](#tcp-throughput), the machine " +
+				"is too busy to tell",
 		},
 	}
 }
 
 // finder finds a figure in a report.
-type finder = func(*report) (point, bool)
+type finder = func(*figures.Report) (figures.Point, bool)
 
 // one finds a point.
 func one(id, name string, x float64) finder {
-	return func(r *report) (point, bool) {
-		if p := r.point(id, name, x); p != nil {
+	return func(r *figures.Report) (figures.Point, bool) {
+		if p := r.Point(id, name, x); p != nil {
 			return *p, true
 		}
-		return point{}, false
+		return figures.Point{}, false
 	}
 }
 
 // inThousands finds a figure in a unit a thousand times as large.
 func inThousands(f finder) finder {
-	return func(r *report) (point, bool) {
+	return func(r *figures.Report) (figures.Point, bool) {
 		p, ok := f(r)
-		return p.each(func(_ int, v float64) float64 { return v / 1000 }), ok
+		return each(p, func(_ int, v float64) float64 { return v / 1000 }), ok
 	}
 }
 
@@ -172,27 +176,26 @@ func ratio(a, b finder) finder {
 }
 
 func pair(a, b finder, f func(v, w float64) float64) finder {
-	return func(r *report) (point, bool) {
+	return func(r *figures.Report) (figures.Point, bool) {
 		p, ok := a(r)
 		q, also := b(r)
 		if !ok || !also {
-			return point{}, false
+			return figures.Point{}, false
 		}
-		out := p.each(func(i int, v float64) float64 { return f(v, q.Rounds[min(i, len(q.Rounds)-1)]) })
+		out := each(p, func(i int, v float64) float64 { return f(v, q.Rounds[min(i, len(q.Rounds)-1)]) })
 		out.Median = f(p.Median, q.Median)
 		return out, true
 	}
 }
 
 // each changes every round of a point.
-func (p point) each(f func(i int, v float64) float64) point {
+func each(p figures.Point, f func(i int, v float64) float64) figures.Point {
 	if len(p.Rounds) == 0 {
 		return p
 	}
-	var out point
+	rounds := make([]float64, len(p.Rounds))
 	for i, v := range p.Rounds {
-		out.Rounds = append(out.Rounds, f(i, v))
+		rounds[i] = f(i, v)
 	}
-	out.summarise()
-	return out
+	return figures.NewPoint(0, rounds)
 }

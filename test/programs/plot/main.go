@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command plot makes benchmarks.md, and the plots in benchmarks/, of the JSON that test/programs/bench wrote. Every
-// figure in them is from there.
+// Command plot makes benchmarks.md, and the plots in benchmarks/, from the JSON that test/programs/bench wrote.
 package main
 
 import (
@@ -10,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/netpold/netpold/test/harness/figures"
 )
 
 func main() {
@@ -26,11 +27,11 @@ func main() {
 const plots = "benchmarks"
 
 func run(in, out string) error {
-	r, err := readReport(in)
+	r, err := figures.Read(in)
 	if err != nil {
 		return err
 	}
-	// The folder is this program's: a plot that there is no measure for any more goes.
+	// The folder belongs to this program, so plots of measures that no longer exist go.
 	if err := os.RemoveAll(filepath.Join(out, plots)); err != nil {
 		return err
 	}

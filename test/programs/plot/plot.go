@@ -16,6 +16,8 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
+
+	"github.com/netpold/netpold/test/harness/figures"
 )
 
 const (
@@ -32,7 +34,7 @@ func colors() []color.Color {
 }
 
 // drawMeasure draws the medians of the given series as lines, and the least and greatest as bars, into an SVG file.
-func drawMeasure(m *measure, list []series, file string) error {
+func drawMeasure(m *figures.Measure, list []figures.Series, file string) error {
 	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
 	p := plot.New()
 	p.Title.Text = m.Title + ": " + m.Y
@@ -62,13 +64,13 @@ func drawMeasure(m *measure, list []series, file string) error {
 	if _, err := w.WriteTo(&svg); err != nil {
 		return fmt.Errorf("plot %s: %w", m.ID, err)
 	}
-	// The font of the measures of the text, and where it is not installed, one like it.
+	// The text was measured in this font; name others like it in case it is not installed.
 	text := bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans"),
 		[]byte("font-family:Liberation Sans,Arial,sans-serif"))
 	return os.WriteFile(file, text, 0o644)
 }
 
-// Two series whose names differ by these look alike but for the dashes.
+// Two series whose names differ only in these look the same, except that one is dashed.
 const (
 	p50 = ", p50"
 	p99 = ", p99"
@@ -80,7 +82,7 @@ type style struct {
 	dashed bool
 }
 
-// axes is how values become places.
+// axes maps values to positions.
 type axes struct {
 	xs       []float64 // all there are, ascending
 	labels   map[float64]string
@@ -90,8 +92,8 @@ type axes struct {
 	series   int     // how many
 }
 
-// axesOf chooses scales that show all points apart.
-func axesOf(list []series) axes {
+// axesOf chooses scales that keep all points apart.
+func axesOf(list []figures.Series) axes {
 	a := axes{labels: make(map[float64]string), low: math.Inf(1), series: len(list)}
 	for _, s := range list {
 		for _, p := range s.Points {
@@ -112,7 +114,7 @@ func axesOf(list []series) axes {
 	return a
 }
 
-// x is the place of a value: 0 has none on a logarithmic scale, so it stands one step before the next.
+// x is the position of a value. On a logarithmic scale 0 has none, so it goes one step before the next value.
 func (a axes) x(v float64) float64 {
 	if a.logX && v == 0 {
 		return a.zero()
@@ -130,7 +132,7 @@ func (a axes) y(v float64) float64 {
 }
 
 // add draws one series.
-func (a axes) add(p *plot.Plot, s series, style style) error {
+func (a axes) add(p *plot.Plot, s figures.Series, style style) error {
 	var points struct {
 		plotter.XYs
 		plotter.YErrors
@@ -187,7 +189,7 @@ func (a axes) scale(p *plot.Plot) {
 	p.Y.Max += legend * (p.Y.Max - p.Y.Min)
 }
 
-// logTicks marks as gonum does, in this document's way to write numbers.
+// logTicks marks as gonum does, but formats numbers as this document does.
 func logTicks(low, high float64) []plot.Tick {
 	ticks := plot.LogTicks{}.Ticks(low, high)
 	for i := range ticks {
