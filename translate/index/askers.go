@@ -112,6 +112,12 @@ func (a *askers[I, S]) ask(entries []entry, labels []uint32, hold func(*Selector
 func (x *Index[I, S]) introduce(id *Identity[I, S]) {
 	hold := func(sel *Selector[I, S]) { x.match(sel, id) }
 	ns := id.Namespace
+	if id.packed() != nil || len(ns.Labels) > maxTerms {
+		for _, sel := range x.selectors {
+			hold(sel)
+		}
+		return
+	}
 	ns.byPod.ask(x.identities.entries, id.labels, hold)
 	x.byPod.ask(x.identities.entries, id.labels, hold)
 	if ns.Known {

@@ -4,6 +4,7 @@ package index_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -85,6 +86,40 @@ func TestSelectorLooksAtNoOthers(t *testing.T) {
 	}
 }
 
+// many returns n labels.
+func many(n int) map[string]string {
+	set := make(map[string]string)
+	for i := range n {
+		set[fmt.Sprint("key-", i)] = fmt.Sprint(i)
+	}
+	return set
+}
+
+// TestManyLabels: a pod can have a hundred thousand labels, and then it takes little more memory than their text; its
+// labels are those that it was given.
+func TestManyLabels(t *testing.T) {
+	x := index.New("node", deaf{})
+	pod := policy.Pod{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "pod"}, Labels: many(1000),
+		IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+	x.SetPod(pod)
+	if terms := x.Sizes()["terms"]; terms > 0 {
+		t.Errorf("a pod with %d labels has %d terms", len(pod.Labels), terms)
+	}
+	id := x.Pod(pod.NamespacedName).Identity
+	if !maps.Equal(id.Labels(), many(1000)) || id.Get("key-999") != "999" || id.Has("key-1000") {
+		t.Errorf("the pod has other labels than it was given: %v", id.Labels())
+	}
+	pod.Labels = many(1000)
+	x.SetPod(pod)
+	if x.Pod(pod.NamespacedName).Identity != id {
+		t.Error("equal labels make another identity")
+	}
+	x.DeletePod(pod.NamespacedName)
+	if sizes := x.Sizes(); sizes["crowded"] > 0 {
+		t.Errorf("labels are left: %v", sizes)
+	}
+}
+
 // TestSelectorsMatch: in a cluster that changes at random, selectors match what they say, new or old.
 func TestSelectorsMatch(t *testing.T) {
 	for seed := range uint64(6) {
@@ -124,6 +159,9 @@ func change(r *rand.Rand, x *index.Index[struct{}, struct{}]) {
 		set := make(map[string]string)
 		for _, key := range []string{"app", "tier", "is"}[:r.IntN(4)] {
 			set[key] = []string{"a", "b", ""}[r.IntN(3)]
+		}
+		if r.IntN(10) == 0 {
+			maps.Copy(set, many(150))
 		}
 		return set
 	}

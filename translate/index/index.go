@@ -360,6 +360,7 @@ func (x *Index[I, S]) Sizes() map[string]int {
 	sizes["numbered"] = len(x.identities.things) - len(x.identities.vacant)
 	sizes["known"] = len(x.known.things) - len(x.known.vacant)
 	sizes["terms"] = len(x.identities.ids) + len(x.known.ids)
+	sizes["crowded"] = len(x.identities.crowded) + len(x.known.crowded)
 	sizes["entries"] = len(x.identities.entries) - len(x.identities.free) +
 		len(x.known.entries) - len(x.known.free)
 	sizes["askers"] = x.byPod.len() + x.byNamespace.len()

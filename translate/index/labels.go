@@ -4,6 +4,7 @@ package index
 
 import (
 	"hash/maphash"
+	"maps"
 	"slices"
 
 	"github.com/netpold/netpold/translate/policy"
@@ -11,8 +12,19 @@ import (
 
 // An identity is the labels of its pods, for selectors.
 
+// packed returns the labels if the identity has more than maxTerms, or nil.
+func (id *Identity[I, S]) packed() *packed {
+	if len(id.labels) > 0 {
+		return nil
+	}
+	return id.Namespace.identities.crowded[id.number]
+}
+
 // Lookup returns the value of a label, and whether there is one.
 func (id *Identity[I, S]) Lookup(key string) (value string, exists bool) {
+	if p := id.packed(); p != nil {
+		return p.Lookup(key)
+	}
 	entries := id.Namespace.identities.entries
 	for _, l := range id.labels {
 		if e := &entries[l]; e.key.Value() == key {
@@ -36,6 +48,9 @@ func (id *Identity[I, S]) Get(key string) string {
 
 // Labels returns the labels as they were given.
 func (id *Identity[I, S]) Labels() map[string]string {
+	if p := id.packed(); p != nil {
+		return maps.Collect(p.all)
+	}
 	set := make(map[string]string, len(id.labels))
 	for _, l := range id.labels {
 		e := &id.Namespace.identities.entries[l]
@@ -46,6 +61,9 @@ func (id *Identity[I, S]) Labels() map[string]string {
 
 // hasLabels says whether set is the same labels.
 func (id *Identity[I, S]) hasLabels(set map[string]string) bool {
+	if p := id.packed(); p != nil {
+		return maps.Equal(maps.Collect(p.all), set)
+	}
 	if len(id.labels) != len(set) {
 		return false
 	}

@@ -25,6 +25,7 @@ type labelled[T any] struct {
 	things   []*T     // by number; nil where nobody has it
 	vacant   []uint32 // numbers that nobody has
 	everyone numbers
+	crowded  map[uint32]*packed // those with more than maxTerms labels, which have no terms
 
 	ids     map[term]uint32
 	entries []entry // of the terms, by id
@@ -40,12 +41,14 @@ type entry struct {
 	any uint32 // the id of any label of the key
 }
 
-func newLabelled[T any]() labelled[T] { return labelled[T]{ids: make(map[term]uint32)} }
+func newLabelled[T any]() labelled[T] {
+	return labelled[T]{ids: make(map[term]uint32), crowded: make(map[uint32]*packed)}
+}
 
 // words is how many words a set of all numbers has.
 func (l *labelled[T]) words() int { return len(l.things)/64 + 1 }
 
-// enter gives a thing a number. It returns that, and the ids of its labels.
+// enter gives a thing a number. It returns that, and the ids of its labels, if it is not crowded.
 func (l *labelled[T]) enter(t *T, set map[string]string) (number uint32, ids []uint32) {
 	if last := len(l.vacant) - 1; last >= 0 {
 		number, l.vacant = l.vacant[last], l.vacant[:last]
@@ -56,6 +59,10 @@ func (l *labelled[T]) enter(t *T, set map[string]string) (number uint32, ids []u
 	}
 	l.things[number] = t
 	l.everyone.add(number)
+	if len(set) > maxTerms {
+		l.crowded[number] = pack(set)
+		return number, nil
+	}
 	ids = make([]uint32, 0, len(set))
 	for key, value := range set {
 		k := unique.Make(key)
@@ -91,6 +98,7 @@ func (l *labelled[T]) leave(number uint32, ids []uint32) {
 		l.remove(l.entries[id].any, number)
 		l.remove(id, number)
 	}
+	delete(l.crowded, number)
 	l.things[number] = nil
 	l.everyone.remove(number)
 	l.vacant = append(l.vacant, number)
@@ -143,6 +151,14 @@ func (l *labelled[T]) find(sel labels.Selector) numbers {
 			found[i] &= wanted[i]
 		}
 	}
+	for number, set := range l.crowded {
+		l.cut += l.words()
+		if sel.Matches(set) {
+			found.add(number)
+		} else {
+			found.remove(number)
+		}
+	}
 	return found
 }
 
@@ -164,7 +180,7 @@ func termsOf(r *labels.Requirement) func(yield func(term) bool) {
 
 // count is how many things have one of the terms of a requirement, or somewhat more.
 func (l *labelled[T]) count(r *labels.Requirement) int {
-	n := 0
+	n := len(l.crowded)
 	for t := range termsOf(r) {
 		if id, known := l.ids[t]; known {
 			n += l.entries[id].len()
