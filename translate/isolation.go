@@ -215,6 +215,7 @@ func (iso *isolation) replace(s *State, next allows) {
 		s.openings.Release(opening.Of(iso.kind, p))
 	}
 	iso.placed.PutBlocks(next.Blocks)
+	iso.Blocks = nil                      // there may be many, and nothing else needs them
 	peers := make(map[*identity]struct{}) // whose grant may change
 	for sel, a := range old.Copied {
 		if !a.Equal(next.Copied[sel]) {

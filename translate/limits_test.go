@@ -108,6 +108,8 @@ func TestLimits(t *testing.T) {
 			"over-limit b spec.ingress[1]: more than 3 selectors in the rules for one pod"},
 		{content.Limits{Blocks: 3}, block, "1 2 3",
 			"over-limit b spec.ingress[1]: more than 3 CIDRs in the rules for one pod"},
+		{content.Limits{Elements: 5}, block, "1 2", // two for each CIDR
+			"over-limit b spec.ingress[0]: 2 elements, more than is left of 5 for one pod, and 1 more rules"},
 		{content.Limits{Elements: 25}, pods, "1 2",
 			"over-limit b spec.ingress[0]: 10 elements, more than is left of 25 for one pod, and 1 more rules"},
 		{content.Limits{Namespace: 30}, pods, "1 2 3",

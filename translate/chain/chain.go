@@ -33,8 +33,9 @@ type Isolation struct {
 	hash      string // in the names of the sets
 	policies  string // as in comments
 	grants    map[string]*Grant
-	blocks    []opening.Range
-	blockMaps map[nft.Family]string // by name; nil without one
+	blocks    int                        // ranges of addresses that the block maps have
+	opened    map[string]opening.Opening // to these, by chain
+	blockMaps map[nft.Family]string      // by name; nil without one
 }
 
 // New returns an isolation of a kind, for policies, with hash in its names. It has nothing in the table yet.

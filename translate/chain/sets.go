@@ -158,17 +158,22 @@ func (c *Isolation) drop(k setKind, f nft.Family, key nft.Key) {
 // map of another name, so that a packet in flight finds all of the new ones or all of the old ones. (Overlapping
 // intervals could not be added before the old ones go.)
 func (c *Isolation) PutBlocks(blocks []opening.Range) {
-	old := c.blocks
-	c.blocks = blocks
-	verdicts := make([]nft.Verdict, len(c.blocks))
-	for i, b := range c.blocks { // before the release below, which may release the same chain
-		verdicts[i] = c.Kind.Allow()
-		if !b.Ports.Every {
-			verdicts[i] = nft.JumpTo(c.place.Openings.Acquire(b.Opening))
+	old := c.opened
+	c.opened = nil
+	for _, b := range blocks { // before the release below, which may release the same chain
+		if _, acquired := c.opened[b.Chain]; acquired || b.Ports.Every {
+			continue
 		}
+		if c.opened == nil {
+			c.opened = make(map[string]opening.Opening)
+		}
+		c.opened[b.Chain] = b.Opening
+		c.place.Openings.Acquire(b.Opening)
 	}
+	c.place.Edits += c.blocks + 2*len(blocks)
+	c.blocks = len(blocks)
 	for _, f := range nft.Families() {
-		name := c.blockMap(f, verdicts)
+		name := c.blockMap(f, blocks)
 		if name == c.blockMaps[f] {
 			continue
 		}
@@ -183,26 +188,31 @@ func (c *Isolation) PutBlocks(blocks []opening.Range) {
 		}
 		c.blockMaps[f] = name
 		set := c.set(blocksSet, f)
-		for i, b := range c.blocks {
+		for _, b := range blocks {
 			if b.Family == f {
-				set.Want(nft.PairKey(b.First, b.Last), nft.Value{Verdict: verdicts[i]})
+				set.Want(nft.PairKey(b.First, b.Last), nft.Value{Verdict: c.allow(b)})
 			}
 		}
 	}
-	for _, b := range old {
-		if !b.Ports.Every {
-			c.place.Openings.Release(b.Opening)
-		}
+	for _, o := range old {
+		c.place.Openings.Release(o)
 	}
-	c.place.Edits += len(old) + 2*len(c.blocks)
+}
+
+// allow returns the verdict on packets of a range.
+func (c *Isolation) allow(b opening.Range) nft.Verdict {
+	if b.Ports.Every {
+		return c.Kind.Allow()
+	}
+	return nft.JumpTo(b.Chain)
 }
 
 // blockMap names the block map of a family by its content, or returns "" if there are no blocks.
-func (c *Isolation) blockMap(f nft.Family, verdicts []nft.Verdict) string {
+func (c *Isolation) blockMap(f nft.Family, blocks []opening.Range) string {
 	var content []string
-	for i, b := range c.blocks {
+	for _, b := range blocks {
 		if b.Family == f {
-			content = append(content, string(b.First.AsSlice()), string(b.Last.AsSlice()), verdicts[i].Chain)
+			content = append(content, string(b.First.AsSlice()), string(b.Last.AsSlice()), c.allow(b).Chain)
 		}
 	}
 	if content == nil {

@@ -27,17 +27,18 @@ type rule[S comparable] struct {
 
 // elements counts what a rule demands: elements for each address that a selector matches, and elements that do not
 // depend on pods. Up to 8 single ports are each an element for each address; more are a set of their own, and one
-// element. A CIDR is one. What two rules demand counts twice, even if it becomes one.
+// element. A CIDR and a port of such a set are two: the kernel has an element for each end of an interval. What two
+// rules demand counts twice, even if it becomes one.
 func (r rule[S]) elements() (each, fixed int) {
 	ports := r.Ports.Open
 	switch {
 	case opening.Exact(ports):
 		each = len(ports.Ranges)
 	case !ports.Empty():
-		each, fixed = 1, len(ports.Ranges)
+		each, fixed = 1, 2*len(ports.Ranges)
 	}
 	if !ports.Empty() {
-		fixed += r.cidrs()
+		fixed += 2 * r.cidrs()
 	}
 	return each + len(r.Ports.Named), fixed
 }
