@@ -93,8 +93,8 @@
 //	     |           window is one more of their count
 //	     |
 //	     +--> drops/record.go  Log.resolve, for the first: one look at the state for what denies, an
-//	     |    isolation or a rule (drops/tier.go), the pods at both ends, and the policies that
-//	     |    decide. It makes a Record: names and reason, as of now
+//	     |    isolation, a rule or the guard (drops/why.go), the pods at both ends, and the
+//	     |    policies that decide. It makes a Record: names and reason, as of now
 //	     +--> drops/top.go  Log.countPair, for all --> Log.ServeTop
 //	     |    --> http_node.go: GET /drops/top --> cmd/netpold/drops.go: netpold drops --top
 //	     v
