@@ -34,9 +34,6 @@ Exit status: 0 allowed, 1 denied, 2 error. With --verify, a kernel that holds so
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: c.completePods,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := command.CheckOutput(flags.Output); err != nil {
-				return err
-			}
 			objects, err := c.Fetch(cmd.Context())
 			if err != nil {
 				return err

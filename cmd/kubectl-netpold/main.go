@@ -54,7 +54,7 @@ Exit status: as for the same "netpold" command; also 2 if a node did not answer.
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(command.UnknownFlag)
+	root.SetFlagErrorFunc(command.FlagError)
 	c.flags.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&c.namespace, "netpold-namespace", "",
 		"namespace of netpold's own pods (default: all are searched)")

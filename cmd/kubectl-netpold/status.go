@@ -37,9 +37,6 @@ Exit status: 0 yes, 1 no, 2 a node did not answer.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: c.completePolicies,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := command.CheckOutput(output); err != nil {
-				return err
-			}
 			daemons, err := c.daemons(cmd.Context())
 			if err != nil {
 				return err
@@ -50,8 +47,7 @@ Exit status: 0 yes, 1 no, 2 a node did not answer.`,
 			return c.nodesStatus(cmd, daemons, output)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
-	command.CompleteValues(cmd, "output", "text", "json")
+	command.AddOutput(cmd, &output, "text or json")
 	return cmd
 }
 

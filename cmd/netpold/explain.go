@@ -40,9 +40,6 @@ Exit status: 0 allowed, 1 denied, 2 error. With --verify, a kernel that holds so
   netpold explain -f cluster.yaml shop/web-1 '[2001:db8::53]:53/udp' --rules`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := command.CheckOutput(flags.Output); err != nil {
-				return err
-			}
 			explanation, err := flags.explain(cmd, args[0], args[1])
 			if err != nil {
 				return err

@@ -3,9 +3,8 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/nft"
@@ -26,15 +25,13 @@ type tableFlags struct {
 }
 
 func (t *tableFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&t.deny, "deny", "drop",
-		"what to do with denied packets: drop, or reject (TCP reset, ICMP administratively prohibited)")
-	cmd.Flags().StringVar(&t.established, "established", "keep",
-		"after a policy change: keep established connections, or recheck each packet of their original direction")
-	cmd.Flags().StringVar(&t.podToNode, "pod-to-node", "filter",
-		"connections from a pod to its own node: filter by the pod's egress policies, or allow all")
-	command.CompleteValues(cmd, "deny", "drop", "reject")
-	command.CompleteValues(cmd, "established", "keep", "recheck")
-	command.CompleteValues(cmd, "pod-to-node", "filter", "allow")
+	command.OneOf(&t.deny, "drop", "reject").Add(cmd, pflag.Flag{Name: "deny", DefValue: "drop",
+		Usage: "what to do with denied packets: drop, or reject (TCP reset, ICMP administratively prohibited)"})
+	command.OneOf(&t.established, "keep", "recheck").Add(cmd, pflag.Flag{Name: "established", DefValue: "keep",
+		Usage: "after a policy change: keep established connections, or recheck each packet of their original " +
+			"direction"})
+	command.OneOf(&t.podToNode, "filter", "allow").Add(cmd, pflag.Flag{Name: "pod-to-node", DefValue: "filter",
+		Usage: "connections from a pod to its own node: filter by the pod's egress policies, or allow all"})
 	cmd.Flags().Uint16Var(&t.logGroup, "log-group", 86,
 		"NFLOG group for denied packets; 0 turns logging off")
 	command.AddLimitFlags(cmd, &t.limits)
@@ -42,23 +39,14 @@ func (t *tableFlags) add(cmd *cobra.Command) {
 }
 
 func (t *tableFlags) options() (translate.Options, error) {
-	verdicts := map[string]nft.VerdictKind{"drop": nft.Drop, "reject": nft.Reject}
-	deny, known := verdicts[t.deny]
-	if !known {
-		return translate.Options{}, fmt.Errorf("--deny=%s: want drop or reject", t.deny)
-	}
-	kinds := map[string]frame.Established{"keep": frame.Keep, "recheck": frame.Recheck}
-	established, known := kinds[t.established]
-	if !known {
-		return translate.Options{}, fmt.Errorf("--established=%s: want keep or recheck", t.established)
-	}
 	ways := map[string]policy.PodToNode{"filter": policy.FilterPodToNode, "allow": policy.AllowPodToNode}
-	podToNode, known := ways[t.podToNode]
-	if !known {
-		return translate.Options{}, fmt.Errorf("--pod-to-node=%s: want filter or allow", t.podToNode)
+	o := translate.Options{
+		LogGroup:    t.logGroup,
+		Deny:        map[string]nft.VerdictKind{"drop": nft.Drop, "reject": nft.Reject}[t.deny],
+		Established: map[string]frame.Established{"keep": frame.Keep, "recheck": frame.Recheck}[t.established],
+		PodToNode:   ways[t.podToNode],
+		Limits:      t.limits,
 	}
-	o := translate.Options{LogGroup: t.logGroup, Deny: deny, Established: established, PodToNode: podToNode,
-		Limits: t.limits}
 	return o, t.guard.set(&o)
 }
 

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/netpold/netpold/cmd/internal/command"
 	"github.com/netpold/netpold/watch"
 	"github.com/netpold/netpold/watch/preflight"
 	"github.com/netpold/netpold/watch/runtime"
@@ -28,9 +30,9 @@ type gateFlags struct {
 }
 
 func (f *gateFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.mode, "gate", "",
-		"new pods whose policies are late: closed (do not start; the kubelet retries), open (start anyway), or off "+
-			"(no gate) (default closed; off with --manifests)")
+	command.OneOf(&f.mode, gateClosed, gateOpen, gateOff).Add(cmd, pflag.Flag{Name: "gate",
+		Usage: "new pods whose policies are late: closed (do not start; the kubelet retries), open (start anyway), " +
+			"or off (no gate) (default closed; off with --manifests)"})
 	cmd.Flags().DurationVar(&f.timeout, "gate-timeout", 1500*time.Millisecond,
 		"how long a new pod may wait; keep it below the runtime's own limit, 2s")
 	cmd.Flags().StringVar(&f.socket, "gate-socket", runtime.DefaultSocket, "NRI socket of the container runtime")
@@ -44,10 +46,7 @@ func (f *gateFlags) check(manifests string) error {
 			f.mode = gateOff
 		}
 	}
-	switch {
-	case f.mode != gateClosed && f.mode != gateOpen && f.mode != gateOff:
-		return fmt.Errorf("--gate=%s: want closed, open or off", f.mode)
-	case f.timeout <= 0:
+	if f.timeout <= 0 {
 		return fmt.Errorf("--gate-timeout=%s: want more than 0", f.timeout)
 	}
 	return nil

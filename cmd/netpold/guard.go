@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/cmd/internal/command"
@@ -27,10 +28,9 @@ type guardFlags struct {
 }
 
 func (f *guardFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.mode, "unknown-pods", "auto",
-		"traffic to and from this node's pod addresses that belong to no known pod: deny, allow, or auto (deny once "+
-			"the container runtime has reported a pod)")
-	command.CompleteValues(cmd, "unknown-pods", "deny", "allow", "auto")
+	command.OneOf(&f.mode, "deny", "allow", "auto").Add(cmd, pflag.Flag{Name: "unknown-pods", DefValue: "auto",
+		Usage: "traffic to and from this node's pod addresses that belong to no known pod: deny, allow, or auto " +
+			"(deny once the container runtime has reported a pod)"})
 	cmd.Flags().StringSliceVar(&f.ranges, "pod-ranges", nil,
 		"CIDRs that only this node's pods use; needed if its Node has no podCIDRs")
 	cmd.Flags().StringSliceVar(&f.links, "pod-links", nil,
@@ -39,14 +39,7 @@ func (f *guardFlags) add(cmd *cobra.Command) {
 
 // set sets the guard of o.
 func (f *guardFlags) set(o *translate.Options) error {
-	modes := map[string]guard.UnknownPods{
-		"deny": guard.Deny, "allow": guard.Allow, "auto": guard.Auto,
-		"": guard.Allow, // for a command without these flags
-	}
-	mode, known := modes[f.mode]
-	if !known {
-		return fmt.Errorf("--unknown-pods=%s: want deny, allow or auto", f.mode)
-	}
+	mode := map[string]guard.UnknownPods{"deny": guard.Deny, "allow": guard.Allow, "auto": guard.Auto}[f.mode]
 	var ranges []netip.Prefix
 	for _, text := range f.ranges {
 		p, err := netip.ParsePrefix(text)

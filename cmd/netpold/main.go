@@ -37,7 +37,7 @@ nft list table inet netpold`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(command.UnknownFlag)
+	root.SetFlagErrorFunc(command.FlagError)
 	untilEOF(root)
 	root.AddCommand(runCommand(), renderCommand(), explainCommand(), command.Connectivity(&objects{}),
 		command.Diff(nil), command.Suggest(&objects{}, seenFlows), dropsCommand(), flowsCommand(), statusCommand(),

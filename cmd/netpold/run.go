@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
@@ -320,7 +321,8 @@ type logFlags struct{ level, format string }
 
 func (f *logFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
-	cmd.Flags().StringVar(&f.format, "log-format", "text", "text or json")
+	command.OneOf(&f.format, "text", "json").Add(cmd, pflag.Flag{Name: "log-format", DefValue: "text",
+		Usage: "text or json"})
 }
 
 func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
@@ -329,11 +331,8 @@ func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 		return nil, fmt.Errorf("--log-level=%s: want debug, info, warn or error", f.level)
 	}
 	options := &slog.HandlerOptions{Level: level}
-	switch f.format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
-	case "json":
+	if f.format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	}
-	return nil, fmt.Errorf("--log-format=%s: want text or json", f.format)
+	return slog.New(slog.NewTextHandler(w, options)), nil
 }

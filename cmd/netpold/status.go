@@ -41,9 +41,6 @@ Exit status: 0 in sync or in force, 1 not, 2 no daemon answers.`,
   kubectl -n kube-system exec ds/netpold -- netpold status -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := command.CheckOutput(flags.output); err != nil {
-				return err
-			}
 			if len(args) == 1 {
 				return flags.printPolicy(cmd, args[0])
 			}
@@ -52,8 +49,7 @@ Exit status: 0 in sync or in force, 1 not, 2 no daemon answers.`,
 	}
 	cmd.Flags().StringVar(&flags.listen, "listen", "",
 		"address of the daemon's endpoints (default the daemon of this network namespace)")
-	cmd.Flags().StringVarP(&flags.output, "output", "o", "text", "text or json")
-	command.CompleteValues(cmd, "output", "text", "json")
+	command.AddOutput(cmd, &flags.output, "text or json")
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/netpold/netpold/translate/connectivity"
 	"github.com/netpold/netpold/translate/connectivity/render"
@@ -50,20 +51,14 @@ Exit status: 0, or 2 for an error.`,
 	AddSourceFlag(cmd, &flags.source, "default the API server")
 	cmd.Flags().StringVarP(&flags.namespace, "namespace", "n", "",
 		"show only connections from or to workloads of this namespace")
-	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "one of "+strings.Join(formatNames(), ", "))
-	CompleteValues(cmd, "output", formatNames()...)
+	formats := slices.Sorted(maps.Keys(render.Formats()))
+	OneOf(&flags.output, formats...).Add(cmd, pflag.Flag{Name: "output", Shorthand: "o", DefValue: "txt",
+		Usage: "one of " + strings.Join(formats, ", ")})
 	objects.AddFlags(cmd)
 	return cmd
 }
 
-// formatNames returns the formats that --output takes.
-func formatNames() []string { return slices.Sorted(maps.Keys(render.Formats())) }
-
 func (f connectivityFlags) print(cmd *cobra.Command) error {
-	format, known := render.Formats()[f.output]
-	if !known {
-		return fmt.Errorf("--output=%s: want one of %s", f.output, strings.Join(formatNames(), ", "))
-	}
 	cluster, err := f.cluster(cmd)
 	if err != nil {
 		return err
@@ -75,7 +70,7 @@ func (f connectivityFlags) print(cmd *cobra.Command) error {
 	if len(m.Workloads) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: no pods found; connectivity is about pods")
 	}
-	if err := format(cmd.OutOrStdout(), render.New(m, f.namespace)); err != nil {
+	if err := render.Formats()[f.output](cmd.OutOrStdout(), render.New(m, f.namespace)); err != nil {
 		return fmt.Errorf("print the connectivity: %w", err)
 	}
 	return nil

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/netpold/netpold/translate/connectivity"
@@ -42,11 +42,10 @@ Exit status: 0 no change, 1 some change, 2 error. With --fail-on, all other chan
 	}
 	cmd.Flags().StringArrayVarP(&flags.sources, "filename", "f", nil,
 		"folder or file of manifests, YAML or JSON; twice: the old ones, then the new ones (required)")
-	cmd.Flags().StringVarP(&flags.output, "output", "o", "txt", "txt, md or json")
-	cmd.Flags().StringVar(&flags.failOn, "fail-on", "any",
-		"which changes make the exit status 1: gained, lost or any")
-	CompleteValues(cmd, "output", "txt", "md", "json")
-	CompleteValues(cmd, "fail-on", "gained", "lost", "any")
+	OneOf(&flags.output, "txt", "md", "json").Add(cmd, pflag.Flag{Name: "output", Shorthand: "o", DefValue: "txt",
+		Usage: "txt, md or json"})
+	OneOf(&flags.failOn, "gained", "lost", "any").Add(cmd, pflag.Flag{Name: "fail-on", DefValue: "any",
+		Usage: "which changes make the exit status 1: gained, lost or any"})
 	_ = cmd.MarkFlagRequired("filename") // fails only for an unknown flag
 	if objects != nil {
 		cmd.Use = "diff [-f OLD] -f NEW"
@@ -59,13 +58,7 @@ With one -f, it compares the API server's cluster with the same cluster after th
 }
 
 func (f diffFlags) print(cmd *cobra.Command) error {
-	format, known := render.DiffFormats()[f.output]
 	switch {
-	case !known:
-		names := slices.Sorted(maps.Keys(render.DiffFormats()))
-		return fmt.Errorf("--output=%s: want one of %s", f.output, strings.Join(names, ", "))
-	case !slices.Contains([]string{"gained", "lost", "any"}, f.failOn):
-		return fmt.Errorf("--fail-on=%s: want gained, lost or any", f.failOn)
 	case len(f.sources) != 2 && (f.objects == nil || len(f.sources) != 1):
 		return fmt.Errorf("-f given %s: want it twice, the old manifests and then the new ones",
 			counted(len(f.sources), "time", "times"))
@@ -83,7 +76,7 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 		}
 	}
 	diff := connectivity.Compare(connectivity.New(before), connectivity.New(after))
-	if err := format(cmd.OutOrStdout(), diff); err != nil {
+	if err := render.DiffFormats()[f.output](cmd.OutOrStdout(), diff); err != nil {
 		return fmt.Errorf("print the diff: %w", err)
 	}
 	if f.fails(diff) {

@@ -33,8 +33,7 @@ func (f *DropsFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&f.Follow, "follow", "f", false, "keep printing new lines until interrupted")
 	cmd.Flags().BoolVar(&f.Audit, "audit", false, "show what audited policies would block")
 	cmd.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "show only drops from or to pods of this namespace")
-	cmd.Flags().StringVarP(&f.Output, "output", "o", "text", "output format: text, or json (one object per line)")
-	CompleteValues(cmd, "output", "text", "json")
+	AddOutput(cmd, &f.Output, "output format: text, or json (one object per line)")
 	cmd.Flags().IntVar(&f.Top, "top", 0, "show only the `N` pairs that were blocked most")
 	cmd.Flags().Lookup("top").NoOptDefVal = "20"
 	cmd.MarkFlagsMutuallyExclusive("follow", "top")
@@ -53,7 +52,7 @@ func (f *DropsFlags) Check(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("top") && f.Top < 1 {
 		return fmt.Errorf("--top=%d: want 1 or more", f.Top)
 	}
-	return CheckOutput(f.Output)
+	return nil
 }
 
 // Path returns one of the daemon's paths with the query that the flags ask for.

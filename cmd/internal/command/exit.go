@@ -37,14 +37,6 @@ func Yes(yes bool) error { //nolint:revive // the answer, not a mode
 	return ErrNo
 }
 
-// CheckOutput returns an error for a format other than text or json.
-func CheckOutput(format string) error {
-	if format != "text" && format != "json" {
-		return fmt.Errorf("--output=%s: want text or json", format)
-	}
-	return nil
-}
-
 // Exit prints err, unless it is [ErrNo], and returns the exit code for it.
 func Exit(stderr io.Writer, err error) int {
 	switch {
@@ -65,8 +57,13 @@ func Interrupted(ctx context.Context) {
 	})
 }
 
-// UnknownFlag returns err, the error of cmd's flags, with the nearest name for an unknown one.
-func UnknownFlag(cmd *cobra.Command, err error) error {
+// FlagError returns err, the error of cmd's flags, with the nearest name for an unknown one.
+func FlagError(cmd *cobra.Command, err error) error {
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		if _, ok := invalid.GetFlag().Value.(Choice); ok {
+			return fmt.Errorf("--%s=%s: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+		}
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
 		return err
@@ -90,10 +87,4 @@ func PlainText(text string) string {
 		}
 		return r
 	}, text)
-}
-
-// CompleteValues offers the values of a flag to the shell.
-func CompleteValues(cmd *cobra.Command, flag string, values ...string) {
-	complete := cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
-	_ = cmd.RegisterFlagCompletionFunc(flag, complete) // fails only for an unknown flag
 }

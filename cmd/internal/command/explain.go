@@ -25,8 +25,7 @@ type ExplainFlags struct {
 func (f *ExplainFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.Rules, "rules", false, "also print the nftables rules that the flow matches")
 	cmd.Flags().BoolVar(&f.Verify, "verify", false, "also print the rules, and compare them with the kernel's")
-	cmd.Flags().StringVarP(&f.Output, "output", "o", "text", "text or json")
-	CompleteValues(cmd, "output", "text", "json")
+	AddOutput(cmd, &f.Output, "text or json")
 	AddLimitFlags(cmd, &f.Limits)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/netpold/netpold/translate/flows"
 )
@@ -27,18 +28,14 @@ type FlowsFlags struct {
 func (f *FlowsFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&f.Follow, "follow", "f", false, "keep printing flows as they are seen, until interrupted")
 	cmd.Flags().StringVarP(&f.Namespace, "namespace", "n", "", "show only flows from or to pods of this namespace")
-	cmd.Flags().StringVarP(&f.Output, "output", "o", "txt",
-		"output format: txt, by workload, or json, by address (one object per line)")
-	CompleteValues(cmd, "output", "txt", "json")
+	OneOf(&f.Output, "txt", "json").Add(cmd, pflag.Flag{Name: "output", Shorthand: "o", DefValue: "txt",
+		Usage: "output format: txt, by workload, or json, by address (one object per line)"})
 	cmd.Flags().DurationVar(&f.Since, "since", 0, "show only flows seen within this time, such as 10m")
 }
 
 // Check returns an error for an invalid flag value.
 func (f *FlowsFlags) Check() error {
-	switch {
-	case f.Output != "txt" && f.Output != "json":
-		return fmt.Errorf("--output=%s: want txt or json", f.Output)
-	case f.Since < 0:
+	if f.Since < 0 {
 		return fmt.Errorf("--since=%s: want a positive duration, such as 10m", f.Since)
 	}
 	return nil

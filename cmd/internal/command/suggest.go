@@ -14,6 +14,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/netpold/netpold/translate/connectivity"
 	"github.com/netpold/netpold/translate/connectivity/render"
@@ -62,21 +63,15 @@ Exit status: 0 all observed connections stay allowed, 1 some do not, 2 error.`,
 	cmd.Flags().StringArrayVarP(&flags.sources, "filename", "f", nil,
 		"file of flows, or folder or file of manifests; - reads standard input; may be repeated (default the daemon "+
 			"and the API server)")
-	cmd.Flags().StringVar(&flags.external, "external", "exact",
-		"what to allow for outside and node addresses: exact, 24 (their /24, or /64 for IPv6), or any (the internet, "+
-			"or the private network of the address)")
-	CompleteValues(cmd, "external", "exact", "24", "any")
+	OneOf(&flags.external, "exact", "24", "any").Add(cmd, pflag.Flag{Name: "external", DefValue: "exact",
+		Usage: "what to allow for outside and node addresses: exact, 24 (their /24, or /64 for IPv6), or any (the " +
+			"internet, or the private network of the address)"})
 	objects.AddFlags(cmd)
 	_ = cmd.MarkFlagRequired("namespace") // fails only for an unknown flag
 	return cmd
 }
 
 func (f suggestFlags) print(cmd *cobra.Command) error {
-	external, known := map[string]suggest.External{
-		"exact": suggest.Exact, "24": suggest.Subnet, "any": suggest.Any}[f.external]
-	if !known {
-		return fmt.Errorf("--external=%s: want exact, 24 or any", f.external)
-	}
 	given, err := f.read(cmd)
 	if err != nil {
 		return err
@@ -84,8 +79,9 @@ func (f suggestFlags) print(cmd *cobra.Command) error {
 	if err := KnownNamespace(given.cluster, f.namespace); err != nil {
 		return err
 	}
+	external := map[string]suggest.External{"exact": suggest.Exact, "24": suggest.Subnet, "any": suggest.Any}
 	s := suggest.Suggest(suggest.Request{
-		Cluster: given.cluster, Flows: given.flows, Namespace: f.namespace, External: external})
+		Cluster: given.cluster, Flows: given.flows, Namespace: f.namespace, External: external[f.external]})
 	if s.Seen == 0 && len(s.Lost)+len(s.Outdated) == 0 {
 		return fmt.Errorf("no allowed connections of namespace %s were seen: nothing to suggest",
 			f.namespace)
