@@ -42,15 +42,15 @@ func NodeHandler(l *Loop, metrics prometheus.Gatherer) http.Handler {
 	return mux
 }
 
-// ofNamespace wraps answer. It rejects an unknown namespace with a name close to a known one as a typo.
-func (l *Loop) ofNamespace(answer http.HandlerFunc) http.HandlerFunc {
+// ofNamespace wraps serve. It rejects an unknown namespace with a name close to a known one as a typo.
+func (l *Loop) ofNamespace(serve http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		name := r.URL.Query().Get("namespace")
 		if meant := l.meant(name); meant != "" {
 			http.Error(w, "no namespace "+name+meant, http.StatusBadRequest)
 			return
 		}
-		answer(w, r)
+		serve(w, r)
 	}
 }
 

@@ -5,6 +5,7 @@ package watch
 import (
 	"errors"
 	"math/bits"
+	"slices"
 
 	"github.com/netpold/netpold/translate/aside"
 )
@@ -166,11 +167,6 @@ func (s *search) remove(key string) {
 	}
 }
 
-func (g *group) remove(key string) {
-	for i, k := range g.keys {
-		if k == key {
-			g.keys = append(g.keys[:i:i], g.keys[i+1:]...)
-			return
-		}
-	}
+func (g *group) remove(key string) { // other groups have parts of the same array
+	g.keys = slices.DeleteFunc(slices.Clone(g.keys), func(k string) bool { return k == key })
 }

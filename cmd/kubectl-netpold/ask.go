@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,7 +80,8 @@ func decode[T any](answers []answer) map[string]T {
 // unreadable is the error of a node whose answer makes no sense.
 func unreadable(err error) error { return fmt.Errorf("unreadable answer: %w", err) }
 
-// missing returns an error that names the nodes that did not answer, grouped by reason; nil if all did.
+// missing returns an error that names the nodes that did not answer, grouped by reason; nil if all did. For the exit
+// status it outranks a no.
 func missing(answers []answer) error {
 	byReason := make(map[string][]string)
 	silent := 0
@@ -121,13 +121,12 @@ type progress struct {
 	mu      sync.Mutex
 	w       io.Writer // nil if not a terminal
 	total   int
-	waiting []string // begins with a node that has yet to answer
-	ready   map[string]bool
+	waiting []string // the nodes that have yet to answer
 }
 
 // newProgress shows nothing if w is not a terminal.
 func newProgress(w io.Writer, daemons []daemon) *progress {
-	p := &progress{total: len(daemons), ready: make(map[string]bool)}
+	p := &progress{total: len(daemons)}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.w = w
 	}
@@ -142,10 +141,7 @@ func newProgress(w io.Writer, daemons []daemon) *progress {
 func (p *progress) answered(node string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ready[node] = true
-	for len(p.waiting) > 0 && p.ready[p.waiting[0]] {
-		p.waiting = p.waiting[1:]
-	}
+	p.waiting = slices.DeleteFunc(p.waiting, func(other string) bool { return other == node })
 	p.show()
 }
 
@@ -158,21 +154,11 @@ func (p *progress) show() {
 // text is the line, short enough for a terminal.
 func (p *progress) text() string {
 	const named = 3
-	text := fmt.Sprintf("%d of %d nodes answered", len(p.ready), p.total)
-	var first []string
-	for _, node := range p.waiting {
-		if !p.ready[node] {
-			first = append(first, node)
-		}
-		if len(first) == named {
-			break
-		}
+	text := fmt.Sprintf("%d of %d nodes answered", p.total-len(p.waiting), p.total)
+	if len(p.waiting) > 0 {
+		text += ", waiting for " + strings.Join(p.waiting[:min(named, len(p.waiting))], ", ")
 	}
-	if len(first) == 0 {
-		return text
-	}
-	text += ", waiting for " + strings.Join(first, ", ")
-	if more := p.total - len(p.ready) - len(first); more > 0 {
+	if more := len(p.waiting) - named; more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text
@@ -186,6 +172,3 @@ func (p *progress) end() {
 		_, _ = fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }
-
-// worse returns the error that decides the exit status: a missing answer outranks a no.
-func worse(missing, no error) error { return cmp.Or(missing, no) }

@@ -60,11 +60,11 @@ type nodeLine struct {
 }
 
 // time returns when a line was written; a note of missed lines has no time.
-func (l nodeLine) time() (t time.Time) {
-	if l.Record != nil {
-		t = l.Time
+func (l nodeLine) time() time.Time {
+	if l.Record == nil {
+		return time.Time{}
 	}
-	return t
+	return l.Time
 }
 
 // readLine reads what `netpold drops -o json` prints on a node.
@@ -85,7 +85,8 @@ func dropsArgs(flags command.DropsFlags) []string {
 
 // dropLines prints the lines of all nodes and, with --follow, those to come.
 func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.DropsFlags) error {
-	f := follower[nodeLine]{cluster: c, read: readLine, stderr: cmd.ErrOrStderr(), args: dropsArgs(flags)}
+	f := follower[nodeLine]{cluster: c, read: readLine, time: nodeLine.time, stderr: cmd.ErrOrStderr(),
+		args: dropsArgs(flags)}
 	print := func(lines []nodeLine) error { return printDrops(cmd.OutOrStdout(), flags, lines) }
 	if flags.Follow {
 		return f.printAll(cmd.Context(), daemons, print)
@@ -94,7 +95,7 @@ func (c *cluster) dropLines(cmd *cobra.Command, daemons []daemon, flags command.
 	if err := print(lines); err != nil {
 		return err
 	}
-	return worse(missing, command.Yes(len(lines) > 0))
+	return cmp.Or(missing, command.Yes(len(lines) > 0))
 }
 
 // printDrops prints lines in the order of their times.
@@ -119,5 +120,5 @@ func (c *cluster) topDrops(cmd *cobra.Command, daemons []daemon, flags command.D
 	for node, t := range decode[drops.Top](oneLine(answers)) {
 		top.Add(node, t)
 	}
-	return worse(missing(answers), flags.PrintTop(cmd.OutOrStdout(), top))
+	return cmp.Or(missing(answers), flags.PrintTop(cmd.OutOrStdout(), top))
 }

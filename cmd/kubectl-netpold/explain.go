@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -89,7 +90,7 @@ func (c *cluster) verify(cmd *cobra.Command, flags command.ExplainFlags, objects
 			no = err
 		}
 	}
-	return worse(missing(answers), no)
+	return cmp.Or(missing(answers), no)
 }
 
 // nodesOf returns the nodes of the pods at the ends of flows.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -45,21 +46,17 @@ func flowsArgs(f command.FlowsFlags) []string {
 	return []string{"flows", "-o", "json", "--namespace=" + f.Namespace, "--since=" + f.Since.String()}
 }
 
-// nodeFlow is a flow of a node.
-type nodeFlow struct{ flows.Flow }
-
-func (f nodeFlow) time() time.Time { return f.Last }
-
 // readFlow reads what `netpold flows -o json` prints on a node.
-func readFlow(node string, text []byte) (nodeFlow, error) {
+func readFlow(node string, text []byte) (flows.Flow, error) {
 	flow, err := flows.NewReader(bytes.NewReader(spaces(text))).Next()
 	flow.Node = node // whatever the node claims
-	return nodeFlow{flow}, err
+	return flow, err
 }
 
 // nodeFlows asks the nodes for flows.
-func (c *cluster) nodeFlows(stderr io.Writer, args ...string) *follower[nodeFlow] {
-	return &follower[nodeFlow]{cluster: c, read: readFlow, stderr: stderr, args: args}
+func (c *cluster) nodeFlows(stderr io.Writer, args ...string) *follower[flows.Flow] {
+	return &follower[flows.Flow]{cluster: c, read: readFlow, stderr: stderr, args: args,
+		time: func(f flows.Flow) time.Time { return f.Last }}
 }
 
 // printFlows prints the flows of all nodes, merged; with --follow, each node's own, and then those to come.
@@ -71,35 +68,26 @@ func (c *cluster) printFlows(cmd *cobra.Command, flags command.FlowsFlags) error
 	f := c.nodeFlows(cmd.ErrOrStderr(), flowsArgs(flags)...)
 	if !flags.Follow {
 		all, missing := f.known(cmd.Context(), daemons)
-		merged := merge(all)
+		merged := flows.Merge(flows.Settle(all))
 		if len(merged) > 0 {
 			if err := flags.Print(cmd.OutOrStdout(), merged); err != nil {
 				return fmt.Errorf("print the flows: %w", err)
 			}
 		}
-		return worse(missing, command.Yes(len(merged) > 0))
+		return cmp.Or(missing, command.Yes(len(merged) > 0))
 	}
 	for _, d := range daemons {
 		flags.NodeWidth = max(flags.NodeWidth, len(d.node))
 	}
-	return f.printAll(cmd.Context(), daemons, func(some []nodeFlow) error {
-		slices.SortStableFunc(some, func(a, b nodeFlow) int { return a.Last.Compare(b.Last) })
+	return f.printAll(cmd.Context(), daemons, func(some []flows.Flow) error {
+		slices.SortStableFunc(some, func(a, b flows.Flow) int { return a.Last.Compare(b.Last) })
 		for _, f := range some {
-			if err := flags.PrintFlow(cmd.OutOrStdout(), f.Flow); err != nil {
+			if err := flags.PrintFlow(cmd.OutOrStdout(), f); err != nil {
 				return fmt.Errorf("print the flows: %w", err)
 			}
 		}
 		return nil
 	})
-}
-
-// merge returns the flows of all nodes, each once.
-func merge(all []nodeFlow) []flows.Flow {
-	plain := make([]flows.Flow, len(all))
-	for i, f := range all {
-		plain[i] = f.Flow
-	}
-	return flows.Merge(flows.Settle(plain))
 }
 
 // seenFlows returns the flows of all nodes for a suggestion. If one node did not answer, the policies would block what
@@ -113,5 +101,5 @@ func (c *cluster) seenFlows(ctx context.Context) ([]flows.Flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	return merge(all), nil
+	return flows.Merge(flows.Settle(all)), nil
 }

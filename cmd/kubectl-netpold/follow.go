@@ -24,16 +24,12 @@ const (
 	againAfter  = 5 * time.Second        // until a lost node is asked again
 )
 
-// timed is a node's line with a time.
-type timed interface {
-	time() time.Time // zero: none
-}
-
 // follower asks all nodes for lines, and follows those to come.
-type follower[T timed] struct {
+type follower[T any] struct {
 	*cluster
 	args   []string // of the command that prints them
 	read   func(node string, text []byte) (T, error)
+	time   func(T) time.Time // zero: it has none
 	stderr io.Writer
 	newest map[string]time.Time // of the known lines, by node
 	tell   sync.Mutex           // of stderr
@@ -52,7 +48,7 @@ func (f *follower[T]) known(ctx context.Context, daemons []daemon) ([]T, error) 
 				break
 			}
 			all = append(all, line)
-			if t := line.time(); t.After(f.newest[a.node]) {
+			if t := f.time(line); t.After(f.newest[a.node]) {
 				f.newest[a.node] = t
 			}
 		}
@@ -75,7 +71,7 @@ func (f *follower[T]) printAll(ctx context.Context, daemons []daemon, print func
 		printed += len(more)
 		return print(more)
 	})
-	return worse(err, command.Yes(printed > 0))
+	return cmp.Or(err, command.Yes(printed > 0))
 }
 
 // run follows the nodes of daemons until ctx ends or printing fails. A lost node is asked again, in the pod it has by
@@ -123,7 +119,7 @@ func (f *follower[T]) follow(ctx context.Context, d daemon, newest time.Time, li
 	for {
 		printed := newest
 		err := f.once(ctx, d, func(line T) {
-			if t := line.time(); !t.IsZero() && !t.After(printed) {
+			if t := f.time(line); !t.IsZero() && !t.After(printed) {
 				return
 			} else if t.After(newest) {
 				newest = t

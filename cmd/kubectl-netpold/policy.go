@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -70,7 +71,7 @@ func (c *cluster) policyStatus(cmd *cobra.Command, name string, daemons []daemon
 	if err != nil {
 		return fmt.Errorf("print the status: %w", err)
 	}
-	return worse(missing(answers), command.Yes(s.InForce))
+	return cmp.Or(missing(answers), command.Yes(s.InForce))
 }
 
 // need returns the pods with addresses of their own that a policy of the API server selects, by node, and what says

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -88,7 +89,7 @@ func (c *cluster) nodesStatus(cmd *cobra.Command, daemons []daemon, output strin
 	if err != nil {
 		return fmt.Errorf("print the status: %w", err)
 	}
-	return worse(missing(answers), command.Yes(inSync))
+	return cmp.Or(missing(answers), command.Yes(inSync))
 }
 
 // bareNodes returns the Linux nodes without a netpold.

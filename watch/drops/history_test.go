@@ -53,8 +53,8 @@ func TestTop(t *testing.T) {
 			count(2)
 		}
 	}
-	if p := &l.pairs; len(p.byKey) > maxPairs || len(p.fewest) != len(p.byKey) {
-		t.Errorf("%d pairs are kept, %d in the heap", len(p.byKey), len(p.fewest))
+	if p := &l.pairs; len(p.byKey) > maxPairs || len(p.all) != len(p.byKey) {
+		t.Errorf("%d pairs are kept, %d by key", len(p.all), len(p.byKey))
 	}
 	top := l.Top("")
 	found := 0

@@ -4,7 +4,6 @@ package drops
 
 import (
 	"cmp"
-	"container/heap"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -31,8 +30,7 @@ type Pair struct {
 	Excess    uint64    `json:"excess,omitempty"`
 	Last      time.Time `json:"last"`
 
-	key   key // by direction
-	index int // in the heap
+	key key // by direction
 }
 
 // pairs are the pairs that had most packets.
@@ -40,7 +38,7 @@ type pairs struct {
 	since   time.Time
 	packets uint64
 	byKey   map[key]*Pair
-	fewest  pairHeap
+	all     []*Pair // the same, to be searched
 }
 
 // countPair counts a logged packet of a pair, by Space-Saving (Metwally et al. 2005). When the table is full, a new
@@ -54,20 +52,20 @@ func (l *Log) countPair(r *Record) {
 	t.packets++
 	p := t.byKey[k]
 	if p == nil {
-		p = &Pair{Direction: r.Direction, Protocol: r.Protocol, Src: r.Src, Dst: r.Dst, key: k}
-		p.Src.Port = 0
-		if len(t.byKey) < maxPairs {
-			heap.Push(&t.fewest, p)
-		} else {
-			old := t.fewest[0]
-			delete(t.byKey, old.key)
-			p.Count, p.Excess, t.fewest[0] = old.Count, old.Count, p
+		if len(t.all) < maxPairs {
+			p = new(Pair)
+			t.all = append(t.all, p)
+		} else { // some 4 µs, and the kernel logs at most 100 packets a second for an isolation
+			p = slices.MinFunc(t.all, func(a, b *Pair) int { return cmp.Compare(a.Count, b.Count) })
+			delete(t.byKey, p.key)
 		}
+		*p = Pair{Direction: r.Direction, Protocol: r.Protocol, Src: r.Src, Dst: r.Dst, Count: p.Count,
+			Excess: p.Count, key: k}
+		p.Src.Port = 0
 		t.byKey[k] = p
 	}
 	p.Count++
 	p.Last = time.Now()
-	heap.Fix(&t.fewest, p.index)
 }
 
 // Top returns the pairs of a namespace, "" for all.
@@ -75,7 +73,7 @@ func (l *Log) Top(namespace string) Top {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := Top{Since: l.pairs.since, Packets: l.pairs.packets, Pairs: []Pair{}}
-	for _, p := range l.pairs.byKey {
+	for _, p := range l.pairs.all {
 		if inNamespace(namespace, p.Src, p.Dst) {
 			t.Pairs = append(t.Pairs, *p)
 		}
@@ -93,31 +91,4 @@ func (l *Log) Top(namespace string) Top {
 func (l *Log) ServeTop(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(l.of(r).Top(r.URL.Query().Get("namespace"))) // the asker has gone
-}
-
-// pairHeap has the pair with the fewest packets first.
-type pairHeap []*Pair
-
-func (h pairHeap) Len() int           { return len(h) }
-func (h pairHeap) Less(i, j int) bool { return h[i].Count < h[j].Count }
-func (h pairHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push appends a pair; package heap calls it.
-func (h *pairHeap) Push(x any) {
-	p, ok := x.(*Pair)
-	if !ok {
-		return
-	}
-	p.index = len(*h)
-	*h = append(*h, p)
-}
-
-// Pop removes the last pair; package heap calls it.
-func (h *pairHeap) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	return last
 }

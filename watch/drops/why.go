@@ -45,7 +45,7 @@ func denierOf(s *translate.State, chain string) (denier, bool) {
 	return denier{direction: i.Direction, policies: PolicyNames(i), audit: i.Audit}, ok
 }
 
-// why says why a flow is denied, or that it no longer is, as the end of a line. Without an excerpt it only says by what.
+// why is the end of a line: why a flow is denied, or that it no longer is. Without an excerpt it only says by what.
 func (by denier) why(r *Record, flow policy.Flow, excerpt *policy.Cluster) string {
 	if by.guard != nil {
 		return ": " + by.unknown(r.Isolated())
