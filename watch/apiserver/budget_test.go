@@ -11,6 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"github.com/netpold/netpold/translate"
 	"github.com/netpold/netpold/watch"
@@ -49,9 +50,7 @@ func TestUnneededUpdates(t *testing.T) {
 		},
 	}
 	update := func(kind int) {
-		if err := feeds[kind].Update(objects[kind]); err != nil {
-			t.Fatal(err)
-		}
+		feeds[kind].take(nil, apiwatch.Modified, objects[kind])
 	}
 	for kind := range feeds {
 		update(kind)

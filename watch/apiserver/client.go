@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -22,7 +21,6 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
@@ -162,19 +160,15 @@ func (e endpoint) list(ctx context.Context, o metav1.ListOptions,
 	return l.end, err
 }
 
-// watch watches the objects of all namespaces. The watcher does not get the events that take takes.
-func (e endpoint) watch(ctx context.Context, o metav1.ListOptions,
-	take func(apiwatch.Event) bool) (apiwatch.Interface, error) {
+// watch watches the objects of all namespaces.
+func (e endpoint) watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Decoder, error) {
 	o.Watch = true
 	body, err := e.get(o).Stream(ctx)
 	if err != nil {
 		return nil, err
 	}
 	json, _ := runtime.SerializerInfoForMediaType(e.codecs.SupportedMediaTypes(), runtime.ContentTypeJSON)
-	events := &eventReader{items: e.decoder(), json: json.StreamSerializer, take: take, body: body,
-		r: bufio.NewReader(body)}
-	reporter := apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding")
-	return apiwatch.NewStreamWatcherWithLogger(klog.FromContext(ctx), events, reporter), nil
+	return &eventReader{items: e.decoder(), json: json.StreamSerializer, body: body, r: bufio.NewReader(body)}, nil
 }
 
 // pause waits, and says whether ctx is still alive.

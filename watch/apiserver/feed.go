@@ -5,8 +5,8 @@ package apiserver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,16 +16,17 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/netpold/netpold/watch"
 )
 
 // feed is both ends of a reflector: what it lists and watches, and the store that it fills.
 //
-// A reflector would hold all objects of a list until the last has arrived. So each object goes to the sink as it is
-// decoded, and the reflector sees only the end: resource versions, an empty list, an empty stream of initial events. An
-// object in a list is as true as one in a watch event, so passing it on early does no harm; what is not in the list can
-// be deleted only when the reflector calls Replace at the end. Later changes come through the store, in order.
+// A reflector would hold all objects of a list until the last has arrived, and take each event from another goroutine.
+// So each object goes to the sink as it is decoded, and the reflector sees only what is left: resource versions, empty
+// lists, bookmarks and errors. An object in a list is as true as one in a watch event, so passing it on early does no
+// harm; what is not in the list can be deleted only when the reflector calls Replace at the end.
 type feed struct {
 	resource
 	sink     watch.Sink
@@ -34,69 +35,71 @@ type feed struct {
 	complete func()      // called when a list is complete
 
 	mu      sync.Mutex
-	current *listing                        // the newest
-	skipped map[types.NamespacedName]string // the invalid fields of an object, as logged
+	current *stream                           // nil during a list; what others still bring is old, and ignored
+	stale   map[types.NamespacedName]struct{} // what the sink had before the list, as yet; nil: no list
+	skipped map[types.NamespacedName]string   // the invalid fields of an object, as logged
 }
 
-// listing is one attempt to list everything. Once the next has begun, its results are stale and ignored.
-type listing struct {
-	stale    map[types.NamespacedName]struct{} // what the sink had before and the list has not repeated yet
-	complete bool
+// stream is one watch. It passes objects to the sink, and returns the rest.
+type stream struct {
+	apiwatch.Decoder
+	feed    *feed
+	version string  // of the last object since the initial ones; "" if the reflector knows it
+	rest    *result // to be returned after the version
 }
 
-var (
-	_ cache.ListerWatcherWithContext = (*feed)(nil)
-	_ cache.ReflectorStore           = (*feed)(nil)
-)
+// result is what a decoder returns.
+type result struct {
+	apiwatch.Event
+	err error
+}
+
+var _ cache.ReflectorStore = (*feed)(nil)
 
 func newFeed(r resource, sink watch.Sink, log *slog.Logger) *feed {
 	return &feed{resource: r, sink: sink, log: log, skipped: make(map[types.NamespacedName]string),
 		answered: func(error) {}, complete: func() {}}
 }
 
-// List and Watch complete the interface that reflectors take.
-func (f *feed) List(o metav1.ListOptions) (runtime.Object, error) {
-	return f.ListWithContext(context.Background(), o)
+// run lists and watches until ctx ends.
+func (f *feed) run(ctx context.Context) {
+	from := &cache.ListWatch{ListWithContextFunc: f.readList, WatchFuncWithContext: f.readStream}
+	options := cache.ReflectorOptions{Name: "netpold", TypeDescription: f.name}
+	cache.NewReflectorWithOptions(from, nil, f, options).RunWithContext(ctx)
 }
 
-// Watch is [feed.WatchWithContext].
-func (f *feed) Watch(o metav1.ListOptions) (apiwatch.Interface, error) {
-	return f.WatchWithContext(context.Background(), o)
-}
-
-// ListWithContext passes a page of a list to the sink, and returns only the metadata at its end.
-func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+// readList passes a page of a list to the sink, and returns only the metadata at its end.
+func (f *feed) readList(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 	if o.Continue == "" {
+		f.follow(nil)
 		f.begin()
 	}
 	end, err := f.list(ctx, o, func(obj runtime.Object) error {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.sink.Update(func(objects watch.Objects) { delete(f.current.stale, f.tell(objects, obj)) })
+		f.take(nil, apiwatch.Added, obj)
 		return nil
 	})
 	f.heard(ctx, err)
 	if err != nil {
-		f.abandon()
 		return nil, err
 	}
 	return &metav1.List{ListMeta: metav1.ListMeta{ResourceVersion: end.ResourceVersion, Continue: end.Continue}}, nil
 }
 
-// WatchWithContext watches. If the stream begins with all existing objects, these go to the sink, and the reflector
-// gets the rest.
-func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
-	var take func(apiwatch.Event) bool
-	if o.SendInitialEvents != nil && *o.SendInitialEvents {
-		l := f.begin()
-		take = func(e apiwatch.Event) bool { return f.initial(l, e) }
-	}
-	w, err := f.watch(ctx, o, take)
+// readStream watches. The stream may begin with all existing objects, as a list.
+func (f *feed) readStream(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
+	s := &stream{feed: f}
+	f.follow(s)
+	var err error
+	s.Decoder, err = f.watch(ctx, o)
 	f.heard(ctx, err)
-	if err != nil && take != nil {
-		f.abandon()
+	if err != nil {
+		return nil, err
 	}
-	return w, err
+	if o.SendInitialEvents != nil && *o.SendInitialEvents {
+		f.begin()
+	}
+	reporter := apierrors.NewClientErrorReporter(http.StatusInternalServerError, "watch", "ClientWatchDecoding")
+	return apiwatch.NewStreamWatcherWithLogger(klog.FromContext(ctx), s, reporter), nil
 }
 
 // heard notes whether the server answers. "Version too old" and "cannot stream lists" are answers too: the reflector
@@ -112,94 +115,108 @@ func (f *feed) heard(ctx context.Context, err error) {
 	}
 }
 
-// begin begins a listing, and ends the previous one.
-func (f *feed) begin() *listing {
+// follow ends what was read before s, a stream, or nil for a list.
+func (f *feed) follow(s *stream) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.current = &listing{stale: make(map[types.NamespacedName]struct{})}
+	f.current = s
+}
+
+// begin begins a list, or a stream that begins with one.
+func (f *feed) begin() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stale = make(map[types.NamespacedName]struct{})
 	f.sink.Update(func(objects watch.Objects) {
 		for name := range f.names(objects) {
-			f.current.stale[name] = struct{}{}
+			f.stale[name] = struct{}{}
 		}
 	})
-	return f.current
 }
 
-// abandon ends a failed listing. Objects that it passed on stay until another one completes.
-func (f *feed) abandon() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.current = &listing{complete: true}
+// Decode returns the next event that is not an object's, and before that, as a bookmark, how far the sink has got: the
+// reflector goes on from there when the stream ends.
+func (s *stream) Decode() (apiwatch.EventType, runtime.Object, error) {
+	for s.rest == nil {
+		typ, obj, err := s.Decoder.Decode()
+		if err != nil || !s.feed.take(s, typ, obj) {
+			s.rest = &result{apiwatch.Event{Type: typ, Object: obj}, err}
+		}
+	}
+	if s.version != "" {
+		told := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: s.version}}
+		s.version = ""
+		return apiwatch.Bookmark, told, nil
+	}
+	rest := s.rest
+	s.rest = nil
+	return rest.Type, rest.Object, rest.err
 }
 
-// initial takes an event if it is one of the initial ones, which end with a bookmark.
-func (f *feed) initial(l *listing, e apiwatch.Event) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.current != l:
-		return true // of an earlier stream, which nobody reads any more
-	case l.complete:
+// take passes an object to the sink, and says false of an event without one.
+func (f *feed) take(s *stream, typ apiwatch.EventType, obj runtime.Object) bool {
+	tell := f.tell
+	switch typ {
+	case apiwatch.Added, apiwatch.Modified:
+	case apiwatch.Deleted:
+		tell = f.untell
+	default:
 		return false
-	case e.Type == apiwatch.Added || e.Type == apiwatch.Modified:
-		f.sink.Update(func(objects watch.Objects) { delete(l.stale, f.tell(objects, e.Object)) })
-		return true
-	case e.Type == apiwatch.Deleted:
-		f.sink.Update(func(objects watch.Objects) { f.untell(objects, e.Object) })
+	}
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return false
+	}
+	name := types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.current != s {
 		return true
 	}
-	return false // bookmarks and errors are the reflector's
+	f.sink.Update(func(objects watch.Objects) { tell(objects, name, obj) })
+	delete(f.stale, name)
+	if s != nil && f.stale == nil { // the initial objects come in any order
+		s.version = m.GetResourceVersion()
+	}
+	return true
 }
 
-// Replace ends the listing: what was not in it is deleted. The reflector's own list is empty, as the sink already has
-// the objects.
+// Replace ends a list: what was not in it is deleted. The reflector's own list is empty, as the sink already has the
+// objects.
 func (f *feed) Replace([]any, string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := f.current
-	if l == nil || l.complete {
+	if f.stale == nil {
 		return errors.New("no list has begun")
 	}
 	f.sink.Update(func(objects watch.Objects) {
-		for name := range l.stale {
-			f.remove(objects, name)
-			delete(f.skipped, name)
+		for name := range f.stale {
+			f.untell(objects, name, nil)
 		}
 	})
-	l.stale, l.complete = nil, true
+	f.stale = nil
 	f.complete()
 	return nil
 }
 
-// Add sets an object in the sink.
-func (f *feed) Add(obj any) error { return f.event(obj, f.tell) }
+// errTaken is of objects that a reflector has none of: see [stream].
+var errTaken = errors.New("streams pass objects to the sink")
+
+// Add completes the interface of stores. It is not called, like Update and Delete.
+func (f *feed) Add(any) error { return errTaken }
 
 // Update is [feed.Add].
-func (f *feed) Update(obj any) error { return f.event(obj, f.tell) }
+func (f *feed) Update(any) error { return errTaken }
 
-// Delete deletes an object from the sink.
-func (f *feed) Delete(obj any) error { return f.event(obj, f.untell) }
+// Delete is [feed.Add].
+func (f *feed) Delete(any) error { return errTaken }
 
 // Resync does nothing: no event can have been lost.
 func (f *feed) Resync() error { return nil }
 
-func (f *feed) event(obj any, tell func(watch.Objects, runtime.Object) types.NamespacedName) error {
-	object, ok := obj.(runtime.Object)
-	if !ok {
-		return fmt.Errorf("want an object, not %T", obj)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.sink.Update(func(objects watch.Objects) { tell(objects, object) })
-	return nil
-}
-
-// tell sets an object and returns its name. Invalid fields are logged once. The caller holds the lock, as for untell.
-func (f *feed) tell(objects watch.Objects, obj runtime.Object) types.NamespacedName {
-	name, err := nameOf(obj)
-	if err == nil {
-		err = f.set(objects, obj)
-	}
+// tell sets an object. Invalid fields are logged once. The caller holds the lock, as for untell.
+func (f *feed) tell(objects watch.Objects, name types.NamespacedName, obj runtime.Object) {
+	err := f.set(objects, obj)
 	switch {
 	case err == nil:
 		delete(f.skipped, name)
@@ -207,23 +224,10 @@ func (f *feed) tell(objects watch.Objects, obj runtime.Object) types.NamespacedN
 		f.skipped[name] = err.Error()
 		f.log.Warn("ignoring invalid fields of object", "resource", f.name, "err", err)
 	}
-	return name
 }
 
-// untell removes an object and returns its name.
-func (f *feed) untell(objects watch.Objects, obj runtime.Object) types.NamespacedName {
-	name, err := nameOf(obj)
-	if err == nil {
-		delete(f.skipped, name)
-		f.remove(objects, name)
-	}
-	return name
-}
-
-func nameOf(obj runtime.Object) (types.NamespacedName, error) {
-	m, err := meta.Accessor(obj)
-	if err != nil {
-		return types.NamespacedName{}, err
-	}
-	return types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}, nil
+// untell removes an object.
+func (f *feed) untell(objects watch.Objects, name types.NamespacedName, _ runtime.Object) {
+	delete(f.skipped, name)
+	f.remove(objects, name)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -23,7 +24,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/netpold/netpold/test/harness/sink"
 	"github.com/netpold/netpold/watch"
@@ -54,6 +54,19 @@ func newServer() *server {
 	return &server{watches: make(chan metav1.ListOptions, 10), streams: make(chan apiwatch.Interface, 10)}
 }
 
+// eventsOf reads the events of a watch.
+type eventsOf struct{ apiwatch.Interface }
+
+func (w eventsOf) Decode() (apiwatch.EventType, runtime.Object, error) {
+	e, more := <-w.ResultChan()
+	if !more {
+		return "", nil, io.EOF
+	}
+	return e.Type, e.Object, nil
+}
+
+func (w eventsOf) Close() { w.Stop() }
+
 // pods is the server's only resource.
 func (s *server) pods() resource {
 	return resource{
@@ -65,17 +78,14 @@ func (s *server) pods() resource {
 			}
 			return page.ListMeta, meta.EachListItem(page, each)
 		},
-		watch: func(ctx context.Context, o metav1.ListOptions,
-			take func(apiwatch.Event) bool) (apiwatch.Interface, error) {
+		watch: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Decoder, error) {
 			if s.pages != nil && o.SendInitialEvents != nil {
 				return nil, apierrors.NewInvalid(schema.GroupKind{}, "", nil) // as servers do that cannot stream lists
 			}
 			s.watches <- o
 			select {
 			case w := <-s.streams:
-				return apiwatch.Filter(w, func(e apiwatch.Event) (apiwatch.Event, bool) {
-					return e, take == nil || !take(e)
-				}), nil
+				return eventsOf{w}, nil
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
@@ -93,9 +103,8 @@ func startFeed(t *testing.T, r resource, rec *sink.Recorder) {
 	f.complete = sync.OnceFunc(rec.Synced)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	reflector := cache.NewReflectorWithOptions(f, nil, f, cache.ReflectorOptions{Name: "test"})
 	go func() {
-		reflector.RunWithContext(ctx)
+		f.run(ctx)
 		close(done)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
@@ -123,15 +132,17 @@ func TestFeedStreams(t *testing.T) {
 
 		first.Add(apiPod("c", "10.0.0.4"))
 		rec.Next(t, "set pod shop/c  [10.0.0.4]")
-		first.Delete(apiPod("b", "10.0.0.3"))
+		last := apiPod("b", "10.0.0.3")
+		last.ResourceVersion = "8"
+		first.Delete(last)
 		rec.Next(t, "delete pod shop/b")
 
 		// The stream ends, and the next one begins where it ended.
 		second := apiwatch.NewFake()
 		s.streams <- second
 		first.Stop()
-		if o := <-s.watches; o.SendInitialEvents != nil || o.ResourceVersion != "1" {
-			t.Fatalf("watch from %+v, want from version 1", o)
+		if o := <-s.watches; o.SendInitialEvents != nil || o.ResourceVersion != "8" {
+			t.Fatalf("watch from %+v, want from version 8", o)
 		}
 		second.Add(apiPod("d", "10.0.0.5"))
 		rec.Next(t, "set pod shop/d  [10.0.0.5]")
@@ -201,22 +212,23 @@ func TestFeedLists(t *testing.T) {
 func TestFeedSuperseded(t *testing.T) {
 	rec := sink.NewRecorder()
 	f := newFeed(newServer().pods(), rec, slog.New(slog.DiscardHandler))
-	old := f.begin()
-	next := f.begin()
-	if !f.initial(next, apiwatch.Event{Type: apiwatch.Added, Object: apiPod("a", "10.0.0.2")}) {
-		t.Error("an initial event is left to the reflector")
+	old, next := new(stream), new(stream)
+	f.follow(old)
+	f.follow(next)
+	if !f.take(next, apiwatch.Added, apiPod("a", "10.0.0.2")) {
+		t.Error("an object is left to the reflector")
 	}
 	rec.Next(t, "set pod shop/a  [10.0.0.2]")
-	f.initial(old, apiwatch.Event{Type: apiwatch.Added, Object: apiPod("a", "10.0.0.1")})
+	f.take(old, apiwatch.Added, apiPod("a", "10.0.0.1"))
 	if len(rec.Updates) > 0 {
 		t.Errorf("told: %s", <-rec.Updates)
 	}
-	if f.initial(next, apiwatch.Event{Type: apiwatch.Bookmark, Object: bookmark(1)}) {
+	if f.take(next, apiwatch.Bookmark, bookmark(1)) {
 		t.Error("a bookmark is kept from the reflector")
 	}
 }
 
-func TestFeedStore(t *testing.T) {
+func TestFeedObjects(t *testing.T) {
 	rec, log := sink.NewRecorder(), make(sink.Log, 10)
 	f := newFeed(newServer().pods(), rec, slog.New(slog.NewTextHandler(log, nil)))
 	if err := f.Replace(nil, ""); err == nil {
@@ -224,9 +236,7 @@ func TestFeedStore(t *testing.T) {
 	}
 	bad := apiPod("a", "10.0.0.256")
 	for range 2 {
-		if err := f.Update(bad); err != nil {
-			t.Fatal(err)
-		}
+		f.take(nil, apiwatch.Modified, bad)
 		rec.Next(t, "set pod shop/a  []")
 	}
 	log.Expect(t, "level=WARN", "resource=pods", `pod shop/a: status.podIPs[0]: \"10.0.0.256\" is not an IP address`)
@@ -235,16 +245,9 @@ func TestFeedStore(t *testing.T) {
 	}
 	done := apiPod("a", "10.0.0.1")
 	done.Status.Phase = corev1.PodSucceeded
-	if err := f.Update(done); err != nil {
-		t.Fatal(err)
-	}
+	f.take(nil, apiwatch.Modified, done)
 	rec.Next(t, "delete pod shop/a")
-	if err := f.Add("text"); err == nil {
-		t.Error("Add of a string: no error")
-	}
-	if err := f.Add(&corev1.Node{}); err != nil {
-		t.Errorf("Add of a node: %v, want a line in the log", err)
-	}
+	f.take(nil, apiwatch.Added, &corev1.Node{})
 	log.Expect(t, "want *v1.Pod, not *v1.Node")
 }
 

@@ -3,9 +3,10 @@
 // Package apiserver feeds a [watch.Sink] with the pods, namespaces and policies of an API server, and writes Events to
 // it.
 //
-// It reads the wire format by hand where measurements showed that it pays: a pod is trimmed before it is decoded to the
-// tenth of its bytes that policy needs, and a list is read one object at a time, so that memory does not grow with its
-// size.
+// It reads the wire format by hand where client-go takes more. A pod is trimmed before it is decoded, which takes 12 µs
+// and 5.6 kB of garbage instead of 64 µs and 30 kB. A list is read one object at a time, as servers that cannot stream
+// it send it whole. Objects go to the sink from the goroutine that decodes them: one more takes a seventh of the CPU
+// time of an event.
 package apiserver
 
 import (
@@ -25,7 +26,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/netpold/netpold/translate/policy"
 	"github.com/netpold/netpold/watch"
@@ -34,8 +34,7 @@ import (
 // Source feeds the pods, namespaces and policies of a cluster.
 //
 // An informer would hold each object, a kilobyte or more even when trimmed, beside what the sink makes of it. This is
-// the half of one that is needed: a reflector for each kind lists, watches and backs off, and its store is a [feed],
-// which keeps nothing.
+// the half of one that is needed: a reflector for each kind lists, watches and backs off, and a [feed] keeps nothing.
 type Source struct {
 	Client *Client
 	Pods   PodObserver // may be nil
@@ -78,9 +77,7 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 		f := newFeed(r, sink, s.Log)
 		f.answered = func(err error) { contact.answered(r.name, err) }
 		f.complete = sync.OnceFunc(complete)
-		reflector := cache.NewReflectorWithOptions(f, nil, f,
-			cache.ReflectorOptions{Name: "netpold", TypeDescription: r.name})
-		reflectors.Go(func() { reflector.RunWithContext(ctx) })
+		reflectors.Go(func() { f.run(ctx) })
 	}
 	reflectors.Wait()
 	return nil
@@ -88,10 +85,9 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 
 // resource is one kind of object: how to get it, and how to pass it to a sink.
 type resource struct {
-	name string // as kubectl calls it
-	list func(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
-	// the function says whether it takes an event itself
-	watch  func(context.Context, metav1.ListOptions, func(apiwatch.Event) bool) (apiwatch.Interface, error)
+	name   string // as kubectl calls it
+	list   func(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
+	watch  func(context.Context, metav1.ListOptions) (apiwatch.Decoder, error)
 	set    func(watch.Objects, runtime.Object) error // must not keep the object; an error names what was left out
 	remove func(watch.Objects, types.NamespacedName)
 	names  func(watch.Objects) iter.Seq[types.NamespacedName] // of all that the sink has

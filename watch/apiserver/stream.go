@@ -19,7 +19,6 @@ import (
 type eventReader struct {
 	items wireDecoder
 	json  *runtime.StreamSerializerInfo
-	take  func(apiwatch.Event) bool // takes events before the watcher; nil takes none
 
 	body   io.Closer
 	r      *bufio.Reader
@@ -27,29 +26,15 @@ type eventReader struct {
 	others *restwatch.Decoder // for a stream in JSON
 }
 
-// Decode returns the next event that take does not take.
-func (e *eventReader) Decode() (apiwatch.EventType, runtime.Object, error) {
-	for {
-		event, err := e.next()
-		if err != nil {
-			return "", nil, err
-		}
-		taken := e.take != nil && e.take(event)
-		if !taken {
-			return event.Type, event.Object, nil
-		}
-	}
-}
-
 // Close ends the stream.
 func (e *eventReader) Close() { _ = e.body.Close() }
 
-// next returns the next event.
-func (e *eventReader) next() (apiwatch.Event, error) {
+// Decode returns the next event.
+func (e *eventReader) Decode() (apiwatch.EventType, runtime.Object, error) {
 	if e.others == nil {
 		first, err := e.r.Peek(1)
 		if err != nil {
-			return apiwatch.Event{}, err
+			return "", nil, err
 		}
 		if first[0] == '{' { // no frame is that long
 			frames := e.json.NewFrameReader(io.NopCloser(e.r))
@@ -57,22 +42,21 @@ func (e *eventReader) next() (apiwatch.Event, error) {
 		}
 	}
 	if e.others != nil {
-		typ, obj, err := e.others.Decode()
-		return apiwatch.Event{Type: typ, Object: obj}, err
+		return e.others.Decode()
 	}
 	if err := e.readFrame(); err != nil {
-		return apiwatch.Event{}, err
+		return "", nil, err
 	}
 	typ, err := submessage(e.frame, eventType)
 	if err != nil {
-		return apiwatch.Event{}, err
+		return "", nil, err
 	}
 	data, err := submessage(e.frame, eventObject, extensionRaw)
 	if err != nil {
-		return apiwatch.Event{}, err
+		return "", nil, err
 	}
 	obj, err := e.items.object(data)
-	return apiwatch.Event{Type: apiwatch.EventType(typ), Object: obj}, err
+	return apiwatch.EventType(typ), obj, err
 }
 
 // readFrame reads a length-prefixed message.

@@ -17,7 +17,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/netpold/netpold/translate/policy"
@@ -89,8 +88,8 @@ func (o *optional) run(ctx context.Context) {
 		}
 		o.contact.answered(o.name, err)
 	}
-	options := cache.ReflectorOptions{Name: "netpold", TypeDescription: o.name}
-	cache.NewReflectorWithOptions(f, nil, f, options).RunWithContext(ctx)
+	f.run(ctx)
+	f.follow(nil) // what a stream still brings must not outlive [optional.forget]
 }
 
 // forget deletes all objects from the sink.
