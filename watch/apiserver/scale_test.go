@@ -48,16 +48,16 @@ func TestScale(t *testing.T) {
 		fmt.Sprintf("150,000 × %.2f kB = %.2f GB | %.1f TB", float64(pod.Size())/1e3, all/1e9, all*nodes/1e12),
 		fmt.Sprintf("| 50 pod events a second | %.1f MB/s | %.1f GB/s", 50*perSecond/1e6, 50*perSecond*nodes/1e9),
 		fmt.Sprintf("| 500 pod events a second | %.1f MB/s | %.1f GB/s", 500*perSecond/1e6, 500*perSecond*nodes/1e9),
-		fmt.Sprintf("start is %d MB a node, and 50 events a second are %.0f MB/s", 10_000*pod.Size()/1e6,
+		fmt.Sprintf("start takes %d MB per node, and 50 events a second make %.0f MB/s", 10_000*pod.Size()/1e6,
 			50*perSecond*200/1e6),
 		fmt.Sprintf("%s of the %s bytes", thousands(metadata), thousands(pod.Size())),
-		fmt.Sprintf("%d bytes a pod", kept),
+		fmt.Sprintf("%d bytes of that pod", kept),
 	} {
 		if !strings.Contains(words, want) {
 			t.Errorf("docs/scale.md does not say %q", want)
 		}
 	}
-	if share := pod.Size() / kept; share != 7 || !strings.Contains(words, "a seventh of the bytes") {
+	if share := (pod.Size() + kept/2) / kept; share != 8 || !strings.Contains(words, "an eighth of the bytes") {
 		t.Errorf("a pod has %d times the bytes of what is kept of it; docs/scale.md says something else", share)
 	}
 }
