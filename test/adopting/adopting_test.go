@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package adopting does what docs/adopting.md says, command by command, on an application of three tiers: real
-// processes in network namespaces, real packets, and a netpold that counts and filters them.
+// Package adopting runs docs/adopting.md command by command on an application with three tiers: real processes in
+// network namespaces, real packets, and a netpold that counts and filters them.
 package adopting_test
 
 import (
@@ -41,19 +41,19 @@ type node struct {
 	*testing.T
 	shop      *pods.Shop
 	dir       string   // where the commands run
-	manifests string   // what stands for the API server
+	manifests string   // takes the place of the API server
 	env       []string // of the commands
 	log       chan string
 }
 
-// TestPage does what the page says. Its comments are what happens between the commands.
+// TestPage runs the page's commands. Its comments say what happens between them.
 func TestPage(t *testing.T) {
 	newNode(t).page("../../docs/adopting.md", "netpold connectivity", "netpold flows", "netpold suggest",
 		"kubectl annotate", "kubectl apply", "netpold drops", "netpold explain", "the application works",
 		"the intruder gets through", "the intruder is stopped")
 }
 
-// page does what a page says, which has to have some steps.
+// page runs a page's steps, of which there must be some.
 func (n *node) page(file string, steps ...string) {
 	n.Helper()
 	text, err := os.ReadFile(file)
@@ -74,7 +74,7 @@ func (n *node) page(file string, steps ...string) {
 		case "the intruder is stopped":
 			n.expect(n.shop.Intrude, false)
 		default:
-			n.Fatalf("the page has the comment %q, which means nothing here", s.Comment)
+			n.Fatalf("the page has an unknown comment %q", s.Comment)
 		}
 		done[s.Comment]++
 	}
@@ -85,7 +85,7 @@ func (n *node) page(file string, steps ...string) {
 	}
 }
 
-// newNode starts the shop and netpold in a network namespace of their own.
+// newNode starts the shop and netpold in their own network namespace.
 func newNode(t *testing.T) *node {
 	dir := t.TempDir()
 	n := &node{T: t, shop: pods.NewShop("1"), dir: filepath.Join(dir, "work"),
@@ -126,7 +126,7 @@ func newNode(t *testing.T) *node {
 	return n
 }
 
-// startNetpold writes what is in the cluster, and starts netpold for it.
+// startNetpold writes the cluster's manifests, and starts netpold on them.
 func (n *node) startNetpold(program string) {
 	all, namespaces := pods.Manifests(n.shop.Pods, "node-1")
 	n.write("pods.yaml", all)
@@ -178,12 +178,12 @@ func (n *node) await(text string) {
 			}
 			last = line
 		case <-deadline:
-			n.Fatalf("netpold did not say %q; the last it said: %s", text, last)
+			n.Fatalf("netpold did not log %q; its last line: %s", text, last)
 		}
 	}
 }
 
-// settle waits until netpold has written what follows from a change, if something does.
+// settle waits until netpold has committed a change, if there is anything to commit.
 func (n *node) settle() {
 	for wait := time.After(time.Second); ; {
 		select {
@@ -197,8 +197,8 @@ func (n *node) settle() {
 	}
 }
 
-// run runs a command of the page, and wants what the page says. Commands that only read are run again for a while: what
-// they tell of comes a little later than the packets.
+// run runs a command of the page, and wants the page's output. Commands that only read are retried for a while, because
+// counts and logs lag behind the packets.
 func (n *node) run(s page.Step) {
 	n.Helper()
 	for range len(n.log) {
@@ -235,7 +235,7 @@ func (n *node) run(s page.Step) {
 	n.Errorf("$ %s\nthe page says\n%s\nit prints\n%s", s.Command, strings.Join(s.Want, "\n"), got)
 }
 
-// expect holds that all of some connections are answered, or none. On a busy machine an answer may come late.
+// expect checks that either all or none of some connections are answered. On a busy machine an answer may come late.
 func (n *node) expect(all []pods.Talk, want bool) {
 	n.Helper()
 	var wrong string

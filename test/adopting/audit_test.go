@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestAudit does what docs/audit.md says.
+// TestAudit runs the commands of docs/audit.md.
 func TestAudit(t *testing.T) {
 	n := newNode(t)
 	deny := `apiVersion: networking.k8s.io/v1

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chart holds the Helm chart against what `kubectl apply -k` applies, and its values against the objects that
-// come of them.
+// Package chart compares what the Helm chart installs with what `kubectl apply -k` applies, and checks what its values
+// change.
 package chart
 
 import (
@@ -33,7 +33,7 @@ const (
 	dir       = manifests + "/chart"
 )
 
-// objects are what is applied, by kind and name.
+// objects are the applied objects, by kind and name.
 type objects map[string]*unstructured.Unstructured
 
 // render returns what helm install would apply, and the notes that it would print.
@@ -100,7 +100,7 @@ func (o objects) add(t *testing.T, text string) {
 		}
 		key := u.GetKind() + " " + u.GetName()
 		if o[key] != nil {
-			t.Errorf("%s is there twice", key)
+			t.Errorf("%s appears twice", key)
 		}
 		o[key] = u
 	}
@@ -127,7 +127,7 @@ func (o objects) decode(t *testing.T, key string, into any) {
 func TestLint(t *testing.T) {
 	linted := lint.RunAll(dir, nil, "kube-system")
 	for _, m := range linted.Messages {
-		if m.Severity > 1 { // an icon is no must
+		if m.Severity > 1 { // an icon is optional
 			t.Error(m)
 		}
 	}
@@ -163,7 +163,7 @@ func TestSame(t *testing.T) {
 const monitoring = "monitoring: " +
 	"{podMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}"
 
-// TestValues sets one value after the other and looks at what becomes of it.
+// TestValues sets one value at a time and checks what it changes.
 func TestValues(t *testing.T) {
 	type (
 		pod       = *corev1.PodTemplateSpec
@@ -239,7 +239,7 @@ func environment(c *corev1.Container, name string) string {
 	return ""
 }
 
-// TestUpdate sets how many nodes are updated at a time, in both forms.
+// TestUpdate sets how many nodes are updated at a time, as number and percentage.
 func TestUpdate(t *testing.T) {
 	for _, value := range []string{"3", "10%"} {
 		got, _, err := render(t, "kube-system", fmt.Sprintf("maxUnavailable: %s", value))
@@ -253,8 +253,7 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// TestNamespace holds that elsewhere than in kube-system everything is in the release's namespace, and that the
-// priority class has a quota.
+// TestNamespace: outside kube-system, everything is in the release's namespace, and the priority class has a quota.
 func TestNamespace(t *testing.T) {
 	got, notes, err := render(t, "policies", monitoring)
 	if err != nil {
@@ -291,11 +290,11 @@ func TestNamespace(t *testing.T) {
 	}
 	without, _, err := render(t, "policies", "resourceQuota: {enabled: false}")
 	if err != nil || without["ResourceQuota netpold"] != nil {
-		t.Errorf("the quota is there all the same, or %v", err)
+		t.Errorf("the quota exists all the same, or %v", err)
 	}
 }
 
-// TestWrong holds that a value that nobody meant is refused.
+// TestWrong: mistakes in values are refused.
 func TestWrong(t *testing.T) {
 	for _, values := range []string{
 		"imgae: {tag: v1}", "image: {tag: 1.1}", "image: {tag: 0}",
@@ -309,7 +308,7 @@ func TestWrong(t *testing.T) {
 	}
 }
 
-// TestLabels holds that a label that prometheus-operator's selectors ask for reaches what they select.
+// TestLabels: a label for prometheus-operator's selectors reaches the objects that they select.
 func TestLabels(t *testing.T) {
 	got, _, err := render(t, "kube-system", strings.TrimSuffix(monitoring, "}")+", labels: {release: stack}}")
 	if err != nil {
@@ -322,6 +321,6 @@ func TestLabels(t *testing.T) {
 		}
 	}
 	if got["ConfigMap netpold-dashboard"].GetLabels()["grafana_dashboard"] != "1" {
-		t.Error("the dashboard has not the label that the sidecar looks for")
+		t.Error("the dashboard lacks the label that the sidecar looks for")
 	}
 }

@@ -16,7 +16,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// tokenLife is how long the token of a ServiceAccount is good: longer than any test.
+// tokenLife is how long the token of a ServiceAccount is valid: longer than any test.
 const tokenLife = 12 * time.Hour
 
 // admin returns the config for Admin.
@@ -40,8 +40,8 @@ func (c *Cluster) config() *rest.Config {
 	}
 }
 
-// ServiceAccount returns a config with a fresh token of a ServiceAccount that exists: what a pod of it may do, and no
-// more.
+// ServiceAccount returns a config with a fresh token of an existing ServiceAccount. It has the rights of the account's
+// pods, and no more.
 func (c *Cluster) ServiceAccount(ctx context.Context, namespace, name string) (*rest.Config, error) {
 	client, err := kubernetes.NewForConfig(c.Admin)
 	if err != nil {
@@ -59,8 +59,8 @@ func (c *Cluster) ServiceAccount(ctx context.Context, namespace, name string) (*
 	return config, nil
 }
 
-// Kubeconfig writes one of this cluster's configs as a kubeconfig file and returns its path. The file says nothing of
-// the network namespace: a program that reads it must run there. Close removes it.
+// Kubeconfig writes one of this cluster's configs as a kubeconfig file and returns its path. The file does not name the
+// network namespace: programs that use it must run there. Close removes it.
 func (c *Cluster) Kubeconfig(config *rest.Config) (path string, err error) {
 	f, err := os.CreateTemp(c.dir, "kubeconfig-")
 	if err != nil {

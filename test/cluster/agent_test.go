@@ -34,7 +34,7 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// patience ends a test in which nothing happens; no test measures time by it.
+// patience ends a test that is stuck; nothing is measured by it.
 const patience = 2 * time.Minute
 
 // agent is netpold on the node of a test, with the shipped account, beside the API server and the prober.
@@ -47,13 +47,13 @@ type agent struct {
 	kubeconfig string
 	flags      []string // of netpold run, beyond what all tests have
 	process    *exec.Cmd
-	idle       func() // called over and over while something is awaited
-	known      int    // requests that were forbidden by an API server that was not ready
+	idle       func() // called repeatedly while waiting
+	known      int    // requests that an API server refused because it was not ready
 }
 
 const agentNode = "node-1"
 
-// newAgent starts a cluster and netpold in the prober's network namespace, on whose thread the test must stay.
+// newAgent starts a cluster and netpold in the prober's network namespace. The test must stay on its thread.
 func newAgent(t *testing.T, flags ...string) *agent {
 	t.Helper()
 	a := &agent{T: t, flags: flags, program: filepath.Join(t.TempDir(), "netpold"), idle: func() {
@@ -90,7 +90,7 @@ func (a *agent) start() {
 // launch starts netpold.
 func (a *agent) launch() {
 	a.Helper()
-	args := []string{"run", "--kubeconfig", a.kubeconfig, "--node", agentNode} // and the table owned, as shipped
+	args := []string{"run", "--kubeconfig", a.kubeconfig, "--node", agentNode} // and with an owned table, as shipped
 	a.process = exec.Command(a.program, append(args, a.flags...)...)
 	a.process.Stderr = os.Stderr
 	a.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // the thread is the test's
@@ -110,7 +110,7 @@ func (a *agent) until(what string, good func() bool) {
 	a.Helper()
 	for deadline := time.Now().Add(patience); !good(); a.idle() {
 		if time.Now().After(deadline) {
-			a.Fatalf("%s: not so after %s", what, patience)
+			a.Fatalf("%s: not within %s", what, patience)
 		}
 	}
 }
@@ -140,7 +140,7 @@ func (a *agent) expect(what string, want bool, src, dst string, port uint16) {
 	})
 }
 
-// must ends the test for an error.
+// must ends the test if there is an error.
 func (a *agent) must(err error) {
 	a.Helper()
 	if err != nil {
@@ -168,7 +168,7 @@ func makePod(ctx context.Context, admin kubernetes.Interface, p *corev1.Pod) err
 	return err
 }
 
-// merge changes an object by a merge patch.
+// merge applies a merge patch to an object.
 func (a *agent) merge(patch func(context.Context, string, types.PatchType, []byte) error, name string, change any) {
 	a.Helper()
 	data, err := json.Marshal(change)
@@ -198,7 +198,7 @@ func (a *agent) deletePod(namespace, name string) {
 	a.must(a.admin.CoreV1().Pods(namespace).Delete(a.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
 }
 
-// policy returns a policy that lets peers into the pods app=server of a namespace, on TCP 80.
+// policy returns a policy that allows peers to reach the pods app=server of a namespace, on TCP 80.
 func policy(namespace, name string, peers ...networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
 	port := networkingv1.NetworkPolicyPort{Port: new(intPort(80))}
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
@@ -221,8 +221,7 @@ func selected(labels map[string]string) *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchLabels: labels}
 }
 
-// TestAgent is the life of netpold in a cluster. Its parts build on each other, and stay on the thread of the
-// namespace.
+// TestAgent is the life of netpold in a cluster. Its parts build on each other, and run on the namespace's thread.
 func TestAgent(t *testing.T) {
 	a := newAgent(t)
 	for _, name := range []string{"shop", "other"} {
@@ -246,7 +245,7 @@ func (a *agent) forbidden() {
 	a.Helper()
 	all, err := a.cluster.Forbidden()
 	if err != nil || len(all) > a.known {
-		a.Errorf("requests that were forbidden: %v %v", all, err)
+		a.Errorf("forbidden requests: %v %v", all, err)
 	}
 }
 
@@ -257,8 +256,8 @@ func (a *agent) stopServer() {
 	a.must(a.cluster.StopAPIServer())
 }
 
-// startServer starts the API server again. Until it is ready it forbids what it will allow: those answers are its own,
-// not the account's.
+// startServer starts the API server again. Until it is ready it refuses requests that it will allow later; those are
+// not counted.
 func (a *agent) startServer() {
 	a.Helper()
 	a.must(a.cluster.StartAPIServer(a.Context()))
@@ -267,7 +266,7 @@ func (a *agent) startServer() {
 	a.known = len(all)
 }
 
-// workshop: deny all, allow by label, still blocked, relabel, it works; then another port, and no policy.
+// workshop: deny all, allow by label, still blocked, relabel, allowed; then another port, and no policy.
 func (a *agent) workshop() {
 	a.expect("without a policy", true, "10.1.0.2", "10.1.0.1", 80)
 	a.create(policy("shop", "deny-all"))
@@ -300,7 +299,7 @@ func (a *agent) namespaces() {
 	a.expect("the label is gone", false, "10.1.0.3", "10.1.0.1", 80)
 }
 
-// addresses: an address is its pod's, and nobody's after it.
+// addresses: an address belongs to its pod, and to nobody after it.
 func (a *agent) addresses() {
 	a.create(policy("shop", "allow",
 		networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"access": "granted"})}))
@@ -329,7 +328,7 @@ func (a *agent) addresses() {
 	a.expect("a pod of the host network is not isolated", true, "10.1.0.2", "10.9.0.1", 80)
 }
 
-// finish ends a pod of the namespace shop, as a job's.
+// finish ends a pod of the namespace shop, like a job's.
 func (a *agent) finish(name string) {
 	a.Helper()
 	p, err := a.admin.CoreV1().Pods("shop").Get(a.Context(), name, metav1.GetOptions{})
@@ -339,8 +338,7 @@ func (a *agent) finish(name string) {
 	a.must(err)
 }
 
-// away: without an API server the last state stays in force, and what happened meanwhile comes when it is back,
-// compacted or not.
+// away: without an API server the last state stays in force. When it is back, compacted or not, netpold catches up.
 func (a *agent) away() {
 	a.stopServer()
 	a.until("netpold says that the API server is away", func() bool {
@@ -357,7 +355,8 @@ func (a *agent) away() {
 	})
 }
 
-// burst: 2,000 pods and 200 policies at once, with the API server lost in the middle, end as a fresh start ends.
+// burst: 2,000 pods and 200 policies at once, with an outage of the API server in the middle, lead to the same table as
+// a fresh start.
 func (a *agent) burst() {
 	const pods, policies, writers = 2000, 200, 8
 	var group sync.WaitGroup
@@ -387,7 +386,7 @@ func (a *agent) burst() {
 	}
 	a.until("all pods and policies are known", func() bool {
 		r := a.status()
-		return r.InSync && r.Pods.Cluster == pods+5 && r.Policies.Total == policies+3 // with those of the steps before
+		return r.InSync && r.Pods.Cluster == pods+5 && r.Policies.Total == policies+3 // with those of the earlier steps
 	})
 	var grown string
 	a.until("the table is at rest", func() bool {
@@ -440,10 +439,10 @@ func (a *agent) makeBurstObject(i, pods int) error {
 	return err
 }
 
-// ownership is what nft(8) says of who owns a table.
+// ownership is what nft(8) prints about who owns a table.
 var ownership = regexp.MustCompile(`(?m)^\tflags.*\n| # progname .*$`)
 
-// listing returns the table as nft(8) lists it, in an order that does not tell how it came about, nor whose it is.
+// listing returns the table as nft(8) lists it, without its history: in a fixed order, and without its owner.
 func (a *agent) listing() string {
 	a.Helper()
 	out, err := exec.Command("nft", "-s", "list", "table", "inet", "netpold").Output()
@@ -460,8 +459,8 @@ func (a *agent) listing() string {
 	return strings.Join(blocks, "\n\n")
 }
 
-// ignoreExists returns err, unless it says that the object is there: the request before did its work and lost its
-// answer.
+// ignoreExists returns err, unless it says that the object exists: then an earlier request succeeded and its answer was
+// lost.
 func ignoreExists(err error) error {
 	if apierrors.IsAlreadyExists(err) {
 		return nil

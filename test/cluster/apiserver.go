@@ -23,7 +23,7 @@ const (
 	caFile          = "ca.pem"
 	serverFile      = "server.pem"
 	serverKeyFile   = "server-key.pem"
-	tokenKeyFile    = "token-key.pem" // signs and proves the tokens of ServiceAccounts
+	tokenKeyFile    = "token-key.pem" // signs and verifies the tokens of ServiceAccounts
 	auditPolicyFile = "audit-policy.yaml"
 	auditFile       = "audit.log"
 )
@@ -32,7 +32,7 @@ const (
 // It returns when the server is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	if c.apiServer != nil {
-		return errors.New("start kube-apiserver: it runs already")
+		return errors.New("start kube-apiserver: already running")
 	}
 	p, err := c.thread.start(filepath.Join(c.bin, apiServerProgram), c.path("kube-apiserver.log"),
 		c.apiServerFlags()...)
@@ -50,15 +50,14 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 // StopAPIServer kills the API server as a crash would. Its clients see their connections closed, then new ones refused.
 func (c *Cluster) StopAPIServer() error {
 	if c.apiServer == nil {
-		return errors.New("stop kube-apiserver: it does not run")
+		return errors.New("stop kube-apiserver: not running")
 	}
 	p := c.apiServer
 	c.apiServer = nil
 	return p.kill()
 }
 
-// apiServerReady tells if the server is ready to serve and has made the namespaces that it makes by itself, which
-// readyz does not wait for.
+// apiServerReady says whether the server is ready and has made its own namespaces, which readyz does not wait for.
 func apiServerReady(ctx context.Context, client *kubernetes.Clientset) error {
 	if err := client.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error(); err != nil {
 		return err
@@ -71,8 +70,8 @@ func apiServerReady(ctx context.Context, client *kubernetes.Clientset) error {
 	return nil
 }
 
-// apiServerFlags returns the flags of kube-apiserver. Where they differ from a real cluster's, the cause is that no
-// kube-controller-manager runs and that there is only loopback.
+// apiServerFlags returns the flags of kube-apiserver. They differ from a real cluster's because there is no
+// kube-controller-manager, and only loopback.
 func (c *Cluster) apiServerFlags() []string {
 	return []string{
 		"--etcd-servers=http://" + etcdAddress,
@@ -89,9 +88,9 @@ func (c *Cluster) apiServerFlags() []string {
 		"--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
 		"--audit-policy-file=" + c.path(auditPolicyFile),
 		"--audit-log-path=" + c.path(auditFile),
-		"--audit-log-mode=blocking", // an answer is in the log before the client has it
-		"--audit-log-maxsize=10240", // MiB, so never a second file
-		// Nothing makes the ServiceAccount "default", which admission would give to every pod.
+		"--audit-log-mode=blocking", // so that an answer is logged before the client gets it
+		"--audit-log-maxsize=10240", // MiB, enough for one file
+		// Nothing creates the ServiceAccount "default", which admission would give to every pod.
 		"--disable-admission-plugins=ServiceAccount",
 		// The endpoints of Service default/kubernetes: a loopback address is not allowed there.
 		"--endpoint-reconciler-type=none",

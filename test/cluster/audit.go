@@ -12,8 +12,8 @@ import (
 	"os"
 )
 
-// auditPolicy logs each request when it is answered, and a watch when its answer starts and when it ends, but no
-// request of the administrator or of the API server itself.
+// auditPolicy logs each request when it is answered, and a watch both when its answer starts and when it ends, except
+// requests of the administrator and of the API server itself.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -28,7 +28,7 @@ type Request struct {
 	User string // system:serviceaccount:<namespace>:<name> for a ServiceAccount
 	Verb string // get, list, watch, create, update, patch, delete, deletecollection
 	URI  string // with the query
-	Code int    // status of HTTP
+	Code int    // HTTP status
 }
 
 func (r Request) String() string {
@@ -36,7 +36,7 @@ func (r Request) String() string {
 }
 
 // Requests returns all requests since the cluster started that were not made with Admin, in the order in which they
-// were answered, with the watches that go on still. A request is there before its client has the answer.
+// were answered, including watches still open. A request is listed before its client gets the answer.
 func (c *Cluster) Requests() ([]Request, error) {
 	f, err := os.Open(c.path(auditFile))
 	if errors.Is(err, os.ErrNotExist) {
@@ -64,11 +64,10 @@ func (c *Cluster) Forbidden() ([]string, error) {
 	return lines, nil
 }
 
-// readAudit reads a log of one JSON event a line. A last line without its end is not written fully yet
-// and is left out.
+// readAudit reads a log with one JSON event per line. It leaves out a last line that is not complete yet.
 func readAudit(r io.Reader) ([]Request, error) {
 	var requests []Request
-	seen := make(map[string]bool) // by auditID; a watch that started is not listed again when it ends
+	seen := make(map[string]bool) // by auditID, so that a watch is not listed again when it ends
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadBytes('\n')

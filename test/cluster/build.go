@@ -24,9 +24,8 @@ const (
 )
 
 // Build builds kube-apiserver, etcd and kubectl from the module test/apiserver into .cache/apiserver/bin at the top of
-// the repository, and returns that folder. When they are there already, built from the same go.mod, go.sum and Go
-// version, it does nothing. The first build takes minutes. Test binaries that run at the same time wait for each other
-// here.
+// the repository, and returns that folder. It does nothing if they were already built from the same go.mod, go.sum and
+// Go version. The first build takes minutes. Concurrent test binaries wait for each other.
 func Build(ctx context.Context) (dir string, err error) {
 	root, err := repository()
 	if err != nil {
@@ -52,19 +51,19 @@ func Build(ctx context.Context) (dir string, err error) {
 		return dir, nil
 	}
 	if err := os.RemoveAll(file); err != nil {
-		return "", fmt.Errorf("forget what was built: %w", err)
+		return "", fmt.Errorf("remove the stamp of the last build: %w", err)
 	}
 	if err := build(ctx, module, dir); err != nil {
 		return "", err
 	}
 	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
-		return "", fmt.Errorf("note what was built: %w", err)
+		return "", fmt.Errorf("write the stamp of the build: %w", err)
 	}
 	return dir, nil
 }
 
-// repository returns the top folder of this repository: the nearest one, from the working folder upwards, whose go.mod
-// is ours.
+// repository returns the top folder of this repository: the nearest one, from the working folder upwards, with our
+// go.mod.
 func repository() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
@@ -76,7 +75,7 @@ func repository() (string, error) {
 			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("find the repository: no go.mod of it above %s", start)
+			return "", fmt.Errorf("find the repository: its go.mod is not above %s", start)
 		}
 	}
 }
@@ -99,7 +98,7 @@ func lock(path string) (unlock func(), err error) {
 	}
 }
 
-// stamp returns a line that differs between any two builds that may differ.
+// stamp returns a line that differs whenever the builds may differ.
 func stamp(module string) (string, error) {
 	h := sha256.New()
 	for _, name := range []string{"go.mod", "go.sum"} {

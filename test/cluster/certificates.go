@@ -21,14 +21,14 @@ type pair struct {
 	cert, key []byte
 }
 
-// authority signs the certificates of one cluster. It lives in memory only.
+// authority signs the certificates of one cluster. It is only in memory.
 type authority struct {
 	cert *x509.Certificate
 	pem  []byte // the certificate again
 	key  crypto.Signer
 }
 
-// newAuthority returns an authority that signed itself.
+// newAuthority returns a self-signed authority.
 func newAuthority() (*authority, error) {
 	template := certificate(pkix.Name{CommonName: "netpold test"})
 	template.IsCA = true
@@ -74,8 +74,8 @@ func (a *authority) issue(template *x509.Certificate) (pair, error) {
 	return pair{cert: certPEM, key: keyPEM}, nil
 }
 
-// certificate returns the fields all certificates share. They hold for a day, and for the hour before in case the clock
-// steps.
+// certificate returns the fields that all certificates share. They are valid for a day, from an hour ago in case the
+// clock steps.
 func certificate(subject pkix.Name) *x509.Certificate {
 	now := time.Now()
 	return &x509.Certificate{
@@ -101,7 +101,7 @@ func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypt
 	return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// newKey returns a key and its PEM, in the one form that kube-apiserver takes for TLS and for tokens.
+// newKey returns a key and its PEM, in the form that kube-apiserver accepts for both TLS and tokens.
 func newKey() (crypto.Signer, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -9,9 +9,9 @@
 //	err := c.Apply(ctx, "../../manifests")
 //	config, err := c.ServiceAccount(ctx, "kube-system", "netpold")
 //
-// The programs are built by the first test that asks (see Build). The ports are always 6443, 2379 and 2380, so a
-// network namespace has room for one cluster. (A free port of the kernel's choice could be taken, while the API server
-// is stopped, by the very client that tries to reach it.)
+// The first test that needs the programs builds them (see Build). The ports are always 6443, 2379 and 2380, so there
+// can be one cluster per network namespace. (A port chosen by the kernel could be taken, while the API server is
+// stopped, by the very client that tries to reach it.)
 package cluster
 
 import (
@@ -26,7 +26,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// startTimeout is how long a server may take until it is ready: 20 times what it takes on two cores.
+// startTimeout is how long a server may take to become ready: 20 times what it takes on two cores.
 const startTimeout = time.Minute
 
 // Cluster is one API server with its etcd. Methods may be called from any goroutine and thread, in any namespace, and
@@ -46,8 +46,8 @@ type Cluster struct {
 	apiServer *process // nil while stopped
 }
 
-// New starts a cluster that ends with the test, in the network namespace of the calling thread. When the test failed,
-// the end of the API server's log is logged.
+// New starts a cluster that ends with the test, in the network namespace of the calling thread. If the test fails, it
+// logs the end of the API server's log.
 func New(t testing.TB) *Cluster {
 	t.Helper()
 	c, err := Start(t.Context())
@@ -65,9 +65,9 @@ func New(t testing.TB) *Cluster {
 	return c
 }
 
-// Start builds the programs if needed and starts a cluster in the network namespace of the calling thread, whose
+// Start builds the programs if necessary and starts a cluster in the network namespace of the calling thread, whose
 // loopback must be up. It returns when the API server is ready. The caller must Close it; if this process dies first,
-// the servers die, too. The context bounds Start, not the cluster.
+// the servers die, too. The context limits Start, not the cluster.
 func Start(ctx context.Context) (*Cluster, error) {
 	bin, err := Build(ctx)
 	if err != nil {
@@ -82,7 +82,7 @@ func Start(ctx context.Context) (*Cluster, error) {
 	return c, nil
 }
 
-// start does what Start says. When it fails, Close undoes what it did.
+// start does the work of Start. If it fails, Close undoes it.
 func (c *Cluster) start(ctx context.Context) (err error) {
 	if c.thread, err = newThread(); err != nil {
 		return err
@@ -132,8 +132,7 @@ func (c *Cluster) writeFiles() error {
 	return nil
 }
 
-// Close kills the servers and removes the cluster's files. It returns when all is gone. Calls after the first do
-// nothing.
+// Close kills the servers and removes the cluster's files. It returns when everything is gone. Later calls do nothing.
 func (c *Cluster) Close() error {
 	var errs []error
 	for _, p := range []*process{c.apiServer, c.etcd} {

@@ -29,7 +29,7 @@ import (
 
 const reader = "system:serviceaccount:kube-system:reader"
 
-// TestCluster is one cluster's life. Its parts build on each other.
+// TestCluster is the life of a cluster. Its parts build on each other.
 func TestCluster(t *testing.T) {
 	enterNetns(t)
 	start := time.Now()
@@ -64,7 +64,7 @@ func (c *Cluster) testApply(t *testing.T) {
 	if _, err := c.ServiceAccount(t.Context(), "kube-system", "reader"); !apierrors.IsNotFound(err) {
 		t.Errorf("after Validate, token of ServiceAccount: %v, want not found", err)
 	}
-	for range 2 { // again is no change
+	for range 2 { // the second time changes nothing
 		if err := c.Apply(t.Context(), "testdata/base"); err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func (c *Cluster) testApply(t *testing.T) {
 	}
 }
 
-// testWatch makes a pod that runs, as a kubelet would, and a policy, and sees both in informers.
+// testWatch makes a running pod, as a kubelet would, and a policy, and sees both in informers.
 func (c *Cluster) testWatch(t *testing.T) {
 	ctx, admin := t.Context(), client(t, c.Admin)
 	factory := informers.NewSharedInformerFactory(admin, 0)
@@ -113,7 +113,7 @@ func (c *Cluster) testWatch(t *testing.T) {
 	})
 }
 
-// testForbidden shows that RBAC holds, that an allowed request is not reported as forbidden, and a forbidden one is.
+// testForbidden: RBAC is enforced, and exactly the forbidden requests are reported as such.
 func (c *Cluster) testForbidden(t *testing.T) {
 	ctx, user := t.Context(), client(t, c.reader(t))
 	if list, err := user.CoreV1().Pods("").List(ctx, metav1.ListOptions{}); err != nil || len(list.Items) != 1 {
@@ -130,7 +130,7 @@ func (c *Cluster) testForbidden(t *testing.T) {
 		reader+" watch /api/v1/namespaces/ns/secrets?watch=true: 403")
 }
 
-// testKubeconfig gives the ServiceAccount's rights to another program through a file.
+// testKubeconfig gives another program the ServiceAccount's rights through a file.
 func (c *Cluster) testKubeconfig(t *testing.T) {
 	path, err := c.Kubeconfig(c.reader(t))
 	if err != nil {
@@ -144,15 +144,15 @@ func (c *Cluster) testKubeconfig(t *testing.T) {
 		if err := c.thread.do(cmd.Start); err != nil {
 			t.Fatal(err)
 		}
-		cmd.Wait() // fails for "no"
+		cmd.Wait() // fails if the answer is "no"
 		if got := strings.TrimSpace(out.String()); got != tc.want {
 			t.Errorf("may list %s: %q, want %q", tc.what, got, tc.want)
 		}
 	}
 }
 
-// testRestart runs an informer through an outage: the server comes back at its address with all objects, and knows the
-// tokens it gave; the informer's watch cannot go on where it was, so it lists again.
+// testRestart runs an informer through an outage: the server comes back at its address with all objects, and accepts
+// the tokens it issued; the informer cannot resume its watch, so it lists again.
 func (c *Cluster) testRestart(t *testing.T) {
 	ctx := t.Context()
 	factory := informers.NewSharedInformerFactory(client(t, c.reader(t)), 0)
@@ -176,7 +176,7 @@ func (c *Cluster) testRestart(t *testing.T) {
 		t.Errorf("while stopped: %v, want connection refused", err)
 	}
 	before := c.requests(t, reader)
-	for range 2 { // the second has next to nothing to forget
+	for range 2 { // the second has hardly anything to compact
 		if err := c.Compact(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func (c *Cluster) testRestart(t *testing.T) {
 	c.wantGone(t, old.ResourceVersion)
 }
 
-// wantGone fails the test unless a watch at the revision is answered 410 Gone, which comes as an event.
+// wantGone fails the test unless a watch at the revision gets 410 Gone, as an event.
 func (c *Cluster) wantGone(t *testing.T, revision string) {
 	t.Helper()
 	w, err := client(t, c.reader(t)).CoreV1().Pods("ns").Watch(t.Context(),
@@ -241,7 +241,7 @@ func (c *Cluster) testClose(t *testing.T) {
 	}
 }
 
-// TestKilled kills a process that has a cluster. The servers must not outlive it.
+// TestKilled kills a process that runs a cluster. The servers must not outlive it.
 func TestKilled(t *testing.T) {
 	const child = "NETPOLD_CLUSTER_CHILD"
 	if os.Getenv(child) != "" {
@@ -271,7 +271,7 @@ func TestKilled(t *testing.T) {
 	}
 	for _, pid := range pids {
 		if !alive(pid) {
-			t.Errorf("process %d does not live", pid)
+			t.Errorf("process %d is not running", pid)
 		}
 	}
 	if err := cmd.Process.Kill(); err != nil {
@@ -280,14 +280,14 @@ func TestKilled(t *testing.T) {
 	wait(t, func() error {
 		for _, pid := range pids {
 			if alive(pid) {
-				return fmt.Errorf("process %d lives on", pid)
+				return fmt.Errorf("process %d is still running", pid)
 			}
 		}
 		return nil
 	})
 }
 
-// TestServerEnds waits for a server that ends instead, and wants to be told why.
+// TestServerEnds waits for a server that ends instead, and wants to know why.
 func TestServerEnds(t *testing.T) {
 	thread, err := newThread()
 	if err != nil {
@@ -307,7 +307,7 @@ func TestServerEnds(t *testing.T) {
 	}
 }
 
-// enterNetns moves the test to a network namespace of its own with loopback up.
+// enterNetns moves the test to its own network namespace with loopback up.
 func enterNetns(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread() // and never unlock: the thread ends with the test
@@ -388,7 +388,7 @@ func wait(t *testing.T, check func() error) {
 	}
 }
 
-// alive tells if a process runs; one that ended and waits for its parent does not.
+// alive says whether a process is running; a zombie is not.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !strings.Contains(string(stat), ") Z ")

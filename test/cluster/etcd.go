@@ -19,8 +19,8 @@ const (
 	etcdPeerAddress = "127.0.0.1:2380"
 )
 
-// startEtcd starts an empty etcd and returns when it serves. It does not wait for the disk: no test outlives a crash of
-// etcd.
+// startEtcd starts an empty etcd and returns when it serves. It does not wait for the disk, as no test needs data after
+// a crash of etcd.
 func (c *Cluster) startEtcd(ctx context.Context) error {
 	p, err := c.thread.start(filepath.Join(c.bin, etcdProgram), c.path("etcd.log"),
 		"--name=test",
@@ -43,10 +43,9 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 	})
 }
 
-// Compact makes etcd forget every revision that a client can have seen. A client that then resumes a watch is told 410
-// Gone and must list again, unless the API server still holds the events in its own memory: it forgets them when it
-// stops, so StopAPIServer, Compact, StartAPIServer makes every client list again. Compact works while the API server is
-// stopped.
+// Compact makes etcd forget every revision that a client can have seen. A client that then resumes a watch gets 410
+// Gone and must list again, unless the API server still has the events in memory. It forgets them when it stops, so
+// StopAPIServer, Compact, StartAPIServer makes every client list again. Compact works while the API server is stopped.
 func (c *Cluster) Compact(ctx context.Context) error {
 	revision, err := c.newRevision(ctx)
 	if err != nil {
@@ -56,8 +55,8 @@ func (c *Cluster) Compact(ctx context.Context) error {
 	return c.callEtcd(ctx, "/v3/kv/compaction", map[string]any{"revision": revision, "physical": true}, &answer)
 }
 
-// Store puts an object into etcd as it is, past the checks of the API server: as one that an API server of another
-// version let in. The object has its apiVersion, kind, namespace, name and uid; resource is the plural, as
+// Store puts an object into etcd as it is, bypassing the API server's checks, as if another version of the API server
+// had accepted it. The object needs apiVersion, kind, namespace, name and uid; resource is the plural, such as
 // networkpolicies.
 func (c *Cluster) Store(ctx context.Context, resource string, object metav1.Object) error {
 	value, err := json.Marshal(object)
@@ -69,8 +68,8 @@ func (c *Cluster) Store(ctx context.Context, resource string, object metav1.Obje
 	return c.callEtcd(ctx, "/v3/kv/put", map[string][]byte{"key": []byte(key), "value": value}, &answer)
 }
 
-// newRevision makes a revision by writing a key of no meaning, and returns it, as text since the gateway writes 64-bit
-// numbers so.
+// newRevision makes a revision by writing a meaningless key, and returns it as text, as the gateway writes 64-bit
+// numbers.
 func (c *Cluster) newRevision(ctx context.Context) (string, error) {
 	var answer struct {
 		Header struct {
@@ -87,7 +86,7 @@ func (c *Cluster) newRevision(ctx context.Context) (string, error) {
 func (c *Cluster) callEtcd(ctx context.Context, path string, question, answer any) error {
 	body, err := json.Marshal(question)
 	if err != nil {
-		return fmt.Errorf("encode question to etcd: %w", err)
+		return fmt.Errorf("encode the request to etcd: %w", err)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+etcdAddress+path, bytes.NewReader(body))
 	if err != nil {

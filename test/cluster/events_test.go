@@ -19,7 +19,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 )
 
-// TestEvents: users see with kubectl what is wrong with a policy, and what their pods' policies blocked.
+// TestEvents: kubectl shows users what is wrong with a policy, and what their pods' policies blocked.
 func TestEvents(t *testing.T) {
 	a := newAgent(t, "--drop-events")
 	_, err := a.admin.CoreV1().Namespaces().Create(t.Context(),
@@ -50,8 +50,8 @@ func (a *agent) kubectl(args ...string) string {
 	return out
 }
 
-// rejected: a policy that a former API server let in has an event for each thing that was wrong with it; one that is
-// fine has none.
+// rejected: a policy that an older API server accepted has an event for each thing that is wrong with it; a valid one
+// has none.
 func (a *agent) rejected() {
 	a.create(policy("shop", "fine",
 		networkingv1.NetworkPolicyPeer{PodSelector: selected(map[string]string{"access": "granted"})}))
@@ -61,7 +61,7 @@ func (a *agent) rejected() {
 	a.must(a.cluster.Store(a.Context(), "networkpolicies", bad))
 	a.until("the policy has an event", func() bool { return len(a.events("NetworkPolicyRejected")) > 0 })
 	a.kill()
-	a.start() // as a second node, it knows nothing of the event
+	a.start() // like a second node, it does not know of the event
 	a.until("the restarted netpold has told it again", func() bool {
 		return a.answered("/namespaces/shop/events", http.StatusConflict)
 	})
@@ -91,7 +91,7 @@ func (a *agent) rejected() {
 	a.until("what is wrong now has an event", func() bool { return len(a.events("NetworkPolicyRejected")) == 2 })
 }
 
-// answered says whether the API server gave netpold that answer to a request without a query.
+// answered says whether the API server gave netpold that answer to a request without query.
 func (a *agent) answered(uri string, code int) bool {
 	a.Helper()
 	requests, err := a.cluster.Requests()
@@ -104,8 +104,8 @@ func (a *agent) answered(uri string, code int) bool {
 	return false
 }
 
-// blocked: a pod is told what its policies blocked, and how often; what is let through, and pods of other nodes, have
-// no event.
+// blocked: a pod's events say what its policies blocked, and how often; allowed connections and pods of other nodes
+// have none.
 func (a *agent) blocked() {
 	probe := prober.Probe{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("10.1.0.1"),
 		Proto: nft.TCP, DstPort: 80}

@@ -11,22 +11,21 @@ import (
 	"strings"
 )
 
-// Apply applies a folder with a kustomization.yaml as its user would: kubectl apply --server-side -k. A field that the
-// API server does not know is an error.
+// Apply applies a folder with a kustomization.yaml as a user would: kubectl apply --server-side -k. Unknown fields are
+// errors.
 func (c *Cluster) Apply(ctx context.Context, dir string) error {
 	_, err := c.Kubectl(ctx, "apply", "--server-side", "--kustomize="+dir)
 	return err
 }
 
-// Validate lets the API server check what Apply would apply, through defaulting, validation and admission, and keeps
-// nothing of it. Namespaces and definitions that the objects need must exist before, even if the folder has them.
+// Validate is a dry run of Apply, with the API server's defaulting, validation and admission. Namespaces and
+// definitions that the objects need must exist beforehand, even if the folder has them.
 func (c *Cluster) Validate(ctx context.Context, dir string) error {
 	_, err := c.Kubectl(ctx, "apply", "--server-side", "--dry-run=server", "--kustomize="+dir)
 	return err
 }
 
-// Kubectl runs kubectl with all rights and returns what it prints. The error has what it printed as errors and
-// warnings.
+// Kubectl runs kubectl with all rights and returns what it prints. The error includes its errors and warnings.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 	config, err := c.Kubeconfig(c.Admin)
 	if err != nil {

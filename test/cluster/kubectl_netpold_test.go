@@ -23,8 +23,8 @@ import (
 	"github.com/netpold/netpold/test/harness/kubelet"
 )
 
-// TestKubectl asks a real API server, through its exec, for what netpold on one node says and another one never will,
-// with the rights that docs/kubectl.md names.
+// TestKubectl asks two nodes through a real API server's exec, with the rights that docs/kubectl.md names: one netpold
+// answers, the other never does.
 func TestKubectl(t *testing.T) {
 	a := newAgent(t)
 	program := filepath.Join(t.TempDir(), "kubectl-netpold")
@@ -45,7 +45,7 @@ func TestKubectl(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command(program, strings.Fields(args+" --timeout 5s --kubeconfig "+user)...)
 		cmd.Env = []string{"HOME=" + t.TempDir()}
-		out, _ := cmd.CombinedOutput() // its exit code is looked at
+		out, _ := cmd.CombinedOutput() // its exit code is checked
 		if code := cmd.ProcessState.ExitCode(); code != exit {
 			t.Errorf("%s: exit %d, want %d", args, code, exit)
 		}
@@ -66,8 +66,8 @@ func TestKubectl(t *testing.T) {
 	expect(2, "status shop/server", "no daemon answers in this network namespace")
 }
 
-// kubelet has the nodes node-1 and node-2 run commands in their pods of netpold: those of the first ask the netpold of
-// this namespace, and those of the second hang.
+// kubelet runs commands in the netpold pods of node-1 and node-2: on node-1 they ask the netpold of this namespace, on
+// node-2 they hang.
 func (a *agent) kubelet() {
 	a.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -90,7 +90,7 @@ func (a *agent) kubelet() {
 				_, _ = io.Copy(stdin, p.Stdin)
 				_ = stdin.Close() // the process may have ended
 			}()
-			_ = cmd.Wait() // its exit code is told
+			_ = cmd.Wait() // its exit code is reported
 			return cmd.ProcessState.ExitCode()
 		})
 	}))

@@ -24,10 +24,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// manifests are what operators apply.
+// manifests are the manifests that operators apply.
 const manifests = "../../manifests"
 
-// TestManifests holds the shipped manifests against the API server, and the shipped account to what it needs.
+// TestManifests checks the shipped manifests with the API server, and that the shipped account has the rights it needs
+// and no others.
 func TestManifests(t *testing.T) {
 	enterNetns(t)
 	c := New(t)
@@ -70,7 +71,7 @@ func TestManifests(t *testing.T) {
 	checkMinimal(t, ds, minimal)
 }
 
-// checkMinimal holds that the smaller installation is the other one without the container runtime's socket.
+// checkMinimal: the smaller installation is the other one without the container runtime's socket.
 func checkMinimal(t *testing.T, ds, minimal *appsv1.DaemonSet) {
 	t.Helper()
 	want := ds.Spec.DeepCopy()
@@ -82,7 +83,7 @@ func checkMinimal(t *testing.T, ds, minimal *appsv1.DaemonSet) {
 	}
 }
 
-// checkDaemonSet looks at the fields in which a mistake would hurt, as the API server has defaulted them.
+// checkDaemonSet checks the fields in which a mistake would hurt, after the API server's defaulting.
 func checkDaemonSet(t *testing.T, ds *appsv1.DaemonSet) {
 	t.Helper()
 	pod := ds.Spec.Template.Spec
@@ -122,7 +123,7 @@ func checkDaemonSet(t *testing.T, ds *appsv1.DaemonSet) {
 	}
 }
 
-// checkListen holds that the probes ask where netpold listens. A variable can be used only by those after it.
+// checkListen: the probes ask where netpold listens. A variable can be used only by later ones.
 func checkListen(t *testing.T, c corev1.Container) {
 	t.Helper()
 	field := func(name string) int {
@@ -153,7 +154,7 @@ func checkListen(t *testing.T, c corev1.Container) {
 	}
 }
 
-// checkMemory holds that Go's share of the memory limit leaves the kernel some.
+// checkMemory: Go's share of the memory limit leaves some to the kernel.
 func checkMemory(t *testing.T, c corev1.Container) {
 	t.Helper()
 	limit := c.Resources.Limits.Memory()
@@ -170,8 +171,7 @@ func checkMemory(t *testing.T, c corev1.Container) {
 	t.Error("GOMEMLIMIT is not set")
 }
 
-// checkRules holds that the account has the rules that it needs and, but for asking who it is and what it may do, no
-// others.
+// checkRules: the account has the rules that it needs and no others, except those to ask who it is and what it may do.
 func checkRules(t *testing.T, account kubernetes.Interface) {
 	t.Helper()
 	review, err := account.AuthorizationV1().SelfSubjectRulesReviews().Create(t.Context(),
@@ -185,7 +185,7 @@ func checkRules(t *testing.T, account kubernetes.Interface) {
 	for _, r := range review.Status.ResourceRules {
 		if slices.Equal(r.APIGroups, []string{"authorization.k8s.io"}) ||
 			slices.Equal(r.APIGroups, []string{"authentication.k8s.io"}) {
-			continue // every account
+			continue // every account has these
 		}
 		got = append(got, strings.Join(r.Verbs, ",")+" "+strings.Join(r.APIGroups,
 			",")+"/"+strings.Join(r.Resources, ","))
@@ -199,7 +199,7 @@ func checkRules(t *testing.T, account kubernetes.Interface) {
 	}
 }
 
-// checkAccount asks for what the account may have, and for what it may not.
+// checkAccount makes requests that the account may make, and some that it may not.
 func checkAccount(t *testing.T, account kubernetes.Interface) {
 	t.Helper()
 	all := metav1.ListOptions{}
@@ -257,7 +257,7 @@ func checkAccount(t *testing.T, account kubernetes.Interface) {
 		}, true},
 	} {
 		if err := tc.ask(t.Context()); apierrors.IsForbidden(err) != tc.refused || err != nil && !tc.refused {
-			t.Errorf("%s: %v, want it refused: %t", name, err, tc.refused)
+			t.Errorf("%s: %v, want refused: %t", name, err, tc.refused)
 		}
 	}
 }

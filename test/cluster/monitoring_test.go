@@ -11,13 +11,13 @@ import (
 	"testing"
 )
 
-// The CustomResourceDefinitions of prometheus-operator are files of its module.
+// The CustomResourceDefinitions of prometheus-operator are files in its module.
 const (
 	operator    = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 	operatorSum = "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="
 )
 
-// TestMonitoring holds manifests/monitoring against the schemas of prometheus-operator.
+// TestMonitoring checks manifests/monitoring against the schemas of prometheus-operator.
 func TestMonitoring(t *testing.T) {
 	out, err := exec.Command("go", "mod", "download", "-json", operator).Output()
 	if err != nil {

@@ -22,7 +22,7 @@ type process struct {
 	done chan struct{} // closed when the process is gone
 }
 
-// start starts a server that prints to the file log, after what an earlier one printed there. It dies with the thread.
+// start starts a server that appends its output to the file log. It dies with the thread.
 func (t *thread) start(program, log string, args ...string) (*process, error) {
 	name := filepath.Base(program)
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -31,7 +31,7 @@ func (t *thread) start(program, log string, args ...string) (*process, error) {
 	}
 	defer out.Close()
 	cmd := exec.Command(program, args...)
-	cmd.Env = []string{"HOME=" + filepath.Dir(log)} // etcd takes its flags from variables, too
+	cmd.Env = []string{"HOME=" + filepath.Dir(log)} // etcd also takes flags from variables
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := t.do(cmd.Start); err != nil {
@@ -39,7 +39,7 @@ func (t *thread) start(program, log string, args ...string) (*process, error) {
 	}
 	p := &process{name: name, log: log, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // killed, as a rule
+		_ = cmd.Wait() // usually killed
 		close(p.done)
 	}()
 	return p, nil
@@ -54,7 +54,7 @@ func (p *process) kill() error {
 	return nil
 }
 
-// ready waits until check succeeds. It returns early, with the end of the log, when the process ends.
+// ready waits until check succeeds. If the process ends first, it returns the end of the log.
 func (p *process) ready(ctx context.Context, check func(context.Context) error) error {
 	ended := false
 	err := poll(ctx, func(ctx context.Context) error {
@@ -75,7 +75,8 @@ func (p *process) ready(ctx context.Context, check func(context.Context) error) 
 	return nil
 }
 
-// poll calls check until it succeeds or ctx ends, at growing intervals of 5 to 100 ms. The error is the last of check.
+// poll calls check until it succeeds or ctx ends, at growing intervals of 5 to 100 ms. It returns the last error of
+// check.
 func poll(ctx context.Context, check func(context.Context) error) error {
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		err := check(ctx)

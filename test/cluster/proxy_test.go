@@ -12,14 +12,14 @@ import (
 	"testing"
 )
 
-// proxy stands between a client and the API server, and loses connections.
+// proxy sits between a client and the API server, and loses connections.
 type proxy struct {
 	cluster  *Cluster
 	listener net.Listener
 
 	mu      sync.Mutex
 	conns   map[net.Conn]struct{}
-	failed  int // connections that found no API server
+	failed  int // connections that did not reach the API server
 	blocked bool
 }
 
@@ -50,7 +50,7 @@ func newProxy(t *testing.T, c *Cluster) *proxy {
 	return p
 }
 
-// url is what a client calls the API server.
+// url is the address at which a client reaches the API server.
 func (p *proxy) url() string { return "https://" + p.listener.Addr().String() }
 
 // serve connects a client to the API server until one of them, or cut, ends it.
@@ -70,7 +70,7 @@ func (p *proxy) serve(client net.Conn) {
 	defer p.remove(client)
 	go func() {
 		_, _ = io.Copy(server, client)
-		_ = server.Close() // and the other direction ends
+		_ = server.Close() // which ends the other direction
 	}()
 	_, _ = io.Copy(client, server)
 }
@@ -90,7 +90,7 @@ func (p *proxy) remove(conn net.Conn) {
 	delete(p.conns, conn)
 }
 
-// cut resets all connections, and returns how many there were. New ones are served.
+// cut resets all connections, and returns how many there were. New ones are accepted.
 func (p *proxy) cut() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,7 +103,7 @@ func (p *proxy) cut() int {
 	return len(p.conns)
 }
 
-// block is cut, and new connections are lost, too, until open.
+// block is cut, and loses new connections, too, until open.
 func (p *proxy) block() {
 	p.mu.Lock()
 	p.blocked = true
@@ -117,7 +117,7 @@ func (p *proxy) open() {
 	p.blocked = false
 }
 
-// failures returns how many connections have found no API server.
+// failures returns how many connections have not reached the API server.
 func (p *proxy) failures() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestTaint starts netpold on a tainted node, with the account and the argument that the component for it gives: the
-// taint goes, the others stay, and it is not back when netpold starts again.
+// TestTaint starts netpold on a tainted node, with the account and the argument of the taint component: the taint goes,
+// others stay, and it does not come back when netpold restarts.
 func TestTaint(t *testing.T) {
 	a := newAgent(t)
 	a.kill()
@@ -39,7 +39,7 @@ func TestTaint(t *testing.T) {
 		return slices.ContainsFunc(node.Spec.Taints, func(taint corev1.Taint) bool { return taint.Key == key })
 	}
 	if !has(key) {
-		t.Fatal("the API server took the taint away")
+		t.Fatal("the API server removed the taint")
 	}
 	a.start()
 	a.until("the taint is gone", func() bool { return !has(key) })

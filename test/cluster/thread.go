@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// thread is one operating system thread that stays in one network namespace. Two things hang on it: a socket belongs to
-// the namespace of the thread that makes it, while Go moves goroutines between threads; and the kernel sends a child
-// its death signal when the thread that made the child ends, not the process.
+// thread is one operating system thread that stays in one network namespace. Two things depend on it: a socket belongs
+// to the namespace of the thread that makes it, while Go moves goroutines between threads; and the kernel sends a child
+// its death signal when the thread that started it ends, not the process.
 type thread struct {
 	calls chan func()   // run one after another on the thread
 	stop  chan struct{} // closed by close
@@ -37,7 +37,7 @@ func newThread() (*thread, error) {
 	return t, nil
 }
 
-// run never unlocks its thread, so that the thread ends with it and its namespace is left to nobody.
+// run never unlocks its thread, so that the thread ends with it and no other goroutine gets its namespace.
 func (t *thread) run(ns int, entered chan<- error) {
 	runtime.LockOSThread()
 	defer close(t.done)
@@ -58,14 +58,14 @@ func (t *thread) run(ns int, entered chan<- error) {
 	}
 }
 
-// close ends the thread after the call it is in. Children that still live are killed by the kernel.
+// close ends the thread after its current call. The kernel kills its remaining children.
 func (t *thread) close() {
 	t.once.Do(func() { close(t.stop) })
 	<-t.done
 }
 
-// do runs call on the thread and waits for it. On a closed thread it answers as a closed port does: a client that takes
-// that for an outage is right.
+// do runs call on the thread and waits for it. On a closed thread it returns the error of a closed port, which is an
+// outage to clients.
 func (t *thread) do(call func() error) error {
 	result := make(chan error, 1)
 	select {
@@ -76,8 +76,7 @@ func (t *thread) do(call func() error) error {
 	}
 }
 
-// dial connects from the thread's namespace. Only loopback addresses are dialled, so a call is short and the others can
-// wait.
+// dial connects from the thread's namespace. It dials only loopback addresses, so calls are short and others can wait.
 func (t *thread) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var conn net.Conn
 	err := t.do(func() (err error) {
@@ -91,7 +90,7 @@ func (t *thread) dial(ctx context.Context, network, address string) (net.Conn, e
 	return conn, nil
 }
 
-// free returns an error when somebody listens on one of the addresses in the thread's namespace.
+// free returns an error if anybody listens on one of the addresses in the thread's namespace.
 func (t *thread) free(addresses ...string) error {
 	return t.do(func() error {
 		for _, address := range addresses {

@@ -22,14 +22,14 @@ import (
 	"github.com/netpold/netpold/test/harness/train"
 )
 
-// ride is a train on its way through the rules of an agent, whose API server is behind a proxy.
+// ride is a train that passes an agent's rules, while the agent's API server is behind a proxy.
 type ride struct {
 	*agent
 	train  *train.Train
 	proxy  *proxy
-	change int               // the last that was made
-	extra  map[string]object // that the last change made
-	canary int               // port of the last sign of life
+	change int               // number of the last change
+	extra  map[string]object // made by the last change
+	canary int               // port of the last check
 }
 
 // object is a pod, a namespace or a policy.
@@ -38,7 +38,7 @@ type object interface {
 	metav1.Object
 }
 
-// TestTrain sends packets while the API server goes, comes back, forgets and loses connections.
+// TestTrain sends packets while the API server stops, restarts, compacts and loses connections.
 func TestTrain(t *testing.T) {
 	r := newRide(t)
 	r.train.Unharmed("200 changes", func() { r.changes(200) })
@@ -49,7 +49,7 @@ func TestTrain(t *testing.T) {
 	r.forbidden()
 }
 
-// newRide starts netpold as the DaemonSet does.
+// newRide starts netpold with the DaemonSet's options.
 func newRide(t *testing.T) *ride {
 	t.Helper()
 	r := &ride{agent: newAgent(t, "--log-level=error")}
@@ -70,7 +70,7 @@ func newRide(t *testing.T) *ride {
 	return r
 }
 
-// meanwhile runs what takes long while the train goes on.
+// meanwhile runs something slow while the train goes on.
 func (r *ride) meanwhile(work func(context.Context) error) {
 	r.Helper()
 	done := make(chan error, 1)
@@ -86,7 +86,7 @@ func (r *ride) meanwhile(work func(context.Context) error) {
 	}
 }
 
-// changes makes n changes that do not concern the train, and returns when netpold knows.
+// changes makes n changes that do not concern the train, and returns when netpold knows of them.
 func (r *ride) changes(n int) {
 	r.Helper()
 	r.missed(n)
@@ -114,8 +114,8 @@ func (r *ride) restartServer() {
 	r.changes(20)
 }
 
-// inVain lets netpold try to reach the API server, behind a proxy that accepts all connections as load balancers do,
-// and wants it to say so.
+// inVain lets netpold try in vain to reach the API server, behind a proxy that accepts all connections as load
+// balancers do, and wants it to say so.
 func (r *ride) inVain() {
 	r.Helper()
 	before := r.proxy.failures()
@@ -133,18 +133,18 @@ func (r *ride) startServer() {
 	r.known = len(all)
 }
 
-// loseConnections: watches that are lost go on, or begin anew, and nothing is taken for gone meanwhile.
+// loseConnections: lost watches resume, or start again, and nothing is considered deleted meanwhile.
 func (r *ride) loseConnections() {
 	for range 5 {
 		r.missed(5)
 		if r.proxy.cut() == 0 {
-			r.Error("netpold has no connection that could be lost")
+			r.Error("netpold has no connection to lose")
 		}
 		r.changes(5)
 	}
 }
 
-// compact: netpold lists everything again, and finds that much has come and gone.
+// compact: netpold lists everything again, and finds that much has changed.
 func (r *ride) compact() {
 	before := r.lists()
 	r.proxy.block()
@@ -162,7 +162,7 @@ func (r *ride) compact() {
 	r.changes(20)
 }
 
-// lists returns how often netpold has asked for all objects of a kind.
+// lists returns how often netpold has listed a kind.
 func (r *ride) lists() int {
 	r.Helper()
 	all, err := r.cluster.Requests()
@@ -173,7 +173,7 @@ func (r *ride) lists() int {
 	}))
 }
 
-// startAlone: a netpold that knows nothing yet leaves the rules of the one before in force.
+// startAlone: a netpold that knows nothing yet leaves its predecessor's rules in force.
 func (r *ride) startAlone() {
 	r.forbidden()
 	r.kill()
@@ -190,8 +190,7 @@ const canaryPod = `
  status: {phase: Running, podIPs: [{ip: 10.3.0.1}]}}
 `
 
-// caughtUp opens another port of the canary, and waits until packets go through it and netpold counts as many pods as
-// there are.
+// caughtUp opens another port of the canary, and waits until packets pass and netpold counts the right number of pods.
 func (r *ride) caughtUp() {
 	r.Helper()
 	r.canary++
@@ -207,8 +206,7 @@ func (r *ride) caughtUp() {
 	r.until("all pods are known", func() bool { return r.status().Pods.Cluster == len(pods.Items) })
 }
 
-// replace makes the objects of a manifest, or changes them, removes those before that are not among them, and returns
-// them.
+// replace creates or changes the objects of a manifest, removes earlier ones that are not in it, and returns them.
 func (r *ride) replace(ctx context.Context, before map[string]object, manifest string) (map[string]object, error) {
 	after := make(map[string]object)
 	for text := range strings.SplitSeq(manifest, "\n---\n") {
@@ -242,7 +240,7 @@ func (r *ride) replace(ctx context.Context, before map[string]object, manifest s
 	return after, nil
 }
 
-// set makes an object. A policy that is there already becomes what it says.
+// set creates an object, or changes an existing policy.
 func (r *ride) set(ctx context.Context, o object) error {
 	switch o := o.(type) {
 	case *corev1.Namespace:
@@ -260,7 +258,7 @@ func (r *ride) set(ctx context.Context, o object) error {
 		}
 		return err
 	}
-	return fmt.Errorf("no way to make a %T", o)
+	return fmt.Errorf("cannot create a %T", o)
 }
 
 func (r *ride) remove(ctx context.Context, o object) error {
@@ -271,5 +269,5 @@ func (r *ride) remove(ctx context.Context, o object) error {
 	case *networkingv1.NetworkPolicy:
 		return r.admin.NetworkingV1().NetworkPolicies(o.Namespace).Delete(ctx, o.Name, metav1.DeleteOptions{})
 	}
-	return fmt.Errorf("no way to remove a %T", o)
+	return fmt.Errorf("cannot remove a %T", o)
 }

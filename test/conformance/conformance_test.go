@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package conformance runs the tests of ClusterNetworkPolicy that network-policy-api has for clusters without a
-// cluster: their objects go to an API server's fake, and what they would run in pods is sent as packets through the
-// rules that netpold makes of these objects, in the kernel. It is a module of its own, so that none of what these tests
-// require reaches the program.
+// Package conformance runs network-policy-api's conformance tests of ClusterNetworkPolicy without a cluster: their
+// objects go to a fake API server, and the connections that they would make in pods are sent as packets through
+// netpold's rules in the kernel. It is its own module, so that the program does not get the dependencies of these
+// tests.
 package conformance
 
 import (
@@ -34,10 +34,10 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
-// addresses are where the pods and the nodes of a cluster are.
+// addresses are the addresses of a cluster's pods and nodes.
 type addresses struct{ pod, node netip.Addr }
 
-// TestConformance runs every test, with what it needs of SCTP too, with pods of either family.
+// TestConformance runs every test, those of SCTP too, with pods of either family.
 func TestConformance(t *testing.T) {
 	for name, first := range map[string]addresses{
 		"IPv4": {netip.MustParseAddr("10.244.1.1"), netip.MustParseAddr("192.0.2.1")},
@@ -58,13 +58,13 @@ func TestConformance(t *testing.T) {
 			s.Run(t, tests.ConformanceTests)
 			t.Logf("%d tests, %d connections", len(tests.ConformanceTests), c.asked)
 			if len(tests.ConformanceTests) < 24 || c.asked < 500 {
-				t.Error("these are not all")
+				t.Error("some tests or connections are missing")
 			}
 		})
 	}
 }
 
-// cluster is the fake of a cluster: three nodes, of which the first has all pods but those of the host network.
+// cluster is a fake cluster: three nodes, the first of which has all pods except those on the host network.
 type cluster struct {
 	*testing.T
 	client    client.Client
@@ -72,7 +72,7 @@ type cluster struct {
 	config    rest.Config
 	kernel    *enforcer
 
-	mu    sync.Mutex // one connection is asked about at a time
+	mu    sync.Mutex // one connection is tested at a time
 	nodes []policy.NodePeer
 	asked int
 }
@@ -101,7 +101,7 @@ func newCluster(t *testing.T, first addresses) *cluster {
 	return c
 }
 
-// startPods makes the pods of the StatefulSets there are.
+// startPods makes the pods of the StatefulSets.
 func (c *cluster) startPods(first addresses) {
 	c.Helper()
 	var sets appsv1.StatefulSetList

@@ -33,8 +33,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// ServeHTTP is the API server's exec: of all that one may run in a pod, `agnhost connect --timeout=… --protocol=…
-// HOST:PORT`.
+// ServeHTTP is the API server's exec, of which it knows only `agnhost connect --timeout=… --protocol=… HOST:PORT`.
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var namespace, pod string
 	path := strings.NewReplacer("/", " ").Replace(r.URL.Path)
@@ -58,7 +57,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer ends an exec that has written to its standard error.
+// answer ends an exec, with what it wrote to its standard error.
 func answer(w http.ResponseWriter, r *http.Request, stderr string) error {
 	if _, err := httpstream.Handshake(r, w, []string{"v4.channel.k8s.io"}); err != nil {
 		return err
@@ -95,13 +94,13 @@ func answer(w http.ResponseWriter, r *http.Request, stderr string) error {
 	if _, err := io.WriteString(status, `{"metadata": {}, "status": "Success"}`); err != nil {
 		return err
 	}
-	_ = status.Close() // the client may have closed the connection by then
+	_ = status.Close() // the client may have closed the connection already
 	<-conn.CloseChan()
 	return nil
 }
 
-// connect says whether a pod can connect, by the objects as they are now. The policies' own text, the table and the
-// kernel have to agree.
+// connect says whether a pod can connect, given the current objects. The policies' own text, the table and the kernel
+// must agree.
 func (c *cluster) connect(ctx context.Context, pod types.NamespacedName, command []string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -196,7 +195,7 @@ type question struct {
 	answer chan<- func() (bool, error)
 }
 
-// newEnforcer starts one. It has a thread of its own, which is in the namespace.
+// newEnforcer starts one, with its own thread in the namespace.
 func newEnforcer(t *testing.T) *enforcer {
 	t.Helper()
 	e := &enforcer{questions: make(chan question)}
@@ -230,7 +229,7 @@ func newEnforcer(t *testing.T) *enforcer {
 	return e
 }
 
-// forwards says whether the kernel forwards a new connection, with the table that a transaction from nothing makes.
+// forwards says whether the kernel forwards a new connection, with a table made from scratch.
 func (e *enforcer) forwards(ctx context.Context, tx *nft.Transaction, f policy.Flow) (bool, error) {
 	answer := make(chan func() (bool, error), 1)
 	e.questions <- question{ctx, tx, f, answer}

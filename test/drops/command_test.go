@@ -15,8 +15,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 )
 
-// ask runs one of netpold's commands in the namespace of the calling thread, and returns what it prints and its exit
-// status.
+// ask runs a netpold command in the namespace of the calling thread, and returns its output and exit status.
 func ask(t *testing.T, program string, args ...string) (string, int) {
 	t.Helper()
 	out, err := exec.Command(program, args...).CombinedOutput()
@@ -29,7 +28,7 @@ func ask(t *testing.T, program string, args ...string) (string, int) {
 	return string(out), 0
 }
 
-// testCommands asks a running netpold what was blocked, and who decides, and holds the answers against packets.
+// testCommands asks a running netpold what was blocked, and what decides, and compares the answers with packets.
 func testCommands(t *testing.T, program string) {
 	p := prober.New(t)
 	d := start(t, program)
@@ -77,8 +76,8 @@ func testCommands(t *testing.T, program string) {
 	expect(2, "no daemon answers in this network namespace", "drops")
 }
 
-// testVerify: when somebody has changed the table and the daemon has put that right, the kernel holds what it should.
-// What is said before that is TestVerify's of test/kernel.
+// testVerify: after somebody has changed the table and the daemon has repaired it, explain --verify finds everything in
+// the kernel. TestVerify in test/kernel tests what it says before the repair.
 func testVerify(t *testing.T, program string) {
 	prober.New(t)
 	d := start(t, program, "--own-table=false")

@@ -22,7 +22,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 )
 
-const listen = "127.0.0.1:9911" // the namespace is the test's own
+const listen = "127.0.0.1:9911" // in the test's own namespace
 
 // dropped asks netpold for netpold_dropped_packets_total, by "direction namespace".
 func dropped(t *testing.T) map[string]int {
@@ -31,10 +31,10 @@ func dropped(t *testing.T) map[string]int {
 		`(?m)^netpold_dropped_packets_total\{direction="(.*)",namespace="(.*)",tier="NetworkPolicy"\} (.*)$`))
 }
 
-// samples asks netpold for the samples that match, by their first two labels.
+// samples asks netpold for the matching samples, by their first two labels.
 func samples(t *testing.T, sample *regexp.Regexp) map[string]int {
 	t.Helper()
-	conn, err := net.Dial("tcp", listen) // not by package http, which dials from threads of other namespaces
+	conn, err := net.Dial("tcp", listen) // not with package http, which dials from threads in other namespaces
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,10 +57,10 @@ func samples(t *testing.T, sample *regexp.Regexp) map[string]int {
 	return found
 }
 
-// testCounts: the totals are exact, whatever becomes of pods, policies and the table.
+// testCounts: the totals are exact, whatever happens to pods, policies and the table.
 func testCounts(t *testing.T, program string) { counts(t, program, "--own-table") }
 
-// testCountsShared is the same with a table that others can change, and do.
+// testCountsShared is testCounts with a table that others can change, and do.
 func testCountsShared(t *testing.T, program string) { counts(t, program, "--own-table=false") }
 
 func counts(t *testing.T, program, own string) {
@@ -132,8 +132,8 @@ spec:
 	return text
 }
 
-// testRuleCounts: what each rule of a ClusterNetworkPolicy denies is counted to the last packet, whatever becomes of
-// the policy's other rules and of the table.
+// testRuleCounts: what each rule of a ClusterNetworkPolicy denies is counted exactly, whatever happens to the policy's
+// other rules and the table.
 func testRuleCounts(t *testing.T, program string) {
 	p := prober.New(t)
 	d := start(t, program, "--listen", listen, "--own-table=false")
@@ -178,8 +178,8 @@ func testRuleCounts(t *testing.T, program string) {
 	d.stop(t)
 }
 
-// testFlood denies a million packets as fast as one thread can send them: each is counted, few are told of, and netpold
-// hardly works.
+// testFlood denies a million packets as fast as one thread can send them: each is counted, few are logged, and netpold
+// uses little CPU.
 func testFlood(t *testing.T, program string) {
 	const packets, perBatch = 1_000_000, 1000
 	for _, group := range []string{"0", "86"} {
@@ -204,17 +204,17 @@ func testFlood(t *testing.T, program string) {
 			t.Logf("%d packets in %v, %v a packet; netpold: %.1f %% of a core, memory %d kB and then %d kB, %d lines",
 				packets, elapsed.Round(time.Millisecond), sent/packets,
 				100*(after.cpu-before.cpu).Seconds()/elapsed.Seconds(), before.memory, after.memory, lines)
-			if limit := int(elapsed.Seconds()+10) * 130; lines > limit { // 100 a second, and the policies' other lines
+			if limit := int(elapsed.Seconds()+10) * 130; lines > limit { // 100 a second, plus the policies' other lines
 				t.Errorf("%d lines, more than %d", lines, limit)
 			}
 		})
 	}
 }
 
-// usage is what a process has taken.
+// usage is what a process has used.
 type usage struct {
 	cpu    time.Duration
-	memory int // kB that are resident
+	memory int // resident kB
 }
 
 func usageOf(t *testing.T, pid int) usage {
@@ -246,7 +246,7 @@ func usageOf(t *testing.T, pid int) usage {
 	return u
 }
 
-// threadTime is the processor time of the calling thread, in which the kernel takes a packet all the way.
+// threadTime is the CPU time of the calling thread, in which the kernel processes its packets.
 func threadTime(t *testing.T) time.Duration {
 	t.Helper()
 	runtime.LockOSThread()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drops runs the netpold program on the real kernel and compares what it says of denied packets with what was
-// sent.
+// Package drops runs the netpold program on the real kernel and compares what it reports about denied packets with what
+// was sent.
 package drops_test
 
 import (
@@ -67,7 +67,7 @@ spec:
 ---
 `
 
-// policy lets shop/web reach shop/db on a TCP port.
+// policy allows shop/web to reach shop/db on a TCP port.
 func policy(port uint16) string {
 	return fmt.Sprintf(`apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -78,7 +78,7 @@ spec:
 `, port)
 }
 
-// line is one that netpold logs.
+// line is a line of netpold's log.
 type line struct {
 	Level, Msg, Direction, Protocol, Src, Dst string
 	SrcPod, DstPod, DstOwner                  string
@@ -139,7 +139,7 @@ func (d *daemon) write(t *testing.T, name, content string) {
 	}
 }
 
-// await returns the first line that has the text, and what was before.
+// await returns the first line with the text, and the lines before it.
 func (d *daemon) await(t *testing.T, text string) (line, []line) {
 	t.Helper()
 	var before []line
@@ -215,7 +215,7 @@ var (
 	external = []netip.Addr{netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8::7")}
 )
 
-// protocols are the protocols that a prober knows, by family.
+// protocols are the prober's protocols, by family.
 var protocols = [2][]uint8{
 	{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP, unix.IPPROTO_ICMP},
 	{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP, unix.IPPROTO_ICMPV6},
@@ -227,8 +227,8 @@ var kinds = [2][]string{
 	{"TCP connection", "UDP packet", "SCTP packet", "ICMPv6 echo request"},
 }
 
-// testLines sends every protocol, family and direction: what is denied is a line with the right names, what is allowed
-// is none.
+// testLines sends every protocol, family and direction: a denied packet gets a line with the right names, an allowed
+// one gets none.
 func testLines(t *testing.T, program string) {
 	p := prober.New(t)
 	d := start(t, program)
@@ -306,7 +306,7 @@ func testLines(t *testing.T, program string) {
 	}
 }
 
-// testRepeats: a retry loop is a line at once and one at the end.
+// testRepeats: a retry loop gets one line at once and one at its end.
 func testRepeats(t *testing.T, program string) {
 	p := prober.New(t)
 	d := start(t, program)
@@ -324,7 +324,7 @@ func testRepeats(t *testing.T, program string) {
 	d.stop(t)
 }
 
-// testChange: a record is read some time after the drop, and the policies may be others then.
+// testChange: a record is read some time after the drop, when the policies may have changed.
 func testChange(t *testing.T, program string) {
 	p := prober.New(t)
 	d := start(t, program)
@@ -352,13 +352,13 @@ func testChange(t *testing.T, program string) {
 	}
 	for _, l := range d.stop(t) {
 		if strings.Contains(l.Msg, "blocked") {
-			t.Errorf("line of accepted traffic: %s", l.Msg)
+			t.Errorf("line about allowed traffic: %s", l.Msg)
 		}
 	}
 }
 
-// testBusy: if somebody else reads the group, the policies are enforced all the same, and that drop lines are missing
-// is said; when the group is free again, there are lines again.
+// testBusy: if another process reads the group, the policies are still enforced, and netpold says that drop lines are
+// missing; when the group is free again, lines resume.
 func testBusy(t *testing.T, program string) {
 	p := prober.New(t)
 	other, err := nflog.Open(nflog.Config{Group: 86})
@@ -400,7 +400,7 @@ func testNoGroup(t *testing.T, program string) {
 	d := start(t, program, "--log-group", "0")
 	send(t, p, false, prober.Probe{Src: web[0], Dst: db[0], Proto: unix.IPPROTO_TCP, DstPort: 6379})
 	if groups, err := os.ReadFile("/proc/thread-self/net/netfilter/nfnetlink_log"); err != nil || len(groups) > 0 {
-		t.Errorf("somebody reads a group: %v\n%s", err, groups)
+		t.Errorf("a group is being read: %v\n%s", err, groups)
 	}
 	for _, l := range d.stop(t) {
 		if strings.Contains(l.Msg, "blocked") || strings.Contains(l.Msg, "told") {

@@ -22,7 +22,7 @@ import (
 	"github.com/netpold/netpold/translate/flows"
 )
 
-// observed returns the flows that netpold tells of, as "from > to service verdict count", sorted.
+// observed returns the flows that netpold reports, as "from > to service verdict count", sorted.
 func observed(t *testing.T, program string, args ...string) []string {
 	t.Helper()
 	out, exit := ask(t, program, append([]string{"flows", "-o", "json"}, args...)...)
@@ -38,7 +38,7 @@ func observed(t *testing.T, program string, args ...string) []string {
 	return texts
 }
 
-// expectFlows holds what netpold tells against what was sent.
+// expectFlows compares the flows that netpold reports with what was sent.
 func expectFlows(t *testing.T, program string, want ...string) {
 	t.Helper()
 	want = slices.Sorted(slices.Values(want))
@@ -47,8 +47,8 @@ func expectFlows(t *testing.T, program string, want ...string) {
 	}
 }
 
-// testFlows: a running netpold tells who has connected to whom, with the verdict of each connection at its time, and
-// names as of then; also of what was counted before it began, and before its table was replaced.
+// testFlows: a running netpold reports who connected to whom, with the verdicts and names of that time, including flows
+// counted before it started, and before its table was replaced.
 func testFlows(t *testing.T, program string) {
 	p := prober.New(t)
 	d := start(t, program)
@@ -86,15 +86,15 @@ func testFlows(t *testing.T, program string) {
 	expectFlows(t, program, want...)
 	d.stop(t)
 
-	send(t, p, true, bad) // while nobody is there
+	send(t, p, true, bad) // while no netpold runs
 	d = start(t, program, "--observe", "--own-table=false", "--observe-max=3")
-	want = []string{"shop/web > shop/db TCP 6379 allowed 2"} // what was in the deleted table, nobody knows any more
+	want = []string{"shop/web > shop/db TCP 6379 allowed 2"} // the deleted table's counts are lost
 	expectFlows(t, program, want...)
 	testFlowsGone(t, p, program, d)
 	d.stop(t)
 }
 
-// testFlowsText: as txt, and as of a namespace or a time.
+// testFlowsText: the text output, also filtered by namespace or time.
 func testFlowsText(t *testing.T, program string) {
 	t.Helper()
 	testFlowsPage(t, program)
@@ -114,7 +114,7 @@ func testFlowsText(t *testing.T, program string) {
 	}
 }
 
-// testFlowsPage: what docs/flows.md shows is printed, but for the times.
+// testFlowsPage: netpold prints what docs/flows.md shows, except for the times.
 func testFlowsPage(t *testing.T, program string) {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/flows.md")
@@ -143,8 +143,8 @@ func testFlowsPage(t *testing.T, program string) {
 	}
 }
 
-// testFlowsGone: a pod that is gone when its flow is read keeps its name, who follows sees what comes, and what the
-// kernel has no room for is told.
+// testFlowsGone: a pod that is gone when its flow is read keeps its name, followers see new flows, and flows that the
+// kernel has no room for are reported.
 func testFlowsGone(t *testing.T, p *prober.Prober, program string, d *daemon) {
 	t.Helper()
 	follow := exec.Command(program, "flows", "--follow", "-o", "json")

@@ -20,10 +20,10 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 )
 
-// nobody is the number of a user without privileges.
+// nobody is the id of an unprivileged user.
 const nobody = 65534
 
-// asNobody calls f as that user: the calling thread, which the test has to itself, and no other.
+// asNobody calls f as that user. Only the calling thread changes, which belongs to the test.
 func asNobody(t *testing.T, f func()) {
 	t.Helper()
 	become := func(user uintptr) error {
@@ -44,7 +44,7 @@ func asNobody(t *testing.T, f func()) {
 	f()
 }
 
-// impostor listens where a netpold does, and answers as one that is well. It counts what it is asked.
+// impostor listens where netpold does, and answers like a healthy one. It counts the requests.
 func impostor(t *testing.T) *atomic.Int32 {
 	t.Helper()
 	l, err := net.Listen("unix", "@netpold")
@@ -77,8 +77,8 @@ func sockets(t *testing.T) []string {
 	return found
 }
 
-// testImpostor: a user without privileges who takes the socket first keeps netpold neither from starting nor from being
-// asked, and learns nothing.
+// testImpostor: an unprivileged user who takes the socket first neither keeps netpold from starting nor from answering,
+// and learns nothing.
 func testImpostor(t *testing.T, program string) {
 	p := prober.New(t)
 	var asked *atomic.Int32
@@ -119,7 +119,7 @@ func testImpostor(t *testing.T, program string) {
 	d.stop(t)
 }
 
-// forbidden asks what was denied on a socket, and gets no answer if it is a netpold's.
+// forbidden asks a socket what was denied, and gets no answer if it is netpold's.
 func forbidden(t *testing.T, name string) {
 	t.Helper()
 	conn, err := net.Dial("unix", name)
@@ -138,7 +138,7 @@ func forbidden(t *testing.T, name string) {
 	}
 }
 
-// refused starts a second netpold, which ends and says who the first one is.
+// refused starts a second netpold, which ends and says which one is first.
 func refused(t *testing.T, program, holder string) {
 	t.Helper()
 	args := []string{"run", "--manifests", t.TempDir(), "--node", "node", "--listen", "", "--log-group", "0"}
@@ -149,8 +149,7 @@ func refused(t *testing.T, program, holder string) {
 	}
 }
 
-// testTwo: of two netpolds on a node the second ends, whoever owns the table, and after kill -9 of the first it does
-// not.
+// testTwo: the second of two netpolds on a node ends, whoever owns the table; after kill -9 of the first, it starts.
 func testTwo(t *testing.T, program string) {
 	for _, own := range []string{"--own-table", "--own-table=false"} {
 		t.Run(own, func(t *testing.T) {
@@ -170,8 +169,8 @@ func testTwo(t *testing.T, program string) {
 	}
 }
 
-// testOlder: a netpold of before there was a lock is known by its socket, root's, and by that it listens to changes of
-// nf_tables.
+// testOlder: a netpold older than the lock is recognised by its socket, which is root's, and because it listens to
+// changes of nf_tables.
 func testOlder(t *testing.T, program string) {
 	netns.Enter(t)
 	impostor(t)

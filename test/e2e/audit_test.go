@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TestAudit: what an audited policy would deny passes and is named; without the annotation it is denied.
+// TestAudit: what an audited policy would deny passes and is reported; without the annotation it is denied.
 func TestAudit(t *testing.T) {
 	s := newScene(t)
 	policies := s.client.NetworkingV1().NetworkPolicies(s.namespace)

@@ -20,8 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestReuse lets pods come and go, denied and free ones by turns, on a node that has few addresses: each has the
-// verdict that is its own.
+// TestReuse lets pods come and go, denied and free ones in turn, on a node with few addresses: each gets its own
+// verdict.
 func TestReuse(t *testing.T) {
 	s := newScene(t)
 	var mu sync.Mutex
@@ -44,18 +44,18 @@ func TestReuse(t *testing.T) {
 	denied, free := count(words["denied"]), count(words["free"])
 	t.Logf("%d pods with %d addresses; denied: %v; free: %v", *reuseFlag, len(addresses), denied, free)
 	if len(addresses) == *reuseFlag {
-		t.Log("no address was used twice: the node has more of them than -reuse")
+		t.Log("no address was used twice: the node has more addresses than -reuse")
 	}
 	if want := len(words["denied"]) * 2; denied["shut-out"] != want || denied["shut-in"] != want {
-		t.Errorf("denied pods: %v, want all of %d each way shut", denied, want)
+		t.Errorf("denied pods: %v, want all of %d denied each way", denied, want)
 	}
 	if want := len(words["free"]) * 2; free["out"] != want || free["in"] != want {
-		t.Errorf("free pods: %v, want all of %d each way open", free, want)
+		t.Errorf("free pods: %v, want all of %d connected each way", free, want)
 	}
 }
 
-// life starts a pod that probes twice, waits for its end, deletes it and returns its address and last words. Goroutines
-// may call it.
+// life starts a pod that probes twice, waits for its end, deletes it and returns its address and termination message.
+// Goroutines may call it.
 func (s *scene) life(name, role string) (address, words string, err error) {
 	pods := s.client.CoreV1().Pods(s.namespace)
 	if _, err := pods.Create(s.Context(), s.pod(name, role, s.near, probingFor(2)),
@@ -74,8 +74,7 @@ func (s *scene) life(name, role string) (address, words string, err error) {
 	return "", "", fmt.Errorf("pod %s has not ended after %s", name, patience)
 }
 
-// train is what a pod does for as long as it lives: a connection every twentieth of a second, and a line about each
-// with the SYNs that it has sent again.
+// train is a pod's script: a connection every 50 ms, and a line about each with the number of SYNs that it sent again.
 const train = `
 while :; do
 	if curl -s -m TIMEOUT -o /dev/null $TARGET/hostname; then r=through; else r=shut; fi
@@ -84,8 +83,8 @@ while :; do
 	sleep 0.05
 done`
 
-// TestUpdate replaces netpold on every node while connections are made: none that is allowed is lost, none that is
-// denied comes through.
+// TestUpdate replaces netpold on every node while connections are made: no allowed one is lost, and no denied one gets
+// through.
 func TestUpdate(t *testing.T) {
 	s := newScene(t)
 	script := func(target, timeout string) string {
@@ -95,12 +94,12 @@ func TestUpdate(t *testing.T) {
 	s.create(s.pod("denied", "denied", s.near, script("$DISTANT", "0.3")))
 	s.create(s.pod("stranger", "free", s.far, script("$GUARDED", "0.3")))
 	lines := func(pod string) []string { return strings.Fields(s.logs(pod)) }
-	before := make(map[string]int) // an earlier version may have been late for a pod's first packets
+	before := make(map[string]int) // an earlier version may have missed a pod's first packets
 	for _, pod := range []string{"allowed", "denied", "stranger"} {
 		s.eventually(pod+" is at work", func() bool { return len(lines(pod)) > 20 })
 		before[pod] = len(lines(pod)) / 2 * 2
 	}
-	if update := os.Getenv("E2E_UPDATE"); update != "" { // another version, say
+	if update := os.Getenv("E2E_UPDATE"); update != "" { // for example, to another version
 		out, err := exec.CommandContext(t.Context(), "sh", "-c", update).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", update, err, out)
@@ -137,7 +136,7 @@ func (s *scene) logs(pod string) string {
 	return string(text)
 }
 
-// TestDrops asks netpold for the line about a connection that was denied.
+// TestDrops asks netpold for the line about a denied connection.
 func TestDrops(t *testing.T) {
 	s := newScene(t)
 	s.create(s.pod("blocked", "denied", s.near, `curl -s -m 2 -o /dev/null $SERVER/hostname; true`))
@@ -160,7 +159,7 @@ func TestDrops(t *testing.T) {
 	}
 }
 
-// TestUpstream runs Kubernetes' own tests of NetworkPolicy, but for those that need SCTP in the kernel.
+// TestUpstream runs Kubernetes' own tests of NetworkPolicy, except those that need SCTP in the kernel.
 func TestUpstream(t *testing.T) {
 	program := os.Getenv("E2E_TEST")
 	if program == "" {

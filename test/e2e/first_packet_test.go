@@ -16,9 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// probing is what a pod does from its first instruction: every fifth of a second it connects out, and asks the prober
-// to connect to it. It ends with how many of each came through. A refusal comes from the pod's own kernel, since
-// nothing listens: it was reached.
+// probing is a pod's script from its first instruction on: every 200 ms it connects out, and asks the prober to connect
+// to it. It ends with how many of each got through. A refusal comes from the pod's own kernel, since nothing listens,
+// so the pod was reached.
 const probing = `
 try_out() { if curl -s -m 10 -o /dev/null $DISTANT/hostname; then echo out; else echo shut-out; fi; }
 try_in() {
@@ -39,8 +39,8 @@ sort /tmp/r | uniq -c >/dev/termination-log`
 // probingFor is [probing] with a number of rounds.
 func probingFor(rounds int) string { return strings.ReplaceAll(probing, "ROUNDS", fmt.Sprint(rounds)) }
 
-// firstTry is what a pod does that may connect: it connects once, and ends with whether it could and how many SYNs it
-// sent again. A SYN that is dropped comes again after a second, so that a connection alone proves little.
+// firstTry is the script of a pod that may connect: it connects once, and ends with whether it could and how many SYNs
+// it sent again. A dropped SYN is sent again after a second, so a connection alone proves little.
 const firstTry = `
 if curl -s -m 60 -o /dev/null $TARGET/hostname; then r=connected; else r=failed; fi
 awk -v r=$r '/^TcpExt:/ { for (i = 2; i <= NF; i++)
@@ -65,8 +65,8 @@ func count(words map[string]string) counts {
 	return sum
 }
 
-// TestFirstPacket starts pods at once, idle and with all cores busy: nothing comes through to or from those that are
-// denied, and the others connect at their first try.
+// TestFirstPacket starts many pods at once, on idle and on busy nodes: nothing gets through to or from the denied ones,
+// and the others connect at the first try.
 func TestFirstPacket(t *testing.T) {
 	for _, load := range []string{"idle", "busy"} {
 		t.Run(load, func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestFirstPacket(t *testing.T) {
 
 const rounds = 15
 
-// denied starts denied pods, and some free ones to see that the probes see.
+// denied starts denied pods, and some free ones to check that the probes work.
 func (s *scene) denied() {
 	s.Helper()
 	n, control := *podsFlag, max(*podsFlag/10, 1)
@@ -96,16 +96,16 @@ func (s *scene) denied() {
 	s.Logf("%d denied pods: %v", n, denied)
 	s.Logf("%d free pods: %v", control, free)
 	if denied["out"] != 0 || denied["in"] != 0 || denied["shut-out"] != n*rounds || denied["shut-in"] != n*rounds {
-		s.Errorf("%d connections out of and %d into denied pods; all of %d each way should be shut", denied["out"],
+		s.Errorf("%d connections out of and %d into denied pods; want all of %d denied each way", denied["out"],
 			denied["in"], n*rounds)
 	}
 	if most := control * rounds * 3 / 4; free["out"] < most || free["in"] < most { // a busy machine loses some
-		s.Errorf("free pods: %v, want %d each way: the probes do not see what is open", free, control*rounds)
+		s.Errorf("free pods: %v, want %d each way: the probes do not work", free, control*rounds)
 	}
 	s.remove("role in (denied,free)")
 }
 
-// first starts pods that may connect to a server on their node, by policies and without any.
+// first starts pods that may connect to a server on their node, some because of policies and some without any.
 func (s *scene) first() {
 	s.Helper()
 	roles := map[string]string{"allowed": "$GUARDED", "free": "$SERVER"}
@@ -127,7 +127,7 @@ func (s *scene) first() {
 		}
 		s.Logf("%d %s pods: %d connected at the first try", n, role, ok)
 	}
-	// What is allowed to some is denied to others: a free pod is none of the guarded server's.
+	// What some may do others may not: the guarded server does not allow free pods.
 	s.create(s.pod("stranger", "stranger", s.near,
 		strings.ReplaceAll(strings.Replace(firstTry, "-m 60", "-m 3", 1), "$TARGET", "$GUARDED")))
 	for _, text := range s.finished("role=stranger", 1) {
@@ -138,16 +138,16 @@ func (s *scene) first() {
 	s.remove("role in (allowed,free,stranger)")
 }
 
-// waiting is what a pod does that a server on another node lets in by its labels: it connects until it is let in, and
-// ends with when it began, and when it was, in seconds of the node's clock since boot.
+// waiting is the script of a pod that a server on another node allows by its labels: it tries until it connects, and
+// ends with when it began and when it connected, in seconds since the node booted.
 const waiting = `
 read begin _ </proc/uptime
 while ! curl -s -m 0.05 -o /dev/null $REMOTE/hostname; do :; done
 read end _ </proc/uptime
 echo $begin $end >/dev/termination-log`
 
-// TestOtherNode says how long a server's node denies a new client, which it knows from the API: in all, and, where the
-// nodes have this machine's clock, until the API has told the address.
+// TestOtherNode measures how long a server's node denies a new client, which it knows from the API: in all, and, if the
+// nodes share this machine's clock, until the API has the address.
 func TestOtherNode(t *testing.T) {
 	s := newScene(t)
 	pods := s.client.CoreV1().Pods(s.namespace)
@@ -180,12 +180,12 @@ func TestOtherNode(t *testing.T) {
 	}
 }
 
-// uptime is this machine's clock since boot.
+// uptime is this machine's time since boot.
 func uptime(t *testing.T) float64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/uptime")
 	if err != nil {
-		return 0 // no Linux
+		return 0 // not Linux
 	}
 	var seconds float64
 	if _, err := fmt.Sscan(string(text), &seconds); err != nil {
@@ -197,7 +197,7 @@ func uptime(t *testing.T) float64 {
 // kills is how often netpold is killed while pods start.
 const kills = 3
 
-// killing is what a pod does that sees the node's processes.
+// killing is the script of a pod that sees the node's processes.
 const killing = `
 n=0
 while [ $n -lt KILLS ]; do
@@ -238,11 +238,11 @@ func TestKilled(t *testing.T) {
 		return p != nil && len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].Ready
 	})
 	if after := s.restarts(); after < before+kills {
-		t.Errorf("netpold was started %d times again, want %d", after-before, kills)
+		t.Errorf("netpold was restarted %d times, want %d", after-before, kills)
 	}
 }
 
-// restarts is how often netpold on the near node was started again.
+// restarts is how often netpold on the near node was restarted.
 func (s *scene) restarts() int {
 	s.Helper()
 	p := s.daemon(s.near)

@@ -2,10 +2,10 @@
 
 //go:build e2e
 
-// Package e2e asks a real cluster, the one that $KUBECONFIG names, whether netpold keeps what it says: from a pod's
-// first packet, while netpold is killed or updated, and where addresses are used again. It installs the shipped
-// manifests and removes them at the end, with the table on each node. The cluster needs two Linux nodes and no other
-// enforcer of NetworkPolicy.
+// Package e2e tests on a real cluster, the one that $KUBECONFIG names, that netpold keeps its promises: from a pod's
+// first packet, while netpold is killed or updated, and when addresses are reused. It installs the shipped manifests
+// and removes them at the end, with the table on each node. The cluster needs two Linux nodes and no other enforcer of
+// NetworkPolicy.
 //
 //	make test-e2e NETPOLD_IMAGE=registry.example/netpold:v1
 //
@@ -19,7 +19,7 @@
 //	E2E_GINKGO     ginkgo, to run several specs at a time; E2E_PROCS how many (default 4)
 //	E2E_ARGS       flags of the test, as `-v -run FirstPacket -pods 20`
 //
-// The pods that probe have a shell, curl and agnhost: Kubernetes' own test image, or what -image names.
+// The probing pods need a shell, curl and agnhost: Kubernetes' own test image, or the image that -image names.
 package e2e
 
 import (
@@ -48,7 +48,7 @@ var (
 	imageFlag = flag.String("image", "registry.k8s.io/e2e-test-images/agnhost:2.56", "`image` of the pods that probe")
 )
 
-// installation is where netpold runs, as the manifests have it.
+// installation is where the manifests install netpold.
 const installation = "kube-system"
 
 func TestMain(m *testing.M) {
@@ -93,7 +93,7 @@ func install(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	// A name may have a port; a tag comes after the last slash.
+	// A name may contain a port; a tag comes after the last slash.
 	name, tag := image, "latest"
 	if i := strings.LastIndex(image, ":"); i > strings.LastIndex(image, "/") {
 		name, tag = image[:i], image[i+1:]
@@ -110,7 +110,7 @@ func install(ctx context.Context, dir string) error {
 	return err
 }
 
-// remove deletes what install applied, and then the table on each node.
+// remove deletes what install applied, then the table on each node.
 func remove(ctx context.Context, dir string) error {
 	if _, err := kubectl(ctx, "delete", "-k", dir, "--ignore-not-found", "--wait"); err != nil {
 		return err
@@ -165,7 +165,7 @@ func cleanup(ctx context.Context, client kubernetes.Interface, node string) erro
 	return pods.Delete(ctx, p.Name, metav1.DeleteOptions{})
 }
 
-// kubectl runs $KUBECTL and returns what it prints; the error has what it printed as errors.
+// kubectl runs $KUBECTL and returns its output; the error includes its standard error.
 func kubectl(ctx context.Context, args ...string) (string, error) {
 	program := os.Getenv("KUBECTL")
 	if program == "" {

@@ -31,8 +31,8 @@ const patience = 5 * time.Minute
 //	distant  on the far node, no policy selects it
 //	remote   on the far node; lets in whom guarded does
 //
-// Pods with role=denied may ask the prober, and nothing else, nor may anybody connect to them. Pods with role=allowed
-// may reach guarded, and nobody may reach them. No policy selects pods with role=free.
+// Pods with role=denied may only reach the prober, and nobody may reach them. Pods with role=allowed may reach guarded,
+// and nobody may reach them. No policy selects pods with role=free.
 type scene struct {
 	*testing.T
 	client    *kubernetes.Clientset
@@ -104,11 +104,11 @@ func (s *scene) nodes() {
 		}
 	}
 	if s.far == "" {
-		s.Fatal("the cluster has not two Linux nodes without taints")
+		s.Fatal("the cluster does not have two Linux nodes without taints")
 	}
 }
 
-// policies makes the policies that the type's comment names.
+// policies makes the policies described at [scene].
 func (s *scene) policies() {
 	s.Helper()
 	role := func(name string) *metav1.LabelSelector {
@@ -175,7 +175,7 @@ func (s *scene) finished(selector string, n int) map[string]string {
 	return result
 }
 
-// lastWords is what a pod's container wrote for the kubelet when it ended.
+// lastWords is the termination message of a pod's container.
 func lastWords(p *corev1.Pod) (string, bool) {
 	for _, c := range p.Status.ContainerStatuses {
 		if end := c.State.Terminated; end != nil {
@@ -202,12 +202,12 @@ func (s *scene) eventually(what string, holds func() bool) {
 	s.Helper()
 	for end := time.Now().Add(patience); !holds(); time.Sleep(300 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.Fatalf("after %s it does not hold that %s", patience, what)
+			s.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }
 
-// daemon returns netpold's pod on a node, or nil while there is none that runs.
+// daemon returns netpold's pod on a node, or nil while none is running.
 func (s *scene) daemon(node string) *corev1.Pod {
 	s.Helper()
 	list, err := s.client.CoreV1().Pods("").List(s.Context(), metav1.ListOptions{

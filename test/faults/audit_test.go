@@ -27,7 +27,7 @@ func audited(np *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
 	return np
 }
 
-// guard is the train's permission as a ClusterNetworkPolicy, of a tier and with annotations.
+// guard returns a ClusterNetworkPolicy of a tier, with annotations, that permits what the train needs.
 func guard(t *testing.T, tier, annotations string) policy.ClusterPolicy {
 	t.Helper()
 	p, err := policy.ReadClusterPolicy(fmt.Appendf(nil, `{"metadata": {"name": "guard", "annotations": {%s}}, "spec": {
@@ -47,7 +47,7 @@ func guard(t *testing.T, tier, annotations string) policy.ClusterPolicy {
 }
 
 // TestAuditToEnforce: an audited policy lets everything pass and counts what it would deny, in both directions and
-// families. Without the annotation it is in force by one transaction: the next packet already meets it.
+// families. Without the annotation it is in force after one transaction, from the next packet on.
 func TestAuditToEnforce(t *testing.T) {
 	cluster, errs := folder.Read("world", strings.NewReader(train.World+"---"+train.Permission))
 	if len(errs) > 0 {
@@ -79,7 +79,7 @@ func TestAuditToEnforce(t *testing.T) {
 	}
 }
 
-// auditToEnforce has a policy set as audited and as enforced, in turns.
+// auditToEnforce sets a policy to audited and to enforced, in turn.
 func auditToEnforce(t *testing.T, c *policy.Cluster, set func(s *translate.State, audit bool)) {
 	p := prober.New(t)
 	conn := connect(t)
@@ -92,7 +92,7 @@ func auditToEnforce(t *testing.T, c *policy.Cluster, set func(s *translate.State
 			t.Fatal(err)
 		}
 		if s.Changed() {
-			t.Error("it took more than a transaction")
+			t.Error("it took more than one transaction")
 		}
 	}
 	r := train.New(t, p)
@@ -102,7 +102,7 @@ func auditToEnforce(t *testing.T, c *policy.Cluster, set func(s *translate.State
 		before := audits(t, conn)
 		r.Step()
 		if r.Dropped > 0 || r.Leaked == 0 {
-			t.Fatalf("audited: %d of %d packets are dropped, %d pass that would be denied", r.Dropped, r.Probes,
+			t.Fatalf("audited: %d of %d packets dropped, %d passed that would be denied", r.Dropped, r.Probes,
 				r.Leaked)
 		}
 		after := audits(t, conn)
@@ -111,7 +111,7 @@ func auditToEnforce(t *testing.T, c *policy.Cluster, set func(s *translate.State
 				t.Errorf("%s counts nothing", set)
 			}
 		}
-		if len(after) != 4 { // of each direction and family
+		if len(after) != 4 { // one for each direction and family
 			t.Errorf("counts of %d sets: %v", len(after), after)
 		}
 		commit(false)
@@ -128,7 +128,7 @@ func auditToEnforce(t *testing.T, c *policy.Cluster, set func(s *translate.State
 	}
 }
 
-// audits returns what the sets of audited pods have counted.
+// audits returns the counts of the sets of audited pods.
 func audits(t *testing.T, conn *kernel.Conn) map[string]uint64 {
 	t.Helper()
 	counts := make(map[string]uint64)

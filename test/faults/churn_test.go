@@ -18,7 +18,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// match is a rule of each kind of match, of a policy in either direction: PEERS is from or to.
+// match is a rule for each kind of match, in a policy of either direction: PEERS is from or to.
 func match(kind string) string {
 	const client = `PEERS: [{podSelector: {matchLabels: {app: client}}}]`
 	const blocks = `PEERS: [{ipBlock: {cidr: 10.0.0.0/8}}, {ipBlock: {cidr: "fd00::/8"}}]`
@@ -43,8 +43,7 @@ func match(kind string) string {
 	}[kind]
 }
 
-// shopPolicy returns a policy for the pods of an app with rules of these kinds of match, in both directions; "" is
-// none.
+// shopPolicy returns a policy for an app's pods with rules of these kinds of match, in both directions; "" is no rule.
 func shopPolicy(t *testing.T, name, app string, kinds ...string) *networkingv1.NetworkPolicy {
 	t.Helper()
 	var rules []string
@@ -62,14 +61,14 @@ func shopPolicy(t *testing.T, name, app string, kinds ...string) *networkingv1.N
 	return np
 }
 
-// churn is a change to and fro: some policies, and others with pods.
+// churn is a change back and forth between two clusters: between policies, or between pods.
 type churn struct {
 	name string
 	a, b []*networkingv1.NetworkPolicy
 	pods [2][]policy.Pod // the client in a and in b; nil if it is the same
 }
 
-// churns returns churns of every kind of match.
+// churns returns churns for every kind of match.
 func churns(t *testing.T) []churn {
 	t.Helper()
 	type policies = []*networkingv1.NetworkPolicy
@@ -117,7 +116,7 @@ func churns(t *testing.T) []churn {
 	return all
 }
 
-// pod returns a pod of that name, and app, at one address of each family.
+// pod returns a pod of that name and app, with an address of each family.
 func pod(name, node string, subnet, n byte) policy.Pod {
 	return policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: "shop", Name: name}, Node: node, Running: true,
@@ -133,7 +132,7 @@ func renamed(p policy.Pod) policy.Pod {
 	return p
 }
 
-// cluster returns one of the two that the churn goes between.
+// cluster returns one of the churn's two clusters.
 func (c churn) cluster(i int) *policy.Cluster {
 	client := c.pods[i]
 	if client == nil {
@@ -147,7 +146,7 @@ func (c churn) cluster(i int) *policy.Cluster {
 	}
 }
 
-// edit makes one cluster of the other, as one event.
+// edit turns one cluster into the other, in one event.
 func (c churn) edit(to int, o editor) {
 	now, before := c.cluster(to), c.cluster(1-to)
 	for _, p := range c.pods[to] {

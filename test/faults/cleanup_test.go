@@ -12,8 +12,7 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// testCleanup deletes the tables on a kernel that takes nothing but that, and a look at the node's lock: what else
-// netpold would send is refused.
+// testCleanup deletes the tables on a kernel that refuses everything except that and reading the node's lock.
 func testCleanup(t *testing.T, program string) {
 	netns.Enter(t)
 	d, p := newDaemon(t, program, pause), &trap{t: t}
@@ -27,7 +26,7 @@ func testCleanup(t *testing.T, program string) {
 	serve := p.launch(cleanup)
 	out, err := d.runAnd(cleanup, serve)
 	if failed, sends := p.clear(); err != nil || failed > 0 || sends != sent {
-		t.Errorf("netpold cleanup sends %d messages, of which %d fail: %v: %s", sends, failed, err, out)
+		t.Errorf("netpold cleanup sends %d messages, %d of which fail: %v: %s", sends, failed, err, out)
 	}
 	if left, _ := d.nft("list", "tables"); left != "" {
 		t.Errorf("it leaves %s", left)

@@ -20,7 +20,7 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// patience ends a test in which nothing happens; no test measures time by it.
+// patience ends a test that is stuck; nothing is measured by it.
 var patience = flag.Duration("patience", time.Minute, "how long a test waits for what does not happen")
 
 // What netpold logs.
@@ -36,18 +36,18 @@ type daemon struct {
 	t             *testing.T
 	program, root string
 	flags         []string
-	idle          func()            // called over and over while something is awaited
-	trap          *trap             // that it runs under, or nil
-	server        *apiserver.Server // that it asks; nil: it has a folder of manifests
-	group         *cgroup.Group     // that it starts in, or nil
+	idle          func()            // called repeatedly while waiting
+	trap          *trap             // under which it runs, or nil
+	server        *apiserver.Server // its source, or nil for a folder of manifests
+	group         *cgroup.Group     // in which it starts, or nil
 	env           []string
 
 	process *exec.Cmd
 	lines   chan string   // of its log; closed at its end
-	ended   chan struct{} // closed when it was waited for
+	ended   chan struct{} // closed when the process has ended
 }
 
-// newDaemon returns a daemon that has not been started. idle is what the test does while it waits.
+// newDaemon returns a daemon that is not started yet. idle is what the test does while it waits.
 func newDaemon(t *testing.T, program string, idle func(), flags ...string) *daemon {
 	t.Helper()
 	d := &daemon{t: t, program: program, root: t.TempDir(), flags: flags, idle: idle}
@@ -63,10 +63,10 @@ func newDaemon(t *testing.T, program string, idle func(), flags ...string) *daem
 	return d
 }
 
-// folder is where the manifests are.
+// folder is the folder of the manifests.
 func (d *daemon) folder() string { return filepath.Join(d.root, "manifests") }
 
-// write puts a manifest into its place at once.
+// write writes a manifest in one step.
 func (d *daemon) write(name, manifest string) {
 	d.t.Helper()
 	draft := filepath.Join(d.root, name)
@@ -98,7 +98,7 @@ func (d *daemon) start() {
 		}
 	}
 	d.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // the thread is the test's
-	// A pipe of the test's own: Wait must not close it before all is read.
+	// The test's own pipe, which Wait must not close before everything is read.
 	r, w, err := os.Pipe()
 	if err != nil {
 		d.t.Fatal(err)
@@ -174,18 +174,18 @@ func (d *daemon) until(done <-chan struct{}) {
 			return
 		default:
 			if time.Now().After(deadline) {
-				d.t.Fatal("what was awaited did not end")
+				d.t.Fatal("no end within the test's patience")
 			}
 		}
 	}
 }
 
-// report returns what netpold status says, which is asked again where a slow machine takes longer than it waits.
+// report returns the output of netpold status, which is run again if it times out on a slow machine.
 func (d *daemon) report() watch.Report {
 	d.t.Helper()
 	for deadline := time.Now().Add(*patience); ; {
 		var report watch.Report
-		out, _ := d.run(exec.Command(d.program, "status", "-o", "json")) // which fails while it is not in sync
+		out, _ := d.run(exec.Command(d.program, "status", "-o", "json")) // fails while netpold is not in sync
 		err := json.Unmarshal([]byte(out), &report)
 		if err == nil {
 			return report
@@ -196,19 +196,19 @@ func (d *daemon) report() watch.Report {
 	}
 }
 
-// nft runs nft in the namespace, as another process than netpold, and returns what it prints.
+// nft runs nft(8) in the namespace, as any other process would, and returns its output.
 func (d *daemon) nft(args ...string) (string, error) {
 	d.t.Helper()
 	return d.run(exec.Command("nft", args...))
 }
 
-// run runs a command in the namespace and returns all that it prints.
+// run runs a command in the namespace and returns its output.
 func (d *daemon) run(cmd *exec.Cmd) (string, error) {
 	d.t.Helper()
 	return d.runAnd(cmd, func() {})
 }
 
-// runAnd is run, and calls a function when the command has started.
+// runAnd is run, and calls a function once the command has started.
 func (d *daemon) runAnd(cmd *exec.Cmd, started func()) (string, error) {
 	d.t.Helper()
 	var out strings.Builder
@@ -227,7 +227,7 @@ func (d *daemon) runAnd(cmd *exec.Cmd, started func()) (string, error) {
 	return out.String(), err
 }
 
-// mustNFT runs nft, which has to succeed.
+// mustNFT runs nft, which must succeed.
 func (d *daemon) mustNFT(args ...string) {
 	d.t.Helper()
 	if out, err := d.nft(args...); err != nil {

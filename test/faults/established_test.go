@@ -11,7 +11,7 @@ import (
 	"github.com/netpold/netpold/test/harness/train"
 )
 
-// talk is a TCP connection and a UDP exchange from the client to web, under way.
+// talk is an established TCP connection and UDP exchange from the client to web.
 type talk struct {
 	t           *testing.T
 	prober      *prober.Prober
@@ -36,7 +36,7 @@ func (k talk) udp(back bool) []byte {
 	return prober.UDP(client, web, []byte("question"))
 }
 
-// data is a segment with data; n counts those before it.
+// data is the n-th segment with data.
 func (k talk) data(back bool, n uint32) []byte {
 	s := prober.Segment{Flags: prober.ACK | prober.PSH, Seq: 101 + 4*n, Ack: 501, Payload: []byte("data")}
 	if back {
@@ -45,7 +45,7 @@ func (k talk) data(back bool, n uint32) []byte {
 	return k.tcp(back, s)
 }
 
-// unreachable is web's host saying that the client's datagram found no one.
+// unreachable is the ICMP error from web's host about the client's datagram.
 func (k talk) unreachable() []byte {
 	m := prober.Message{Type: 3, Code: 3, Payload: k.udp(false)}
 	if k.web.Is6() {
@@ -54,7 +54,7 @@ func (k talk) unreachable() []byte {
 	return prober.ICMP(k.web, k.client, m)
 }
 
-// open opens both, and tries every direction.
+// open opens both, and tests every direction.
 func (k talk) open() {
 	k.t.Helper()
 	k.want("opening", true,
@@ -64,7 +64,7 @@ func (k talk) open() {
 		k.data(false, 0), k.data(true, 0), k.udp(false), k.udp(true), k.unreachable())
 }
 
-// want fails the test unless each packet passes, or none does.
+// want fails the test unless all packets pass, or none does.
 func (k talk) want(what string, pass bool, packets ...[]byte) {
 	k.t.Helper()
 	passed, err := k.prober.Forwarded(packets...)
@@ -84,7 +84,7 @@ func testKeep(t *testing.T, program string) { established(t, program, "keep", tr
 // testRecheck takes a permission away under live connections, whose next packets are dropped.
 func testRecheck(t *testing.T, program string) { established(t, program, "recheck", false) }
 
-// established opens connections, forbids them, and sends what the mode lets pass or not.
+// established opens connections, forbids them, and checks which packets the mode still lets pass.
 func established(t *testing.T, program, mode string, stays bool) {
 	p := prober.New(t)
 	d := newDaemon(t, program, pause, "--established="+mode)

@@ -14,12 +14,11 @@ import (
 	"github.com/netpold/netpold/test/harness/train"
 )
 
-// podRanges has the pods of the train's node, and nothing else.
+// podRanges contains the pods of the train's node, and nothing else.
 const podRanges = "--pod-ranges=10.0.1.0/24,fd00:1::/64"
 
-// testGuard has packets of unknown pods come while netpold is killed, is down and takes over again, and while a later
-// one is only to go on with the guard. None passes, no packet of the train is harmed, and a pod passes when netpold
-// knows of it.
+// testGuard sends packets of unknown pods while netpold is killed, is down and takes over again, and while a later one
+// only keeps the guard. None passes, no packet of the train is lost, and a pod's packets pass once netpold knows of it.
 func testGuard(t *testing.T, program string) {
 	p := prober.New(t)
 	tr := train.New(t, p)
@@ -51,7 +50,7 @@ func testGuard(t *testing.T, program string) {
 	d.start()
 	probes, leaked = 0, 0
 	for round := range 4 {
-		if round == 2 { // as with a container runtime that has not told of a pod since
+		if round == 2 { // as with a container runtime that has not reported a pod since
 			d.flags = []string{"--unknown-pods=auto", podRanges}
 		}
 		tr.Unharmed("netpold is killed and comes back", func() {
@@ -76,6 +75,6 @@ func testGuard(t *testing.T, program string) {
 	d.await(transaction)
 	leaked = 0
 	if ask(); leaked != len(unknown) {
-		t.Errorf("of %d packets of a pod that has come, %d pass", len(unknown), leaked)
+		t.Errorf("of %d packets of a new pod, %d pass", len(unknown), leaked)
 	}
 }

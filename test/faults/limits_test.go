@@ -36,28 +36,28 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// The namespace big asks for bigPolicies × bigPeers × bigPorts elements: 576,000, of which it gets as many as the
-// default limit has room for.
+// The namespace big asks for bigPolicies × bigPeers × bigPorts elements, 576,000, of which it gets what the default
+// limit allows.
 const (
 	bigPolicies = 24
 	bigPeers    = 3000
-	bigKinds    = 3 // of peers: no selector matches so many that all policies share its pods
+	bigKinds    = 3 // of peers, so that no selector matches enough pods to be shared by all policies
 	bigPorts    = 8
 	perPolicy   = bigPeers * bigPorts
 )
 
-// What a change of the namespace canary may take. It takes 4 operations at most, and a tenth of the factor, on any
+// Limits for a change in the namespace canary. It takes at most 4 operations, and a tenth of the factor, on any
 // machine.
 const (
 	canaryRounds     = 100
 	canaryOperations = 20
 	canaryFactor     = 5 // of the CPU time on a node without the other namespace
-	canaryDelay      = 4 // transactions until it is in force, while the other namespace's come
+	canaryDelay      = 4 // transactions until it is in force, during those of the other namespace
 )
 
-// testLimits: a namespace whose policies take all that they can get leaves another's changes small, and next in turn;
-// and all of it has room in the memory that the DaemonSet is given, also when netpold starts again and the kernel holds
-// two tables for a moment.
+// testLimits: while a namespace's policies take all that they can get, another namespace's changes stay small and come
+// next; and everything fits in the DaemonSet's memory, even when netpold restarts and the kernel has two tables for a
+// moment.
 func testLimits(t *testing.T, program string) {
 	group, err := cgroup.New()
 	if err != nil {
@@ -76,7 +76,7 @@ func testLimits(t *testing.T, program string) {
 	l.fill()
 	full := l.canary("beside a full namespace")
 	if full.cpu > canaryFactor*empty.cpu {
-		t.Errorf("a change of another namespace takes %v of CPU time, %v without the full one", full.cpu, empty.cpu)
+		t.Errorf("a change in another namespace takes %v of CPU time, %v without the full one", full.cpu, empty.cpu)
 	}
 	l.during("a full namespace changes", func(i int) bool {
 		l.server.Send(watch.Modified, bigPolicy(i, ports(1000+100*i, bigPorts)))
@@ -103,7 +103,7 @@ func removed(t *testing.T, group *cgroup.Group) {
 	t.Error(err)
 }
 
-// shipped returns the memory limit of the DaemonSet, and what of its environment is about memory.
+// shipped returns the memory limit of the DaemonSet, and the memory settings in its environment.
 func shipped(t *testing.T) (limit int64, env []string) {
 	t.Helper()
 	text, err := os.ReadFile("../../manifests/base/daemonset.yaml")
@@ -123,8 +123,8 @@ func shipped(t *testing.T) (limit int64, env []string) {
 	return limit, []string{"GOMEMLIMIT=" + c.Env[i].Value}
 }
 
-// full is a daemon, what tells it of a full namespace and of another one, the canary, and who looks at what the kernel
-// holds.
+// full is a daemon, its source, which has a full namespace and another one, the canary, and a connection to look at the
+// kernel's table.
 type full struct {
 	*daemon
 	reader *kernel.Reader
@@ -132,7 +132,7 @@ type full struct {
 	change int      // the last of the canary
 }
 
-// newFull returns one with the pods of both namespaces and no policy but the canary's.
+// newFull returns one with the pods of both namespaces, and only the canary's policy.
 func newFull(t *testing.T, program string) *full {
 	t.Helper()
 	l := &full{daemon: newDaemon(t, program, pause)}
@@ -162,7 +162,7 @@ func newFull(t *testing.T, program string) *full {
 	return l
 }
 
-// serve gives the daemon, when it starts, an API server with all pods and some policies.
+// serve gives the daemon an API server with all pods and some policies.
 func (l *full) serve(policies ...*networkingv1.NetworkPolicy) {
 	l.server = apiserver.New(apiserver.Objects{
 		Pods: func(yield func(runtime.Object) bool) {
@@ -185,7 +185,7 @@ func (l *full) serve(policies ...*networkingv1.NetworkPolicy) {
 	l.t.Cleanup(l.server.Close)
 }
 
-// client is the address of the pod that the canary's policy lets in.
+// client is the address of the pod that the canary's policy allows.
 func client() netip.Addr { return netip.MustParseAddr("10.2.0.2") }
 
 func canaryPods() iter.Seq[*corev1.Pod] {
@@ -212,7 +212,7 @@ func bigPods() iter.Seq[*corev1.Pod] {
 	}
 }
 
-// podAt is a running pod that has its name as a label.
+// podAt is a running pod with its name as a label.
 func podAt(namespace, name, node string, a netip.Addr) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	p.Labels = map[string]string{"app": name}
@@ -221,7 +221,7 @@ func podAt(namespace, name, node string, a netip.Addr) *corev1.Pod {
 	return p
 }
 
-// ports is n TCP ports from first on, every second.
+// ports is n TCP ports from first on, every other one.
 func ports(first, n int) []networkingv1.NetworkPolicyPort {
 	all := make([]networkingv1.NetworkPolicyPort, n)
 	for i := range all {
@@ -231,7 +231,7 @@ func ports(first, n int) []networkingv1.NetworkPolicyPort {
 	return all
 }
 
-// allow lets pods of one label into those of another, which has the policy's name, on some ports.
+// allow is a policy that allows pods with one label to reach those labelled with the policy's name, on some ports.
 func allow(namespace, name, from string, ports []networkingv1.NetworkPolicyPort) *networkingv1.NetworkPolicy {
 	app := func(name string) *metav1.LabelSelector {
 		return &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}
@@ -254,7 +254,7 @@ func bigPolicy(i int, ports []networkingv1.NetworkPolicyPort) *networkingv1.Netw
 	return np
 }
 
-// next changes the canary's policy, and returns the element by which the kernel shows that.
+// next changes the canary's policy, and returns the element that shows the change in the kernel.
 func (l *full) next() nft.Key {
 	l.change++
 	port := 1000 + l.change
@@ -262,7 +262,7 @@ func (l *full) next() nft.Key {
 	return nft.PortKey(client(), nft.TCP, uint16(port))
 }
 
-// holds says whether the kernel holds an element of the canary's set.
+// holds says whether the kernel has an element of the canary's set.
 func (l *full) holds(k nft.Key) bool {
 	l.t.Helper()
 	_, err := l.reader.Element(l.t.Context(), frame.TableName, l.ports, k)
@@ -272,22 +272,22 @@ func (l *full) holds(k nft.Key) bool {
 	return err == nil
 }
 
-// cost is what changes of the canary take on average.
+// cost is what changes of the canary cost on average.
 type cost struct{ cpu time.Duration }
 
-// canary changes a policy and a pod of the canary, some times each. The transaction that comes next has the change.
+// canary changes a policy and a pod of the canary several times. Each change must be in the next transaction.
 func (l *full) canary(what string) cost {
 	l.t.Helper()
 	begin := time.Now()
-	for settled := 0; settled < 5; settled++ { // so is memory that is used now and then
+	for settled := 0; settled < 5; settled++ { // and so does memory that is used only now and then
 		l.drain()
 		k := l.next()
 		l.await(transaction)
-		if !l.holds(k) { // what was before still goes on
+		if !l.holds(k) { // earlier work still goes on
 			settled = 0
 		}
 		if time.Since(begin) > *patience {
-			l.t.Fatalf("%s: netpold does not come to rest", what)
+			l.t.Fatalf("%s: netpold does not settle", what)
 		}
 	}
 	before, err := cpu.Process(l.process.Process.Pid)
@@ -311,7 +311,7 @@ func (l *full) canary(what string) cost {
 		var k nft.Key
 		committed(func() { k = l.next() })
 		if !l.holds(k) {
-			l.t.Fatalf("%s: the next transaction is not that of the change", what)
+			l.t.Fatalf("%s: the next transaction does not have the change", what)
 		}
 		gone := podAt("canary", "client", "node-2", client())
 		committed(func() { l.server.Send(watch.Deleted, gone) })
@@ -327,7 +327,7 @@ func (l *full) canary(what string) cost {
 		what, len(took), most, c.cpu)
 	l.t.Logf("%s: event to kernel %v, %v at most", what, took[len(took)/2], took[len(took)-1])
 	if most > canaryOperations {
-		l.t.Errorf("%s: a change of another namespace takes %d operations", what, most)
+		l.t.Errorf("%s: a change in another namespace takes %d operations", what, most)
 	}
 	return c
 }
@@ -353,7 +353,7 @@ func (l *full) fill() {
 	l.named()
 }
 
-// named holds the namespace against its limit: it has what it may have, and is named for the rest.
+// named checks that the namespace gets what its limit allows, and is reported for the rest.
 func (l *full) named() {
 	l.t.Helper()
 	var r = l.report()
@@ -369,8 +369,8 @@ func (l *full) named() {
 	}
 }
 
-// during changes the canary while something goes on with the namespace big, which is called before each change and says
-// whether it does. Each is in force with one of the next transactions.
+// during changes the canary while something happens in the namespace big. going, called before each change, says
+// whether it still does. Each change must be in force after a few transactions.
 func (l *full) during(what string, goesOn func(i int) bool) {
 	l.t.Helper()
 	var took []time.Duration
@@ -381,7 +381,7 @@ func (l *full) during(what string, goesOn func(i int) bool) {
 		begin := time.Now()
 		for k := l.next(); !l.holds(k); pause() {
 			if time.Since(begin) > *patience {
-				l.t.Fatalf("%s: a change of another namespace is not in force", what)
+				l.t.Fatalf("%s: a change in another namespace is not in force", what)
 			}
 		}
 		took = append(took, time.Since(begin))
@@ -394,7 +394,7 @@ func (l *full) during(what string, goesOn func(i int) bool) {
 	}
 }
 
-// drain returns how many transactions were logged since the last time.
+// drain returns how many transactions were logged since the last call.
 func (l *full) drain() (transactions int) {
 	for {
 		select {
@@ -408,7 +408,7 @@ func (l *full) drain() (transactions int) {
 	}
 }
 
-// unharmed holds the memory of the daemon, and of its table, against the limit.
+// unharmed compares the memory of the daemon and its table with the limit.
 func (l *full) unharmed(limit int64) {
 	l.t.Helper()
 	kills, err := l.group.Kills()
@@ -420,7 +420,7 @@ func (l *full) unharmed(limit int64) {
 	if err := errors.Join(err1, err2); err != nil {
 		l.t.Error(err)
 	}
-	peak, err := l.group.Peak() // before Linux 5.19, version 2 does not say it
+	peak, err := l.group.Peak() // version 2 does not report it before Linux 5.19
 	l.t.Logf("%d MiB, %d of them the kernel's, %d at most, of %d", used>>20, charged>>20, peak>>20, limit>>20)
 	if err == nil && peak >= limit {
 		l.t.Errorf("%d bytes at most, the limit is %d", peak, limit)

@@ -17,11 +17,11 @@ import (
 	"github.com/netpold/netpold/test/harness/train"
 )
 
-// What netpold logs when the kernel could not tell of all changes.
+// What netpold logs when the kernel could not report all changes.
 const unchanged = `msg="the table is unchanged"`
 
-// testFirst takes the table away after each message of the first transaction: netpold says that it is in sync only when
-// it is back.
+// testFirst deletes the table after each message of the first transaction: netpold must not say that it is in sync
+// until the table is back.
 func testFirst(t *testing.T, program string) {
 	netns.Enter(t)
 	p := &trap{t: t}
@@ -31,8 +31,8 @@ func testFirst(t *testing.T, program string) {
 	_, sends := p.clear()
 	d.end(syscall.SIGKILL)
 	d.mustNFT("flush", "ruleset")
-	// Two questions, the table of before deleted, this one built, the handover deleted. Before, netpold tries out the
-	// kernel.
+	// First netpold tries out the kernel. Then come two queries, deleting the previous table, building this one, and
+	// deleting the handover.
 	for n := sends - 5; n < sends; n++ {
 		d = firstDaemon(t, program, p, pause)
 		h := p.hold(n)
@@ -58,8 +58,8 @@ func firstDaemon(t *testing.T, program string, p *trap, idle func()) *daemon {
 	return d
 }
 
-// testLost lets the kernel lose its notifications, by others and by netpold's own large transactions, with and without
-// a table that is taken away, again and again within 30 s.
+// testLost makes the kernel lose notifications, because of others' and netpold's own large transactions, with and
+// without a deleted table, repeatedly within 30 s.
 func testLost(t *testing.T, program string) {
 	p := &trap{t: t}
 	r := newRideUnder(t, program, p, "--own-table=false")
@@ -75,7 +75,7 @@ func testLost(t *testing.T, program string) {
 		r.await(transaction)
 	}
 	if n := r.recoveries("drift"); n != 3 {
-		t.Errorf("%d recoveries, want one for each time that the table was taken away", n)
+		t.Errorf("%d recoveries, want one for each time that the table was deleted", n)
 	}
 	foreign := func() { netns.NFT(t, "", "add table inet stranger; delete table inet stranger") }
 	for n, more := 0, true; more; n++ {
@@ -84,7 +84,7 @@ func testLost(t *testing.T, program string) {
 		r.await(transaction)
 	}
 	if n := r.recoveries("drift"); n != 3 {
-		t.Errorf("%d more recoveries because of tables of others", n-3)
+		t.Errorf("%d more recoveries because of other tables", n-3)
 	}
 	flushed := 0
 	for n, more := 0, true; more; n++ {
@@ -97,15 +97,15 @@ func testLost(t *testing.T, program string) {
 		}
 		r.await(transaction)
 	}
-	t.Logf("%d times, each after another message of a large change, the table was taken away and came back", flushed)
-	if flushed < 3 { // before, in and after it
-		t.Error("that is not all of it")
+	t.Logf("the table was deleted %d times, each after another message of a large change, and came back", flushed)
+	if flushed < 3 { // before, during and after it
+		t.Error("that does not cover the change")
 	}
 	r.train.Unharmed("after all that", func() {})
 	same(t, r.daemon)
 }
 
-// overrun makes the kernel lose notifications for a netpold that is stopped, and then those of last.
+// overrun makes the kernel lose notifications for a stopped netpold, and then calls last.
 func (r *ride) overrun(last func()) {
 	r.t.Helper()
 	r.signal(syscall.SIGSTOP)
@@ -141,7 +141,7 @@ func (r *ride) large(n int, meanwhile func()) (line string, more bool) {
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: large, namespace: shop},
  spec: {podSelector: {matchLabels: {app: bystander}}, ingress: [{from: [%s]}]}}
 `, blocks.String()))
-	for operations := 0; operations < 6000; { // others only delete what was retired
+	for operations := 0; operations < 6000; { // other transactions only delete what was retired
 		line = r.await("operations=")
 		_, after, _ := strings.Cut(line, "operations=")
 		if _, err := fmt.Sscan(after, &operations); err != nil {
@@ -153,18 +153,18 @@ func (r *ride) large(n int, meanwhile func()) (line string, more bool) {
 	if h.called {
 		return line, n < sends
 	}
-	time.Sleep(20 * time.Millisecond) // until a message that is held after all is known
+	time.Sleep(20 * time.Millisecond) // in case a message is held after all
 	h.meanwhile(func() {})
 	return "", n < sends
 }
 
-// A hold is a message that waits for its answer.
+// A hold delays the answer to a message.
 type hold struct {
 	reached, released chan struct{}
 	called            bool
 }
 
-// hold lets the answer to the n-th message that is sent on netlink from now on wait for meanwhile.
+// hold delays the answer to the n-th netlink message from now on until meanwhile.
 func (p *trap) hold(n int) *hold {
 	h := &hold{reached: make(chan struct{}), released: make(chan struct{})}
 	p.set(fault{answers: true, at: func(i int) bool { return i == n }, wait: func() {
@@ -174,14 +174,14 @@ func (p *trap) hold(n int) *hold {
 	return h
 }
 
-// meanwhile calls f if the message waits for its answer, and lets it have that.
+// meanwhile calls f if the message is waiting for its answer, and then releases the answer.
 func (h *hold) meanwhile(f func()) {
 	select {
 	case <-h.reached:
 		h.reached = nil // never again
 		h.called = true
 		f()
-		time.Sleep(20 * time.Millisecond) // so that netpold, which also listens, can be told
+		time.Sleep(20 * time.Millisecond) // so that netpold, which also listens, gets the notification
 		close(h.released)
 	default:
 		pause()

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refused is what netpold logs when the kernel does not take a transaction.
+// refused is what netpold logs when the kernel refuses a transaction.
 const refused = `msg="transaction failed; the last state stays in force, retrying with the whole table"`
 
-// testNetlink lets netlink fail under the real binary.
+// testNetlink makes netlink calls of the real binary fail.
 func testNetlink(t *testing.T, program string) {
 	for _, own := range []string{"--own-table", "--own-table=false"} {
 		t.Run(own, func(t *testing.T) { netlinkFails(t, program, own) })
@@ -50,14 +50,14 @@ func netlinkFails(t *testing.T, program, own string) {
 	same(t, r.daemon)
 }
 
-// outage lets netlink fail until netpold has said so a few times, while policies change.
+// outage makes netlink fail until netpold has logged it a few times, while policies change.
 func (r *ride) outage(p *trap, f fault) {
 	r.t.Helper()
 	p.set(f)
 	for range 3 {
 		r.next()
 		if line := r.await(refused); !strings.Contains(line, f.errno.Error()) && !f.answers {
-			r.t.Errorf("netpold does not say %q: %s", f.errno, line)
+			r.t.Errorf("netpold does not log %q: %s", f.errno, line)
 		}
 	}
 	out, err := r.run(exec.Command(r.program, "status", "-o", "json"))
@@ -76,8 +76,7 @@ func (r *ride) outage(p *trap, f fault) {
 	r.await(again)
 }
 
-// steps lets a change fail, and then the n-th message of the replacement that follows, for each n, until that has no
-// n-th.
+// steps makes a change fail, and then the n-th message of the replacement that follows, for each n that there is.
 func (r *ride) steps(p *trap) {
 	r.t.Helper()
 	for _, f := range []fault{{errno: unix.ENOBUFS}, {errno: unix.ENOBUFS, answers: true}} {

@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/watch/preflight"
 )
 
-// testPort: another process has the port of the endpoints. netpold enforces all the same, says so, and serves them when
-// the port is free.
+// testPort: another process has the port of the endpoints. netpold still enforces, reports it, and serves them once the
+// port is free.
 func testPort(t *testing.T, program string) {
 	netns.Enter(t)
 	l, err := net.Listen("tcp", "127.0.0.1:9911") // on this thread, which is in the namespace
@@ -32,7 +32,7 @@ func testPort(t *testing.T, program string) {
 		})
 	}
 	if !found() {
-		t.Errorf("nobody is told: %+v", d.report().Preflight)
+		t.Errorf("not reported: %+v", d.report().Preflight)
 	}
 	_ = l.Close()
 	d.await(`msg="serving /metrics`)

@@ -27,11 +27,11 @@ const (
 	released = `msg="policy is out of quarantine" policy=tenant/big`
 )
 
-// longest is how many bytes the kernel takes at once while testQuarantine has it short of memory: enough for all but
-// tenant/big.
+// longest is how many bytes the kernel accepts at once while testQuarantine simulates a lack of memory: enough for
+// everything but tenant/big.
 const longest = 100_000
 
-// testQuarantine has the kernel refuse what one policy alone needs, without saying which: while netpold runs, and when
+// testQuarantine makes the kernel refuse what only one policy needs, without saying which: while netpold runs, and when
 // it starts.
 func testQuarantine(t *testing.T, program string) {
 	p := &trap{t: t}
@@ -43,7 +43,7 @@ func testQuarantine(t *testing.T, program string) {
 		r.await(aside)
 		r.await(again)
 		r.quarantined(1)
-		r.next() // what others change is in force
+		r.next() // others' changes are in force
 		r.await(transaction)
 		failed, sends := p.clear()
 		t.Logf("%d of %d messages were refused", failed, sends)
@@ -71,7 +71,7 @@ func testQuarantine(t *testing.T, program string) {
 	})
 }
 
-// quarantined holds the number of quarantined policies against what netpold answers. It is in sync.
+// quarantined checks the number of quarantined policies that netpold reports, and that it is in sync.
 func (r *ride) quarantined(want int) {
 	r.t.Helper()
 	report := r.report()
@@ -90,7 +90,7 @@ func (r *ride) quarantined(want int) {
 	}
 }
 
-// testTold: an Event of the policy says what is quarantined.
+// testTold: an Event of the policy says that it is quarantined.
 func testTold(t *testing.T, program string) {
 	netns.Enter(t)
 	p := &trap{t: t}
@@ -112,7 +112,7 @@ func testTold(t *testing.T, program string) {
 	want := corev1.ObjectReference{
 		APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy", Namespace: "tenant", Name: "big", UID: np.UID,
 	}
-	for deadline := time.Now().Add(*patience); ; pause() { // nodes wait for up to 10 s, each for another time
+	for deadline := time.Now().Add(*patience); ; pause() { // each node waits for a different time, up to 10 s
 		for _, e := range d.server.Written() {
 			if e.Reason == "NetworkPolicyQuarantined" && e.InvolvedObject == want {
 				t.Logf("%s %s: %s", e.Type, e.Reason, e.Message)
@@ -125,7 +125,7 @@ func testTold(t *testing.T, program string) {
 	}
 }
 
-// big is a pod of the node and a policy that lets so many addresses reach it.
+// big is a pod of the node and a policy that allows that many addresses to reach it.
 func big(addresses int) string {
 	var b strings.Builder
 	b.WriteString(`apiVersion: v1

@@ -17,11 +17,11 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// A ride is a daemon whose rules are in force, and the train that passes them while the test waits.
+// A ride is a daemon with rules in force, and the train that passes them while the test waits.
 type ride struct {
 	*daemon
 	train  *train.Train
-	change int // the last that was made
+	change int // number of the last change
 }
 
 func newRide(t *testing.T, program string, flags ...string) *ride {
@@ -41,14 +41,14 @@ func newRideUnder(t *testing.T, program string, p *trap, flags ...string) *ride 
 	return &ride{daemon: d, train: r}
 }
 
-// next changes policies that do not concern the train. The daemon may or may not get to it.
+// next changes policies that do not concern the train. The daemon may or may not notice.
 func (r *ride) next() {
 	r.t.Helper()
 	r.change++
 	r.write("change.yaml", train.Bystanding(r.change))
 }
 
-// testOwned breaks what can be broken while the kernel keeps the table for netpold.
+// testOwned breaks what can be broken while netpold owns the table.
 func testOwned(t *testing.T, program string) {
 	r := newRide(t, program)
 	r.restarts()
@@ -60,7 +60,7 @@ func testOwned(t *testing.T, program string) {
 		r.train.Unharmed("10 times "+change+", owned table", func() {
 			for range 10 {
 				out, err := r.nft(strings.Fields(change)...)
-				if allowed := change == flush; (err == nil) != allowed { // it passes an owned table by
+				if allowed := change == flush; (err == nil) != allowed { // which leaves owned tables alone
 					t.Errorf("nft %s: %v: %s; want it allowed: %t", change, err, out, allowed)
 				}
 			}
@@ -68,7 +68,7 @@ func testOwned(t *testing.T, program string) {
 	}
 }
 
-// owned says whether netpold owns the table, by its own word.
+// owned says whether netpold reports that it owns the table.
 func (r *ride) owned() bool {
 	r.t.Helper()
 	return !slices.ContainsFunc(r.report().Kernel.Lacks, func(l watch.Lack) bool {
@@ -76,7 +76,7 @@ func (r *ride) owned() bool {
 	})
 }
 
-// testShared does the same with a table that others can change, and lets them.
+// testShared does the same with a table that others can change, and changes it.
 func testShared(t *testing.T, program string) {
 	r := newRide(t, program, "--own-table=false")
 	r.restarts()
@@ -98,14 +98,12 @@ const flush = "flush ruleset"
 
 var attacks = []string{flush, "delete table inet netpold"}
 
-// windowRatio is how many times as much may get through until netpold has put the table back as when that is done by
-// hand at once.
+// windowRatio is how many times more may leak until netpold has restored the table than when nft restores it at once.
 const windowRatio = 3
 
-// windows takes the table away, again and again, and counts what gets through until netpold has put it back: that must
-// not be much more than gets through when nft puts it back at once while no netpold runs. How much that is, is the
-// machine's matter. Nothing may be dropped, and nothing may get through when netpold says that the table is in force
-// again.
+// windows repeatedly deletes the table, and counts what leaks until netpold has restored it: that must not be much more
+// than when nft restores it at once, without netpold, which depends on the machine. Nothing may be dropped, and nothing
+// may leak once netpold says that the table is in force again.
 func (r *ride) windows(change string) {
 	saved := filepath.Join(r.t.TempDir(), "saved.nft")
 	if err := os.WriteFile(saved, []byte(listing(r.t, r.daemon)), 0o600); err != nil {
@@ -126,15 +124,15 @@ func (r *ride) windows(change string) {
 	r.t.Logf("%s by another process, table not owned, %d times: %d of %d packets leaked, and by hand %d of %d",
 		change, times, netpold.Leaked, netpold.Probes, control.Leaked, control.Probes)
 	if control.Leaked == 0 {
-		r.t.Errorf("%s: nothing leaks without a table", change)
+		r.t.Errorf("%s: nothing leaked without a table", change)
 	}
 	if netpold.Leaked > windowRatio*control.Leaked {
-		r.t.Errorf("%s: %d packets leaked, %d when the table was put back by hand", change, netpold.Leaked,
+		r.t.Errorf("%s: %d packets leaked, %d when the table was restored by hand", change, netpold.Leaked,
 			control.Leaked)
 	}
 }
 
-// window adds to c what the train sees from a change until repair has put the table back.
+// window adds to c what the train sees from a change until repair has restored the table.
 func (r *ride) window(c *train.Count, change string, repair func()) {
 	r.t.Helper()
 	seen := r.train.During(func() {
@@ -147,7 +145,7 @@ func (r *ride) window(c *train.Count, change string, repair func()) {
 	c.Leaked, c.Probes = c.Leaked+seen.Leaked, c.Probes+seen.Probes
 }
 
-// restarts ends, stops and starts the daemon, and changes policies under it.
+// restarts ends, stops and starts the daemon, and changes policies meanwhile.
 func (r *ride) restarts() {
 	for what, signal := range map[string]os.Signal{"kill -9": syscall.SIGKILL, "SIGTERM": syscall.SIGTERM} {
 		r.train.Unharmed("3 times "+what+" and restart", func() {
@@ -171,7 +169,7 @@ func (r *ride) restarts() {
 // changes makes changes that do not concern the train, one transaction each.
 func (r *ride) changes() {
 	n := 1000
-	if testing.Short() { // as on machines that are emulated
+	if testing.Short() { // as on emulated machines
 		n = 100
 	}
 	r.train.Unharmed(fmt.Sprint(n, " changes"), func() {

@@ -12,8 +12,7 @@ import (
 	"testing"
 )
 
-// testTakeover replaces netpold by another build, whose options make another table of the same policies, and that by
-// the first again.
+// testTakeover replaces netpold with another build, whose options make another table of the same policies, and back.
 func testTakeover(t *testing.T, program string) {
 	other := filepath.Join(t.TempDir(), "netpold")
 	build(t, other, "-ldflags=-s -w")
@@ -22,10 +21,10 @@ func testTakeover(t *testing.T, program string) {
 		version{"another build", other, 87, []string{"--established=recheck", "--deny=reject", "--log-group=87"}})
 }
 
-// lastRelease is the commit of 0.2.0; a tag as soon as there is one.
+// lastRelease is the commit of 0.2.0, until there is a tag.
 const lastRelease = "a783b33"
 
-// testUpgrade replaces the last release by this version, and this version by the last release.
+// testUpgrade replaces the last release with this version, and back.
 func testUpgrade(t *testing.T, program string) {
 	takeTurns(t,
 		version{"this version", program, 86, nil},
@@ -39,7 +38,7 @@ func lastProgram(t *testing.T) string {
 	archive := filepath.Join(dir, "source.tar")
 	out, err := exec.Command("git", "-C", "../..", "archive", "--output="+archive, lastRelease).CombinedOutput()
 	if err != nil {
-		t.Skipf("no commit %s of the last release, as in a shallow clone: %v\n%s", lastRelease, err, out)
+		t.Skipf("the commit %s of the last release is missing, as in a shallow clone: %v\n%s", lastRelease, err, out)
 	}
 	source, program := filepath.Join(dir, "source"), filepath.Join(dir, "netpold")
 	for _, args := range [][]string{
@@ -60,7 +59,7 @@ type version struct {
 	flags         []string
 }
 
-// takeTurns replaces one version by the other, and back, while packets pass.
+// takeTurns replaces one version with the other, and back, while packets pass.
 func takeTurns(t *testing.T, first, second version) {
 	versions := []version{first, second}
 	for name, signal := range map[string]os.Signal{"SIGTERM": syscall.SIGTERM, "kill -9": syscall.SIGKILL} {
@@ -85,7 +84,7 @@ func takeTurns(t *testing.T, first, second version) {
 	}
 }
 
-// tooEarly starts a program while the old one runs, which it may not.
+// tooEarly starts a program while the old one is running; it must refuse.
 func (r *ride) tooEarly(program string) {
 	r.t.Helper()
 	out, err := r.run(exec.Command(program, "run", "--node=node-1", "--log-group=99", "--manifests="+r.folder()))
@@ -94,7 +93,7 @@ func (r *ride) tooEarly(program string) {
 	}
 }
 
-// logGroups returns the nfnetlink_log groups that the table's rules have.
+// logGroups returns the nfnetlink_log groups in the table's rules.
 func logGroups(d *daemon) map[string]bool {
 	d.t.Helper()
 	groups := make(map[string]bool)

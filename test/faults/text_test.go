@@ -16,7 +16,7 @@ import (
 	"github.com/netpold/netpold/test/harness/train"
 )
 
-// testText compares what run wrote over netlink with what render prints and nft loads.
+// testText compares what run writes over netlink with what nft loads from the output of render.
 func testText(t *testing.T, program string) {
 	netns.Enter(t)
 	d := newDaemon(t, program, pause)
@@ -31,8 +31,8 @@ func testText(t *testing.T, program string) {
 	same(t, d)
 }
 
-// same fails the test unless the table of the daemon becomes the one that render prints for its folder: what is retired
-// goes a little later.
+// same fails the test unless the daemon's table becomes the one that render prints for its folder. It waits, because
+// retired chains go a little later.
 func same(t *testing.T, d *daemon) {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "netpold.nft")
@@ -67,15 +67,15 @@ func same(t *testing.T, d *daemon) {
 	}
 }
 
-// isWay says whether a block is a chain that run writes otherwise on a kernel that walks every way through the chains,
-// which render, without a kernel, does not know of: see translate.Options.TwoWays.
+// isWay says whether a block is a chain that run writes differently on kernels that walk every path through the chains.
+// render knows no kernel: see translate.Options.TwoWays.
 func isWay(block string) bool {
 	name, _, _ := strings.Cut(block, " {")
 	return name == "chain forward" || name == "chain forward-ingress" || name == "chain ingress"
 }
 
 // missing returns the sets and chains of one listing that are not in the other. The kernel lists them in the order in
-// which they were added; elements of one set it lists in any.
+// which they were added, and the elements of a set in any order.
 func missing(from, in string) []string {
 	known := make(map[string]bool)
 	for _, b := range blocks(in) {
@@ -103,7 +103,7 @@ func blocks(listing string) []string {
 	return all
 }
 
-// ownership is what nft(8) says of who owns a table.
+// ownership is what nft(8) prints about who owns a table.
 var ownership = regexp.MustCompile(`(?m)^\tflags.*\n| # progname .*$`)
 
 // listing is the table as nft lists it, without counts.

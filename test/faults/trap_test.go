@@ -21,32 +21,32 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// launched names, in the environment of this test binary, the program that it is to become under a filter.
+// launched, in the environment of this test binary, names the program that it should become under a filter.
 const launched = "NETPOLD_FAULTS_LAUNCH"
 
-// hotline is the launcher's end of the socket that takes the listener to the test.
+// hotline is the launcher's end of the socket that passes the listener to the test.
 const hotline = 3
 
-// A trap stops each call by which netpold sends or receives, and lets it go on unless a fault is set: then the call
-// fails where it is on a netfilter netlink socket. The kernel tells of the calls by seccomp's user notification, so it
-// is the real binary, and the real kernel but for the answer.
+// A trap stops each call by which netpold sends or receives, and lets it go on unless a fault is set: then calls on
+// netfilter netlink sockets fail. The kernel reports the calls by seccomp's user notification, so the binary is the
+// real one, and so is the kernel except for the result.
 type trap struct {
 	t *testing.T
 
 	mu      sync.Mutex
 	fault   fault
 	sends   int             // on netlink since the fault was set
-	pending map[string]bool // sockets of which the next answer is lost
+	pending map[string]bool // sockets whose next answer is lost
 	failed  int             // calls
 }
 
-// A fault says which calls on netlink fail, and how. The zero value is none.
+// A fault says which netlink calls fail, and how. The zero value is no fault.
 type fault struct {
 	errno   unix.Errno
-	longer  int              // only what has more bytes fails
-	answers bool             // the kernel does what is sent, and its answer is lost; else the kernel never sees it
-	at      func(n int) bool // whether that happens to the n-th that is sent
-	wait    func()           // in place of failing, the call waits for this
+	longer  int              // only calls with more bytes fail
+	answers bool             // the kernel gets the message, but its answer is lost; otherwise the kernel never gets it
+	at      func(n int) bool // whether the n-th call that sends fails
+	wait    func()           // instead of failing, the call waits for this
 }
 
 // set makes calls fail from now on.
@@ -64,8 +64,8 @@ func (p *trap) clear() (failed, sends int) {
 	return p.failed, p.sends
 }
 
-// launch makes cmd start its program under the trap; the trap works from the start. It returns what is to be called
-// after that.
+// launch makes cmd start its program under the trap, which works from the start. It returns a function to call after
+// cmd has started.
 func (p *trap) launch(cmd *exec.Cmd) (serve func()) {
 	p.t.Helper()
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -86,7 +86,7 @@ func (p *trap) launch(cmd *exec.Cmd) (serve func()) {
 	}
 }
 
-// receiveListener takes the launcher's word: a file descriptor, or the number of an error.
+// receiveListener receives the launcher's message: a file descriptor, or an errno.
 func receiveListener(socket int) (int, error) {
 	word, rights := make([]byte, 4), make([]byte, unix.CmsgSpace(4))
 	n, m, _, _, err := unix.Recvmsg(socket, word, rights, unix.MSG_CMSG_CLOEXEC)
@@ -110,12 +110,12 @@ func receiveListener(socket int) (int, error) {
 	return fds[0], nil
 }
 
-// becomeLaunched is the launcher: it puts itself under the filter, hands over the listener, and becomes the program. It
+// becomeLaunched is the launcher: it installs the filter on itself, passes on the listener, and becomes the program. It
 // does not return.
 func becomeLaunched(program string) {
 	runtime.LockOSThread()
 	unix.CloseOnExec(hotline)
-	// The filter holds for this thread alone, and for what it becomes. Another has to send, or it would wait for
+	// The filter applies only to this thread, and to what it becomes. Another thread has to send, or it would wait for
 	// itself.
 	ready, listener, sent := make(chan struct{}), make(chan uintptr), make(chan error)
 	go func() {
@@ -128,7 +128,7 @@ func becomeLaunched(program string) {
 	if err == nil {
 		listener <- fd
 		if err = <-sent; err == nil {
-			// Go's scheduler sends many signals otherwise, and before Linux 5.19 they interrupt calls.
+			// Otherwise Go's scheduler sends many signals, and before Linux 5.19 they interrupt calls.
 			err = unix.Exec(program, os.Args, append(os.Environ(), "GODEBUG=asyncpreemptoff=1"))
 		}
 	}
@@ -162,7 +162,7 @@ func filter() (uintptr, error) {
 	all := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	var fd uintptr
 	errno := unix.EINVAL
-	// Signals shall not interrupt a call that the test has been told of: only Linux 5.19 can promise that.
+	// Signals must not interrupt a call that was reported to the test, which only Linux 5.19 and later can promise.
 	for _, killable := range []uintptr{unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, 0} {
 		if errno == unix.EINVAL {
 			fd, _, errno = unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
@@ -203,7 +203,7 @@ func (p *trap) serve(listener int) {
 		}
 		var n notification
 		if !ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)) {
-			continue // it was killed meanwhile
+			continue // it has been killed
 		}
 		r := reply{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 		answer := func() { ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) }
@@ -224,7 +224,7 @@ func ioctl(fd int, request uintptr, argument unsafe.Pointer) bool {
 	return errno == 0
 }
 
-// judge says with what a call fails, or 0, and what it waits for.
+// judge returns the errno with which a call fails, or 0, and what it waits for.
 func (p *trap) judge(n notification) (syscall.Errno, func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -252,7 +252,7 @@ func (p *trap) judge(n notification) (syscall.Errno, func()) {
 	return p.fault.errno, p.fault.wait
 }
 
-// netfilterSocket returns what /proc calls a file of a process, if it is a netlink socket of netfilter.
+// netfilterSocket returns the name in /proc of a process's file, if it is a netfilter netlink socket.
 func netfilterSocket(pid uint32, fd uint64) (string, bool) {
 	name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
 	inode, ok := strings.CutPrefix(name, "socket:[")

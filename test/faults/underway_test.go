@@ -24,11 +24,11 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// changes is how often a churn changes the policies. For more: go test ./test/faults -run=TestUnderWay -changes=5000
+// changes is how often a churn changes the policies. To do more: go test ./test/faults -run=TestUnderWay -changes=5000
 var changes = flag.Int("changes", 100, "how often each churn changes the policies while packets are under way")
 
-// TestUnderWay changes policies as fast as it can while packets are under way. What is allowed before and after passes,
-// what is denied before and after does not.
+// TestUnderWay changes policies as fast as it can while packets are in flight. What is allowed before and after must
+// pass, what is denied before and after must not.
 func TestUnderWay(t *testing.T) {
 	p := prober.New(t)
 	conn := connect(t)
@@ -43,7 +43,7 @@ func TestUnderWay(t *testing.T) {
 				case <-time.After(10 * time.Millisecond):
 					// it may have undone the change before, which had not been committed
 				}
-				for range 2 * (i % 10 / 9) { // now and then until what is retired is gone
+				for range 2 * (i % 10 / 9) { // now and then, until retired chains are gone
 					_ = conn.Settle(t.Context())
 				}
 			}
@@ -62,11 +62,11 @@ func TestUnderWay(t *testing.T) {
 	}
 }
 
-// TestUnderWayControl deletes in the transaction that takes away what led there, as netpold once did: a packet is
-// denied now and then.
+// TestUnderWayControl deletes chains in the same transaction as the references to them, as netpold once did: now and
+// then a packet is wrongly denied.
 func TestUnderWayControl(t *testing.T) {
 	if runtime.NumCPU() == 1 {
-		t.Skip("on one CPU no packet is under way while the kernel commits")
+		t.Skip("on one CPU no packet is in flight while the kernel commits")
 	}
 	p := prober.New(t)
 	conn := connect(t)
@@ -88,12 +88,12 @@ func TestUnderWayControl(t *testing.T) {
 		}
 		t.Logf("%s, all at once: %d packets in %d changes: %d denied", name, packets, made, denied)
 		if denied == 0 {
-			t.Errorf("%s: nothing was denied: this test would not see it", name)
+			t.Errorf("%s: nothing was denied, so this test cannot see the fault", name)
 		}
 	}
 }
 
-// commit brings the kernel all at once.
+// commit sends everything to the kernel at once.
 func commit(t *testing.T, conn *kernel.Conn, s *translate.State) {
 	for _, tx := range atOnce(s.Complete()) {
 		if _, err := conn.Apply(t.Context(), tx); err != nil {
@@ -102,7 +102,7 @@ func commit(t *testing.T, conn *kernel.Conn, s *translate.State) {
 	}
 }
 
-// atOnce returns what a table has pending as two transactions: what is new, and all the rest with what is retired.
+// atOnce returns a table's pending changes as two transactions: what is new, and then the rest with what is retired.
 func atOnce(table *nft.Table) []*nft.Transaction {
 	tx := table.Take()
 	table.Reap(table.Retired())
@@ -137,7 +137,7 @@ func connect(t *testing.T) *kernel.Conn {
 	return conn
 }
 
-// tapped is a kernel that tells of each transaction.
+// tapped is a kernel that reports each transaction.
 type tapped struct {
 	*kernel.Conn
 	applied chan struct{}
@@ -152,8 +152,8 @@ func (k tapped) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, err
 	return result, err
 }
 
-// enforce runs a loop on a cluster until stop is closed, and returns when the cluster is in force. Its transactions are
-// told of by a channel, which is closed at its end.
+// enforce runs a loop on a cluster until stop is closed, and returns when the cluster is in force. A channel, closed at
+// the end, reports its transactions.
 func enforce(t *testing.T, conn *kernel.Conn, c *policy.Cluster, stop <-chan struct{}) (*watch.Loop, <-chan struct{}) {
 	t.Helper()
 	state := translate.New(train.Node, translate.Options{})
@@ -179,13 +179,13 @@ type stateEditor struct{ *translate.State }
 
 func (s stateEditor) SetPolicy(np *networkingv1.NetworkPolicy) { _ = s.State.SetPolicy(np) }
 
-// observed is what became of packets.
+// observed is what happened to packets.
 type observed struct {
 	packets, denied, leaked int
 	first                   prober.Probe // that went wrong
 }
 
-// observe sends packets of which both clusters of the churn say the same, while do changes one into the other.
+// observe sends packets that both clusters of the churn treat the same, while do changes one into the other.
 func observe(t *testing.T, p *prober.Prober, c churn, do func(change func(editor))) observed {
 	t.Helper()
 	probes, passes := c.probes()
@@ -211,7 +211,7 @@ func observe(t *testing.T, p *prober.Prober, c churn, do func(change func(editor
 		seen.packets += len(got)
 	}
 	if step(); seen.denied+seen.leaked > 0 || !slices.Contains(passes, true) {
-		t.Fatalf("%s: before anything changes, %d are denied and %d leaked of %d, the first is %s", c.name, seen.denied,
+		t.Fatalf("%s: before any change, %d denied and %d leaked of %d, the first is %s", c.name, seen.denied,
 			seen.leaked, seen.packets, seen.first)
 	}
 	done := make(chan struct{})
@@ -234,7 +234,7 @@ func observe(t *testing.T, p *prober.Prober, c churn, do func(change func(editor
 	}
 }
 
-// probes returns connections of which both clusters say the same, and whether they pass.
+// probes returns connections that both clusters treat the same, and whether they pass.
 func (c churn) probes() (probes []prober.Probe, passes []bool) {
 	a, b := c.cluster(0), c.cluster(1)
 	web := pod("web", "node-1", 1, 1)
@@ -258,7 +258,7 @@ func (c churn) probes() (probes []prober.Probe, passes []bool) {
 	return probes, passes
 }
 
-// allows says whether the policies allow a flow in the directions that are the node's to decide.
+// allows says whether the policies allow a flow in the directions that the node decides.
 func allows(c *policy.Cluster, f policy.Flow) bool {
 	e := c.Explain(f)
 	for _, d := range []policy.Decision{e.Egress, e.Ingress} {

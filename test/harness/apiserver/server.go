@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apiserver stands in for an API server: it streams pods, namespaces and policies, in protobuf and over TLS, as
-// a real one does since Kubernetes 1.32, and takes Events.
+// Package apiserver is a stand-in for an API server: it streams pods, namespaces and policies, in protobuf over TLS, as
+// Kubernetes 1.32 and later do, and accepts Events.
 package apiserver
 
 import (
@@ -23,11 +23,11 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// Objects are what there is when a watch begins. They are made while they are sent, so that a large cluster needs
-// little memory. Nil has none.
+// Objects are the objects when a watch begins. They are made while they are sent, so that a large cluster needs little
+// memory. Nil has none.
 type Objects struct{ Pods, Namespaces, Policies iter.Seq[runtime.Object] }
 
-// Server is a server that runs. Its client is one netpold.
+// Server is a running server for one netpold.
 type Server struct {
 	*httptest.Server
 	pods, namespaces, policies chan watch.Event
@@ -74,7 +74,7 @@ current-context: test
 `, s.URL, name+".pem"), 0o600)
 }
 
-// Send tells of an object that was added, modified or deleted since. The object is the server's from then on.
+// Send reports an object that was added, modified or deleted. The server owns the object from then on.
 func (s *Server) Send(what watch.EventType, o runtime.Object) {
 	to := s.pods
 	switch o.(type) {
@@ -86,7 +86,7 @@ func (s *Server) Send(what watch.EventType, o runtime.Object) {
 	to <- watch.Event{Type: what, Object: o}
 }
 
-// Written returns the Events that were made so far.
+// Written returns the Events that clients have created so far.
 func (s *Server) Written() []*corev1.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// stream answers a watch that begins with all there is.
+// stream answers a watch that begins with all objects.
 func stream(objects iter.Seq[runtime.Object], events <-chan watch.Event) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if q := r.URL.Query(); q.Get("watch") == "" || q.Get("sendInitialEvents") != "true" ||
@@ -53,7 +53,7 @@ func stream(objects iter.Seq[runtime.Object], events <-chan watch.Event) http.Ha
 	}
 }
 
-// serializer writes and reads objects that say what they are.
+// serializer writes and reads objects with their kind.
 func serializer() *protobuf.Serializer { return protobuf.NewSerializer(scheme.Scheme, scheme.Scheme) }
 
 // eventWriter writes watch events as frames of protobuf.
@@ -95,7 +95,7 @@ func (w *eventWriter) flush() error {
 	return err
 }
 
-// create takes an Event.
+// create accepts an Event.
 func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 	e := new(corev1.Event)
 	data, err := io.ReadAll(r.Body)
@@ -103,7 +103,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 		_, _, err = serializer().Decode(data, nil, e)
 	}
 	if err != nil || e.Namespace != r.PathValue("namespace") {
-		http.Error(w, "this is no Event of the namespace", http.StatusBadRequest)
+		http.Error(w, "not an Event of this namespace", http.StatusBadRequest)
 		return
 	}
 	s.mu.Lock()

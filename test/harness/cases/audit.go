@@ -8,7 +8,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// WouldDeny says in which directions audited policies would deny a packet that goes a way through a table.
+// WouldDeny says in which directions audited policies would deny a packet on its way through a table.
 func WouldDeny(t trace.Trail) (would [2]bool) {
 	for _, step := range t.Steps {
 		for _, d := range policy.Directions() {

@@ -39,14 +39,14 @@ type Case struct {
 	Options translate.Options
 	Cluster *policy.Cluster
 	Flows   []Flow
-	Table   string   // as the file has it
-	Errors  []string // as the file has them
+	Table   string   // as in the file
+	Errors  []string // as in the file
 
 	readErrors []error // of the manifests
 	archive    *txtar.Archive
 }
 
-// Load reads all cases of a folder, in the order of their names.
+// Load reads all cases in a folder, ordered by name.
 func Load(dir string) ([]*Case, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
 	if err != nil {
@@ -70,7 +70,7 @@ func Load(dir string) ([]*Case, error) {
 	return all, nil
 }
 
-// Parse reads the case that a file holds. Errors begin with file:line.
+// Parse parses the case in a file. Errors begin with file:line.
 func Parse(file string, data []byte) (*Case, error) {
 	c := &Case{
 		Name:    strings.TrimSuffix(filepath.Base(file), ".txtar"),
@@ -108,7 +108,7 @@ func Parse(file string, data []byte) (*Case, error) {
 	return c, c.parseFlows(data)
 }
 
-// parseHeader reads what stands before the first section.
+// parseHeader parses the lines before the first section.
 func (c *Case) parseHeader() error {
 	number := 0
 	var prose []string
@@ -139,7 +139,7 @@ func (c *Case) parseHeader() error {
 	return nil
 }
 
-// parseFlags reads flags of `netpold render`.
+// parseFlags parses flags of `netpold render`.
 func (c *Case) parseFlags(text string) error {
 	for flag := range strings.FieldsSeq(text) {
 		switch flag {
@@ -163,7 +163,7 @@ func (c *Case) parseFlags(text string) error {
 	return nil
 }
 
-// parseGuard reads a flag that says which addresses, or links, are for pods.
+// parseGuard parses a flag that says which addresses or links belong to pods.
 func (c *Case) parseGuard(flag string) error {
 	name, values, _ := strings.Cut(flag, "=")
 	for value := range strings.SplitSeq(values, ",") {
@@ -183,7 +183,7 @@ func (c *Case) parseGuard(flag string) error {
 	return nil
 }
 
-// firstNode returns the node of the pod that the file has first.
+// firstNode returns the node of the first pod in the file.
 func (c *Case) firstNode() string {
 	_, after, _ := strings.Cut(string(c.section(clusterSection)), "nodeName:")
 	after, _, _ = strings.Cut(after, "\n")
@@ -210,10 +210,10 @@ func (c *Case) Nodes() []string {
 	return slices.DeleteFunc(slices.Compact(nodes), func(node string) bool { return node == "" })
 }
 
-// State returns the state of one node that the cluster implies, and what `netpold render` reports.
+// State returns one node's state of the cluster, and what `netpold render` reports.
 func (c *Case) State(node string) (*translate.State, []string) {
 	options := c.Options
-	if node != c.Node { // whose guard it is
+	if node != c.Node { // the guard is only its
 		options.Guard.UnknownPods = guard.Allow
 	}
 	s := translate.New(node, options)
@@ -224,7 +224,7 @@ func (c *Case) State(node string) (*translate.State, []string) {
 	return s, text
 }
 
-// Format returns the case's file with other content of the sections that are not written by hand.
+// Format returns the case's file with new content in the generated sections.
 func (c *Case) Format(table string, errs []string) []byte {
 	a := &txtar.Archive{Comment: c.archive.Comment}
 	for _, f := range c.archive.Files {

@@ -33,7 +33,7 @@ items:
 -- flows --
 `
 
-// TestFlows reads flows in each form.
+// TestFlows parses flows of each form.
 func TestFlows(t *testing.T) {
 	for line, want := range map[string]string{
 		"allow shop/four -> shop/web:80/tcp # why": "true 10.0.0.2 -> 10.0.0.1 tcp/80",
@@ -65,7 +65,7 @@ func TestFlows(t *testing.T) {
 	}
 }
 
-// TestRefusal holds that what does not parse is refused, with file and line.
+// TestRefusal: what does not parse is refused, with file and line.
 func TestRefusal(t *testing.T) {
 	for _, line := range []string{
 		"permit shop/four -> shop/web:80/tcp", "allow shop/four shop/web:80/tcp", "allow shop/four -> shop/web",
@@ -91,7 +91,7 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// TestCase reads the rest of a file, and writes it again.
+// TestCase parses the rest of a file, and formats it again.
 func TestCase(t *testing.T) {
 	c, err := cases.Parse("dir/name.txtar", []byte(sample+"allow shop/four -> shop/web:80/tcp\n"))
 	if err != nil {
@@ -116,7 +116,7 @@ func TestCase(t *testing.T) {
 	}
 }
 
-// TestKept reads what the random tests keep.
+// TestKept parses the files that the random tests keep.
 func TestKept(t *testing.T) {
 	for seed := range uint64(400) {
 		r := random.Source(seed)
@@ -131,7 +131,7 @@ func TestKept(t *testing.T) {
 			continue
 		}
 		if f.Proto == nft.ICMP && f.Dst.Is6() || f.Proto == nft.ICMPv6 && f.Dst.Is4() {
-			f.ICMPType = 0 // lost, to a protocol that has no types in this family
+			f.ICMPType = 0 // lost, as the protocol has no types in this family
 		}
 		f.In, f.Out = prober.InName, prober.OutName
 		if c.Flows[0].Flow != f || len(c.Flows) != 1 {

@@ -19,14 +19,14 @@
 //	-- table.nft --
 //	what `netpold render` prints
 //
-// Node is that of the first pod and flags are those of `netpold render`, where they are not given. Errors and table.nft
-// are written by
+// Without a node line, it is the first pod's node; without a flags line, the flags are the defaults of `netpold
+// render`. Errors and table.nft are written by
 //
 //	go test ./translate -run Golden -update
 //
-// and the rest by hand. A flow is the first packet of a connection as the node forwards it: after the address of a
-// Service has become that of a pod. Its verdict is that of the whole cluster, the nodes of both ends taken together. An
-// end is one of
+// and the rest by hand. A flow is the first packet of a connection as the node forwards it, after a Service's address
+// has been replaced with a pod's. Its verdict is that of the whole cluster: the nodes of both ends together. An end is
+// one of
 //
 //	shop/web            a pod, in each family that both ends have; shop/web[4] and shop/web[6] in one of them
 //	10.1.2.3            an address; an IPv6 address stands in brackets

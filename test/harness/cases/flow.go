@@ -18,7 +18,7 @@ import (
 
 // Flow is an expectation: a flow of one family, and whether the cluster's policies allow it.
 type Flow struct {
-	policy.Flow        // from the node the address is not valid; to the node it is that of a prober's node
+	policy.Flow        // from the node: the source is not valid; to it: the destination is a prober's node
 	Allow       bool   // the expected verdict
 	Audit       bool   // allowed, and audited policies would deny it
 	Where       string // file:line
@@ -28,11 +28,11 @@ type Flow struct {
 // String returns where the flow is in the file, and what it says.
 func (f Flow) String() string { return fmt.Sprintf("%s: %s (%s)", f.Where, f.Text, f.Flow) }
 
-// FromNode says whether the flow is from the node to a pod of its own. It meets no base chain: only a kernel can tell
-// what becomes of it.
+// FromNode says whether the flow is from the node to one of its own pods. It meets no base chain, so only a kernel can
+// decide it.
 func (f Flow) FromNode() bool { return !f.Src.IsValid() }
 
-// lines yields the lines of a section without their ends.
+// lines yields the lines of a section without line ends.
 func lines(data []byte) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for line := range strings.Lines(string(data)) {
@@ -43,7 +43,7 @@ func lines(data []byte) iter.Seq[string] {
 	}
 }
 
-// parseFlows reads the flows; data is the whole file, for the numbers of the lines.
+// parseFlows parses the flows; data is the whole file, for line numbers.
 func (c *Case) parseFlows(data []byte) error {
 	before, _, found := strings.Cut("\n"+string(data), "\n-- "+flowsSection+" --")
 	if !found {
@@ -72,7 +72,7 @@ func (c *Case) parseFlows(data []byte) error {
 	return nil
 }
 
-// parseFlow reads one line.
+// parseFlow parses one line.
 func (c *Case) parseFlow(text string) ([]Flow, error) {
 	fields := strings.Fields(text)
 	if len(fields) != 4 || fields[2] != "->" || !slices.Contains([]string{"allow", "deny", "audit"}, fields[0]) {
@@ -113,13 +113,13 @@ func (c *Case) parseFlow(text string) ([]Flow, error) {
 	return flows, nil
 }
 
-// nodeAddr returns the address at which a pod asks its node.
+// nodeAddr returns the address at which a pod reaches its node.
 func nodeAddr(f nft.Family) netip.Addr {
 	v4, v6 := prober.NodeAddr()
 	return map[nft.Family]netip.Addr{nft.IPv4: v4, nft.IPv6: v6}[f]
 }
 
-// end returns the address of one end of a flow in each family that it has; that of a node is not valid.
+// end returns the address of one end of a flow in each of its families; a node's is not valid.
 func (c *Case) end(text string) (map[nft.Family]netip.Addr, error) {
 	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
 		return map[nft.Family]netip.Addr{nft.FamilyOf(a): a}, nil
@@ -159,7 +159,7 @@ func (c *Case) pod(name string) ([]netip.Addr, bool) {
 	return nil, false
 }
 
-// ask reads what the destination is asked for.
+// ask parses the service that the flow asks for.
 func (f *Flow) ask(service string, family nft.Family) error {
 	ping := map[nft.Family][2]uint8{nft.IPv4: {nft.ICMP, 8}, nft.IPv6: {nft.ICMPv6, 128}}[family]
 	if service == "icmp" {

@@ -22,7 +22,7 @@ type Group struct {
 // roots are where the memory controllers usually are.
 func roots() [2]string { return [2]string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} }
 
-// New makes a memory cgroup without processes. It takes root, and a memory controller.
+// New makes an empty memory cgroup. It needs root and a memory controller.
 func New() (*Group, error) {
 	var reasons error
 	for _, root := range roots() {
@@ -50,13 +50,13 @@ func Open(folder string) (*Group, error) {
 	return g, err
 }
 
-// Remove removes the cgroup, in which no process is any more.
+// Remove removes the cgroup, which must have no processes left.
 func (g *Group) Remove() error { return os.Remove(g.Folder) }
 
 // Enter moves this process into the cgroup.
 func (g *Group) Enter() error { return g.write("cgroup.procs", strconv.Itoa(os.Getpid())) }
 
-// Launch makes a command that was not started start in the cgroup.
+// Launch makes a command that is not started yet start in the cgroup.
 func (g *Group) Launch(cmd *exec.Cmd) error {
 	shell, err := exec.LookPath("sh")
 	if err != nil {
