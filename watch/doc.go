@@ -82,7 +82,7 @@
 //	     | log prefix "the chain's name"         | count in the pod's element, or in the rule; drop
 //	     v                                       v
 //	nft/nflog/reader.go, message.go, decode.go   nft/kernel/read.go  Reader.Elements, and
-//	     | datagrams of up to 100 packets        nft/kernel/readrule.go  Reader.ChainCount: when
+//	     | datagrams of up to 100 packets        nft/kernel/read.go      Reader.ChainCount: when
 //	     v                                       | /metrics is asked for; commit.go tells what
 //	cmd/netpold/nflog.go                         v transactions delete
 //	     | a drops.Packet                        denied/denied.go  Counter.Read: each packet once

@@ -41,10 +41,11 @@ func (c *Conn) commit(e *message.Encoder) (nft.Result, error) {
 // verdict gathers the kernel's answers to a batch.
 type verdict struct {
 	encoder   *message.Encoder
-	refused   *Error
-	named     nft.Refused // refusals of objects
-	failure   unix.Errno  // of the whole batch
+	named     nft.Refused // refusals that say something about objects
+	first     error       // the first refusal of an operation
+	others    int         // operations refused after it
 	lastOp    int         // the last refused one
+	failure   unix.Errno  // of the whole batch
 	confirmed bool
 	lost      bool
 
@@ -98,14 +99,18 @@ func (v *verdict) echo(body []byte) {
 
 // refuse takes the refusal of a message. offset is where in the message the fault is; 0 if not known.
 func (v *verdict) refuse(m message.Message, errno unix.Errno, offset int) {
+	op, element := v.encoder.Tx.Ops[m.Op], v.encoder.ElementOf(m, offset)
 	if cause, tells := causeOf(errno); tells {
-		v.named.Add(v.encoder.Tx.Ops[m.Op], v.encoder.ElementOf(m, offset), cause, errno)
+		v.named.Add(op, element, cause, errno)
 	}
 	switch {
-	case v.refused == nil:
-		v.refused = &Error{Object: v.encoder.Object(m, offset), Errno: errno}
+	case v.first == nil:
+		v.first = fmt.Errorf("%s: %w", v.encoder.Object(op, element), errno)
+		if errno == unix.EPERM { // a lack of privileges would refuse the whole batch, not an operation
+			v.first = fmt.Errorf("%w (%w)", v.first, ErrOwned)
+		}
 	case v.lastOp != m.Op:
-		v.refused.Others++
+		v.others++
 	}
 	v.lastOp = m.Op
 }
@@ -118,10 +123,15 @@ func (v *verdict) err() error {
 			"namespace)", v.failure)
 	case v.failure != 0:
 		return refusal(fmt.Errorf("commit to nf_tables: %w", v.failure))
-	case v.refused != nil && len(v.named.Refusals) > 0:
-		return &nft.Refused{Refusals: v.named.Refusals, Err: v.refused}
-	case v.refused != nil:
-		return v.refused
+	case v.first != nil:
+		err := v.first
+		if v.others > 0 {
+			err = fmt.Errorf("%w, and %d more operations refused", err, v.others)
+		}
+		if len(v.named.Refusals) > 0 {
+			return &nft.Refused{Refusals: v.named.Refusals, Err: err}
+		}
+		return err
 	case v.lost || !v.confirmed:
 		return ErrStateUnknown
 	}

@@ -4,7 +4,6 @@ package kernel
 
 import (
 	"errors"
-	"fmt"
 
 	"golang.org/x/sys/unix"
 
@@ -24,39 +23,6 @@ var (
 	// the Linux version that has it.
 	ErrNotSupported = errors.New("not supported by this kernel")
 )
-
-// Error is the kernel's refusal of a transaction. The kernel has changed nothing. It is the Err of an [*nft.Refused],
-// unless it is not about the transaction's content, for example if another process owns the table.
-type Error struct {
-	// Object is what was refused: the operation as [nft.Op.Describe] names it or, where the kernel says which of many
-	// elements is to blame, that element's command as nft(8) writes it.
-	Object string
-
-	// Errno is the kernel's reason. ENOENT: a referenced object is missing. EEXIST: an element or set exists already,
-	// or an interval overlaps another. EBUSY: a deleted object is still referenced. EPERM: see ErrOwned.
-	Errno unix.Errno
-
-	// Others is the number of further operations of the transaction that were refused.
-	Others int
-}
-
-// Error returns the refusal in one line.
-func (e *Error) Error() string {
-	text := fmt.Sprintf("%s: %s", e.Object, e.Errno.Error())
-	if errors.Is(e, ErrOwned) {
-		text += " (" + ErrOwned.Error() + ")"
-	}
-	if e.Others > 0 {
-		text += fmt.Sprintf(", and %d more operations refused", e.Others)
-	}
-	return text
-}
-
-// Unwrap returns the Errno.
-func (e *Error) Unwrap() error { return e.Errno }
-
-// Is treats EPERM as ErrOwned: a lack of privileges would refuse the whole batch, not an operation, see [Conn.Apply].
-func (e *Error) Is(target error) bool { return target == ErrOwned && e.Errno == unix.EPERM }
 
 // causeOf returns what an errno says about the objects of a transaction, and false if it says nothing about them: the
 // same transaction may succeed later.

@@ -89,8 +89,7 @@ func ReadLock(ctx context.Context, name string) (Lock, error) {
 	}
 	defer r.Close() //nolint:errcheck // only read from
 	var l Lock
-	request := r.request(unix.NFT_MSG_GETTABLE, 0, func(b *message.Batch) { b.Str(unix.NFTA_TABLE_NAME, name) })
-	err = r.exchange(ctx, request, func(attrs []byte) {
+	err = r.exchange(ctx, query{typ: unix.NFT_MSG_GETTABLE, table: name}, func(attrs []byte) {
 		l.Comment = message.CommentOf(message.Attribute(attrs, message.TableUserData))
 		l.Held = message.Attribute(attrs, message.TableOwnerPort) != nil
 		l.handle = append(l.handle, message.Attribute(attrs, message.TableHandle)...)

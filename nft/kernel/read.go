@@ -3,10 +3,11 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -19,10 +20,8 @@ import (
 // Reader reads from nf_tables on its own socket. One caller reads at a time; others wait for their turn until their
 // context ends. Reads do not wait for transactions, nor transactions for reads: the kernel answers during commits.
 type Reader struct {
-	conn     *netlink.Conn
-	turn     chan struct{} // capacity 1: full during an exchange; guards the fields below
-	requests int           // sent so far
-	left     bool          // part of the last reply may be unread
+	conn *netlink.Conn
+	turn chan struct{} // capacity 1: full during an exchange
 }
 
 // OpenReader opens a reader, in the network namespace of the calling thread.
@@ -51,11 +50,7 @@ func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType)
 	}
 	err := read(ctx, func() error {
 		d := message.Elements{Type: t}
-		request := r.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *message.Batch) {
-			b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-			b.Str(unix.NFTA_SET_ELEM_LIST_SET, set)
-		})
-		if err := r.exchange(ctx, request, d.Message); err != nil {
+		if err := r.exchange(ctx, elementsOf(table, set), d.Message); err != nil {
 			return err
 		}
 		found = d.Finish()
@@ -70,13 +65,134 @@ func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType)
 	return found, nil
 }
 
+// Element returns the element of a set that a lookup of k finds: k itself or, among intervals, the one around its first
+// address or port; [fs.ErrNotExist] if there is none. Its cost does not depend on the size of the set.
+func (r *Reader) Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error) {
+	q := elementQuery{r, table, s}
+	key, err := message.AppendKey(nil, s.Type, &k)
+	if err != nil {
+		return nft.Counted{}, err
+	}
+	var found nft.Counted
+	err = r.consistently(ctx, func() error {
+		d, err := q.ask(ctx, message.Element{Key: key})
+		if err != nil {
+			return err
+		}
+		if len(d.Found) != 1 {
+			return ErrTorn
+		}
+		if s.Type.Interval() {
+			if d.Ends, err = q.end(ctx, d.Found[0].Key); err != nil {
+				return err
+			}
+		}
+		found = d.Finish()[0]
+		return nil
+	})
+	if err != nil {
+		return nft.Counted{}, fmt.Errorf("read an element of set %s: %w", s.Name, err)
+	}
+	return found, nil
+}
+
+// elementQuery gets single elements of a set.
+type elementQuery struct {
+	reader *Reader
+	table  string
+	set    *nft.Set
+}
+
+// ask returns the element that the kernel finds for a key: for an interval its start or, with that flag, its end.
+func (q elementQuery) ask(ctx context.Context, el message.Element) (*message.Elements, error) {
+	d := &message.Elements{Type: q.set.Type}
+	return d, q.reader.exchange(ctx, query{
+		typ:     unix.NFT_MSG_GETSETELEM,
+		flags:   netlink.Acknowledge, // because Linux 6.18 does not answer at all about a missing end
+		table:   q.table,
+		name:    q.set.Name,
+		element: &el,
+	}, d.Message)
+}
+
+// end returns the end of the interval that starts at a key; one up to the top has none. Kernel versions answer
+// differently when asked for the end at an address where an interval starts or ends, so the query is for the address
+// after the start, if the interval has it.
+func (q elementQuery) end(ctx context.Context, start nft.Key) ([]nft.Key, error) {
+	start.To, start.Last = start.Addr, start.Port
+	behind, err := message.AppendEnd(nil, q.set.Type, &start)
+	if err != nil || len(behind) == 0 {
+		return nil, err
+	}
+	d, err := q.ask(ctx, message.Element{Key: behind})
+	switch {
+	case errors.Is(err, unix.ENOENT),
+		err == nil && len(d.Found) == 1 && (d.Found[0].Addr != start.Addr || d.Found[0].Port != start.Port):
+		return []nft.Key{d.Key(behind)}, nil // nothing, or another interval
+	case err != nil:
+		return nil, err
+	}
+	d, err = q.ask(ctx, message.Element{Key: behind, Flags: unix.NFT_SET_ELEM_INTERVAL_END})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	return d.Ends, err
+}
+
+// Rules returns the kernel's rules of a chain in order, each compared with want's rule at its place. A missing chain
+// has none.
+func (r *Reader) Rules(ctx context.Context, table string, want *nft.Chain) ([]nft.HeldRule, error) {
+	var found []nft.HeldRule
+	elements := func(set string) (texts []string, err error) {
+		err = r.exchange(ctx, elementsOf(table, set), func(attrs []byte) {
+			texts = append(texts, message.ElementTexts(attrs)...)
+		})
+		return texts, err
+	}
+	err := r.consistently(ctx, func() error {
+		var lists [][]byte // of expressions
+		found = nil
+		err := r.exchange(ctx, rulesOf(table, want.Name), func(attrs []byte) {
+			if message.Attribute(attrs, unix.NFTA_RULE_CHAIN).Text() == want.Name {
+				found = append(found, nft.HeldRule{Handle: message.Attribute(attrs, unix.NFTA_RULE_HANDLE).Uint64()})
+				lists = append(lists, bytes.Clone(message.Attribute(attrs, unix.NFTA_RULE_EXPRESSIONS)))
+			}
+		})
+		for i := 0; i < min(len(lists), len(want.Rules)) && err == nil; i++ {
+			found[i].Same, err = message.SameRule(lists[i], &want.Rules[i], elements)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read chain %s: %w", want.Name, err)
+	}
+	return found, nil
+}
+
+// ChainCount returns the sum of a chain's rule counters, in packets; [fs.ErrNotExist] if there is no such chain, or no
+// rule in it.
+func (r *Reader) ChainCount(ctx context.Context, table, chain string) (uint64, error) {
+	var sum uint64
+	found := false
+	err := r.exchange(ctx, rulesOf(table, chain), func(attrs []byte) {
+		if message.Attribute(attrs, unix.NFTA_RULE_CHAIN).Text() == chain {
+			sum += message.RuleCount(message.Attribute(attrs, unix.NFTA_RULE_EXPRESSIONS))
+			found = true
+		}
+	})
+	if err == nil && !found {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the counters of chain %s: %w", chain, err)
+	}
+	return sum, nil
+}
+
 // Hooked says whether a table has a chain of that name; for a base chain, that means packets meet it.
 func (r *Reader) Hooked(ctx context.Context, table, chain string) (bool, error) {
-	request := r.request(unix.NFT_MSG_GETCHAIN, 0, func(b *message.Batch) {
-		b.Str(unix.NFTA_CHAIN_TABLE, table)
-		b.Str(unix.NFTA_CHAIN_NAME, chain)
-	})
-	err := r.exchange(ctx, request, func([]byte) {})
+	q := query{typ: unix.NFT_MSG_GETCHAIN, table: table, name: chain}
+	err := r.exchange(ctx, q, func([]byte) {})
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
@@ -92,8 +208,7 @@ func (r *Reader) InForce(ctx context.Context, table string) (bool, error) {
 	hooked := false
 	err := r.consistently(ctx, func() error {
 		hooked = false
-		request := r.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*message.Batch) {})
-		return r.exchange(ctx, request, func(attrs []byte) {
+		return r.exchange(ctx, everyChain(), func(attrs []byte) {
 			ours := message.Attribute(attrs, unix.NFTA_CHAIN_TABLE).Text() == table
 			hooked = hooked || ours && message.Attribute(attrs, unix.NFTA_CHAIN_HOOK) != nil
 		})
@@ -176,26 +291,47 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// generation is Generation without waiting for a turn.
+// generation is Generation without a word about what failed.
 func (r *Reader) generation(ctx context.Context) (uint32, error) {
 	var id uint32
-	request := r.request(unix.NFT_MSG_GETGEN, 0, func(*message.Batch) {})
-	err := r.exchange(ctx, request, func(attrs []byte) {
+	err := r.exchange(ctx, query{typ: unix.NFT_MSG_GETGEN}, func(attrs []byte) {
 		id = message.Attribute(attrs, unix.NFTA_GEN_ID).Uint32()
 	})
 	return id, err
 }
 
-// request returns a message that asks for something.
-func (r *Reader) request(typ, flags uint16, attrs func(*message.Batch)) *message.Batch {
-	var b message.Batch
-	b.Command(message.Message{}, typ, flags, func() { attrs(&b) })
-	return &b
+// query asks for an object of a table or, with [netlink.Dump], for all of its kind.
+type query struct {
+	typ         uint16
+	flags       netlink.HeaderFlags
+	table, name string           // name is that of a chain or set
+	element     *message.Element // of the set
 }
 
-// exchange sends a request and calls each with the attributes of each message of the reply. If a reply is abandoned,
-// its rest is still read, so that it does not precede the next one.
-func (r *Reader) exchange(ctx context.Context, request *message.Batch, each func(attrs []byte)) error {
+func elementsOf(table, set string) query {
+	return query{typ: unix.NFT_MSG_GETSETELEM, flags: netlink.Dump, table: table, name: set}
+}
+
+func rulesOf(table, chain string) query {
+	return query{typ: unix.NFT_MSG_GETRULE, flags: netlink.Dump, table: table, name: chain}
+}
+
+// everyChain asks for the chains of all tables: the kernel knows no other dump of chains.
+func everyChain() query { return query{typ: unix.NFT_MSG_GETCHAIN, flags: netlink.Dump} }
+
+// message returns the query as a message to which the library gives a sequence number.
+func (q query) message() netlink.Message {
+	b := message.Batch{Buf: []byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}}
+	b.Names(q.typ, q.table, q.name)
+	if q.element != nil {
+		b.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() { b.Element(*q.element, func() {}) })
+	}
+	typ := netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | q.typ)
+	return netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request | q.flags}, Data: b.Buf}
+}
+
+// exchange asks a query and calls each with the attributes of each message of the reply.
+func (r *Reader) exchange(ctx context.Context, q query, each func(attrs []byte)) error {
 	select {
 	case r.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -205,77 +341,30 @@ func (r *Reader) exchange(ctx context.Context, request *message.Batch, each func
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := r.drain(); err != nil {
-		return err
-	}
-	r.left = true
-	sent, err := r.send(request)
+	question, err := r.conn.Send(q.message())
 	if err != nil {
 		return err
 	}
-	r.requests++
-	err = r.receive(ctx, sent.Flags, each)
-	r.left = lost(err)
-	return err
-}
-
-// send sends a request with the connection's next sequence number, and returns its header.
-func (r *Reader) send(request *message.Batch) (netlink.Header, error) {
-	var m netlink.Message
-	if err := m.UnmarshalBinary(request.Buf); err != nil {
-		return netlink.Header{}, err
-	}
-	m.Header.Sequence = 0
-	sent, err := r.conn.Send(m)
-	return sent.Header, err
-}
-
-// receive reads the reply to a request with these flags.
-func (r *Reader) receive(ctx context.Context, flags netlink.HeaderFlags, each func(attrs []byte)) error {
-	for done := false; !done; { // never blocks: the kernel answers inside the calls
-		done = flags&netlink.Acknowledge == 0 // otherwise the end comes in a datagram of its own
+	for answered := false; !answered; { // never blocks: the kernel answers inside the calls
+		answered = q.flags&netlink.Dump != 0 // which the library reads to its end, even if it is given up here
 		for answer, err := range r.conn.ReceiveIter() {
 			const generic = message.HeaderLen - unix.NLMSG_HDRLEN // length of nfgenmsg
 			var refused *netlink.OpError
 			switch {
-			case errors.As(err, &refused) && !lost(err):
+			case errors.As(err, &refused):
 				return refused.Err
 			case err != nil:
 				return err
-			case answer.Header.Type == netlink.Error:
-				done = true
+			case answer.Header.Sequence != question.Header.Sequence: // left by an exchange that failed
+				continue
 			case ctx.Err() != nil && answer.Header.Flags&netlink.Multi != 0:
 				return ctx.Err()
+			case answer.Header.Type == netlink.Error: // an acknowledgement
 			case len(answer.Data) >= generic:
 				each(answer.Data[generic:])
 			}
+			answered = answered || q.flags&netlink.Acknowledge == 0 || answer.Header.Type == netlink.Error
 		}
 	}
 	return nil
-}
-
-// drain reads the rest of a reply after a call has failed: everything before the answer to a request of its own.
-func (r *Reader) drain() error {
-	if !r.left {
-		return nil
-	}
-	question, err := r.send(r.request(unix.NFT_MSG_GETGEN, 0, func(*message.Batch) {}))
-	if err != nil {
-		return err
-	}
-	for r.left {
-		for answer, err := range r.conn.ReceiveIter() {
-			if lost(err) {
-				return err
-			}
-			r.left = r.left && answer.Header.Sequence != question.Sequence
-		}
-	}
-	return nil
-}
-
-// lost says whether an error comes from a system call rather than from the kernel's answer.
-func lost(err error) bool {
-	var call *os.SyscallError
-	return err != nil && (errors.As(err, &call) || !errors.As(err, new(unix.Errno)))
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/netpold/netpold/nft"
@@ -22,8 +23,7 @@ func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 		if shape.Owned, err = c.owns(ctx, table); err != nil || shape.Owned {
 			return err
 		}
-		every := c.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, func(*message.Batch) {})
-		err = c.exchange(ctx, every, func(attrs []byte) {
+		err = c.exchange(ctx, everyChain(), func(attrs []byte) {
 			if message.Attribute(attrs, unix.NFTA_CHAIN_TABLE).Text() == table {
 				name := message.Attribute(attrs, unix.NFTA_CHAIN_NAME).Text()
 				shape.Chains[name] = int(message.Attribute(attrs, unix.NFTA_CHAIN_USE).Uint32())
@@ -32,8 +32,8 @@ func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 		if err != nil {
 			return err
 		}
-		named := func(b *message.Batch) { b.Str(unix.NFTA_SET_TABLE, table) }
-		return c.exchange(ctx, c.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, named), func(attrs []byte) {
+		sets := query{typ: unix.NFT_MSG_GETSET, flags: netlink.Dump, table: table}
+		return c.exchange(ctx, sets, func(attrs []byte) {
 			if name, elements := setSize(attrs); name != "" {
 				shape.Sets[name] = elements
 			}
@@ -48,8 +48,7 @@ func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 // owns says whether this connection owns a table.
 func (c *Conn) owns(ctx context.Context, table string) (bool, error) {
 	owns := false
-	named := func(b *message.Batch) { b.Str(unix.NFTA_TABLE_NAME, table) }
-	err := c.exchange(ctx, c.request(unix.NFT_MSG_GETTABLE, 0, named), func(attrs []byte) {
+	err := c.exchange(ctx, query{typ: unix.NFT_MSG_GETTABLE, table: table}, func(attrs []byte) {
 		owner := message.Attribute(attrs, message.TableOwnerPort)
 		owns = owner != nil && owner.Uint32() == c.port
 	})

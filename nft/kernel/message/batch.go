@@ -63,6 +63,22 @@ func (b *Batch) Command(m Message, typ, flags uint16, body func()) {
 	b.finish(m)
 }
 
+// Names appends the names of a table and of a chain or set in it, those of them that are not "", to a message of nf_tables
+// of a type.
+func (b *Batch) Names(typ uint16, table, name string) {
+	attr := uint16(unix.NFTA_SET_NAME) // the same number in rules and lists of elements
+	switch typ {
+	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_DELCHAIN:
+		attr = unix.NFTA_CHAIN_NAME
+	}
+	if table != "" {
+		b.Str(unix.NFTA_TABLE_NAME, table) // the same number in all messages
+	}
+	if name != "" {
+		b.Str(attr, name)
+	}
+}
+
 // header appends the headers of netlink and of nfnetlink.
 func (b *Batch) header(typ, flags uint16, family byte, resource uint16) {
 	b.Buf = append(b.Buf, 0, 0, 0, 0) // the length, set by finish

@@ -54,11 +54,8 @@ type elementList struct {
 // list appends the messages of a list; one appends its i-th element.
 func (e *Encoder) list(l elementList, one func(i int)) {
 	for i := 0; i < l.n; {
-		m := e.message()
-		m.Element = i
-		e.Command(m, l.typ, l.flags, func() {
-			e.Str(unix.NFTA_SET_ELEM_LIST_TABLE, e.Tx.Table)
-			e.Str(unix.NFTA_SET_ELEM_LIST_SET, l.set)
+		first := i
+		e.about(l.typ, l.flags, l.set, func() {
 			if l.id != 0 {
 				e.U32(unix.NFTA_SET_ELEM_LIST_SET_ID, l.id)
 			}
@@ -68,6 +65,7 @@ func (e *Encoder) list(l elementList, one func(i int)) {
 				}
 			})
 		})
+		e.Messages[len(e.Messages)-1].Element = first
 	}
 }
 
@@ -153,21 +151,26 @@ func (e *Encoder) elementComment(text string) {
 	}
 }
 
-// verdictKind returns the kernel's number of a verdict that is not a statement of its own.
+// verdictCode is the kernel's number of a verdict.
+type verdictCode struct {
+	kind nft.VerdictKind
+	code expr.VerdictKind
+}
+
+// verdictCodes returns the verdicts that a map can have; the others are statements of their own.
+func verdictCodes() [6]verdictCode {
+	return [...]verdictCode{
+		{nft.Continue, expr.VerdictContinue}, {nft.Accept, expr.VerdictAccept}, {nft.Drop, expr.VerdictDrop},
+		{nft.Jump, expr.VerdictJump}, {nft.Goto, expr.VerdictGoto}, {nft.Return, expr.VerdictReturn},
+	}
+}
+
+// verdictKind returns the kernel's number of a verdict.
 func verdictKind(v nft.Verdict) (expr.VerdictKind, error) {
-	switch v.Kind {
-	case nft.Continue:
-		return expr.VerdictContinue, nil
-	case nft.Accept:
-		return expr.VerdictAccept, nil
-	case nft.Drop:
-		return expr.VerdictDrop, nil
-	case nft.Jump:
-		return expr.VerdictJump, nil
-	case nft.Goto:
-		return expr.VerdictGoto, nil
-	case nft.Return:
-		return expr.VerdictReturn, nil
+	for _, known := range verdictCodes() {
+		if known.kind == v.Kind {
+			return known.code, nil
+		}
 	}
 	return 0, fmt.Errorf("%s is not a verdict that a map can have", v)
 }
@@ -201,7 +204,7 @@ func AppendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 		return nil, errors.New("interval ends before it starts")
 	}
 	n := len(b)
-	b, err := appendLast(b, t, k)
+	b, err := AppendKey(b, t, &nft.Key{Addr: k.To, Port: k.Last})
 	if err != nil {
 		return nil, err
 	}
@@ -212,14 +215,6 @@ func AppendEnd(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
 		}
 	}
 	return b[:n], nil
-}
-
-// appendLast appends the last address or port of an interval.
-func appendLast(b []byte, t nft.SetType, k *nft.Key) ([]byte, error) {
-	if t.Fields == nft.PortInterval {
-		return binary.BigEndian.AppendUint16(b, k.Last), nil
-	}
-	return appendAddr(b, t.Family, &k.To)
 }
 
 // appendAddr appends an address in the length of its family.

@@ -38,7 +38,7 @@ func (e *Encoder) Encode() error {
 			continue
 		}
 		if refused.Err == nil {
-			refused.Err = fmt.Errorf("encode transaction: %s: %w", describe(op), e.err)
+			refused.Err = fmt.Errorf("encode transaction: %s: %w", e.Object(*op, -1), e.err)
 		}
 		refused.Add(*op, e.bad, nft.Unfit, e.err)
 		e.err = nil
@@ -56,7 +56,7 @@ func (e *Encoder) operation(op *nft.Op) {
 	case nft.AddTable:
 		e.addTable()
 	case nft.DeleteTable:
-		e.table(unix.NFT_MSG_DELTABLE, 0, func() {})
+		e.about(unix.NFT_MSG_DELTABLE, 0, "", func() {})
 	case nft.AddSet:
 		e.addSet(op.Set)
 	case nft.DeleteSet:
@@ -64,9 +64,9 @@ func (e *Encoder) operation(op *nft.Op) {
 	case nft.AddChain:
 		e.addChain(op.Chain)
 	case nft.DeleteChain:
-		e.chain(unix.NFT_MSG_DELCHAIN, 0, op.Chain, func() {})
+		e.about(unix.NFT_MSG_DELCHAIN, 0, op.Chain.Name, func() {})
 	case nft.FlushChain: // a rule deletion without a rule deletes all rules of the chain
-		e.rule(unix.NFT_MSG_DELRULE, 0, op.Chain, func() {})
+		e.about(unix.NFT_MSG_DELRULE, 0, op.Chain.Name, func() {})
 	case nft.AddRule:
 		e.addRule(op.Chain, op.Rule)
 	case nft.AddElements, nft.DeleteElements:
@@ -76,29 +76,10 @@ func (e *Encoder) operation(op *nft.Op) {
 	}
 }
 
-// message is a message of the current operation.
-func (e *Encoder) message() Message { return Message{Op: e.op} }
-
-// table, chain and rule append a message about such an object, with the attributes that body adds to its name.
-func (e *Encoder) table(typ, flags uint16, body func()) {
-	e.Command(e.message(), typ, flags, func() {
-		e.Str(unix.NFTA_TABLE_NAME, e.Tx.Table)
-		body()
-	})
-}
-
-func (e *Encoder) chain(typ, flags uint16, c *nft.Chain, body func()) {
-	e.Command(e.message(), typ, flags, func() {
-		e.Str(unix.NFTA_CHAIN_TABLE, e.Tx.Table)
-		e.Str(unix.NFTA_CHAIN_NAME, c.Name)
-		body()
-	})
-}
-
-func (e *Encoder) rule(typ, flags uint16, c *nft.Chain, body func()) {
-	e.Command(e.message(), typ, flags, func() {
-		e.Str(unix.NFTA_RULE_TABLE, e.Tx.Table)
-		e.Str(unix.NFTA_RULE_CHAIN, c.Name)
+// about appends a message about a chain or set, or the table itself if there is no name, and what body adds to the names.
+func (e *Encoder) about(typ, flags uint16, name string, body func()) {
+	e.Command(Message{Op: e.op}, typ, flags, func() {
+		e.Names(typ, e.Tx.Table, name)
 		body()
 	})
 }
@@ -110,13 +91,12 @@ func (e *Encoder) rule(typ, flags uint16, c *nft.Chain, body func()) {
 // A table that the next operation deletes is added only so that there is one to delete. It has no flags: any table of
 // the name will do, whereas flags that differ from an existing table's are refused.
 func (e *Encoder) addTable() {
-	if next := e.op + 1; next < len(e.Tx.Ops) && e.Tx.Ops[next].Verb == nft.DeleteTable {
-		e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func() {})
-		return
-	}
-	e.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, func() {
-		e.U32(unix.NFTA_TABLE_FLAGS, e.TableFlags)
-		e.Comment(TableUserData, e.Tx.Comment)
+	next := e.op + 1
+	e.about(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, "", func() {
+		if next == len(e.Tx.Ops) || e.Tx.Ops[next].Verb != nft.DeleteTable {
+			e.U32(unix.NFTA_TABLE_FLAGS, e.TableFlags)
+			e.Comment(TableUserData, e.Tx.Comment)
+		}
 	})
 }
 
@@ -124,7 +104,7 @@ func (e *Encoder) addTable() {
 //
 //	add chain inet netpold c { type filter hook forward priority filter; policy accept; comment "..."; }
 func (e *Encoder) addChain(c *nft.Chain) {
-	e.chain(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, c, func() {
+	e.about(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, c.Name, func() {
 		if c.Base != nil {
 			e.Str(unix.NFTA_CHAIN_TYPE, "filter")
 			e.U32(unix.NFTA_CHAIN_POLICY, policyAccept)
@@ -159,7 +139,7 @@ func (e *Encoder) addRule(c *nft.Chain, r *nft.Rule) {
 	for i := range compiled.sets {
 		e.anonymousSet(&compiled.sets[i])
 	}
-	e.rule(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, c, func() {
+	e.about(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, c.Name, func() {
 		e.Nest(unix.NFTA_RULE_EXPRESSIONS, func() {
 			for _, x := range compiled.exprs {
 				e.expr(unix.NFTA_LIST_ELEM, x)
@@ -230,15 +210,9 @@ func (e *Encoder) addSet(s *nft.Set) {
 //	delete map inet netpold m
 func (e *Encoder) deleteSet(s *nft.Set) {
 	if s.Type.Map && e.FlushMaps {
-		e.Command(e.message(), unix.NFT_MSG_DELSETELEM, 0, func() { // a deletion without elements deletes all
-			e.Str(unix.NFTA_SET_ELEM_LIST_TABLE, e.Tx.Table)
-			e.Str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
-		})
+		e.about(unix.NFT_MSG_DELSETELEM, 0, s.Name, func() {}) // a deletion without elements deletes all
 	}
-	e.Command(e.message(), unix.NFT_MSG_DELSET, 0, func() {
-		e.Str(unix.NFTA_SET_TABLE, e.Tx.Table)
-		e.Str(unix.NFTA_SET_NAME, s.Name)
-	})
+	e.about(unix.NFT_MSG_DELSET, 0, s.Name, func() {})
 }
 
 // anonymousSet appends a set that exists for one rule only, such as in
@@ -265,9 +239,7 @@ func (e *Encoder) declare(d *declaration) {
 		e.fail(err)
 		return
 	}
-	e.Command(e.message(), unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
-		e.Str(unix.NFTA_SET_TABLE, e.Tx.Table)
-		e.Str(unix.NFTA_SET_NAME, d.name)
+	e.about(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, d.name, func() {
 		e.U32(unix.NFTA_SET_FLAGS, d.flags)
 		e.U32(unix.NFTA_SET_KEY_TYPE, typ.GetNFTMagic())
 		e.U32(unix.NFTA_SET_KEY_LEN, d.keyLen(typ))
@@ -279,19 +251,14 @@ func (e *Encoder) declare(d *declaration) {
 		if d.timeout > 0 {
 			e.Attr(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, d.timeout))
 		}
-		e.describeSet(d)
+		if d.size > 0 { // by which the kernel chooses how to store the set
+			e.Nest(unix.NFTA_SET_DESC, func() { e.U32(unix.NFTA_SET_DESC_SIZE, d.size) })
+		}
 		e.Attr(unix.NFTA_SET_USERDATA, d.userData())
 		for _, x := range d.exprs {
 			e.expr(setExpr, x)
 		}
 	})
-}
-
-// describeSet appends the number of elements, by which the kernel chooses how to store the set.
-func (e *Encoder) describeSet(d *declaration) {
-	if d.size > 0 {
-		e.Nest(unix.NFTA_SET_DESC, func() { e.U32(unix.NFTA_SET_DESC_SIZE, d.size) })
-	}
 }
 
 // keyLen is the length of the key in bytes; the parts of a concatenation are padded, a single part is not.

@@ -9,16 +9,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// Object names the object of a refused message. offset is where in the message the fault is; 0 if not known.
-func (e *Encoder) Object(m Message, offset int) string {
-	op := &e.Tx.Ops[m.Op]
-	if i := e.ElementOf(m, offset); i >= 0 {
-		return describeElement(e.Tx, op, i)
-	}
-	return describe(op)
-}
-
-// ElementOf returns the index of the element of m's operation at an offset of the message, or -1.
+// ElementOf returns the index of the element of m's operation at an offset of the message, or -1. An offset of 0 is not
+// known.
 func (e *Encoder) ElementOf(m Message, offset int) int {
 	op := &e.Tx.Ops[m.Op]
 	if offset == 0 || len(op.Elements) == 0 {
@@ -35,20 +27,17 @@ func (e *Encoder) ElementOf(m Message, offset int) int {
 // maxObject is the length in bytes to which an object's name in an error is cut: a rule can have hundreds of ports.
 const maxObject = 300
 
-// describe names an operation in an error.
-func describe(op *nft.Op) string { return shorten(op.Describe()) }
-
-// describeElement names one element of an operation in an error, as the command that would add or delete it alone.
-func describeElement(tx *nft.Transaction, op *nft.Op, i int) string {
-	one := *op
-	one.Elements = op.Elements[i : i+1]
-	single := nft.Transaction{Table: tx.Table, Ops: []nft.Op{one}}
-	return shorten(strings.TrimSpace(single.String()))
-}
-
-func shorten(s string) string {
-	if len(s) <= maxObject {
-		return s
+// Object names the object of an operation in an error or, unless element is negative, that element, as the command that
+// would add or delete it alone.
+func (e *Encoder) Object(op nft.Op, element int) string {
+	text := op.Describe()
+	if element >= 0 {
+		op.Elements = op.Elements[element : element+1]
+		alone := nft.Transaction{Table: e.Tx.Table, Ops: []nft.Op{op}}
+		text = strings.TrimSpace(alone.String())
 	}
-	return s[:maxObject] + "..."
+	if len(text) > maxObject {
+		text = text[:maxObject] + "..."
+	}
+	return text
 }

@@ -87,7 +87,7 @@ func encodeAll(tx *nft.Transaction) (int, error) {
 			got[el.Key] = el.Value
 		}
 		if !maps.Equal(got, want) {
-			return 0, fmt.Errorf("%s: the kernel would hold %v, want %v", describe(op), got, want)
+			return 0, fmt.Errorf("%s: the kernel would hold %v, want %v", op.Describe(), got, want)
 		}
 		n += len(want)
 	}

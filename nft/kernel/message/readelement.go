@@ -55,15 +55,49 @@ func (d *Elements) element(el []byte) {
 	d.Found = append(d.Found, e)
 }
 
-// Finish returns all elements.
+// Finish returns all elements. It gives each interval its last address or port: the one before the next end or interval,
+// or the highest of all.
 func (d *Elements) Finish() []nft.Counted {
-	switch d.Type.Fields {
-	case nft.AddrRange:
-		d.pair()
-	case nft.PortInterval:
-		d.pairPorts()
+	if !d.Type.Interval() {
+		return d.Found
+	}
+	next := d.Ends
+	for i := range d.Found {
+		next = append(next, d.Found[i].Key)
+	}
+	slices.SortFunc(next, compareStarts)
+	slices.SortFunc(d.Found, func(a, b nft.Counted) int { return compareStarts(a.Key, b.Key) })
+	for i := range d.Found {
+		e := &d.Found[i]
+		for len(next) > 0 && compareStarts(next[0], e.Key) <= 0 {
+			next = next[1:]
+		}
+		last := d.Key(bytes.Repeat([]byte{0xff}, maxKey))
+		if len(next) > 0 {
+			last = nft.Key{Addr: before(next[0].Addr), Port: next[0].Port - 1}
+		}
+		if d.Type.Fields == nft.PortInterval {
+			e.Last = last.Port
+		} else {
+			e.To = last.Addr
+		}
 	}
 	return d.Found
+}
+
+func compareStarts(a, b nft.Key) int {
+	return cmp.Or(bytes.Compare(a.Addr[:], b.Addr[:]), cmp.Compare(a.Port, b.Port))
+}
+
+// before returns the address before a.
+func before(a [16]byte) [16]byte {
+	for i := len(a) - 1; i >= 0; i-- {
+		a[i]--
+		if a[i] != 0xff {
+			break
+		}
+	}
+	return a
 }
 
 // Twice says whether an element was read twice, and so another one probably was missed. After many insertions the
@@ -74,58 +108,6 @@ func (d *Elements) Twice() bool {
 		seen[d.Found[i].Key] = struct{}{}
 	}
 	return len(seen) < len(d.Found)
-}
-
-// pair gives each interval its last address: the one before the next end or the next interval, or the highest of all.
-func (d *Elements) pair() {
-	slices.SortFunc(d.Found, func(a, b nft.Counted) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
-	slices.SortFunc(d.Ends, func(a, b nft.Key) int { return bytes.Compare(a.Addr[:], b.Addr[:]) })
-	top := d.Key(bytes.Repeat([]byte{0xff}, addrLen(d.Type.Family))).Addr
-	ends := d.Ends
-	for i := range d.Found {
-		e := &d.Found[i]
-		for len(ends) > 0 && bytes.Compare(ends[0].Addr[:], e.Addr[:]) <= 0 {
-			ends = ends[1:] // the end of the interval before
-		}
-		e.To = top
-		if len(ends) > 0 {
-			e.To = before(ends[0].Addr)
-		}
-		if i+1 < len(d.Found) && bytes.Compare(d.Found[i+1].Addr[:], e.To[:]) <= 0 {
-			e.To = before(d.Found[i+1].Addr)
-		}
-	}
-}
-
-// pairPorts gives each interval its last port: the one before the next end, or the highest of all.
-func (d *Elements) pairPorts() {
-	slices.SortFunc(d.Found, func(a, b nft.Counted) int { return cmp.Compare(a.Port, b.Port) })
-	slices.SortFunc(d.Ends, func(a, b nft.Key) int { return cmp.Compare(a.Port, b.Port) })
-	ends := d.Ends
-	for i := range d.Found {
-		e := &d.Found[i]
-		for len(ends) > 0 && ends[0].Port <= e.Port {
-			ends = ends[1:] // the end of the interval before
-		}
-		e.Last = 65535
-		if len(ends) > 0 {
-			e.Last = ends[0].Port - 1
-		}
-		if i+1 < len(d.Found) && d.Found[i+1].Port <= e.Last {
-			e.Last = d.Found[i+1].Port - 1
-		}
-	}
-}
-
-// before returns the address before a, which is not the lowest.
-func before(a [16]byte) [16]byte {
-	for i := len(a) - 1; i >= 0; i-- {
-		a[i]--
-		if a[i] != 0xff {
-			break
-		}
-	}
-	return a
 }
 
 // Key decodes a key, see AppendKey. One that is too short is padded with zeros.
@@ -166,20 +148,14 @@ func addrOf(b []byte) [16]byte {
 	return a
 }
 
-// verdictOf decodes the verdict of a map's element.
+// verdictOf decodes the verdict of a map's element; those that no map of ours has as Continue.
 func verdictOf(b []byte) nft.Verdict {
 	v := nft.Verdict{Chain: Attribute(b, unix.NFTA_VERDICT_CHAIN).Text()}
-	switch expr.VerdictKind(int32(Attribute(b, unix.NFTA_VERDICT_CODE).Uint32())) {
-	case expr.VerdictAccept:
-		v.Kind = nft.Accept
-	case expr.VerdictDrop:
-		v.Kind = nft.Drop
-	case expr.VerdictJump:
-		v.Kind = nft.Jump
-	case expr.VerdictGoto:
-		v.Kind = nft.Goto
-	case expr.VerdictReturn:
-		v.Kind = nft.Return
+	code := expr.VerdictKind(int32(Attribute(b, unix.NFTA_VERDICT_CODE).Uint32()))
+	for _, known := range verdictCodes() {
+		if known.code == code {
+			v.Kind = known.kind
+		}
 	}
 	return v
 }

@@ -99,18 +99,18 @@ func normal(x []byte) expression {
 	if e.name == "counter" {
 		return e // the rest is counts
 	}
-	registers, data := valuesOf(e.name)
+	registers := registersOf(e.name)
 	for typ, v := range Attributes(Attribute(x, unix.NFTA_EXPR_DATA)) {
 		switch {
 		case e.name == "lookup" && typ == unix.NFTA_LOOKUP_SET_ID: // exists only within a transaction
 		case e.name == "dynset" && typ == unix.NFTA_DYNSET_EXPR:
 			e.attrs[typ] = Attribute(v, unix.NFTA_EXPR_NAME).Text() // the rest is the initial state of a new element
-		case slices.Contains(registers, typ):
-			e.attrs[typ] = fmt.Sprint(register(v.Uint32()))
-		case slices.Contains(data, typ):
+		case e.name == "immediate" && typ == unix.NFTA_IMMEDIATE_DATA: // only we mark what is nested in it
 			verdict := Attribute(v, unix.NFTA_DATA_VERDICT)
 			code, chain := Attribute(verdict, unix.NFTA_VERDICT_CODE), Attribute(verdict, unix.NFTA_VERDICT_CHAIN)
 			e.attrs[typ] = fmt.Sprintf("%x %x %s", Attribute(v, unix.NFTA_DATA_VALUE), code, chain.Text())
+		case slices.Contains(registers, typ):
+			e.attrs[typ] = fmt.Sprint(register(v.Uint32()))
 		case len(bytes.Trim(v, "\x00")) > 0:
 			e.attrs[typ] = string(v)
 		}
@@ -118,30 +118,19 @@ func normal(x []byte) expression {
 	return e
 }
 
-// valuesOf returns which attributes of an expression are registers, and which are data.
-func valuesOf(name string) (registers, data []uint16) {
-	switch name {
-	case "meta":
-		return []uint16{unix.NFTA_META_DREG, unix.NFTA_META_SREG}, nil
-	case "ct":
-		return []uint16{unix.NFTA_CT_DREG, unix.NFTA_CT_SREG}, nil
-	case "payload":
-		return []uint16{unix.NFTA_PAYLOAD_DREG, unix.NFTA_PAYLOAD_SREG}, nil
-	case "lookup":
-		return []uint16{unix.NFTA_LOOKUP_SREG, unix.NFTA_LOOKUP_DREG}, nil
-	case "cmp":
-		return []uint16{unix.NFTA_CMP_SREG}, []uint16{unix.NFTA_CMP_DATA}
-	case "bitwise":
-		registers = []uint16{unix.NFTA_BITWISE_SREG, unix.NFTA_BITWISE_DREG}
-		return registers, []uint16{unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR}
-	case "dynset":
-		return []uint16{unix.NFTA_DYNSET_SREG_KEY}, nil
-	case "fib":
-		return []uint16{unix.NFTA_FIB_DREG}, nil
-	case "immediate":
-		return []uint16{unix.NFTA_IMMEDIATE_DREG}, []uint16{unix.NFTA_IMMEDIATE_DATA}
-	}
-	return nil, nil
+// registersOf returns the attributes of an expression that are registers.
+func registersOf(name string) []uint16 {
+	return map[string][]uint16{
+		"meta":      {unix.NFTA_META_DREG, unix.NFTA_META_SREG},
+		"ct":        {unix.NFTA_CT_DREG, unix.NFTA_CT_SREG},
+		"payload":   {unix.NFTA_PAYLOAD_DREG, unix.NFTA_PAYLOAD_SREG},
+		"lookup":    {unix.NFTA_LOOKUP_SREG, unix.NFTA_LOOKUP_DREG},
+		"cmp":       {unix.NFTA_CMP_SREG},
+		"bitwise":   {unix.NFTA_BITWISE_SREG, unix.NFTA_BITWISE_DREG},
+		"dynset":    {unix.NFTA_DYNSET_SREG_KEY},
+		"fib":       {unix.NFTA_FIB_DREG},
+		"immediate": {unix.NFTA_IMMEDIATE_DREG},
+	}[name]
 }
 
 // register returns the number of a 4-byte register. The kernel reports every fourth one by the number of the 16-byte
