@@ -38,7 +38,7 @@
 //	     v
 //	nft  <----  nft/kernel, nft/nflog    alone touch netlink: transactions and reads; logged packets
 //	|  ^             |
-//	|  +------  nft/kernel/message       pure: the messages of nf_tables
+//	|  +------  nft/kernel/message       pure: the messages of nf_tables, and netlink attributes
 //	v
 //	nft/delta                            pure: a map that is wanted, and how the kernel's differs from it
 //

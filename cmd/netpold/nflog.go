@@ -16,7 +16,7 @@ import (
 // openDrops returns a function that opens the kernel's log of denied packets.
 func openDrops(group uint16) func() (drops.Reader, error) {
 	return func() (drops.Reader, error) {
-		reader, err := nflog.Open(nflog.Config{Group: group})
+		reader, err := nflog.Open(group)
 		switch {
 		case errors.Is(err, nflog.ErrBusy):
 			return nil, fmt.Errorf("%w; stop it, or choose another group with --log-group", err)

@@ -4,7 +4,6 @@ package nflog
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -47,41 +46,26 @@ const (
 	ACK
 )
 
-// Why a packet has no addresses.
-var (
-	errProtocol = errors.New("decode packet: neither IPv4 nor IPv6")
-	errHeader   = errors.New("decode packet: the IP header is malformed")
-	errShort    = errors.New("decode packet: it ends within the IP header")
-)
-
 const (
 	ipv4Header = 20 // bytes without options
 	ipv6Header = 40
 )
 
 // decode sets the fields from the addresses on, which are zero before, from the first bytes of an IP packet of whatever
-// origin; etherType is unix.ETH_P_IP or ETH_P_IPV6. On error the packet is Undecodable. It neither keeps them nor
-// allocates.
-func (p *Packet) decode(b []byte, etherType uint16) error {
-	err := errProtocol
-	switch etherType {
-	case unix.ETH_P_IP:
-		err = p.decodeIPv4(b)
-	case unix.ETH_P_IPV6:
-		err = p.decodeIPv6(b)
+// origin; etherType is unix.ETH_P_IP or ETH_P_IPV6. It neither keeps them nor allocates.
+func (p *Packet) decode(b []byte, etherType uint16) {
+	switch {
+	case etherType == unix.ETH_P_IP && len(b) >= ipv4Header && b[0]>>4 == 4 && b[0]&0xf >= ipv4Header/4:
+		p.decodeIPv4(b)
+	case etherType == unix.ETH_P_IPV6 && len(b) >= ipv6Header && b[0]>>4 == 6:
+		p.decodeIPv6(b)
+	default:
+		p.Undecodable = true
 	}
-	p.Undecodable = err != nil
-	return err
 }
 
-func (p *Packet) decodeIPv4(b []byte) error {
-	if len(b) < ipv4Header {
-		return errShort
-	}
+func (p *Packet) decodeIPv4(b []byte) {
 	header := int(b[0]&0xf) * 4
-	if b[0]>>4 != 4 || header < ipv4Header {
-		return errHeader
-	}
 	p.Src = netip.AddrFrom4([4]byte(b[12:16]))
 	p.Dst = netip.AddrFrom4([4]byte(b[16:20]))
 	p.Proto = b[9]
@@ -91,16 +75,9 @@ func (p *Packet) decodeIPv4(b []byte) error {
 		b = b[:min(total, len(b))]
 	}
 	p.decodeTransport(b[min(header, len(b)):])
-	return nil
 }
 
-func (p *Packet) decodeIPv6(b []byte) error {
-	if len(b) < ipv6Header {
-		return errShort
-	}
-	if b[0]>>4 != 6 {
-		return errHeader
-	}
+func (p *Packet) decodeIPv6(b []byte) {
 	p.Src = netip.AddrFrom16([16]byte(b[8:24]))
 	p.Dst = netip.AddrFrom16([16]byte(b[24:40]))
 	p.Proto = b[6]
@@ -109,7 +86,6 @@ func (p *Packet) decodeIPv6(b []byte) error {
 		payload = payload[:min(n, len(payload))]
 	}
 	p.decodeTransport(p.skipExtensions(payload))
-	return nil
 }
 
 // skipExtensions returns what follows the IPv6 extension headers at the start of b, and sets the protocol accordingly.

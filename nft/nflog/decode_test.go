@@ -132,9 +132,9 @@ func special() []sample {
 
 func TestDecode(t *testing.T) {
 	for _, s := range samples() {
-		got, err := nflog.Decode(s.packet, etherType(s.packet))
-		if err != nil || got != s.want {
-			t.Errorf("%s:\ngot  %+v, %v\nwant %+v", s.name, got, err, s.want)
+		got := nflog.Decode(s.packet, etherType(s.packet))
+		if got != s.want {
+			t.Errorf("%s:\ngot  %+v\nwant %+v", s.name, got, s.want)
 		}
 	}
 }
@@ -147,12 +147,12 @@ func TestDecodeTruncated(t *testing.T) {
 			if s.want.Src.Is6() {
 				header = 40
 			}
-			got, err := nflog.Decode(s.packet[:n], etherType(s.packet))
-			if (err != nil) != (n < header) || got.Undecodable != (err != nil) {
-				t.Errorf("%s, %d bytes: got %+v, %v", s.name, n, got, err)
+			got := nflog.Decode(s.packet[:n], etherType(s.packet))
+			if got.Undecodable != (n < header) {
+				t.Errorf("%s, %d bytes: got %+v", s.name, n, got)
 				continue
 			}
-			if err == nil {
+			if !got.Undecodable {
 				consistent(t, got, s.want)
 			}
 		}
@@ -211,9 +211,9 @@ func TestDecodeHostile(t *testing.T) {
 		{"mapped", edit(b6, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1),
 			ports(nflog.Packet{Src: netip.MustParseAddr("::ffff:10.0.0.1"), Dst: d6.Addr(), Proto: nft.UDP})},
 	} {
-		got, err := nflog.Decode(s.packet, etherType(s.packet))
-		if err != nil || got != s.want {
-			t.Errorf("%s:\ngot  %+v, %v\nwant %+v", s.name, got, err, s.want)
+		got := nflog.Decode(s.packet, etherType(s.packet))
+		if got != s.want {
+			t.Errorf("%s:\ngot  %+v\nwant %+v", s.name, got, s.want)
 		}
 	}
 	for name, c := range map[string]struct {
@@ -230,8 +230,8 @@ func TestDecodeHostile(t *testing.T) {
 		"ARP":              {b4, unix.ETH_P_ARP},
 		"no type":          {b4, 0},
 	} {
-		if got, err := nflog.Decode(c.packet, c.typ); err == nil || got != (nflog.Packet{Undecodable: true}) {
-			t.Errorf("%s: got %+v, %v", name, got, err)
+		if got := nflog.Decode(c.packet, c.typ); got != (nflog.Packet{Undecodable: true}) {
+			t.Errorf("%s: got %+v", name, got)
 		}
 	}
 }
@@ -244,10 +244,10 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, n uint16) {
 		for _, typ := range []uint16{unix.ETH_P_IP, unix.ETH_P_IPV6} {
-			all, err := nflog.Decode(b, typ)
-			if err != nil {
+			all := nflog.Decode(b, typ)
+			if all.Undecodable {
 				if all != (nflog.Packet{Undecodable: true}) {
-					t.Errorf("got %+v, %v", all, err)
+					t.Errorf("got %+v", all)
 				}
 				continue
 			}
@@ -258,7 +258,7 @@ func FuzzDecode(f *testing.F) {
 				all.SrcPort|all.DstPort != 0 {
 				t.Errorf("got ports: %+v", all)
 			}
-			if got, err := nflog.Decode(b[:min(int(n), len(b))], typ); err == nil {
+			if got := nflog.Decode(b[:min(int(n), len(b))], typ); !got.Undecodable {
 				consistent(t, got, all)
 			}
 		}
@@ -300,8 +300,8 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 		later := nflog.Packet{Src: src, Dst: dst, Proto: want.Proto, Fragment: true}
 		for i, b := range pieces(packet, shape) {
-			if got, err := nflog.Decode(b[:min(len(b), 128)], etherType(b)); err != nil || got != want {
-				t.Errorf("piece %d: got %+v, %v, want %+v", i, got, err, want)
+			if got := nflog.Decode(b[:min(len(b), 128)], etherType(b)); got != want {
+				t.Errorf("piece %d: got %+v, want %+v", i, got, want)
 			}
 			want = later
 		}
@@ -326,8 +326,8 @@ func BenchmarkDecode(b *testing.B) {
 	packet := prober.TCP(ends[1].src, ends[1].dst, prober.Segment{Flags: prober.SYN})
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := nflog.Decode(packet, unix.ETH_P_IPV6); err != nil {
-			b.Fatal(err)
+		if p := nflog.Decode(packet, unix.ETH_P_IPV6); p.Undecodable {
+			b.Fatal("undecodable")
 		}
 	}
 }

@@ -6,8 +6,7 @@
 //
 // A packet is an attacker's bytes. A [Packet] has what could be decoded; the rest is zero.
 //
-// Datagrams are received by github.com/mdlayher/netlink; attributes are read here, since its AttributeDecoder copies
-// each.
+// Datagrams are received by github.com/mdlayher/netlink; package message reads the attributes.
 //
 // It needs CAP_NET_ADMIN and a kernel with CONFIG_NETFILTER_NETLINK_LOG.
 package nflog

@@ -3,8 +3,10 @@
 package nflog
 
 // Decode decodes a packet alone.
-func Decode(payload []byte, etherType uint16) (Packet, error) {
-	var p Packet
-	err := p.decode(payload, etherType)
-	return p, err
+func Decode(payload []byte, etherType uint16) (p Packet) {
+	p.decode(payload, etherType)
+	return p
 }
+
+// Shrink makes the kernel's queue short.
+func (r *Reader) Shrink() error { return r.conn.SetReadBuffer(64 << 10) }

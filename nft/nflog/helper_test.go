@@ -106,10 +106,9 @@ func load(t testing.TB, rules ...string) {
 }
 
 // open reads the group 86 of the calling thread's namespace.
-func open(t testing.TB, config nflog.Config) *nflog.Reader {
+func open(t testing.TB) *nflog.Reader {
 	t.Helper()
-	config.Group = 86
-	r, err := nflog.Open(config)
+	r, err := nflog.Open(86)
 	if err != nil {
 		t.Fatal(err)
 	}

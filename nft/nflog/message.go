@@ -3,10 +3,10 @@
 package nflog
 
 import (
+	"bytes"
 	"encoding/binary"
-	"iter"
 
-	"golang.org/x/sys/unix"
+	"github.com/netpold/netpold/nft/kernel/message"
 )
 
 // decode decodes messages that were received, up to the length of batch, and returns the number of packets.
@@ -29,7 +29,7 @@ func (r *Reader) decodePacket(attrs []byte) Packet {
 	var p Packet
 	var etherType uint16
 	var payload []byte
-	for typ, v := range attributes(attrs) {
+	for typ, v := range message.Attributes(attrs) {
 		switch {
 		case typ == attrHeader && len(v) >= 2:
 			etherType = binary.BigEndian.Uint16(v)
@@ -38,26 +38,11 @@ func (r *Reader) decodePacket(attrs []byte) Packet {
 		case typ == attrPrefix:
 			p.Prefix = r.intern(v)
 		case typ == attrSeq && len(v) == 4:
-			r.follow(binary.BigEndian.Uint32(v))
+			r.follow(v.Uint32())
 		}
 	}
-	_ = p.decode(payload, etherType) // Undecodable says so
+	p.decode(payload, etherType)
 	return p
-}
-
-// attributes ranges over the attributes in b: type and value, which shares b's memory. It ends before a truncated one.
-// netlink.AttributeDecoder copies every value, 8 allocations a packet (github.com/mdlayher/netlink/issues/115).
-func attributes(b []byte) iter.Seq2[uint16, []byte] {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.SizeofNlAttr {
-			n := int(binary.NativeEndian.Uint16(b))
-			if n < unix.SizeofNlAttr || n > len(b) ||
-				!yield(binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofNlAttr:n]) {
-				return
-			}
-			b = b[min((n+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
-		}
-	}
 }
 
 // follow counts the packets lost between the last one and this one, by their sequence numbers, which start at 0 and
@@ -74,9 +59,7 @@ const maxPrefixes = 4096
 
 // intern returns the string in an attribute, which ends with a 0, without allocating it again.
 func (r *Reader) intern(v []byte) string {
-	if n := len(v); n > 0 && v[n-1] == 0 {
-		v = v[:n-1]
-	}
+	v = bytes.TrimSuffix(v, []byte{0})
 	if s, ok := r.prefixes[string(v)]; ok {
 		return s
 	}

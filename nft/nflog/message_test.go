@@ -12,8 +12,8 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// message encodes a message; what encodes its attributes may be nil.
-func message(typ netlink.HeaderType, attributes func(*netlink.AttributeEncoder)) netlink.Message {
+// encode encodes a message; what encodes its attributes may be nil.
+func encode(typ netlink.HeaderType, attributes func(*netlink.AttributeEncoder)) netlink.Message {
 	e := netlink.NewAttributeEncoder()
 	e.ByteOrder = binary.BigEndian
 	if attributes != nil {
@@ -28,7 +28,7 @@ func message(typ netlink.HeaderType, attributes func(*netlink.AttributeEncoder))
 
 // logged encodes what the kernel says of a packet that is not IP.
 func logged(seq uint32, prefix string) netlink.Message {
-	return message(packetMessage, func(e *netlink.AttributeEncoder) {
+	return encode(packetMessage, func(e *netlink.AttributeEncoder) {
 		e.Bytes(attrHeader, []byte{0x08, 0x06, 2, 0})
 		e.String(attrPrefix, prefix)
 		e.Uint32(attrSeq, seq)
@@ -70,7 +70,7 @@ func TestLost(t *testing.T) {
 		}
 	}
 	r := reader()
-	if feed(r, message(packetMessage, nil), logged(0, "p")); r.Stats() != (Stats{Packets: 2}) {
+	if feed(r, encode(packetMessage, nil), logged(0, "p")); r.Stats() != (Stats{Packets: 2}) {
 		t.Errorf("got %+v", r.Stats())
 	}
 }
@@ -80,7 +80,7 @@ func TestMessages(t *testing.T) {
 	r := reader()
 	cut := logged(2, "cut")
 	cut.Data = cut.Data[:10]
-	got := feed(r, logged(0, "one"), message(netlink.Error, nil), logged(1, "two"), message(netlink.Done, nil), cut,
+	got := feed(r, logged(0, "one"), encode(netlink.Error, nil), logged(1, "two"), encode(netlink.Done, nil), cut,
 		logged(3, ""))
 	var prefixes []string
 	for _, p := range got {
@@ -115,7 +115,7 @@ func TestPrefixes(t *testing.T) {
 // The messages are the kernel's, and yet nothing is believed of them.
 func FuzzMessages(f *testing.F) {
 	f.Add(logged(0, "p").Data)
-	f.Add(message(packetMessage, func(e *netlink.AttributeEncoder) {
+	f.Add(encode(packetMessage, func(e *netlink.AttributeEncoder) {
 		for _, typ := range []uint16{attrPrefix, attrSeq, attrHeader, attrPayload} {
 			e.Bytes(typ, nil)
 		}

@@ -3,7 +3,6 @@
 package nflog
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,24 +19,9 @@ import (
 // or closes its reader, so during a rolling update retrying helps.
 var ErrBusy = errors.New("another process reads the group")
 
-// Config says what to read.
-type Config struct {
-	Group uint16 // of `log group`
-
-	// Snaplen is how many bytes of each packet the kernel copies; a rule's own `snaplen` can lower it. 0: 128, enough
-	// for the headers and 48 bytes of IPv6 extension headers.
-	Snaplen uint32
-
-	// Buffer is the size in bytes of the kernel's queue. 0: 8 MiB, some 50,000 packets. More than net.core.rmem_max
-	// takes CAP_NET_ADMIN in the initial user namespace; without it, rmem_max is used.
-	Buffer int
-}
-
-// The defaults of Config.
-const (
-	defaultSnaplen = 128
-	defaultBuffer  = 8 << 20
-)
+// buffer is the size in bytes of the kernel's queue: some 50,000 packets. More than net.core.rmem_max takes CAP_NET_ADMIN
+// in the initial user namespace; without it, rmem_max is used.
+const buffer = 8 << 20
 
 // Stats are counts since Open.
 type Stats struct {
@@ -63,32 +47,28 @@ type Reader struct {
 
 // Open makes the calling process the reader of a group, in the network namespace of the calling thread. If there is one
 // already, the error wraps [ErrBusy]. Packets logged before are not delivered.
-func Open(config Config) (*Reader, error) {
-	r, err := open(config)
+func Open(group uint16) (*Reader, error) {
+	r, err := open(group)
 	if err != nil {
-		return nil, fmt.Errorf("open log group %d: %w", config.Group, err)
+		return nil, fmt.Errorf("open log group %d: %w", group, err)
 	}
 	return r, nil
 }
 
-func open(config Config) (*Reader, error) {
+func open(group uint16) (*Reader, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{group: config.Group, conn: conn, prefixes: make(map[string]string)}
-	if err := r.setUp(config); err != nil {
+	r := &Reader{group: group, conn: conn, prefixes: make(map[string]string)}
+	if err = conn.SetReadBuffer(buffer); err == nil {
+		err = r.bind()
+	}
+	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return r, nil
-}
-
-func (r *Reader) setUp(config Config) error {
-	if err := r.conn.SetReadBuffer(cmp.Or(config.Buffer, defaultBuffer)); err != nil {
-		return err
-	}
-	return r.bind(config.Group, cmp.Or(config.Snaplen, defaultSnaplen))
 }
 
 // Close releases the group. A waiting Read returns net.ErrClosed; the group is free when it has.

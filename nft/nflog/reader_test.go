@@ -95,7 +95,7 @@ func TestRead(t *testing.T) {
 	load(t,
 		`ip version 4 log prefix "drop ingress pod/0f3a" group 86 drop`,
 		`log prefix "drop egress pod/77aa" group 86 drop`)
-	r := open(t, nflog.Config{})
+	r := open(t)
 	all := samples()
 	send(t, p, packets(all)...)
 	got := read(t, r, len(all))
@@ -130,7 +130,7 @@ func TestReadAsMatched(t *testing.T) {
 		rules = append(rules, "meta l4proto "+n+` log prefix "`+n+`" group 86 drop`)
 	}
 	load(t, append(rules, `log prefix "unknown" group 86 drop`)...)
-	r := open(t, nflog.Config{})
+	r := open(t)
 	all := samples()
 	send(t, p, packets(all)...)
 	for i, got := range read(t, r, len(all)) {
@@ -147,15 +147,16 @@ func TestReadAsMatched(t *testing.T) {
 	}
 }
 
-// A rule's or the configuration's snaplen cuts what is decoded, and conntrack puts fragments together before they are
+// A rule's snaplen cuts what is decoded, and conntrack puts fragments together before they are
 // logged.
 func TestReadCut(t *testing.T) {
 	p := prober.New(t)
 	src, dst := ends[1].src, ends[1].dst
-	load(t, `udp dport 8080 log prefix "rule" group 86 snaplen 42 drop`, `tcp dport 8080 log group 86 drop`,
+	load(t, `udp dport 8080 log prefix "rule" group 86 snaplen 42 drop`,
+		`tcp dport 8080 log group 86 snaplen 50 drop`,
 		"ct state invalid drop",
 		`log prefix "whole" group 86 drop`)
-	r := open(t, nflog.Config{Snaplen: 50})
+	r := open(t)
 	long := prober.UDP(src, netip.AddrPortFrom(dst.Addr(), 81), make([]byte, 2000))
 	send(t, p, prober.UDP(src, dst, nil))
 	send(t, p, prober.TCP(src, dst, prober.Segment{Flags: prober.SYN}))
@@ -176,7 +177,7 @@ func TestReadCut(t *testing.T) {
 func TestReadSmallBatch(t *testing.T) {
 	p := prober.New(t)
 	load(t, `log group 86 drop`)
-	r := open(t, nflog.Config{})
+	r := open(t)
 	if n, err := r.Read(t.Context(), nil); n != 0 || err != nil {
 		t.Errorf("without a batch: got %d, %v", n, err)
 	}
@@ -205,7 +206,8 @@ func TestReadSmallBatch(t *testing.T) {
 func TestReadOverrun(t *testing.T) {
 	p := prober.New(t)
 	load(t, `udp dport 9 log prefix "end" group 86 drop`, `counter log prefix "flood" group 86 drop`)
-	r := open(t, nflog.Config{Buffer: 64 << 10})
+	r := open(t)
+	netns.Require(t, r.Shrink())
 	flood := make([][]byte, 20_000)
 	for i := range flood {
 		flood[i] = prober.UDP(ends[i%2].src, ends[i%2].dst, nil)
@@ -230,7 +232,7 @@ func TestReadOverrun(t *testing.T) {
 func TestReadFlood(t *testing.T) {
 	p := prober.New(t)
 	load(t, `ip version 4 counter log prefix "drop one" group 86 drop`, `log prefix "drop two" group 86 drop`)
-	r := open(t, nflog.Config{})
+	r := open(t)
 	const rounds, size = 40, 5000
 	flood := make([][]byte, size)
 	for i := range flood {
@@ -263,7 +265,7 @@ func TestReadFlood(t *testing.T) {
 func TestReadMeanwhile(t *testing.T) {
 	p := prober.New(t)
 	load(t, `udp dport 9 log prefix "end" group 86 drop`, `counter log prefix "flood" group 86 drop`)
-	r := open(t, nflog.Config{})
+	r := open(t)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -296,9 +298,9 @@ func TestReadMeanwhile(t *testing.T) {
 // One process reads a group; the next can once that one closes it.
 func TestOpenBusy(t *testing.T) {
 	netns.Enter(t)
-	first := open(t, nflog.Config{})
+	first := open(t)
 	for range 2 {
-		_, err := nflog.Open(nflog.Config{Group: 86})
+		_, err := nflog.Open(86)
 		if !errors.Is(err, nflog.ErrBusy) || !errors.Is(err, unix.EPERM) {
 			t.Errorf("got %v", err)
 		}
@@ -307,7 +309,7 @@ func TestOpenBusy(t *testing.T) {
 			t.Errorf("got %q, want %q", err, want)
 		}
 	}
-	other, err := nflog.Open(nflog.Config{Group: 87})
+	other, err := nflog.Open(87)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +318,7 @@ func TestOpenBusy(t *testing.T) {
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
 		}
-		first = open(t, nflog.Config{})
+		first = open(t)
 	}
 }
 
@@ -324,15 +326,12 @@ func TestOpenBusy(t *testing.T) {
 // ms.
 func TestOpenSettings(t *testing.T) {
 	netns.Enter(t)
-	for snaplen, want := range map[uint32]string{0: "2 128 10", 200: "2 200 10"} {
-		r := open(t, nflog.Config{Snaplen: snaplen})
-		b, err := os.ReadFile("/proc/thread-self/net/netfilter/nfnetlink_log")
-		netns.Require(t, err)
-		// group, port, packets waiting, copy mode, copy range, timeout, references
-		if f := strings.Fields(string(b)); len(f) != 7 || f[0] != "86" || strings.Join(f[3:6], " ") != want {
-			t.Errorf("got %q, want %s", b, want)
-		}
-		_ = r.Close()
+	open(t)
+	b, err := os.ReadFile("/proc/thread-self/net/netfilter/nfnetlink_log")
+	netns.Require(t, err)
+	// group, port, packets waiting, copy mode, copy range, timeout, references
+	if f := strings.Fields(string(b)); len(f) != 7 || f[0] != "86" || strings.Join(f[3:6], " ") != "2 128 10" {
+		t.Errorf("got %q", b)
 	}
 }
 
@@ -348,7 +347,7 @@ func TestOpenForbidden(t *testing.T) {
 	if err := unix.Capset(&header, &data[0]); err != nil {
 		t.Fatal(err)
 	}
-	_, err := nflog.Open(nflog.Config{Group: 86})
+	_, err := nflog.Open(86)
 	if errors.Is(err, nflog.ErrBusy) || !errors.Is(err, unix.EPERM) {
 		t.Errorf("got %v", err)
 	}
@@ -362,7 +361,7 @@ func TestOpenForbidden(t *testing.T) {
 func TestReadEnd(t *testing.T) {
 	p := prober.New(t)
 	load(t, `log group 86 drop`)
-	r := open(t, nflog.Config{})
+	r := open(t)
 	batch := make([]nflog.Packet, 10)
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -384,14 +383,14 @@ func TestReadEnd(t *testing.T) {
 			t.Errorf("got %d, %v", n, err)
 		}
 	}
-	open(t, nflog.Config{}) // the group is free
+	open(t) // the group is free
 }
 
 // BenchmarkRead measures the reader alone, a packet at a time, with the flood in the socket's buffer before.
 func BenchmarkRead(b *testing.B) {
 	p := prober.New(b)
 	load(b, `log prefix "drop ingress pod/0f3a" group 86 drop`)
-	r := open(b, nflog.Config{})
+	r := open(b)
 	flood := make([][]byte, 5000)
 	for i := range flood {
 		flood[i] = prober.TCP(ends[i%2].src, ends[i%2].dst, prober.Segment{Flags: prober.SYN})

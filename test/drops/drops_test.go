@@ -361,7 +361,7 @@ func testChange(t *testing.T, program string) {
 // missing; when the group is free again, lines resume.
 func testBusy(t *testing.T, program string) {
 	p := prober.New(t)
-	other, err := nflog.Open(nflog.Config{Group: 86})
+	other, err := nflog.Open(86)
 	if err != nil {
 		t.Fatal(err)
 	}
