@@ -139,8 +139,6 @@ func (b *batch) pinChain(name string) {
 			b.pinChain(s.Chain)
 		case Lookup:
 			b.pinned[s.Set] = true
-		case PortLookup:
-			b.pinned[s.Set] = true
 		}
 	}
 }

@@ -63,7 +63,7 @@ func TestStagesOfIntervals(t *testing.T) {
 		ports.Want(nft.IntervalKey(2*i, 2*i), nft.Value{})
 	}
 	table.SetChain(&nft.Chain{Name: "c",
-		Rules: []nft.Rule{nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports", Type: ports.Type}, accept())}})
+		Rules: []nft.Rule{nft.R(nft.Lookup{Proto: nft.TCP, Set: "ports", Type: ports.Type}, accept())}})
 	parts := stages.Of(table.Take())
 	total := 0
 	for i, stage := range parts {

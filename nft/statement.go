@@ -79,12 +79,13 @@ func (s Side) field(f Family) string { return f.protocol() + " " + s.addr() }
 
 // Lookup looks up one of the packet's addresses and, depending on the set's type, other fields in a set or map. In a
 // set it matches if the element is there; in a map the element's verdict applies, and a miss continues with the next
-// rule.
+// rule. In a set of ports it looks up the destination port of a packet of the protocol.
 type Lookup struct {
-	Side Side
-	Set  string
-	Type SetType // the set's
-	Not  bool    // for a set: match if the element is not there
+	Side  Side  // of the address
+	Proto uint8 // of a set of ports; its own
+	Set   string
+	Type  SetType // the set's
+	Not   bool    // for a set: match if the element is not there
 }
 
 // LookupIn returns the lookup of one end of a flow in s.
@@ -94,6 +95,8 @@ func LookupIn(side Side, s *Set) Lookup { return Lookup{Side: side, Set: s.Name,
 func (l Lookup) String() string {
 	key := l.Side.field(l.Type.Family)
 	switch l.Type.Fields {
+	case Port, PortInterval:
+		key = ProtocolName(l.Proto) + " dport"
 	case AddrAddr:
 		key += " . " + l.Side.Other().field(l.Type.Family)
 	case AddrProtoPort:
@@ -207,23 +210,6 @@ func (r PortRange) text() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// PortLookup matches a packet by protocol, and by destination port in a set or map, as [Lookup] does. A set of many
-// ports is made before the rule is, in portions.
-type PortLookup struct {
-	Proto uint8
-	Set   string
-	Type  SetType // the set's: of [Port] or [PortInterval]
-}
-
-// String returns the lookup as nft(8) writes it.
-func (l PortLookup) String() string {
-	text := ProtocolName(l.Proto) + " dport"
-	if l.Type.Map {
-		text += " vmap"
-	}
-	return text + " @" + l.Set
-}
-
 // NeighbourDiscovery matches the ICMPv6 messages without which an IPv6 link does not work (RFC 4861).
 type NeighbourDiscovery struct{}
 
@@ -278,7 +264,6 @@ func (CtDNAT) statement()             {}
 func (CtReply) statement()            {}
 func (Lookup) statement()             {}
 func (Ports) statement()              {}
-func (PortLookup) statement()         {}
 func (NeighbourDiscovery) statement() {}
 func (Limit) statement()              {}
 func (Log) statement()                {}

@@ -98,7 +98,7 @@ func TestTracePorts(t *testing.T) {
 	set.Want(nft.IntervalKey(80, 90), nft.Value{})
 	set.Want(nft.IntervalKey(65535, 65535), nft.Value{})
 	table.SetChain(&nft.Chain{Name: "base", Base: &nft.Base{}, Rules: []nft.Rule{
-		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports", Type: set.Type}, accept()),
+		nft.R(nft.Lookup{Proto: nft.TCP, Set: "ports", Type: set.Type}, accept()),
 		nft.R(drop()),
 	}})
 	for flow, want := range map[string]string{
@@ -129,7 +129,7 @@ func TestTraceReturn(t *testing.T) {
 	}})
 	table.SetChain(&nft.Chain{Name: "list", Rules: []nft.Rule{nft.R(nft.GotoChain("class")), nft.R(accept())}})
 	table.SetChain(&nft.Chain{Name: "class", Rules: []nft.Rule{
-		nft.R(nft.PortLookup{Proto: nft.TCP, Set: "ports", Type: ports.Type}),
+		nft.R(nft.Lookup{Proto: nft.TCP, Set: "ports", Type: ports.Type}),
 		nft.R(nft.CtDNAT{}, accept()),
 		nft.R(drop()),
 	}})

@@ -3,7 +3,6 @@
 package translate_test
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"math"
@@ -354,14 +353,6 @@ func (p *packet) rule(r nft.Rule) nft.Verdict {
 			if v, matches = p.lookUp(s); s.Type.Map {
 				verdict = v.Verdict
 			}
-		case nft.PortLookup:
-			set := p.set(s.Set)
-			matches = false
-			for k, v := range set.elementsOrNone() {
-				if p.flow.Proto == s.Proto && set.typ.Finds(nft.Key{Port: p.flow.DstPort}, k) {
-					matches, verdict = true, v.Verdict
-				}
-			}
 		case nft.OfFamily:
 			matches = nft.FamilyOf(p.flow.Src) == s.Family
 		case nft.Ports:
@@ -405,36 +396,28 @@ func (p *packet) set(name string) *modelSet {
 	return m.sets[name]
 }
 
-// elementsOrNone are those of a set that may be nil.
-func (s *modelSet) elementsOrNone() map[nft.Key]nft.Value {
-	if s == nil {
-		return nil
-	}
-	return s.elements
-}
-
 func (p *packet) lookUp(l nft.Lookup) (nft.Value, bool) {
-	if nft.FamilyOf(p.flow.Src) != l.Type.Family {
-		return nft.Value{}, false
-	}
 	set := p.set(l.Set)
-	if set == nil {
+	if set == nil || !l.Type.OfPorts() && nft.FamilyOf(p.flow.Src) != l.Type.Family ||
+		l.Type.OfPorts() && p.flow.Proto != l.Proto {
 		return nft.Value{}, false
 	}
 	one, other := p.end(l.Side), p.end(l.Side.Other())
 	k := nft.AddrKey(one)
 	switch l.Type.Fields {
+	case nft.Port, nft.PortInterval:
+		k = nft.Key{Port: p.flow.DstPort}
 	case nft.AddrAddr:
 		k = nft.PairKey(one, other)
 	case nft.AddrProtoPort:
 		k = nft.PortKey(one, p.flow.Proto, p.flow.DstPort)
 	}
-	if l.Type.Fields != nft.AddrRange {
+	if !l.Type.Interval() {
 		v, found := set.elements[k]
 		return v, found
 	}
 	for have, v := range set.elements {
-		if bytes.Compare(have.Addr[:], k.Addr[:]) <= 0 && bytes.Compare(k.Addr[:], have.To[:]) <= 0 {
+		if set.typ.Finds(k, have) {
 			return v, true
 		}
 	}

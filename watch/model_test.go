@@ -117,10 +117,6 @@ func depends(op nft.Op, missing map[string]bool) bool {
 				if missing["set "+s.Set] {
 					return true
 				}
-			case nft.PortLookup:
-				if missing["set "+s.Set] {
-					return true
-				}
 			case nft.Verdict:
 				if missing["chain "+s.Chain] {
 					return true

@@ -194,7 +194,7 @@ func rules() map[string][]nft.Statement {
 	}
 	for _, typ := range setTypes() {
 		if typ.Fields == nft.PortInterval || typ.Fields == nft.Port {
-			s := []nft.Statement{nft.PortLookup{Proto: nft.UDP, Set: setName(typ), Type: typ}}
+			s := []nft.Statement{nft.Lookup{Proto: nft.UDP, Set: setName(typ), Type: typ}}
 			if !typ.Map {
 				s = append(s, accept)
 			}

@@ -93,10 +93,6 @@ func (w *world) valid(i int, r nft.Rule) bool {
 			}
 		case nft.Update: // of a set that the world does not edit
 			return false
-		case nft.PortLookup:
-			if w.sets[s.Type] == nil || s.Type.Map && i >= worldChains-2 {
-				return false
-			}
 		case nft.Verdict:
 			if s.Chain != "" && !w.has(s.Chain) {
 				return false

@@ -23,8 +23,8 @@ const (
 // headers; a rule's own `snaplen` can lower it.
 const snaplen = 128
 
-// bind makes the socket the reader of the group and configures it. In one message, the kernel binds first and configures
-// right after; a packet logged in between has no sequence number.
+// bind makes the socket the reader of the group and configures it. In one message, the kernel binds first and
+// configures right after; a packet logged in between has no sequence number.
 func (r *Reader) bind() error {
 	e := netlink.NewAttributeEncoder()
 	e.ByteOrder = binary.BigEndian

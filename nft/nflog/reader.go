@@ -19,8 +19,8 @@ import (
 // or closes its reader, so during a rolling update retrying helps.
 var ErrBusy = errors.New("another process reads the group")
 
-// buffer is the size in bytes of the kernel's queue: some 50,000 packets. More than net.core.rmem_max takes CAP_NET_ADMIN
-// in the initial user namespace; without it, rmem_max is used.
+// buffer is the size in bytes of the kernel's queue: some 50,000 packets. More than net.core.rmem_max takes
+// CAP_NET_ADMIN in the initial user namespace; without it, rmem_max is used.
 const buffer = 8 << 20
 
 // Stats are counts since Open.

@@ -20,8 +20,6 @@ func (tr *run) statement(s nft.Statement) bool {
 		return tr.lookup(s)
 	case nft.Ports:
 		return s.Contains(p.Proto, p.DstPort)
-	case nft.PortLookup:
-		return tr.portLookup(s)
 	case nft.CtState:
 		return slices.Contains(s, nft.New)
 	case nft.CtDNAT:
@@ -63,36 +61,35 @@ func (tr *run) set(name string, t nft.SetType) *nft.Set {
 
 func (tr *run) lookup(l nft.Lookup) bool {
 	s := tr.set(l.Set, l.Type)
-	if s == nil || nft.FamilyOf(tr.packet.Src) != l.Type.Family || tr.find(s, key(l, tr.packet)) == l.Not {
+	if s == nil || !loads(l, tr.packet) || tr.find(s, key(l, tr.packet)) == l.Not {
 		return false
 	}
 	if l.Type.Map {
 		tr.verdict = tr.found.Verdict
 	}
 	return true
+}
+
+// loads says whether a packet has what a lookup loads.
+func loads(l nft.Lookup, p Packet) bool {
+	if l.Type.OfPorts() {
+		return p.Proto == l.Proto
+	}
+	return nft.FamilyOf(p.Src) == l.Type.Family
 }
 
 // key returns what a lookup loads from a packet.
 func key(l nft.Lookup, p Packet) nft.Key {
 	one, other := p.addr(l.Side), p.addr(l.Side.Other())
 	switch l.Type.Fields {
+	case nft.Port, nft.PortInterval:
+		return nft.Key{Port: p.DstPort}
 	case nft.AddrAddr:
 		return nft.PairKey(one, other)
 	case nft.AddrProtoPort:
 		return nft.PortKey(one, p.Proto, p.DstPort)
 	}
 	return nft.AddrKey(one)
-}
-
-func (tr *run) portLookup(l nft.PortLookup) bool {
-	s := tr.set(l.Set, l.Type)
-	if s == nil || tr.packet.Proto != l.Proto || !tr.find(s, nft.Key{Port: tr.packet.DstPort}) {
-		return false
-	}
-	if l.Type.Map {
-		tr.verdict = tr.found.Verdict
-	}
-	return true
 }
 
 // find says whether a lookup of k finds an element of s, and leaves it in the run.

@@ -43,8 +43,6 @@ func (r *reach) chain(name string) {
 				r.chain(s.Chain)
 			case nft.Lookup:
 				r.set(s.Set)
-			case nft.PortLookup:
-				r.set(s.Set)
 			}
 		}
 	}

@@ -54,7 +54,7 @@ func (c *Chains) rules(o Opening) []nft.Rule {
 		for _, r := range ranges {
 			set.Want(nft.IntervalKey(r.First, r.Last), nft.Value{})
 		}
-		rules = append(rules, nft.R(nft.PortLookup{Proto: proto, Set: set.Name, Type: set.Type}, o.kind.Allow()))
+		rules = append(rules, nft.R(nft.Lookup{Proto: proto, Set: set.Name, Type: set.Type}, o.kind.Allow()))
 	}
 	return rules
 }

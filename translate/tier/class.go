@@ -188,7 +188,7 @@ func (l *List) portMap(p *part, t nft.SetType, intervals []interval) {
 	}
 	proto := intervals[0].Proto
 	m.name = fmt.Sprintf("%s%s-%s-%s", l.prefix(), kind, m.hash(), nft.ProtocolName(proto))
-	p.addMap(m, nft.PortLookup{Proto: proto, Set: m.name, Type: t})
+	p.addMap(m, nft.Lookup{Proto: proto, Set: m.name, Type: t})
 }
 
 // leaf returns the class of a rule that matches every port.

@@ -63,8 +63,8 @@ func (b *Batch) Command(m Message, typ, flags uint16, body func()) {
 	b.finish(m)
 }
 
-// Names appends the names of a table and of a chain or set in it, those of them that are not "", to a message of nf_tables
-// of a type.
+// Names appends the names of a table and of a chain or set in it, those of them that are not "", to a message of
+// nf_tables of a type.
 func (b *Batch) Names(typ uint16, table, name string) {
 	attr := uint16(unix.NFTA_SET_NAME) // the same number in rules and lists of elements
 	switch typ {

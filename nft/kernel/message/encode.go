@@ -76,7 +76,8 @@ func (e *Encoder) operation(op *nft.Op) {
 	}
 }
 
-// about appends a message about a chain or set, or the table itself if there is no name, and what body adds to the names.
+// about appends a message about a chain or set, or the table itself if there is no name, and what body adds to the
+// names.
 func (e *Encoder) about(typ, flags uint16, name string, body func()) {
 	e.Command(Message{Op: e.op}, typ, flags, func() {
 		e.Names(typ, e.Tx.Table, name)

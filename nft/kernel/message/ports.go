@@ -39,15 +39,6 @@ func (r *rule) ports(p nft.Ports) error {
 	return nil
 }
 
-// portLookup compiles
-//
-//	tcp dport @s
-func (r *rule) portLookup(l nft.PortLookup) {
-	r.requireProtocol(l.Proto)
-	r.push(loadDestPort(firstRegister),
-		&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Type.Map})
-}
-
 // checkPorts rejects what the kernel would misunderstand.
 func checkPorts(p nft.Ports) error {
 	if len(p) == 0 {

@@ -55,8 +55,8 @@ func (d *Elements) element(el []byte) {
 	d.Found = append(d.Found, e)
 }
 
-// Finish returns all elements. It gives each interval its last address or port: the one before the next end or interval,
-// or the highest of all.
+// Finish returns all elements. It gives each interval its last address or port: the one before the next end or
+// interval, or the highest of all.
 func (d *Elements) Finish() []nft.Counted {
 	if !d.Type.Interval() {
 		return d.Found

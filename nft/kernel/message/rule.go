@@ -53,8 +53,6 @@ func (r *rule) statement(s nft.Statement) error {
 		r.lookup(s)
 	case nft.Ports:
 		return r.ports(s)
-	case nft.PortLookup:
-		r.portLookup(s)
 	case nft.CtReply:
 		r.ctReply()
 	case nft.Opening:
@@ -164,7 +162,20 @@ func (r *rule) ctReply() {
 //	ip saddr != @s
 //	ip saddr . meta l4proto . th dport @s
 //	ip saddr vmap @m
+//	tcp dport @s
 func (r *rule) lookup(l nft.Lookup) {
+	if l.Type.OfPorts() {
+		r.requireProtocol(l.Proto)
+		r.push(loadDestPort(firstRegister))
+	} else {
+		r.loadKey(l)
+	}
+	// A map's verdict goes into the verdict register, which is number 0.
+	r.push(&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Type.Map, Invert: l.Not})
+}
+
+// loadKey compiles the load of an address and what follows it in the set's keys.
+func (r *rule) loadKey(l nft.Lookup) {
 	f := l.Type.Family
 	r.requireFamily(f)
 	next := r.loadAddr(f, l.Side, firstRegister)
@@ -174,8 +185,6 @@ func (r *rule) lookup(l nft.Lookup) {
 	case nft.AddrProtoPort:
 		r.push(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: next}, loadDestPort(next+1))
 	}
-	// A map's verdict goes into the verdict register, which is number 0.
-	r.push(&expr.Lookup{SourceRegister: firstRegister, SetName: l.Set, IsDestRegSet: l.Type.Map, Invert: l.Not})
 }
 
 // loadAddr compiles the load of an address into the registers from register on, and returns the register after it.
