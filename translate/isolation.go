@@ -14,22 +14,17 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/opening"
 	"github.com/netpold/netpold/translate/policy"
+	"github.com/netpold/netpold/translate/spec"
 )
 
 // isolation is one distinct set of policies, with the numbers that their named ports have in the isolated pods, that
 // isolates pods of this node in one direction, or only audits that. It is one chain, which pods with equal isolations
 // share, and the sets that the chain looks up.
 type isolation struct {
-	key      string
-	name     string // of the chain
-	kind     frame.Kind
-	policies []types.NamespacedName // sorted
-	numbers  map[policy.NamedPort]nft.Ports
-	users    map[*identity]struct{}
-	built    bool // if not, it allows nothing yet
-	placed   chain.Isolation
-
-	quarantine *aside.Record // of the isolation for which this one, which allows nothing, stands in
+	owner
+	numbers map[policy.NamedPort]nft.Ports
+	built   bool // if not, it allows nothing yet
+	placed  chain.Isolation
 
 	allows        // what the policies allow
 	demand demand // what they demand
@@ -89,7 +84,9 @@ func (s *State) vacate(id *identity) {
 	for _, d := range policy.Directions() {
 		s.assign(id, d, nil, nil)
 		for _, l := range id.Own.local.lists[d] {
-			s.leaveList(id, l)
+			if l != nil {
+				s.leave(id, l)
+			}
 		}
 	}
 	id.Own.local = nil
@@ -113,7 +110,7 @@ func (s *State) assign(id *identity, d policy.Direction, next, shadow *isolation
 	}
 	for _, iso := range old {
 		if iso != nil && !slices.Contains(now, iso) {
-			s.unassign(id, iso)
+			s.leave(id, iso)
 		}
 	}
 	return true
@@ -123,14 +120,6 @@ func (s *State) assign(id *identity, d policy.Direction, next, shadow *isolation
 func (s *State) redispatch(id *identity) {
 	for a, p := range id.Local {
 		s.setDispatch(a, p)
-	}
-}
-
-// unassign removes id from the users of iso.
-func (s *State) unassign(id *identity, iso *isolation) {
-	delete(iso.users, id)
-	if len(iso.users) == 0 {
-		s.orphans[iso] = struct{}{}
 	}
 }
 
@@ -146,8 +135,10 @@ func (s *State) isolationBy(id *identity, k frame.Kind, policies []types.Namespa
 		return iso
 	}
 	iso := &isolation{
-		key: key, kind: k, policies: policies, numbers: numbers, users: make(map[*identity]struct{}), quarantine: q,
-		placed: chain.New(s.place, k, nft.Hash(key), policies),
+		owner: owner{
+			key: key, kind: k, policies: policies, users: make(map[*identity]struct{}), quarantine: q,
+		},
+		numbers: numbers, placed: chain.New(s.place, k, nft.Hash(key), policies),
 	}
 	iso.name = iso.placed.Chain
 	if k.Audit && q == nil {
@@ -195,9 +186,6 @@ func (iso *isolation) discard(s *State) {
 	}
 }
 
-// unaudited says whether the isolation stands in for an auditing one, and so is left out.
-func (iso *isolation) unaudited() bool { return iso.kind.Audit && iso.quarantine != nil }
-
 // replace replaces the isolation's content, acquiring what is new before releasing what is no longer needed.
 func (iso *isolation) replace(s *State, next allows) {
 	old := iso.allows
@@ -240,4 +228,64 @@ func (iso *isolation) replace(s *State, next allows) {
 		s.endLookUp(sel, iso, a)
 	}
 	s.dirtyChains[iso] = struct{}{}
+}
+
+// grant updates what the isolation opens to an identity, and the elements of its addresses.
+func (iso *isolation) grant(s *State, id *identity) {
+	ports := iso.OpenTo(id.Selectors, id.Ports, func(sel *selector) bool {
+		_, matches := sel.Matches[id]
+		return matches
+	})
+	old := id.Own.grants[iso]
+	if old == nil && ports.Empty() || old != nil && old.Ports.Key() == ports.Key() {
+		return
+	}
+	var next *chain.Grant
+	if !ports.Empty() {
+		next = iso.placed.Acquire(ports)
+	}
+	if old != nil {
+		for a := range s.index.Addresses(id) {
+			iso.placed.Unwant(a, old)
+		}
+		iso.release(id, old)
+	}
+	if next != nil {
+		if id.Own.grants == nil {
+			id.Own.grants = make(map[*isolation]*chain.Grant)
+		}
+		id.Own.grants[iso] = next
+		for a, p := range s.index.Addresses(id) {
+			iso.placed.Want(a, p.Text, next)
+		}
+	}
+}
+
+// release takes g from id.
+func (iso *isolation) release(id *identity, g *chain.Grant) {
+	delete(id.Own.grants, iso)
+	iso.placed.Release(g)
+}
+
+// render makes the chain of the isolation.
+func (iso *isolation) render(s *State) {
+	if iso.unaudited() {
+		return // nothing leads to it
+	}
+	b := chain.Body{Any: iso.Any, Tail: s.frame.Tail(iso.kind, iso.name)}
+	for _, sel := range slices.SortedFunc(maps.Keys(iso.LookedUp), bySelector) {
+		a := iso.LookedUp[sel]
+		for ports := range a.Shared() {
+			opens := a.Open
+			if len(ports) > 0 { // the set has the numbers
+				opens = spec.Ports{Every: true}
+			}
+			for _, f := range nft.Families() {
+				if set := sel.Own.shared[chain.SharedKey(ports)].Find(f); set != nil {
+					b.Lookups = append(b.Lookups, chain.Lookup{Set: set, Ports: opens})
+				}
+			}
+		}
+	}
+	iso.placed.Render(b)
 }

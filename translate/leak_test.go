@@ -15,7 +15,7 @@ func (s *State) Sizes() map[string]int {
 		"dirtyIdentities": len(s.dirtyIdentities),
 		"relisted":        len(s.relisted),
 		"dirtyIsolations": len(s.dirtyIsolations), "dirtyChains": len(s.dirtyChains), "orphans": len(s.orphans),
-		"lists": len(s.lists), "listOrphans": len(s.listOrphans), "staleLists": len(s.staleLists),
+		"lists": len(s.lists), "staleLists": len(s.staleLists),
 		"parts":           len(s.parts.Users()),
 		"clusterPolicies": s.clusterPolicies.Len(), "nodePeers": len(s.clusterPolicies.Nodes()),
 		"demands":     len(s.demands),

@@ -4,6 +4,7 @@ package translate
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -144,10 +145,14 @@ func (s *State) isolationsIn(namespace string) []*isolation {
 
 // excessOf returns what is over a limit for a pod.
 func (s *State) excessOf(p *pod) []policy.PodExcess {
+	if !s.index.IsLocal(p) {
+		return nil
+	}
 	var all []policy.PodExcess
 	for _, iso := range p.Identity.Own.here().all() {
-		if iso != nil && len(iso.demand.Over) > 0 && s.index.IsLocal(p) {
-			all = append(all, iso.excess(p))
+		if iso != nil && len(iso.demand.Over) > 0 {
+			all = append(all, policy.PodExcess{Pod: p.Public().NamespacedName, Direction: iso.kind.Direction,
+				Rules: iso.demand.Over, Audit: iso.kind.Audit})
 		}
 	}
 	return all
@@ -156,20 +161,8 @@ func (s *State) excessOf(p *pod) []policy.PodExcess {
 // OverLimit returns what is over a limit for all pods of the node.
 func (s *State) OverLimit() []policy.PodExcess {
 	var all []policy.PodExcess
-	for iso := range s.overLimit {
-		for id := range iso.users {
-			for _, p := range id.Local {
-				all = append(all, iso.excess(p))
-			}
-		}
-	}
+	s.eachLocal(func(_ netip.Addr, p *pod) { all = append(all, s.excessOf(p)...) })
 	return all
-}
-
-// excess returns what is over a limit for a pod with the isolation.
-func (iso *isolation) excess(p *pod) policy.PodExcess {
-	return policy.PodExcess{Pod: p.Public().NamespacedName, Direction: iso.kind.Direction, Rules: iso.demand.Over,
-		Audit: iso.kind.Audit}
 }
 
 // overLimits yields a trouble for each policy with rules over a limit, and each isolation.

@@ -3,7 +3,6 @@
 package translate
 
 import (
-	"cmp"
 	"iter"
 	"net/netip"
 	"slices"
@@ -21,13 +20,8 @@ import (
 // list is one distinct list of a tier's ClusterNetworkPolicies for pods of this node in a direction, which share it.
 // Another text of a policy makes another list.
 type list struct {
+	owner
 	tier.Place
-	key, name string                 // the name is the chain's
-	policies  []types.NamespacedName // names without namespace
-	users     map[*identity]struct{}
-
-	quarantine *aside.Record // of the list for which this one, which denies everything, stands in
-
 	placed *tier.Placed      // nil for a stand-in
 	order  []*selector       // the peers, in the order of the text
 	index  map[*selector]int // of order
@@ -56,20 +50,11 @@ func (s *State) list(id *identity, d policy.Direction) bool {
 			next.users[id] = struct{}{}
 		}
 		id.Own.local.lists[d][t] = next
-		s.leaveList(id, old)
+		if old != nil {
+			s.leave(id, old)
+		}
 	}
 	return changed
-}
-
-// leaveList removes id from the users of l, which may be nil.
-func (s *State) leaveList(id *identity, l *list) {
-	if l == nil {
-		return
-	}
-	delete(l.users, id)
-	if len(l.users) == 0 {
-		s.listOrphans[l] = struct{}{}
-	}
 }
 
 // listOf returns the list of a local identity at a place, or nil if no rule there applies to it.
@@ -79,21 +64,26 @@ func (s *State) listOf(id *identity, at tier.Place) *list {
 		return nil
 	}
 	written := at.Read(policies, id.Ports, s.clusterPolicies.Nodes())
-	if s.quarantines.At(aside.ListKey(written.Key)) != nil {
-		return s.standInList(written)
+	key, hash := aside.ListKey(written.Key), written.Key
+	q := s.quarantines.At(key)
+	if q != nil {
+		key, hash = aside.StandInKey(key), nft.Hash(aside.StandInKey(hash))
 	}
-	if l := s.lists[written.Key]; l != nil {
+	if l := s.lists[key]; l != nil {
 		return l
 	}
-	return s.newList(written)
-}
-
-// listAside returns the list with the key of a quarantine, or nil.
-func (s *State) listAside(key string) *list {
-	if name, ok := aside.ListOf(key); ok {
-		return s.lists[name]
+	l := &list{Place: at, owner: owner{
+		key: key, name: at.Tier.Prefix(at.Direction) + "list-" + hash, policies: written.Policies,
+		kind:  frame.Kind{Direction: at.Direction, Audit: at.Tier.Audit()},
+		users: make(map[*identity]struct{}), quarantine: q,
+	}}
+	s.lists[key] = l
+	if q != nil {
+		l.standIn(s)
+	} else {
+		l.make(s, written.Rules())
 	}
-	return nil
+	return l
 }
 
 // aside returns why everything is denied to the pods with list l, which may be nil; nil if it is not.
@@ -120,42 +110,15 @@ func (s *State) Sequential() [][]types.NamespacedName {
 	return all
 }
 
-// listAt returns a list that applies, in a direction, to this node's pod at an address, or nil; preferably one that
-// decides.
-func (s *State) listAt(d policy.Direction, a netip.Addr) *list {
-	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
-		return cmp.Or(p.Identity.Own.here().lists[d][:]...)
+// standIn makes the chain of a stand-in, which denies everything, or for an auditing list nothing.
+func (l *list) standIn(s *State) {
+	s.troubleVersion++
+	if l.unaudited() {
+		return // it is left out
 	}
-	return nil
-}
-
-// inUse says whether anything has what a quarantine has set aside.
-func (s *State) inUse(q *aside.Record) bool {
-	stand := aside.StandInKey(q.Key)
-	return s.isolations[q.Key] != nil || s.isolations[stand] != nil || s.listAside(q.Key) != nil ||
-		s.listAside(stand) != nil || q.Address.IsValid() && s.listAt(q.Kind.Direction, q.Address) != nil
-}
-
-// standInList returns the stand-in for a list that is set aside: a chain that denies everything, or nothing for an
-// auditing one.
-func (s *State) standInList(w tier.Written) *list {
-	q, key := s.quarantines.At(aside.ListKey(w.Key)), aside.StandInKey(w.Key)
-	l := s.lists[key]
-	if l == nil {
-		l = &list{
-			Place: w.Place, key: key, name: w.Tier.Prefix(w.Direction) + "list-" + nft.Hash(key), policies: w.Policies,
-			users: make(map[*identity]struct{}), quarantine: q,
-		}
-		s.lists[key] = l
-		s.troubleVersion++
-		if l.unaudited() {
-			return l // it is left out
-		}
-		s.useTier(l.Place, 1)
-		s.table.SetChain(&nft.Chain{Name: l.name, Rules: s.frame.TierRefuse(w.Tier, w.Direction),
-			Comment: w.Tier.String() + ": quarantined, everything is denied"})
-	}
-	return l
+	s.useTier(l.Place, 1)
+	s.table.SetChain(&nft.Chain{Name: l.name, Rules: s.frame.TierRefuse(l.Tier, l.Direction),
+		Comment: l.Tier.String() + ": quarantined, everything is denied"})
 }
 
 // useTier adds a user (by 1, or -1) of what the frame has for lists at a place.
@@ -165,14 +128,9 @@ func (s *State) useTier(at tier.Place, by int) {
 	}
 }
 
-// newList makes a list.
-func (s *State) newList(w tier.Written) *list {
-	l := &list{
-		Place: w.Place, key: w.Key, name: w.Tier.Prefix(w.Direction) + "list-" + w.Key, policies: w.Policies,
-		users: make(map[*identity]struct{}), index: make(map[*selector]int), held: make(map[*chain.Shared]*selector),
-	}
-	rules := w.Rules()
-	s.lists[l.key] = l
+// make makes the list of some rules.
+func (l *list) make(s *State, rules []tier.Rule) {
+	l.index, l.held = make(map[*selector]int), make(map[*chain.Shared]*selector)
 	s.useTier(l.Place, 1)
 	for i, r := range rules {
 		for _, peer := range r.Peers {
@@ -196,7 +154,6 @@ func (s *State) newList(w tier.Written) *list {
 	selectors := l.selectors(s)
 	l.wide = selectors.Wide
 	l.place(s, tier.New(l.Place, rules, deny, s.options.TierBounds.OrDefault()).PutInto(s.parts, l.name, selectors))
-	return l
 }
 
 // place puts the list into the table as p, replacing its old form.

@@ -17,9 +17,9 @@ import (
 // The state's data in the index for an identity and for a selector.
 type (
 	held struct {
-		grants map[*isolation]*grant // what isolations allow it as a peer; nil if none do
-		groups map[*list]*tier.Group // in lists whose maps may have its addresses; nil if none
-		local  *local                // for its local pods; nil without any, as for most identities
+		grants map[*isolation]*chain.Grant // what isolations allow it as a peer; nil if none do
+		groups map[*list]*tier.Group       // in lists whose maps may have its addresses; nil if none
+		local  *local                      // for its local pods; nil without any, as for most identities
 	}
 	local struct {
 		isolations [2]*isolation              // by Direction; nil if not isolated

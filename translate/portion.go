@@ -47,18 +47,12 @@ func (s *State) complete(budget int) {
 			}
 			t.do(s)
 		}
-		for iso := range s.orphans { // last, so that what others also need is not rebuilt
-			if len(iso.users) == 0 {
-				iso.discard(s)
+		for orphan := range s.orphans { // last, so that what others also need is not rebuilt
+			if len(orphan.own().users) == 0 {
+				orphan.discard(s)
 			}
 		}
 		clear(s.orphans)
-		for l := range s.listOrphans {
-			if len(l.users) == 0 {
-				l.discard(s)
-			}
-		}
-		clear(s.listOrphans)
 		s.rebudget()
 	}
 	for id := range s.dirtyIdentities { // the remaining ones

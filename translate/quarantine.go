@@ -5,6 +5,7 @@ package translate
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -21,19 +22,16 @@ import (
 // Quarantine sets something aside until one of its policies changes, or [State.Release].
 func (s *State) Quarantine(q aside.Quarantine) {
 	next := &aside.Record{Quarantine: q}
-	iso, l := s.isolations[q.Key], s.listAside(q.Key)
+	of := s.ownerOf(q.Key)
 	if d, a, ok := aside.AddressOf(q.Key); ok {
-		next.Address, iso = a, s.isolationAt(d, a)
-		l = s.listAt(d, a)
+		next.Address, of = a, s.ownerAt(d, a)
 	}
 	switch old := s.quarantines[q.Key]; {
 	case old != nil:
 		next.Kind, next.Policies, next.Reason = old.Kind, old.Policies, cmp.Or(q.Reason, old.Reason)
 		s.renew(old)
-	case iso != nil:
-		next.Kind, next.Policies = iso.kind, iso.policies
-	case l != nil:
-		next.Kind, next.Policies = l.kind(), l.policies
+	case of != nil:
+		next.Kind, next.Policies = of.kind, of.policies
 	default: // its pods are gone
 		return
 	}
@@ -69,25 +67,17 @@ func (s *State) renew(q *aside.Record) {
 		return
 	}
 	for _, key := range []string{q.Key, aside.StandInKey(q.Key)} {
-		if iso := s.isolations[key]; iso != nil {
-			for id := range iso.users {
-				s.dirtyIdentities[id] = struct{}{}
-			}
-		}
-		if l := s.listAside(key); l != nil {
-			for id := range l.users {
-				s.dirtyIdentities[id] = struct{}{}
-			}
+		if o := s.ownerOf(key); o != nil {
+			maps.Copy(s.dirtyIdentities, o.users)
 		}
 	}
 }
 
 // endQuarantines releases what is set aside because of a policy that changes.
 func (s *State) endQuarantines(name types.NamespacedName) {
-	for _, q := range s.quarantines {
+	for key, q := range s.quarantines {
 		if slices.Contains(q.Policies, name) {
-			q.Released = true
-			s.renew(q)
+			s.Release(key)
 		}
 	}
 }
@@ -125,7 +115,7 @@ func (s *State) quarantined(yield func(book.Trouble) bool) {
 	}
 	for _, l := range s.lists {
 		kind := book.Quarantined
-		if l.Tier.Audit() {
+		if l.kind.Audit {
 			kind = book.Unaudited
 		}
 		if q := l.aside(); q != nil && l.quarantine == nil &&
@@ -133,6 +123,12 @@ func (s *State) quarantined(yield func(book.Trouble) bool) {
 			return
 		}
 	}
+}
+
+// inUse says whether anything has what a quarantine has set aside.
+func (s *State) inUse(q *aside.Record) bool {
+	return s.ownerOf(q.Key) != nil || s.ownerOf(aside.StandInKey(q.Key)) != nil ||
+		q.Address.IsValid() && s.ownerAt(q.Kind.Direction, q.Address) != nil
 }
 
 // quarantinesOf returns what is set aside for a pod: its addresses, then its isolations.
@@ -171,7 +167,7 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 	for _, lists := range own.lists {
 		for _, l := range lists {
 			if q := l.aside(); q != nil {
-				add(l.kind(), q)
+				add(l.kind, q)
 				all[len(all)-1].Tier = v1alpha2.Tier(l.Tier.String())
 			}
 		}
@@ -179,27 +175,20 @@ func (s *State) quarantinesOf(p *pod) []policy.PodQuarantine {
 	return all
 }
 
-// isolationAt returns the isolation in a direction of this node's pod at an address, or its shadow, or nil.
-func (s *State) isolationAt(d policy.Direction, a netip.Addr) *isolation {
-	if p := s.index.Owner(a); p != nil && s.index.IsLocal(p) {
-		here := p.Identity.Own.here()
-		return cmp.Or(here.isolations[d], here.shadows[d])
-	}
-	return nil
-}
-
 // Ownership returns who owns what in the current table. Its cost is proportional to the whole table.
 func (s *State) Ownership() *aside.Ownership {
 	var owners []aside.Owner
+	add := func(o *owner) {
+		owners = append(owners, aside.Owner{Key: o.key, Chain: o.name, Kind: o.kind,
+			StandsIn: o.quarantine != nil, Addresses: index.LocalAddresses(o.users)})
+	}
 	for _, iso := range s.isolations {
-		owners = append(owners, aside.Owner{Key: iso.key, Chain: iso.name, Kind: iso.kind,
-			StandsIn: iso.quarantine != nil, Addresses: index.LocalAddresses(iso.users)})
+		add(&iso.owner)
 	}
 	for _, l := range s.lists {
-		owners = append(owners, aside.Owner{Key: aside.ListKey(l.key), Chain: l.name,
-			Kind: l.kind(), StandsIn: l.quarantine != nil, Addresses: index.LocalAddresses(l.users)})
+		add(&l.owner)
 	}
 	return aside.NewOwnership(s.frame, owners, s.quarantines, func(d policy.Direction, a netip.Addr) bool {
-		return s.isolationAt(d, a) != nil || s.listAt(d, a) != nil
+		return s.ownerAt(d, a) != nil
 	})
 }

@@ -24,12 +24,6 @@ func (s *State) asked(id *identity, d policy.Direction) [4]bool {
 	}
 }
 
-// unaudited says whether the list stands in for an auditing one, and so is left out.
-func (l *list) unaudited() bool { return l.Tier.Audit() && l.quarantine != nil }
-
-// kind is the purpose of the list.
-func (l *list) kind() frame.Kind { return frame.Kind{Direction: l.Direction, Audit: l.Tier.Audit()} }
-
 // all returns the isolations and shadows of the pods; some may be nil.
 func (here *local) all() []*isolation { return slices.Concat(here.isolations[:], here.shadows[:]) }
 

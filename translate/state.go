@@ -65,7 +65,7 @@ type State struct {
 	relisted        map[*identity]struct{}  // local ones of which only lists may have changed
 	dirtyIsolations map[*isolation]struct{} // those whose policies changed
 	dirtyChains     map[*isolation]struct{} // those whose chain must be rendered again
-	orphans         map[*isolation]struct{} // those that may have no pods any more
+	orphans         map[discarder]struct{}  // isolations and lists that may have no pods any more
 	reckon          bool                    // the share of some namespace's limit may have changed
 
 	leaving func(netip.Addr, policy.Pod) // see Leaving
@@ -75,7 +75,6 @@ type State struct {
 
 	clusterPolicies *book.ClusterPolicies
 	lists           map[string]*list
-	listOrphans     map[*list]struct{} // those that may have no pods any more
 	staleLists      map[*list]struct{} // those that may need another form
 	parts           *tier.Parts
 }
@@ -97,10 +96,9 @@ func New(node string, options Options) *State {
 		relisted:        make(map[*identity]struct{}),
 		dirtyIsolations: make(map[*isolation]struct{}),
 		dirtyChains:     make(map[*isolation]struct{}),
-		orphans:         make(map[*isolation]struct{}),
+		orphans:         make(map[discarder]struct{}),
 		clusterPolicies: book.NewClusterPolicies(),
 		lists:           make(map[string]*list),
-		listOrphans:     make(map[*list]struct{}),
 		staleLists:      make(map[*list]struct{}),
 	}
 	s.guard = guard.New(options.Guard)
@@ -254,7 +252,7 @@ func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
 // Incomplete says whether the table is not yet what the objects imply.
 func (s *State) Incomplete() bool {
 	return s.unfinished() || len(s.dirtyChains) > 0 ||
-		len(s.orphans) > 0 || len(s.listOrphans) > 0 || len(s.staleLists) > 0 || s.reckon || s.regarding()
+		len(s.orphans) > 0 || len(s.staleLists) > 0 || s.reckon || s.regarding()
 }
 
 // Pods yields the names of all pods.

@@ -67,7 +67,7 @@ func (s *State) Summary() Summary {
 	effective := make(map[types.NamespacedName]bool)
 	for _, l := range s.lists {
 		for _, name := range l.policies {
-			if !l.Tier.Audit() {
+			if !l.kind.Audit {
 				effective[name] = true
 			}
 		}

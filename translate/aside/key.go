@@ -15,9 +15,6 @@ func StandInKey(key string) string { return key + "\n\nquarantined" }
 // ListKey is the key of the quarantine of a list.
 func ListKey(list string) string { return "list\n" + list }
 
-// ListOf returns the list of a key; ok is false for other keys.
-func ListOf(key string) (list string, ok bool) { return strings.CutPrefix(key, "list\n") }
-
 // AddressKey is the key of the quarantine of an address in a direction. Every isolation's key has a line break.
 func AddressKey(d policy.Direction, a netip.Addr) string { return d.String() + " " + a.String() }
 
