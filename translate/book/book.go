@@ -180,14 +180,3 @@ func reason(err error) string {
 	}
 	return err.Error()
 }
-
-// Sizes returns how much the book remembers, for tests that look for leaks.
-func (b *Policies) Sizes() map[string]int {
-	sizes := map[string]int{"shared": len(b.shared), "rejected": len(b.rejected)}
-	for p := range b.All() {
-		if sizes["policies"]++; p.Compiled() {
-			sizes["compiled"]++
-		}
-	}
-	return sizes
-}

@@ -66,27 +66,6 @@ func (a *askers[I, S]) unset(sel *Selector[I, S], r *labels.Requirement) {
 	}
 }
 
-// len is how many there are, each as often as terms have it.
-func (a *askers[I, S]) len() int {
-	n := len(a.always)
-	for _, have := range a.by {
-		n += max(1, len(have.more))
-	}
-	return n
-}
-
-// asksBy is how many terms have the selector among the askers.
-func (sel *Selector[I, S]) asksBy() int {
-	distinct := make(map[term]struct{})
-	if sel.requires == nil {
-		return 1
-	}
-	for t := range termsOf(sel.requires) {
-		distinct[t] = struct{}{}
-	}
-	return len(distinct)
-}
-
 // ask holds those that may match what has labels, or whose namespace has, against an identity.
 func (a *askers[I, S]) ask(entries []entry, labels []uint32, hold func(*Selector[I, S])) {
 	for sel := range a.always {

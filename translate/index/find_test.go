@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -147,6 +148,79 @@ func TestSelectorsMatch(t *testing.T) {
 					t.Fatalf("seed %d, step %d: %s: %s", seed, step, sel.Key, wrong)
 				}
 			}
+		}
+	}
+}
+
+// TestNothingIsLeft: an index from which everything was deleted remembers nothing.
+func TestNothingIsLeft(t *testing.T) {
+	for seed := range uint64(6) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		x := index.New("node", deaf{})
+		for range 1500 {
+			change(r, x)
+			name := types.NamespacedName{Namespace: fmt.Sprint("ns-", r.IntN(4)), Name: fmt.Sprint(r.IntN(400))}
+			switch r.IntN(10) {
+			case 0:
+				x.Selector(anyPeer(r))
+			case 1:
+				x.SetSandbox(policy.Sandbox{ID: fmt.Sprint(r.IntN(50)), NamespacedName: name, Node: "node",
+					IPs:    []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(256))})},
+					Serial: r.Uint64N(9) + 1, Stale: r.IntN(3) == 0})
+			case 2:
+				x.DeleteSandbox(fmt.Sprint(r.IntN(50)))
+			}
+		}
+		for _, b := range x.Sandboxes() {
+			x.DeleteSandbox(b.ID)
+		}
+		for _, name := range slices.Collect(x.PodNames()) {
+			x.DeletePod(name)
+		}
+		for _, name := range slices.Collect(x.NamespaceNames()) {
+			x.DeleteNamespace(name.Name)
+		}
+		for _, sel := range slices.Collect(maps.Values(x.Selectors())) {
+			x.DropSelector(sel)
+		}
+		for what, n := range x.Sizes() {
+			if n != 0 {
+				t.Errorf("seed %d: %s: %d are left", seed, what, n)
+			}
+		}
+	}
+}
+
+// TestRelabelledNamespaceAsksFew: new labels of a namespace are held against the selectors that ask for what changed.
+func TestRelabelledNamespaceAsksFew(t *testing.T) {
+	x := index.New("node", deaf{})
+	x.SetNamespace("shop", map[string]string{"team": "shop", "stage": "production"})
+	x.SetPod(policy.Pod{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "pod"},
+		IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}})
+	looks := 0
+	space := func(text string) *selector {
+		sel, err := labels.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x.Selector(spec.Peer{Namespaces: looking{sel, &looks}, Pods: labels.Everything()})
+	}
+	for i := range 100 {
+		space(fmt.Sprint("team notin (other), stage!=stage-", i))
+	}
+	hit, miss, empty := space("zone"), space("!zone"), space("zone!=,!zone")
+	looks = 0
+	x.SetNamespace("shop", map[string]string{"team": "shop", "stage": "production", "zone": ""})
+	if len(hit.Matches) != 1 || len(miss.Matches) != 0 || len(empty.Matches) != 0 {
+		t.Errorf("after the label came: %d, %d, %d matches", len(hit.Matches), len(miss.Matches), len(empty.Matches))
+	}
+	if looks > 20 {
+		t.Errorf("%d looks at a namespace's labels, for 3 selectors that ask for the new one", looks)
+	}
+	x.DeleteNamespace("shop")
+	for _, sel := range x.Selectors() {
+		if len(sel.Matches) > 0 {
+			t.Errorf("%s matches in a namespace that is gone", sel.Key)
 		}
 	}
 }

@@ -164,10 +164,19 @@ func (x *Index[I, S]) replaceLabels(ns *Namespace[I, S], next Namespace[I, S]) {
 		ns.number, ns.labels = x.known.enter(ns, ns.Labels)
 	}
 	for sel := range x.ofCluster {
-		if covers(sel.Peer, &before) != covers(sel.Peer, ns) {
+		asked := sel.Namespaces != nil && (before.Known != ns.Known || tells(sel.Namespaces, before.Labels, ns.Labels))
+		if asked && covers(sel.Peer, &before) != covers(sel.Peer, ns) {
 			x.rematch(sel, ns)
 		}
 	}
+}
+
+// tells says whether a selector asks for a label in which two sets differ.
+func tells(sel labels.Selector, a, b labels.Set) bool {
+	requirements, _ := sel.Requirements()
+	return slices.ContainsFunc(requirements, func(r labels.Requirement) bool {
+		return a.Has(r.Key()) != b.Has(r.Key()) || a.Get(r.Key()) != b.Get(r.Key())
+	})
 }
 
 // namespaceOf returns the namespace of that name, known or not.
@@ -347,36 +356,4 @@ func (x *Index[I, S]) DropSelector(sel *Selector[I, S]) {
 	ns := x.namespaceOf(sel.Namespace)
 	delete(ns.selectors, sel)
 	x.dropNamespace(ns)
-}
-
-// Sizes returns how many objects of each kind the index remembers, for tests that look for leaks.
-func (x *Index[I, S]) Sizes() map[string]int {
-	sizes := map[string]int{
-		"local": len(x.local), "inhabited": len(x.inhabited),
-		"sandboxes": len(x.sandboxes), "sandboxesOf": len(x.sandboxesOf),
-		"owners": len(x.owners), "rivals": len(x.rivals), "hosts": len(x.hosts),
-		"namespaces": len(x.namespaces), "selectors": len(x.selectors), "ofCluster": len(x.ofCluster),
-	}
-	sizes["numbered"] = len(x.identities.things) - len(x.identities.vacant)
-	sizes["known"] = len(x.known.things) - len(x.known.vacant)
-	sizes["terms"] = len(x.identities.ids) + len(x.known.ids)
-	sizes["crowded"] = len(x.identities.crowded) + len(x.known.crowded)
-	sizes["entries"] = len(x.identities.entries) - len(x.identities.free) +
-		len(x.known.entries) - len(x.known.free)
-	sizes["askers"] = x.byPod.len() + x.byNamespace.len()
-	for _, ns := range x.namespaces {
-		sizes["pods"] += len(ns.Pods)
-		sizes["identities"] += len(ns.Identities)
-		sizes["askers"] += ns.byPod.len()
-		for _, id := range ns.Identities {
-			sizes["identityPods"] += len(id.pods)
-			sizes["links"] += len(id.Selectors)
-			sizes["owned"] += len(id.Local)
-		}
-	}
-	for _, sel := range x.selectors {
-		sizes["matches"] += len(sel.Matches)
-		sizes["askers"] -= sel.asksBy() // which requirement it is depends on what was before
-	}
-	return sizes
 }
