@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command image makes the container image of netpold: the static binary and nothing else, for each platform that it is
-// given one for. Nothing is pulled and nothing is run.
+// Command image makes the container image of netpold: the static binary and nothing else, for each platform with a
+// given binary. Nothing is pulled and nothing is run.
 //
 //	image -tag netpold:latest -out netpold.tar linux/amd64=bin/netpold linux/arm64=bin/netpold-arm64
 package main
@@ -76,7 +76,7 @@ func run(tag, out string, push bool, binaries []string) error {
 // newIndex returns one image for each PLATFORM=FILE, behind one name.
 func newIndex(binaries []string) (v1.ImageIndex, error) {
 	if len(binaries) == 0 {
-		return nil, errors.New("no binary is given: want PLATFORM=FILE")
+		return nil, errors.New("no binary given: want PLATFORM=FILE")
 	}
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, b := range binaries {
@@ -98,7 +98,7 @@ func newIndex(binaries []string) (v1.ImageIndex, error) {
 }
 
 // newImage returns the image of a binary for one platform. Its date is that of the binary's commit, so that the same
-// binary is always the same image.
+// binary always gives the same image.
 func newImage(p *v1.Platform, file string) (v1.Image, error) {
 	info, err := buildinfo.ReadFile(file)
 	if err != nil {
@@ -109,11 +109,11 @@ func newImage(p *v1.Platform, file string) (v1.Image, error) {
 		settings[s.Key] = s.Value
 	}
 	if settings["GOOS"] != p.OS || settings["GOARCH"] != p.Architecture {
-		return nil, fmt.Errorf("it was built for %s/%s", settings["GOOS"], settings["GOARCH"])
+		return nil, fmt.Errorf("the binary is for %s/%s", settings["GOOS"], settings["GOARCH"])
 	}
 	created, err := time.Parse(time.RFC3339, settings["vcs.time"])
 	if err != nil {
-		created = time.Unix(0, 0) // it was not built from a commit
+		created = time.Unix(0, 0) // not built from a commit
 	}
 	layer, err := newLayer(file, created)
 	if err != nil {
@@ -148,7 +148,7 @@ func newImage(p *v1.Platform, file string) (v1.Image, error) {
 	return mutate.ConfigFile(image, config)
 }
 
-// newLayer returns the layer that has the binary as /bin/netpold, of user 0, and nothing else.
+// newLayer returns the layer with the binary as /bin/netpold, owned by user 0, and nothing else.
 func newLayer(file string, created time.Time) (v1.Layer, error) {
 	binary, err := os.ReadFile(file)
 	if err != nil {
@@ -175,7 +175,7 @@ func newLayer(file string, created time.Time) (v1.Layer, error) {
 		tarball.WithMediaType(types.OCILayer))
 }
 
-// writeArchive writes an OCI layout as one file, with what older dockers look for beside it.
+// writeArchive writes an OCI layout as one file, with the manifest.json that older versions of docker need.
 func writeArchive(out, tag string, index v1.ImageIndex) error {
 	dir, err := os.MkdirTemp("", "netpold-image-")
 	if err != nil {
@@ -218,7 +218,7 @@ func writeArchive(out, tag string, index v1.ImageIndex) error {
 	return f.Close()
 }
 
-// fullName returns an image's name as the kubelet asks containerd for it, with docker.io where none names a registry.
+// fullName returns an image's name as the kubelet passes it to containerd: with docker.io if it has no registry.
 func fullName(tag string) (string, error) {
 	ref, err := name.NewTag(tag)
 	if err != nil {
@@ -230,8 +230,7 @@ func fullName(tag string) (string, error) {
 	return ref.Name(), nil
 }
 
-// dockerManifest returns the manifest.json of the image for this machine, or else of the first: it cannot name more
-// than one.
+// dockerManifest returns the manifest.json of the image for this machine, or of the first one: it can name only one.
 func dockerManifest(tag string, index v1.ImageIndex) ([]byte, error) {
 	manifest, err := index.IndexManifest()
 	if err != nil {

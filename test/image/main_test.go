@@ -48,7 +48,7 @@ func build(t *testing.T, architectures ...string) []string {
 	return args
 }
 
-// TestArchive holds that the archive is an OCI layout of an image for each platform, and one that old dockers load.
+// TestArchive: the archive is an OCI layout with an image for each platform, and older versions of docker can load it.
 func TestArchive(t *testing.T) {
 	args := build(t, "amd64", "arm64")
 	out := filepath.Join(t.TempDir(), "netpold.tar")
@@ -97,11 +97,11 @@ func TestArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a, b := read(t, out), read(t, again); !bytes.Equal(a, b) {
-		t.Error("the same binaries became another archive")
+		t.Error("the same binaries gave another archive")
 	}
 }
 
-// TestFullName holds that an archive that is imported by ctr is found by the kubelet under the name that it was given.
+// TestFullName: the kubelet finds an archive imported by ctr under the name that it was given.
 func TestFullName(t *testing.T) {
 	for tag, want := range map[string]string{
 		"netpold:latest":              "docker.io/library/netpold:latest",
@@ -115,7 +115,7 @@ func TestFullName(t *testing.T) {
 	}
 }
 
-// TestPush pushes the image to a registry of its own, where each platform finds it by the same name.
+// TestPush pushes the image to its own registry, where each platform finds it by the same name.
 func TestPush(t *testing.T) {
 	server := httptest.NewServer(registry.New())
 	defer server.Close()
@@ -142,7 +142,7 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// TestRefused holds that a binary does not get the name of another platform.
+// TestRefused: a binary cannot be passed off as another platform's.
 func TestRefused(t *testing.T) {
 	args := build(t, "amd64")
 	for _, wrong := range [][]string{
@@ -155,7 +155,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// check holds that there is an image for each argument, with that binary alone.
+// check checks that there is an image for each argument, with only that binary.
 func check(t *testing.T, index v1.ImageIndex, args []string) {
 	t.Helper()
 	manifest, err := index.IndexManifest()

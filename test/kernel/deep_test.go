@@ -28,19 +28,19 @@ type deepCase struct {
 	blocks int
 }
 
-// TestDeepestWay has a packet pass as many chains as a way can have: the kernel takes 16 from a base chain on. Tier
-// Baseline comes after audited policies.
+// TestDeepestWay sends a packet through the longest possible way: the kernel allows 16 chains from a base chain on.
+// Tier Baseline comes after audited policies.
 func TestDeepestWay(t *testing.T) {
 	blocks := 4000
 	if testing.Short() {
-		blocks = 400 // a kernel that walks all ways through the chains takes minutes for them: TestGraph
+		blocks = 400 // takes minutes on a kernel that walks every path through the chains: TestGraph
 	}
 	for _, of := range []deepCase{{policy.Enforce, blocks}, {policy.Audit, blocks}} {
 		t.Run(of.mode, func(t *testing.T) {
 			p := prober.New(t)
 			conn := open(t)
 			c, ends := of.cluster(t)
-			// what counts denied ones is deepest
+			// counting denied packets is deepest
 			s := translate.New(node, translate.Options{LogGroup: 86, Observe: 100})
 			if errs := s.Add(c); len(errs) > 0 {
 				t.Fatal(errs)
@@ -59,7 +59,7 @@ func TestDeepestWay(t *testing.T) {
 	}
 }
 
-// deepAnswers is what the kernel says of flows, and what it has to agree with.
+// deepAnswers is the kernel's verdicts on flows, and what they must agree with.
 type deepAnswers struct {
 	cluster   *policy.Cluster
 	table     *nft.Table
@@ -68,7 +68,7 @@ type deepAnswers struct {
 	counted   uint64 // that audited policies would deny
 }
 
-// check holds the kernel's answers against the rules and the policies.
+// check compares the kernel's answers with the rules and the policies.
 func (of deepCase) check(t *testing.T, a deepAnswers) {
 	t.Helper()
 	allowed, would := 0, [2]int{}
@@ -77,8 +77,8 @@ func (of deepCase) check(t *testing.T, a deepAnswers) {
 		explained := a.cluster.Explain(f)
 		want, verdict := explained.Allowed, trail.Verdict
 		if a.forwarded[i] != want || (verdict.Kind == nft.Accept) != want || err != nil {
-			t.Errorf("%s: forwarded: %t; the policies allow it: %t; the rules: %v in %d steps, %v", f, a.forwarded[i],
-				want, verdict, len(trail.Steps), err)
+			t.Errorf("%s: forwarded: %t; allowed by the policies: %t; by the rules: %v in %d steps, %v", f,
+				a.forwarded[i], want, verdict, len(trail.Steps), err)
 		}
 		audits := [2]bool{policy.Egress: explained.Egress.WouldDeny(),
 			policy.Ingress: explained.Egress.Allowed && explained.Ingress.WouldDeny()}
@@ -96,15 +96,16 @@ func (of deepCase) check(t *testing.T, a deepAnswers) {
 	}
 	t.Logf("%d of %d flows are allowed; audited policies would deny %v, by direction", allowed, len(a.flows), would)
 	if sum := would[0] + would[1]; a.counted != uint64(sum) {
-		t.Errorf("the kernel counts %d packets that audited policies would deny, not %d", a.counted, sum)
+		t.Errorf("the kernel counts %d packets that audited policies would deny, want %d", a.counted, sum)
 	}
 	audited := would[policy.Egress] > 0 && would[policy.Ingress] > 0
 	if allowed == 0 || allowed == len(a.flows) || audited != (of.mode == policy.Audit) {
-		t.Errorf("%d of %d flows are allowed, %v would be denied: not all is tested", allowed, len(a.flows), would)
+		t.Errorf("%d of %d flows are allowed, %v would be denied: some cases are not tested", allowed, len(a.flows),
+			would)
 	}
 }
 
-// cluster returns two pods that one policy isolates both ways, or would, with blocks at random, and
+// cluster returns two pods that one policy isolates, or only audits, in both directions, with random blocks, and
 // ClusterNetworkPolicies that leave most to it.
 func (of deepCase) cluster(t *testing.T) (c *policy.Cluster, ends [2]netip.Addr) {
 	t.Helper()

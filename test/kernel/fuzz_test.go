@@ -29,7 +29,7 @@ import (
 	"github.com/netpold/netpold/translate/tier"
 )
 
-// Flags to run other seeds, or one alone: go test ./test/kernel -run=Random -seed=7 -flows=1
+// Flags to run other seeds, or a single one: go test ./test/kernel -run=Random -seed=7 -flows=1
 var (
 	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
 	flowCount = flag.Int("flows", 1_000_000, "how many flows of random clusters are held against the kernel")
@@ -37,12 +37,12 @@ var (
 
 const (
 	node     = "node-1"
-	steps    = 8   // tables of a cluster that are probed: the first, and those after some events
-	perTable = 300 // flows through each
+	steps    = 8   // probed tables of a cluster: the first, and those after some events
+	perTable = 300 // flows through each table
 )
 
-// TestRandom asks three for their verdict on flows of random clusters: the policies' own text, the interpreter of the
-// rules, and the kernel, which gets the rules of a changing cluster by incremental transactions.
+// TestRandom compares three verdicts on flows of random clusters: of the policies' own text, of the interpreter of the
+// rules, and of the kernel, which gets the rules of a changing cluster in incremental transactions.
 func TestRandom(t *testing.T) {
 	f := &fuzz{T: t, prober: prober.New(t)}
 	f.conn = open(t)
@@ -58,7 +58,7 @@ func TestRandom(t *testing.T) {
 		t.Error("audited policies would deny nothing")
 	}
 	if f.sequential == 0 {
-		t.Error("no rules of a tier were asked one after the other")
+		t.Error("no tier's rules were checked one after the other")
 	}
 }
 
@@ -70,10 +70,10 @@ type fuzz struct {
 
 	flows, toNode, mapped, allowed, audited, observed, sequential, transactions int
 
-	counted map[countedFlow]uint64 // by the table that counts flows
+	counted map[countedFlow]uint64 // of the table that counts flows
 }
 
-// cluster changes the cluster of one seed and probes each of its tables.
+// cluster changes the cluster of a seed and probes each of its tables.
 func (f *fuzz) cluster(seed uint64) {
 	r := random.Source(seed)
 	g := random.NewGenerator(r, random.SizeOf(seed))
@@ -99,7 +99,7 @@ func (f *fuzz) cluster(seed uint64) {
 		c.OverLimit = s.OverLimit()
 		c.Guard = random.Guard(c, node, options)
 		f.probe(where, r, c, s.Complete())
-		if step == 0 && seed%8 == 1 && options.Deny != nft.Reject { // else a reset is no answer
+		if step == 0 && seed%8 == 1 && options.Deny != nft.Reject { // because a reset is not an answer
 			f.probeNode(where, r, c, s)
 		}
 	}
@@ -117,7 +117,7 @@ func optionsOf(seed uint64) translate.Options {
 	if seed%5 == 0 {
 		options.Established = frame.Recheck
 	}
-	if seed%2 == 1 { // packets change what sameListing compares
+	if seed%2 == 1 { // packets would change what sameListing compares
 		options.Observe = 100_000
 	}
 	options.TwoWays = seed%7 < 2
@@ -133,7 +133,7 @@ func optionsOf(seed uint64) translate.Options {
 	return options
 }
 
-// commit brings the kernel up to date, with what is retired gone. What it refuses is a bug.
+// commit brings the kernel up to date and removes what is retired. A refusal is a bug.
 func (f *fuzz) commit(table *nft.Table) {
 	for range 2 {
 		if tx := table.Take(); tx != nil {
@@ -146,7 +146,7 @@ func (f *fuzz) commit(table *nft.Table) {
 	}
 }
 
-// probe sends flows and compares the verdicts. The case of the first that differs is kept.
+// probe sends flows and compares the verdicts. It keeps the first flow that differs as a golden case.
 func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.Table) {
 	source := random.NewFlows(r, c, routable)
 	flows := make([]policy.Flow, perTable)
@@ -192,7 +192,7 @@ func (f *fuzz) probe(where string, r *rand.Rand, c *policy.Cluster, table *nft.T
 	f.checkObserved(where, table, flows, forwarded)
 }
 
-// allows says whether the policies allow a flow in the directions that are the node's to decide.
+// allows says whether the policies allow a flow in the directions that the node decides.
 func allows(c *policy.Cluster, flow policy.Flow) bool {
 	e := c.Explain(flow)
 	for _, d := range []policy.Decision{e.Egress, e.Ingress} {
@@ -203,15 +203,14 @@ func allows(c *policy.Cluster, flow policy.Flow) bool {
 	return true
 }
 
-// keep writes a golden case to the directory for temporary files: the smallest cluster of which the kernel, given its
-// table at once, still says something else than the policies. If it does not of c, the increments are at fault, and c
-// is kept as it is.
+// keep writes a golden case to the temporary directory: the smallest cluster whose table, given to the kernel at once,
+// still differs from the policies. If that of c does not, the increments are at fault, and c is kept as it is.
 func (f *fuzz) keep(where string, c *policy.Cluster, flow policy.Flow) {
 	known := c.Guard
 	differs := func(c *policy.Cluster) bool {
 		s := translate.New(node, translate.Options{})
 		c.Guard = nil
-		if known != nil { // whatever it was made of
+		if known != nil { // whatever it was made from
 			o := translate.Options{Guard: guard.Options{UnknownPods: guard.Deny, Ranges: known.Ranges}}
 			c.Guard, s = random.Guard(c, node, o), translate.New(node, o)
 		}
@@ -241,7 +240,7 @@ func routable(a netip.Addr) bool {
 	return !a.Is4() || a.As4()[0] != 0 && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// tracked says whether the prober makes the first packet of a new connection of the flow.
+// tracked says whether the prober can make the first packet of a new connection for the flow.
 func tracked(flow policy.Flow) bool {
 	switch flow.Proto {
 	case nft.TCP, nft.UDP, nft.SCTP:
@@ -252,8 +251,8 @@ func tracked(flow policy.Flow) bool {
 	return flow.Proto == nft.ICMPv6 && flow.Src.Is6() && flow.ICMPType == 128
 }
 
-// unrelated leaves out flows that conntrack takes for the other direction of one before: where a protocol has neither
-// ports nor ids, that is all between two addresses.
+// unrelated leaves out flows that conntrack takes for replies to an earlier one: if a protocol has neither ports nor
+// ids, that is every flow between the same two addresses.
 func unrelated(flows []policy.Flow) []policy.Flow {
 	seen := make(map[[2]netip.Addr]bool)
 	return slices.DeleteFunc(flows, func(flow policy.Flow) bool {
@@ -280,7 +279,7 @@ func send(p *prober.Prober, flows []policy.Flow) ([]bool, error) {
 		}
 		packets = append(packets, single(flow, uint16(i)))
 	}
-	if err := p.Forget(); err != nil { // what was between two addresses before
+	if err := p.Forget(); err != nil { // earlier flows between the same addresses
 		return nil, err
 	}
 	connections, err := p.Run(probes)
@@ -302,7 +301,7 @@ func send(p *prober.Prober, flows []policy.Flow) ([]bool, error) {
 	return forwarded, nil
 }
 
-// single returns a packet that begins no connection; id makes it unlike others, and is none that the prober gives echo
+// single returns a packet that begins no connection; id makes it unique, and differs from those of the prober's echo
 // requests.
 func single(flow policy.Flow, id uint16) []byte {
 	rest := uint32(id) << 16
@@ -313,7 +312,7 @@ func single(flow policy.Flow, id uint16) []byte {
 		binary.BigEndian.AppendUint32([]byte{flow.ICMPType, 0, 0, 0}, rest))
 }
 
-// sameListing holds what the kernel got by increments against what it gets at once.
+// sameListing compares the kernel's incremental table with one made at once.
 func (f *fuzz) sameListing(seed uint64, c *policy.Cluster, options translate.Options) {
 	got := listing(f)
 	s := translate.New(node, options)
@@ -325,7 +324,7 @@ func (f *fuzz) sameListing(seed uint64, c *policy.Cluster, options translate.Opt
 	}
 }
 
-// listing returns what nft(8) lists of the table, in one order.
+// listing returns nft(8)'s listing of the table, in a fixed order.
 func listing(t testing.TB) string {
 	out, err := exec.Command("nft", "--stateless", "list", "table", "inet", frame.TableName).CombinedOutput()
 	if err != nil {
@@ -340,7 +339,7 @@ func listing(t testing.TB) string {
 		blocks[i] = regexp.MustCompile(`\{ ([^{}\n]*) \}`).ReplaceAllStringFunc(b, func(set string) string {
 			items := strings.Split(strings.Trim(set, "{ }"), ", ")
 			slices.Sort(items)
-			items = slices.Compact(items) // a set that is being resized may be listed with an element twice
+			items = slices.Compact(items) // a set that is being resized may list an element twice
 			return "{ " + strings.Join(items, ", ") + " }"
 		})
 	}
@@ -348,7 +347,7 @@ func listing(t testing.TB) string {
 	return strings.Join(blocks, "\n\n")
 }
 
-// without returns the lines of one text that another does not have.
+// without returns the lines of one text that are not in the other.
 func without(text, other string) string {
 	lines := strings.Split(text, "\n")
 	have := strings.Split(other, "\n")

@@ -22,7 +22,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// golden reads the golden cases.
+// golden loads the golden cases.
 func golden(t *testing.T) []*cases.Case {
 	t.Helper()
 	all, err := cases.Load("../../translate/testdata")
@@ -32,8 +32,8 @@ func golden(t *testing.T) []*cases.Case {
 	return all
 }
 
-// TestGolden asks the kernel for its verdict on the flows of the golden cases. The one machine is each node of a case
-// in turn, and a flow is allowed when all of them forward it.
+// TestGolden compares the kernel's verdicts with the flows of the golden cases. This machine is each node of a case in
+// turn, and a flow is allowed if all of them forward it.
 func TestGolden(t *testing.T) {
 	p := prober.New(t)
 	conn := open(t)
@@ -66,13 +66,13 @@ func TestGolden(t *testing.T) {
 	t.Logf("%d flows", flows)
 }
 
-// goldens asks the kernel about flows one by one: each is to be a connection that no other has to do with.
+// goldens sends flows one by one, so that each is a connection unrelated to the others.
 type goldens struct {
 	*prober.Prober
 	conn *kernel.Conn
 }
 
-// meet sends the flows through the ruleset of the moment and notes which it denies, and which audited policies would.
+// meet sends the flows through the current ruleset and records which it denies, and which audited policies would deny.
 func (g goldens) meet(t *testing.T, flows []cases.Flow, allowed, audited []bool) {
 	t.Helper()
 	p := g.Prober
@@ -97,7 +97,7 @@ func (g goldens) meet(t *testing.T, flows []cases.Flow, allowed, audited []bool)
 	}
 }
 
-// wouldDeny returns how many packets the table has counted that audited policies would deny.
+// wouldDeny returns the table's count of packets that audited policies would deny.
 func wouldDeny(t testing.TB, conn *kernel.Conn) uint64 {
 	t.Helper()
 	sum := uint64(0)
@@ -122,7 +122,7 @@ func nodeAddr(a netip.Addr) netip.Addr {
 	return v6
 }
 
-// toNode says whether the node answers what a pod asks it.
+// toNode says whether the node answers a pod.
 func toNode(p *prober.Prober, f policy.Flow) ([]bool, error) {
 	request := prober.TCP(netip.AddrPortFrom(f.Src, 40000), netip.AddrPortFrom(f.Dst, f.DstPort),
 		prober.Segment{Flags: prober.SYN})
@@ -131,17 +131,17 @@ func toNode(p *prober.Prober, f policy.Flow) ([]bool, error) {
 	case nft.ICMP, nft.ICMPv6:
 		request = prober.Echo(f.Src, f.Dst, 1, 1)
 	default:
-		return nil, errors.New("a node answers TCP and pings only")
+		return nil, errors.New("a node only answers TCP and pings")
 	}
 	return comesOut(p, f.Dst, f.Src, request)
 }
 
-// fromNode says whether a packet of the node gets to a pod.
+// fromNode says whether a packet from the node reaches a pod.
 func fromNode(p *prober.Prober, f policy.Flow) ([]bool, error) {
 	kinds := map[uint8]int{nft.TCP: unix.SOCK_STREAM, nft.UDP: unix.SOCK_DGRAM}
 	kind, known := kinds[f.Proto]
 	if !known {
-		return nil, errors.New("a node speaks TCP and UDP only")
+		return nil, errors.New("a node only speaks TCP and UDP")
 	}
 	family := unix.AF_INET
 	var to unix.Sockaddr = &unix.SockaddrInet4{Port: int(f.DstPort), Addr: [4]byte(f.Dst.AsSlice())}
@@ -164,9 +164,10 @@ func fromNode(p *prober.Prober, f policy.Flow) ([]bool, error) {
 	return comesOut(p, netip.Addr{}, f.Dst)
 }
 
-// comesOut sends packets, or none, and says whether one from src, or from anywhere, to dst comes out.
+// comesOut sends packets, or none, and says whether one to dst comes out, from src or, if that is not valid, from
+// anywhere.
 func comesOut(p *prober.Prober, src, dst netip.Addr, packets ...[]byte) ([]bool, error) {
-	if len(packets) == 0 { // what has been sent otherwise is read with the answer to another packet
+	if len(packets) == 0 { // packets sent in another way are read with the answer to this one
 		stranger := netip.AddrFrom4([4]byte{198, 51, 100, 254})
 		packets = append(packets, prober.Echo(stranger, nodeAddr(stranger), 2, 1))
 	}
@@ -191,7 +192,7 @@ func addresses(b []byte) (src, dst netip.Addr) {
 	return netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 }
 
-// TestText holds what netpold writes to the kernel against what nft(8) makes of the text that `netpold render` prints.
+// TestText compares what netpold writes to the kernel with what nft(8) loads from the output of `netpold render`.
 func TestText(t *testing.T) {
 	_, err := exec.LookPath("nft")
 	netns.Require(t, err)
@@ -207,7 +208,7 @@ func TestText(t *testing.T) {
 				netns.Enter(t)
 				loadText(t, s.Complete())
 				if loaded := listing(t); loaded != written {
-					t.Errorf("node %s: nft(8) makes of the text what is not written:\n%s\nand not what is:\n%s", node,
+					t.Errorf("node %s: nft(8) loads what netpold does not write:\n%s\nand lacks:\n%s", node,
 						without(loaded, written), without(written, loaded))
 				}
 			}

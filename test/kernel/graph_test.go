@@ -15,12 +15,12 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// eachChainOnce is what Linux 6.19 and the stable versions of its time have, Debian's 6.1 not.
+// eachChainOnce is a feature of Linux 6.19 and the stable versions of its time, but not of Debian's 6.1.
 const eachChainOnce = "a commit that walks each chain once"
 
-// TestGraph: what a commit of one more pod takes does not grow with the square of what is allowed in both directions.
-// The kernel walks the chains from the hook on; one that walks each way on its own, and not each chain once, goes to
-// every ingress chain from each rule of egress that accepts.
+// TestGraph: committing one more pod does not take time quadratic in what is allowed in both directions. The kernel
+// walks the chains from the hook on; if it walks every path, and not each chain once, it visits every ingress chain
+// from each egress rule that accepts.
 func TestGraph(t *testing.T) {
 	var rows []graph
 	for _, pods := range []int{30, 110, 250} {
@@ -44,20 +44,20 @@ func TestGraph(t *testing.T) {
 		})
 		t.Run(g.name+", two ways", func(t *testing.T) {
 			if g.unit(t, translate.Options{LogGroup: 86, TwoWays: true}) > 1 && !testing.Short() {
-				t.Error("that is too much")
+				t.Error("too much")
 			}
 		})
 	}
 }
 
-// graph is a node on which a lot is allowed in both directions, and how it gets one more pod.
+// graph is a node on which much is allowed in both directions, and a way to add a pod.
 type graph struct {
 	name string
 	set  func(l *limits)
 	more func(l *limits, i int)
 }
 
-// unit returns what the commit of one more pod takes, in transactions of unitElements.
+// unit returns the cost of committing one more pod, in transactions of unitElements.
 func (g graph) unit(t *testing.T, o translate.Options) float64 {
 	t.Helper()
 	l := newLimits(t)
@@ -81,7 +81,7 @@ func (g graph) unit(t *testing.T, o translate.Options) float64 {
 	return float64(took) / float64(unit)
 }
 
-// both sets a pod with a policy of its own for both directions: a few pods, blocks and namespaces, each with ports.
+// both adds a pod with its own policy for both directions: a few pods, blocks and namespaces, each with ports.
 func (l *limits) both(n int) {
 	l.Helper()
 	app := fmt.Sprintf("app-%d", n)

@@ -18,7 +18,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// denyAll is a ClusterNetworkPolicy of a tier that denies all between pods in a direction.
+// denyAll is a ClusterNetworkPolicy of a tier that denies everything between pods in a direction.
 func denyAll(t *testing.T, tier string, d policy.Direction) policy.ClusterPolicy {
 	t.Helper()
 	peers := map[policy.Direction]string{policy.Egress: "to", policy.Ingress: "from"}[d]
@@ -32,8 +32,8 @@ func denyAll(t *testing.T, tier string, d policy.Direction) policy.ClusterPolicy
 }
 
 // TestToItself: NetworkPolicies do not block what a pod sends to itself. A ClusterNetworkPolicy blocks what comes back
-// by a Service, masqueraded or not, but not what a pod sends to its own address. Of an address that is set aside, what
-// comes by a Service is denied, whatever is asked about it.
+// through a Service, masqueraded or not, but not what a pod sends to its own address. If an address is set aside, what
+// comes through a Service is denied.
 func TestToItself(t *testing.T) {
 	web := policy.Pod{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "web"}, Node: node, Running: true,
 		IPs: []netip.Addr{netip.MustParseAddr("10.0.1.1"), netip.MustParseAddr("fd00:1::1")}}
@@ -50,9 +50,9 @@ func TestToItself(t *testing.T) {
 		"-f", "-")
 	conn := open(t)
 	for _, aim := range []struct {
-		tier    string // whose policy denies; "": none
+		tier    string // whose policy denies, or ""
 		refuses bool   // the kernel refuses the address
-		passes  bool   // by a Service
+		passes  bool   // through a Service
 	}{{"", false, true}, {"", true, false}, {"Admin", false, false}, {"Admin", true, false},
 		{"Baseline", false, false}, {"Baseline", true, false}} {
 		for _, d := range policy.Directions() {
@@ -77,10 +77,10 @@ func TestToItself(t *testing.T) {
 				t.Fatalf("%+v %s: %v", aim, d, err)
 			}
 			for i, a := range web.IPs {
-				for _, port := range []uint16{40000, 41000} { // as it is, masqueraded
+				for _, port := range []uint16{40000, 41000} { // not masqueraded, masqueraded
 					got := hairpin(t, p, netip.AddrPortFrom(a, port), netip.AddrPortFrom(services[i], 80))
 					if got != aim.passes {
-						t.Errorf("%+v %s: %s to itself by a Service from port %d passes: %t", aim, d, a, port, got)
+						t.Errorf("%+v %s: %s to itself through a Service from port %d passes: %t", aim, d, a, port, got)
 					}
 				}
 				f := policy.Flow{Src: a, Dst: a, Proto: nft.TCP, DstPort: 8080}
@@ -90,7 +90,7 @@ func TestToItself(t *testing.T) {
 				}
 				f.Service = true
 				if got := s.Excerpt(f).Explain(f).Allowed; got != aim.passes {
-					t.Errorf("%+v %s: the policies allow %s to itself by a Service: %t", aim, d, a, got)
+					t.Errorf("%+v %s: the policies allow %s to itself through a Service: %t", aim, d, a, got)
 				}
 			}
 		}

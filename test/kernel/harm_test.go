@@ -27,18 +27,17 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// commitRatio bounds what one commit takes, which holds up everybody else, by a transaction of unitElements in the same
-// run. The longest take some 4 of them; before there were portions, it was from 300 up.
+// commitRatio limits the cost of one commit, which holds up everybody else, in transactions of unitElements in the same
+// run. The longest cost some 4 of them; before there were portions, 300 and more.
 const commitRatio = 12
 
-// mostCPU bounds what netpold takes to make transactions. It takes a fifth of it on a machine that has nothing else to
-// do.
+// mostCPU limits the CPU time that netpold uses to make transactions. On an idle machine it uses a fifth of it.
 const mostCPU = 200 * time.Millisecond
 
-// mostCommits bounds how many of them a change takes, some 30 ms each: netpold does nothing else meanwhile.
+// mostCommits limits the number of commits for a change, some 30 ms each, during which netpold does nothing else.
 const mostCommits = 60
 
-// meter is a kernel that tells how long its longest commit took: the kernel works in the call, holding its lock.
+// meter is a kernel that measures its longest commit: the kernel works within the call, holding its lock.
 type meter struct {
 	watch.Kernel
 	longest time.Duration
@@ -63,7 +62,8 @@ func (m *meter) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, err
 	return result, nil
 }
 
-// oddPorts returns a policy for the pods of an app: every odd port is open, to peers, or to anybody if there are none.
+// oddPorts returns a policy for the pods of an app that opens every odd port, to peers, or to anybody if there are
+// none.
 func oddPorts(name, app string, peers ...networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
 	rule := networkingv1.NetworkPolicyIngressRule{From: peers}
 	for n := 1; n <= 65535; n += 2 {
@@ -72,8 +72,8 @@ func oddPorts(name, app string, peers ...networkingv1.NetworkPolicyPeer) *networ
 	return policyFor(name, app, rule)
 }
 
-// nestedBlocks returns a policy for the pods of an app with n rules, each with a block inside the one before and a port
-// of its own: port 1+2i is open to what is in 10.9.0.0/16 from its i-th address on.
+// nestedBlocks returns a policy for the pods of an app with n rules, each with a block inside the one before and its
+// own port: port 1+2i is open to 10.9.0.0/16 from its i-th address on.
 func nestedBlocks(app string, n int) *networkingv1.NetworkPolicy {
 	np := policyFor(app, app)
 	for i := range n {
@@ -101,8 +101,8 @@ func bothWays(np *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
 	return np
 }
 
-// TestHarm: legal policies of half a megabyte and more hold up neither the kernel's other writers nor netpold's other
-// work, and allow what they say.
+// TestHarm: legal policies of half a megabyte and more hold up neither other writers of the kernel nor other work of
+// netpold, and allow what they should.
 func TestHarm(t *testing.T) {
 	client := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 9, byte(n >> 8), byte(n)}) }
 	everyPod := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}}
@@ -141,7 +141,7 @@ func TestHarm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && strings.Contains(name, "both directions") {
-				t.Skip("takes minutes on a kernel that walks all ways through the chains: TestGraph")
+				t.Skip("takes minutes on a kernel that walks every path through the chains: TestGraph")
 			}
 			l := newLimits(t)
 			for i := range 20 {
@@ -194,7 +194,7 @@ func TestHarm(t *testing.T) {
 	}
 }
 
-// report says how long the longest commit took, which must not be long; an emulated processor may take its time.
+// report logs the longest commit, which must not be long, except on an emulated processor.
 func (m *meter) report(t *testing.T, what string, unit time.Duration) {
 	t.Helper()
 	ratio := float64(m.longest) / float64(unit)
@@ -209,7 +209,7 @@ func (m *meter) report(t *testing.T, what string, unit time.Duration) {
 	m.longest, m.commits = 0, 0
 }
 
-// TestHarmless: to complete the table with such a policy takes little time, too.
+// TestHarmless: completing the table with such a policy takes little time, too.
 func TestHarmless(t *testing.T) {
 	for name, np := range map[string]*networkingv1.NetworkPolicy{
 		"32,768 odd ports":     oddPorts("app", "app"),
@@ -242,8 +242,8 @@ func TestHarmless(t *testing.T) {
 	}
 }
 
-// TestNamespaceLimit: a namespace that asks for all that it can get takes its limit of elements and no more, a change
-// of another namespace is one small transaction all the same, and netpold has room for it.
+// TestNamespaceLimit: a namespace that asks for too much gets its limit of elements and no more, a change in another
+// namespace is still one small transaction, and netpold has memory for it.
 func TestNamespaceLimit(t *testing.T) {
 	const isolations, peers = 24, 30_000
 	s := translate.New(node, translate.Options{Limits: content.DefaultLimits()})
@@ -299,13 +299,13 @@ func TestNamespaceLimit(t *testing.T) {
 	tx := table.Take()
 	took := cpu.Thread() - before
 	runtime.UnlockOSThread()
-	t.Logf("a change of another namespace: %d operations, %v of CPU time", tx.Len(), took)
+	t.Logf("a change in another namespace: %d operations, %v of CPU time", tx.Len(), took)
 	if more || tx.Len() > 20 || took > mostCPU/10 {
-		t.Errorf("a change of another namespace: %d operations, more: %t, %v of CPU time", tx.Len(), more, took)
+		t.Errorf("a change in another namespace: %d operations, more: %t, %v of CPU time", tx.Len(), more, took)
 	}
 }
 
-// manyRules returns a policy of n rules of the same peers, each with a port of its own.
+// manyRules returns a policy of n rules with the same peers, each with its own port.
 func manyRules(n int, peers []networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
 	np := policyFor("app", "app")
 	for i := range n {

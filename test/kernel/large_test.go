@@ -20,8 +20,8 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// TestLarge: a thousand isolations of 500 peers each, and a policy of 5,000 ports, are in force at a start and after a
-// replacement of the table, and other writers of nf_tables get their turn meanwhile.
+// TestLarge: a thousand isolations with 500 peers each, and a policy with 5,000 ports, come into force at a start and
+// after the table is replaced, and other writers of nf_tables get their turn meanwhile.
 func TestLarge(t *testing.T) {
 	const isolations, groups, perGroup, ports = 1000, 10, 500, 5000
 	l := newLimits(t)
@@ -48,7 +48,7 @@ func TestLarge(t *testing.T) {
 	l.check(db)
 }
 
-// manyPorts returns a policy that lets all pods into db-0 on every second port from 20000.
+// manyPorts returns a policy that allows all pods to reach db-0 on every other port from 20000.
 func manyPorts(n int) *networkingv1.NetworkPolicy {
 	peer := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{}}
 	rule := networkingv1.NetworkPolicyIngressRule{From: []networkingv1.NetworkPolicyPeer{peer}}
@@ -99,20 +99,20 @@ func (l *limits) check(db []netip.Addr) {
 	}
 }
 
-// otherWriter is somebody else who changes a table of his own all the time, as kube-proxy does.
+// otherWriter is another program that keeps changing its own table, as kube-proxy does.
 type otherWriter struct {
 	*testing.T
 	conn  *kernel.Conn
 	table *nft.Table
 	set   *nft.Set
 	waits []time.Duration
-	unit  time.Duration // the longest of some transactions of unitElements, beside nobody's
-	cpu   time.Duration // what one of them took at most of CPU time
+	unit  time.Duration // the longest of some transactions of unitElements without other writers
+	cpu   time.Duration // the most CPU time of one of them
 }
 
-// The unit of another writer's waits is a transaction of some kernel work, which a busy machine prolongs as it prolongs
-// the waits; an empty one takes 0.01 ms, and no machine is busy for that long. It may wait for 60 of them: 10,000
-// elements take 10 to 20 ms, netpold's portions up to 200 ms, and what portions are there against took from 5 s.
+// The other writer's waits are measured in transactions with some kernel work, which a busy machine slows down as much
+// as the waits; an empty one, of 0.01 ms, would be too short for that. It may wait for 60 of them: 10,000 elements take
+// 10 to 20 ms, netpold's portions up to 200 ms, and without portions it was 5 s and more.
 const (
 	unitElements = 10_000
 	longestRatio = 60
@@ -140,7 +140,7 @@ func newOtherWriter(t *testing.T) *otherWriter {
 	return w
 }
 
-// until writes until done, and once at least.
+// until writes until done, at least once.
 func (w *otherWriter) until(done func() bool) {
 	w.Helper()
 	key := nft.AddrKey(netip.IPv4Unspecified())
@@ -161,7 +161,7 @@ func (w *otherWriter) until(done func() bool) {
 	}
 }
 
-// report says how long a write took, which must not be long.
+// report logs the longest write, which must not be long.
 func (w *otherWriter) report(what string) {
 	w.Helper()
 	longest := slices.Max(w.waits)

@@ -21,7 +21,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// limits is a node whose sizes are out of the ordinary.
+// limits is a node with extraordinary sizes.
 type limits struct {
 	*testing.T
 	prober *prober.Prober
@@ -36,7 +36,7 @@ func newLimits(t *testing.T) *limits {
 	return l
 }
 
-// pod sets a pod with the label app, at an address of 10.0.0.0/8.
+// pod sets a pod with the label app, at an address in 10.0.0.0/8.
 func (l *limits) pod(name, app, on string, n int) netip.Addr {
 	a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
 	l.state.SetPod(policy.Pod{
@@ -68,7 +68,7 @@ func (l *limits) set(np *networkingv1.NetworkPolicy) {
 	}
 }
 
-// allow sets a policy that lets pods of one app into those of another, on a TCP port.
+// allow sets a policy that allows pods of one app to reach those of another, on a TCP port.
 func (l *limits) allow(name, to, from string, n int) {
 	l.Helper()
 	peers := &metav1.LabelSelector{MatchLabels: map[string]string{"app": from}}
@@ -78,13 +78,13 @@ func (l *limits) allow(name, to, from string, n int) {
 	}))
 }
 
-// commit brings the kernel what is pending.
+// commit commits what is pending.
 func (l *limits) commit() {
 	l.Helper()
 	apply(l.T, l.conn, l.state)
 }
 
-// chain returns the isolation's chain of the only isolated pods.
+// chain returns the chain of the only isolation.
 func (l *limits) chain() *nft.Chain {
 	l.Helper()
 	for _, c := range l.state.Complete().Chains() {
@@ -96,7 +96,7 @@ func (l *limits) chain() *nft.Chain {
 	return nil
 }
 
-// TestManyPeers: 10,000 peers are 10,000 elements of one set, in the kernel too, and each of them is let in.
+// TestManyPeers: 10,000 peers are 10,000 elements of one set, in the kernel too, and each of them is allowed.
 func TestManyPeers(t *testing.T) {
 	const peers = 10_000
 	l := newLimits(t)
@@ -129,7 +129,7 @@ func TestManyPeers(t *testing.T) {
 	}
 }
 
-// TestManyPolicies: a thousand policies on one pod make its chain no longer than one does, and all of them hold.
+// TestManyPolicies: a thousand policies on one pod make its chain no longer than one does, and all are enforced.
 func TestManyPolicies(t *testing.T) {
 	const policies = 1000
 	l := newLimits(t)

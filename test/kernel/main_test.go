@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
-// stateOf returns what the node's table is to be by the objects of manifests.
+// stateOf returns the node's state for the objects of manifests.
 func stateOf(t *testing.T, options translate.Options, manifests string) *translate.State {
 	t.Helper()
 	s := translate.New(node, options)
@@ -37,7 +37,7 @@ func open(t *testing.T) *kernel.Conn {
 	return conn
 }
 
-// apply brings the table to the kernel.
+// apply commits the table.
 func apply(t *testing.T, conn *kernel.Conn, s *translate.State) {
 	t.Helper()
 	if _, err := conn.Apply(t.Context(), s.Complete().Take()); err != nil {

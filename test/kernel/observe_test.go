@@ -28,8 +28,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// observed is a node that counts flows: web and db are its pods, of which db lets in port 80 alone, of any protocol
-// that has ports; far is a pod of another node, and out is outside.
+// observed is a node that counts flows: web and db are its pods, and db accepts only port 80, of any protocol with
+// ports; far is a pod of another node, and out is outside.
 type observed struct {
 	*testing.T
 	*prober.Prober
@@ -72,7 +72,7 @@ func newObserved(t *testing.T, options translate.Options) *observed {
 	return o
 }
 
-// apply brings the kernel what the state says.
+// apply commits the state's table.
 func (o *observed) apply() {
 	o.Helper()
 	if _, err := o.conn.Apply(o.Context(), o.state.Complete().Take()); err != nil {
@@ -96,7 +96,7 @@ func flow(f nft.Family, from, to, service string) prober.Probe {
 	return q
 }
 
-// probe sends what opens connections.
+// probe sends packets that open connections.
 func (o *observed) probe(probes ...prober.Probe) []bool {
 	o.Helper()
 	allowed, err := o.Prober.Run(probes)
@@ -106,7 +106,7 @@ func (o *observed) probe(probes ...prober.Probe) []bool {
 	return allowed
 }
 
-// counts returns what the kernel has counted, each as "10.0.1.1 > 10.0.1.2 tcp/80", by kind.
+// counts returns the kernel's counts, by kind and flow, such as "10.0.1.1 > 10.0.1.2 tcp/80".
 func (o *observed) counts() map[observe.Kind]map[string]uint64 {
 	o.Helper()
 	counts := make(map[observe.Kind]map[string]uint64)
@@ -133,7 +133,7 @@ func (o *observed) counts() map[observe.Kind]map[string]uint64 {
 	return counts
 }
 
-// expect holds what the kernel has counted against what was sent.
+// expect compares the kernel's counts with what was sent.
 func (o *observed) expect(kind observe.Kind, want map[string]uint64) {
 	o.Helper()
 	if diff := cmp.Diff(want, o.counts()[kind]); diff != "" {
@@ -142,7 +142,7 @@ func (o *observed) expect(kind observe.Kind, want map[string]uint64) {
 }
 
 // TestObserve: each new connection from or to a pod of the node is counted, by protocol and in both families, whether
-// the policies allow it or not, and whatever its source port.
+// allowed or not, and whatever its source port.
 func TestObserve(t *testing.T) {
 	for name, options := range map[string]translate.Options{
 		"drop": {Observe: 100}, "ranges": {Observe: 100}, "recheck": {Observe: 100, Established: frame.Recheck},
@@ -164,7 +164,7 @@ func TestObserve(t *testing.T) {
 						q := flow(f, way[0], way[1], service)
 						allowed := o.probe(slices.Repeat([]prober.Probe{q}, 3)...)
 						what := fmt.Sprintf("%s > %s %s/%d", q.Src, q.Dst, nft.ProtocolName(q.Proto), q.DstPort)
-						if i < 5 { // else neither end is a pod of the node
+						if i < 5 { // otherwise neither end is a pod of the node
 							all[what] = 3
 						}
 						if want := way[1] != "db" || q.DstPort == 80; allowed[0] != want {
@@ -183,7 +183,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// byRanges tells the node's pod CIDRs, by which packets are told apart then, unless a pod is outside of them.
+// byRanges sets the node's pod CIDRs, which then distinguish packets, unless a pod is outside of them.
 func (o *observed) byRanges() {
 	o.Helper()
 	stray := policy.Pod{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "stray"}, Node: node,
@@ -207,8 +207,8 @@ func (o *observed) byRanges() {
 	}
 }
 
-// TestObserveOnce: 1,000 connections from as many ports are one flow, and what follows in them, and answers to them,
-// are none; nor are segments of a connection that conntrack does not know.
+// TestObserveOnce: 1,000 connections from as many ports are one flow. Later packets, replies, and segments of
+// connections unknown to conntrack are not counted.
 func TestObserveOnce(t *testing.T) {
 	o := newObserved(t, translate.Options{Observe: 100})
 	o.probe(slices.Repeat([]prober.Probe{flow(nft.IPv4, "far", "db", "tcp/80")}, 1000)...)
@@ -231,7 +231,7 @@ func TestObserveOnce(t *testing.T) {
 	o.expect(observe.Denied, nil)
 }
 
-// TestObserveServices: the destination of a flow is the one after DNAT, and the node itself is one.
+// TestObserveServices: the destination of a flow is the one after DNAT, which may be the node itself.
 func TestObserveServices(t *testing.T) {
 	for name, way := range map[string]policy.PodToNode{
 		"filter": policy.FilterPodToNode, "allow": policy.AllowPodToNode,
@@ -261,8 +261,8 @@ func TestObserveServices(t *testing.T) {
 	}
 }
 
-// TestObserveFull: what a full set has no room for is counted as lost, passes or not as ever, and a flow that is in the
-// set is counted on.
+// TestObserveFull: flows that a full set has no room for are counted as lost, their verdicts do not change, and flows
+// already in the set are still counted.
 func TestObserveFull(t *testing.T) {
 	o := newObserved(t, translate.Options{Observe: 2})
 	first := flow(nft.IPv4, "web", "db", "tcp/80")
@@ -277,13 +277,13 @@ func TestObserveFull(t *testing.T) {
 	o.probe(first)
 	o.expect(observe.All, map[string]uint64{"10.0.1.1 > 10.0.1.2 tcp/80": 3, "10.0.1.1 > 10.0.1.2 icmp/0": 1})
 	o.expect(observe.Lost, map[string]uint64{"all": 3})
-	if all := o.counts()[observe.Denied]; len(all) != 2 { // an own set, which has room for one more
+	if all := o.counts()[observe.Denied]; len(all) != 2 { // its own set, which has room for one more
 		t.Errorf("denied: %v", all)
 	}
 }
 
-// TestObserveIsNoDrift: what packets put into the table is no change of it, to whoever watches or compares it, and it
-// is there whatever else changes.
+// TestObserveIsNoDrift: what packets add to the table is not a change to those who watch or compare it, and survives
+// other changes.
 func TestObserveIsNoDrift(t *testing.T) {
 	o := newObserved(t, translate.Options{Observe: 100})
 	before, err := o.conn.Generation(t.Context())
@@ -306,7 +306,7 @@ func TestObserveIsNoDrift(t *testing.T) {
 	o.expect(observe.All, map[string]uint64{"10.0.2.3 > 10.0.1.2 tcp/80": 2, "fd00:2::3 > fd00:1::2 tcp/81": 1})
 }
 
-// TestObserveAddsOnly: a table that counts is the table that does not, with more in it.
+// TestObserveAddsOnly: a table that counts is the table that does not, plus something.
 func TestObserveAddsOnly(t *testing.T) {
 	for _, c := range golden(t) {
 		with := c.Options

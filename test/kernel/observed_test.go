@@ -16,8 +16,8 @@ type countedFlow struct {
 	key    nft.Key
 }
 
-// checkObserved holds what the kernel has counted, where the table counts flows, against its verdicts: what was denied
-// is counted as such, and nothing else is, and what a pod of the node has to do with is counted in any case.
+// checkObserved compares the kernel's flow counts, if the table counts flows, with its verdicts: exactly the denied
+// flows are counted as denied, and every flow from or to a pod of the node is counted.
 func (f *fuzz) checkObserved(where string, table *nft.Table, flows []policy.Flow, forwarded []bool) {
 	set := table.FindSet("flows-4")
 	if set == nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// The policies let ns/client reach PROTOCOL 7777 of ns/server, which may open no connection.
+// The policies allow ns/client to reach PROTOCOL 7777 of ns/server, which may not open connections.
 const streamed = `
 {apiVersion: v1, kind: Namespace, metadata: {name: ns}}
 ---
@@ -41,8 +41,8 @@ spec:
     ports: [{protocol: PROTOCOL, port: 7777}]
 `
 
-// TestSCTP has two pods of a node speak by the kernel's own sockets, where it has them for SCTP. TCP takes the same
-// way, so that the test itself is tried on each kernel.
+// TestSCTP connects two pods of a node with the kernel's own sockets, if it has SCTP sockets. It does the same with
+// TCP, so that the test itself is tested on each kernel.
 func TestSCTP(t *testing.T) {
 	for name, protocol := range map[string]int{"SCTP": unix.IPPROTO_SCTP, "TCP": unix.IPPROTO_TCP} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +89,7 @@ func streams(t *testing.T, name string, protocol int) {
 		}
 		pods[r.from].inside(t, func() { got = hello(protocol, at(r.to, r.port), patience) })
 		if (got == nil) != want {
-			t.Errorf("%s: %s from %s to %s:%d: %v, want it through: %t", when, name, r.from, r.to, r.port, got, want)
+			t.Errorf("%s: %s from %s to %s:%d: %v, want connected: %t", when, name, r.from, r.to, r.port, got, want)
 		}
 	}
 	for _, r := range rows {
@@ -101,7 +101,7 @@ func streams(t *testing.T, name string, protocol int) {
 	}
 }
 
-// serve sends back what comes over the connections to an address, until the test ends.
+// serve echoes what comes over connections to an address, until the test ends.
 func serve(t *testing.T, protocol int, on *unix.SockaddrInet4) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
 	if err == nil {
@@ -136,7 +136,7 @@ func serve(t *testing.T, protocol int, on *unix.SockaddrInet4) {
 	})
 }
 
-// hello opens a connection and gets back what it sends, or says what failed.
+// hello opens a connection and gets its message echoed, or returns an error.
 func hello(protocol int, to *unix.SockaddrInet4, patience time.Duration) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {

@@ -18,8 +18,9 @@ import (
 	"github.com/netpold/netpold/translate/suggest"
 )
 
-// TestSuggestedProbes: what a node sends to its own pods, as the kubelet's probes, is not counted, so that no policy is
-// suggested for it, and none that is suggested stops it. What the pod sends to its node is counted, and goes on.
+// TestSuggestedProbes: what a node sends to its own pods, such as the kubelet's probes, is not counted, so no policy is
+// suggested for it, and suggested policies do not stop it. What the pod sends to its node is counted, and stays
+// allowed.
 func TestSuggestedProbes(t *testing.T) {
 	pod := newPodLink(t)
 	options := translate.Options{Observe: 100}
@@ -34,13 +35,13 @@ func TestSuggestedProbes(t *testing.T) {
 		return reaches("tcp", address, allowed)
 	}
 	if !probed(80) || !pod.asks(t, "tcp", 9000, allowed) {
-		t.Fatal("nothing is isolated, and the node and its pod do not get through to each other")
+		t.Fatal("nothing is isolated, but the node and its pod do not reach each other")
 	}
 	o.expect(observe.All, map[string]uint64{"10.244.1.2 > 10.244.1.1 tcp/9000": 1})
 
 	r := suggest.Request{Cluster: &policy.Cluster{Pods: []policy.Pod{p},
 		Namespaces: map[string]map[string]string{"shop": nil}}, Namespace: "shop"}
-	for _, protocol := range []string{"tcp", "udp"} { // the port of the one can be asked for once only
+	for _, protocol := range []string{"tcp", "udp"} { // both, as each server of the node answers only once
 		r.Flows = append(r.Flows, flows.Flow{From: flows.End{Address: p.IPs[0], Namespace: "shop", Pod: "shop/web"},
 			To: flows.End{Address: netip.MustParseAddr("10.244.1.1"), Host: true}, Protocol: protocol, Port: 9000,
 			Count: 1, First: time.Unix(1, 0), Last: time.Unix(1, 0), Verdict: flows.Allowed})
@@ -59,15 +60,15 @@ func TestSuggestedProbes(t *testing.T) {
 	}
 	o.apply()
 	if !probed(81) {
-		t.Error("with what is suggested, the node does not get through to its own pod")
+		t.Error("with the suggested policies, the node does not reach its own pod")
 	}
 	if !pod.asks(t, "tcp", 9001, denied) {
 		o.expect(observe.Denied, map[string]uint64{"10.244.1.2 > 10.244.1.1 tcp/9001": 1})
 	} else {
-		t.Error("with what is suggested, the pod gets through to another port of its node")
+		t.Error("with the suggested policies, the pod reaches another port of its node")
 	}
 	if !pod.asks(t, "udp", 9000, allowed) {
-		t.Error("with what is suggested, the pod does not get through to its node")
+		t.Error("with the suggested policies, the pod does not reach its node")
 	}
 }
 

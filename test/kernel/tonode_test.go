@@ -20,7 +20,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// probeNode asks the node itself from the addresses of its pods, and compares what it answers with the rules and the
+// probeNode sends to the node itself from its pods' addresses, and compares its answers with the rules and the
 // policies.
 func (f *fuzz) probeNode(where string, r *rand.Rand, c *policy.Cluster, s *translate.State) {
 	const perPod = 3
@@ -57,14 +57,14 @@ func (f *fuzz) askNode(where string, c *policy.Cluster, s *translate.State, flow
 	trail, err := trace.Follow(s.Complete(), frame.PacketOf(flow))
 	verdict := trail.Verdict
 	if policies := allows(c, flow); err != nil || answered[0] != policies || (verdict.Kind == nft.Accept) != policies {
-		f.Fatalf("%s: %s to the node: it answers: %t; the rules: %v, %v; the policies: %t\n%s", where, flow,
+		f.Fatalf("%s: %s to the node: answered: %t; the rules: %v, %v; the policies: %t\n%s", where, flow,
 			answered[0], verdict, err, policies,
 			random.Manifest(c))
 	}
 	f.toNode++
 }
 
-// The policy lets the pod reach port 9000 of its node by TCP and by UDP, and nothing else.
+// The policy allows the pod to reach port 9000 of its node on TCP and UDP, and nothing else.
 const asking = `
 {apiVersion: v1, kind: Namespace, metadata: {name: ns}}
 ---
@@ -85,7 +85,8 @@ spec:
     ports: [{port: 9000}, {port: 9000, protocol: UDP}]
 `
 
-// TestToNode has a pod in a network namespace of its own speak to sockets of its node, and the node to one of the pod.
+// TestToNode connects a pod in its own network namespace with sockets of its node, and the node with a socket of the
+// pod.
 func TestToNode(t *testing.T) {
 	for name, options := range map[string]translate.Options{"filter": {}, "allow": {PodToNode: policy.AllowPodToNode}} {
 		t.Run(name, func(t *testing.T) {
@@ -106,16 +107,17 @@ func TestToNode(t *testing.T) {
 				}
 			}
 			if !pod.answers(t) {
-				t.Error("the node does not get through to its own pod")
+				t.Error("the node does not reach its own pod")
 			}
 		})
 	}
 }
 
-// podLink is the network namespace of a pod, 10.244.N.2, behind a link of the node, 10.244.N.1, in which the test is.
+// podLink is the network namespace of a pod, 10.244.N.2, behind a link of the node, 10.244.N.1. The test is on the
+// node.
 type podLink struct{ space *netns.Namespace }
 
-// How long an answer is waited for: one that is to come, and one that is not.
+// How long to wait for an answer: one that should come, and one that should not.
 const (
 	allowed = 20 * time.Second
 	denied  = 500 * time.Millisecond
@@ -175,7 +177,7 @@ func (p *podLink) inside(t *testing.T, f func()) {
 	<-done
 }
 
-// asks says whether a socket of the node gets what the pod sends it, and the pod its answer.
+// asks says whether the pod gets an answer from a socket of the node.
 func (p *podLink) asks(t *testing.T, network string, port int, patience time.Duration) bool {
 	t.Helper()
 	address := fmt.Sprintf("10.244.1.1:%d", port)
@@ -207,7 +209,7 @@ func reaches(network, address string, patience time.Duration) bool {
 	return err == nil
 }
 
-// echo sends back what comes to an address, once, until the test ends.
+// echo sends back, once, what comes to an address, until the test ends.
 func echo(t *testing.T, network, address string) {
 	t.Helper()
 	if network == "udp" {

@@ -17,7 +17,7 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// On ns/db, TCP 5432 and 6379 are open to ns/web, UDP 53 to a network but for a part of it, and nothing else.
+// On ns/db, TCP 5432 and 6379 are open to ns/web, UDP 53 to a network except for a part of it, and nothing else.
 const verified = `
 {apiVersion: v1, kind: Namespace, metadata: {name: ns}}
 ---
@@ -45,7 +45,7 @@ spec:
     ports: [{port: 53, protocol: UDP}]
 `
 
-// verifier is a loop that has brought its table to the kernel, and then does nothing about what others change.
+// verifier is a loop that has committed its table, and does not repair what others change.
 type verifier struct {
 	*testing.T
 	loop *watch.Loop
@@ -71,7 +71,7 @@ func newVerifier(t *testing.T) *verifier {
 	return v
 }
 
-// differences returns what explain says of a flow that the kernel does not hold.
+// differences returns the parts of explain's answer about a flow that the kernel does not have.
 func (v *verifier) differences(src, dst string) string {
 	v.Helper()
 	e, err := v.loop.Explain(v.Context(), src, dst, true)
@@ -85,7 +85,7 @@ func (v *verifier) differences(src, dst string) string {
 			if rule.Missing {
 				found = append(found, rule.Kernel)
 			} else if !strings.Contains(rule.Kernel, "the rule has handle") {
-				v.Errorf("%s: %s: the kernel was not asked: %q", rule.Chain, rule.Rule, rule.Kernel)
+				v.Errorf("%s: %s: not compared with the kernel: %q", rule.Chain, rule.Rule, rule.Kernel)
 			}
 		}
 		found = append(found, node.Differs...)
@@ -103,7 +103,7 @@ func (v *verifier) object(pattern string) string {
 	return m[1]
 }
 
-// What somebody has changed by hand is named, wherever it decides about the flow, and nothing is where nobody has.
+// Manual changes are named wherever they decide about the flow, and only those.
 func TestVerify(t *testing.T) {
 	const (
 		web      = "10.0.0.2 10.0.0.1:5432"
@@ -195,7 +195,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// readBack holds every rule and every element that the kernel has against the table.
+// readBack compares every rule and element in the kernel with the table.
 func readBack(t *testing.T, conn *kernel.Conn, table *nft.Table) {
 	t.Helper()
 	for _, c := range table.Chains() {
@@ -205,7 +205,7 @@ func readBack(t *testing.T, conn *kernel.Conn, table *nft.Table) {
 		}
 		for i, h := range held {
 			if !h.Same {
-				t.Errorf("chain %s: rule %d is read back as another one than %s", c.Name, i+1, c.Rules[i])
+				t.Errorf("chain %s: rule %d is read back differently from %s", c.Name, i+1, c.Rules[i])
 			}
 		}
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package monitoring_test holds manifests/monitoring and docs/metrics.md against what netpold serves, with Prometheus'
+// Package monitoring_test compares manifests/monitoring and docs/metrics.md with what netpold serves, using Prometheus'
 // own programs.
 package monitoring_test
 
@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
-// Where things are, from here.
+// Paths from here.
 const (
 	manifests = "../../manifests"
 	document  = "../../docs/metrics.md"
@@ -32,7 +32,7 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// read decodes a file of manifests, in which every field must be known.
+// read decodes a file of manifests strictly.
 func read(t *testing.T, name string, into any) {
 	t.Helper()
 	if err := yaml.UnmarshalStrict(content(t, filepath.Join(manifests, name)), into); err != nil {
@@ -49,13 +49,13 @@ func content(t *testing.T, path string) []byte {
 	return text
 }
 
-// meta is of every object.
+// meta is what every object has.
 type meta struct {
 	APIVersion, Kind string
 	Metadata         struct{ Name string }
 }
 
-// prometheusRule is as much of a PrometheusRule as ours has.
+// prometheusRule is the part of a PrometheusRule that ours uses.
 type prometheusRule struct {
 	meta
 	Spec struct{ Groups []ruleGroup }
@@ -90,7 +90,7 @@ func rules(t *testing.T) []rule {
 	return all
 }
 
-// writeRules writes the rules into a file that Prometheus reads.
+// writeRules writes the rules to a file for Prometheus.
 func writeRules(t *testing.T, path string) {
 	t.Helper()
 	var object prometheusRule
@@ -109,7 +109,7 @@ func write(t *testing.T, path string, text []byte) {
 	}
 }
 
-// podMonitor is as much of a PodMonitor as ours has.
+// podMonitor is the part of a PodMonitor that ours uses.
 type podMonitor struct {
 	meta
 	Spec struct {
@@ -128,7 +128,7 @@ type endpoint struct {
 	}
 }
 
-// dashboard is as much of a dashboard as the tests look at.
+// dashboard is the part of a dashboard that the tests check.
 type dashboard struct {
 	Templating struct {
 		List []struct{ Name, Type, Query string }

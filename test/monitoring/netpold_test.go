@@ -23,13 +23,12 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 )
 
-// patience ends a test in which nothing happens; no test measures time by it.
+// patience ends a test that is stuck; nothing is measured by it.
 const patience = time.Minute
 
 const listen = "127.0.0.1:9911"
 
-// shop/db is isolated for ingress, shop/locked for egress, and one policy has a range of ports that ends before it
-// begins.
+// shop/db is isolated for ingress, shop/locked for egress, and one policy has a port range that ends before it begins.
 const cluster = `apiVersion: v1
 kind: Namespace
 metadata: {name: shop}
@@ -81,7 +80,7 @@ spec:
   egress: [{action: Deny, to: [{networks: [0.0.0.0/0]}], protocols: [{tcp: {destinationPort: {number: 25}}}]}]
 `
 
-// guest returns a pod; its next address is an event.
+// guest returns a pod; giving it another address is an event.
 func guest(i int) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Pod
@@ -91,7 +90,7 @@ status: {phase: Running, podIPs: [{ip: 10.1.1.%d}]}
 `, 1+i%250)
 }
 
-// audited passes, and an audited policy would deny it.
+// audited passes, but an audited policy would deny it.
 func audited() prober.Probe {
 	return prober.Probe{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("198.51.100.7"),
 		Proto: unix.IPPROTO_TCP, DstPort: 443}
@@ -129,8 +128,8 @@ func deny(t *testing.T, p *prober.Prober, probes ...prober.Probe) {
 	}
 }
 
-// launch starts a program in the network namespace of the thread. It is killed at the end, and if the test failed its
-// errors are logged.
+// launch starts a program in the network namespace of the thread. It is killed at the end, and if the test has failed
+// its standard error is logged.
 func launch(t *testing.T, path string, args ...string) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "stderr")
@@ -154,7 +153,7 @@ func launch(t *testing.T, path string, args ...string) {
 	})
 }
 
-// startNetpold starts netpold on a folder with the cluster and returns the folder when it is ready.
+// startNetpold starts netpold on a folder with the cluster, and returns the folder once netpold is ready.
 func startNetpold(t *testing.T, netpold string, flags ...string) (folder string) {
 	t.Helper()
 	folder = t.TempDir()
@@ -183,8 +182,8 @@ func await(t *testing.T, what string, try func() error) {
 	}
 }
 
-// get asks a server in the network namespace of the calling thread. The transport of net/http would dial on a thread of
-// its own.
+// get sends a request from the network namespace of the calling thread. The transport of net/http would dial on another
+// thread.
 func get(address, path string) ([]byte, error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -224,10 +223,10 @@ func TestNetpold(t *testing.T) {
 	t.Run("prometheus", func(t *testing.T) { testPrometheus(t, netpold) })
 }
 
-// testServed holds what is written about the metrics against those that netpold serves.
+// testServed compares what is written about the metrics with those that netpold serves.
 func testServed(t *testing.T, netpold string) {
 	p := prober.New(t)
-	// The gate has metrics of its own, with a container runtime or, as here, without.
+	// The gate has its own metrics, with a container runtime or, as here, without one.
 	startNetpold(t, netpold, "--observe", "--gate=closed", "--gate-socket="+filepath.Join(t.TempDir(), "nri.sock"))
 	deny(t, p, ingress(), ingress(), egress())
 	var text []byte

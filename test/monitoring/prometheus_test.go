@@ -23,13 +23,13 @@ import (
 
 const prometheus = "127.0.0.1:9090"
 
-// wellAt0 are the targets that show 0, or nothing, where all is well. All is well here, but for a policy that is
-// rejected and a table that was deleted; what the machine lets netpold find depends on the machine.
+// wellAt0 are the targets that show 0, or nothing, when all is well. All is well here, except for a rejected policy and
+// a deleted table; netpold's findings depend on the machine.
 var wellAt0 = []string{"Not ready A", "Source away A", "Preflight findings A", "Records of denied packets B",
 	"Records of denied packets C"}
 
-// configuration is what prometheus-operator makes of the PodMonitor, but for the target, which it finds by the pod's
-// labels, and the pace.
+// configuration is what prometheus-operator makes of the PodMonitor, except for the target, which it finds by the pod's
+// labels, and the interval.
 func configuration(t *testing.T, dir string) []byte {
 	t.Helper()
 	var monitor podMonitor
@@ -60,10 +60,10 @@ func configuration(t *testing.T, dir string) []byte {
 	return text
 }
 
-// sanitised is a label's name as Prometheus has it.
+// sanitised is a label's name in Prometheus.
 func sanitised(label string) string { return regexp.MustCompile(`\W`).ReplaceAllString(label, "_") }
 
-// TestPodMonitor holds that the PodMonitor finds the pods and the port of the DaemonSet.
+// TestPodMonitor: the PodMonitor finds the pods and the port of the DaemonSet.
 func TestPodMonitor(t *testing.T) {
 	var monitor podMonitor
 	read(t, "monitoring/podmonitor.yaml", &monitor)
@@ -94,7 +94,7 @@ func TestPodMonitor(t *testing.T) {
 	}
 }
 
-// series is an answer of Prometheus: of an instant query Value, of a range Values.
+// series is an answer of Prometheus: Value of an instant query, Values of a range query.
 type series struct {
 	Metric map[string]string
 	Value  [2]any
@@ -132,12 +132,12 @@ func query(expr string, instant bool) ([]series, error) {
 	return answer.Data.Result, err
 }
 
-// testPrometheus lets a Prometheus scrape netpold, as the PodMonitor says, while packets are denied, pods come and go
-// and the table is deleted, and asks it all that the dashboard asks.
+// testPrometheus lets Prometheus scrape netpold as the PodMonitor says, while packets are denied, pods come and go and
+// the table is deleted, and makes all queries of the dashboard.
 func testPrometheus(t *testing.T, netpold string) {
 	program := program(t, "prometheus")
 	p := prober.New(t)
-	// Another may change the table, so that it drifts, and the set of flows is soon full.
+	// Others may change the table, so that it drifts, and the set of flows is soon full.
 	folder := startNetpold(t, netpold, "--own-table=false", "--observe", "--observe-max=1")
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "prometheus.yml"), configuration(t, dir))
@@ -175,10 +175,10 @@ func testPrometheus(t *testing.T, netpold string) {
 	await(t, "alerts are on", func() error { return checkAlerts(t) })
 }
 
-// perRound is how many packets leave for each probe, so that there are enough for an alert.
+// perRound is how many packets are sent for each probe, so that there are enough for an alert.
 const perRound = 50
 
-// checkPanels asks what each panel asks until there is data, and more than 0, with the labels of its legend.
+// checkPanels repeats each panel's queries until there is data above 0, with the labels of its legend.
 func checkPanels(t *testing.T, step func()) {
 	t.Helper()
 	for _, panel := range readDashboard(t).Panels {
@@ -213,7 +213,7 @@ func checkData(found []series, legend string) error {
 	return nil
 }
 
-// checkExact holds that Prometheus has as many denied packets as were sent, by the isolated pod's own namespace.
+// checkExact: Prometheus has exactly the denied packets that were sent, by the isolated pod's namespace.
 func checkExact(t *testing.T, rounds int) {
 	t.Helper()
 	for direction, want := range map[string]int{"ingress": 2 * perRound * rounds, "egress": perRound * rounds} {
@@ -229,7 +229,7 @@ func checkExact(t *testing.T, rounds int) {
 	}
 }
 
-// checkAlerts holds that Prometheus could evaluate all rules. The alerts of what has happened are on, and no others.
+// checkAlerts: Prometheus can evaluate all rules, and exactly the alerts for what has happened fire.
 func checkAlerts(t *testing.T) error {
 	t.Helper()
 	body, err := get(prometheus, "/api/v1/rules")
@@ -246,7 +246,7 @@ func checkAlerts(t *testing.T) error {
 	if err := json.Unmarshal(body, &answer); err != nil {
 		t.Fatal(err)
 	}
-	ofMachine := []string{"NetpoldPreflight", "NetpoldSlow"} // may be on where the machine is so
+	ofMachine := []string{"NetpoldPreflight", "NetpoldSlow"} // may fire, depending on the machine
 	var on []string
 	count := 0
 	for _, g := range answer.Data.Groups {
@@ -262,7 +262,7 @@ func checkAlerts(t *testing.T) error {
 	}
 	want := []string{"NetpoldTableDrift", "NetpoldPolicyRejected", "NetpoldDropSurge"}
 	if count != len(rules(t)) || !slices.Equal(on, want) {
-		return fmt.Errorf("of %d rules, want %d, those on are %v, want %v", count, len(rules(t)), on, want)
+		return fmt.Errorf("%d rules, want %d; firing: %v, want %v", count, len(rules(t)), on, want)
 	}
 	return nil
 }

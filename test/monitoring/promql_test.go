@@ -25,8 +25,7 @@ var (
 	operators = map[string]bool{"and": true, "or": true, "unless": true, "offset": true, "bool": true}
 )
 
-// uses reads an expression of PromQL far enough to tell what it uses. What a pattern matches is not looked at, nor is
-// what is excluded.
+// uses parses a PromQL expression far enough to see what it uses. It ignores what patterns match, and what is excluded.
 func uses(expr string) use {
 	u := use{metrics: make(map[string]map[string]string)}
 	var tokens []string
@@ -35,8 +34,8 @@ func uses(expr string) use {
 			tokens = append(tokens, token)
 		}
 	}
-	closing, metric := "", "" // of the list that we are in; the metric before it
-	labels := false           // that list has the labels of a group
+	closing, metric := "", "" // of the current list; the metric before it
+	labels := false           // the list has the labels of a group
 	for i, token := range tokens {
 		next := append(tokens[i+1:], "", "")
 		switch {

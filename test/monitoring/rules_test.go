@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestRules lets promtool check the rules, and run the tests of tests.yaml.
+// TestRules runs promtool on the rules and on the tests in tests.yaml.
 func TestRules(t *testing.T) {
 	promtool := program(t, "promtool")
 	dir := t.TempDir()
@@ -27,8 +27,8 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestAlerts holds that each alert says what a person needs, that tests.yaml has one in which it fires and one in which
-// it does not, and that its text speaks of labels which it has there.
+// TestAlerts: each alert says what a person needs to know, tests.yaml has a test in which it fires and one in which it
+// does not, and its text uses only labels that it has there.
 func TestAlerts(t *testing.T) {
 	tests := string(content(t, "tests.yaml"))
 	doc := string(content(t, document))
@@ -43,7 +43,7 @@ func TestAlerts(t *testing.T) {
 		}
 		anchor := "https://github.com/netpold/netpold/blob/main/docs/metrics.md#" + strings.ToLower(r.Alert)
 		if r.Annotations["runbook_url"] != anchor || !strings.Contains(doc, "\n### "+r.Alert+"\n") {
-			t.Errorf("%s: runbook_url %q, want %s, and that heading there", r.Alert,
+			t.Errorf("%s: runbook_url %q, want %s, with that heading", r.Alert,
 				r.Annotations["runbook_url"], anchor)
 		}
 		fires := regexp.MustCompile(`'ALERTS\{alertname="`+r.Alert+
@@ -53,11 +53,11 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("tests.yaml: %s fires %d times, is silent: %t", r.Alert, len(fires), silent)
 		}
 		for _, m := range usedLabel.FindAllStringSubmatch(r.Annotations["summary"]+r.Annotations["description"], -1) {
-			always := []string{"pod", "instance", "node"} // of every target, where the expression keeps them
+			always := []string{"pod", "instance", "node"} // of every target, if the expression keeps them
 			for _, alert := range fires {
 				kept := !strings.Contains(r.Expr, " by (") && slices.Contains(always, m[1])
 				if !kept && !strings.Contains(alert, m[1]+`="`) {
-					t.Errorf("%s speaks of the label %s, which it does not have: %s", r.Alert, m[1], alert)
+					t.Errorf("%s uses the label %s, which it does not have: %s", r.Alert, m[1], alert)
 				}
 			}
 		}

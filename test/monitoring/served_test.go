@@ -27,7 +27,7 @@ var (
 	labelPair  = regexp.MustCompile(`(\w+)="((?:[^"\\]|\\.)*)"`)
 )
 
-// parse reads the text that Prometheus scrapes. A histogram is under its own name, and under those of its samples too.
+// parse parses the text that Prometheus scrapes. A histogram is listed under its own name and those of its samples.
 func parse(t *testing.T, text []byte) map[string]family {
 	t.Helper()
 	served := make(map[string]family)
@@ -51,7 +51,7 @@ func parse(t *testing.T, text []byte) map[string]family {
 	return served
 }
 
-// checkLint lets promlint look at all that is served, go_ and process_ too.
+// checkLint runs promlint on everything that is served, including go_ and process_.
 func checkLint(t *testing.T, text []byte) {
 	problems, err := promlint.New(bytes.NewReader(text)).Lint()
 	if err != nil {
@@ -62,8 +62,8 @@ func checkLint(t *testing.T, text []byte) {
 	}
 }
 
-// checkLabels holds that no label has values which a user of the cluster or a sender of packets makes up: no port, pod
-// or address. There are as many namespaces, and ClusterNetworkPolicies, as the cluster has.
+// checkLabels: no label has values that users of the cluster or senders of packets can make up, such as ports, pods or
+// addresses. Namespaces and ClusterNetworkPolicies are only as many as the cluster has.
 func checkLabels(t *testing.T, served map[string]family) {
 	allowed := []string{"direction", "namespace", "tier", "policy", "rule", "state", "result", "reason", "check",
 		"version", "goversion", "le"}
@@ -76,12 +76,13 @@ func checkLabels(t *testing.T, served map[string]family) {
 	}
 }
 
-// targetLabels are what Prometheus gives to the samples of a PodMonitor's target, the last one by its relabelings.
+// targetLabels are the labels that Prometheus adds to the samples of a PodMonitor's target, the last one by its
+// relabelings.
 func targetLabels() []string {
 	return []string{"job", "instance", "namespace", "pod", "container", "endpoint", "node"}
 }
 
-// checkUsed holds that what the dashboard and the alerts ask for is served.
+// checkUsed: everything that the dashboard and the alerts query is served.
 func checkUsed(t *testing.T, served map[string]family) {
 	known := maps.Clone(served)
 	known["up"] = family{}
@@ -120,7 +121,7 @@ func checkUsed(t *testing.T, served map[string]family) {
 	}
 }
 
-// expressions returns all of PromQL, by where it is, with variables of Grafana replaced.
+// expressions returns all PromQL expressions, by their place, with Grafana's variables replaced.
 func expressions(t *testing.T) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -142,7 +143,7 @@ func expressions(t *testing.T) map[string]string {
 	return all
 }
 
-// concrete puts values in the place of the dashboard's variables.
+// concrete replaces the dashboard's variables with values.
 func concrete(expr string) string {
 	return strings.NewReplacer("$__rate_interval", "10s", "$node", ".*", "$namespace", ".*").Replace(expr)
 }
@@ -150,7 +151,7 @@ func concrete(expr string) string {
 // documentedMetric is a row of a table: the name, the type, labels.
 var documentedMetric = regexp.MustCompile("(?m)^\\| `(netpold_\\w+)(?:\\{([\\w,]+)\\})?` \\| (\\w+) \\|")
 
-// checkDocumented holds that docs/metrics.md has each metric, with its type and labels, and no other.
+// checkDocumented: docs/metrics.md has each metric, with its type and labels, and no others.
 func checkDocumented(t *testing.T, served map[string]family) {
 	got, want := make(map[string]string), make(map[string]string)
 	for _, m := range documentedMetric.FindAllStringSubmatch(string(content(t, document)), -1) {
@@ -167,8 +168,7 @@ func checkDocumented(t *testing.T, served map[string]family) {
 	}
 }
 
-// TestDashboard holds what Grafana would not tell: each panel has a description, and asks the data source that was
-// chosen.
+// TestDashboard checks what Grafana does not: each panel has a description, and uses the chosen data source.
 func TestDashboard(t *testing.T) {
 	d := readDashboard(t)
 	for _, p := range d.Panels {

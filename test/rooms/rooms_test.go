@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rooms_test holds the imports of the program against the linter's lists and the drawings.
+// Package rooms_test compares the imports of the program with the linter's lists and the drawings.
 package rooms_test
 
 import (
@@ -21,7 +21,7 @@ const (
 	module = "github.com/netpold/netpold/"
 )
 
-// imports returns which packages of ours each package below nft, translate and watch imports, all by their folders.
+// imports returns which of our packages each package below nft, translate and watch imports, all by folder.
 func imports(t *testing.T) map[string][]string {
 	t.Helper()
 	list := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`,
@@ -46,7 +46,7 @@ func imports(t *testing.T) map[string][]string {
 	return all
 }
 
-// TestLists: the linter's list of each package has what it imports of ours, and nothing else.
+// TestLists: the linter's list of each package has exactly those of our packages that it imports.
 func TestLists(t *testing.T) {
 	text, err := os.ReadFile(root + "/.golangci.yml")
 	if err != nil {
@@ -113,12 +113,12 @@ func TestDrawings(t *testing.T) {
 	}
 }
 
-// TestLevels: what is drawn in a column imports only what is below it, and the rooms of package watch nothing of each
-// other.
+// TestLevels: packages in a column import only those drawn below them, and the rooms of package watch do not import
+// each other.
 func TestLevels(t *testing.T) {
 	column := regexp.MustCompile(`(?m)^ +([a-z]+) .*`)
 	_, text, _ := strings.Cut(drawing(t, "translate/README.md"), "```")
-	text, _, _ = strings.Cut(text, "▲") // from there on it is drawn upwards
+	text, _, _ = strings.Cut(text, "▲") // the rest is drawn upwards
 	var levels []string
 	for _, found := range column.FindAllStringSubmatch(text, -1) {
 		levels = append(levels, "translate/"+found[1])

@@ -22,7 +22,7 @@ var fakes = map[string]string{
 func TestSetup(t *testing.T) {
 	for name, tc := range map[string]struct {
 		what     string
-		has      []string // programs, of fakes or empty ones
+		has      []string // programs, those of fakes or empty ones
 		uid      string
 		fails    bool
 		says     string
@@ -58,7 +58,7 @@ func TestSetup(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			log := filepath.Join(dir, "log")
-			// A package manager that installs, except where the test is about one that does not.
+			// A package manager that works, unless the test is about one that does not.
 			manager := `echo "$0 $*" >>` + log + "\nmkdir -p " + dir + "/later\ncp " + dir + "/spare/* " +
 				dir + "/later\n"
 			if strings.HasSuffix(tc.says, "still missing") {
@@ -98,7 +98,7 @@ func TestSetup(t *testing.T) {
 			cmd.Env = []string{"PATH=" + dir + "/later:" + dir + "/bin", "FAKE_UID=" + tc.uid}
 			out, err := cmd.CombinedOutput()
 			if (err != nil) != tc.fails || !strings.Contains(string(out), tc.says) {
-				t.Errorf("%v, want it to fail: %t, and to say %q:\n%s", err, tc.fails, tc.says, out)
+				t.Errorf("%v, want failure: %t, and %q:\n%s", err, tc.fails, tc.says, out)
 			}
 			installed, _ := os.ReadFile(log)
 			if !strings.Contains(string(installed), tc.installs) || tc.installs == "" && len(installed) > 0 {

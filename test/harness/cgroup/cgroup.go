@@ -68,7 +68,7 @@ func (g *Group) Launch(cmd *exec.Cmd) error {
 	return nil
 }
 
-// Limit sets how many bytes the cgroup may have at most, and no swap.
+// Limit limits the memory of the cgroup to n bytes, without swap.
 func (g *Group) Limit(bytes int64) error {
 	limit := strconv.FormatInt(bytes, 10)
 	if g.version == 2 {
@@ -77,7 +77,7 @@ func (g *Group) Limit(bytes int64) error {
 	return errors.Join(g.write("memory.limit_in_bytes", limit), g.unless("memory.memsw.limit_in_bytes", limit))
 }
 
-// unless writes a file unless there is none.
+// unless writes a file, if it exists.
 func (g *Group) unless(file, value string) error {
 	if err := g.write(file, value); !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
 		return err
@@ -107,12 +107,12 @@ func (g *Group) Used() (int64, error) {
 	return g.number([...]string{"memory.usage_in_bytes", "memory.current"}[g.version-1])
 }
 
-// Peak returns the most bytes that were charged to the cgroup at a time. Version 2 says it since Linux 5.19.
+// Peak returns the most bytes that were charged to the cgroup at a time. Version 2 reports it since Linux 5.19.
 func (g *Group) Peak() (int64, error) {
 	return g.number([...]string{"memory.max_usage_in_bytes", "memory.peak"}[g.version-1])
 }
 
-// Kills returns how many processes of the cgroup the kernel ended as it was at the limit.
+// Kills returns how many processes of the cgroup the kernel killed because it was at the limit.
 func (g *Group) Kills() (int64, error) {
 	return g.field([...]string{"memory.oom_control", "memory.events"}[g.version-1], "oom_kill")
 }

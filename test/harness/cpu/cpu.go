@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cpu says how much CPU time was used, which other programs on the machine do not change as they change the
-// time on the clock.
+// Package cpu measures CPU time, which other programs on the machine disturb less than elapsed time.
 package cpu
 
 import (
@@ -11,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Thread returns what the calling thread, to which the goroutine should be locked, has used: in the kernel too.
+// Thread returns the CPU time of the calling thread, including the kernel's. The goroutine should be locked to it.
 func Thread() time.Duration {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // cannot fail
 	return time.Duration(t.Nano())
 }
 
-// Process returns what a process has used, with all its threads.
+// Process returns the CPU time of a process, with all its threads.
 func Process(pid int) (time.Duration, error) {
 	clock := ^pid<<3 | 2 // clock_getcpuclockid(3)
 	var t unix.Timespec

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kubelet answers exec into pods as a kubelet does, by what a test runs in the place of the pod's command.
+// Package kubelet answers exec into pods like a kubelet, with a test's function in place of the command.
 package kubelet
 
 import (
@@ -16,7 +16,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
-// Process is a command that somebody runs in a pod. Its standard input ends when who asked is gone.
+// Process is a command run in a pod. Its standard input ends when the client is gone.
 type Process struct {
 	Args           []string
 	Stdin          io.Reader
@@ -27,7 +27,7 @@ type Process struct {
 // speaks SPDY; a client that asks for WebSocket first is refused, and asks again.
 func ServeExec(w http.ResponseWriter, r *http.Request, run func(context.Context, Process) int) {
 	if _, err := httpstream.Handshake(r, w, []string{"v4.channel.k8s.io"}); err != nil {
-		return // it was answered
+		return // the error was sent
 	}
 	streams := make(chan httpstream.Stream, 4)
 	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, replied <-chan struct{}) error {
@@ -37,7 +37,7 @@ func ServeExec(w http.ResponseWriter, r *http.Request, run func(context.Context,
 		}()
 		return nil
 	})
-	if conn == nil { // no upgrade; it was answered
+	if conn == nil { // no upgrade; the error was sent
 		return
 	}
 	defer conn.Close() //nolint:errcheck // the client may be gone

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package logged keeps what a test's subject logs, in a bubble of testing/synctest.
+// Package logged keeps what the tested code logs, in a bubble of testing/synctest.
 package logged
 
 import (
@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 )
 
-// Lines are the lines of a log without their time. They may be written by several goroutines.
+// Lines are the lines of a log without their time. Several goroutines may write them.
 type Lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -36,7 +36,7 @@ func (l *Lines) Write(b []byte) (int, error) {
 	return l.buf.Write(b)
 }
 
-// Take waits until all goroutines of the bubble wait, and returns the lines since the last time.
+// Take waits until all goroutines of the bubble are blocked, and returns the lines since the last call.
 func (l *Lines) Take() []string {
 	synctest.Wait()
 	l.mu.Lock()
@@ -46,7 +46,7 @@ func (l *Lines) Take() []string {
 	return all
 }
 
-// Expect compares the lines since the last time with parts of lines.
+// Expect compares the lines since the last call with parts of lines.
 func (l *Lines) Expect(t *testing.T, want ...string) {
 	t.Helper()
 	got := l.Take()

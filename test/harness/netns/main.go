@@ -13,15 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// marker is set in the environment of a test binary that runs inside a user namespace already.
+// marker is set in the environment of a test binary that already runs inside a user namespace.
 const marker = "NETPOLD_TEST_USERNS"
 
 // Run runs the tests, and is meant for TestMain:
 //
 //	func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 //
-// Where the user may not make network namespaces, the test binary runs again as root of a user namespace. Where that is
-// forbidden too, the tests run as they are, and those that need a namespace skip or fail as Require says.
+// If the user may not make network namespaces, the test binary runs again as root of a user namespace. If that is
+// forbidden too, the tests run as they are, and those that need a namespace skip or fail: see Require.
 func Run(m *testing.M) int {
 	if os.Getenv(marker) != "" || allowed() {
 		return m.Run()
@@ -39,7 +39,7 @@ func Run(m *testing.M) int {
 		return 0
 	case errors.As(err, &exit) && exit.ExitCode() > 0:
 		return exit.ExitCode()
-	default: // killed by a signal, say
+	default: // for example, killed by a signal
 		return 1
 	}
 }
@@ -48,13 +48,13 @@ func Run(m *testing.M) int {
 func allowed() bool {
 	result := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread is spoilt
+		runtime.LockOSThread() // and never unlocked, so that nobody else gets the thread
 		result <- unix.Unshare(unix.CLONE_NEWNET)
 	}()
 	return <-result == nil
 }
 
-// again is this very command, inside a user namespace in which the user is root.
+// again is this command inside a user namespace in which the user is root.
 func again() *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]

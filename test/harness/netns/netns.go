@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package netns gives each kernel test a network namespace of its own, as root or as an ordinary user.
+// Package netns gives each kernel test its own network namespace, as root or as an ordinary user.
 //
 // A namespace belongs to an operating system thread, so it follows a goroutine only while that one is locked to its
 // thread. Commands which the goroutine starts inherit it, and so do the sockets it opens. A test's thread dies with the
@@ -19,13 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Namespace is a network namespace which more than one thread can be in.
+// A Namespace is a network namespace that several threads can enter.
 type Namespace struct {
 	file *os.File
 }
 
-// Enter puts the test into a new network namespace, in which only loopback is up. Where that is impossible the test is
-// skipped, or fails if CI is set in the environment. A subtest is a goroutine of its own and has to Join.
+// Enter moves the test into a new network namespace, in which only loopback is up. If that is impossible the test is
+// skipped, or fails if CI is set in the environment. A subtest has its own goroutine and must Join.
 func Enter(t testing.TB) *Namespace {
 	t.Helper()
 	n, err := New()
@@ -47,7 +47,7 @@ func Require(t testing.TB, err error) {
 	}
 }
 
-// lacking reports whether the error lies with the machine rather than with the code.
+// lacking reports whether the machine is to blame for the error, not the code.
 func lacking(err error) bool {
 	for _, target := range []error{
 		fs.ErrPermission, fs.ErrNotExist, exec.ErrNotFound, unix.ENODEV, unix.ENOSYS, unix.ENOSPC, unix.EROFS,
@@ -100,7 +100,7 @@ func up(link string) error {
 	return nil
 }
 
-// Join moves the calling goroutine, for good, into the namespace. It is how a subtest follows its parent.
+// Join moves the calling goroutine into the namespace for good. Subtests follow their parent that way.
 func (n *Namespace) Join(t testing.TB) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -109,8 +109,8 @@ func (n *Namespace) Join(t testing.TB) {
 	}
 }
 
-// Path is a name of the namespace for ip(8), while this process has it.
+// Path is a name of the namespace for ip(8), as long as this process has it.
 func (n *Namespace) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd()) }
 
-// Close lets go of the namespace. Those in it stay there.
+// Close releases the namespace. Threads in it stay there.
 func (n *Namespace) Close() error { return n.file.Close() }

@@ -62,7 +62,7 @@ func names(t *testing.T) map[string]net.Flags {
 	return flags
 }
 
-// TestApart holds that each namespace is a new one, even from inside another.
+// TestApart: each namespace is a new one, even from inside another.
 func TestApart(t *testing.T) {
 	netns.Enter(t)
 	first := here(t)

@@ -25,8 +25,8 @@ func NFT(t testing.TB, stdin string, args ...string) string {
 	return string(out)
 }
 
-// OpenTUN makes a TUN device in the calling thread's network namespace. It goes when the descriptor, whose reads do not
-// block, is closed.
+// OpenTUN makes a TUN device in the calling thread's network namespace. Closing the descriptor, whose reads do not
+// block, removes it.
 func OpenTUN(name string) (int, error) {
 	const device = "/dev/net/tun"
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -54,8 +54,8 @@ func SetSysctl(path, value string) error {
 	return nil
 }
 
-// Lacks ends a test for which the kernel was found to lack something: the test is skipped before the version that has
-// it, and fails from then on.
+// Lacks ends a test because the kernel lacks a feature: it skips the test on versions before the feature, and fails it
+// on later ones.
 func Lacks(t testing.TB, what string, major, minor int) {
 	t.Helper()
 	var name unix.Utsname
@@ -68,7 +68,7 @@ func Lacks(t testing.TB, what string, major, minor int) {
 		t.Fatalf("version of the kernel, %s: %v", release, err)
 	}
 	if slices.Compare(got[:], []int{major, minor}) >= 0 {
-		t.Fatalf("Linux %s has not: %s, which Linux %d.%d has", release, what, major, minor)
+		t.Fatalf("Linux %s lacks: %s, which Linux %d.%d has", release, what, major, minor)
 	}
-	t.Skipf("Linux %s has not: %s, which Linux %d.%d has", release, what, major, minor)
+	t.Skipf("Linux %s lacks: %s, which Linux %d.%d has", release, what, major, minor)
 }

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package page reads the commands of a page of the documentation, and what they are said to print, for tests that run
-// them.
+// Package page reads the commands of a documentation page and their expected output, for tests that run them.
 package page
 
 import "strings"
 
-// Step is a command of a page: a line of a code block that begins with "$ ", and what follows it in the block. Or it is
-// a comment of the page, which is not shown: "<!-- … -->".
+// Step is a command of a page: a line of a code block that begins with "$ ", with its output, which follows it in the
+// block. Or it is a hidden comment of the page: "<!-- … -->".
 type Step struct {
 	Command string // without "$ "
 	Want    []string
 	Comment string // without the marks
 }
 
-// Steps returns the steps of a page in Markdown, in their order.
+// Steps returns the steps of a Markdown page, in order.
 func Steps(markdown string) []Step {
 	var all []Step
 	fence, open := false, false
@@ -49,7 +48,7 @@ func Steps(markdown string) []Step {
 	return all
 }
 
-// Matches says whether lines are what a step wants: a line "…" stands for any lines, and "…" in a line for any text.
+// Matches says whether lines match a step's output: a line "…" stands for any lines, and "…" in a line for any text.
 func Matches(got, want []string) bool {
 	if len(want) == 0 {
 		return len(got) == 0
@@ -68,7 +67,7 @@ func Matches(got, want []string) bool {
 	return like(got[0], want[0]) && Matches(got[1:], want[1:])
 }
 
-// like says whether a line is what another wants.
+// like says whether a line matches a pattern.
 func like(got, want string) bool {
 	parts := strings.Split(want, "…")
 	rest, ok := strings.CutPrefix(got, parts[0])

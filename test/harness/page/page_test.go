@@ -10,7 +10,7 @@ import (
 	"github.com/netpold/netpold/test/harness/page"
 )
 
-// TestMatches holds that the comparison can fail.
+// TestMatches: the comparison can fail.
 func TestMatches(t *testing.T) {
 	for text, want := range map[string]bool{
 		"a b/a b": true, "a b/a": false, "a/a b": false, "a b c/a …": true, "a b c/… c": true, "a b c/… d": false,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pods has processes in network namespaces of their own that stand for the pods of a node: real servers, and
-// real clients. The node is the network namespace of who starts them; it forwards between them.
+// Package pods runs processes that stand for the pods of a node: real servers and clients, each in its own network
+// namespace. The node is the caller's network namespace, which forwards between them.
 package pods
 
 import (
@@ -52,8 +52,8 @@ status: {phase: Running, podIP: %s, podIPs: [{ip: %s}]}
 `, p.Name, p.Namespace, p.Labels, owner, node, p.Address, p.Address)
 }
 
-// Start runs a command that calls [Serve] as the process of the pod, in a network namespace of its own, and connects it
-// to the node by a veth pair.
+// Start runs a command that calls [Serve] as the process of the pod, in its own network namespace, and connects it to
+// the node by a veth pair.
 func (p *Pod) Start(ctx context.Context, cmd *exec.Cmd, veth string) error {
 	p.cmd = cmd
 	if cmd.SysProcAttr == nil {
@@ -79,7 +79,7 @@ func (p *Pod) Start(ctx context.Context, cmd *exec.Cmd, veth string) error {
 	); err != nil {
 		return fmt.Errorf("connect pod %s: %w", p, err)
 	}
-	// The node answers for every address, and at once, as with CNIs that have point-to-point links.
+	// The node answers ARP for every address, without delay, as with CNIs that have point-to-point links.
 	for sysctl, value := range map[string]string{"conf/" + veth + "/proxy_arp": "1",
 		"neigh/" + veth + "/proxy_delay": "0"} {
 		if err := os.WriteFile("/proc/sys/net/ipv4/"+sysctl, []byte(value), 0); err != nil {
@@ -121,7 +121,7 @@ type Target struct {
 // String returns the target as "db-0:5432".
 func (t Target) String() string { return fmt.Sprintf("%s:%d", t.Pod.Name, t.Port) }
 
-// address returns the target as the process in a pod is asked for it.
+// address returns the target as requests name it.
 func (t Target) address() string {
 	network := "tcp"
 	if slices.Contains(t.Pod.UDP, t.Port) {
@@ -141,7 +141,7 @@ func Targets(all []*Pod) []Target {
 	return targets
 }
 
-// Reach has every pod try every target at once, and returns who got an answer.
+// Reach lets every pod try every target at once, and returns which got an answer.
 func Reach(all []*Pod, targets []Target) ([][]bool, error) {
 	got := make([][]bool, len(all))
 	errs := make([]error, len(all))
@@ -170,7 +170,7 @@ func (p *Pod) ask(r request) (answer, error) {
 		return a, fmt.Errorf("ask pod %s: %w", p, err)
 	}
 	if err := p.answers.Decode(&a); err != nil {
-		return a, fmt.Errorf("pod %s does not answer: %w", p, err)
+		return a, fmt.Errorf("no answer from pod %s: %w", p, err)
 	}
 	if a.Err != "" {
 		return a, fmt.Errorf("pod %s: %s", p, a.Err)
@@ -187,7 +187,7 @@ func (p *Pod) Stop() {
 	_ = p.cmd.Wait()
 }
 
-// Shell runs commands one after the other.
+// Shell runs commands in order.
 func Shell(ctx context.Context, commands ...string) error {
 	for _, c := range commands {
 		words := strings.Fields(c)

@@ -4,9 +4,9 @@ package pods
 
 import "slices"
 
-// Shop is an application of three tiers, in the namespace shop, with all that it talks to, and an intruder.
+// Shop is an application with three tiers, in the namespace shop, with everything that it talks to, and an intruder.
 type Shop struct {
-	Pods    []*Pod // outside the cluster, too: those without a namespace
+	Pods    []*Pod // those without a namespace are outside the cluster
 	Talk    []Talk // what the application needs
 	Intrude []Talk // what the intruder tries
 }
@@ -47,7 +47,7 @@ func NewShop(n string) *Shop {
 	return s
 }
 
-// Reached says which of some connections are answered, all tried at once for each pod.
+// Reached says which connections are answered. Each pod tries all of its own at once.
 func Reached(all []Talk) ([]bool, error) {
 	reached := make([]bool, len(all))
 	asked := make(map[*Pod]bool)

@@ -13,16 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxEntries is how many connections conntrack may hold before it is made to forget them all. The kernel takes some 20
-// ms for that, a tenth of the time that so many probes take; with 8192 it is as much for each, and with 65536 a little
-// less.
+// maxEntries is how many connections conntrack may have before it must forget them all. That takes the kernel some 20
+// ms, a tenth of the time of that many probes; per probe, 8192 costs as much, and 65536 a little less.
 const maxEntries = 1 << 15
 
-// firstFresh is the first of the source ports, up to the last of all, that probes choose from. There are as many of
-// them as maxEntries.
+// firstFresh is the first of the source ports that probes choose from, up to the last port. There are maxEntries of
+// them.
 const firstFresh = 1 << 15
 
-// conntrack is connection tracking in one network namespace: what it may know by now, and a way to make it forget.
+// conntrack is connection tracking in one network namespace: what it may know, and a way to make it forget.
 type conntrack struct {
 	conn  *netlink.Conn
 	limit int                // of entries
@@ -30,7 +29,7 @@ type conntrack struct {
 	port  uint16             // the last source port chosen
 }
 
-// A tuple is what conntrack knows a connection by, the same for both directions: the end that is less comes first.
+// A tuple identifies a connection in conntrack, the same in both directions: the smaller end comes first.
 type tuple struct {
 	ends  [2]end
 	proto uint8
@@ -49,7 +48,7 @@ func openConntrack() (*conntrack, error) {
 		return nil, fmt.Errorf("open conntrack: %w", err)
 	}
 	c := &conntrack{conn: conn, limit: maxEntries, used: make(map[tuple]struct{}, maxEntries)}
-	// A small machine's table may be smaller. There is no such file as long as nobody tracks connections.
+	// A small machine's table may be smaller. The file does not exist while nobody tracks connections.
 	if text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_max"); err == nil {
 		if n, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && n > 0 {
 			c.limit = max(1, min(c.limit, n/2))
@@ -77,8 +76,8 @@ func (c *conntrack) forget() error {
 	return nil
 }
 
-// claim chooses the source port of a probe, so that conntrack has not seen it in either direction. It reports false if
-// there is none, or if conntrack's table is full; it cannot be so after forget.
+// claim chooses a source port for a probe that conntrack has not seen in either direction. It returns false if there is
+// none, or if conntrack's table is full, which cannot happen after forget.
 func (c *conntrack) claim(q Probe) (uint16, bool) {
 	if len(c.used) >= c.limit {
 		return 0, false
@@ -95,7 +94,7 @@ func (c *conntrack) claim(q Probe) (uint16, bool) {
 	return 0, false
 }
 
-// add notes a connection, and reports whether it is a new one.
+// add records a connection, and reports whether it is new.
 func (c *conntrack) add(q Probe, srcPort uint16) bool {
 	src, dst := end{q.Src.As16(), srcPort}, end{q.Dst.As16(), q.DstPort}
 	if q.Proto == icmp(q.Src) {

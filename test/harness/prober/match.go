@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A match finds, for each packet that comes out, the one that was sent.
+// A match finds the sent packet for each packet that comes out.
 type match struct {
 	sent [][]byte
-	out  []bool // those of sent that came out
-	next int    // packets come out in order, so here the search begins
+	out  []bool // which of sent came out
+	next int    // where the search begins, as packets come out in order
 }
 
-// add notes a packet that came out. It may be none of those sent.
+// add records a packet that came out. It may not be one of those sent.
 func (m *match) add(b []byte) {
 	for i := range m.sent {
 		at := (m.next + i) % len(m.sent)
@@ -26,8 +26,8 @@ func (m *match) add(b []byte) {
 	}
 }
 
-// forwarded reports whether b is what forwarding makes of a: the hop limit is one less, with IPv4 the header's checksum
-// follows, with IPv6 conntrack gives fragments another id, and all else is the same.
+// forwarded reports whether b is a after forwarding: the hop limit is one less, the IPv4 header checksum changes with
+// it, conntrack gives IPv6 fragments another id, and everything else is the same.
 func forwarded(a, b []byte) bool {
 	if len(a) != len(b) || a[0] != b[0] {
 		return false

@@ -20,7 +20,7 @@ const (
 	ACK
 )
 
-// hopLimit is that of every packet built here.
+// hopLimit is the hop limit of every packet built here.
 const hopLimit = 64
 
 // Segment is what TCP adds to addresses and ports.
@@ -52,13 +52,13 @@ func UDP(src, dst netip.AddrPort, payload []byte) []byte {
 	copy(l4[8:], payload)
 	sum := transportChecksum(src.Addr(), dst.Addr(), unix.IPPROTO_UDP, l4)
 	if sum == 0 {
-		sum = 0xffff // 0 says that there is none
+		sum = 0xffff // 0 means no checksum
 	}
 	binary.BigEndian.PutUint16(l4[6:], sum)
 	return b
 }
 
-// SCTP builds a packet with the chunks, whose verification tag has to be 0 for an INIT.
+// SCTP builds a packet with the chunks. The verification tag must be 0 for an INIT.
 func SCTP(src, dst netip.AddrPort, tag uint32, chunks ...[]byte) []byte {
 	n := 12
 	for _, c := range chunks {
@@ -71,7 +71,7 @@ func SCTP(src, dst netip.AddrPort, tag uint32, chunks ...[]byte) []byte {
 	for _, c := range chunks {
 		at += copy(l4[at:], c)
 	}
-	// Conntrack calls the packet invalid if this is wrong. The order of bytes is no mistake: RFC 9260, appendix A.
+	// Conntrack calls the packet invalid if this is wrong. The byte order is right: RFC 9260, appendix A.
 	binary.LittleEndian.PutUint32(l4[8:], crc32.Checksum(l4, crc32.MakeTable(crc32.Castagnoli)))
 	return b
 }
@@ -146,7 +146,7 @@ func IP(src, dst netip.Addr, proto uint8, payload []byte) []byte {
 	return b
 }
 
-// packet makes a packet with its IP header done, and returns the n bytes after the header as well. The addresses are of
+// packet makes a packet with a complete IP header, and also returns the n bytes after the header. The addresses are of
 // one family.
 func packet(src, dst netip.Addr, proto uint8, n int) (b, l4 []byte) {
 	if src.Is6() {
@@ -226,7 +226,7 @@ func Fragments(b []byte, id uint16, size int) [][]byte {
 	return fragments
 }
 
-// moreFragments is set in the place of all fragments but the last.
+// moreFragments is set in the place of all fragments except the last.
 const moreFragments = 1
 
 // fragment builds one fragment. Its place is the offset of its payload, which is a multiple of 8, and a flag.

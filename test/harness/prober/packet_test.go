@@ -34,7 +34,7 @@ func forwarded(t *testing.T, p *prober.Prober, name string, want bool, packets .
 	}
 }
 
-// TestStates holds that conntrack agrees with what each kind of packet is meant to be, which takes right checksums too.
+// TestStates: conntrack sees each kind of packet as intended, which also requires correct checksums.
 func TestStates(t *testing.T) {
 	for _, e := range ends {
 		t.Run(e.name, func(t *testing.T) {
@@ -83,15 +83,14 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// TestUDPChecksum holds that a checksum which comes out as 0 is sent as 0xffff: IPv6 forbids 0, which means that there
-// is none.
+// TestUDPChecksum: a checksum of 0 is sent as 0xffff, because 0 means no checksum, which IPv6 forbids.
 func TestUDPChecksum(t *testing.T) {
 	p := prober.New(t)
 	load(t, "ct state invalid drop")
 	for _, e := range ends {
 		zero := prober.UDP(e.src, e.dst, []byte{0, 0})
 		sum := zero[len(zero)-4 : len(zero)-2]
-		b := prober.UDP(e.src, e.dst, sum) // a payload that is the rest makes the sum 0
+		b := prober.UDP(e.src, e.dst, sum) // this payload makes the sum 0
 		if got := b[len(b)-4 : len(b)-2]; !bytes.Equal(got, []byte{0xff, 0xff}) {
 			t.Errorf("%s: checksum %x, want ffff", e.name, got)
 		}
@@ -99,7 +98,7 @@ func TestUDPChecksum(t *testing.T) {
 	}
 }
 
-// TestSend holds that Send shows what the kernel has to say by itself.
+// TestSend: Send also returns packets of the kernel's own.
 func TestSend(t *testing.T) {
 	p := prober.New(t)
 	load(t, "tcp dport 80 reject with tcp reset")
@@ -118,13 +117,12 @@ func TestSend(t *testing.T) {
 		}
 	}
 	if out, err := p.Send([]byte{0}); err == nil {
-		t.Errorf("no error for what is not a packet, but %x", out)
+		t.Errorf("no error for an invalid packet, but %x", out)
 	}
 	forwarded(t, p, "after an error", true, prober.UDP(ends[0].src, ends[0].dst, nil))
 }
 
-// TestForwardedOrder holds that verdicts are told apart in batches larger than one sentinel's, with equal packets among
-// them.
+// TestForwardedOrder: verdicts are assigned correctly in several batches, even with equal packets among them.
 func TestForwardedOrder(t *testing.T) {
 	p := prober.New(t)
 	load(t, "udp dport 81 drop", "udp dport 82 reject")
@@ -143,8 +141,8 @@ func TestForwardedOrder(t *testing.T) {
 	}
 }
 
-// TestFragments holds that fragments are told apart, with and without conntrack, which puts them together and takes
-// them apart again.
+// TestFragments: verdicts of fragments are assigned correctly, with and without conntrack, which reassembles and
+// fragments them again.
 func TestFragments(t *testing.T) {
 	p := prober.New(t)
 	for _, e := range ends {

@@ -10,13 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Probe is one attempt to open a connection, of which it is the first packet: a SYN, a UDP datagram, an INIT chunk or
-// an echo request.
+// A Probe is the first packet of a connection: a SYN, a UDP datagram, an INIT chunk or an echo request.
 type Probe struct {
 	Src, Dst netip.Addr
 	Proto    uint8  // unix.IPPROTO_TCP, UDP, SCTP, or that of ICMP in the family of the addresses
-	DstPort  uint16 // of no meaning to ICMP
-	SrcPort  uint16 // 0 is a fresh one, from 32768 on; the id with ICMP
+	DstPort  uint16 // meaningless for ICMP
+	SrcPort  uint16 // 0 means a fresh one, from 32768 on; for ICMP, the id
 }
 
 // String writes the probe as "10.0.0.1:0 -> 10.0.0.2:80/6".
@@ -26,8 +25,7 @@ func (q Probe) String() string {
 }
 
 // Run probes the connections, in order, and reports for each whether the kernel forwarded it. Every probe is new to
-// conntrack; to that end Run makes it forget all connections once there are too many, those of Send and Forwarded
-// included.
+// conntrack: Run makes it forget all connections when there are too many, including those of Send and Forwarded.
 func (p *Prober) Run(probes []Probe) ([]bool, error) {
 	out := make([]bool, len(probes))
 	packets := make([][]byte, 0, batch)
@@ -54,7 +52,7 @@ func (p *Prober) Run(probes []Probe) ([]bool, error) {
 // Forget makes conntrack forget all connections.
 func (p *Prober) Forget() error { return p.conntrack.forget() }
 
-// packets appends the packets of as many of the probes as conntrack can take before it has to forget.
+// packets appends the packets of as many probes as conntrack has room for before it must forget.
 func (p *Prober) packets(packets [][]byte, probes []Probe) ([][]byte, error) {
 	for _, q := range probes {
 		if err := q.check(); err != nil {
@@ -69,7 +67,7 @@ func (p *Prober) packets(packets [][]byte, probes []Probe) ([][]byte, error) {
 	return packets, nil
 }
 
-// check refuses what the kernel would drop whatever the ruleset is.
+// check refuses probes that the kernel would drop with any ruleset.
 func (q Probe) check() error {
 	for _, a := range []netip.Addr{q.Src, q.Dst} {
 		if err := checkAddr(a); err != nil {
@@ -87,7 +85,7 @@ func (q Probe) check() error {
 	}
 }
 
-// checkAddr refuses the addresses that are never forwarded.
+// checkAddr refuses addresses that are never forwarded.
 func checkAddr(a netip.Addr) error {
 	v4, v6 := NodeAddr()
 	switch {

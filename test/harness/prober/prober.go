@@ -17,7 +17,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// batch is the number of packets per sentinel. With what the kernel may answer to them it has to fit queueLength.
+// batch is the number of packets per sentinel. Together with the kernel's answers they must fit queueLength.
 const batch = 256
 
 // A Prober sends packets through the forward hook of its network namespace. It is for one goroutine at a time.
@@ -27,12 +27,12 @@ type Prober struct {
 	in, out   int // file descriptors of the TUN devices
 	conntrack *conntrack
 	serial    uint64        // of the last sentinel
-	patience  time.Duration // with a sentinel, which comes at once unless something is wrong
+	patience  time.Duration // for a sentinel, which comes at once unless something is wrong
 	buffer    []byte        // for one packet
 }
 
-// New moves the test into a new network namespace with a Prober. Where that is impossible the test is skipped, or fails
-// if CI is set in the environment. Subtests may use the Prober as they are, but have to Join before they load a
+// New moves the test into a new network namespace with a Prober. If that is impossible the test is skipped, or fails if
+// CI is set in the environment. Subtests may use the Prober without further ado, but must Join before they load a
 // ruleset.
 func New(t testing.TB) *Prober {
 	t.Helper()
@@ -55,7 +55,7 @@ func Open() (*Prober, error) {
 	return p, nil
 }
 
-// setUp makes what the namespace lacks.
+// setUp sets up the namespace.
 func (p *Prober) setUp() (err error) {
 	if p.in, err = netns.OpenTUN(InName); err != nil {
 		return err
@@ -84,23 +84,23 @@ func (p *Prober) Close() error {
 	return errors.Join(errs...)
 }
 
-// Send sends the packets, in order, and returns all that came out: what was forwarded, and what the kernel itself had
-// to say, such as a reset.
+// Send sends the packets, in order, and returns everything that came out: forwarded packets and the kernel's own, such
+// as resets.
 func (p *Prober) Send(packets ...[]byte) ([][]byte, error) {
 	var out [][]byte
 	err := p.exchange(packets, func(b []byte) { out = append(out, slices.Clone(b)) })
 	return out, err
 }
 
-// Forwarded sends the packets, in order, and reports for each whether it came out unchanged but for its hop limit. Of
-// equal packets those sent first are taken for those that came out.
+// Forwarded sends the packets, in order, and reports for each whether it came out, unchanged except for its hop limit.
+// If fewer of equal packets come out than were sent, they count as the first ones.
 func (p *Prober) Forwarded(packets ...[]byte) ([]bool, error) {
 	m := match{sent: packets, out: make([]bool, len(packets))}
 	err := p.exchange(packets, m.add)
 	return m.out, err
 }
 
-// exchange sends the packets and calls out for each that comes out; out may not keep it.
+// exchange sends the packets and calls out for each packet that comes out; out must not keep it.
 func (p *Prober) exchange(packets [][]byte, out func([]byte)) error {
 	unpin, err := pin()
 	if err != nil {
@@ -162,8 +162,8 @@ func (p *Prober) wait() error {
 	}
 }
 
-// NodeAddr is the node's own address in each family, and sentinelAddr where the sentinels come from. They are of no use
-// to anybody else: RFC 7600 and RFC 6666.
+// NodeAddr is the node's own address in each family, and sentinelAddr the source of the sentinels. Nobody else uses
+// them: RFC 7600 and RFC 6666.
 func NodeAddr() (v4, v6 netip.Addr) {
 	return netip.AddrFrom4([4]byte{192, 0, 0, 8}), netip.AddrFrom16([16]byte{0: 1, 15: 8})
 }

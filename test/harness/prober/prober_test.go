@@ -148,7 +148,7 @@ func expectNew(t testing.TB, n int) {
 	}
 }
 
-// random makes probes among few pods and ports, so that many of them have all in common but the source port.
+// random makes probes among few pods and ports, so that many differ only in the source port.
 func random(rnd *rand.Rand, n int) []prober.Probe {
 	probes := make([]prober.Probe, n)
 	for i := range probes {
@@ -210,8 +210,8 @@ func TestRandom(t *testing.T) {
 	expectNew(t, n)
 }
 
-// TestNew holds that every probe is new where it is hardest: all accepted, one pair of pods in both directions, and
-// ports which the prober itself chooses from.
+// TestNew: every probe is new even in the hardest case: all accepted, one pair of pods in both directions, and the
+// prober's own range of ports.
 func TestNew(t *testing.T) {
 	p := prober.New(t)
 	load(t, states...)
@@ -230,7 +230,7 @@ func TestNew(t *testing.T) {
 	expectNew(t, len(probes))
 }
 
-// TestRepeated holds that a probe is new even if its tuple is not.
+// TestRepeated: a probe is new even if its tuple is not.
 func TestRepeated(t *testing.T) {
 	p := prober.New(t)
 	load(t, states...)
@@ -241,7 +241,7 @@ func TestRepeated(t *testing.T) {
 	expectNew(t, 4)
 }
 
-// TestMillion holds that a run may have more probes than conntrack has room for.
+// TestMillion: a run may have more probes than conntrack has room for.
 func TestMillion(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a million probes take some seconds")
@@ -284,8 +284,7 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// TestSilence holds that the kernel has nothing to announce on the devices: it is in no groups there which it would
-// report.
+// TestSilence: the kernel announces nothing on the devices, because it is not a member of any groups there.
 func TestSilence(t *testing.T) {
 	prober.New(t)
 	groups, err := os.ReadFile("/proc/thread-self/net/igmp6")
@@ -301,7 +300,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// TestFarAddresses holds that what Run does not refuse, the kernel forwards: the edges of both address spaces.
+// TestFarAddresses: the kernel forwards what Run does not refuse, at the edges of both address spaces.
 func TestFarAddresses(t *testing.T) {
 	p := prober.New(t)
 	var probes []prober.Probe

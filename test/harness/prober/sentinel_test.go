@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestSentinelLost holds that a lost sentinel is an error, not a verdict, and that the next one is not taken for it.
+// TestSentinelLost: a lost sentinel is an error, not a verdict, and the next one is not mistaken for it.
 func TestSentinelLost(t *testing.T) {
 	p := New(t)
 	p.patience = time.Millisecond

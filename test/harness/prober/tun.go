@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// The links by which packets come to the node, and leave it.
+// The links by which packets enter and leave the node.
 const (
 	InName  = "pods-in"
 	OutName = "pods-out"
@@ -24,15 +24,14 @@ const (
 	queueLength = 8192 // packets
 )
 
-// configure makes the calling thread's network namespace a router from the one device to the other.
+// configure makes the calling thread's network namespace a router from one device to the other.
 func configure() error {
 	if err := netns.SetSysctl("ipv6/conf/all/disable_ipv6", "0"); err != nil {
 		return err
 	}
 	v4, v6 := NodeAddr()
-	// Neither addresses nor multicast groups on the links, or the kernel announces them there, any time in the first
-	// seconds. It has to be so before they are up, and before forwarding makes the node a member of the group of
-	// routers.
+	// No addresses and no multicast groups on the links, or the kernel announces them in the first seconds. This comes
+	// before the links are up, and before forwarding makes the node a member of the routers' group.
 	cmd := exec.Command("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(fmt.Sprintf(`
 link set dev %[1]s multicast off addrgenmode none

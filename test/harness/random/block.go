@@ -60,8 +60,8 @@ func edgesIPv4() []netip.Addr {
 	return addrs("0.0.0.0", "255.255.255.255", "10.0.0.0", "9.255.255.255", "127.255.255.255", "128.0.0.0")
 }
 
-// edgesIPv6 are addresses at the edges of the family, and of what in it has an IPv4 address inside: IPv4-compatible,
-// IPv4-mapped and NAT64 addresses.
+// edgesIPv6 are addresses at the edges of the family, and of its ranges with embedded IPv4 addresses: IPv4-compatible,
+// IPv4-mapped and NAT64.
 func edgesIPv6() []netip.Addr {
 	return addrs("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00::", "::1:0:0", "::ffff:ffff", "::10.0.0.1",
 		"::fffd:ffff:ffff", "::fffe:0:0", "::fffe:7fff:ffff", "::fffe:8000:0", "::fffe:ffff:ffff", "::ffff:0.0.0.0",
@@ -69,7 +69,7 @@ func edgesIPv6() []netip.Addr {
 		"::ffff:255.255.255.255", "::1:0:0:0", "64:ff9b::", "64:ff9b::10.0.0.1", "64:ff9b::ffff:ffff", "64:ff9b::1:0:0")
 }
 
-// edgeBlock returns a block at the edges of a family, without parts of it that are there too.
+// edgeBlock returns a block at the edges of a family, with excepts that are there, too.
 func (g *Generator) edgeBlock() *networkingv1.IPBlock {
 	b := &networkingv1.IPBlock{CIDR: pick(g.r, "0.0.0.0/0", "0.0.0.0/0", "::/0", "::/0", "::/0", "::/64",
 		"::/80", "::/96",
@@ -116,8 +116,7 @@ func (g *Generator) blocks() []networkingv1.NetworkPolicyPeer {
 	return peers
 }
 
-// inside returns a prefix strictly inside of one that is not a single address: at its bottom, at its top, or in
-// between.
+// inside returns a prefix strictly inside p, which is not a single address: at its bottom, its top, or in between.
 func (g *Generator) inside(p netip.Prefix) netip.Prefix {
 	length := p.Addr().BitLen()
 	bits := min(length, p.Bits()+1+pick(g.r, 0, 0, 1, 2, 7, length))
@@ -133,7 +132,7 @@ func (g *Generator) inside(p netip.Prefix) netip.Prefix {
 		at = a
 	}
 	inner := netip.PrefixFrom(at, bits).Masked()
-	if inner.Addr().Is4In6() && bits >= 96 && !p.Addr().Is4In6() { // would be an IPv4 one
+	if inner.Addr().Is4In6() && bits >= 96 && !p.Addr().Is4In6() { // would become an IPv4 prefix
 		b := at.As16()
 		b[11] = 0xfe
 		inner = netip.PrefixFrom(netip.AddrFrom16(b), bits).Masked()
@@ -141,8 +140,8 @@ func (g *Generator) inside(p netip.Prefix) netip.Prefix {
 	return inner
 }
 
-// cidrText writes a prefix in one of the ways that the API server takes: also with bits behind the mask, with leading
-// zeros, and an IPv4 one as IPv4-mapped.
+// cidrText formats a prefix in one of the ways that the API server accepts: also with bits after the mask, with leading
+// zeros, and IPv4 as IPv4-mapped.
 func (g *Generator) cidrText(p netip.Prefix) string {
 	switch {
 	case g.chance(15):

@@ -20,8 +20,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Case returns a cluster and a flow in the form of a golden case, to be kept with the others: the comment,
-// cluster.yaml, and the flow with the answer of the policies.
+// Case returns a cluster and a flow as a golden case, to be kept with the others: the comment, cluster.yaml, and the
+// flow with the policies' verdict.
 func Case(comment string, e policy.Answer, c *policy.Cluster) string {
 	verdict := map[bool]string{true: "allow", false: "deny "}[e.Allowed]
 	if e.Allowed && (e.Egress.WouldDeny() || e.Ingress.WouldDeny()) {
@@ -32,14 +32,14 @@ func Case(comment string, e policy.Answer, c *policy.Cluster) string {
 		flowText(e.Flow))
 }
 
-// flowText writes a flow as the golden cases do.
+// flowText formats a flow as the golden cases do.
 func flowText(f policy.Flow) string {
 	host := strings.TrimSuffix(net.JoinHostPort(f.Dst.String(), ""), ":")
 	switch f.Proto {
 	case nft.TCP, nft.UDP, nft.SCTP:
 		return fmt.Sprintf("%s -> %s:%d/%s", f.Src, host, f.DstPort, nft.ProtocolName(f.Proto))
 	case nft.ICMP, nft.ICMPv6:
-		if (f.Proto == nft.ICMP) != f.Dst.Is4() { // the other family's, which to this one is nothing but a number
+		if (f.Proto == nft.ICMP) != f.Dst.Is4() { // the other family's: just a protocol number here
 			break
 		}
 		return fmt.Sprintf("%s -> %s:icmp/%d", f.Src, host, f.ICMPType)
@@ -80,7 +80,7 @@ func Manifest(c *policy.Cluster) string {
 	for i, o := range objects {
 		text, err := yaml.Marshal(o)
 		if err != nil {
-			text = []byte(fmt.Sprintf("# %v\n", err)) // no object of these types does not marshal
+			text = []byte(fmt.Sprintf("# %v\n", err)) // objects of these types always marshal
 		}
 		documents[i] = string(text)
 	}
@@ -101,7 +101,7 @@ func node(name string, podCIDRs []netip.Prefix, peer policy.NodePeer) *corev1.No
 	return n
 }
 
-// Pod returns the pod of the API of which policy.PodFrom makes p.
+// Pod returns the API's pod from which policy.PodFrom makes p.
 func Pod(p policy.Pod) *corev1.Pod {
 	pod := &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -124,7 +124,7 @@ func Pod(p policy.Pod) *corev1.Pod {
 	return pod
 }
 
-// containers returns one container for each port: within one, a port's name is unique.
+// containers returns one container for each port, because port names are unique within a container.
 func containers(ports []policy.NamedPort) []corev1.Container {
 	protocols := map[uint8]corev1.Protocol{nft.TCP: corev1.ProtocolTCP, nft.UDP: corev1.ProtocolUDP,
 		nft.SCTP: corev1.ProtocolSCTP}

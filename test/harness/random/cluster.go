@@ -11,21 +11,21 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Size is how large the universes of a cluster are. A cluster has at most so many of each.
+// Size is how many objects of each kind a cluster's universe has. A cluster has at most that many.
 type Size struct {
 	Namespaces, Pods, Policies int
 }
 
-// Small is the size at which most clusters have every object interact with every other.
+// Small is a size at which in most clusters every object interacts with every other.
 func Small() Size { return Size{Namespaces: 3, Pods: 9, Policies: 6} }
 
-// Large is the size at which isolations of many policies and many selectors are frequent.
+// Large is a size at which isolations with many policies and many selectors are frequent.
 func Large() Size { return Size{Namespaces: 5, Pods: 40, Policies: 16} }
 
-// Huge is the size at which sets have hundreds of elements, and overlapping blocks make intervals by the dozen.
+// Huge is a size at which sets have hundreds of elements, and overlapping blocks make dozens of intervals.
 func Huge() Size { return Size{Namespaces: 6, Pods: 160, Policies: 40} }
 
-// SizeOf is the size that the cluster of a seed has in the tests: most are small, and some are huge.
+// SizeOf is the size of a seed's cluster in the tests: most are small, and some are huge.
 func SizeOf(seed uint64) Size {
 	switch {
 	case seed%32 == 31:
@@ -60,7 +60,7 @@ func NewGenerator(r *rand.Rand, size Size) *Generator {
 	for family, pool := range [2][]netip.Addr{podsIPv4(), podsIPv6()} {
 		r.Shuffle(len(pool), func(i, j int) { pool[i], pool[j] = pool[j], pool[i] })
 		g.pods[family] = pool
-		if n := size.Pods + 2; n < len(pool) { // few more than pods, so that some pods claim the same
+		if n := size.Pods + 2; n < len(pool) { // few more than pods, so that some pods claim the same one
 			g.pods[family] = pool[:n]
 		}
 	}
@@ -110,7 +110,7 @@ func (g *Generator) few(limit int) int {
 
 func namespaceName(i int) string { return fmt.Sprintf("ns-%d", i) }
 
-// objectName is the i-th name of a kind of objects. Some are as long as names may be, and have dots as these may.
+// objectName is the i-th name of a kind of object. Some are as long as possible, with dots.
 func objectName(kind string, i int) string {
 	if i%7 == 5 {
 		kind = strings.Repeat("long.", 48) + kind // 250 bytes at most, of the 253 that a DNS subdomain may have

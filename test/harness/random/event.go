@@ -30,13 +30,13 @@ const (
 	NodePeerKind
 )
 
-// Event is what a watch tells: an object was added or changed, or it is gone.
+// Event is a watch event: an object was added, changed or deleted.
 type Event struct {
 	Kind   Kind
 	Name   types.NamespacedName
 	Delete bool
 
-	// What the object is from now on; only that of Kind is set, and none where Delete is.
+	// The object from now on. Only the field of Kind is set, and none if Delete is.
 	Pod    policy.Pod
 	Labels map[string]string // of a namespace
 	Mode   map[string]string // of a namespace: its annotation, if it has one
@@ -57,7 +57,7 @@ func (e Event) String() string {
 	return fmt.Sprintf("%s %s %s", verb, kinds[e.Kind], e.Name)
 }
 
-// Apply tells s the event.
+// Apply applies the event to s.
 func (e Event) Apply(s *translate.State) {
 	switch {
 	case e.Kind == PodKind && e.Delete:
@@ -82,11 +82,11 @@ func (e Event) Apply(s *translate.State) {
 	case e.Delete:
 		s.DeletePolicy(e.Name)
 	default:
-		_ = s.SetPolicy(e.Policy) // some do not compile, as they should
+		_ = s.SetPolicy(e.Policy) // some do not compile, intentionally
 	}
 }
 
-// ApplyTo makes the cluster what it is after the event. Objects are replaced, never edited.
+// ApplyTo applies the event to the cluster. Objects are replaced, never edited.
 func (e Event) ApplyTo(c *policy.Cluster) {
 	switch e.Kind {
 	case PodKind:
@@ -135,7 +135,7 @@ func (e Event) ApplyTo(c *policy.Cluster) {
 	}
 }
 
-// Undo returns the event that makes the event's object again what it is in c.
+// Undo returns the event that restores the event's object to what it is in c.
 func (e Event) Undo(c *policy.Cluster) Event {
 	for _, have := range Events(c) {
 		if have.Kind == e.Kind && have.Name == e.Name {
@@ -149,7 +149,8 @@ func policyName(np *networkingv1.NetworkPolicy) types.NamespacedName {
 	return types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
 }
 
-// Events returns the events that make c of nothing: namespaces, then pods, then policies, then nodes, then the tiers.
+// Events returns the events that build c from nothing: namespaces, then pods, then policies, then nodes, then the
+// tiers.
 func Events(c *policy.Cluster) []Event {
 	var events []Event
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
@@ -183,8 +184,8 @@ func modeOf(c *policy.Cluster, namespace string) map[string]string {
 	return nil
 }
 
-// Event returns a random event that can happen to c: an object of the universe comes, goes, or changes a little or
-// altogether.
+// Event returns a random event that can happen to c: an object of the universe is added, deleted, changed slightly or
+// replaced.
 func (g *Generator) Event(c *policy.Cluster) Event {
 	if g.tiers && g.chance(25) {
 		return g.tierEvent(c)
@@ -243,7 +244,7 @@ func (g *Generator) change(p policy.Pod) policy.Pod {
 	case 6:
 		p.Terminating = !p.Terminating
 	case 7:
-		if p.IPs = slices.Clone(p.IPs); len(p.IPs) > 0 { // dual-stack to single, or single to none
+		if p.IPs = slices.Clone(p.IPs); len(p.IPs) > 0 { // dual-stack to single-stack, or to none
 			p.IPs = p.IPs[:len(p.IPs)-1]
 		}
 	}

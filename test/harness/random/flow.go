@@ -14,16 +14,16 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Flows makes flows between the places of a cluster where verdicts change: its pods' addresses, the edges of blocks and
-// excepts and the addresses beside them, the ends of the address space; the edges of port ranges and the ports beside
-// them. Half of the flows aim at one rule of a policy.
+// Flows makes flows where a cluster's verdicts change: at its pods' addresses, at the edges of blocks and excepts and
+// next to them, at the ends of the address space, and at the edges of port ranges and next to them. Half of the flows
+// aim at one rule of a policy.
 type Flows struct {
 	r     *rand.Rand
 	use   func(netip.Addr) bool
 	pods  ends
 	all   ends // of pods and others
 	ports []uint16
-	named map[string][]service // by the name that pods have for them
+	named map[string][]service // by the name in pods
 	aims  []aim
 	tiers bool
 }
@@ -31,7 +31,7 @@ type Flows struct {
 // ends are addresses: IPv4, IPv6.
 type ends [2][]netip.Addr
 
-// aim is what flows that a rule is about have in common.
+// aim describes the flows that a rule is about.
 type aim struct {
 	egress   bool
 	pods     ends // of the policy's namespace
@@ -39,13 +39,13 @@ type aim struct {
 	services []service
 }
 
-// service is a protocol and a port that a rule names, or is near to one.
+// service is a protocol and a port that a rule names, or a port next to it.
 type service struct {
 	proto uint8
 	port  uint16 // 0: any
 }
 
-// NewFlows returns a source of flows of c, with only the addresses that use wants; nil wants all.
+// NewFlows returns a source of flows of c, limited to the addresses for which use is true; nil means all.
 func NewFlows(r *rand.Rand, c *policy.Cluster, use func(netip.Addr) bool) *Flows {
 	f := &Flows{r: r, use: use, ports: []uint16{1, 80, 443, 65535}, named: make(map[string][]service)}
 	of := make(map[string]ends) // the pods of namespaces
@@ -54,7 +54,7 @@ func NewFlows(r *rand.Rand, c *policy.Cluster, use func(netip.Addr) bool) *Flows
 		for _, a := range p.IPs {
 			f.add(&f.pods, a)
 			f.add(&pods, a)
-			f.add(&f.all, a.Prev(), a, a.Next(), netip.AddrFrom16(a.As16())) // of IPv4 also what looks like it in IPv6
+			f.add(&f.all, a.Prev(), a, a.Next(), netip.AddrFrom16(a.As16())) // for IPv4 also IPv4-mapped
 		}
 		of[p.Namespace] = pods
 		for _, port := range p.Ports {
@@ -81,7 +81,7 @@ func NewFlows(r *rand.Rand, c *policy.Cluster, use func(netip.Addr) bool) *Flows
 	return f
 }
 
-// add notes addresses but for those of no flow.
+// add records addresses, except those that no flow can have.
 func (f *Flows) add(list *ends, addresses ...netip.Addr) {
 	for _, a := range addresses {
 		if !a.IsValid() || f.use != nil && !f.use(a) {
@@ -95,7 +95,7 @@ func (f *Flows) add(list *ends, addresses ...netip.Addr) {
 	}
 }
 
-// addRule notes the edges of a rule. What does not parse has none.
+// addRule records the edges of a rule. What does not parse has none.
 func (f *Flows) addRule(a aim, peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
 	for _, peer := range peers {
 		if peer.IPBlock == nil {
@@ -125,14 +125,14 @@ func (f *Flows) addRule(a aim, peers []networkingv1.NetworkPolicyPeer, ports []n
 		switch {
 		case port.Port == nil:
 			a.services = append(a.services, service{proto: protocolOf(port)})
-		case port.Port.Type == intstr.String: // of the other protocols too
+		case port.Port.Type == intstr.String: // for the other protocols, too
 			a.services = append(a.services, f.named[port.Port.StrVal]...)
 		}
 	}
 	f.aims = append(f.aims, a)
 }
 
-// edges returns the ports at the edges of a policy's port that has a number, and beside them.
+// edges returns the ports at the edges of a policy's numeric port, and next to them.
 func edges(port networkingv1.NetworkPolicyPort) []uint16 {
 	var numbers []int
 	if port.Port != nil && port.Port.Type == intstr.Int {
@@ -152,7 +152,7 @@ func edges(port networkingv1.NetworkPolicyPort) []uint16 {
 	return valid
 }
 
-// protocolOf returns the number of a policy's port's protocol, or 0 if it is not one.
+// protocolOf returns the protocol number of a policy's port, or 0 if it is invalid.
 func protocolOf(port networkingv1.NetworkPolicyPort) uint8 {
 	switch {
 	case port.Protocol == nil || *port.Protocol == corev1.ProtocolTCP:
@@ -177,7 +177,7 @@ func (f *Flows) Next() policy.Flow {
 	}
 	flow := policy.Flow{Src: pick(f.r, pods...), Dst: pick(f.r, pods...)}
 	if flow.Src == flow.Dst {
-		flow.Dst = pick(f.r, pods...) // still the same at times
+		flow.Dst = pick(f.r, pods...) // sometimes still the same
 	}
 	switch n := f.r.IntN(100); {
 	case n < 20:
@@ -188,7 +188,7 @@ func (f *Flows) Next() policy.Flow {
 		flow.Dst = flow.Src
 	}
 	flow.Proto, flow.DstPort, flow.ICMPType = f.service(family)
-	if flow.Src == flow.Dst { // what else is to itself never leaves a pod
+	if flow.Src == flow.Dst { // other packets of a pod to itself never leave it
 		flow.Service = f.tiers && f.r.IntN(2) == 0
 	}
 	if len(f.aims) > 0 && f.r.IntN(2) == 0 {
@@ -197,8 +197,8 @@ func (f *Flows) Next() policy.Flow {
 	return flow
 }
 
-// aim makes the flow one that a rule may be about: between a pod of its namespace and an edge of its blocks, if it has
-// some, on one of its ports.
+// aim changes the flow to one that a rule may be about: between a pod of its namespace and an edge of its blocks, if it
+// has any, on one of its ports.
 func (f *Flows) aim(flow *policy.Flow, a aim, family int) {
 	pod, peer := &flow.Dst, &flow.Src
 	if a.egress {

@@ -11,8 +11,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// podCIDRs returns those of a node: around all pods (and not the prober, which comes from 192.0.0.0/24), around many of
-// them, or none.
+// podCIDRs returns the pod CIDRs of a node: around all pods (but not the prober, which is in 192.0.0.0/24), around many
+// of them, or none.
 func (g *Generator) podCIDRs() []netip.Prefix {
 	all := prefixes("0.0.0.0/1", "128.0.0.0/2", "192.128.0.0/9", "193.0.0.0/8", "194.0.0.0/7", "196.0.0.0/6",
 		"200.0.0.0/5", "208.0.0.0/4", "224.0.0.0/3", "::/1", "8000::/1")
@@ -20,7 +20,7 @@ func (g *Generator) podCIDRs() []netip.Prefix {
 		prefixes("10.0.0.0/8", "fd00::/8"), prefixes("10.0.2.0/24"), nil)
 }
 
-// SetGuard gives options the guard of a seed: a quarter have none.
+// SetGuard sets the guard of a seed in options: a quarter have none.
 func SetGuard(o *translate.Options, seed uint64) {
 	r := Source(^seed)
 	o.Guard.UnknownPods = [...]guard.UnknownPods{
@@ -32,8 +32,8 @@ func SetGuard(o *translate.Options, seed uint64) {
 	}
 }
 
-// Guard returns the guard that a node with the options is to have, by the words of docs/first-packet.md: it shares
-// nothing with what translate keeps account of.
+// Guard returns the guard that a node with the options should have, following docs/first-packet.md, independently of
+// translate.
 func Guard(c *policy.Cluster, node string, o translate.Options) *policy.Guard {
 	g := &policy.Guard{Node: node, Ranges: c.Nodes[node]}
 	within := func(a netip.Addr) bool {

@@ -6,7 +6,7 @@ import (
 	"github.com/netpold/netpold/translate/content"
 )
 
-// Limits returns the limits of a seed: mostly none, else such that policies of a cluster are over them.
+// Limits returns the limits of a seed: mostly none, otherwise so low that some policies exceed them.
 func Limits(seed uint64) content.Limits {
 	r := Source(^seed)
 	if seed%4 != 3 {

@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Minimise returns the smallest cluster that it finds of which fails is still true: nothing can be left out of it.
+// Minimise returns the smallest cluster that it finds for which fails is still true: nothing can be left out of it.
 func Minimise(c *policy.Cluster, fails func(*policy.Cluster) bool) *policy.Cluster {
 	for {
 		smaller := firstFailing(c, fails)
@@ -34,7 +34,7 @@ func firstFailing(c *policy.Cluster, fails func(*policy.Cluster) bool) *policy.C
 	return nil
 }
 
-// reductions yields clusters that are c without one thing: first whole objects, then parts of them.
+// reductions yields copies of c without one thing: first whole objects, then parts of them.
 func reductions(c *policy.Cluster) iter.Seq[*policy.Cluster] {
 	return func(yield func(*policy.Cluster) bool) {
 		for _, e := range Events(c) {
@@ -84,7 +84,7 @@ func reductions(c *policy.Cluster) iter.Seq[*policy.Cluster] {
 	}
 }
 
-// podReductions yields pods that are p without one address, label or port, or not terminating.
+// podReductions yields copies of p without one address, label or port, or not terminating.
 func podReductions(p policy.Pod) iter.Seq[policy.Pod] {
 	return func(yield func(policy.Pod) bool) {
 		for i := range p.IPs {
@@ -115,8 +115,7 @@ func podReductions(p policy.Pod) iter.Seq[policy.Pod] {
 	}
 }
 
-// policyReductions yields policies that are np without one part: every list of a policy loses each of its items in
-// turn.
+// policyReductions yields copies of np without one part: every list of a policy loses each of its items in turn.
 func policyReductions(np *networkingv1.NetworkPolicy) iter.Seq[*networkingv1.NetworkPolicy] {
 	return func(yield func(*networkingv1.NetworkPolicy) bool) {
 		for n := 0; ; n++ {
@@ -204,7 +203,7 @@ func (c *cutter) clusterPolicy(p *policy.ClusterPolicy) {
 	}
 }
 
-// shift takes a rule out of what is unread of a policy.
+// shift removes a rule from the unread parts of a policy.
 func shift(p *policy.ClusterPolicy, d policy.Direction, rule int) {
 	p.Unread = slices.DeleteFunc(p.Unread, func(u policy.Unread) bool { return u.Direction == d && u.Index == rule })
 	for i, u := range p.Unread {

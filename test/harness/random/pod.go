@@ -14,8 +14,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// podsIPv4 are addresses at, beside and between the edges of the blocks that policies name. The second of each pair of
-// neighbours matters: an interval that is one too long or too short shows there.
+// podsIPv4 are addresses at, next to and between the edges of the blocks in policies. Neighbours matter: they reveal an
+// interval that is one address too long or too short.
 func podsIPv4() []netip.Addr {
 	pool := addrs("10.0.0.1", "10.0.0.2", "10.0.0.127", "10.0.0.128", "10.0.0.254", "10.0.0.255",
 		"10.0.1.0", "10.0.1.1",
@@ -52,7 +52,7 @@ func addrs(texts ...string) []netip.Addr {
 	return all
 }
 
-// pod returns a pod with the i-th name of the universe. Both its namespace and its name follow from i.
+// pod returns a pod with the i-th name of the universe; i determines both its namespace and its name.
 func (g *Generator) pod(i int) policy.Pod {
 	p := policy.Pod{
 		NamespacedName: types.NamespacedName{Namespace: namespaceName(i % g.size.Namespaces),
@@ -75,7 +75,7 @@ func (g *Generator) pod(i int) policy.Pod {
 	return p
 }
 
-// podLabels returns labels of a pod: of a few values, so that pods share identities.
+// podLabels returns labels of a pod, with few values, so that pods share identities.
 func (g *Generator) podLabels() map[string]string {
 	labels := make(map[string]string)
 	if g.chance(80) {
@@ -87,8 +87,8 @@ func (g *Generator) podLabels() map[string]string {
 	return labels
 }
 
-// namedPorts returns the named ports of a pod, in the order that policy.PodFrom gives them. Most pods have http, at
-// numbers that differ; some have the same name for two protocols, or twice for one.
+// namedPorts returns the named ports of a pod, in the order of policy.PodFrom. Most pods have http, with different
+// numbers; some have one name for two protocols, or twice for one.
 func (g *Generator) namedPorts() []policy.NamedPort {
 	var ports []policy.NamedPort
 	for range g.few(4) {

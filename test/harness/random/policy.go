@@ -11,7 +11,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// policy returns a policy with the i-th name of the universe. Its namespace follows from i.
+// policy returns a policy with the i-th name of the universe; i determines its namespace.
 func (g *Generator) policy(i int) *networkingv1.NetworkPolicy {
 	g.valid = g.chance(85)
 	np := &networkingv1.NetworkPolicy{
@@ -40,7 +40,7 @@ func (g *Generator) policy(i int) *networkingv1.NetworkPolicy {
 	return np
 }
 
-// mode returns the annotation of a mode, in percent of the cases.
+// mode returns a mode annotation in the given percentage of cases.
 func (g *Generator) mode(percent int) map[string]string {
 	switch {
 	case g.bad(5):
@@ -51,7 +51,7 @@ func (g *Generator) mode(percent int) map[string]string {
 	return map[string]string{policy.ModeAnnotation: pick(g.r, policy.Audit, policy.Audit, policy.Audit, policy.Enforce)}
 }
 
-// policyTypes returns any combination, an unknown type at times.
+// policyTypes returns any combination, sometimes with an unknown type.
 func (g *Generator) policyTypes() []networkingv1.PolicyType {
 	const ingress, egress = networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress
 	if g.bad(4) {
@@ -61,11 +61,11 @@ func (g *Generator) policyTypes() []networkingv1.PolicyType {
 		[]networkingv1.PolicyType{ingress, egress}, []networkingv1.PolicyType{egress, ingress})
 }
 
-// bad says whether to make something invalid, in percent of the cases in which a policy may be.
+// bad says whether to make something invalid, in the given percentage of cases, if policies may be invalid.
 func (g *Generator) bad(percent int) bool { return !g.valid && g.chance(percent) }
 
-// peers returns the peers of a rule: absent, empty, few, blocks that meet, or more whole namespaces than an isolation
-// looks up in shared sets.
+// peers returns the peers of a rule: absent, empty, few, adjacent blocks, or more whole namespaces than an isolation
+// has shared sets for.
 func (g *Generator) peers() []networkingv1.NetworkPolicyPeer {
 	switch {
 	case g.chance(12):
@@ -123,7 +123,7 @@ func (g *Generator) namespaceSelector() *metav1.LabelSelector {
 func (g *Generator) selector(values map[string][]string) *metav1.LabelSelector {
 	sel := &metav1.LabelSelector{}
 	key := func() string {
-		for { // the order of a map is not the seed's
+		for { // map order does not depend on the seed
 			if k := pick(g.r, "app", "app", "app", "tier", "team", "team", "team", "env", "absent"); values[k] != nil {
 				return k
 			}
@@ -169,7 +169,7 @@ func (g *Generator) requirement(key string, values []string) metav1.LabelSelecto
 	return e
 }
 
-// ports returns the ports of a rule: absent, empty, few or more than translate makes elements of.
+// ports returns the ports of a rule: absent, empty, few, or more than translate turns into elements.
 func (g *Generator) ports() []networkingv1.NetworkPolicyPort {
 	switch {
 	case g.chance(25):
@@ -193,7 +193,7 @@ func (g *Generator) ports() []networkingv1.NetworkPolicyPort {
 	return ports
 }
 
-// manyPorts returns more ports than translate writes into a rule, of several protocols, up to either end.
+// manyPorts returns more ports than translate writes into a rule, of several protocols, up to both ends.
 func (g *Generator) manyPorts() []networkingv1.NetworkPolicyPort {
 	var ports []networkingv1.NetworkPolicyPort
 	for i := range 300 {

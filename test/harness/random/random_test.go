@@ -16,7 +16,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestSeed makes everything twice of one seed.
+// TestSeed makes everything twice from one seed.
 func TestSeed(t *testing.T) {
 	run := func() string {
 		r := random.Source(7)
@@ -40,7 +40,7 @@ func TestSeed(t *testing.T) {
 	}
 }
 
-// TestPod holds the pods of manifests against those that they are of. Some have an address that no pod can have.
+// TestPod compares pods read from manifests with the original ones. Some have an address that no pod can have.
 func TestPod(t *testing.T) {
 	for seed := range uint64(50) {
 		for _, p := range random.Cluster(random.Source(seed), random.Large()).Pods {
@@ -99,7 +99,7 @@ func TestMinimise(t *testing.T) {
 	}
 }
 
-// TestCoverage wants every kind of object, rule and error to be made often.
+// TestCoverage: every kind of object, rule and error is made often.
 func TestCoverage(t *testing.T) {
 	words := []string{
 		"must be a CIDR", "must be a strict subset", "may not specify both", "must specify a peer",
@@ -127,7 +127,7 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
-// TestEdges wants policies and flows to meet often at the edges of the families.
+// TestEdges: policies and flows often meet at the edges of the families.
 func TestEdges(t *testing.T) {
 	texts := []string{
 		"0.0.0.0/0 :", "::/0 :", " ::fffe:0:0", "-::fffe:ffff:f", "-::fffd:ffff:ffff :", " ::ffff:0.0.0.0-",

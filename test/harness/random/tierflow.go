@@ -12,7 +12,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// addTier notes the edges of the rules of a ClusterNetworkPolicy.
+// addTier records the edges of the rules of a ClusterNetworkPolicy.
 func (f *Flows) addTier(c *policy.Cluster, p policy.ClusterPolicy) {
 	var subjects ends
 	for _, pod := range c.Pods {
@@ -60,7 +60,7 @@ func (f *Flows) addTierRule(a aim, c *policy.Cluster, r policy.ClusterRule) {
 	f.aims = append(f.aims, a)
 }
 
-// around returns a port and those beside it.
+// around returns a port and its neighbours.
 func around(proto uint8, port int32) []service {
 	all := []service{}
 	for n := port - 1; n <= port+1; n++ {
@@ -91,7 +91,7 @@ func (p clusterPolicyText) MarshalJSON() ([]byte, error) {
 	return json.Marshal(object)
 }
 
-// put sets a field at a path, or above it where there is no such list element.
+// put sets the field at a path, or further up if there is no such list element.
 func put(object map[string]any, path string) {
 	for {
 		name, rest, deeper := strings.Cut(path, ".")

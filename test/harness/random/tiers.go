@@ -23,8 +23,8 @@ func Tiered(r *rand.Rand, size Size) *policy.Cluster {
 	return c
 }
 
-// AddTiers adds ClusterNetworkPolicies, and nodes that they select, to a cluster of the generator; its events are then
-// about them, too.
+// AddTiers adds ClusterNetworkPolicies, and nodes that they select, to a cluster of the generator, whose events then
+// include them.
 func (g *Generator) AddTiers(c *policy.Cluster) {
 	g.tiers = true
 	for _, name := range Nodes() {
@@ -37,7 +37,7 @@ func (g *Generator) AddTiers(c *policy.Cluster) {
 	}
 }
 
-// nodePeer returns a node. It has addresses that hostNetwork pods have, and at times one that a pod claims.
+// nodePeer returns a node. It has addresses of hostNetwork pods, and sometimes one that a pod claims.
 func (g *Generator) nodePeer(name string) policy.NodePeer {
 	n := policy.NodePeer{Name: name, Labels: map[string]string{}}
 	if g.chance(70) {
@@ -54,7 +54,7 @@ func (g *Generator) nodePeer(name string) policy.NodePeer {
 	return n
 }
 
-// clusterPolicy returns a policy with the i-th name of the universe. Priorities are few, so that some tie.
+// clusterPolicy returns a policy with the i-th name of the universe. There are few priorities, so some are equal.
 func (g *Generator) clusterPolicy(i int) policy.ClusterPolicy {
 	g.valid = g.chance(85)
 	p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{
@@ -108,7 +108,7 @@ func (g *Generator) namespacedPod() *v1alpha2.NamespacedPod {
 	return &v1alpha2.NamespacedPod{NamespaceSelector: *g.namespaceSelector(), PodSelector: *g.podSelector()}
 }
 
-// clusterRule returns a rule, and what is unknown of it. Of ingress, it has selectors only.
+// clusterRule returns a rule, and its unknown fields. Ingress rules have selectors only.
 func (g *Generator) clusterRule(d policy.Direction, i int) (v1alpha2.ClusterNetworkPolicyEgressRule, []policy.Unread) {
 	r := v1alpha2.ClusterNetworkPolicyEgressRule{Name: pick(g.r, "", "no-ssh", "all"),
 		Action: pick(g.r, v1alpha2.ClusterNetworkPolicyRuleActionAccept, v1alpha2.ClusterNetworkPolicyRuleActionDeny,
@@ -169,8 +169,8 @@ func (g *Generator) clusterPeer(d policy.Direction) v1alpha2.ClusterNetworkPolic
 	return p
 }
 
-// networks returns CIDRs that overlap each other, pods' addresses and the edges of the families; both families at
-// times.
+// networks returns CIDRs that overlap each other, pods' addresses and the edges of the families; sometimes of both
+// families.
 func (g *Generator) networks() []v1alpha2.CIDR {
 	var all []v1alpha2.CIDR
 	for range 1 + g.few(5) {
@@ -196,7 +196,7 @@ func (g *Generator) networks() []v1alpha2.CIDR {
 	return slices.Compact(all)
 }
 
-// protocol returns a protocol, at times by name if the rule may have one.
+// protocol returns a protocol, sometimes by named port if the rule may have one.
 func (g *Generator) protocol(named bool) v1alpha2.ClusterNetworkPolicyProtocol {
 	if g.bad(4) {
 		return pick(g.r, v1alpha2.ClusterNetworkPolicyProtocol{},
@@ -239,7 +239,7 @@ func (g *Generator) tierEvent(c *policy.Cluster) Event {
 		return e
 	}
 	e.ClusterPolicy = g.clusterPolicy(g.r.IntN(g.size.Policies))
-	if len(c.ClusterPolicies) > 0 && g.chance(50) { // another order, tier, subject or mode of the same rules
+	if len(c.ClusterPolicies) > 0 && g.chance(50) { // same rules with another order, tier, subject or mode
 		old, fresh := pick(g.r, c.ClusterPolicies...), e.ClusterPolicy
 		changed := policy.ClusterPolicy{ClusterNetworkPolicy: old.DeepCopy(), Unread: old.Unread}
 		switch g.r.IntN(4) {

@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestTierCoverage wants every fault to be made often, and every tier to decide often in each way.
+// TestTierCoverage: every fault is made often, and every tier often decides in each way.
 func TestTierCoverage(t *testing.T) {
 	words := []string{
 		"is not Admin or Baseline", "spec.sunset: unknown field", "spec.subject: no field", "spec.subject: it has more",
@@ -63,7 +63,7 @@ func TestTierCoverage(t *testing.T) {
 	}
 }
 
-// TestTierManifest reads the ClusterNetworkPolicies of manifests, also what is unknown of them, and wants them back.
+// TestTierManifest: ClusterNetworkPolicies read back from manifests are the same, with their unknown fields.
 func TestTierManifest(t *testing.T) {
 	for seed := range uint64(200) {
 		c := random.Tiered(random.Source(seed), random.Small())
@@ -99,7 +99,7 @@ func sameSpec(a, b policy.ClusterPolicy) bool {
 	return string(one) == string(two)
 }
 
-// TestTierUndo does and undoes events about tiers, and makes a cluster as small as it can be.
+// TestTierUndo does and undoes events about tiers, and minimises a cluster.
 func TestTierUndo(t *testing.T) {
 	g := random.NewGenerator(random.Source(1), random.Large())
 	c := g.Cluster()

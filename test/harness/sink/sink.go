@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sink has what the tests of sources need: a [Recorder], which a source feeds, and a [Log] to wait for.
+// Package sink helps to test sources: a [Recorder], which a source feeds, and a [Log] whose lines a test awaits.
 package sink
 
 import (
@@ -23,11 +23,11 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// Recorder is a sink that tells a test what was set and deleted, as one text for each update.
+// Recorder is a sink that records what was set and deleted, as one text for each update.
 type Recorder struct {
 	Updates chan string
 	Done    chan struct{} // closed when the source is synced
-	Gone    chan error    // what Away was called with
+	Gone    chan error    // the arguments of Away
 
 	mu    sync.Mutex
 	lines []string                                     // of the update in progress
@@ -41,7 +41,7 @@ func NewRecorder() *Recorder {
 			"cluster policy": {}, "node peer": {}}}
 }
 
-// Update is of [watch.Sink].
+// Update implements [watch.Sink].
 func (r *Recorder) Update(edit func(watch.Objects)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,13 +54,13 @@ func (r *Recorder) Update(edit func(watch.Objects)) {
 	r.Updates <- strings.Join(r.lines, "\n")
 }
 
-// Synced is of [watch.Sink].
+// Synced implements [watch.Sink].
 func (r *Recorder) Synced() { close(r.Done) }
 
-// Away is of [watch.Sink].
+// Away implements [watch.Sink].
 func (r *Recorder) Away(err error) { r.Gone <- err }
 
-// objects are what the recorder has been told.
+// objects are the objects of an update, for the recorder.
 type objects struct{ *Recorder }
 
 func (r objects) note(format string, args ...any) {
@@ -119,7 +119,7 @@ func (r objects) delete(kind string, name types.NamespacedName) {
 	r.note("delete %s %s", kind, strings.TrimPrefix(name.String(), "/"))
 }
 
-// Labels returns labels as "a=b,c=d", without the one that every namespace has.
+// Labels formats labels as "a=b,c=d", without the one that every namespace has.
 func Labels(labels map[string]string) string {
 	var text []string
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
@@ -130,7 +130,7 @@ func Labels(labels map[string]string) string {
 	return strings.Join(text, ",")
 }
 
-// Next fails the test unless the next update is as wanted.
+// Next fails the test unless the next update is the wanted one.
 func (r *Recorder) Next(t *testing.T, want ...string) {
 	t.Helper()
 	select {
@@ -143,16 +143,16 @@ func (r *Recorder) Next(t *testing.T, want ...string) {
 	}
 }
 
-// Log is a log that tests read.
+// Log is a log for tests to read.
 type Log chan string
 
-// Write is of [io.Writer].
+// Write implements [io.Writer].
 func (l Log) Write(p []byte) (int, error) {
 	l <- string(p)
 	return len(p), nil
 }
 
-// Expect waits for a line that has all the parts.
+// Expect waits for a line that contains all parts.
 func (l Log) Expect(t *testing.T, parts ...string) {
 	t.Helper()
 	var lines []string

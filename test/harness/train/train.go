@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package train sends a stream of new connections through the forward hook, of which some must pass and the others must
-// not, while a test breaks things.
+// Package train sends a stream of new connections through the forward hook while a test breaks things. Some must pass,
+// and the others must not.
 //
 //	r := train.New(t, prober.New(t))
 //	... netpold enforces train.World and train.Permission ...
@@ -24,12 +24,12 @@ type Train struct {
 	prober *prober.Prober
 	probes []prober.Probe
 	passes []bool // by probe
-	name   string // of the fault that must do no harm; "" without one
+	name   string // of the fault that must do no harm, or ""
 
 	Count
 }
 
-// A Count is what a train has seen.
+// A Count is what happened to a train's packets.
 type Count struct {
 	Probes, Leaked, Dropped int
 	First, Last             time.Time // before the first, and after the last batch with a wrong verdict
@@ -38,7 +38,7 @@ type Count struct {
 // Wrong is the number of wrong verdicts.
 func (c Count) Wrong() int { return c.Leaked + c.Dropped }
 
-// Window is the time in which verdicts were wrong, to the length of a batch.
+// Window is the time during which verdicts were wrong, with the precision of a batch.
 func (c Count) Window() time.Duration { return c.Last.Sub(c.First) }
 
 // New returns a train through the prober's namespace.
@@ -113,7 +113,7 @@ func (r *Train) Steps(n int) {
 	}
 }
 
-// Settled steps until no verdict is wrong. It is how a test begins: nothing is in force at first.
+// Settled steps until no verdict is wrong. Tests begin with it, because nothing is in force at first.
 func (r *Train) Settled(patience time.Duration) {
 	r.t.Helper()
 	for deadline := time.Now().Add(patience); ; {
@@ -128,7 +128,7 @@ func (r *Train) Settled(patience time.Duration) {
 	}
 }
 
-// During returns what the train sees while the fault happens, and a little longer. The fault has to step.
+// During returns what happens to the train during a fault, and shortly after. The fault must step.
 func (r *Train) During(fault func()) Count {
 	r.t.Helper()
 	r.Count = Count{}
@@ -137,8 +137,7 @@ func (r *Train) During(fault func()) Count {
 	return r.Count
 }
 
-// Unharmed is During, logs what the train has seen, and fails the test if a packet went through, or was dropped, that
-// should not.
+// Unharmed is During. It logs the counts, and fails the test if a packet passed or was dropped wrongly.
 func (r *Train) Unharmed(name string, fault func()) {
 	r.t.Helper()
 	r.name = name

@@ -4,10 +4,10 @@ package train
 
 import "fmt"
 
-// Node is where web and bystander are; the other pods of World are elsewhere.
+// Node is the node of web and bystander; the other pods of World are elsewhere.
 const Node = "node-1"
 
-// World has the pods of the train.
+// World is the manifest of the train's pods.
 const World = `
 {apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: shop}}}
 ---
@@ -24,7 +24,8 @@ const World = `
  spec: {nodeName: node-2}, status: {phase: Running, podIPs: [{ip: 10.0.2.2}, {ip: "fd00:2::2"}]}}
 `
 
-// Permission lets client reach web by TCP 80 and UDP 53, and web reach client by TCP 443; web has nothing else.
+// Permission allows client to reach web on TCP 80 and UDP 53, and web to reach client on TCP 443, and nothing else for
+// web.
 const Permission = `
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -40,8 +41,8 @@ spec:
     ports: [{protocol: TCP, port: 443}]
 `
 
-// Bystanding returns a manifest that changes the rules, each other than the one before, and no verdict on the train:
-// web moves between isolations, chains come and go, sets that the train is looked up in grow and shrink.
+// Bystanding returns a manifest that changes the rules, each time differently, but no verdict on the train: web moves
+// between isolations, chains come and go, and sets in which the train is looked up grow and shrink.
 func Bystanding(i int) string {
 	policy := func(name, app, from string) string {
 		return fmt.Sprintf(`

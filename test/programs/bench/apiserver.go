@@ -10,7 +10,7 @@ import (
 	"github.com/netpold/netpold/test/harness/apiserver"
 )
 
-// serve starts a server that stands in for the API server of a cluster of that size.
+// serve starts a stand-in for the API server of a cluster of that size.
 func (z size) serve() *apiserver.Server {
 	return apiserver.New(apiserver.Objects{
 		Pods:       all(z.pods, func(i int) runtime.Object { return z.pod(i) }),

@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
-// requireNamespaces skips where the machine lacks what the benchmarks need.
+// requireNamespaces skips the test if the machine lacks what the benchmarks need.
 func requireNamespaces(t *testing.T) {
 	t.Helper()
 	err := thread(func() error {
@@ -39,7 +39,7 @@ func requireNamespaces(t *testing.T) {
 	netns.Require(t, err)
 }
 
-// TestWorlds: of each curve, both rulesets let the connection through, and no stranger's, and something is measured.
+// TestWorlds: in each curve, both rulesets allow the connection, but no stranger's, and something is measured.
 func TestWorlds(t *testing.T) {
 	requireNamespaces(t)
 	for _, c := range curves() {
@@ -60,7 +60,7 @@ func TestWorlds(t *testing.T) {
 	}
 }
 
-// TestCheck: a ruleset that lets nothing or everything through is found out.
+// TestCheck: a ruleset that allows nothing or everything is detected.
 func TestCheck(t *testing.T) {
 	requireNamespaces(t)
 	w := withPolicies(1)
@@ -88,7 +88,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestSizes: the synthetic clusters have what their names say, all of which compiles, in every kind of policy.
+// TestSizes: the synthetic clusters have the sizes that their names say, and every kind of policy, and all of it
+// compiles.
 func TestSizes(t *testing.T) {
 	for _, z := range []size{{1000, 100}, {10_000, 100}, {10_000, 1000}} {
 		s := translate.New(nodeName, translate.Options{})
@@ -115,7 +116,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// sink counts what a source tells of pods, namespaces and NetworkPolicies; it is told nothing else.
+// sink counts the pods, namespaces and NetworkPolicies of a source, which has nothing else.
 type sink struct {
 	watch.Objects
 	mu                         sync.Mutex
@@ -143,7 +144,7 @@ func (s *sink) ClusterPolicies() iter.Seq[types.NamespacedName] {
 	return func(func(types.NamespacedName) bool) {}
 }
 
-// TestAPIServer: the source gets everything from the server that stands in for an API server.
+// TestAPIServer: the source gets everything from the stand-in for an API server.
 func TestAPIServer(t *testing.T) {
 	z := size{1000, 100}
 	server := z.serve()
@@ -177,7 +178,7 @@ func TestAPIServer(t *testing.T) {
 	}
 }
 
-// TestQuantile: a median of rounds, and the p99 of a hundred values and more is not their greatest.
+// TestQuantile: the median of rounds; and the p99 of a hundred values and more is not the greatest.
 func TestQuantile(t *testing.T) {
 	values := make([]float64, 200)
 	for i := range values {

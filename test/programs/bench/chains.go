@@ -15,9 +15,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// chainPerPolicy writes the cluster's policies the way that most programs of this kind do, as well as that way allows:
-// one lookup finds the chain of the pod, which jumps to the chain of each policy that selects it; that has a rule for
-// each rule of the policy, with a set of its peers' addresses. It knows what the worlds here need: ingress, IPv4,
+// chainPerPolicy writes the cluster's policies as most programs of this kind do, as good as that form allows: one
+// lookup finds the chain of the pod, which jumps to the chain of each policy that selects it, which has a rule for each
+// rule of the policy, with a set of its peers' addresses. It supports what the worlds here need: ingress, IPv4,
 // podSelectors of the policy's namespace, ipBlocks without except, single ports.
 func chainPerPolicy(c *policy.Cluster) (string, error) {
 	w := writer{cluster: c, selected: make(map[netip.Addr][]string)}
@@ -103,7 +103,7 @@ func protocol(p *corev1.Protocol) string {
 	return strings.ToLower(string(*p))
 }
 
-// dispatch writes the chains of the pods, the map that leads there, and the base chain.
+// dispatch writes the chains of the pods, the map that leads to them, and the base chain.
 func (w *writer) dispatch() {
 	var elements []string
 	for _, p := range w.cluster.Pods {

@@ -19,7 +19,7 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// fill puts a cluster into a state.
+// fill adds a cluster to a state.
 func (z size) fill(s *translate.State) error {
 	for i := range z.namespaces() {
 		ns := z.namespace(i)
@@ -40,7 +40,7 @@ func (z size) fill(s *translate.State) error {
 	return nil
 }
 
-// controlPath measures how long it takes from an event to the kernel.
+// controlPath measures the time from an event to the kernel.
 func (b *bench) controlPath(ctx context.Context) error {
 	rounds, list, events := 5, sizes(), 400
 	if b.quick {
@@ -88,7 +88,7 @@ func (b *bench) controlPath(ctx context.Context) error {
 	return b.relabel(ctx)
 }
 
-// controlMeasures are the measures, without points: of the start, which has one value in a round, and of the events,
+// controlMeasures returns the measures, without points: of the start, which has one value per round, and of events,
 // which have quantiles.
 func controlMeasures(kinds []kindOfEvent) []figures.Measure {
 	const x = "pods in the cluster"
@@ -101,7 +101,7 @@ func controlMeasures(kinds []kindOfEvent) []figures.Measure {
 	return list
 }
 
-// controlRound measures one size once: quantiles by the id of their measure.
+// controlRound measures one size once. It returns values by the id of their measure.
 func (z size) controlRound(ctx context.Context, kinds []kindOfEvent, events int) (map[string]float64, error) {
 	state := translate.New(nodeName, translate.Options{LogGroup: 86})
 	if err := z.fill(state); err != nil {
@@ -128,8 +128,7 @@ func (z size) controlRound(ctx context.Context, kinds []kindOfEvent, events int)
 	return results, err
 }
 
-// relevant returns the numbers of some pods that the table has to do with, of other nodes and of this one: without one,
-// it is another.
+// relevant returns the numbers of some pods, of other nodes and of this one, without which the table would differ.
 func (z size) relevant() (peers, local []int, err error) {
 	const enough = 200
 	s := translate.New(nodeName, translate.Options{LogGroup: 86})
@@ -159,7 +158,7 @@ func (z size) relevant() (peers, local []int, err error) {
 	return peers, local, nil
 }
 
-// kindOfEvent is a kind of change, which there and back is two events.
+// kindOfEvent is a kind of change: two events, there and back.
 type kindOfEvent struct {
 	id, title, note string
 	share           int // of the events: one in so many
@@ -181,7 +180,7 @@ func (k kindOfEvent) run(ctx context.Context, l *runningLoop, events int) ([]flo
 	return times, nil
 }
 
-// kinds are the kinds of events in a cluster, with pods that the table has to do with.
+// kinds are the kinds of events in a cluster, with pods that the table depends on.
 func (z size) kinds() ([]kindOfEvent, error) {
 	peers, locals, err := z.relevant()
 	if err != nil {
@@ -232,7 +231,7 @@ func (z size) kinds() ([]kindOfEvent, error) {
 	}, nil
 }
 
-// novel is a new pod like p, but for a label.
+// novel is a new pod like p, except for a label.
 func (z size) novel(p policy.Pod, n int) policy.Pod {
 	p.Name += "-new"
 	p.Labels = maps.Clone(p.Labels)

@@ -16,16 +16,16 @@ import (
 	"time"
 )
 
-// daemon is a netpold that runs.
+// daemon is a running netpold.
 type daemon struct {
 	cmd *exec.Cmd
 	log bytes.Buffer
 }
 
-// endpoints is where it can be asked.
+// endpoints is the address of its endpoints.
 const endpoints = "127.0.0.1:9911"
 
-// startDaemon starts netpold and waits until it enforces what it has from the API server.
+// startDaemon starts netpold and waits until it enforces the API server's policies.
 func startDaemon(ctx context.Context, program, kubeconfig string) (*daemon, error) {
 	d := &daemon{cmd: exec.CommandContext(ctx, program, "run", "--kubeconfig", kubeconfig, "--node", nodeName,
 		"--listen", endpoints)}

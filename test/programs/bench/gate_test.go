@@ -16,8 +16,8 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// BenchmarkGate measures how long a new pod waits at the gate: from what the runtime tells until the kernel has it. The
-// node has 100 pods, the cluster 10,000 pods and 10,000 policies; the pods are copies of the node's own.
+// BenchmarkGate measures how long a new pod waits at the gate, from the runtime's call until the kernel has the pod.
+// The node has 100 pods, the cluster 10,000 pods and 10,000 policies; the new pods are copies of the node's own.
 func BenchmarkGate(b *testing.B) {
 	for _, n := range []int{1, 20} {
 		b.Run(fmt.Sprintf("%d-at-once", n), func(b *testing.B) {
@@ -52,7 +52,7 @@ func BenchmarkGate(b *testing.B) {
 	}
 }
 
-// admit lets new pods in, all at once, and returns how many milliseconds each waited. They are gone afterwards.
+// admit admits new pods, all at once, and returns how many milliseconds each waited. They are gone afterwards.
 func (z size) admit(ctx context.Context, l *runningLoop, first, n int) ([]float64, error) {
 	local := z.localPods()
 	sandboxes, times := make([]policy.Sandbox, n), make([]float64, n)

@@ -15,9 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// size is a synthetic cluster: namespaces of about 100 pods, each of 20 applications of five replicas, that belong to
-// 20 teams; policies of the usual kinds in every namespace. 110 of the pods are on the node. Every object follows from
-// its number.
+// size is a synthetic cluster: namespaces of about 100 pods, each of 20 applications with five replicas, which belong
+// to 20 teams; and policies of the usual kinds in every namespace. 110 of the pods are on the node. Every object
+// follows from its number.
 type size struct{ pods, policies int }
 
 const (
@@ -72,7 +72,7 @@ func (z size) namespace(i int) *corev1.Namespace {
 	}
 }
 
-// pod is the pod of a number, with what a pod of a real cluster has: 4 to 5 kB of it.
+// pod is the pod of a number, with the fields of a real cluster's pod: 4 to 5 kB.
 func (z size) pod(i int) *corev1.Pod {
 	app := appName(i / z.namespaces() / podsPerApp)
 	name := fmt.Sprintf("%s-%08x-%05x", app, uint32(i/podsPerApp)*2654435761, i)
@@ -108,7 +108,7 @@ func (z size) ip(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 }
 
-// ips is ip as a pod has it.
+// ips is ip as in a pod's status.
 func (z size) ips(i int) []netip.Addr { return []netip.Addr{z.ip(i)} }
 
 // local says whether a pod is on the node.

@@ -95,7 +95,7 @@ func rulePort(proto corev1.Protocol, port intstr.IntOrString) networkingv1.Netwo
 	return networkingv1.NetworkPolicyPort{Protocol: &proto, Port: &port}
 }
 
-// extraPolicy lets another application in to that of a pod.
+// extraPolicy allows another application to reach that of a pod.
 func (z size) extraPolicy(p policy.Pod) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: "extra"},

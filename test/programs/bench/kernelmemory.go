@@ -21,7 +21,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// tableMemory is what a process of its own finds out about a table.
+// tableMemory is what a separate process measures of a table.
 type tableMemory struct {
 	MiB      float64 // of kernel memory
 	Elements int
@@ -82,7 +82,7 @@ func (b *bench) kernelMemory(ctx context.Context) error {
 // everyNamespace asks for the table of the thirty isolations.
 const everyNamespace = "every-namespace"
 
-// tableMemory measures one table some times, in a process each.
+// tableMemory measures one table several times, each time in a new process.
 func (b *bench) tableMemory(ctx context.Context, rounds int, what string) (mib []float64, last tableMemory, err error) {
 	for range rounds {
 		group, err := cgroup.New()
@@ -133,7 +133,7 @@ func printTableMemory(ctx context.Context, what, folder string) error {
 	})
 }
 
-// fillEveryNamespace makes 30 local pods with a policy each that lets all namespaces in.
+// fillEveryNamespace makes 30 local pods, each with a policy that allows all namespaces.
 func fillEveryNamespace(s *translate.State) error {
 	z := size{150_000, 0}
 	if err := z.fill(s); err != nil {
@@ -187,7 +187,7 @@ func measureTable(ctx context.Context, group *cgroup.Group, table *nft.Table) (t
 	return result, errors.Join(err, ctx.Err())
 }
 
-// settled is the kernel memory of the cgroup when it has stopped changing: the kernel frees what a transaction needed a
+// settled is the kernel memory of the cgroup once it has stopped changing: the kernel frees what a transaction needed a
 // little later.
 func settled(g *cgroup.Group) (float64, error) {
 	const still, near = 5, 16 << 10 // readings, and bytes between them

@@ -17,13 +17,13 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// observedKernel is the kernel, and tells of what it has committed.
+// observedKernel is the kernel, and reports its commits.
 type observedKernel struct {
 	*kernel.Conn
 	commits chan time.Time // when a transaction of the table was committed
 }
 
-// Apply commits, and notes when it was done.
+// Apply commits, and records when it was done.
 func (k observedKernel) Apply(ctx context.Context, tx *nft.Transaction) (nft.Result, error) {
 	result, err := k.Conn.Apply(ctx, tx)
 	if err == nil && tx.Table == frame.TableName {
@@ -32,13 +32,13 @@ func (k observedKernel) Apply(ctx context.Context, tx *nft.Transaction) (nft.Res
 	return result, err
 }
 
-// runningLoop is a loop that runs on a kernel, in a network namespace of its own.
+// runningLoop is a loop running on a kernel, in its own network namespace.
 type runningLoop struct {
 	*watch.Loop
 	kernel observedKernel
 }
 
-// withLoop starts a loop for the state and calls use with it. The loop ends with it, and so do the rules.
+// withLoop starts a loop for the state and calls use with it. Then it ends the loop and removes the rules.
 func withLoop(ctx context.Context, state *translate.State, use func(*runningLoop) error) error {
 	return thread(func() error {
 		space, err := netns.New()
@@ -66,7 +66,7 @@ func withLoop(ctx context.Context, state *translate.State, use func(*runningLoop
 	})
 }
 
-// start says that the source is synced, and returns the time until the rules are in force.
+// start reports that the source is synced, and returns the time until the rules are in force.
 func (l *runningLoop) start() (time.Duration, error) {
 	begin := time.Now()
 	l.Synced()

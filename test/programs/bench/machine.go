@@ -17,7 +17,7 @@ import (
 	"github.com/netpold/netpold/test/harness/figures"
 )
 
-// thisMachine describes the machine; what cannot be known stays empty.
+// thisMachine describes the machine; what is unknown stays empty.
 func thisMachine() figures.Machine {
 	memory, _ := strconv.Atoi(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"))
 	load, _, _ := strings.Cut(text("/proc/loadavg"), " ")
@@ -61,14 +61,14 @@ func release() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// commit is what is measured.
+// commit is the measured commit.
 func commit() string {
 	git := func(args ...string) string {
 		out, _ := exec.Command("git", args...).Output()
 		return string(bytes.TrimSpace(out))
 	}
 	hash := git("rev-parse", "--short=12", "HEAD")
-	// What the run itself writes is no change.
+	// Files written by the run itself do not count as changes.
 	if git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs") != "" {
 		hash += "+"
 	}

@@ -23,7 +23,8 @@ import (
 // eventsPerSecond is the rate of the burst.
 const eventsPerSecond = 500
 
-// memory measures what the program takes: size, heap, memory of the process, of the kernel, and CPU while events come.
+// memory measures the program's size, its heap, the memory of the process and of the kernel, and its CPU time while
+// events come.
 func (b *bench) memory(ctx context.Context) error {
 	mib, err := programSize(b.program)
 	if err != nil {
@@ -96,7 +97,7 @@ func heapOf(z size) (float64, error) {
 	return float64(after.HeapAlloc) - float64(before.HeapAlloc), nil
 }
 
-// daemons measures the program as operators run it, against a server that stands in for an API server.
+// daemons measures the program as operators run it, with a stand-in for the API server.
 func (b *bench) daemons(ctx context.Context) error {
 	rounds, list := 3, sizes()
 	if b.quick {
@@ -139,7 +140,7 @@ func (b *bench) daemons(ctx context.Context) error {
 	return nil
 }
 
-// daemon runs the program once, and returns what the measures of daemons are.
+// daemon runs the program once, and returns the values for daemons' measures.
 func (b *bench) daemon(ctx context.Context, z size) ([4]float64, error) {
 	var got [4]float64
 	folder, err := os.MkdirTemp("", "netpold-bench-")

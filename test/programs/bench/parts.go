@@ -41,7 +41,7 @@ func withEverything() *world {
 	return w
 }
 
-// withAudited is a pod with a ClusterNetworkPolicy in each tier, both of them only audited.
+// withAudited is a pod with a ClusterNetworkPolicy in each tier, both only audited.
 func withAudited() *world {
 	w := withTiers(1)
 	for _, p := range w.ClusterPolicies {
@@ -50,7 +50,7 @@ func withAudited() *world {
 	return w
 }
 
-// part is rules, and a connection through them.
+// part is some rules, and a connection that passes them.
 type part struct {
 	label string
 	load  load

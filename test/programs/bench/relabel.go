@@ -16,10 +16,10 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// flipped is how many pods a namespace has that is relabelled.
+// flipped is how many pods the relabelled namespace has.
 const flipped = 10_000
 
-// relabel measures a namespace whose new labels put all of its pods into the rules here, or take them out.
+// relabel measures a namespace whose new labels add all of its pods to the rules here, or remove them.
 func (b *bench) relabel(ctx context.Context) error {
 	rounds := 7
 	if b.quick {
@@ -73,8 +73,8 @@ func (b *bench) relabel(ctx context.Context) error {
 	return nil
 }
 
-// relabels changes the label there and back some times. It returns how long it took until the pods were in, and out,
-// and the transactions.
+// relabels changes the label back and forth several times. It returns how long it took until the pods were in, and out,
+// and how many transactions.
 func (l *runningLoop) relabels(ctx context.Context, rounds int) (in, out, count []float64, err error) {
 	if _, err := l.start(); err != nil {
 		return nil, nil, nil, err
@@ -93,7 +93,7 @@ func (l *runningLoop) relabels(ctx context.Context, rounds int) (in, out, count 
 	return in, out, count, nil
 }
 
-// relabelled is a cluster with one large namespace, and one policy on a pod of the node that lets the peer in.
+// relabelled is a cluster with one large namespace, and a policy on a pod of the node that allows the peer.
 func relabelled(peer networkingv1.NetworkPolicyPeer) (*translate.State, error) {
 	state := translate.New(nodeName, translate.Options{LogGroup: 86})
 	z := size{10_000, 1000}

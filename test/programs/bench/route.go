@@ -14,15 +14,15 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// A route is two network namespaces, of a client and of a server, and a third one between them that forwards, with a
-// pair of veth devices to each, and a TCP connection from end to end.
+// A route is a client's and a server's network namespace, a third one that forwards between them, connected to each by
+// a pair of veth devices, and a TCP connection from end to end.
 type route struct {
 	files          []*os.File // the namespaces
 	sender, target net.Conn
 	router         *space // only its namespace, to load rules there
 }
 
-// unit is what a route carries at a time.
+// unit is the size of what a route carries.
 type unit int
 
 const (
@@ -34,7 +34,7 @@ func (u unit) String() string {
 	return [...]string{"segments of up to 64 KiB, as veth devices do by default", "packets of 1,500 bytes"}[u]
 }
 
-// set makes a device's sender send such units.
+// set makes a device send such units.
 func (u unit) set(device string) error {
 	if u == segments {
 		return nil
@@ -116,7 +116,7 @@ func (r *route) within(i int, f func() error) error {
 	return err
 }
 
-// connect opens the connection. A socket stays in the namespace in which it was made, whoever uses it.
+// connect opens the connection. A socket stays in the namespace in which it was made.
 func (r *route) connect(server netip.AddrPort) error {
 	var listener net.Listener
 	err := r.within(1, func() (err error) {

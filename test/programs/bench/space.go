@@ -24,12 +24,12 @@ import (
 )
 
 // A space is a network namespace that forwards what is written to it. Spaces with different rules exist side by side,
-// so that to measure one after another takes no more than to write to another descriptor:
+// so that changing from one to another only means writing to another descriptor:
 //
 //	send -> TUN pods-in -> prerouting -> routing -> forward -> postrouting -> TUN pods-out
 //
-// The queue of pods-out is one packet long. Nobody reads it while it is measured: the kernel drops the packet in the
-// device, when all that is to be measured is over.
+// The queue of pods-out is one packet long, and not read during measurements: the kernel drops the packet in the
+// device, after everything that is being measured.
 type space struct {
 	in, out   int // file descriptors of the devices
 	namespace *netns.Namespace
@@ -40,12 +40,11 @@ type space struct {
 
 const (
 	firstPort = 1024
-	// maxFlows is how many flows a space has at most before conntrack forgets them: few, next to the buckets of its
-	// hash.
+	// maxFlows is the most flows in a space before conntrack must forget them: few, compared with its hash buckets.
 	maxFlows = 16384
 )
 
-// baseline is the ruleset with which others are compared: connections are tracked, and no rule sees a forwarded packet.
+// baseline is the ruleset that others are compared with: connections are tracked, but no rule sees forwarded packets.
 const baseline = `table inet baseline { chain output { type filter hook output priority filter; ct state ` +
 	`established accept; }; }`
 
@@ -91,7 +90,7 @@ route add 0.0.0.0/0 dev pods-out
 	return err
 }
 
-// Close removes the devices; the namespace goes with the last thread that is in it.
+// Close removes the devices; the namespace goes with its last thread.
 func (s *space) Close() error {
 	var errs []error
 	for _, fd := range []int{s.in, s.out} {
@@ -134,7 +133,7 @@ func (s *space) forget() error {
 	return nil
 }
 
-// A load is the packets that a measure sends, over and over.
+// A load is the packets that a measurement sends repeatedly.
 type load struct {
 	packets [][]byte
 	fresh   bool     // each packet gets a source port of its own, so that it is the first of a new flow
@@ -154,8 +153,7 @@ func (s *space) begin(l load) error {
 	return nil
 }
 
-// datagrams is the load of one datagram from each of the sources. They have no checksum, so that it stays right
-// whatever the port.
+// datagrams is a load of one datagram from each of the sources. They have no checksum, so that the port can change.
 func datagrams(sources []netip.Addr, to netip.AddrPort) load {
 	l := load{fresh: true}
 	for _, src := range sources {
@@ -166,7 +164,7 @@ func datagrams(sources []netip.Addr, to netip.AddrPort) load {
 	return l
 }
 
-// syns is the load of one SYN from each of the sources.
+// syns is a load of one SYN from each of the sources.
 func syns(sources []netip.Addr, to netip.AddrPort) load {
 	l := load{fresh: true}
 	for _, src := range sources {
@@ -175,7 +173,7 @@ func syns(sources []netip.Addr, to netip.AddrPort) load {
 	return l
 }
 
-// burst sends n packets and returns the CPU time that this thread took for it: a packet is forwarded within the write.
+// burst sends n packets and returns this thread's CPU time for it: a packet is forwarded within the write.
 func (s *space) burst(l load, n int) (time.Duration, error) {
 	if l.fresh && int(s.port)+n > firstPort+maxFlows {
 		if err := s.forget(); err != nil {
@@ -189,7 +187,7 @@ func (s *space) burst(l load, n int) (time.Duration, error) {
 			s.port++
 			binary.BigEndian.PutUint16(b[20:], s.port)
 		}
-		// Without telling the scheduler, which would cost as much as the packet.
+		// Not through Go's scheduler, which would cost as much as the packet.
 		if _, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(s.in), uintptr(unsafe.Pointer(&b[0])),
 			uintptr(len(b))); errno != 0 {
 			return 0, fmt.Errorf("send: %w", errno)

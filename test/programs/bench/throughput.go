@@ -53,7 +53,7 @@ func (b *bench) throughput(ctx context.Context) error {
 	return nil
 }
 
-// mode is what rules a router has.
+// mode is the rules of a router.
 type mode struct {
 	series      string
 	table       bool
@@ -65,8 +65,8 @@ func modes() []mode {
 		{series: seriesAgain}}
 }
 
-// route measures one route in all modes and returns, of each round, the rate in Gbit/s in the first mode, and what part
-// of it the others have. It is one route, for two are never quite equally fast; the table comes and goes.
+// route measures one route in all modes. For each round it returns the rate in Gbit/s in the first mode, and the other
+// modes' share of it. It loads and removes the table on one route, as two routes are never equally fast.
 func (b *bench) route(ctx context.Context, unit unit) ([][]float64, error) {
 	r, err := newRoute(unit)
 	if err != nil {
@@ -100,8 +100,8 @@ func (b *bench) route(ctx context.Context, unit unit) ([][]float64, error) {
 	return rates, nil
 }
 
-// round sends some slices in each mode, which take turns in being the first. A slice is compared with one of the same
-// turn, since what else the machine does changes from turn to turn; the medians are returned.
+// round sends some slices in each mode; the modes take turns at being the first. A slice is compared with the others of
+// its turn, since the machine's other load changes from turn to turn. It returns the medians.
 func (r *route) round(ctx context.Context, conn *kernel.Conn, slices int) ([]float64, error) {
 	const slice = 50 * time.Millisecond
 	list := modes()

@@ -16,9 +16,9 @@ import (
 // rulesOfTier is how many rules a ClusterNetworkPolicy has at most.
 const rulesOfTier = 25
 
-// withTiers is n ClusterNetworkPolicies of 25 rules on the server in each tier, each rule for one client application
-// and, in each policy, another port. The connection matches a rule of the Baseline policy in the middle, and none of
-// Admin; a last policy denies what no rule accepts.
+// withTiers is n ClusterNetworkPolicies with 25 rules on the server in each tier, each rule for one client application
+// and, in each policy, a different port. The connection matches a rule of the Baseline policy in the middle, and no
+// Admin rule; a last policy denies what no rule accepts.
 func withTiers(n int) *world {
 	w := newWorld()
 	var clients []netip.Addr
@@ -58,8 +58,8 @@ func withTiers(n int) *world {
 	return w
 }
 
-// withSequence is a list of Admin for the server, asked rule by rule, that has so many lines, of both families.
-// Each rule has 25 peers, one of which is the client, and a port of its own.
+// withSequence is an Admin list for the server, checked rule by rule, with that many lines for both families. Each rule
+// has 25 peers, one of which is the client, and its own port.
 func withSequence(n int) *world {
 	w := withTiers(0)
 	w.bounds = tier.DefaultBounds()

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pin keeps the calling goroutine on one thread, and that on the CPU it is on, for good.
+// pin keeps the calling goroutine on its thread, and the thread on its CPU, for good.
 func pin() error {
 	runtime.LockOSThread()
 	var cpu uint32

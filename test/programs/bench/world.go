@@ -30,7 +30,7 @@ type world struct {
 	bounds  tier.Bounds    // of lists; none are the default
 }
 
-// newWorld has the server, the pod that no policy selects, and nothing else.
+// newWorld has only the server, and the pod that no policy selects.
 func newWorld() *world {
 	w := &world{Cluster: policy.Cluster{Namespaces: map[string]map[string]string{shop: {}}}}
 	w.server = netip.AddrPortFrom(w.pod(nodeName, "server"), 80)
@@ -38,7 +38,7 @@ func newWorld() *world {
 	return w
 }
 
-// podRange has the addresses of the pods of the node, and of no others.
+// podRange has the addresses of the node's pods, and of no others.
 var podRange = netip.MustParsePrefix("10.100.0.0/16")
 
 // pod adds a running pod of an application and returns its address.
@@ -56,7 +56,7 @@ func (w *world) pod(node, app string) netip.Addr {
 	return ip
 }
 
-// policy adds a policy that lets the rules in to an application.
+// policy adds a policy with ingress rules for an application.
 func (w *world) policy(app string, rules ...networkingv1.NetworkPolicyIngressRule) {
 	w.Policies = append(w.Policies, &networkingv1.NetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: fmt.Sprintf("policy-%d", len(w.Policies))},
@@ -68,7 +68,7 @@ func selectApp(app string) *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}
 }
 
-// rule lets peers in on a UDP port.
+// rule allows peers on a UDP port.
 func rule(port uint16, peers ...networkingv1.NetworkPolicyPeer) networkingv1.NetworkPolicyIngressRule {
 	udp, number := corev1.ProtocolUDP, intstr.FromInt32(int32(port))
 	return networkingv1.NetworkPolicyIngressRule{
@@ -81,8 +81,8 @@ func pods(app string) networkingv1.NetworkPolicyPeer {
 	return networkingv1.NetworkPolicyPeer{PodSelector: selectApp(app)}
 }
 
-// spread returns at most some of the addresses, evenly, so that a connection does not find its element in the cache of
-// the processor because it is always the same one.
+// spread returns at most some of the addresses, evenly spaced. With a single one, its element would always be in the
+// processor's cache.
 func spread(all []netip.Addr) []netip.Addr {
 	const some = 1024
 	if len(all) <= some {
@@ -110,8 +110,8 @@ func withPolicies(n int) *world {
 	return w
 }
 
-// withRules is one policy of n rules, each for one client application and a port of its own. The client of the one in
-// the middle connects.
+// withRules is one policy with n rules, each for one client application and its own port. The client of the one in the
+// middle connects.
 func withRules(n int) *world {
 	w := newWorld()
 	var rules []networkingv1.NetworkPolicyIngressRule
@@ -156,8 +156,7 @@ func withBlocks(n int) *world {
 	return w
 }
 
-// withLocalPods is n pods on the node, each an application with a policy of its own. The one in the middle is the
-// server.
+// withLocalPods is n pods on the node, each an application with its own policy. The one in the middle is the server.
 func withLocalPods(n int) *world {
 	w := newWorld()
 	for i := range n {
@@ -176,7 +175,7 @@ func withLocalPods(n int) *world {
 	return w
 }
 
-// withOutsiders is one policy, and n pods of the cluster that no policy has to do with.
+// withOutsiders is one policy, and n pods of the cluster outside any policy.
 func withOutsiders(n int) *world {
 	w := withPolicies(1)
 	for range n {
@@ -185,7 +184,7 @@ func withOutsiders(n int) *world {
 	return w
 }
 
-// everyPort lets peers in on every port.
+// everyPort allows peers on every port.
 func everyPort(peers ...networkingv1.NetworkPolicyPeer) networkingv1.NetworkPolicyIngressRule {
 	return networkingv1.NetworkPolicyIngressRule{From: peers}
 }
