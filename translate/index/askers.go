@@ -115,7 +115,7 @@ func (x *Index[I, S]) enlist(sel *Selector[I, S]) {
 		requirements, _ := from.Requirements()
 		for i := range requirements {
 			if r := &requirements[i]; requires(r) {
-				if n := count(r); n < best {
+				if n := count(r); n >= 0 && n < best {
 					best, sel.askers, sel.requires = n, a, r
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -298,4 +299,40 @@ func mistaken(x *index.Index[struct{}, struct{}], sel *selector) string {
 		}
 	}
 	return ""
+}
+
+// TestSelectorOfManyValues: a selector that lists 100,000 values takes nothing for each of them, and finds pods that
+// come later.
+func TestSelectorOfManyValues(t *testing.T) {
+	const n, most = 100_000, 1 << 20
+	r := metav1.LabelSelectorRequirement{Key: "app", Operator: metav1.LabelSelectorOpIn}
+	for i := range n {
+		r.Values = append(r.Values, fmt.Sprint(i))
+	}
+	pods, err := metav1.LabelSelectorAsSelector(&metav1.LabelSelector{
+		MatchExpressions: []metav1.LabelSelectorRequirement{r}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := spec.Peer{Namespaces: labels.Everything(), Pods: pods}
+	key := peer.String() // of which the index keeps one
+	x := index.New("node", deaf{})
+	x.SetNamespace("ns", nil)
+	used := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := used()
+	sel := x.Selector(peer)
+	if took := int(used()) - int(before); took > most+len(key) {
+		t.Errorf("the selector takes %d bytes more than its text", took)
+	}
+	x.SetPod(policy.Pod{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "pod"},
+		Labels: map[string]string{"app": "7"}, IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}})
+	if len(sel.Matches) != 1 {
+		t.Errorf("the selector matches %d pods", len(sel.Matches))
+	}
+	runtime.KeepAlive(key)
 }

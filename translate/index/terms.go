@@ -178,10 +178,14 @@ func termsOf(r *labels.Requirement) func(yield func(term) bool) {
 	}
 }
 
-// count is how many things have one of the terms of a requirement, or somewhat more.
+// count is how many things have one of the terms of a requirement, or somewhat more; less than zero if it has too many
+// terms.
 func (l *labelled[T]) count(r *labels.Requirement) int {
-	n := len(l.crowded)
+	n, terms := len(l.crowded), 0
 	for t := range termsOf(r) {
+		if terms++; terms > maxTerms {
+			return -1
+		}
 		if id, known := l.ids[t]; known {
 			n += l.entries[id].len()
 		}

@@ -5,14 +5,10 @@ package spec
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -151,37 +147,6 @@ func (r *Rule) addPeer(namespace string, peer networkingv1.NetworkPolicyPeer, pa
 	}
 	r.Peers = append(r.Peers, to)
 	return errs
-}
-
-// compileSelector returns a selector of the valid requirements, and errors for the others.
-func compileSelector(sel *metav1.LabelSelector, path *field.Path) (labels.Selector, field.ErrorList) {
-	selector := labels.NewSelector()
-	var errs field.ErrorList
-	add := func(path *field.Path, key string, op selection.Operator, values []string) {
-		r, err := labels.NewRequirement(key, op, values, field.WithPath(path))
-		if err != nil {
-			errs = append(errs, requirementErrors(path, key, err)...)
-			return
-		}
-		selector = selector.Add(*r)
-	}
-	for _, key := range slices.Sorted(maps.Keys(sel.MatchLabels)) {
-		add(path.Child("matchLabels"), key, selection.Equals, []string{sel.MatchLabels[key]})
-	}
-	ops := map[metav1.LabelSelectorOperator]selection.Operator{
-		metav1.LabelSelectorOpIn: selection.In, metav1.LabelSelectorOpNotIn: selection.NotIn,
-		metav1.LabelSelectorOpExists: selection.Exists, metav1.LabelSelectorOpDoesNotExist: selection.DoesNotExist,
-	}
-	for i, e := range sel.MatchExpressions {
-		path := path.Child("matchExpressions").Index(i)
-		op, known := ops[e.Operator]
-		if !known {
-			errs = append(errs, field.Invalid(path.Child("operator"), e.Operator, "not a valid selector operator"))
-			continue
-		}
-		add(path, e.Key, op, slices.Clone(e.Values))
-	}
-	return selector, errs
 }
 
 // requirementErrors returns what is wrong with a requirement of a selector. The errors have their paths already.
