@@ -88,23 +88,18 @@ type PodExcess struct {
 	Audit     bool // if all policies were enforced
 }
 
-// quarantine returns the quarantine of the pod at an end of a flow, for a direction, tier and audit or not, or nil.
-func (c *Cluster) quarantine(tier v1alpha2.Tier, k auditKind, e ends) *PodQuarantine {
-	pod, _, _ := e.of(k.Direction)
+// quarantine returns the quarantine of the pod at an end of a flow that has the direction, tier and audit of like, or
+// nil.
+func (c *Cluster) quarantine(like PodQuarantine, e ends) *PodQuarantine {
+	pod, _, _ := e.of(like.Direction)
 	i := slices.IndexFunc(c.Quarantines, func(q PodQuarantine) bool {
-		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == k.Direction && q.Tier == tier &&
-			q.Audit == k.audit && (!q.Address.IsValid() || q.Address == e.own(k.Direction))
+		return pod != nil && q.Pod == pod.NamespacedName && q.Direction == like.Direction && q.Tier == like.Tier &&
+			q.Audit == like.Audit && (!q.Address.IsValid() || q.Address == e.own(q.Direction))
 	})
 	if i < 0 {
 		return nil
 	}
 	return &c.Quarantines[i]
-}
-
-// auditKind selects what is enforced, or what is only audited.
-type auditKind struct {
-	Direction
-	audit bool
 }
 
 // selfless says whether a pod at both ends of a flow cannot reach itself, because its address is set aside in each
@@ -113,7 +108,7 @@ func (c *Cluster) selfless(e ends) bool {
 	all := Directions()
 	return !slices.ContainsFunc(all[:], func(d Direction) bool {
 		for _, audit := range []bool{false, true} {
-			if q := c.quarantine("", auditKind{d, audit}, e); q != nil && q.Address.IsValid() {
+			if q := c.quarantine(PodQuarantine{Direction: d, Audit: audit}, e); q != nil && q.Address.IsValid() {
 				return false
 			}
 		}
@@ -131,7 +126,9 @@ func (c *Cluster) asks(d Direction, e ends) bool {
 // audits says whether any audited policy applies that is not set aside.
 func (c *Cluster) audits(d Direction, e ends) bool {
 	pod, _, _ := e.of(d)
-	all, aside := c.AllEnforced(), func(t v1alpha2.Tier) bool { return c.quarantine(t, auditKind{d, true}, e) != nil }
+	all, aside := c.AllEnforced(), func(t v1alpha2.Tier) bool {
+		return c.quarantine(PodQuarantine{Direction: d, Tier: t, Audit: true}, e) != nil
+	}
 	tiers, policies := len(c.auditedTiers(d, pod)) > 0, len(c.selecting(d, pod)) > 0
 	if tiers && aside(v1alpha2.AdminTier) {
 		return false
@@ -147,7 +144,7 @@ func (c *Cluster) hasRules(tier v1alpha2.Tier, d Direction, pod *Pod) bool {
 
 // tierQuarantine returns why a tier's rules for the pod at an end of a flow are set aside, or "".
 func (c *Cluster) tierQuarantine(tier v1alpha2.Tier, d Direction, e ends) string {
-	if q := c.quarantine(tier, auditKind{d, c.all}, e); q != nil {
+	if q := c.quarantine(PodQuarantine{Direction: d, Tier: tier, Audit: c.all}, e); q != nil {
 		return "tier " + string(tier) + ": " + q.Reason
 	}
 	return ""

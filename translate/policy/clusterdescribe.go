@@ -93,13 +93,8 @@ func (d Decision) passed() string {
 
 // protocolsText names the first few protocols for an operator.
 func protocolsText(all []v1alpha2.ClusterNetworkPolicyProtocol) string {
-	const most = 4
 	var names []string
-	for i, p := range all {
-		if i == most {
-			names = append(names, fmt.Sprintf("%d more", len(all)-most))
-			break
-		}
+	for _, p := range all {
 		proto, port := ClusterPort(p)
 		switch {
 		case port == nil:
@@ -110,7 +105,7 @@ func protocolsText(all []v1alpha2.ClusterNetworkPolicyProtocol) string {
 			names = append(names, fmt.Sprintf("%s %d", protocolName(proto), port.Number))
 		}
 	}
-	return strings.Join(names, ", ")
+	return few(names, maxPorts)
 }
 
 // clusterFaults returns what is invalid in the ClusterNetworkPolicies: outside rules, and the first fault of each rule.
@@ -127,14 +122,12 @@ func (c *Cluster) clusterFaults() []error {
 		}
 		for _, d := range Directions() {
 			for _, r := range p.Rules(d) {
-				switch {
-				case r.Fault == "":
-				case r.Action == v1alpha2.ClusterNetworkPolicyRuleActionAccept:
-					errs = append(errs, fmt.Errorf("ClusterNetworkPolicy %s: %s; the rule accepts nothing", p.Name,
-						r.Fault))
-				default:
-					errs = append(errs, fmt.Errorf("ClusterNetworkPolicy %s: %s; the rule denies everything", p.Name,
-						r.Fault))
+				effect := "denies everything"
+				if !r.counts() {
+					effect = "accepts nothing"
+				}
+				if r.Fault != "" {
+					errs = append(errs, fmt.Errorf("ClusterNetworkPolicy %s: %s; the rule %s", p.Name, r.Fault, effect))
 				}
 			}
 		}

@@ -127,6 +127,21 @@ func (p ClusterPolicy) Selects(namespace, pod map[string]string) bool {
 			selectsAtLeast(&s.Pods.PodSelector, pod)
 }
 
+// tierPolicies returns the ClusterNetworkPolicies whose subject includes a pod, which may be nil.
+func (c *Cluster) tierPolicies(pod *Pod) []ClusterPolicy {
+	if pod == nil || pod.HostNetwork { // "host-networked pods are not included in subject selection"
+		return nil
+	}
+	labels, known := c.Namespaces[pod.Namespace]
+	var all []ClusterPolicy
+	for _, p := range c.ClusterPolicies {
+		if known && p.Selects(labels, pod.Labels) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // Subjects returns the subjects of a policy that have addresses of their own, as sorted namespace/name by node.
 func (c *Cluster) Subjects(p ClusterPolicy) map[string][]string {
 	byNode := make(map[string][]string)
@@ -147,16 +162,9 @@ func (c *Cluster) Subjects(p ClusterPolicy) map[string][]string {
 // lower priority values have higher precedence", of equal ones the first by name, and "a rule that appears at the top
 // of the ingress rules would take the highest precedence".
 func (c *Cluster) TierRules(tier v1alpha2.Tier, d Direction, pod *Pod) []ClusterRule {
-	if pod == nil || pod.HostNetwork { // "host-networked pods are not included in subject selection"
-		return nil
-	}
-	labels, known := c.Namespaces[pod.Namespace]
-	var policies []ClusterPolicy
-	for _, p := range c.ClusterPolicies {
-		if p.Tier() == tier && known && !c.AuditedInTier(p) && p.Selects(labels, pod.Labels) {
-			policies = append(policies, p)
-		}
-	}
+	policies := slices.DeleteFunc(c.tierPolicies(pod), func(p ClusterPolicy) bool {
+		return p.Tier() != tier || c.AuditedInTier(p)
+	})
 	slices.SortFunc(policies, func(a, b ClusterPolicy) int {
 		return cmp.Or(cmp.Compare(a.Spec.Priority, b.Spec.Priority), cmp.Compare(a.Name, b.Name))
 	})
@@ -209,8 +217,7 @@ func (c *Cluster) clusterFit(r ClusterRule, e ends) (peers, protocols bool) {
 	// "If unspecified, protocol-specific attributes will not be used to match traffic."
 	protocols = len(r.Protocols) == 0 ||
 		slices.ContainsFunc(r.Protocols, func(p v1alpha2.ClusterNetworkPolicyProtocol) bool {
-			return protocolHas(p,
-				e)
+			return protocolHas(p, e)
 		})
 	return peers, protocols
 }
@@ -327,10 +334,8 @@ func clusterPeerFault(p v1alpha2.ClusterNetworkPolicyEgressPeer) string {
 	if len(p.DomainNames) > 0 {
 		return ".domainNames: not supported"
 	}
-	if p.Nodes != nil {
-		if fault := selectorFault(p.Nodes); fault != "" {
-			return ".nodes: " + fault
-		}
+	if fault := selectorFault(".nodes", p.Nodes); fault != "" {
+		return fault
 	}
 	for i, text := range p.Networks {
 		if n, err := netip.ParsePrefix(string(text)); err != nil || n.Addr().Is4In6() {
@@ -342,21 +347,12 @@ func clusterPeerFault(p v1alpha2.ClusterNetworkPolicyEgressPeer) string {
 
 // podsFault returns what is invalid in the selectors of a subject or a peer, either of which may be nil.
 func podsFault(namespaces *metav1.LabelSelector, pods *v1alpha2.NamespacedPod) string {
-	if namespaces != nil {
-		if fault := selectorFault(namespaces); fault != "" {
-			return ".namespaces: " + fault
-		}
-	}
 	if pods == nil {
-		return ""
+		return selectorFault(".namespaces", namespaces)
 	}
-	if fault := selectorFault(&pods.NamespaceSelector); fault != "" {
-		return ".pods.namespaceSelector: " + fault
-	}
-	if fault := selectorFault(&pods.PodSelector); fault != "" {
-		return ".pods.podSelector: " + fault
-	}
-	return ""
+	return cmp.Or(selectorFault(".namespaces", namespaces),
+		selectorFault(".pods.namespaceSelector", &pods.NamespaceSelector),
+		selectorFault(".pods.podSelector", &pods.PodSelector))
 }
 
 // clusterProtocolFault returns what is invalid in a protocol of a rule with those peers.

@@ -127,15 +127,21 @@ func end(p *Pod, a netip.Addr) string {
 	return fmt.Sprintf("%s (%s)", p.NamespacedName, a)
 }
 
+// few joins the first names, and says how many more there are.
+func few(names []string, most int) string {
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most:most], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// maxPorts is how many ports of a rule are named for an operator.
+const maxPorts = 4
+
 // portsText names the first few ports for an operator.
 func portsText(ports []networkingv1.NetworkPolicyPort) string {
-	const most = 4
 	var names []string
-	for i, p := range ports {
-		if i == most {
-			names = append(names, fmt.Sprintf("%d more", len(ports)-most))
-			break
-		}
+	for _, p := range ports {
 		proto := "TCP"
 		if p.Protocol != nil {
 			proto = string(*p.Protocol)
@@ -149,7 +155,7 @@ func portsText(ports []networkingv1.NetworkPolicyPort) string {
 			names = append(names, proto+" "+p.Port.String())
 		}
 	}
-	return strings.Join(names, ", ")
+	return few(names, maxPorts)
 }
 
 // serviceOf names what a flow connects to, as portsText does.

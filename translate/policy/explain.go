@@ -177,7 +177,7 @@ func (c *Cluster) decide(d Direction, e ends) Decision {
 	if answer.Unknown || len(answer.AuditedTiers) == 0 && len(c.isolating(d, pod)) == len(c.selecting(d, pod)) {
 		return answer
 	}
-	if q := c.quarantine("", auditKind{d, true}, e); q != nil && q.Address.IsValid() {
+	if q := c.quarantine(PodQuarantine{Direction: d, Audit: true}, e); q != nil && q.Address.IsValid() {
 		answer.Unaudited = q.Reason
 		return answer
 	}
@@ -201,7 +201,7 @@ func (c *Cluster) decideBy(d Direction, e ends) Decision {
 		answer.Policies = append(answer.Policies, nameOf(np))
 	}
 	answer.Isolated = len(isolating) > 0
-	q := c.quarantine("", auditKind{d, false}, e)
+	q := c.quarantine(PodQuarantine{Direction: d}, e)
 	if q != nil && c.all && !q.Address.IsValid() { // what audits has an isolation of its own
 		q = nil
 	}
@@ -229,7 +229,7 @@ func (c *Cluster) decideBy(d Direction, e ends) Decision {
 		answer.Allowed = answer.Admin.accepts()
 		return answer
 	}
-	unaudited := c.quarantine("", auditKind{d, true}, e)
+	unaudited := c.quarantine(PodQuarantine{Direction: d, Audit: true}, e)
 	switch {
 	case !answer.Isolated && c.tierQuarantine(v1alpha2.BaselineTier, d, e) != "":
 		answer.baselineAside = true
@@ -319,7 +319,6 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 
 // hostPods names the first few pods with hostNetwork that have an address, or returns "".
 func (c *Cluster) hostPods(a netip.Addr) string {
-	const most = 3
 	var names []string
 	for i := range c.Pods {
 		if p := &c.Pods[i]; p.HostNetwork && p.claims(a) {
@@ -327,10 +326,7 @@ func (c *Cluster) hostPods(a netip.Addr) string {
 		}
 	}
 	slices.Sort(names)
-	if more := len(names) - most; more > 0 {
-		names = append(names[:most], fmt.Sprintf("%d more", more))
-	}
-	return strings.Join(names, ", ")
+	return few(names, 3)
 }
 
 // isDiscovery says whether the flow is IPv6 neighbour discovery.

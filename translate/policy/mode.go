@@ -45,18 +45,11 @@ func (c *Cluster) AllEnforced() *Cluster {
 // auditedTiers returns the audited ClusterNetworkPolicies that apply to a pod in a direction, sorted; those of tier
 // Baseline only if no NetworkPolicy would isolate it. A rule that accepts nothing does not count.
 func (c *Cluster) auditedTiers(d Direction, pod *Pod) []string {
-	if pod == nil || pod.HostNetwork {
-		return nil
-	}
-	labels, known := c.Namespaces[pod.Namespace]
 	free := len(c.selecting(d, pod)) == 0
 	var names []string
-	for _, p := range c.ClusterPolicies {
-		if !c.AuditedInTier(p) || !known || !free && p.Tier() == v1alpha2.BaselineTier ||
-			!p.Selects(labels, pod.Labels) {
-			continue
-		}
-		if slices.ContainsFunc(p.Rules(d), ClusterRule.counts) {
+	for _, p := range c.tierPolicies(pod) {
+		if c.AuditedInTier(p) && (free || p.Tier() != v1alpha2.BaselineTier) &&
+			slices.ContainsFunc(p.Rules(d), ClusterRule.counts) {
 			names = append(names, p.Name)
 		}
 	}

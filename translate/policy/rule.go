@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -177,7 +178,7 @@ func (c *Cluster) Faults() []error {
 		if value, own := np.Annotations[ModeAnnotation]; own {
 			add(np, modePath, modeFault(value))
 		}
-		add(np, "spec.podSelector: ", selectorFault(&np.Spec.PodSelector))
+		add(np, "", selectorFault("spec.podSelector", &np.Spec.PodSelector))
 		for i, t := range np.Spec.PolicyTypes {
 			if t != networkingv1.PolicyTypeIngress && t != networkingv1.PolicyTypeEgress {
 				add(np, fmt.Sprintf("spec.policyTypes[%d]: ", i), fmt.Sprintf("%q is not Ingress or Egress", t))
@@ -249,12 +250,9 @@ func peerFault(p networkingv1.NetworkPolicyPeer) string {
 		return ".ipBlock: it is beside a selector"
 	case p.IPBlock != nil:
 		return blockFault(p.IPBlock)
-	case p.PodSelector != nil && selectorFault(p.PodSelector) != "":
-		return ".podSelector: " + selectorFault(p.PodSelector)
-	case p.NamespaceSelector != nil && selectorFault(p.NamespaceSelector) != "":
-		return ".namespaceSelector: " + selectorFault(p.NamespaceSelector)
 	}
-	return ""
+	return cmp.Or(selectorFault(".podSelector", p.PodSelector),
+		selectorFault(".namespaceSelector", p.NamespaceSelector))
 }
 
 // blockFault returns what is invalid in an ipBlock. "Except values will be rejected if they are outside the cidr

@@ -102,14 +102,17 @@ func AtLeast(s *metav1.LabelSelector) *metav1.LabelSelector {
 	return part
 }
 
-// selectorFault returns what is invalid in a selector, or "".
-func selectorFault(s *metav1.LabelSelector) string {
+// selectorFault returns what is invalid in the selector at path, which may be nil, or "".
+func selectorFault(path string, s *metav1.LabelSelector) string {
+	if s == nil {
+		return ""
+	}
 	all := requirementsOf(s)
 	// deterministic if there are several faults
 	slices.SortStableFunc(all, func(a, b requirement) int { return strings.Compare(a.key, b.key) })
 	for _, r := range all {
 		if fault := r.fault(); fault != "" {
-			return fault
+			return path + ": " + fault
 		}
 	}
 	return ""
