@@ -69,30 +69,28 @@ func (w eventsOf) Close() { w.Stop() }
 
 // pods is the server's only resource.
 func (s *server) pods() resource {
-	return resource{
-		name: "pods",
-		list: func(_ context.Context, o metav1.ListOptions, each func(runtime.Object) error) (metav1.ListMeta, error) {
-			page := s.pages[o.Continue]
-			if page == nil {
-				return metav1.ListMeta{}, apierrors.NewInternalError(errors.New("no etcd"))
-			}
-			return page.ListMeta, meta.EachListItem(page, each)
-		},
-		watch: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Decoder, error) {
-			if s.pages != nil && o.SendInitialEvents != nil {
-				return nil, apierrors.NewInvalid(schema.GroupKind{}, "", nil) // as servers do that cannot stream lists
-			}
-			s.watches <- o
-			select {
-			case w := <-s.streams:
-				return eventsOf{w}, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		},
-		set:    setter(setPod),
-		remove: watch.Objects.DeletePod,
-		names:  watch.Objects.Pods,
+	return resource{s, "pods", setter(setPod), watch.Objects.DeletePod, watch.Objects.Pods}
+}
+
+func (s *server) list(_ context.Context, o metav1.ListOptions, each func(runtime.Object) error) (metav1.ListMeta,
+	error) {
+	page := s.pages[o.Continue]
+	if page == nil {
+		return metav1.ListMeta{}, apierrors.NewInternalError(errors.New("no etcd"))
+	}
+	return page.ListMeta, meta.EachListItem(page, each)
+}
+
+func (s *server) watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Decoder, error) {
+	if s.pages != nil && o.SendInitialEvents != nil {
+		return nil, apierrors.NewInvalid(schema.GroupKind{}, "", nil) // as servers do that cannot stream lists
+	}
+	s.watches <- o
+	select {
+	case w := <-s.streams:
+		return eventsOf{w}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

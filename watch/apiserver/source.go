@@ -85,12 +85,17 @@ func (s *Source) Run(ctx context.Context, sink watch.Sink) error {
 
 // resource is one kind of object: how to get it, and how to pass it to a sink.
 type resource struct {
-	name   string // as kubectl calls it
-	list   func(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
-	watch  func(context.Context, metav1.ListOptions) (apiwatch.Decoder, error)
+	reader
+	name   string                                    // as kubectl calls it
 	set    func(watch.Objects, runtime.Object) error // must not keep the object; an error names what was left out
 	remove func(watch.Objects, types.NamespacedName)
 	names  func(watch.Objects) iter.Seq[types.NamespacedName] // of all that the sink has
+}
+
+// reader is an [endpoint].
+type reader interface {
+	list(context.Context, metav1.ListOptions, func(runtime.Object) error) (metav1.ListMeta, error)
+	watch(context.Context, metav1.ListOptions) (apiwatch.Decoder, error)
 }
 
 // unfinished selects the pods that are not over. One that is over no longer has an address; the server reports it as
@@ -124,18 +129,10 @@ func (s *Source) resources() []resource {
 		objects.DeletePod(name)
 	}
 	return []resource{
-		{
-			name: pods.resource, list: pods.list, watch: pods.watch,
-			set: setter(tellPod), remove: removePod, names: watch.Objects.Pods,
-		},
-		{
-			name: namespaces.resource, list: namespaces.list, watch: namespaces.watch, set: setter(setNamespace),
-			remove: unnamespaced(watch.Objects.DeleteNamespace), names: watch.Objects.Namespaces,
-		},
-		{
-			name: policies.resource, list: policies.list, watch: policies.watch,
-			set: setter(setPolicy), remove: watch.Objects.DeletePolicy, names: watch.Objects.Policies,
-		},
+		{pods, pods.resource, setter(tellPod), removePod, watch.Objects.Pods},
+		{namespaces, namespaces.resource, setter(setNamespace), unnamespaced(watch.Objects.DeleteNamespace),
+			watch.Objects.Namespaces},
+		{policies, policies.resource, setter(setPolicy), watch.Objects.DeletePolicy, watch.Objects.Policies},
 	}
 }
 

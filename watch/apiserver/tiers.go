@@ -168,10 +168,8 @@ func (s *Source) clusterPolicies(needNodes func()) resource {
 		objects.SetClusterPolicy(p)
 		return nil
 	}
-	return resource{
-		name: clusterPolicies, list: e.list, watch: e.watch, set: setter(set), names: watch.Objects.ClusterPolicies,
-		remove: unnamespaced(watch.Objects.DeleteClusterPolicy),
-	}
+	return resource{e, e.resource, setter(set), unnamespaced(watch.Objects.DeleteClusterPolicy),
+		watch.Objects.ClusterPolicies}
 }
 
 // nodes is the resource, for nodes peers.
@@ -186,8 +184,5 @@ func (s *Source) nodes() resource {
 		objects.SetNodePeer(peer)
 		return err
 	}
-	return resource{
-		name: e.resource, list: e.list, watch: e.watch, set: setter(set), names: watch.Objects.NodePeers,
-		remove: unnamespaced(watch.Objects.DeleteNodePeer),
-	}
+	return resource{e, e.resource, setter(set), unnamespaced(watch.Objects.DeleteNodePeer), watch.Objects.NodePeers}
 }

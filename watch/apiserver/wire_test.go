@@ -411,7 +411,7 @@ func TestStreamStops(t *testing.T) {
 		empty: func() message {
 			return new(corev1.Pod)
 		}}
-	f := newFeed(resource{watch: e.watch}, sink.NewRecorder(), slog.New(slog.DiscardHandler))
+	f := newFeed(resource{reader: e}, sink.NewRecorder(), slog.New(slog.DiscardHandler))
 	w, err := f.readStream(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
