@@ -168,7 +168,8 @@ func (e endpoint) watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Dec
 		return nil, err
 	}
 	json, _ := runtime.SerializerInfoForMediaType(e.codecs.SupportedMediaTypes(), runtime.ContentTypeJSON)
-	return &eventReader{items: e.decoder(), json: json.StreamSerializer, body: body, r: bufio.NewReader(body)}, nil
+	r := bufio.NewReaderSize(body, 16<<10) // a pod's event at once: HTTP/2 answers each 4 kB that is read with a write
+	return &eventReader{items: e.decoder(), json: json.StreamSerializer, body: body, r: r}, nil
 }
 
 // pause waits, and says whether ctx is still alive.
