@@ -10,7 +10,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 )
 
-// web is a table in which the pod 10.0.0.5 lets in 10.0.0.7 only.
+// web is a table in which the pod 10.0.0.5 accepts connections only from 10.0.0.7.
 func web() *nft.Table {
 	t := nft.NewTable("netpold", "")
 	peers := t.Set("peers-4", nft.SetType{Family: nft.IPv4}, "pods app=client")
@@ -57,7 +57,7 @@ func ExampleTable() {
 	// }
 }
 
-// After the first transaction, which replaces the table, each holds only what has changed since.
+// After the first transaction, which replaces the table, each has only what has changed since.
 func ExampleTable_Take() {
 	t := web()
 	fmt.Println("replaces the table:", t.Take().Replaces())
@@ -111,7 +111,7 @@ func ExampleTable_trace() {
 	//   ingress-web: counter drop
 }
 
-// Ports have the shortest text there is for them.
+// Ports are written in the shortest form.
 func ExamplePorts() {
 	fmt.Println(nft.Ports{{Proto: nft.TCP, First: 80, Last: 80}})
 	fmt.Println(nft.Ports{{Proto: nft.TCP, First: 80, Last: 80}, {Proto: nft.TCP, First: 8000, Last: 9000}})

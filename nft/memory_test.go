@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// memory stands in for the kernel: it applies transactions as strictly as the kernel does, and more strictly where the
-// kernel would let something pass that a table should not need, as adding what is there already.
+// memory is a stand-in for the kernel. It applies transactions as strictly as the kernel, or more so: it refuses what a
+// table should not need, such as adding what exists already.
 type memory struct {
 	table  bool // there is one
 	sets   map[string]*memorySet
@@ -26,7 +26,7 @@ type memorySet struct {
 	elements map[nft.Key]nft.Value
 }
 
-// What the kernel refuses with.
+// The kernel's errors.
 var (
 	errExist = errors.New("EEXIST")
 	errNone  = errors.New("ENOENT")
@@ -132,7 +132,7 @@ func overlap(a, b nft.Key) bool {
 	return bytes.Compare(a.Addr[:], b.To[:]) <= 0 && bytes.Compare(b.Addr[:], a.To[:]) <= 0
 }
 
-// target says whether a verdict's chain can be gone to.
+// target says whether a verdict's chain exists.
 func (m *memory) target(v nft.Verdict) error {
 	switch c := m.chains[v.Chain]; {
 	case v.Chain == "":
@@ -176,7 +176,7 @@ func (m *memory) doChain(op nft.Op) error {
 	return nil
 }
 
-// statement says whether what a statement refers to is there.
+// statement says whether what a statement refers to exists.
 func (m *memory) statement(s nft.Statement) error {
 	switch s := s.(type) {
 	case nft.Verdict:
@@ -210,7 +210,7 @@ func (m *memory) chainInUse(name string) bool {
 	})
 }
 
-// anyStatement says whether a statement of any rule is such.
+// anyStatement says whether any rule has such a statement.
 func (m *memory) anyStatement(such func(nft.Statement) bool) bool {
 	for _, c := range m.chains {
 		for _, r := range c.Rules {
@@ -222,7 +222,7 @@ func (m *memory) anyStatement(such func(nft.Statement) bool) bool {
 	return false
 }
 
-// fresh returns a new table that wants what the memory holds.
+// fresh returns a new table that wants what the memory has.
 func (m *memory) fresh() *nft.Table {
 	t := nft.NewTable("t", "")
 	for name, s := range m.sets {

@@ -35,7 +35,7 @@ func retiring(t *testing.T) *nft.Table {
 	return table
 }
 
-// TestRetireCounts: the elements of a set that counts are deleted at once, so that their last counts are told.
+// TestRetireCounts: the elements of a counting set are deleted at once, so that their last counts are reported.
 func TestRetireCounts(t *testing.T) {
 	table := retiring(t)
 	counts := table.Set("counts", nft.SetType{Family: nft.IPv4, Counter: true}, "")
@@ -54,7 +54,7 @@ func TestRetireCounts(t *testing.T) {
 	}
 }
 
-// deleteOne deletes the isolation that is called one, and sends its pod to the other.
+// deleteOne deletes the isolation named one, and sends its pod to the other.
 func deleteOne(table *nft.Table) {
 	table.FindSet("pods").Want(key("10.0.0.1"), nft.Value{Verdict: nft.GotoChain("two")})
 	for _, name := range []string{"one-peers", "one-ranges"} {
@@ -64,7 +64,7 @@ func deleteOne(table *nft.Table) {
 	table.DeleteChain("one-ports")
 }
 
-// TestRetire: of each edit, what is done at once, and what when it is reaped.
+// TestRetire: what each edit does at once, and what when it is reaped.
 func TestRetire(t *testing.T) {
 	const away = "delete element inet t pods { 10.0.0.1 }\n"
 	const gone = "delete element inet t one-peers { 192.0.2.1 }\n"
@@ -131,8 +131,8 @@ func TestRetire(t *testing.T) {
 	}
 }
 
-// TestBridge: a key that jumps elsewhere, while the rules change by which it is looked up, leads to both chains until
-// the packets are gone that follow the old rules; with the same rules, it changes at once.
+// TestBridge: if the target of a key changes together with the rules that look it up, the key leads to both chains
+// until packets that follow the old rules are gone; with the same rules, it changes at once.
 func TestBridge(t *testing.T) {
 	table := retiring(t)
 	k := key("192.0.2.3")
@@ -208,7 +208,7 @@ func TestManyBridges(t *testing.T) {
 
 func sameKey(a, b nft.Element) bool { return a.Key == b.Key }
 
-// TestReapInTurn: what was retired later stays longer.
+// TestReapInTurn: what is retired later stays longer.
 func TestReapInTurn(t *testing.T) {
 	table := retiring(t)
 	deleteOne(table)
@@ -227,8 +227,8 @@ func TestReapInTurn(t *testing.T) {
 	}
 }
 
-// TestRevive: an isolation that is wanted again is brought up to date before anything leads there, and what is as it
-// was is left alone.
+// TestRevive: an isolation that is wanted again is brought up to date before anything leads to it, and what has not
+// changed is left alone.
 func TestRevive(t *testing.T) {
 	table := retiring(t)
 	one := table.Chain("one")
@@ -257,7 +257,7 @@ func TestRevive(t *testing.T) {
 	}
 }
 
-// TestLeadToChanged: what leads to a chain whose rules change comes after them, and what leads away from it before.
+// TestLeadToChanged: references to a chain whose rules change come after the rules, references removed from it before.
 func TestLeadToChanged(t *testing.T) {
 	table := retiring(t)
 	table.SetChain(&nft.Chain{Name: "one", Rules: []nft.Rule{nft.R(accept())}})
@@ -282,7 +282,7 @@ func TestLeadToChanged(t *testing.T) {
 	}
 }
 
-// TestForgetRetired: a table that is replaced has nothing retired.
+// TestForgetRetired: after a replacement nothing is retired.
 func TestForgetRetired(t *testing.T) {
 	table := retiring(t)
 	deleteOne(table)

@@ -40,7 +40,7 @@ func TestRangeText(t *testing.T) {
 	}
 }
 
-// FuzzRangeText holds that the text of an interval names just that interval.
+// FuzzRangeText: the text of an interval names exactly that interval.
 func FuzzRangeText(f *testing.F) {
 	f.Add([]byte{10, 0, 0, 0}, []byte{10, 0, 0, 255})
 	f.Add(make([]byte, 16), make([]byte, 16))
@@ -107,7 +107,7 @@ func TestCleanComment(t *testing.T) {
 	}
 }
 
-// FuzzCleanComment holds that a clean comment is fit for nft(8), and that cleaning it again leaves it alone.
+// FuzzCleanComment: nft(8) accepts a cleaned comment, and cleaning it again does not change it.
 func FuzzCleanComment(f *testing.F) {
 	f.Add("a \"quote\" and\nmore")
 	f.Fuzz(func(t *testing.T, s string) {
@@ -124,7 +124,7 @@ func FuzzCleanComment(f *testing.F) {
 	})
 }
 
-// TestCleaned holds that what others give is clean in the table, and so the same as what the kernel holds.
+// TestCleaned: text from others is cleaned in the table, so it is the same as in the kernel.
 func TestCleaned(t *testing.T) {
 	const dirty, clean = `a "b"`, "a _b_"
 	table := NewTable("t", dirty)
@@ -147,7 +147,7 @@ func TestCleaned(t *testing.T) {
 	}
 }
 
-// TestKeyOrder holds that elements are sorted by every part of their keys.
+// TestKeyOrder: elements are sorted by every part of their keys.
 func TestKeyOrder(t *testing.T) {
 	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.1.0")
 	keys := []Key{
@@ -164,7 +164,7 @@ func TestKeyOrder(t *testing.T) {
 	}
 }
 
-// TestStaleSet holds that a set which was deleted has no effect on the one that took its name.
+// TestStaleSet: a deleted set has no effect on a new one of the same name.
 func TestStaleSet(t *testing.T) {
 	table := NewTable("t", "")
 	k := AddrKey(netip.MustParseAddr("10.0.0.1"))
@@ -183,7 +183,7 @@ func TestStaleSet(t *testing.T) {
 	}
 }
 
-// TestSetRead holds what the readers of a table return.
+// TestSetRead: what the methods that read a table return.
 func TestSetRead(t *testing.T) {
 	table := NewTable("t", "")
 	if table.FindSet("s") != nil || table.Chain("c") != nil {
@@ -216,7 +216,7 @@ func TestSetRead(t *testing.T) {
 	}
 }
 
-// TestSetAllocates holds that in the steady state editing an element does not allocate.
+// TestSetAllocates: in the steady state, editing an element does not allocate.
 func TestSetAllocates(t *testing.T) {
 	table := NewTable("t", "")
 	s := table.Set("s", SetType{Family: IPv4, Map: true}, "")
@@ -241,7 +241,7 @@ func TestSetAllocates(t *testing.T) {
 	}
 }
 
-// TestElementChanges gives an address a comment and takes it away: it is one element all the time.
+// TestElementChanges adds a comment to an address and removes it: it stays one element.
 func TestElementChanges(t *testing.T) {
 	table := NewTable("t", "")
 	s := table.Set("s", SetType{Family: IPv4}, "")
@@ -276,8 +276,8 @@ func TestElementChanges(t *testing.T) {
 	}
 }
 
-// TestOutgrown: a set whose elements outgrow its size gets more room, in a table made anew; one that they fit in, also
-// those that are deleted later, is left alone.
+// TestOutgrown: a set whose elements outgrow its size gets more room, in a new table; if they fit, including those that
+// are deleted later, it is left alone.
 func TestOutgrown(t *testing.T) {
 	table := NewTable("t", "")
 	s := table.Set("pods", SetType{Family: IPv4, Map: true, Size: 4}, "")

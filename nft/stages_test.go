@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/nft/stages"
 )
 
-// TestStages has a pod go from one chain to a new one: the new one is committed before anything leads to it.
+// TestStages moves a pod from one chain to a new one: the new one is committed before anything leads to it.
 func TestStages(t *testing.T) {
 	table := nft.NewTable("t", "")
 	one, two := &nft.Chain{Name: "one"}, &nft.Chain{Name: "two"}
@@ -54,7 +54,7 @@ func TestStages(t *testing.T) {
 	}
 }
 
-// TestStagesOfIntervals: the ports of a rule, in a set of their own, are committed in portions before the rule is.
+// TestStagesOfIntervals: the ports of a rule, in their own set, are committed in portions before the rule.
 func TestStagesOfIntervals(t *testing.T) {
 	table := nft.NewTable("t", "")
 	table.Take()
@@ -77,8 +77,8 @@ func TestStagesOfIntervals(t *testing.T) {
 	}
 }
 
-// TestStagesOfSetsInUse: many elements that are added to a set in use come in portions before the rest, and those that
-// are deleted after it. Those of a map, or of a set that changes in both ways, come with the rest.
+// TestStagesOfSetsInUse: many elements added to a set in use come in portions before the rest, and deleted ones after
+// it. Elements of a map, or of a set with additions and deletions, come with the rest.
 func TestStagesOfSetsInUse(t *testing.T) {
 	const elements = 50_000
 	fill := func(n int, edit func(nft.Key)) {
@@ -115,7 +115,7 @@ func TestStagesOfSetsInUse(t *testing.T) {
 	}
 }
 
-// TestDetached has portions of bounded size, everything once and in order, and the base chains in the last one.
+// TestDetached: portions are bounded, have everything once and in order, and the base chains are in the last one.
 func TestDetached(t *testing.T) {
 	table := nft.NewTable("t", "")
 	const elements = 50_000

@@ -18,7 +18,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// everything is a table that has each thing there is at least once.
+// everything is a table that has every kind of thing at least once.
 func everything() *nft.Table {
 	t := nft.NewTable("everything", `all of the model; a "quote" is cleaned`)
 	fillSets(t)
@@ -85,7 +85,7 @@ func everything() *nft.Table {
 	return t
 }
 
-// fillSets gives the table a set of each kind.
+// fillSets adds a set of each kind to the table.
 func fillSets(t *nft.Table) {
 	empty := nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange}
 	t.Set("empty", empty, "nothing in it")
@@ -191,7 +191,7 @@ func reaped(t *nft.Table) *nft.Transaction {
 	return t.Take()
 }
 
-// change edits everything, a bit of each.
+// change edits a bit of everything.
 func change(t *nft.Table) {
 	t.FindSet("addresses-4").Unwant(key("10.0.0.1"))
 	t.FindSet("addresses-6").Want(key("fd00::7"), nft.Value{Comment: "new"})
@@ -212,7 +212,7 @@ func change(t *nft.Table) {
 	t.SetChain(&c)
 }
 
-// TestNftText holds that nft(8) loads what we write, and lists what it loaded as we write it.
+// TestNftText: nft(8) loads our text, and lists it as we write it.
 func TestNftText(t *testing.T) {
 	for _, table := range []*nft.Table{everything(), nft.NewTable("everything", "")} {
 		netns.Enter(t)
@@ -221,7 +221,7 @@ func TestNftText(t *testing.T) {
 	}
 }
 
-// TestNftTransaction holds that the text of a transaction does, loaded by nft(8), what the transaction should.
+// TestNftTransaction: the text of a transaction, loaded by nft(8), does what the transaction should.
 func TestNftTransaction(t *testing.T) {
 	netns.Enter(t)
 	table := everything()
@@ -238,7 +238,7 @@ func TestNftTransaction(t *testing.T) {
 	same(t, list(t), canonical(table.String()))
 }
 
-// TestNftDepth holds that the kernel takes chains that are as deep as the interpreter follows them, and not deeper.
+// TestNftDepth: the kernel accepts chains as deep as the interpreter follows them, and not deeper.
 func TestNftDepth(t *testing.T) {
 	for _, down := range []func(string) nft.Verdict{nft.JumpTo, nft.GotoChain} {
 		netns.Enter(t)
@@ -302,8 +302,8 @@ func sorted(table string) string {
 	return strings.Join(blocks, "\n\n")
 }
 
-// Ranges of ports of several protocols are a rule for each protocol, wherever in the rule they are; what else there is,
-// is one rule.
+// Port ranges of several protocols become a rule for each protocol, wherever in the rule they are; everything else is
+// one rule.
 func TestRules(t *testing.T) {
 	tcp, udp := nft.PortRange{Proto: nft.TCP, First: 80, Last: 90}, nft.PortRange{Proto: nft.UDP, First: 53, Last: 53}
 	more, sctp := nft.PortRange{Proto: nft.TCP, First: 443, Last: 443},

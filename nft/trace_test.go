@@ -34,7 +34,7 @@ func parseFlow(t testing.TB, s string) trace.Packet {
 	return f
 }
 
-// path is the chains of the rules that a flow matched, with the elements that they found.
+// path is the chains of the rules that a flow matched, with the elements found.
 func path(steps []trace.Step) string {
 	var names []string
 	for _, s := range steps {
@@ -162,7 +162,7 @@ func TestTrace(t *testing.T) {
 		{"10.0.0.2 -> 10.0.0.9 tcp/8000", "accept", "forward-egress[10.0.0.2 : goto out] out"},
 		{"10.0.0.2 -> 10.0.0.9 tcp/9000", "accept", "forward-egress[10.0.0.2 : goto out] out"},
 		{"10.0.0.2 -> 10.0.0.9 tcp/9001", "drop", "forward-egress[10.0.0.2 : goto out] out"},
-		// What it accepts, the second one still sees; what it drops, not.
+		// The second one still sees what the first accepts, but not what it drops.
 		{"10.0.0.2 -> 10.0.0.5 tcp/8080", "accept",
 			`forward-egress[10.0.0.2 : goto out] out forward-ingress[10.0.0.5 comment "pod" : goto in] in[10.0.0.2 ` +
 				`. tcp . 8080]`},
@@ -278,7 +278,7 @@ func rulesOf(chains map[string][]nft.Rule) *nft.Table {
 	return t
 }
 
-// TestTraceReturns holds where evaluation goes on at a chain's end.
+// TestTraceReturns: where evaluation goes on at a chain's end.
 func TestTraceReturns(t *testing.T) {
 	type chains = map[string][]nft.Rule
 	jump, goTo := nft.R(nft.JumpTo("a")), nft.R(nft.GotoChain("a"))
@@ -312,8 +312,8 @@ func TestTraceReturns(t *testing.T) {
 	}
 }
 
-// TestTraceContinue holds that an element whose verdict is to continue goes on in the same rule, and that what an
-// earlier rule found is not told of a later one.
+// TestTraceContinue: an element with the verdict continue goes on in the same rule, and a later rule does not report
+// what an earlier one found.
 func TestTraceContinue(t *testing.T) {
 	table := nft.NewTable("t", "")
 	m := table.Set("m", nft.SetType{Family: nft.IPv4, Map: true}, "")
@@ -371,7 +371,7 @@ func ladder(n int, down func(string) nft.Verdict) *nft.Table {
 	return rulesOf(chains)
 }
 
-// TestTraceDepth holds that chains may be as deep as in the kernel, and not deeper; TestNftDepth asks the kernel.
+// TestTraceDepth: chains may be as deep as in the kernel, and not deeper; TestNftDepth tests the kernel.
 func TestTraceDepth(t *testing.T) {
 	for _, down := range []func(string) nft.Verdict{nft.JumpTo, nft.GotoChain} {
 		for n := 1; n < 20; n++ {
@@ -390,8 +390,7 @@ func TestTraceDepth(t *testing.T) {
 // maxLadder is how many jumps the kernel lets follow each other.
 const maxLadder = 15
 
-// TestTraceNeighbourDiscovery holds that `icmpv6 type` matches in IPv6 packets only: nft(8) implies `meta nfproto
-// ipv6`.
+// TestTraceNeighbourDiscovery: `icmpv6 type` matches only IPv6 packets: nft(8) implies `meta nfproto ipv6`.
 func TestTraceNeighbourDiscovery(t *testing.T) {
 	table := rulesOf(map[string][]nft.Rule{"base": {nft.R(nft.NeighbourDiscovery{}, accept()), nft.R(drop())}})
 	for _, row := range []struct {

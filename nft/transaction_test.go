@@ -16,8 +16,8 @@ import (
 	"github.com/netpold/netpold/nft/stages"
 )
 
-// world edits a table at random, and keeps what should be in it in plain maps. The table goes through states that no
-// kernel would take, and is one that it takes whenever a transaction is made.
+// world edits a table at random, and keeps what should be in it in plain maps. In between the table may be invalid, but
+// it is valid whenever a transaction is made.
 type world struct {
 	*rand.Rand
 	t     *testing.T
@@ -156,7 +156,7 @@ func (w *world) key(typ nft.SetType) nft.Key {
 	return nft.AddrKey(address(a))
 }
 
-// repair deletes what refers to what is not there.
+// repair deletes whatever refers to something missing.
 func (w *world) repair() {
 	valid := func(r nft.Rule) bool {
 		return !slices.ContainsFunc(r.Statements, func(s nft.Statement) bool { return w.want.statement(s) != nil })
@@ -180,7 +180,7 @@ func (w *world) repair() {
 	}
 }
 
-// commit makes a transaction and applies it, or loses it, and holds that all who know say the same.
+// commit makes a transaction and applies it, or loses it, and checks that table, memory and maps agree.
 func (w *world) commit() {
 	w.t.Helper()
 	w.repair()
@@ -215,7 +215,7 @@ func (w *world) apply(tx *nft.Transaction) {
 	}
 }
 
-// settle holds that the kernel has all that is wanted and, when all is reaped that was retired, nothing else.
+// settle checks that the kernel has everything wanted and, once everything retired is reaped, nothing else.
 func (w *world) settle(want string) {
 	w.t.Helper()
 	if tx := w.table.Take(); tx != nil {
@@ -238,8 +238,8 @@ func (w *world) settle(want string) {
 	}
 }
 
-// missing holds that the kernel has all that is wanted, and that what it has besides are elements, sets and chains that
-// were.
+// missing checks that the kernel has everything wanted, and besides that only elements, sets and chains that were
+// wanted before.
 func (w *world) missing() {
 	w.t.Helper()
 	for name, s := range w.want.sets {
@@ -274,7 +274,7 @@ func (w *world) bridged(have, v nft.Value) bool {
 		slices.ContainsFunc(bridge.Rules, func(r nft.Rule) bool { return r.Statements[0] == v.Verdict })
 }
 
-// minimal holds that a transaction touches only what differs.
+// minimal checks that a transaction touches only what differs.
 func (w *world) minimal(tx *nft.Transaction) {
 	w.t.Helper()
 	if tx.Replaces() {
@@ -297,7 +297,7 @@ func (w *world) minimal(tx *nft.Transaction) {
 	}
 }
 
-// minimalElement holds that an element is deleted which is not wanted as it is, or added which is not held.
+// minimalElement checks that an operation deletes an element that is not wanted as it is, or adds one that is missing.
 func (w *world) minimalElement(op nft.Op, e nft.Element) {
 	w.t.Helper()
 	of := func(m *memory) (nft.Value, bool) {
@@ -329,7 +329,7 @@ func TestTransactions(t *testing.T) {
 	}
 }
 
-// TestMemoryIsStrict holds that the stand-in refuses what the kernel refuses.
+// TestMemoryIsStrict: the stand-in refuses what the kernel refuses.
 func TestMemoryIsStrict(t *testing.T) {
 	ranges := nft.SetType{Family: nft.IPv4, Fields: nft.AddrRange}
 	verdicts := nft.SetType{Family: nft.IPv4, Map: true}

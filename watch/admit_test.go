@@ -24,7 +24,7 @@ func sandboxOf(id, pod, ip string) policy.Sandbox {
 	}
 }
 
-// isolates says whether an address is isolated for ingress in what a transaction brings.
+// isolates says whether a transaction isolates an address for ingress.
 func isolates(tx *nft.Transaction, ip string) bool {
 	for _, op := range tx.Ops {
 		for _, e := range op.Elements {
@@ -37,7 +37,7 @@ func isolates(tx *nft.Transaction, ip string) bool {
 	return false
 }
 
-// TestAdmit: a sandbox is admitted when the kernel has said that it holds its pod's isolation, and not before.
+// TestAdmit: a sandbox is admitted once the kernel has confirmed its pod's isolation, and not before.
 func TestAdmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const commit = 3 * time.Millisecond
@@ -69,7 +69,7 @@ func TestAdmit(t *testing.T) {
 	})
 }
 
-// TestAdmitBeforeTheAPI: of a pod that the API has not told of, the runtime's labels count; what the API tells
+// TestAdmitBeforeTheAPI: for a pod that the API has not reported, the runtime's labels count; what the API reports
 // meanwhile is waited for.
 func TestAdmitBeforeTheAPI(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestAdmitBeforeTheAPI(t *testing.T) {
 	})
 }
 
-// TestNotAdmitted: who cannot be admitted in time is told why, and nothing waits for ever.
+// TestNotAdmitted: a sandbox that cannot be admitted in time gets the reason, and nothing waits for ever.
 func TestNotAdmitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _ := newTestLoop(t, kernelFunc(nil))
@@ -115,7 +115,7 @@ func TestNotAdmitted(t *testing.T) {
 	})
 }
 
-// TestAdmitAfterRefusal: the kernel that refuses a transaction holds nothing of it.
+// TestAdmitAfterRefusal: a refused transaction admits nobody.
 func TestAdmitAfterRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refuse := 0
@@ -141,7 +141,7 @@ func TestAdmitAfterRefusal(t *testing.T) {
 	})
 }
 
-// TestResync: what a runtime does not tell of any more is forgotten, and who ran without being known is counted.
+// TestResync: sandboxes that a runtime no longer reports are forgotten, and those that ran unknown are counted.
 func TestResync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _ := newTestLoop(t, kernelFunc(nil))

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// TestDrawings: every file that the package's drawings name is there, and has the methods that are named behind it.
+// TestDrawings: every file named in the package's drawings exists, and has the methods named after it.
 func TestDrawings(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {

@@ -24,7 +24,7 @@ func (g gate) apply(_ context.Context, tx *nft.Transaction) error {
 	return nil
 }
 
-// next waits until a transaction is held, and returns it; open lets it through and waits for what follows from that.
+// next waits until a transaction is held, and returns it; open lets it through and waits for the consequences.
 func (g gate) next() *nft.Transaction { return <-g }
 
 func (g gate) open() {
@@ -32,8 +32,8 @@ func (g gate) open() {
 	synctest.Wait()
 }
 
-// TestDriftInFlight: a table that somebody else changes while a transaction is in flight, the first one too, is
-// replaced once more; until then netpold is neither ready nor in sync, whatever becomes of the transaction.
+// TestDriftInFlight: a table that somebody else changes while a transaction is in flight, even the first, is replaced
+// again; until then netpold is neither ready nor in sync, whatever becomes of the transaction.
 func TestDriftInFlight(t *testing.T) {
 	for name, before := range map[string]func(*Loop, gate){
 		"first": func(*Loop, gate) {},
@@ -87,8 +87,8 @@ func TestDriftBeforeFirst(t *testing.T) {
 	})
 }
 
-// TestLost: whatever the kernel could not tell of is looked for, however soon after the last time. The table is
-// replaced if it is not as it was left, and only then.
+// TestLost: whenever the kernel may have lost notifications, the table is checked, however soon after the last time. It
+// is replaced only if it has changed.
 func TestLost(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*fakeKernel)
@@ -120,7 +120,7 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// TestLostInFlight: the look is after the transaction.
+// TestLostInFlight: the check comes after the transaction.
 func TestLostInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := make(gate)
@@ -148,8 +148,8 @@ func TestLostInFlight(t *testing.T) {
 	})
 }
 
-// TestLostUnknown: while it cannot be told whether the table is as it was left, nothing is replaced, changes are
-// committed, and there is a look at least every second.
+// TestLostUnknown: while the table cannot be checked, nothing is replaced, changes are committed, and it is tried again
+// at least every second.
 func TestLostUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, k := newLookedAt(t)
@@ -169,7 +169,7 @@ func TestLostUnknown(t *testing.T) {
 	})
 }
 
-// TestMiscounted: where what is read never is what the loop takes it for, the node is not kept busy by replacements.
+// TestMiscounted: if the table never reads as the loop expects, replacements do not keep the node busy.
 func TestMiscounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := kernelFunc(nil)
@@ -188,7 +188,7 @@ func TestMiscounted(t *testing.T) {
 	})
 }
 
-// newLookedAt returns a loop whose table is in force, of a kernel that a replacement puts right.
+// newLookedAt returns a loop with its table in force, and a kernel that a replacement repairs.
 func newLookedAt(t *testing.T) (*Loop, *fakeKernel) {
 	t.Helper()
 	k := kernelFunc(nil)

@@ -23,7 +23,7 @@ import (
 	"github.com/netpold/netpold/watch/events"
 )
 
-// fakeReader are packets that a test sends.
+// fakeReader returns packets that a test sends.
 type fakeReader struct {
 	packets chan drops.Packet
 	fail    chan error
@@ -44,7 +44,7 @@ func (f *fakeReader) Lost() uint64 { return 0 }
 
 func (f *fakeReader) Close() error { return nil }
 
-// fakeWriter keeps events, one of each name.
+// fakeWriter keeps events by name.
 type fakeWriter struct {
 	mu     sync.Mutex
 	events map[string]*corev1.Event
@@ -72,7 +72,7 @@ func (f *fakeWriter) texts(object string) (all []string) {
 	return all
 }
 
-// withEvents has the loop write events until the test ends.
+// withEvents lets the loop write events until the test ends.
 func withEvents(t *testing.T, l *Loop) *fakeWriter {
 	t.Helper()
 	w := &fakeWriter{events: make(map[string]*corev1.Event)}
@@ -83,7 +83,7 @@ func withEvents(t *testing.T, l *Loop) *fakeWriter {
 	return w
 }
 
-// TestDropToEvent: a denied packet becomes one event of the isolated pod, in the words of the line, and of no other.
+// TestDropToEvent: a denied packet becomes one event, of the isolated pod only, in the words of the log line.
 func TestDropToEvent(t *testing.T) {
 	addr := netip.MustParseAddr
 	for _, row := range []struct {

@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestExplainHostNetwork: about pods with hostNetwork the daemon answers as `netpold explain -f` does, and names them.
+// TestExplainHostNetwork: the daemon answers about pods with hostNetwork as `netpold explain -f` does, and names them.
 func TestExplainHostNetwork(t *testing.T) {
 	l, _ := newTestLoop(t, kernelFunc(nil))
 	c := &policy.Cluster{Namespaces: map[string]map[string]string{"ns": {}}}
@@ -78,8 +78,8 @@ func TestExplainHostNetwork(t *testing.T) {
 	}
 }
 
-// TestExplainChangesNothing: a question leaves what is to be done to the loop, which does it in portions. Until it has,
-// the policies of now answer, and the rules are said to be of before.
+// TestExplainChangesNothing: a question leaves pending work to the loop, which does it in portions. Until then the
+// answer is by the current policies, and says that the rules are older.
 func TestExplainChangesNothing(t *testing.T) {
 	l := newIdleLoop(kernelFunc(nil), "node")
 	setPodAt(l, "a", "10.0.0.1")

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 )
 
-// TestAnswersInFlight: while a transaction is in flight, however long, everybody gets an answer: of what was denied,
-// too.
+// TestAnswersInFlight: while a transaction is in flight, however long, everybody gets answers, also about what was
+// denied.
 func TestAnswersInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := make(gate)
@@ -33,7 +33,7 @@ func TestAnswersInFlight(t *testing.T) {
 				"/explain?src=10.9.9.9&dst=ns/a:80&verify=true": "denied", "/drops": "", "/drops/top": "since",
 			} {
 				w := httptest.NewRecorder()
-				// If it waits, the test ends here: everybody sleeps.
+				// If it waits, the test ends here, because everybody is blocked.
 				handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 				if !strings.Contains(w.Body.String(), want) {
 					t.Errorf("%s: %d %s", path, w.Code, w.Body)

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 )
 
-// TestNodeHandler: what is not everybody's business is answered on the node alone.
+// TestNodeHandler: private endpoints answer only on the node.
 func TestNodeHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, registry := newTestLoop(t, kernelFunc(nil))
@@ -43,7 +43,7 @@ func TestNodeHandler(t *testing.T) {
 	})
 }
 
-// TestExplainVerify: what the kernel does not hold is said.
+// TestExplainVerify: what the kernel lacks is reported.
 func TestExplainVerify(t *testing.T) {
 	l, _ := newTestLoop(t, kernelFunc(nil))
 	if _, err := l.Explain(t.Context(), "1.2.3.4", "ns/a:80", true); err == nil {

@@ -18,14 +18,14 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// deafKernel reads nothing.
+// deafKernel fails all reads.
 type deafKernel struct{ *fakeKernel }
 
 func (deafKernel) Elements(context.Context, string, string, nft.SetType) ([]nft.Counted, error) {
 	return nil, errors.New("it is deaf")
 }
 
-// TestScrapesFloodNoLog: who asks for metrics without end does not fill the log.
+// TestScrapesFloodNoLog: endless scrapes do not fill the log.
 func TestScrapesFloodNoLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newIdleLoop(deafKernel{kernelFunc(func(context.Context, *nft.Transaction) error { return nil })}, "node")

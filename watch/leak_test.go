@@ -28,8 +28,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
-// TestNothingLeaks sends 10,000 events to a loop on the real kernel, of pods, policies and namespaces that are new each
-// time and go again, and wants memory, goroutines and table to be what they were.
+// TestNothingLeaks sends 10,000 events to a loop on the real kernel, about pods, policies and namespaces that are
+// always new and go again. Memory, goroutines and table must be as before.
 func TestNothingLeaks(t *testing.T) {
 	netns.Enter(t)
 	goroutines := runtime.NumGoroutine()
@@ -63,7 +63,7 @@ func TestNothingLeaks(t *testing.T) {
 	c.until("the goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
 }
 
-// newKernelLoop returns a loop that has not begun.
+// newKernelLoop returns a loop that is not started yet.
 func newKernelLoop(t *testing.T, k Kernel) *Loop {
 	t.Helper()
 	return NewLoop(translate.New("node", translate.Options{LogGroup: 86}), LoopConfig{
@@ -71,17 +71,17 @@ func newKernelLoop(t *testing.T, k Kernel) *Loop {
 	})
 }
 
-// churn makes events, of which each takes back what one before has done.
+// churn makes events, each of which undoes an earlier one.
 type churn struct {
 	*testing.T
 	loop *Loop
 	next int
 }
 
-// live is how many objects of a kind are there at a time.
+// live is how many objects of a kind exist at a time.
 const live = 60
 
-// events makes n events. After every few it waits until the kernel has them, so that they are many transactions.
+// events makes n events. It often waits until the kernel has them, so that there are many transactions.
 func (c *churn) events(n int) {
 	var sink Sink = c.loop
 	for range n / 4 {
@@ -144,7 +144,7 @@ func (c *churn) measure() footprint {
 func churnName(i int) string      { return fmt.Sprintf("object-%08d", i) }
 func churnNamespace(i int) string { return fmt.Sprintf("namespace-%08d", i) }
 
-// churnPod is a pod of a kind that there was none of.
+// churnPod is a pod of a new kind.
 func churnPod(i int) policy.Pod {
 	k := i + live // not negative
 	return policy.Pod{
@@ -158,7 +158,7 @@ func churnPod(i int) policy.Pod {
 	}
 }
 
-// churnPolicy isolates that pod, by itself and with others; a part of some does not compile.
+// churnPolicy isolates that pod, alone and with others; some policies have a part that does not compile.
 func churnPolicy(i int) *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: churnNamespace(i), Name: churnName(i)}}
 	cidr := fmt.Sprintf("192.0.2.%d/32", (i+live)%256)

@@ -31,7 +31,7 @@ import (
 	"github.com/netpold/netpold/watch/denied"
 )
 
-// fakeKernel holds nothing but which tables have base chains, and denied packets of one pod.
+// fakeKernel only keeps which tables have base chains, and denied packets of one pod.
 type fakeKernel struct {
 	apply  func(context.Context, *nft.Transaction) error // on the table; not called for what is about the handover
 	hooked map[string]bool
@@ -129,8 +129,8 @@ func (k *fakeKernel) Rules(context.Context, string, *nft.Chain) ([]nft.HeldRule,
 
 func (k *fakeKernel) Generation(context.Context) (uint32, error) { return uint32(len(k.calls)), nil }
 
-// TestHandover: while the table is replaced another one is in force; a change needs none, nor does a kernel without a
-// table. What a killed netpold has left in force is not touched before the new table is.
+// TestHandover: while the table is being replaced, a handover table is in force; a change needs none, and neither does
+// a kernel without a table. What a killed netpold left in force is not touched before the new table is in force.
 func TestHandover(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -215,7 +215,7 @@ func newTestLoop(t *testing.T, kernel Kernel) (*Loop, *prometheus.Registry) {
 	return newLoopOf(t, kernel, "node")
 }
 
-// newLoopOf is newTestLoop, of a node.
+// newLoopOf is newTestLoop for a node.
 func newLoopOf(t *testing.T, kernel Kernel, node string) (*Loop, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -228,7 +228,7 @@ func newLoopOf(t *testing.T, kernel Kernel, node string) (*Loop, *prometheus.Reg
 	return l, registry
 }
 
-// newIdleLoop returns a loop that does not run.
+// newIdleLoop returns a loop that is not running.
 func newIdleLoop(kernel Kernel, node string) *Loop {
 	return NewLoop(translate.New(node, translate.Options{}), LoopConfig{
 		Kernel: kernel, Log: slog.New(slog.DiscardHandler), Node: node, Source: "test",
@@ -250,7 +250,7 @@ func denyAll(l *Loop, name string) {
 	})
 }
 
-// TestNothingBeforeSynced: the rules of a previous process stay until the source has told everything.
+// TestNothingBeforeSynced: the rules of a previous process stay until the source is synced.
 func TestNothingBeforeSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var txs []*nft.Transaction
@@ -278,7 +278,7 @@ func TestNothingBeforeSynced(t *testing.T) {
 	})
 }
 
-// TestEventsDuringCommit: what comes while a transaction is in flight makes one more, with nothing lost.
+// TestEventsDuringCommit: events during a transaction make one more, and nothing is lost.
 func TestEventsDuringCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun, finish := make(chan *nft.Transaction), make(chan error)
@@ -306,8 +306,7 @@ func TestEventsDuringCommit(t *testing.T) {
 	})
 }
 
-// TestRecovery: a transaction that fails, or a table that somebody else changed, is answered by replacing the whole
-// table.
+// TestRecovery: after a failed transaction, or a change by somebody else, the whole table is replaced.
 func TestRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var txs []*nft.Transaction
@@ -353,7 +352,7 @@ func TestRecovery(t *testing.T) {
 	})
 }
 
-// waitFor waits, in the bubble's time, until the status is as wanted.
+// waitFor waits, in the bubble's time, for a status.
 func (l *Loop) waitFor(t *testing.T, good func(Status) bool) {
 	t.Helper()
 	for range 100 {
@@ -387,7 +386,7 @@ func TestRejected(t *testing.T) {
 	})
 }
 
-// TestHandler asks the endpoints.
+// TestHandler sends requests to the endpoints.
 func TestHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, registry := newTestLoop(t, kernelFunc(func(context.Context, *nft.Transaction) error { return nil }))

@@ -17,8 +17,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// TestMetricNames holds the metrics to Prometheus' conventions, and their labels to values that neither a user of the
-// cluster nor a sender of packets makes up. test/monitoring does the same with all that the program serves.
+// TestMetricNames: the metrics follow Prometheus' conventions, and neither users of the cluster nor senders of packets
+// can make up label values. test/monitoring does the same with everything that the program serves.
 func TestMetricNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := kernelFunc(nil)
@@ -82,7 +82,7 @@ func gathered(t *testing.T, registry prometheus.Gatherer, name string) float64 {
 	return 0
 }
 
-// TestSourceUp: Prometheus sees that the source is away, which does not make the node unready.
+// TestSourceUp: a metric shows that the source is unreachable, which does not make the node unready.
 func TestSourceUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, registry := newTestLoop(t, kernelFunc(nil))

@@ -11,8 +11,8 @@ import (
 	"github.com/netpold/netpold/nft"
 )
 
-// modelKernel holds tables as the model has them, and refuses what it is told to. What depends on what it refuses it
-// refuses as well, as a kernel does.
+// modelKernel keeps tables in the model's terms, and refuses what a test says, with everything that depends on it, as a
+// kernel does.
 type modelKernel struct {
 	tables  map[string]*nft.Table
 	refuse  func(one nft.Op) *nft.Refusal // of each operation, and of each element alone
@@ -24,7 +24,7 @@ type modelKernel struct {
 	gaps     int  // how often none was after that
 }
 
-// count notes whether a table is in force.
+// count records whether a table is in force.
 func (k *modelKernel) count() {
 	hooked := false
 	for _, table := range k.tables {
@@ -51,7 +51,7 @@ func (k *modelKernel) Apply(_ context.Context, tx *nft.Transaction) (nft.Result,
 	return nft.Result{}, nil
 }
 
-// judge returns the error of a transaction, of which nothing is done then.
+// judge returns the error of a transaction, which then has no effect.
 func (k *modelKernel) judge(tx *nft.Transaction) error {
 	if k.overall != nil {
 		if err := k.overall(tx); err != nil {

@@ -22,8 +22,8 @@ import (
 	"github.com/netpold/netpold/translate/tier"
 )
 
-// TestPolicyReport: a policy is in force when the kernel has it as it is written, for the pods that it selects, and
-// else it is said why it is not.
+// TestPolicyReport: a policy is in force when the kernel has it as written, for the pods that it selects; otherwise the
+// report says why not.
 func TestPolicyReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
@@ -63,8 +63,8 @@ func TestPolicyReport(t *testing.T) {
 	})
 }
 
-// TestClusterPolicyReport: so is a ClusterNetworkPolicy, for its subjects; ties, and rules that are asked one after the
-// other, are told, too.
+// TestClusterPolicyReport: the same for a ClusterNetworkPolicy and its subjects; equal priorities, and rules that are
+// checked one after the other, are reported, too.
 func TestClusterPolicyReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bounds := tier.DefaultBounds()

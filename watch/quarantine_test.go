@@ -22,8 +22,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// object names what an operation is about, of an element with its key and where it leads; "" for what is deleted or the
-// table.
+// object names what an operation is about, an element with its key and target; "" for deletions and the table.
 func object(op nft.Op) string {
 	switch op.Verb {
 	case nft.AddSet:
@@ -38,7 +37,7 @@ func object(op nft.Op) string {
 	return ""
 }
 
-// kindOf returns the kind of an object, "" for one that every table has.
+// kindOf returns the kind of an object, or "" if every table has it.
 func kindOf(op nft.Op) string {
 	name, kind := "", object(op)
 	switch {
@@ -98,7 +97,7 @@ func newCaseOf(t *testing.T, r *rand.Rand, c *policy.Cluster) *quarantineCase {
 	return &quarantineCase{t, k, l, c, random.NewFlows(r, c, nil)}
 }
 
-// tell tells the loop of objects of the cluster.
+// tell reports objects of the cluster to the loop.
 func (c *quarantineCase) tell(which func(random.Kind) bool) {
 	c.loop.Update(func(o Objects) {
 		for _, e := range random.Events(c.cluster) {
@@ -123,9 +122,8 @@ func (c *quarantineCase) tell(which func(random.Kind) bool) {
 	})
 }
 
-// right says whether the kernel treats flows as the policies say, where they are not quarantined, and else as the
-// excerpt of the state says; and that it allows nothing that the policies do not. It returns how many of the flows meet
-// a quarantine.
+// right checks that the kernel treats flows as the policies say or, where they are quarantined, as the excerpt of the
+// state says, and that it allows nothing that the policies do not. It returns how many flows meet a quarantine.
 func (c *quarantineCase) right() (quarantined int) {
 	c.t.Helper()
 	table := c.kernel.tables[frame.TableName]
@@ -225,10 +223,10 @@ func owners(table *nft.Table, op nft.Op) []string {
 	return all
 }
 
-// TestRefusedAddress: whatever is said of an address that the kernel does not take into a map that dispatches, wherever
-// it would lead, the pod is closed in that direction, and every other pod's policies are in force. If the kernel does
-// not take it into any set of that direction, that pod alone is open, and named; so it is if it is only audited there.
-// It is the same where the kernel does not say what it refuses.
+// TestRefusedAddress: if the kernel refuses an address in a map that dispatches, wherever it would lead, the pod is
+// closed in that direction, and every other pod's policies are in force. If the kernel refuses the address in every set
+// of that direction, only that pod is open, and it is named; the same if it is only audited there. All of this also
+// holds if the kernel does not say what it refuses.
 func TestRefusedAddress(t *testing.T) {
 	for seed := range uint64(6) {
 		r := random.Source(seed)
@@ -354,9 +352,8 @@ func (a *refusedAddress) run(c *quarantineCase) {
 
 func holds(s *nft.Set, k nft.Key) bool { _, held := s.Get(k); return held }
 
-// TestQuarantine: whatever one object is that the kernel refuses, in the first transaction or in a later one, the
-// policies of all pods but of those that need it are in force at once, and the others' allow nothing. After an hour it
-// is tried again.
+// TestQuarantine: whatever object the kernel refuses, in the first transaction or later, the policies of all pods that
+// do not need it are in force at once, and the others' allow nothing. After an hour it is tried again.
 func TestQuarantine(t *testing.T) {
 	kinds := make(map[string]int)
 	for seed := range uint64(12) {

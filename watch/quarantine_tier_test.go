@@ -15,8 +15,8 @@ import (
 	"github.com/netpold/netpold/translate"
 )
 
-// TestQuarantineTiers is [TestQuarantine] for what follows from ClusterNetworkPolicies: where an object of a list of
-// rules is refused, everything is denied to the subjects in that tier and direction, and nobody else notices.
+// TestQuarantineTiers is [TestQuarantine] for ClusterNetworkPolicies: if an object of a list of rules is refused,
+// everything is denied to its subjects in that tier and direction, and nobody else is affected.
 func TestQuarantineTiers(t *testing.T) {
 	ofList := regexp.MustCompile("^(admin|baseline)-(egress|ingress)-(list|class|rule|peers|networks|ports)-")
 	kinds := make(map[string]int)

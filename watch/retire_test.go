@@ -43,7 +43,7 @@ func newRetiring(t *testing.T) *retiring {
 // deletes says whether a transaction deletes chains.
 func deletes(tx *nft.Transaction) bool { return strings.Contains(tx.String(), "delete chain") }
 
-// another gives the pods another isolation.
+// another changes the pods' isolation.
 func (r *retiring) another(name string) {
 	denyAll(r.Loop, name)
 	synctest.Wait()
@@ -70,8 +70,7 @@ func (r *retiring) packetsLeave() {
 	synctest.Wait()
 }
 
-// TestReap: what a transaction retires is deleted when the packets have left that were under way, without an event, and
-// once.
+// TestReap: what a transaction retires is deleted once, without an event, when the packets in flight have left.
 func TestReap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRetiring(t)
@@ -100,8 +99,7 @@ func TestReap(t *testing.T) {
 	})
 }
 
-// TestNotInSyncWhileLate: as long as the kernel has elements that are not wanted, the loop does not say that it is in
-// sync.
+// TestNotInSyncWhileLate: the loop is not in sync while the kernel has unwanted elements.
 func TestNotInSyncWhileLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRetiring(t)
@@ -122,7 +120,7 @@ func TestNotInSyncWhileLate(t *testing.T) {
 	})
 }
 
-// TestNothingRetiredAfterReplacement: a transaction that fails leaves nothing to be reaped, whatever was waited for.
+// TestNothingRetiredAfterReplacement: a failed transaction leaves nothing to be reaped.
 func TestNothingRetiredAfterReplacement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRetiring(t)

@@ -48,7 +48,7 @@ func objectsOf(c *policy.Cluster, kind string) (*translate.State, []nft.Op) {
 	return state, all
 }
 
-// refuseUnnamed makes the kernel refuse whatever has one of the objects, and not say why.
+// refuseUnnamed makes the kernel refuse whatever has one of the objects, without saying why.
 func refuseUnnamed(k *modelKernel, objects map[string]bool) {
 	k.overall = func(tx *nft.Transaction) error {
 		for _, op := range tx.Ops {
@@ -62,8 +62,8 @@ func refuseUnnamed(k *modelKernel, objects map[string]bool) {
 	}
 }
 
-// TestSearch: where the kernel does not say what it refuses, it is found by trying halves, in few attempts; all others
-// are in force then.
+// TestSearch: if the kernel does not say what it refuses, bisecting finds it in few attempts; everything else is in
+// force then.
 func TestSearch(t *testing.T) {
 	for seed := range uint64(32) {
 		for culprits := 1; culprits <= 2; culprits++ {
@@ -127,13 +127,13 @@ func searchOne(t *testing.T, seed uint64, culprits, later int) {
 	}
 }
 
-// rejected returns the troubles that the cluster has anyway.
+// rejected returns the troubles that the cluster has in any case.
 func (c *quarantineCase) rejected() []error {
 	return translate.New("node-1", translate.Options{}).Add(c.cluster)
 }
 
-// TestFrameRefused: what every table has is refused. Nobody is to blame, nobody is quarantined, and it is tried again
-// at longer and longer intervals.
+// TestFrameRefused: if the kernel refuses what every table has, nobody is quarantined, and it is tried again at growing
+// intervals.
 func TestFrameRefused(t *testing.T) {
 	for _, named := range []bool{true, false} {
 		for later := range 2 {
@@ -184,7 +184,7 @@ func refuseFrame(t *testing.T, named bool, later int) {
 	}
 }
 
-// oddPolicy is a policy of its own for the pod of a name.
+// oddPolicy is a policy for one pod, by name.
 func oddPolicy(pod string, port int) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: pod, UID: types.UID("uid-" + pod)},
@@ -209,8 +209,8 @@ func (l *Loop) quarantined() []string {
 	return all
 }
 
-// TestQuarantineTold: who has a policy in quarantine reads it in the log, once, in an event, in the status and the
-// metric, in what explains a flow and in the lines about drops; and it ends as soon as the policy changes.
+// TestQuarantineTold: a quarantine is reported in the log, once, in an event, the status, the metric, in explanations
+// and in the lines about drops; it ends as soon as the policy changes.
 func TestQuarantineTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, logged := newModelKernel(), new(bytes.Buffer)
@@ -261,7 +261,7 @@ func TestQuarantineTold(t *testing.T) {
 			t.Errorf("explain the other pod: %v, %+v", err, e)
 		}
 
-		// another policy that is refused, and does not disturb
+		// another refused policy does not disturb
 		l.Update(func(o Objects) { o.SetPolicy(oddPolicy("b", 24)) })
 		synctest.Wait()
 		if got := l.quarantined(); len(got) != 2 || !l.Status().InSync {
@@ -287,7 +287,7 @@ func TestQuarantineTold(t *testing.T) {
 	})
 }
 
-// TestReasonStays: that an isolation is tried again and refused in other words is not told again.
+// TestReasonStays: an isolation that is tried again and refused in other words is not reported again.
 func TestReasonStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, logged, refusals := newModelKernel(), new(bytes.Buffer), 0
@@ -320,7 +320,7 @@ func TestReasonStays(t *testing.T) {
 	})
 }
 
-// TestNobodyQuarantined: what says nothing of the policies, or may have been somebody else's doing, sets nobody aside.
+// TestNobodyQuarantined: errors unrelated to policies, or possibly caused by others, quarantine nobody.
 func TestNobodyQuarantined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newModelKernel()
@@ -374,8 +374,8 @@ func TestNobodyQuarantined(t *testing.T) {
 	})
 }
 
-// TestHandoverStays: where the table is refused after the handover was not, the handover stays in force until the table
-// is.
+// TestHandoverStays: if the table is refused after the handover was committed, the handover stays in force until the
+// table is.
 func TestHandoverStays(t *testing.T) {
 	for _, err := range []error{errors.New("interrupted"),
 		&nft.Refused{Cause: nft.Shortage, Err: errors.New("out of memory")}} {
@@ -451,7 +451,7 @@ func setLabelledPod(l *Loop, name, ip string) {
 	})
 }
 
-// gather returns the metrics as they are scraped.
+// gather returns the metrics as scraped.
 func gather(t *testing.T, registry *prometheus.Registry) string {
 	t.Helper()
 	w := httptest.NewRecorder()

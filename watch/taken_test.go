@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 )
 
-// TestTakenAway: where another program has deleted the table, packets pass until it is back, so the kernel is not asked
-// first for what it can only refuse.
+// TestTakenAway: if another program has deleted the table, packets pass until it is back, so netpold does not first try
+// a transaction that must fail.
 func TestTakenAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := kernelFunc(nil)

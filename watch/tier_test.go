@@ -19,7 +19,7 @@ import (
 	"github.com/netpold/netpold/translate/tier"
 )
 
-// clusterPolicy returns a policy of tier Admin whose rule denies all pods, but has one field more.
+// clusterPolicy returns a policy of tier Admin whose rule denies all pods, with one extra field.
 func clusterPolicy(t *testing.T, name string, unknown string) policy.ClusterPolicy {
 	t.Helper()
 	p, err := policy.ReadClusterPolicy(fmt.Appendf(nil, `{"metadata": {"name": %q, "uid": "u"}, "spec": {
@@ -62,7 +62,8 @@ func TestTierReport(t *testing.T) {
 	})
 }
 
-// TestSequentialReport: the report names the policies whose rules are asked one after the other, while pods have them.
+// TestSequentialReport: the report names the policies whose rules are checked one after the other, while pods have
+// them.
 func TestSequentialReport(t *testing.T) {
 	bounds := tier.DefaultBounds()
 	bounds.Elements = 0
@@ -88,9 +89,8 @@ func TestSequentialReport(t *testing.T) {
 	}
 }
 
-// TestRuleMetric: each rule of a ClusterNetworkPolicy that denies has a series, of the whole name of its policy, and
-// keeps its count when its policy's text is another, its pods are gone, or the table is replaced. What is no rule any
-// more has none.
+// TestRuleMetric: each denying rule of a ClusterNetworkPolicy has a series with its policy's full name. It keeps its
+// count when the policy's text changes, its pods are gone, or the table is replaced. Removed rules have no series.
 func TestRuleMetric(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := kernelFunc(nil)

@@ -8,7 +8,7 @@ import (
 	"github.com/netpold/netpold/translate/book"
 )
 
-// TestTroubleLines: no kind of trouble is told in the words of another.
+// TestTroubleLines: each kind of trouble has its own words.
 func TestTroubleLines(t *testing.T) {
 	kinds := make(map[string]book.TroubleKind)
 	for _, kind := range book.TroubleKinds() {

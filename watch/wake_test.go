@@ -22,7 +22,7 @@ func (l *Loop) woken() bool {
 	}
 }
 
-// TestWakesForNewsOnly: an update without anything new costs no look at the table.
+// TestWakesForNewsOnly: an update without news does not wake the loop.
 func TestWakesForNewsOnly(t *testing.T) {
 	l := NewLoop(translate.New("node", translate.Options{}), LoopConfig{Log: slog.New(slog.DiscardHandler)})
 	l.Synced()

@@ -20,7 +20,7 @@ func newDeltaModel(t *testing.T) *deltaModel {
 	return &deltaModel{t: t, want: make(map[uint8]uint8), held: make(map[uint8]uint8)}
 }
 
-// edit does the operation that three bytes stand for. The keys and values are few, so that operations meet.
+// edit does the operation that three bytes stand for. There are few keys and values, so that operations meet.
 func (m *deltaModel) edit(op, k, v uint8) {
 	k, v = k%16, v%3
 	switch {
@@ -39,7 +39,7 @@ func (m *deltaModel) edit(op, k, v uint8) {
 	m.check()
 }
 
-// commit does to the held map what take says, strictly, and holds that this makes it the wanted one.
+// commit applies what take returns to the held map, strictly, and checks that it becomes the wanted one.
 func (m *deltaModel) commit() {
 	differ, calls := m.differ(), 0
 	m.delta.Take(
@@ -113,7 +113,7 @@ func FuzzMap(f *testing.F) {
 	})
 }
 
-// TestMapOfNothing holds that the zero value is usable.
+// TestMapOfNothing: the zero value is usable.
 func TestMapOfNothing(*testing.T) {
 	var d Map[string, int]
 	d.Unset("a")
@@ -123,7 +123,7 @@ func TestMapOfNothing(*testing.T) {
 	d.Take(nil, nil)
 }
 
-// TestMapCost holds that a small change of a large map costs a small number of calls.
+// TestMapCost: a small change of a large map takes few calls.
 func TestMapCost(t *testing.T) {
 	const size = 100_000
 	var d Map[int, int]

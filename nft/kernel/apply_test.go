@@ -16,7 +16,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// cases are tables that between them have everything the model has.
+// cases are tables that together have everything in the model.
 func cases() map[string]*nft.Table {
 	all := map[string]*nft.Table{
 		"empty":   nft.NewTable("t", ""),
@@ -294,7 +294,7 @@ func sample() *nft.Table {
 	return t
 }
 
-// The kernel holds the same after Apply as after `nft -f` of the table's text.
+// The kernel has the same after Apply as after `nft -f` of the table's text.
 func TestApplyIsWhatNftLoads(t *testing.T) {
 	for name, table := range cases() {
 		t.Run(name, func(t *testing.T) {
@@ -311,8 +311,7 @@ func TestApplyIsWhatNftLoads(t *testing.T) {
 	}
 }
 
-// The tables of the other tests have every statement there is, so that one which is new in the model cannot be
-// forgotten here.
+// The tables of the other tests have every kind of statement, so that a new one in the model cannot be forgotten here.
 func TestRulesHaveEveryStatement(t *testing.T) {
 	tested := make(map[string]bool)
 	for _, statements := range rules() {
@@ -344,7 +343,7 @@ func TestRulesHaveEveryStatement(t *testing.T) {
 	}
 }
 
-// A rule compiles to the very expressions and registers that nft(8) compiles it to.
+// A rule compiles to the same expressions and registers as with nft(8).
 func TestExpressionsAreThoseOfNft(t *testing.T) {
 	for name, statements := range rules() {
 		t.Run(name, func(t *testing.T) {
@@ -362,8 +361,8 @@ func TestExpressionsAreThoseOfNft(t *testing.T) {
 	}
 }
 
-// expressions returns those of the rules of table t. nft(8) has one that does nothing, a change of byte order of a
-// single byte.
+// expressions returns the expressions of table t's rules. It leaves out one of nft(8)'s that does nothing: changing the
+// byte order of a single byte.
 func expressions(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder

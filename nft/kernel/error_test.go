@@ -24,7 +24,7 @@ import (
 // v4 returns the n-th of many addresses.
 func v4(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}) }
 
-// standing is a table with one of everything that the refused transactions need.
+// standing is a table with everything that the refused transactions need.
 func standing() *nft.Table {
 	t := nft.NewTable("t", "")
 	t.SetChain(&nft.Chain{Name: "used"})
@@ -35,7 +35,7 @@ func standing() *nft.Table {
 	return t
 }
 
-// Whatever the kernel refuses, the error names it and nothing changes; after Forget the table is committed as a whole.
+// The error names whatever the kernel refuses, and nothing changes; after Forget the whole table is committed.
 func TestRefused(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -165,7 +165,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// named says whether a refusal names what its text does, and an element alone where that is to blame.
+// named says whether a refusal names what its text does, and only the element if that is to blame.
 func named(t *testing.T, err error, cause nft.Cause, text string) {
 	t.Helper()
 	var refused *nft.Refused
@@ -215,7 +215,7 @@ func TestTooLongForAnAttribute(t *testing.T) {
 	}
 }
 
-// What the model should never hold is an error before anything is sent.
+// What the model should never have is an error before anything is sent.
 func TestNotEncodable(t *testing.T) {
 	netns.Enter(t)
 	c := open(t, kernel.Config{})
@@ -300,7 +300,7 @@ func TestDeleteTable(t *testing.T) {
 	}
 }
 
-// dropCapability takes a capability from the calling thread, which the test has to itself.
+// dropCapability removes a capability from the calling thread, which belongs to the test.
 func dropCapability(t *testing.T, capability uint) {
 	t.Helper()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -329,7 +329,7 @@ func TestOpenWithoutPrivileges(t *testing.T) {
 	}
 }
 
-// Open leaves nothing behind, and does not mind other tables.
+// Open leaves nothing behind, and other tables do not disturb it.
 func TestOpen(t *testing.T) {
 	for _, config := range []kernel.Config{{Needs: kernel.Everything}, {Needs: kernel.Everything, Own: true}} {
 		netns.Enter(t)
@@ -343,8 +343,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// Without privileges over the machine, a transaction may be longer than the socket sends. That is an error before
-// anything is sent.
+// Without privileges over the machine, a transaction may be too long for the socket. That is an error before anything
+// is sent.
 func TestTooLongForTheSocket(t *testing.T) {
 	const child = "NETPOLD_TEST_USERNS" // as package netns has it: do not do the same again
 	if os.Getenv(child) == "" {

@@ -39,7 +39,7 @@ func apply(t testing.TB, c *kernel.Conn, table *nft.Table) {
 	commit(t, c, table)
 }
 
-// commit commits what the table has pending. Where the user may not send as much at once, the test is skipped.
+// commit commits what the table has pending. If the user may not send that much at once, it skips the test.
 func commit(t testing.TB, c *kernel.Conn, table *nft.Table) {
 	t.Helper()
 	_, err := c.Apply(t.Context(), table.Take())
@@ -63,7 +63,7 @@ var (
 	elementList  = regexp.MustCompile(`\{ [^{}\n]* \}`) // of a set or an anonymous set
 )
 
-// canonical sorts what the kernel keeps in an order of its own: blocks and elements.
+// canonical sorts what the kernel keeps in its own order: blocks and elements.
 func canonical(listing string) string {
 	head, body, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(listing), "\n}"), "\n")
 	body = tableComment.ReplaceAllString(body, "$0\n") // a block of its own
@@ -91,7 +91,7 @@ func span(prefix string) nft.Key {
 
 func verdict(v nft.Verdict) nft.Value { return nft.Value{Verdict: v} }
 
-// diff returns the lines that are in only one of two texts.
+// diff returns the lines that only one of two texts has.
 func diff(got, want string) string {
 	var b strings.Builder
 	only := func(sign string, lines, others []string) {

@@ -15,8 +15,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// world is a table that is edited at random, and stays one that the kernel takes: rules and verdicts name what is
-// there.
+// world is a table that is edited at random, but stays valid: rules and verdicts refer to what exists.
 type world struct {
 	*rand.Rand
 	chains map[int]*nft.Chain
@@ -82,7 +81,7 @@ func (w *world) rule(i int) nft.Rule {
 	}
 }
 
-// valid says whether what a rule of chain i refers to is there.
+// valid says whether everything that a rule of chain i refers to exists.
 func (w *world) valid(i int, r nft.Rule) bool {
 	for _, s := range r.Statements {
 		switch s := s.(type) {
@@ -131,7 +130,7 @@ func (w *world) editSet(typ nft.SetType) {
 	w.sets[typ][k] = v
 }
 
-// repair deletes what refers to what is not there.
+// repair deletes whatever refers to something missing.
 func (w *world) repair() {
 	for i, c := range w.chains {
 		rules := slices.Clone(c.Rules)
@@ -145,7 +144,7 @@ func (w *world) repair() {
 	}
 }
 
-// write makes the table want what the world is.
+// write makes the table want the world's state.
 func (w *world) write(t *nft.Table) {
 	for i := range worldChains {
 		if c := w.chains[i]; c != nil {
@@ -171,7 +170,7 @@ func (w *world) write(t *nft.Table) {
 	}
 }
 
-// Many transactions, each the difference to the one before, end at what one transaction makes of the whole.
+// Many incremental transactions give the same result as one transaction for the whole.
 func TestIncrementsAddUp(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -265,7 +264,7 @@ func (s *rangeSet) change(t testing.TB) map[nft.Key]nft.Value {
 	return want
 }
 
-// Whatever disjoint intervals a set goes through, the kernel holds exactly the last ones.
+// Whatever disjoint intervals a set goes through, the kernel has exactly the last ones.
 func TestRanges(t *testing.T) {
 	for _, typ := range setTypes() {
 		if typ.Fields != nft.AddrRange {
@@ -287,7 +286,7 @@ func TestRanges(t *testing.T) {
 	}
 }
 
-// held returns the elements that the kernel holds of a set of table t.
+// held returns the kernel's elements of a set of table t.
 func held(t testing.TB, c *kernel.Conn, s *nft.Set) map[nft.Key]nft.Value {
 	t.Helper()
 	elements, err := c.Elements(t.Context(), "t", s.Name, s.Type)
@@ -315,7 +314,7 @@ func show(ranges map[nft.Key]nft.Value) string {
 	return fmt.Sprint(lines)
 }
 
-// TestOutgrown: the kernel takes more elements than a set had room for.
+// TestOutgrown: a set gets more elements than it had room for.
 func TestOutgrown(t *testing.T) {
 	netns.Enter(t)
 	c, table := open(t, kernel.Config{}), nft.NewTable("t", "")

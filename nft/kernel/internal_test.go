@@ -43,7 +43,7 @@ func number(i int) nft.Key {
 		14: byte(i >> 8), 15: byte(i)}}
 }
 
-// A transaction whose answer finds no room in the socket is committed all the same, and Apply says that it does not
+// A transaction whose answer does not fit in the socket is committed all the same, and Apply says that it does not
 // know.
 func TestAnswerLost(t *testing.T) {
 	netns.Enter(t)
@@ -120,7 +120,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// 20,000 operations are refused: there is room for some of the answers only, but the first one is among them.
+// 20,000 operations are refused: only some of the answers fit, but the first one is among them.
 func TestManyRefusals(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)
@@ -139,7 +139,7 @@ func TestManyRefusals(t *testing.T) {
 	}
 }
 
-// A read that is given up in the middle does not disturb the next one.
+// A read that is abandoned halfway does not disturb the next one.
 func TestReadGivenUp(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)
@@ -156,7 +156,7 @@ func TestReadGivenUp(t *testing.T) {
 	}
 }
 
-// A long read holds up neither a transaction, however large, nor whoever has no time to wait for his turn.
+// A long read holds up neither a transaction, however large, nor readers that cannot wait for their turn.
 func TestReadHoldsUpNobody(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)
@@ -192,7 +192,7 @@ func TestReadHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// What the kernel lacks is named together with the version that has it.
+// What the kernel lacks is named, with the version that has it.
 func TestRequirement(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)
@@ -208,7 +208,7 @@ func TestRequirement(t *testing.T) {
 	}
 }
 
-// Open tries what is needed, and does not even send anything for what is not.
+// Open tries what is needed, and sends nothing for what is not.
 func TestNeeds(t *testing.T) {
 	netns.Enter(t)
 	sent := func(n Needs) uint32 { // messages
@@ -253,8 +253,8 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
-// Where a map's deletion does not let go of its chains in time, maps are flushed first. The kernel of the test does:
-// that it is busy comes from a chain in use.
+// If deleting a map does not release its chains in time, maps are flushed first. This kernel does release them; a chain
+// in use makes it busy here.
 func TestFlushMaps(t *testing.T) {
 	netns.Enter(t)
 	c := open(t)

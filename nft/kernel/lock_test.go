@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// A lock is one process's, tells who that is, and is gone with it.
+// A lock belongs to one process, says which, and is gone with it.
 func TestLock(t *testing.T) {
 	netns.Enter(t)
 	const name = "lock"
@@ -47,7 +47,7 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// A lock that an older kernel left behind is replaced, once: who found the same one stale and comes second has lost.
+// A lock that an older kernel left behind is replaced once: the second process that found it stale loses.
 func TestStaleLock(t *testing.T) {
 	netns.Enter(t)
 	const name = "lock"
@@ -71,7 +71,7 @@ func TestStaleLock(t *testing.T) {
 	}
 }
 
-// Nobody without privileges can take or read a lock.
+// Unprivileged users can neither take nor read a lock.
 func TestLockWithoutPrivileges(t *testing.T) {
 	netns.Enter(t)
 	c := open(t, kernel.Config{})

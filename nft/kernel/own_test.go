@@ -23,7 +23,7 @@ func owner(t *testing.T) *kernel.Conn {
 	return c
 }
 
-// What the kernel lacks is told where it was asked for, and only there.
+// What the kernel lacks is reported if it was asked for, and only then.
 func TestLacks(t *testing.T) {
 	netns.Enter(t)
 	for _, config := range []kernel.Config{{}, {Needs: kernel.Everything}, {Needs: kernel.Everything, Own: true}} {
@@ -38,13 +38,13 @@ func TestLacks(t *testing.T) {
 	}
 }
 
-// refuses says whether nft(8) is not let do something.
+// refuses says whether nft(8) is refused something.
 func refuses(args string) bool {
 	out, err := exec.Command("nft", strings.Fields(args)...).CombinedOutput()
 	return err != nil && strings.Contains(string(out), "Operation not permitted")
 }
 
-// A table that is owned is changed by nobody else, outlives its owner, and is taken over by the next one.
+// Nobody else can change an owned table; it outlives its owner, and the next one takes it over.
 func TestOwn(t *testing.T) {
 	netns.Enter(t)
 	first := owner(t)
@@ -105,7 +105,7 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// listed is the listing of table t without what says who owns it.
+// listed is the listing of table t without its owner.
 func listed(t *testing.T) string {
 	t.Helper()
 	lines := strings.Split(netns.NFT(t, "", "list", "table", "inet", "t"), "\n")

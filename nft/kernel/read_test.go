@@ -20,7 +20,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// What a set of any type is made to hold is read back.
+// The elements of a set of any type are read back.
 func TestElements(t *testing.T) {
 	netns.Enter(t)
 	c, table := open(t, kernel.Config{}), sets()
@@ -64,7 +64,7 @@ func nth(typ nft.SetType, n int) nft.Key {
 	return nft.AddrKey(a)
 }
 
-// Many elements arrive, all of them, in one transaction.
+// All of many elements arrive in one transaction.
 func TestManyElements(t *testing.T) {
 	for _, typ := range setTypes() {
 		if typ.Counter { // as without
@@ -213,8 +213,8 @@ func send(t *testing.T, to string, packets int) {
 	}
 }
 
-// While transactions go on, a read shows the set of one moment, neither twice nor missing what stays in it, or says
-// that it does not: no transaction waits for it.
+// While transactions go on, a read returns the set of one moment, without duplicates or gaps, or says that it could
+// not. No transaction waits for it.
 func TestElementsUnderChange(t *testing.T) {
 	for _, n := range []int{100, 5000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) { elementsUnderChange(t, n) })
@@ -267,7 +267,7 @@ func elementsUnderChange(t *testing.T, n int) {
 	}
 }
 
-// TestInForce: a table is in force while it has a base chain, whatever that is called.
+// TestInForce: a table is in force while it has a base chain, whatever its name.
 func TestInForce(t *testing.T) {
 	netns.Enter(t)
 	reader, err := kernel.OpenReader()

@@ -11,7 +11,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// To read one element takes as many messages, and about as many allocations, in a set of 100,000 as in one of ten.
+// Reading one element takes as many messages, and about as many allocations, in a set of 100,000 as in a set of ten.
 func TestElementCost(t *testing.T) {
 	type cost struct {
 		requests uint32
@@ -53,7 +53,7 @@ func TestElementCost(t *testing.T) {
 	}
 }
 
-// sent returns the number of the next request. It takes one to find out, whose answer nobody reads.
+// sent returns the number of the next request. Finding it out takes a request, whose answer is not read.
 func sent(t *testing.T, r *Reader) uint32 {
 	t.Helper()
 	question, err := r.conn.Send(query{typ: unix.NFT_MSG_GETGEN}.message())

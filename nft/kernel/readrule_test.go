@@ -17,7 +17,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// Every form of a rule is read back as what it is, and as no other.
+// Every form of a rule is read back as itself, and as no other.
 func TestRulesAreCompared(t *testing.T) {
 	netns.Enter(t)
 	c, table := open(t, kernel.Config{}), nft.NewTable("t", "")
@@ -44,7 +44,7 @@ func TestRulesAreCompared(t *testing.T) {
 	}
 }
 
-// What nft(8) changes in a rule, or around it, is seen.
+// Changes that nft(8) makes to a rule, or around it, are noticed.
 func TestRulesAreOthers(t *testing.T) {
 	accept := nft.Verdict{Kind: nft.Accept}
 	want := nft.Chain{Name: "c", Rules: []nft.Rule{
@@ -97,7 +97,7 @@ func TestRulesAreOthers(t *testing.T) {
 	}
 }
 
-// Of a set of any type, each element is found by itself, and in intervals by what is in them, and nothing else is.
+// In a set of any type, each element is found by its key, intervals by any key in them, and nothing else is found.
 func TestElement(t *testing.T) {
 	netns.Enter(t)
 	c, table := open(t, kernel.Config{}), sets()
@@ -123,7 +123,7 @@ func TestElement(t *testing.T) {
 	}
 }
 
-// probes returns the keys of a set, and of intervals what is beside and in them.
+// probes returns the keys of a set, and, for intervals, keys in them and next to them.
 func probes(s *nft.Set) []nft.Key {
 	found := make(map[nft.Key]bool)
 	for _, e := range s.Elements() {
@@ -156,7 +156,7 @@ func probes(s *nft.Set) []nft.Key {
 	return slices.Collect(maps.Keys(found))
 }
 
-// Intervals of any length, adjacent or not, are told apart by what is in them.
+// Intervals of any length, adjacent or not, are distinguished by the keys in them.
 func TestElementOfIntervals(t *testing.T) {
 	netns.Enter(t)
 	c, table, random := open(t, kernel.Config{}), nft.NewTable("t", ""), rand.New(rand.NewPCG(1, 2))

@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// sameShape wants the kernel to hold as much as the table takes it to hold, if that is known.
+// sameShape wants the kernel's table to have the shape that the table expects, if that is known.
 func sameShape(t *testing.T, c *kernel.Conn, table *nft.Table) {
 	t.Helper()
 	want, known := table.Shape()
@@ -71,8 +71,8 @@ func TestShape(t *testing.T) {
 	}
 }
 
-// A table that is owned is not read: nobody else can have changed it. The same table is another's for another
-// connection.
+// An owned table is not read, as nobody else can have changed it. To another connection, the same table is somebody
+// else's.
 func TestShapeOwned(t *testing.T) {
 	netns.Enter(t)
 	c, other := owner(t), open(t, kernel.Config{})

@@ -8,8 +8,8 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// Whether a commit walks every way through the chains is asked where policies are needed, and told. Linux 6.12.117 and
-// 6.18.44 walk each chain once; of the others the test believes what they say.
+// Open finds out whether commits walk every path through the chains, if policies need to know. Linux 6.12.117 and
+// 6.18.44 walk each chain once; the test believes other kernels.
 func TestWalk(t *testing.T) {
 	netns.Enter(t)
 	for needs, want := range map[Needs]bool{0: false, Policies: true} {

@@ -26,7 +26,7 @@ func watch(t *testing.T, c *kernel.Conn) *kernel.Watcher {
 	return w
 }
 
-// next returns the next event, which is to come soon.
+// next returns the next event, which must come soon.
 func next(t *testing.T, w *kernel.Watcher) kernel.Event {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -38,7 +38,7 @@ func next(t *testing.T, w *kernel.Watcher) kernel.Event {
 	return e
 }
 
-// The watcher tells of what others do, once for each transaction however large, and of nothing else.
+// The watcher reports what others do, once per transaction, however large, and nothing else.
 func TestWatch(t *testing.T) {
 	netns.Enter(t)
 	c := open(t, kernel.Config{})
@@ -77,7 +77,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// A watcher that cannot keep up says so, again when it has caught up, and goes on.
+// A watcher that cannot keep up says so, says so again when it has caught up, and goes on.
 func TestWatchOverrun(t *testing.T) {
 	netns.Enter(t)
 	c, foreign := open(t, kernel.Config{}), open(t, kernel.Config{})
@@ -120,7 +120,7 @@ func TestWatchOverrun(t *testing.T) {
 	}
 }
 
-// A large transaction of our own is no event, and what others commit meanwhile is not missed.
+// Our own large transaction is not an event, and others' commits meanwhile are not missed.
 func TestWatchWhileLarge(t *testing.T) {
 	netns.Enter(t)
 	c, foreign := open(t, kernel.Config{}), open(t, kernel.Config{})

@@ -40,7 +40,7 @@ func packets(all []sample) [][]byte {
 	return packets
 }
 
-// plain are the packets that look alike in both families.
+// plain are the packets that look the same in both families.
 func plain(name string, src, dst netip.AddrPort) []sample {
 	base := nflog.Packet{Src: src.Addr(), Dst: dst.Addr()}
 	ports := base
@@ -139,7 +139,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// Whatever the number of bytes copied, what is decoded of them is right, and what is not is said to be missing.
+// However many bytes are copied, what is decoded is right, and the rest is reported as missing.
 func TestDecodeTruncated(t *testing.T) {
 	for _, s := range samples() {
 		for n := range s.packet {
@@ -159,7 +159,7 @@ func TestDecodeTruncated(t *testing.T) {
 	}
 }
 
-// consistent holds that a packet decoded from fewer bytes says nothing that all of it does not say.
+// consistent: a packet decoded from fewer bytes says nothing that the whole packet does not say.
 func consistent(t *testing.T, got, all nflog.Packet) {
 	t.Helper()
 	if !got.Truncated {
@@ -236,7 +236,7 @@ func TestDecodeHostile(t *testing.T) {
 	}
 }
 
-// Whatever the bytes: no panic, nothing allocated, and of fewer bytes nothing else than of all.
+// For any bytes there is no panic and no allocation, and fewer bytes give nothing different.
 func FuzzDecode(f *testing.F) {
 	for _, s := range samples() {
 		f.Add(s.packet, uint16(50))
@@ -265,7 +265,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzRoundTrip holds that what was put into a packet is what is decoded.
+// FuzzRoundTrip: decoding returns what was put into a packet.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("0123456789abcdef0123456789abcdef"), uint32(80), uint8(2), uint8(0), uint16(0))
 	f.Add([]byte("0123456789abcdef0123456789abcdef"), uint32(5353<<16|53), uint8(1), uint8(1), uint16(500))

@@ -2,7 +2,7 @@
 
 package nflog
 
-// Decode decodes a packet alone.
+// Decode decodes a single packet.
 func Decode(payload []byte, etherType uint16) (p Packet) {
 	p.decode(payload, etherType)
 	return p

@@ -35,8 +35,7 @@ func etherType(packet []byte) uint16 {
 	return unix.ETH_P_IP
 }
 
-// extended puts extension headers between the header of an IPv6 packet and what follows; next is the number of the
-// first one.
+// extended inserts extension headers after the header of an IPv6 packet; next is the number of the first one.
 func extended(packet []byte, next uint8, headers ...[]byte) []byte {
 	b := append([]byte(nil), packet[:40]...)
 	b[6] = next
@@ -64,7 +63,7 @@ func options(next uint8, n int) []byte {
 	return b
 }
 
-// routing is a routing header that the packet has passed already.
+// routing is a routing header that has already been processed.
 func routing(next uint8) []byte { return []byte{next, 0, 2, 0, 0, 0, 0, 0} }
 
 // authentication is an AH with the shortest check value.
@@ -79,7 +78,7 @@ func fragmentHeader(next uint8, offset uint16, more bool) []byte {
 	return b
 }
 
-// withOptions gives an IPv4 packet n bytes of options that do nothing.
+// withOptions adds n bytes of no-op options to an IPv4 packet.
 func withOptions(packet []byte, n int) []byte {
 	b := append([]byte(nil), packet[:20]...)
 	for range n {
@@ -98,7 +97,7 @@ func withOptions(packet []byte, n int) []byte {
 	return b
 }
 
-// load makes a ruleset of a chain at the forward hook with the rules.
+// load loads a ruleset with a chain at the forward hook that has the rules.
 func load(t testing.TB, rules ...string) {
 	t.Helper()
 	netns.NFT(t, "flush ruleset\ntable inet t { chain forward { type filter hook forward priority filter\n"+

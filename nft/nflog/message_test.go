@@ -26,7 +26,7 @@ func encode(typ netlink.HeaderType, attributes func(*netlink.AttributeEncoder)) 
 	return netlink.Message{Header: netlink.Header{Type: typ}, Data: append(make([]byte, nfgenmsgLen), b...)}
 }
 
-// logged encodes what the kernel says of a packet that is not IP.
+// logged encodes the kernel's message about a packet that is not IP.
 func logged(seq uint32, prefix string) netlink.Message {
 	return encode(packetMessage, func(e *netlink.AttributeEncoder) {
 		e.Bytes(attrHeader, []byte{0x08, 0x06, 2, 0})
@@ -48,8 +48,8 @@ func feed(r *Reader, messages ...netlink.Message) []Packet {
 	return all
 }
 
-// The numbers of packets start at 0 and wrap, and each one that is left out is a packet lost. One without a number, of
-// the moment in which the group was bound, is none.
+// Packet numbers start at 0 and wrap, and each missing number is a lost packet. A packet without a number, from the
+// moment in which the group was bound, is not a loss.
 func TestLost(t *testing.T) {
 	for name, c := range map[string]struct {
 		seqs []uint32
@@ -75,7 +75,7 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// A datagram of several packets ends with a message of its own. What is not a packet's is passed by.
+// A datagram of several packets ends with its own message. Messages that are not about packets are skipped.
 func TestMessages(t *testing.T) {
 	r := reader()
 	cut := logged(2, "cut")
@@ -94,7 +94,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// Prefixes are kept once, and not all that there have ever been.
+// Each prefix is kept once, and old ones are not kept for ever.
 func TestPrefixes(t *testing.T) {
 	r := reader()
 	got := feed(r, logged(0, "same"), logged(1, "same"))
@@ -112,7 +112,7 @@ func TestPrefixes(t *testing.T) {
 	}
 }
 
-// The messages are the kernel's, and yet nothing is believed of them.
+// The messages come from the kernel, but nothing in them is trusted.
 func FuzzMessages(f *testing.F) {
 	f.Add(logged(0, "p").Data)
 	f.Add(encode(packetMessage, func(e *netlink.AttributeEncoder) {

@@ -23,7 +23,7 @@ import (
 	"github.com/netpold/netpold/test/harness/prober"
 )
 
-// read reads n packets, which are to come soon.
+// read reads n packets, which must come soon.
 func read(t testing.TB, r *nflog.Reader, n int) []nflog.Packet {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -59,8 +59,8 @@ func drain(t testing.TB, r *nflog.Reader) int {
 	}
 }
 
-// discard reads n packets that wait already, without allocating. Where the user may not have the buffer that they need,
-// the test is skipped.
+// discard reads n packets that are already waiting, without allocating. If the user may not have the buffer that they
+// need, it skips the test.
 func discard(ctx context.Context, t testing.TB, r *nflog.Reader, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -89,7 +89,7 @@ func counted(t testing.TB) uint64 {
 	return n
 }
 
-// Every kind of packet that is dropped is read once, in order, as it was sent.
+// Every kind of dropped packet is read once, in order, as it was sent.
 func TestRead(t *testing.T) {
 	p := prober.New(t)
 	load(t,
@@ -115,7 +115,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// What is decoded is what the rules match: the kernel follows extension headers as the decoder does.
+// The decoder agrees with the rules: the kernel follows extension headers in the same way.
 func TestReadAsMatched(t *testing.T) {
 	p := prober.New(t)
 	protos := []uint8{nft.TCP, nft.UDP, nft.SCTP, nft.ICMP, nft.ICMPv6,
@@ -201,8 +201,7 @@ func TestReadSmallBatch(t *testing.T) {
 	}
 }
 
-// A reader that does not keep up loses packets, and knows how many once the next one comes; the rules drop them all the
-// same.
+// A slow reader loses packets, and knows how many when the next one comes; the rules drop them all the same.
 func TestReadOverrun(t *testing.T) {
 	p := prober.New(t)
 	load(t, `udp dport 9 log prefix "end" group 86 drop`, `counter log prefix "flood" group 86 drop`)
@@ -228,7 +227,7 @@ func TestReadOverrun(t *testing.T) {
 	}
 }
 
-// A flood within the buffer is read whole, with less than an allocation a packet.
+// A flood that fits in the buffer is read completely, with less than one allocation per packet.
 func TestReadFlood(t *testing.T) {
 	p := prober.New(t)
 	load(t, `ip version 4 counter log prefix "drop one" group 86 drop`, `log prefix "drop two" group 86 drop`)
@@ -261,7 +260,7 @@ func TestReadFlood(t *testing.T) {
 	}
 }
 
-// A reader that reads while the flood goes on: packets and losses are all of it, and Stats may be called meanwhile.
+// While a reader reads during a flood, packets and losses add up, and Stats may be called.
 func TestReadMeanwhile(t *testing.T) {
 	p := prober.New(t)
 	load(t, `udp dport 9 log prefix "end" group 86 drop`, `counter log prefix "flood" group 86 drop`)
@@ -295,7 +294,7 @@ func TestReadMeanwhile(t *testing.T) {
 	}
 }
 
-// One process reads a group; the next can once that one closes it.
+// One process reads a group; another can once the first closes it.
 func TestOpenBusy(t *testing.T) {
 	netns.Enter(t)
 	first := open(t)
@@ -322,7 +321,7 @@ func TestOpenBusy(t *testing.T) {
 	}
 }
 
-// The kernel has taken the settings, all that it shows of them: copy mode 2 is packets, and the timeout is 10 times 10
+// The kernel has accepted the settings, as far as it shows them: copy mode 2 is packets, and the timeout is 10 times 10
 // ms.
 func TestOpenSettings(t *testing.T) {
 	netns.Enter(t)
@@ -335,7 +334,7 @@ func TestOpenSettings(t *testing.T) {
 	}
 }
 
-// Without CAP_NET_ADMIN the error says so, and not that the group is taken.
+// Without CAP_NET_ADMIN the error says so, not that the group is taken.
 func TestOpenForbidden(t *testing.T) {
 	netns.Enter(t) // locks the thread, which ends with the test
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

@@ -16,7 +16,8 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// A ledger is a kernel of one set and one chain of a rule that count, in which anything may happen while it is read.
+// A ledger is a kernel with a counting set and a chain with a counting rule, in which anything may happen during a
+// read.
 type ledger struct {
 	*rand.Rand
 	counter   *Counter
@@ -69,7 +70,7 @@ func (k *ledger) key() nft.Key {
 	return nft.AddrKey(netip.AddrFrom4([4]byte{10, 0, 0, byte(k.IntN(3))}))
 }
 
-// meanwhile lets something happen during a read of somebody's; the loop's own is in its turn.
+// meanwhile makes something happen during a read by others; the loop's own reads are in its turn.
 func (k *ledger) meanwhile() {
 	for k.reading && k.IntN(3) > 0 {
 		reading := k.reading
@@ -79,7 +80,7 @@ func (k *ledger) meanwhile() {
 	}
 }
 
-// step sends a packet, or lets the loop do what it does next.
+// step sends a packet, or lets the loop do its next step.
 func (k *ledger) step() {
 	if k.IntN(3) > 0 {
 		key := k.key()
@@ -142,7 +143,7 @@ func (k *ledger) change() []func() {
 	}
 }
 
-// changeRule has nothing lead to the chain, and then deletes it, or adds it.
+// changeRule removes the references to the chain and then deletes it, or adds it.
 func (k *ledger) changeRule() []func() {
 	verb := nft.AddChain
 	if k.chain != nil {
@@ -191,7 +192,7 @@ func (k *ledger) made() *nft.Transaction {
 	return tx
 }
 
-// check wants the total not to go down, and never to be more than was sent.
+// check: the total never goes down, and never exceeds what was sent.
 func (k *ledger) check(t *testing.T) {
 	t.Helper()
 	var total uint64
@@ -204,9 +205,8 @@ func (k *ledger) check(t *testing.T) {
 	k.reported = total
 }
 
-// TestExact: whatever transactions come while the kernel is read, every packet is counted once, and no total
-// goes down. What an element has counted since the last read is lost only if a transaction fails that may have deleted
-// it.
+// TestExact: whatever transactions come while the kernel is read, every packet is counted once, and no total goes down.
+// An element's count since the last read is lost only if a transaction that may have deleted it fails.
 func TestExact(t *testing.T) {
 	for seed := range uint64(2000) {
 		k := &ledger{
@@ -239,7 +239,7 @@ func TestExact(t *testing.T) {
 	}
 }
 
-// TestWaits: who cannot read the kernel in time is told.
+// TestWaits: a reader that cannot read the kernel in time gets an error.
 func TestWaits(t *testing.T) {
 	c := New()
 	c.reading <- struct{}{} // somebody who takes long
@@ -250,7 +250,7 @@ func TestWaits(t *testing.T) {
 	}
 }
 
-// TestNothingCounted: a transaction of what does not count costs next to nothing.
+// TestNothingCounted: a transaction without counting elements costs next to nothing.
 func TestNothingCounted(t *testing.T) {
 	c, tx := New(), &nft.Transaction{Table: "table"}
 	c.Made(tx)

@@ -23,7 +23,7 @@ func audited(np *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
 	return np
 }
 
-// newAuditTest is newDropTest with audited policies alone; its chains are theirs.
+// newAuditTest is newDropTest with only audited policies; its chains are theirs.
 func newAuditTest(t *testing.T) *dropTest {
 	t.Helper()
 	d := newDropTest(t)
@@ -41,7 +41,8 @@ func newAuditTest(t *testing.T) *dropTest {
 	return d
 }
 
-// TestAuditLine: of a packet that audited policies would deny, the line has the names and the nearest rule of a drop.
+// TestAuditLine: the line about a packet that audited policies would deny has the names and the nearest rule, as for a
+// drop.
 func TestAuditLine(t *testing.T) {
 	const head = "TCP connection from shop/web-1 (10.0.0.0:56648) to shop/db-0 (10.0.0.1:6379) "
 	for name, row := range map[string]struct {
@@ -74,8 +75,8 @@ func TestAuditLine(t *testing.T) {
 	}
 }
 
-// TestAuditApart: what only would be denied has a history and a table of pairs of its own, and no flood of it leaves a
-// drop without a line.
+// TestAuditApart: what would be denied has its own history and table of pairs, and no flood of it costs a drop its
+// line.
 func TestAuditApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDropTest(t)

@@ -28,7 +28,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// fakeReader are packets that a test sends.
+// fakeReader returns packets that a test sends.
 type fakeReader struct {
 	batches chan []Packet
 	fail    chan error
@@ -128,7 +128,7 @@ func setPolicy(t *testing.T, s *translate.State, np *networkingv1.NetworkPolicy)
 	}
 }
 
-// dbAllow lets shop/web-1 reach shop/db-0 on a port.
+// dbAllow allows shop/web-1 to reach shop/db-0 on a port.
 func dbAllow(port int32) *networkingv1.NetworkPolicy {
 	number := intstr.FromInt32(port)
 	return &networkingv1.NetworkPolicy{
@@ -230,7 +230,8 @@ func TestDropLine(t *testing.T) {
 	}
 }
 
-// TestDropWindows: the first at once, the others at the end of the window, and what goes on once per window.
+// TestDropWindows: the first packet is logged at once, the others at the end of the window, and ongoing ones once per
+// window.
 func TestDropWindows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDropTest(t)
@@ -256,8 +257,8 @@ func TestDropWindows(t *testing.T) {
 	})
 }
 
-// TestDropAsSeen: what is said of packets at the end of a window is of when the first of them was seen, though the pod
-// is gone and the policies are others by then.
+// TestDropAsSeen: the line at the end of a window describes the time of its first packet, even if the pod is gone and
+// the policies have changed.
 func TestDropAsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDropTest(t)
@@ -275,7 +276,7 @@ func TestDropAsSeen(t *testing.T) {
 	})
 }
 
-// TestDropBounds: no flood makes more lines, or more memory, than the bounds.
+// TestDropBounds: no flood makes more lines, or takes more memory, than the bounds allow.
 func TestDropBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDropTest(t)

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestHistory keeps the newest lines, and tells a reader who was too slow how many he missed.
+// TestHistory: the newest lines are kept, and a slow reader learns how many it missed.
 func TestHistory(t *testing.T) {
 	l := New(Config{})
 	for i := range 5 {
@@ -37,8 +37,8 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// TestTop: the pairs with most packets are known, with how much their counts may be too high, while a scan makes
-// millions of others.
+// TestTop: the pairs with most packets are known, with the error of their counts, while a scan makes millions of
+// others.
 func TestTop(t *testing.T) {
 	l := New(Config{})
 	count := func(n uint32) {

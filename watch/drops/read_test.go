@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// TestDropLogFails: a log that fails is opened again, with a growing pause; that it is off, and that it works again, is
-// said once.
+// TestDropLogFails: a failed log is reopened, with growing pauses; its failure and its recovery are logged once.
 func TestDropLogFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDropTest(t)

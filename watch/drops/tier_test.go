@@ -14,7 +14,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// guardPolicy denies shop's pods port 6379 of each other, but of web-9, by its second rule.
+// guardPolicy denies shop's pods port 6379 of each other, except of web-9, by its second rule.
 func guardPolicy(t *testing.T, action string) policy.ClusterPolicy {
 	t.Helper()
 	p, err := policy.ReadClusterPolicy(fmt.Appendf(nil, `{"metadata": {"name": "shop-guard"}, "spec": {
@@ -29,7 +29,7 @@ func guardPolicy(t *testing.T, action string) policy.ClusterPolicy {
 	return p
 }
 
-// auditedGuard is guardPolicy, only audited.
+// auditedGuard is guardPolicy, but only audited.
 func auditedGuard(t *testing.T, action string) policy.ClusterPolicy {
 	t.Helper()
 	p := guardPolicy(t, action)
@@ -43,7 +43,7 @@ type tierLine struct {
 	want   string
 }
 
-// play has the second rule of p in a tier deny a packet, and expects the line.
+// play lets the second rule of p in a tier deny a packet, and expects the line.
 func (l tierLine) play(t *testing.T, tier frame.Tier, p policy.ClusterPolicy) *dropTest {
 	t.Helper()
 	d := newDropTest(t)
@@ -61,8 +61,8 @@ func (l tierLine) play(t *testing.T, tier frame.Tier, p policy.ClusterPolicy) *d
 	return d
 }
 
-// TestTierAuditLine: of what a rule of an audited ClusterNetworkPolicy would deny, the line has the rule and the
-// nearest one as of a drop, and it is kept apart from drops.
+// TestTierAuditLine: the line about what a rule of an audited ClusterNetworkPolicy would deny has the rule and the
+// nearest one, as for a drop, and is kept apart from drops.
 func TestTierAuditLine(t *testing.T) {
 	const head = "TCP connection from shop/web-1 (10.0.0.0:56648) to shop/db-0 (10.0.0.1:5432) "
 	const rule = "ingress of shop/db-0: Admin: shop-guard rule 2 `no-postgres` "
@@ -98,7 +98,7 @@ func TestTierAuditLine(t *testing.T) {
 	}
 }
 
-// TestTierDropLine: a line tells which rule of a ClusterNetworkPolicy denies, and what has become of it since.
+// TestTierDropLine: a line says which rule of a ClusterNetworkPolicy denies, and what has happened to it since.
 func TestTierDropLine(t *testing.T) {
 	const head = "TCP connection from shop/web-1 (10.0.0.0:56648) to shop/db-0 (10.0.0.1:6379) "
 	const rule = "ingress of shop/db-0: Admin: shop-guard rule 2 `no-redis` "

@@ -15,7 +15,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestUnknownPod: what the guard dropped is told as such, and by what is known when it is.
+// TestUnknownPod: what the guard dropped is reported as such, with what is known by then.
 func TestUnknownPod(t *testing.T) {
 	state := translate.New("node", translate.Options{
 		Guard: guard.Options{UnknownPods: guard.Deny, Ranges: []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")}},

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// podObject is a pod as an API source tells it.
+// podObject is a pod as an API source reports it.
 func podObject(name, node, uid string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(uid)},
@@ -37,14 +37,14 @@ func newBlockedTest(t *testing.T) (*Recorder, *fakeWriter) {
 	return e, w
 }
 
-// scan tells shop/db-0 of 50 kinds of packets.
+// scan reports 50 kinds of packets to shop/db-0.
 func scan(e *Recorder) {
 	for port := range 50 {
 		e.Blocked(shop("db-0"), fmt.Sprint(port), "blocked", 1)
 	}
 }
 
-// TestBlocked: a pod is told once, and then how often.
+// TestBlocked: a pod gets one event, whose count then grows.
 func TestBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, w := newBlockedTest(t)
@@ -93,7 +93,7 @@ func TestWouldBlock(t *testing.T) {
 	})
 }
 
-// TestBlockedWhom: only pods of this node are told.
+// TestBlockedWhom: only pods of this node get events.
 func TestBlockedWhom(t *testing.T) {
 	for name, edit := range map[string]func(*Recorder){
 		"nobody is to be told": func(e *Recorder) { e.Drops = false },
@@ -122,7 +122,7 @@ func TestBlockedWhom(t *testing.T) {
 	}
 }
 
-// TestBlockedSameName: the next pod of a name has events of its own.
+// TestBlockedSameName: the next pod of a name has its own events.
 func TestBlockedSameName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, w := newBlockedTest(t)
@@ -137,7 +137,7 @@ func TestBlockedSameName(t *testing.T) {
 	})
 }
 
-// TestBlockedBounds: a scan of one pod makes no more writes than the bounds, and nothing is kept of the rest.
+// TestBlockedBounds: a scan of one pod makes no more writes than the bounds allow, and the rest is not kept.
 func TestBlockedBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, w := newBlockedTest(t)

@@ -40,7 +40,7 @@ func newFakeWriter() *fakeWriter {
 	return &fakeWriter{events: make(map[types.NamespacedName]*corev1.Event)}
 }
 
-// ask notes a request and returns what it fails with.
+// ask records a request and returns its error, if any.
 func (f *fakeWriter) ask(ctx context.Context, verb string) error {
 	if f.hold != nil {
 		select {
@@ -87,7 +87,7 @@ func (f *fakeWriter) Patch(ctx context.Context, name types.NamespacedName, patch
 	return json.Unmarshal(patch, e)
 }
 
-// take returns the requests since the last time.
+// take returns the requests since the last call.
 func (f *fakeWriter) take() string {
 	synctest.Wait()
 	f.mu.Lock()
@@ -104,7 +104,7 @@ func (f *fakeWriter) expire() {
 	clear(f.events)
 }
 
-// texts returns the events as eventText has them, by the names of their objects.
+// texts returns the events by eventText, ordered by their objects' names.
 func (f *fakeWriter) texts() map[string][]string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -145,7 +145,7 @@ func newTestRecorder(t *testing.T, w Writer) (*Recorder, *logged.Lines) {
 	return e, lines
 }
 
-// badPolicy is a policy with a CIDR as it is given, and its error.
+// badPolicy is a policy with the given CIDR, and its error.
 func badPolicy(name, uid, cidr string) (*networkingv1.NetworkPolicy, error) {
 	np := &networkingv1.NetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(uid)},
@@ -156,7 +156,7 @@ func badPolicy(name, uid, cidr string) (*networkingv1.NetworkPolicy, error) {
 	return np, translate.New("node", translate.Options{}).SetPolicy(np)
 }
 
-// tell tells of a policy as a loop does.
+// tell reports a policy as a loop does.
 func tell(e *Recorder, np *networkingv1.NetworkPolicy, err error) {
 	id := Trouble{types.NamespacedName{Namespace: np.Namespace, Name: np.Name}, book.Rejected}
 	e.SetPolicy(np)
@@ -167,7 +167,7 @@ func tell(e *Recorder, np *networkingv1.NetworkPolicy, err error) {
 	e.Trouble(id, errors.Unwrap(err).Error())
 }
 
-// reject tells of a policy as a loop does, and waits until that has had its turn.
+// reject reports a policy as a loop does, and waits until that has been handled.
 func reject(e *Recorder, name, uid, cidr string) {
 	np, err := badPolicy(name, uid, cidr)
 	tell(e, np, err)
@@ -175,7 +175,7 @@ func reject(e *Recorder, name, uid, cidr string) {
 	synctest.Wait()
 }
 
-// TestRejectedOnce: one event for each thing that is wrong with a policy, however many nodes tell of it, and however
+// TestRejectedOnce: one event for each thing that is wrong with a policy, however many nodes report it, and however
 // often.
 func TestRejectedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -214,7 +214,8 @@ func TestRejectedOnce(t *testing.T) {
 	})
 }
 
-// TestRejectionsRepeat: what is still so is told again when the server may have forgotten it, and nothing else is.
+// TestRejectionsRepeat: what is still wrong is reported again when the server may have forgotten it, and nothing else
+// is.
 func TestRejectionsRepeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
@@ -241,7 +242,7 @@ func TestRejectionsRepeat(t *testing.T) {
 	})
 }
 
-// TestRejectionMendedInTime: what is not so any more when its turn comes is not told.
+// TestRejectionMendedInTime: what is fixed before its turn comes is not reported.
 func TestRejectionMendedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
@@ -258,7 +259,7 @@ func TestRejectionMendedInTime(t *testing.T) {
 	})
 }
 
-// TestEventBounds: whoever tells never waits, whatever the server does, and what is kept is bounded.
+// TestEventBounds: reporting never waits, whatever the server does, and what is kept is bounded.
 func TestEventBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
@@ -278,7 +279,7 @@ func TestEventBounds(t *testing.T) {
 	})
 }
 
-// TestEventErrors: what may pass is tried again, what will not is said once.
+// TestEventErrors: temporary errors are retried, permanent ones are logged once.
 func TestEventErrors(t *testing.T) {
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "x", errors.New("no rule"))
 	terminating := apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "x", errors.New("going"))
@@ -316,7 +317,7 @@ func TestEventErrors(t *testing.T) {
 	}
 }
 
-// TestUnaudited: an audited policy of which the kernel refused something is told of with words and an event of its own.
+// TestUnaudited: an audited policy that the kernel partly refused gets its own event, with its own words.
 func TestUnaudited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
@@ -362,7 +363,7 @@ func TestNoEvents(t *testing.T) {
 	})
 }
 
-// TestEventNames: names and messages are what an API server takes, whatever the objects are.
+// TestEventNames: an API server accepts the names and messages, whatever the objects are.
 func TestEventNames(t *testing.T) {
 	long := corev1.ObjectReference{Name: strings.Repeat("a.b-", 63) + "z", UID: "u"}
 	if got := nameOf(long, "r", "x"); len(got) > 253 || strings.Contains(got, "..") || strings.Contains(got, "-.") {

@@ -37,7 +37,7 @@ import (
 
 const table = "netpold"
 
-// world is a log, the kernel that it reads and the state that it looks names up in.
+// world is a log, the kernel that it reads, and the state in which it looks up names.
 type world struct {
 	*testing.T
 	log   *watched.Log
@@ -67,7 +67,7 @@ func newWorld(t *testing.T, most uint32) *world {
 	return w
 }
 
-// Elements is what the kernel answers.
+// Elements returns the kernel's elements.
 func (w *world) Elements(_ context.Context, in, set string, _ nft.SetType) ([]nft.Counted, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -78,7 +78,7 @@ func (w *world) Elements(_ context.Context, in, set string, _ nft.SetType) ([]nf
 	return slices.Clone(elements), w.err
 }
 
-// pod tells of a pod, or with no addresses that it is gone.
+// pod reports a pod, or, without addresses, that it is gone.
 func (w *world) pod(name string, addresses ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -94,7 +94,7 @@ func (w *world) pod(name string, addresses ...string) {
 	w.state.SetPod(p)
 }
 
-// held has the kernel hold a count of a flow, whose last packet was a time ago.
+// held sets the kernel's count of a flow, and how long ago its last packet was.
 func (w *world) held(in string, kind observe.Kind, flow string, packets uint64, ago time.Duration) {
 	var from, to, proto string
 	var port uint16
@@ -130,7 +130,7 @@ func (w *world) read() {
 	}
 }
 
-// known returns what the log answers, each as "from > to service verdict count".
+// known returns the log's flows, each as "from > to service verdict count".
 func (w *world) known(query string) []string {
 	w.Helper()
 	r := httptest.NewRecorder()
@@ -164,7 +164,7 @@ const (
 	ping = "fd00::1 > fd00::2 icmp 0"
 )
 
-// TestRead: what is read is added up, whatever the kernel forgets, and what was denied is told apart.
+// TestRead: counts are added up, whatever the kernel forgets, and denied flows are kept apart.
 func TestRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 9)
@@ -209,7 +209,8 @@ func end(name, address string) flows.End {
 		Workload: "StatefulSet/" + name, Labels: map[string]string{"app": name}}
 }
 
-// TestReadLate: what is denied is never told to be allowed for long, and what the first set had no room for is told.
+// TestReadLate: a denied flow is never reported as allowed for long, and flows that the first set had no room for are
+// reported.
 func TestReadLate(t *testing.T) {
 	w := newWorld(t, 9)
 	w.held(table, observe.All, ask, 5, 0)
@@ -222,7 +223,7 @@ func TestReadLate(t *testing.T) {
 		"fd00::1 > fd00::2 ICMP denied 3")
 }
 
-// TestPort0: what a scan sends to port 0, which flows do not have, keeps nobody from reading the others.
+// TestPort0: a scan of port 0, which flows cannot have, does not hide the others.
 func TestPort0(t *testing.T) {
 	w := newWorld(t, 9)
 	w.held(table, observe.All, "10.0.0.9 > 10.0.0.2 tcp 0", 1, 0)
@@ -231,7 +232,7 @@ func TestPort0(t *testing.T) {
 	w.expect("fd00::1 > fd00::2 ICMP allowed 1")
 }
 
-// TestNames: names are those of when a connection was seen. They are also found for a pod that has just gone, and for
+// TestNames: names are those at the time of the connection. They are also found for a pod that has just gone, and for
 // one that becomes known just after.
 func TestNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -263,7 +264,7 @@ func TestNames(t *testing.T) {
 	})
 }
 
-// TestRetired: each connection is counted once, also where tables take turns, and one was a previous process's.
+// TestRetired: each connection is counted once, even when tables take turns, one of them a previous process's.
 func TestRetired(t *testing.T) {
 	w := newWorld(t, 9)
 	const handover = "netpold-handover"
@@ -293,7 +294,7 @@ func TestRetired(t *testing.T) {
 	}
 }
 
-// TestBounds: of more flows than twice the most, those that were seen last are kept.
+// TestBounds: of too many flows, those seen last are kept.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 8)
@@ -344,7 +345,7 @@ func TestLost(t *testing.T) {
 	})
 }
 
-// metrics returns what the log measures.
+// metrics returns the log's metrics.
 func (w *world) metrics() map[string]float64 {
 	w.Helper()
 	values := make(map[string]float64)
@@ -361,7 +362,7 @@ func (w *world) metrics() map[string]float64 {
 	return values
 }
 
-// TestFollow: who follows gets what is known, and then what changes, without what is not asked for.
+// TestFollow: a follower gets what is known, then what changes, filtered as requested.
 func TestFollow(t *testing.T) {
 	w := newWorld(t, 9)
 	w.pod("web", "10.0.0.1")
@@ -398,7 +399,7 @@ func TestFollow(t *testing.T) {
 	next("shop/web > 10.0.0.2 TCP 80 allowed 2")
 }
 
-// TestErrors: what is wrong is said, and nothing is made up.
+// TestErrors: errors are reported, and nothing is made up.
 func TestErrors(t *testing.T) {
 	w := newWorld(t, 9)
 	for query, want := range map[string]int{"since=x": http.StatusBadRequest, "": http.StatusOK} {
@@ -428,7 +429,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestRun: the kernel is read every few seconds, and not more often where that takes long.
+// TestRun: the kernel is read every few seconds, and less often if that takes long.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 9)

@@ -65,7 +65,7 @@ func describeCluster(c *policy.Cluster) string {
 	return strings.ReplaceAll(b.String(), " \n", "\n")
 }
 
-// TestLoad loads the files of each case as a folder. What the case says of them are its last two files.
+// TestLoad loads the files of each case as a folder. A case's last two files are the expected results.
 func TestLoad(t *testing.T) {
 	cases, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(cases) == 0 {
@@ -215,7 +215,7 @@ func TestLoadFails(t *testing.T) {
 	}
 }
 
-// TestLoadEndless: a file that never ends, and that is nothing special to stat(2), holds up nobody.
+// TestLoadEndless: a file that never ends, but looks ordinary to stat(2), holds up nobody.
 func TestLoadEndless(t *testing.T) {
 	const endless = "/proc/kmsg"
 	if f, err := os.Open(endless); err != nil {
@@ -233,8 +233,8 @@ func TestLoadEndless(t *testing.T) {
 	}
 }
 
-// FuzzRead: whatever a file holds, the loader returns, makes of it no more than a multiple, and no name that it lets
-// through breaks a line or a quote.
+// FuzzRead: whatever a file contains, the loader returns, its result is at most a multiple of the file, and no accepted
+// name breaks a line or a quotation.
 func FuzzRead(f *testing.F) {
 	cases, _ := filepath.Glob("testdata/*.txtar")
 	for _, path := range cases {

@@ -42,7 +42,7 @@ func newFolderTest(t *testing.T) *folderTest {
 	return ft
 }
 
-// watchFolder returns a folder that has namespace shop and is told already.
+// watchFolder returns a folder that has namespace shop, which is already reported.
 func watchFolder(t *testing.T) *folderTest {
 	t.Helper()
 	ft := newFolderTest(t)
@@ -100,7 +100,7 @@ func (ft *folderTest) remove(name string) {
 	ft.ok(os.RemoveAll(ft.path(name)))
 }
 
-// mark writes a file that the next update has to have, and nothing else.
+// mark writes a file that must be all that the next update has.
 func (ft *folderTest) mark(name string) {
 	ft.t.Helper()
 	ft.write("mark-"+name+".yaml", policyText("mark-"+name))
@@ -146,7 +146,7 @@ func TestSourceHalfWritten(t *testing.T) {
 	ft.ok(f.Close())
 	ft.Next(t, "set policy shop/a selects app=a", "set policy shop/b selects app=b")
 
-	// Whoever opens it again and truncates it is not seen either.
+	// Opening it again and truncating it is not noticed either.
 	f, err = os.Create(ft.path("a.yaml"))
 	ft.ok(err)
 	ft.mark("again")
@@ -154,7 +154,7 @@ func TestSourceHalfWritten(t *testing.T) {
 	ft.Next(t, "delete policy shop/a", "delete policy shop/b")
 }
 
-// watchOld returns a folder that has namespace shop and policy a, where what was written today is not settled.
+// watchOld returns a folder with namespace shop and policy a, where files written today are not settled.
 func watchOld(t *testing.T) *folderTest {
 	t.Helper()
 	ft := newFolderTest(t)
@@ -174,7 +174,7 @@ func (ft *folderTest) writeOld(name, text string) {
 	ft.ok(os.Chtimes(ft.path(name), old, old))
 }
 
-// TestSourceUnsettled: where everything is read anew, a file that was written a moment ago may not be complete.
+// TestSourceUnsettled: when everything is read again, a file written a moment ago may not be complete.
 func TestSourceUnsettled(t *testing.T) {
 	ft := watchOld(t)
 
@@ -190,7 +190,7 @@ func TestSourceUnsettled(t *testing.T) {
 	ft.Next(t, "delete policy shop/a", "set policy shop/c selects app=c")
 }
 
-// TestSourceRewritten: whoever rewrites a file again and again is never seen in between.
+// TestSourceRewritten: a file that is rewritten repeatedly is never read in between.
 func TestSourceRewritten(t *testing.T) {
 	ft := watchOld(t)
 	for i := range 300 {
@@ -305,8 +305,8 @@ func TestSourceConfigMap(t *testing.T) {
 	ft.Next(t, "delete policy shop/d")
 }
 
-// TestSourceLinkToNothing: what a link has led to is gone, or never was. That is told, and its last content stays until
-// the link goes, too.
+// TestSourceLinkToNothing: the target of a link is gone, or never existed. That is reported, and its last content stays
+// until the link goes, too.
 func TestSourceLinkToNothing(t *testing.T) {
 	ft := newFolderTest(t)
 	ft.source.quiet = time.Millisecond

@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/test/harness/netns"
 )
 
-// Lines of the files that tell of routes, as a little-endian machine has them.
+// Lines of the files about routes, as on a little-endian machine.
 const (
 	uplink4 = "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n" +
 		"eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
@@ -40,7 +40,7 @@ const (
 		" 00000400 00000001 00000000 00200200     cni0\n"
 )
 
-// TestForwarding: a finding names the families that are not forwarded and that pods have, and no other.
+// TestForwarding: a finding names exactly the families that pods have and that are not forwarded.
 func TestForwarding(t *testing.T) {
 	const (
 		off4 = "net.ipv4.ip_forward is 0: this node routes no IPv4 packet to or from pods"
@@ -87,8 +87,7 @@ func TestForwarding(t *testing.T) {
 	}
 }
 
-// checkForwardingText compares the problem that preflight finds, or its absence, and looks for the sysctls in the
-// remedy.
+// checkForwardingText compares the problem that preflight finds, if any, and looks for the sysctls in the remedy.
 func checkForwardingText(t *testing.T, root fs.FS, want string) {
 	t.Helper()
 	findings := Check(root, 1)
@@ -108,8 +107,7 @@ func checkForwardingText(t *testing.T, root fs.FS, want string) {
 	}
 }
 
-// TestForwardingKernel reads the files of the kernel: of a link with the addresses of pods, and one with a default
-// route.
+// TestForwardingKernel reads the kernel's files, with a link that has pods' addresses, and one with a default route.
 func TestForwardingKernel(t *testing.T) {
 	netns.Enter(t)
 	root := kernelFiles(t)
@@ -138,8 +136,8 @@ func TestForwardingKernel(t *testing.T) {
 	check("")
 }
 
-// threadFiles shows the files of the network namespace of the calling thread. What /proc/net is, is the process's, and
-// a test's thread is elsewhere.
+// threadFiles are the files of the network namespace of the calling thread. /proc/net is that of the process, and a
+// test's thread is elsewhere.
 type threadFiles struct{ fs.FS }
 
 // Open opens a file.

@@ -24,8 +24,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netns.Run(m)) }
 
-// TestPreflightKernel holds the finding about bridges against the kernel: it is there exactly when a packet from port
-// to port is not seen by the forward hook. ManageBridges sets right what is wrong.
+// TestPreflightKernel compares the finding about bridges with the kernel: it is reported exactly when the forward hook
+// does not see a packet from port to port. ManageBridges repairs it.
 func TestPreflightKernel(t *testing.T) {
 	netns.Enter(t)
 	root := kernelFiles(t)
@@ -71,7 +71,7 @@ var onBridge = struct {
 	src, dst netip.AddrPort
 }{netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:2")}
 
-// checkBridge sends a packet over the bridge and compares what the forward hook sees with what preflight finds.
+// checkBridge sends a packet over the bridge and compares what the forward hook sees with preflight's finding.
 func checkBridge(t *testing.T, root, name string, want bool) {
 	t.Helper()
 	findings := map[string]string{Bridge: "IPv4 traffic between pods on one bridge (cni0)"}
@@ -87,8 +87,8 @@ func checkBridge(t *testing.T, root, name string, want bool) {
 	}
 }
 
-// kernelFiles mounts what a container of this network namespace has: its proc and sys. They are gone with the test's
-// thread.
+// kernelFiles mounts the proc and sys that a container in this network namespace would have. They are gone with the
+// test's thread.
 func kernelFiles(t *testing.T) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -129,7 +129,7 @@ func run(t *testing.T, commands ...string) {
 	}
 }
 
-// counted returns the packets that the forward hook has seen.
+// counted returns how many packets the forward hook has seen.
 func counted(t *testing.T) int {
 	t.Helper()
 	out, err := exec.Command("nft", "--json", "list", "chain", "inet", "t", "f").Output()
@@ -157,7 +157,7 @@ func counted(t *testing.T) int {
 	return 0
 }
 
-// crossBridge sends a packet from one port of the bridge to the other and waits until it is there.
+// crossBridge sends a packet from one port of the bridge to the other and waits until it arrives.
 func crossBridge(t *testing.T) {
 	t.Helper()
 	in, from := packetSocket(t, "here")

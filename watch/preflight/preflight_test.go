@@ -28,7 +28,7 @@ const (
 	notForwarded = "net.ipv4.ip_forward is 0"
 )
 
-// TestPreflight holds the findings against trees of proc and sys. Of a finding, words are looked for that tell it from
+// TestPreflight compares findings with trees of proc and sys. It looks for words that distinguish a finding from
 // others.
 func TestPreflight(t *testing.T) {
 	type files map[string]string
@@ -78,7 +78,7 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
-// checkFindings compares findings with what is wanted: a part of the problem's words by check.
+// checkFindings compares findings with the wanted ones: for each check, part of the problem's words.
 func checkFindings(t *testing.T, got []Finding, want map[string]string) {
 	t.Helper()
 	if len(got) != len(want) {
@@ -111,7 +111,7 @@ func TestManageBridges(t *testing.T) {
 	checkFindings(t, Check(os.DirFS(root), 1), nil)
 }
 
-// TestManageBridgesUnchanged: what is set already is not written, for which a container lacks the permission.
+// TestManageBridgesUnchanged: what is already set is not written, as a container lacks the permission.
 func TestManageBridgesUnchanged(t *testing.T) {
 	root := t.TempDir()
 	const set = "1" // without the newline that ManageBridges writes

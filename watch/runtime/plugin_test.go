@@ -20,7 +20,7 @@ import (
 	"github.com/netpold/netpold/watch/runtime"
 )
 
-// gate notes what it is told.
+// gate records its calls.
 type gate struct {
 	mu     sync.Mutex
 	refuse error
@@ -64,7 +64,7 @@ func (g *gate) Resync(live []policy.Sandbox) int {
 
 func (g *gate) Doubt() { g.events <- "doubt" }
 
-// sandbox returns what was told last of a sandbox.
+// sandbox returns the last report about a sandbox.
 func (g *gate) sandbox(id string) (policy.Sandbox, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -85,8 +85,7 @@ func (g *gate) await(t *testing.T, want string) {
 	}
 }
 
-// awaitHooks waits until the runtime calls the plugin's hooks, which is a moment after it has told of the sandboxes
-// that there are.
+// awaitHooks waits until the runtime calls the plugin's hooks, shortly after it has reported the existing sandboxes.
 func (g *gate) awaitHooks(t *testing.T, r *adaptation.Adaptation) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -99,7 +98,7 @@ func (g *gate) awaitHooks(t *testing.T, r *adaptation.Adaptation) {
 	t.Fatal("the runtime calls no hooks")
 }
 
-// pod returns a sandbox as a runtime tells of it.
+// pod returns a sandbox as a runtime reports it.
 func pod(id string, pid uint32, ips ...string) *adaptation.PodSandbox {
 	return &adaptation.PodSandbox{
 		Id: id, Name: "web", Namespace: "shop", Uid: "u", Pid: pid, Ips: ips,
@@ -133,14 +132,14 @@ func startRuntime(t *testing.T, socket string, pods ...*adaptation.PodSandbox) *
 	return r
 }
 
-// proxy stands between a plugin and a runtime, so that their connection can end as if one of them were killed: NRI's
-// own side keeps those of a runtime that stops.
+// proxy sits between a plugin and a runtime, so that their connection can end as if one of them were killed: NRI's
+// server keeps its connections when it is stopped.
 type proxy struct {
 	mu    sync.Mutex
 	conns []net.Conn
 }
 
-// startProxy forwards what comes to a socket to another.
+// startProxy forwards connections from one socket to another.
 func startProxy(t *testing.T, from, to string) *proxy {
 	t.Helper()
 	l, err := net.Listen("unix", from)
@@ -192,8 +191,8 @@ func startPlugin(t *testing.T, config runtime.Config) *runtime.Plugin {
 	return p
 }
 
-// TestPlugin registers with a real runtime's side of NRI: what is there at the time, what comes and goes, and what it
-// does when netpold does not admit a pod.
+// TestPlugin registers with NRI's own server: existing sandboxes, those that come and go, and what happens when netpold
+// does not admit a pod.
 func TestPlugin(t *testing.T) {
 	dir := t.TempDir()
 	socket, back := filepath.Join(dir, "nri.sock"), filepath.Join(dir, "back.sock")

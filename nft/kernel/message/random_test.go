@@ -14,14 +14,14 @@ import (
 	"github.com/netpold/netpold/translate/frame"
 )
 
-// Flags to run other seeds, or one alone: go test ./nft/kernel/message -run=EncodeRandom -seed=7 -clusters=1
+// Flags to run other seeds, or a single one: go test ./nft/kernel/message -run=EncodeRandom -seed=7 -clusters=1
 var (
 	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
 	clusters  = flag.Uint64("clusters", 500, "how many random clusters are encoded")
 )
 
-// TestEncodeRandom: whatever a cluster's policies say, its transactions have an encoding, the first one and those of
-// changes, and the elements that are encoded are those that are wanted. Nothing is committed.
+// TestEncodeRandom: whatever a cluster's policies say, its transactions can be encoded, both the first one and those of
+// changes, with exactly the wanted elements. Nothing is committed.
 func TestEncodeRandom(t *testing.T) {
 	var transactions, elements int
 	for seed := *firstSeed; seed < *firstSeed+*clusters; seed++ {
@@ -51,8 +51,8 @@ func TestEncodeRandom(t *testing.T) {
 	t.Logf("seeds %d to %d: %d transactions, %d elements", *firstSeed, *firstSeed+*clusters-1, transactions, elements)
 }
 
-// encodeAll encodes a transaction, and holds its elements against what the kernel would answer of them. It returns
-// their number.
+// encodeAll encodes a transaction, and compares its elements with those decoded from the encoding. It returns their
+// number.
 func encodeAll(tx *nft.Transaction) (int, error) {
 	if tx == nil {
 		return 0, nil
