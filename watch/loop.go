@@ -88,12 +88,8 @@ type Status struct {
 	Transactions int // committed
 	Recoveries   int // replacements of the whole table after the start
 
-	// Of the last committed transaction; zero before the first.
-	LastCommit     time.Time
-	LastElapsed    time.Duration
-	LastOperations int
-
-	LastError error // of the last transaction; nil if it was committed
+	Last      TransactionReport // of the last committed transaction; zero before the first
+	LastError error             // of the last transaction; nil if it was committed
 }
 
 // Backoff after failed transactions: each retry replaces the whole table, holding the kernel's commit lock.
@@ -258,7 +254,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	l.admissions.release()
 	l.tellGuard()
 	l.status.Transactions++
-	l.status.LastCommit, l.status.LastElapsed, l.status.LastOperations = end, elapsed, tx.Len()
+	l.status.Last = TransactionReport{Time: end, Operations: tx.Len(), Seconds: elapsed.Seconds()}
 	l.accepted()
 	what := "transaction"
 	if oldest.IsZero() {

@@ -155,9 +155,7 @@ func (l *Loop) report() Report {
 		Table: TableReport{Name: "inet " + frame.TableName, Isolations: sum.Isolations, Sets: sum.Sets,
 			Elements: sum.Elements},
 		Transactions: l.status.Transactions, Recoveries: l.status.Recoveries,
-		LastTransaction: TransactionReport{
-			Time: l.status.LastCommit, Operations: l.status.LastOperations, Seconds: l.status.LastElapsed.Seconds(),
-		},
+		LastTransaction: l.status.Last,
 	}
 	if err := l.status.LastError; err != nil {
 		r.LastTransaction.Error = err.Error()

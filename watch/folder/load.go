@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/policy"
@@ -80,19 +81,19 @@ func clusterOf(files map[string]manifest) (*policy.Cluster, []error) {
 	objects, problems := merge(files)
 	c := &policy.Cluster{Namespaces: make(map[string]map[string]string), Nodes: make(map[string][]netip.Prefix)}
 	for _, key := range slices.SortedFunc(maps.Keys(objects), compareKeys) {
-		switch o := objects[key]; key.kind {
-		case kindPod:
-			c.Pods = append(c.Pods, o.pod)
-		case kindNamespace:
-			c.Namespaces[key.Name] = o.labels
-			c.SetMode(key.Name, o.mode)
-		case kindPolicy:
-			c.Policies = append(c.Policies, o.policy)
-		case kindNode:
-			c.Nodes[key.Name] = o.cidrs
-			c.NodePeers = append(c.NodePeers, o.node)
-		case kindTier:
-			c.ClusterPolicies = append(c.ClusterPolicies, o.tier)
+		switch v := objects[key].value.(type) {
+		case policy.Pod:
+			c.Pods = append(c.Pods, v)
+		case namespace:
+			c.Namespaces[key.Name] = v.labels
+			c.SetMode(key.Name, v.mode)
+		case *networkingv1.NetworkPolicy:
+			c.Policies = append(c.Policies, v)
+		case node:
+			c.Nodes[key.Name] = v.cidrs
+			c.NodePeers = append(c.NodePeers, v.peer)
+		case policy.ClusterPolicy:
+			c.ClusterPolicies = append(c.ClusterPolicies, v)
 		}
 	}
 	errs := make([]error, len(problems))
@@ -123,7 +124,7 @@ func merge(files map[string]manifest) (map[objectKey]*object, []*Error) {
 	for _, key := range slices.Collect(maps.Keys(objects)) {
 		ns := objectKey{kindNamespace, types.NamespacedName{Name: key.Namespace}}
 		if _, exists := objects[ns]; !exists && key.Namespace != "" {
-			objects[ns] = &object{key: ns, labels: namespaceLabels(key.Namespace, nil)}
+			objects[ns] = &object{key: ns, value: namespace{labels: namespaceLabels(key.Namespace, nil)}}
 		}
 	}
 	return objects, problems
@@ -243,7 +244,7 @@ func unreadable(path string, err error) manifest {
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		err = pathErr.Err // the rest is the file name
 	}
-	return brokenManifest(&Error{File: path, Problem: err.Error()})
+	return manifest{problems: []*Error{{File: path, Problem: err.Error()}}, broken: true}
 }
 
 // readAll reads up to limit bytes; more is an error.

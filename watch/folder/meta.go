@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"iter"
 	"maps"
-	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -203,7 +202,7 @@ func (r *reader) podMeta(meta metadata, path *field.Path) metav1.ObjectMeta {
 }
 
 // node reads the pod CIDRs, labels and addresses of a node. Invalid ones are problems, and left out.
-func (r *reader) node(top topLevel, meta metadata, path *field.Path) ([]netip.Prefix, policy.NodePeer) {
+func (r *reader) node(top topLevel, meta metadata, path *field.Path) node {
 	before := len(r.problems)
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: meta.key.Name,
 		Labels: r.labels(meta.Labels, path.Child("metadata", "labels"))}}
@@ -224,7 +223,7 @@ func (r *reader) node(top topLevel, meta metadata, path *field.Path) ([]netip.Pr
 		r.fail(path, "%s", err)
 	}
 	r.broken = r.broken || len(r.problems) > before
-	return cidrs, peer
+	return node{cidrs, peer}
 }
 
 // containers returns the containers, with the ports that can be read.

@@ -3,14 +3,10 @@
 package folder
 
 import (
-	"maps"
 	"net/netip"
-	"reflect"
-	"slices"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
@@ -65,51 +61,37 @@ func (k objectKey) String() string {
 	return k.kind.word() + " " + k.NamespacedName.String()
 }
 
-// object is one object of a manifest. Its key's kind says which is set: pod, labels (of a namespace), policy, tier, or
-// cidrs and node.
+// object is one object of a manifest.
 type object struct {
-	key    objectKey
-	at     Error // where it is
-	pod    policy.Pod
-	labels map[string]string
-	mode   map[string]string // of a namespace
-	policy *networkingv1.NetworkPolicy
-	tier   policy.ClusterPolicy
-	cidrs  []netip.Prefix
-	node   policy.NodePeer
+	key   objectKey
+	at    Error // where it is
+	value any   // a policy.Pod, *networkingv1.NetworkPolicy, policy.ClusterPolicy, namespace or node
 }
 
-// equal says whether policy sees no difference between o and p.
-func (o *object) equal(p *object) bool {
-	switch o.key.kind {
-	case kindPod:
-		return reflect.DeepEqual(o.pod, p.pod)
-	case kindNamespace:
-		return maps.Equal(o.labels, p.labels) && maps.Equal(o.mode, p.mode)
-	case kindNode:
-		return slices.Equal(o.cidrs, p.cidrs) && reflect.DeepEqual(o.node, p.node)
-	case kindTier:
-		return reflect.DeepEqual(o.tier, p.tier)
-	}
-	return equality.Semantic.DeepEqual(o.policy.Spec, p.policy.Spec) &&
-		maps.Equal(o.policy.Annotations, p.policy.Annotations)
+// namespace is the value of a namespace.
+type namespace struct{ labels, mode map[string]string }
+
+// node is the value of a node.
+type node struct {
+	cidrs []netip.Prefix
+	peer  policy.NodePeer
 }
 
 // set sets the object in objects.
 func (o *object) set(objects watch.Objects) {
-	switch o.key.kind {
-	case kindPod:
-		objects.SetPod(o.pod)
-	case kindNamespace:
-		objects.SetNamespace(o.key.Name, o.labels)
-		objects.SetNamespaceMode(o.key.Name, o.mode)
-	case kindPolicy:
-		objects.SetPolicy(o.policy)
-	case kindNode:
-		objects.SetNode(o.key.Name, o.cidrs)
-		objects.SetNodePeer(o.node)
-	case kindTier:
-		objects.SetClusterPolicy(o.tier)
+	switch v := o.value.(type) {
+	case policy.Pod:
+		objects.SetPod(v)
+	case namespace:
+		objects.SetNamespace(o.key.Name, v.labels)
+		objects.SetNamespaceMode(o.key.Name, v.mode)
+	case *networkingv1.NetworkPolicy:
+		objects.SetPolicy(v)
+	case node:
+		objects.SetNode(o.key.Name, v.cidrs)
+		objects.SetNodePeer(v.peer)
+	case policy.ClusterPolicy:
+		objects.SetClusterPolicy(v)
 	}
 }
 

@@ -55,11 +55,6 @@ func parseManifest(file string, data []byte) manifest {
 	return manifest{objects: r.objects, problems: r.problems, broken: r.broken}
 }
 
-// brokenManifest is a file that cannot be read at all.
-func brokenManifest(e *Error) manifest {
-	return manifest{problems: []*Error{e}, broken: true}
-}
-
 // reader reads the documents of one file.
 type reader struct {
 	file   string
@@ -154,16 +149,18 @@ func (r *reader) read(kind objectKind, text json.RawMessage, top topLevel, path 
 	o := &object{key: meta.key, at: Error{File: r.file, Line: r.line, Document: r.number, Object: r.object}}
 	switch kind {
 	case kindPod:
-		o.pod, ok = r.pod(top, meta, path)
+		o.value, ok = r.pod(top, meta, path)
 	case kindNamespace:
-		o.labels = namespaceLabels(meta.key.Name, r.labels(meta.Labels, path.Child("metadata", "labels")))
-		o.mode = r.mode(meta.Notes, path.Child("metadata", "annotations"))
+		o.value = namespace{
+			labels: namespaceLabels(meta.key.Name, r.labels(meta.Labels, path.Child("metadata", "labels"))),
+			mode:   r.mode(meta.Notes, path.Child("metadata", "annotations")),
+		}
 	case kindPolicy:
-		o.policy = r.policy(text, top, meta, path)
+		o.value = r.policy(text, top, meta, path)
 	case kindNode:
-		o.cidrs, o.node = r.node(top, meta, path)
+		o.value = r.node(top, meta, path)
 	case kindTier:
-		o.tier, ok = r.tier(text, path)
+		o.value, ok = r.tier(text, path)
 	}
 	if ok {
 		r.objects = append(r.objects, o)

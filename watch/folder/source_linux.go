@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -259,7 +260,7 @@ func (f *state) refreshPath(path string, mask uint32) {
 	if err == nil && mask&unix.IN_CREATE != 0 && isBeingWritten(info) {
 		return
 	}
-	complete := whole
+	complete := always
 	if err == nil && mask&unix.IN_CREATE != 0 && info.IsDir() {
 		complete = f.settled
 	}
@@ -283,8 +284,8 @@ func (f *state) refreshPath(path string, mask uint32) {
 	}
 }
 
-// whole says that files are complete, as in a folder that was moved into place.
-func whole(string) bool { return true }
+// always says that files are complete, as in a folder that was moved into place.
+func always(string) bool { return true }
 
 // isBeingWritten says whether something just created is neither folder nor link: then somebody is going to write and
 // close it.
@@ -365,7 +366,7 @@ func (f *state) tell() {
 	objects, problems := merge(f.files)
 	var edits []func(watch.Objects)
 	for key, o := range objects {
-		if old, told := f.objects[key]; !told || old != o && !old.equal(o) {
+		if old, told := f.objects[key]; !told || old != o && !reflect.DeepEqual(old.value, o.value) {
 			edits = append(edits, o.set)
 		}
 	}
