@@ -144,13 +144,9 @@ func (l *Loop) view(look func(*translate.State)) (synced bool) {
 // tellBlocked records a drop on the isolated pod, as an Event.
 func (l *Loop) tellBlocked(r drops.Record) {
 	namespace, name, isPod := strings.Cut(r.Isolated().Pod, "/")
-	pod := types.NamespacedName{Namespace: namespace, Name: name}
-	switch {
-	case !isPod:
-	case r.Audit:
-		l.config.Events.WouldBlock(pod, r.Kind(), r.Text, r.Count)
-	default:
-		l.config.Events.Blocked(pod, r.Kind(), r.Text, r.Count)
+	if isPod {
+		l.config.Events.Blocked(types.NamespacedName{Namespace: namespace, Name: name},
+			events.Packets{Kind: r.Kind(), Text: r.Text, Count: r.Count, Audit: r.Audit})
 	}
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,7 +19,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/netpold/netpold/cmd/internal/command"
-	"github.com/netpold/netpold/watch"
 )
 
 // statusFlags are the flags of `netpold status`.
@@ -42,9 +42,12 @@ Exit status: 0 in sync or in force, 1 not, 2 no daemon answers.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
-				return flags.printPolicy(cmd, args[0])
+				query := url.Values{"name": args}
+				report, err := show(cmd, flags, "/policy?"+query.Encode(), command.PrintPolicy)
+				return cmp.Or(err, command.Yes(report.InForce))
 			}
-			return flags.print(cmd)
+			report, err := show(cmd, flags, "/status", command.PrintStatus)
+			return cmp.Or(err, command.Yes(report.InSync))
 		},
 	}
 	cmd.Flags().StringVar(&flags.listen, "listen", "",
@@ -53,29 +56,16 @@ Exit status: 0 in sync or in force, 1 not, 2 no daemon answers.`,
 	return cmd
 }
 
-// print prints the state of the daemon.
-func (f statusFlags) print(cmd *cobra.Command) error {
-	var report watch.Report
-	if err := ask(cmd.Context(), f.listen, "/status", &report); err != nil {
-		return err
+// show prints what the daemon answers, and returns it.
+func show[T any](cmd *cobra.Command, f statusFlags, path string, print func(io.Writer, string, T) error) (T, error) {
+	var answer T
+	if err := ask(cmd.Context(), f.listen, path, &answer); err != nil {
+		return answer, err
 	}
-	if err := command.PrintStatus(cmd.OutOrStdout(), f.output, report); err != nil {
-		return fmt.Errorf("print the status: %w", err)
+	if err := print(cmd.OutOrStdout(), f.output, answer); err != nil {
+		return answer, fmt.Errorf("print the status: %w", err)
 	}
-	return command.Yes(report.InSync)
-}
-
-// printPolicy prints whether a policy is in force.
-func (f statusFlags) printPolicy(cmd *cobra.Command, name string) error {
-	var report watch.PolicyReport
-	query := url.Values{"name": {name}}
-	if err := ask(cmd.Context(), f.listen, "/policy?"+query.Encode(), &report); err != nil {
-		return err
-	}
-	if err := command.PrintPolicy(cmd.OutOrStdout(), f.output, report); err != nil {
-		return fmt.Errorf("print the status: %w", err)
-	}
-	return command.Yes(report.InForce)
+	return answer, nil
 }
 
 // listenAddress returns address in the form that package net wants: an IPv6 address gets brackets, which the downward

@@ -40,7 +40,7 @@ func newBlockedTest(t *testing.T) (*Recorder, *fakeWriter) {
 // scan reports 50 kinds of packets to shop/db-0.
 func scan(e *Recorder) {
 	for port := range 50 {
-		e.Blocked(shop("db-0"), fmt.Sprint(port), "blocked", 1)
+		e.Blocked(shop("db-0"), Packets{Kind: fmt.Sprint(port), Text: "blocked", Count: 1})
 	}
 }
 
@@ -62,7 +62,7 @@ func TestBlocked(t *testing.T) {
 			if row.expired {
 				w.expire()
 			}
-			e.Blocked(shop("db-0"), "kind", row.text, row.packets)
+			e.Blocked(shop("db-0"), Packets{Kind: "kind", Text: row.text, Count: row.packets})
 			want := "v1 Pod shop/db-0 u-db ConnectionBlocked " + row.want
 			if got, texts := w.take(), w.texts()["db-0"]; got != row.requests || len(texts) != 1 || texts[0] != want {
 				t.Errorf("row %d: requests %s, events %v, want %s", i, got, texts, want)
@@ -76,12 +76,12 @@ func TestBlocked(t *testing.T) {
 func TestWouldBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, w := newBlockedTest(t)
-		e.WouldBlock(shop("db-0"), "audited", "would be blocked", 1)
-		e.WouldBlock(shop("db-0"), "audited", "would be blocked", 2)
-		e.WouldBlock(shop("web-1"), "audited", "of another node", 1)
-		e.Blocked(shop("db-0"), "blocked", "blocked", 1)
+		e.Blocked(shop("db-0"), Packets{Kind: "audited", Text: "would be blocked", Count: 1, Audit: true})
+		e.Blocked(shop("db-0"), Packets{Kind: "audited", Text: "would be blocked", Count: 2, Audit: true})
+		e.Blocked(shop("web-1"), Packets{Kind: "audited", Text: "of another node", Count: 1, Audit: true})
+		e.Blocked(shop("db-0"), Packets{Kind: "blocked", Text: "blocked", Count: 1})
 		time.Sleep(podEvery)
-		e.WouldBlock(shop("db-0"), "audited", "would be blocked still", 3)
+		e.Blocked(shop("db-0"), Packets{Kind: "audited", Text: "would be blocked still", Count: 3, Audit: true})
 		w.take()
 		want := map[string]string{
 			"v1 Pod shop/db-0 u-db ConnectionWouldBeBlocked ×6: would be blocked still": corev1.EventTypeNormal,
@@ -113,7 +113,7 @@ func TestBlockedWhom(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e, w := newBlockedTest(t)
 				edit(e)
-				e.Blocked(shop("db-0"), "kind", "text", 1)
+				e.Blocked(shop("db-0"), Packets{Kind: "kind", Text: "text", Count: 1})
 				if got := w.take(); got != "" {
 					t.Errorf("requests %s", got)
 				}
@@ -126,11 +126,11 @@ func TestBlockedWhom(t *testing.T) {
 func TestBlockedSameName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, w := newBlockedTest(t)
-		e.Blocked(shop("db-0"), "kind", "text", 1)
+		e.Blocked(shop("db-0"), Packets{Kind: "kind", Text: "text", Count: 1})
 		time.Sleep(podEvery)
 		e.SetPod(podObject("db-0", "node", "u-db")) // is no news
 		e.SetPod(podObject("db-0", "node", "u-next"))
-		e.Blocked(shop("db-0"), "kind", "text", 1)
+		e.Blocked(shop("db-0"), Packets{Kind: "kind", Text: "text", Count: 1})
 		if got, texts := w.take(), w.texts()["db-0"]; got != "create create" || len(texts) != 2 {
 			t.Errorf("requests %s, events %v", got, texts)
 		}
@@ -157,7 +157,7 @@ func TestBlockedBounds(t *testing.T) {
 			t.Errorf("%d writes in an hour, want 60", got)
 		}
 		time.Sleep(podKindIdle + time.Minute)
-		e.Blocked(shop("db-0"), "another", "text", 1)
+		e.Blocked(shop("db-0"), Packets{Kind: "another", Text: "text", Count: 1})
 		if got, n := w.take(), len(pod.kinds); got != "create" || n != 1 {
 			t.Errorf("after a rest: %s, %d kinds", got, n)
 		}
@@ -173,7 +173,7 @@ func TestBlockedPace(t *testing.T) {
 		for i := range pods {
 			name := fmt.Sprint("pod-", i)
 			e.SetPod(podObject(name, "node", name))
-			e.Blocked(shop(name), "kind", "text", 1)
+			e.Blocked(shop(name), Packets{Kind: "kind", Text: "text", Count: 1})
 		}
 		if got := strings.Count(w.take(), "create"); got != dropBurst {
 			t.Errorf("%d writes at once, want %d", got, dropBurst)

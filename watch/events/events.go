@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -131,22 +132,16 @@ func (e *Recorder) DeletePod(name types.NamespacedName) {
 	delete(e.pods, name)
 }
 
-// Blocked records on a pod of this node that its policies denied packets, in the words of the log. Packets of the same
-// kind, an opaque key, share one event.
-func (e *Recorder) Blocked(name types.NamespacedName, kind, text string, packets int) {
-	e.packets(name, what{kind, reasonBlocked, corev1.EventTypeWarning, text}, packets)
+// Packets are denied packets of one kind.
+type Packets struct {
+	Kind  string // opaque; packets of the same kind share one event
+	Text  string // as in the log
+	Count int
+	Audit bool // audited policies would deny them: a Normal event, not a Warning
 }
 
-// WouldBlock is Blocked for packets that audited policies would deny: a Normal event, not a Warning.
-func (e *Recorder) WouldBlock(name types.NamespacedName, kind, text string, packets int) {
-	e.packets(name, what{kind, reasonWouldBlock, corev1.EventTypeNormal, text}, packets)
-}
-
-// what is reported about packets.
-type what struct{ kind, reason, typ, text string }
-
-// packets records packets on a pod.
-func (e *Recorder) packets(name types.NamespacedName, w what, packets int) {
+// Blocked records on a pod of this node that its policies denied packets.
+func (e *Recorder) Blocked(name types.NamespacedName, packets Packets) {
 	if e == nil || !e.Drops {
 		return
 	}
@@ -156,19 +151,16 @@ func (e *Recorder) packets(name types.NamespacedName, w what, packets int) {
 	if p == nil { // gone, or never on this node
 		return
 	}
-	r := p.kind(w.kind, func() *corev1.Event {
-		object := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: name.Namespace,
-			Name: name.Name, UID: p.uid}
-		event := newEvent(object, w.reason, fmt.Sprint(w.kind, time.Now().UnixNano()))
-		event.Type = w.typ
-		event.Count, event.Source.Host, event.ReportingInstance = 0, e.Node, e.Node
-		return event
-	})
-	if r == nil {
+	r := p.kinds[packets.Kind]
+	if r == nil && p.full() {
 		return
 	}
-	r.event.Count += int32(packets)
-	r.event.LastTimestamp, r.event.Message = metav1.Now(), message(w.text)
+	if r == nil {
+		r = &record{event: e.packetsEvent(name, p.uid, packets)}
+		p.kinds[packets.Kind] = r
+	}
+	r.event.Count += int32(packets.Count)
+	r.event.LastTimestamp, r.event.Message = metav1.Now(), message(packets.Text)
 	if r.queued {
 		return
 	}
@@ -178,25 +170,27 @@ func (e *Recorder) packets(name types.NamespacedName, w what, packets int) {
 	}
 }
 
-// kind returns the record of a kind of packets. If there is none and there is room, it adds one with the event from
-// made.
-func (p *pod) kind(key string, made func() *corev1.Event) *record {
-	if r := p.kinds[key]; r != nil {
-		return r
+// packetsEvent returns an event about packets of a pod that has yet to count them.
+func (e *Recorder) packetsEvent(name types.NamespacedName, uid types.UID, packets Packets) *corev1.Event {
+	reason, severity := reasonBlocked, corev1.EventTypeWarning
+	if packets.Audit {
+		reason, severity = reasonWouldBlock, corev1.EventTypeNormal
 	}
+	object := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: name.Namespace, Name: name.Name,
+		UID: uid}
+	event := newEvent(object, reason, fmt.Sprint(packets.Kind, time.Now().UnixNano()))
+	event.Type, event.Count, event.Source.Host, event.ReportingInstance = severity, 0, e.Node, e.Node
+	return event
+}
+
+// full forgets old kinds of packets if there is no room for another one, and says whether there is still none.
+func (p *pod) full() bool {
 	if len(p.kinds) == maxPodKinds {
-		for old, r := range p.kinds {
-			if !r.queued && time.Since(r.event.LastTimestamp.Time) > podKindIdle {
-				delete(p.kinds, old)
-			}
-		}
+		maps.DeleteFunc(p.kinds, func(_ string, r *record) bool {
+			return !r.queued && time.Since(r.event.LastTimestamp.Time) > podKindIdle
+		})
 	}
-	if len(p.kinds) == maxPodKinds {
-		return nil
-	}
-	r := &record{event: made()}
-	p.kinds[key] = r
-	return r
+	return len(p.kinds) == maxPodKinds
 }
 
 // newEvent returns an event about an object that happened once, now. Its name follows from the object, the reason and
