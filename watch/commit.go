@@ -123,9 +123,7 @@ func (l *Loop) retire(ctx context.Context, tx *nft.Transaction) error {
 		}
 	}
 	l.flows.Retired(ctx, l.config.Kernel, tx.Table)
-	if l.denied.Counts(tx.Table) {
-		l.denied.Retired(ctx, l.config.Kernel, tx.Table)
-	}
+	l.denied.Retired(ctx, l.config.Kernel, tx.Table)
 	return l.config.Kernel.DeleteTable(ctx, tx.Table)
 }
 

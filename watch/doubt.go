@@ -19,31 +19,20 @@ type doubts struct {
 	why             string // the newest, as /readyz says it
 }
 
-func (d *doubts) raise(why string) {
-	d.raised++
-	d.why = why
-}
-
 // settle settles the first n doubts.
 func (d *doubts) settle(n uint64) { d.settled = max(d.settled, n) }
 
 // open says whether there is a doubt.
 func (d *doubts) open() bool { return d.settled < d.raised }
 
-// Drifted tells the loop that another program changed the table. The loop replaces it at once. Before the first
-// transaction there is nothing to do: the table is still a previous process's.
+// Drifted tells the loop that another program changed the table. The loop replaces it at once.
 func (l *Loop) Drifted(program string) {
 	l.mu.Lock()
-	begun := l.inFlight || l.status.Transactions > 0
-	if begun {
-		l.doubts.raise("another program (" + program + ") changed the table, which is not yet restored")
+	defer l.mu.Unlock()
+	if l.doubted("another program (" + program + ") changed the table, which is not yet restored") {
 		l.forget(ReasonDrift)
-	}
-	l.mu.Unlock()
-	if begun {
 		l.config.Log.Warn("another program changed the table; restoring it now; until then policies may "+
 			"not be enforced", "program", program)
-		l.poke()
 	}
 }
 
@@ -51,15 +40,21 @@ func (l *Loop) Drifted(program string) {
 // loop looks at it between two transactions.
 func (l *Loop) Lost() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.doubted("notifications of table changes were lost, and the table is not yet checked") {
+		l.config.Log.Debug("notifications of table changes were lost; checking the table")
+	}
+}
+
+// doubted raises a doubt. Before the first transaction there is none: the table is still a previous process's.
+func (l *Loop) doubted(why string) bool {
 	begun := l.inFlight || l.status.Transactions > 0
 	if begun {
-		l.doubts.raise("notifications of table changes were lost, and the table is not yet checked")
-	}
-	l.mu.Unlock()
-	if begun {
-		l.config.Log.Debug("notifications of table changes were lost; checking the table")
+		l.doubts.raised++
+		l.doubts.why = why
 		l.poke()
 	}
+	return begun
 }
 
 // look checks the table if there is a doubt that no replacement is going to settle, and has it replaced if it is not as

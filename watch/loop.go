@@ -223,7 +223,7 @@ func (l *Loop) commit(ctx context.Context) error {
 	l.inFlight = false
 	l.status.LastError = err
 	if err != nil {
-		l.metrics.failed()
+		l.metrics.transactions.WithLabelValues("failed").Inc()
 		l.oldest = oldest // still waiting
 		l.forget(ReasonTransaction)
 		again := l.refused(tx, err)
@@ -232,15 +232,12 @@ func (l *Loop) commit(ctx context.Context) error {
 		}
 		return err
 	}
-	l.metrics.committed(end, elapsed)
-	if !oldest.IsZero() {
-		l.metrics.inForce(end.Sub(oldest))
-	}
+	l.metrics.committed(end, elapsed, oldest)
 	if l.status.Transactions == 0 {
 		l.config.Log.Info("policies are in force", "operations", tx.Len(), "elapsed", elapsed)
 	} else if tx.Replaces() {
 		l.status.Recoveries++
-		l.metrics.recovered(l.reason)
+		l.metrics.recoveries.WithLabelValues(l.reason).Inc()
 		l.config.Log.Info("table restored; policies are in force again", "reason", l.reason,
 			"operations", tx.Len(), "elapsed", elapsed)
 	}

@@ -80,18 +80,16 @@ func latencyBuckets() []float64 {
 	return []float64{50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1, 2, 5, 10}
 }
 
-// committed counts a committed transaction: its time, how long the kernel took, and the delay since its oldest event.
-func (m *metrics) committed(at time.Time, elapsed time.Duration) {
+// committed counts a committed transaction: its time, how long the kernel took, and the delay since its oldest event,
+// if it has any.
+func (m *metrics) committed(at time.Time, elapsed time.Duration, oldest time.Time) {
 	m.transactions.WithLabelValues("committed").Inc()
 	m.duration.Observe(elapsed.Seconds())
 	m.lastCommit.Set(float64(at.UnixNano()) / 1e9)
+	if !oldest.IsZero() {
+		m.eventToKernel.Observe(at.Sub(oldest).Seconds())
+	}
 }
-
-func (m *metrics) inForce(latency time.Duration) { m.eventToKernel.Observe(latency.Seconds()) }
-
-func (m *metrics) failed() { m.transactions.WithLabelValues("failed").Inc() }
-
-func (m *metrics) recovered(reason string) { m.recoveries.WithLabelValues(reason).Inc() }
 
 // stateCollector reads the loop's state when scraped.
 type stateCollector struct {

@@ -206,26 +206,23 @@ func (c *Counter) Made(tx *nft.Transaction) {
 	c.addChains(tx)
 }
 
-// Counts says whether a table counts.
-func (c *Counter) Counts(table string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.tables[table].number != 0
-}
-
 // lastRead bounds the last read of a table, whose replacement waits for it.
 const lastRead = 100 * time.Millisecond
 
-// Retired takes the final counts of a table that packets no longer reach. If somebody else has deleted the table, the
-// last read counts stand.
+// Retired takes the final counts of a table that packets no longer reach, unless it is a previous process's. If
+// somebody else has deleted the table, the last read counts stand.
 func (c *Counter) Retired(ctx context.Context, reads Reads, table string) {
+	chains, counts := c.chainsOf(table)
+	if !counts {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, lastRead)
 	defer cancel()
-	counts, _ := readDenied(ctx, reads, table, c.chainsOf(table))
+	last, _ := readDenied(ctx, reads, table, chains)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.tables, table)
-	for pod, count := range counts {
+	for pod, count := range last {
 		c.count(pod, count)
 	}
 	for pod, count := range c.held {
@@ -237,11 +234,12 @@ func (c *Counter) Retired(ctx context.Context, reads Reads, table string) {
 	maps.DeleteFunc(c.leaving, func(pod element, _ struct{}) bool { return pod.table == table })
 }
 
-// chainsOf returns a table's chains for rules that deny.
-func (c *Counter) chainsOf(table string) []string {
+// chainsOf returns a table's chains for rules that deny, and whether the table counts.
+func (c *Counter) chainsOf(table string) (chains []string, counts bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Collect(maps.Keys(c.tables[table].chains))
+	of, counts := c.tables[table]
+	return slices.Collect(maps.Keys(of.chains)), counts
 }
 
 // readChains reads the counts of a table's chains, as far as it can. Each takes some 20 µs; dumping all rules at once
@@ -295,7 +293,8 @@ func (c *Counter) Read(ctx context.Context, reads Reads) error {
 	c.mu.Unlock()
 	var errs []error
 	for table, is := range tables {
-		counts, err := readDenied(ctx, reads, table, c.chainsOf(table))
+		chains, _ := c.chainsOf(table)
+		counts, err := readDenied(ctx, reads, table, chains)
 		errs = append(errs, err, c.merge(table, is.number, counts))
 	}
 	err := errors.Join(errs...)
