@@ -23,17 +23,13 @@ func newTroubles() troubles { return troubles{told: make(map[events.Trouble]stri
 
 // troubleLine is the message of the log about a kind of trouble.
 func troubleLine(kind book.TroubleKind) string {
-	switch kind {
-	case book.Unaudited:
-		return "policies are not audited; their rules were refused"
-	case book.OverLimit:
-		return "policy is over a limit; the excess allows nothing"
-	case book.Quarantined:
-		return "policies quarantined; their pods are allowed nothing"
-	case book.Unenforced:
-		return "policies are not enforced for a pod; the kernel refuses everything that would isolate it"
-	}
-	return "policy is in force without the parts that do not compile"
+	return [...]string{
+		book.Unaudited:   "policies are not audited; their rules were refused",
+		book.Rejected:    "policy is in force without the parts that do not compile",
+		book.OverLimit:   "policy is over a limit; the excess allows nothing",
+		book.Quarantined: "policies quarantined; their pods are allowed nothing",
+		book.Unenforced:  "policies are not enforced for a pod; the kernel refuses everything that would isolate it",
+	}[kind]
 }
 
 // tellTroubles logs new troubles of the state, and writes Events about them. It costs nothing while they do not change.

@@ -93,30 +93,25 @@ func (c *cluster) daemonsWhere(ctx context.Context, fields string) ([]daemon, er
 	if err != nil {
 		return nil, fmt.Errorf("find netpold's pods: %w", err)
 	}
-	byNode := make(map[string]corev1.Pod)
+	slices.SortStableFunc(list.Items, func(a, b corev1.Pod) int { return cmp.Compare(rank(b), rank(a)) })
+	var all []daemon
 	for _, p := range list.Items {
 		isDaemon := slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool {
 			return c.Name == daemonContainer
 		})
-		if old, known := byNode[p.Spec.NodeName]; !isDaemon || p.Spec.NodeName == "" ||
-			known && rank(old) >= rank(p) {
-			continue
-		}
-		byNode[p.Spec.NodeName] = p
-	}
-	if len(byNode) == 0 {
-		return nil, errNoDaemons
-	}
-	all := make([]daemon, 0, len(byNode))
-	for node, p := range byNode {
-		d := daemon{node: node, namespace: p.Namespace, pod: p.Name}
+		d := daemon{node: p.Spec.NodeName, namespace: p.Namespace, pod: p.Name}
 		if rank(p) == 0 {
 			d.absent = "netpold's pod is " + strings.ToLower(string(p.Status.Phase))
 		}
-		all = append(all, d)
+		if isDaemon && d.node != "" {
+			all = append(all, d)
+		}
 	}
-	slices.SortFunc(all, func(a, b daemon) int { return cmp.Compare(a.node, b.node) })
-	return all, nil
+	if len(all) == 0 {
+		return nil, errNoDaemons
+	}
+	slices.SortStableFunc(all, func(a, b daemon) int { return cmp.Compare(a.node, b.node) })
+	return slices.CompactFunc(all, func(a, b daemon) bool { return a.node == b.node }), nil
 }
 
 // noDaemon is the error of a node without netpold.

@@ -3,6 +3,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -24,23 +25,20 @@ type Trouble struct {
 
 // words are the reason of its event, and the start of its message.
 func (t Trouble) words() (reason, begin string) {
-	switch cluster := t.Policy.Namespace == ""; {
-	case cluster && t.Kind == book.Quarantined:
-		return reasonQuarantined, "quarantined; its subjects are denied everything: "
-	case cluster && t.Kind == book.Rejected:
-		return reasonRejected, "in force; the parts that do not compile fail closed: "
+	words := [...]struct{ reason, begin, cluster string }{ // cluster is begin of a ClusterNetworkPolicy, if it differs
+		book.Unaudited: {reason: reasonUnaudited, begin: "not audited; its rules were refused: "},
+		book.Rejected: {reason: reasonRejected, begin: "in force without the parts that do not compile: ",
+			cluster: "in force; the parts that do not compile fail closed: "},
+		book.OverLimit: {reason: reasonOverLimit, begin: "over a limit; the excess allows nothing: "},
+		book.Quarantined: {reason: reasonQuarantined, begin: "quarantined; its pods are allowed nothing: ",
+			cluster: "quarantined; its subjects are denied everything: "},
+		book.Unenforced: {reason: reasonUnenforced,
+			begin: "not enforced for a pod; the kernel refuses everything that would isolate it: "},
+	}[t.Kind]
+	if t.Policy.Namespace == "" {
+		return words.reason, cmp.Or(words.cluster, words.begin)
 	}
-	switch t.Kind {
-	case book.Unaudited:
-		return reasonUnaudited, "not audited; its rules were refused: "
-	case book.OverLimit:
-		return reasonOverLimit, "over a limit; the excess allows nothing: "
-	case book.Quarantined:
-		return reasonQuarantined, "quarantined; its pods are allowed nothing: "
-	case book.Unenforced:
-		return reasonUnenforced, "not enforced for a pod; the kernel refuses everything that would isolate it: "
-	}
-	return reasonRejected, "in force without the parts that do not compile: "
+	return words.reason, words.begin
 }
 
 // SetPolicy notes which policy has a name: an event belongs to that policy, not to the next one of its name.

@@ -48,8 +48,6 @@ func newInotify() (*inotify, error) {
 	return &inotify{file: file, conn: conn, dirs: make(map[string]int32), wds: make(map[int32][]string)}, nil
 }
 
-func (i *inotify) close() error { return i.file.Close() }
-
 // add watches a folder under the name of dir.
 func (i *inotify) add(dir string) error {
 	var wd int
@@ -70,12 +68,6 @@ func (i *inotify) add(dir string) error {
 		i.wds[int32(wd)] = append(i.wds[int32(wd)], dir)
 	}
 	return nil
-}
-
-// watches says whether dir is the name of a watched folder.
-func (i *inotify) watches(dir string) bool {
-	_, watched := i.dirs[dir]
-	return watched
 }
 
 // remove ends the watches of dir and everything below it.

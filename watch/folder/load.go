@@ -185,11 +185,8 @@ func (w walker) walkBelow(dir string, ancestors []fs.FileInfo) {
 	}
 }
 
-// isManifest says whether a file is a manifest by its name.
+// isManifest says whether a file that is not hidden is a manifest by its name.
 func isManifest(path string) bool {
-	if strings.HasPrefix(filepath.Base(path), ".") {
-		return false
-	}
 	return slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path))
 }
 

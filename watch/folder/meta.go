@@ -209,7 +209,7 @@ func (r *reader) node(top topLevel, meta metadata, path *field.Path) node {
 	r.decode(top.Status, path.Child("status"), &n.Status)
 	peer, err := policy.NodePeerFrom(n)
 	if err != nil {
-		r.object = "" // the error names the pod itself
+		r.object = "" // the error names the node itself
 		r.fail(nil, "%s", err)
 	}
 	text, path := top.Spec, path.Child("spec")

@@ -87,7 +87,7 @@ func (f *state) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer in.close() //nolint:errcheck // nothing was written
+	defer in.file.Close() //nolint:errcheck // nothing was written
 	f.inotify, f.backlog, f.unsettled = in, nil, make(map[string]struct{})
 	f.readAll()
 	f.changed = time.Now()
@@ -274,7 +274,7 @@ func (f *state) refreshPath(path string, mask uint32) {
 		return
 	}
 	m, known := f.read(path)
-	if !isManifest(path) || f.inotify.watches(path) { // may have been a folder
+	if _, folder := f.inotify.dirs[path]; folder || !isManifest(path) { // or may have been one
 		f.inotify.remove(path)
 		f.forget(path)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -65,10 +66,7 @@ func KnownNamespace(c *policy.Cluster, name string) error {
 	if name == "" {
 		return nil
 	}
-	var names []string
-	for ns := range c.Namespaces {
-		names = append(names, ns)
-	}
+	names := slices.Collect(maps.Keys(c.Namespaces))
 	for _, p := range c.Pods {
 		names = append(names, p.Namespace)
 	}

@@ -140,14 +140,9 @@ func replace[T any](all, changes []T, name func(T) string) []T {
 
 // fails says whether d has a change that --fail-on asks about.
 func (f diffFlags) fails(d *connectivity.Diff) bool {
-	has := func(gained bool) bool { //nolint:revive // a fact, not a mode
-		return slices.ContainsFunc(d.Changes, func(c connectivity.Change) bool { return c.Gained == gained })
+	if f.failOn == "any" {
+		return len(d.Changes)+len(d.Added)+len(d.Removed) > 0
 	}
-	switch f.failOn {
-	case "gained":
-		return has(true)
-	case "lost":
-		return has(false)
-	}
-	return len(d.Changes)+len(d.Added)+len(d.Removed) > 0
+	gained := f.failOn == "gained"
+	return slices.ContainsFunc(d.Changes, func(c connectivity.Change) bool { return c.Gained == gained })
 }

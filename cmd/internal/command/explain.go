@@ -54,15 +54,13 @@ func (f *ExplainFlags) Explain(cluster *policy.Cluster, src, dst string) (explai
 
 // Print prints an answer, and returns [ErrNo] if a flow is denied.
 func (f *ExplainFlags) Print(w io.Writer, e explain.Answer) error {
-	var missing int
 	if f.Output == "json" {
 		if err := PrintJSON(w, e); err != nil {
 			return fmt.Errorf("print the answer: %w", err)
 		}
-		missing = f.print(io.Discard, e)
-	} else {
-		missing = f.print(w, e)
+		w = io.Discard
 	}
+	missing := f.print(w, e)
 	if missing > 0 {
 		return fmt.Errorf("the kernel differs from what the daemon says in %d places: try again; if it "+
 			"persists, please report it", missing)
