@@ -57,16 +57,8 @@ func (f *DropsFlags) Check(cmd *cobra.Command) error {
 
 // Path returns one of the daemon's paths with the query that the flags ask for.
 func (f *DropsFlags) Path(path string) string {
-	query := url.Values{}
-	if f.Namespace != "" {
-		query.Set("namespace", f.Namespace)
-	}
-	if f.Follow {
-		query.Set("follow", "true")
-	}
-	if f.Audit {
-		query.Set("audit", "true")
-	}
+	query := url.Values{"namespace": {f.Namespace}, "follow": {strconv.FormatBool(f.Follow)},
+		"audit": {strconv.FormatBool(f.Audit)}}
 	return path + "?" + query.Encode()
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -43,15 +44,9 @@ func (f *FlowsFlags) Check() error {
 
 // Path returns the daemon's path with the query that the flags ask for.
 func (f *FlowsFlags) Path() string {
-	query := url.Values{}
-	if f.Namespace != "" {
-		query.Set("namespace", f.Namespace)
-	}
+	query := url.Values{"namespace": {f.Namespace}, "follow": {strconv.FormatBool(f.Follow)}}
 	if f.Since > 0 {
 		query.Set("since", f.Since.String())
-	}
-	if f.Follow {
-		query.Set("follow", "true")
 	}
 	return "/flows?" + query.Encode()
 }
