@@ -194,7 +194,7 @@ func (iso *isolation) replace(s *State, next allows) {
 		sel.Own.copiedBy[iso] = struct{}{}
 	}
 	for sel, a := range next.LookedUp {
-		s.lookUpIn(sel, iso, a)
+		s.lookUp(iso, sel, a, 1)
 	}
 	for p := range next.Large() {
 		s.openings.Acquire(opening.Of(iso.kind, p))
@@ -225,7 +225,7 @@ func (iso *isolation) replace(s *State, next allows) {
 		}
 	}
 	for sel, a := range old.LookedUp {
-		s.endLookUp(sel, iso, a)
+		s.lookUp(iso, sel, a, -1)
 	}
 	s.dirtyChains[iso] = struct{}{}
 }

@@ -26,9 +26,9 @@ type list struct {
 	order  []*selector       // the peers, in the order of the text
 	index  map[*selector]int // of order
 
-	rulesOf [][]int                     // the rules with each peer of order
-	wide    []int                       // indexes in order that were wide when it was placed
-	held    map[*chain.Shared]*selector // the sets that its form needs
+	rulesOf [][]int                    // the rules with each peer of order
+	wide    []int                      // indexes in order that were wide when it was placed
+	held    map[*chain.Shared]struct{} // the sets that its form needs
 }
 
 // list gives a local identity its lists in a direction, and takes them from one that is no longer local. It says
@@ -130,7 +130,7 @@ func (s *State) useTier(at tier.Place, by int) {
 
 // make makes the list of some rules.
 func (l *list) make(s *State, rules []tier.Rule) {
-	l.index, l.held = make(map[*selector]int), make(map[*chain.Shared]*selector)
+	l.index = make(map[*selector]int)
 	s.useTier(l.Place, 1)
 	for i, r := range rules {
 		for _, peer := range r.Peers {
@@ -227,31 +227,24 @@ func (l *list) lacks() bool { return l.placed != nil && l.placed.Lacks() }
 // form is [tier.Placed.Reform].
 func (l *list) form(s *State) {
 	s.troubleVersion++
-	held := make(map[*chain.Shared]*selector)
 	of := func(n tier.Need) *chain.Shared {
 		ports := make([]policy.NamedPort, len(n.Names))
 		for i, name := range n.Names {
 			ports[i].Name = name
 		}
-		return s.share(l.order[n.Selector], ports...)
+		return s.shared(l.order[n.Selector], ports...)
 	}
+	old := l.held
+	l.held = make(map[*chain.Shared]struct{})
 	for _, n := range l.placed.Needs(l.placed.Due()) {
-		sh := of(n)
-		sh.Hold(l.name) // even for a family without addresses, and if no rule looks it up
-		held[sh] = l.order[n.Selector]
+		l.held[of(n)] = struct{}{}
+	}
+	for sh := range l.held {
+		sh.Hold(1) // even for a family without addresses, and if no rule looks it up
 	}
 	l.placed.Reform(func(n tier.Need, f nft.Family) *nft.Set { return of(n).Set(f) }, l.pods(s))
-	l.release(held)
-	l.held = held
-}
-
-// release releases the sets that the list holds, except some.
-func (l *list) release(but map[*chain.Shared]*selector) {
-	for sh, sel := range l.held {
-		if _, still := but[sh]; !still {
-			sh.Release(l.name)
-			unshare(sel, sh)
-		}
+	for sh := range old {
+		sh.Hold(-1)
 	}
 }
 
@@ -321,7 +314,9 @@ func (l *list) discard(s *State) {
 	if l.placed != nil {
 		l.placed.Remove()
 	}
-	l.release(nil)
+	for sh := range l.held {
+		sh.Hold(-1)
+	}
 	for _, sel := range l.order {
 		s.dropSelector(sel)
 	}

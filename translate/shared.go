@@ -19,14 +19,14 @@ func (s *State) wide(sel *selector) bool {
 	return sel.Own.addresses >= cmp.Or(s.options.WideFrom, wideFrom)
 }
 
-// share returns the shared sets of a selector, complete.
-func (s *State) share(sel *selector, ports ...policy.NamedPort) *chain.Shared {
+// shared returns the shared sets of a selector, complete.
+func (s *State) shared(sel *selector, ports ...policy.NamedPort) *chain.Shared {
 	key := chain.SharedKey(ports)
 	sh := sel.Own.shared[key]
 	if sh != nil {
 		return sh
 	}
-	sh = chain.NewShared(s.place, sel.Key, ports)
+	sh = chain.NewShared(s.place, sel.Key, ports, func() { delete(sel.Own.shared, key) })
 	if sel.Own.shared == nil {
 		sel.Own.shared = make(map[string]*chain.Shared)
 	}
@@ -39,33 +39,16 @@ func (s *State) share(sel *selector, ports ...policy.NamedPort) *chain.Shared {
 	return sh
 }
 
-// unshare forgets the shared sets of a selector if nobody needs them.
-func unshare(sel *selector, sh *chain.Shared) {
-	if sh.Users() == 0 {
-		delete(sel.Own.shared, sh.Key())
+// lookUp makes iso a user of the shared sets of sel that it needs (by 1), or no longer (by -1).
+func (s *State) lookUp(iso *isolation, sel *selector, a content.Allowed, by int) {
+	if sel.Own.lookedUpBy == nil {
+		sel.Own.lookedUpBy = make(map[*isolation]int)
 	}
-}
-
-// lookUpIn makes iso a user of the shared sets of sel that it needs.
-func (s *State) lookUpIn(sel *selector, iso *isolation, a content.Allowed) {
 	for ports := range a.Shared() {
-		s.share(sel, ports...).LookUp(iso.name)
-		if sel.Own.lookedUpBy == nil {
-			sel.Own.lookedUpBy = make(map[*isolation]int)
-		}
-		sel.Own.lookedUpBy[iso]++
-	}
-}
-
-// endLookUp takes back one lookUpIn.
-func (s *State) endLookUp(sel *selector, iso *isolation, a content.Allowed) {
-	for ports := range a.Shared() {
-		sh := sel.Own.shared[chain.SharedKey(ports)]
-		sh.EndLookUp(iso.name)
-		if sel.Own.lookedUpBy[iso]--; sel.Own.lookedUpBy[iso] == 0 {
+		s.shared(sel, ports...).LookUp(iso.name, by)
+		if sel.Own.lookedUpBy[iso] += by; sel.Own.lookedUpBy[iso] == 0 {
 			delete(sel.Own.lookedUpBy, iso)
 		}
-		unshare(sel, sh)
 	}
 	s.dropSelector(sel)
 }

@@ -36,7 +36,10 @@ type Ownership struct {
 // NewOwnership returns which owner owns what in the table of a frame; decided says whether an owner has an address in a
 // direction. Its cost is proportional to the whole table.
 func NewOwnership(fr *frame.Frame, owners []Owner, b Book, decided func(policy.Direction, netip.Addr) bool) *Ownership {
-	o := &Ownership{b, owners, decided, make(map[string][]string), make(map[string][]string), make(map[string]int)}
+	o := &Ownership{
+		book: b, owners: owners, decided: decided,
+		sets: make(map[string][]string), chains: make(map[string][]string), weight: make(map[string]int),
+	}
 	for _, owner := range owners {
 		reached := fr.Reach(owner.Chain)
 		key := owner.Key

@@ -19,15 +19,17 @@ type Shared struct {
 	name, comment string
 	ports         []policy.NamedPort // names; a Proto of 0 is any
 	sets          map[nft.Family]*nft.Set
-	lookedUpBy    map[string]int      // how often each chain does; for these alone, empty sets are left out
-	heldBy        map[string]struct{} // lists; for these all sets exist
+	lookedUpBy    map[string]int // how often each chain does; for these alone, empty sets are left out
+	holders       int            // for these all sets exist
+	unused        func()
 }
 
-// NewShared returns the shared sets of a selector, by port names if there are any. They have no addresses yet.
-func NewShared(in *Place, selector string, ports []policy.NamedPort) *Shared {
+// NewShared returns the shared sets of a selector, by port names if there are any. They have no addresses yet. When
+// their last user is gone, they call unused.
+func NewShared(in *Place, selector string, ports []policy.NamedPort, unused func()) *Shared {
 	sh := &Shared{
 		place: in, name: "namespaces-" + nft.Hash(selector), comment: selector, ports: ports,
-		sets: make(map[nft.Family]*nft.Set), lookedUpBy: make(map[string]int), heldBy: make(map[string]struct{}),
+		sets: make(map[nft.Family]*nft.Set), lookedUpBy: make(map[string]int), unused: unused,
 	}
 	if key := SharedKey(ports); key != "" {
 		sh.name, sh.comment = "named-"+nft.Hash(selector, key), "ports"+key+" of "+selector
@@ -101,7 +103,7 @@ func (sh *Shared) Set(f nft.Family) *nft.Set {
 // drop deletes unneeded sets.
 func (sh *Shared) drop() {
 	for f, set := range sh.sets {
-		if len(sh.heldBy) > 0 || len(sh.lookedUpBy) > 0 && set.Len() > 0 {
+		if sh.holders > 0 || len(sh.lookedUpBy) > 0 && set.Len() > 0 {
 			continue
 		}
 		sh.place.Table.DeleteSet(set.Name)
@@ -117,39 +119,38 @@ func (sh *Shared) change() {
 	}
 }
 
-// Key is the [SharedKey] of the names.
-func (sh *Shared) Key() string { return SharedKey(sh.ports) }
-
-// Find returns the set of a family, or nil if it would be empty, and no list holds it.
+// Find returns the set of a family, or nil if it would be empty, and nobody holds it.
 func (sh *Shared) Find(f nft.Family) *nft.Set { return sh.sets[f] }
 
-// LookUp notes one more lookup by a chain; EndLookUp takes it back.
-func (sh *Shared) LookUp(chain string) { sh.lookedUpBy[chain]++ }
-
-// EndLookUp also drops unneeded sets.
-func (sh *Shared) EndLookUp(chain string) {
-	if sh.lookedUpBy[chain]--; sh.lookedUpBy[chain] == 0 {
+// LookUp adds lookups by a chain, by 1, or -1.
+func (sh *Shared) LookUp(chain string, by int) {
+	if sh.lookedUpBy[chain] += by; sh.lookedUpBy[chain] == 0 {
 		delete(sh.lookedUpBy, chain)
 	}
-	sh.drop()
+	sh.left()
 }
 
-// Hold makes a list hold the sets of all families; Release takes it back.
-func (sh *Shared) Hold(list string) {
-	sh.heldBy[list] = struct{}{}
-	for _, f := range nft.Families() {
-		sh.Set(f)
+// Hold adds holders of the sets of all families, by 1, or -1.
+func (sh *Shared) Hold(by int) {
+	sh.holders += by
+	if sh.holders > 0 {
+		for _, f := range nft.Families() {
+			sh.Set(f)
+		}
+	}
+	sh.left()
+}
+
+// left drops what the remaining users do not need.
+func (sh *Shared) left() {
+	sh.drop()
+	if sh.Users() == 0 {
+		sh.unused()
 	}
 }
 
-// Release also drops unneeded sets.
-func (sh *Shared) Release(list string) {
-	delete(sh.heldBy, list)
-	sh.drop()
-}
-
-// Users returns how many chains and lists use the sets.
-func (sh *Shared) Users() int { return len(sh.heldBy) + len(sh.lookedUpBy) }
+// Users returns how many chains look up the sets, and how many others hold them.
+func (sh *Shared) Users() int { return sh.holders + len(sh.lookedUpBy) }
 
 // Sets returns the number of sets.
 func (sh *Shared) Sets() int { return len(sh.sets) }

@@ -164,14 +164,14 @@ func (l *List) matches(pod []int, set int, ports []policy.NamedPort) []match {
 	for _, rule := range pod {
 		if len(l.rules[rule].Named) > 0 {
 			at, _ := slices.BinarySearch(all, rule)
-			matches[at].ports = Resolve(l.rules[rule].ClusterRule, ports)
+			matches[at].ports = resolve(l.rules[rule].ClusterRule, ports)
 		}
 	}
 	return matches
 }
 
-// Resolve returns the ports of a rule with its port names resolved in a pod.
-func Resolve(r spec.ClusterRule, pod []policy.NamedPort) spec.Ports {
+// resolve returns the ports of a rule with its port names resolved in a pod.
+func resolve(r spec.ClusterRule, pod []policy.NamedPort) spec.Ports {
 	ports := []spec.Ports{r.Ports}
 	for _, have := range pod {
 		if slices.Contains(r.Named, have.Name) {

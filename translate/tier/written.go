@@ -3,6 +3,11 @@
 package tier
 
 import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/nft"
@@ -36,7 +41,7 @@ func (p Place) Read(of []*book.ClusterPolicy, ports []policy.NamedPort, nodes ma
 		}
 		rules := from.Rules(p.Direction)
 		for i := range rules {
-			if r, found := p.Complete(rules[i], ports, nodes); found != nil {
+			if r, found := p.complete(rules[i], ports, nodes); found != nil {
 				w.resolved[&rules[i]] = r
 				fields = append(fields, found...)
 			}
@@ -44,6 +49,32 @@ func (p Place) Read(of []*book.ClusterPolicy, ports []policy.NamedPort, nodes ma
 	}
 	w.Key = nft.Hash(fields...)
 	return w
+}
+
+// complete resolves in a rule, for pods with some named ports, what its text leaves open: the numbers of port names,
+// and the addresses of nodes. It also returns these; nil if there is nothing to resolve.
+func (p Place) complete(r spec.ClusterRule, ports []policy.NamedPort, nodes map[string]policy.NodePeer) (
+	spec.ClusterRule, []string) {
+	var found []string
+	if p.Direction == policy.Ingress && len(r.Named) > 0 {
+		r.Ports, r.Named = resolve(r, ports), nil
+		found = append(found, r.Ports.Key())
+	}
+	if len(r.Nodes) == 0 {
+		return r, found
+	}
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		n := nodes[name]
+		selects := func(sel labels.Selector) bool { return sel.Matches(labels.Set(n.Labels)) }
+		if !slices.ContainsFunc(r.Nodes, selects) {
+			continue
+		}
+		for _, a := range n.Addresses {
+			found = append(found, a.String())
+			r.Networks = append(slices.Clip(r.Networks), netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	return r, found
 }
 
 // Rules returns the rules in order of evaluation.
