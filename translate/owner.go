@@ -37,6 +37,14 @@ func (o *owner) own() *owner { return o }
 // unaudited says whether it stands in for an auditing one, and so is left out.
 func (o *owner) unaudited() bool { return o.kind.Audit && o.quarantine != nil }
 
+// chain is the name of the chain; "" if it is left out.
+func (o *owner) chain() string {
+	if o.unaudited() {
+		return ""
+	}
+	return o.name
+}
+
 // leave removes id from the users of an isolation or list.
 func (s *State) leave(id *identity, from discarder) {
 	delete(from.own().users, id)

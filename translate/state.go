@@ -174,17 +174,11 @@ func (s *State) Settled(id string) bool {
 // setDispatch sends the traffic of the pod at a local address to the isolations of its identity.
 func (s *State) setDispatch(a netip.Addr, p *pod) {
 	var ways [2]frame.Way
-	for d, iso := range p.Identity.Own.local.isolations {
-		if q := s.quarantines.AtAddress(policy.Direction(d), a); q != nil {
+	for _, d := range policy.Directions() {
+		ways[d] = p.Identity.Own.local.way(d)
+		if q := s.quarantines.AtAddress(d, a); q != nil {
 			ways[d].Refused, ways[d].Open = true, q.Open
 		}
-		if iso != nil {
-			ways[d].Audit = iso.kind.Audit
-			if !iso.unaudited() {
-				ways[d].Chain = iso.name
-			}
-		}
-		p.Identity.Own.local.tierWay(policy.Direction(d), &ways[d])
 	}
 	if len(s.quarantines) > 0 {
 		s.troubleVersion++

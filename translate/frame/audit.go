@@ -45,27 +45,11 @@ func OfAudit(name string) (policy.Direction, bool) {
 	return 0, false
 }
 
-// WouldDeny says whether a verdict on a packet's way means that audited policies of a direction would deny it.
-func WouldDeny(v nft.Verdict, d policy.Direction) bool {
-	return v == nft.GotoChain(auditChain(d)) ||
-		v == nft.GotoChain(tierDenyChain(AuditAdmin, d)) || v == nft.GotoChain(tierDenyChain(AuditBaseline, d))
-}
-
 // OnlyTells says whether a chain only logs what would be denied.
 func OnlyTells(chain string) bool {
 	k, _ := KindOf(chain)
 	r, _ := ParseTierRule(chain)
 	return k.Audit || r.Tier.Audit()
-}
-
-// AuditedSets returns the sets that count what would be denied to audited pods. A table has those of NetworkPolicy, and
-// of each tier, while it audits such policies in the direction.
-func AuditedSets() []DeniedSet {
-	sets := DeniedSets()
-	for i, set := range sets {
-		sets[i].Name, sets[i].Audit = auditedSet(set.Direction, set.Type.Family), true
-	}
-	return append(sets, tierSets(AuditAdmin, AuditBaseline)...)
 }
 
 // UseAudit adds users (by 1, or -1) of what a direction's auditing isolations lead to: before one is made, or after it

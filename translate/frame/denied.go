@@ -35,13 +35,6 @@ func eachSet(one func(d policy.Direction, f nft.Family) DeniedSet) []DeniedSet {
 	return sets
 }
 
-// DeniedSets returns the counting sets of every table.
-func DeniedSets() []DeniedSet {
-	return eachSet(func(d policy.Direction, f nft.Family) DeniedSet {
-		return DeniedSet{Name: deniedSet(d, f), Type: counterType(f), Direction: d, Tier: "NetworkPolicy"}
-	})
-}
-
 // UnknownSets returns the sets that count the guard's drops. A table has them while it has a guard.
 func UnknownSets() []DeniedSet {
 	return eachSet(func(d policy.Direction, f nft.Family) DeniedSet {
@@ -64,8 +57,15 @@ func tierSets(tiers ...Tier) []DeniedSet {
 	return sets
 }
 
-// CountingSets returns all sets that count what is or would be denied: those of isolated pods, the guard, the tiers,
-// and audited pods.
+// CountingSets returns all sets that count what is or would be denied: those of isolated pods, which every table has,
+// the guard, the tiers, and audited pods.
 func CountingSets() []DeniedSet {
-	return slices.Concat(DeniedSets(), UnknownSets(), tierSets(Admin, Baseline), AuditedSets())
+	denied := eachSet(func(d policy.Direction, f nft.Family) DeniedSet {
+		return DeniedSet{Name: deniedSet(d, f), Type: counterType(f), Direction: d, Tier: "NetworkPolicy"}
+	})
+	audited := eachSet(func(d policy.Direction, f nft.Family) DeniedSet {
+		typ := counterType(f)
+		return DeniedSet{Name: auditedSet(d, f), Type: typ, Direction: d, Tier: "NetworkPolicy", Audit: true}
+	})
+	return slices.Concat(denied, UnknownSets(), tierSets(Admin, Baseline), audited, tierSets(AuditAdmin, AuditBaseline))
 }

@@ -122,7 +122,7 @@ func ParseTierRule(chain string) (TierRule, bool) {
 
 // TierTail returns the rules of a denying rule's chain: return for what is exempt; log, count, drop. It never rejects.
 func (fr *Frame) TierTail(r TierRule) []nft.Rule {
-	end := fr.TierEnd(r.Tier, r.Direction)
+	end := fr.tierEnd(r.Tier, r.Direction)
 	return slices.Concat(end[:1], fr.log(r.Chain()), end[1:])
 }
 
@@ -131,11 +131,11 @@ func (fr *Frame) TierRefuse(t Tier, d policy.Direction) []nft.Rule {
 	if t.Audit() {
 		return []nft.Rule{nft.R(accept())}
 	}
-	return fr.TierEnd(t, d)
+	return fr.tierEnd(t, d)
 }
 
-// TierEnd is [Frame.TierTail] for no particular rule: it does not log.
-func (fr *Frame) TierEnd(t Tier, d policy.Direction) []nft.Rule {
+// tierEnd is [Frame.TierTail] for no particular rule: it does not log.
+func (fr *Frame) tierEnd(t Tier, d policy.Direction) []nft.Rule {
 	return []nft.Rule{nft.R(nft.JumpTo(exemptChain)), nft.R(nft.Counter{}, nft.GotoChain(tierDenyChain(t, d)))}
 }
 

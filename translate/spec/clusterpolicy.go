@@ -69,8 +69,7 @@ func CompileCluster(p policy.ClusterPolicy) (ClusterPolicy, error) {
 	outside := len(errs) > 0
 	for _, d := range policy.Directions() {
 		for i, r := range clusterRules(p, d) {
-			at := clusterPlace{d, path.Child(d.String()).Index(i)}
-			rule, bad := at.compile(r)
+			rule, bad := place{d, path.Child(d.String()).Index(i)}.compileClusterRule(r)
 			bad = append(bad, unread(p, func(u policy.Unread) bool { return u.Index == i && u.Direction == d })...)
 			errs = append(errs, bad...)
 			if outside || len(bad) > 0 {
@@ -121,14 +120,8 @@ func clusterRules(p policy.ClusterPolicy, d policy.Direction) []api.ClusterNetwo
 	return rules
 }
 
-// clusterPlace is where a rule stands.
-type clusterPlace struct {
-	direction policy.Direction
-	path      *field.Path
-}
-
-// compile compiles one rule.
-func (at clusterPlace) compile(r api.ClusterNetworkPolicyEgressRule) (ClusterRule, field.ErrorList) {
+// compileClusterRule compiles one rule.
+func (at place) compileClusterRule(r api.ClusterNetworkPolicyEgressRule) (ClusterRule, field.ErrorList) {
 	compiled := ClusterRule{Name: r.Name}
 	var errs field.ErrorList
 	switch r.Action {
@@ -140,7 +133,7 @@ func (at clusterPlace) compile(r api.ClusterNetworkPolicyEgressRule) (ClusterRul
 	default:
 		errs = append(errs, field.NotSupported(at.path.Child("action"), r.Action, []string{"Accept", "Deny", "Pass"}))
 	}
-	peers := at.path.Child(map[policy.Direction]string{policy.Ingress: "from", policy.Egress: "to"}[at.direction])
+	peers := at.peers()
 	if len(r.To) == 0 {
 		errs = append(errs, field.Required(peers, "must have a peer"))
 	}

@@ -58,7 +58,7 @@ func Compile(np *networkingv1.NetworkPolicy) (Policy, error) {
 	errs = append(errs, p.compileTypes(np.Spec, path.Child("policyTypes"))...)
 	add := func(d policy.Direction, i int, ports []networkingv1.NetworkPolicyPort,
 		peers []networkingv1.NetworkPolicyPeer) {
-		r, bad := place{np.Namespace, d, path.Child(d.String()).Index(i)}.compileRule(ports, peers)
+		r, bad := place{d, path.Child(d.String()).Index(i)}.compileRule(np.Namespace, ports, peers)
 		r.Index = i
 		errs = append(errs, bad...)
 		if len(bad) == 0 {
@@ -102,22 +102,25 @@ func (p *Policy) compileTypes(spec networkingv1.NetworkPolicySpec, path *field.P
 
 // place is the position of a rule.
 type place struct {
-	namespace string
 	direction policy.Direction
 	path      *field.Path
 }
 
-// compileRule compiles one rule.
-func (at place) compileRule(ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer) (Rule,
-	field.ErrorList) {
+// peers is the path of the rule's peers.
+func (at place) peers() *field.Path {
+	return at.path.Child([...]string{policy.Ingress: "from", policy.Egress: "to"}[at.direction])
+}
+
+// compileRule compiles one rule of a policy in a namespace.
+func (at place) compileRule(namespace string, ports []networkingv1.NetworkPolicyPort,
+	peers []networkingv1.NetworkPolicyPeer) (Rule, field.ErrorList) {
 	var r Rule
 	var errs field.ErrorList
 	r.Ports, errs = compilePorts(ports, at.path.Child("ports"))
-	path := at.path.Child(map[policy.Direction]string{policy.Ingress: "from", policy.Egress: "to"}[at.direction])
 	// "If this field is empty or missing, this rule matches all sources (traffic not restricted by source)."
 	r.AnyPeer = len(peers) == 0
 	for i, peer := range peers {
-		errs = append(errs, r.addPeer(at.namespace, peer, path.Index(i))...)
+		errs = append(errs, r.addPeer(namespace, peer, at.peers().Index(i))...)
 	}
 	return r, errs
 }

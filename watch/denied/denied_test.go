@@ -34,7 +34,7 @@ type ledger struct {
 	reported  uint64     // the last total
 }
 
-var ledgerSet = frame.DeniedSets()[0]
+var ledgerSet = frame.CountingSets()[0]
 
 // ledgerChain is the chain, as a transaction has it.
 var ledgerChain = &nft.Chain{Name: frame.TierRule{Policy: "guard", Index: 1}.Chain()}

@@ -3,8 +3,8 @@
 package cases
 
 import (
+	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
-	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
 
@@ -12,7 +12,9 @@ import (
 func WouldDeny(t trace.Trail) (would [2]bool) {
 	for _, step := range t.Steps {
 		for _, d := range policy.Directions() {
-			would[d] = would[d] || frame.WouldDeny(step.Verdict, d)
+			for _, chain := range []string{"audit-", "would-deny-admin-", "would-deny-baseline-"} {
+				would[d] = would[d] || step.Verdict == nft.GotoChain(chain+d.String())
+			}
 		}
 	}
 	return would

@@ -51,18 +51,22 @@ func (here *local) audits(d policy.Direction) bool {
 		here.lists[d][frame.AuditAdmin] != nil || here.lists[d][frame.AuditBaseline] != nil
 }
 
-// tierWay adds to a way what the tiers have for the pods in a direction. Nothing audited applies after a tier that is
-// left out.
-func (here *local) tierWay(d policy.Direction, way *frame.Way) {
-	for _, t := range frame.AllTiers() {
-		if l := here.lists[d][t]; l != nil && !l.unaudited() {
-			way.Tiers[t] = l.name
-		}
+// way returns how the pods' traffic is decided in a direction. Nothing audited applies after a tier that is left out.
+func (here *local) way(d policy.Direction) frame.Way {
+	var way frame.Way
+	if iso := here.isolations[d]; iso != nil {
+		way.Chain, way.Audit = iso.chain(), iso.kind.Audit
 	}
-	if shadow := here.shadows[d]; shadow != nil && !shadow.unaudited() {
-		way.Shadow = shadow.name
+	if shadow := here.shadows[d]; shadow != nil {
+		way.Shadow = shadow.chain()
+	}
+	for t, l := range here.lists[d] {
+		if l != nil {
+			way.Tiers[t] = l.chain()
+		}
 	}
 	if admin := here.lists[d][frame.AuditAdmin]; admin != nil && admin.unaudited() {
 		way.Shadow, way.Tiers[frame.AuditBaseline] = "", ""
 	}
+	return way
 }
