@@ -17,6 +17,8 @@ type batch struct {
 	pinned    map[string]bool   // chains and sets that must not be deleted yet
 	met       map[*Chain]bool   // chains of changed that packets may be in: those not revived
 	outgrown  bool              // a set has too little room in the kernel
+
+	replacements *replacements // nil until needed
 }
 
 // edit is the change of a set's elements.
@@ -60,26 +62,26 @@ func (b *batch) set(s *Set) {
 }
 
 // dropChain and addChain gather the chains. One that is dropped and added again is changed in place.
-func (b *batch) dropChain(name string, c *Chain) {
-	if b.delChains == nil {
-		b.delChains = make(map[string]*Chain)
-	}
-	b.delChains[name] = c
-}
+func (b *batch) dropChain(name string, c *Chain) { put(&b.delChains, name, c) }
 
 func (b *batch) addChain(name string, c *Chain) {
-	if b.delChains[name] != nil {
-		delete(b.delChains, name)
-		b.changed = append(b.changed, c)
-		if b.table.retired[name] == 0 {
-			if b.met == nil {
-				b.met = make(map[*Chain]bool)
-			}
-			b.met[c] = true
-		}
+	if b.delChains[name] == nil {
+		b.addChains = append(b.addChains, c)
 		return
 	}
-	b.addChains = append(b.addChains, c)
+	delete(b.delChains, name)
+	b.changed = append(b.changed, c)
+	if b.table.retired[name] == 0 {
+		put(&b.met, c, true)
+	}
+}
+
+// put sets a key of a map, which it makes if there is none: most transactions need few of those of a batch.
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[k] = v
 }
 
 // transaction puts the phases in order. Only this function knows the order.
@@ -87,7 +89,7 @@ func (b *batch) transaction() *Transaction {
 	tx := &Transaction{Table: b.table.Name, Comment: b.table.Comment}
 	slices.SortFunc(b.addChains, byChain)
 	slices.SortFunc(b.changed, byChain)
-	var deleted []*Chain
+	var deleted []*Chain // not by maps.Values, which allocates where there are none
 	for _, c := range b.delChains {
 		deleted = append(deleted, c)
 	}

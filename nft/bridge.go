@@ -2,9 +2,7 @@
 
 package nft
 
-import (
-	"slices"
-)
+import "slices"
 
 // A bridge is a chain that jumps to several others. While the rules that look up a key change, the key leads to a
 // bridge instead of directly from one chain to the other: what either chain allows is allowed, whichever rules a packet
@@ -13,12 +11,6 @@ import (
 //	k → A        k → bridge → A, B        k → bridge        k → B
 //	old rules    old rules                new rules         new rules
 //	             first stage              the rest          when no packet follows the old rules
-
-// bridged is a key that leads to a bridge.
-type bridged struct {
-	number uint64  // of the last transaction that needs the bridge
-	to     Verdict // the wanted one; zero: none
-}
 
 // bridgeOf returns the bridge to ends.
 func bridgeOf(ends []string) *Chain {
@@ -32,12 +24,12 @@ func bridgeOf(ends []string) *Chain {
 }
 
 // ends returns the chains that a key leads to and that packets in flight, or another change, may need.
-func (t *Table) ends(held Verdict, b bridged) []string {
-	if b.number == 0 {
+func (t *Table) ends(held Verdict, l late) []string {
+	if !l.bridge {
 		return []string{held.Chain}
 	}
-	if b.number <= t.settled {
-		return []string{b.to.Chain}
+	if l.number <= t.settled {
+		return []string{l.to.Chain}
 	}
 	var ends []string
 	c, _ := t.chains.HeldAt(held.Chain)
@@ -48,7 +40,7 @@ func (t *Table) ends(held Verdict, b bridged) []string {
 }
 
 // bridge leaves in an edit what happens to its keys at once. For the others it records what the kernel holds meanwhile.
-func (b *batch) bridge(e *edit, replaces func(Key) bool) {
+func (b *batch) bridge(e *edit) {
 	next := make(map[Key]Value)
 	for _, a := range e.add {
 		next[a.Key] = a.Value
@@ -57,17 +49,17 @@ func (b *batch) bridge(e *edit, replaces func(Key) bool) {
 	kept := make(map[Key]bool)
 	for _, old := range e.drop {
 		v, wanted := next[old.Key]
-		was := e.set.bridged[old.Key]
-		if was.number == 0 && (!wanted || old.Verdict == v.Verdict) ||
+		was := e.set.late[old.Key]
+		if !was.bridge && (!wanted || old.Verdict == v.Verdict) ||
 			old.Verdict.Kind != Jump || wanted && v.Verdict.Kind != Jump {
 			continue
 		}
-		now := bridged{max(was.number, e.set.late[old.Key]), v.Verdict}
-		if replaces(old.Key) && (was.number == 0 || was.to != now.to) {
+		now := late{number: was.number, bridge: true, to: v.Verdict}
+		if b.replaces(e.set, old.Key) && (!was.bridge || was.to != now.to) {
 			now.number = b.table.number
 		}
-		if now.number <= b.table.settled || was.number != 0 && was.number <= b.table.settled && was.to == (Verdict{}) {
-			delete(e.set.bridged, old.Key)
+		if now.number <= b.table.settled || was.bridge && was.number <= b.table.settled && was.to == (Verdict{}) {
+			delete(e.set.late, old.Key)
 			continue
 		}
 		ends := b.table.ends(old.Verdict, was)
@@ -81,7 +73,8 @@ func (b *batch) bridge(e *edit, replaces func(Key) bool) {
 			over.drop, over.add = append(over.drop, old), append(over.add, Element{old.Key, v})
 		}
 		kept[old.Key] = true
-		e.set.keepBridged(old.Key, v, now)
+		put(&e.set.late, old.Key, now)
+		e.set.elements.keep(old.Key, v)
 	}
 	if len(kept) > 0 {
 		b.table.wait(e.set)
@@ -91,15 +84,6 @@ func (b *batch) bridge(e *edit, replaces func(Key) bool) {
 	if len(over.add) > 0 {
 		b.bridges = append(b.bridges, over)
 	}
-}
-
-// keepBridged notes that the kernel holds v, a bridge, at a key.
-func (s *Set) keepBridged(k Key, v Value, b bridged) {
-	if s.bridged == nil {
-		s.bridged = make(map[Key]bridged)
-	}
-	s.bridged[k] = b
-	s.elements.keep(k, v)
 }
 
 // open makes a bridge unless the kernel holds it.
@@ -116,8 +100,8 @@ func (b *batch) open(c *Chain) *Chain {
 // pin notes the chains and sets that packets may reach by bridges: they stay even if they were retired long ago.
 func (b *batch) pin() {
 	for _, s := range b.table.waiting {
-		for k, at := range s.bridged {
-			if v, held := s.elements.heldAt(k); held && at.number > b.table.settled {
+		for k, l := range s.late {
+			if v, held := s.elements.heldAt(k); held && l.bridge && l.number > b.table.settled {
 				b.pinChain(v.Verdict.Chain)
 			}
 		}
@@ -129,10 +113,7 @@ func (b *batch) pinChain(name string) {
 	if !held || b.pinned[name] {
 		return
 	}
-	if b.pinned == nil {
-		b.pinned = make(map[string]bool)
-	}
-	b.pinned[name] = true
+	put(&b.pinned, name, true)
 	for statement := range c.statements() {
 		switch s := statement.(type) {
 		case Verdict:

@@ -134,21 +134,7 @@ func GotoChain(chain string) Verdict { return Verdict{Goto, chain} }
 
 // String returns the verdict as nft(8) writes it.
 func (v Verdict) String() string {
-	switch v.Kind {
-	case Accept:
-		return "accept"
-	case Drop:
-		return "drop"
-	case Jump:
-		return "jump " + v.Chain
-	case Goto:
-		return "goto " + v.Chain
-	case Reject:
-		return "reject with icmpx admin-prohibited"
-	case Reset:
-		return "reject with tcp reset"
-	case Return:
-		return "return"
-	}
-	return "continue"
+	text := [...]string{Continue: "continue", Accept: "accept", Drop: "drop", Jump: "jump ", Goto: "goto ",
+		Reject: "reject with icmpx admin-prohibited", Reset: "reject with tcp reset", Return: "return"}[v.Kind]
+	return text + v.Chain
 }

@@ -14,6 +14,13 @@ type retirement struct {
 	ripe    bool   // the next transaction has something retired to delete
 }
 
+// late is what the kernel holds at a key of a set, although it is not wanted there: a retired element, or a bridge.
+type late struct {
+	number uint64 // the last transaction that needs it
+	bridge bool
+	to     Verdict // where a bridge's key is wanted to lead; zero: nowhere
+}
+
 // Retired returns the number of the last transaction if something is retired, for [Table.Reap], and 0 if nothing is.
 func (t *Table) Retired() uint64 {
 	if len(t.retired) == 0 && len(t.waiting) == 0 {
@@ -25,7 +32,7 @@ func (t *Table) Retired() uint64 {
 // Late says whether the kernel holds unwanted elements, which still allow what is no longer allowed.
 func (t *Table) Late() bool {
 	for _, s := range t.waiting {
-		if s.wanted && len(s.late)+len(s.bridged) > 0 {
+		if s.wanted && len(s.late) > 0 {
 			return true
 		}
 	}
@@ -41,11 +48,8 @@ func (t *Table) Reap(number uint64) {
 	}
 	for _, s := range t.waiting {
 		ripe := s.retired != 0 && s.retired <= t.settled
-		for _, n := range s.late {
-			ripe = ripe || n <= t.settled
-		}
-		for _, at := range s.bridged {
-			ripe = ripe || at.number <= t.settled
+		for _, l := range s.late {
+			ripe = ripe || l.number <= t.settled
 		}
 		if ripe {
 			t.ripe = true
@@ -72,7 +76,7 @@ func (t *Table) revive() {
 	}
 	still := t.waiting[:0]
 	for _, s := range t.waiting {
-		s.listed = t.sets[s.Name] == s && (s.retired != 0 || len(s.late)+len(s.bridged) > 0)
+		s.listed = t.sets[s.Name] == s && (s.retired != 0 || len(s.late) > 0)
 		if s.listed {
 			still = append(still, s)
 		}
@@ -106,20 +110,14 @@ func (b *batch) retireSet(s *Set) {
 			s.elements.lose(k)
 		}
 		delete(s.late, k)
-		delete(s.bridged, k)
 	}
 	if s.Type.Counter { // the kernel reports the final counts of deleted elements, but not of deleted sets
 		for _, k := range slices.Collect(s.elements.held()) {
 			drop(k)
 		}
 	}
-	for k, n := range s.late {
-		if n <= b.table.settled {
-			drop(k)
-		}
-	}
-	for k, at := range s.bridged {
-		if at.number <= b.table.settled {
+	for k, l := range s.late {
+		if l.number <= b.table.settled {
 			drop(k)
 		}
 	}
@@ -136,10 +134,7 @@ func (b *batch) retireChains() {
 			delete(t.retired, name)
 			continue
 		}
-		if t.retired == nil {
-			t.retired = make(map[string]uint64)
-		}
-		t.retired[name] = number
+		put(&t.retired, name, number)
 		t.chains.Keep(name, c)
 		delete(b.delChains, name)
 	}
@@ -147,48 +142,30 @@ func (b *batch) retireChains() {
 
 // retireElements leaves in the edits only dropped elements that may go, and retires the others.
 func (b *batch) retireElements() {
-	var r *replacements
 	for i := range b.edits {
 		e := &b.edits[i]
 		s := e.set
 		if !s.wanted {
 			continue
 		}
-		if e.unreached {
-			s.bridged = nil
-		} else if s.Type.Map && !s.Type.Interval() {
-			b.bridge(e, func(k Key) bool {
-				if r == nil {
-					r = b.replacements()
-				}
-				return r.of(s, k)
-			})
+		if !e.unreached && s.Type.Map && !s.Type.Interval() {
+			b.bridge(e)
 		}
-		for k := range s.late {
-			if _, wanted := s.Get(k); wanted || e.unreached {
+		for k, l := range s.late {
+			if _, wanted := s.Get(k); wanted && !l.bridge || e.unreached {
 				delete(s.late, k)
 			}
 		}
-		if len(e.drop) == 0 || e.unreached || s.Type.Interval() {
-			continue
+		if !e.unreached && !s.Type.Interval() {
+			e.drop = slices.DeleteFunc(e.drop, func(d Element) bool { return b.retireElement(s, d) })
 		}
-		if r == nil {
-			r = b.replacements()
-		}
-		drop := e.drop[:0]
-		for _, d := range e.drop {
-			if !b.late(r, s, d) {
-				drop = append(drop, d)
-			}
-		}
-		e.drop = drop
 	}
 }
 
-// late says whether a dropped element of s must be retired.
-func (b *batch) late(r *replacements, s *Set, d Element) bool {
-	since := s.late[d.Key]
-	if _, wanted := s.Get(d.Key); wanted || d.Verdict.Kind == Goto || since == 0 && !r.of(s, d.Key) {
+// retireElement says whether a dropped element of s must be retired, and retires it.
+func (b *batch) retireElement(s *Set, d Element) bool {
+	since := s.late[d.Key].number
+	if _, wanted := s.Get(d.Key); wanted || d.Verdict.Kind == Goto || since == 0 && !b.replaces(s, d.Key) {
 		return false
 	}
 	number, ripe := b.table.retire(since)
@@ -196,10 +173,7 @@ func (b *batch) late(r *replacements, s *Set, d Element) bool {
 		delete(s.late, d.Key)
 		return false
 	}
-	if s.late == nil {
-		s.late = make(map[Key]uint64)
-	}
-	s.late[d.Key] = number
+	put(&s.late, d.Key, late{number: number})
 	s.elements.keep(d.Key, d.Value)
 	b.table.wait(s)
 	return true
@@ -214,8 +188,19 @@ type replacements struct {
 	chains map[string][]*Chain // the chains that look up a set; nil until needed
 }
 
-// replacements returns the replacements in the current transaction.
-func (b *batch) replacements() *replacements {
+// replaces says whether packets that k in s allowed may be allowed in another way.
+func (b *batch) replaces(s *Set, k Key) bool {
+	if b.replacements == nil {
+		b.replacements = b.replacing()
+	}
+	r := b.replacements
+	return r.left[s.Name] || slices.ContainsFunc(r.added[k.Addr], func(other *Set) bool {
+		return other != s && r.together(s, other)
+	})
+}
+
+// replacing returns the replacements in the current transaction.
+func (b *batch) replacing() *replacements {
 	t := b.table
 	r := &replacements{table: t}
 	for name := range t.chains.Changed() {
@@ -231,21 +216,11 @@ func (b *batch) replacements() *replacements {
 		}
 		for _, a := range e.add {
 			if a.Verdict.Kind != Goto && !e.set.Type.Counter {
-				if r.added == nil {
-					r.added = make(map[[16]byte][]*Set)
-				}
-				r.added[a.Addr] = append(r.added[a.Addr], e.set)
+				put(&r.added, a.Addr, append(r.added[a.Addr], e.set))
 			}
 		}
 	}
 	return r
-}
-
-// of says whether packets that k in s allowed may be allowed in another way.
-func (r *replacements) of(s *Set, k Key) bool {
-	return r.left[s.Name] || slices.ContainsFunc(r.added[k.Addr], func(other *Set) bool {
-		return other != s && r.together(s, other)
-	})
 }
 
 // together says whether a chain looks up both sets.
@@ -272,14 +247,11 @@ func (r *replacements) leave(name string) {
 	if !held || r.seen[name] {
 		return
 	}
-	if r.seen == nil {
-		r.seen, r.left = make(map[string]bool), make(map[string]bool)
-	}
-	r.seen[name] = true
+	put(&r.seen, name, true)
 	for statement := range c.statements() {
 		switch s := statement.(type) {
 		case Lookup:
-			r.left[s.Set] = true
+			put(&r.left, s.Set, true)
 		case Verdict:
 			r.leave(s.Chain)
 		}

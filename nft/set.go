@@ -37,6 +37,36 @@ type SetType struct {
 	Dynamic Dynamic
 }
 
+// Dynamic makes a set with keys of [Flow] one that packets add elements to, by an [Update]. These elements exist only
+// in the kernel: the table wants none. Every other set has the zero value.
+type Dynamic struct {
+	Max     uint32 // elements; beyond it packets add none
+	Timeout uint32 // seconds that an element stays after the last packet with its key; not 0
+}
+
+// declaration is its lines in the set's block.
+func (d Dynamic) declaration() []string {
+	if d == (Dynamic{}) {
+		return nil
+	}
+	return []string{fmt.Sprintf("size %d", d.Max), "flags dynamic,timeout", "timeout " + secondsText(d.Timeout)}
+}
+
+// secondsText writes a time as nft(8) does.
+func secondsText(n uint32) string {
+	var b strings.Builder
+	for _, unit := range []struct {
+		seconds uint32
+		name    string
+	}{{24 * 60 * 60, "d"}, {60 * 60, "h"}, {60, "m"}, {1, "s"}} {
+		if n >= unit.seconds {
+			fmt.Fprintf(&b, "%d%s", n/unit.seconds, unit.name)
+			n %= unit.seconds
+		}
+	}
+	return b.String()
+}
+
 // Key is the key of an element of a set. The set's [Fields] say which fields count; the others are zero.
 type Key struct {
 	Addr  [16]byte // an IPv4 address in its IPv4-mapped form
@@ -98,10 +128,9 @@ type Set struct {
 	wanted   bool // false: must be deleted from the kernel
 	dirty    bool // in the table's list of dirty sets
 
-	listed  bool           // in the waiting list of the table
-	retired uint64         // the transaction that removed what led to it; 0: not retired
-	late    map[Key]uint64 // retired elements, each with the transaction that would have deleted it
-	bridged map[Key]bridged
+	listed  bool         // in the waiting list of the table
+	retired uint64       // the transaction that removed what led to it; 0: not retired
+	late    map[Key]late // what the kernel holds in place of what is wanted
 }
 
 // Want makes the set hold k with v. The caller keeps the wanted intervals of an interval set disjoint.

@@ -140,7 +140,7 @@ func (t *Table) Forget() {
 	t.retirement = retirement{number: t.number}
 	for _, s := range t.sets {
 		s.elements.forget()
-		s.listed, s.retired, s.late, s.bridged = false, 0, nil, nil
+		s.listed, s.retired, s.late = false, 0, nil
 	}
 }
 

@@ -76,25 +76,21 @@ func (tx *Transaction) String() string {
 
 // command returns the verb, kind of object and name of the operation's nft(8) command; a table's command has no name.
 func (op Op) command() (verb, object, name string) {
-	switch op.Verb {
-	case FlushChain:
-		verb = "flush"
-	case DeleteTable, DeleteSet, DeleteChain, DeleteElements:
-		verb = "delete"
-	default:
-		verb = "add"
+	verb, object, _ = strings.Cut([...]string{
+		AddTable: "add table", DeleteTable: "delete table", AddSet: "add set", DeleteSet: "delete set",
+		AddChain: "add chain", FlushChain: "flush chain", DeleteChain: "delete chain", AddRule: "add rule",
+		AddElements: "add element", DeleteElements: "delete element",
+	}[op.Verb], " ")
+	switch {
+	case op.Chain != nil:
+		name = op.Chain.Name
+	case op.Set != nil:
+		name = op.Set.Name
 	}
-	switch op.Verb {
-	case AddTable, DeleteTable:
-		return verb, "table", ""
-	case AddSet, DeleteSet:
-		return verb, op.Set.Type.keyword(), op.Set.Name
-	case AddChain, FlushChain, DeleteChain:
-		return verb, "chain", op.Chain.Name
-	case AddRule:
-		return verb, "rule", op.Chain.Name
+	if object == "set" {
+		object = op.Set.Type.keyword()
 	}
-	return verb, "element", op.Set.Name
+	return verb, object, name
 }
 
 // Describe names the operation's object in an error, such as "add set ingress-pods-4".
@@ -137,4 +133,33 @@ func (op Op) text(tx *Transaction) string {
 		text += " { " + strings.Join(items, ", ") + " }"
 	}
 	return text
+}
+
+// PerObject is the weight of a chain, set or rule.
+const PerObject = 10
+
+// Weight measures how long the kernel takes for the operation: an element weighs 1, an interval 2, for its two ends,
+// and a chain, set or rule PerObject.
+func (op Op) Weight() int {
+	if len(op.Elements) > 0 {
+		return len(op.Elements) * op.Set.Type.Weight()
+	}
+	weight := PerObject
+	if op.Rule != nil {
+		for _, statement := range op.Rule.Statements {
+			if ports, ok := statement.(Ports); ok {
+				// a set: the kernel searches for its name among all others
+				weight += 5*PerObject + len(ports)*PerObject/2
+			}
+		}
+	}
+	return weight
+}
+
+// Weight is the weight of an element of a set.
+func (t SetType) Weight() int {
+	if t.Interval() {
+		return 2
+	}
+	return 1
 }

@@ -29,7 +29,7 @@ func Of(tx *nft.Transaction) []*nft.Transaction {
 	switch {
 	case tx == nil || len(tx.Ops) == 0:
 		return nil
-	case tx.Replaces() && (!tx.Detached || weight(tx) <= maxStage):
+	case tx.Replaces() && (!tx.Detached || weight(tx.Ops) <= maxStage):
 		return []*nft.Transaction{tx}
 	}
 	return split(tx)
@@ -69,13 +69,13 @@ func split(tx *nft.Transaction) []*nft.Transaction {
 			rest = append(rest, op)
 		}
 	}
-	stages := append(portions(tx, unreached), swaps(tx, first)...)
+	stages := append(portions(tx, unreached, 1), portions(tx, first, 2)...)
 	for _, ops := range lead(rest) {
 		if len(ops) > 0 {
 			stages = append(stages, with(tx, ops))
 		}
 	}
-	return slices.Concat(stages, portions(tx, late), portions(tx, retired), portions(tx, chains))
+	return slices.Concat(stages, portions(tx, late, 1), portions(tx, retired, 1), portions(tx, chains, 1))
 }
 
 // passes says whether finding an element in the set only lets a packet pass. Intervals are excluded: those that touch
@@ -141,46 +141,27 @@ func leads(ops []nft.Op, verb nft.Verb, chains map[string]bool) map[lookupKey]bo
 	return keys
 }
 
-// portions returns transactions of at most maxStage each.
-func portions(tx *nft.Transaction, ops []nft.Op) []*nft.Transaction {
+// portions returns transactions of at most maxStage each. As many operations in a row as together says are never in
+// different ones: they delete and add the same keys, and each key is always there.
+func portions(tx *nft.Transaction, ops []nft.Op, together int) []*nft.Transaction {
 	var stages []*nft.Transaction
 	var portion []nft.Op
 	room := maxStage
 	for len(ops) > 0 {
-		op := ops[0]
-		if op.Weight() > room && len(op.Elements) > 1 { // as much of it as fits
-			n := max(1, room/op.Set.Type.Weight())
-			op.Elements, ops[0].Elements = op.Elements[:n], op.Elements[n:]
+		some := ops[:together]
+		if n := len(some[0].Elements); weight(some) > room && n > 1 { // as much of it as fits
+			n = max(1, room*n/weight(some))
+			some = slices.Clone(some)
+			for i := range some {
+				some[i].Elements, ops[i].Elements = some[i].Elements[:n], some[i].Elements[n:]
+			}
 		} else {
-			ops = ops[1:]
+			ops = ops[together:]
 		}
-		portion = append(portion, op)
-		if room -= op.Weight(); room <= 0 || len(ops) == 0 {
+		portion = append(portion, some...)
+		if room -= weight(some); room <= 0 || len(ops) == 0 {
 			stages = append(stages, with(tx, portion))
 			portion, room = nil, maxStage
-		}
-	}
-	return stages
-}
-
-// swaps returns transactions of at most maxStage from pairs of operations that delete and add the same keys, so that
-// each key is always there.
-func swaps(tx *nft.Transaction, ops []nft.Op) []*nft.Transaction {
-	var stages []*nft.Transaction
-	var stage []nft.Op
-	room := maxStage / 2
-	for i := 0; i < len(ops); i += 2 {
-		old, next := ops[i], ops[i+1]
-		for len(old.Elements) > 0 {
-			n := min(room, len(old.Elements))
-			gone, there := old, next
-			gone.Elements, old.Elements = old.Elements[:n], old.Elements[n:]
-			there.Elements, next.Elements = next.Elements[:n], next.Elements[n:]
-			stage = append(stage, gone, there)
-			if room -= n; room == 0 || i+2 == len(ops) && len(old.Elements) == 0 {
-				stages = append(stages, with(tx, stage))
-				stage, room = nil, maxStage/2
-			}
 		}
 	}
 	return stages
@@ -191,9 +172,9 @@ func with(tx *nft.Transaction, ops []nft.Op) *nft.Transaction {
 	return &nft.Transaction{Table: tx.Table, Comment: tx.Comment, Ops: ops}
 }
 
-func weight(tx *nft.Transaction) int {
+func weight(ops []nft.Op) int {
 	sum := 0
-	for _, op := range tx.Ops {
+	for _, op := range ops {
 		sum += op.Weight()
 	}
 	return sum

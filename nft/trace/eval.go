@@ -14,7 +14,7 @@ func (tr *run) statement(s nft.Statement) bool {
 	p := tr.packet
 	switch s := s.(type) {
 	case nft.Verdict:
-		tr.verdict = s
+		tr.step.Verdict = s
 		return true
 	case nft.Lookup:
 		return tr.lookup(s)
@@ -65,7 +65,7 @@ func (tr *run) lookup(l nft.Lookup) bool {
 		return false
 	}
 	if l.Type.Map {
-		tr.verdict = tr.found.Verdict
+		tr.step.Verdict = tr.step.Found.Verdict
 	}
 	return true
 }
@@ -96,10 +96,10 @@ func key(l nft.Lookup, p Packet) nft.Key {
 func (tr *run) find(s *nft.Set, k nft.Key) bool {
 	e, found := s.Find(k)
 	if !found {
-		tr.missed = append(tr.missed, Miss{s, k})
+		tr.Missed = append(tr.Missed, Miss{s, k})
 		return false
 	}
-	tr.in, tr.found = s, e
+	tr.step.Set, tr.step.Found = s, e
 	return true
 }
 

@@ -41,10 +41,9 @@ type Step struct {
 	Position int // of the rule in its chain, from 0
 	Rule     nft.Rule
 	Verdict  nft.Verdict
-
-	set    *nft.Set // of the rule's last lookup, nil without one
-	found  nft.Element
-	missed []Miss
+	Set      *nft.Set    // of the rule's last lookup that found something; nil without one
+	Found    nft.Element // there
+	Missed   []Miss      // the lookups that found nothing since the step before
 }
 
 // Miss is a lookup that found nothing.
@@ -53,19 +52,13 @@ type Miss struct {
 	Key nft.Key // of a set of intervals: the address, in Addr, or the port
 }
 
-// Missed returns the lookups that found nothing since the step before.
-func (s Step) Missed() []Miss { return s.missed }
-
 // Element returns the element that the rule's last lookup found, in nft(8) syntax, or "" without a lookup.
 func (s Step) Element() string {
-	if s.set == nil {
+	if s.Set == nil {
 		return ""
 	}
-	return s.found.Text(s.set.Type)
+	return s.Found.Text(s.Set.Type)
 }
-
-// Lookup returns the set of the rule's last lookup and the element that it found there, or nil without a lookup.
-func (s Step) Lookup() (*nft.Set, nft.Element) { return s.set, s.found }
 
 // Trail is everything that a packet meets in a table.
 type Trail struct {
@@ -79,34 +72,26 @@ type Trail struct {
 // Drop, Reject or Reset. A reference to a missing chain or set, or a depth of more than 16 chains, is an error, as it
 // would be in the kernel; the verdict is then meaningless.
 func Follow(t *nft.Table, p Packet) (Trail, error) {
-	tr := &run{table: t, packet: p}
-	verdict := nft.Verdict{Kind: nft.Accept}
+	tr := &run{Trail: Trail{Verdict: nft.Verdict{Kind: nft.Accept}}, table: t, packet: p}
 	for _, c := range t.Chains() {
 		if c.Base == nil || c.Base.Hook != p.Hook {
 			continue
 		}
 		if v := tr.chain(c, 0); denies(v) || tr.err != nil {
-			verdict = v
+			tr.Verdict = v
 			break
 		}
 	}
-	return Trail{tr.steps, verdict, tr.missed, tr.chains}, tr.err
+	return tr.Trail, tr.err
 }
 
 // run is one run of the interpreter.
 type run struct {
+	Trail
 	table  *nft.Table
 	packet Packet
-	steps  []Step
+	step   Step // of the current rule, so far
 	err    error
-
-	missed []Miss // since the last step
-	chains []string
-
-	// For the current rule:
-	verdict nft.Verdict // so far
-	in      *nft.Set    // of the last successful lookup
-	found   nft.Element
 }
 
 // maxDepth is how many chains deep a packet may be, including its base chain: the kernel refuses a table in which jumps
@@ -119,7 +104,7 @@ func (tr *run) chain(c *nft.Chain, depth int) nft.Verdict {
 		tr.err = fmt.Errorf("chain %s: more than %d chains deep", c.Name, maxDepth)
 		return nft.Verdict{}
 	}
-	tr.chains = append(tr.chains, c.Name)
+	tr.Chains = append(tr.Chains, c.Name)
 	for i := range c.Rules {
 		v := tr.rule(c, i)
 		if tr.err != nil {
@@ -146,19 +131,15 @@ func (tr *run) chain(c *nft.Chain, depth int) nft.Verdict {
 
 // rule evaluates the statements of the rule at position i of c and returns its verdict, or Continue.
 func (tr *run) rule(c *nft.Chain, i int) nft.Verdict {
-	r := c.Rules[i]
-	tr.verdict, tr.in = nft.Verdict{}, nil
-	for _, s := range r.Statements {
+	tr.step = Step{Chain: c.Name, Position: i, Rule: c.Rules[i]}
+	for _, s := range c.Rules[i].Statements {
 		if !tr.statement(s) {
-			return nft.Verdict{}
+			break
 		}
-		if tr.verdict.Kind != nft.Continue {
-			tr.steps = append(tr.steps, Step{
-				Chain: c.Name, Position: i, Rule: r, Verdict: tr.verdict,
-				set: tr.in, found: tr.found, missed: tr.missed,
-			})
-			tr.missed = nil
-			return tr.verdict
+		if tr.step.Verdict.Kind != nft.Continue {
+			tr.step.Missed, tr.Missed = tr.Missed, nil
+			tr.Steps = append(tr.Steps, tr.step)
+			return tr.step.Verdict
 		}
 	}
 	return nft.Verdict{}

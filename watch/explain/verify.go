@@ -42,10 +42,10 @@ func (k Kernel) Verify(ctx context.Context, trail trace.Trail, node *NodeText) e
 
 // verifyStep is verify for a rule that the flow matches, and the lookups before it.
 func (k Kernel) verifyStep(ctx context.Context, step trace.Step, rule *RuleText) error {
-	difference, err := k.verifyMissed(ctx, step.Missed())
-	if set, want := step.Lookup(); set != nil && difference == "" && err == nil {
-		difference, err = k.verifyElement(ctx, set, want)
-		rule.Kernel = set.Name + " has the element, "
+	difference, err := k.verifyMissed(ctx, step.Missed)
+	if step.Set != nil && difference == "" && err == nil {
+		difference, err = k.verifyElement(ctx, step.Set, step.Found)
+		rule.Kernel = step.Set.Name + " has the element, "
 	}
 	var held []nft.HeldRule
 	if difference == "" && err == nil {
