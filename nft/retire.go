@@ -2,7 +2,10 @@
 
 package nft
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // retirement is what a table keeps in the kernel although it is no longer wanted; the package doc says why.
 type retirement struct {
@@ -31,12 +34,7 @@ func (t *Table) Retired() uint64 {
 
 // Late says whether the kernel holds unwanted elements, which still allow what is no longer allowed.
 func (t *Table) Late() bool {
-	for _, s := range t.waiting {
-		if s.wanted && len(s.late) > 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.waiting, func(s *Set) bool { return s.wanted && len(s.late) > 0 })
 }
 
 // Reap says that every packet from before the commit of the transaction of that number has left: the next [Table.Take]
@@ -69,20 +67,11 @@ func (t *Table) retire(since uint64) (number uint64, ripe bool) {
 
 // revive forgets the retirement of what is wanted again, or gone.
 func (t *Table) revive() {
-	for name := range t.retired {
-		if t.chains.Want()[name] != nil {
-			delete(t.retired, name)
-		}
-	}
-	still := t.waiting[:0]
-	for _, s := range t.waiting {
+	maps.DeleteFunc(t.retired, func(name string, _ uint64) bool { return t.Chain(name) != nil })
+	t.waiting = slices.DeleteFunc(t.waiting, func(s *Set) bool {
 		s.listed = t.sets[s.Name] == s && (s.retired != 0 || len(s.late) > 0)
-		if s.listed {
-			still = append(still, s)
-		}
-	}
-	clear(t.waiting[len(still):])
-	t.waiting = still
+		return !s.listed
+	})
 }
 
 // wait adds a set to waiting.

@@ -77,11 +77,10 @@ func (v *verdict) read(b []byte) {
 
 // echo takes the kernel's copy of deleted elements, with their counters. It has no sequence number.
 func (v *verdict) echo(body []byte) {
-	const generic = message.HeaderLen - unix.NLMSG_HDRLEN // length of nfgenmsg
-	if len(body) < generic {
+	if len(body) < message.GenericLen {
 		return
 	}
-	attrs := body[generic:]
+	attrs := body[message.GenericLen:]
 	name := message.Attribute(attrs, unix.NFTA_SET_ELEM_LIST_SET).Text()
 	i := slices.IndexFunc(v.encoder.Tx.Ops, func(op nft.Op) bool {
 		return op.Verb == nft.DeleteElements && op.Set.Name == name

@@ -70,28 +70,24 @@ func Open(config Config) (*Conn, error) {
 
 // connect opens the sockets.
 func connect(config Config) (*Conn, error) {
-	writer, err := dial()
+	writer, err := dial(answers)
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{
-		config: config,
-		port:   writer.conn.PID(),
-		socket: writer,
-		seq:    1,
-		answer: make([]byte, answerBytes),
-
+	reader, err := OpenReader()
+	if err != nil {
+		_ = writer.close()
+		return nil, err
+	}
+	return &Conn{
+		Reader:   reader,
+		config:   config,
+		port:     writer.conn.PID(),
+		socket:   writer,
+		seq:      1,
+		answer:   make([]byte, answerBytes),
 		watchers: make(map[*Watcher]struct{}),
-	}
-	if err := writer.conn.SetReadBuffer(answers); err != nil {
-		_ = writer.close()
-		return nil, err
-	}
-	if c.Reader, err = OpenReader(); err != nil {
-		_ = writer.close()
-		return nil, err
-	}
-	return c, nil
+	}, nil
 }
 
 // Close closes the connection, but not its watchers. Tables that it owns stay in force without an owner.

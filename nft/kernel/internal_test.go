@@ -274,11 +274,11 @@ func TestFlushMaps(t *testing.T) {
 		return c.seq - before
 	}
 	without := changes()
-	busy := requirement{Policies, "deletion", "1.2", steps(mapped, func(t *nft.Table) {
+	busy := requirement{Policies, "deletion", "1.2", steps{mapped, func(t *nft.Table) {
 		if !c.flushMaps {
 			t.DeleteChain("chain")
 		}
-	})}
+	}}}
 	if lacks := c.Lacks(); len(lacks) > 0 {
 		t.Errorf("before: %+v", lacks)
 	}

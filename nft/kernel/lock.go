@@ -31,9 +31,12 @@ type Lock struct {
 // Lock takes a lock until c is closed, replacing stale if that is not nil. If another process has the lock, the error
 // is ErrLocked.
 func (c *Conn) Lock(ctx context.Context, name, comment string, stale *Lock) error {
-	err := c.lock(ctx, lockTable{name, comment, message.TableOwner, stale})
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := c.lock(name, comment, message.TableOwner, stale)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // the kernel knows no owners
-		err = c.lock(ctx, lockTable{name, comment, 0, stale})
+		err = c.lock(name, comment, 0, stale)
 	}
 	switch {
 	case err == nil:
@@ -45,33 +48,23 @@ func (c *Conn) Lock(ctx context.Context, name, comment string, stale *Lock) erro
 	return fmt.Errorf("lock %s: %w", name, err)
 }
 
-// lockTable is the table to make, perhaps in place of another.
-type lockTable struct {
-	name, comment string
-	flags         uint32
-	stale         *Lock
-}
-
 // lock makes the table. Deleting the stale one by its handle makes sure that of two processes that find it stale, only
 // one succeeds.
-func (c *Conn) lock(ctx context.Context, l lockTable) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (c *Conn) lock(name, comment string, flags uint32, stale *Lock) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	tx := &nft.Transaction{Table: l.name, Ops: []nft.Op{{Verb: nft.DeleteTable}, {Verb: nft.AddTable}}}
+	tx := &nft.Transaction{Table: name, Ops: []nft.Op{{Verb: nft.DeleteTable}, {Verb: nft.AddTable}}}
 	e := &message.Encoder{Batch: message.Batch{Seq: c.seq}, Tx: tx}
 	e.Begin()
-	if l.stale != nil {
+	if stale != nil {
 		e.Command(message.Message{Op: 0}, unix.NFT_MSG_DELTABLE, 0, func() {
-			e.Attr(message.TableHandle, l.stale.handle)
+			e.Attr(message.TableHandle, stale.handle)
 		})
 	}
 	e.Command(message.Message{Op: 1}, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func() {
-		e.Str(unix.NFTA_TABLE_NAME, l.name)
-		e.U32(unix.NFTA_TABLE_FLAGS, l.flags)
-		e.Comment(message.TableUserData, l.comment)
+		e.Str(unix.NFTA_TABLE_NAME, name)
+		e.U32(unix.NFTA_TABLE_FLAGS, flags)
+		e.Comment(message.TableUserData, comment)
 	})
 	e.Acknowledge()
 	e.End()

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,9 +36,12 @@ const (
 type requirement struct {
 	needs Needs // any of these needs it
 	what  string
-	since string             // the Linux version that has it, and its build option
-	steps []func(*nft.Table) // edits of a table, each committed before the next
+	since string // the Linux version that has it, and its build option
+	steps steps
 }
+
+// steps are edits of a table, each committed before the next.
+type steps []func(*nft.Table)
 
 // hasMapRelease is since when deleting a map immediately releases the chains that it names.
 const hasMapRelease = "5.10.188, 5.15.120, 6.1.36, 6.4"
@@ -53,23 +57,23 @@ func requirements() []requirement {
 	ports := nft.Ports{{Proto: nft.TCP, First: 1, Last: 1}, {Proto: nft.UDP, First: 1, Last: 1}}
 	return []requirement{
 		{Policies, "base chains of an inet table at the forward and input hooks",
-			"3.14, CONFIG_NF_TABLES_INET", steps(base)},
+			"3.14, CONFIG_NF_TABLES_INET", steps{base}},
 		{Policies, "match of the conntrack state", "3.14, CONFIG_NFT_CT", ruleOf(nft.CtState{nft.Established})},
 		{Log, "limit", "4.3, CONFIG_NFT_LIMIT", ruleOf(nft.Limit{Rate: 10, Burst: 20})},
 		{Log, "log to a group", "3.14, CONFIG_NFT_LOG", ruleOf(nft.Log{Prefix: "p", Group: 86, Snaplen: 128})},
 		{Reject, "reject", "3.18, CONFIG_NFT_REJECT_INET", ruleOf(nft.Verdict{Kind: nft.Reject})},
 		{Guard, "match of an address's type", "4.10, CONFIG_NFT_FIB_INET",
 			ruleOf(nft.AddrType{Kind: nft.Local})},
-		{Observe, "set that packets add elements to, with a timeout and a counter", "4.3", steps(updated)},
+		{Observe, "set that packets add elements to, with a timeout and a counter", "4.3", steps{updated}},
 		{Policies, "set of addresses", "3.18", setOf(v4, nft.AddrKey(netip.IPv4Unspecified()))},
 		{Policies, "match of ranges of ports", "3.13", ruleOf(ranges)},
 		{Policies, "match of ports of several protocols", "4.1", ruleOf(ports)},
 		{Policies, "set whose elements count packets", "5.7",
 			setOf(counted, nft.PortKey(netip.IPv6Loopback(), nft.TCP, 1))},
-		{Policies, "deletion of a map's element, and then of the chain that it names", "5.10", steps(mapped, unmapped)},
-		{Policies, "deletion of a map, and then of the chains that it names", hasMapRelease, steps(mapped, dropped)},
+		{Policies, "deletion of a map's element, and then of the chain that it names", "5.10", steps{mapped, unmapped}},
+		{Policies, "deletion of a map, and then of the chains that it names", hasMapRelease, steps{mapped, dropped}},
 		{Policies, "replacement of intervals by others that overlap them", "5.10.166, 5.15.91, 6.1.9, 6.2",
-			steps(intervals([2]byte{2, 2}, [2]byte{3, 5}), intervals([2]byte{2, 3}, [2]byte{4, 5}))},
+			steps{intervals([2]byte{2, 2}, [2]byte{3, 5}), intervals([2]byte{2, 3}, [2]byte{4, 5})}},
 	}
 }
 
@@ -78,19 +82,17 @@ func (n Needs) needed() []requirement {
 	return slices.DeleteFunc(requirements(), func(r requirement) bool { return r.needs&n == 0 })
 }
 
-func steps(s ...func(*nft.Table)) []func(*nft.Table) { return s }
-
 func base(t *nft.Table) {
 	t.SetChain(&nft.Chain{Name: "forward", Base: &nft.Base{Hook: nft.Forward}})
 	t.SetChain(&nft.Chain{Name: "input", Base: &nft.Base{Hook: nft.Input}})
 }
 
-func ruleOf(s ...nft.Statement) []func(*nft.Table) {
-	return steps(func(t *nft.Table) { t.SetChain(&nft.Chain{Name: "chain", Rules: []nft.Rule{nft.R(s...)}}) })
+func ruleOf(s ...nft.Statement) steps {
+	return steps{func(t *nft.Table) { t.SetChain(&nft.Chain{Name: "chain", Rules: []nft.Rule{nft.R(s...)}}) }}
 }
 
-func setOf(typ nft.SetType, k nft.Key) []func(*nft.Table) {
-	return steps(func(t *nft.Table) { t.Set("set", typ, "").Want(k, nft.Value{}) })
+func setOf(typ nft.SetType, k nft.Key) steps {
+	return steps{func(t *nft.Table) { t.Set("set", typ, "").Want(k, nft.Value{}) }}
 }
 
 func updated(t *nft.Table) {
@@ -142,11 +144,7 @@ func (c *Conn) probe() error {
 	ctx := context.Background()
 	name := fmt.Sprintf("netpold-probe-%d", c.port)
 	for _, r := range c.config.Needs.needed() {
-		err := c.require(ctx, name, r)
-		if deleted := c.DeleteTable(ctx, name); err == nil {
-			err = deleted
-		}
-		if err != nil {
+		if err := cmp.Or(c.require(ctx, name, r), c.DeleteTable(ctx, name)); err != nil {
 			return err
 		}
 	}
@@ -171,7 +169,7 @@ func (c *Conn) probeWalk(ctx context.Context, name string) error {
 	for range 3 {
 		for i, n := range []int{1, jumps} {
 			before := cpuTime()
-			err := c.try(ctx, name, steps(func(t *nft.Table) { ladder(t, n, jumps) }))
+			err := c.try(ctx, name, steps{func(t *nft.Table) { ladder(t, n, jumps) }})
 			used := cpuTime() - before
 			if err := errors.Join(err, c.DeleteTable(ctx, name)); err != nil {
 				return fmt.Errorf("try out jumps: %w", err)
@@ -220,18 +218,16 @@ func (c *Conn) require(ctx context.Context, name string, r requirement) error {
 		c.flushMaps = true
 		err = errors.Join(c.DeleteTable(ctx, name), c.try(ctx, name, r.steps))
 	}
-	switch {
-	case err == nil, errors.Is(err, unix.EPERM): // about privileges, not the kernel's abilities
+	if err == nil || errors.Is(err, unix.EPERM) { // about privileges, not the kernel's abilities
 		return err
-	default:
-		return fmt.Errorf("%s (Linux %s): %w: %w", r.what, r.since, ErrNotSupported, err)
 	}
+	return fmt.Errorf("%s (Linux %s): %w: %w", r.what, r.since, ErrNotSupported, err)
 }
 
 // try commits the steps on an empty table, each with the deletion of what it retires.
-func (c *Conn) try(ctx context.Context, name string, steps []func(*nft.Table)) error {
+func (c *Conn) try(ctx context.Context, name string, all steps) error {
 	t := nft.NewTable(name, "")
-	for _, step := range steps {
+	for _, step := range all {
 		step(t)
 		for range 2 {
 			if _, err := c.Apply(ctx, t.Take()); err != nil {
@@ -247,7 +243,7 @@ func (c *Conn) try(ctx context.Context, name string, steps []func(*nft.Table)) e
 // (6.9): an owned table would vanish with its owner and let all traffic through, so there tables are not owned.
 func (c *Conn) probeOwn(ctx context.Context, name string) error {
 	c.flags = message.TableOwner | message.TablePersist
-	err := c.try(ctx, name, steps(func(*nft.Table) {}))
+	err := c.try(ctx, name, steps{func(*nft.Table) {}})
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		c.flags = 0
 		return nil

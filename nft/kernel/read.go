@@ -348,7 +348,6 @@ func (r *Reader) exchange(ctx context.Context, q query, each func(attrs []byte))
 	for answered := false; !answered; { // never blocks: the kernel answers inside the calls
 		answered = q.flags&netlink.Dump != 0 // which the library reads to its end, even if it is given up here
 		for answer, err := range r.conn.ReceiveIter() {
-			const generic = message.HeaderLen - unix.NLMSG_HDRLEN // length of nfgenmsg
 			var refused *netlink.OpError
 			switch {
 			case errors.As(err, &refused):
@@ -360,8 +359,8 @@ func (r *Reader) exchange(ctx context.Context, q query, each func(attrs []byte))
 			case ctx.Err() != nil && answer.Header.Flags&netlink.Multi != 0:
 				return ctx.Err()
 			case answer.Header.Type == netlink.Error: // an acknowledgement
-			case len(answer.Data) >= generic:
-				each(answer.Data[generic:])
+			case len(answer.Data) >= message.GenericLen:
+				each(answer.Data[message.GenericLen:])
 			}
 			answered = answered || q.flags&netlink.Acknowledge == 0 || answer.Header.Type == netlink.Error
 		}

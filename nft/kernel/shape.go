@@ -19,8 +19,11 @@ import (
 func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 	shape := nft.Shape{Chains: make(map[string]int), Sets: make(map[string]int)}
 	err := c.once(ctx, func() error {
-		var err error
-		if shape.Owned, err = c.owns(ctx, table); err != nil || shape.Owned {
+		err := c.exchange(ctx, query{typ: unix.NFT_MSG_GETTABLE, table: table}, func(attrs []byte) {
+			owner := message.Attribute(attrs, message.TableOwnerPort)
+			shape.Owned = owner != nil && owner.Uint32() == c.port
+		})
+		if err != nil || shape.Owned {
 			return err
 		}
 		err = c.exchange(ctx, everyChain(), func(attrs []byte) {
@@ -43,16 +46,6 @@ func (c *Conn) Shape(ctx context.Context, table string) (nft.Shape, error) {
 		return shape, fmt.Errorf("read the sizes of table %s: %w", table, err)
 	}
 	return shape, nil
-}
-
-// owns says whether this connection owns a table.
-func (c *Conn) owns(ctx context.Context, table string) (bool, error) {
-	owns := false
-	err := c.exchange(ctx, query{typ: unix.NFT_MSG_GETTABLE, table: table}, func(attrs []byte) {
-		owner := message.Attribute(attrs, message.TableOwnerPort)
-		owns = owner != nil && owner.Uint32() == c.port
-	})
-	return owns, err
 }
 
 // setSize returns the name and size of a set that is not part of a rule.

@@ -27,8 +27,8 @@ type socket struct {
 // sendSlack is the space in bytes that the kernel needs in the send buffer besides the datagram.
 const sendSlack = 64
 
-// dial opens a socket in the network namespace of the calling thread.
-func dial() (*socket, error) {
+// dial opens a socket in the network namespace of the calling thread, with a buffer of that many bytes to read from.
+func dial(readBuffer int) (*socket, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil, fmt.Errorf("netfilter over netlink (CONFIG_NETFILTER_NETLINK): %w: %w", ErrNotSupported, err)
@@ -37,19 +37,22 @@ func dial() (*socket, error) {
 		return nil, err
 	}
 	s := &socket{conn: conn}
-	if err := s.setUp(); err != nil {
+	if err := s.setUp(readBuffer); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *socket) setUp() error {
+func (s *socket) setUp(readBuffer int) error {
 	// Make the kernel name the attribute at fault (Linux 4.12), and not return the faulty message, which can be 64 KiB.
 	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.CapAcknowledge} {
 		if err := s.conn.SetOption(o, true); err != nil {
 			return err
 		}
+	}
+	if err := s.conn.SetReadBuffer(readBuffer); err != nil {
+		return err
 	}
 	var err error
 	if s.raw, err = s.conn.SyscallConn(); err != nil {

@@ -58,7 +58,7 @@ const (
 // elements took 1.2 GB and 1.5 s instead of 0.5 s (Linux 6.18). So c commits its own large transactions while its
 // watchers do not listen; if somebody else commits meanwhile, that is a Lost event.
 func (c *Conn) Watch() (*Watcher, error) {
-	s, err := dial()
+	s, err := dial(notifications)
 	if err != nil {
 		return nil, fmt.Errorf("watch nf_tables: %w", err)
 	}
@@ -130,9 +130,6 @@ func (w *Watcher) subscribe(own uint32) error {
 		return err
 	}
 	if err := w.socket.conn.SetBPF(program); err != nil {
-		return err
-	}
-	if err := w.socket.conn.SetReadBuffer(notifications); err != nil {
 		return err
 	}
 	return w.socket.conn.JoinGroup(unix.NFNLGRP_NFTABLES)
@@ -214,15 +211,12 @@ func (w *Watcher) lost() Event {
 // decode takes a datagram of notifications. It returns the transaction that ended with it, if any: the final
 // notification comes in a datagram of its own.
 func (w *Watcher) decode(b []byte) (Event, bool) {
-	const (
-		generic = message.HeaderLen - unix.NLMSG_HDRLEN // length of nfgenmsg
-		ended   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
-	)
+	const ended = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
 	for h, body := range message.Messages(b) {
-		if len(body) < generic {
+		if len(body) < message.GenericLen {
 			continue
 		}
-		family, attrs := body[0], body[generic:]
+		family, attrs := body[0], body[message.GenericLen:]
 		if h.Type == ended {
 			e := Event{
 				Program: message.Attribute(attrs, unix.NFTA_GEN_PROC_NAME).Text(),

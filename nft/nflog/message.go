@@ -15,8 +15,8 @@ func (r *Reader) decode(batch []Packet) int {
 	for n < len(batch) && len(r.rest) > 0 {
 		m := r.rest[0]
 		r.rest = r.rest[1:]
-		if m.Header.Type == packetMessage && len(m.Data) >= nfgenmsgLen { // otherwise the end of a datagram
-			batch[n] = r.decodePacket(m.Data[nfgenmsgLen:])
+		if m.Header.Type == packetMessage && len(m.Data) >= message.GenericLen { // otherwise the end of a datagram
+			batch[n] = r.decodePacket(m.Data[message.GenericLen:])
 			n++
 		}
 	}

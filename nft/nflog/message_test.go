@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"github.com/mdlayher/netlink"
+
+	"github.com/netpold/netpold/nft/kernel/message"
 )
 
 // encode encodes a message; what encodes its attributes may be nil.
@@ -23,7 +25,7 @@ func encode(typ netlink.HeaderType, attributes func(*netlink.AttributeEncoder)) 
 	if err != nil {
 		panic(err)
 	}
-	return netlink.Message{Header: netlink.Header{Type: typ}, Data: append(make([]byte, nfgenmsgLen), b...)}
+	return netlink.Message{Header: netlink.Header{Type: typ}, Data: append(make([]byte, message.GenericLen), b...)}
 }
 
 // logged encodes the kernel's message about a packet that is not IP.

@@ -25,5 +25,3 @@ const (
 	attrPrefix  = 10 // NFULA_PREFIX
 	attrSeq     = 12 // NFULA_SEQ
 )
-
-const nfgenmsgLen = 4 // struct nfgenmsg, at the start of every message

@@ -9,8 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HeaderLen is the length of the headers of a message, nlmsghdr and nfgenmsg.
-const HeaderLen = 20
+// Lengths of the headers of a message: nfgenmsg, and nlmsghdr with nfgenmsg.
+const (
+	GenericLen = 4
+	HeaderLen  = unix.NLMSG_HDRLEN + GenericLen
+)
 
 const (
 	attrLen = 4      // nlattr
@@ -126,7 +129,7 @@ func (b *Batch) U32(typ uint16, v uint32) {
 
 // Nest appends an attribute that holds the attributes that body appends.
 func (b *Batch) Nest(typ uint16, body func()) {
-	start := b.open(typ | nested)
+	start := b.open(typ | unix.NLA_F_NESTED)
 	body()
 	b.close(start)
 }

@@ -92,7 +92,8 @@ func (v Value) Text() string {
 	return string(v)
 }
 
-// CommentOf returns the comment in the user data of an element; "" if there is none.
+// CommentOf returns the comment in the user data of a table or an element; "" if there is none. Package userdata panics
+// if the data is cut short (github.com/google/nftables/pull/359).
 func CommentOf(data []byte) string {
 	for len(data) >= 2 && len(data) >= 2+int(data[1]) {
 		typ, value := data[0], data[2:2+int(data[1])]

@@ -157,7 +157,7 @@ func (e *Encoder) expr(typ uint16, x expr.Any) {
 		e.fail(err)
 		return
 	}
-	e.Attr(typ|nested, data)
+	e.Attr(typ|unix.NLA_F_NESTED, data)
 }
 
 // Comment appends a comment as user data, which the kernel keeps and nft(8) shows. The type number of a comment is 0
@@ -176,7 +176,7 @@ type declaration struct {
 	size    uint32 // maximum number of elements; 0: no limit
 	timeout uint64 // milliseconds that an element stays; 0: for ever
 	comment string
-	exprs   []expr.Any // every element has one of each
+	counter bool // every element has one
 }
 
 // addSet encodes
@@ -184,15 +184,14 @@ type declaration struct {
 //	add set inet netpold s { type ipv4_addr . inet_proto . inet_service; counter; comment "..."; }
 //	add map inet netpold m { type ipv4_addr : verdict; flags interval; comment "..."; }
 func (e *Encoder) addSet(s *nft.Set) {
-	d := declaration{name: s.Name, key: keyType(s.Type), comment: s.Comment, size: s.Type.Size}
+	d := declaration{
+		name: s.Name, key: keyType(s.Type), size: s.Type.Size, comment: s.Comment, counter: s.Type.Counter,
+	}
 	if s.Type.Interval() {
 		d.flags |= unix.NFT_SET_INTERVAL
 	}
 	if s.Type.Map {
 		d.flags |= unix.NFT_SET_MAP
-	}
-	if s.Type.Counter {
-		d.exprs = []expr.Any{&expr.Counter{}}
 	}
 	if dynamic := s.Type.Dynamic; dynamic != (nft.Dynamic{}) {
 		d.flags |= unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT
@@ -240,12 +239,20 @@ func (e *Encoder) declare(d *declaration) {
 		e.fail(err)
 		return
 	}
+	var order uint32 // of a concatenation, each part has its own
+	if len(d.key) == 1 {
+		typ, order = d.key[0], byteOrderBig // it is not padded
+	}
+	data := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order)
+	if text := nft.CleanComment(d.comment); text != "" {
+		data = userdata.AppendString(data, userdata.NFTNL_UDATA_SET_COMMENT, text)
+	}
 	e.about(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, d.name, func() {
 		e.U32(unix.NFTA_SET_FLAGS, d.flags)
 		e.U32(unix.NFTA_SET_KEY_TYPE, typ.GetNFTMagic())
-		e.U32(unix.NFTA_SET_KEY_LEN, d.keyLen(typ))
+		e.U32(unix.NFTA_SET_KEY_LEN, typ.Bytes)
 		if d.flags&unix.NFT_SET_MAP != 0 {
-			e.U32(unix.NFTA_SET_DATA_TYPE, verdictType)
+			e.U32(unix.NFTA_SET_DATA_TYPE, unix.NFT_DATA_VERDICT)
 			e.U32(unix.NFTA_SET_DATA_LEN, 0)
 		}
 		e.U32(unix.NFTA_SET_ID, e.sets)
@@ -255,32 +262,11 @@ func (e *Encoder) declare(d *declaration) {
 		if d.size > 0 { // by which the kernel chooses how to store the set
 			e.Nest(unix.NFTA_SET_DESC, func() { e.U32(unix.NFTA_SET_DESC_SIZE, d.size) })
 		}
-		e.Attr(unix.NFTA_SET_USERDATA, d.userData())
-		for _, x := range d.exprs {
-			e.expr(setExpr, x)
+		e.Attr(unix.NFTA_SET_USERDATA, data)
+		if d.counter {
+			e.expr(setExpr, &expr.Counter{})
 		}
 	})
-}
-
-// keyLen is the length of the key in bytes; the parts of a concatenation are padded, a single part is not.
-func (d *declaration) keyLen(typ nftables.SetDatatype) uint32 {
-	if len(d.key) == 1 {
-		return d.key[0].Bytes
-	}
-	return typ.Bytes
-}
-
-// userData is what nft(8) needs to know about a set: how to print its keys, and the comment.
-func (d *declaration) userData() []byte {
-	var order uint32 // for a concatenation, each part has its own
-	if len(d.key) == 1 {
-		order = byteOrderBig
-	}
-	data := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order)
-	if text := nft.CleanComment(d.comment); text != "" {
-		data = userdata.AppendString(data, userdata.NFTNL_UDATA_SET_COMMENT, text)
-	}
-	return data
 }
 
 // keyType returns the types of the parts of the keys of a set.

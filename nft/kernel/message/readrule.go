@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -74,7 +75,7 @@ func ElementTexts(attrs []byte) []string {
 		key := Attribute(Attribute(el, unix.NFTA_SET_ELEM_KEY), unix.NFTA_DATA_VALUE)
 		e := Element{Key: key, Flags: Attribute(el, unix.NFTA_SET_ELEM_FLAGS).Uint32()}
 		// for a concatenated interval, which none of ours is
-		all = append(all, e.text()+string(Attribute(el, elemKeyEnd)))
+		all = append(all, e.text()+string(Attribute(el, nftables.NFTA_SET_ELEM_KEY_END)))
 	}
 	return all
 }

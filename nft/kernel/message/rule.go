@@ -5,6 +5,7 @@ package message
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -269,4 +270,100 @@ func (r *rule) verdict(v nft.Verdict) error {
 	}
 	r.push(&expr.Verdict{Kind: kind, Chain: v.Chain})
 	return nil
+}
+
+// addrIn compiles
+//
+//	ip saddr 10.244.1.0/24
+//	ip saddr != 10.244.1.0/24
+//
+// The kernel loads and masks 4 bytes without a function call, so an IPv4 address is loaded as a whole. For an IPv6
+// prefix of whole bytes only those are loaded, as nft(8) does, which saves the mask.
+func (r *rule) addrIn(m nft.AddrIn) {
+	r.requireFamily(nft.FamilyOf(m.Prefix.Addr()))
+	addr, bits := m.Prefix.Addr().AsSlice(), m.Prefix.Bits()
+	n := len(addr)
+	if n > 4 && bits%8 == 0 {
+		n = bits / 8
+	}
+	masked := bits < 8*n
+	load := addrField(nft.FamilyOf(m.Prefix.Addr()), m.Side, firstRegister)
+	load.Len = uint32(n)
+	r.push(&load)
+	if masked {
+		mask := make([]byte, n)
+		for i := range bits {
+			mask[i/8] |= 0x80 >> (i % 8)
+		}
+		r.push(&expr.Bitwise{
+			SourceRegister: firstRegister, DestRegister: firstRegister,
+			Len: uint32(n), Mask: mask, Xor: make([]byte, n),
+		})
+	}
+	is := &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: addr[:n]}
+	if m.Not {
+		is.Op = expr.CmpOpNeq
+	}
+	r.push(is)
+}
+
+// linkName compiles
+//
+//	iifname "cali*"
+//	oifname "cni0"
+func (r *rule) linkName(m nft.LinkName) {
+	name, open := strings.CutSuffix(m.Name, "*")
+	data := []byte(name)
+	if !open {
+		data = append(data, make([]byte, unix.IFNAMSIZ-len(name))...)
+	}
+	key := [...]expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME}[m.Side]
+	r.push(&expr.Meta{Key: key, Register: firstRegister}, equal(data...))
+}
+
+// addrType compiles
+//
+//	fib saddr type local
+func (r *rule) addrType(m nft.AddrType) {
+	r.push(
+		&expr.Fib{
+			Register: firstRegister, ResultADDRTYPE: true,
+			FlagSADDR: m.Side == nft.Source, FlagDADDR: m.Side == nft.Destination,
+		},
+		equal(binary.NativeEndian.AppendUint32(nil, uint32(m.Kind))...))
+}
+
+// update compiles
+//
+//	update @s { ip saddr . ip daddr . meta l4proto . th dport counter }
+//	update @s { ip saddr . ip daddr . meta l4proto . 0 counter }
+func (r *rule) update(u nft.Update) {
+	r.requireFamily(u.Type.Family)
+	next := r.loadAddr(u.Type.Family, nft.Source, firstRegister)
+	next = r.loadAddr(u.Type.Family, nft.Destination, next)
+	r.push(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: next})
+	if u.Portless {
+		r.push(&expr.Immediate{Register: next + 1, Data: []byte{0, 0}})
+	} else {
+		r.push(loadDestPort(next + 1))
+	}
+	r.push(&expr.Dynset{
+		SrcRegKey: firstRegister, SetName: u.Set, Operation: unix.NFT_DYNSET_OP_UPDATE,
+		Exprs: []expr.Any{&expr.Counter{}},
+	})
+}
+
+// opening compiles
+//
+//	tcp flags syn / fin,syn,rst,ack
+func (r *rule) opening() {
+	const fin, syn, rst, ack = 0x01, 0x02, 0x04, 0x10
+	r.requireProtocol(nft.TCP)
+	r.push(
+		&expr.Payload{DestRegister: firstRegister, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{
+			SourceRegister: firstRegister, DestRegister: firstRegister,
+			Len: 1, Mask: []byte{fin | syn | rst | ack}, Xor: []byte{0},
+		},
+		equal(syn))
 }

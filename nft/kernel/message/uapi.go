@@ -2,15 +2,12 @@
 
 package message
 
-import "golang.org/x/sys/unix"
-
 // Constants of the kernel's include/uapi/linux/netfilter/nf_tables.h that golang.org/x/sys/unix lacks.
 const (
 	TableHandle    = 4  // NFTA_TABLE_HANDLE
 	TableUserData  = 6  // NFTA_TABLE_USERDATA
 	TableOwnerPort = 7  // NFTA_TABLE_OWNER, of tables that have one
 	chainUserData  = 12 // NFTA_CHAIN_USERDATA
-	elemKeyEnd     = 10 // NFTA_SET_ELEM_KEY_END
 	setExpr        = 17 // NFTA_SET_EXPR
 	SetCount       = 20 // NFTA_SET_COUNT, Linux 6.16
 
@@ -20,12 +17,6 @@ const (
 
 // policyAccept is the policy of every base chain (NF_ACCEPT).
 const policyAccept = 1
-
-// nested marks an attribute that holds attributes.
-const nested = unix.NLA_F_NESTED
-
-// verdictType is the data type of a map's elements that are verdicts (NFT_DATA_VERDICT).
-const verdictType = 0xffffff00
 
 // byteOrderBig is what nft(8) notes in the user data of a set whose keys are in network byte order.
 const byteOrderBig = 2
