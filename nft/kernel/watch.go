@@ -3,11 +3,13 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -226,19 +228,11 @@ func (w *Watcher) decode(b []byte) (Event, bool) {
 			return e, true
 		}
 		// Whatever the object is, its table's name is attribute 1.
-		if table := message.Attribute(attrs, unix.NFTA_TABLE_NAME); len(table) > 0 && family == unix.NFPROTO_INET {
-			w.touched(table)
+		table := bytes.TrimSuffix(message.Attribute(attrs, unix.NFTA_TABLE_NAME), []byte{0})
+		known := func(name string) bool { return name == string(table) }
+		if len(table) > 0 && family == unix.NFPROTO_INET && !slices.ContainsFunc(w.tables, known) {
+			w.tables = append(w.tables, string(table))
 		}
 	}
 	return Event{}, false
-}
-
-// touched notes that a table was changed.
-func (w *Watcher) touched(table message.Value) {
-	for _, known := range w.tables {
-		if len(table) == len(known)+1 && string(table[:len(known)]) == known {
-			return
-		}
-	}
-	w.tables = append(w.tables, table.Text())
 }

@@ -91,6 +91,14 @@ func equal(data ...byte) expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: data}
 }
 
+// and masks a register.
+func and(mask []byte) expr.Any {
+	return &expr.Bitwise{
+		SourceRegister: firstRegister, DestRegister: firstRegister,
+		Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask)),
+	}
+}
+
 // requireFamily compiles the check of the IP version, which nft(8) implies: without it, bytes of the other version's
 // header would be taken for an address.
 //
@@ -136,17 +144,10 @@ const dstNAT = 1 << 5
 //
 //	ct status dnat
 func (r *rule) ctBits(key expr.CtKey, bits uint32) {
-	zero := make([]byte, 4)
 	r.push(
 		&expr.Ct{Key: key, Register: firstRegister},
-		&expr.Bitwise{
-			SourceRegister: firstRegister,
-			DestRegister:   firstRegister,
-			Len:            4,
-			Mask:           binary.NativeEndian.AppendUint32(nil, bits),
-			Xor:            zero,
-		},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: zero})
+		and(binary.NativeEndian.AppendUint32(nil, bits)),
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: make([]byte, 4)})
 }
 
 // ctReply compiles
@@ -286,19 +287,15 @@ func (r *rule) addrIn(m nft.AddrIn) {
 	if n > 4 && bits%8 == 0 {
 		n = bits / 8
 	}
-	masked := bits < 8*n
 	load := addrField(nft.FamilyOf(m.Prefix.Addr()), m.Side, firstRegister)
 	load.Len = uint32(n)
 	r.push(&load)
-	if masked {
+	if bits < 8*n {
 		mask := make([]byte, n)
 		for i := range bits {
 			mask[i/8] |= 0x80 >> (i % 8)
 		}
-		r.push(&expr.Bitwise{
-			SourceRegister: firstRegister, DestRegister: firstRegister,
-			Len: uint32(n), Mask: mask, Xor: make([]byte, n),
-		})
+		r.push(and(mask))
 	}
 	is := &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: addr[:n]}
 	if m.Not {
@@ -361,9 +358,6 @@ func (r *rule) opening() {
 	r.requireProtocol(nft.TCP)
 	r.push(
 		&expr.Payload{DestRegister: firstRegister, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-		&expr.Bitwise{
-			SourceRegister: firstRegister, DestRegister: firstRegister,
-			Len: 1, Mask: []byte{fin | syn | rst | ack}, Xor: []byte{0},
-		},
+		and([]byte{fin | syn | rst | ack}),
 		equal(syn))
 }
