@@ -41,7 +41,7 @@ func (sc scale) String() string {
 
 func (sc scale) namespaces() int { return max(1, sc.pods/1000) }
 
-// apps is how many applications, of an identity each, a namespace has.
+// apps is how many applications, with one identity each, a namespace has.
 func (sc scale) apps() int { return max(1, sc.pods/sc.namespaces()/podsPerIdentity) }
 
 func (sc scale) namespace(i int) string { return fmt.Sprintf("team-%03d", i%sc.namespaces()) }
@@ -49,7 +49,7 @@ func (sc scale) namespace(i int) string { return fmt.Sprintf("team-%03d", i%sc.n
 // local is the number of the i-th pod of the node.
 func (sc scale) local(i int) int { return i % podsPerNode * max(1, sc.pods/podsPerNode) }
 
-// pod is a Deployment's pod. All strings are its own, as they are when they have been decoded.
+// pod is a Deployment's pod. It shares no strings with others, as after decoding.
 func (sc scale) pod(i int) policy.Pod {
 	app := fmt.Sprintf("app-%d", i/sc.namespaces()/podsPerIdentity)
 	hash := fmt.Sprintf("%08x", uint32(i/sc.namespaces()/podsPerIdentity*2654435761+i%sc.namespaces()))
@@ -79,7 +79,7 @@ func (sc scale) pod(i int) policy.Pod {
 	return p
 }
 
-// policy lets in one application of the namespace, the namespaces of a team and a CIDR.
+// policy allows one application of the namespace, the namespaces of a team and a CIDR.
 func (sc scale) policy(i int) *networkingv1.NetworkPolicy {
 	app := func(n int) *metav1.LabelSelector {
 		return &metav1.LabelSelector{MatchLabels: map[string]string{fmt.Sprint("app.kubernetes.io/",
@@ -105,12 +105,12 @@ func (sc scale) policy(i int) *networkingv1.NetworkPolicy {
 	}
 }
 
-// setNamespace sets the i-th namespace, of a team.
+// setNamespace sets the i-th namespace, which belongs to a team.
 func (sc scale) setNamespace(s *translate.State, i int, team string) {
 	s.SetNamespace(sc.namespace(i), map[string]string{"team": team, "kubernetes.io/metadata.name": sc.namespace(i)})
 }
 
-// state is the state of a node of the cluster, of which everything is committed.
+// state is the state of a node of the cluster, with everything committed.
 func (sc scale) state() *translate.State {
 	s := translate.New("node", translate.Options{})
 	sc.fill(s)
@@ -146,7 +146,7 @@ func BenchmarkBuild(b *testing.B) {
 	}
 }
 
-// BenchmarkSynced is what is left to do when all objects are there: the table.
+// BenchmarkSynced is what remains to be done when all objects are there: the table.
 func BenchmarkSynced(b *testing.B) {
 	for _, sc := range scales() {
 		b.Run(sc.String(), func(b *testing.B) {
@@ -162,7 +162,7 @@ func BenchmarkSynced(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory is what the state of a node keeps, by pod and by policy.
+// BenchmarkMemory is the memory of a node's state, per pod and per policy.
 func BenchmarkMemory(b *testing.B) {
 	for _, sc := range append(scales(), scale{100_000, 10_000, true}) {
 		b.Run(sc.String(), func(b *testing.B) {
@@ -178,7 +178,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// memory returns the bytes that a state keeps for a pod and for a policy, without the table, and for all with the
+// memory returns the bytes that a state keeps per pod and per policy, without the table, and for everything with the
 // table.
 func (sc scale) memory() (perPod, perPolicy, all float64) {
 	empty := heap()
@@ -195,7 +195,7 @@ func (sc scale) memory() (perPod, perPolicy, all float64) {
 	return (pods - empty) / float64(sc.pods), (policies - pods) / float64(sc.policies), full - empty
 }
 
-// heap returns the bytes that live.
+// heap returns the bytes of live objects.
 func heap() float64 {
 	runtime.GC()
 	runtime.GC() // what finalizers and weak pointers held
@@ -204,7 +204,7 @@ func heap() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// event is something that happens to a cluster, and then is undone, so that a benchmark can go on and on.
+// event is something that happens to a cluster and is then undone, so that a benchmark can repeat it.
 type event struct {
 	name   string
 	do, un func(s *translate.State, i int)
@@ -241,7 +241,7 @@ func (sc scale) events() []event {
 	}
 }
 
-// BenchmarkEvent is an event up to the transaction.
+// BenchmarkEvent is the cost of an event up to the transaction.
 func BenchmarkEvent(b *testing.B) {
 	for _, sc := range scales() {
 		s := sc.state()

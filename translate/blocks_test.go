@@ -20,7 +20,7 @@ const (
 	top6 = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
 )
 
-// TestCut cuts blocks at the edges of the families, and of what in IPv6 looks like IPv4.
+// TestCut cuts blocks at the edges of the families, and of IPv6 ranges that look like IPv4.
 func TestCut(t *testing.T) {
 	for _, row := range []struct{ blocks, want string }{
 		{"0.0.0.0/0", "4 0.0.0.0-" + top4},
@@ -82,8 +82,8 @@ func blockMap(t *nft.Table, f nft.Family) *nft.Set {
 	return nil
 }
 
-// isolationBy returns the isolation of a pod by a policy with one rule of some blocks, whose intervals are in the maps
-// of their families.
+// isolationBy returns the isolation of a pod by a policy with one rule for some blocks, whose intervals are in their
+// families' maps.
 func isolationBy(t *testing.T, blocks string) *isolation {
 	t.Helper()
 	s := New("node", Options{})

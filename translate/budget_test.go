@@ -17,10 +17,10 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// The budgets hold without a clock that an event costs what it changes, whatever the size of the cluster around it.
+// The budgets test, without a clock, that an event costs what it changes, whatever the size of the cluster around it.
 
-// crowd is a cluster of a size around a shop whose pods and policies are always the same. All pods of the crowd are
-// peers of the shop: they are in the set of all namespaces, and every tenth in one that the shop has for itself.
+// crowd is a cluster of some size around a shop whose pods and policies are always the same. All pods of the crowd are
+// peers of the shop: they are in the set of all namespaces, and every tenth in a set of the shop's own.
 type crowd int
 
 func (n crowd) pod(i int) policy.Pod {
@@ -41,8 +41,8 @@ func shopPod(i int, labels map[string]string) policy.Pod {
 	}
 }
 
-// shopPolicy lets pods of the shop be reached by clients of all namespaces, by all namespaces on another port, and by
-// each other.
+// shopPolicy allows clients of all namespaces to reach pods of the shop, all namespaces on another port, and the shop's
+// pods among each other.
 func shopPolicy(name string, port int32) *networkingv1.NetworkPolicy {
 	ports := func(n int32) []networkingv1.NetworkPolicyPort {
 		number := intstr.FromInt32(n)
@@ -147,13 +147,13 @@ func turns() []turn {
 	}
 }
 
-// cost is what an event takes: operations of its transaction, looks of selectors at labels, allocations.
+// cost is what an event costs: operations of its transaction, selectors' looks at labels, allocations.
 type cost struct {
 	operations, matches int
 	allocations         float64
 }
 
-// costOf returns what a turn takes, both ways.
+// costOf returns the cost of a turn, both ways.
 func costOf(s *translate.State, looks *int, e turn) cost {
 	commit := func() int {
 		operations := 0
@@ -177,7 +177,7 @@ func costOf(s *translate.State, looks *int, e turn) cost {
 	return c
 }
 
-// TestEventBudget: ten times as many pods and policies around it change nothing about what an event costs.
+// TestEventBudget: ten times as many pods and policies around it do not change what an event costs.
 func TestEventBudget(t *testing.T) {
 	small, large := crowd(1_000).state(), crowd(10_000).state()
 	var looksSmall, looksLarge int
@@ -209,7 +209,7 @@ func TestEventBudget(t *testing.T) {
 	}
 }
 
-// TestMemoryBudget: what a state keeps of a pod and of a policy that its node has nothing to do with.
+// TestMemoryBudget: what a state keeps of a pod and of a policy that do not concern its node.
 func TestMemoryBudget(t *testing.T) {
 	for _, row := range []struct {
 		scale
@@ -227,7 +227,7 @@ func TestMemoryBudget(t *testing.T) {
 	}
 }
 
-// TestPathBudget: the longest way of a packet through an isolation does not grow with policies, rules, peers, ports and
+// TestPathBudget: a packet's longest way through an isolation does not grow with policies, rules, peers, ports and
 // blocks.
 func TestPathBudget(t *testing.T) {
 	for _, size := range []int{1, 20, 1000} {
@@ -255,7 +255,7 @@ func TestPathBudget(t *testing.T) {
 			}
 			rules, lookups := longest(table, c)
 			t.Logf("%d policies: %d rules, %d lookups", size, rules, lookups)
-			// Of each family: three kinds of pods, four of namespaces, blocks, one set for what is always allowed, one
+			// For each family: three kinds of pods, four of namespaces, blocks, one set for what is always allowed, one
 			// that counts.
 			if rules > 32 || lookups > 2*(3+4+1+1+1) {
 				t.Errorf("%d policies: %d rules, %d lookups on the longest way", size, rules, lookups)
@@ -299,8 +299,7 @@ func everyKind(i int) *networkingv1.NetworkPolicy {
 	}
 }
 
-// longest returns how many rules and lookups a packet meets at most on its way through a chain and those that it leads
-// to.
+// longest returns the most rules and lookups that a packet meets on its way through a chain and those that it leads to.
 func longest(t *nft.Table, c *nft.Chain) (rules, lookups int) {
 	for _, r := range c.Rules {
 		rules++

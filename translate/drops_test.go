@@ -18,7 +18,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestExcerptText: an operator reads the same of the excerpt as of the cluster, whoever is at the ends of the flow.
+// TestExcerptText: the excerpt and the cluster give operators the same text, whoever is at the ends of the flow.
 func TestExcerptText(t *testing.T) {
 	hosts := 0
 	forSeeds(t, func(seed uint64) error {
@@ -45,8 +45,8 @@ func TestExcerptText(t *testing.T) {
 	}
 }
 
-// TestExcerpt: what decides about a flow at a pod of the node is all in the excerpt, and explained by it as by the
-// cluster.
+// TestExcerpt: the excerpt has everything that decides about a flow at a pod of the node, and explains it as the
+// cluster does.
 func TestExcerpt(t *testing.T) {
 	denied := 0
 	for _, c := range load(t) {
@@ -79,7 +79,7 @@ func TestExcerpt(t *testing.T) {
 	}
 }
 
-// TestIsolationOf: a chain's name says what it stands for, less so when the chain is not there.
+// TestIsolationOf: a chain's name says what it stands for, less exactly when the chain does not exist.
 func TestIsolationOf(t *testing.T) {
 	chains := 0
 	for _, c := range load(t) {
@@ -119,7 +119,7 @@ func TestIsolationOf(t *testing.T) {
 	}
 }
 
-// TestHostAt: an address is a node's as long as one of its pods of the host network has it.
+// TestHostAt: an address is a node's as long as one of its hostNetwork pods has it.
 func TestHostAt(t *testing.T) {
 	s := translate.New("node", translate.Options{})
 	first, second := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")

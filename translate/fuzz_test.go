@@ -28,7 +28,7 @@ import (
 
 const node = "node-1"
 
-// Flags to run other seeds, or one alone: go test ./translate -seed=7 -clusters=1
+// Flags to run other seeds, or a single one: go test ./translate -seed=7 -clusters=1
 var (
 	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
 	clusters  = flag.Uint64("clusters", 128, "how many random clusters each test makes")
@@ -70,7 +70,7 @@ func options(seed uint64) translate.Options {
 	return o
 }
 
-// unlimited is options without limits, for tests in which what is over a limit changes on the way.
+// unlimited is options without limits, for tests in which what exceeds a limit changes on the way.
 func unlimited(seed uint64) translate.Options {
 	o := options(seed)
 	o.Limits = content.Limits{}
@@ -86,14 +86,14 @@ func clusterOf(g *random.Generator, seed uint64) *policy.Cluster {
 	return c
 }
 
-// build returns the state of a node that a cluster implies.
+// build returns a node's state of a cluster.
 func build(c *policy.Cluster, node string, o translate.Options) *translate.State {
 	s := translate.New(node, o)
 	s.Add(c)
 	return s
 }
 
-// TestExplain holds the policies' own text against the compiled rules, by the flows of many clusters.
+// TestExplain compares the policies' own text with the compiled rules, for the flows of many clusters.
 func TestExplain(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		explainAgrees(t, seed)
@@ -101,7 +101,7 @@ func TestExplain(t *testing.T) {
 	})
 }
 
-// TestFaults: what does not compile of a policy is a fault by the policies' own text, and the reverse.
+// TestFaults: what does not compile is a fault according to the policies' own text, and the reverse.
 func TestFaults(t *testing.T) {
 	var clusters []*policy.Cluster
 	for _, c := range load(t) {
@@ -127,7 +127,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// FuzzCluster is TestExplain for seeds without end:
+// FuzzCluster is TestExplain for endless seeds:
 //
 //	go test -run=^$ -fuzz=FuzzCluster ./translate
 func FuzzCluster(f *testing.F) {
@@ -136,8 +136,8 @@ func FuzzCluster(f *testing.F) {
 	f.Fuzz(explainAgrees)
 }
 
-// explainAgrees compares the two answers for the flows of one cluster, on every node. What differs is made as small as
-// can be and kept as a golden case.
+// explainAgrees compares the two answers for the flows of one cluster, on every node. Differences are minimised and
+// kept as a golden case.
 func explainAgrees(t *testing.T, seed uint64) {
 	r := random.Source(seed)
 	c := clusterOf(random.NewGenerator(r, random.SizeOf(seed)), seed)
@@ -170,14 +170,14 @@ func explainAgrees(t *testing.T, seed uint64) {
 	}
 }
 
-// guard returns c as the guard of a node has it.
+// guard returns c with the guard of a node.
 func guard(c *policy.Cluster, node string, o translate.Options) *policy.Cluster {
 	guarded := *c
 	guarded.Guard = random.Guard(c, node, o)
 	return &guarded
 }
 
-// keep ends the test with a golden case, which it also writes to the directory for temporary files.
+// keep ends the test with a golden case, which it also writes to the temporary directory.
 func keep(t *testing.T, name, text string) {
 	t.Helper()
 	path := filepath.Join(os.TempDir(), "netpold-"+name)
@@ -187,8 +187,8 @@ func keep(t *testing.T, name, text string) {
 	t.Fatalf("kept as %s:\n%s", path, text)
 }
 
-// agree says whether the policies of c allow f in the directions that are node's to decide exactly when the table of
-// node does.
+// agree says whether the policies of c, in the directions that the node decides, allow f exactly when the node's table
+// does.
 func agree(c *policy.Cluster, node string, table *nft.Table, f policy.Flow) error {
 	trail, err := trace.Follow(table, frame.PacketOf(f))
 	steps, v := trail.Steps, trail.Verdict
@@ -220,7 +220,7 @@ func agree(c *policy.Cluster, node string, table *nft.Table, f policy.Flow) erro
 	return nil
 }
 
-// TestPathIndependence brings states to the same cluster on different ways and wants one table.
+// TestPathIndependence: states that reach the same cluster on different ways have the same table.
 func TestPathIndependence(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
@@ -270,8 +270,8 @@ func wander(r *rand.Rand, g *random.Generator, c *policy.Cluster, s *translate.S
 	}
 }
 
-// TestTransactions feeds a model of the kernel with the transactions of a changing cluster: it takes each one, and ends
-// with what one transaction from nothing makes.
+// TestTransactions applies the transactions of a changing cluster to a model of the kernel: it accepts each one, and
+// ends with what one transaction makes from scratch.
 func TestTransactions(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
@@ -310,7 +310,7 @@ func TestTransactions(t *testing.T) {
 	})
 }
 
-// sameAsNew says whether the kernel holds what a new process would make of c.
+// sameAsNew says whether the kernel has what a new process would make of c.
 func sameAsNew(kernel *model, s *translate.State, c *policy.Cluster, o translate.Options) error {
 	fresh := build(c, node, o)
 	var whole model
@@ -326,7 +326,7 @@ func sameAsNew(kernel *model, s *translate.State, c *policy.Cluster, o translate
 	return nil
 }
 
-// TestLeaks deletes everything again, in any order, and wants a state and a kernel as empty as new ones.
+// TestLeaks deletes everything again, in any order: the state and the kernel are as empty as new ones.
 func TestLeaks(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)

@@ -24,7 +24,7 @@ import (
 var update = flag.Bool("update", false,
 	"rewrite table.nft and errors of testdata; flows and their verdicts are written by hand")
 
-// load reads the golden cases.
+// load loads the golden cases.
 func load(t *testing.T) []*cases.Case {
 	t.Helper()
 	all, err := cases.Load("testdata")
@@ -34,8 +34,8 @@ func load(t *testing.T) []*cases.Case {
 	return all
 }
 
-// TestGolden holds each case's table and errors against its file, and its flows against the two answers that need no
-// kernel: the rules of the nodes, and the policies' own text.
+// TestGolden compares each case's table and errors with its file, and its flows with the two answers that need no
+// kernel: the nodes' rules, and the policies' own text.
 func TestGolden(t *testing.T) {
 	for _, c := range load(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestGoldenIndex holds testdata/README.md against the titles of the cases, or writes it.
+// TestGoldenIndex compares testdata/README.md with the titles of the cases, or writes it.
 func TestGoldenIndex(t *testing.T) {
 	const file = "testdata/README.md"
 	text := "# Golden cases\n\nWhat policies mean, one file each: a cluster, flows with their verdicts, and the " +
@@ -76,7 +76,7 @@ func TestGoldenIndex(t *testing.T) {
 	}
 }
 
-// goldenTable compares what the file has of the table and the errors, or writes them.
+// goldenTable compares the table and the errors with the file's, or writes them.
 func goldenTable(t *testing.T, c *cases.Case) {
 	t.Helper()
 	s, errs := c.State(c.Node)
@@ -99,7 +99,8 @@ func goldenTable(t *testing.T, c *cases.Case) {
 	}
 }
 
-// goldenFlow asks the policies, and the tables of all nodes, about a flow. A node that has neither end does not see it.
+// goldenFlow checks a flow with the policies, and with the tables of all nodes. A node with neither end does not see
+// it.
 func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cases.Flow) {
 	t.Helper()
 	e := c.Cluster.Explain(f.Flow)
@@ -128,7 +129,7 @@ func goldenFlow(t *testing.T, c *cases.Case, tables map[string]*nft.Table, f cas
 
 // TestGoldenPaths brings the state of each case's node to the case by way of another case's cluster: objects come in
 // any order, twice, go, and come again. The table is the golden one, and the transactions on the way leave a model of
-// the kernel with just that.
+// the kernel with exactly that.
 func TestGoldenPaths(t *testing.T) {
 	all := load(t)
 	for seed, c := range all {

@@ -51,7 +51,7 @@ func (s *State) Sizes() map[string]int {
 	return sizes
 }
 
-// countIndex counts what the index shows; its own tests look for leaks of the rest.
+// countIndex counts what the index exports; its own tests look for leaks of the rest.
 func (s *State) countIndex(sizes map[string]int) {
 	sizes["local"], sizes["inhabited"] = len(s.index.Local()), len(s.index.Inhabited())
 	sizes["sandboxes"], sizes["selectors"] = len(s.index.Sandboxes()), len(s.index.Selectors())
@@ -106,7 +106,7 @@ func (c counting) Matches(l labels.Labels) bool {
 	return c.Selector.Matches(l)
 }
 
-// CountMatches makes all selectors and policies of the moment count in looks how often they look at labels.
+// CountMatches makes all current selectors and policies count in looks how often they look at labels.
 func (s *State) CountMatches(looks *int) {
 	for _, sel := range s.index.Selectors() {
 		sel.Pods = counting{sel.Pods, looks}

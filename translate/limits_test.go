@@ -89,7 +89,7 @@ func troublesOf(s *translate.State) string {
 	return strings.Join(all, "\n")
 }
 
-// TestLimits: the rules that do not fit allow nothing, and are named.
+// TestLimits: rules that do not fit allow nothing, and are named.
 func TestLimits(t *testing.T) {
 	other := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}
 	pods := networkingv1.NetworkPolicyPeer{PodSelector: other}
@@ -158,7 +158,7 @@ func TestLimitsFollowPods(t *testing.T) {
 	}
 }
 
-// TestLimitOfAudited: what audited policies ask for takes nothing from the limit of the enforced ones of the namespace.
+// TestLimitOfAudited: audited policies take nothing from the limit of the namespace's enforced ones.
 func TestLimitOfAudited(t *testing.T) {
 	s := limited(content.Limits{Namespace: 30}, 10)
 	for _, name := range []string{"a", "b", "c"} {
@@ -195,8 +195,8 @@ func TestLimitOfAudited(t *testing.T) {
 	}
 }
 
-// TestLimitOfMatches: policies with selectors that all match nearly every pod are over the limit, and it costs no more
-// to find that out than what the limits allow.
+// TestLimitOfMatches: policies whose selectors all match nearly every pod are over the limit, and finding that out
+// costs no more than what the limits allow.
 func TestLimitOfMatches(t *testing.T) {
 	const peers, isolated, selectors, elements, all = 200, 10, 50, 1000, 2500
 	s := limited(content.Limits{Elements: elements, Namespace: all}, peers)
@@ -252,8 +252,8 @@ func TestLimitOfMatches(t *testing.T) {
 	}
 }
 
-// TestLimitOfShared: where each pod has namespaceSelectors of its own that match nearly every pod, the sets of the
-// first ones are shared, and the others are counted. What is free follows from the objects, whatever came first.
+// TestLimitOfShared: if each pod has its own namespaceSelectors that match nearly every pod, the sets of the first ones
+// are shared, and the others are counted. What is free depends on the objects, not on their order.
 func TestLimitOfShared(t *testing.T) {
 	const peers, isolated, all = 200, 10, 2500
 	state := func() *translate.State { return limited(content.Limits{Elements: 1000, Namespace: all}, peers) }
@@ -298,7 +298,7 @@ func TestLimitOfShared(t *testing.T) {
 	}
 }
 
-// TestLimitOfOverlaps: blocks and ports that overlap so that they would become too much are left out from the end.
+// TestLimitOfOverlaps: if overlapping blocks and ports would become too much, they are left out from the end.
 func TestLimitOfOverlaps(t *testing.T) {
 	s := limited(content.Limits{Elements: 20_000}, 1)
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"}}

@@ -18,8 +18,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestMatchAllocatesNothing: a pod of a new kind is held against every selector. With two thousand of them that takes
-// no more allocations than with one.
+// TestMatchAllocatesNothing: matching a pod of a new kind against two thousand selectors takes no more allocations than
+// against one.
 func TestMatchAllocatesNothing(t *testing.T) {
 	allocations := func(selectors int) float64 {
 		s := limited(content.Limits{}, 1)

@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/nft/stages"
 )
 
-// model is what a kernel would hold, and is stricter than one: whatever a kernel refuses, or takes and then misjudges,
-// is an error. The zero value holds no table.
+// model is a model of the kernel, but stricter: whatever a kernel refuses, or accepts and then misjudges, is an error.
+// The zero value has no table.
 type model struct {
 	exists  bool
 	comment string
@@ -32,7 +32,7 @@ type modelChain struct {
 	rules []nft.Rule
 }
 
-// settled returns what is pending and, after that, what deletes all that is retired then.
+// settled returns the pending transaction, and then the one that deletes everything retired.
 func settled(t *nft.Table) []*nft.Transaction {
 	var all []*nft.Transaction
 	for range 2 {
@@ -44,7 +44,7 @@ func settled(t *nft.Table) []*nft.Transaction {
 	return all
 }
 
-// settle brings the model what is pending and, after that, what deletes all that is retired.
+// settle applies the pending transaction to the model, and then the one that deletes everything retired.
 func (m *model) settle(t *nft.Table) error {
 	for _, tx := range settled(t) {
 		if err := m.apply(tx); err != nil {
@@ -127,7 +127,7 @@ func (m *model) setOp(op nft.Op) error {
 	return nil
 }
 
-// disjoint says whether the intervals overlap, which the kernel does not notice in time.
+// disjoint returns an error if intervals overlap, which the kernel does not notice in time.
 func (s *modelSet) disjoint() error {
 	if s.typ.Fields != nft.AddrRange {
 		return nil
@@ -173,7 +173,7 @@ func (m *model) chainOp(op nft.Op) error {
 	return nil
 }
 
-// intact says whether everything that is referred to exists.
+// intact returns an error unless everything that is referred to exists.
 func (m *model) intact() error {
 	for name, s := range m.sets {
 		if !s.typ.Map {
@@ -211,7 +211,7 @@ func (m *model) refersToWhatIs(r nft.Rule) error {
 	return nil
 }
 
-// String returns everything that the model holds, in one order.
+// String returns everything in the model, in a fixed order.
 func (m *model) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table %t %s\n", m.exists, m.comment)

@@ -28,8 +28,8 @@ func rival(name string, kind int) policy.Pod {
 	}
 }
 
-// TestOwner: of three pods that claim an address, of any kinds, the state has the owner that the policies' own answer
-// has, whatever the order of the events, and also when the owner goes, or one changes.
+// TestOwner: of three pods of any kind that claim an address, the state has the same owner as the policies' own answer,
+// whatever the order of events, and also when the owner goes, or one changes.
 func TestOwner(t *testing.T) {
 	const kinds = 16
 	orders := [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
@@ -59,13 +59,13 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// ownerIn returns the pod that has the address of rivals, by the policies' own answer.
+// ownerIn returns the owner of the rivals' address according to the policies' own answer.
 func ownerIn(c *policy.Cluster) types.NamespacedName {
 	a := c.Pods[0].IPs[0]
 	return c.Explain(policy.Flow{Src: a, Dst: a}).Ingress.Pod.NamespacedName
 }
 
-// TestOwnerOrder: the newest that does not terminate has the address, on whatever node.
+// TestOwnerOrder: the newest pod that is not terminating has the address, on whatever node.
 func TestOwnerOrder(t *testing.T) {
 	const terminating, newer, running, other = 1, 2, 4, 8
 	best := []int{

@@ -21,7 +21,7 @@ import (
 )
 
 // TestPortions completes changed tables in the smallest portions. No table on the way allows what no cluster on the way
-// allowed, the kernel takes each step, and the end is what one step makes.
+// allowed, the kernel accepts each step, and the result is that of a single step.
 func TestPortions(t *testing.T) {
 	portions := 0
 	forSeeds(t, func(seed uint64) error {
@@ -87,8 +87,7 @@ func notWider(table *nft.Table, way []policy.Cluster, f policy.Flow) error {
 	return nil
 }
 
-// TestPortionsInOrder: what a namespace changes comes before the rest of what another has changed, and new pods are
-// isolated at once.
+// TestPortionsInOrder: a namespace's changes come before the rest of another's, and new pods are isolated at once.
 func TestPortionsInOrder(t *testing.T) {
 	const isolations, peers = 20, 500
 	s := translate.New(node, translate.Options{})
@@ -166,7 +165,7 @@ func TestPortionsInOrder(t *testing.T) {
 }
 
 // TestPortionsOfLists: lists of ClusterNetworkPolicies are made in portions, too; a tenant's policy does not wait for
-// them, and what is in force for a pod stays so until its new list is complete.
+// them, and a pod's list stays in force until the new one is complete.
 func TestPortionsOfLists(t *testing.T) {
 	const lists, peers = 20, 500
 	s := translate.New(node, translate.Options{})

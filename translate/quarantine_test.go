@@ -19,9 +19,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestQuarantineAndBack: with some isolations and addresses set aside, what the rest of the table allows is as before,
-// nothing is allowed to their pods, or what only audits is left out, and nothing of them is in the table; released, the
-// table and the state are as they were. A changed policy releases its isolations.
+// TestQuarantineAndBack: with some isolations and addresses set aside, the rest of the table allows what it did before,
+// their pods are allowed nothing (or, if only audited, are not audited), and nothing of theirs is in the table; once
+// released, table and state are as before. A changed policy releases its isolations.
 func TestQuarantineAndBack(t *testing.T) {
 	quarantined := 0
 	forSeeds(t, func(seed uint64) error {
@@ -93,8 +93,7 @@ func TestQuarantineAndBack(t *testing.T) {
 	}
 }
 
-// quarantineHolds says whether the table is what the excerpts of the state say, and returns how many flows met a
-// quarantine.
+// quarantineHolds says whether the table agrees with the state's excerpts, and returns how many flows met a quarantine.
 func quarantineHolds(c *policy.Cluster, s *translate.State, flows *random.Flows) (int, error) {
 	quarantined := 0
 	for range 100 {

@@ -17,8 +17,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// containers makes events of a node's container runtime: of few ids, so that they come again, with the names of pods
-// that the API knows or does not, and addresses that they have or others have.
+// containers makes events of a node's container runtime: with few ids, so that they come again, names of pods that the
+// API knows or not, and addresses that they or others have.
 type containers struct {
 	r      *rand.Rand
 	serial uint64
@@ -49,7 +49,7 @@ func (rt *containers) next(c *policy.Cluster) func(*translate.State) {
 	return func(s *translate.State) { s.SetSandbox(b) }
 }
 
-// sandboxes returns the live ones in one order.
+// sandboxes returns the live ones in a fixed order.
 func (rt *containers) sandboxes() []policy.Sandbox {
 	var all []policy.Sandbox
 	for _, id := range slices.Sorted(maps.Keys(rt.live)) {
@@ -58,8 +58,8 @@ func (rt *containers) sandboxes() []policy.Sandbox {
 	return all
 }
 
-// TestSandboxes has the runtime and the API tell of pods in any order. The table is that of the cluster and of the
-// sandboxes that there are now, and the rules say what the policies' own text does.
+// TestSandboxes: the runtime and the API report pods in any order. The table is that of the cluster and the current
+// sandboxes, and the rules agree with the policies' own text.
 func TestSandboxes(t *testing.T) {
 	forSeeds(t, func(seed uint64) error {
 		r := random.Source(seed)
@@ -97,8 +97,8 @@ func TestSandboxes(t *testing.T) {
 	})
 }
 
-// TestSandboxWithoutGap: what is known of an address changes hands within one event, from the runtime to the API and to
-// the next pod.
+// TestSandboxWithoutGap: knowledge of an address passes within one event from the runtime to the API and to the next
+// pod.
 func TestSandboxWithoutGap(t *testing.T) {
 	s := translate.New(node, translate.Options{})
 	a := netip.MustParseAddr("10.0.0.1")

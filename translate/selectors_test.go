@@ -19,7 +19,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// emptySelectors is a node with pods that have a policy each, whose rules have distinct selectors that match nothing.
+// emptySelectors is a node with pods that each have a policy, whose rules have distinct selectors that match nothing.
 func emptySelectors(t *testing.T, limits content.Limits, pods, selectors int) *translate.State {
 	t.Helper()
 	s := translate.New(node, translate.Options{Limits: limits})
@@ -42,8 +42,8 @@ func emptySelectors(t *testing.T, limits content.Limits, pods, selectors int) *t
 	return s
 }
 
-// TestSelectorsThatMatchNothing: what the selectors of a namespace take of memory is bounded although they match
-// nothing: each counts as the elements that take as much, and what is over the limit of the namespace is named.
+// TestSelectorsThatMatchNothing: the memory of a namespace's selectors is bounded even if they match nothing: each
+// counts as the elements that take as much, and what exceeds the namespace's limit is named.
 func TestSelectorsThatMatchNothing(t *testing.T) {
 	const pods, selectors = 40, 500
 	const elementSize = 190 // bytes of the heap: docs/limits.md

@@ -23,8 +23,8 @@ import (
 	"github.com/netpold/netpold/translate/tier"
 )
 
-// wideCluster is a node with an isolated pod in each of some namespaces, all allowed the same: half of the cluster's
-// pods, by their labels, at a port.
+// wideCluster is a node with an isolated pod in each of several namespaces, which all allow the same: half of the
+// cluster's pods, by their labels, on a port.
 func wideCluster(t *testing.T, port intstr.IntOrString) (s *translate.State, peer func(int) policy.Pod) {
 	t.Helper()
 	const namespaces, peers = 20, 4000
@@ -63,8 +63,8 @@ func wideCluster(t *testing.T, port intstr.IntOrString) (s *translate.State, pee
 	return s, peer
 }
 
-// TestWideShared: a selector that matches many pods is one set, however many isolations let them in, by number and by
-// the name of a port; when it matches few, each isolation has them again.
+// TestWideShared: a selector that matches many pods is one set, however many isolations allow them, on numbered and
+// named ports; when it matches few, each isolation has its own elements again.
 func TestWideShared(t *testing.T) {
 	for _, port := range []intstr.IntOrString{intstr.FromInt32(8080), intstr.FromString("http")} {
 		s, peer := wideCluster(t, port)
@@ -108,8 +108,8 @@ func TestWideShared(t *testing.T) {
 	}
 }
 
-// TestWideLists: peers that match many pods are in sets that lists share, and not in a map of each list, whichever way
-// they overlap; what is copied all the same is bounded.
+// TestWideLists: peers that match many pods are in sets that lists share, not in a map of each list, however they
+// overlap; what is copied all the same is bounded.
 func TestWideLists(t *testing.T) {
 	const lists, peers, most = 20, 4000, 3000
 	bounds := tier.DefaultBounds()

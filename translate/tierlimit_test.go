@@ -21,8 +21,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// crossing returns a policy as large as the API takes one, of which each address is in the networks of about three of
-// its rules, in every combination: each has ports of its own.
+// crossing returns a policy of the largest size that the API accepts, in which each address is in the networks of about
+// three rules, in every combination, and each rule has its own ports.
 func crossing(n int) policy.ClusterPolicy {
 	p := policy.ClusterPolicy{ClusterNetworkPolicy: &v1alpha2.ClusterNetworkPolicy{}}
 	p.Name, p.Spec.Tier, p.Spec.Priority = fmt.Sprintf("crossing-%d", n), v1alpha2.AdminTier, int32(n)
@@ -49,9 +49,9 @@ func crossing(n int) policy.ClusterPolicy {
 	return p
 }
 
-// TestTierLimit: networks and ports of policies that are legal one by one, and multiply, are not multiplied: the rules
-// are asked one after the other. Where those are too many, too, the pods are denied everything in the tier, which is
-// told, until a policy goes that is part of it.
+// TestTierLimit: if the networks and ports of policies, each legal by itself, would multiply, the rules are checked one
+// after the other instead. If there are too many rules for that, the pods are denied everything in the tier, which is
+// reported, until one of the policies goes.
 func TestTierLimit(t *testing.T) {
 	s := translate.New("n", translate.Options{Limits: content.DefaultLimits()})
 	s.SetNamespace("ns", map[string]string{})
@@ -115,8 +115,7 @@ func TestTierLimit(t *testing.T) {
 	}
 }
 
-// TestTierNetworksOnce: a list has its networks once, and not once more for each combination of selectors that matches
-// a pod.
+// TestTierNetworksOnce: a list has its networks once, not again for each combination of selectors that matches a pod.
 func TestTierNetworksOnce(t *testing.T) {
 	const pods, networks = 200, 2500
 	s := translate.New("n", translate.Options{})
@@ -166,14 +165,14 @@ func TestTierNetworksOnce(t *testing.T) {
 			elements += set.Len()
 		}
 	}
-	// of each pod: an element, one of those that dispatch and one that counts; and its class has up to 8 ports
+	// for each pod: an element, one that dispatches and one that counts; and its class has up to 8 ports
 	if most := networks + pods*(3+8) + 100; elements > most {
 		t.Errorf("%d elements, want %d at most", elements, most)
 	}
 	t.Logf("%d elements of %d pods and %d networks", elements, pods, networks)
 }
 
-// TestDenyingRulesAreKept: who asks for the rules that deny gets them as they were found, until a policy changes.
+// TestDenyingRulesAreKept: the denying rules are computed once, until a policy changes.
 func TestDenyingRulesAreKept(t *testing.T) {
 	s := translate.New("node", translate.Options{})
 	deny := []v1alpha2.ClusterNetworkPolicyIngressRule{{Action: v1alpha2.ClusterNetworkPolicyRuleActionDeny,
@@ -197,8 +196,8 @@ func TestDenyingRulesAreKept(t *testing.T) {
 	}
 }
 
-// TestTierEditBudget: an edit of one of many large policies does not make the texts of the others' peers anew, which
-// took several allocations for each.
+// TestTierEditBudget: an edit of one of many large policies does not format the others' peers again, which took several
+// allocations for each.
 func TestTierEditBudget(t *testing.T) {
 	const policies, rules, peers = 100, 25, 25
 	large := func(i int, port int32) policy.ClusterPolicy {
@@ -244,8 +243,8 @@ func TestTierEditBudget(t *testing.T) {
 	t.Logf("%.0f allocations of an edit among %d peers", got, policies*rules*peers)
 }
 
-// TestTierAuditWay: what is only audited of ingress, which is asked last of all, gives ingress no base chain of its
-// own, which packets of every pod would pass.
+// TestTierAuditWay: audited ingress, which is checked last, does not give ingress its own base chain, which packets of
+// every pod would pass.
 func TestTierAuditWay(t *testing.T) {
 	s := translate.New("n", translate.Options{})
 	s.SetNamespace("ns", map[string]string{})

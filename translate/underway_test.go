@@ -26,8 +26,8 @@ import (
 )
 
 // TestUnderWay sends packets through a model of the kernel while it commits the transactions of random events: they
-// follow the rules of before, and after each number of lookups the elements change to those of after. What is allowed
-// before and after an event passes.
+// follow the old rules, and after any number of lookups the elements change to the new ones. What is allowed before and
+// after an event passes.
 func TestUnderWay(t *testing.T) {
 	u := underWay{}
 	forSeeds(t, func(seed uint64) error {
@@ -56,8 +56,8 @@ func TestUnderWay(t *testing.T) {
 	t.Logf("%d packets", u.packets)
 }
 
-// TestUnderWayRules is [TestUnderWay] with events that change at once by what rule, and by what kind of match, a few
-// pods are let in.
+// TestUnderWayRules is [TestUnderWay] with events that change, at once, which rules and kinds of match allow a few
+// pods.
 func TestUnderWayRules(t *testing.T) {
 	u := underWay{}
 	forSeeds(t, func(seed uint64) error {
@@ -100,7 +100,7 @@ func TestUnderWayRules(t *testing.T) {
 	t.Logf("%d packets", u.packets)
 }
 
-// relabel gives pods of another node a label or takes it from them.
+// relabel adds a label to pods of another node or removes it.
 func relabel(r *rand.Rand, c *policy.Cluster, s *translate.State) {
 	for i := range c.Pods {
 		if p := &c.Pods[i]; p.Node != node && r.IntN(3) == 0 {
@@ -146,7 +146,7 @@ func randomRule(r *rand.Rand) networkingv1.NetworkPolicyIngressRule {
 	return rule
 }
 
-// underWay is a kernel that packets go through while it commits.
+// underWay is a kernel that packets pass while it commits.
 type underWay struct {
 	kernel  model
 	packets int
@@ -158,7 +158,7 @@ type decided struct {
 	passes bool
 }
 
-// commit commits what is pending, and now and then deletes what was retired, while packets of flows are under way.
+// commit commits what is pending, and now and then deletes what is retired, while packets of flows are in flight.
 func (u *underWay) commit(r *rand.Rand, s *translate.State, flows []decided) error {
 	var transactions []*nft.Transaction
 	for more := true; more; {
@@ -193,7 +193,7 @@ func (u *underWay) commit(r *rand.Rand, s *translate.State, flows []decided) err
 	return nil
 }
 
-// decidedBy returns flows of which all clusters say the same in each direction.
+// decidedBy returns flows that all clusters treat the same in each direction.
 func decidedBy(r *rand.Rand, all ...*policy.Cluster) []decided {
 	var both []decided
 	flows := random.NewFlows(r, all[len(all)-1], nil)
@@ -223,7 +223,7 @@ func decidedBy(r *rand.Rand, all ...*policy.Cluster) []decided {
 }
 
 // TestUnderWayTiers is [TestUnderWay] with events that change several policies of all tiers at once: each tier decides
-// as before or as after, and nothing else becomes of a packet.
+// either as before or as after.
 func TestUnderWayTiers(t *testing.T) {
 	u := underWay{}
 	mixed := 0
@@ -305,7 +305,7 @@ func (m *model) clone() *model {
 	return c
 }
 
-// packet is under way while the kernel goes from old to now.
+// packet is in flight while the kernel goes from old to now.
 type packet struct {
 	flow     policy.Flow
 	old, now *model
@@ -318,8 +318,7 @@ func (p *packet) passes() bool {
 	return p.chain("forward").Kind != nft.Drop && p.chain("forward-ingress").Kind != nft.Drop
 }
 
-// chain returns Accept, Drop, or Continue at the end of a chain. Of a chain that is new the old generation has no
-// rules.
+// chain returns Accept, Drop, or Continue at the end of a chain. The old generation has no rules of a new chain.
 func (p *packet) chain(name string) nft.Verdict {
 	chain := p.old.chains[name]
 	if chain == nil {
@@ -386,7 +385,7 @@ func (p *packet) end(side nft.Side) netip.Addr {
 	return p.flow.Dst
 }
 
-// set returns a set as it is at the moment, or nil: the elements of a map that is deleted are not found.
+// set returns the current set, or nil: the elements of a deleted map are not found.
 func (p *packet) set(name string) *modelSet {
 	m := p.old
 	if p.lookups >= p.flip {

@@ -32,7 +32,7 @@ func lines(all ...string) string {
 	return text
 }
 
-// TestDrops merges the lines of nodes by their times.
+// TestDrops merges the nodes' lines by time.
 func TestDrops(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	s := newServer(t, daemons, shop)
@@ -84,7 +84,7 @@ func TestTop(t *testing.T) {
 	s.expect(command.ExitNo, "drops --top")
 }
 
-// TestFollow: a node that is lost is named and asked again, and no line comes twice.
+// TestFollow: a lost node is named and asked again, and no line comes twice.
 func TestFollow(t *testing.T) {
 	s := newServer(t, daemons, shop)
 	var tries int
@@ -145,7 +145,7 @@ func (w *watched) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// TestTogether puts lines that come close to each other in order, and does not wait for others.
+// TestTogether: lines that come shortly after each other are put in order, and do not wait for others.
 func TestTogether(t *testing.T) {
 	more := make(chan nodeLine, 1)
 	more <- nodeLine{node: "b"}
@@ -159,7 +159,7 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// TestProgress names the nodes that have yet to answer, and takes the line away.
+// TestProgress names the nodes that have yet to answer, and then removes the line.
 func TestProgress(t *testing.T) {
 	var daemons []daemon
 	for i := range 6 {
@@ -188,7 +188,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestMissing names the nodes with the same reason together.
+// TestMissing names nodes with the same reason together.
 func TestMissing(t *testing.T) {
 	late := fmt.Errorf("no answer within %s", time.Second)
 	err := missing([]answer{{node: "a", err: late}, {node: "b"}, {node: "c", err: late}, {node: "d", err: io.EOF}})

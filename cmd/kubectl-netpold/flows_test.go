@@ -23,7 +23,7 @@ func flowFrom(pod, address, verdict string, count int) string {
 		address, pod, count, verdict))
 }
 
-// TestFlows merges the flows of nodes: both ends' nodes see a connection, and one of them may have denied it.
+// TestFlows merges the nodes' flows: the nodes of both ends see a connection, and one of them may have denied it.
 func TestFlows(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	s := newServer(t, daemons, shop)
@@ -50,7 +50,7 @@ func TestFlows(t *testing.T) {
 	s.expect(command.ExitError, "flows -o yaml", "--output=yaml: want txt or json")
 }
 
-// TestFollowFlows prints what is known and what comes, with the nodes.
+// TestFollowFlows prints known flows and new ones, with their nodes.
 func TestFollowFlows(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	s := newServer(t, daemons, shop)
@@ -81,7 +81,7 @@ func TestFollowFlows(t *testing.T) {
 	}
 }
 
-// TestSuggest makes policies of what all nodes have seen, and none where a node does not answer.
+// TestSuggest makes policies from what all nodes have seen, and none if a node does not answer.
 func TestSuggest(t *testing.T) {
 	s := newServer(t, daemons, shop)
 	s.answers("node-1", flowFrom("web-1", "10.0.2.1", "allowed", 3), 0)

@@ -28,7 +28,7 @@ func (e endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestEndless: a node that answers without end is named, and the others are shown.
+// TestEndless: a node with an endless answer is named, and the others are shown.
 func TestEndless(t *testing.T) {
 	s := newServer(t, daemons, shop)
 	s.answers("node-1", "{}", 0)
@@ -44,7 +44,7 @@ func TestEndless(t *testing.T) {
 	s.expect(command.ExitError, "status", "node-2: "+strings.Repeat("x", maxComplaint)+"\n")
 }
 
-// TestAnswersTogether: the answers of all nodes are bounded together. What one of them did not answer, others may.
+// TestAnswersTogether: the answers of all nodes are bounded together. What some nodes do not use, others may.
 func TestAnswersTogether(t *testing.T) {
 	left := new(atomic.Int64)
 	left.Store(2*maxAnswer + 10)
@@ -87,7 +87,7 @@ func TestAnswersTogether(t *testing.T) {
 	}
 }
 
-// TestForged: what a node says is never taken for what another one, or this program, says.
+// TestForged: a node's text is never mistaken for that of another node, or of this program.
 func TestForged(t *testing.T) {
 	s := newServer(t, daemons, shop)
 	const forged = "x\nnode-2  yes\tfine\u2028node-2  yes\u202egpj"
@@ -106,7 +106,7 @@ func TestForged(t *testing.T) {
 		"Node node-2 says:\n  Node node-1 says:\n  no\n  no\n")
 }
 
-// TestGarbage: whatever a node answers, it is told or nothing.
+// TestGarbage: whatever a node answers, it is shown or ignored.
 func TestGarbage(t *testing.T) {
 	s := newServer(t, daemons, shop)
 	for _, said := range []string{"", "null", "[]", "0", "{}", "{", `"x"`, "[null]\n", "{}\n{}\n", "\n\n", "\xff\xfe",
@@ -126,7 +126,7 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-// expectAny runs a command that is to end, and takes what the test does not look at.
+// expectAny runs a command that must end, whatever it prints.
 func (s *server) expectAny(args string) {
 	stdout, stderr, exit := s.run(strings.Fields(args)...)
 	for len(s.asked) > 0 {

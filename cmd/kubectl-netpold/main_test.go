@@ -61,7 +61,7 @@ func text(t *testing.T, v any) string {
 	return string(b)
 }
 
-// expect runs a command, and holds its exit code and some of what it prints, "not: …" what it does not.
+// expect runs a command, and checks its exit code and some of its output; "not: …" is what it must not print.
 func (s *server) expect(exit int, args string, want ...string) {
 	s.Helper()
 	stdout, stderr, got := s.run(strings.Fields(args)...)
@@ -75,7 +75,7 @@ func (s *server) expect(exit int, args string, want ...string) {
 	}
 }
 
-// TestStatus asks all nodes, of which one hangs, one has no netpold and one is not in sync.
+// TestStatus asks all nodes, one of which hangs, one has no netpold and one is not in sync.
 func TestStatus(t *testing.T) {
 	s := newServer(t, daemons, shop)
 	fine := watch.Report{Node: "node-1", Version: "v0.3.0 (commit 0123) go1.26", Synced: true, InSync: true,
@@ -109,7 +109,7 @@ func TestStatus(t *testing.T) {
 	s.expect(command.ExitError, "status --netpold-namespace shop", "is netpold installed?")
 }
 
-// TestPolicyStatus asks the nodes that need a policy, and them alone.
+// TestPolicyStatus asks only the nodes that need a policy.
 func TestPolicyStatus(t *testing.T) {
 	s := newServer(t, daemons, shop)
 	var spec watch.PolicyReport
@@ -171,7 +171,7 @@ func TestClusterPolicyStatus(t *testing.T) {
 		"no ClusterNetworkPolicy gard (did you mean guard?); a NetworkPolicy is NAMESPACE/NAME")
 }
 
-// TestObjects asks the API server alone.
+// TestObjects asks only the API server.
 func TestObjects(t *testing.T) {
 	s := newServer(t, daemons, shop)
 	s.expect(0, "explain shop/web-1 shop/db-0:5432", "allowed by shop/all spec.ingress[0]")
@@ -220,7 +220,7 @@ func TestVerify(t *testing.T) {
 		"neither 192.0.2.1 nor 192.0.2.2:80 is a pod")
 }
 
-// TestHang: what was started on a node ends when it is not waited for.
+// TestHang: a command on a node ends when nobody waits for it.
 func TestHang(t *testing.T) {
 	s := newServer(t, daemons, shop)
 	s.answers("node-1", "{}", 0)
@@ -256,7 +256,7 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// TestImports: what is for workstations has nothing of netlink, and what runs on nodes has nothing of kubectl.
+// TestImports: the workstations' program has nothing of netlink, and the nodes' nothing of kubectl.
 func TestImports(t *testing.T) {
 	for program, never := range map[string][]string{
 		".": {"github.com/google/nftables", "github.com/mdlayher/", "github.com/netpold/netpold/nft/kernel",

@@ -26,8 +26,8 @@ spec: {nodeName: worker-1, hostNetwork: true, containers: [{name: netpold}]}
 status: {phase: Running, podIP: 192.168.0.1}
 `
 
-// TestPage runs the commands of docs/kubectl.md. The cluster is docs/example/shop.yaml, and its node says what a test
-// can know of it.
+// TestPage runs the commands of docs/kubectl.md. The cluster is docs/example/shop.yaml, and its node's answers are made
+// up by the test.
 func TestPage(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	t.Chdir("../../docs/example")

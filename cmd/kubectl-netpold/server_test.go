@@ -91,14 +91,14 @@ func (s *server) add(manifests string) {
 	}
 }
 
-// runs sets what netpold does on a node; nil hangs.
+// runs sets what netpold does on a node; nil makes it hang.
 func (s *server) runs(node string, netpold func(context.Context, kubelet.Process) int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.netpold[node] = netpold
 }
 
-// answers has netpold on a node print something and end with an exit code.
+// answers makes netpold on a node print something and end with an exit code.
 func (s *server) answers(node, stdout string, code int) {
 	s.runs(node, func(_ context.Context, p kubelet.Process) int {
 		out := p.Stdout
@@ -142,7 +142,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.list(w, r, path)
 }
 
-// list answers the objects of a path like api/v1/namespaces/shop/pods.
+// list sends the objects of a path such as api/v1/namespaces/shop/pods.
 func (s *server) list(w http.ResponseWriter, r *http.Request, path []string) {
 	namespace := ""
 	if i := slices.Index(path, "namespaces"); i >= 0 && i+2 < len(path) {
@@ -175,7 +175,7 @@ func (s *server) list(w http.ResponseWriter, r *http.Request, path []string) {
 		"metadata": map[string]any{"resourceVersion": "1"}})
 }
 
-// run runs kubectl netpold and returns what main would print and exit with.
+// run runs kubectl netpold and returns what main would print, and its exit status.
 func (s *server) run(args ...string) (stdout, stderr string, exit int) {
 	var out, errs bytes.Buffer
 	root := rootCommand()

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestAuditedAreNamed makes a policy of a cluster only audited: what leaves it out says so, in every format.
+// TestAuditedAreNamed makes a policy of a cluster only audited: output that leaves it out says so, in every format.
 func TestAuditedAreNamed(t *testing.T) {
 	text, err := os.ReadFile(shop)
 	if err != nil {

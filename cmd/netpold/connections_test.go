@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// TestConnections: who opens connections and leaves them open loses the oldest ones, and nobody else is kept from an
-// answer.
+// TestConnections: a client that leaves many connections open loses the oldest ones, and others still get answers.
 func TestConnections(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

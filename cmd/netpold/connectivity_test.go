@@ -19,7 +19,7 @@ import (
 
 const shop = "../../docs/example/shop.yaml"
 
-// TestConnectivity shows a cluster in every format, and what of it is asked for.
+// TestConnectivity shows a cluster in every format, whole or in part.
 func TestConnectivity(t *testing.T) {
 	for name, tc := range map[string]struct {
 		args   []string
@@ -61,7 +61,7 @@ func TestConnectivity(t *testing.T) {
 	}
 }
 
-// TestFetch reads the cluster from an API server, and ends when that does not answer.
+// TestFetch reads the cluster from an API server, and ends if that does not answer.
 func TestFetch(t *testing.T) {
 	lists := map[string][]any{}
 	manifests, err := os.ReadFile(shop)
@@ -127,7 +127,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// TestDiff compares manifests: what differs, why, and what the exit status says of it.
+// TestDiff compares manifests: what differs, why, and the exit status.
 func TestDiff(t *testing.T) {
 	manifests, err := os.ReadFile(shop)
 	if err != nil {

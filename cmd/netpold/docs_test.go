@@ -52,7 +52,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// TestLinks holds that what the pages link to in this repository is there, headings too.
+// TestLinks: everything in this repository that the pages link to exists, including headings.
 func TestLinks(t *testing.T) {
 	t.Chdir("../..")
 	pages := []string{"README.md", "manifests/README.md", "translate/README.md", "CHANGELOG.md"}

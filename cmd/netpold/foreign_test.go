@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestForeign builds the program for other processors, s390x with the other byte order, and runs it by qemu-user, where
-// that is installed: it prints and exits as this one does.
+// TestForeign builds the program for other processors, among them the big-endian s390x, and runs it with qemu-user, if
+// that is installed: its output and exit status are the same.
 func TestForeign(t *testing.T) {
 	for arch, processor := range map[string]string{"arm64": "aarch64", "s390x": "s390x"} {
 		t.Run(arch, func(t *testing.T) {

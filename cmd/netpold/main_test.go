@@ -61,7 +61,7 @@ spec:
   ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/33}}]}]
 `
 
-// TestCommands runs commands as a user would: what they print, what they complain of, and their exit status.
+// TestCommands runs commands as a user would: their output, errors and exit status.
 func TestCommands(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{"good/cluster.yaml": cluster, "bad/cluster.yaml": cluster,
@@ -187,7 +187,7 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// execute runs a command and returns what main would print and exit with.
+// execute runs a command and returns what main would print, and its exit status.
 func execute(ctx context.Context, stdin string, args ...string) (stdout, stderr string, exit int) {
 	var out, errs bytes.Buffer
 	root := rootCommand()
@@ -292,7 +292,7 @@ func TestUntilEOF(t *testing.T) {
 	}
 }
 
-// TestListenAddress brings addresses into the form that package net wants.
+// TestListenAddress: addresses in the form that package net wants.
 func TestListenAddress(t *testing.T) {
 	for address, want := range map[string]string{
 		"127.0.0.1:9911": "127.0.0.1:9911", "fd00::1:9911": "[fd00::1]:9911", "[fd00::1]:9911": "[fd00::1]:9911",
@@ -305,7 +305,7 @@ func TestListenAddress(t *testing.T) {
 	}
 }
 
-// TestSocket asks the daemon's socket, as its own user and as another one.
+// TestSocket sends requests to the daemon's socket, as its own user and as another one.
 func TestSocket(t *testing.T) {
 	l, err := listenNode(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil && strings.Contains(err.Error(), "another netpold is running on this node") {
@@ -354,8 +354,8 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestExplainWithoutTables: an answer from the policies' own text alone costs the same in a cluster of a hundred times
-// the pods, as no table is made for it. With the rules, it is.
+// TestExplainWithoutTables: an answer from the policies' own text costs the same in a cluster with a hundred times the
+// pods, as no table is made for it. With --rules, one is.
 func TestExplainWithoutTables(t *testing.T) {
 	allocations := func(flags explainFlags, pods int) float64 {
 		c, errs := folder.Read("cluster", strings.NewReader(cluster))
@@ -384,7 +384,7 @@ func TestExplainWithoutTables(t *testing.T) {
 	}
 }
 
-// The kernel is asked for what the tables have, whatever the flags.
+// The kernel is asked for everything that the tables have, whatever the flags.
 func TestNeeds(t *testing.T) {
 	for _, flags := range []tableFlags{
 		{deny: "drop", established: "keep", podToNode: "filter", logGroup: 86},
@@ -427,7 +427,7 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
-// TestTableListeners counts the sockets that are told of changes of tables, and no others.
+// TestTableListeners counts exactly the sockets that listen to changes of tables.
 func TestTableListeners(t *testing.T) {
 	const sockets = `sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode
 ffff88800a0c1000 0   1          00000440 0        0        0     2        0        1000
@@ -441,7 +441,7 @@ ffff88800a0c5000 16  4          00000040 0        0        0     2        0     
 	}
 }
 
-// What the kernel lacks is one line of the log each: what, and what it means.
+// Each thing that the kernel lacks is one log line: what, and what it means.
 func TestTellLacks(t *testing.T) {
 	var out bytes.Buffer
 	tellLacks(slog.New(slog.NewTextHandler(&out, nil)), watch.KernelReport{Release: "6.1.2", Lacks: []watch.Lack{
@@ -455,7 +455,7 @@ func TestTellLacks(t *testing.T) {
 	}
 }
 
-// TestVersion asks in the way of most programs.
+// TestVersion: `version` and `--version`.
 func TestVersion(t *testing.T) {
 	stdout, _, exit := execute(t.Context(), "", "--version")
 	if exit != 0 || stdout != "netpold version "+command.Version()+"\n" {

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// TestPicture reads the pictures as what they are: XML, and a page that asks for nothing from anywhere.
+// TestPicture parses the pictures: XML, and a page that loads nothing from elsewhere.
 func TestPicture(t *testing.T) {
 	svg, _, _ := execute(t.Context(), "", "connectivity", "-f", shop, "-o", "svg")
 	cards := 0
@@ -111,7 +111,7 @@ func shopWith(t *testing.T, others string) string {
 	return string(text) + others
 }
 
-// act is what a person does to a page, in the words of person.js, and what the page then shows, or does not.
+// act is what a person does to a page, in the terms of person.js, and what the page then shows, or does not.
 type act struct {
 	do        string
 	want, not []string
@@ -259,7 +259,7 @@ func acted(t *testing.T, page string, acts []act) []string {
 	for _, a := range acts {
 		steps.WriteString("() => {" + a.do + "},\n")
 	}
-	// Without a screen there are no frames, which what moves waits for.
+	// Animations wait for frames, of which there are none without a screen.
 	page = strings.Replace(page, "<head>", "<head><script>requestAnimationFrame = f => setTimeout(f, 17)</script>", 1)
 	page = strings.Replace(page, "</body>", "<script>const steps = ["+steps.String()+"];</script><script>"+
 		string(person)+"</script></body>", 1)

@@ -11,7 +11,7 @@ import (
 	"github.com/netpold/netpold/cmd/internal/command"
 )
 
-// seenInShop is what `netpold flows -o json` may print of the shop, which has no policy yet.
+// seenInShop is output of `netpold flows -o json` about the shop, which has no policy yet.
 const seenInShop = `{"from":{"address":"10.244.1.2","namespace":"shop","pod":"shop/web-6d4cf56db6-x02z",` +
 	`"workload":"Deployment/web"},"to":{"address":"10.244.1.13","namespace":"shop","pod":"shop/api-6d4cf56db6-x12z",` +
 	`"workload":"Deployment/api"},"protocol":"tcp","port":8081,"count":1204,"first":"2026-11-21T09:00:00Z",` +
@@ -21,7 +21,7 @@ const seenInShop = `{"from":{"address":"10.244.1.2","namespace":"shop","pod":"sh
 	`"last":"2026-11-21T23:01:00Z","verdict":"allowed"}
 `
 
-// suggested is the policy that lets web in to api.
+// suggested is the policy that allows web to reach api.
 const suggested = `---
 # ingress of shop/api (Deployment)
 apiVersion: networking.k8s.io/v1
@@ -48,7 +48,7 @@ spec:
 # egress of shop/backup (CronJob)
 `
 
-// TestSuggest makes policies from files and from standard input, and says what they do.
+// TestSuggest makes policies from files and standard input, and says what they do.
 func TestSuggest(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

@@ -18,11 +18,11 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// BenchmarkConnections works out who may talk to whom among 10,000 pods under 1,000 policies, in several shapes:
+// BenchmarkConnections works out who may connect to whom among 10,000 pods under 1,000 policies, in several shapes:
 //
 //	go test -run='^$' -bench=Connections -benchtime=1x -benchmem ./translate/connectivity
 //
-// peak-MB is what the heap held at most, the cluster itself too.
+// peak-MB is the most that the heap had, including the cluster itself.
 func BenchmarkConnections(b *testing.B) {
 	for _, shape := range []struct {
 		name     string

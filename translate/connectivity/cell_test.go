@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestCells holds what is open between workloads against Explain for every pair of their pods, and the connections that
-// are taken together against the cells.
+// TestCells compares what is open between workloads with Explain for every pair of their pods, and merged connections
+// with the cells.
 func TestCells(t *testing.T) {
 	cells, mixed, reaches := 0, 0, 0
 	forSeeds(t, func(seed uint64) error {
@@ -51,7 +51,7 @@ func TestCells(t *testing.T) {
 	}
 }
 
-// byWorkload returns the addresses of each workload's pods that are theirs.
+// byWorkload returns the addresses that each workload's pods own.
 func (w *world) byWorkload() map[connectivity.Workload][]netip.Addr {
 	all := make(map[connectivity.Workload][]netip.Addr)
 	add := func(p *policy.Pod, a netip.Addr) {
@@ -87,7 +87,7 @@ func (w *world) decide(f policy.Flow, from, to []netip.Addr) (every, some, ok bo
 	return every, some, ok
 }
 
-// checkCell wants a cell to be the intersection and the union of what Explain says of every pair.
+// checkCell: a cell is the intersection and the union of what Explain says about every pair.
 func (w *world) checkCell(cell connectivity.Cell, from, to []netip.Addr) error {
 	for _, f := range w.services[:min(8, len(w.services))] {
 		every, some, ok := w.decide(f, from, to)
@@ -104,7 +104,7 @@ func (w *world) checkCell(cell connectivity.Cell, from, to []netip.Addr) error {
 	return nil
 }
 
-// checkOutside wants what a workload may open to addresses outside, or they to it, to be what Explain says.
+// checkOutside: what a workload may open to outside addresses, or they to it, is what Explain says.
 func (w *world) checkOutside(d policy.Direction, workload int, pods []netip.Addr) (checked int, err error) {
 	reaches := w.matrix.Outside(d, workload)
 	for _, outside := range w.outside {
@@ -134,7 +134,7 @@ func (w *world) checkOutside(d policy.Direction, workload int, pods []netip.Addr
 	return checked, nil
 }
 
-// checkConnections wants each pair of workloads in the one connection that says what its cell says, or in none.
+// checkConnections: each pair of workloads is in exactly the connection that says what its cell says, or in none.
 func (w *world) checkConnections() error {
 	cells := make(map[[2]int]connectivity.Cell)
 	for _, c := range w.matrix.Connections() {

@@ -18,7 +18,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// distinct returns pods without owners, in two namespaces, each of which policies treat in a way of its own.
+// distinct returns pods without owners, in two namespaces, which policies all treat differently.
 func distinct(pods int) *policy.Cluster {
 	c := &policy.Cluster{Namespaces: map[string]map[string]string{"a": {"x": "y"}, "b": {"x": "y"}}}
 	for i := range pods {
@@ -31,8 +31,8 @@ func distinct(pods int) *policy.Cluster {
 	return c
 }
 
-// What is done for every pair of workloads allocates nothing: of 10,000 pods that are all their own workload it would
-// be most of the time.
+// What is done for every pair of workloads does not allocate: for 10,000 pods that are each a workload, that would take
+// most of the time.
 func TestCompareAllocatesNothingForEachPair(t *testing.T) {
 	const pods = 300
 	before, after := connectivity.New(&policy.Cluster{}), connectivity.New(distinct(pods))
@@ -50,7 +50,7 @@ func TestCompareAllocatesNothingForEachPair(t *testing.T) {
 	}
 }
 
-// comparisonCost returns what it takes to compare two clusters, and how many pairs of workloads change.
+// comparisonCost returns the cost of comparing two clusters, and how many pairs of workloads change.
 func comparisonCost(t *testing.T, old, changed *policy.Cluster) (allocations float64, pairs int) {
 	t.Helper()
 	before, after := connectivity.New(old), connectivity.New(changed)
@@ -63,7 +63,7 @@ func comparisonCost(t *testing.T, old, changed *policy.Cluster) (allocations flo
 	return allocations, pairs
 }
 
-// Pairs that change for the same reasons have their causes worked out once.
+// The causes of pairs that change for the same reasons are worked out once.
 func TestCompareAsksForCausesOnce(t *testing.T) {
 	const pods = 1000
 	old, changed := scattered(pods, 200), scattered(pods, 200)
@@ -76,8 +76,8 @@ func TestCompareAsksForCausesOnce(t *testing.T) {
 	}
 }
 
-// Where every policy differs, each pair may change for reasons of its own: they are found without asking every policy
-// about each pair.
+// If every policy differs, each pair may change for its own reasons: they are found without asking every policy about
+// each pair.
 func TestCompareWhereAllPoliciesDiffer(t *testing.T) {
 	const pods = 1000
 	old, changed := scattered(pods, 200), scattered(pods, 200)

@@ -13,9 +13,9 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestCompare changes random clusters and wants exactly the connections that are gained and lost by what the cells say,
-// which TestCells holds against Explain, each with its cause. A cluster is the same as itself, and as itself with its
-// policies in another order.
+// TestCompare changes random clusters: the diff has exactly the connections gained and lost according to the cells,
+// which TestCells compares with Explain, each with its cause. A cluster equals itself, also with its policies in
+// another order.
 func TestCompare(t *testing.T) {
 	gained, lost := 0, 0
 	forSeeds(t, func(seed uint64) error {
@@ -80,7 +80,7 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// byPair returns the changes of a diff by the pair of workloads, and 1 for what is gained, and wants a cause for each.
+// byPair returns the changes of a diff by pair of workloads, and 1 for what is gained. Each must have a cause.
 func byPair(d *connectivity.Diff) (map[[3]int]connectivity.Ports, error) {
 	found := make(map[[3]int]connectivity.Ports)
 	for _, c := range d.Changes {
@@ -104,7 +104,7 @@ func byPair(d *connectivity.Diff) (map[[3]int]connectivity.Ports, error) {
 	return found, nil
 }
 
-// sameSummary holds that a diff without causes says the same, in no more rows.
+// sameSummary: a diff without causes says the same, in no more rows.
 func sameSummary(d, summary *connectivity.Diff) error {
 	all := func(d *connectivity.Diff) map[string]bool {
 		rows := make(map[string]bool)

@@ -30,7 +30,7 @@ func (m *Matrix) between(src, dst int) sets.PortsID {
 	return open
 }
 
-// Open returns what is open from one address to another of the same family, whoever has them.
+// Open returns what is open from one address to another of the same family, whoever owns them.
 func (m *Matrix) Open(src, dst netip.Addr) Ports {
 	from, known := m.classAt[src]
 	to, used := m.classAt[dst]

@@ -15,7 +15,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// Flags to run other seeds, or one alone: go test ./translate/connectivity -seed=7 -clusters=1
+// Flags to run other seeds, or a single one: go test ./translate/connectivity -seed=7 -clusters=1
 var (
 	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
 	clusters  = flag.Uint64("clusters", 64, "how many random clusters each test makes")
@@ -94,7 +94,7 @@ func isDiscovery(f policy.Flow) bool {
 	return f.Src.Is6() && f.Proto == policy.ICMPv6 && f.ICMPType >= 133 && f.ICMPType <= 137
 }
 
-// check holds one flow against the oracle.
+// check compares one flow with the oracle.
 func (w *world) check(f policy.Flow) error {
 	if f.Service = false; isDiscovery(f) {
 		return nil
@@ -112,8 +112,8 @@ func (w *world) check(f policy.Flow) error {
 	return nil
 }
 
-// TestOpen holds every pair of pods, pods and what is beside the borders of all networks both ways, and the flows that
-// aim at rules, against Explain.
+// TestOpen compares with Explain every pair of pods, pods and addresses next to the borders of all networks in both
+// directions, and flows that aim at rules.
 func TestOpen(t *testing.T) {
 	checked, tiered := 0, 0
 	forSeeds(t, func(seed uint64) error {

@@ -13,8 +13,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestReasons holds what a page says of pairs of pods, and of pods and outside addresses, against Explain: that what
-// decides about a flow is named, and nothing else that says otherwise.
+// TestReasons compares what a page says about pairs of pods, and about pods and outside addresses, with Explain: what
+// decides about a flow is named, and nothing that says otherwise.
 func TestReasons(t *testing.T) {
 	said := make(map[string]int)
 	forSeeds(t, func(seed uint64) error {

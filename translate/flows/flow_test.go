@@ -16,12 +16,12 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// line is a flow as it is written.
+// line is a flow in its written form.
 const line = `{"from":{"address":"10.0.0.1","namespace":"shop","pod":"shop/web-1","workload":"Deployment/web",` +
 	`"labels":{"app":"web"}},"to":{"address":"192.0.2.9","host":true},"protocol":"tcp","port":443,"count":3,` +
 	`"first":"2026-11-22T00:00:00Z","last":"2026-11-22T00:01:00.5Z","verdict":"allowed","node":"a"}` + "\n"
 
-// TestJSON: what is written is what was read, and the fields keep their names.
+// TestJSON: flows are written as they were read, and the fields keep their names.
 func TestJSON(t *testing.T) {
 	ping := strings.NewReplacer(`"tcp","port":443`, `"icmp","icmpType":0`, `allowed`, `denied`).Replace(line)
 	all, err := flows.Read(strings.NewReader(line + "\n \n" + ping))
@@ -53,7 +53,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// TestFaults: what is not a flow is said, with its line.
+// TestFaults: what is not a flow is reported, with its line.
 func TestFaults(t *testing.T) {
 	for _, row := range []struct{ old, new, want string }{
 		{line, "[]\n", `not a JSON object; want the output of "netpold flows -o json", one flow per line`},
@@ -88,14 +88,14 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestUnknownField: a newer netpold may say more.
+// TestUnknownField: a newer netpold may write more fields.
 func TestUnknownField(t *testing.T) {
 	if _, err := flows.Read(strings.NewReader(strings.Replace(line, `"count"`, `"more":{},"count"`, 1))); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestMerge: a flow that two nodes have seen is one.
+// TestMerge: a flow seen by two nodes is one flow.
 func TestMerge(t *testing.T) {
 	read := func(change ...string) flows.Flow {
 		all, err := flows.Read(strings.NewReader(strings.NewReplacer(change...).Replace(line)))
@@ -120,7 +120,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestSettle: what the node of the source let pass, and that of the destination denied, was denied.
+// TestSettle: a flow that the source's node allowed and the destination's node denied was denied.
 func TestSettle(t *testing.T) {
 	flow := func(node string, verdict flows.Verdict, port uint16, count uint64) flows.Flow {
 		return flows.Flow{Node: node, Verdict: verdict, Port: port, Count: count}

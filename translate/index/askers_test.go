@@ -15,8 +15,8 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// TestNewIdentityIsAskedForByFew: a new identity is held against the selectors that require something it has, however
-// many others its namespace and the cluster have.
+// TestNewIdentityIsAskedForByFew: a new identity is matched only against selectors that require something it has,
+// however many others its namespace and the cluster have.
 func TestNewIdentityIsAskedForByFew(t *testing.T) {
 	x := index.New("node", deaf{})
 	looks := 0

@@ -20,7 +20,7 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// deaf is a user who keeps nothing.
+// deaf is a user that keeps nothing.
 type deaf struct{}
 
 type (
@@ -46,8 +46,8 @@ func (l looking) Matches(set labels.Labels) bool {
 	return l.Selector.Matches(set)
 }
 
-// TestSelectorLooksAtNoOthers: a new selector looks at the labels of those that it matches, whatever it asks for, and
-// not at those of a cluster in which each pod is of its own kind.
+// TestSelectorLooksAtNoOthers: a new selector looks only at the labels of what it matches, whatever its form, even in a
+// cluster where every pod is of its own kind.
 func TestSelectorLooksAtNoOthers(t *testing.T) {
 	x := index.New("node", deaf{})
 	for i := range 40 {
@@ -97,8 +97,7 @@ func many(n int) map[string]string {
 	return set
 }
 
-// TestManyLabels: a pod can have a hundred thousand labels, and then it takes little more memory than their text; its
-// labels are those that it was given.
+// TestManyLabels: a pod with a hundred thousand labels takes little more memory than their text, and keeps its labels.
 func TestManyLabels(t *testing.T) {
 	x := index.New("node", deaf{})
 	pod := policy.Pod{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "pod"}, Labels: many(1000),
@@ -122,7 +121,7 @@ func TestManyLabels(t *testing.T) {
 	}
 }
 
-// TestSelectorsMatch: in a cluster that changes at random, selectors match what they say, new or old.
+// TestSelectorsMatch: in a randomly changing cluster, selectors match what they should, new or old.
 func TestSelectorsMatch(t *testing.T) {
 	for seed := range uint64(6) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -192,7 +191,8 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-// TestRelabelledNamespaceAsksFew: new labels of a namespace are held against the selectors that ask for what changed.
+// TestRelabelledNamespaceAsksFew: new labels of a namespace are matched only against selectors that depend on what
+// changed.
 func TestRelabelledNamespaceAsksFew(t *testing.T) {
 	x := index.New("node", deaf{})
 	x.SetNamespace("shop", map[string]string{"team": "shop", "stage": "production"})
@@ -226,8 +226,8 @@ func TestRelabelledNamespaceAsksFew(t *testing.T) {
 	}
 }
 
-// change sets or deletes a pod or a namespace. Those who set more than they delete make sets of many, and the others
-// empty them again.
+// change sets or deletes a pod or a namespace. Setting more than deleting makes large sets, and the reverse empties
+// them again.
 func change(r *rand.Rand, x *index.Index[struct{}, struct{}]) {
 	name := types.NamespacedName{Namespace: fmt.Sprint("ns-", r.IntN(4)), Name: fmt.Sprint(r.IntN(400))}
 	some := func() map[string]string {

@@ -12,7 +12,7 @@ import (
 	"github.com/netpold/netpold/translate/observe"
 )
 
-// TestSetPods: a family that no range is of counts nothing, where there are ranges.
+// TestSetPods: if there are ranges, a family without any counts nothing.
 func TestSetPods(t *testing.T) {
 	for _, c := range []struct{ ranges, four, six string }{
 		{"", "@observed-pods-4", "@observed-pods-6"},

@@ -15,7 +15,7 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// TestNest holds the two forms of random blocks against the blocks themselves, at both sides of every edge.
+// TestNest compares the two forms of random blocks with the blocks themselves, on both sides of every edge.
 func TestNest(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 0))
@@ -66,14 +66,14 @@ func randomBlocks(r *rand.Rand) []Block {
 	return blocks
 }
 
-// opens says whether the block lets a port of an address pass.
+// opens says whether the block opens a port to an address.
 func (b Block) opens(a netip.Addr, port uint16) bool {
 	has := func(p netip.Prefix) bool { return p.Contains(a) }
 	return has(b.CIDR) && !slices.ContainsFunc(b.Except, has) &&
 		(b.Ports.Every || b.Ports.Ranges.Contains(nft.TCP, port))
 }
 
-// isOpen says whether ranges, which must be disjoint and ascending, let a port of an address pass.
+// isOpen says whether ranges, which must be disjoint and ascending, open a port to an address.
 func isOpen(ranges []Range, a netip.Addr, port uint16) bool {
 	found := false
 	for i, r := range ranges {
@@ -109,8 +109,8 @@ func nested(n int) []Block {
 	return blocks
 }
 
-// TestNestedSize: what the blocks of an isolation become is in proportion to their number, though each is inside others
-// and has a port of its own; and no packet meets more than a few chains, of what is only audited one less.
+// TestNestedSize: the size of an isolation's blocks is proportional to their number, even if each is inside others and
+// has its own port; and no packet meets more than a few chains, one less if only audited.
 func TestNestedSize(t *testing.T) {
 	for _, n := range []int{200, 1000, 10_000} {
 		for audit, most := range map[bool]int{false: 6, true: 5} {

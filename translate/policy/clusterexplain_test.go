@@ -264,8 +264,8 @@ func TestTierPeers(t *testing.T) {
 	})
 }
 
-// TestTiersFailClosed: what is not known or not valid accepts nothing, and denies everything in place of denying or
-// passing; what is before it in the order counts.
+// TestTiersFailClosed: an unknown or invalid rule accepts nothing, and denies everything instead of denying or passing;
+// earlier rules count.
 func TestTiersFailClosed(t *testing.T) {
 	icmp := "shop/web 203.0.113.9 icmp/8"
 	parts := map[string]string{
@@ -366,7 +366,7 @@ func TestTierExempt(t *testing.T) {
 	}
 }
 
-// TestTies: policies that nobody but their names can put in an order are named.
+// TestTies: policies that only their names put in an order are named.
 func TestTies(t *testing.T) {
 	c := tiers()
 	for name, text := range map[string]string{"b": "Admin 1", "a": "Admin 1", "c": "Baseline 1", "d": "Admin 2"} {
@@ -377,7 +377,7 @@ func TestTies(t *testing.T) {
 	}
 }
 
-// TestClusterFaults: what is not valid is said once, with what becomes of it.
+// TestClusterFaults: what is invalid is reported once, with its consequence.
 func TestClusterFaults(t *testing.T) {
 	c := tiers()
 	c.ClusterPolicies = []policy.ClusterPolicy{

@@ -31,7 +31,7 @@ func readClusterPolicy(t testing.TB, name, spec string) policy.ClusterPolicy {
 	return p
 }
 
-// TestReadClusterPolicy: what a typed client would be silent about is named, with the rule that has it.
+// TestReadClusterPolicy: what a typed client would ignore silently is named, with its rule.
 func TestReadClusterPolicy(t *testing.T) {
 	p := readClusterPolicy(t, "guard", `
 tier: Admin
@@ -79,7 +79,7 @@ egress:
 	}
 }
 
-// TestClusterRuleText: what somebody writes into a policy stays in the line that names it.
+// TestClusterRuleText: text in a policy cannot break the line that quotes it.
 func TestClusterRuleText(t *testing.T) {
 	p := readClusterPolicy(t, "guard", `{tier: Admin, subject: {namespaces: {}}, egress: [
 		{name: "all denied\n2026 INFO allowed", action: Deny, to: [{"a\nb": 1}]},
@@ -98,7 +98,7 @@ func TestClusterRuleText(t *testing.T) {
 	}
 }
 
-// TestReadClusterPolicyMany: that the strict decoder tells of a hundred fields only hides no rule that has one.
+// TestReadClusterPolicyMany: although the strict decoder reports only a hundred fields, no rule with one is missed.
 func TestReadClusterPolicyMany(t *testing.T) {
 	rule := "- {action: Deny, from: [" + strings.Repeat("{clusters: {}}, ", 25) + "]}\n"
 	p := readClusterPolicy(t, "guard", "ingress:\n"+strings.Repeat(rule, 25))

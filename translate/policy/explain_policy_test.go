@@ -184,7 +184,7 @@ func TestExplainExempt(t *testing.T) {
 	}
 }
 
-// TestExplainOwner: of the pods that claim an address one has it, for its isolation and as a peer.
+// TestExplainOwner: of the pods that claim an address, one owns it, for its isolation and as a peer.
 func TestExplainOwner(t *testing.T) {
 	const a, b = "10.0.0.1", "10.0.0.9"
 	claim := func(name string, change func(*policy.Pod)) policy.Pod {
@@ -231,7 +231,7 @@ func TestExplainOwner(t *testing.T) {
 		if got != row.want {
 			t.Errorf("%s: %q has it, want %q", row.why, got, row.want)
 		}
-		// As a peer, too, the owner alone counts.
+		// As a peer, too, only the owner counts.
 		for _, p := range row.pods {
 			spec := fmt.Sprintf(`{policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {pod: %s}}}]}]}`,
 				p.Name)

@@ -19,8 +19,8 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// These tests state what the API's text means, in its own terms and without the compiled rules: see fuzz_test.go for
-// those.
+// These tests state what the API's text means, in its own terms and without the compiled rules, which fuzz_test.go
+// tests.
 
 // explainPod returns a running pod from "namespace/name", "key=value,…", "address …" and named ports as
 // "http=tcp/8080".
@@ -53,7 +53,7 @@ func parseLabels(text string) map[string]string {
 	return labels
 }
 
-// setService sets what a flow wants: "tcp/80", "icmp/8" (a type), "gre".
+// setService sets a flow's service: "tcp/80", "icmp/8" (a type), "gre".
 func setService(f *policy.Flow, text string) {
 	name, number, _ := strings.Cut(text, "/")
 	n, _ := strconv.ParseUint(number, 10, 16)
@@ -138,7 +138,7 @@ func policyOn(t *testing.T, d policy.Direction, rules ...string) *networkingv1.N
 			policyType, d, inDirection(d, strings.Join(rules, ", "))))
 }
 
-// inDirection puts the name of the field of peers for PEERS.
+// inDirection replaces PEERS with the name of the peers' field.
 func inDirection(d policy.Direction, text string) string {
 	return strings.ReplaceAll(text, "PEERS",
 		map[policy.Direction]string{policy.Ingress: "from", policy.Egress: "to"}[d])
@@ -149,7 +149,7 @@ func sorted(text string) string {
 	return strings.Join(slices.Sorted(slices.Values(strings.Fields(text))), " ")
 }
 
-// allowedPlaces returns the places, other than db itself, with which db may talk.
+// allowedPlaces returns the places, other than db itself, that db may exchange packets with.
 func allowedPlaces(c *policy.Cluster, d policy.Direction, service string) string {
 	var names []string
 	for place := range places() {
@@ -160,7 +160,7 @@ func allowedPlaces(c *policy.Cluster, d policy.Direction, service string) string
 	return sorted(strings.Join(names, " "))
 }
 
-// TestExplainPeers says which places each peer list includes, in both directions alike.
+// TestExplainPeers: which places each peer list includes, the same in both directions.
 func TestExplainPeers(t *testing.T) {
 	const everyone = "bare host lost other/web web web6 world world6"
 	for _, row := range []struct{ peers, want string }{
@@ -184,7 +184,7 @@ func TestExplainPeers(t *testing.T) {
 		{`{PEERS: [{namespaceSelector: {matchLabels: {team: b}}}, {podSelector: {matchLabels: {app: web}}}]}`,
 			"web web6 other/web bare"},
 		{`{PEERS: [{ipBlock: {cidr: 203.0.113.0/24}}, {podSelector: {}}]}`, "world web web6"},
-		// An ipBlock is of addresses on the wire: of pods and nodes too.
+		// An ipBlock matches addresses on the wire, including those of pods and nodes.
 		{`{PEERS: [{ipBlock: {cidr: 0.0.0.0/0}}]}`, "bare host lost other/web web world"},
 		{`{PEERS: [{ipBlock: {cidr: "::/0"}}]}`, "web6 world6"},
 		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8}}]}`, "bare lost other/web web"},
@@ -193,13 +193,13 @@ func TestExplainPeers(t *testing.T) {
 		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.2/32, 10.0.2.0/24]}}]}`, "other/web web"},
 		{`{PEERS: [{ipBlock: {cidr: "fd00::/8", except: ["fd00::/127"]}}]}`, ""},
 		{`{PEERS: [{ipBlock: {cidr: "fd00::/8", except: ["fd00::4/126"]}}]}`, "web6"},
-		// an except is of its block
+		// an except belongs to its block
 		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}, {ipBlock: {cidr: 10.0.1.2/32}}]}`,
 			"bare lost web"},
 		// likewise
 		{`{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}, {namespaceSelector: {}}]}`,
 			"bare lost other/web web web6"},
-		// What the API server's older parser takes: bits behind the mask, leading zeros, IPv4-mapped addresses.
+		// What the API server's older parser accepts: bits after the mask, leading zeros, IPv4-mapped addresses.
 		{`{PEERS: [{ipBlock: {cidr: 10.0.1.77/24}}]}`, "bare other/web"},
 		{`{PEERS: [{ipBlock: {cidr: 010.000.001.0/24}}]}`, "bare other/web"}, // decimal, never octal
 		{`{PEERS: [{ipBlock: {cidr: 10.0.1.0/024}}]}`, "bare other/web"},
@@ -220,7 +220,7 @@ func TestExplainPeers(t *testing.T) {
 	}
 }
 
-// TestExplainPorts says which services each port list has, in both directions alike.
+// TestExplainPorts: which services each port list has, the same in both directions.
 func TestExplainPorts(t *testing.T) {
 	const every = "tcp/1 tcp/79 tcp/80 tcp/81 tcp/65535 udp/80 udp/81 sctp/80 icmp/8 gre"
 	for _, row := range []struct{ ports, want string }{
@@ -241,7 +241,7 @@ func TestExplainPorts(t *testing.T) {
 		{`{ports: [{port: 81, endPort: 65535, protocol: TCP}]}`, "tcp/81 tcp/65535"},
 		{`{ports: [{port: 1, endPort: 65535, protocol: UDP}]}`, "udp/80 udp/81"},
 		{`{ports: [{port: 1}, {port: 65535}]}`, "tcp/1 tcp/65535"},
-		// ICMP has no ports: only a rule without any has it.
+		// ICMP has no ports: only a rule without ports allows it.
 		{`{ports: [{protocol: TCP}, {protocol: UDP}, {protocol: SCTP}]}`, strings.TrimSuffix(every, " icmp/8 gre")},
 		// A rule allows what its peers and its ports both match.
 		{`{ports: [{port: 80}], PEERS: [{ipBlock: {cidr: 203.0.113.0/24}}]}`, "tcp/80"},
@@ -304,7 +304,7 @@ func TestExplainNamedPorts(t *testing.T) {
 	}
 }
 
-// TestExplainSelectors says which labels each selector matches, as a peer and as the selector of a policy.
+// TestExplainSelectors: which labels each selector matches, as a peer and as the selector of a policy.
 func TestExplainSelectors(t *testing.T) {
 	pods := []string{"", "a=1", "a=2", "a=1,b=1", "b=1", "a="}
 	for _, row := range []struct{ selector, want string }{
@@ -347,8 +347,8 @@ func TestExplainSelectors(t *testing.T) {
 	}
 }
 
-// TestExplainInvalidRules: a rule with anything invalid allows nothing, the policy isolates, and the rule beside it
-// counts. The reason that operators read begins with the path of the field.
+// TestExplainInvalidRules: a rule with anything invalid allows nothing, but the policy isolates, and its other rules
+// count. The reason for operators begins with the path of the field.
 func TestExplainInvalidRules(t *testing.T) {
 	const valid = `{PEERS: [{namespaceSelector: {}}, {ipBlock: {cidr: 203.0.113.9/32}}, {ipBlock: {cidr: ` +
 		`"2001:db8::/32"}}], ports: [{port: 443}]}`

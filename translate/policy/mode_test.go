@@ -12,7 +12,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// moded returns a policy with the annotation of its mode; "-" is none.
+// moded returns a policy with a mode annotation; "-" means none.
 func moded(t *testing.T, name, mode, spec string) *networkingv1.NetworkPolicy {
 	t.Helper()
 	np := explainPolicy(t, name, spec)
@@ -22,7 +22,7 @@ func moded(t *testing.T, name, mode, spec string) *networkingv1.NetworkPolicy {
 	return np
 }
 
-// TestAudited: the policy's own annotation wins over that of its namespace, and whatever is not "audit" enforces.
+// TestAudited: the policy's own annotation overrides that of its namespace, and any value other than "audit" enforces.
 func TestAudited(t *testing.T) {
 	for _, row := range []struct {
 		namespace, own string // "-" is no annotation
@@ -62,7 +62,8 @@ func TestAudited(t *testing.T) {
 	}
 }
 
-// TestExplainAudited: an audited policy isolates nothing and allows nothing, and what would be is the answer of all.
+// TestExplainAudited: an audited policy isolates nothing and allows nothing; what it would do is the answer with all
+// policies enforced.
 func TestExplainAudited(t *testing.T) {
 	const one, two = `{podSelector: {matchLabels: {app: db}}, ingress: [{ports: [{port: 1}]}]}`,
 		`{podSelector: {matchLabels: {app: db}}, ingress: [{ports: [{port: 2}]}]}`
@@ -95,7 +96,7 @@ func TestExplainAudited(t *testing.T) {
 	}
 }
 
-// TestDescribeAudited says what an operator reads.
+// TestDescribeAudited: the text for operators.
 func TestDescribeAudited(t *testing.T) {
 	const db = `{podSelector: {matchLabels: {app: db}}, ingress: [{ports: [{port: 5432}]}]}`
 	f := flowOf(policy.Ingress, "bare", "tcp/80")

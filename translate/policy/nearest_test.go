@@ -8,7 +8,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestDidYouMean finds the name that was meant, and none where nothing comes near.
+// TestDidYouMean: the name that was meant is found, and none if nothing is close.
 func TestDidYouMean(t *testing.T) {
 	names := []string{"shop/web-6d4cf56db6-x2x9p", "shop/db-0", "shop/db-1", "monitoring/agent",
 		"kube-system/coredns-5d78c9869d-4bx8k"}

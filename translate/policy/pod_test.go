@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TestPodAddresses: what cannot be a pod's address is named, and is not the pod's.
+// TestPodAddresses: an address that no pod can have is named, and is not the pod's.
 func TestPodAddresses(t *testing.T) {
 	for address, want := range map[string]string{
 		"10.0.0.1": "", "::ffff:10.0.0.1": "", "169.254.7.7": "", "fe80::7": "",

@@ -12,8 +12,8 @@ import (
 	"github.com/netpold/netpold/translate/spec"
 )
 
-// TestCompileBlock: an except that the API server refuses, as it takes an IPv4-mapped network for one of IPv4, takes
-// its rule with it, and leaves the policy that isolates.
+// TestCompileBlock: an invalid except, such as an IPv4-mapped network that the API server takes for IPv4, invalidates
+// its rule, but the policy still isolates.
 func TestCompileBlock(t *testing.T) {
 	for _, text := range []string{
 		"::/0!::ffff:0:0/96", "::/0!10.0.0.0/8", "::fffe:0:0/95!::ffff:1.2.3.4/128", "::ffff:0:0/96!::/97",

@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/translate/suggest"
 )
 
-// TestDNSServer: the cluster's DNS is for all pods, those to come, too.
+// TestDNSServer: the cluster's DNS is for all pods, including future ones.
 func TestDNSServer(t *testing.T) {
 	c := shop()
 	r := suggest.Request{Cluster: c, Namespace: "kube-system"}
@@ -34,7 +34,7 @@ func TestDNSServer(t *testing.T) {
 	}
 }
 
-// TestPing: that a ping opens all ports is said.
+// TestPing: a comment says that allowing a ping opens all ports.
 func TestPing(t *testing.T) {
 	s := ask(shop(), suggest.Exact, "shop/web-5d9f-a shop/db-0 icmp")
 	const want = "shop/db: an ingress rule allows every port, as what was seen has none (ICMP), and no rule can name it"
@@ -43,7 +43,7 @@ func TestPing(t *testing.T) {
 	}
 }
 
-// TestJobs: Jobs that are named anew each time, and pods that nobody keeps, have one policy, for those to come, too.
+// TestJobs: Jobs with generated names, and pods without a controller, get one policy, also for future ones.
 func TestJobs(t *testing.T) {
 	c := shop()
 	for i := range 3 {
@@ -69,7 +69,7 @@ func TestJobs(t *testing.T) {
 	}
 }
 
-// TestExporters: what all nodes are asked for is one rule, whatever one of them is asked for besides.
+// TestExporters: a service of all nodes is one rule, whatever else one of them serves.
 func TestExporters(t *testing.T) {
 	c := shop()
 	s := ask(c, suggest.Exact, "shop/web-5d9f-a 192.0.2.1(node) tcp/9100", "shop/web-5d9f-a 192.0.2.2(node) tcp/9100",

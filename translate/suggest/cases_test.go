@@ -112,7 +112,7 @@ func rules(t *testing.T, s *suggest.Suggestion, name string) []string {
 
 const seenLast = ", last seen 2026-11-22 00:01 UTC"
 
-// TestRules: what is seen is what a rule says.
+// TestRules: the rule for what was seen.
 func TestRules(t *testing.T) {
 	const dns = "{ports:[{port:53,protocol:TCP},{port:53,protocol:UDP}]," +
 		"to:[{namespaceSelector:{matchLabels:{kubernetes.io/metadata.name:kube-system}}," +
@@ -210,7 +210,7 @@ func TestDenied(t *testing.T) {
 	}
 }
 
-// TestGone: pods that were seen and are gone count by what they were; those that nothing tells of are named.
+// TestGone: pods that are gone since count as what they were; those that nothing is known of are named.
 func TestGone(t *testing.T) {
 	c := shop()
 	c.Pods = append(c.Pods, pod("shop/backup-29074500-x", "Job/backup-29074500",
@@ -252,8 +252,8 @@ func existing(t *testing.T, name, spec string) *networkingv1.NetworkPolicy {
 	return np
 }
 
-// TestExisting: what policies allow already is not suggested again, what they deny is not suggested against them, and
-// none is overwritten.
+// TestExisting: what policies already allow is not suggested again, what they deny is not suggested against them, and
+// no policy is overwritten.
 func TestExisting(t *testing.T) {
 	c := shop()
 	c.Policies = []*networkingv1.NetworkPolicy{
@@ -291,7 +291,7 @@ func TestExisting(t *testing.T) {
 	}
 }
 
-// TestAlike: workloads that labels do not tell apart share a rule.
+// TestAlike: workloads that labels do not distinguish share a rule.
 func TestAlike(t *testing.T) {
 	c := shop()
 	c.Pods = append(c.Pods, pod("shop/web-canary-7f8c-a", "ReplicaSet/web-canary-7f8c",
@@ -304,7 +304,7 @@ func TestAlike(t *testing.T) {
 	}
 }
 
-// TestAuditedAlone: one policy that is only audited counts as enforced, which an operator has to know.
+// TestAuditedAlone: a single policy that is only audited counts as enforced, and the operator is told.
 func TestAuditedAlone(t *testing.T) {
 	c := shop()
 	np := existing(t, "db", `{podSelector: {matchLabels: {app: db}}, ingress: [{ports: [{port: 5432}]}]}`)
@@ -322,7 +322,7 @@ func TestAuditedAlone(t *testing.T) {
 	}
 }
 
-// TestAudited: what is suggested goes with the policies that are only audited, and mends them.
+// TestAudited: suggestions complement the policies that are only audited.
 func TestAudited(t *testing.T) {
 	c := shop()
 	c.Modes = map[string]string{"shop": policy.Audit}
@@ -344,7 +344,7 @@ func TestAudited(t *testing.T) {
 	}
 }
 
-// TestSelectors: the selector of the first workload, told from the others.
+// TestSelectors: the selector that distinguishes the first workload from the others.
 func TestSelectors(t *testing.T) {
 	for _, row := range []struct {
 		name  string
@@ -423,7 +423,7 @@ func TestSelectors(t *testing.T) {
 	}
 }
 
-// TestTiers: what a ClusterNetworkPolicy denies by now is named with its rule, and what it accepts stays allowed.
+// TestTiers: what a ClusterNetworkPolicy denies is named with its rule, and what it accepts stays allowed.
 func TestTiers(t *testing.T) {
 	read, errs := folder.Read("admin", strings.NewReader(`apiVersion: policy.networking.k8s.io/v1alpha2
 kind: ClusterNetworkPolicy

@@ -98,7 +98,7 @@ func shapes() map[string]func(n int) suggest.Request {
 	}
 }
 
-// spent returns what a function takes of the processor.
+// spent returns the CPU time of a function.
 func spent(do func()) time.Duration {
 	runtime.GC()
 	before, _ := cpu.Process(os.Getpid()) // which is there
@@ -107,8 +107,8 @@ func spent(do func()) time.Duration {
 	return after - before
 }
 
-// TestScale: eight times as many flows and pods take not much more than eight times as long, whatever they differ in,
-// with the replay, the text and the diff.
+// TestScale: eight times as many flows and pods take not much more than eight times as long, however they differ,
+// including the replay, the text and the diff.
 func TestScale(t *testing.T) {
 	const few, times, most = 2000, 8, 24 // of work that grows with the square, 64
 	for name, shape := range shapes() {

@@ -26,7 +26,7 @@ import (
 	"github.com/netpold/netpold/watch/folder"
 )
 
-// Flags to run other seeds, or one alone: go test ./translate/suggest -seed=7 -clusters=1
+// Flags to run other seeds, or a single one: go test ./translate/suggest -seed=7 -clusters=1
 var (
 	firstSeed = flag.Uint64("seed", 0, "the first seed of the random clusters")
 	clusters  = flag.Uint64("clusters", 128, "how many random clusters TestRandom makes")
@@ -72,7 +72,7 @@ func newWorld(seed uint64) *world {
 	return w
 }
 
-// see notes a flow as `netpold flows` would.
+// see records a flow as `netpold flows` would.
 func (w *world) see(f policy.Flow, n int) {
 	end := func(a netip.Addr) flows.End {
 		e := flows.End{Address: a}
@@ -97,9 +97,8 @@ func (w *world) see(f policy.Flow, n int) {
 	}
 }
 
-// TestRandom holds what a suggestion promises, in random clusters, by asking about every flow in the whole cluster:
-// what was allowed stays allowed, the pods are isolated, selectors match whom they should, and the text is what was
-// asked about.
+// TestRandom checks the promises of suggestions in random clusters, for every flow in the whole cluster: what was
+// allowed stays allowed, the pods are isolated, selectors match what they should, and the text has the same policies.
 func TestRandom(t *testing.T) {
 	kept, lost, policies, exact, shared := 0, 0, 0, 0, 0
 	for seed := *firstSeed; seed < *firstSeed+*clusters; seed++ {
@@ -147,7 +146,7 @@ func (w *world) checkFlows(t *testing.T, s *suggest.Suggestion) (kept, lost int)
 	return kept, lost
 }
 
-// checkIsolated holds that the pods of the namespace are isolated in both directions, whatever was seen.
+// checkIsolated: the pods of the namespace are isolated in both directions, whatever was seen.
 func (w *world) checkIsolated(t *testing.T, s *suggest.Suggestion, namespace string) {
 	for _, p := range w.cluster.Pods {
 		for _, a := range p.IPs {
@@ -167,8 +166,8 @@ func (w *world) checkIsolated(t *testing.T, s *suggest.Suggestion, namespace str
 	}
 }
 
-// checkSelectors holds that a policy selects all pods of its workload, and others only where no conjunction of
-// requirements tells them apart, and then that is said.
+// checkSelectors: a policy selects all pods of its workload, and others only if no conjunction of requirements
+// distinguishes them, in which case it says so.
 func checkSelectors(t *testing.T, s *suggest.Suggestion) (exact, shared int) {
 	for _, p := range s.Policies {
 		selector, err := metav1.LabelSelectorAsSelector(&p.Spec.PodSelector)
@@ -221,7 +220,7 @@ func checkSelectors(t *testing.T, s *suggest.Suggestion) (exact, shared int) {
 	return exact, shared
 }
 
-// printable returns text as it is told.
+// printable returns text as it is printed.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -231,7 +230,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// checkText reads what is written.
+// checkText reads the written policies back.
 func checkText(t *testing.T, s *suggest.Suggestion) {
 	var text strings.Builder
 	if err := s.Write(&text); err != nil {

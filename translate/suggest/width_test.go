@@ -15,8 +15,8 @@ import (
 	"github.com/netpold/netpold/translate/suggest"
 )
 
-// TestWide: where more was seen than a policy can have, it gets as much wider as it has to, which is said, and stays
-// one that kubectl applies: it keeps a copy in an annotation, and all of these take 256 KiB at most.
+// TestWide: if more was seen than a policy can have, it becomes as much wider as it must, and says so. kubectl must
+// still be able to apply it: it keeps a copy in an annotation, and annotations are limited to 256 KiB.
 func TestWide(t *testing.T) {
 	const tooMany = "ns-0/w0: ingress from or to more peers was seen than a policy can have, so it allows "
 	for _, row := range []struct {
@@ -91,7 +91,7 @@ func TestWide(t *testing.T) {
 	}
 }
 
-// checkPorts wants those ports to be ranges that are nearest to each other, and the others as they were seen.
+// checkPorts: the ports nearest to each other became ranges, and the others are as they were seen.
 func checkPorts(t *testing.T, p suggest.Policy) {
 	t.Helper()
 	var got []string

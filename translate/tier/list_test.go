@@ -98,7 +98,7 @@ func (r rule) matches(kind int, p trace.Packet, peer netip.Addr) bool {
 	return (r.All || pod || network) && port
 }
 
-// table is what a list becomes, behind a chain that rejects what the list does not decide.
+// table is the table of a list, behind a chain that rejects what the list does not decide.
 type table struct {
 	*nft.Table
 	parts *tier.Parts
@@ -167,7 +167,7 @@ func tableOf(at tier.Place, rules []rule, wide []int, most int) *table {
 	return t
 }
 
-// want is what the rules say of a packet: the chain of the rule that denies, "accept", or "none".
+// want is the rules' verdict on a packet: the chain of the rule that denies, "accept", or "none".
 func want(at tier.Place, rules []rule, kind int, p trace.Packet) string {
 	peer := p.Src
 	if at.Direction == policy.Egress {
@@ -191,7 +191,7 @@ func want(at tier.Place, rules []rule, kind int, p trace.Packet) string {
 	return "none"
 }
 
-// TestFirstMatch: what the chains and maps of random lists do with packets is what the first rule that matches says.
+// TestFirstMatch: the chains and maps of random lists do with packets what the first matching rule says.
 func TestFirstMatch(t *testing.T) {
 	packets, forms := 0, make(map[tier.Form]int)
 	for seed := range uint64(400) {
@@ -251,8 +251,8 @@ func TestFirstMatch(t *testing.T) {
 	}
 }
 
-// TestNetworksNested: where each of 20,000 networks is in those of 2,000 rules, that they are too much is found out
-// without all of them being written down for each.
+// TestNetworksNested: if each of 20,000 networks is in those of 2,000 rules, the list is found to be too large without
+// writing all of them down for each.
 func TestNetworksNested(t *testing.T) {
 	var rules []tier.Rule
 	for i := range 2000 {
@@ -278,8 +278,8 @@ func TestNetworksNested(t *testing.T) {
 	}
 }
 
-// TestPorts: what is on the way to the verdict of a port costs the kernel as little as it may: a comparison where there
-// is one verdict, a hash for ports one by one, and intervals for ranges only, or for ports among many of those.
+// TestPorts: the way to a port's verdict costs the kernel as little as possible: a comparison if there is one verdict,
+// a hash for single ports, and intervals only for ranges, or for ports among many of those.
 func TestPorts(t *testing.T) {
 	ports := func(first, step, n, length int) nft.Ports {
 		var all nft.Ports

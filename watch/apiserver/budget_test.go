@@ -17,7 +17,7 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// TestUnneededUpdates: what changes of an object that policy does not ask for changes no state, so no loop wakes.
+// TestUnneededUpdates: changes that policies do not need do not change the state, so no loop wakes.
 func TestUnneededUpdates(t *testing.T) {
 	state, log := translate.New("node", translate.Options{}), slog.New(slog.DiscardHandler)
 	loop := watch.NewLoop(state, watch.LoopConfig{Log: log})
@@ -65,7 +65,7 @@ func TestUnneededUpdates(t *testing.T) {
 				state.Complete().Take()
 			}
 		}
-		// Of a pod, its own record is made before it is known to be the same.
+		// A pod's record is made before it is known to be the same.
 		if allocations := testing.AllocsPerRun(100, func() { update(kind) }); allocations > 12 {
 			t.Errorf("%s: %v allocations for an update without anything new", feeds[kind].name, allocations)
 		} else {

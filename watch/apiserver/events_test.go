@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TestEventWriter: what is asked of an API server, and what its answers become.
+// TestEventWriter: requests to an API server, and what its answers become.
 func TestEventWriter(t *testing.T) {
 	var asked, body []string
 	status := http.StatusCreated

@@ -135,7 +135,7 @@ func TestFeedStreams(t *testing.T) {
 		first.Delete(last)
 		rec.Next(t, "delete pod shop/b")
 
-		// The stream ends, and the next one begins where it ended.
+		// The stream ends, and the next one resumes there.
 		second := apiwatch.NewFake()
 		s.streams <- second
 		first.Stop()
@@ -145,7 +145,7 @@ func TestFeedStreams(t *testing.T) {
 		second.Add(apiPod("d", "10.0.0.5"))
 		rec.Next(t, "set pod shop/d  [10.0.0.5]")
 
-		// The version is too old: everything is listed anew, and what is gone goes at the end.
+		// The version is too old: everything is listed again, and what is gone is deleted at the end.
 		third := apiwatch.NewFake()
 		s.streams <- third
 		gone := apierrors.NewResourceExpired("too old resource version").Status()
@@ -160,8 +160,7 @@ func TestFeedStreams(t *testing.T) {
 	})
 }
 
-// TestFeedStreamBreaks ends a stream before all of the list is there: what it told stays known, and goes with the next
-// list.
+// TestFeedStreamBreaks ends a stream before the list is complete: what it reported stays, and goes with the next list.
 func TestFeedStreamBreaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, rec := newServer(), sink.NewRecorder()
@@ -206,7 +205,7 @@ func TestFeedLists(t *testing.T) {
 	})
 }
 
-// TestFeedSuperseded: an event of a stream that was given up is older than what the next one said.
+// TestFeedSuperseded: an event of an abandoned stream is older than what the next one reported.
 func TestFeedSuperseded(t *testing.T) {
 	rec := sink.NewRecorder()
 	f := newFeed(newServer().pods(), rec, slog.New(slog.DiscardHandler))

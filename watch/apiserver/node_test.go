@@ -15,8 +15,8 @@ import (
 	"github.com/netpold/netpold/test/harness/sink"
 )
 
-// TestNode: the pod CIDRs of the node are told, by one get of it alone. A server that does not allow that has answered,
-// too: netpold goes on without.
+// TestNode: one get of the node alone returns its pod CIDRs. If a server does not allow that, netpold goes on without
+// them.
 func TestNode(t *testing.T) {
 	for name, forbidden := range map[string]bool{"allowed": false, "forbidden": true} {
 		t.Run(name, func(t *testing.T) {

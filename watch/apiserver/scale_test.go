@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// TestScale holds the figures of docs/scale.md against the pod that they are about.
+// TestScale compares the figures of docs/scale.md with the pod that they are about.
 func TestScale(t *testing.T) {
 	text, err := os.ReadFile("testdata/pod.json")
 	if err != nil {
@@ -62,7 +62,7 @@ func TestScale(t *testing.T) {
 	}
 }
 
-// thousands writes a number below a million as the pages do.
+// thousands formats a number below a million as the pages do.
 func thousands(n int) string {
 	if n < 1000 {
 		return fmt.Sprint(n)

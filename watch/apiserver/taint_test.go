@@ -17,7 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// nodeServer is an API server that has one node, refuses the first patches and keeps what comes after.
+// nodeServer is an API server with one node, which refuses the first patches and keeps later ones.
 type nodeServer struct {
 	mu      sync.Mutex
 	taints  []corev1.Taint
@@ -55,7 +55,7 @@ func (s *nodeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ObjectMeta: metav1.ObjectMeta{Name: "worker-1"}, Spec: corev1.NodeSpec{Taints: s.taints}})
 }
 
-// TestTaint: the taint goes when netpold is ready and not before, the others stay, and a refusal is tried again.
+// TestTaint: the taint goes once netpold is ready and not before, others stay, and a refused patch is tried again.
 func TestTaint(t *testing.T) {
 	const get, patch = "GET /api/v1/nodes/worker-1", "PATCH /api/v1/nodes/worker-1"
 	other := corev1.Taint{Key: "gpu", Value: "yes", Effect: corev1.TaintEffectNoSchedule}

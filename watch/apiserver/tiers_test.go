@@ -111,7 +111,7 @@ func (s *tierServer) stream(w http.ResponseWriter, initial []string, changes cha
 	}
 }
 
-// expect waits until a path is asked for.
+// expect waits for a request of a path.
 func (s *tierServer) expect(t *testing.T, path string) {
 	t.Helper()
 	for timeout := time.After(10 * time.Second); ; {
@@ -131,7 +131,7 @@ func tierObject(name, rest string) string {
 		`"metadata": {"name": %q, "resourceVersion": "1"}, "spec": {"tier": "Admin", "priority": 1, %s}}`, name, rest)
 }
 
-// follow has a source follow the tiers of a server.
+// follow makes a source follow the tiers of a server.
 func (s *tierServer) follow(t *testing.T) (recorder *sink.Recorder, log sink.Log, complete chan string) {
 	t.Helper()
 	server := httptest.NewServer(s)
@@ -156,8 +156,8 @@ func (s *tierServer) follow(t *testing.T) (recorder *sink.Recorder, log sink.Log
 	return recorder, log, complete
 }
 
-// TestTiers: where there are no ClusterNetworkPolicies, nothing is logged and nothing waits; they are found when they
-// come, with what is unknown of them, and nodes are asked for when one needs them.
+// TestTiers: in a cluster without ClusterNetworkPolicies, nothing is logged and nothing waits; they are found when they
+// come, with their unknown fields, and nodes are watched when a policy needs them.
 func TestTiers(t *testing.T) {
 	s := newTierServer()
 	s.set(http.StatusNotFound, tiersPath)
@@ -195,7 +195,7 @@ func TestTiers(t *testing.T) {
 	}
 }
 
-// TestTiersGone: when the resource goes, what was there goes, too, and comes back with it.
+// TestTiersGone: when the resource goes, its objects go, too, and come back with it.
 func TestTiersGone(t *testing.T) {
 	s := newTierServer()
 	s.initial[tiersPath+"/clusternetworkpolicies"] = []string{tierObject("a", `"egress": []`)}
@@ -207,7 +207,7 @@ func TestTiersGone(t *testing.T) {
 	recorder.Next(t, "set cluster policy a Admin 1 []")
 }
 
-// TestTiersForbidden: that the account may not list what is there is said once, and holds nothing up.
+// TestTiersForbidden: that the account may not list them is logged once, and holds nothing up.
 func TestTiersForbidden(t *testing.T) {
 	s := newTierServer()
 	s.set(http.StatusForbidden, tiersPath+"/clusternetworkpolicies")

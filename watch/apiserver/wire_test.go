@@ -34,7 +34,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// deployed is a pod as API servers have them: of six kilobytes in protobuf, policy needs half of one.
+// deployed is a realistic pod: of six kilobytes in protobuf, policies need half of one.
 func deployed(t testing.TB) *corev1.Pod {
 	t.Helper()
 	text, err := os.ReadFile("testdata/pod.json")
@@ -81,7 +81,7 @@ func decoded(t testing.TB, d wireDecoder, data []byte) runtime.Object {
 	return obj
 }
 
-// TestTrim holds what is left of an object against all of it: policy must not see the difference.
+// TestTrim compares a trimmed object with the whole one: policies must not see the difference.
 func TestTrim(t *testing.T) {
 	always, controller := corev1.ContainerRestartPolicyAlways, true
 	full := deployed(t)
@@ -128,7 +128,7 @@ func TestTrim(t *testing.T) {
 	}
 }
 
-// FuzzTrim trims and reads what no API server would send.
+// FuzzTrim trims and reads input that no API server would send.
 func FuzzTrim(f *testing.F) {
 	f.Add(enveloped(f, "v1", "Pod", deployed(f)))
 	f.Add(enveloped(f, "v1", "PodList", &corev1.PodList{Items: []corev1.Pod{*deployed(f)}}))
@@ -207,7 +207,7 @@ func TestListReader(t *testing.T) {
 	}
 }
 
-// TestListStreams reads a list that is sent no further until each item has been taken: no list is in memory as a whole.
+// TestListStreams reads a list whose server waits until each item has been taken: a list is never in memory as a whole.
 func TestListStreams(t *testing.T) {
 	pods := make([]string, 50)
 	for i := range pods {
@@ -236,7 +236,7 @@ type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
-// wireServer answers in protobuf with one object of each kind, as a streamed list where it can.
+// wireServer answers in protobuf with one object of each kind, as a streamed list if it can.
 type wireServer struct {
 	t       *testing.T
 	streams bool
@@ -296,7 +296,7 @@ func writeEvent(t testing.TB, w io.Writer, typ string, object []byte) {
 	_, _ = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
 }
 
-// TestSource feeds a sink over HTTP, from a server that streams lists and from one that does not.
+// TestSource feeds a sink over HTTP, from a server that streams lists and one that does not.
 func TestSource(t *testing.T) {
 	for _, streams := range []bool{true, false} {
 		t.Run(fmt.Sprintf("streams=%v", streams), func(t *testing.T) {
@@ -422,7 +422,7 @@ func TestStreamStops(t *testing.T) {
 	}
 }
 
-// BenchmarkDecodePod is what a pod costs before it is known whether policy needs it.
+// BenchmarkDecodePod is what a pod costs before it is known whether policies need it.
 func BenchmarkDecodePod(b *testing.B) {
 	data := enveloped(b, "v1", "Pod", deployed(b))
 	b.Run("trimmed", func(b *testing.B) {

@@ -13,7 +13,7 @@ import (
 	"github.com/netpold/netpold/cmd/internal/command"
 )
 
-// TestExitPlain: what an API server says of an error does nothing to a terminal.
+// TestExitPlain: an API server's error text cannot control a terminal.
 func TestExitPlain(t *testing.T) {
 	var stderr strings.Builder
 	code := command.Exit(&stderr, errors.New("pods is \x1b]0;owned\x07forbidden\u009b2J:\n  why"))
@@ -22,7 +22,7 @@ func TestExitPlain(t *testing.T) {
 	}
 }
 
-// TestInterrupted: a command that does not look at its context ends all the same.
+// TestInterrupted: a command that ignores its context ends all the same.
 func TestInterrupted(t *testing.T) {
 	if os.Getenv("INTERRUPTED") != "" {
 		ctx, interrupt := context.WithCancel(t.Context())

@@ -11,7 +11,7 @@ import (
 	"github.com/netpold/netpold/watch"
 )
 
-// TestStatusCounts: one thing is not named as many are.
+// TestStatusCounts: one thing is named in the singular.
 func TestStatusCounts(t *testing.T) {
 	for n, want := range map[int][]string{
 		0: {"0 pods for ingress", "0 isolations, 0 sets, 0 elements", "0 operations in", "0 recoveries;"},

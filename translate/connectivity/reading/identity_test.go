@@ -10,7 +10,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestManyLabels: a pod's labels take memory in proportion to their number.
+// TestManyLabels: the memory of a pod's labels is proportional to their number.
 func TestManyLabels(t *testing.T) {
 	allocated := func(labels int) uint64 {
 		p := policy.Pod{Labels: make(map[string]string)}

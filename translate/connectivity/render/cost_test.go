@@ -16,7 +16,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// The networks of a connection are written some times, not whenever two connections are compared.
+// The networks of a connection are formatted a few times, not whenever two connections are compared.
 func TestTextOfManyNetworks(t *testing.T) {
 	const pods, blocks = 200, 50
 	c := &policy.Cluster{Namespaces: map[string]map[string]string{"n": {}}}

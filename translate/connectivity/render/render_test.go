@@ -21,7 +21,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// distinct returns pods each of which is open to about half of the others, by another policy.
+// distinct returns pods, each of which is open to about half of the others by its own policy.
 func distinct(pods int) *policy.Cluster {
 	c := &policy.Cluster{Namespaces: map[string]map[string]string{"a": {}}}
 	for i := range pods {
@@ -44,7 +44,7 @@ func distinct(pods int) *policy.Cluster {
 	return c
 }
 
-// heap counts what is written, and at some writes what lives.
+// heap counts the written bytes, and at some writes the live ones.
 type heap struct{ written, writes, most uint64 }
 
 func (h *heap) Write(p []byte) (int, error) {
@@ -58,8 +58,8 @@ func (h *heap) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// What is written is never in memory as a whole: where policies treat 10,000 pods in ways of their own it is 50 MB, and
-// in parts several times that.
+// The output is never in memory as a whole: if policies treat each of 10,000 pods differently, it is 50 MB, and its
+// parts several times that.
 func TestWritesRowByRow(t *testing.T) {
 	m := connectivity.New(distinct(900))
 	view := render.New(m, "")
@@ -104,7 +104,7 @@ func TestJSONIsAsTheEncoderWrites(t *testing.T) {
 	}
 }
 
-// same wants text to be valid, and indented as an encoder does.
+// same: text is valid, and indented as by an encoder.
 func same(t *testing.T, text []byte, document any) {
 	t.Helper()
 	if err := json.Unmarshal(text, &struct{}{}); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// TestWorkloadOf looks through the controllers between a pod and what an operator deploys.
+// TestWorkloadOf: the controllers between a pod and what an operator deploys are skipped.
 func TestWorkloadOf(t *testing.T) {
 	for _, row := range []struct{ owner, hash, want string }{
 		{"ReplicaSet/web-5d9f", "5d9f", "Deployment/web"},

@@ -43,7 +43,7 @@ func probes() []portRange {
 	return all
 }
 
-// TestPorts holds the operations on sets of ports against a table of ports, and wants one form for each set.
+// TestPorts compares the operations on sets of ports with a table of ports. Each set has one form.
 func TestPorts(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 0))
 	for range 3000 {
