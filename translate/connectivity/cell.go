@@ -120,52 +120,64 @@ type Reach struct {
 // Outside returns what is open from a workload to addresses that no pod has or, for ingress, from them to it: a
 // partition of the addresses of its pods' families, without those where nothing is open.
 func (m *Matrix) Outside(d policy.Direction, workload int) []Reach {
-	spans := make(map[cellID][]Span)
-	var order []cellID
+	at := make(map[cellID]int)
+	var all []Reach
 	for _, f := range sets.Families() {
-		for s, c := range m.outsideOf(d, m.members[workload], f) {
-			if c.some == sets.NoPorts {
-				continue
+		for _, r := range m.outsideOf(d, m.members[workload], f) {
+			if r.some != sets.NoPorts {
+				n := sets.Number(at, r.cellID, func() { all = append(all, Reach{Cell: m.cell(r.cellID)}) })
+				all[n].Networks = append(all[n].Networks, r.Span)
 			}
-			if spans[c] == nil {
-				order = append(order, c)
-			}
-			spans[c] = append(spans[c], s)
 		}
 	}
-	var all []Reach
-	for _, c := range order {
-		all = append(all, Reach{sets.Union(spans[c]...), m.cell(c)})
+	for i := range all {
+		all[i].Networks = sets.Union(all[i].Networks...)
 	}
 	return all
 }
 
-// outsideOf yields spans that cover a family, if the members have addresses of it, each with what is open there.
-func (m *Matrix) outsideOf(d policy.Direction, members []member, f sets.Family) func(func(Span, cellID) bool) {
-	return func(yield func(Span, cellID) bool) {
-		var layers [][]opening
-		var begins []netip.Addr
-		for _, member := range members {
-			c := m.classes[member.class]
-			if c.family != f && c.family != 0 {
-				continue
-			}
-			layer := m.openOutside(d, member.class, f)
-			layers = append(layers, layer)
-			for _, o := range layer {
-				begins = append(begins, o.First)
-			}
+// reach is what is open to or from the addresses of a span.
+type reach struct {
+	Span
+	cellID
+}
+
+// cellAt returns what is open in a span; reaches are those of its family, without gaps, or none.
+func cellAt(all []reach, s Span) cellID {
+	n, _ := slices.BinarySearchFunc(all, s.Last, func(r reach, last netip.Addr) int { return r.Last.Compare(last) })
+	if n == len(all) {
+		return cellID{}
+	}
+	return all[n].cellID
+}
+
+// outsideOf returns what is open in spans that cover a family, if the members have addresses of it.
+func (m *Matrix) outsideOf(d policy.Direction, members []member, f sets.Family) []reach {
+	var layers [][]opening
+	var begins []netip.Addr
+	seen := make(map[int]bool)
+	for _, member := range members {
+		c := m.classes[member.class]
+		side := m.sides[d].Of[member.class]
+		if c.family != f && c.family != 0 || seen[side] {
+			continue
 		}
-		for _, span := range sets.CutAt(f, begins) {
-			cell := cellID{sets.AllPorts, sets.NoPorts}
-			for _, layer := range layers {
-				m.add(&cell, at(layer, span.First))
-			}
-			if !yield(span, cell) {
-				return
-			}
+		seen[side] = true
+		layer := m.openOutside(d, member.class, f)
+		layers = append(layers, layer)
+		for _, o := range layer {
+			begins = append(begins, o.First)
 		}
 	}
+	var all []reach
+	for _, span := range sets.CutAt(f, begins) {
+		cell := cellID{sets.AllPorts, sets.NoPorts}
+		for _, layer := range layers {
+			m.add(&cell, at(layer, span.First))
+		}
+		all = append(all, reach{span, cell})
+	}
+	return all
 }
 
 // Pods returns how many pods a workload has.

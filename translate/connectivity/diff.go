@@ -116,13 +116,18 @@ type change struct {
 func Compare(before, after *Matrix) *Diff {
 	c := &comparison{m: [2]*Matrix{before, after}}
 	c.same, c.sameTier = sameText(before.cluster, after.cluster), sameTiers(before.cluster, after.cluster)
+	c.Audited = [2][]types.NamespacedName{before.Audited(), after.Audited()}
 	return c.compare()
+}
+
+// Summarise is Compare without causes and audited policies, in as few rows as possible.
+func Summarise(before, after *Matrix) *Diff {
+	return (&comparison{m: [2]*Matrix{before, after}}).compare()
 }
 
 func (c *comparison) compare() *Diff {
 	c.changed, c.portIDs = make(map[[4]sets.PortsID]change), make(map[string]int)
 	c.reasons.kinds = make(map[kindKey]int)
-	c.Audited = [2][]types.NamespacedName{c.m[0].Audited(), c.m[1].Audited()}
 	c.enroll()
 	c.findSides()
 	alike := c.alike()
@@ -264,21 +269,17 @@ func (c *comparison) change(cells [2]cellID) change {
 // minus returns what is open between more pods than in o.
 func (c Cell) minus(o Cell) Ports { return c.Every.Minus(o.Every).Union(c.Some.Minus(o.Some)) }
 
-// missing returns the cause if any of some workloads is in cluster k alone.
+// missing returns the cause, if causes are wanted, if any of some workloads is in cluster k alone.
 func (c *comparison) missing(k int, workloads ...int) []Cause {
-	if slices.ContainsFunc(workloads, func(w int) bool { return c.at[1-k][w] < 0 }) {
+	if c.same != nil && slices.ContainsFunc(workloads, func(w int) bool { return c.at[1-k][w] < 0 }) {
 		return []Cause{{Effect: []Effect{WorkloadGone, WorkloadNew}[k]}}
 	}
 	return nil
 }
 
-// cause returns why cluster k allows more to or from a workload's pods than the other: by policies of its own, if any,
-// or because the other's isolate the pods.
-func (c *comparison) cause(k int, d policy.Direction, pod int, open []types.NamespacedName) Cause {
-	if _, isolated := c.m[k].IsolatedBy(d, c.at[k][pod]); !isolated || len(open) == 0 {
-		return c.isolates(k, d, pod)
-	}
-	return Cause{Direction: d, Policies: c.suspects(open), Effect: []Effect{Allowed, Allows}[k]}
+// allows returns the cause that policies of cluster k allow something.
+func (c *comparison) allows(k int, d policy.Direction, names []types.NamespacedName) Cause {
+	return Cause{Direction: d, Policies: c.suspects(names), Effect: []Effect{Allowed, Allows}[k]}
 }
 
 // isolates returns the cause that the policies of the other cluster isolate the pods of a workload.
@@ -333,31 +334,25 @@ func (g *changes) merged(alike [][]int) []Change {
 	return all
 }
 
-// outside adds what changes between workloads and outside networks.
+// outside adds what changes between workloads and outside networks, which is equal for workloads of equal sides.
 func (c *comparison) outside(d policy.Direction) {
 	byKey := make(map[string]*Change)
+	known := make(map[[2]int][]*Change) // by sides
 	var order []*Change
 	for w := range c.Workloads {
-		for k, byPorts := range c.outsideOf(d, w) {
-			for _, key := range slices.Sorted(maps.Keys(byPorts)) {
-				change := byPorts[key]
-				networks := sets.Union(change.spans...)
-				causes := c.missing(k, w)
-				if causes == nil && c.same != nil {
-					cause, byTier := c.tierCause(k, d, change.ports, c.decideOutside(d, w, networks))
-					if !byTier {
-						cause = c.cause(k, d, w, policiesOf(c.openedOutside(k, d, w, networks), change.ports))
-					}
-					causes = []Cause{cause}
-				}
-				key := fmt.Sprint(k, key, networks, causes)
+		sides := [2]int{c.sides[d][0][w], c.sides[d][1][w]}
+		if _, done := known[sides]; !done {
+			known[sides] = nil
+			for _, of := range c.changesOutside(d, w) {
+				key := fmt.Sprint(of.Gained, of.Ports.Key(), of.To.Networks, of.Causes)
 				if byKey[key] == nil {
-					side := Side{Networks: networks}
-					byKey[key] = &Change{Gained: k == 1, To: side, Ports: change.ports, Causes: causes}
-					order = append(order, byKey[key])
+					byKey[key], order = &of, append(order, &of)
 				}
-				byKey[key].From.Workloads = append(byKey[key].From.Workloads, w)
+				known[sides] = append(known[sides], byKey[key])
 			}
+		}
+		for _, change := range known[sides] {
+			change.From.Workloads = append(change.From.Workloads, w)
 		}
 	}
 	for _, change := range order {
@@ -368,59 +363,70 @@ func (c *comparison) outside(d policy.Direction) {
 	}
 }
 
-// openedOutside returns the rules of cluster k that open anything between a workload and networks.
-func (c *comparison) openedOutside(k int, d policy.Direction, w int, n Networks) []Opened {
-	var all []Opened
-	m := c.m[k]
-	for _, member := range m.members[c.at[k][w]] {
-		all = append(all, m.openedOutside(d, member.class, n)...)
-	}
-	return all
-}
-
-// changedSpans is the spans in which the same ports change.
-type changedSpans struct {
-	ports Ports
-	spans []Span
-}
-
-// outsideOf returns what is lost and gained between a workload and outside addresses, by ports.
-func (c *comparison) outsideOf(d policy.Direction, w int) [2]map[string]*changedSpans {
-	found := [2]map[string]*changedSpans{make(map[string]*changedSpans), make(map[string]*changedSpans)}
+// changesOutside returns what is lost, then what is gained, between a workload and outside addresses, without the
+// workload: a change for each set of ports.
+func (c *comparison) changesOutside(d policy.Direction, w int) []Change {
+	var all []Change
+	at := make(map[[2]int32]int) // by cluster and ports
 	for _, f := range sets.Families() {
-		var spans [2][]Span
-		var cells [2][]cellID
+		var reaches [2][]reach
 		begins := []netip.Addr{sets.WholeFamily(f).First}
 		for k, m := range c.m {
 			if c.at[k][w] < 0 {
 				continue
 			}
-			for s, cell := range m.outsideOf(d, m.members[c.at[k][w]], f) {
-				spans[k], cells[k] = append(spans[k], s), append(cells[k], cell)
-				begins = append(begins, s.First)
+			reaches[k] = m.outsideOf(d, m.members[c.at[k][w]], f)
+			for _, r := range reaches[k] {
+				begins = append(begins, r.First)
 			}
 		}
 		for _, span := range sets.CutAt(f, begins) {
-			var at [2]cellID
-			for k := range c.m {
-				n, _ := slices.BinarySearchFunc(spans[k], span.Last, func(s Span, last netip.Addr) int {
-					return s.Last.Compare(last)
-				})
-				if n < len(spans[k]) {
-					at[k] = cells[k][n]
+			of := c.change([2]cellID{cellAt(reaches[0], span), cellAt(reaches[1], span)})
+			for k, id := range of.id {
+				if id > 0 {
+					n := sets.Number(at, [2]int32{int32(k), id}, func() {
+						all = append(all, Change{Gained: k == 1, Ports: of.ports[k]})
+					})
+					all[n].To.Networks = append(all[n].To.Networks, span)
 				}
-			}
-			for k, ports := range c.change(at).ports {
-				if ports.Empty() {
-					continue
-				}
-				key := ports.Key()
-				if found[k][key] == nil {
-					found[k][key] = &changedSpans{ports: ports}
-				}
-				found[k][key].spans = append(found[k][key].spans, span)
 			}
 		}
 	}
-	return found
+	slices.SortFunc(all, func(a, b Change) int {
+		return cmp.Or(cmp.Compare(clusterOf(a), clusterOf(b)), cmp.Compare(a.Ports.Key(), b.Ports.Key()))
+	})
+	for i := range all {
+		all[i].To.Networks = sets.Union(all[i].To.Networks...)
+		all[i].Causes = c.causesOutside(d, w, all[i])
+	}
+	return all
+}
+
+// clusterOf returns which cluster opens what changes.
+func clusterOf(c Change) int {
+	if c.Gained {
+		return 1
+	}
+	return 0
+}
+
+// causesOutside returns why a change between a workload and networks is.
+func (c *comparison) causesOutside(d policy.Direction, w int, of Change) []Cause {
+	k := clusterOf(of)
+	if causes := c.missing(k, w); causes != nil || c.same == nil {
+		return causes
+	}
+	if cause, byTier := c.tierCause(k, d, of.Ports, c.decideOutside(d, w, of.To.Networks)); byTier {
+		return []Cause{cause}
+	}
+	var open []Opened
+	own := c.at[k][w]
+	for _, member := range c.m[k].members[own] {
+		open = append(open, c.m[k].openedOutside(d, member.class, of.To.Networks)...)
+	}
+	names := policiesOf(open, of.Ports)
+	if _, isolated := c.m[k].IsolatedBy(d, own); !isolated || len(names) == 0 {
+		return []Cause{c.isolates(k, d, w)}
+	}
+	return []Cause{c.allows(k, d, names)}
 }

@@ -43,7 +43,6 @@ type Matrix struct {
 	sides    [2]*sets.Partition                // of the classes, by the policies that apply to them
 	passages [2][reading.Tiers][]*passage      // in order of evaluation
 	tiered   bool                              // there are ClusterNetworkPolicies
-	outsides map[outsideKey][]opening          // computed so far
 
 	// For the last row.
 	rowFrom    int // its profile
@@ -67,8 +66,7 @@ type member struct {
 
 // New prepares the matrix of a cluster.
 func New(c *policy.Cluster) *Matrix {
-	m := &Matrix{cluster: c, rules: reading.New(c), fold: folding.New(), classAt: make(map[netip.Addr]int),
-		outsides: make(map[outsideKey][]opening)}
+	m := &Matrix{cluster: c, rules: reading.New(c), fold: folding.New(), classAt: make(map[netip.Addr]int)}
 	m.Families = make(map[sets.Family]bool)
 	m.classify()
 	for d := range m.sides {

@@ -13,36 +13,15 @@ import (
 	"github.com/netpold/netpold/translate/policy"
 )
 
-// outsideKey is what the connections to addresses outside depend on.
-type outsideKey struct {
-	direction policy.Direction
-	side      int
-	family    sets.Family
-}
-
-// openOutside returns what is open between a class and each address of a family: sorted, without gaps, and with no
-// equal neighbours.
-func (m *Matrix) openOutside(d policy.Direction, c int, f sets.Family) []opening {
-	key := outsideKey{d, m.sides[d].Of[c], f}
-	all, known := m.outsides[key]
-	if !known {
-		if len(m.outsides) == 64 { // each may be large
-			clear(m.outsides)
-		}
-		all = m.overlay(d, c, f)
-		m.outsides[key] = all
-	}
-	return all
-}
-
 // outsideRule is what one or more rules do with addresses in some spans.
 type outsideRule struct {
 	folding.Act
 	networks Networks
 }
 
-// overlay computes openOutside.
-func (m *Matrix) overlay(d policy.Direction, c int, f sets.Family) []opening {
+// openOutside returns what is open between a class and each address of a family: sorted, without gaps, and with no
+// equal neighbours.
+func (m *Matrix) openOutside(d policy.Direction, c int, f sets.Family) []opening {
 	var byTier [reading.Tiers][]outsideRule
 	begins := []netip.Addr{sets.WholeFamily(f).First}
 	for t := range byTier {

@@ -106,11 +106,8 @@ func (c *comparison) kind(g *changes, k int, of change, pair [2]int) int {
 	kind, known := c.reasons.kinds[key]
 	if !known {
 		of := Change{Gained: k == 1, Ports: of.ports[k]}
-		switch {
-		case key.drafts != nil:
+		if of.Causes = c.missing(k, pair[:]...); key.drafts != nil {
 			of.Causes = c.causes(k, key.drafts, pair)
-		case c.same != nil:
-			of.Causes = c.missing(k, pair[:]...)
 		}
 		kind = g.kind(of)
 		c.reasons.kinds[key] = kind
@@ -169,7 +166,7 @@ func (c *comparison) draft(k int, d policy.Direction, ports Ports, views [2]*vie
 	}
 	names := policiesOf(open, ports)
 	if of.isolates = !here.isolated[d] || len(names) == 0; !of.isolates {
-		of.Cause = Cause{Direction: d, Policies: c.suspects(names), Effect: []Effect{Allowed, Allows}[k]}
+		of.Cause = c.allows(k, d, names)
 	}
 	return of
 }
