@@ -5,6 +5,7 @@ package connectivity
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -47,7 +48,7 @@ func (m *Matrix) cell(c cellID) Cell { return Cell{m.fold.Sets[c.every], m.fold.
 // row returns what is open from the workloads of a profile to those of each other. It is valid until the next call, so
 // all pairs are best read row by row.
 func (m *Matrix) row(from int) []cellID {
-	if m.rowFrom == from && m.rowCells != nil {
+	if m.lastRow == m.rowOf[from] {
 		return m.rowCells
 	}
 	for i, member := range m.profiles[from] {
@@ -57,7 +58,7 @@ func (m *Matrix) row(from int) []cellID {
 		m.rowOpen[i] = m.openFrom(member.class, m.rowOpen[i])
 	}
 	open := m.rowOpen[:len(m.profiles[from])]
-	m.rowFrom, m.rowCells = from, slices.Grow(m.rowCells[:0], len(m.profiles))
+	m.lastRow, m.rowCells = m.rowOf[from], slices.Grow(m.rowCells[:0], len(m.profiles))
 	for to, class := range m.only {
 		var cell cellID
 		if len(open) > 1 || class < 0 {
@@ -70,16 +71,30 @@ func (m *Matrix) row(from int) []cellID {
 	return m.rowCells
 }
 
-// rows returns the profiles in the best order for reading their rows: those of nearby classes together.
-func (m *Matrix) rows() []int {
-	order := make([]int, len(m.profiles))
-	for i := range order {
-		order[i] = i
+// numberRows numbers the rows of the profiles, equal ones alike: where the same policies decide the egress, and the
+// rules of ingress treat them as one peer.
+func (m *Matrix) numberRows() {
+	sources := &sets.Partition{Of: slices.Clone(m.sides[policy.Egress].Of), Count: m.sides[policy.Egress].Count}
+	for _, all := range m.passages[policy.Ingress] {
+		for _, p := range all {
+			sources.Split(p.from)
+		}
 	}
-	slices.SortFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(m.profiles[a][0].class, m.profiles[b][0].class), cmp.Compare(a, b))
-	})
-	return order
+	ids := make(map[string]int)
+	for i, members := range m.profiles {
+		var key []byte
+		families := make(map[sets.Family]bool)
+		for _, of := range members {
+			f := m.classes[of.class].family
+			if families[f] || of.host.IsValid() { // where a pod is not its own peer, the row is its own
+				key = fmt.Appendf(key, "%d ", i)
+			}
+			families[f] = true
+			key = fmt.Appendf(key, "%d %d,", f, sources.Of[of.class])
+		}
+		m.rowOf = append(m.rowOf, sets.Number(ids, string(key), func() {}))
+	}
+	m.lastRow = -1
 }
 
 // otherFamily replaces the ports if two classes have no family in common.
@@ -206,25 +221,25 @@ type Connection struct {
 }
 
 // Connections returns everything that is open, with equal connections merged: no pair of workloads, or of a workload
-// and an outside address, is in two of them.
+// and an outside address, is in two of them. [Matrix.Err] says whether that was too much.
 func (m *Matrix) Connections() []Connection {
 	b := sets.NewBundles[cellID]()
-	for _, from := range m.rows() {
-		for to, cell := range m.row(from) {
+	for _, from := range sets.Groups(m.rowOf) {
+		for to, cell := range m.row(from[0]) {
 			if cell.some != sets.NoPorts {
 				b.Add(cell, to)
 			}
 		}
-		b.EndRow(from)
-	}
-	alike := make([][]int, len(m.profiles))
-	for w, p := range m.profile {
-		alike[p] = append(alike[p], w)
+		if b.EndRow(from...); b.Full() || m.fold.Full() {
+			break
+		}
 	}
 	var all []Connection
-	for _, g := range b.All {
-		from, to := g.Expand(alike)
-		all = append(all, Connection{Side{Workloads: from}, Side{Workloads: to}, m.cell(g.Kind)})
+	for _, g := range b.Expand(sets.Groups(m.profile)) {
+		all = append(all, Connection{Side{Workloads: g.From}, Side{Workloads: g.To}, m.cell(g.Kind)})
+	}
+	if m.full = b.Full(); m.Err() != nil {
+		return nil
 	}
 	for _, d := range policy.Directions() {
 		all = append(all, m.outsideConnections(d)...)

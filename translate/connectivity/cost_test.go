@@ -139,6 +139,44 @@ func TestRandomSelectorsTakeLittleForEachPod(t *testing.T) {
 	}
 }
 
+// NotIn selects most pods, so that each is open on ports of its own. What is listed on the way to each set is small,
+// and rows that are the same are computed once. What does not end is refused.
+func TestNotInWithPortsOfEachPolicy(t *testing.T) {
+	const pods = 400
+	c := scattered(pods, 200)
+	for i, np := range c.Policies {
+		for k, v := range np.Spec.PodSelector.MatchLabels {
+			np.Spec.PodSelector = metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+				{Key: k, Operator: metav1.LabelSelectorOpNotIn, Values: []string{v}}}}
+		}
+		np.Spec.Ingress[0].From = nil
+		np.Spec.Ingress[0].Ports[0].Port = new(intstr.FromInt32(int32(1000 + 2*i)))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	m := connectivity.New(c)
+	all := m.Connections()
+	runtime.ReadMemStats(&after)
+	if len(all) < pods || m.Err() != nil {
+		t.Fatalf("%d connections of %d pods, error %v", len(all), pods, m.Err())
+	}
+	each := float64(after.TotalAlloc-before.TotalAlloc) / pods / float64(len(c.Policies))
+	if t.Logf("%.0f bytes for each pod and policy", each); each > 2000 {
+		t.Errorf("%.0f bytes for each pod and policy", each)
+	}
+	confined := connectivity.New(c)
+	confined.Confine(1000)
+	if all := confined.Connections(); all != nil || confined.Err() == nil {
+		t.Errorf("%d connections and no error, though there is no room for them", len(all))
+	}
+	whole := connectivity.New(&policy.Cluster{})
+	confined = connectivity.New(c)
+	confined.Confine(1000)
+	if connectivity.Compare(whole, confined); confined.Err() == nil {
+		t.Error("no error, though there is no room to compare the clusters")
+	}
+}
+
 // scattered returns pods of one namespace with labels at random, and policies that select by two of them.
 func scattered(pods, policies int) *policy.Cluster {
 	r := rand.New(rand.NewPCG(9, 0))

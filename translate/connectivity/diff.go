@@ -112,7 +112,8 @@ type change struct {
 	id    [2]int32 // 0 for none
 }
 
-// Compare returns how who may talk to whom differs between an old and a new cluster.
+// Compare returns how who may talk to whom differs between an old and a new cluster. [Matrix.Err] of either says
+// whether that was too much.
 func Compare(before, after *Matrix) *Diff {
 	c := &comparison{m: [2]*Matrix{before, after}}
 	c.same, c.sameTier = sameText(before.cluster, after.cluster), sameTiers(before.cluster, after.cluster)
@@ -132,11 +133,15 @@ func (c *comparison) compare() *Diff {
 	c.findSides()
 	alike := c.alike()
 	g := newChanges()
-	for i := range alike {
-		c.row(g, i, alike)
+	for _, from := range c.rows(alike) {
+		c.row(g, from[0], alike)
+		if g.EndRow(from...); g.Full() || c.m[0].fold.Full() || c.m[1].fold.Full() {
+			break
+		}
 	}
 	c.reasons = reasons{} // before the changes are written at length
 	c.Changes = g.merged(alike)
+	c.m[1].full = g.Full()
 	for _, d := range policy.Directions() {
 		c.outside(d)
 	}
@@ -213,6 +218,22 @@ func (c *comparison) profile(k, w int) int {
 	return -1
 }
 
+// rows returns which groups of equal workloads have equal rows in both clusters.
+func (c *comparison) rows(alike [][]int) [][]int {
+	ids := make(map[[2]int]int)
+	of := make([]int, len(alike))
+	for i, some := range alike {
+		rows := [2]int{-1, -1}
+		for k, m := range c.m {
+			if p := c.profile(k, some[0]); p >= 0 {
+				rows[k] = m.rowOf[p]
+			}
+		}
+		of[i] = sets.Number(ids, rows, func() {})
+	}
+	return sets.Groups(of)
+}
+
 // target is a group of equal workloads to which something changes.
 type target struct {
 	of     int // their number
@@ -246,7 +267,6 @@ func (c *comparison) row(g *changes, i int, alike [][]int) {
 		}
 	}
 	c.explain(g, from, alike)
-	g.EndRow(i)
 }
 
 // change returns what is in the first cell and not in the second, and the reverse.
@@ -321,15 +341,12 @@ func (g *changes) merged(alike [][]int) []Change {
 	for i, key := range slices.Sorted(maps.Keys(g.ids)) {
 		rank[g.ids[key]] = i
 	}
-	g.Close()
-	slices.SortFunc(g.All, func(a, b sets.Bundle[int]) int {
-		return cmp.Or(cmp.Compare(rank[a.Kind], rank[b.Kind]), cmp.Compare(a.To, b.To))
-	})
-	all := make([]Change, len(g.All))
-	for i, b := range g.All {
+	bundles := g.Expand(alike)
+	slices.SortFunc(bundles, func(a, b sets.Bundle[int]) int { return cmp.Compare(rank[a.Kind], rank[b.Kind]) })
+	all := make([]Change, len(bundles))
+	for i, b := range bundles {
 		all[i] = g.kindsOf[b.Kind]
-		all[i].From.Workloads, all[i].To.Workloads = b.Expand(alike)
-		g.All[i] = sets.Bundle[int]{}
+		all[i].From.Workloads, all[i].To.Workloads = b.From, b.To
 	}
 	return all
 }

@@ -15,6 +15,9 @@ func (m *Matrix) ClassOf(a netip.Addr) (class int, known bool) {
 	return class, known
 }
 
+// Confine leaves a matrix room for so many more entries of its table.
+func (m *Matrix) Confine(entries int) { m.fold.Room = entries }
+
 // Cell returns what is open from one workload to another, by their numbers in Workloads. From a workload to itself it
 // is about different pods; if it has one only, about what a second one could do.
 func (m *Matrix) Cell(from, to int) Cell { return m.cell(m.row(m.profile[from])[m.profile[to]]) }

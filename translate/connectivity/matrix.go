@@ -3,6 +3,7 @@
 package connectivity
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -32,6 +33,7 @@ type Matrix struct {
 	pods     []int              // number of pods of the workloads
 	profile  []int              // of the workloads; equal for those that all policies treat alike
 	profiles [][]member
+	rowOf    []int   // of the profiles; equal for those from which the same is open
 	only     []int32 // the class of each profile with a single one; -1 for others
 
 	selectorClasses, blockClasses []sets.Bitset // what each selector matches, or each block covers
@@ -42,18 +44,16 @@ type Matrix struct {
 	over     [2]map[policy.RuleRef]sets.Bitset // the classes at which a rule is over a limit
 	sides    [2]*sets.Partition                // of the classes, by the policies that apply to them
 	passages [2][reading.Tiers][]*passage      // in order of evaluation
-	tiered   bool                              // there are ClusterNetworkPolicies
 
 	// For the last row.
-	rowFrom    int // its profile
-	rowCells   []cellID
-	rowOpen    [][]sets.PortsID // by the members of the profile
-	now        [2][reading.Tiers][]*passage
-	nearby     *[2][reading.Tiers][]*passage // those from classes in one word
-	nearbyWord int
-	toward     [2][]folding.StateID // the result of towards
-	before     []folding.StateID    // initial states for ingress
-	scratch    sets.Bitset
+	full     bool
+	lastRow  int
+	rowCells []cellID
+	rowOpen  [][]sets.PortsID // by the members of the profile
+	now      [2][reading.Tiers][]*passage
+	states   []folding.StateID // the result of towards
+	lists    []sets.ListID
+	scratch  sets.Bitset
 }
 
 // member is the part of a workload in a class.
@@ -75,15 +75,21 @@ func New(c *policy.Cluster) *Matrix {
 	}
 	m.findOver()
 	m.connect()
-	for d := range m.toward {
-		m.toward[d] = make([]folding.StateID, len(m.classes))
-	}
-	m.before = make([]folding.StateID, len(m.classes))
-	for c := range m.isolated[policy.Ingress].Each {
-		m.before[c] = folding.Isolated
-	}
+	m.numberRows()
+	m.states = make([]folding.StateID, len(m.classes))
+	m.lists = make([]sets.ListID, len(m.classes))
 	m.scratch = sets.AllBits(0, len(m.classes))
 	return m
+}
+
+// Err says whether something that was asked of the matrix is too large to be computed, or to be listed. If so, nothing
+// that it answered counts.
+func (m *Matrix) Err() error {
+	if m.full || m.fold.Full() {
+		return errors.New("the policies treat too many pods differently, or open too many different sets of ports: " +
+			"leave out some of the namespaces, pods or policies")
+	}
+	return nil
 }
 
 // findOver notes at which classes rules are over a limit. That, and the names of ports, make their sides differ.

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
+
 	"github.com/netpold/netpold/translate/connectivity/folding"
 	"github.com/netpold/netpold/translate/connectivity/reading"
 	"github.com/netpold/netpold/translate/connectivity/sets"
@@ -15,7 +17,8 @@ import (
 
 // outsideRule is what one or more rules do with addresses in some spans.
 type outsideRule struct {
-	folding.Act
+	action   v1alpha2.ClusterNetworkPolicyRuleAction
+	ports    sets.PortsID
 	networks Networks
 }
 
@@ -31,21 +34,27 @@ func (m *Matrix) openOutside(d policy.Direction, c int, f sets.Family) []opening
 	spans := sets.CutAt(f, begins)
 	states := make([]folding.StateID, len(spans))
 	for i := range states {
-		states[i] = folding.NotIsolated
-		if m.isolated[d].Has(c) {
-			states[i] = folding.Isolated
-		}
+		states[i] = m.initial(d, c)
 	}
 	for t, rules := range byTier {
+		lists := make([]sets.ListID, len(spans))
 		for _, r := range rules {
 			for _, s := range r.networks {
 				for i := beginAt(spans, s.First); i < len(spans) && !s.Last.Less(spans[i].Last); i++ {
-					states[i] = m.fold.Next(states[i], r.Act)
+					if reading.Tier(t) == reading.Plain {
+						lists[i] = m.fold.Append(lists[i], r.ports)
+					} else {
+						states[i] = m.fold.Next(states[i], folding.Rule(r.action, r.ports))
+					}
 				}
 			}
 		}
 		for i := range states {
-			states[i] = m.fold.Next(states[i], folding.Ends(reading.Tier(t)))
+			act := folding.End()
+			if reading.Tier(t) == reading.Plain {
+				act = folding.Plain(m.fold.UnionOf(lists[i]))
+			}
+			states[i] = m.fold.Next(states[i], act)
 		}
 	}
 	var all []opening
@@ -88,7 +97,7 @@ func (m *Matrix) outsideRules(d policy.Direction, t reading.Tier, c int, f sets.
 		if ports == sets.NoPorts {
 			continue
 		}
-		of := outsideRule{Act: folding.Act{Action: r.Action, Ports: ports}}
+		of := outsideRule{action: r.Action, ports: ports}
 		if r.AnyPeer {
 			of.networks = Networks{sets.WholeFamily(f)}
 		}
@@ -98,15 +107,16 @@ func (m *Matrix) outsideRules(d policy.Direction, t reading.Tier, c int, f sets.
 		rules = append(rules, of)
 	}
 	if t == reading.Plain {
-		slices.SortStableFunc(rules, func(a, b outsideRule) int { return cmp.Compare(a.Ports, b.Ports) })
+		slices.SortStableFunc(rules, func(a, b outsideRule) int { return cmp.Compare(a.ports, b.ports) })
 	}
 	merged := rules[:0]
 	for len(rules) > 0 {
 		n := 1
-		for ; n < len(rules) && rules[n].Act == rules[0].Act; n++ {
+		for ; n < len(rules) && rules[n].action == rules[0].action && rules[n].ports == rules[0].ports; n++ {
 			rules[0].networks = append(rules[0].networks, rules[n].networks...)
 		}
-		merged = append(merged, outsideRule{rules[0].Act, sets.Union(rules[0].networks...)})
+		rules[0].networks = sets.Union(rules[0].networks...)
+		merged = append(merged, rules[0])
 		rules = rules[n:]
 	}
 	return merged

@@ -17,8 +17,8 @@ type passage struct {
 	rule      *reading.Rule
 	tier      reading.Tier
 	direction policy.Direction
-	folding.Act
-	from, to sets.Bitset
+	ports     sets.PortsID
+	from, to  sets.Bitset
 }
 
 // connect finds all passages.
@@ -32,8 +32,6 @@ func (m *Matrix) connect() {
 				}
 				if reading.Tier(t) == reading.Plain {
 					m.isolated[d].Unite(p.Pods)
-				} else {
-					m.tiered = true
 				}
 				m.sides[d].Split(p.Pods)
 				for i := range p.Rules[d] {
@@ -44,7 +42,7 @@ func (m *Matrix) connect() {
 	}
 	for d := range m.passages { // passages of equal ports can be applied together
 		all := m.passages[d][reading.Plain]
-		slices.SortStableFunc(all, func(a, b *passage) int { return cmp.Compare(a.Ports, b.Ports) })
+		slices.SortStableFunc(all, func(a, b *passage) int { return cmp.Compare(a.ports, b.ports) })
 		m.sides[d].Renumber()
 	}
 }
@@ -60,8 +58,8 @@ func (m *Matrix) connectRule(t reading.Tier, d policy.Direction, p *reading.Poli
 	selected, covered := m.peers(r)
 	add := func(ports sets.PortsID, from, to sets.Bitset) {
 		if ports != sets.NoPorts && !from.Empty() && !to.Empty() {
-			act := folding.Act{Action: r.Action, Ports: ports}
-			m.passages[d][t] = append(m.passages[d][t], &passage{r, t, d, act, from, to})
+			m.passages[d][t] = append(m.passages[d][t],
+				&passage{rule: r, tier: t, direction: d, ports: ports, from: from, to: to})
 		}
 	}
 	byNumber := m.fold.ID(r.Ports)
@@ -133,20 +131,8 @@ func (m *Matrix) byPorts(r *reading.Rule, classes sets.Bitset) []*classesWith {
 
 // active returns the passages from a class, in order. They are valid until the next call.
 func (m *Matrix) active(src int) *[2][reading.Tiers][]*passage {
-	if m.nearby == nil || m.nearbyWord != src>>6 {
-		m.nearby, m.nearbyWord = new([2][reading.Tiers][]*passage), src>>6
-		for d := range m.passages {
-			for t, all := range m.passages[d] {
-				for _, p := range all {
-					if p.from.Near(src) {
-						m.nearby[d][t] = append(m.nearby[d][t], p)
-					}
-				}
-			}
-		}
-	}
-	for d := range m.nearby {
-		for t, all := range m.nearby[d] {
+	for d := range m.passages {
+		for t, all := range m.passages[d] {
 			m.now[d][t] = m.now[d][t][:0]
 			for _, p := range all {
 				if p.from.Has(src) {
@@ -161,64 +147,84 @@ func (m *Matrix) active(src int) *[2][reading.Tiers][]*passage {
 // towards returns the states from a class to each other, as the policies of a direction decide, or nil if they open
 // everything. They are valid until the next call.
 func (m *Matrix) towards(d policy.Direction, src int, active *[reading.Tiers][]*passage) []folding.StateID {
-	if !m.tiered && (d == policy.Egress && !m.isolated[d].Has(src) || m.isolated[d].Empty()) {
+	some := func(all []*passage) bool { return len(all) > 0 }
+	start, isolated := folding.NotIsolated, m.isolated[d]
+	if d == policy.Egress {
+		start, isolated = m.initial(d, src), sets.Bitset{}
+	}
+	if start == folding.NotIsolated && isolated.Empty() && !slices.ContainsFunc(active[:], some) {
 		return nil
 	}
-	states := m.toward[d]
-	if d == policy.Egress {
-		start := folding.NotIsolated
-		if m.isolated[d].Has(src) {
-			start = folding.Isolated
-		}
-		for i := range states {
-			states[i] = start
-		}
-	} else {
-		copy(states, m.before)
+	states := m.states
+	for c := range states {
+		states[c] = start
+	}
+	for c := range isolated.Each {
+		states[c] = folding.Isolated
 	}
 	for t, all := range active {
-		for len(all) > 0 {
-			n := 1
-			for n < len(all) && all[n].Act == all[0].Act {
-				n++
-			}
-			to := all[0].to
-			if n > 1 {
-				m.scratch.Clear()
-				for _, p := range all[:n] {
-					m.scratch.Unite(p.to)
+		later := slices.ContainsFunc(active[t+1:], some)
+		if reading.Tier(t) == reading.Plain {
+			m.addUp(all)
+			for c, list := range m.lists {
+				if list > 0 || later {
+					states[c] = m.fold.Next(states[c], folding.Plain(m.fold.UnionOf(list)))
 				}
-				to = m.scratch
 			}
-			m.fold.Apply(all[0].Act, to, states)
-			all = all[n:]
+			continue
 		}
-		if later := active[t+1:]; slices.ContainsFunc(later, func(of []*passage) bool { return len(of) > 0 }) {
-			m.fold.Apply(folding.Ends(reading.Tier(t)), m.all, states)
+		for _, p := range all {
+			m.fold.Apply(folding.Rule(p.rule.Action, p.ports), p.to, states)
+		}
+		if later && some(all) {
+			m.fold.Apply(folding.End(), m.all, states)
 		}
 	}
 	return states
 }
 
+// initial returns the state of a class before any rule.
+func (m *Matrix) initial(d policy.Direction, c int) folding.StateID {
+	if m.isolated[d].Has(c) {
+		return folding.Isolated
+	}
+	return folding.NotIsolated
+}
+
+// addUp lists what rules of NetworkPolicies, which are sorted by ports, accept to each class. Of lists there may be as
+// many as classes times rules; as sets of ports these would be large.
+func (m *Matrix) addUp(all []*passage) {
+	clear(m.lists)
+	for len(all) > 0 {
+		ports := all[0].ports
+		m.scratch.Clear()
+		for ; len(all) > 0 && all[0].ports == ports; all = all[1:] {
+			m.scratch.Unite(all[0].to)
+		}
+		sets.Replace(m.lists, m.scratch, func(l sets.ListID) sets.ListID { return m.fold.Append(l, ports) })
+	}
+}
+
 // openFrom returns what is open from a class to each other, using open if it has room.
 func (m *Matrix) openFrom(src int, open []sets.PortsID) []sets.PortsID {
-	active := m.active(src)
-	egress := m.towards(policy.Egress, src, &active[policy.Egress])
-	ingress := m.towards(policy.Ingress, src, &active[policy.Ingress])
-	open = slices.Grow(open[:0], len(m.classes))[:len(m.classes)]
+	open = slices.Grow(open[:0], len(m.classes))
 	own := m.classes[src].family
-	for c, f := range m.familyOf {
-		switch {
-		case f != own && f != 0 && own != 0:
-			open[c] = otherFamily
-		case egress == nil && ingress == nil:
-			open[c] = sets.AllPorts
-		case egress == nil:
-			open[c] = m.fold.Opens[ingress[c]]
-		case ingress == nil:
-			open[c] = m.fold.Opens[egress[c]]
-		default:
-			open[c] = m.fold.Intersect(m.fold.Opens[egress[c]], m.fold.Opens[ingress[c]])
+	for _, f := range m.familyOf {
+		if f != own && f != 0 && own != 0 {
+			open = append(open, otherFamily)
+		} else {
+			open = append(open, sets.AllPorts)
+		}
+	}
+	for d, active := range m.active(src) {
+		for c, state := range m.towards(policy.Direction(d), src, &active) {
+			switch open[c] {
+			case otherFamily:
+			case sets.AllPorts:
+				open[c] = m.fold.Opens[state]
+			default:
+				open[c] = m.fold.Intersect(open[c], m.fold.Opens[state])
+			}
 		}
 	}
 	return open

@@ -162,7 +162,7 @@ func (c *comparison) draft(k int, d policy.Direction, ports Ports, views [2]*vie
 	}
 	var open []Opened
 	for _, p := range here.opens[d] {
-		open = append(open, Opened{p.rule.Ref, c.m[k].fold.Sets[p.Ports]})
+		open = append(open, Opened{p.rule.Ref, c.m[k].fold.Sets[p.ports]})
 	}
 	names := policiesOf(open, ports)
 	if of.isolates = !here.isolated[d] || len(names) == 0; !of.isolates {

@@ -183,18 +183,24 @@ func (t *trails) lookAlong(trail int32, v *view) {
 			v.isolated[d] = false
 		}
 		for tier, passages := range by[d] {
+			if reading.Tier(tier) == reading.Plain {
+				list := sets.ListID(0)
+				for _, p := range slices.Backward(passages) {
+					list, v.opens[d] = t.m.fold.Append(list, p.ports), append(v.opens[d], p)
+				}
+				at = t.m.fold.Next(at, folding.Plain(t.m.fold.UnionOf(list)))
+				continue
+			}
 			rest := sets.AllPorts
 			for _, p := range slices.Backward(passages) {
-				at = t.m.fold.Next(at, p.Act)
-				decided := t.m.fold.Intersect(rest, p.Ports)
+				at = t.m.fold.Next(at, folding.Rule(p.rule.Action, p.ports))
+				decided := t.m.fold.Intersect(rest, p.ports)
 				rest = t.m.fold.Minus(rest, decided)
-				if reading.Tier(tier) == reading.Plain {
-					v.opens[d] = append(v.opens[d], p)
-				} else if decided != sets.NoPorts && !t.same[p.rule.ClusterRef.Policy] {
+				if decided != sets.NoPorts && !t.same[p.rule.ClusterRef.Policy] {
 					v.decides[d] = append(v.decides[d], decision{p.rule, decided})
 				}
 			}
-			at = t.m.fold.Next(at, folding.Ends(reading.Tier(tier)))
+			at = t.m.fold.Next(at, folding.End())
 		}
 		t.m.add(&v.cell[d], t.m.fold.Opens[at])
 	}

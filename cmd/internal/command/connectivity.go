@@ -70,7 +70,11 @@ func (f connectivityFlags) print(cmd *cobra.Command) error {
 	if len(m.Workloads) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), "netpold: no pods found; connectivity is about pods")
 	}
-	if err := render.Formats()[f.output](cmd.OutOrStdout(), render.New(m, f.namespace)); err != nil {
+	view := render.New(m, f.namespace)
+	if err := m.Err(); err != nil {
+		return err
+	}
+	if err := render.Formats()[f.output](cmd.OutOrStdout(), view); err != nil {
 		return fmt.Errorf("print the connectivity: %w", err)
 	}
 	return nil

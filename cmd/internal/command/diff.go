@@ -3,6 +3,7 @@
 package command
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -75,7 +76,11 @@ func (f diffFlags) print(cmd *cobra.Command) error {
 				[]string{"OLD", "NEW"}[i])
 		}
 	}
-	diff := connectivity.Compare(connectivity.New(before), connectivity.New(after))
+	was, is := connectivity.New(before), connectivity.New(after)
+	diff := connectivity.Compare(was, is)
+	if err := cmp.Or(was.Err(), is.Err()); err != nil {
+		return err
+	}
 	if err := render.DiffFormats()[f.output](cmd.OutOrStdout(), diff); err != nil {
 		return fmt.Errorf("print the diff: %w", err)
 	}

@@ -5,6 +5,7 @@ package command
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -102,7 +103,11 @@ func tell(w io.Writer, s *suggest.Suggestion) error {
 	if len(s.Policies) > 0 {
 		fmt.Fprintf(w, "netpold: %s, %d would be blocked; the policies change:\n\n", s.SeenText(),
 			len(s.Lost))
-		diff := connectivity.Summarise(connectivity.New(s.Before), connectivity.New(s.After))
+		before, after := connectivity.New(s.Before), connectivity.New(s.After)
+		diff := connectivity.Summarise(before, after)
+		if err := cmp.Or(before.Err(), after.Err()); err != nil {
+			return fmt.Errorf("print what changes: %w", err)
+		}
 		if err := render.DiffText(w, diff); err != nil {
 			return fmt.Errorf("print what changes: %w", err)
 		}

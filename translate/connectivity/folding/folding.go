@@ -5,7 +5,6 @@ package folding
 import (
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
-	"github.com/netpold/netpold/translate/connectivity/reading"
 	"github.com/netpold/netpold/translate/connectivity/sets"
 )
 
@@ -35,19 +34,44 @@ type step struct {
 	Act
 }
 
-// Act is what a rule does with ports.
+// Act is what a rule of a ClusterNetworkPolicy does with ports, or the end of their tier, or all NetworkPolicies.
 type Act struct {
-	Action v1alpha2.ClusterNetworkPolicyRuleAction // "" for the end of a tier of ClusterNetworkPolicies
-	Ports  sets.PortsID
+	kind  kind
+	Ports sets.PortsID
 }
 
-// The initial states, for pods that no NetworkPolicy isolates and for others; and the end of the tier of
-// NetworkPolicies.
+// kind is what an act does. As a number, it makes the steps that are known quick to find.
+type kind int32
+
+const (
+	accept kind = iota
+	deny
+	pass
+	end
+	plain // all NetworkPolicies together
+)
+
+// Rule returns the act of a rule of a ClusterNetworkPolicy.
+func Rule(a v1alpha2.ClusterNetworkPolicyRuleAction, p sets.PortsID) Act {
+	switch a {
+	case v1alpha2.ClusterNetworkPolicyRuleActionAccept:
+		return Act{accept, p}
+	case v1alpha2.ClusterNetworkPolicyRuleActionPass:
+		return Act{pass, p}
+	}
+	return Act{deny, p}
+}
+
+// End returns the act for the end of a tier of ClusterNetworkPolicies.
+func End() Act { return Act{end, sets.NoPorts} }
+
+// Plain returns the act for the tier of NetworkPolicies, which accept some ports.
+func Plain(accepted sets.PortsID) Act { return Act{plain, accepted} }
+
+// The initial states, for pods that no NetworkPolicy isolates and for others.
 const (
 	NotIsolated StateID = iota
 	Isolated
-
-	endOfPlain v1alpha2.ClusterNetworkPolicyRuleAction = "plain"
 )
 
 // New returns a folding with only the initial states.
@@ -78,41 +102,30 @@ func (f *Folding) Next(from StateID, a Act) StateID {
 	}
 	s := f.states[from]
 	matched := f.Intersect(s.asked, a.Ports)
-	s.asked = f.Minus(s.asked, matched)
-	switch a.Action {
-	case v1alpha2.ClusterNetworkPolicyRuleActionAccept:
+	if a.kind != plain {
+		s.asked = f.Minus(s.asked, matched)
+	}
+	switch a.kind {
+	case accept:
 		s.open, s.left = f.Union(s.open, matched), f.Minus(s.left, matched)
-	case v1alpha2.ClusterNetworkPolicyRuleActionDeny:
+	case deny:
 		s.left = f.Minus(s.left, matched)
-	case endOfPlain:
-		if s.closed {
+	case plain:
+		if s.open = f.Union(s.open, matched); s.closed {
 			s.left = sets.NoPorts
 		}
 		s.asked = s.left
-	case "":
+	case end:
 		s.asked = s.left
 	}
-	to = f.stateOf(s)
-	f.steps[key] = to
+	if f.Spend(3) {
+		to = f.stateOf(s)
+		f.steps[key] = to
+	}
 	return to
 }
 
-// Ends returns the act for the end of a tier.
-func Ends(t reading.Tier) Act {
-	if t == reading.Plain {
-		return Act{endOfPlain, sets.NoPorts}
-	}
-	return Act{"", sets.NoPorts}
-}
-
-// Apply applies a rule to the states of some numbers.
+// Apply applies a rule, or the end of a tier, to the states of some numbers.
 func (f *Folding) Apply(a Act, to sets.Bitset, states []StateID) {
-	last, next := StateID(-1), StateID(-1)
-	for i := range to.Each {
-		if states[i] != last {
-			last = states[i]
-			next = f.Next(last, a)
-		}
-		states[i] = next
-	}
+	sets.Replace(states, to, func(from StateID) StateID { return f.Next(from, a) })
 }

@@ -3,6 +3,7 @@
 package render
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"html"
@@ -63,7 +64,7 @@ type pageConnection struct {
 func HTML(w io.Writer, v View) error {
 	l := layOut(v.graph())
 	data, err := json.Marshal(v.pageData(l.graph))
-	if err != nil {
+	if err = cmp.Or(err, v.Err()); err != nil {
 		return err
 	}
 	var picture strings.Builder

@@ -76,6 +76,19 @@ func (b Bitset) Each(yield func(int) bool) {
 	}
 }
 
+// Replace replaces the values at the numbers of a set by next of them, which it calls once for equal neighbours.
+func Replace[V comparable](values []V, at Bitset, next func(V) V) {
+	var last, now V
+	none := true
+	for i := range at.Each {
+		if values[i] != last || none {
+			last, none = values[i], false
+			now = next(last)
+		}
+		values[i] = now
+	}
+}
+
 // EachOf yields the numbers that are in another set too, in ascending order.
 func (b Bitset) EachOf(o Bitset) func(func(int) bool) {
 	return func(yield func(int) bool) {
@@ -165,6 +178,18 @@ func (b Bitset) Key() string {
 func (b Bitset) Near(i int) bool {
 	w := i>>6 - b.first
 	return 0 <= w && w < len(b.words) && b.words[w] != 0
+}
+
+// Groups returns the indexes of each number in all.
+func Groups(all []int) [][]int {
+	var groups [][]int
+	for i, n := range all {
+		for n >= len(groups) {
+			groups = append(groups, nil)
+		}
+		groups[n] = append(groups[n], i)
+	}
+	return groups
 }
 
 // Number returns the number of a key. For a new one, it calls add, which must append to the numbered list.

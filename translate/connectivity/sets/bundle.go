@@ -8,72 +8,97 @@ import (
 )
 
 // Bundles merges pairs, row by row: sources with the same things to the same targets become one. If most pods are
-// treated differently, there are as many pairs as workloads squared, so each list of targets is kept once, at 4 bytes
-// per target.
+// treated differently, there are as many pairs as workloads squared, so each list of targets is kept once, at some 1
+// byte per target.
 type Bundles[K comparable] struct {
 	kinds map[K]int // of this row, with their numbers
-	row   []Bundle[K]
+	row   []bundle[K]
 	lists [][]byte // the targets of each kind of this row
 	last  int      // the last kind added
-
 	known map[bundleKey[K]]int
-	All   []Bundle[K]
+	all   []bundle[K]
+	kept  int // targets
+
+	Room int // how many sources and targets [Bundles.Expand] may list
 }
 
-// Bundle is a set of sources with something of one kind to each of the same targets.
+// Full says whether there is more than can be listed.
+func (b *Bundles[K]) Full() bool { return b.kept > b.Room }
+
+// Bundle is what sources have something of one kind to, all of them to each of the targets.
 type Bundle[K comparable] struct {
+	Kind     K
+	From, To []int
+}
+
+// bundle is a bundle in short.
+type bundle[K comparable] struct {
 	bundleKey[K]
 	from []int
+	end  int // the last target so far, and one
 }
 
 type bundleKey[K comparable] struct {
-	Kind K
-	To   string // big-endian: the keys sort as the numbers do
+	kind K
+	to   string // the difference of each target and the one before
 }
 
-// NewBundles returns bundles without rows.
+// NewBundles returns bundles without rows, with room for a gigabyte.
 func NewBundles[K comparable]() *Bundles[K] {
-	return &Bundles[K]{kinds: make(map[K]int), known: make(map[bundleKey[K]]int)}
+	return &Bundles[K]{kinds: make(map[K]int), known: make(map[bundleKey[K]]int), Room: 1 << 27}
 }
 
 // Add notes a target of the row. They come in ascending order.
 func (b *Bundles[K]) Add(kind K, to int) {
-	if b.last >= len(b.row) || b.row[b.last].Kind != kind {
+	if b.last >= len(b.row) || b.row[b.last].kind != kind {
 		b.last = Number(b.kinds, kind, func() {
-			b.row = append(b.row, Bundle[K]{bundleKey: bundleKey[K]{Kind: kind}})
+			b.row = append(b.row, bundle[K]{bundleKey: bundleKey[K]{kind: kind}})
 			if len(b.lists) < len(b.row) {
 				b.lists = append(b.lists, nil)
 			}
 		})
 	}
-	b.lists[b.last] = binary.BigEndian.AppendUint32(b.lists[b.last], uint32(to))
+	of := &b.row[b.last]
+	b.lists[b.last] = binary.AppendUvarint(b.lists[b.last], uint64(to-of.end))
+	of.end = to + 1
 }
 
-// EndRow ends the row, which is from's.
-func (b *Bundles[K]) EndRow(from int) {
+// EndRow ends the row of some sources.
+func (b *Bundles[K]) EndRow(from ...int) {
 	for i, row := range b.row {
-		n, known := b.known[bundleKey[K]{row.Kind, string(b.lists[i])}]
+		n, known := b.known[bundleKey[K]{row.kind, string(b.lists[i])}]
 		if !known {
-			n, row.To = len(b.All), string(b.lists[i])
-			b.known[row.bundleKey], b.All = n, append(b.All, row)
+			n, row.to = len(b.all), string(b.lists[i])
+			b.known[row.bundleKey], b.all = n, append(b.all, row)
+			b.kept += len(row.to)
 		}
-		b.All[n].from = append(b.All[n].from, from)
+		b.all[n].from = append(b.all[n].from, from...)
 		b.lists[i] = b.lists[i][:0]
 	}
 	b.row = b.row[:0]
 	clear(b.kinds)
 }
 
-// Close says that there are no more rows, so that bundles can be dropped one by one.
-func (b *Bundles[K]) Close() { b.known, b.lists = nil, nil }
-
-// Expand returns the workloads of both sides, sorted, given the workloads that each number stands for.
-func (b Bundle[K]) Expand(alike [][]int) (from, to []int) {
-	targets := make([]int, 0, len(b.To)/4)
-	for i := 0; i < len(b.To); i += 4 {
-		targets = append(targets, int(binary.BigEndian.Uint32([]byte(b.To[i:i+4]))))
+// Expand returns the bundles with sides that are sorted, given the workloads that each number stands for, and forgets
+// them. There are no more rows. If there is too much to list, the rest is missing.
+func (b *Bundles[K]) Expand(alike [][]int) []Bundle[K] {
+	b.known, b.kept = nil, 0
+	expanded := make([]Bundle[K], 0, len(b.all))
+	for i, of := range b.all {
+		targets := make([]int, 0, len(of.to))
+		next := 0
+		for list := []byte(of.to); len(list) > 0; next++ {
+			skipped, size := binary.Uvarint(list)
+			next, list = next+int(skipped), list[size:]
+			targets = append(targets, next)
+		}
+		one := Bundle[K]{of.kind, expand(of.from, alike), expand(targets, alike)}
+		if b.kept += len(one.From) + len(one.To); b.Full() {
+			break
+		}
+		expanded, b.all[i] = append(expanded, one), bundle[K]{}
 	}
-	return expand(b.from, alike), expand(targets, alike)
+	return expanded
 }
 
 func expand(some []int, alike [][]int) []int {

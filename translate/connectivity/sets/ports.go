@@ -71,7 +71,11 @@ func (p Ports) Contains(proto uint8, port uint16) bool {
 
 // Union returns what is in either set.
 func (p Ports) Union(q Ports) Ports {
-	all := slices.Concat(p.ranges, q.ranges)
+	return Ports{p.others || q.others, merged(slices.Concat(p.ranges, q.ranges))}
+}
+
+// merged returns ranges in the form that equal sets share. It changes all.
+func merged(all []portRange) []portRange {
 	slices.SortFunc(all, compareRanges)
 	merged := all[:0]
 	for _, r := range all {
@@ -81,17 +85,21 @@ func (p Ports) Union(q Ports) Ports {
 		}
 		merged = append(merged, r)
 	}
-	return Ports{p.others || q.others, merged}
+	return merged
 }
 
 // Intersect returns what is in both sets.
 func (p Ports) Intersect(q Ports) Ports {
 	both := Ports{others: p.others && q.others}
-	for _, a := range p.ranges {
-		for _, b := range q.ranges {
-			if first, last := max(a.first, b.first), min(a.last, b.last); a.proto == b.proto && first <= last {
-				both.ranges = append(both.ranges, portRange{a.proto, first, last})
-			}
+	for i, j := 0, 0; i < len(p.ranges) && j < len(q.ranges); {
+		a, b := p.ranges[i], q.ranges[j]
+		if first, last := max(a.first, b.first), min(a.last, b.last); a.proto == b.proto && first <= last {
+			both.ranges = append(both.ranges, portRange{a.proto, first, last})
+		}
+		if cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.last, b.last)) < 0 {
+			i++
+		} else {
+			j++
 		}
 	}
 	return both
@@ -131,17 +139,20 @@ func (p Ports) String() string {
 	case p.others && len(p.complement().ranges) > 0:
 		return "all but " + Ports{ranges: p.complement().ranges}.String()
 	}
-	var text []string
-	proto := uint8(0)
-	for _, r := range p.ranges {
-		if r.proto != proto {
-			proto = r.proto
-			text = append(text, protocolName(proto)+" "+r.text())
-			continue
+	var text strings.Builder
+	for i, r := range p.ranges {
+		switch {
+		case i > 0 && r.proto == p.ranges[i-1].proto:
+			text.WriteString(", ")
+		case i > 0:
+			text.WriteString("; ")
+			fallthrough
+		default:
+			text.WriteString(protocolName(r.proto) + " ")
 		}
-		text[len(text)-1] += ", " + r.text()
+		text.WriteString(r.text())
 	}
-	return strings.Join(text, "; ")
+	return text.String()
 }
 
 func (r portRange) text() string {
@@ -200,83 +211,4 @@ func (p Ports) Key() string {
 		b = binary.BigEndian.AppendUint16(b, r.last)
 	}
 	return string(b)
-}
-
-// PortsID is a set of ports of a [PortTable].
-type PortsID int32
-
-// The sets that every table has.
-const (
-	NoPorts PortsID = iota
-	AllPorts
-)
-
-// PortTable has each set of ports once, so that comparing and combining two are lookups.
-type PortTable struct {
-	Sets       []Ports
-	ids        map[string]PortsID
-	unions     map[[2]PortsID]PortsID
-	intersects map[[2]PortsID]PortsID
-
-	differences map[[2]PortsID]PortsID
-}
-
-// NewPortTable returns a table with the two sets that every table has.
-func NewPortTable() *PortTable {
-	t := &PortTable{
-		ids:    make(map[string]PortsID),
-		unions: make(map[[2]PortsID]PortsID), intersects: make(map[[2]PortsID]PortsID),
-		differences: make(map[[2]PortsID]PortsID),
-	}
-	t.ID(Ports{})
-	t.ID(Everything())
-	return t
-}
-
-// ID returns the id of a set.
-func (t *PortTable) ID(p Ports) PortsID {
-	return Number(t.ids, p.Key(), func() { t.Sets = append(t.Sets, p) })
-}
-
-// Union returns what is in either set.
-func (t *PortTable) Union(a, b PortsID) PortsID {
-	switch {
-	case a == b || b == NoPorts || a == AllPorts:
-		return a
-	case a == NoPorts || b == AllPorts:
-		return b
-	}
-	return t.combine(t.unions, [2]PortsID{min(a, b), max(a, b)}, Ports.Union)
-}
-
-// Minus returns what is in a and not in b.
-func (t *PortTable) Minus(a, b PortsID) PortsID {
-	switch {
-	case b == NoPorts:
-		return a
-	case a == NoPorts || a == b || b == AllPorts:
-		return NoPorts
-	}
-	return t.combine(t.differences, [2]PortsID{a, b}, Ports.Minus)
-}
-
-// Intersect returns what is in both sets.
-func (t *PortTable) Intersect(a, b PortsID) PortsID {
-	switch {
-	case a == b || a == NoPorts || b == AllPorts:
-		return a
-	case b == NoPorts || a == AllPorts:
-		return b
-	}
-	return t.combine(t.intersects, [2]PortsID{min(a, b), max(a, b)}, Ports.Intersect)
-}
-
-// combine returns how(a, b), computed once for each pair.
-func (t *PortTable) combine(known map[[2]PortsID]PortsID, of [2]PortsID, how func(a, b Ports) Ports) PortsID {
-	id, done := known[of]
-	if !done {
-		id = t.ID(how(t.Sets[of[0]], t.Sets[of[1]]))
-		known[of] = id
-	}
-	return id
 }

@@ -122,3 +122,24 @@ func TestNetworks(t *testing.T) {
 		}
 	}
 }
+
+// Bundles list what they have room for, and say when it is not all.
+func TestBundlesFull(t *testing.T) {
+	for room, full := range map[int]bool{300: true, 410: false} {
+		b := NewBundles[int]()
+		b.Room = room
+		for from := range 4 {
+			for to := range 100 {
+				b.Add(to%2+2*from, to)
+			}
+			b.EndRow(from)
+		}
+		each := make([][]int, 100)
+		for i := range each {
+			each[i] = []int{i}
+		}
+		if all := b.Expand(each); b.Full() != full || (len(all) < 8) != full {
+			t.Errorf("room for %d: full is %t, %d of 8 bundles", room, b.Full(), len(all))
+		}
+	}
+}
