@@ -55,31 +55,36 @@ func printLines(ctx context.Context, f *command.DropsFlags, w io.Writer) error {
 	}
 	defer body.Close() //nolint:errcheck // only read from
 	lines, printed := json.NewDecoder(body), false
-	for {
-		var line drops.Line
-		err := lines.Decode(&line)
-		if ended, err := streamEnded(ctx, err, f.Follow); ended {
-			return cmp.Or(err, command.Yes(printed))
-		}
-		if err := f.PrintLine(w, "", line); err != nil {
-			return err
-		}
-		printed = printed || line.Record != nil
+	next := func() (line drops.Line, err error) {
+		err = lines.Decode(&line)
+		return line, err
 	}
+	err = stream(ctx, f.Follow, next, func(line drops.Line) error {
+		printed = printed || line.Record != nil
+		return f.PrintLine(w, "", line)
+	})
+	return cmp.Or(err, command.Yes(printed))
 }
 
-// streamEnded says whether the error of the last read ends the daemon's answer, and returns an error if it should not
-// have. An interrupt is the normal end of following.
-func streamEnded(ctx context.Context, err error, follow bool) (bool, error) { //nolint:revive // follow is a fact
-	switch {
-	case ctx.Err() != nil, errors.Is(err, io.EOF) && !follow:
-		return true, nil
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return true, errors.New("the daemon stopped")
-	case err != nil:
-		return true, fmt.Errorf("read the daemon's answer: %w", err)
+// stream hands each value of the daemon's answer on until it ends, and returns an error if it should not have. An
+// interrupt is the normal end of following.
+//
+//nolint:revive // follow is a fact
+func stream[T any](ctx context.Context, follow bool, next func() (T, error), each func(T) error) error {
+	for {
+		value, err := next()
+		switch {
+		case ctx.Err() != nil, errors.Is(err, io.EOF) && !follow:
+			return nil
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return errors.New("the daemon stopped")
+		case err != nil:
+			return fmt.Errorf("read the daemon's answer: %w", err)
+		}
+		if err := each(value); err != nil {
+			return err
+		}
 	}
-	return false, nil
 }
 
 // printTop prints the table of the pairs that were blocked most.

@@ -73,21 +73,16 @@ func printFlows(ctx context.Context, f *command.FlowsFlags, w io.Writer) error {
 	defer body.Close() //nolint:errcheck // only read from
 	var all []flows.Flow
 	printed := false
-	for reader := flows.NewReader(body); ; printed = true {
-		flow, err := reader.Next()
-		ended, err := streamEnded(ctx, err, f.Follow)
-		switch {
-		case ended && err == nil && printed && !f.Follow:
-			return f.Print(w, all)
-		case ended:
-			return cmp.Or(err, command.Yes(printed))
-		case f.Follow:
-			err = f.PrintFlow(w, flow)
-		default:
-			all = append(all, flow)
+	err = stream(ctx, f.Follow, flows.NewReader(body).Next, func(flow flows.Flow) error {
+		printed = true
+		if f.Follow {
+			return f.PrintFlow(w, flow)
 		}
-		if err != nil {
-			return err
-		}
+		all = append(all, flow)
+		return nil
+	})
+	if len(all) > 0 && err == nil {
+		err = f.Print(w, all)
 	}
+	return cmp.Or(err, command.Yes(printed))
 }
