@@ -14,7 +14,7 @@ type batch struct {
 	changed   []*Chain          // held and wanted, with different rules
 	delSets   []Op              // those that are ripe
 	delChains map[string]*Chain // held and not wanted; in the end, only those that are ripe
-	pinned    map[string]bool   // chains and sets that must not be deleted yet
+	pinned    reached           // what must not be deleted yet
 	met       map[*Chain]bool   // chains of changed that packets may be in: those not revived
 	outgrown  bool              // a set has too little room in the kernel
 

@@ -102,24 +102,8 @@ func (b *batch) pin() {
 	for _, s := range b.table.waiting {
 		for k, l := range s.late {
 			if v, held := s.elements.heldAt(k); held && l.bridge && l.number > b.table.settled {
-				b.pinChain(v.Verdict.Chain)
+				b.pinned.add(b.table, v.Verdict.Chain)
 			}
-		}
-	}
-}
-
-func (b *batch) pinChain(name string) {
-	c, held := b.table.chains.HeldAt(name)
-	if !held || b.pinned[name] {
-		return
-	}
-	put(&b.pinned, name, true)
-	for statement := range c.statements() {
-		switch s := statement.(type) {
-		case Verdict:
-			b.pinChain(s.Chain)
-		case Lookup:
-			b.pinned[s.Set] = true
 		}
 	}
 }

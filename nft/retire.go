@@ -86,7 +86,7 @@ func (t *Table) wait(s *Set) {
 func (b *batch) retireSet(s *Set) {
 	number, ripe := b.table.retire(s.retired)
 	s.retired = number
-	if ripe && !b.pinned[s.Name] {
+	if ripe && !b.pinned.sets[s.Name] {
 		delete(b.table.sets, s.Name)
 		b.delSets = append(b.delSets, Op{Verb: DeleteSet, Set: s})
 		return
@@ -119,7 +119,7 @@ func (b *batch) retireChains() {
 	t := b.table
 	for name, c := range b.delChains {
 		number, ripe := t.retire(t.retired[name])
-		if ripe && !b.pinned[name] {
+		if ripe && !b.pinned.chains[name] {
 			delete(t.retired, name)
 			continue
 		}
@@ -171,8 +171,7 @@ func (b *batch) retireElement(s *Set, d Element) bool {
 // replacements are the parts of a transaction that may allow packets that a dropped element allowed.
 type replacements struct {
 	table  *Table
-	left   map[string]bool     // sets that packets look up by the old rules, and perhaps not by the new
-	seen   map[string]bool     // chains whose sets are in left
+	left   reached             // by the old rules, and perhaps not by the new
 	added  map[[16]byte][]*Set // the sets that an address is added to
 	chains map[string][]*Chain // the chains that look up a set; nil until needed
 }
@@ -183,7 +182,7 @@ func (b *batch) replaces(s *Set, k Key) bool {
 		b.replacements = b.replacing()
 	}
 	r := b.replacements
-	return r.left[s.Name] || slices.ContainsFunc(r.added[k.Addr], func(other *Set) bool {
+	return r.left.sets[s.Name] || slices.ContainsFunc(r.added[k.Addr], func(other *Set) bool {
 		return other != s && r.together(s, other)
 	})
 }
@@ -194,13 +193,13 @@ func (b *batch) replacing() *replacements {
 	r := &replacements{table: t}
 	for name := range t.chains.Changed() {
 		if t.retired[name] == 0 {
-			r.leave(name)
+			r.left.add(t, name)
 		}
 	}
 	for _, e := range b.edits {
 		for _, d := range e.drop {
 			if d.Verdict.Kind == Goto && !e.unreached {
-				r.leave(d.Verdict.Chain)
+				r.left.add(t, d.Verdict.Chain)
 			}
 		}
 		for _, a := range e.add {
@@ -229,20 +228,22 @@ func (r *replacements) together(one, other *Set) bool {
 	})
 }
 
-// leave notes the sets that packets look up in the kernel's version of a chain, and in the chains that its rules lead
-// to.
-func (r *replacements) leave(name string) {
-	c, held := r.table.chains.HeldAt(name)
-	if !held || r.seen[name] {
+// reached are chains that packets may be in, and the sets that they look up there.
+type reached struct{ chains, sets map[string]bool }
+
+// add adds a chain as the kernel holds it, and what its rules lead to.
+func (r *reached) add(t *Table, chain string) {
+	c, held := t.chains.HeldAt(chain)
+	if !held || r.chains[chain] {
 		return
 	}
-	put(&r.seen, name, true)
+	put(&r.chains, chain, true)
 	for statement := range c.statements() {
 		switch s := statement.(type) {
 		case Lookup:
-			put(&r.left, s.Set, true)
+			put(&r.sets, s.Set, true)
 		case Verdict:
-			r.leave(s.Chain)
+			r.add(t, s.Chain)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func (v *verdict) read(b []byte) {
 			v.echo(body)
 			continue
 		}
-		index := h.Sequence - v.encoder.Seq
+		index := h.Seq - v.encoder.Seq
 		if h.Type != unix.NLMSG_ERROR || index >= uint32(len(v.encoder.Messages)) {
 			continue
 		}

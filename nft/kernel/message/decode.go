@@ -10,21 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Header is the part of a netlink message header that matters here.
-type Header struct {
-	Type     uint16
-	Sequence uint32 // of the message being answered
-}
-
-// Messages ranges over the netlink messages in b: the header and the body of each, which shares b's memory. It ends
-// before one that is cut short.
-func Messages(b []byte) iter.Seq2[Header, []byte] {
-	return func(yield func(Header, []byte) bool) {
+// Messages ranges over the netlink messages in b: the type and sequence number from the header of each, and its body,
+// which shares b's memory. It ends before one that is cut short.
+func Messages(b []byte) iter.Seq2[unix.NlMsghdr, []byte] {
+	return func(yield func(unix.NlMsghdr, []byte) bool) {
 		for len(b) >= unix.NLMSG_HDRLEN {
-			h := Header{
-				Type:     binary.NativeEndian.Uint16(b[4:]),
-				Sequence: binary.NativeEndian.Uint32(b[8:]),
-			}
+			h := unix.NlMsghdr{Type: binary.NativeEndian.Uint16(b[4:]), Seq: binary.NativeEndian.Uint32(b[8:])}
 			n := binary.NativeEndian.Uint32(b)
 			if n < unix.NLMSG_HDRLEN || uint64(n) > uint64(len(b)) {
 				return
