@@ -49,8 +49,8 @@ func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType)
 		read = anyhow
 	}
 	err := read(ctx, func() error {
-		d := message.Elements{Type: t}
-		if err := r.exchange(ctx, elementsOf(table, set), d.Message); err != nil {
+		d, err := r.elements(ctx, elementsOf(table, set), t)
+		if err != nil {
 			return err
 		}
 		found = d.Finish()
@@ -68,14 +68,16 @@ func (r *Reader) Elements(ctx context.Context, table, set string, t nft.SetType)
 // Element returns the element of a set that a lookup of k finds: k itself or, among intervals, the one around its first
 // address or port; [fs.ErrNotExist] if there is none. Its cost does not depend on the size of the set.
 func (r *Reader) Element(ctx context.Context, table string, s *nft.Set, k nft.Key) (nft.Counted, error) {
-	q := elementQuery{r, table, s}
 	key, err := message.AppendKey(nil, s.Type, &k)
 	if err != nil {
 		return nft.Counted{}, err
 	}
 	var found nft.Counted
 	err = r.consistently(ctx, func() error {
-		d, err := q.ask(ctx, message.Element{Key: key})
+		q := elementsOf(table, s.Name)
+		q.flags = netlink.Acknowledge // because Linux 6.18 does not answer at all about a missing end
+		q.element = message.Element{Key: key}
+		d, err := r.elements(ctx, q, s.Type)
 		if err != nil {
 			return err
 		}
@@ -83,7 +85,7 @@ func (r *Reader) Element(ctx context.Context, table string, s *nft.Set, k nft.Ke
 			return ErrTorn
 		}
 		if s.Type.Interval() {
-			if d.Ends, err = q.end(ctx, d.Found[0].Key); err != nil {
+			if d.Ends, err = r.end(ctx, q, s.Type, d.Found[0].Key); err != nil {
 				return err
 			}
 		}
@@ -96,35 +98,23 @@ func (r *Reader) Element(ctx context.Context, table string, s *nft.Set, k nft.Ke
 	return found, nil
 }
 
-// elementQuery gets single elements of a set.
-type elementQuery struct {
-	reader *Reader
-	table  string
-	set    *nft.Set
+// elements asks for elements of a set of type t.
+func (r *Reader) elements(ctx context.Context, q query, t nft.SetType) (*message.Elements, error) {
+	d := &message.Elements{Type: t}
+	return d, r.exchange(ctx, q, d.Message)
 }
 
-// ask returns the element that the kernel finds for a key: for an interval its start or, with that flag, its end.
-func (q elementQuery) ask(ctx context.Context, el message.Element) (*message.Elements, error) {
-	d := &message.Elements{Type: q.set.Type}
-	return d, q.reader.exchange(ctx, query{
-		typ:     unix.NFT_MSG_GETSETELEM,
-		flags:   netlink.Acknowledge, // because Linux 6.18 does not answer at all about a missing end
-		table:   q.table,
-		name:    q.set.Name,
-		element: &el,
-	}, d.Message)
-}
-
-// end returns the end of the interval that starts at a key; one up to the top has none. Kernel versions answer
-// differently when asked for the end at an address where an interval starts or ends, so the query is for the address
-// after the start, if the interval has it.
-func (q elementQuery) end(ctx context.Context, start nft.Key) ([]nft.Key, error) {
+// end returns the end of the interval that starts at a key, in the set of a query; one up to the top has none. Kernel
+// versions answer differently when asked for the end at an address where an interval starts or ends, so the query is
+// for the address after the start, if the interval has it.
+func (r *Reader) end(ctx context.Context, q query, t nft.SetType, start nft.Key) ([]nft.Key, error) {
 	start.To, start.Last = start.Addr, start.Port
-	behind, err := message.AppendEnd(nil, q.set.Type, &start)
+	behind, err := message.AppendEnd(nil, t, &start)
 	if err != nil || len(behind) == 0 {
 		return nil, err
 	}
-	d, err := q.ask(ctx, message.Element{Key: behind})
+	q.element.Key = behind
+	d, err := r.elements(ctx, q, t)
 	switch {
 	case errors.Is(err, unix.ENOENT),
 		err == nil && len(d.Found) == 1 && (d.Found[0].Addr != start.Addr || d.Found[0].Port != start.Port):
@@ -132,7 +122,8 @@ func (q elementQuery) end(ctx context.Context, start nft.Key) ([]nft.Key, error)
 	case err != nil:
 		return nil, err
 	}
-	d, err = q.ask(ctx, message.Element{Key: behind, Flags: unix.NFT_SET_ELEM_INTERVAL_END})
+	q.element.Flags = unix.NFT_SET_ELEM_INTERVAL_END
+	d, err = r.elements(ctx, q, t)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
@@ -304,8 +295,8 @@ func (r *Reader) generation(ctx context.Context) (uint32, error) {
 type query struct {
 	typ         uint16
 	flags       netlink.HeaderFlags
-	table, name string           // name is that of a chain or set
-	element     *message.Element // of the set
+	table, name string          // name is that of a chain or set
+	element     message.Element // of the set; without a key: all
 }
 
 func elementsOf(table, set string) query {
@@ -323,8 +314,8 @@ func everyChain() query { return query{typ: unix.NFT_MSG_GETCHAIN, flags: netlin
 func (q query) message() netlink.Message {
 	b := message.Batch{Buf: []byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}}
 	b.Names(q.typ, q.table, q.name)
-	if q.element != nil {
-		b.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() { b.Element(*q.element, func() {}) })
+	if q.element.Key != nil {
+		b.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() { b.Element(q.element, func() {}) })
 	}
 	typ := netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | q.typ)
 	return netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request | q.flags}, Data: b.Buf}
