@@ -18,9 +18,8 @@ const maxStage = 20_000
 // new and revived chains and sets with their content; then the rest, which puts it to use; and last what nothing leads
 // to any more. A replacement of the whole table is one stage.
 //
-// A packet in flight while the kernel commits follows the rules of the generation that it began with, but looks up
-// elements in the current one. It can find a new element that leads to a new chain, and that chain without rules, so it
-// returns and is accepted. If the chain was there from the commit before, both generations have its rules.
+// A packet in flight (see package nft) can find a new element that leads to a new chain, and that chain without rules,
+// so it returns and is accepted. If the chain was there from the commit before, both generations have its rules.
 //
 // A large detached replacement of the whole table is split, too: the first stage deletes the old table, and the last
 // one makes the base chains, so that no packet meets the new table before it is complete, and no stage holds up other
