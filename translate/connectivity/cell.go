@@ -296,30 +296,3 @@ func (m *Matrix) sidesOf(d policy.Direction, workload int) string {
 	}
 	return string(key)
 }
-
-// Within returns the connections with a workload of the namespace on one side, cut down to that namespace where both
-// sides are wider.
-func (m *Matrix) Within(namespace string, all []Connection) []Connection {
-	split := func(s Side) (in, rest Side) {
-		for _, w := range s.Workloads {
-			if m.Workloads[w].Namespace == namespace {
-				in.Workloads = append(in.Workloads, w)
-			} else {
-				rest.Workloads = append(rest.Workloads, w)
-			}
-		}
-		rest.Networks = s.Networks
-		return in, rest
-	}
-	var some []Connection
-	for _, c := range all {
-		from, fromElsewhere := split(c.From)
-		if len(from.Workloads) > 0 {
-			some = append(some, Connection{from, c.To, c.Cell})
-		}
-		if to, _ := split(c.To); len(to.Workloads) > 0 && len(fromElsewhere.Workloads)+len(fromElsewhere.Networks) > 0 {
-			some = append(some, Connection{fromElsewhere, to, c.Cell})
-		}
-	}
-	return some
-}

@@ -116,7 +116,15 @@ type change struct {
 // whether that was too much.
 func Compare(before, after *Matrix) *Diff {
 	c := &comparison{m: [2]*Matrix{before, after}}
-	c.same, c.sameTier = sameText(before.cluster, after.cluster), sameTiers(before.cluster, after.cluster)
+	old, changed := before.cluster, after.cluster
+	c.same = sameText(old.Policies, changed.Policies, nameOf, func(was, is *networkingv1.NetworkPolicy) bool {
+		return equality.Semantic.DeepEqual(was.Spec, is.Spec) && old.Audited(was) == changed.Audited(is)
+	})
+	c.sameTier = sameText(old.ClusterPolicies, changed.ClusterPolicies,
+		func(p policy.ClusterPolicy) string { return p.Name }, func(was, is policy.ClusterPolicy) bool {
+			return equality.Semantic.DeepEqual([]any{was.Spec, was.Unread}, []any{is.Spec, is.Unread}) &&
+				old.AuditedInTier(was) == changed.AuditedInTier(is)
+		})
 	c.Audited = [2][]types.NamespacedName{before.Audited(), after.Audited()}
 	return c.compare()
 }
@@ -151,21 +159,22 @@ func (c *comparison) compare() *Diff {
 	return &c.Diff
 }
 
-// sameText returns the policies that are equal in both clusters.
-func sameText(before, after *policy.Cluster) map[types.NamespacedName]bool {
-	old := make(map[types.NamespacedName]*networkingv1.NetworkPolicy)
-	for _, np := range before.Policies {
-		old[types.NamespacedName{Namespace: np.Namespace, Name: np.Name}] = np
+// sameText returns the names of policies that are equal in both clusters.
+func sameText[K comparable, P any](before, after []P, name func(P) K, equal func(was, is P) bool) map[K]bool {
+	old := make(map[K]P)
+	for _, p := range before {
+		old[name(p)] = p
 	}
-	same := make(map[types.NamespacedName]bool)
-	for _, np := range after.Policies {
-		name := types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
-		if was := old[name]; was != nil && equality.Semantic.DeepEqual(was.Spec, np.Spec) &&
-			before.Audited(was) == after.Audited(np) {
-			same[name] = true
-		}
+	same := make(map[K]bool)
+	for _, p := range after {
+		was, known := old[name(p)]
+		same[name(p)] = known && equal(was, p)
 	}
 	return same
+}
+
+func nameOf(np *networkingv1.NetworkPolicy) types.NamespacedName {
+	return types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
 }
 
 // enroll lists the workloads of both clusters.
@@ -437,12 +446,12 @@ func (c *comparison) causesOutside(d policy.Direction, w int, of Change) []Cause
 		return []Cause{cause}
 	}
 	var open []Opened
-	own := c.at[k][w]
-	for _, member := range c.m[k].members[own] {
-		open = append(open, c.m[k].openedOutside(d, member.class, of.To.Networks)...)
+	m, own := c.m[k], c.at[k][w]
+	for _, member := range m.members[own] {
+		open = append(open, m.opened(d, member.class, m.toAny(d, member.class, of.To.Networks.Meets))...)
 	}
 	names := policiesOf(open, of.Ports)
-	if _, isolated := c.m[k].IsolatedBy(d, own); !isolated || len(names) == 0 {
+	if _, isolated := m.IsolatedBy(d, own); !isolated || len(names) == 0 {
 		return []Cause{c.isolates(k, d, w)}
 	}
 	return []Cause{c.allows(k, d, names)}

@@ -120,7 +120,7 @@ func (m *Matrix) Audited() []types.NamespacedName {
 	var names []types.NamespacedName
 	for _, np := range m.cluster.Policies {
 		if m.cluster.Audited(np) {
-			names = append(names, types.NamespacedName{Namespace: np.Namespace, Name: np.Name})
+			names = append(names, nameOf(np))
 		}
 	}
 	for _, p := range m.cluster.ClusterPolicies {

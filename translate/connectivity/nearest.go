@@ -146,7 +146,7 @@ func (r *reasoning) samples(d policy.Direction, own int, n Networks) []match {
 		}
 		for _, s := range sets.CutAt(f, begins) {
 			if n.Contains(s.First) {
-				parts = append(parts, r.toAddress(d, own, s.First))
+				parts = append(parts, r.toAny(d, own, Networks{{First: s.First, Last: s.First}}.Meets))
 			}
 		}
 	}
@@ -207,10 +207,11 @@ func (r *reasoning) isolated(asked sets.PortsID, p peer) []int {
 		names = append(names, np.Name.String())
 	}
 	said := []int{r.say(Said{Text: "isolated by " + strings.Join(names, ", "), Rule: -1})}
-	opened := r.openedOutside(p.direction, p.own, p.network)
+	match := r.toAny(p.direction, p.own, p.network.Meets)
 	if p.class >= 0 {
-		opened = r.opened(p.direction, p.own, p.class)
+		match = r.toClass(p.direction, p.own, p.class)
 	}
+	opened := r.opened(p.direction, p.own, match)
 	for _, o := range opened {
 		if o.Ports = o.Ports.Intersect(r.fold.Sets[asked]); !o.Ports.Empty() {
 			said = append(said, r.say(Said{"allowed by " + o.Rule.String(), Open, r.rule(o.Rule), o.Ports}))

@@ -3,7 +3,6 @@
 package connectivity
 
 import (
-	"encoding/json"
 	"slices"
 
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
@@ -11,23 +10,6 @@ import (
 	"github.com/netpold/netpold/translate/connectivity/reading"
 	"github.com/netpold/netpold/translate/policy"
 )
-
-// sameTiers returns the ClusterNetworkPolicies whose manifests are equal in both clusters.
-func sameTiers(before, after *policy.Cluster) map[string]bool {
-	text := func(c *policy.Cluster, p policy.ClusterPolicy) string {
-		all, _ := json.Marshal([]any{p.Spec, p.Unread, c.AuditedInTier(p)}) // these types always marshal
-		return string(all)
-	}
-	old := make(map[string]string)
-	for _, p := range before.ClusterPolicies {
-		old[p.Name] = text(before, p)
-	}
-	same := make(map[string]bool)
-	for _, p := range after.ClusterPolicies {
-		same[p.Name] = old[p.Name] == text(after, p)
-	}
-	return same
-}
 
 // tierCause returns why cluster k allows ports that the other does not, if it is by ClusterNetworkPolicies that are not
 // the same in both: the other's rules deny them, or those of cluster k accept them. Given is what those rules decide in
@@ -60,7 +42,8 @@ func (c *comparison) decideOutside(d policy.Direction, w int, n Networks) (by [2
 					continue
 				}
 				for _, s := range n {
-					for r, ports := range m.matched(d, t, member.class, m.toAddress(d, member.class, s.First)) {
+					first := m.toAny(d, member.class, Networks{{First: s.First, Last: s.First}}.Meets)
+					for r, ports := range m.matched(d, t, member.class, first) {
 						if !c.sameTier[r.ClusterRef.Policy] {
 							by[k] = append(by[k], decision{r, ports})
 						}

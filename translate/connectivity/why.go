@@ -4,7 +4,6 @@ package connectivity
 
 import (
 	"iter"
-	"net/netip"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -20,17 +19,8 @@ type Opened struct {
 	Ports Ports
 }
 
-// opened returns the NetworkPolicy rules of a class that open something to another.
-func (m *Matrix) opened(d policy.Direction, own, peer int) []Opened {
-	return m.openedBy(d, own, m.toClass(d, own, peer))
-}
-
-// openedOutside returns the NetworkPolicy rules of a class that open something to addresses of networks.
-func (m *Matrix) openedOutside(d policy.Direction, own int, n Networks) []Opened {
-	return m.openedBy(d, own, m.toAny(d, own, n.Meets))
-}
-
-func (m *Matrix) openedBy(d policy.Direction, own int, match match) []Opened {
+// opened returns the NetworkPolicy rules of a class that open something, given match.
+func (m *Matrix) opened(d policy.Direction, own int, match match) []Opened {
 	var all []Opened
 	for r := range m.rulesFor(d, reading.Plain, own) {
 		if open := match(r); open != sets.NoPorts {
@@ -63,11 +53,6 @@ func (m *Matrix) toClass(d policy.Direction, own, peer int) match {
 		}
 		return open
 	}
-}
-
-// toAddress returns the match of rules for a class with an address that no pod has.
-func (m *Matrix) toAddress(d policy.Direction, own int, a netip.Addr) match {
-	return m.toAny(d, own, func(s Span) bool { return !a.Less(s.First) && !s.Last.Less(a) })
 }
 
 // toAny returns the match of rules for a class with outside addresses in spans for which meets is true.

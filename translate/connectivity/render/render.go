@@ -30,7 +30,7 @@ func New(m *connectivity.Matrix, namespace string) View {
 	v := View{Matrix: m, Connections: m.Connections(), Namespace: namespace}
 	v.findWide()
 	if namespace != "" {
-		v.Connections = m.Within(namespace, v.Connections)
+		v.Connections = v.within()
 	}
 	return v
 }
@@ -67,6 +67,33 @@ func (v View) shown() []int {
 		}
 	}
 	return all
+}
+
+// within returns the connections with a workload of the namespace on one side, cut down to that namespace where both
+// sides are wider.
+func (v View) within() []connectivity.Connection {
+	split := func(s connectivity.Side) (in, rest connectivity.Side) {
+		for _, w := range s.Workloads {
+			if v.Workloads[w].Namespace == v.Namespace {
+				in.Workloads = append(in.Workloads, w)
+			} else {
+				rest.Workloads = append(rest.Workloads, w)
+			}
+		}
+		rest.Networks = s.Networks
+		return in, rest
+	}
+	var some []connectivity.Connection
+	for _, c := range v.Connections {
+		from, fromElsewhere := split(c.From)
+		if len(from.Workloads) > 0 {
+			some = append(some, connectivity.Connection{From: from, To: c.To, Cell: c.Cell})
+		}
+		if to, _ := split(c.To); len(to.Workloads) > 0 && len(fromElsewhere.Workloads)+len(fromElsewhere.Networks) > 0 {
+			some = append(some, connectivity.Connection{From: fromElsewhere, To: to, Cell: c.Cell})
+		}
+	}
+	return some
 }
 
 // isolation says briefly what isolates a workload in a direction.
