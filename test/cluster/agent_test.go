@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +29,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/netpold/netpold/nft"
+	"github.com/netpold/netpold/test/harness/netns"
 	"github.com/netpold/netpold/test/harness/prober"
 	"github.com/netpold/netpold/watch"
 )
@@ -439,9 +439,6 @@ func (a *agent) makeBurstObject(i, pods int) error {
 	return err
 }
 
-// ownership is what nft(8) prints about who owns a table.
-var ownership = regexp.MustCompile(`(?m)^\tflags.*\n| # progname .*$`)
-
 // listing returns the table as nft(8) lists it, without its history: in a fixed order, and without its owner.
 func (a *agent) listing() string {
 	a.Helper()
@@ -450,7 +447,7 @@ func (a *agent) listing() string {
 		a.Fatalf("nft list: %s", exit.Stderr)
 	}
 	a.must(err)
-	listed := ownership.ReplaceAllString(string(out), "")
+	listed := netns.Unowned(string(out))
 	blocks := strings.Split(strings.TrimSuffix(listed, "}\n"), "\n\n")
 	for i := range blocks {
 		blocks[i] = strings.TrimSuffix(blocks[i], "\n")

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,9 +102,6 @@ func blocks(listing string) []string {
 	return all
 }
 
-// ownership is what nft(8) prints about who owns a table.
-var ownership = regexp.MustCompile(`(?m)^\tflags.*\n| # progname .*$`)
-
 // listing is the table as nft lists it, without counts.
 func listing(t *testing.T, d *daemon) string {
 	t.Helper()
@@ -113,7 +109,7 @@ func listing(t *testing.T, d *daemon) string {
 	if err != nil || !strings.Contains(out, "chain") {
 		t.Fatalf("nft list table: %v: %s", err, out)
 	}
-	return ownership.ReplaceAllString(out, "")
+	return netns.Unowned(out)
 }
 
 // cutLines cuts off the first two lines.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,12 @@ func NFT(t testing.TB, stdin string, args ...string) string {
 	}
 	return string(out)
 }
+
+// ownership is what nft(8) prints about who owns a table.
+var ownership = regexp.MustCompile(`(?m)^\tflags.*\n| # progname .*$`)
+
+// Unowned returns a listing by nft(8) without what it says about who owns the table.
+func Unowned(listing string) string { return ownership.ReplaceAllString(listing, "") }
 
 // OpenTUN makes a TUN device in the calling thread's network namespace. Closing the descriptor, whose reads do not
 // block, removes it.
