@@ -66,8 +66,8 @@ func (s *State) isolate(id *identity) {
 	for _, d := range policy.Directions() {
 		next, shadow := s.isolationsOf(id, d)
 		for _, iso := range []*isolation{next, shadow} {
-			if iso != nil && !iso.built {
-				iso.build(s)
+			if iso != nil {
+				s.rebuild(iso)
 			}
 		}
 		changed = s.assign(id, d, next, shadow) || changed

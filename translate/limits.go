@@ -67,7 +67,13 @@ func (s *State) addAddresses(sel *selector, n int) {
 	if turned {
 		maps.Copy(s.staleLists, sel.Own.lists)
 	}
+	for l := range sel.Own.lists {
+		s.moved[l] = struct{}{}
+	}
 	for iso := range sel.Own.all() {
+		if n > 0 {
+			s.grown[iso] = struct{}{}
+		}
 		before, more := iso.demand.Elements, n*iso.demand.Each[sel]
 		iso.demand.Elements += more
 		n := s.demands[iso.namespace()]

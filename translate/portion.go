@@ -36,6 +36,7 @@ func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 
 // complete completes the table, or the first part of it if the budget does not suffice.
 func (s *State) complete(budget int) {
+	s.overtake()
 	end := s.edits() + budget
 	if end < s.edits() {
 		end = math.MaxInt
@@ -69,6 +70,48 @@ func (s *State) complete(budget int) {
 	clear(s.dirtyChains)
 }
 
+// overtake completes what has other peers since policies or pods changed: the policies of before and the peers of now
+// could allow together what was never allowed.
+func (s *State) overtake() {
+	for iso := range s.grown {
+		if !s.unfinished() {
+			break
+		}
+		s.findDirty(iso.users)
+		if len(iso.users) > 0 {
+			s.rebuild(iso)
+		}
+	}
+	for l := range s.moved {
+		if !s.unfinished() {
+			break
+		}
+		s.findDirty(l.users)
+	}
+	clear(s.grown)
+	clear(s.moved)
+}
+
+// rebuild builds an isolation if its policies have changed. Those of before may never have been those of a pod that
+// comes to it now, nor are those of now those of a pod that is to leave it.
+func (s *State) rebuild(iso *isolation) {
+	if _, dirty := s.dirtyIsolations[iso]; dirty && iso.built {
+		s.findDirty(iso.users)
+	}
+	if _, dirty := s.dirtyIsolations[iso]; dirty || !iso.built {
+		iso.build(s)
+	}
+}
+
+// findDirty finds the isolations and lists of those identities for which they may have changed.
+func (s *State) findDirty(ids map[*identity]struct{}) {
+	for id := range ids {
+		if s.dirty(id) {
+			task{identity: id}.do(s)
+		}
+	}
+}
+
 // unfinished says whether there are tasks.
 func (s *State) unfinished() bool {
 	return len(s.dirtyIdentities)+len(s.dirtyIsolations)+len(s.relisted) > 0
@@ -94,11 +137,13 @@ type task struct {
 }
 
 func (t task) do(s *State) {
+	_, dirty := s.dirtyIsolations[t.isolation]
 	switch {
 	case t.identity != nil:
 		delete(s.dirtyIdentities, t.identity)
 		delete(s.relisted, t.identity)
 		s.isolate(t.identity)
+	case !dirty: // it was built for an identity
 	case len(t.isolation.users) > 0:
 		t.isolation.build(s)
 	default: // not used any more

@@ -16,6 +16,7 @@ import (
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/test/harness/random"
 	"github.com/netpold/netpold/translate"
+	"github.com/netpold/netpold/translate/content"
 	"github.com/netpold/netpold/translate/frame"
 	"github.com/netpold/netpold/translate/policy"
 )
@@ -42,15 +43,15 @@ func TestPortions(t *testing.T) {
 				way = append(way, *c)
 			}
 			flows := random.NewFlows(r, c, nil)
-			for more := true; more; portions++ {
+			for more, budget := true, 0; more; portions, budget = portions+1, 1 {
 				var table *nft.Table
-				table, more = s.Portion(1)
+				table, more = s.Portion(budget)
 				if tx := table.Take(); tx != nil {
 					if err := kernel.apply(tx); err != nil {
 						return fmt.Errorf("step %d: %w in\n%s", step, err, tx)
 					}
 				}
-				for range 20 {
+				for range 50 {
 					if err := notWider(table, way, flows.Next()); err != nil {
 						return fmt.Errorf("step %d: %w", step, err)
 					}
@@ -85,6 +86,29 @@ func notWider(table *nft.Table, way []policy.Cluster, f policy.Flow) error {
 		return fmt.Errorf("%s is allowed by %v, and no cluster allowed it", f, steps)
 	}
 	return nil
+}
+
+// TestPortionsNotOvertaken: a pod that comes after a policy has changed is not allowed by what the policy said before,
+// even if nothing else of the change is complete.
+func TestPortionsNotOvertaken(t *testing.T) {
+	s := limited(content.Limits{}, 0)
+	from := func(app string) networkingv1.NetworkPolicyPeer {
+		return networkingv1.NetworkPolicyPeer{
+			PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}}
+	}
+	limitPolicy(t, s, "a", from("before"), 1)
+	s.Complete().Take()
+	limitPolicy(t, s, "a", from("after"), 1)
+	s.SetPod(policy.Pod{
+		NamespacedName: types.NamespacedName{Namespace: "ns", Name: "late"}, Node: "other",
+		Labels: map[string]string{"app": "before"}, IPs: []netip.Addr{netip.MustParseAddr("10.0.1.0")},
+	})
+	table, _ := s.Portion(0)
+	trail, err := trace.Follow(table, frame.PacketOf(policy.Flow{
+		Src: netip.MustParseAddr("10.0.1.0"), Dst: netip.MustParseAddr("10.0.0.1"), Proto: nft.TCP, DstPort: 1}))
+	if err != nil || trail.Verdict.Kind == nft.Accept {
+		t.Errorf("the pod is allowed by a policy that was changed before it came: %v", err)
+	}
 }
 
 // TestPortionsInOrder: a namespace's changes come before the rest of another's, and new pods are isolated at once.

@@ -64,6 +64,8 @@ type State struct {
 	dirtyIdentities map[*identity]struct{}  // local ones whose policies may have changed
 	relisted        map[*identity]struct{}  // local ones of which only lists may have changed
 	dirtyIsolations map[*isolation]struct{} // those whose policies changed
+	grown           map[*isolation]struct{} // those that have got more peers, see overtake
+	moved           map[*list]struct{}      // those that have got other peers
 	dirtyChains     map[*isolation]struct{} // those whose chain must be rendered again
 	orphans         map[discarder]struct{}  // isolations and lists that may have no pods any more
 	reckon          bool                    // the share of some namespace's limit may have changed
@@ -95,6 +97,8 @@ func New(node string, options Options) *State {
 		dirtyIdentities: make(map[*identity]struct{}),
 		relisted:        make(map[*identity]struct{}),
 		dirtyIsolations: make(map[*isolation]struct{}),
+		grown:           make(map[*isolation]struct{}),
+		moved:           make(map[*list]struct{}),
 		dirtyChains:     make(map[*isolation]struct{}),
 		orphans:         make(map[discarder]struct{}),
 		clusterPolicies: book.NewClusterPolicies(),
