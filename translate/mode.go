@@ -33,6 +33,9 @@ func (s *State) selecting(id *identity, d policy.Direction) (enforced, audited [
 	return s.policies.Selecting(id.Namespace.Name, id, d)
 }
 
+// policiesAnEdit is how many policies are looked at in the time that it takes to edit an element.
+const policiesAnEdit = 3
+
 // isolationsOf returns the isolation that the policies of id's namespace imply in one direction, or nil: that of the
 // enforced ones or, if there are none, of the audited ones. (Policies are additive: what the enforced ones allow, all
 // of them together allow, so beside them audited policies could deny nothing more.)
@@ -42,6 +45,7 @@ func (s *State) selecting(id *identity, d policy.Direction) (enforced, audited [
 // enforced policies have allowed whatever gets there.
 func (s *State) isolationsOf(id *identity, d policy.Direction) (iso, shadow *isolation) {
 	enforced, audited := s.selecting(id, d)
+	s.index.Edits += len(s.policies.In(id.Namespace.Name)) / policiesAnEdit
 	id.Own.local.setBeside(d, nil)
 	rules := s.clusterPolicies.Auditing(d, id.In)
 	switch {

@@ -69,6 +69,36 @@ func TestPortions(t *testing.T) {
 	t.Logf("%d portions", portions)
 }
 
+// TestPortionOfManyPolicies: to find which of a namespace's many policies select its pods is work, too: others' changes
+// need not wait until that is done for all pods.
+func TestPortionOfManyPolicies(t *testing.T) {
+	const pods, policies, portion = 50, 600, 2000
+	s := translate.New(node, translate.Options{})
+	for i := range pods {
+		name := types.NamespacedName{Namespace: "many", Name: fmt.Sprint("pod-", i)}
+		s.SetPod(policy.Pod{NamespacedName: name, Node: node, Labels: map[string]string{"pod": name.Name},
+			IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})}})
+	}
+	set := func(i int) {
+		np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "many", Name: fmt.Sprint(i)}}
+		if err := s.SetPolicy(np); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range policies {
+		set(i)
+	}
+	s.Complete().Take()
+	set(policies)
+	portions := 0
+	for more := true; more; portions++ {
+		_, more = s.Portion(portion)
+	}
+	if least := pods * policies / 3 / portion; portions < least {
+		t.Errorf("%d policies of %d pods are looked at in %d portions, want %d", policies, pods, portions, least)
+	}
+}
+
 // notWider says whether what the table allows was allowed in each direction by some cluster on the way.
 func notWider(table *nft.Table, way []policy.Cluster, f policy.Flow) error {
 	trail, err := trace.Follow(table, frame.PacketOf(f))
