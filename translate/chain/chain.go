@@ -29,13 +29,13 @@ type Isolation struct {
 	Kind  frame.Kind
 	Chain string // its name
 
-	place     *Place
-	hash      string // in the names of the sets
-	policies  string // as in comments
-	grants    map[string]*Grant
-	blocks    int                        // ranges of addresses that the block maps have
-	opened    map[string]opening.Opening // to these, by chain
-	blockMaps map[nft.Family]string      // by name; nil without one
+	place    *Place
+	hash     string // in the names of the sets
+	policies string // as in comments
+	grants   map[string]*Grant
+	sets     map[setID]*nft.Set         // nil without any
+	blocks   int                        // ranges of addresses that the block maps have
+	opened   map[string]opening.Opening // to these, by chain
 }
 
 // New returns an isolation of a kind, for policies, with hash in its names. It has nothing in the table yet.
@@ -64,11 +64,11 @@ type Lookup struct {
 // Render makes the chain, and drops sets that have become empty. The chain looks up each kind of match once, whatever
 // the number of policies; it logs and denies what it does not allow.
 func (c *Isolation) Render(b Body) {
-	c.eachSet(func(set *nft.Set) {
+	for id, set := range c.sets {
 		if set.Len() == 0 {
-			c.place.Table.DeleteSet(set.Name)
+			c.delete(id)
 		}
-	})
+	}
 	chain := &nft.Chain{Name: c.Chain, Comment: c.policies}
 	add := func(statements ...nft.Statement) { chain.Rules = append(chain.Rules, nft.Rules(statements...)...) }
 	defer c.place.Table.SetChain(chain)
@@ -96,19 +96,10 @@ func (c *Isolation) Render(b Body) {
 
 // Remove removes the chain and its sets from the table. No grants must be left.
 func (c *Isolation) Remove() {
-	c.eachSet(func(set *nft.Set) { c.place.Table.DeleteSet(set.Name) })
-	c.place.Table.DeleteChain(c.Chain)
-}
-
-// eachSet calls f for the sets that the isolation has.
-func (c *Isolation) eachSet(f func(*nft.Set)) {
-	for _, family := range nft.Families() {
-		for _, k := range setKinds() {
-			if set := c.place.Table.FindSet(c.setName(k, family)); set != nil {
-				f(set)
-			}
-		}
+	for id := range c.sets {
+		c.delete(id)
 	}
+	c.place.Table.DeleteChain(c.Chain)
 }
 
 // openTo returns the statements that allow ports.
@@ -122,7 +113,7 @@ func (c *Isolation) openTo(ports spec.Ports) []nft.Statement {
 // lookUp adds the lookups of the isolation's sets of one kind.
 func (c *Isolation) lookUp(k setKind, add func(...nft.Statement)) {
 	for _, f := range nft.Families() {
-		set := c.place.Table.FindSet(c.setName(k, f))
+		set := c.sets[setID{k, f}]
 		switch peer := frame.PeerSide(c.Kind.Direction); {
 		case set == nil:
 		case set.Type.Map:

@@ -21,8 +21,6 @@ const (
 	blocksSet                // addresses
 )
 
-func setKinds() [4]setKind { return [...]setKind{portsSet, podsSet, rangesSet, blocksSet} }
-
 func (k setKind) String() string { return [...]string{"ports", "pods", "ranges", "blocks"}[k] }
 
 // comment begins the comment of the sets of a kind; the policies follow.
@@ -37,6 +35,12 @@ func (k setKind) setType(f nft.Family) nft.SetType {
 		Fields: [...]nft.Fields{nft.AddrProtoPort, nft.Addr, nft.Addr, nft.AddrRange}[k],
 		Map:    k == rangesSet || k == blocksSet,
 	}
+}
+
+// setID says which of an isolation's sets one is.
+type setID struct {
+	kind   setKind
+	family nft.Family
 }
 
 // Grant is a port set that an isolation opens to peers.
@@ -121,37 +125,43 @@ func (c *Isolation) Want(a netip.Addr, pod string, g *Grant) {
 
 // Unwant removes an address from g's set.
 func (c *Isolation) Unwant(a netip.Addr, g *Grant) {
+	set := c.set(g.kind, nft.FamilyOf(a))
 	for key := range g.elements(a) {
-		c.drop(g.kind, nft.FamilyOf(a), key)
+		c.place.Edits++
+		set.Unwant(key)
 	}
-}
-
-// setName names the isolation's set of a kind; "" if it has no blocks.
-func (c *Isolation) setName(k setKind, f nft.Family) string {
-	if k == blocksSet {
-		return c.blockMaps[f]
+	if set.Len() == 0 {
+		c.place.Changed(c.Chain)
 	}
-	return c.Kind.String() + "-" + c.hash + "-" + k.String() + "-" + f.String()
 }
 
 // set returns the isolation's set of a kind, which exists as long as it has elements.
 func (c *Isolation) set(k setKind, f nft.Family) *nft.Set {
-	name := c.setName(k, f)
-	if set := c.place.Table.FindSet(name); set != nil {
+	if set := c.sets[setID{k, f}]; set != nil {
 		return set
 	}
-	c.place.Changed(c.Chain)
-	return c.place.Table.Set(name, k.setType(f), k.comment()+c.policies)
+	return c.make(setID{k, f}, c.hash)
 }
 
-// drop removes an element from the isolation's set of a kind.
-func (c *Isolation) drop(k setKind, f nft.Family, key nft.Key) {
-	c.place.Edits++
-	set := c.set(k, f)
-	set.Unwant(key)
-	if set.Len() == 0 {
-		c.place.Changed(c.Chain)
+// setName names a set of the isolation.
+func (c *Isolation) setName(id setID, hash string) string {
+	return c.Kind.String() + "-" + hash + "-" + id.kind.String() + "-" + id.family.String()
+}
+
+// make makes a set with a hash in its name.
+func (c *Isolation) make(id setID, hash string) *nft.Set {
+	c.place.Changed(c.Chain)
+	if c.sets == nil {
+		c.sets = make(map[setID]*nft.Set)
 	}
+	c.sets[id] = c.place.Table.Set(c.setName(id, hash), id.kind.setType(id.family), id.kind.comment()+c.policies)
+	return c.sets[id]
+}
+
+// delete deletes a set.
+func (c *Isolation) delete(id setID) {
+	c.place.Table.DeleteSet(c.sets[id].Name)
+	delete(c.sets, id)
 }
 
 // PutBlocks replaces the blocks, which must be disjoint and ascending. A block map is never changed: other blocks get a
@@ -173,26 +183,7 @@ func (c *Isolation) PutBlocks(blocks []opening.Range) {
 	c.place.Edits += c.blocks + 2*len(blocks)
 	c.blocks = len(blocks)
 	for _, f := range nft.Families() {
-		name := c.blockMap(f, blocks)
-		if name == c.blockMaps[f] {
-			continue
-		}
-		c.place.Table.DeleteSet(c.blockMaps[f])
-		c.place.Changed(c.Chain)
-		if name == "" {
-			delete(c.blockMaps, f)
-			continue
-		}
-		if c.blockMaps == nil {
-			c.blockMaps = make(map[nft.Family]string)
-		}
-		c.blockMaps[f] = name
-		set := c.set(blocksSet, f)
-		for _, b := range blocks {
-			if b.Family == f {
-				set.Want(nft.PairKey(b.First, b.Last), nft.Value{Verdict: c.allow(b)})
-			}
-		}
+		c.putBlocks(setID{blocksSet, f}, blocks)
 	}
 	for _, o := range old {
 		c.place.Openings.Release(o)
@@ -207,16 +198,29 @@ func (c *Isolation) allow(b opening.Range) nft.Verdict {
 	return nft.JumpTo(b.Chain)
 }
 
-// blockMap names the block map of a family by its content, or returns "" if there are no blocks.
-func (c *Isolation) blockMap(f nft.Family, blocks []opening.Range) string {
+// putBlocks replaces the block map of a family, if that changes it.
+func (c *Isolation) putBlocks(id setID, blocks []opening.Range) {
 	var content []string
 	for _, b := range blocks {
-		if b.Family == f {
+		if b.Family == id.family {
 			content = append(content, string(b.First.AsSlice()), string(b.Last.AsSlice()), c.allow(b).Chain)
 		}
 	}
-	if content == nil {
-		return ""
+	hash := c.hash + "-" + nft.Hash(content...)
+	if old := c.sets[id]; old != nil {
+		if content != nil && old.Name == c.setName(id, hash) {
+			return
+		}
+		c.delete(id)
+		c.place.Changed(c.Chain)
 	}
-	return c.Kind.String() + "-" + c.hash + "-" + nft.Hash(content...) + "-" + blocksSet.String() + "-" + f.String()
+	if content == nil {
+		return
+	}
+	set := c.make(id, hash)
+	for _, b := range blocks {
+		if b.Family == id.family {
+			set.Want(nft.PairKey(b.First, b.Last), nft.Value{Verdict: c.allow(b)})
+		}
+	}
 }
