@@ -3,6 +3,8 @@
 package translate
 
 import (
+	"iter"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netpold/netpold/translate/book"
@@ -89,3 +91,22 @@ func (s *State) Summary() Summary {
 func (s *State) HasNamespace(name string) bool {
 	return s.index.Namespaces()[name] != nil || s.policies.In(name) != nil
 }
+
+// Troubles yields what is currently wrong with policies, in no order. Its cost does not depend on the size of the
+// cluster.
+func (s *State) Troubles() iter.Seq[book.Trouble] {
+	return func(yield func(book.Trouble) bool) {
+		for _, some := range []iter.Seq[book.Trouble]{
+			s.quarantined, s.overLimits, s.policies.Rejections(), s.clusterPolicies.Rejections(),
+		} {
+			for t := range some {
+				if !yield(t) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// TroubleVersion changes whenever the result of [State.Troubles] does.
+func (s *State) TroubleVersion() uint64 { return s.troubleVersion + s.policies.Version }
