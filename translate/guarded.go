@@ -44,16 +44,16 @@ func (s *State) policyGuard() *policy.Guard {
 	return &g
 }
 
-// regarding says whether the table's guard, or the set of pods whose flows it counts, is out of date.
-func (s *State) regarding() bool {
+// guardStale says whether the table's guard, or the set of pods whose flows it counts, is out of date.
+func (s *State) guardStale() bool {
 	return !s.frame.Guarded(s.guard.Wanted()) || !s.frame.ObservedBy(s.guard.PodCIDRs())
 }
 
-// regard brings the table one step closer to the wanted guard, and returns whether there is another step.
-func (s *State) regard() (more bool) {
+// stepGuard brings the table one step closer to the wanted guard, and returns whether there is another step.
+func (s *State) stepGuard() (more bool) {
 	g := s.guard.Wanted()
 	s.frame.ObserveBy(s.guard.PodCIDRs())
-	if s.frame.Regard(g) {
+	if s.frame.StepGuard(g) {
 		s.eachLocal(s.setDispatch)
 	}
 	return !s.frame.Guarded(g)

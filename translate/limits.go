@@ -3,10 +3,10 @@
 package translate
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -78,7 +78,7 @@ func (s *State) addAddresses(sel *selector, n int) {
 		iso.demand.Elements += more
 		n := s.demands[iso.namespace()]
 		n.elements += more
-		s.reckon = s.reckon || n.squeezed || n.elements > content.AtMost(s.options.Limits.Namespace)
+		s.claimsChanged = s.claimsChanged || n.squeezed || n.elements > content.AtMost(s.options.Limits.Namespace)
 		if turned || max(before, before+more) > iso.demand.Budget {
 			s.dirtyIsolations[iso] = struct{}{}
 		}
@@ -104,7 +104,7 @@ func (s *State) foresee(iso *isolation) {
 // rebudget gives the isolations of each namespace what they demand, in the order of their claims, until the namespace's
 // limit is used up. Those that were built with another budget are rebuilt.
 func (s *State) rebudget() {
-	s.reckon = false
+	s.claimsChanged = false
 	each, all := content.AtMost(s.options.Limits.Elements), content.AtMost(s.options.Limits.Namespace)
 	for namespace, n := range s.demands {
 		over := n.elements > all
@@ -128,13 +128,7 @@ func (s *State) rebudget() {
 
 // byClaim orders the isolations of a namespace; auditing ones come last, so that they take nothing from the others.
 func byClaim(a, b *isolation) int {
-	if a.kind.Audit != b.kind.Audit {
-		if a.kind.Audit {
-			return 1
-		}
-		return -1
-	}
-	return strings.Compare(a.key, b.key)
+	return cmp.Or(last(a.kind.Audit, b.kind.Audit), cmp.Compare(a.key, b.key))
 }
 
 // isolationsIn returns the built isolations of a namespace that have pods, in the order of their claims.

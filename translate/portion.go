@@ -15,7 +15,7 @@ import (
 // and changes it with the next events.
 func (s *State) Complete() *nft.Table {
 	s.complete(math.MaxInt)
-	for s.regard() { //nolint:revive // each call is a step
+	for s.stepGuard() { //nolint:revive // each call is a step
 	}
 	return s.table
 }
@@ -30,8 +30,8 @@ func (s *State) Portion(budget int) (table *nft.Table, more bool) {
 		return s.Complete(), false
 	}
 	s.complete(budget)
-	more = s.regard()
-	return s.table, more || s.unfinished() || len(s.staleLists) > 0 || s.reckon
+	more = s.stepGuard()
+	return s.table, more || s.unfinished() || len(s.staleLists) > 0 || s.claimsChanged
 }
 
 // complete completes the table, or the first part of it if the budget does not suffice.
@@ -182,15 +182,20 @@ func (s *State) tasks() []task {
 	for i, t := range all {
 		all[i].of, all[i].others = count[t.namespace], own[t.namespace] == 0
 	}
-	last := func(put bool) int {
-		if put {
-			return 1
-		}
-		return 0
-	}
 	slices.SortFunc(all, func(a, b task) int {
-		return cmp.Or(cmp.Compare(last(a.others), last(b.others)), cmp.Compare(a.of, b.of),
-			cmp.Compare(a.namespace, b.namespace), cmp.Compare(last(a.isolation != nil), last(b.isolation != nil)))
+		return cmp.Or(last(a.others, b.others), cmp.Compare(a.of, b.of), cmp.Compare(a.namespace, b.namespace),
+			last(a.isolation != nil, b.isolation != nil))
 	})
 	return all
+}
+
+// last orders what is true after what is not.
+func last(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }

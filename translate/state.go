@@ -68,7 +68,7 @@ type State struct {
 	moved           map[*list]struct{}      // those that have got other peers
 	dirtyChains     map[*isolation]struct{} // those whose chain must be rendered again
 	orphans         map[discarder]struct{}  // isolations and lists that may have no pods any more
-	reckon          bool                    // the share of some namespace's limit may have changed
+	claimsChanged   bool                    // what isolations get of a namespace's limit may have changed
 
 	leaving func(netip.Addr, policy.Pod) // see Leaving
 
@@ -250,7 +250,7 @@ func (s *State) Changed() bool { return s.Incomplete() || s.table.Changed() }
 // Incomplete says whether the table is not yet what the objects imply.
 func (s *State) Incomplete() bool {
 	return s.unfinished() || len(s.dirtyChains) > 0 ||
-		len(s.orphans) > 0 || len(s.staleLists) > 0 || s.reckon || s.regarding()
+		len(s.orphans) > 0 || len(s.staleLists) > 0 || s.claimsChanged || s.guardStale()
 }
 
 // Pods yields the names of all pods.

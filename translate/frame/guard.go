@@ -19,9 +19,9 @@ import (
 // Guarded says whether the guard is g, and the maps have all the pods that it needs.
 func (fr *Frame) Guarded(g policy.Guard) bool { return fr.listed == g.On() && fr.guard.Equal(g) }
 
-// Regard brings the table one step closer to a guard: first all pods, then the rules, and the reverse to remove it, so
-// that no known pod meets the rules. It returns whether the pods of the node must be set again, see [Frame.SetPod].
-func (fr *Frame) Regard(g policy.Guard) (pods bool) {
+// StepGuard brings the table one step closer to a guard: first all pods, then the rules, and the reverse to remove it,
+// so that no known pod meets the rules. It returns whether the pods of the node must be set again, see [Frame.SetPod].
+func (fr *Frame) StepGuard(g policy.Guard) (pods bool) {
 	switch {
 	case g.On() && !fr.listed:
 		fr.listed = true
