@@ -48,10 +48,12 @@ const wayOfTwo = `
 	}
 `
 
-// inTwo returns the text of a table with a base chain for each direction in place of the one for both.
+// inTwo returns the text of a table as it was: a base chain for each direction in place of the one for both, and sets
+// without a size, which the kernel keeps in a hash table that grows.
 func inTwo(text string) string {
 	text = regexp.MustCompile(wayBlocks).ReplaceAllString(text, "")
 	text = regexp.MustCompile(wayToSecond).ReplaceAllString(text, "accept$1")
+	text = strings.ReplaceAll(text, "\t\tsize 8192\n", "")
 	return strings.TrimSuffix(text, "}\n") + wayOfTwo + "}\n"
 }
 
