@@ -232,7 +232,7 @@ func TestExplainPorts(t *testing.T) {
 		{`{ports: [{protocol: UDP}]}`, "udp/80 udp/81"},
 		{`{ports: [{protocol: UDP, port: 80}]}`, "udp/80"},
 		{`{ports: [{protocol: SCTP, port: 80}]}`, "sctp/80"},
-		{`{ports: [{protocol: "", port: 80}]}`, "tcp/80"},
+		{`{ports: [{protocol: "", port: 80}]}`, ""},
 		// "Each item in this list is combined using a logical OR."
 		{`{ports: [{port: 80}, {protocol: UDP, port: 81}]}`, "tcp/80 udp/81"},
 		// "the range of ports from port to endPort if set, inclusive"

@@ -121,8 +121,11 @@ func (r Rule) hasNumber(f Flow) bool {
 // ProtocolOf returns the IANA number of a port's protocol, or 0 if it is none that a policy can name. "If not
 // specified, this field defaults to TCP."
 func ProtocolOf(p networkingv1.NetworkPolicyPort) uint8 {
-	if p.Protocol == nil {
+	switch {
+	case p.Protocol == nil:
 		return TCP
+	case *p.Protocol == "": // which an API server refuses
+		return 0
 	}
 	return protocolNumber(*p.Protocol)
 }

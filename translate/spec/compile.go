@@ -179,7 +179,7 @@ func compilePorts(ports []networkingv1.NetworkPolicyPort, path *field.Path) (Rul
 	var errs field.ErrorList
 	for i, port := range ports {
 		path := path.Index(i)
-		var name corev1.Protocol
+		name := corev1.ProtocolTCP // if absent
 		if port.Protocol != nil {
 			name = *port.Protocol
 		}
@@ -231,10 +231,10 @@ func portNumbers(port networkingv1.NetworkPolicyPort, path *field.Path) (first, 
 	return uint16(number), uint16(*port.EndPort), nil
 }
 
-// protocol returns the IANA number of a Kubernetes protocol name; absent means TCP.
+// protocol returns the IANA number of a Kubernetes protocol name.
 func protocol(p corev1.Protocol) (uint8, bool) {
 	switch p {
-	case corev1.ProtocolTCP, "":
+	case corev1.ProtocolTCP:
 		return nft.TCP, true
 	case corev1.ProtocolUDP:
 		return nft.UDP, true
