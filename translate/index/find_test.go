@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -269,13 +270,17 @@ func anyPeer(r *rand.Rand) spec.Peer {
 			case 2:
 				e.Operator, e.Values = metav1.LabelSelectorOpNotIn, []string{"b", "", "c"}[:1+r.IntN(3)]
 			}
+			if len(e.Values) > 0 && r.IntN(4) == 0 {
+				e.Values = slices.AppendSeq(slices.Clone(e.Values), maps.Keys(many(200)))
+			}
 			sel.MatchExpressions = append(sel.MatchExpressions, e)
 		}
-		s, err := metav1.LabelSelectorAsSelector(&sel)
+		np := &networkingv1.NetworkPolicy{Spec: networkingv1.NetworkPolicySpec{PodSelector: sel}}
+		p, err := spec.Compile(np)
 		if err != nil {
 			panic(err)
 		}
-		return s
+		return p.Pods
 	}
 	switch p := (spec.Peer{Pods: some()}); r.IntN(3) {
 	case 0:

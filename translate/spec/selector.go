@@ -3,8 +3,11 @@
 package spec
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -24,8 +27,9 @@ func compileSelector(sel *metav1.LabelSelector, path *field.Path) (labels.Select
 			errs = append(errs, requirementErrors(path, key, err)...)
 			return
 		}
-		if len(values) > maxSearched {
-			lists = append(lists, list{key, op == selection.In, values})
+		if len(values) > maxCompared {
+			l := newList(key, op, values)
+			lists, r = append(lists, l), l.weaker()
 		}
 		all = append(all, *r)
 	}
@@ -50,36 +54,77 @@ func compileSelector(sel *metav1.LabelSelector, path *field.Path) (labels.Select
 		selector = selector.Add(all...)
 	}
 	if len(lists) > 0 {
-		short := slices.DeleteFunc(all, func(r labels.Requirement) bool {
-			return len(r.ValuesUnsorted()) > maxSearched
-		})
-		selector = long{selector, labels.NewSelector().Add(short...), lists}
+		selector = long{selector, lists}
 	}
 	return selector, errs
 }
 
-// maxSearched is how many values of a requirement are left to package labels, which compares each of them.
-const maxSearched = 16
+// maxCompared is how many values of a requirement are left to package labels, which compares each of them.
+const maxCompared = 64
 
-// long is a selector with long lists of values: an object of the API has room for a hundred thousand.
+// long is a selector with long lists of values: an object of the API has room for a hundred thousand. Its Requirements
+// hold for all that it matches, and perhaps for more.
 type long struct {
-	labels.Selector
-	short labels.Selector // the other requirements
-	lists []list
+	labels.Selector // the other requirements, and one for each list that follows from it
+	lists           []list
 }
 
-// list is a requirement that the value of a label is one of many, or none of them.
+// list is a requirement that the value of a label is one of many, or none of them, in little more than their bytes.
 type list struct {
 	key    string
-	in     bool
-	values []string // sorted
+	op     selection.Operator // In or NotIn
+	values string             // sorted, each with a comma after it, which none of them has
+	text   string             // with a hash for the values
+}
+
+func newList(key string, op selection.Operator, sorted []string) list {
+	values := strings.Join(append(sorted, ""), ",")
+	text := fmt.Sprintf("%s %s (%d values, %x)", key, op, len(sorted), sha256.Sum256([]byte(values)))
+	return list{key, op, values, text}
+}
+
+// weaker returns a short requirement that holds wherever the list's does.
+func (l list) weaker() *labels.Requirement {
+	op, values := selection.Exists, []string(nil)
+	if l.op == selection.NotIn {
+		first, _, _ := strings.Cut(l.values, ",")
+		op, values = selection.NotIn, []string{first}
+	}
+	r, _ := labels.NewRequirement(l.key, op, values) // key and value are known to be valid
+	return r
+}
+
+// has says whether the value is listed.
+func (l list) has(value string) bool {
+	for rest := l.values; rest != ""; {
+		middle := len(rest) / 2
+		begin := strings.LastIndexByte(rest[:middle], ',') + 1
+		end := middle + strings.IndexByte(rest[middle:], ',')
+		switch order := strings.Compare(value, rest[begin:end]); {
+		case order == 0:
+			return true
+		case order < 0:
+			rest = rest[:begin]
+		default:
+			rest = rest[end+1:]
+		}
+	}
+	return false
 }
 
 // Matches says whether the selector matches labels.
 func (s long) Matches(l labels.Labels) bool {
-	return s.short.Matches(l) && !slices.ContainsFunc(s.lists, func(r list) bool {
+	return s.Selector.Matches(l) && !slices.ContainsFunc(s.lists, func(r list) bool {
 		value, exists := l.Lookup(r.key)
-		_, listed := slices.BinarySearch(r.values, value)
-		return r.in != (exists && listed)
+		return (r.op == selection.In) != (exists && r.has(value))
 	})
+}
+
+// String is equal only for equal selectors.
+func (s long) String() string {
+	all := []string{s.Selector.String()}
+	for _, l := range s.lists {
+		all = append(all, l.text)
+	}
+	return strings.Join(all, ",")
 }

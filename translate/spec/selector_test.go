@@ -83,3 +83,63 @@ func TestManyRequirements(t *testing.T) {
 		t.Errorf("%d requirements take %d bytes", n, took)
 	}
 }
+
+// TestListOfValues: whatever is listed, a selector with a long list matches what package labels says, and what its
+// requirements say of it holds for all that it matches.
+func TestListOfValues(t *testing.T) {
+	for _, n := range []int{6, 64, 65, 66, 129, 500} {
+		for _, op := range []metav1.LabelSelectorOperator{metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn} {
+			values := []string{"", "a", "a", "a-a", "a.a", "A"}
+			for i := range n - len(values) {
+				values = append(values, fmt.Sprint("v", i*i))
+			}
+			text := metav1.LabelSelector{
+				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: op, Values: values}}}
+			np := &networkingv1.NetworkPolicy{Spec: networkingv1.NetworkPolicySpec{PodSelector: text}}
+			p, err := spec.Compile(np)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := metav1.LabelSelectorAsSelector(&text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			requirements, _ := p.Pods.Requirements()
+			weaker := labels.NewSelector().Add(requirements...)
+			sets := []labels.Set{{}, {"app": "b"}, {"app": "a-"}, {"app": "v"}, {"app": "v2"}, {"app": "z"}}
+			for _, v := range values {
+				sets = append(sets, labels.Set{"app": v})
+			}
+			for _, set := range sets {
+				matches := p.Pods.Matches(set)
+				if matches != want.Matches(set) || matches && !weaker.Matches(set) || p.Pods.Empty() {
+					t.Errorf("%s %d values: the selector matches %q: %t", op, n, set, matches)
+				}
+			}
+		}
+	}
+}
+
+// TestManyValuesInMemory: many values take little more than their bytes, and the text of the selector next to nothing.
+func TestManyValuesInMemory(t *testing.T) {
+	const n, most = 100_000, 12 // bytes for each
+	live := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := live()
+	s := listed(t, metav1.LabelSelectorOpNotIn, n)
+	if after := live(); after > before+most*n {
+		t.Errorf("%d values take %d bytes", n, after-before)
+	}
+	if text := s.String(); len(text) > 200 {
+		t.Errorf("%d values are %d bytes of text", n, len(text))
+	}
+	same, others := listed(t, metav1.LabelSelectorOpNotIn, n), listed(t, metav1.LabelSelectorOpNotIn, n+1)
+	in := listed(t, metav1.LabelSelectorOpIn, n)
+	if s.String() != same.String() || s.String() == others.String() || s.String() == in.String() {
+		t.Errorf("equal selectors have texts %s and %s; others %s and %s", s, same, others, in)
+	}
+}
