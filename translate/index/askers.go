@@ -129,7 +129,7 @@ func (x *Index[I, S]) enlist(sel *Selector[I, S]) {
 	sel.askers.set(sel, sel.requires)
 }
 
-// find returns the identities of a peer, by what is known now; of one namespace, unless that is nil.
+// find returns the identities that may be of a peer, by what is known now; of one namespace, unless that is nil.
 func (x *Index[I, S]) find(p spec.Peer, of *Namespace[I, S]) []*Identity[I, S] {
 	cut := x.identities.cut + x.known.cut
 	found := x.identities.find(p.Pods)

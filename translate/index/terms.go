@@ -116,8 +116,8 @@ func (l *labelled[T]) remove(id, number uint32) {
 	l.free = append(l.free, id)
 }
 
-// find returns the numbers of those that a selector matches. The set is not to be changed, and good until the next
-// call.
+// find returns the numbers of those that meet the requirements of a selector, which may be more than it matches: for a
+// long list of values, a weaker one stands there. The set is not to be changed, and good until the next call.
 func (l *labelled[T]) find(sel labels.Selector) numbers {
 	requirements, some := sel.Requirements()
 	if some && len(requirements) == 0 {
