@@ -41,18 +41,26 @@ type optional struct {
 // then. Its objects stay until two answers in a row say that it is gone: a starting API server does not know all of its
 // resources at once.
 func (o *optional) follow(ctx context.Context) {
-	told, away := "", 0
+	told, away, had := "", 0, false
 	for ctx.Err() == nil {
 		err := o.exists(ctx)
 		switch {
 		case err == nil:
-			told, away = "", 0
+			if had && away > 1 {
+				o.source.Log.Info("the API server has a resource again; its objects will be enforced",
+					"resource", o.name)
+			}
+			told, away, had = "", 0, true
 			o.run(ctx)
 			continue
 		case apierrors.IsNotFound(err):
 			away++
 			if away > 1 {
 				o.forget()
+			}
+			if had && away == 2 {
+				o.source.Log.Warn("the API server no longer has a resource; none of its objects is enforced",
+					"resource", o.name)
 			}
 			o.complete()
 		case apierrors.IsForbidden(err):

@@ -195,15 +195,17 @@ func TestTiers(t *testing.T) {
 	}
 }
 
-// TestTiersGone: when the resource goes, its objects go, too, and come back with it.
+// TestTiersGone: when the resource goes, its objects go, too, and come back with it, and the log says both.
 func TestTiersGone(t *testing.T) {
 	s := newTierServer()
 	s.initial[tiersPath+"/clusternetworkpolicies"] = []string{tierObject("a", `"egress": []`)}
-	recorder, _, _ := s.follow(t)
+	recorder, log, _ := s.follow(t)
 	recorder.Next(t, "set cluster policy a Admin 1 []")
 	s.set(http.StatusNotFound, tiersPath, tiersPath+"/clusternetworkpolicies")
 	recorder.Next(t, "delete cluster policy a")
+	log.Expect(t, "no longer has a resource", "clusternetworkpolicies")
 	s.set(0, tiersPath, tiersPath+"/clusternetworkpolicies")
+	log.Expect(t, "has a resource again", "clusternetworkpolicies")
 	recorder.Next(t, "set cluster policy a Admin 1 []")
 }
 
