@@ -12,6 +12,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/netpold/netpold/nft"
 	"github.com/netpold/netpold/nft/trace"
 	"github.com/netpold/netpold/translate/book"
 	"github.com/netpold/netpold/translate/frame"
@@ -150,8 +151,11 @@ type NodeTrace struct {
 	OverLimit  []policy.PodExcess // of the node's pods, if its table was made for this question
 }
 
-// Trace follows a flow through the state's current table.
+// Trace follows a flow through the state's current table. What a node sends to its own pods passes none of its hooks.
 func (s *State) Trace(f policy.Flow) (NodeTrace, error) {
+	if f.ToOwnPod {
+		return NodeTrace{Node: s.index.Node(), Trail: trace.Trail{Verdict: nft.Verdict{Kind: nft.Accept}}}, nil
+	}
 	trail, err := trace.Follow(s.table, frame.PacketOf(f))
 	if err != nil {
 		return NodeTrace{}, fmt.Errorf("follow the flow through the table of node %s: %w", s.index.Node(), err)

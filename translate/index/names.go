@@ -51,17 +51,20 @@ func (x *Index[I, S]) ParseFlows(src, dst string, own []netip.Addr) ([]policy.Fl
 		return x.IPs(types.NamespacedName{Namespace: namespace, Name: pod})
 	}})
 	for i, f := range flows {
-		from := x.Owner(f.Src)
-		if from == nil {
-			flows[i].FromNode, flows[i].ToNode = slices.Contains(own, f.Src), slices.Contains(own, f.Dst)
+		if from := x.Owner(f.Src); from != nil {
+			flows[i].ToNode = x.nodeHas(from, f.Dst, own)
 			continue
 		}
-		host := slices.ContainsFunc(x.Hosts(f.Dst), func(p *Pod[I, S]) bool { return p.Node == from.Node })
-		if host || x.IsLocal(from) && slices.Contains(own, f.Dst) {
-			flows[i].ToNode = true
-		}
+		flows[i].FromNode, flows[i].ToNode = slices.Contains(own, f.Src), slices.Contains(own, f.Dst)
+		flows[i].ToOwnPod = x.nodeHas(x.Owner(f.Dst), f.Src, own)
 	}
 	return flows, err
+}
+
+// nodeHas says whether an address is one of the pod's node. False without a pod.
+func (x *Index[I, S]) nodeHas(p *Pod[I, S], a netip.Addr, own []netip.Addr) bool {
+	return p != nil && (x.IsLocal(p) && slices.Contains(own, a) ||
+		slices.ContainsFunc(x.Hosts(a), func(host *Pod[I, S]) bool { return host.Node == p.Node }))
 }
 
 // LocalAddresses yields the addresses of some identities' pods on this node.

@@ -301,6 +301,8 @@ func (c *Cluster) exempt(d Direction, e ends) string {
 	switch {
 	case f.Src == f.Dst && !f.Service:
 		return toItself
+	case f.ToOwnPod && d == Ingress:
+		return "a node's own traffic to its pods is always allowed"
 	case f.ToNode && d == Ingress && hostPods != "":
 		return host
 	case f.ToNode && d == Ingress:

@@ -274,3 +274,27 @@ func TestExplainNearest(t *testing.T) {
 		}
 	}
 }
+
+// TestNodeToOwnPod: "traffic to and from the node where a Pod is running is always allowed", of which netpold filters
+// what the pod sends.
+func TestNodeToOwnPod(t *testing.T) {
+	for _, row := range []struct {
+		host, pod string // their nodes
+		allowed   bool
+	}{{"a", "a", true}, {"a", "b", false}, {"", "", false}} {
+		c := shop(policyOn(t, policy.Ingress, "{ports: [{port: 1}]}"))
+		for i := range c.Pods {
+			c.Pods[i].Node = row.pod
+			if c.Pods[i].HostNetwork {
+				c.Pods[i].Node = row.host
+			}
+		}
+		flows, err := c.ParseFlows("shop/host", "shop/db:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := c.Explain(flows[0]); e.Allowed != row.allowed {
+			t.Errorf("from node %q to a pod of node %q: %s", row.host, row.pod, c.Describe(e))
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 // Flow is the first packet of a new connection: its original source, and its destination after translation.
 type Flow struct {
 	ToNode   bool       // the destination is the source pod's own node
+	ToOwnPod bool       // the source is the destination pod's own node
 	Service  bool       // the destination was translated; matters only if a pod has both ends
 	Src, Dst netip.Addr // of one family; an IPv4-mapped address is IPv6
 	Proto    uint8      // IANA protocol number
@@ -42,9 +43,9 @@ func (c *Cluster) ParseFlows(src, dst string) ([]Flow, error) {
 		}
 	}})
 	for i, f := range flows {
-		if from := c.Owner(f.Src); from != nil && c.nodeHas(from.Node, f.Dst) {
-			flows[i].ToNode = true
-		}
+		from, to := c.Owner(f.Src), c.Owner(f.Dst)
+		flows[i].ToNode = from != nil && c.nodeHas(from.Node, f.Dst)
+		flows[i].ToOwnPod = from == nil && to != nil && to.Node != "" && c.nodeHas(to.Node, f.Src)
 	}
 	return flows, err
 }
