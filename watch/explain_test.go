@@ -57,7 +57,7 @@ func TestExplainHostNetwork(t *testing.T) {
 	for _, row := range []struct{ src, dst, want string }{
 		{"ns/agent", "ns/a:80", "egress of 192.0.2.1: allowed: pods with hostNetwork are never isolated " + four},
 		{"192.0.2.1", "10.0.0.1:80", "ingress of ns/a (10.0.0.1): allowed: a node's own traffic to its pods is always"},
-		{"ns/far", "ns/a:80", "peers do not include 192.0.2.2, as selectors do not match pods with hostNetwork (ns/far)"},
+		{"ns/far", "ns/a:80", "do not include 192.0.2.2, as selectors do not match pods with hostNetwork (ns/far)"},
 		{"ns/a", "ns/proxy:80", "ingress of 192.0.2.1: allowed: pods with hostNetwork are never isolated " + four},
 		{"10.0.0.1", "192.0.2.1:80", "spec.egress[0]: its peers do not include " + refused},
 		{"ns/a", "ns/far:80", "ingress of 192.0.2.2: allowed: pods with hostNetwork are never isolated (ns/far)"},
