@@ -4,9 +4,11 @@
 package rooms_test
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -136,6 +138,29 @@ func TestLevels(t *testing.T) {
 			if path.Dir(from) == "watch" && path.Dir(to) == "watch" {
 				t.Errorf("%s imports its sibling %s", from, to)
 			}
+		}
+	}
+}
+
+// TestSize: no package has more than 2,500 lines, tests apart.
+func TestSize(t *testing.T) {
+	for room := range imports(t) {
+		files, err := filepath.Glob(filepath.Join(root, room, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := 0
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(file, "_test.go") {
+				lines += bytes.Count(text, []byte("\n"))
+			}
+		}
+		if lines > 2500 || lines == 0 {
+			t.Errorf("%s has %d lines", room, lines)
 		}
 	}
 }
